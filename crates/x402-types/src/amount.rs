@@ -1,0 +1,130 @@
+//! Amounts in a token's smallest unit: x402 v2 §5.1.2 `amount`, a decimal string.
+
+use core::fmt;
+use core::str::FromStr;
+
+use alloy_primitives::U256;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Malformed;
+
+/// An amount in atomic units, 0 to 2^256-1.
+///
+/// One spelling: decimal digits, no sign, no leading zero, no exponent, no underscore, no prefix.
+/// On the wire it is a string; a JSON number is refused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct AtomicAmount(U256);
+
+impl AtomicAmount {
+    /// The form that a string must have.
+    pub const EXPECTED: &'static str =
+        "a decimal string of atomic units, without sign or leading zero, at most 2^256-1";
+    /// Nothing.
+    pub const ZERO: Self = Self(U256::ZERO);
+
+    /// The amount as a 256-bit integer.
+    #[must_use]
+    pub const fn value(self) -> U256 {
+        self.0
+    }
+
+    /// Whether nothing is asked.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl From<U256> for AtomicAmount {
+    fn from(value: U256) -> Self {
+        Self(value)
+    }
+}
+
+impl From<u64> for AtomicAmount {
+    fn from(value: u64) -> Self {
+        Self(U256::from(value))
+    }
+}
+
+impl From<AtomicAmount> for U256 {
+    fn from(amount: AtomicAmount) -> Self {
+        amount.0
+    }
+}
+
+impl FromStr for AtomicAmount {
+    type Err = Malformed;
+
+    fn from_str(s: &str) -> Result<Self, Malformed> {
+        const BAD: Malformed = Malformed::new(AtomicAmount::EXPECTED);
+        let bytes = s.as_bytes();
+        let canonical = match bytes {
+            [] => false,
+            [b'0'] => true,
+            [first, ..] => *first != b'0' && bytes.len() <= 78 && bytes.iter().all(u8::is_ascii_digit),
+        };
+        if !canonical {
+            return Err(BAD);
+        }
+        if bytes.len() <= 19 {
+            return s.parse::<u64>().map(Self::from).map_err(|_| BAD);
+        }
+        U256::from_str_radix(s, 10).map(Self).map_err(|_| BAD)
+    }
+}
+
+impl TryFrom<&str> for AtomicAmount {
+    type Error = Malformed;
+
+    fn try_from(s: &str) -> Result<Self, Malformed> {
+        s.parse()
+    }
+}
+
+impl fmt::Display for AtomicAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for AtomicAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for AtomicAmount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AtomicAmount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::parsed::deserialize(deserializer, Self::EXPECTED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+
+    #[test]
+    fn canonical_decimals_round_trip() {
+        for s in ["0", "1", "10000", "18446744073709551615", "18446744073709551616", MAX] {
+            assert_eq!(s.parse::<AtomicAmount>().unwrap().to_string(), s);
+        }
+    }
+
+    #[test]
+    fn every_other_spelling_is_refused() {
+        let over = "115792089237316195423570985008687907853269984665640564039457584007913129639936";
+        for s in ["", "00", "01", "+1", "-1", "1e3", "1_000", "0x10", "0b1", " 1", "1 ", "1.0", "١", over, "1\n"] {
+            assert!(s.parse::<AtomicAmount>().is_err(), "{s:?}");
+        }
+        assert!(serde_json::from_str::<AtomicAmount>("1000").is_err());
+    }
+}

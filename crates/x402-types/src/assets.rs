@@ -1,0 +1,199 @@
+//! Default assets: TypeScript SDK 2.27 `mechanisms/evm/src/defaultAssets.ts` and `specs/x402-config-rules.md`.
+
+use std::borrow::Cow;
+
+use alloy_primitives::Address;
+
+use crate::{ChainId, EvmAddress};
+
+/// How an asset's transfers are authorized by signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferMethod {
+    /// EIP-3009.
+    Eip3009,
+    /// Permit2.
+    Permit2,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Asset {
+    /// Its network.
+    pub network: ChainId,
+    /// Its contract, as written.
+    pub address: Cow<'static, str>,
+    /// For people.
+    pub symbol: Cow<'static, str>,
+    /// EIP-712 `name` of its domain.
+    pub name: Cow<'static, str>,
+    /// EIP-712 `version` of its domain.
+    pub version: Cow<'static, str>,
+    /// Digits behind the point of one unit.
+    pub decimals: u8,
+    /// How its transfers are authorized.
+    pub transfer: TransferMethod,
+    /// Whether one unit is one US dollar, so that a price in dollars can be written in it.
+    pub dollar: bool,
+}
+
+impl Asset {
+    /// A token from configuration.
+    #[must_use]
+    pub fn new(network: ChainId, address: Address, symbol: &str, name: &str, version: &str, decimals: u8) -> Self {
+        Self {
+            network,
+            address: EvmAddress::from(address).to_string().into(),
+            symbol: symbol.to_owned().into(),
+            name: name.to_owned().into(),
+            version: version.to_owned().into(),
+            decimals,
+            transfer: TransferMethod::Eip3009,
+            dollar: false,
+        }
+    }
+
+    /// Declares one unit to be one US dollar.
+    #[must_use]
+    pub const fn dollar(mut self) -> Self {
+        self.dollar = true;
+        self
+    }
+
+    /// The contract as an EVM address, if it is one.
+    #[must_use]
+    pub fn evm_address(&self) -> Option<Address> {
+        self.address.parse::<EvmAddress>().ok()?.try_into().ok()
+    }
+}
+
+/// A row of [`TABLE`].
+type Row = (&'static str, &'static str, &'static str, &'static str, &'static str, u8, TransferMethod);
+
+use TransferMethod::{Eip3009, Permit2};
+
+/// The default assets: network, address, symbol, EIP-712 name, version, decimals, method. The first of a network
+/// is the one that a price in dollars means.
+pub const TABLE: &[Row] = &[
+    ("eip155:8453", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "USDC", "USD Coin", "2", 6, Eip3009),
+    ("eip155:84532", "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:1", "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", "USDC", "USD Coin", "2", 6, Eip3009),
+    ("eip155:43114", "0xB97EF9Ef8734C71904D8002F8b6Bc66Dd9c48a6E", "USDC", "USD Coin", "2", 6, Eip3009),
+    ("eip155:137", "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", "USDC", "USD Coin", "2", 6, Eip3009),
+    ("eip155:42161", "0xaf88d065e77c8cC2239327C5EDb3A432268e5831", "USDC", "USD Coin", "2", 6, Eip3009),
+    ("eip155:421614", "0x75faf114eafb1BDbe2F0316DF893fd58CE46AA4d", "USDC", "USD Coin", "2", 6, Eip3009),
+    ("eip155:143", "0x754704Bc059F8C67012fEd69BC8A327a5aafb603", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:10143", "0x534b2f3A21130d7a60830c2Df862319e593943A3", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:4326", "0xFAfDdbb3FC7688494971a79cc65DCa3EF82079E7", "MegaUSD", "MegaUSD", "1", 18, Permit2),
+    ("eip155:988", "0x779Ded0c9e1022225f8E0630b35a9b54bE713736", "USDT0", "USDT0", "1", 6, Eip3009),
+    ("eip155:2201", "0x78Cf24370174180738C5B8E352B6D14c83a6c9A9", "USDT0", "USDT0", "1", 6, Eip3009),
+    ("eip155:31612", "0xdD468A1DDc392dcdbEf6db6e34E89AA338F9F186", "mUSD", "Mezo USD", "1", 18, Permit2),
+    ("eip155:31611", "0x118917a40FAF1CD7a13dB0Ef56C86De7973Ac503", "mUSD", "Mezo USD", "1", 18, Permit2),
+    ("eip155:723487", "0x33ad9e4BD16B69B5BFdED37D8B5D9fF9aba014Fb", "SBC", "Stable Coin", "1", 6, Permit2),
+    ("eip155:72344", "0x33ad9e4BD16B69B5BFdED37D8B5D9fF9aba014Fb", "SBC", "Stable Coin", "1", 6, Permit2),
+    ("eip155:36900", "0x9cb8142aEBBcdc60AF7c97Af897A67A8f3CA71C2", "USDC.e", "USDC.e", "2", 6, Eip3009),
+    ("eip155:190415", "0x401eCb1D350407f13ba348573E5630B83638E30D", "USDC.e", "Bridged USDC", "2", 6, Eip3009),
+    ("eip155:181228", "0x401eCb1D350407f13ba348573E5630B83638E30D", "USDC.e", "Bridged USDC", "2", 6, Eip3009),
+    ("eip155:50", "0xfA2958CB79b0491CC627c1557F441eF849Ca8eb1", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:51", "0xb5AB69F7bBada22B28e79C8FFAECe55eF1c771D4", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:38833", "0xA5b8BF902b2844dA17d4506cc827F7F1681735E7", "USDC", "USDC", "1", 6, Permit2),
+    ("eip155:14", "0xe7cd86e13AC4309349F30B3435a9d337750fC82D", "USDT0", "USD\u{20ae}0", "1", 6, Eip3009),
+    ("eip155:42220", "0xcebA9300f2b948710d2653dD7B07f33A8B32118C", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:42220", "0x48065fbBE25f71C9282ddf5e1cD6D6A887483D5e", "USDT", "Tether USD", "1", 6, Eip3009),
+    ("eip155:42220", "0xD2ab3C9A02DBBAB236BfEC45D1d755DF4267F771", "USAT", "Tether America USD", "1", 6, Eip3009),
+    ("eip155:11142220", "0x01C5C0122039549AD1493B8220cABEdD739BC44E", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:1329", "0xe15fC38F6D8c56aF07bbCBe3BAf5708A2Bf42392", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:1328", "0x4fCF1784B31630811181f670Aea7A7bEF803eaED", "USDC", "USDC", "2", 6, Eip3009),
+    (
+        "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
+        "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",
+        "USDC",
+        "",
+        "",
+        6,
+        Eip3009,
+    ),
+    (
+        "solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1",
+        "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU",
+        "USDC",
+        "",
+        "",
+        6,
+        Eip3009,
+    ),
+];
+
+/// The assets that are known: the table, and what configuration adds to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assets(Vec<Asset>);
+
+impl Default for Assets {
+    /// The table.
+    fn default() -> Self {
+        let row = |&(network, address, symbol, name, version, decimals, transfer): &Row| {
+            Some(Asset {
+                network: network.parse().ok()?,
+                address: address.into(),
+                symbol: symbol.into(),
+                name: name.into(),
+                version: version.into(),
+                decimals,
+                transfer,
+                dollar: true,
+            })
+        };
+        Self(TABLE.iter().filter_map(row).collect())
+    }
+}
+
+impl Assets {
+    /// No assets.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds an asset, or replaces the one at that address.
+    pub fn add(&mut self, asset: Asset) {
+        self.0.retain(|old| old.network != asset.network || !old.address.eq_ignore_ascii_case(&asset.address));
+        self.0.push(asset);
+    }
+
+    /// The asset at an address. EVM addresses are compared by value, others as text.
+    #[must_use]
+    pub fn find(&self, network: ChainId, address: &str) -> Option<&Asset> {
+        let evm = network.namespace() == "eip155";
+        self.0.iter().find(|asset| {
+            asset.network == network
+                && if evm { asset.address.eq_ignore_ascii_case(address) } else { asset.address == address }
+        })
+    }
+
+    /// The asset that a price in dollars means on a network: the first listed.
+    #[must_use]
+    pub fn default_for(&self, network: ChainId) -> Option<&Asset> {
+        self.0.iter().find(|asset| asset.network == network && asset.dollar)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Asset> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_known_network_and_a_right_checksum() {
+        assert_eq!(Assets::default().iter().count(), TABLE.len());
+        for asset in Assets::default().iter() {
+            assert!(crate::networks::find(asset.network).is_some(), "{asset:?}");
+            if asset.network.namespace() == "eip155" {
+                assert!(asset.evm_address().is_some(), "{asset:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! [CAIP-2](https://chainagnostic.org/CAIPs/caip-2) network identifiers, as x402 v2 §5.1.2 uses them.
+
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Malformed;
+
+/// 8 bytes of namespace, a colon, 32 bytes of reference.
+const MAX: usize = 41;
+
+/// A network: `namespace:reference`, for example `eip155:8453`.
+///
+/// `[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}`, and in the `eip155` namespace the reference is a canonical `u64`:
+/// digits only, no sign, no leading zero. Held inline; copying it allocates nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChainId {
+    text: [u8; MAX],
+    len: u8,
+    colon: u8,
+}
+
+impl ChainId {
+    /// The form that a string must have.
+    pub const EXPECTED: &'static str = "a CAIP-2 network such as `eip155:8453`";
+
+    /// The network of an EVM chain.
+    #[must_use]
+    pub fn eip155(chain: u64) -> Self {
+        let mut digits = [0u8; 20];
+        let mut at = digits.len();
+        let mut left = chain;
+        loop {
+            at = at.saturating_sub(1);
+            if let Some(digit) = digits.get_mut(at) {
+                *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
+            }
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        let mut text = [0u8; MAX];
+        let mut len = 0u8;
+        for (to, from) in text.iter_mut().zip(b"eip155:".iter().chain(digits.iter().skip(at))) {
+            *to = *from;
+            len = len.saturating_add(1);
+        }
+        Self { text, len, colon: 6 }
+    }
+
+    /// The whole identifier.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let bytes = self.text.get(..usize::from(self.len)).unwrap_or_default();
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// The part before the colon: `eip155`, `solana`, …
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.as_str().get(..usize::from(self.colon)).unwrap_or_default()
+    }
+
+    /// The part after the colon.
+    #[must_use]
+    pub fn reference(&self) -> &str {
+        self.as_str().get(usize::from(self.colon) + 1..).unwrap_or_default()
+    }
+
+    /// The EVM chain number, if the namespace is `eip155`.
+    #[must_use]
+    pub fn eip155_chain(&self) -> Option<u64> {
+        if self.namespace() == "eip155" { self.reference().parse().ok() } else { None }
+    }
+}
+
+impl FromStr for ChainId {
+    type Err = Malformed;
+
+    fn from_str(s: &str) -> Result<Self, Malformed> {
+        const BAD: Malformed = Malformed::new(ChainId::EXPECTED);
+        let bytes = s.as_bytes();
+        let (namespace, reference) = s.split_once(':').ok_or(BAD)?;
+        let small = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(3..=8).contains(&namespace.len()) || !namespace.bytes().all(small) {
+            return Err(BAD);
+        }
+        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if !(1..=32).contains(&reference.len()) || !reference.bytes().all(word) {
+            return Err(BAD);
+        }
+        if namespace == "eip155" {
+            let canonical = reference.bytes().all(|b| b.is_ascii_digit())
+                && (reference.len() == 1 || !reference.starts_with('0'))
+                && reference.parse::<u64>().is_ok();
+            if !canonical {
+                return Err(Malformed::new("an `eip155` network whose reference is a u64 without leading zeros"));
+            }
+        }
+        let mut text = [0u8; MAX];
+        text.get_mut(..bytes.len()).ok_or(BAD)?.copy_from_slice(bytes);
+        let len = u8::try_from(bytes.len()).map_err(|_| BAD)?;
+        let colon = u8::try_from(namespace.len()).map_err(|_| BAD)?;
+        Ok(Self { text, len, colon })
+    }
+}
+
+impl TryFrom<&str> for ChainId {
+    type Error = Malformed;
+
+    fn try_from(s: &str) -> Result<Self, Malformed> {
+        s.parse()
+    }
+}
+
+impl fmt::Display for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for ChainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl Serialize for ChainId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ChainId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::parsed::deserialize(deserializer, Self::EXPECTED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caip2_accepts_the_identifiers_of_its_document() {
+        for s in ["eip155:1", "eip155:84532", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "stellar:pubnet", "abc:_"] {
+            assert_eq!(s.parse::<ChainId>().unwrap().as_str(), s);
+        }
+        assert_eq!(ChainId::eip155(84532), "eip155:84532".parse().unwrap());
+        assert_eq!(ChainId::eip155(u64::MAX).eip155_chain(), Some(u64::MAX));
+        assert_eq!(ChainId::eip155(0).as_str(), "eip155:0");
+    }
+
+    #[test]
+    fn caip2_refuses_every_other_spelling() {
+        for s in [
+            "",
+            ":",
+            "eip155:",
+            ":1",
+            "base",
+            "EIP155:1",
+            "eip155:+1",
+            "eip155:01",
+            "eip155:1 ",
+            "eip155:1\n",
+            "ab:1",
+            "eip155:18446744073709551616",
+            "abcdefghi:1",
+            "eip155:1:2",
+            "solana:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "eip155:0x1",
+        ] {
+            assert!(s.parse::<ChainId>().is_err(), "{s:?}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What is offered for the terms, whatever the version of the payment.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::v2::ResourceInfo;
+use crate::{Members, PaymentPayload, RawJson, Rejection, Terms, Version, v1, v2};
+
+/// A payment that claims to fulfil terms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// What it must fulfil: the server's own entry, never the payer's echo of it.
+    pub terms: Terms,
+    /// What the scheme defines, as the payer sent it.
+    pub payload: RawJson,
+    /// The resource that the payer names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<ResourceInfo>,
+    /// The extensions that the payer echoes.
+    #[serde(default, skip_serializing_if = "Members::is_empty")]
+    pub extensions: Members,
+    /// Who asks and for which request; set by the route that received it.
+    pub identity: Identity,
+}
+
+/// Whose request a payment belongs to. A retry of the same request has the same identity and gets the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Identity {
+    /// The authenticated caller; empty where callers are not told apart.
+    pub caller: String,
+    /// `Idempotency-Key`, `agentRequestId`, or the hash of the canonical request body.
+    pub request: String,
+}
+
+impl Claim {
+    /// A payment beside the entry that it must fulfil.
+    #[must_use]
+    pub fn new(terms: Terms, payment: PaymentPayload) -> Self {
+        let (payload, resource, extensions) = match payment {
+            PaymentPayload::V1(payment) => (payment.payload, None, Members::new()),
+            PaymentPayload::V2(payment) => (payment.payload, payment.resource, payment.extensions),
+        };
+        Self { terms, payload, resource, extensions, identity: Identity::default() }
+    }
+
+    /// The payment as it stands on the wire, in the version of its terms.
+    #[must_use]
+    pub fn to_payment(&self) -> PaymentPayload {
+        match self.terms.version {
+            Version::V1 => PaymentPayload::V1(v1::PaymentPayload {
+                x402_version: Version::V1,
+                scheme: self.terms.scheme.clone(),
+                network: self.terms.to_v1(&ResourceInfo::of("")).network,
+                payload: self.payload.clone(),
+                rest: Members::new(),
+            }),
+            Version::V2 => PaymentPayload::V2(v2::PaymentPayload {
+                x402_version: Version::V2,
+                resource: self.resource.clone(),
+                accepted: self.terms.to_v2(),
+                payload: self.payload.clone(),
+                extensions: self.extensions.clone(),
+                rest: Members::new(),
+            }),
+        }
+    }
+}
+
+impl PaymentPayload {
+    /// Whether the payment was made for this entry: v2 echoes it, v1 names scheme and network.
+    #[must_use]
+    pub fn is_for(&self, terms: &Terms) -> bool {
+        match self {
+            Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
+            Self::V2(payment) => terms.matches(&Terms::from(&payment.accepted)),
+        }
+    }
+}
+
+/// What kind of authorization a key names. One kind may serve several schemes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum AuthorizationKind {
+    /// EIP-3009: contract = token, nonce = 32 bytes.
+    Eip3009 = 1,
+    /// Permit2: contract = Permit2, nonce = 32 bytes.
+    Permit2 = 2,
+    /// A redemption of plan credits by a smart account.
+    NvmErc4337 = 3,
+}
+
+/// The identity of an authorization, in canonical bytes: kind, network, contract, payer, nonce.
+///
+/// Never text of the payer's choosing, a signature, a header or a scheme: every spelling of one authorization
+/// has one key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PaymentKey(Box<[u8]>);
+
+impl PaymentKey {
+    /// The key of an authorization. Each part is written behind its length.
+    #[must_use]
+    pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
+        let mut bytes = vec![kind as u8];
+        for part in [network.as_str().as_bytes(), contract, payer, nonce] {
+            let len = u16::try_from(part.len()).unwrap_or(u16::MAX);
+            bytes.extend_from_slice(&len.to_be_bytes());
+            bytes.extend_from_slice(part);
+        }
+        Self(bytes.into())
+    }
+
+    /// The canonical bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A key read back from where it was stored.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Display for PaymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for PaymentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Finds the key of a claim without asking anybody.
+pub trait KeyOf: Send + Sync {
+    /// The key.
+    ///
+    /// # Errors
+    /// The payload cannot be read as the scheme's.
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
+}
+
+impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> KeyOf for F {
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        self(claim)
+    }
+}
+
+/// An entry that a server offers, with the scheme's way to tell payments for it apart.
+#[derive(Clone)]
+pub struct Offer {
+    /// What is asked.
+    pub terms: Terms,
+    /// Names the payment of a claim, so that a server grants it once.
+    pub key: std::sync::Arc<dyn KeyOf>,
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.terms.fmt(f)
+    }
+}

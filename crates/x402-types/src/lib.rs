@@ -1,0 +1,43 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+mod address;
+mod amount;
+pub mod assets;
+mod chain_id;
+mod claim;
+mod entry;
+mod make_payment;
+mod malformed;
+mod message;
+mod network_name;
+pub mod networks;
+mod parsed;
+mod raw;
+mod reason;
+mod refusal;
+mod scalar;
+mod scheme;
+mod terms;
+mod time;
+pub mod v1;
+pub mod v2;
+mod wire;
+
+pub use address::EvmAddress;
+pub use amount::AtomicAmount;
+pub use assets::{Asset, Assets, TransferMethod};
+pub use chain_id::ChainId;
+pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
+pub use entry::Entry;
+pub use make_payment::{MadePayment, MakePayment, Occasion};
+pub use malformed::Malformed;
+pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
+pub use network_name::NetworkName;
+pub use raw::{Members, RawJson};
+pub use reason::{ErrorReason, Origin, Reason};
+pub use refusal::{Fault, Refusal, Rejection};
+pub use scalar::{Blank, TimeoutSeconds, Version};
+pub use scheme::SchemeName;
+pub use terms::Terms;
+pub use time::UnixSeconds;

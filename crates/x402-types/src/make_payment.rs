@@ -1,0 +1,55 @@
+//! The client's role: a scheme that can pay. It names only wire types.
+
+use async_trait::async_trait;
+
+use crate::{Members, PaymentKey, RawJson, Refusal, Terms, UnixSeconds};
+
+/// What making a payment may depend on, beside the terms. Time and randomness are arguments.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion<'a> {
+    /// Now.
+    pub now: UnixSeconds,
+    /// 32 fresh random bytes.
+    pub entropy: [u8; 32],
+    /// The URL that is requested.
+    pub url: &'a str,
+    /// The method that is used.
+    pub method: &'a str,
+}
+
+/// A payment, ready to be put into a request.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct MadePayment {
+    /// What the scheme defines.
+    pub payload: RawJson,
+    /// Members to add to the echoed entry's `extra`.
+    pub extra: Members,
+    /// Who pays.
+    pub payer: String,
+    /// The authorization's identity.
+    pub key: PaymentKey,
+    /// When it stops being valid.
+    pub valid_until: UnixSeconds,
+}
+
+impl MadePayment {
+    /// A payment without additions to the entry.
+    #[must_use]
+    pub const fn new(payload: RawJson, payer: String, key: PaymentKey, valid_until: UnixSeconds) -> Self {
+        Self { payload, extra: Members::new(), payer, key, valid_until }
+    }
+}
+
+/// A scheme that can pay.
+#[async_trait]
+pub trait MakePayment: Send + Sync {
+    /// Whether these terms can be paid: scheme, network, transfer method, flow. Asks nobody.
+    fn can_pay(&self, terms: &Terms) -> bool;
+
+    /// Signs one payment for the terms.
+    ///
+    /// # Errors
+    /// `Rejection` for terms that cannot be paid, `Fault` for a signer that fails.
+    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal>;
+}

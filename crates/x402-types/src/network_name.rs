@@ -1,0 +1,50 @@
+//! Networks as peers write them: CAIP-2, a legacy name of v1, or nothing in a failed answer.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChainId, networks};
+
+/// A network as it stands in a document. Kept as text; [`NetworkName::chain_id`] says which network it is, if known.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NetworkName(Box<str>);
+
+impl NetworkName {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The network: the text itself if it is CAIP-2, else the network of that simple name.
+    #[must_use]
+    pub fn chain_id(&self) -> Option<ChainId> {
+        self.0.parse().ok().or_else(|| networks::by_name(&self.0))
+    }
+}
+
+impl From<ChainId> for NetworkName {
+    fn from(network: ChainId) -> Self {
+        Self(network.as_str().into())
+    }
+}
+
+impl From<&str> for NetworkName {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}

@@ -1,0 +1,133 @@
+//! Machine codes on the wire: x402 v2 §9, and the TypeScript SDK's strings where §9 is silent.
+
+use core::fmt;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A code that says why: `invalidReason`, `errorReason`. An open set: codes of peers unknown here survive.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ErrorReason(Cow<'static, str>);
+
+macro_rules! reasons {
+    ($( $name:ident = $code:literal, $origin:ident, $status:literal, $text:literal; )*) => {
+        impl ErrorReason {
+            $( #[doc = concat!($text, ".")] pub const $name: Self = Self(Cow::Borrowed($code)); )*
+
+            /// Every code that this workspace emits, with where it comes from, the HTTP status that a resource
+            /// server answers with, and its text.
+            pub const TABLE: &'static [Reason] = &[
+                $( Reason { code: $code, origin: Origin::$origin, status: $status, text: $text }, )*
+            ];
+
+            fn known(code: &str) -> Option<Self> {
+                match code { $( $code => Some(Self::$name), )* _ => None }
+            }
+        }
+    };
+}
+
+/// Where a code is defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// x402 v2 §9.
+    Spec,
+    /// The TypeScript SDK 2.27.
+    TypeScript,
+    /// This project.
+    Ours,
+}
+
+/// A row of [`ErrorReason::TABLE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reason {
+    /// The code as it stands on the wire.
+    pub code: &'static str,
+    /// Who defines it.
+    pub origin: Origin,
+    /// The status a resource server answers with.
+    pub status: u16,
+    /// What happened, for people.
+    pub text: &'static str,
+}
+
+reasons! {
+    INSUFFICIENT_FUNDS = "insufficient_funds", Spec, 402, "the payer's balance does not cover the amount";
+    INVALID_VALID_AFTER = "invalid_exact_evm_payload_authorization_valid_after", Spec, 402, "the authorization is not valid yet";
+    INVALID_VALID_BEFORE = "invalid_exact_evm_payload_authorization_valid_before", Spec, 402, "the authorization has expired, is about to, or lasts longer than was asked";
+    INVALID_VALUE = "invalid_exact_evm_payload_authorization_value_mismatch", Spec, 402, "the authorized value is not the amount asked";
+    INVALID_SIGNATURE = "invalid_exact_evm_payload_signature", Spec, 402, "the signature is not the payer's";
+    RECIPIENT_MISMATCH = "invalid_exact_evm_payload_recipient_mismatch", Spec, 402, "the authorization pays somebody else";
+    INVALID_NETWORK = "invalid_network", Spec, 402, "the network is not served here or is not the one asked";
+    INVALID_PAYLOAD = "invalid_payload", Spec, 402, "the payment cannot be read";
+    INVALID_PAYMENT_REQUIREMENTS = "invalid_payment_requirements", Spec, 402, "the requirements are not ones that were offered or are served here";
+    INVALID_SCHEME = "invalid_scheme", Spec, 402, "the scheme is not the one asked";
+    UNSUPPORTED_SCHEME = "unsupported_scheme", Spec, 402, "the scheme is not served here";
+    INVALID_X402_VERSION = "invalid_x402_version", Spec, 402, "the protocol version is not served here or not the payload's";
+    INVALID_TRANSACTION_STATE = "invalid_transaction_state", Spec, 402, "the transaction can no longer do what was asked";
+    UNEXPECTED_VERIFY_ERROR = "unexpected_verify_error", Spec, 503, "verification met a fault of ours";
+    UNEXPECTED_SETTLE_ERROR = "unexpected_settle_error", Spec, 503, "settlement met a fault of ours";
+    SETTLEMENT_PENDING = "settlement_pending", Spec, 503, "the transaction was sent and its outcome is not known yet";
+    NONCE_ALREADY_USED = "invalid_exact_evm_nonce_already_used", TypeScript, 402, "the authorization was used or cancelled before";
+    TOKEN_NAME_MISMATCH = "invalid_exact_evm_token_name_mismatch", TypeScript, 402, "extra.name is not the token's EIP-712 name";
+    TOKEN_VERSION_MISMATCH = "invalid_exact_evm_token_version_mismatch", TypeScript, 402, "extra.version is not the token's EIP-712 version";
+    MISSING_EIP712_DOMAIN = "invalid_exact_evm_missing_eip712_domain", TypeScript, 402, "extra.name or extra.version is missing";
+    TRANSACTION_SIMULATION_FAILED = "invalid_exact_evm_transaction_simulation_failed", TypeScript, 402, "the transfer would revert";
+    UNDEPLOYED_SMART_WALLET = "invalid_exact_evm_payload_undeployed_smart_wallet", TypeScript, 402, "the payer is a smart wallet that is not deployed";
+    ASSET_NOT_DEPLOYED = "asset_not_deployed_contract", TypeScript, 402, "there is no contract at the asset's address";
+    DUPLICATE_SETTLEMENT = "duplicate_settlement", TypeScript, 409, "this payment is being settled or was settled for another request";
+    UNSUPPORTED_PAYLOAD_TYPE = "unsupported_payload_type", TypeScript, 402, "the payload is of a kind that is not served here";
+    AUTHORIZATION_CANCELED = "invalid_exact_evm_authorization_canceled", Ours, 402, "the payer cancelled the authorization";
+    PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
+}
+
+impl ErrorReason {
+    /// The code.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A code from elsewhere, kept as it came.
+    #[must_use]
+    pub fn from_wire(code: &str) -> Self {
+        Self::known(code).unwrap_or_else(|| Self(Cow::Owned(code.to_owned())))
+    }
+
+    /// A code that another crate of a scheme defines.
+    #[must_use]
+    pub const fn defined(code: &'static str) -> Self {
+        Self(Cow::Borrowed(code))
+    }
+
+    /// The row of the table, if the code is one of ours.
+    #[must_use]
+    pub fn row(&self) -> Option<&'static Reason> {
+        Self::TABLE.iter().find(|row| row.code == self.as_str())
+    }
+}
+
+impl fmt::Display for ErrorReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ErrorReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl Serialize for ErrorReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorReason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer).map(|code| Self::from_wire(&code))
+    }
+}

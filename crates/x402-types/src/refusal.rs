@@ -1,0 +1,101 @@
+//! Whose fault it is: the payer's (`Rejection`), or ours (`Fault`).
+
+use crate::{ErrorReason, Malformed};
+
+/// The payer's fault. Goes on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{reason}{}{}", if message.is_some() { ": " } else { "" }, message.as_deref().unwrap_or_default())]
+pub struct Rejection {
+    /// The machine code.
+    pub reason: ErrorReason,
+    /// What was wrong, for people; names the field.
+    pub message: Option<Box<str>>,
+    /// Who would have paid, where it is known.
+    pub payer: Option<Box<str>>,
+}
+
+impl Rejection {
+    /// A refusal with a code alone.
+    #[must_use]
+    pub const fn new(reason: ErrorReason) -> Self {
+        Self { reason, message: None, payer: None }
+    }
+
+    /// With words for people.
+    #[must_use]
+    pub fn because(mut self, message: impl Into<Box<str>>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// With the payer.
+    #[must_use]
+    pub fn of(mut self, payer: impl Into<Box<str>>) -> Self {
+        self.payer = Some(payer.into());
+        self
+    }
+
+    /// A field that does not have the form it must have: `invalid_payload`.
+    #[must_use]
+    pub fn field(path: &str, why: Malformed) -> Self {
+        Self::new(ErrorReason::INVALID_PAYLOAD).because(format!("{path}: {why}"))
+    }
+}
+
+/// Ours: a node, a store. Logged; the wire shows a general code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A node or another service did not answer, or said something that cannot be used.
+    #[error("{service} is unreachable or unusable: {detail}")]
+    Unreachable {
+        /// What was asked.
+        service: &'static str,
+        /// What it said.
+        detail: Box<str>,
+    },
+    /// The ledger or another store failed.
+    #[error("the store failed: {detail}")]
+    Store {
+        /// What it said.
+        detail: Box<str>,
+    },
+    /// Something that must not happen: a row that cannot be read, a mechanism that breaks a rule.
+    #[error("a rule was broken: {detail}")]
+    Broken {
+        /// Which.
+        detail: Box<str>,
+    },
+}
+
+impl Fault {
+    /// A service that cannot be used.
+    #[must_use]
+    pub fn unreachable(service: &'static str, detail: impl core::fmt::Display) -> Self {
+        Self::Unreachable { service, detail: detail.to_string().into() }
+    }
+
+    /// A store that failed.
+    #[must_use]
+    pub fn store(detail: impl core::fmt::Display) -> Self {
+        Self::Store { detail: detail.to_string().into() }
+    }
+
+    /// A broken rule.
+    #[must_use]
+    pub fn broken(detail: impl core::fmt::Display) -> Self {
+        Self::Broken { detail: detail.to_string().into() }
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The payer's fault.
+    #[error(transparent)]
+    Rejection(#[from] Rejection),
+    /// Ours.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}

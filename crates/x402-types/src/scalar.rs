@@ -1,0 +1,142 @@
+//! Small wire scalars: the protocol version, timeouts, and answers that may be blank.
+
+use core::fmt;
+
+use serde::de::{DeserializeOwned, Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Malformed;
+
+/// `x402Version`: the JSON integer 1 or 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// Version 1: terms in the 402 body, `X-PAYMENT`.
+    V1,
+    /// Version 2: terms in `PAYMENT-REQUIRED`, `PAYMENT-SIGNATURE`.
+    V2,
+}
+
+impl Version {
+    /// The integer on the wire.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.number())
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = Version;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the integer 1 or 2")
+            }
+            fn visit_u64<E: Error>(self, n: u64) -> Result<Version, E> {
+                match n {
+                    1 => Ok(Version::V1),
+                    2 => Ok(Version::V2),
+                    _ => Err(E::custom(Malformed::new("the integer 1 or 2"))),
+                }
+            }
+        }
+        deserializer.deserialize_u64(Number)
+    }
+}
+
+/// `maxTimeoutSeconds`: a JSON integer, 1 to 2^53-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeoutSeconds(u64);
+
+impl TimeoutSeconds {
+    /// What servers write when nothing is configured: 300 s.
+    pub const DEFAULT: Self = Self(300);
+    /// What an absent member means: 60 s.
+    pub const ABSENT: Self = Self(60);
+    /// The largest integer that every JSON reader keeps: 2^53-1.
+    pub const MAX: Self = Self((1 << 53) - 1);
+
+    /// The number of seconds.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for TimeoutSeconds {
+    type Error = Malformed;
+
+    fn try_from(seconds: u64) -> Result<Self, Malformed> {
+        if (1..=Self::MAX.0).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(Malformed::new("an integer of seconds, 1 to 2^53-1"))
+        }
+    }
+}
+
+impl Serialize for TimeoutSeconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeoutSeconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+        impl Visitor<'_> for Number {
+            type Value = TimeoutSeconds;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer of seconds, 1 to 2^53-1")
+            }
+            fn visit_u64<E: Error>(self, n: u64) -> Result<TimeoutSeconds, E> {
+                TimeoutSeconds::try_from(n).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_u64(Number)
+    }
+}
+
+/// A value that peers write as `""` when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blank<T> {
+    /// `""`.
+    Blank,
+    /// A value.
+    Value(T),
+}
+
+impl<T> Blank<T> {
+    /// The value, if there is one.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Blank => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Blank<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Blank => serializer.serialize_str(""),
+            Self::Value(value) => value.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: core::str::FromStr<Err = Malformed> + DeserializeOwned> Deserialize<'de> for Blank<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        if text.is_empty() { Ok(Self::Blank) } else { text.parse().map(Self::Value).map_err(D::Error::custom) }
+    }
+}

@@ -1,0 +1,240 @@
+//! What is asked, whatever the version of the document it stood in. Versions end here.
+
+use alloy_primitives::Address;
+use serde::{Deserialize, Serialize};
+
+use crate::v2::ResourceInfo;
+use crate::{
+    AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements, SchemeName,
+    TimeoutSeconds, Version, networks, v1, v2,
+};
+
+/// One way to pay, as both versions mean it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The version of the document it stands in.
+    pub version: Version,
+    /// The scheme.
+    pub scheme: SchemeName,
+    /// The network.
+    pub network: ChainId,
+    /// The amount in atomic units.
+    pub amount: AtomicAmount,
+    /// The asset as written.
+    pub asset: String,
+    /// Who is paid, as written.
+    pub pay_to: String,
+    /// How long the payer's authorization may last.
+    pub max_timeout_seconds: TimeoutSeconds,
+    /// What the scheme adds.
+    pub extra: Members,
+}
+
+impl Terms {
+    /// Whether an entry that a payer echoes is this one: core fields equal, addresses by value, `extra` a superset.
+    #[must_use]
+    pub fn matches(&self, accepted: &Self) -> bool {
+        self.scheme == accepted.scheme
+            && self.network == accepted.network
+            && self.amount == accepted.amount
+            && self.max_timeout_seconds == accepted.max_timeout_seconds
+            && same_account(&self.asset, &accepted.asset)
+            && same_account(&self.pay_to, &accepted.pay_to)
+            && accepted.extra.contains(&self.extra)
+    }
+
+    /// The entry as version 2 writes it.
+    #[must_use]
+    pub fn to_v2(&self) -> v2::PaymentRequirements {
+        v2::PaymentRequirements {
+            scheme: self.scheme.clone(),
+            network: self.network,
+            amount: self.amount,
+            asset: self.asset.clone(),
+            pay_to: self.pay_to.clone(),
+            max_timeout_seconds: self.max_timeout_seconds,
+            extra: self.extra.clone(),
+            rest: Members::new(),
+        }
+    }
+
+    /// The entry as version 1 writes it: the legacy network name where there is one, the resource in each entry.
+    #[must_use]
+    pub fn to_v1(&self, resource: &ResourceInfo) -> v1::PaymentRequirements {
+        v1::PaymentRequirements {
+            scheme: self.scheme.clone(),
+            network: networks::legacy_name(self.network).map_or_else(|| self.network.into(), NetworkName::from),
+            max_amount_required: self.amount,
+            asset: self.asset.clone(),
+            pay_to: self.pay_to.clone(),
+            resource: v1::ResourceUrl(resource.url.clone()),
+            description: resource.description.clone().unwrap_or_default(),
+            mime_type: resource.mime_type.clone().unwrap_or_default(),
+            output_schema: None,
+            max_timeout_seconds: self.max_timeout_seconds,
+            extra: self.extra.clone(),
+            rest: Members::new(),
+        }
+    }
+
+    /// The entry in its own version.
+    #[must_use]
+    pub fn to_requirements(&self, resource: &ResourceInfo) -> PaymentRequirements {
+        match self.version {
+            Version::V1 => PaymentRequirements::V1(self.to_v1(resource)),
+            Version::V2 => PaymentRequirements::V2(self.to_v2()),
+        }
+    }
+}
+
+/// Equal as EVM addresses if both are, else equal as text.
+fn same_account(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    let value = |s: &str| s.parse::<EvmAddress>().and_then(Address::try_from);
+    matches!((value(a), value(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+impl From<&v2::PaymentRequirements> for Terms {
+    fn from(entry: &v2::PaymentRequirements) -> Self {
+        Self {
+            version: Version::V2,
+            scheme: entry.scheme.clone(),
+            network: entry.network,
+            amount: entry.amount,
+            asset: entry.asset.clone(),
+            pay_to: entry.pay_to.clone(),
+            max_timeout_seconds: entry.max_timeout_seconds,
+            extra: entry.extra.clone(),
+        }
+    }
+}
+
+impl TryFrom<&v1::PaymentRequirements> for Terms {
+    type Error = crate::Malformed;
+
+    /// Fails for a network name that is neither CAIP-2 nor in the table of simple names.
+    fn try_from(entry: &v1::PaymentRequirements) -> Result<Self, crate::Malformed> {
+        Ok(Self {
+            version: Version::V1,
+            scheme: entry.scheme.clone(),
+            network: entry.network.chain_id().ok_or(crate::Malformed::new("a known network name"))?,
+            amount: entry.max_amount_required,
+            asset: entry.asset.clone(),
+            pay_to: entry.pay_to.clone(),
+            max_timeout_seconds: entry.max_timeout_seconds,
+            extra: entry.extra.clone(),
+        })
+    }
+}
+
+impl TryFrom<&PaymentRequirements> for Terms {
+    type Error = crate::Malformed;
+
+    fn try_from(entry: &PaymentRequirements) -> Result<Self, crate::Malformed> {
+        match entry {
+            PaymentRequirements::V1(entry) => entry.try_into(),
+            PaymentRequirements::V2(entry) => Ok(entry.into()),
+        }
+    }
+}
+
+impl PaymentRequired {
+    /// Its version.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        match self {
+            Self::V1(_) => Version::V1,
+            Self::V2(_) => Version::V2,
+        }
+    }
+
+    /// The ways to pay that could be read, in the server's order.
+    #[must_use]
+    pub fn terms(&self) -> Vec<Terms> {
+        match self {
+            Self::V1(document) => {
+                document.accepts.iter().filter_map(|entry| Terms::try_from(entry.known()?).ok()).collect()
+            }
+            Self::V2(document) => document.accepts.iter().filter_map(|entry| entry.known().map(Terms::from)).collect(),
+        }
+    }
+
+    /// What would be served.
+    #[must_use]
+    pub fn resource(&self) -> Option<ResourceInfo> {
+        match self {
+            Self::V1(document) => document.accepts.iter().find_map(Entry::known).map(v1_resource),
+            Self::V2(document) => document.resource.clone(),
+        }
+    }
+
+    /// The extensions that the server advertises: none in version 1.
+    #[must_use]
+    pub fn extensions(&self) -> Members {
+        match self {
+            Self::V1(_) => Members::new(),
+            Self::V2(document) => document.extensions.clone(),
+        }
+    }
+
+    /// The same document in version 2: the first entry's resource is lifted, unreadable entries stay as they are.
+    #[must_use]
+    pub fn to_v2(&self) -> v2::PaymentRequired {
+        match self {
+            Self::V2(document) => document.clone(),
+            Self::V1(document) => v2::PaymentRequired {
+                x402_version: Version::V2,
+                error: (!document.error.is_empty()).then(|| document.error.clone()),
+                resource: self.resource(),
+                accepts: document
+                    .accepts
+                    .iter()
+                    .map(|entry| match entry {
+                        Entry::Opaque(raw) => Entry::Opaque(raw.clone()),
+                        Entry::Known(known) => Terms::try_from(known).map_or_else(
+                            |_| crate::RawJson::of(known).map_or(Entry::Opaque(crate::RawJson::null()), Entry::Opaque),
+                            |terms| Entry::Known(terms.to_v2()),
+                        ),
+                    })
+                    .collect(),
+                extensions: Members::new(),
+                rest: document.rest.clone(),
+            },
+        }
+    }
+
+    /// The same document in version 1: the resource stands in each entry; extensions have no place there.
+    #[must_use]
+    pub fn to_v1(&self) -> v1::PaymentRequired {
+        match self {
+            Self::V1(document) => document.clone(),
+            Self::V2(document) => {
+                let resource = document.resource.clone().unwrap_or_else(|| ResourceInfo::of(""));
+                v1::PaymentRequired {
+                    x402_version: Version::V1,
+                    error: document.error.clone().unwrap_or_default(),
+                    accepts: document
+                        .accepts
+                        .iter()
+                        .map(|entry| match entry {
+                            Entry::Opaque(raw) => Entry::Opaque(raw.clone()),
+                            Entry::Known(known) => Entry::Known(Terms::from(known).to_v1(&resource)),
+                        })
+                        .collect(),
+                    rest: document.rest.clone(),
+                }
+            }
+        }
+    }
+}
+
+fn v1_resource(entry: &v1::PaymentRequirements) -> ResourceInfo {
+    let text = |s: &String| (!s.is_empty()).then(|| s.clone());
+    ResourceInfo {
+        description: text(&entry.description),
+        mime_type: text(&entry.mime_type),
+        ..ResourceInfo::of(entry.resource.0.clone())
+    }
+}

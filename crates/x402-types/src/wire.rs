@@ -1,0 +1,108 @@
+//! One way to read and write every message: leniently in, strictly out.
+//!
+//! Absent and `null` are the same for optional members. Unknown members are kept in `rest`, in their order,
+//! and written again behind the known ones, so that a document survives being forwarded.
+
+/// Declares a message: the struct, its strict `Serialize` and its lenient `Deserialize`.
+///
+/// After each field stands its wire name and how it is read and written:
+/// `required` (must be there, never `null`), `optional` (an `Option`, written only when there),
+/// `or EXPR` (absent or `null` reads as EXPR, always written), `unless_empty` (absent or `null` reads as the
+/// default, written unless `is_empty`).
+macro_rules! wire {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident {
+            $( $(#[$fmeta:meta])* $field:ident: $type:ty => $key:literal $kind:ident $($default:expr)?; )*
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(unreachable_pub, reason = "some messages are read inside the crate only")]
+        pub struct $name {
+            $( $(#[$fmeta])* pub $field: $type, )*
+            /// Members that this crate does not know, as they came.
+            pub rest: $crate::Members,
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap;
+                let mut map = serializer.serialize_map(None)?;
+                $( $crate::wire::wire!(@write map, self.$field, $key, $kind); )*
+                for (key, value) in self.rest.iter() {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                #[allow(non_camel_case_types, reason = "variants are the field names")]
+                enum Key { $($field,)* Unknown(Box<str>) }
+                impl<'de> serde::Deserialize<'de> for Key {
+                    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                        struct Text;
+                        impl serde::de::Visitor<'_> for Text {
+                            type Value = Key;
+                            fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                                f.write_str("a member name")
+                            }
+                            fn visit_str<E: serde::de::Error>(self, s: &str) -> Result<Key, E> {
+                                Ok(match s { $($key => Key::$field,)* other => Key::Unknown(other.into()) })
+                            }
+                        }
+                        deserializer.deserialize_identifier(Text)
+                    }
+                }
+                struct Object;
+                impl<'de> serde::de::Visitor<'de> for Object {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                        f.write_str(concat!("a JSON object (", stringify!($name), ")"))
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        $( let mut $field = None; )*
+                        let mut rest = $crate::Members::default();
+                        while let Some(key) = map.next_key::<Key>()? {
+                            match key {
+                                $( Key::$field => {
+                                    if $field.is_some() {
+                                        return Err(<A::Error as serde::de::Error>::duplicate_field($key));
+                                    }
+                                    $field = Some($crate::wire::wire!(@read map, $type, $kind));
+                                } )*
+                                Key::Unknown(key) => rest.push(key, map.next_value()?),
+                            }
+                        }
+                        Ok($name {
+                            $( $field: $crate::wire::wire!(@take $field, $key, $kind $($default)?), )*
+                            rest,
+                        })
+                    }
+                }
+                deserializer.deserialize_map(Object)
+            }
+        }
+    };
+    (@write $map:ident, $value:expr, $key:literal, required) => { $map.serialize_entry($key, &$value)?; };
+    (@write $map:ident, $value:expr, $key:literal, or) => { $map.serialize_entry($key, &$value)?; };
+    (@write $map:ident, $value:expr, $key:literal, optional) => {
+        if let Some(value) = &$value { $map.serialize_entry($key, value)?; }
+    };
+    (@write $map:ident, $value:expr, $key:literal, unless_empty) => {
+        if !$value.is_empty() { $map.serialize_entry($key, &$value)?; }
+    };
+    (@read $map:ident, $type:ty, required) => { $map.next_value::<$type>()? };
+    (@read $map:ident, $type:ty, optional) => { $map.next_value::<$type>()? };
+    (@read $map:ident, $type:ty, or) => { $map.next_value::<Option<$type>>()? };
+    (@read $map:ident, $type:ty, unless_empty) => { $map.next_value::<Option<$type>>()? };
+    (@take $field:ident, $key:literal, required) => {
+        $field.ok_or_else(|| <A::Error as serde::de::Error>::missing_field($key))?
+    };
+    (@take $field:ident, $key:literal, optional) => { $field.unwrap_or_default() };
+    (@take $field:ident, $key:literal, unless_empty) => { $field.flatten().unwrap_or_default() };
+    (@take $field:ident, $key:literal, or $default:expr) => { $field.flatten().unwrap_or_else(|| $default) };
+}
+pub(crate) use wire;
