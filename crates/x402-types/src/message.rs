@@ -17,6 +17,7 @@ pub enum PaymentRequired {
 
 /// A payment of either version.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly every payment is of the larger version")]
 pub enum PaymentPayload {
     /// Version 1.
     V1(v1::PaymentPayload),
@@ -59,6 +60,7 @@ macro_rules! either {
 either!(PaymentRequired, PaymentPayload, PaymentRequirements);
 
 // Both versions' members side by side, so that a message is read in one pass and told apart afterwards.
+// A member of the other version is an unknown one: it goes to `rest` and survives being forwarded.
 
 wire! {
     /// Either version's 402 document.
@@ -120,7 +122,7 @@ wire! {
         /// Version 1.
         network: Option<NetworkName> => "network" optional;
         /// Both.
-        payload: RawJson => "payload" required;
+        payload: RawJson => "payload" object;
         /// Version 2.
         extensions: Members => "extensions" unless_empty;
     }
@@ -143,13 +145,17 @@ impl<'de> Deserialize<'de> for PaymentRequired {
         fn entries<T: serde::de::DeserializeOwned>(raw: Vec<RawJson>) -> Vec<Entry<T>> {
             raw.into_iter().map(|raw| raw.read().map_or_else(|_| Entry::Opaque(raw), Entry::Known)).collect()
         }
-        let any = AnyRequired::deserialize(deserializer)?;
+        let mut any = AnyRequired::deserialize(deserializer)?;
         Ok(match any.x402_version {
-            Version::V1 => Self::V1(v1::PaymentRequired {
-                x402_version: Version::V1,
-                error: any.error.unwrap_or_default(),
-                accepts: entries(any.accepts),
-                rest: any.rest,
+            Version::V1 => Self::V1({
+                any.rest.keep("resource", any.resource);
+                any.rest.keep("extensions", (!any.extensions.is_empty()).then_some(any.extensions));
+                v1::PaymentRequired {
+                    x402_version: Version::V1,
+                    error: any.error.unwrap_or_default(),
+                    accepts: entries(any.accepts),
+                    rest: any.rest,
+                }
             }),
             Version::V2 => Self::V2(v2::PaymentRequired {
                 x402_version: Version::V2,
@@ -168,23 +174,32 @@ impl AnyPayload {
     ///
     /// # Errors
     /// The name of the member that its version demands and that is absent.
-    fn settle_version(self) -> Result<PaymentPayload, &'static str> {
+    fn settle_version(mut self) -> Result<PaymentPayload, &'static str> {
         Ok(match self.x402_version {
-            Version::V1 => PaymentPayload::V1(v1::PaymentPayload {
-                x402_version: Version::V1,
-                scheme: self.scheme.ok_or("scheme")?,
-                network: self.network.ok_or("network")?,
-                payload: self.payload,
-                rest: self.rest,
-            }),
-            Version::V2 => PaymentPayload::V2(v2::PaymentPayload {
-                x402_version: Version::V2,
-                resource: self.resource,
-                accepted: self.accepted.ok_or("accepted")?,
-                payload: self.payload,
-                extensions: self.extensions,
-                rest: self.rest,
-            }),
+            Version::V1 => {
+                self.rest.keep("resource", self.resource);
+                self.rest.keep("accepted", self.accepted);
+                self.rest.keep("extensions", (!self.extensions.is_empty()).then_some(self.extensions));
+                PaymentPayload::V1(v1::PaymentPayload {
+                    x402_version: Version::V1,
+                    scheme: self.scheme.ok_or("scheme")?,
+                    network: self.network.ok_or("network")?,
+                    payload: self.payload,
+                    rest: self.rest,
+                })
+            }
+            Version::V2 => {
+                self.rest.keep("scheme", self.scheme);
+                self.rest.keep("network", self.network);
+                PaymentPayload::V2(v2::PaymentPayload {
+                    x402_version: Version::V2,
+                    resource: self.resource,
+                    accepted: self.accepted.ok_or("accepted")?,
+                    payload: self.payload,
+                    extensions: self.extensions,
+                    rest: self.rest,
+                })
+            }
         })
     }
 }
@@ -194,32 +209,42 @@ impl AnyRequirements {
     ///
     /// # Errors
     /// The name of the member that the version demands and that is absent or of the other version's form.
-    fn settle_version(self, version: Version) -> Result<PaymentRequirements, &'static str> {
+    fn settle_version(mut self, version: Version) -> Result<PaymentRequirements, &'static str> {
         Ok(match version {
-            Version::V1 => PaymentRequirements::V1(v1::PaymentRequirements {
-                scheme: self.scheme,
-                network: self.network,
-                max_amount_required: self.max_amount_required.ok_or("maxAmountRequired")?,
-                asset: self.asset,
-                pay_to: self.pay_to,
-                resource: self.resource.unwrap_or_default(),
-                description: self.description.unwrap_or_default(),
-                mime_type: self.mime_type.unwrap_or_default(),
-                output_schema: self.output_schema,
-                max_timeout_seconds: self.max_timeout_seconds,
-                extra: self.extra,
-                rest: self.rest,
-            }),
-            Version::V2 => PaymentRequirements::V2(v2::PaymentRequirements {
-                scheme: self.scheme,
-                network: self.network.as_str().parse().map_err(|_| "network")?,
-                amount: self.amount.ok_or("amount")?,
-                asset: self.asset,
-                pay_to: self.pay_to,
-                max_timeout_seconds: self.max_timeout_seconds,
-                extra: self.extra,
-                rest: self.rest,
-            }),
+            Version::V1 => {
+                self.rest.keep("amount", self.amount);
+                PaymentRequirements::V1(v1::PaymentRequirements {
+                    scheme: self.scheme,
+                    network: self.network,
+                    max_amount_required: self.max_amount_required.ok_or("maxAmountRequired")?,
+                    asset: self.asset,
+                    pay_to: self.pay_to,
+                    resource: self.resource.unwrap_or_default(),
+                    description: self.description.unwrap_or_default(),
+                    mime_type: self.mime_type.unwrap_or_default(),
+                    output_schema: self.output_schema,
+                    max_timeout_seconds: self.max_timeout_seconds,
+                    extra: self.extra,
+                    rest: self.rest,
+                })
+            }
+            Version::V2 => {
+                self.rest.keep("maxAmountRequired", self.max_amount_required);
+                self.rest.keep("resource", self.resource);
+                self.rest.keep("description", self.description);
+                self.rest.keep("mimeType", self.mime_type);
+                self.rest.keep("outputSchema", self.output_schema);
+                PaymentRequirements::V2(v2::PaymentRequirements {
+                    scheme: self.scheme,
+                    network: self.network.as_str().parse().map_err(|_| "network")?,
+                    amount: self.amount.ok_or("amount")?,
+                    asset: self.asset,
+                    pay_to: self.pay_to,
+                    max_timeout_seconds: self.max_timeout_seconds,
+                    extra: self.extra,
+                    rest: self.rest,
+                })
+            }
         })
     }
 }
@@ -227,6 +252,23 @@ impl AnyRequirements {
 impl<'de> Deserialize<'de> for PaymentPayload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         AnyPayload::deserialize(deserializer)?.settle_version().map_err(serde::de::Error::missing_field)
+    }
+}
+
+/// The dotted names that readers of paths take apart.
+fn in_payload(key: &'static str) -> &'static str {
+    match key {
+        "accepted" => "paymentPayload.accepted",
+        "scheme" => "paymentPayload.scheme",
+        _ => "paymentPayload.network",
+    }
+}
+
+fn in_requirements(key: &'static str) -> &'static str {
+    match key {
+        "maxAmountRequired" => "paymentRequirements.maxAmountRequired",
+        "amount" => "paymentRequirements.amount",
+        _ => "paymentRequirements.network",
     }
 }
 
@@ -259,16 +301,14 @@ impl<'de> Deserialize<'de> for VerifyRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let any = AnyVerifyRequest::deserialize(deserializer)?;
         let version = any.payment_payload.x402_version;
-        let missing = |at: &str, key: &str| {
-            serde::de::Error::custom(format_args!("{at}.{key}: missing or not of version {}", version.number()))
-        };
+        let missing = |key| serde::de::Error::missing_field(key);
         Ok(Self {
             x402_version: any.x402_version,
-            payment_payload: any.payment_payload.settle_version().map_err(|key| missing("paymentPayload", key))?,
+            payment_payload: any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?,
             payment_requirements: any
                 .payment_requirements
                 .settle_version(version)
-                .map_err(|key| missing("paymentRequirements", key))?,
+                .map_err(|key| missing(in_requirements(key)))?,
         })
     }
 }

@@ -85,6 +85,26 @@ impl<'de> Deserialize<'de> for RawJson {
     }
 }
 
+/// JSON that must be an object: `payload`, x402 v2 §5.2.
+pub(crate) struct ObjectJson(RawJson);
+
+impl From<ObjectJson> for RawJson {
+    fn from(object: ObjectJson) -> Self {
+        object.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = RawJson::deserialize(deserializer)?;
+        if raw.as_str().starts_with('{') {
+            Ok(Self(raw))
+        } else {
+            Err(serde::de::Error::custom(crate::Malformed::new("a JSON object")))
+        }
+    }
+}
+
 /// The members of a JSON object in their order, each value as its own text.
 #[derive(Clone, Default)]
 pub struct Members(Vec<(Box<str>, RawJson)>);
@@ -119,6 +139,13 @@ impl Members {
     /// Adds a string member, or replaces the one of that name.
     pub fn insert_text(&mut self, key: &str, value: &str) {
         if let Ok(value) = RawJson::of(value) {
+            self.insert(key, value);
+        }
+    }
+
+    /// Adds a member that may be absent.
+    pub(crate) fn keep<T: Serialize>(&mut self, key: &str, value: Option<T>) {
+        if let Some(Ok(value)) = value.map(|value| RawJson::of(&value)) {
             self.insert(key, value);
         }
     }

@@ -78,6 +78,8 @@ reasons! {
     ASSET_NOT_DEPLOYED = "asset_not_deployed_contract", TypeScript, 402, "there is no contract at the asset's address";
     DUPLICATE_SETTLEMENT = "duplicate_settlement", TypeScript, 409, "this payment is being settled or was settled for another request";
     UNSUPPORTED_PAYLOAD_TYPE = "unsupported_payload_type", TypeScript, 402, "the payload is of a kind that is not served here";
+    EIP3009_NOT_SUPPORTED = "invalid_exact_evm_eip3009_not_supported", TypeScript, 402, "the asset has no transfers by EIP-3009";
+    PAYER_HAS_CODE = "invalid_exact_evm_payer_has_code", Ours, 402, "the payer is a smart wallet or a delegated account, which is not served here";
     AUTHORIZATION_CANCELED = "invalid_exact_evm_authorization_canceled", Ours, 402, "the payer cancelled the authorization";
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }

@@ -53,6 +53,26 @@ impl<'de> Deserialize<'de> for Version {
     }
 }
 
+/// The version that a message of one version must name.
+pub(crate) struct Only<const N: u8>(Version);
+
+impl<const N: u8> From<Only<N>> for Version {
+    fn from(version: Only<N>) -> Self {
+        version.0
+    }
+}
+
+impl<'de, const N: u8> Deserialize<'de> for Only<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let version = Version::deserialize(deserializer)?;
+        if version.number() == N {
+            Ok(Self(version))
+        } else {
+            Err(D::Error::custom(Malformed::new(if N == 1 { "the integer 1" } else { "the integer 2" })))
+        }
+    }
+}
+
 /// `maxTimeoutSeconds`: a JSON integer, 1 to 2^53-1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimeoutSeconds(u64);

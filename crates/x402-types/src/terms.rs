@@ -194,7 +194,7 @@ impl PaymentRequired {
                     .map(|entry| match entry {
                         Entry::Opaque(raw) => Entry::Opaque(raw.clone()),
                         Entry::Known(known) => Terms::try_from(known).map_or_else(
-                            |_| crate::RawJson::of(known).map_or(Entry::Opaque(crate::RawJson::null()), Entry::Opaque),
+                            |_| Entry::Opaque(crate::RawJson::of(known).unwrap_or_else(|_| crate::RawJson::null())),
                             |terms| Entry::Known(terms.to_v2()),
                         ),
                     })

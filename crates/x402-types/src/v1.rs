@@ -68,7 +68,7 @@ wire! {
     /// The 402 body.
     pub struct PaymentRequired {
         /// The integer 1.
-        x402_version: Version => "x402Version" required;
+        x402_version: Version => "x402Version" version_1;
         /// Why the request was not served.
         error: String => "error" or String::new();
         /// The ways to pay, in the server's order.
@@ -80,12 +80,12 @@ wire! {
     /// What a client sends to pay.
     pub struct PaymentPayload {
         /// The integer 1.
-        x402_version: Version => "x402Version" required;
+        x402_version: Version => "x402Version" version_1;
         /// The scheme.
         scheme: SchemeName => "scheme" required;
         /// The network.
         network: NetworkName => "network" required;
         /// What the scheme defines.
-        payload: RawJson => "payload" required;
+        payload: RawJson => "payload" object;
     }
 }

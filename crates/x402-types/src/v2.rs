@@ -64,7 +64,7 @@ wire! {
     /// The 402 answer: `PaymentRequired`, §5.1.
     pub struct PaymentRequired {
         /// The integer 2.
-        x402_version: Version => "x402Version" required;
+        x402_version: Version => "x402Version" version_2;
         /// Why the request was not served.
         error: Option<String> => "error" optional;
         /// What would be served. Always written; its absence is read, since other SDKs omit it.
@@ -80,13 +80,13 @@ wire! {
     /// What a client sends to pay: `PaymentPayload`, §5.2.
     pub struct PaymentPayload {
         /// The integer 2.
-        x402_version: Version => "x402Version" required;
+        x402_version: Version => "x402Version" version_2;
         /// The server's `resource`, echoed.
         resource: Option<ResourceInfo> => "resource" optional;
         /// The chosen entry, echoed in full.
         accepted: PaymentRequirements => "accepted" required;
         /// What the scheme defines.
-        payload: RawJson => "payload" required;
+        payload: RawJson => "payload" object;
         /// The server's extensions, echoed, with the client's additions.
         extensions: Members => "extensions" unless_empty;
     }

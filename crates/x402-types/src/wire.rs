@@ -6,7 +6,8 @@
 /// Declares a message: the struct, its strict `Serialize` and its lenient `Deserialize`.
 ///
 /// After each field stands its wire name and how it is read and written:
-/// `required` (must be there, never `null`), `optional` (an `Option`, written only when there),
+/// `required` (must be there, never `null`), `object` (the same for a [`crate::RawJson`] that must be an object),
+/// `version_1` and `version_2` (the same for a [`crate::Version`] that must be this one), `optional` (an `Option`, written only when there),
 /// `or EXPR` (absent or `null` reads as EXPR, always written), `unless_empty` (absent or `null` reads as the
 /// default, written unless `is_empty`).
 macro_rules! wire {
@@ -87,6 +88,9 @@ macro_rules! wire {
         }
     };
     (@write $map:ident, $value:expr, $key:literal, required) => { $map.serialize_entry($key, &$value)?; };
+    (@write $map:ident, $value:expr, $key:literal, object) => { $map.serialize_entry($key, &$value)?; };
+    (@write $map:ident, $value:expr, $key:literal, version_1) => { $map.serialize_entry($key, &$value)?; };
+    (@write $map:ident, $value:expr, $key:literal, version_2) => { $map.serialize_entry($key, &$value)?; };
     (@write $map:ident, $value:expr, $key:literal, or) => { $map.serialize_entry($key, &$value)?; };
     (@write $map:ident, $value:expr, $key:literal, optional) => {
         if let Some(value) = &$value { $map.serialize_entry($key, value)?; }
@@ -95,12 +99,18 @@ macro_rules! wire {
         if !$value.is_empty() { $map.serialize_entry($key, &$value)?; }
     };
     (@read $map:ident, $type:ty, required) => { $map.next_value::<$type>()? };
+    (@read $map:ident, $type:ty, object) => { $map.next_value::<$crate::raw::ObjectJson>()?.into() };
+    (@read $map:ident, $type:ty, version_1) => { $map.next_value::<$crate::scalar::Only<1>>()?.into() };
+    (@read $map:ident, $type:ty, version_2) => { $map.next_value::<$crate::scalar::Only<2>>()?.into() };
     (@read $map:ident, $type:ty, optional) => { $map.next_value::<$type>()? };
     (@read $map:ident, $type:ty, or) => { $map.next_value::<Option<$type>>()? };
     (@read $map:ident, $type:ty, unless_empty) => { $map.next_value::<Option<$type>>()? };
     (@take $field:ident, $key:literal, required) => {
         $field.ok_or_else(|| <A::Error as serde::de::Error>::missing_field($key))?
     };
+    (@take $field:ident, $key:literal, object) => { $crate::wire::wire!(@take $field, $key, required) };
+    (@take $field:ident, $key:literal, version_1) => { $crate::wire::wire!(@take $field, $key, required) };
+    (@take $field:ident, $key:literal, version_2) => { $crate::wire::wire!(@take $field, $key, required) };
     (@take $field:ident, $key:literal, optional) => { $field.unwrap_or_default() };
     (@take $field:ident, $key:literal, unless_empty) => { $field.flatten().unwrap_or_default() };
     (@take $field:ident, $key:literal, or $default:expr) => { $field.flatten().unwrap_or_else(|| $default) };

@@ -1,0 +1,66 @@
+//! Base64 as headers carry it: [RFC 4648](https://www.rfc-editor.org/rfc/rfc4648) §4 written, §4 and §5 read.
+//!
+//! Written: standard alphabet with padding, which every SDK reads. Read: either alphabet but never both in one value,
+//! padding whole or absent, no white space, and the bits behind the last byte zero (§3.5), so that no byte string has
+//! two spellings within one form.
+
+use base64_simd::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+
+use crate::json::within;
+use crate::{DecodeError, DecodeErrorKind};
+
+const EXPECTED: &str = "expected base64: one alphabet, whole padding or none";
+
+/// Writes padded standard base64.
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
+    STANDARD.encode_to_string(bytes)
+}
+
+/// Reads base64 of at most `limit` characters.
+///
+/// # Errors
+/// `too_large`, before anything is allocated; `invalid_base64` at the first character that cannot stand where it does.
+pub fn decode(text: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+    within(text.len(), limit)?;
+    let padded = text.last() == Some(&b'=');
+    let standard = if padded { STANDARD } else { STANDARD_NO_PAD };
+    if let Ok(bytes) = standard.decode_to_vec(text) {
+        return Ok(bytes);
+    }
+    let url_safe = if padded { URL_SAFE } else { URL_SAFE_NO_PAD };
+    url_safe.decode_to_vec(text).map_err(|_| why(text))
+}
+
+/// Finds what was wrong; runs on refused input only.
+#[cold]
+fn why(text: &[u8]) -> DecodeError {
+    let bad = |at: usize, expected: &'static str| DecodeError::at_byte(DecodeErrorKind::InvalidBase64, at, expected);
+    let body = text.iter().position(|b| *b == b'=').unwrap_or(text.len());
+    let mut standard = false;
+    let mut url_safe = false;
+    for (at, byte) in text.iter().take(body).enumerate() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' => {}
+            b'+' | b'/' if !url_safe => standard = true,
+            b'-' | b'_' if !standard => url_safe = true,
+            b'+' | b'/' | b'-' | b'_' => return bad(at, "expected one base64 alphabet, not both"),
+            b' ' | b'\t' | b'\r' | b'\n' => return bad(at, "expected base64 without white space"),
+            _ => return bad(at, EXPECTED),
+        }
+    }
+    let padding = text.get(body..).unwrap_or_default();
+    if let Some(at) = padding.iter().position(|b| *b != b'=') {
+        return bad(body + at, "expected nothing behind the padding");
+    }
+    let whole = match body % 4 {
+        0 => 0,
+        2 => 2,
+        3 => 1,
+        _ => return bad(body, "expected another base64 character"),
+    };
+    if !padding.is_empty() && padding.len() != whole {
+        return bad(body + whole.min(padding.len()), "expected whole padding or none");
+    }
+    bad(body.saturating_sub(1), "expected zero bits behind the last byte")
+}

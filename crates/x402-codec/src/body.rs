@@ -1,0 +1,102 @@
+//! The JSON bodies of [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md) and of
+//! the [v1 transport](https://github.com/coinbase/x402/blob/main/specs/transports-v1/http.md).
+
+use serde::Serialize;
+use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
+
+use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, json};
+
+/// A 402 body of version 1, or the v2 object again as our servers send it.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`].
+pub fn payment_required(body: &[u8], limits: &Limits) -> Result<PaymentRequired, DecodeError> {
+    json::from_slice(body, limits)
+}
+
+/// The body of `POST /verify` and `POST /settle`.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`], and `version_mismatch` where the outer `x402Version` is not the payment's.
+pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
+    let request: VerifyRequest = json::from_slice(body, limits)?;
+    demand_object(&request.payment_payload, ".paymentPayload")?;
+    let inner = request.payment_payload.version();
+    match request.x402_version {
+        Some(outer) if outer != inner => Err(DecodeError::at_path(
+            DecodeErrorKind::VersionMismatch,
+            ".x402Version",
+            format!("expected the payment's version, {}", inner.number()),
+        )),
+        _ => Ok(request),
+    }
+}
+
+/// A facilitator's answer to `/verify`.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`].
+pub fn verify_response(body: &[u8], limits: &Limits) -> Result<VerifyResponse, DecodeError> {
+    json::from_slice(body, limits)
+}
+
+/// A facilitator's answer to `/settle`.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`]. The outcome is then unknown, not failed.
+pub fn settle_response(body: &[u8], limits: &Limits) -> Result<SettleResponse, DecodeError> {
+    json::from_slice(body, limits)
+}
+
+/// A facilitator's answer to `/supported`.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`].
+pub fn supported_response(body: &[u8], limits: &Limits) -> Result<SupportedResponse, DecodeError> {
+    json::from_slice(body, limits)
+}
+
+/// The JSON of a message.
+///
+/// # Errors
+/// If the message cannot be written as JSON.
+pub fn write<T: Serialize + ?Sized>(message: &T) -> Result<Vec<u8>, EncodeError> {
+    // A plain payment is 831 bytes: one allocation holds it.
+    let mut out = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut out, message).map_err(|e| EncodeError::json(&e))?;
+    Ok(out)
+}
+
+/// The body of `/verify` and `/settle`, with the payment's text as the payer sent it.
+///
+/// # Errors
+/// If the requirements cannot be written as JSON.
+pub fn write_verify_request(
+    version: Version,
+    payment: &str,
+    requirements: &PaymentRequirements,
+) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Vec::with_capacity(payment.len() + 1024);
+    out.extend_from_slice(br#"{"x402Version":"#);
+    out.push(b'0' + version.number());
+    out.extend_from_slice(br#","paymentPayload":"#);
+    out.extend_from_slice(payment.as_bytes());
+    out.extend_from_slice(br#","paymentRequirements":"#);
+    serde_json::to_writer(&mut out, requirements).map_err(|e| EncodeError::json(&e))?;
+    out.push(b'}');
+    Ok(out)
+}
+
+/// §5.2: `payload` is an object, whatever the scheme.
+pub(crate) fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
+    let payload: &RawJson = match payment {
+        PaymentPayload::V1(payment) => &payment.payload,
+        PaymentPayload::V2(payment) => &payment.payload,
+    };
+    if payload.as_str().starts_with('{') {
+        return Ok(());
+    }
+    let path = format!("{outer}.payload");
+    Err(DecodeError::at_path(DecodeErrorKind::InvalidField, &path, "expected a JSON object"))
+}

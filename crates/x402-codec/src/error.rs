@@ -1,0 +1,312 @@
+//! What was wrong with the bytes, where, and what was expected there.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Error, Expected, Unexpected};
+use x402_types::{ErrorReason, Rejection};
+
+/// One table makes the variant, its stable code and its words.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
+        /// The families of decode errors. Each has a stable machine code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum DecodeErrorKind { $($(#[$doc])* $name,)* }
+
+        impl DecodeErrorKind {
+            /// Every kind, for tables and documents.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The machine code: snake case, never changes.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The words for people.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Not base64 as the protocol writes it. `at` is a byte of the header value.
+    InvalidBase64 = "invalid_base64", "invalid base64";
+    /// Not UTF-8. `at` is the first wrong byte of the JSON text.
+    InvalidUtf8 = "invalid_utf8", "invalid UTF-8";
+    /// Not JSON (RFC 8259). `at` is a byte of the JSON text.
+    InvalidJson = "invalid_json", "invalid JSON";
+    /// One object has the same key twice. `at` is the path of the second.
+    DuplicateKey = "duplicate_key", "duplicate key";
+    /// Arrays and objects nest deeper than the limit. `at` is the bracket that goes too deep.
+    TooDeep = "too_deep", "nested too deep";
+    /// Larger than the limit. `at` is the first byte beyond it.
+    TooLarge = "too_large", "too large";
+    /// Something stands after the document. `at` is its first byte.
+    TrailingData = "trailing_data", "data after the document";
+    /// A member that does not have the form it must have. `at` is its path.
+    InvalidField = "invalid_field", "invalid field";
+    /// A member that must be there is absent. `at` is its path.
+    MissingField = "missing_field", "missing field";
+    /// More entries in `accepts` than the limit. `at` is the first entry beyond it.
+    TooManyAccepts = "too_many_accepts", "too many entries in accepts";
+    /// Headers that say two things. `at` is one of them.
+    AmbiguousHeader = "ambiguous_header", "ambiguous header";
+    /// The outer `x402Version` is not the payment's.
+    VersionMismatch = "version_mismatch", "x402 versions differ";
+}
+
+/// Where in the input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum At {
+    /// A byte of the input, counted from 0. Inside a header value the input is the decoded JSON text,
+    /// except for `invalid_base64` and `too_large`, where it is the value itself.
+    Byte(usize),
+    /// A JSON path: `$.accepts[0].amount`.
+    Path(Box<str>),
+    /// A header as a whole.
+    Header(&'static str),
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Byte(n) => write!(f, "byte {n}"),
+            Self::Path(path) => f.write_str(path),
+            Self::Header(name) => write!(f, "header {name}"),
+        }
+    }
+}
+
+/// Bytes that cannot be read as the message they should be.
+///
+/// It never repeats the value that was found, only its type: values are the payer's, and may be secrets.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {}; {}", self.0.at, self.0.kind.text(), self.0.message)]
+pub struct DecodeError(Box<Inner>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Inner {
+    kind: DecodeErrorKind,
+    at: At,
+    offset: Option<usize>,
+    message: Cow<'static, str>,
+}
+
+impl DecodeError {
+    #[cold]
+    pub(crate) fn at_byte(kind: DecodeErrorKind, offset: usize, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, at: At::Byte(offset), offset: Some(offset), message: message.into() }))
+    }
+
+    /// `path` is seen from here, without `$`; each object and array on the way out puts its own part before it.
+    #[cold]
+    pub(crate) fn at_path(kind: DecodeErrorKind, path: &str, message: impl Into<Cow<'static, str>>) -> Self {
+        let at = At::Path(format!("${path}").into());
+        Self(Box::new(Inner { kind, at, offset: None, message: message.into() }))
+    }
+
+    #[cold]
+    pub(crate) fn at_header(kind: DecodeErrorKind, name: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner { kind, at: At::Header(name), offset: None, message: message.into() }))
+    }
+
+    /// The family.
+    #[must_use]
+    pub fn kind(&self) -> DecodeErrorKind {
+        self.0.kind
+    }
+
+    /// The stable machine code, for example `duplicate_key`.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.kind.code()
+    }
+
+    /// Where: `byte 17`, `$.accepts[0].amount`, `header PAYMENT-SIGNATURE`.
+    #[must_use]
+    pub fn at(&self) -> &At {
+        &self.0.at
+    }
+
+    /// The byte of the JSON text (or of the base64) where reading stopped, where it is known.
+    #[must_use]
+    pub fn offset(&self) -> Option<usize> {
+        self.0.offset
+    }
+
+    /// What should have been there.
+    #[must_use]
+    pub fn expected(&self) -> &str {
+        self.0.message.strip_prefix("expected ").unwrap_or(&self.0.message)
+    }
+
+    #[cold]
+    pub(crate) fn at_offset(mut self, offset: usize) -> Self {
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// Puts one more segment before the path, and the offset where none is known yet.
+    #[cold]
+    pub(crate) fn inside(mut self, segment: Segment<'_>, offset: usize) -> Self {
+        if let At::Path(path) = &mut self.0.at {
+            let mut longer = String::from("$");
+            segment.write(&mut longer);
+            longer.push_str(path.strip_prefix('$').unwrap_or(path));
+            *path = longer.into();
+        }
+        self.0.offset.get_or_insert(offset);
+        self
+    }
+}
+
+/// A request that cannot be read is the payer's fault: `invalid_x402_version` where the version is what is wrong,
+/// `invalid_payload` everywhere else.
+impl From<DecodeError> for Rejection {
+    fn from(error: DecodeError) -> Self {
+        let version = matches!(error.at(), At::Path(path) if path.ends_with(".x402Version"));
+        let reason = if version { ErrorReason::INVALID_X402_VERSION } else { ErrorReason::INVALID_PAYLOAD };
+        Self::new(reason).because(error.to_string())
+    }
+}
+
+impl fmt::Debug for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecodeError")
+            .field("code", &self.code())
+            .field("at", &self.at().to_string())
+            .field("message", &self.0.message)
+            .finish()
+    }
+}
+
+/// A message that cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// Its `Serialize` failed.
+    #[error("cannot be written as JSON: {detail}")]
+    Json {
+        /// What it said.
+        detail: Box<str>,
+    },
+    /// A header cannot hold it.
+    #[error("cannot be written as a header value")]
+    Header,
+}
+
+impl EncodeError {
+    pub(crate) fn json(error: &serde_json::Error) -> Self {
+        Self::Json { detail: error.to_string().into() }
+    }
+}
+
+/// One step of a JSON path.
+pub(crate) enum Segment<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Segment<'_> {
+    /// A key is the sender's text: quoted and escaped unless it is a plain name, and cut, so that it can stand in a log.
+    pub(crate) fn write(&self, out: &mut String) {
+        const LONGEST: usize = 64;
+        match *self {
+            Self::Index(i) => out.push_str(&format!("[{i}]")),
+            Self::Key(key) => {
+                let (shown, cut) = match key.char_indices().nth(LONGEST) {
+                    Some((end, _)) => (key.get(..end).unwrap_or_default(), "…"),
+                    None => (key, ""),
+                };
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                if !key.is_empty() && key.chars().all(plain) {
+                    out.push('.');
+                    out.push_str(shown);
+                    out.push_str(cut);
+                } else {
+                    out.push_str(&format!("[\"{}{cut}\"]", shown.escape_default()));
+                }
+            }
+        }
+    }
+}
+
+/// The type of what was found, without its content.
+fn found(unexpected: Unexpected<'_>) -> &'static str {
+    match unexpected {
+        Unexpected::Bool(_) => "a boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "an integer",
+        Unexpected::Float(_) => "a number",
+        Unexpected::Char(_) | Unexpected::Str(_) => "a string",
+        Unexpected::Unit | Unexpected::Option => "null",
+        Unexpected::Seq => "an array",
+        Unexpected::Map => "an object",
+        _ => "another type",
+    }
+}
+
+impl Error for DecodeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::at_path(DecodeErrorKind::InvalidField, "", message.to_string())
+    }
+
+    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let message = format!("expected {expected}, found {}", found(unexpected));
+        Self::at_path(DecodeErrorKind::InvalidField, "", message)
+    }
+
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::at_path(DecodeErrorKind::InvalidField, "", format!("expected {expected}"))
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        Self::at_path(DecodeErrorKind::InvalidField, "", format!("expected {expected}, found {length} elements"))
+    }
+
+    fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
+        let message = format!("expected one of `{}`", expected.join("`, `"));
+        Self::at_path(DecodeErrorKind::InvalidField, "", message)
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let message = format!("expected only the members `{}`", expected.join("`, `"));
+        let mut path = String::new();
+        Segment::Key(field).write(&mut path);
+        Self::at_path(DecodeErrorKind::InvalidField, &path, message)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        // The name is our own text, and may be a path to a member deeper in: `paymentPayload.accepted`.
+        Self::at_path(DecodeErrorKind::MissingField, &format!(".{field}"), "expected the member to be there")
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        let mut path = String::new();
+        Segment::Key(field).write(&mut path);
+        Self::at_path(DecodeErrorKind::DuplicateKey, &path, "expected each key once")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_snake_case() {
+        let mut codes: Vec<_> = DecodeErrorKind::ALL.iter().map(|kind| kind.code()).collect();
+        assert!(
+            codes.iter().all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()))
+        );
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), DecodeErrorKind::ALL.len());
+        let readme = include_str!("../README.md");
+        assert!(codes.iter().all(|code| readme.contains(&format!("`{code}`"))));
+    }
+}

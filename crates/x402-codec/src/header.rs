@@ -1,0 +1,354 @@
+//! The headers of [x402 over HTTP](https://github.com/coinbase/x402/blob/main/specs/transports-v2/http.md): their
+//! names, and the messages in them as base64 of JSON.
+//!
+//! The names are spelled here and nowhere else in the workspace.
+
+use std::fmt;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, header};
+use serde::{Deserialize, Serialize};
+use x402_types::v2::SettleResponse;
+use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, Version};
+
+use crate::json::within;
+use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, base64, body, json};
+
+/// 402, server to client, v2: `PaymentRequired`.
+pub static PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-required");
+/// Request, client to server, v2: `PaymentPayload`.
+pub static PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
+/// Answer, server to client, v2: `SettleResponse`, of a settlement that succeeded or failed.
+pub static PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("payment-response");
+/// Request, client to server, v1 and the `x402.v1` dialect.
+pub static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
+/// Answer, server to client, v1 and the `x402.v1` dialect.
+pub static X_PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("x-payment-response");
+/// Request, client to server: a sign-in with a wallet. Named for CORS; its content is not read here.
+pub static SIGN_IN_WITH_X: HeaderName = HeaderName::from_static("sign-in-with-x");
+
+/// Which header carried a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PaymentHeader {
+    /// `PAYMENT-SIGNATURE`, v2.
+    PaymentSignature,
+    /// `X-PAYMENT`, v1 and the `x402.v1` dialect.
+    XPayment,
+}
+
+impl PaymentHeader {
+    /// The header's name.
+    #[must_use]
+    pub fn name(self) -> &'static HeaderName {
+        match self {
+            Self::PaymentSignature => &PAYMENT_SIGNATURE,
+            Self::XPayment => &X_PAYMENT,
+        }
+    }
+
+    /// The name as the specifications write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PaymentSignature => "PAYMENT-SIGNATURE",
+            Self::XPayment => "X-PAYMENT",
+        }
+    }
+
+    /// The header in which a client of that version sends its payment.
+    #[must_use]
+    pub const fn of(version: Version) -> Self {
+        match version {
+            Version::V1 => Self::XPayment,
+            Version::V2 => Self::PaymentSignature,
+        }
+    }
+}
+
+/// The JSON text of a payment header, before it is known which dialect it speaks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PaymentText {
+    header: PaymentHeader,
+    json: String,
+}
+
+/// A payment, typed, with the text that the payer sent.
+#[derive(Clone, PartialEq)]
+pub struct Payment {
+    payload: PaymentPayload,
+    text: PaymentText,
+}
+
+impl PaymentText {
+    /// Which header it stood in.
+    #[must_use]
+    pub const fn header(&self) -> PaymentHeader {
+        self.header
+    }
+
+    /// The decoded text as the payer sent it. Valid UTF-8; nothing else has been looked at.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Reads it as any type.
+    ///
+    /// # Errors
+    /// The kinds of [`json::from_slice`].
+    pub fn read<'de, T: Deserialize<'de>>(&'de self, limits: &Limits) -> Result<T, DecodeError> {
+        json::read_str(&self.json, limits)
+    }
+
+    /// Reads it as a payment of version 1 or 2. The version is the one the payload names, whichever header it stood in.
+    ///
+    /// # Errors
+    /// The kinds of [`json::from_slice`].
+    pub fn into_payment(self, limits: &Limits) -> Result<Payment, DecodeError> {
+        let payload: PaymentPayload = self.read(limits)?;
+        body::demand_object(&payload, "")?;
+        Ok(Payment { payload, text: self })
+    }
+}
+
+impl Payment {
+    /// The payment.
+    #[must_use]
+    pub const fn payload(&self) -> &PaymentPayload {
+        &self.payload
+    }
+
+    /// The payment alone.
+    #[must_use]
+    pub fn into_payload(self) -> PaymentPayload {
+        self.payload
+    }
+
+    /// Which header it stood in.
+    #[must_use]
+    pub const fn header(&self) -> PaymentHeader {
+        self.text.header
+    }
+
+    /// The decoded text as the payer sent it.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.text.json
+    }
+
+    /// The body of `/verify` and `/settle` for this payment: the payer's text byte for byte, beside the server's own
+    /// requirements.
+    ///
+    /// # Errors
+    /// If the requirements cannot be written.
+    pub fn verify_body(&self, requirements: &PaymentRequirements) -> Result<Vec<u8>, EncodeError> {
+        body::write_verify_request(self.payload.version(), self.json(), requirements)
+    }
+}
+
+impl fmt::Debug for PaymentText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever holds a payment can have it settled, so the text stays out of logs.
+        f.debug_struct("PaymentText").field("header", &self.header).field("length", &self.json.len()).finish()
+    }
+}
+
+impl fmt::Debug for Payment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payment")
+            .field("header", &self.text.header)
+            .field("version", &self.payload.version())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Server: the payment of a request, if it has one.
+///
+/// # Errors
+/// `ambiguous_header` where it has more than one: a header given twice, values joined by a comma, `PAYMENT-SIGNATURE`
+/// together with `X-PAYMENT`. Otherwise what is wrong with the value.
+pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, DecodeError> {
+    match payment_text(headers, limits)? {
+        Some(text) => text.into_payment(limits).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Server: the text of the payment header of a request, if it has one, for dialects that share these headers.
+///
+/// # Errors
+/// `ambiguous_header`, `too_large`, `invalid_base64`, `invalid_utf8`.
+pub fn payment_text(headers: &HeaderMap, limits: &Limits) -> Result<Option<PaymentText>, DecodeError> {
+    let v2 = one(headers, &PAYMENT_SIGNATURE, "PAYMENT-SIGNATURE")?;
+    let v1 = one(headers, &X_PAYMENT, "X-PAYMENT")?;
+    match (v2, v1) {
+        (Some(_), Some(_)) => Err(DecodeError::at_header(
+            DecodeErrorKind::AmbiguousHeader,
+            "X-PAYMENT",
+            "expected either PAYMENT-SIGNATURE or X-PAYMENT",
+        )),
+        (Some(value), None) => decode_payment_text(PaymentHeader::PaymentSignature, value, limits).map(Some),
+        (None, Some(value)) => decode_payment_text(PaymentHeader::XPayment, value, limits).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The payment in one header value.
+///
+/// # Errors
+/// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
+pub fn decode_payment(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<Payment, DecodeError> {
+    decode_payment_text(header, value, limits)?.into_payment(limits)
+}
+
+fn decode_payment_text(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<PaymentText, DecodeError> {
+    Ok(PaymentText { header, json: decode_text(header.as_str(), value, limits)? })
+}
+
+/// Client: the terms of a 402, from its header, or from its body where there is no `PAYMENT-REQUIRED`.
+///
+/// The header decides: where it is there and cannot be read, the body is not tried. `None` where both are empty.
+///
+/// # Errors
+/// What is wrong with the header, or with the body.
+pub fn payment_required(
+    headers: &HeaderMap,
+    body: &[u8],
+    limits: &Limits,
+) -> Result<Option<PaymentRequired>, DecodeError> {
+    match payment_required_header(headers, limits)? {
+        Some(required) => Ok(Some(required)),
+        None if body.is_empty() => Ok(None),
+        None => body::payment_required(body, limits).map(Some),
+    }
+}
+
+/// Client: the terms of a 402 from its header alone; where there is none, read [`body::payment_required`].
+///
+/// # Errors
+/// What is wrong with the header.
+pub fn payment_required_header(headers: &HeaderMap, limits: &Limits) -> Result<Option<PaymentRequired>, DecodeError> {
+    match one(headers, &PAYMENT_REQUIRED, "PAYMENT-REQUIRED")? {
+        Some(value) => decode_payment_required(value, limits).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The terms in one `PAYMENT-REQUIRED` value: base64, or raw JSON as some servers send it.
+///
+/// # Errors
+/// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
+pub fn decode_payment_required(value: &[u8], limits: &Limits) -> Result<PaymentRequired, DecodeError> {
+    if value.trim_ascii_start().first() == Some(&b'{') {
+        within(value.len(), limits.header)?;
+        return json::read(value, limits);
+    }
+    json::read_str(&decode_text("PAYMENT-REQUIRED", value, limits)?, limits)
+}
+
+/// Client: what settlement came to, from `PAYMENT-RESPONSE`, else from `X-PAYMENT-RESPONSE`.
+///
+/// # Errors
+/// What is wrong with the header. The outcome is then unknown, not failed.
+pub fn settle_response(headers: &HeaderMap, limits: &Limits) -> Result<Option<SettleResponse>, DecodeError> {
+    let v2 = one(headers, &PAYMENT_RESPONSE, "PAYMENT-RESPONSE")?.map(|value| ("PAYMENT-RESPONSE", value));
+    let found = match v2 {
+        Some(found) => Some(found),
+        None => one(headers, &X_PAYMENT_RESPONSE, "X-PAYMENT-RESPONSE")?.map(|value| ("X-PAYMENT-RESPONSE", value)),
+    };
+    match found {
+        Some((name, value)) => json::read_str(&decode_text(name, value, limits)?, limits).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Any message in one header value: base64 of strict JSON.
+///
+/// # Errors
+/// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
+pub fn decode<T: serde::de::DeserializeOwned>(value: &[u8], limits: &Limits) -> Result<T, DecodeError> {
+    json::read(&base64::decode(value, limits.header)?, limits)
+}
+
+/// A message as a header value: padded standard base64 of its JSON, marked sensitive.
+///
+/// # Errors
+/// If the message cannot be written as JSON.
+pub fn encode<T: Serialize + ?Sized>(message: &T) -> Result<HeaderValue, EncodeError> {
+    encode_text(&body::write(message)?)
+}
+
+/// JSON text that is kept as it is, as a header value marked sensitive.
+///
+/// # Errors
+/// None for the sizes that fit in memory.
+pub fn encode_text(json: &[u8]) -> Result<HeaderValue, EncodeError> {
+    let mut value = HeaderValue::try_from(base64::encode(json)).map_err(|_| EncodeError::Header)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Client: the header of a payment, in the header of its version.
+///
+/// # Errors
+/// If the payment cannot be written as JSON.
+pub fn encode_payment(payment: &PaymentPayload) -> Result<(HeaderName, HeaderValue), EncodeError> {
+    Ok((PaymentHeader::of(payment.version()).name().clone(), encode(payment)?))
+}
+
+/// Server: the header of a settlement, for a client of that version.
+///
+/// # Errors
+/// If the response cannot be written as JSON.
+pub fn encode_settle_response(
+    version: Version,
+    response: &SettleResponse,
+) -> Result<(HeaderName, HeaderValue), EncodeError> {
+    let name = match version {
+        Version::V1 => &X_PAYMENT_RESPONSE,
+        Version::V2 => &PAYMENT_RESPONSE,
+    };
+    Ok((name.clone(), encode(response)?))
+}
+
+/// The one value of a header. An empty one counts as absent; a second one is refused, whatever it says: which of them
+/// another reader takes is not known.
+fn one<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Result<Option<&'h [u8]>, DecodeError> {
+    let mut values = headers.get_all(name).iter().map(|v| v.as_bytes().trim_ascii()).filter(|v| !v.is_empty());
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(DecodeError::at_header(DecodeErrorKind::AmbiguousHeader, shown, "expected the header once")),
+    }
+}
+
+fn decode_text(name: &'static str, value: &[u8], limits: &Limits) -> Result<String, DecodeError> {
+    let bytes = base64::decode(value, limits.header).map_err(|error| joined(name, value, error))?;
+    String::from_utf8(bytes).map_err(|e| json::not_utf8(e.utf8_error().valid_up_to()))
+}
+
+/// RFC 9110 §5.3: a recipient may join the lines of one header with commas. Base64 has none.
+#[cold]
+fn joined(name: &'static str, value: &[u8], error: DecodeError) -> DecodeError {
+    let rest = error.offset().and_then(|at| value.get(at..)).unwrap_or_default();
+    if error.kind() == DecodeErrorKind::InvalidBase64 && rest.trim_ascii_start().starts_with(b",") {
+        let message = "expected one value, not several joined by commas";
+        return DecodeError::at_header(DecodeErrorKind::AmbiguousHeader, name, message);
+    }
+    error
+}
+
+/// The headers that a paid route lets a browser send, for `Access-Control-Allow-Headers`.
+///
+/// The last one is a response header that the TypeScript and Python clients wrongly send with requests; refusing it
+/// fails their preflight.
+#[must_use]
+pub fn request_headers() -> [HeaderName; 4] {
+    let expose = header::ACCESS_CONTROL_EXPOSE_HEADERS;
+    [PAYMENT_SIGNATURE.clone(), X_PAYMENT.clone(), SIGN_IN_WITH_X.clone(), expose]
+}
+
+/// The headers that a paid route lets a browser read, for `Access-Control-Expose-Headers`.
+#[must_use]
+pub fn response_headers() -> [HeaderName; 3] {
+    [PAYMENT_REQUIRED.clone(), PAYMENT_RESPONSE.clone(), X_PAYMENT_RESPONSE.clone()]
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+)]
+
+pub mod base64;
+pub mod body;
+mod error;
+pub mod header;
+pub mod json;
+mod limits;
+
+pub use error::{At, DecodeError, DecodeErrorKind, EncodeError};
+pub use limits::Limits;
