@@ -411,7 +411,7 @@ fn misspelt_name() {
                 continue;
             }
             let mut document = example.clone();
-            let value = example.get(field.0).cloned().unwrap_or(json!(1));
+            let value = example.get(field.0).cloned().unwrap_or_else(|| json!(1));
             set(&mut document, &format!("/{}", field.0), None);
             set(&mut document, &format!("/{name}"), Some(value.clone()));
             match (rewrite(&document.to_string()), field.2) {
@@ -452,11 +452,11 @@ fn verify_request() {
                 ("/paymentPayload", "missing field `paymentPayload`"),
                 ("/paymentRequirements", "missing field `paymentRequirements`"),
                 ("/paymentPayload/x402Version", "missing field `x402Version`"),
-                ("/paymentPayload/accepted", "paymentPayload.accepted: missing"),
+                ("/paymentPayload/accepted", "missing field `paymentPayload.accepted`"),
                 ("/paymentPayload/payload", "missing field `payload`"),
                 ("/paymentRequirements/scheme", "missing field `scheme`"),
                 ("/paymentRequirements/network", "missing field `network`"),
-                ("/paymentRequirements/amount", "paymentRequirements.amount: missing"),
+                ("/paymentRequirements/amount", "missing field `paymentRequirements.amount`"),
                 ("/paymentRequirements/asset", "missing field `asset`"),
                 ("/paymentRequirements/payTo", "missing field `payTo`"),
             ][..],
@@ -464,9 +464,9 @@ fn verify_request() {
         (
             "v1-verify-request",
             &[
-                ("/paymentPayload/scheme", "paymentPayload.scheme: missing"),
-                ("/paymentPayload/network", "paymentPayload.network: missing"),
-                ("/paymentRequirements/maxAmountRequired", "paymentRequirements.maxAmountRequired: missing"),
+                ("/paymentPayload/scheme", "missing field `paymentPayload.scheme`"),
+                ("/paymentPayload/network", "missing field `paymentPayload.network`"),
+                ("/paymentRequirements/maxAmountRequired", "missing field `paymentRequirements.maxAmountRequired`"),
             ][..],
         ),
     ] {
@@ -492,7 +492,7 @@ fn verify_request() {
         ("/paymentPayload/accepted/amount", json!(10000), AMOUNT_TEXT),
         ("/paymentRequirements", json!([]), "a JSON object"),
         ("/paymentRequirements/amount", json!(10000), AMOUNT_TEXT),
-        ("/paymentRequirements/network", json!("base"), "paymentRequirements.network: missing or not of version 2"),
+        ("/paymentRequirements/network", json!("base"), "`paymentRequirements.network`"),
         ("/paymentRequirements/maxTimeoutSeconds", json!("300"), INTEGER_TEXT),
     ] {
         let mut document = vector.json.clone();

@@ -192,7 +192,7 @@ fn both_versions_of_one_offer_convert_into_each_other() {
     let (old, new) = (message("v1-payment-required"), message("v2-payment-required"));
     let (v1_document, v2_document): (PaymentRequired, PaymentRequired) = (read(&old), read(&new));
     let [v1_terms, v2_terms] = [&v1_document, &v2_document].map(|document| document.terms().remove(0));
-    let same = Terms { version: Version::V2, max_timeout_seconds: v2_terms.max_timeout_seconds, ..v1_terms.clone() };
+    let same = Terms { version: Version::V2, max_timeout_seconds: v2_terms.max_timeout_seconds, ..v1_terms };
     assert_eq!(same, v2_terms);
 
     let converted = serde_json::to_value(v1_document.to_v2()).unwrap();
