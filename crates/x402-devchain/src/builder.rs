@@ -1,0 +1,141 @@
+//! [`DevChainBuilder`]: what a chain can be told before it starts.
+
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::chain::{DevChain, WeakChain};
+use crate::clock::Clock;
+use crate::faults::Faults;
+use crate::genesis;
+use crate::world::World;
+
+/// When blocks are mined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockTime {
+    /// As soon as a transaction can be: one block each, before the answer to `eth_sendRawTransaction`.
+    PerTransaction,
+    /// Every so often, empty or not, by a tokio task that ends with the chain.
+    Interval(Duration),
+    /// Only by [`DevChain::mine`] or `evm_mine`.
+    Manual,
+}
+
+/// How to make a [`DevChain`].
+#[derive(Clone, Debug)]
+pub struct DevChainBuilder {
+    chain_id: u64,
+    block_time: BlockTime,
+    finality_depth: u64,
+    time: Option<u64>,
+    time_step: u64,
+    rpc_delay: Duration,
+}
+
+/// Why a chain cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// [`BlockTime::Interval`] was asked for outside of a tokio runtime.
+    #[error("blocks by interval need a tokio runtime")]
+    NoRuntime,
+    /// [`BlockTime::Interval`] of no time at all.
+    #[error("the block interval is zero")]
+    ZeroInterval,
+    /// A contract artifact of this crate is not what its build script writes.
+    #[error("the artifact of the contract at {address} is damaged: {reason}")]
+    Artifact {
+        /// Where genesis puts the contract.
+        address: Address,
+        /// What is wrong with its JSON or its code.
+        reason: String,
+    },
+}
+
+impl Default for DevChainBuilder {
+    fn default() -> Self {
+        Self {
+            chain_id: 84532,
+            block_time: BlockTime::PerTransaction,
+            finality_depth: 0,
+            time: None,
+            time_step: 0,
+            rpc_delay: Duration::ZERO,
+        }
+    }
+}
+
+impl DevChainBuilder {
+    /// The chain id; 84532 (Base Sepolia) by default.
+    #[must_use]
+    pub fn chain_id(mut self, chain_id: u64) -> Self {
+        self.chain_id = chain_id;
+        self
+    }
+
+    /// When blocks are mined; [`BlockTime::PerTransaction`] by default.
+    #[must_use]
+    pub fn block_time(mut self, block_time: BlockTime) -> Self {
+        self.block_time = block_time;
+        self
+    }
+
+    /// How many blocks `finalized` and `safe` are behind `latest`; 0 by default.
+    #[must_use]
+    pub fn finality_depth(mut self, blocks: u64) -> Self {
+        self.finality_depth = blocks;
+        self
+    }
+
+    /// Stops the clock at this Unix time, in seconds, which genesis has too. By default the machine's clock runs.
+    #[must_use]
+    pub fn time(mut self, seconds: u64) -> Self {
+        self.time = Some(seconds);
+        self
+    }
+
+    /// How far each block moves a stopped clock, in seconds; 0 by default.
+    #[must_use]
+    pub fn time_step(mut self, seconds: u64) -> Self {
+        self.time_step = seconds;
+        self
+    }
+
+    /// How long each round trip takes; see [`DevChain::rpc_delay`].
+    #[must_use]
+    pub fn rpc_delay(mut self, delay: Duration) -> Self {
+        self.rpc_delay = delay;
+        self
+    }
+
+    /// Makes the chain.
+    ///
+    /// # Errors
+    /// Only for [`BlockTime::Interval`] outside of a tokio runtime or of zero length, and for a damaged artifact.
+    pub fn build(self) -> Result<DevChain, BuildError> {
+        let history = genesis::state()?;
+        let clock = Clock::new(self.time, self.time_step);
+        let world = World::new(self.chain_id, self.finality_depth, history, clock);
+        let automine = self.block_time == BlockTime::PerTransaction;
+        let chain = DevChain::start(world, Faults::new(self.rpc_delay), automine);
+        if let BlockTime::Interval(period) = self.block_time {
+            if period.is_zero() {
+                return Err(BuildError::ZeroInterval);
+            }
+            let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+            runtime.spawn(mine_by_interval(chain.downgrade(), period));
+        }
+        Ok(chain)
+    }
+}
+
+async fn mine_by_interval(chain: WeakChain, period: Duration) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    // A runtime that was held up does not make up for blocks it missed.
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(chain) = chain.upgrade() else { return };
+        chain.mine(1);
+    }
+}

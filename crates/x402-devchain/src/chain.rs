@@ -1,0 +1,336 @@
+//! [`DevChain`]: the handle that tests hold.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolEvent;
+use revm::bytecode::Bytecode;
+
+use crate::builder::{BuildError, DevChainBuilder};
+use crate::faults::{Calls, Disturbance, Failure, Faults, When};
+use crate::token::{TOKEN, Token, Transfer, balance_slot};
+use crate::world::{Orphans, World};
+
+/// A reorg that would replace genesis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a reorg of {depth} blocks does not fit on a chain of {head}")]
+pub struct ReorgTooDeep {
+    /// The blocks to replace.
+    pub depth: u64,
+    /// The number of the last block.
+    pub head: u64,
+}
+
+/// An EVM chain in this process. Clones are handles of the same chain; it ends with the last of them.
+#[derive(Clone)]
+pub struct DevChain {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for DevChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevChain").finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    core: Mutex<Core>,
+}
+
+/// What the lock guards.
+pub(crate) struct Core {
+    pub(crate) world: World,
+    pub(crate) faults: Faults,
+    pub(crate) calls: Calls,
+    pub(crate) automine: bool,
+    snapshots: Vec<(u64, World)>,
+    next_snapshot: u64,
+}
+
+/// A handle that does not keep the chain alive.
+pub(crate) struct WeakChain(Weak<Shared>);
+
+impl WeakChain {
+    pub(crate) fn upgrade(&self) -> Option<DevChain> {
+        self.0.upgrade().map(|shared| DevChain { shared })
+    }
+}
+
+impl DevChain {
+    pub(crate) fn start(world: World, faults: Faults, automine: bool) -> Self {
+        let calls = Calls::default();
+        let core = Core { world, faults, calls, automine, snapshots: Vec::new(), next_snapshot: 1 };
+        Self { shared: Arc::new(Shared { core: Mutex::new(core) }) }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakChain {
+        WeakChain(Arc::downgrade(&self.shared))
+    }
+
+    /// A builder with the defaults.
+    #[must_use]
+    pub fn builder() -> DevChainBuilder {
+        DevChainBuilder::default()
+    }
+
+    /// A chain with the defaults: Base Sepolia's chain id, a block per transaction, the machine's clock.
+    ///
+    /// # Errors
+    /// Only for a damaged artifact of this crate.
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
+        // Every change of the core is complete before anything in it can panic, so a poisoned lock holds a sound chain.
+        self.shared.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // Blocks
+
+    /// Mines this many blocks, each with all that the pool has ready for it.
+    pub fn mine(&self, blocks: u64) {
+        let mut core = self.core();
+        for _ in 0..blocks {
+            core.world.mine();
+        }
+    }
+
+    /// Whether a block is mined for each transaction; an interval goes on beside it.
+    pub fn set_automine(&self, on: bool) {
+        self.core().automine = on;
+    }
+
+    /// Replaces the last `depth` blocks by as many others, of the same times and new hashes.
+    ///
+    /// # Errors
+    /// Where genesis would have to go.
+    pub fn reorg(&self, depth: u64, orphans: Orphans) -> Result<(), ReorgTooDeep> {
+        let mut core = self.core();
+        let head = core.world.head_number();
+        if core.world.reorg(depth, orphans) { Ok(()) } else { Err(ReorgTooDeep { depth, head }) }
+    }
+
+    /// The chain id.
+    #[must_use]
+    pub fn chain_id(&self) -> u64 {
+        self.core().world.chain_id
+    }
+
+    /// The number of the last block.
+    #[must_use]
+    pub fn block_number(&self) -> u64 {
+        self.core().world.head_number()
+    }
+
+    /// The number of the last final block.
+    #[must_use]
+    pub fn final_block_number(&self) -> u64 {
+        self.core().world.final_number()
+    }
+
+    /// The base fee of the next block, in wei.
+    #[must_use]
+    pub fn base_fee(&self) -> u64 {
+        self.core().world.upcoming_base_fee()
+    }
+
+    /// Sets the base fee of the next block, in wei; later ones follow from it.
+    pub fn set_base_fee(&self, wei: u64) {
+        self.core().world.next_base_fee = Some(wei);
+    }
+
+    // Time
+
+    /// The time that a block mined now would get, in Unix seconds.
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        self.core().world.next_timestamp()
+    }
+
+    /// Stops the clock at this Unix time. Blocks never go back: one mined before its parent's time gets that time.
+    pub fn set_time(&self, seconds: u64) {
+        self.core().world.clock.fix(seconds);
+    }
+
+    /// Stops the clock; each block then moves it by this many seconds.
+    pub fn set_time_step(&self, seconds: u64) {
+        self.core().world.clock.set_step(seconds);
+    }
+
+    /// Moves the clock forward.
+    pub fn increase_time(&self, seconds: u64) {
+        self.core().world.clock.advance(seconds);
+    }
+
+    /// Goes back to the machine's clock.
+    pub fn use_real_time(&self) {
+        self.core().world.clock.release();
+    }
+
+    /// The next block has exactly this time, later ones follow from it.
+    pub fn set_next_timestamp(&self, seconds: u64) {
+        self.core().world.clock.set_next(seconds);
+    }
+
+    // State
+
+    /// Tokens of an account at the last block, in atomic units.
+    #[must_use]
+    pub fn balance_of(&self, account: Address) -> U256 {
+        self.core().world.latest().slot(TOKEN, balance_slot(account))
+    }
+
+    /// Ether of an account at the last block, in wei.
+    #[must_use]
+    pub fn ether_of(&self, account: Address) -> U256 {
+        self.core().world.latest().account(account).balance
+    }
+
+    /// The nonce of an account at the last block.
+    #[must_use]
+    pub fn nonce_of(&self, account: Address) -> u64 {
+        self.core().world.latest().account(account).nonce
+    }
+
+    /// Every final transfer of the token, mints included, in the order of the chain.
+    #[must_use]
+    pub fn transfers(&self) -> Vec<Transfer> {
+        let core = self.core();
+        let blocks = (0..=core.world.final_number()).filter_map(|number| core.world.block(number));
+        blocks
+            .flat_map(|block| block.logs())
+            .filter(|log| log.address() == TOKEN)
+            .filter_map(|log| {
+                let event = Token::Transfer::decode_log(&log.inner).ok()?;
+                Some(Transfer {
+                    block: log.block_number?,
+                    transaction: log.transaction_hash?,
+                    log_index: log.log_index?,
+                    from: event.from,
+                    to: event.to,
+                    value: event.value,
+                })
+            })
+            .collect()
+    }
+
+    /// Sets an account's tokens as of the last block, and the total supply with them. No event tells of it.
+    pub fn set_balance_of(&self, account: Address, atomic: U256) {
+        let mut core = self.core();
+        let before = core.world.latest().slot(TOKEN, balance_slot(account));
+        let supply = core.world.latest().slot(TOKEN, crate::token::SUPPLY_SLOT);
+        core.set_slot(TOKEN, balance_slot(account), atomic);
+        core.set_slot(TOKEN, crate::token::SUPPLY_SLOT, supply.saturating_sub(before).saturating_add(atomic));
+    }
+
+    /// Sets an account's ether as of the last block, in wei.
+    pub fn set_ether_of(&self, account: Address, wei: U256) {
+        self.core().edit(account, |info| info.balance = wei);
+    }
+
+    /// Puts code at an address as of the last block: runtime code, or `0xef0100` and an address for an EIP-7702 delegation.
+    ///
+    /// # Errors
+    /// Where the bytes begin as a delegation and are none.
+    pub fn set_code(&self, account: Address, code: Bytes) -> Result<(), BadCode> {
+        self.core().set_code(account, code)
+    }
+
+    /// Sets a storage slot as of the last block.
+    pub fn set_storage(&self, account: Address, slot: U256, value: B256) {
+        self.core().set_slot(account, slot, value.into());
+    }
+
+    /// Takes a transaction out of the pool; `false` where it is not there.
+    pub fn drop_transaction(&self, hash: B256) -> bool {
+        self.core().world.pool.remove(hash).is_some()
+    }
+
+    // Faults
+
+    /// The next `times` calls of `method` fail.
+    pub fn fail_calls(&self, method: &str, times: u32, when: When, failure: Failure) {
+        self.core().faults.fail(Some(method.to_owned()), times, when, failure);
+    }
+
+    /// The next `times` calls of any method fail.
+    pub fn fail_any_calls(&self, times: u32, when: When, failure: Failure) {
+        self.core().faults.fail(None, times, when, failure);
+    }
+
+    /// The next `times` transactions that are accepted do not fare as they should. Several of these queue up.
+    pub fn disturb_transactions(&self, times: usize, disturbance: Disturbance) {
+        self.core().faults.disturb(times, disturbance);
+    }
+
+    /// How long each round trip takes, half of it before the node acts and half after.
+    pub fn rpc_delay(&self, delay: Duration) {
+        self.core().faults.rpc_delay = delay;
+    }
+
+    /// Takes back every fault and the delay.
+    pub fn clear_faults(&self) {
+        self.core().faults.clear();
+    }
+
+    // Counters
+
+    /// What the RPC has been asked since the start or the last [`reset_calls`](Self::reset_calls).
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.core().calls.clone()
+    }
+
+    /// Sets the counters to zero and gives what they were.
+    pub fn reset_calls(&self) -> Calls {
+        std::mem::take(&mut self.core().calls)
+    }
+}
+
+/// Bytes that cannot be an account's code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not code: {reason}")]
+pub struct BadCode {
+    reason: String,
+}
+
+impl Core {
+    pub(crate) fn edit(&mut self, account: Address, change: impl FnOnce(&mut revm::state::AccountInfo)) {
+        let head = self.world.head_number();
+        let mut info = self.world.latest().account(account);
+        change(&mut info);
+        self.world.history.write_account(head, account, info);
+    }
+
+    pub(crate) fn set_slot(&mut self, account: Address, slot: U256, value: U256) {
+        let head = self.world.head_number();
+        self.world.history.write_slot(head, account, slot, value);
+    }
+
+    pub(crate) fn set_code(&mut self, account: Address, code: Bytes) -> Result<(), BadCode> {
+        let code = Bytecode::new_raw_checked(code).map_err(|error| BadCode { reason: error.to_string() })?;
+        self.edit(account, |info| {
+            info.code_hash = code.hash_slow();
+            info.code = Some(code);
+        });
+        Ok(())
+    }
+
+    pub(crate) fn snapshot(&mut self) -> u64 {
+        let id = self.next_snapshot;
+        self.next_snapshot = id.saturating_add(1);
+        self.snapshots.push((id, self.world.clone()));
+        id
+    }
+
+    /// Goes back to a snapshot, which is used up with all later ones.
+    pub(crate) fn revert(&mut self, id: u64) -> bool {
+        let Some(at) = self.snapshots.iter().position(|(taken, _)| *taken == id) else { return false };
+        let Some((_, world)) = self.snapshots.drain(at..).next() else { return false };
+        self.world = world;
+        true
+    }
+}

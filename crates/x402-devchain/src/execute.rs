@@ -1,0 +1,83 @@
+//! revm's inputs from ours: block, transaction, rules.
+
+use std::convert::Infallible;
+
+use alloy_consensus::transaction::Recovered;
+use alloy_consensus::{Header, Transaction, TxEnvelope, Typed2718};
+use alloy_primitives::{B256, U256};
+use revm::context::either::Either;
+use revm::context::result::{EVMError, ResultAndState};
+use revm::context::{BlockEnv, CfgEnv, TxEnv};
+use revm::context_interface::block::BlobExcessGasAndPrice;
+use revm::database::CacheDB;
+use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
+use revm::primitives::hardfork::SpecId;
+use revm::{Context, ExecuteEvm, MainBuilder, MainContext};
+
+use crate::state::StateAt;
+
+/// A block's state with changes of its own on top.
+pub(crate) type Overlay<'a> = CacheDB<StateAt<'a>>;
+
+/// Osaka: EIP-7702 (Prague) and the P-256 precompile that passkey accounts need.
+pub(crate) const HARDFORK: SpecId = SpecId::OSAKA;
+
+pub(crate) fn rules(chain_id: u64) -> CfgEnv {
+    let mut rules = CfgEnv::new_with_spec(HARDFORK);
+    rules.chain_id = chain_id;
+    rules
+}
+
+/// The rules of `eth_call`: any sender, any nonce, and no cap on gas but the block's.
+pub(crate) fn call_rules(chain_id: u64) -> CfgEnv {
+    let mut rules = rules(chain_id);
+    rules.disable_nonce_check = true;
+    rules.disable_eip3607 = true;
+    rules.tx_gas_limit_cap = Some(u64::MAX);
+    rules
+}
+
+pub(crate) fn block_env(header: &Header) -> BlockEnv {
+    BlockEnv {
+        number: U256::from(header.number),
+        beneficiary: header.beneficiary,
+        timestamp: U256::from(header.timestamp),
+        gas_limit: header.gas_limit,
+        basefee: header.base_fee_per_gas.unwrap_or_default(),
+        difficulty: U256::ZERO,
+        prevrandao: Some(B256::with_last_byte(1)),
+        blob_excess_gas_and_price: Some(BlobExcessGasAndPrice::new(0, BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE)),
+        slot_num: 0,
+    }
+}
+
+pub(crate) fn tx_env(tx: &Recovered<TxEnvelope>) -> TxEnv {
+    TxEnv {
+        tx_type: tx.ty(),
+        caller: tx.signer(),
+        gas_limit: tx.gas_limit(),
+        gas_price: tx.max_fee_per_gas(),
+        kind: tx.kind(),
+        value: tx.value(),
+        data: tx.input().clone(),
+        nonce: tx.nonce(),
+        chain_id: tx.chain_id(),
+        access_list: tx.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: tx.max_priority_fee_per_gas(),
+        blob_hashes: Vec::new(),
+        max_fee_per_blob_gas: 0,
+        authorization_list: tx
+            .authorization_list()
+            .map(|list| list.iter().cloned().map(Either::Left).collect())
+            .unwrap_or_default(),
+    }
+}
+
+pub(crate) fn run(
+    overlay: &mut Overlay<'_>,
+    rules: CfgEnv,
+    block: BlockEnv,
+    tx: TxEnv,
+) -> Result<ResultAndState, EVMError<Infallible>> {
+    Context::mainnet().with_db(overlay).with_cfg(rules).with_block(block).build_mainnet().transact(tx)
+}

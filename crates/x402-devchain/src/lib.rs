@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+)]
+
+mod accounts;
+mod block;
+mod builder;
+mod chain;
+mod clock;
+mod execute;
+mod faults;
+mod genesis;
+mod node;
+mod pool;
+mod rpc;
+mod state;
+mod token;
+mod transport;
+mod world;
+
+pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, signer, signer_of};
+pub use crate::builder::{BlockTime, BuildError, DevChainBuilder};
+pub use crate::chain::{BadCode, DevChain, ReorgTooDeep};
+pub use crate::faults::{Calls, Disturbance, Failure, When};
+pub use crate::node::DevNode;
+pub use crate::token::{TOKEN, TOKENS_EACH, Token, Transfer, USDC};
+pub use crate::transport::DevTransport;
+pub use crate::world::Orphans;

@@ -1,0 +1,58 @@
+//! The chain as a node: JSON-RPC over HTTP.
+
+use std::net::SocketAddr;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::sync::oneshot;
+
+use crate::chain::DevChain;
+use crate::rpc::Reply;
+
+/// A chain that listens. Dropping this ends the listening, lets requests in hand finish, and leaves the chain alone.
+#[derive(Debug)]
+pub struct DevNode {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The same as a URL.
+    pub url: String,
+    /// The chain behind it.
+    pub chain: DevChain,
+    _stop: oneshot::Sender<()>,
+}
+
+impl DevChain {
+    /// Serves JSON-RPC over HTTP, such as on `127.0.0.1:0` for a free port of this machine.
+    ///
+    /// # Errors
+    /// Where the address cannot be listened on.
+    pub async fn serve(&self, address: impl ToSocketAddrs) -> std::io::Result<DevNode> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let router = axum::Router::new().route("/", post(answer)).with_state(self.clone());
+        let (stop, stopped) = oneshot::channel();
+        let server = axum::serve(listener, router).with_graceful_shutdown(async {
+            // Nothing is ever sent: the end of the sender is the signal.
+            let _ = stopped.await;
+        });
+        tokio::spawn(server.into_future());
+        Ok(DevNode { address, url: format!("http://{address}"), chain: self.clone(), _stop: stop })
+    }
+}
+
+async fn answer(State(chain): State<DevChain>, body: Bytes) -> Response {
+    match chain.round_trip(&body).await {
+        Reply::Body(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Reply::Status(status) => {
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+        }
+        // A body that fails at once makes hyper break the connection off, so the caller never sees an answer.
+        Reply::Lost => Response::new(Body::from_stream(futures_util::stream::once(async {
+            Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))
+        }))),
+    }
+}

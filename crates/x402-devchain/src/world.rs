@@ -1,0 +1,263 @@
+//! The chain itself: blocks, state, pool and clock, and how a block comes to be. Cloned whole by `evm_snapshot`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use alloy_consensus::transaction::Recovered;
+use alloy_consensus::{Header, Transaction, TxEnvelope};
+use alloy_eips::eip1559::BaseFeeParams;
+use alloy_primitives::{Address, B256};
+use revm::DatabaseCommit;
+use revm::state::EvmState;
+
+use crate::block::{Block, Ran, next_header, seal};
+use crate::clock::Clock;
+use crate::execute::{Overlay, block_env, rules, run, tx_env};
+use crate::pool::{Pool, Pooled};
+use crate::state::{History, StateAt};
+
+/// The gas that a block may use; its half is what EIP-1559 aims at.
+pub(crate) const BLOCK_GAS_LIMIT: u64 = 60_000_000;
+
+/// Of the first block, in wei.
+pub(crate) const FIRST_BASE_FEE: u64 = 1_000_000_000;
+
+/// Empty blocks bring the base fee down to this and no further, in wei.
+pub(crate) const LEAST_BASE_FEE: u64 = 1_000_000;
+
+/// What becomes of the transactions of blocks that a reorg replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphans {
+    /// They go back to the pool and the replacing blocks take them in again, under new block hashes.
+    Remine,
+    /// They go back to the pool, the replacing blocks are empty, and a later block may take them in.
+    Requeue,
+    /// They are gone; their senders' nonces are free again.
+    Drop,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) chain_id: u64,
+    pub(crate) finality_depth: u64,
+    pub(crate) history: History,
+    pub(crate) pool: Pool,
+    pub(crate) clock: Clock,
+    pub(crate) next_base_fee: Option<u64>,
+    genesis: Arc<Block>,
+    later: Vec<Arc<Block>>,
+    mined: HashMap<B256, (u64, usize)>,
+    numbers: HashMap<B256, u64>,
+    forks: u64,
+}
+
+/// A block that was run and not yet put on the chain.
+pub(crate) struct Draft {
+    block: Block,
+    pub(crate) changes: Vec<EvmState>,
+    hopeless: Vec<B256>,
+}
+
+#[derive(Default)]
+struct Filling {
+    ran: Vec<Ran>,
+    changes: Vec<EvmState>,
+    hopeless: Vec<B256>,
+}
+
+impl World {
+    pub(crate) fn new(chain_id: u64, finality_depth: u64, mut history: History, clock: Clock) -> Self {
+        let header = Header {
+            gas_limit: BLOCK_GAS_LIMIT,
+            timestamp: clock.now(),
+            base_fee_per_gas: Some(FIRST_BASE_FEE),
+            ..next_header(&Header::default(), B256::ZERO, 0, 0, 0)
+        };
+        let genesis = Arc::new(seal(Header { number: 0, ..header }, Vec::new()));
+        history.push_hash(genesis.hash);
+        let numbers = HashMap::from([(genesis.hash, 0)]);
+        Self {
+            chain_id,
+            finality_depth,
+            history,
+            pool: Pool::default(),
+            clock,
+            next_base_fee: None,
+            genesis,
+            later: Vec::new(),
+            mined: HashMap::new(),
+            numbers,
+            forks: 0,
+        }
+    }
+
+    /// Runs one block's worth of the pool and puts it on the chain.
+    pub(crate) fn mine(&mut self) {
+        let timestamp = self.clock.take(self.head().header.timestamp);
+        self.mine_at(timestamp, true);
+    }
+
+    fn mine_at(&mut self, timestamp: u64, take_transactions: bool) {
+        let draft = self.draft(timestamp, take_transactions);
+        self.next_base_fee = None;
+        for hash in draft.hopeless {
+            self.pool.remove(hash);
+        }
+        let number = draft.block.header.number;
+        for changes in draft.changes {
+            self.history.apply(number, changes);
+        }
+        self.history.push_hash(draft.block.hash);
+        self.numbers.insert(draft.block.hash, number);
+        for (index, mined) in draft.block.transactions.iter().enumerate() {
+            self.mined.insert(*mined.tx.tx_hash(), (number, index));
+        }
+        self.later.push(Arc::new(draft.block));
+        let senders: Vec<Address> = self.pool.senders().collect();
+        for sender in senders {
+            let nonce = self.latest().account(sender).nonce;
+            self.pool.settle(sender, nonce);
+        }
+    }
+
+    /// The block that would be mined now, with what it would change.
+    pub(crate) fn draft(&self, timestamp: u64, take_transactions: bool) -> Draft {
+        let parent = self.head();
+        let header = next_header(&parent.header, parent.hash, timestamp, self.upcoming_base_fee(), self.forks);
+        let filling = if take_transactions { self.fill(&header) } else { Filling::default() };
+        Draft { block: seal(header, filling.ran), changes: filling.changes, hopeless: filling.hopeless }
+    }
+
+    /// Runs what the pool has ready, in the order of arrival, until the block is full.
+    fn fill(&self, header: &Header) -> Filling {
+        let mut overlay = Overlay::new(self.latest());
+        let mut filling = Filling::default();
+        let mut nonces: HashMap<Address, u64> = HashMap::new();
+        let mut gas_left = header.gas_limit;
+        loop {
+            let nonce_of = |sender| nonces.get(&sender).copied().unwrap_or_else(|| self.latest().account(sender).nonce);
+            let admits = |pooled: &Pooled| self.admits(pooled, header, gas_left);
+            let Some(Pooled { tx, .. }) = self.pool.first_ready(nonce_of, admits) else { return filling };
+            match run(&mut overlay, rules(self.chain_id), block_env(header), tx_env(tx)) {
+                Ok(outcome) => {
+                    gas_left = gas_left.saturating_sub(outcome.result.tx_gas_used());
+                    overlay.commit(outcome.state.clone());
+                    // From the state and not counted up: an EIP-7702 authorization uses up a nonce of its signer as well.
+                    for (address, account) in &outcome.state {
+                        nonces.insert(*address, account.info.nonce);
+                    }
+                    filling.changes.push(outcome.state);
+                    filling.ran.push(Ran { tx: tx.clone(), result: outcome.result });
+                }
+                Err(_) => {
+                    // Its sender spent the ether since it was accepted. Nodes drop such a transaction; those behind it wait.
+                    filling.hopeless.push(*tx.tx_hash());
+                    nonces.insert(tx.signer(), u64::MAX);
+                }
+            }
+        }
+    }
+
+    fn admits(&self, pooled: &Pooled, header: &Header, gas_left: u64) -> bool {
+        pooled.not_before <= header.number
+            && pooled.tx.gas_limit() <= gas_left
+            && pooled.tx.max_fee_per_gas() >= u128::from(header.base_fee_per_gas.unwrap_or_default())
+    }
+
+    /// Replaces the last `depth` blocks by others of the same number and time. Genesis stays: `false` where it would go.
+    pub(crate) fn reorg(&mut self, depth: u64, orphans: Orphans) -> bool {
+        let head = self.head_number();
+        let Some(fork) = head.checked_sub(depth) else { return false };
+        let replaced = usize::try_from(fork).map_or_else(|_| Vec::new(), |kept| self.later.split_off(kept));
+        self.history.truncate(fork);
+        self.forks = self.forks.saturating_add(1);
+        let mut freed: Vec<Recovered<TxEnvelope>> = Vec::new();
+        let mut timestamps = Vec::new();
+        for block in replaced {
+            self.numbers.remove(&block.hash);
+            timestamps.push(block.header.timestamp);
+            for mined in &block.transactions {
+                self.mined.remove(mined.tx.tx_hash());
+                freed.push(mined.tx.clone());
+            }
+        }
+        let waiting = std::mem::take(&mut self.pool);
+        if orphans != Orphans::Drop {
+            for tx in freed {
+                // A sender's nonces are distinct on one chain, so nothing is in its place.
+                let _ = self.pool.insert(tx, 0);
+            }
+        }
+        for pooled in waiting.into_arrivals() {
+            let _ = self.pool.insert(pooled.tx, pooled.not_before);
+        }
+        for timestamp in timestamps {
+            self.mine_at(timestamp, orphans == Orphans::Remine);
+        }
+        true
+    }
+
+    pub(crate) fn head(&self) -> &Arc<Block> {
+        self.later.last().unwrap_or(&self.genesis)
+    }
+
+    pub(crate) fn head_number(&self) -> u64 {
+        self.head().header.number
+    }
+
+    pub(crate) fn final_number(&self) -> u64 {
+        self.head_number().saturating_sub(self.finality_depth)
+    }
+
+    pub(crate) fn block(&self, number: u64) -> Option<&Arc<Block>> {
+        match number.checked_sub(1) {
+            None => Some(&self.genesis),
+            Some(index) => self.later.get(usize::try_from(index).ok()?),
+        }
+    }
+
+    pub(crate) fn number_of(&self, hash: B256) -> Option<u64> {
+        self.numbers.get(&hash).copied()
+    }
+
+    pub(crate) fn mined(&self, hash: B256) -> Option<(&Arc<Block>, &crate::block::Mined)> {
+        let (number, index) = self.mined.get(&hash)?;
+        let block = self.block(*number)?;
+        Some((block, block.transactions.get(*index)?))
+    }
+
+    pub(crate) fn latest(&self) -> StateAt<'_> {
+        self.history.at(self.head_number())
+    }
+
+    /// The base fee of the next block.
+    pub(crate) fn upcoming_base_fee(&self) -> u64 {
+        self.next_base_fee.unwrap_or_else(|| {
+            let next = self.head().header.next_block_base_fee(BaseFeeParams::ethereum());
+            next.unwrap_or_default().max(LEAST_BASE_FEE)
+        })
+    }
+
+    /// Whether mining now would put a transaction into the block.
+    pub(crate) fn has_ready(&self) -> bool {
+        let parent = self.head();
+        let header = next_header(&parent.header, parent.hash, 0, self.upcoming_base_fee(), 0);
+        let nonce_of = |sender| self.latest().account(sender).nonce;
+        self.pool.first_ready(nonce_of, |pooled| self.admits(pooled, &header, header.gas_limit)).is_some()
+    }
+
+    pub(crate) fn next_timestamp(&self) -> u64 {
+        self.clock.peek(self.head().header.timestamp)
+    }
+
+    /// The sender's nonce with what waits in the pool counted in.
+    pub(crate) fn pending_nonce(&self, sender: Address) -> u64 {
+        self.pool.next_nonce(sender, self.latest().account(sender).nonce)
+    }
+}
+
+impl Draft {
+    pub(crate) fn block(&self) -> &Block {
+        &self.block
+    }
+}
