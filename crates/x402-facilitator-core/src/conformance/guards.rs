@@ -1,0 +1,77 @@
+//! One live step per guard.
+
+use std::sync::Arc;
+
+use super::samples::{claimed, commit, dead, leased, proven, read, step};
+use super::{Broken, Subject, same};
+use crate::{CommitError, Guard, Lease, Ledger, Payment, Step, StepState};
+
+async fn with_step(
+    ledger: &Arc<dyn Ledger>,
+    lease: &Lease,
+    number: u8,
+    step: Step,
+) -> Result<Result<(), CommitError>, Broken> {
+    let row = read(ledger, number).await?;
+    Ok(commit(ledger, lease, vec![Payment { steps: vec![step], ..row }]).await)
+}
+
+async fn three(subject: &dyn Subject) -> Result<(Arc<dyn Ledger>, Lease), Broken> {
+    let ledger = subject.empty().await;
+    for number in 1..=3 {
+        claimed(&ledger, number).await?;
+    }
+    let lease = leased(&ledger).await?;
+    Ok((ledger, lease))
+}
+
+fn taken(guard: u8) -> Result<(), CommitError> {
+    Err(CommitError::Guarded(Guard(vec![guard])))
+}
+
+pub(super) async fn one_live_step(subject: &dyn Subject) -> Result<(), Broken> {
+    let (ledger, lease) = three(subject).await?;
+    with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await??;
+    for state in [StepState::Ready, StepState::Carried, StepState::Loose, proven(2)] {
+        same(&with_step(&ledger, &lease, 2, step(7, state)).await?, &taken(7), "the guard of another's live step")?;
+    }
+    with_step(&ledger, &lease, 2, step(8, StepState::Ready)).await??;
+    for state in [StepState::Carried, StepState::Loose, StepState::Ready] {
+        with_step(&ledger, &lease, 1, step(7, state)).await??;
+    }
+    let ledger = subject.reopened(ledger).await;
+    same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "after a restart too")
+}
+
+pub(super) async fn dead_gives_back(subject: &dyn Subject) -> Result<(), Broken> {
+    let (ledger, lease) = three(subject).await?;
+    with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await??;
+    with_step(&ledger, &lease, 1, step(7, dead())).await??;
+    with_step(&ledger, &lease, 2, step(7, StepState::Ready)).await??;
+    // A dead step of one payment takes nothing from another that lives under its guard.
+    with_step(&ledger, &lease, 1, step(7, dead())).await??;
+    same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "the guard has its new holder")?;
+    // Dead and live under one guard in one payment: it lives.
+    with_step(&ledger, &lease, 2, step(7, dead())).await??;
+    let row = read(&ledger, 3).await?;
+    commit(&ledger, &lease, vec![Payment { steps: vec![step(7, dead()), step(7, StepState::Ready)], ..row }]).await?;
+    same(&with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await?, &taken(7), "its second step lives")
+}
+
+pub(super) async fn proven_keeps(subject: &dyn Subject) -> Result<(), Broken> {
+    let (ledger, lease) = three(subject).await?;
+    with_step(&ledger, &lease, 1, step(7, proven(1))).await??;
+    let row = read(&ledger, 1).await?;
+    commit(&ledger, &lease, vec![Payment { answer: Some(Ok(super::samples::receipt(1))), ..row }]).await?;
+    same(&with_step(&ledger, &lease, 2, step(7, StepState::Ready)).await?, &taken(7), "a proven step's guard")
+}
+
+pub(super) async fn passes_over(subject: &dyn Subject) -> Result<(), Broken> {
+    let (ledger, lease) = three(subject).await?;
+    with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await??;
+    let gives = Payment { steps: vec![step(7, dead())], ..read(&ledger, 1).await? };
+    let takes = Payment { steps: vec![step(7, StepState::Ready)], ..read(&ledger, 2).await? };
+    // In either order: the write is one moment.
+    commit(&ledger, &lease, vec![takes, gives]).await?;
+    same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "it is the other's now")
+}

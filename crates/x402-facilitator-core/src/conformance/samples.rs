@@ -1,0 +1,140 @@
+//! Rows to test with.
+
+use std::sync::Arc;
+
+use x402_types::{
+    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Identity, Members, PaymentKey, RawJson, SchemeName,
+    Terms, TimeoutSeconds, UnixSeconds, Version,
+};
+
+use super::Broken;
+use crate::{
+    Attempt, CallId, CommitError, Facts, Guard, LaneId, Lease, Ledger, OwnerId, Parcel, Payment, Receipt, Slot, SlotId,
+    Step, StepName, StepState, TxId, Verdict, Verified, Write,
+};
+
+pub(super) const NETWORK: u64 = 84_532;
+
+pub(super) fn lane(name: &str) -> LaneId {
+    LaneId::new(ChainId::eip155(NETWORK), name)
+}
+
+pub(super) fn key(number: u8) -> PaymentKey {
+    PaymentKey::new(AuthorizationKind::Eip3009, ChainId::eip155(NETWORK), &[1; 20], &[2; 20], &[number; 32])
+}
+
+pub(super) fn owner(name: &str) -> OwnerId {
+    OwnerId::from(name)
+}
+
+/// A payment on the lane `a` that was never planned.
+pub(super) fn payment(number: u8) -> Payment {
+    let terms = Terms {
+        version: Version::V2,
+        scheme: SchemeName::EXACT,
+        network: ChainId::eip155(NETWORK),
+        amount: AtomicAmount::from(u64::from(number)),
+        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
+        pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".to_owned(),
+        max_timeout_seconds: TimeoutSeconds::DEFAULT,
+        extra: members("name", "USDC"),
+    };
+    let payload = RawJson::of(&[u64::from(number), u64::MAX]).unwrap_or_else(|_| RawJson::null());
+    let claim = Claim {
+        terms,
+        payload,
+        resource: None,
+        extensions: members("é \" \\ \u{0}", "kept"),
+        identity: Identity { caller: "shop".to_owned(), request: format!("request-{number}") },
+    };
+    let verdict = Verdict { payer: format!("payer-{number}"), lanes: vec![lane("a")], keep_until: UnixSeconds(1_000) };
+    let call = CallId { owner: owner("one"), number: u64::from(number) };
+    Payment::new(Verified::new(claim, key(number), verdict), lane("a"), call, UnixSeconds(10))
+}
+
+pub(super) fn members(name: &str, value: &str) -> Members {
+    let mut members = Members::new();
+    members.insert_text(name, value);
+    members
+}
+
+pub(super) fn parcel(number: u8) -> Parcel {
+    Parcel { id: [number; 32], bytes: vec![0, number, 0xff] }
+}
+
+pub(super) fn step(guard: u8, state: StepState) -> Step {
+    Step {
+        name: StepName::new("transfer"),
+        guard: Guard(vec![guard]),
+        parcels: vec![parcel(guard)],
+        carriers: Vec::new(),
+        state,
+    }
+}
+
+pub(super) fn proven(number: u8) -> StepState {
+    StepState::Proven(Facts {
+        tx: tx(number),
+        amount: AtomicAmount::from(u64::from(number)),
+        extra: members("block", "7"),
+    })
+}
+
+pub(super) const fn dead() -> StepState {
+    StepState::Dead(ErrorReason::AUTHORIZATION_CANCELED)
+}
+
+pub(super) fn tx(number: u8) -> TxId {
+    TxId::from(format!("0x{number:064x}"))
+}
+
+pub(super) fn receipt(number: u8) -> Receipt {
+    Receipt {
+        transaction: Some(tx(number)),
+        network: ChainId::eip155(NETWORK),
+        payer: format!("payer-{number}"),
+        amount: Some(AtomicAmount::from(u64::from(number))),
+        extra: members("remaining", "3"),
+        extensions: Members::new(),
+    }
+}
+
+pub(super) fn slot(lane: &LaneId, nonce: u64, cargo: &[u8]) -> Slot {
+    Slot {
+        id: SlotId { lane: lane.clone(), nonce },
+        cargo: cargo.iter().map(|number| key(*number)).collect(),
+        attempts: vec![Attempt { tx: tx(9), bytes: vec![2, 0, 0xfe], fee: u128::MAX }],
+        used: false,
+        turns: 0,
+        due: UnixSeconds(20),
+        version: 0,
+    }
+}
+
+/// The lane `a`, leased for a long time.
+pub(super) async fn leased(ledger: &Arc<dyn Ledger>) -> Result<Lease, Broken> {
+    lease(ledger, "a", "one", 1_000_000).await?.ok_or_else(|| Broken("a free lane was not leased".into()))
+}
+
+pub(super) async fn lease(
+    ledger: &Arc<dyn Ledger>,
+    name: &str,
+    by: &str,
+    seconds: u64,
+) -> Result<Option<Lease>, Broken> {
+    Ok(ledger.lease(&lane(name), &owner(by), seconds).await?)
+}
+
+/// The claimed payment of that number.
+pub(super) async fn claimed(ledger: &Arc<dyn Ledger>, number: u8) -> Result<Payment, Broken> {
+    Ok(ledger.claim(payment(number)).await?)
+}
+
+pub(super) async fn read(ledger: &Arc<dyn Ledger>, number: u8) -> Result<Payment, Broken> {
+    ledger.read(&key(number)).await?.ok_or_else(|| Broken(format!("payment {number} is gone").into()))
+}
+
+/// Commits payments under a lease.
+pub(super) async fn commit(ledger: &Arc<dyn Ledger>, lease: &Lease, payments: Vec<Payment>) -> Result<(), CommitError> {
+    ledger.commit(Write { lease: Some(lease.clone()), payments, ..Write::default() }).await
+}

@@ -1,0 +1,89 @@
+//! What a worker asks for.
+
+use x402_types::{ErrorReason, UnixSeconds};
+
+use super::samples::{claimed, commit, dead, key, lane, leased, payment, proven, read, receipt, slot, step};
+use super::{Broken, Subject, ensure, same};
+use crate::{LaneView, Next, Payment, Slot, StepState, Write};
+
+pub(super) async fn due_order(subject: &dyn Subject) -> Result<(), Broken> {
+    let ledger = subject.empty().await;
+    let lease = leased(&ledger).await?;
+    let mut rows = Vec::new();
+    // 10 comes behind 9: times are numbers, not text.
+    for (number, due) in [(1, 30), (2, 10), (3, 20), (4, 9), (5, 40)] {
+        rows.push(Payment { due: UnixSeconds(due), ..claimed(&ledger, number).await? });
+    }
+    commit(&ledger, &lease, rows).await?;
+    ledger.claim(Payment { lane: lane("b"), ..payment(6) }).await?;
+    let a = lane("a");
+    let keys = |numbers: &[u8]| numbers.iter().map(|number| key(*number)).collect::<Vec<_>>();
+    same(&ledger.due(&a, UnixSeconds(8), 10).await?, &keys(&[]), "nothing is due yet")?;
+    same(&ledger.due(&a, UnixSeconds(20), 10).await?, &keys(&[4, 2, 3]), "due at that second, longest due first")?;
+    same(&ledger.due(&a, UnixSeconds(u64::MAX), 2).await?, &keys(&[4, 2]), "up to a limit")?;
+    same(&ledger.due(&lane("b"), UnixSeconds(10), 10).await?, &keys(&[6]), "another lane's")?;
+    same(&ledger.due(&lane("c"), UnixSeconds(u64::MAX), 10).await?, &keys(&[]), "a lane that never was")
+}
+
+pub(super) async fn answered_is_not_due(subject: &dyn Subject) -> Result<(), Broken> {
+    let ledger = subject.empty().await;
+    let lease = leased(&ledger).await?;
+    for (number, answer) in [(1, Ok(receipt(1))), (2, Err(ErrorReason::INSUFFICIENT_FUNDS))] {
+        let row = claimed(&ledger, number).await?;
+        commit(&ledger, &lease, vec![Payment { answer: Some(answer), ..row }]).await?;
+    }
+    same(&ledger.due(&lane("a"), UnixSeconds(u64::MAX), 10).await?, &Vec::new(), "answered")?;
+    let reopened = Payment { answer: None, ..read(&ledger, 2).await? };
+    ledger.commit(Write { payments: vec![reopened], ..Write::default() }).await?;
+    same(&ledger.due(&lane("a"), UnixSeconds(u64::MAX), 10).await?, &vec![key(2)], "reopened")
+}
+
+async fn a_lane(subject: &dyn Subject) -> Result<LaneView, Broken> {
+    let ledger = subject.empty().await;
+    let lease = leased(&ledger).await?;
+    let states =
+        [StepState::Ready, StepState::Carried, StepState::Loose, proven(4), dead(), StepState::Ready, StepState::Ready];
+    let mut payments = Vec::new();
+    for (number, state) in (1..).zip(states) {
+        let due = UnixSeconds(100 - u64::from(number));
+        payments.push(Payment { steps: vec![step(number, state)], due, ..claimed(&ledger, number).await? });
+    }
+    // A Ready step that is not the last is none.
+    if let Some(last) = payments.last_mut() {
+        last.steps.push(step(8, StepState::Carried));
+    }
+    let a = lane("a");
+    let slots = vec![
+        slot(&a, 10, &[2]),
+        slot(&a, 9, &[]),
+        Slot { used: true, ..slot(&a, 8, &[3]) },
+        slot(&a, u64::from(u32::MAX), &[4]),
+    ];
+    let next = Some(Next { from: 0, to: u64::from(u32::MAX) + 1 });
+    ledger.commit(Write { lease: Some(lease), next, payments, slots }).await?;
+    let ledger = subject.reopened(ledger).await;
+    same(&ledger.lane(&lane("b")).await?, &LaneView::default(), "another lane")?;
+    Ok(ledger.lane(&a).await?)
+}
+
+pub(super) async fn lane_shows(subject: &dyn Subject) -> Result<(), Broken> {
+    let view = a_lane(subject).await?;
+    same(&view.next, &(u64::from(u32::MAX) + 1), "the next nonce")?;
+    let nonces: Vec<u64> = view.open.iter().map(|slot| slot.id.nonce).collect();
+    same(&nonces, &vec![9, 10, u64::from(u32::MAX)], "the slots that are not used, by nonce")?;
+    let ready: Vec<_> = view.ready.iter().map(|payment| payment.key.clone()).collect();
+    same(&ready, &vec![key(6), key(1)], "what is ready, longest due first")?;
+    ensure(view.ready.iter().all(|payment| payment.version == 2), "with the rows as they are")
+}
+
+pub(super) async fn slots_in_order(subject: &dyn Subject) -> Result<(), Broken> {
+    let ledger = subject.empty().await;
+    let lease = leased(&ledger).await?;
+    let a = lane("a");
+    let slots: Vec<Slot> = (0..3).map(|nonce| slot(&a, nonce, &[])).collect();
+    ledger.commit(Write { lease: Some(lease), slots, ..Write::default() }).await?;
+    let ids: Vec<_> = [2, 7, 0].map(|nonce| slot(&a, nonce, &[]).id).to_vec();
+    let found: Vec<u64> = ledger.slots(&ids).await?.iter().map(|slot| slot.id.nonce).collect();
+    same(&found, &vec![2, 0], "in the order asked, without the missing")?;
+    same(&ledger.slots(&[]).await?, &Vec::new(), "none asked")
+}

@@ -1,0 +1,42 @@
+//! What a resource server talks to: the machine in its own process, or a facilitator over HTTP.
+
+use async_trait::async_trait;
+use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::{Fault, Identity, PaymentPayload, Terms};
+
+/// A payment as a resource server presents it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Presented {
+    /// The payment's JSON text as the payer sent it, forwarded byte for byte.
+    pub raw: String,
+    /// The same, read.
+    pub payment: PaymentPayload,
+    /// What it must fulfil: the server's own entry, never the payer's echo of it.
+    pub terms: Terms,
+    /// What is served for it.
+    pub resource: ResourceInfo,
+    /// Whose request it is.
+    pub identity: Identity,
+}
+
+/// Verifies and settles payments for a resource server.
+#[async_trait]
+pub trait Facilitator: Send + Sync {
+    /// Is the payment good? Moves nothing.
+    ///
+    /// # Errors
+    /// Ours or the facilitator's fault; nothing happened.
+    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault>;
+
+    /// Has the payment made. May be repeated with the same identity.
+    ///
+    /// # Errors
+    /// The outcome is unknown. Never a failed payment: that is an answer.
+    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault>;
+
+    /// What is served.
+    ///
+    /// # Errors
+    /// Ours or the facilitator's fault.
+    async fn supported(&self) -> Result<SupportedResponse, Fault>;
+}

@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+)]
+
+mod bytes;
+mod call;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod facilitator;
+mod ids;
+mod ledger;
+mod mechanism;
+mod memory;
+mod outcome;
+mod payment;
+mod rail;
+mod receipt;
+mod settlement;
+mod slot;
+mod verified;
+mod worker;
+
+pub use call::Call;
+pub use facilitator::{Facilitator, Presented};
+pub use ids::{CallId, Guard, LaneId, OwnerId, SlotId, StepName, TxId};
+pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
+pub use mechanism::{Mechanism, Observation, Plan, Verdict};
+pub use memory::MemoryLedger;
+pub use outcome::Outcome;
+pub use payment::{Event, Payment, Step, StepState, Todo};
+pub use rail::{Attempt, Nonces, Parcel, Rail};
+pub use receipt::{Facts, Receipt};
+pub use settlement::{Pace, Settlement};
+pub use slot::Slot;
+pub use verified::Verified;
+pub use worker::Progress;

@@ -1,0 +1,86 @@
+//! What a scheme means.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use x402_types::v2::SupportedKind;
+use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+
+use crate::{Facts, Guard, LaneId, Parcel, Payment, Receipt, Step, StepName, TxId};
+
+/// What a scheme means. It knows no account nonce, no fee, no transaction and no way to send.
+#[async_trait]
+pub trait Mechanism: Send + Sync {
+    /// The kinds of payment served. A claim is routed here by version, scheme and network.
+    fn kinds(&self) -> Vec<SupportedKind>;
+
+    /// Identity of the authorization, from the claim alone: a retry finds its row before verification could call
+    /// its own nonce "used".
+    ///
+    /// # Errors
+    /// The payload cannot be read as the scheme's.
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
+
+    /// Reads only. Names the payer and the lanes that may carry it (`upto`: the signer in its witness).
+    ///
+    /// # Errors
+    /// The payment is not good, or it could not be checked.
+    async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal>;
+
+    /// What comes next, given the steps so far. Reads, may sign a parcel, sends nothing, may be asked again.
+    ///
+    /// After a `Loose` step only `Do` with the same name and guard, or `Wait`: bytes have left, a read proves
+    /// nothing.
+    ///
+    /// # Errors
+    /// It could not be found out; it will be asked again.
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault>;
+
+    /// What ONE final block says of this step, over every parcel it ever had; `sent` is everything it ever
+    /// travelled in. No `now`: only the block's own time proves a deadline.
+    ///
+    /// # Errors
+    /// It could not be found out; it will be asked again.
+    async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault>;
+}
+
+/// A payment is good: what the core must know to have it settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Who pays, as the scheme writes it.
+    pub payer: String,
+    /// The lanes that may carry it. The core takes one that a rail serves.
+    pub lanes: Vec<LaneId>,
+    /// How long the row must be kept: until the authorization can do nothing any more, and finality.
+    pub keep_until: UnixSeconds,
+}
+
+/// What comes next for a payment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// A step, or a step that did not land once more.
+    Do {
+        /// What it does.
+        name: StepName,
+        /// What lets it happen once.
+        guard: Guard,
+        /// How it is done.
+        parcel: Parcel,
+    },
+    /// Nothing before that time.
+    Wait(UnixSeconds),
+    /// It is done.
+    Settled(Receipt),
+    /// It can never be done, or nothing ever left.
+    Failed(ErrorReason),
+}
+
+/// What a final block says of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// Nothing yet. A reverted transaction alone is this: the authorization is still good.
+    Pending,
+    /// It happened.
+    Proven(Facts),
+    /// It can never happen any more: cancelled, expired by a final block's own time, nonce taken by something else.
+    Dead(ErrorReason),
+}

@@ -1,0 +1,256 @@
+//! The ledger in memory: for tests, examples and `--dev`. What it holds ends with the process.
+
+use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use x402_types::{Fault, PaymentKey, UnixSeconds};
+
+use crate::{CommitError, Guard, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, StepState, Write};
+
+/// A ledger in memory.
+pub struct MemoryLedger {
+    clock: Box<dyn Fn() -> UnixSeconds + Send + Sync>,
+    rows: Mutex<Rows>,
+}
+
+impl MemoryLedger {
+    /// An empty ledger, with the clock that leases are counted by.
+    pub fn new(clock: impl Fn() -> UnixSeconds + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), rows: Mutex::default() }
+    }
+
+    /// Every payment, in the order of their keys.
+    #[must_use]
+    pub fn payments(&self) -> Vec<Payment> {
+        self.rows().payments.values().cloned().collect()
+    }
+
+    /// Every slot, by lane and nonce.
+    #[must_use]
+    pub fn all_slots(&self) -> Vec<Slot> {
+        self.rows().slots.values().cloned().collect()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        // A commit checks everything before it changes anything, and what changes rows cannot panic.
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows();
+        f.debug_struct("MemoryLedger")
+            .field("payments", &rows.payments.len())
+            .field("slots", &rows.slots.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn claim(&self, payment: Payment) -> Result<Payment, Fault> {
+        let mut rows = self.rows();
+        if let Some(row) = rows.payments.get(&payment.key) {
+            return Ok(row.clone());
+        }
+        let payment = Payment { version: 1, ..payment };
+        rows.put(payment.clone());
+        Ok(payment)
+    }
+
+    async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
+        Ok(self.rows().payments.get(key).cloned())
+    }
+
+    async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {
+        let rows = self.rows();
+        Ok(ids.iter().filter_map(|id| rows.slots.get(id).cloned()).collect())
+    }
+
+    async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
+        let now = (self.clock)();
+        let mut rows = self.rows();
+        let held =
+            rows.leases.entry(lane.clone()).or_insert_with(|| Held { owner: owner.clone(), fence: 1, until: now });
+        if held.owner != *owner {
+            if held.until > now {
+                return Ok(None);
+            }
+            held.owner = owner.clone();
+            held.fence = held.fence.saturating_add(1);
+        }
+        held.until = now.plus(seconds);
+        Ok(Some(Lease { lane: lane.clone(), fence: held.fence }))
+    }
+
+    async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
+        let rows = self.rows();
+        let due = rows.unanswered(lane).take_while(|payment| payment.due <= now).take(limit);
+        Ok(due.map(|payment| payment.key.clone()).collect())
+    }
+
+    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+        let rows = self.rows();
+        let is_ready = |payment: &&Payment| payment.steps.last().is_some_and(|step| step.state == StepState::Ready);
+        let open = rows.open.range(SlotId { lane: lane.clone(), nonce: 0 }..).take_while(|id| id.lane == *lane);
+        Ok(LaneView {
+            next: rows.next.get(lane).copied().unwrap_or(0),
+            open: open.filter_map(|id| rows.slots.get(id).cloned()).collect(),
+            ready: rows.unanswered(lane).filter(is_ready).cloned().collect(),
+        })
+    }
+
+    async fn commit(&self, write: Write) -> Result<(), CommitError> {
+        self.rows().commit(write)
+    }
+
+    async fn forget(&self, now: UnixSeconds, limit: usize) -> Result<usize, Fault> {
+        Ok(self.rows().forget(now, limit))
+    }
+}
+
+#[derive(Default)]
+struct Rows {
+    payments: BTreeMap<PaymentKey, Payment>,
+    /// The payments without an answer, by lane and due time.
+    due: BTreeSet<(LaneId, UnixSeconds, PaymentKey)>,
+    /// Who has a live step under a guard.
+    guards: BTreeMap<Guard, PaymentKey>,
+    slots: BTreeMap<SlotId, Slot>,
+    /// The slots that are not used.
+    open: BTreeSet<SlotId>,
+    next: BTreeMap<LaneId, u64>,
+    leases: BTreeMap<LaneId, Held>,
+}
+
+struct Held {
+    owner: OwnerId,
+    fence: u64,
+    until: UnixSeconds,
+}
+
+impl Rows {
+    fn unanswered(&self, lane: &LaneId) -> impl Iterator<Item = &Payment> {
+        let nothing = PaymentKey::from_bytes(&[]);
+        let from = (lane.clone(), UnixSeconds(0), nothing);
+        let of_lane = self.due.range(from..).take_while(move |(of, ..)| of == lane);
+        of_lane.filter_map(|(.., key)| self.payments.get(key))
+    }
+
+    fn put(&mut self, payment: Payment) {
+        let at = |payment: &Payment| (payment.lane.clone(), payment.due, payment.key.clone());
+        if let Some(old) = self.payments.get(&payment.key) {
+            self.due.remove(&at(old));
+        }
+        if payment.answer.is_none() {
+            self.due.insert(at(&payment));
+        }
+        self.payments.insert(payment.key.clone(), payment);
+    }
+
+    fn commit(&mut self, write: Write) -> Result<(), CommitError> {
+        let Write { lease, next, payments, slots } = write;
+        let allowed = match &lease {
+            Some(lease) => {
+                self.leases.get(&lease.lane).is_some_and(|held| held.fence == lease.fence)
+                    && payments.iter().all(|payment| payment.lane == lease.lane)
+                    && slots.iter().all(|slot| slot.id.lane == lease.lane)
+            }
+            None => next.is_none() && slots.is_empty(),
+        };
+        if !allowed {
+            return Err(CommitError::Fenced);
+        }
+        let keys: BTreeSet<&PaymentKey> = payments.iter().map(|payment| &payment.key).collect();
+        let ids: BTreeSet<&SlotId> = slots.iter().map(|slot| &slot.id).collect();
+        let current = keys.len() == payments.len()
+            && ids.len() == slots.len()
+            && payments.iter().all(|new| self.payments.get(&new.key).is_some_and(|old| old.version == new.version))
+            && slots.iter().all(|new| self.slots.get(&new.id).map_or(0, |old| old.version) == new.version);
+        let lane = lease.map(|lease| lease.lane);
+        let moves = next.zip(lane);
+        let in_step = moves.as_ref().is_none_or(|(next, lane)| self.next.get(lane).copied().unwrap_or(0) == next.from);
+        if !current || !in_step {
+            return Err(CommitError::Conflict);
+        }
+        self.check_guards(&payments)?;
+        self.take_guards(&payments);
+        for payment in payments {
+            self.put(Payment { version: payment.version.saturating_add(1), ..payment });
+        }
+        for slot in slots {
+            if slot.used {
+                self.open.remove(&slot.id);
+            } else {
+                self.open.insert(slot.id.clone());
+            }
+            self.slots.insert(slot.id.clone(), Slot { version: slot.version.saturating_add(1), ..slot });
+        }
+        if let Some((next, lane)) = moves {
+            self.next.insert(lane, next.to);
+        }
+        Ok(())
+    }
+
+    /// One live step per guard. What the write gives back is free for what it takes.
+    fn check_guards(&self, payments: &[Payment]) -> Result<(), CommitError> {
+        let mut taken: BTreeMap<&Guard, &PaymentKey> = BTreeMap::new();
+        for (guard, key) in payments.iter().flat_map(live_guards) {
+            if *taken.entry(guard).or_insert(key) != key {
+                return Err(CommitError::Guarded(guard.clone()));
+            }
+        }
+        for (guard, key) in taken {
+            let holder = self.guards.get(guard).filter(|holder| *holder != key);
+            if holder.is_some_and(|holder| payments.iter().all(|payment| payment.key != *holder)) {
+                return Err(CommitError::Guarded(guard.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_guards(&mut self, payments: &[Payment]) {
+        for payment in payments {
+            for step in &payment.steps {
+                if self.guards.get(&step.guard) == Some(&payment.key) {
+                    self.guards.remove(&step.guard);
+                }
+            }
+        }
+        for (guard, key) in payments.iter().flat_map(live_guards) {
+            self.guards.insert(guard.clone(), key.clone());
+        }
+    }
+
+    fn forget(&mut self, now: UnixSeconds, limit: usize) -> usize {
+        let is_over = |payment: &&Payment| {
+            payment.answer.is_some()
+                && payment.keep_until < now
+                && carriers(payment).all(|id| self.slots.get(id).is_none_or(|slot| slot.used))
+        };
+        let over: Vec<PaymentKey> =
+            self.payments.values().filter(is_over).take(limit).map(|payment| payment.key.clone()).collect();
+        for payment in over.iter().filter_map(|key| self.payments.remove(key)).collect::<Vec<_>>() {
+            self.guards.retain(|_, holder| *holder != payment.key);
+            for id in carriers(&payment) {
+                let is_empty = |slot: &Slot| !slot.cargo.iter().any(|key| self.payments.contains_key(key));
+                if self.slots.get(id).is_some_and(is_empty) {
+                    self.slots.remove(id);
+                }
+            }
+        }
+        over.len()
+    }
+}
+
+fn carriers(payment: &Payment) -> impl Iterator<Item = &SlotId> {
+    payment.steps.iter().flat_map(|step| step.carriers.iter())
+}
+
+fn live_guards(payment: &Payment) -> impl Iterator<Item = (&Guard, &PaymentKey)> {
+    let live = payment.steps.iter().filter(|step| !matches!(step.state, StepState::Dead(_)));
+    live.map(|step| (&step.guard, &payment.key))
+}

@@ -1,0 +1,71 @@
+//! What a caller is told of a payment.
+
+use x402_types::v2::SettleResponse;
+use x402_types::{ErrorReason, Members, Terms};
+
+use crate::receipt::network_name;
+use crate::{Receipt, TxId};
+
+/// How a payment stands, for one caller.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It was made.
+    Settled {
+        /// The receipt, the same for every retry.
+        receipt: Receipt,
+        /// Another call was, or will be, told this as new.
+        replayed: bool,
+    },
+    /// It was not made and never will be.
+    Failed {
+        /// Why.
+        reason: ErrorReason,
+        /// The last transaction that was sent for it.
+        transaction: Option<TxId>,
+        /// Who would have paid.
+        payer: String,
+    },
+    /// Not known yet. The caller may wait.
+    Pending {
+        /// The last transaction that was stored to be sent; `None`: nothing has left.
+        transaction: Option<TxId>,
+        /// Who pays.
+        payer: String,
+    },
+    /// It belongs to another request, or this request is being answered elsewhere.
+    Duplicate {
+        /// The last transaction that was stored to be sent.
+        transaction: Option<TxId>,
+    },
+}
+
+impl Outcome {
+    /// Whether nothing will change any more for this caller.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        !matches!(self, Self::Pending { .. })
+    }
+
+    /// The answer on the wire, in the version of the terms.
+    #[must_use]
+    pub fn to_response(&self, terms: &Terms) -> SettleResponse {
+        let (reason, transaction, payer) = match self {
+            Self::Settled { receipt, replayed } => return receipt.to_response(terms.version, *replayed),
+            Self::Failed { reason, transaction, payer } => (reason.clone(), transaction, Some(payer)),
+            Self::Pending { transaction, payer } => (ErrorReason::SETTLEMENT_PENDING, transaction, Some(payer)),
+            Self::Duplicate { transaction } => (ErrorReason::DUPLICATE_SETTLEMENT, transaction, None),
+        };
+        SettleResponse {
+            success: false,
+            error_message: reason.row().map(|row| row.text.to_owned()),
+            error_reason: Some(reason),
+            payer: payer.cloned(),
+            transaction: transaction.as_ref().map(|tx| tx.as_str().to_owned()).unwrap_or_default(),
+            network: network_name(terms.network, terms.version),
+            amount: None,
+            extra: Members::new(),
+            extensions: Members::new(),
+            rest: Members::new(),
+        }
+    }
+}

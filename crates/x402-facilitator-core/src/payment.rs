@@ -1,0 +1,262 @@
+//! A payment's row, what it wants, and what an event does to it. Pure.
+
+use serde::{Deserialize, Serialize};
+use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentKey, UnixSeconds};
+
+use crate::bytes;
+use crate::{CallId, Facts, Guard, LaneId, Observation, Parcel, Plan, Receipt, SlotId, StepName, Verified};
+
+/// The row of a payment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Payment {
+    /// The identity of its authorization.
+    #[serde(with = "bytes::key")]
+    pub key: PaymentKey,
+    /// What is to be settled, and whose request it is.
+    pub claim: Claim,
+    /// Who pays, as verification found.
+    pub payer: String,
+    /// What carries it.
+    pub lane: LaneId,
+    /// What was done so far, oldest first; only the last can be undecided.
+    pub steps: Vec<Step>,
+    /// How it ended.
+    pub answer: Option<Result<Receipt, ErrorReason>>,
+    /// The call that is told the end as new; every other one is told it as replayed.
+    pub call: CallId,
+    /// How often its answer was taken back.
+    pub reopened: u32,
+    /// When it wants to be looked at again.
+    pub due: UnixSeconds,
+    /// How long the row must be kept.
+    pub keep_until: UnixSeconds,
+    /// Counted up by the ledger with every commit; 0 in a row that is not stored yet.
+    pub version: u64,
+}
+
+/// One thing that must happen on the far side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What it does.
+    pub name: StepName,
+    /// What lets it happen once.
+    pub guard: Guard,
+    /// Everything that was ever to be sent for it, oldest first. Any of them may still land.
+    pub parcels: Vec<Parcel>,
+    /// The slots it ever travelled in, oldest first.
+    pub carriers: Vec<SlotId>,
+    /// How far it is.
+    pub state: StepState,
+}
+
+/// How far a step is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum StepState {
+    /// Its newest parcel waits for a slot.
+    Ready,
+    /// In a slot that may still land.
+    Carried,
+    /// Every slot it travelled in is used, and it has not been seen to happen.
+    Loose,
+    /// It happened.
+    Proven(Facts),
+    /// It can never happen.
+    Dead(ErrorReason),
+}
+
+/// What a row wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Todo {
+    /// It has its answer.
+    Nothing,
+    /// [`crate::Mechanism::plan`].
+    Plan,
+    /// [`crate::Mechanism::observe`] of the last step.
+    Observe {
+        /// And, where nothing is to be seen, [`crate::Mechanism::plan`].
+        replan: bool,
+    },
+}
+
+/// What happened to a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The mechanism said what comes next.
+    Planned(Plan),
+    /// The last step's newest parcel is in this slot.
+    Carried(SlotId),
+    /// A final block was looked at.
+    Observed {
+        /// What it said.
+        observation: Observation,
+        /// Every slot that the step travelled in was used before the block was looked at.
+        spent: bool,
+    },
+    /// The request asks once more after an answer that may be taken back.
+    Reopen,
+}
+
+impl Step {
+    /// Whether it has happened or never can.
+    #[must_use]
+    pub const fn is_decided(&self) -> bool {
+        matches!(self.state, StepState::Proven(_) | StepState::Dead(_))
+    }
+
+    /// What is known of it, if it happened.
+    #[must_use]
+    pub const fn proven(&self) -> Option<&Facts> {
+        if let StepState::Proven(facts) = &self.state { Some(facts) } else { None }
+    }
+}
+
+impl Payment {
+    /// The row of a payment that was checked and is to be settled.
+    #[must_use]
+    pub fn new(verified: Verified, lane: LaneId, call: CallId, now: UnixSeconds) -> Self {
+        let (claim, key, verdict) = verified.into_parts();
+        Self {
+            key,
+            claim,
+            payer: verdict.payer,
+            lane,
+            steps: Vec::new(),
+            answer: None,
+            call,
+            reopened: 0,
+            due: now,
+            keep_until: verdict.keep_until,
+            version: 0,
+        }
+    }
+
+    /// Whose request it is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.claim.identity
+    }
+
+    /// The last step, if it is not decided.
+    #[must_use]
+    pub fn open_step(&self) -> Option<&Step> {
+        self.steps.last().filter(|step| !step.is_decided())
+    }
+
+    /// What is known of the step of that name, if it happened.
+    #[must_use]
+    pub fn proven(&self, name: &StepName) -> Option<&Facts> {
+        self.steps.iter().filter(|step| step.name == *name).find_map(Step::proven)
+    }
+
+    /// What the row wants.
+    #[must_use]
+    pub fn todo(&self) -> Todo {
+        if self.answer.is_some() {
+            return Todo::Nothing;
+        }
+        match self.steps.last().map(|step| &step.state) {
+            None | Some(StepState::Proven(_) | StepState::Dead(_)) => Todo::Plan,
+            Some(StepState::Ready | StepState::Carried) => Todo::Observe { replan: false },
+            Some(StepState::Loose) => Todo::Observe { replan: true },
+        }
+    }
+
+    /// Whether the answer may be taken back: a settlement that failed with a proven step (order without redeem)
+    /// takes up its next step again when the same request asks once more, as long as its row must be kept.
+    #[must_use]
+    pub fn may_reopen(&self, now: UnixSeconds) -> bool {
+        matches!(self.answer, Some(Err(_)))
+            && now < self.keep_until
+            && self.steps.iter().any(|step| step.proven().is_some())
+    }
+
+    /// What an event does. `poll`: after how many seconds it wants to be looked at again.
+    ///
+    /// # Errors
+    /// The event breaks a rule; the row is as it was.
+    pub fn apply(&mut self, event: Event, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
+        if event == Event::Reopen {
+            return self.reopen(now);
+        }
+        if self.answer.is_some() {
+            return Err(Fault::broken("an event after the answer"));
+        }
+        match event {
+            Event::Planned(plan) => self.planned(plan, now, poll),
+            Event::Carried(slot) => match self.steps.last_mut() {
+                Some(step) if step.state == StepState::Ready => {
+                    step.carriers.push(slot);
+                    step.state = StepState::Carried;
+                    self.due = now.plus(poll);
+                    Ok(())
+                }
+                _ => Err(Fault::broken("carried what was not ready")),
+            },
+            Event::Observed { observation, spent } => self.observed(observation, spent, now, poll),
+            Event::Reopen => Ok(()),
+        }
+    }
+
+    fn planned(&mut self, plan: Plan, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
+        match plan {
+            // A plan that says "not yet" must not be asked for again at once.
+            Plan::Wait(until) => self.due = until.max(now.plus(1)),
+            Plan::Do { name, guard, parcel } => {
+                if self.steps.iter().any(|step| step.proven().is_some() && (step.name == name || step.guard == guard)) {
+                    return Err(Fault::broken(format_args!("the proven step {name} was planned again")));
+                }
+                match self.steps.last_mut().filter(|step| !step.is_decided()) {
+                    None => self.steps.push(Step {
+                        name,
+                        guard,
+                        parcels: vec![parcel],
+                        carriers: Vec::new(),
+                        state: StepState::Ready,
+                    }),
+                    Some(step) if step.state != StepState::Loose => {
+                        return Err(Fault::broken(format_args!("{name} was planned over an open step")));
+                    }
+                    // Whatever left before may still land: only the same guard keeps it from happening twice.
+                    Some(step) if step.guard != guard || step.name != name => {
+                        return Err(Fault::broken(format_args!("{name} was rebuilt under another guard")));
+                    }
+                    Some(step) => {
+                        step.parcels.push(parcel);
+                        step.state = StepState::Ready;
+                    }
+                }
+                self.due = now.plus(poll);
+            }
+            Plan::Settled(_) | Plan::Failed(_) if self.open_step().is_some() => {
+                return Err(Fault::broken("answered over an open step"));
+            }
+            Plan::Settled(receipt) => self.answer = Some(Ok(receipt)),
+            Plan::Failed(reason) => self.answer = Some(Err(reason)),
+        }
+        Ok(())
+    }
+
+    fn observed(&mut self, observation: Observation, spent: bool, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
+        let Some(step) = self.steps.last_mut().filter(|step| !step.is_decided()) else {
+            return Err(Fault::broken("observed what is decided"));
+        };
+        self.due = now;
+        match observation {
+            Observation::Proven(facts) => step.state = StepState::Proven(facts),
+            Observation::Dead(reason) => step.state = StepState::Dead(reason),
+            Observation::Pending if spent && step.state == StepState::Carried => step.state = StepState::Loose,
+            Observation::Pending => self.due = now.plus(poll),
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, now: UnixSeconds) -> Result<(), Fault> {
+        if !self.may_reopen(now) {
+            return Err(Fault::broken("reopened what is not open to it"));
+        }
+        self.answer = None;
+        self.reopened = self.reopened.saturating_add(1);
+        self.due = now;
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! How parcels travel.
+
+use core::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use x402_types::Fault;
+
+use crate::bytes;
+use crate::{LaneId, SlotId, TxId};
+
+/// What a mechanism wants done, ready to be put into a transaction: a call, an operation, a charge.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parcel {
+    /// What the far side knows it by: the hash of a call's bytes, a userOpHash, an idempotency key.
+    #[serde(with = "bytes::hex32")]
+    pub id: [u8; 32],
+    /// What the rail needs, in a form that mechanism and rail agree on. Holds no secret.
+    #[serde(with = "bytes::hex")]
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parcel ")?;
+        bytes::write(&self.id, f)
+    }
+}
+
+/// Signed bytes that may be sent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// What the far side will call it.
+    pub tx: TxId,
+    /// The exact bytes.
+    #[serde(with = "bytes::hex")]
+    pub bytes: Vec<u8>,
+    /// What was bid for it, in the rail's own unit; an attempt that replaces another bids more.
+    #[serde(with = "bytes::decimal")]
+    pub fee: u128,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt").field("tx", &self.tx).field("fee", &self.fee).finish_non_exhaustive()
+    }
+}
+
+/// An account's nonce: the number of its transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nonces {
+    /// In the newest block.
+    pub head: u64,
+    /// In the newest block that is final. Nonces below it are used for ever.
+    pub finalized: u64,
+}
+
+/// How parcels travel: an EOA on a chain, a bundler, a card processor. Shared by mechanisms.
+#[async_trait]
+pub trait Rail: Send + Sync {
+    /// The lanes that this rail serves.
+    fn lanes(&self) -> Vec<LaneId>;
+
+    /// May `next` share one transaction with these? (Multicall3, handleOps; `upto` never.) Always so when
+    /// nothing is aboard.
+    fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
+
+    /// The account's nonce at head and at finality. `None`: nothing here is numbered (bundler, card).
+    ///
+    /// # Errors
+    /// The far side could not be asked.
+    async fn nonces(&self, lane: &LaneId) -> Result<Option<Nonces>, Fault>;
+
+    /// The exact bytes for this slot. No load: a transaction that only uses up the nonce. `replaces`: a higher fee.
+    /// The same bytes are sent by whoever finds them stored, so they must not need this process.
+    ///
+    /// # Errors
+    /// Nothing was signed, nothing is used up; it will be asked again.
+    async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault>;
+
+    /// Stored bytes only; may be repeated. What it answers is never proof of anything.
+    ///
+    /// # Errors
+    /// The far side did not take it, or did and the answer was lost.
+    async fn send(&self, attempt: &Attempt) -> Result<(), Fault>;
+}

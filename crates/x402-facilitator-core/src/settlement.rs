@@ -1,0 +1,307 @@
+//! The settlement machine, as callers see it: verify, settle, look.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use x402_types::v2::SupportedKind;
+use x402_types::{
+    ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
+};
+
+use crate::call::{Call, Calls};
+use crate::{
+    CallId, CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, TxId, Verified,
+    Write,
+};
+
+/// How long the machine waits before it looks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two looks at one payment, in seconds. About a block.
+    pub poll: u64,
+    /// Before a slot that has not landed is sent again, in seconds; the fee is raised every second time.
+    pub nurse: u64,
+}
+
+impl Default for Pace {
+    /// For chains with blocks of two seconds.
+    fn default() -> Self {
+        Self { poll: 2, nurse: 10 }
+    }
+}
+
+/// The settlement machine. It has no clock, no task and no memory of payments: whoever owns it calls
+/// [`Settlement::settle`] for callers, and [`Settlement::advance`] and [`Settlement::carry`] for the lanes that it
+/// has leased, over and over.
+pub struct Settlement {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) pace: Pace,
+    mechanisms: BTreeMap<(Version, SchemeName, ChainId), Arc<dyn Mechanism>>,
+    kinds: Vec<SupportedKind>,
+    rails: BTreeMap<LaneId, Arc<dyn Rail>>,
+    owner: OwnerId,
+    calls: Arc<Calls>,
+}
+
+impl core::fmt::Debug for Settlement {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Settlement")
+            .field("owner", &self.owner)
+            .field("kinds", &self.mechanisms.keys().collect::<Vec<_>>())
+            .field("lanes", &self.rails.keys().collect::<Vec<_>>())
+            .field("pace", &self.pace)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settlement {
+    /// A machine over a ledger. `owner` names this start of this process: it must never be used again.
+    #[must_use]
+    pub fn new(owner: OwnerId, ledger: Arc<dyn Ledger>) -> Self {
+        Self {
+            ledger,
+            pace: Pace::default(),
+            mechanisms: BTreeMap::new(),
+            kinds: Vec::new(),
+            rails: BTreeMap::new(),
+            calls: Calls::new(owner.clone()),
+            owner,
+        }
+    }
+
+    /// With another pace.
+    #[must_use]
+    pub const fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// How long it waits before it looks again.
+    #[must_use]
+    pub const fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Serves the kinds of a mechanism.
+    ///
+    /// # Errors
+    /// One of its kinds is on no known network or is served already.
+    pub fn with_mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Result<Self, Fault> {
+        for kind in mechanism.kinds() {
+            let network = kind
+                .network
+                .chain_id()
+                .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
+            let route = (kind.x402_version, kind.scheme.clone(), network);
+            if self.mechanisms.insert(route, Arc::clone(&mechanism)).is_some() {
+                return Err(Fault::broken(format_args!("{} on {network} is served twice", kind.scheme)));
+            }
+            self.kinds.push(kind);
+        }
+        Ok(self)
+    }
+
+    /// Uses the lanes of a rail.
+    ///
+    /// # Errors
+    /// One of its lanes has a rail already.
+    pub fn with_rail(mut self, rail: Arc<dyn Rail>) -> Result<Self, Fault> {
+        for lane in rail.lanes() {
+            if self.rails.insert(lane.clone(), Arc::clone(&rail)).is_some() {
+                return Err(Fault::broken(format_args!("{lane} has two rails")));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Who leases lanes for this machine.
+    #[must_use]
+    pub const fn owner(&self) -> &OwnerId {
+        &self.owner
+    }
+
+    /// The kinds of payment served, in the order in which they were added.
+    #[must_use]
+    pub fn kinds(&self) -> &[SupportedKind] {
+        &self.kinds
+    }
+
+    /// The lanes to work.
+    pub fn lanes(&self) -> impl Iterator<Item = &LaneId> {
+        self.rails.keys()
+    }
+
+    /// Who checks and settles payments for such terms.
+    ///
+    /// # Errors
+    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: nobody here does.
+    pub fn mechanism(&self, terms: &Terms) -> Result<&Arc<dyn Mechanism>, Rejection> {
+        let route = (terms.version, terms.scheme.clone(), terms.network);
+        self.mechanisms.get(&route).ok_or_else(|| {
+            let served = |of: &dyn Fn(&(Version, SchemeName, ChainId)) -> bool| self.mechanisms.keys().any(of);
+            Rejection::new(if !served(&|kind| kind.1 == terms.scheme) {
+                ErrorReason::UNSUPPORTED_SCHEME
+            } else if !served(&|kind| kind.1 == terms.scheme && kind.2 == terms.network) {
+                ErrorReason::INVALID_NETWORK
+            } else {
+                ErrorReason::INVALID_X402_VERSION
+            })
+        })
+    }
+
+    /// The identity of a claim's authorization.
+    ///
+    /// # Errors
+    /// Nobody here serves its terms, or its payload cannot be read.
+    pub fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        self.mechanism(&claim.terms)?.key(claim)
+    }
+
+    /// The row of a payment.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn payment(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
+        self.ledger.read(key).await
+    }
+
+    /// Is the payment good? Refuses what is spent or being settled. Moves nothing.
+    ///
+    /// # Errors
+    /// The payment is not good, or it could not be checked.
+    pub async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
+        let key = self.key(claim)?;
+        if let Some(row) = self.ledger.read(&key).await?
+            && !(is_same_request(&row, claim) && row.may_reopen(now))
+        {
+            let reason = match row.answer {
+                Some(Err(reason)) => reason,
+                Some(Ok(_)) | None => ErrorReason::DUPLICATE_SETTLEMENT,
+            };
+            return Err(Rejection::new(reason).of(row.payer).into());
+        }
+        self.check(claim, key, now).await
+    }
+
+    async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
+        let verdict = self.mechanism(&claim.terms)?.verify(claim, now).await?;
+        Ok(Verified::new(claim.clone(), key, verdict))
+    }
+
+    /// A request begins to be answered. Keep it until the answer is on its way; drop it then.
+    #[must_use]
+    pub fn call(&self) -> Call {
+        self.calls.begin()
+    }
+
+    /// Has a payment settled: finds its row, or verifies and claims it. Sends nothing, so a caller that hangs up
+    /// changes nothing about it. While the outcome is `Pending`, [`Settlement::look`] again.
+    ///
+    /// # Errors
+    /// The payment is not good, and no row says otherwise; or it could not be found out.
+    pub async fn settle(&self, call: &Call, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Refusal> {
+        let key = self.key(claim)?;
+        if let Some(row) = self.ledger.read(&key).await? {
+            return Ok(self.again(call, row, claim, now).await?);
+        }
+        match self.check(claim, key.clone(), now).await {
+            Ok(verified) => Ok(self.claim(call, verified, now).await?),
+            // The nonce may be "used" because another call for this very payment won in the meantime.
+            Err(refusal) => match self.ledger.read(&key).await? {
+                Some(row) => Ok(self.again(call, row, claim, now).await?),
+                None => Err(refusal),
+            },
+        }
+    }
+
+    /// Claims a payment that was checked.
+    ///
+    /// # Errors
+    /// The store failed, the payment may be claimed; or no rail serves a lane that may carry it.
+    pub async fn claim(&self, call: &Call, verified: Verified, now: UnixSeconds) -> Result<Outcome, Fault> {
+        let lane = self.lane_for(&verified)?;
+        let claim = verified.claim().clone();
+        let row = self.ledger.claim(Payment::new(verified, lane, call.id().clone(), now)).await?;
+        self.again(call, row, &claim, now).await
+    }
+
+    /// How the payment stands for a call that was told `Pending`.
+    ///
+    /// # Errors
+    /// The store failed, or there is no such payment.
+    pub async fn look(&self, call: &Call, key: &PaymentKey) -> Result<Outcome, Fault> {
+        let row = self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
+        self.outcome(call.id(), row).await
+    }
+
+    /// A row was there already, or is ours from a moment ago.
+    async fn again(&self, call: &Call, mut row: Payment, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Fault> {
+        loop {
+            if row.call == *call.id() {
+                return self.outcome(call.id(), row).await;
+            }
+            // While the first call is unanswered: 409 `duplicate_settlement`. For another request: always.
+            if !is_same_request(&row, claim) || self.calls.is_open(&row.call) {
+                return Ok(Outcome::Duplicate { transaction: self.transaction(&row).await? });
+            }
+            if row.answer.is_some() {
+                if !row.may_reopen(now) {
+                    return self.outcome(call.id(), row).await;
+                }
+                row.apply(Event::Reopen, now, self.pace.poll)?;
+            }
+            row.call = call.id().clone();
+            match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
+                Ok(()) => return self.outcome(call.id(), row).await,
+                Err(CommitError::Fault(fault)) => return Err(fault),
+                // Some other writer was first, and only writers that get on can be first: this ends.
+                Err(_) => {
+                    row = self.ledger.read(&row.key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))?;
+                }
+            }
+        }
+    }
+
+    async fn outcome(&self, call: &CallId, row: Payment) -> Result<Outcome, Fault> {
+        Ok(match row.answer {
+            Some(Ok(receipt)) => Outcome::Settled { receipt, replayed: row.call != *call },
+            Some(Err(ref reason)) => {
+                Outcome::Failed { reason: reason.clone(), transaction: self.transaction(&row).await?, payer: row.payer }
+            }
+            None => Outcome::Pending { transaction: self.transaction(&row).await?, payer: row.payer },
+        })
+    }
+
+    /// The last transaction that was stored for a payment.
+    async fn transaction(&self, row: &Payment) -> Result<Option<TxId>, Fault> {
+        let carriers: Vec<SlotId> = row.steps.iter().flat_map(|step| step.carriers.iter().cloned()).collect();
+        let Some(last) = carriers.last() else { return Ok(None) };
+        let slots = self.ledger.slots(core::slice::from_ref(last)).await?;
+        Ok(slots.last().and_then(|slot| slot.attempts.last()).map(|attempt| attempt.tx.clone()))
+    }
+
+    /// One lane of those that may carry it: always the same for one key, evenly over many.
+    fn lane_for(&self, verified: &Verified) -> Result<LaneId, Fault> {
+        let lanes: Vec<&LaneId> =
+            verified.verdict().lanes.iter().filter(|lane| self.rails.contains_key(lane)).collect();
+        let spread = verified
+            .key()
+            .as_bytes()
+            .iter()
+            .fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        spread
+            .checked_rem(lanes.len())
+            .and_then(|at| lanes.get(at))
+            .map(|lane| (*lane).clone())
+            .ok_or_else(|| Fault::broken("no rail serves a lane that may carry this payment"))
+    }
+
+    pub(crate) fn rail(&self, lane: &LaneId) -> Result<&Arc<dyn Rail>, Fault> {
+        self.rails.get(lane).ok_or_else(|| Fault::broken(format_args!("no rail serves {lane}")))
+    }
+}
+
+/// The same caller and request, and nothing else asked under its name.
+fn is_same_request(row: &Payment, claim: &Claim) -> bool {
+    *row.identity() == claim.identity && row.claim.terms == claim.terms && row.claim.payload == claim.payload
+}

@@ -1,0 +1,28 @@
+//! One account nonce and everything that was ever signed for it.
+
+use serde::{Deserialize, Serialize};
+use x402_types::{PaymentKey, UnixSeconds};
+
+use crate::bytes;
+use crate::{Attempt, SlotId};
+
+/// One account nonce and everything that was ever signed for it. Nursed until the nonce is final: sent again,
+/// with a higher fee, or used up by a transaction that does nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Which.
+    pub id: SlotId,
+    /// The payments aboard; none in a slot that only uses up its nonce.
+    #[serde(with = "bytes::keys")]
+    pub cargo: Vec<PaymentKey>,
+    /// What was signed, oldest first. Stored before the first byte is sent.
+    pub attempts: Vec<Attempt>,
+    /// The nonce is used in a final block; on a lane that numbers nothing, it was given up.
+    pub used: bool,
+    /// How often it was looked after since it was first sent.
+    pub turns: u32,
+    /// When it wants to be looked after again.
+    pub due: UnixSeconds,
+    /// Counted up by the ledger with every commit; 0 in a slot that is not stored yet.
+    pub version: u64,
+}

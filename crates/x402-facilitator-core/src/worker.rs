@@ -1,0 +1,357 @@
+//! The settlement machine, as workers run it: read a row, make one call, store what came of it.
+//!
+//! Nothing lives in memory, so recovery is the normal loop. A worker needs the lane's lease; every commit names its
+//! fence, and bytes are sent only after the commit that stored them.
+
+use core::future::{Future, poll_fn};
+use core::ops::Range;
+use core::pin::Pin;
+use core::task::Poll;
+
+use x402_types::{Fault, PaymentKey, UnixSeconds};
+
+use crate::{
+    Attempt, CommitError, Event, LaneView, Lease, Next, Nonces, Observation, Parcel, Payment, Plan, Rail, Settlement,
+    Slot, SlotId, StepState, Todo, TxId, Write,
+};
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There was nothing to do yet.
+    Idle,
+    /// A row changed; there may be more to do at once.
+    Moved,
+    /// Another writer was first. Nothing was stored or sent; the next round sees the rows as they are.
+    Overtaken,
+}
+
+/// How many slots a lane has in the air at most. Nodes keep 64 transactions of one account.
+const MAX_OPEN: usize = 64;
+/// How many missing nonces one round fills at most.
+const MAX_GAPS: usize = 16;
+/// After how many turns a slot on a lane without nonces is given up, so that its step can be rebuilt.
+const PATIENCE: u32 = 2;
+
+impl Settlement {
+    /// One thing for one payment: what comes next, or whether it happened.
+    ///
+    /// # Errors
+    /// It could not be found out, or a mechanism broke a rule. It will be asked again.
+    pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
+        let Some(before) = self.ledger.read(key).await? else { return Ok(Progress::Idle) };
+        let mechanism = self.mechanism(&before.claim.terms).map_err(Fault::broken)?;
+        let event = match before.todo() {
+            Todo::Nothing => return Ok(Progress::Idle),
+            Todo::Plan => Event::Planned(mechanism.plan(&before, now).await?),
+            Todo::Observe { replan } => {
+                let Some(step) = before.open_step() else { return Ok(Progress::Idle) };
+                // Read before the chain is asked: that the slots are used must be the older fact.
+                let slots = self.ledger.slots(&step.carriers).await?;
+                let sent: Vec<TxId> =
+                    slots.iter().flat_map(|slot| slot.attempts.iter().map(|attempt| attempt.tx.clone())).collect();
+                match mechanism.observe(step, &sent).await? {
+                    Observation::Pending if replan => Event::Planned(mechanism.plan(&before, now).await?),
+                    observation => {
+                        let spent = slots.len() == step.carriers.len() && slots.iter().all(|slot| slot.used);
+                        Event::Observed { observation, spent }
+                    }
+                }
+            }
+        };
+        let mut after = before.clone();
+        after.apply(event, now, self.pace.poll)?;
+        // Decided: the answer or the next step in the same commit, if it can be known now.
+        if after.todo() == Todo::Plan
+            && after.due <= now
+            && after.steps.last().is_some_and(crate::Step::is_decided)
+            && let Ok(plan) = mechanism.plan(&after, now).await
+        {
+            after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        }
+        self.store(lease, before, after, now).await
+    }
+
+    async fn store(
+        &self,
+        lease: &Lease,
+        mut before: Payment,
+        after: Payment,
+        now: UnixSeconds,
+    ) -> Result<Progress, Fault> {
+        match self.ledger.commit(Write { lease: Some(lease.clone()), payments: vec![after], ..Write::default() }).await
+        {
+            // Another payment of this payer has the same nonce of the far side in hand: wait for its end.
+            Err(CommitError::Guarded(_)) => {
+                before.apply(Event::Planned(Plan::Wait(now.plus(self.pace.poll))), now, self.pace.poll)?;
+                let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
+                settle_commit(self.ledger.commit(write).await)?;
+                Ok(Progress::Idle)
+            }
+            done => settle_commit(done),
+        }
+    }
+
+    /// One round for one lane: closes what is final, fills gaps, nurses what is open, loads what is ready.
+    ///
+    /// # Errors
+    /// The first thing that failed; the rest of the round was done as far as it could be.
+    pub async fn carry(&self, lease: &Lease, now: UnixSeconds) -> Result<Progress, Fault> {
+        let rail = self.rail(&lease.lane)?.as_ref();
+        let nonces = rail.nonces(&lease.lane).await?;
+        let view = self.ledger.lane(&lease.lane).await?;
+        let mut round = Round { settlement: self, rail, lease, now, progress: Progress::Idle, fault: None };
+        round.close(&view, nonces).await;
+        round.nurse(&view, nonces).await;
+        round.load(view, nonces).await;
+        round.fault.map_or(Ok(round.progress), Err)
+    }
+}
+
+fn settle_commit(done: Result<(), CommitError>) -> Result<Progress, Fault> {
+    match done {
+        Ok(()) => Ok(Progress::Moved),
+        Err(CommitError::Fault(fault)) => Err(fault),
+        Err(CommitError::Fenced | CommitError::Conflict | CommitError::Guarded(_)) => Ok(Progress::Overtaken),
+    }
+}
+
+/// One round of one lane.
+struct Round<'a> {
+    settlement: &'a Settlement,
+    rail: &'a dyn Rail,
+    lease: &'a Lease,
+    now: UnixSeconds,
+    progress: Progress,
+    fault: Option<Fault>,
+}
+
+impl Round<'_> {
+    /// A nonce below finality is used for ever, whatever used it.
+    async fn close(&mut self, view: &LaneView, nonces: Option<Nonces>) {
+        let Some(nonces) = nonces else { return };
+        let used: Vec<Slot> = view
+            .open
+            .iter()
+            .filter(|slot| slot.id.nonce < nonces.finalized)
+            .map(|slot| Slot { used: true, ..slot.clone() })
+            .collect();
+        if !used.is_empty() {
+            self.commit(None, Vec::new(), used).await;
+        }
+    }
+
+    /// A stored slot is nursed until its nonce is final: sent again, with a higher fee every second time, or used
+    /// up with an empty transaction when its payments are decided.
+    async fn nurse(&mut self, view: &LaneView, nonces: Option<Nonces>) {
+        let head = nonces.map_or(0, |nonces| nonces.head);
+        let mut again = Vec::new();
+        let now = self.now;
+        for slot in view.open.iter().filter(|slot| slot.id.nonce >= head && slot.due <= now) {
+            let mut slot = slot.clone();
+            let load = match self.undecided(&slot).await {
+                Ok(load) => load,
+                Err(fault) => {
+                    self.failed(fault);
+                    continue;
+                }
+            };
+            slot.turns = slot.turns.saturating_add(1);
+            slot.due = self.now.plus(self.patience(slot.turns));
+            if nonces.is_none() && (load.is_empty() || slot.turns > PATIENCE) {
+                // The far side forgets when it likes: the step is rebuilt under the same guard.
+                slot.used = true;
+                self.commit(None, Vec::new(), vec![slot]).await;
+                continue;
+            }
+            if nonces.is_some() && slot.turns.is_multiple_of(2) {
+                match self.rail.sign(&slot.id, &load, slot.attempts.last()).await {
+                    Ok(attempt) if slot.attempts.contains(&attempt) => {}
+                    Ok(attempt) => slot.attempts.push(attempt),
+                    Err(fault) => self.failed(fault),
+                }
+            }
+            let attempt = slot.attempts.last().cloned();
+            if self.commit(None, Vec::new(), vec![slot]).await {
+                again.extend(attempt);
+            }
+        }
+        self.send(again).await;
+    }
+
+    /// Fills nonces that nobody holds, and puts what is ready into new slots.
+    async fn load(&mut self, view: LaneView, nonces: Option<Nonces>) {
+        let LaneView { next: from, open, ready } = view;
+        let mut slots = Vec::new();
+        let mut payments = Vec::new();
+        let head = nonces.map_or(0, |nonces| nonces.head);
+        if nonces.is_some() {
+            for nonce in self.gaps(head..from, &open).await {
+                self.fill(nonce, &[], &mut slots).await;
+            }
+        }
+        let mut next = from.max(head);
+        let in_the_air = open.iter().filter(|slot| slot.id.nonce >= head).count();
+        for batch in self.batches(ready, MAX_OPEN.saturating_sub(in_the_air)) {
+            let parcels: Vec<Parcel> = batch.iter().filter_map(newest_parcel).cloned().collect();
+            // A refusal to sign has used up nothing: the next batch takes the nonce.
+            let Some(id) = self.fill(next, &parcels, &mut slots).await else { continue };
+            let Some(slot) = slots.last_mut() else { continue };
+            for mut payment in batch {
+                match payment.apply(Event::Carried(id.clone()), self.now, self.settlement.pace.poll) {
+                    Ok(()) => {
+                        slot.cargo.push(payment.key.clone());
+                        payments.push(payment);
+                    }
+                    Err(fault) => self.failed(fault),
+                }
+            }
+            next = next.saturating_add(1);
+        }
+        if slots.is_empty() {
+            return;
+        }
+        let attempts = slots.iter().filter_map(|slot| slot.attempts.last().cloned()).collect();
+        let moved = slots.iter().any(|slot| slot.id.nonce >= from).then_some(Next { from, to: next });
+        if self.commit(moved, payments, slots).await {
+            self.send(attempts).await;
+        }
+    }
+
+    /// The nonces without a slot. A key that is used elsewhere moved the head past ours, and a reorganisation took
+    /// it back: without a transaction for the nonces between, nothing behind them can ever land.
+    async fn gaps(&mut self, nonces: Range<u64>, open: &[Slot]) -> Vec<u64> {
+        let is_open = |nonce: &u64| open.iter().any(|slot| slot.id.nonce == *nonce);
+        let id = |nonce| SlotId { lane: self.lease.lane.clone(), nonce };
+        let ids: Vec<SlotId> = nonces.filter(|nonce| !is_open(nonce)).take(MAX_OPEN).map(id).collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        // A node that lags calls nonces unused whose slots are closed.
+        match self.settlement.ledger.slots(&ids).await {
+            Ok(closed) => {
+                let missing = ids.iter().filter(|id| closed.iter().all(|slot| slot.id != **id));
+                missing.take(MAX_GAPS).map(|id| id.nonce).collect()
+            }
+            Err(fault) => {
+                self.failed(fault);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Signs for a new slot.
+    async fn fill(&mut self, nonce: u64, parcels: &[Parcel], slots: &mut Vec<Slot>) -> Option<SlotId> {
+        let id = SlotId { lane: self.lease.lane.clone(), nonce };
+        match self.rail.sign(&id, parcels, None).await {
+            Ok(attempt) => {
+                slots.push(Slot {
+                    id: id.clone(),
+                    cargo: Vec::new(),
+                    attempts: vec![attempt],
+                    used: false,
+                    turns: 0,
+                    due: self.now.plus(self.patience(1)),
+                    version: 0,
+                });
+                Some(id)
+            }
+            Err(fault) => {
+                self.failed(fault);
+                None
+            }
+        }
+    }
+
+    /// What travels together. What failed to land once travels alone: it may be what makes the others revert.
+    fn batches(&self, ready: Vec<Payment>, room: usize) -> Vec<Vec<Payment>> {
+        let fresh = |payment: &Payment| payment.steps.last().is_some_and(|step| step.carriers.is_empty());
+        let mut batches: Vec<Vec<Payment>> = Vec::new();
+        for payment in ready {
+            let Some(parcel) = newest_parcel(&payment) else { continue };
+            let fits = |batch: &&mut Vec<Payment>| {
+                let aboard: Vec<&Parcel> = batch.iter().filter_map(newest_parcel).collect();
+                fresh(&payment) && batch.iter().all(fresh) && self.rail.fits(&aboard, parcel)
+            };
+            if let Some(batch) = batches.iter_mut().find(fits) {
+                batch.push(payment);
+            } else if batches.len() < room {
+                batches.push(vec![payment]);
+            }
+        }
+        batches
+    }
+
+    /// The parcels of a slot that are still worth landing.
+    async fn undecided(&self, slot: &Slot) -> Result<Vec<Parcel>, Fault> {
+        let mut load = Vec::new();
+        for key in &slot.cargo {
+            let payment = self.settlement.ledger.read(key).await?;
+            let aboard = payment
+                .as_ref()
+                .and_then(|payment| payment.steps.last())
+                .filter(|step| step.state == StepState::Carried && step.carriers.last() == Some(&slot.id));
+            load.extend(aboard.and_then(|step| step.parcels.last()).cloned());
+        }
+        Ok(load)
+    }
+
+    async fn commit(&mut self, next: Option<Next>, payments: Vec<Payment>, slots: Vec<Slot>) -> bool {
+        let write = Write { lease: Some(self.lease.clone()), next, payments, slots };
+        match settle_commit(self.settlement.ledger.commit(write).await) {
+            Ok(Progress::Moved) => {
+                self.progress = Progress::Moved;
+                true
+            }
+            Ok(Progress::Idle | Progress::Overtaken) => {
+                self.progress = Progress::Overtaken;
+                false
+            }
+            Err(fault) => {
+                self.failed(fault);
+                false
+            }
+        }
+    }
+
+    /// All at once, lowest nonce first.
+    async fn send(&mut self, attempts: Vec<Attempt>) {
+        let rail = self.rail;
+        let sends = attempts.iter().map(|attempt| rail.send(attempt)).collect();
+        for sent in join(sends).await {
+            if let Err(fault) = sent {
+                self.failed(fault);
+            }
+        }
+    }
+
+    /// Seconds until a slot is looked after again: longer each time, up to six times the pace.
+    fn patience(&self, turns: u32) -> u64 {
+        self.settlement.pace.nurse.saturating_mul(u64::from(turns.clamp(1, 6)))
+    }
+
+    fn failed(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+fn newest_parcel(payment: &Payment) -> Option<&Parcel> {
+    payment.steps.last()?.parcels.last()
+}
+
+/// Runs futures side by side, first polled in their order.
+pub(crate) async fn join<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
+    let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut waits = false;
+        for (future, done) in futures.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(value) => *done = Some(value),
+                Poll::Pending => waits = true,
+            }
+        }
+        if waits { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    done.into_iter().flatten().collect()
+}

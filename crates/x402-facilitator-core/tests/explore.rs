@@ -1,0 +1,163 @@
+//! Every row that any answers of a mechanism and a rail can lead to, right or wrong.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
+
+use std::collections::BTreeSet;
+
+use x402_facilitator_core::{
+    Event, Facts, Guard, LaneId, Observation, Parcel, Payment, Plan, Receipt, SlotId, Step, StepName, StepState, Todo,
+    TxId,
+};
+use x402_types::{AtomicAmount, ChainId, ErrorReason, Members, UnixSeconds};
+
+const NOW: UnixSeconds = UnixSeconds(10);
+const ORDER: StepName = StepName::new("order");
+const REDEEM: StepName = StepName::new("redeem");
+
+fn start() -> Payment {
+    serde_json::from_str(
+        r#"{
+          "key": "01", "payer": "payer", "lane": "eip155:1/a", "steps": [], "answer": null, "reopened": 0,
+          "call": {"owner": "one", "number": 1}, "due": "0", "keep_until": "100", "version": 1,
+          "claim": {"payload": null, "identity": {"caller": "", "request": "r"}, "terms": {
+            "version": 2, "scheme": "exact", "network": "eip155:1", "amount": "1", "asset": "a", "pay_to": "b",
+            "max_timeout_seconds": 60, "extra": {}}}
+        }"#,
+    )
+    .unwrap()
+}
+
+fn events() -> Vec<Event> {
+    let receipt = Receipt {
+        transaction: None,
+        network: ChainId::eip155(1),
+        payer: "payer".to_owned(),
+        amount: None,
+        extra: Members::new(),
+        extensions: Members::new(),
+    };
+    let mut events = vec![
+        Event::Reopen,
+        Event::Planned(Plan::Wait(UnixSeconds(0))),
+        Event::Planned(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
+        Event::Planned(Plan::Settled(receipt)),
+        Event::Carried(SlotId { lane: LaneId::from("eip155:1/a"), nonce: 0 }),
+    ];
+    for name in [ORDER, REDEEM] {
+        for guard in 1..3 {
+            let parcel = Parcel { id: [0; 32], bytes: Vec::new() };
+            events.push(Event::Planned(Plan::Do { name: name.clone(), guard: Guard(vec![guard]), parcel }));
+        }
+    }
+    let facts = Facts { tx: TxId::from("0x1"), amount: AtomicAmount::from(1), extra: Members::new() };
+    let dead = Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED);
+    for observation in [Observation::Pending, Observation::Proven(facts), dead] {
+        for spent in [false, true] {
+            events.push(Event::Observed { observation: observation.clone(), spent });
+        }
+    }
+    events
+}
+
+fn is_small(row: &Payment) -> bool {
+    row.steps.len() <= 4
+        && row.reopened <= 1
+        && row.steps.iter().all(|step| step.parcels.len() <= 2 && step.carriers.len() <= 2)
+}
+
+/// What the machine may look at. Of a decided step that is not how it travelled.
+fn shape(row: &Payment) -> String {
+    let steps = row.steps.iter().map(|step| match &step.state {
+        StepState::Proven(_) => format!("{}{} proven", step.name, step.guard),
+        StepState::Dead(_) => format!("{}{} dead", step.name, step.guard),
+        open => format!("{}{} {open:?} {} {}", step.name, step.guard, step.parcels.len(), step.carriers.len()),
+    });
+    format!("{:?} {:?} {}", steps.collect::<Vec<_>>(), row.answer, row.reopened)
+}
+
+fn check(before: &Payment, event: &Event, after: &Payment) {
+    let undecided = after.steps.iter().filter(|step| !step.is_decided()).count();
+    assert!(undecided <= 1, "two open steps: {after:?}");
+    assert!(after.answer.is_none() || undecided == 0, "answered over an open step: {after:?}");
+    for name in [ORDER, REDEEM] {
+        let times = after.steps.iter().filter(|step| step.name == name && step.proven().is_some()).count();
+        assert!(times <= 1, "{name} done {times} times");
+    }
+    assert!(after.steps.len() >= before.steps.len(), "a step was lost");
+    for (old, new) in before.steps.iter().zip(&after.steps) {
+        assert!(old.guard == new.guard && old.name == new.name, "a step became another");
+        assert!(!old.is_decided() || old == new, "what was decided was changed");
+        assert!(new.parcels.starts_with(&old.parcels), "a parcel was forgotten");
+        assert!(new.carriers.starts_with(&old.carriers), "a carrier was forgotten");
+        let loose_without_carrier = new.state == StepState::Loose && new.carriers.is_empty();
+        assert!(!loose_without_carrier, "loose, but nothing ever left");
+    }
+    // Bytes may have left: only an end, or the same guard again.
+    if before.open_step().is_some_and(|step| step.state == StepState::Loose) && after.answer.is_some() {
+        panic!("answered while bytes may land");
+    }
+    if before.answer.is_some() {
+        assert_eq!(*event, Event::Reopen, "after the answer only a reopening");
+        assert!(matches!(before.answer, Some(Err(_))), "a settled payment was reopened");
+        assert!(before.steps.iter().any(|step| step.proven().is_some()), "reopened without a proven step");
+    }
+    assert!(after.due >= NOW || after.due == before.due, "due in the past");
+}
+
+#[test]
+fn every_row_keeps_the_rules() {
+    let events = events();
+    let mut queue = vec![start()];
+    let mut seen = BTreeSet::from([shape(&queue[0])]);
+    let (mut moved, mut refused) = (0u32, 0u32);
+    while let Some(before) = queue.pop() {
+        assert_eq!(before.answer.is_some(), before.todo() == Todo::Nothing);
+        for event in &events {
+            let mut after = before.clone();
+            if after.apply(event.clone(), NOW, 2).is_err() {
+                assert_eq!(after, before, "a refused event changed the row");
+                refused += 1;
+                continue;
+            }
+            moved += 1;
+            check(&before, event, &after);
+            if is_small(&after) && seen.insert(shape(&after)) {
+                queue.push(after);
+            }
+        }
+    }
+    println!("{} rows, {moved} transitions, {refused} events refused", seen.len());
+    assert!(seen.len() > 1_000);
+}
+
+#[test]
+fn a_planned_step_waits_for_its_slot() {
+    let mut row = start();
+    let parcel = Parcel { id: [7; 32], bytes: vec![1] };
+    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), parcel: parcel.clone() };
+    row.apply(Event::Planned(plan), NOW, 2).unwrap();
+    let expected = Step {
+        name: ORDER,
+        guard: Guard(vec![1]),
+        parcels: vec![parcel],
+        carriers: Vec::new(),
+        state: StepState::Ready,
+    };
+    assert_eq!(row.steps, [expected]);
+    assert_eq!(row.due, UnixSeconds(12));
+}
+
+#[test]
+fn a_revert_is_no_failure() {
+    let mut row = start();
+    let parcel = Parcel { id: [7; 32], bytes: vec![1] };
+    let slot = SlotId { lane: LaneId::from("eip155:1/a"), nonce: 4 };
+    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), parcel };
+    row.apply(Event::Planned(plan.clone()), NOW, 2).unwrap();
+    row.apply(Event::Carried(slot), NOW, 2).unwrap();
+    row.apply(Event::Observed { observation: Observation::Pending, spent: true }, NOW, 2).unwrap();
+    assert_eq!(row.steps[0].state, StepState::Loose);
+    assert_eq!(row.todo(), Todo::Observe { replan: true });
+    row.apply(Event::Planned(plan), NOW, 2).unwrap();
+    assert_eq!((row.steps[0].parcels.len(), &row.steps[0].state), (2, &StepState::Ready));
+}

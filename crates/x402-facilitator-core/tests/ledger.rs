@@ -1,0 +1,38 @@
+//! The ledger in memory keeps the rules of every ledger.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use x402_facilitator_core::conformance::{Subject, run};
+use x402_facilitator_core::{Ledger, MemoryLedger};
+use x402_types::UnixSeconds;
+
+#[derive(Default)]
+struct InMemory(Arc<AtomicU64>);
+
+#[async_trait]
+impl Subject for InMemory {
+    async fn empty(&self) -> Arc<dyn Ledger> {
+        let clock = Arc::clone(&self.0);
+        Arc::new(MemoryLedger::new(move || UnixSeconds(clock.load(Ordering::Relaxed))))
+    }
+
+    async fn reopened(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        ledger
+    }
+
+    async fn pass(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn memory_conforms() {
+    let subject = InMemory::default();
+    let mut future = Box::pin(run(&subject));
+    assert_eq!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
+}

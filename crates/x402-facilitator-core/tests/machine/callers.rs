@@ -1,0 +1,161 @@
+//! One payment, many requests.
+
+use x402_facilitator_core::{Nonces, Outcome, Plan, Progress, TxId};
+use x402_types::{AtomicAmount, Claim, ErrorReason, Fault, Refusal, Rejection};
+
+use crate::toy::*;
+
+#[test]
+fn one_request_is_answered_and_its_retries_are_told_apart() {
+    let bench = Bench::new();
+    let settle = |call: &_, claim: &Claim| wait(bench.settlement.settle(call, claim, NOW)).unwrap();
+    let key = bench.settlement.key(&claim(1, "a")).unwrap();
+    let first = bench.settlement.call();
+    assert_eq!(settle(&first, &claim(1, "a")), pending(None));
+
+    // While the first call is unanswered, the same request is refused, and so is any other.
+    let second = bench.settlement.call();
+    assert_eq!(settle(&second, &claim(1, "a")), duplicate(None));
+    assert_eq!(settle(&second, &claim(1, "b")), duplicate(None));
+
+    // After it was answered `settlement_pending`, the same request joins the wait; another is still refused.
+    drop(first);
+    assert_eq!(settle(&second, &claim(1, "a")), pending(None));
+    let third = bench.settlement.call();
+    assert_eq!(settle(&third, &claim(1, "a")), duplicate(None));
+    assert_eq!(settle(&third, &claim(1, "b")), duplicate(None));
+
+    // The call that waits is told the end as new, and it alone.
+    bench.finish(1, Plan::Settled(receipt()));
+    assert_eq!(wait(bench.settlement.look(&second, &key)), Ok(settled(false)));
+    drop(second);
+    assert_eq!(settle(&third, &claim(1, "a")), settled(true));
+    assert_eq!(settle(&bench.settlement.call(), &claim(1, "a")), settled(true));
+    assert_eq!(settle(&third, &claim(1, "b")), duplicate(Some("0:10")));
+}
+
+#[test]
+fn the_same_name_for_something_else_is_another_request() {
+    let bench = Bench::new();
+    let call = bench.settlement.call();
+    wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)).unwrap();
+    drop(call);
+    let mut dearer = claim(1, "a");
+    dearer.terms.amount = AtomicAmount::from(6);
+    assert_eq!(wait(bench.settlement.settle(&bench.settlement.call(), &dearer, NOW)), Ok(duplicate(None)));
+    let mut stranger = claim(1, "a");
+    stranger.identity.caller = "another shop".to_owned();
+    assert_eq!(wait(bench.settlement.settle(&bench.settlement.call(), &stranger, NOW)), Ok(duplicate(None)));
+}
+
+#[test]
+fn after_a_crash_the_same_request_joins_at_once() {
+    let bench = Bench::new();
+    let lost = bench.settlement.call();
+    wait(bench.settlement.settle(&lost, &claim(1, "a"), NOW)).unwrap();
+
+    // The first process still believes that it answers; the new one knows nothing of it.
+    let after = machine(&bench.toy, &bench.ledger, "two");
+    let call = after.call();
+    assert_eq!(wait(after.settle(&call, &claim(1, "a"), NOW)), Ok(pending(None)));
+    bench.finish(1, Plan::Settled(receipt()));
+    let key = after.key(&claim(1, "a")).unwrap();
+    assert_eq!(wait(after.look(&call, &key)), Ok(settled(false)));
+    // A replica that was displaced tells it as replayed: as new it is told once.
+    assert_eq!(wait(bench.settlement.look(&lost, &key)), Ok(settled(true)));
+}
+
+#[test]
+fn a_caller_that_hangs_up_changes_nothing() {
+    let bench = Bench::new();
+    let call = bench.settlement.call();
+    drop(bench.settlement.settle(&call, &claim(1, "a"), NOW));
+    assert!(bench.ledger.payments().is_empty());
+    wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)).unwrap();
+    drop(call);
+    bench.finish(1, Plan::Settled(receipt()));
+    assert_eq!(bench.row(1).answer, Some(Ok(receipt())));
+    assert_eq!(bench.toy.sent(), ["0:10"]);
+}
+
+#[test]
+fn verify_refuses_what_is_in_flight_or_spent() {
+    let bench = Bench::new();
+    let verify =
+        |claim: &Claim| wait(bench.settlement.verify(claim, NOW)).map(|verified| verified.verdict().payer.clone());
+    assert_eq!(verify(&claim(1, "a")), Ok("payer".to_owned()));
+    assert!(bench.ledger.payments().is_empty(), "a check writes nothing");
+    let refused = |reason| Err(Refusal::from(Rejection::new(reason).of("payer")));
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    assert_eq!(verify(&claim(1, "a")), refused(ErrorReason::DUPLICATE_SETTLEMENT));
+    bench.finish(1, Plan::Settled(receipt()));
+    assert_eq!(verify(&claim(1, "b")), refused(ErrorReason::DUPLICATE_SETTLEMENT));
+    bench.toy.set(|world| world.plan = Some(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS)));
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(2, "a"), NOW)).unwrap();
+    assert_eq!(bench.advance(2), Ok(Progress::Moved));
+    assert_eq!(verify(&claim(2, "a")), refused(ErrorReason::INSUFFICIENT_FUNDS));
+}
+
+#[test]
+fn a_refusal_is_told_unless_a_row_says_otherwise() {
+    let bench = Bench::new();
+    bench.toy.set(|world| world.rejection = Some(ErrorReason::NONCE_ALREADY_USED));
+    let refused = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW));
+    assert_eq!(refused, Err(Rejection::new(ErrorReason::NONCE_ALREADY_USED).into()));
+    assert!(bench.ledger.payments().is_empty());
+    bench.toy.set(|world| world.rejection = None);
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.finish(1, Plan::Settled(receipt()));
+    bench.toy.set(|world| world.rejection = Some(ErrorReason::NONCE_ALREADY_USED));
+    let again = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW));
+    assert_eq!(again, Ok(settled(true)), "its own payment used the nonce");
+}
+
+#[test]
+fn an_order_without_a_redeem_is_taken_up_again_for_its_request_alone() {
+    let bench = Bench::new();
+    let failed = Outcome::Failed {
+        reason: ErrorReason::UNEXPECTED_SETTLE_ERROR,
+        transaction: Some(TxId::from("0:10")),
+        payer: "payer".to_owned(),
+    };
+    let first = bench.settlement.call();
+    wait(bench.settlement.settle(&first, &claim(1, "a"), NOW)).unwrap();
+    bench.finish(1, Plan::Failed(ErrorReason::UNEXPECTED_SETTLE_ERROR));
+    let key = bench.settlement.key(&claim(1, "a")).unwrap();
+    assert_eq!(wait(bench.settlement.look(&first, &key)), Ok(failed));
+    let other = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "b"), NOW));
+    assert_eq!(other, Ok(duplicate(Some("0:10"))));
+    assert_eq!(bench.row(1).reopened, 0);
+
+    drop(first);
+    let again = bench.settlement.call();
+    assert!(wait(bench.settlement.verify(&claim(1, "a"), NOW)).is_ok(), "its own request may come back");
+    assert_eq!(wait(bench.settlement.settle(&again, &claim(1, "a"), NOW)), Ok(pending(Some("0:10"))));
+    assert_eq!(bench.row(1).reopened, 1);
+    // The order stays proven, so only the redeem is left to do; a second order is refused by the machine.
+    bench.toy.set(|world| world.plan = Some(step(ORDER, 8, 8)));
+    assert!(matches!(bench.advance(1), Err(Fault::Broken { .. })));
+    bench.toy.set(|world| {
+        world.plan = Some(step(REDEEM, 9, 9));
+        world.nonces = Some(Nonces { head: 1, finalized: 1 });
+    });
+    bench.finish(1, Plan::Settled(receipt()));
+    assert_eq!(wait(bench.settlement.look(&again, &key)), Ok(settled(false)));
+    let names: Vec<_> = bench.row(1).steps.iter().map(|step| step.name.clone()).collect();
+    assert_eq!(names, [ORDER, REDEEM]);
+}
+
+#[test]
+fn a_failure_before_anything_happened_stays() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.toy.set(|world| world.plan = Some(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS)));
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    assert_eq!(bench.advance(1), Ok(Progress::Idle));
+    let again = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW));
+    let failed =
+        Outcome::Failed { reason: ErrorReason::INSUFFICIENT_FUNDS, transaction: None, payer: "payer".to_owned() };
+    assert_eq!(again, Ok(failed));
+    assert_eq!(bench.row(1).reopened, 0);
+}

@@ -1,0 +1,9 @@
+//! What callers are told, and what workers do with what is stored.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "a test has no public surface")]
+
+mod callers;
+mod seams;
+mod toy;
+mod workers;

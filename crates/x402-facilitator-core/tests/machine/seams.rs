@@ -1,0 +1,82 @@
+//! Routing, wire forms and stored forms.
+
+use std::sync::Arc;
+
+use x402_facilitator_core::{Facilitator, Ledger, Mechanism, Outcome, Payment, Plan, Rail, Slot};
+use x402_types::{ChainId, ErrorReason, Fault, NetworkName, RawJson, Refusal, Rejection, SchemeName, Terms, Version};
+
+use crate::toy::*;
+
+#[test]
+fn what_is_not_served_is_refused_by_name() {
+    let bench = Bench::new();
+    let refused = |change: &dyn Fn(&mut Terms)| {
+        let mut claim = claim(1, "a");
+        change(&mut claim.terms);
+        wait(bench.settlement.settle(&bench.settlement.call(), &claim, NOW)).unwrap_err()
+    };
+    let rejection = |reason| Refusal::from(Rejection::new(reason));
+    assert_eq!(refused(&|terms| terms.scheme = SchemeName::UPTO), rejection(ErrorReason::UNSUPPORTED_SCHEME));
+    assert_eq!(refused(&|terms| terms.network = ChainId::eip155(1)), rejection(ErrorReason::INVALID_NETWORK));
+    assert_eq!(refused(&|terms| terms.version = Version::V1), rejection(ErrorReason::INVALID_X402_VERSION));
+    let mut unreadable = claim(1, "a");
+    unreadable.payload = RawJson::null();
+    let refused = wait(bench.settlement.settle(&bench.settlement.call(), &unreadable, NOW));
+    assert_eq!(refused, Err(rejection(ErrorReason::INVALID_PAYLOAD)));
+}
+
+#[test]
+fn a_kind_or_a_lane_is_served_once() {
+    let bench = Bench::new();
+    let twice = machine(&bench.toy, &bench.ledger, "two").with_mechanism(Arc::new(bench.toy.clone()));
+    assert!(matches!(twice, Err(Fault::Broken { .. })));
+    let twice = machine(&bench.toy, &bench.ledger, "two").with_rail(Arc::new(bench.toy.clone()));
+    assert!(matches!(twice, Err(Fault::Broken { .. })));
+    assert_eq!(bench.settlement.kinds(), bench.toy.kinds());
+    assert_eq!(bench.settlement.lanes().collect::<Vec<_>>(), [&lane()]);
+}
+
+#[test]
+fn outcomes_on_the_wire() {
+    let terms = claim(1, "a").terms;
+    let json = |outcome: Outcome, terms: &Terms| serde_json::to_value(outcome.to_response(terms)).unwrap();
+    assert_eq!(
+        json(settled(true), &terms),
+        serde_json::json!({"success": true, "payer": "payer", "transaction": "0x01", "network": "eip155:84532",
+            "extensions": {"replayed": true}})
+    );
+    let v1 = Terms { version: Version::V1, ..terms.clone() };
+    assert_eq!(settled(false).to_response(&v1).network, NetworkName::from("base-sepolia"));
+    assert!(settled(false).to_response(&terms).extensions.is_empty());
+    let told = json(pending(Some("0x02")), &terms);
+    assert_eq!(
+        (&told["success"], &told["errorReason"], &told["transaction"], &told["payer"]),
+        (&false.into(), &"settlement_pending".into(), &"0x02".into(), &"payer".into())
+    );
+    let told = json(duplicate(None), &terms);
+    assert_eq!((&told["errorReason"], &told["transaction"]), (&"duplicate_settlement".into(), &"".into()));
+}
+
+#[test]
+fn rows_survive_their_store() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.finish(1, Plan::Settled(receipt()));
+    let row = bench.row(1);
+    let text = serde_json::to_string(&row).unwrap();
+    assert_eq!(serde_json::from_str::<Payment>(&text).unwrap(), row);
+    let slot = bench.ledger.all_slots().remove(0);
+    let text = serde_json::to_string(&slot).unwrap();
+    assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
+    assert!(text.contains(r#""fee":"10""#), "{text}");
+}
+
+/// The seams are object-safe.
+#[test]
+fn seams_are_objects() {
+    fn object<T: ?Sized + Send + Sync>(_: Option<&T>) {}
+    object::<dyn Mechanism>(None);
+    object::<dyn Rail>(None);
+    object::<dyn Ledger>(None);
+    object::<dyn Facilitator>(None);
+}

@@ -1,0 +1,229 @@
+//! A world of one mechanism and one rail that a test sets as it likes.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use x402_facilitator_core::{
+    Attempt, Facts, Guard, LaneId, Lease, Ledger, Mechanism, MemoryLedger, Nonces, Observation, Outcome, OwnerId,
+    Parcel, Payment, Plan, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, TxId, Verdict,
+};
+use x402_types::v2::SupportedKind;
+use x402_types::{
+    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, PaymentKey, RawJson,
+    Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+};
+
+pub const NOW: UnixSeconds = UnixSeconds(100);
+pub const ORDER: StepName = StepName::new("order");
+pub const REDEEM: StepName = StepName::new("redeem");
+
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("nothing here waits"),
+    }
+}
+
+pub fn network() -> ChainId {
+    ChainId::eip155(84_532)
+}
+
+pub fn lane() -> LaneId {
+    LaneId::new(network(), "0xaa")
+}
+
+pub fn claim(nonce: u8, request: &str) -> Claim {
+    Claim {
+        terms: Terms {
+            version: Version::V2,
+            scheme: SchemeName::EXACT,
+            network: network(),
+            amount: AtomicAmount::from(5),
+            asset: "token".to_owned(),
+            pay_to: "shop".to_owned(),
+            max_timeout_seconds: TimeoutSeconds::DEFAULT,
+            extra: Members::new(),
+        },
+        payload: RawJson::of(&nonce).unwrap(),
+        resource: None,
+        extensions: Members::new(),
+        identity: Identity { caller: "shop".to_owned(), request: request.to_owned() },
+    }
+}
+
+pub fn receipt() -> Receipt {
+    Receipt {
+        transaction: Some(TxId::from("0x01")),
+        network: network(),
+        payer: "payer".to_owned(),
+        amount: None,
+        extra: Members::new(),
+        extensions: Members::new(),
+    }
+}
+
+pub fn facts() -> Facts {
+    Facts { tx: TxId::from("0x01"), amount: AtomicAmount::from(5), extra: Members::new() }
+}
+
+/// The world as a test sets it.
+#[derive(Default)]
+pub struct World {
+    pub rejection: Option<ErrorReason>,
+    pub plan: Option<Plan>,
+    pub seen: Option<Observation>,
+    pub nonces: Option<Nonces>,
+    pub cannot_sign: bool,
+    pub sent: Vec<Attempt>,
+    pub loads: Vec<usize>,
+}
+
+#[derive(Clone, Default)]
+pub struct Toy(pub Arc<Mutex<World>>);
+
+impl Toy {
+    pub fn set(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.0.lock().unwrap());
+    }
+
+    pub fn sent(&self) -> Vec<String> {
+        self.0.lock().unwrap().sent.iter().map(|attempt| attempt.tx.to_string()).collect()
+    }
+}
+
+pub fn step(name: StepName, guard: u8, nonce: u8) -> Plan {
+    Plan::Do { name, guard: Guard(vec![guard]), parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] } }
+}
+
+#[async_trait]
+impl Mechanism for Toy {
+    fn kinds(&self) -> Vec<SupportedKind> {
+        vec![SupportedKind {
+            x402_version: Version::V2,
+            scheme: SchemeName::EXACT,
+            network: network().into(),
+            extra: Members::new(),
+            rest: Members::new(),
+        }]
+    }
+
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        let nonce: u8 = claim.payload.read().map_err(|_| Rejection::new(ErrorReason::INVALID_PAYLOAD))?;
+        Ok(PaymentKey::new(AuthorizationKind::Eip3009, network(), b"token", b"payer", &[nonce]))
+    }
+
+    async fn verify(&self, _: &Claim, _: UnixSeconds) -> Result<Verdict, Refusal> {
+        match &self.0.lock().unwrap().rejection {
+            Some(reason) => Err(Rejection::new(reason.clone()).into()),
+            None => Ok(Verdict {
+                payer: "payer".to_owned(),
+                lanes: vec![LaneId::from("another"), lane()],
+                keep_until: NOW.plus(900),
+            }),
+        }
+    }
+
+    async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<Plan, Fault> {
+        let nonce: u8 = payment.claim.payload.read().unwrap();
+        Ok(self.0.lock().unwrap().plan.clone().unwrap_or_else(|| step(ORDER, nonce, nonce)))
+    }
+
+    async fn observe(&self, _: &Step, _: &[TxId]) -> Result<Observation, Fault> {
+        Ok(self.0.lock().unwrap().seen.clone().unwrap_or(Observation::Pending))
+    }
+}
+
+#[async_trait]
+impl Rail for Toy {
+    fn lanes(&self) -> Vec<LaneId> {
+        vec![lane()]
+    }
+
+    fn fits(&self, aboard: &[&Parcel], _: &Parcel) -> bool {
+        aboard.len() < 2
+    }
+
+    async fn nonces(&self, _: &LaneId) -> Result<Option<Nonces>, Fault> {
+        Ok(self.0.lock().unwrap().nonces)
+    }
+
+    async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
+        let mut world = self.0.lock().unwrap();
+        if world.cannot_sign {
+            return Err(Fault::unreachable("signer", "asleep"));
+        }
+        world.loads.push(load.len());
+        let fee = replaces.map_or(10, |attempt| attempt.fee * 2);
+        Ok(Attempt { tx: TxId::from(format!("{}:{fee}", slot.nonce)), bytes: vec![slot.nonce as u8], fee })
+    }
+
+    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+        self.0.lock().unwrap().sent.push(attempt.clone());
+        Ok(())
+    }
+}
+
+pub struct Bench {
+    pub toy: Toy,
+    pub ledger: Arc<MemoryLedger>,
+    pub settlement: Settlement,
+    pub lease: Lease,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let ledger = Arc::new(MemoryLedger::new(|| NOW));
+        let toy = Toy::default();
+        toy.set(|world| world.nonces = Some(Nonces { head: 0, finalized: 0 }));
+        let settlement = machine(&toy, &ledger, "one");
+        let lease = wait(ledger.lease(&lane(), settlement.owner(), 100)).unwrap().unwrap();
+        Self { toy, ledger, settlement, lease }
+    }
+
+    pub fn row(&self, nonce: u8) -> Payment {
+        let key = self.settlement.key(&claim(nonce, "")).unwrap();
+        wait(self.ledger.read(&key)).unwrap().unwrap()
+    }
+
+    pub fn advance(&self, nonce: u8) -> Result<Progress, Fault> {
+        let key = self.settlement.key(&claim(nonce, "")).unwrap();
+        wait(self.settlement.advance(&self.lease, &key, NOW))
+    }
+
+    pub fn carry(&self, now: UnixSeconds) -> Result<Progress, Fault> {
+        wait(self.settlement.carry(&self.lease, now))
+    }
+
+    /// Plans, sends and proves the payment's step, and answers with `end`.
+    pub fn finish(&self, nonce: u8, end: Plan) {
+        assert_eq!(self.advance(nonce), Ok(Progress::Moved));
+        assert_eq!(self.carry(NOW), Ok(Progress::Moved));
+        self.toy.set(|world| {
+            world.seen = Some(Observation::Proven(facts()));
+            world.plan = Some(end);
+        });
+        assert_eq!(self.advance(nonce), Ok(Progress::Moved));
+    }
+}
+
+pub fn machine(toy: &Toy, ledger: &Arc<MemoryLedger>, owner: &str) -> Settlement {
+    Settlement::new(OwnerId::from(owner), Arc::clone(ledger) as Arc<dyn Ledger>)
+        .with_mechanism(Arc::new(toy.clone()))
+        .unwrap()
+        .with_rail(Arc::new(toy.clone()))
+        .unwrap()
+}
+
+pub fn pending(transaction: Option<&str>) -> Outcome {
+    Outcome::Pending { transaction: transaction.map(TxId::from), payer: "payer".to_owned() }
+}
+
+pub fn duplicate(transaction: Option<&str>) -> Outcome {
+    Outcome::Duplicate { transaction: transaction.map(TxId::from) }
+}
+
+pub fn settled(replayed: bool) -> Outcome {
+    Outcome::Settled { receipt: receipt(), replayed }
+}

@@ -1,0 +1,135 @@
+//! Rows, slots and what leaves.
+
+use x402_facilitator_core::{Lease, Ledger, Nonces, Plan, Progress, StepState};
+use x402_types::Fault;
+
+use crate::toy::*;
+
+#[test]
+fn a_row_is_stored_whole_before_its_bytes_leave() {
+    let bench = Bench::new();
+    for nonce in 1..=3 {
+        wait(bench.settlement.settle(&bench.settlement.call(), &claim(nonce, "a"), NOW)).unwrap();
+        bench.advance(nonce).unwrap();
+    }
+    bench.toy.set(|world| world.cannot_sign = true);
+    assert_eq!(bench.carry(NOW), Err(Fault::unreachable("signer", "asleep")));
+    assert!(bench.ledger.all_slots().is_empty(), "a refusal to sign uses up nothing");
+    bench.toy.set(|world| world.cannot_sign = false);
+    assert_eq!(bench.carry(NOW), Ok(Progress::Moved));
+    // Two fit together, the third takes the next nonce; both go out in one round.
+    let slots = bench.ledger.all_slots();
+    let loads: Vec<_> = slots.iter().map(|slot| (slot.id.nonce, slot.cargo.len(), slot.version)).collect();
+    assert_eq!(loads, [(0, 2, 1), (1, 1, 1)]);
+    assert_eq!(bench.toy.sent(), ["0:10", "1:10"]);
+    assert_eq!(wait(bench.ledger.lane(&lane())).unwrap().next, 2);
+    for nonce in 1..=3 {
+        let steps = bench.row(nonce).steps;
+        assert_eq!((&steps[0].state, steps[0].carriers.len()), (&StepState::Carried, 1));
+    }
+}
+
+#[test]
+fn a_slot_is_nursed_until_its_nonce_is_final() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    bench.carry(NOW).unwrap();
+    let mut now = NOW;
+    for _ in 0..4 {
+        now = now.plus(60);
+        bench.carry(now).unwrap();
+    }
+    assert_eq!(bench.toy.sent(), ["0:10", "0:10", "0:20", "0:20", "0:40"]);
+    // Landed, but not final: left alone. Then final: closed.
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 0 }));
+    assert_eq!(bench.carry(now.plus(600)), Ok(Progress::Idle));
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 1 }));
+    assert_eq!(bench.carry(now.plus(600)), Ok(Progress::Moved));
+    assert!(bench.ledger.all_slots()[0].used);
+    // It reverted, for it is used and nothing is to be seen: that is no failure. The same guard goes again, alone.
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    assert_eq!(bench.row(1).steps[0].state, StepState::Loose);
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    assert_eq!((bench.row(1).answer, bench.row(1).steps[0].parcels.len()), (None, 2));
+}
+
+#[test]
+fn a_slot_without_undecided_payments_is_used_up_empty() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    // Somebody else's transaction settles it, so ours would only revert.
+    bench.finish(1, Plan::Settled(receipt()));
+    bench.carry(NOW.plus(60)).unwrap();
+    bench.carry(NOW.plus(120)).unwrap();
+    assert_eq!(bench.toy.0.lock().unwrap().loads, [1, 0]);
+    assert_eq!(bench.toy.sent(), ["0:10", "0:10", "0:20"]);
+}
+
+#[test]
+fn a_nonce_that_nobody_holds_is_filled() {
+    let bench = Bench::new();
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 3, finalized: 0 }));
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    bench.carry(NOW).unwrap();
+    assert_eq!(bench.toy.sent(), ["3:10"], "the key was used elsewhere three times");
+    // A reorganisation took two of them back.
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 0 }));
+    bench.carry(NOW).unwrap();
+    assert_eq!(bench.toy.sent(), ["3:10", "1:10", "2:10"]);
+    assert_eq!(wait(bench.ledger.lane(&lane())).unwrap().next, 4);
+}
+
+#[test]
+fn a_node_that_lags_opens_no_gap() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    bench.carry(NOW).unwrap();
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 1 }));
+    bench.carry(NOW).unwrap();
+    assert!(bench.ledger.all_slots()[0].used);
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 0, finalized: 0 }));
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(2, "a"), NOW)).unwrap();
+    bench.advance(2).unwrap();
+    assert_eq!(bench.carry(NOW), Ok(Progress::Moved));
+    assert_eq!(bench.toy.sent(), ["0:10", "1:10"]);
+}
+
+#[test]
+fn a_lane_without_nonces_gives_a_slot_up() {
+    let bench = Bench::new();
+    bench.toy.set(|world| world.nonces = None);
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    let mut now = NOW;
+    for _ in 0..4 {
+        bench.carry(now).unwrap();
+        now = now.plus(60);
+    }
+    assert_eq!(bench.toy.sent(), ["0:10", "0:10", "0:10"]);
+    assert!(bench.ledger.all_slots()[0].used);
+}
+
+#[test]
+fn two_payments_under_one_guard_take_turns() {
+    let bench = Bench::new();
+    bench.toy.set(|world| world.plan = Some(step(REDEEM, 7, 7)));
+    for nonce in 1..=2 {
+        wait(bench.settlement.settle(&bench.settlement.call(), &claim(nonce, "a"), NOW)).unwrap();
+    }
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    assert_eq!(bench.advance(2), Ok(Progress::Idle));
+    assert_eq!((bench.row(2).steps.len(), bench.row(2).due), (0, NOW.plus(2)));
+}
+
+#[test]
+fn a_worker_that_lost_its_lane_sends_nothing() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    let stale = Lease { fence: bench.lease.fence + 1, ..bench.lease.clone() };
+    assert_eq!(wait(bench.settlement.carry(&stale, NOW)), Ok(Progress::Overtaken));
+    assert!(bench.toy.sent().is_empty() && bench.ledger.all_slots().is_empty());
+}

@@ -1,0 +1,85 @@
+//! Bugs put in on purpose. None of them is in the library: each is a mechanism, a rail, a ledger or a worker of
+//! this test that does what somebody writing a facilitator might do.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use x402_facilitator_core::{LaneId, LaneView, Lease, Ledger, MemoryLedger, Slot, SlotId, StepState, Write};
+use x402_types::{ErrorReason, Fault, PaymentKey, UnixSeconds};
+
+use crate::process::Process;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The library as it is.
+    None,
+    /// The rail sends what it signs, before the ledger has it.
+    SentBeforeStored,
+    /// The worker answers "failed" when a transaction takes long.
+    TimeoutTakenForFailure,
+    /// The mechanism answers "dead" when a transaction of ours reverted.
+    RevertTakenForFailure,
+    /// The rail sends each transaction once and never raises a fee.
+    NeverResent,
+    /// The scheme is part of the key.
+    KeyByScheme,
+    /// The mechanism reads its proof from the newest block.
+    ProofAtHead,
+    /// The mechanism reads an operation from one block and its nonce from another.
+    ReadOverTwoBlocks,
+    /// Nonces that nobody holds stay as they are.
+    NoGapFilling,
+    /// The mechanism calls an authorization expired by the clock on the wall.
+    WallClockExpiry,
+    /// The mechanism watches only what it built last.
+    NewestParcelOnly,
+    /// The mechanism orders again when credits are short again.
+    SecondOrder,
+}
+
+impl Bug {
+    pub const ALL: [Self; 11] = [
+        Self::SentBeforeStored,
+        Self::TimeoutTakenForFailure,
+        Self::RevertTakenForFailure,
+        Self::NeverResent,
+        Self::KeyByScheme,
+        Self::ProofAtHead,
+        Self::ReadOverTwoBlocks,
+        Self::NoGapFilling,
+        Self::WallClockExpiry,
+        Self::NewestParcelOnly,
+        Self::SecondOrder,
+    ];
+}
+
+/// A lane in which every nonce seems to be held.
+pub async fn hide_gaps(ledger: &MemoryLedger, lane: &LaneId, view: &mut LaneView) -> Result<(), Fault> {
+    for nonce in 0..view.next {
+        let id = SlotId { lane: lane.clone(), nonce };
+        if ledger.slots(std::slice::from_ref(&id)).await?.is_empty() {
+            let due = UnixSeconds(u64::MAX);
+            view.open.push(Slot { id, cargo: vec![], attempts: vec![], used: false, turns: 0, due, version: 0 });
+        }
+    }
+    Ok(())
+}
+
+/// Since when a worker has seen a payment on its way.
+pub type Waiting = Arc<Mutex<BTreeMap<PaymentKey, u64>>>;
+
+/// A worker that gives up after three blocks.
+pub async fn give_up(process: &Process, waiting: &Waiting, lease: &Lease, key: &PaymentKey) -> Result<bool, Fault> {
+    let now = process.world.now().0;
+    let Some(mut row) = process.ledger.read(key).await? else { return Ok(false) };
+    if row.open_step().is_none_or(|step| step.state != StepState::Carried) {
+        return Ok(false);
+    }
+    let since = *waiting.lock().unwrap().entry(key.clone()).or_insert(now);
+    if now < since + 60 {
+        return Ok(false);
+    }
+    row.answer = Some(Err(ErrorReason::UNEXPECTED_SETTLE_ERROR));
+    let write = Write { lease: Some(lease.clone()), payments: vec![row], ..Write::default() };
+    Ok(process.ledger.commit(write).await.is_ok())
+}

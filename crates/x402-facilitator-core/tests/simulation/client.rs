@@ -1,0 +1,186 @@
+//! Those who ask, and what they were told.
+
+use std::collections::BTreeMap;
+
+use x402_facilitator_core::{Ledger, Outcome, Payment};
+use x402_types::{
+    AtomicAmount, Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, SchemeName, Terms, TimeoutSeconds,
+    Version,
+};
+
+use crate::mechanisms::{Signed, network};
+use crate::process::Process;
+use crate::world::{ACCOUNTS, CALM, Chance, END, World, name};
+
+/// Who was told what, and who is asking.
+#[derive(Debug, Default)]
+pub struct Log {
+    pub told: BTreeMap<PaymentKey, Vec<(String, Outcome)>>,
+    /// By process, payment and request: how many wait, and when one last stopped.
+    waiting: BTreeMap<(usize, PaymentKey, String), (u64, u64)>,
+}
+
+/// A request to come.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub at: u64,
+    pub claim: Claim,
+}
+
+pub fn claim(scheme: SchemeName, signed: &Signed, amount: u64, request: &str) -> Claim {
+    Claim {
+        terms: Terms {
+            version: Version::V2,
+            scheme,
+            network: network(),
+            amount: AtomicAmount::from(amount),
+            asset: "token".to_owned(),
+            pay_to: "shop".to_owned(),
+            max_timeout_seconds: TimeoutSeconds::DEFAULT,
+            extra: Members::new(),
+        },
+        payload: RawJson::of(signed).unwrap(),
+        resource: None,
+        extensions: Members::new(),
+        identity: Identity { caller: "shop".to_owned(), request: request.to_owned() },
+    }
+}
+
+/// The claims of a run: some of each scheme, and some authorizations offered under two.
+pub fn claims(chance: &mut Chance) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for nonce in 0..6 + chance.below(10) {
+        let (scheme, payer) = match chance.below(10) {
+            0..4 => (SchemeName::EXACT, 100 + chance.below(4)),
+            4..6 => (SchemeName::UPTO, 200 + chance.below(4)),
+            _ => (SchemeName::NVM_ERC4337, 300 + chance.below(3)),
+        };
+        let max = 1 + chance.below(9);
+        let amount = if scheme == SchemeName::EXACT { max } else { chance.below(max + 1) };
+        let before = 400 + chance.below(1_200);
+        let signed = Signed { payer, nonce, max, before, only: chance.below(ACCOUNTS), order: chance.percent(80) };
+        claims.push(claim(scheme.clone(), &signed, amount, "first"));
+        if scheme == SchemeName::EXACT && chance.percent(30) {
+            claims.push(claim(SchemeName::UPTO, &signed, max - 1, "under another scheme"));
+        }
+    }
+    claims
+}
+
+/// When each claim is asked for, by whom and how often.
+pub fn asks(chance: &mut Chance, claims: &[Claim]) -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for claim in claims {
+        let start = chance.below(300);
+        for _ in 0..=chance.below(4) {
+            let later = chance.below(2) * chance.below(300);
+            asks.push(Ask { at: start + later, claim: claim.clone() });
+        }
+        let other = with_request(claim, "other");
+        if chance.percent(20) {
+            asks.push(Ask { at: start + chance.below(100), claim: other.clone() });
+        }
+        if claim.terms.scheme == SchemeName::UPTO && chance.percent(50) {
+            let mut more = with_request(claim, "more");
+            more.terms.amount = AtomicAmount::from(crate::mechanisms::signed(claim).max);
+            asks.push(Ask { at: start + chance.below(40), claim: more });
+        }
+        if chance.percent(70) {
+            let at = 300 + chance.below(CALM - 300);
+            asks.push(Ask { at, claim: claim.clone() });
+        }
+        for at in [CALM + 1_000, END - 200] {
+            asks.push(Ask { at, claim: claim.clone() });
+            asks.push(Ask { at, claim: other.clone() });
+        }
+    }
+    asks
+}
+
+fn with_request(claim: &Claim, request: &str) -> Claim {
+    let identity = Identity { request: request.to_owned(), ..claim.identity.clone() };
+    Claim { identity, ..claim.clone() }
+}
+
+/// Counts who waits, as long as it lives: a crash or a hang-up ends it.
+struct Waits {
+    world: World,
+    who: (usize, PaymentKey, String),
+}
+
+impl Waits {
+    fn new(process: &Process, key: &PaymentKey, claim: &Claim) -> Self {
+        let who = (process.number, key.clone(), claim.identity.request.clone());
+        process.world.with(|world| world.log.waiting.entry(who.clone()).or_default().0 += 1);
+        Self { world: process.world.clone(), who }
+    }
+
+    /// Whether anybody else waited for the same here since then.
+    fn others_since(&self, start: u64) -> bool {
+        let (count, stopped) = self.world.with(|world| world.log.waiting.get(&self.who).copied().unwrap_or_default());
+        count > 1 || stopped >= start
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.world.with(|world| {
+            let now = world.now;
+            if let Some(entry) = world.log.waiting.get_mut(&self.who) {
+                *entry = (entry.0.saturating_sub(1), now.max(1));
+            }
+        });
+    }
+}
+
+/// One request: settles, and looks again for a while.
+pub async fn ask(process: Process, claim: Claim) {
+    let Process { world, settlement, .. } = &process;
+    let Ok(key) = settlement.key(&claim) else { return };
+    let waits = Waits::new(&process, &key, &claim);
+    let call = settlement.call();
+    let start = world.now().0;
+    let mut told = settlement.settle(&call, &claim, world.now()).await;
+    for _ in 0..5 {
+        match &told {
+            Err(Refusal::Rejection(rejection)) => {
+                if row(&process, &key).await.is_some_and(|row| row.claim == claim && has_left(&row)) {
+                    world.violation(format!("I5 {} refused ({rejection}) while it is on its way", name(&key)));
+                }
+                return;
+            }
+            Err(Refusal::Fault(fault @ Fault::Broken { .. })) => world.violation(format!("{}: {fault}", name(&key))),
+            Err(Refusal::Fault(_)) => return,
+            Ok(outcome) => {
+                if matches!(outcome, Outcome::Duplicate { .. })
+                    && row(&process, &key).await.is_some_and(|row| row.claim == claim)
+                    && !waits.others_since(start)
+                {
+                    world.violation(format!("I4 {} turned its own request away", name(&key)));
+                }
+                let entry = (claim.identity.request.clone(), outcome.clone());
+                world.with(|world| world.log.told.entry(key.clone()).or_default().push(entry));
+                if outcome.is_final() {
+                    return;
+                }
+            }
+        }
+        world.pause(15).await;
+        let left = row(&process, &key).await.is_some_and(|row| has_left(&row));
+        let looked = settlement.look(&call, &key).await;
+        if left && matches!(looked, Ok(Outcome::Pending { transaction: None, .. })) {
+            world.violation(format!("I5 {} is pending without a hash", name(&key)));
+        }
+        told = looked.map_err(Refusal::from);
+    }
+    world.tally("answered pending");
+}
+
+fn has_left(row: &Payment) -> bool {
+    row.steps.iter().any(|step| !step.carriers.is_empty())
+}
+
+/// The row, as the test sees it.
+async fn row(process: &Process, key: &PaymentKey) -> Option<Payment> {
+    process.ledger.ledger.read(key).await.unwrap_or_default()
+}
