@@ -1,0 +1,276 @@
+//! Many reads in one `eth_call`: init code that is never deployed.
+//!
+//! `eth_call` without `to` runs its data as init code and answers with what that returns. The code is a straight
+//! line, written anew for each use: no jump, no contract on the chain, no state override, and every read sees the
+//! same block. A JSON-RPC batch would do, too, but counts as many requests and may be spread over several nodes.
+
+use alloy_primitives::{Address, Bytes, U256};
+
+/// Reads and calls to be made on one block.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    sizes: Vec<Address>,
+    calls: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    to: Address,
+    data: Bytes,
+    gas: u32,
+    words: u16,
+}
+
+/// What a program found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers {
+    /// The block's time, Unix seconds.
+    pub timestamp: u64,
+    /// The block's number.
+    pub number: u64,
+    /// The bytes of code at each address that was asked for.
+    pub sizes: Vec<u64>,
+    /// What each call returned.
+    pub calls: Vec<Returned>,
+}
+
+/// What a call returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Returned {
+    /// It did not revert.
+    pub success: bool,
+    /// What it returned or reverted with, cut off where the program said.
+    pub data: Bytes,
+}
+
+impl Returned {
+    /// The one word that it returned.
+    #[must_use]
+    pub fn word(&self) -> Option<U256> {
+        (self.success && self.data.len() == 32).then(|| U256::from_be_slice(&self.data))
+    }
+
+    /// The string that it returned.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        if self.success { abi_string(&self.data) } else { None }
+    }
+
+    /// Solidity's `Error(string)`, if that is what it reverted with.
+    #[must_use]
+    pub fn revert_reason(&self) -> Option<&str> {
+        let reason = self.data.strip_prefix(&[0x08, 0xc3, 0x79, 0xa0])?;
+        if self.success { None } else { abi_string(reason) }
+    }
+}
+
+/// A string as the only value: offset, length, bytes.
+fn abi_string(data: &[u8]) -> Option<&str> {
+    let (offset, rest) = data.split_first_chunk::<32>()?;
+    let (len, rest) = rest.split_first_chunk::<32>()?;
+    if U256::from_be_bytes(*offset) != U256::from(32) {
+        return None;
+    }
+    let len = usize::try_from(U256::from_be_bytes(*len)).ok()?;
+    core::str::from_utf8(rest.get(..len)?).ok()
+}
+
+impl Program {
+    /// Nothing but the block's time and number.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the size of the code at an address. Of an account delegated by EIP-7702 it is 23.
+    #[must_use]
+    pub fn code_size(mut self, of: Address) -> Self {
+        self.sizes.push(of);
+        self
+    }
+
+    /// Adds a call with so much gas, of whose answer so many words are kept. Calls see what earlier ones changed.
+    #[must_use]
+    pub fn call(mut self, to: Address, data: Bytes, gas: u32, words: u16) -> Self {
+        self.calls.push(Entry { to, data, gas, words });
+        self
+    }
+
+    /// Gas that the whole of it may use: a bound, not an estimate.
+    #[must_use]
+    pub fn gas(&self) -> u64 {
+        let calls: u64 = self.calls.iter().map(|call| u64::from(call.gas)).sum();
+        // Creation 53,000, data at 16 gas a byte, 200 a byte of answer, and the 64th part that a caller keeps.
+        calls.saturating_mul(2).saturating_add(500_000)
+    }
+
+    /// The init code.
+    #[must_use]
+    pub fn code(&self) -> Bytes {
+        let line = self.line(0).len();
+        let mut code = self.line(line);
+        for call in &self.calls {
+            code.extend_from_slice(&call.data);
+        }
+        code.into()
+    }
+
+    /// The answer that the init code returned. `None` if it is another's.
+    #[must_use]
+    pub fn answers(&self, returned: &[u8]) -> Option<Answers> {
+        if returned.len() != self.output() {
+            return None;
+        }
+        let (words, _) = returned.as_chunks::<32>();
+        let number = |at: usize| u64::try_from(U256::from_be_bytes(*words.get(at)?)).ok();
+        let sizes = (0..self.sizes.len()).map(|i| number(i.checked_add(2)?)).collect::<Option<_>>()?;
+        let mut at = self.first();
+        let mut calls = Vec::with_capacity(self.calls.len());
+        for call in &self.calls {
+            let kept = usize::from(call.words).checked_mul(32)?;
+            let (success, size) = (number(at.div_euclid(32))?, number(at.div_euclid(32).checked_add(1)?)?);
+            let from = at.checked_add(64)?;
+            at = from.checked_add(kept)?;
+            let data = returned.get(from..at)?;
+            let size = usize::try_from(size).map_or(kept, |size| size.min(kept));
+            calls.push(Returned { success: success == 1, data: data.get(..size)?.to_vec().into() });
+        }
+        Some(Answers { timestamp: number(0)?, number: number(1)?, sizes, calls })
+    }
+
+    /// Where the first call's answer stands: behind time, number and sizes.
+    fn first(&self) -> usize {
+        self.sizes.len().saturating_add(2).saturating_mul(32)
+    }
+
+    fn output(&self) -> usize {
+        let kept = |call: &Entry| usize::from(call.words).saturating_add(2).saturating_mul(32);
+        self.calls.iter().map(kept).fold(self.first(), usize::saturating_add)
+    }
+
+    /// The instructions, where the calls' data stand at `data` of the code.
+    fn line(&self, data: usize) -> Vec<u8> {
+        let mut asm = Line(Vec::with_capacity(256));
+        let scratch = self.output();
+        asm.op(TIMESTAMP).push(0).op(MSTORE);
+        asm.op(NUMBER).push(32).op(MSTORE);
+        for (i, address) in self.sizes.iter().enumerate() {
+            asm.address(*address).op(EXTCODESIZE).push(i.saturating_add(2).saturating_mul(32)).op(MSTORE);
+        }
+        let (mut at, mut from) = (self.first(), data);
+        for call in &self.calls {
+            let kept = usize::from(call.words).saturating_mul(32);
+            let answer = at.saturating_add(64);
+            asm.push(call.data.len()).push(from).push(scratch).op(CODECOPY);
+            asm.push(kept).push(answer).push(call.data.len()).push(scratch).push(0);
+            asm.address(call.to).gas(call.gas).op(CALL).push(at).op(MSTORE);
+            asm.op(RETURNDATASIZE).push(at.saturating_add(32)).op(MSTORE);
+            from = from.saturating_add(call.data.len());
+            at = answer.saturating_add(kept);
+        }
+        asm.push(scratch).push(0).op(RETURN);
+        asm.0
+    }
+}
+
+const CODECOPY: u8 = 0x39;
+const EXTCODESIZE: u8 = 0x3b;
+const RETURNDATASIZE: u8 = 0x3d;
+const TIMESTAMP: u8 = 0x42;
+const NUMBER: u8 = 0x43;
+const MSTORE: u8 = 0x52;
+const PUSH2: u8 = 0x61;
+const PUSH4: u8 = 0x63;
+const PUSH20: u8 = 0x73;
+const CALL: u8 = 0xf1;
+const RETURN: u8 = 0xf3;
+
+struct Line(Vec<u8>);
+
+impl Line {
+    fn op(&mut self, op: u8) -> &mut Self {
+        self.0.push(op);
+        self
+    }
+
+    /// Always two bytes wide, so that the line is as long whatever it pushes. Programs are far below 64 KiB.
+    fn push(&mut self, number: usize) -> &mut Self {
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        self.0.push(PUSH2);
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn gas(&mut self, gas: u32) -> &mut Self {
+        self.0.push(PUSH4);
+        self.0.extend_from_slice(&gas.to_be_bytes());
+        self
+    }
+
+    fn address(&mut self, address: Address) -> &mut Self {
+        self.0.push(PUSH20);
+        self.0.extend_from_slice(address.as_slice());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::hex;
+
+    #[test]
+    fn the_line_is_as_assembled_by_hand() {
+        let program = Program::new().code_size(Address::repeat_byte(0xaa));
+        let expected = concat!(
+            "42610000",
+            "52",
+            "43610020",
+            "52",
+            "73aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "3b",
+            "610040",
+            "52",
+            "610060",
+            "610000",
+            "f3",
+        );
+        assert_eq!(hex::encode(program.code()), expected);
+    }
+
+    #[test]
+    fn answers_of_another_length_are_none() {
+        let program = Program::new().call(Address::ZERO, vec![1].into(), 1, 1);
+        assert_eq!(program.answers(&[0; 64]), None);
+        assert_eq!(program.answers(&[]), None);
+        let mut returned = [0u8; 160];
+        returned[31] = 7;
+        returned[63] = 8;
+        returned[95] = 1;
+        returned[127] = 32;
+        returned[159] = 9;
+        let answers = program.answers(&returned).unwrap();
+        assert_eq!((answers.timestamp, answers.number), (7, 8));
+        assert_eq!(answers.calls[0].word(), Some(U256::from(9)));
+        // A length beyond what is kept is cut; a number beyond 64 bits is no answer.
+        returned[126] = 0xff;
+        assert_eq!(program.answers(&returned).unwrap().calls[0].data.len(), 32);
+        returned[0] = 1;
+        assert_eq!(program.answers(&returned), None);
+    }
+
+    #[test]
+    fn strings_are_read_within_their_bounds() {
+        let ok = |data: Vec<u8>| Returned { success: true, data: data.into() };
+        let mut data = vec![0; 96];
+        data[31] = 32;
+        data[63] = 4;
+        data[64..68].copy_from_slice(b"USDC");
+        assert_eq!(ok(data.clone()).text(), Some("USDC"));
+        data[63] = 33;
+        assert_eq!(ok(data.clone()).text(), None);
+        data[32] = 0xff;
+        assert_eq!(ok(data.clone()).text(), None);
+        assert_eq!(ok(vec![]).text(), None);
+    }
+}

@@ -1,0 +1,283 @@
+//! The chain on an alloy `Provider`. One poll for all readers, one `eth_call` a program, one `eth_getLogs` for all
+//! authorizations that are watched.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use alloy_json_rpc::{RpcRecv, RpcSend};
+use alloy_primitives::{Address, Bytes, U64, hex};
+use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_client::BatchRequest;
+use alloy_transport::TransportError;
+use async_trait::async_trait;
+use futures_util::lock::Mutex as AsyncMutex;
+use serde::{Deserialize, Serialize};
+use x402_types::{ChainId, Fault};
+
+use super::sightings::Sightings;
+use super::{
+    AccountNonces, Answers, At, Head, Program, ReadChain, ReadNonces, SendTransaction, Sighting, WatchAuthorizations,
+    Watched,
+};
+
+/// A chain behind an alloy provider.
+///
+/// Reads of the head are answered from the last poll while that is fresh, so that whoever polls regularly
+/// ([`RpcChain::poll`]) keeps every other call from waiting for one.
+#[derive(Debug)]
+pub struct RpcChain {
+    provider: DynProvider,
+    network: ChainId,
+    /// A block is final when so many are on top of it.
+    depth: u64,
+    fresh: Duration,
+    polled: Mutex<Polled>,
+    /// Held while polling: whoever waits for it finds the answer of the one before.
+    polling: AsyncMutex<()>,
+    sightings: Mutex<Sightings>,
+    /// Held while asking for logs.
+    asking: AsyncMutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Polled {
+    head: Option<(Head, Instant)>,
+    accounts: BTreeMap<Address, Option<AccountNonces>>,
+}
+
+impl RpcChain {
+    /// The chain of that network behind a provider. `depth`: how many blocks make the one below them final; 0 where
+    /// the head is trusted.
+    #[must_use]
+    pub fn new(provider: impl Provider + 'static, network: ChainId, depth: u64) -> Self {
+        Self {
+            provider: provider.erased(),
+            network,
+            depth,
+            fresh: Duration::from_secs(1),
+            polled: Mutex::default(),
+            polling: AsyncMutex::new(()),
+            sightings: Mutex::default(),
+            asking: AsyncMutex::new(()),
+        }
+    }
+
+    /// For how long a poll answers; 1 s unless told.
+    #[must_use]
+    pub const fn fresh_for(mut self, time: Duration) -> Self {
+        self.fresh = time;
+        self
+    }
+
+    /// Asks the node for its chain id, which must be the network's.
+    ///
+    /// # Errors
+    /// The node, or another chain.
+    pub async fn check_network(&self) -> Result<(), Fault> {
+        let id: U64 = self.request("eth_chainId", ()).await?;
+        if crate::token::chain_id(self.network) == Some(id.to()) {
+            Ok(())
+        } else {
+            Err(Fault::unreachable("the node", format_args!("it serves eip155:{id}, not {}", self.network)))
+        }
+    }
+
+    /// Polls head, fees and the nonces of all accounts that were asked for, in one batch.
+    ///
+    /// # Errors
+    /// The node.
+    pub async fn poll(&self) -> Result<Head, Fault> {
+        let _one = self.polling.lock().await;
+        self.poll_now().await
+    }
+
+    async fn poll_now(&self) -> Result<Head, Fault> {
+        let (before, accounts) = {
+            let polled = self.polled();
+            (polled.head.map(|(head, _)| head), polled.accounts.keys().copied().collect::<Vec<_>>())
+        };
+        // A nonce at the final block of the poll before is final still, and can be asked for in the same batch.
+        // `latest` is that block where the head is trusted.
+        let at = |block: Option<u64>| block.map_or_else(|| "latest".to_owned(), |number| format!("0x{number:x}"));
+        let last_final = before.map(|head| head.finalized);
+        let mut batch = BatchRequest::new(self.provider.client());
+        let block = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(unusable)?;
+        let tip = batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(unusable)?;
+        let mut nonces = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            let head = batch.add_call::<_, U64>("eth_getTransactionCount", &(account, "latest")).map_err(unusable)?;
+            let finalized = match (self.depth, last_final) {
+                (0, _) => None,
+                (_, None) => None,
+                (_, number) => Some(
+                    batch.add_call::<_, U64>("eth_getTransactionCount", &(account, at(number))).map_err(unusable)?,
+                ),
+            };
+            nonces.push((account, head, finalized));
+        }
+        batch.send().await.map_err(unusable)?;
+        let block = block.await.map_err(unusable)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
+        let number: u64 = block.number.to();
+        let head = Head {
+            number,
+            timestamp: block.timestamp.to(),
+            base_fee: u128::from(block.base_fee_per_gas.map(|fee| fee.to::<u64>()).unwrap_or_default()),
+            // Not every node knows the method; the rail has a least tip of its own.
+            tip: tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
+            finalized: number.saturating_sub(self.depth),
+        };
+        let mut found = Vec::with_capacity(nonces.len());
+        for (account, at_head, at_final) in nonces {
+            let at_head = at_head.await.map_err(unusable)?.to();
+            let finalized = match at_final {
+                Some(waiter) => waiter.await.map_err(unusable)?.to(),
+                None if self.depth == 0 => at_head,
+                None => 0,
+            };
+            found.push((account, AccountNonces { head: at_head, finalized }));
+        }
+        let mut polled = self.polled();
+        polled.head = Some((head, Instant::now()));
+        for (account, nonces) in found {
+            polled.accounts.insert(account, Some(nonces));
+        }
+        Ok(head)
+    }
+
+    /// What was polled, if it is fresh and `read` finds in it what it wants; else after one more poll.
+    async fn polled_or<T>(&self, read: impl Fn(&Polled) -> Option<T>) -> Result<T, Fault> {
+        let fresh = || {
+            let polled = self.polled();
+            let (_, when) = polled.head?;
+            (when.elapsed() < self.fresh).then(|| read(&polled)).flatten()
+        };
+        if let Some(found) = fresh() {
+            return Ok(found);
+        }
+        let _one = self.polling.lock().await;
+        if let Some(found) = fresh() {
+            return Ok(found);
+        }
+        self.poll_now().await?;
+        let found = read(&self.polled());
+        found.ok_or_else(|| Fault::unreachable("the node", "a poll without an answer"))
+    }
+
+    fn polled(&self) -> std::sync::MutexGuard<'_, Polled> {
+        self.polled.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn sightings(&self) -> std::sync::MutexGuard<'_, Sightings> {
+        self.sightings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
+        self.provider.client().request::<P, R>(method, params).await.map_err(unusable)
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Block {
+    number: U64,
+    timestamp: U64,
+    #[serde(default)]
+    base_fee_per_gas: Option<U64>,
+}
+
+/// `eth_call` without `to`: the data are init code.
+#[derive(Debug, Clone, Serialize)]
+struct Deployless {
+    data: Bytes,
+    gas: U64,
+}
+
+#[async_trait]
+impl ReadChain for RpcChain {
+    fn network(&self) -> ChainId {
+        self.network
+    }
+
+    async fn head(&self) -> Result<Head, Fault> {
+        self.polled_or(|polled| polled.head.map(|(head, _)| head)).await
+    }
+
+    async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault> {
+        let at = match at {
+            At::Latest => "latest".to_owned(),
+            At::Number(number) => format!("0x{number:x}"),
+        };
+        let call = Deployless { data: program.code(), gas: U64::from(program.gas()) };
+        let returned: Bytes = self.request("eth_call", (call, at)).await?;
+        program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
+    }
+}
+
+#[async_trait]
+impl ReadNonces for RpcChain {
+    async fn account_nonces(&self, account: Address) -> Result<AccountNonces, Fault> {
+        self.polled().accounts.entry(account).or_default();
+        self.polled_or(|polled| polled.accounts.get(&account).copied().flatten()).await
+    }
+}
+
+#[async_trait]
+impl SendTransaction for RpcChain {
+    async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault> {
+        let sent: Result<alloy_primitives::B256, TransportError> =
+            self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_error_resp() {
+                Some(refusal) if known(&refusal.message) => Ok(()),
+                _ => Err(unusable(error)),
+            },
+        }
+    }
+}
+
+/// What geth, reth, erigon, nethermind and besu say of a transaction that they have, or whose nonce is used.
+fn known(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["already known", "alreadyknown", "known transaction", "already imported", "nonce too low", "nonce is too low"]
+        .iter()
+        .any(|known| message.contains(known))
+}
+
+#[async_trait]
+impl WatchAuthorizations for RpcChain {
+    fn watch(&self, watched: Watched) {
+        let asked = self.polled().head.map_or(watched.since, |(head, _)| head.finalized);
+        self.sightings().watch(watched, asked);
+    }
+
+    fn look_again(&self, watched: Watched) {
+        self.sightings().look_again(watched);
+    }
+
+    async fn sighting(&self, watched: Watched) -> Result<Sighting, Fault> {
+        let block = self.head().await?.finalized;
+        self.sightings().watch(watched, block);
+        if let Some(sighting) = self.sightings().answer(&watched, block) {
+            return Ok(sighting);
+        }
+        let _one = self.asking.lock().await;
+        loop {
+            // Whoever held the lock before has asked for this one, too.
+            let query = {
+                let mut sightings = self.sightings();
+                if let Some(sighting) = sightings.answer(&watched, block) {
+                    return Ok(sighting);
+                }
+                sightings.query(block, &watched)
+            };
+            let logs = self.request("eth_getLogs", (query.filter(),)).await?;
+            self.sightings().apply(&query, logs)?;
+        }
+    }
+}
+
+fn unusable(error: TransportError) -> Fault {
+    Fault::unreachable("the node", error)
+}

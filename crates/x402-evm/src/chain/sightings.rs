@@ -1,0 +1,309 @@
+//! Authorizations that are watched, and what final logs said of them.
+
+use std::collections::HashMap;
+
+use alloy_primitives::{Address, B256, U64};
+use serde::{Deserialize, Serialize};
+use x402_types::Fault;
+
+use super::{Fate, Moved, Sighting, Watched};
+use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
+
+/// Blocks of one query; nodes refuse ranges of more than 1,000 to 10,000.
+const RANGE: u64 = 1_000;
+/// Authorizations of one query; geth refuses more than 1,000 values in one place of a topic.
+const MANY: usize = 200;
+/// Blocks after which one that nobody asks for is no longer part of a query.
+const IDLE: u64 = 32;
+/// Blocks after which it is forgotten.
+const FORGOTTEN: u64 = 4_096;
+
+type Id = (Address, Address, B256);
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    watched: Watched,
+    /// The first block that was not looked at.
+    next: u64,
+    /// The final block when it was last asked for.
+    asked: u64,
+    fate: Fate,
+}
+
+/// What is watched.
+#[derive(Debug, Default)]
+pub(crate) struct Sightings(HashMap<Id, Entry>);
+
+/// One query for many.
+#[derive(Debug)]
+pub(crate) struct Query {
+    ids: Vec<Id>,
+    from: u64,
+    to: u64,
+    filter: Filter,
+}
+
+/// `eth_getLogs`' parameter.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Filter {
+    from_block: U64,
+    to_block: U64,
+    address: Vec<Address>,
+    topics: [Vec<B256>; 3],
+}
+
+/// A log, as far as it matters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Log {
+    address: Address,
+    topics: Vec<B256>,
+    data: alloy_primitives::Bytes,
+    block_number: U64,
+    transaction_hash: B256,
+    log_index: U64,
+    #[serde(default)]
+    removed: bool,
+}
+
+impl Query {
+    pub(crate) fn filter(&self) -> Filter {
+        self.filter.clone()
+    }
+}
+
+const fn id(watched: &Watched) -> Id {
+    (watched.token, watched.payer, watched.nonce)
+}
+
+impl Sightings {
+    pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {
+        let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen };
+        let entry = self.0.entry(id(&watched)).or_insert(fresh);
+        entry.asked = entry.asked.max(asked);
+        // An older beginning, or another recipient or sum of the same nonce, makes what was seen worth nothing.
+        if watched.since < entry.watched.since
+            || (watched.pay_to, watched.value) != (entry.watched.pay_to, entry.watched.value)
+        {
+            *entry = fresh;
+        }
+    }
+
+    pub(crate) fn look_again(&mut self, watched: Watched) {
+        if let Some(entry) = self.0.get_mut(&id(&watched)) {
+            entry.next = watched.since.min(entry.watched.since);
+            entry.fate = Fate::Unseen;
+        }
+    }
+
+    /// What is known, if blocks up to this one were looked at.
+    pub(crate) fn answer(&self, watched: &Watched, block: u64) -> Option<Sighting> {
+        let entry = self.0.get(&id(watched))?;
+        let decided = entry.fate != Fate::Unseen;
+        (decided || entry.next > block).then_some(Sighting { block, fate: entry.fate })
+    }
+
+    /// The next query up to a final block: this one, and others that somebody has asked for lately.
+    pub(crate) fn query(&mut self, block: u64, first: &Watched) -> Query {
+        self.0.retain(|_, entry| entry.asked.saturating_add(FORGOTTEN) >= block);
+        let from = self.0.get(&id(first)).map_or(first.since, |entry| entry.next);
+        let to = block.min(from.saturating_add(RANGE - 1));
+        let others = self.0.iter().filter(|(_, entry)| {
+            // One that begins earlier would stretch the range; its own query comes when it is asked for.
+            let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
+            live && (from..=to).contains(&entry.next)
+        });
+        let mut ids = vec![id(first)];
+        ids.extend(others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(MANY));
+        let found: Vec<Watched> = ids.iter().filter_map(|id| self.0.get(id)).map(|entry| entry.watched).collect();
+        let unique = |mut values: Vec<B256>| {
+            values.sort_unstable();
+            values.dedup();
+            values
+        };
+        let mut address: Vec<Address> = found.iter().map(|watched| watched.token).collect();
+        address.sort_unstable();
+        address.dedup();
+        // Topic 2 is the nonce of the two events of EIP-3009 and the recipient of a transfer.
+        let second = found.iter().flat_map(|watched| [watched.nonce, watched.pay_to.into_word()]).collect();
+        let topics = [
+            vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
+            unique(found.iter().map(|watched| watched.payer.into_word()).collect()),
+            unique(second),
+        ];
+        let filter = Filter { from_block: U64::from(from), to_block: U64::from(to), address, topics };
+        Query { ids, from, to, filter }
+    }
+
+    /// What a query was answered.
+    pub(crate) fn apply(&mut self, query: &Query, mut logs: Vec<Log>) -> Result<(), Fault> {
+        logs.retain(|log| !log.removed);
+        if logs.iter().any(|log| !(query.from..=query.to).contains(&log.block_number.to())) {
+            return Err(Fault::unreachable("the node", "a log of a block that was not asked for"));
+        }
+        for id in &query.ids {
+            let Some(entry) = self.0.get_mut(id) else { continue };
+            if !(query.from..=query.to).contains(&entry.next) {
+                continue;
+            }
+            if let Some(fate) = fate(&entry.watched, &logs) {
+                entry.fate = fate;
+            }
+            entry.next = query.to.saturating_add(1);
+        }
+        Ok(())
+    }
+}
+
+fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {
+    let payer = watched.payer.into_word();
+    let log = logs.iter().find(|log| {
+        let event = [AUTHORIZATION_USED, AUTHORIZATION_CANCELED].iter().any(|event| log.topics.first() == Some(event));
+        event && log.address == watched.token && log.topics.get(1..) == Some(&[payer, watched.nonce][..])
+    })?;
+    if log.topics.first() == Some(&AUTHORIZATION_CANCELED) {
+        return Some(Fate::Canceled);
+    }
+    Some(Fate::Used { transaction: log.transaction_hash, moved: moved(watched, log, logs) })
+}
+
+/// The transfer that belongs to a use is the token's log right behind it, as FiatToken and the EIP's own code have it.
+/// Anywhere else in the transaction it may belong to another use: a payer can put two authorizations into one
+/// transaction, of which only one pays, and would want both to count.
+fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
+    let transfer = [TRANSFER, watched.payer.into_word(), watched.pay_to.into_word()];
+    let value = watched.value.to_be_bytes::<32>();
+    let mut matching = logs
+        .iter()
+        .filter(|log| log.transaction_hash == used.transaction_hash && log.address == watched.token)
+        .filter(|log| log.topics == transfer && log.data[..] == value)
+        .peekable();
+    let behind = used.log_index.to::<u64>().checked_add(1);
+    if matching.peek().is_none() {
+        Moved::Nothing
+    } else if matching.any(|log| Some(log.log_index.to::<u64>()) == behind) {
+        Moved::Paid
+    } else {
+        Moved::Unclear
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::U256;
+
+    const TOKEN: Address = Address::repeat_byte(1);
+    const PAYER: Address = Address::repeat_byte(2);
+    const TO: Address = Address::repeat_byte(3);
+    const TX: B256 = B256::repeat_byte(9);
+
+    fn watched(nonce: u8) -> Watched {
+        Watched {
+            token: TOKEN,
+            payer: PAYER,
+            nonce: B256::repeat_byte(nonce),
+            pay_to: TO,
+            value: U256::from(100),
+            since: 10,
+        }
+    }
+
+    fn log(index: u64, topics: &[B256], data: &[u8]) -> Log {
+        Log {
+            address: TOKEN,
+            topics: topics.to_vec(),
+            data: data.to_vec().into(),
+            block_number: U64::from(11),
+            transaction_hash: TX,
+            log_index: U64::from(index),
+            removed: false,
+        }
+    }
+
+    fn used(index: u64, nonce: u8) -> Log {
+        log(index, &[AUTHORIZATION_USED, PAYER.into_word(), B256::repeat_byte(nonce)], &[])
+    }
+
+    fn transfer(index: u64, value: u64) -> Log {
+        log(index, &[TRANSFER, PAYER.into_word(), TO.into_word()], &U256::from(value).to_be_bytes::<32>())
+    }
+
+    const fn fate_of(moved: Moved) -> Option<Fate> {
+        Some(Fate::Used { transaction: TX, moved })
+    }
+
+    #[test]
+    fn a_use_owns_the_transfer_behind_it() {
+        let logs = [used(4, 1), transfer(5, 100), used(6, 2), transfer(7, 100)];
+        assert_eq!(fate(&watched(1), &logs), fate_of(Moved::Paid));
+        assert_eq!(fate(&watched(2), &logs), fate_of(Moved::Paid));
+        assert_eq!(fate(&watched(3), &logs), None);
+        assert_eq!(fate(&watched(1), &[used(4, 1), transfer(5, 99)]), fate_of(Moved::Nothing));
+        assert_eq!(fate(&watched(1), &[used(4, 1)]), fate_of(Moved::Nothing));
+    }
+
+    /// One transaction uses nonce 1 for somebody else and nonce 2 for us: only one of them is paid.
+    #[test]
+    fn one_transfer_does_not_count_for_two() {
+        let logs = [used(4, 1), used(6, 2), transfer(7, 100)];
+        assert_eq!(fate(&watched(2), &logs), fate_of(Moved::Paid));
+        assert_eq!(fate(&watched(1), &logs), fate_of(Moved::Unclear));
+        // The logs of a use that nobody watches are not there, so the one before proves nothing either.
+        assert_eq!(fate(&watched(1), &[transfer(5, 100), used(6, 1)]), fate_of(Moved::Unclear));
+    }
+
+    #[test]
+    fn another_token_s_logs_prove_nothing() {
+        let mut foreign = [used(4, 1), transfer(5, 100)];
+        foreign[1].address = PAYER;
+        assert_eq!(fate(&watched(1), &foreign), fate_of(Moved::Nothing));
+        foreign[0].address = PAYER;
+        assert_eq!(fate(&watched(1), &foreign), None);
+        let mut elsewhere = [used(4, 1), transfer(5, 100)];
+        elsewhere[1].transaction_hash = B256::ZERO;
+        assert_eq!(fate(&watched(1), &elsewhere), fate_of(Moved::Nothing));
+    }
+
+    #[test]
+    fn one_query_asks_for_all_and_is_not_asked_again() {
+        let mut sightings = Sightings::default();
+        for nonce in 1..=3 {
+            sightings.watch(watched(nonce), 10);
+        }
+        let query = sightings.query(12, &watched(1));
+        assert_eq!((query.ids.len(), query.from, query.to), (3, 10, 12));
+        assert_eq!(query.filter.topics[1], [PAYER.into_word()]);
+        assert_eq!(query.filter.topics[2].len(), 4);
+        sightings.apply(&query, vec![used(4, 2), transfer(5, 100)]).unwrap();
+        let fate = |sightings: &Sightings, nonce| sightings.answer(&watched(nonce), 12).map(|seen| seen.fate);
+        assert_eq!(fate(&sightings, 1), Some(Fate::Unseen));
+        assert_eq!(fate(&sightings, 2), fate_of(Moved::Paid));
+        assert_eq!(sightings.answer(&watched(1), 13), None);
+        // What is decided is no longer asked for; what is new begins where the others are.
+        sightings.watch(Watched { since: 13, ..watched(4) }, 12);
+        let query = sightings.query(13, &watched(1));
+        assert_eq!((query.ids.len(), query.from, query.to), (3, 13, 13));
+        // Looked for again from the beginning.
+        sightings.look_again(watched(2));
+        assert_eq!(fate(&sightings, 2), None);
+    }
+
+    #[test]
+    fn long_ranges_are_cut_and_answers_checked() {
+        let mut sightings = Sightings::default();
+        sightings.watch(watched(1), 5_000);
+        let query = sightings.query(5_000, &watched(1));
+        assert_eq!((query.from, query.to), (10, 1_009));
+        let mut wrong = used(4, 1);
+        wrong.block_number = U64::from(1_010);
+        assert!(sightings.apply(&query, vec![wrong.clone()]).is_err());
+        wrong.block_number = U64::from(11);
+        wrong.removed = true;
+        sightings.apply(&query, vec![wrong]).unwrap();
+        assert_eq!(sightings.answer(&watched(1), 5_000), None);
+        let query = sightings.query(5_000, &watched(1));
+        assert_eq!((query.from, query.to), (1_010, 2_009));
+    }
+}

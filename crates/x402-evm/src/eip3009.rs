@@ -1,0 +1,256 @@
+//! [EIP-3009](https://eips.ethereum.org/EIPS/eip-3009): transfer with authorization, and its payload in x402
+//! (`scheme_exact_evm.md` §1).
+
+use alloy_primitives::{Address, B256, Bytes, U256, b256, hex};
+use alloy_sol_types::SolCall;
+use serde::Serialize;
+use x402_types::{AtomicAmount, AuthorizationKind, ChainId, EvmAddress, PaymentKey, RawJson, Rejection, UnixSeconds};
+
+use crate::eip712::{DomainSeparator, Words};
+use crate::payload::{Fields, hex_bytes};
+use crate::signature::Signature;
+
+/// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
+pub const TRANSFER_TYPE: B256 = b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267");
+
+/// `AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)`.
+pub const AUTHORIZATION_USED: B256 = b256!("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
+/// `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
+pub const AUTHORIZATION_CANCELED: B256 = b256!("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
+/// ERC-20's `Transfer(address indexed from, address indexed to, uint256 value)`.
+pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+
+mod abi {
+    alloy_sol_types::sol! {
+        interface Eip3009 {
+            function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
+            function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes signature) external;
+            function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+            function balanceOf(address account) external view returns (uint256);
+            function name() external view returns (string);
+            function version() external view returns (string);
+        }
+    }
+}
+
+/// What a payer signs: the message of `TransferWithAuthorization`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Authorization {
+    /// Who pays.
+    pub from: Address,
+    /// Who is paid.
+    pub to: Address,
+    /// How much, in atomic units.
+    pub value: AtomicAmount,
+    /// Usable in blocks later than this.
+    pub valid_after: UnixSeconds,
+    /// Usable in blocks earlier than this.
+    pub valid_before: UnixSeconds,
+    /// 32 bytes of the payer's choosing; each can be used once.
+    pub nonce: B256,
+}
+
+impl Authorization {
+    /// The EIP-712 digest that the payer signs.
+    #[must_use]
+    pub fn digest(&self, domain: DomainSeparator) -> B256 {
+        let words = Words::<7>::new()
+            .word(0, TRANSFER_TYPE)
+            .address(1, self.from)
+            .address(2, self.to)
+            .number(3, self.value.value())
+            .number(4, U256::from(self.valid_after.0))
+            .number(5, U256::from(self.valid_before.0))
+            .word(6, self.nonce);
+        domain.digest(words.hash())
+    }
+
+    /// The call that makes the transfer, in the overload with `v, r, s`.
+    #[must_use]
+    pub fn transfer_call(&self, signature: &Signature) -> Bytes {
+        abi::Eip3009::transferWithAuthorization_0Call {
+            from: self.from,
+            to: self.to,
+            value: self.value.value(),
+            validAfter: U256::from(self.valid_after.0),
+            validBefore: U256::from(self.valid_before.0),
+            nonce: self.nonce,
+            v: signature.v(),
+            r: signature.r(),
+            s: signature.s(),
+        }
+        .abi_encode()
+        .into()
+    }
+
+    /// The call that makes the transfer, in the overload with `bytes signature`.
+    #[must_use]
+    pub fn transfer_call_with_bytes(&self, signature: Bytes) -> Bytes {
+        abi::Eip3009::transferWithAuthorization_1Call {
+            from: self.from,
+            to: self.to,
+            value: self.value.value(),
+            validAfter: U256::from(self.valid_after.0),
+            validBefore: U256::from(self.valid_before.0),
+            nonce: self.nonce,
+            signature,
+        }
+        .abi_encode()
+        .into()
+    }
+
+    /// The message in a call of either overload of `transferWithAuthorization`.
+    #[must_use]
+    pub fn of_transfer_call(data: &[u8]) -> Option<Self> {
+        type Parts = (Address, Address, U256, U256, U256, B256);
+        let (from, to, value, after, before, nonce): Parts =
+            if let Ok(call) = abi::Eip3009::transferWithAuthorization_0Call::abi_decode(data) {
+                (call.from, call.to, call.value, call.validAfter, call.validBefore, call.nonce)
+            } else {
+                let call = abi::Eip3009::transferWithAuthorization_1Call::abi_decode(data).ok()?;
+                (call.from, call.to, call.value, call.validAfter, call.validBefore, call.nonce)
+            };
+        Some(Self {
+            from,
+            to,
+            value: value.into(),
+            valid_after: UnixSeconds(u64::try_from(after).ok()?),
+            valid_before: UnixSeconds(u64::try_from(before).ok()?),
+            nonce,
+        })
+    }
+
+    /// The authorization's identity: the token burns (payer, nonce), whatever else was signed.
+    #[must_use]
+    pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
+        PaymentKey::new(
+            AuthorizationKind::Eip3009,
+            network,
+            token.as_slice(),
+            self.from.as_slice(),
+            self.nonce.as_slice(),
+        )
+    }
+}
+
+/// `payload` of an `exact` payment by EIP-3009: every member is a string.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// What was signed.
+    pub authorization: Authorization,
+    /// The signature as it came; of an externally owned account 65 bytes.
+    pub signature: Bytes,
+}
+
+impl Payload {
+    /// Reads the payload. Unknown members are ignored.
+    ///
+    /// # Errors
+    /// `invalid_payload` with the path of the member that is missing or does not have its form.
+    pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
+        let payload = Fields::read(payload.as_str(), "payload", &["signature", "authorization"])?;
+        let authorization = payload.object(
+            "authorization",
+            "payload.authorization",
+            &["from", "to", "value", "validAfter", "validBefore", "nonce"],
+        )?;
+        Ok(Self {
+            signature: payload.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),
+            authorization: Authorization {
+                from: authorization.address("from")?,
+                to: authorization.address("to")?,
+                value: authorization.parsed("value")?,
+                valid_after: authorization.parsed("validAfter")?,
+                valid_before: authorization.parsed("validBefore")?,
+                nonce: authorization.with("nonce", |text| hex_bytes(text, 32..=32)).map(|b| B256::from_slice(&b))?,
+            },
+        })
+    }
+
+    /// The payload as it stands on the wire.
+    #[must_use]
+    pub fn to_json(&self) -> RawJson {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire {
+            signature: String,
+            authorization: WireAuthorization,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct WireAuthorization {
+            from: EvmAddress,
+            to: EvmAddress,
+            value: AtomicAmount,
+            valid_after: UnixSeconds,
+            valid_before: UnixSeconds,
+            nonce: String,
+        }
+        let signed = &self.authorization;
+        RawJson::of(&Wire {
+            signature: hex::encode_prefixed(&self.signature),
+            authorization: WireAuthorization {
+                from: signed.from.into(),
+                to: signed.to.into(),
+                value: signed.value,
+                valid_after: signed.valid_after,
+                valid_before: signed.valid_before,
+                nonce: hex::encode_prefixed(signed.nonce),
+            },
+        })
+        .unwrap_or_else(|_| RawJson::null())
+    }
+}
+
+/// `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
+#[must_use]
+pub fn state_call(authorizer: Address, nonce: B256) -> Bytes {
+    abi::Eip3009::authorizationStateCall { authorizer, nonce }.abi_encode().into()
+}
+
+/// ERC-20's `balanceOf(account)`.
+#[must_use]
+pub fn balance_call(account: Address) -> Bytes {
+    abi::Eip3009::balanceOfCall { account }.abi_encode().into()
+}
+
+/// `name()`, which FiatToken and the OpenZeppelin tokens put into their EIP-712 domain.
+#[must_use]
+pub fn name_call() -> Bytes {
+    abi::Eip3009::nameCall {}.abi_encode().into()
+}
+
+/// `version()` of the EIP-712 domain.
+#[must_use]
+pub fn version_call() -> Bytes {
+    abi::Eip3009::versionCall {}.abi_encode().into()
+}
+
+/// Bytes of the longest signature that is read: 8 KiB of hex.
+const MAX_SIGNATURE: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::keccak256;
+
+    #[test]
+    fn constants_are_the_hashes_of_their_texts() {
+        let signed = "TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)";
+        assert_eq!(TRANSFER_TYPE, keccak256(signed));
+        assert_eq!(AUTHORIZATION_USED, keccak256("AuthorizationUsed(address,bytes32)"));
+        assert_eq!(AUTHORIZATION_CANCELED, keccak256("AuthorizationCanceled(address,bytes32)"));
+        assert_eq!(TRANSFER, keccak256("Transfer(address,address,uint256)"));
+    }
+
+    // Selectors of FiatTokenV2_2 as its verified sources on Etherscan list them.
+    #[test]
+    fn selectors_are_those_of_fiat_token() {
+        assert_eq!(abi::Eip3009::transferWithAuthorization_0Call::SELECTOR, hex!("e3ee160e"));
+        assert_eq!(abi::Eip3009::transferWithAuthorization_1Call::SELECTOR, hex!("cf092995"));
+        assert_eq!(abi::Eip3009::authorizationStateCall::SELECTOR, hex!("e94a0102"));
+        assert_eq!(abi::Eip3009::balanceOfCall::SELECTOR, hex!("70a08231"));
+        assert_eq!(abi::Eip3009::nameCall::SELECTOR, hex!("06fdde03"));
+        assert_eq!(abi::Eip3009::versionCall::SELECTOR, hex!("54fd4d50"));
+    }
+}

@@ -1,0 +1,112 @@
+//! The scheme `exact` on EVM chains by EIP-3009:
+//! [`scheme_exact_evm.md`](https://github.com/coinbase/x402/blob/main/specs/schemes/exact/scheme_exact_evm.md) §1.
+
+mod check;
+#[cfg(feature = "facilitator")]
+mod mechanism;
+mod payer;
+mod price;
+
+pub use check::{Checked, Policy};
+#[cfg(feature = "facilitator")]
+pub use mechanism::{ExactMechanism, TRANSFER_GAS};
+pub use payer::Payer;
+pub use price::{Dollars, Price, PriceError};
+
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+use x402_types::{
+    AtomicAmount, ChainId, Claim, EvmAddress, KeyOf, Members, Offer, PaymentKey, Rejection, SchemeName, Terms,
+    TimeoutSeconds, Version,
+};
+
+use crate::eip3009::Payload;
+use crate::token::{Token, Tokens};
+
+/// The seller's half: writes requirements, and names the payment of a claim.
+#[derive(Debug, Clone, Default)]
+pub struct Exact {
+    tokens: Tokens,
+}
+
+impl Exact {
+    /// Sells in these tokens.
+    #[must_use]
+    pub const fn new(tokens: Tokens) -> Self {
+        Self { tokens }
+    }
+
+    /// Asks a price in the network's default dollar token.
+    ///
+    /// ```
+    /// use x402_evm::exact::{Exact, Price};
+    ///
+    /// let base = "eip155:8453".parse()?;
+    /// let offer = Exact::default().requirements(base, "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse()?, "$0.10".parse()?)?;
+    /// assert_eq!(offer.terms.amount.to_string(), "100000");
+    /// assert_eq!(offer.terms.extra.text("name").as_deref(), Some("USD Coin"));
+    /// assert!("$1e3".parse::<Price>().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A price that the token cannot hold, or a network without a dollar token.
+    pub fn requirements(&self, network: ChainId, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
+        let token = self.tokens.dollar(network).ok_or(PriceError::UnknownToken)?;
+        Self::offer(token, pay_to, price)
+    }
+
+    /// Asks a price in a token that is named.
+    ///
+    /// # Errors
+    /// A price that the token cannot hold, dollars of a token that is none, or a token that is not known.
+    pub fn requirements_in(
+        &self,
+        network: ChainId,
+        token: Address,
+        pay_to: Address,
+        price: Price,
+    ) -> Result<Offer, PriceError> {
+        let token = self.tokens.find(network, token).ok_or(PriceError::UnknownToken)?;
+        Self::offer(token, pay_to, price)
+    }
+
+    fn offer(token: &Token, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
+        let amount: AtomicAmount = match price {
+            Price::Dollars(_) if !token.dollar => return Err(PriceError::NotDollar),
+            Price::Dollars(dollars) => dollars.atomic(token.decimals)?,
+            Price::Atomic(amount) if amount.is_zero() => return Err(PriceError::Zero),
+            Price::Atomic(amount) => amount,
+        };
+        let domain = token.domain.as_ref().ok_or(PriceError::MissingDomain)?;
+        let mut extra = Members::new();
+        extra.insert_text("name", &domain.name);
+        extra.insert_text("version", &domain.version);
+        Ok(Offer {
+            terms: Terms {
+                version: Version::V2,
+                scheme: SchemeName::EXACT,
+                network: token.network,
+                amount,
+                asset: EvmAddress::from(token.address).to_string(),
+                pay_to: EvmAddress::from(pay_to).to_string(),
+                max_timeout_seconds: TimeoutSeconds::DEFAULT,
+                extra,
+            },
+            key: Arc::new(Eip3009Key { token: token.address }),
+        })
+    }
+}
+
+/// Names the payment by network, token, payer and nonce.
+#[derive(Debug, Clone, Copy)]
+struct Eip3009Key {
+    token: Address,
+}
+
+impl KeyOf for Eip3009Key {
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        Ok(Payload::read(&claim.payload)?.authorization.key(claim.terms.network, self.token))
+    }
+}

@@ -1,0 +1,130 @@
+//! The client's half: signs one EIP-3009 authorization for the terms.
+
+use alloy_primitives::Address;
+use alloy_signer::Signer;
+use async_trait::async_trait;
+use x402_types::{
+    ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Occasion, Refusal, Rejection, SchemeName, Terms,
+    UnixSeconds, Version,
+};
+
+use crate::eip3009::{Authorization, Payload};
+use crate::signature::Signature;
+use crate::token::{Domain, Tokens, chain_id};
+
+/// Pays `exact` by any alloy signer.
+///
+/// It signs for tokens that it knows, under the domain that it knows. [`Payer::any_token`] also signs for others,
+/// under the domain that the server names.
+pub struct Payer<S> {
+    signer: S,
+    tokens: Tokens,
+    any_token: bool,
+}
+
+impl<S: Signer> core::fmt::Debug for Payer<S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Payer").field("address", &self.signer.address()).finish_non_exhaustive()
+    }
+}
+
+impl<S: Signer> Payer<S> {
+    /// Pays in the default assets.
+    #[must_use]
+    pub fn new(signer: S) -> Self {
+        Self { signer, tokens: Tokens::default(), any_token: false }
+    }
+
+    /// Pays in these tokens only.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
+    /// Pays in tokens that it does not know, too: the server's word is then all there is about name and version.
+    #[must_use]
+    pub fn any_token(mut self) -> Self {
+        self.any_token = true;
+        self
+    }
+
+    /// Who pays.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.signer.address()
+    }
+
+    fn prepare(&self, terms: &Terms) -> Result<(Address, Domain, Address), Rejection> {
+        let refuse = |reason, why: &'static str| Rejection::new(reason).because(why);
+        if terms.scheme != SchemeName::EXACT {
+            return Err(refuse(ErrorReason::UNSUPPORTED_SCHEME, "scheme: expected `exact`"));
+        }
+        let chain_id =
+            chain_id(terms.network).ok_or_else(|| refuse(ErrorReason::INVALID_NETWORK, "network: not an EVM chain"))?;
+        if let Some(method) = terms.extra.get("assetTransferMethod")
+            && method.read::<String>().ok().as_deref() != Some("eip3009")
+        {
+            return Err(refuse(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE, "extra.assetTransferMethod: expected `eip3009`"));
+        }
+        let bad = |why| refuse(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, why);
+        let address = |text: &str| text.parse::<EvmAddress>().and_then(Address::try_from);
+        let asset = address(&terms.asset).map_err(|_| bad("asset: expected an EVM address"))?;
+        let pay_to = address(&terms.pay_to).map_err(|_| bad("payTo: expected an EVM address"))?;
+        if pay_to.is_zero() {
+            return Err(bad("payTo: the zero address"));
+        }
+        if terms.amount.is_zero() {
+            return Err(bad("amount: zero"));
+        }
+        let (Some(name), Some(version)) = (terms.extra.text("name"), terms.extra.text("version")) else {
+            return Err(refuse(ErrorReason::MISSING_EIP712_DOMAIN, "extra.name and extra.version: expected strings"));
+        };
+        let domain = match self.tokens.find(terms.network, asset).map(|token| &token.domain) {
+            Some(Some(domain)) if *domain.name != *name => {
+                return Err(Rejection::new(ErrorReason::TOKEN_NAME_MISMATCH));
+            }
+            Some(Some(domain)) if *domain.version != *version => {
+                return Err(Rejection::new(ErrorReason::TOKEN_VERSION_MISMATCH));
+            }
+            Some(Some(domain)) => domain.clone(),
+            Some(None) => Domain::new(&name, &version, chain_id, asset),
+            None if self.any_token => Domain::new(&name, &version, chain_id, asset),
+            None => return Err(bad("asset: not known here")),
+        };
+        Ok((asset, domain, pay_to))
+    }
+}
+
+#[async_trait]
+impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
+    fn can_pay(&self, terms: &Terms) -> bool {
+        self.prepare(terms).is_ok()
+    }
+
+    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
+        let (token, domain, pay_to) = self.prepare(terms)?;
+        let authorization = Authorization {
+            from: self.signer.address(),
+            to: pay_to,
+            value: terms.amount,
+            // Clients of version 1 allow for a clock ten minutes behind theirs, those of version 2 for any.
+            valid_after: match terms.version {
+                Version::V1 => UnixSeconds(occasion.now.0.saturating_sub(600)),
+                Version::V2 => UnixSeconds(0),
+            },
+            valid_before: occasion.now.plus(terms.max_timeout_seconds.get()),
+            nonce: occasion.entropy.into(),
+        };
+        let digest = authorization.digest(domain.separator);
+        let signature = self.signer.sign_hash(&digest).await.map_err(|why| Fault::unreachable("the signer", why))?;
+        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
+        let payload = Payload { authorization, signature: signature.to_bytes().into() };
+        Ok(MadePayment::new(
+            payload.to_json(),
+            EvmAddress::from(authorization.from).to_string(),
+            authorization.key(terms.network, token),
+            authorization.valid_before,
+        ))
+    }
+}

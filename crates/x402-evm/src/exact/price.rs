@@ -1,0 +1,154 @@
+//! Prices as a seller writes them: `$0.10`, or atomic units. Integers only.
+
+use core::str::FromStr;
+
+use alloy_primitives::U256;
+use x402_types::AtomicAmount;
+
+/// What a seller asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Price {
+    /// US dollars, in the network's default dollar token or one that is named.
+    Dollars(Dollars),
+    /// Atomic units of a token.
+    Atomic(AtomicAmount),
+}
+
+/// `$`, digits, and perhaps a point and digits: `$1`, `$0.10`.
+///
+/// No sign, exponent, underscore, comma, space or leading zero; `$.5` and `$1.` are refused too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dollars {
+    digits: U256,
+    decimals: u8,
+}
+
+/// Why a price cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PriceError {
+    /// The text.
+    #[error("expected a price such as `$0.10`: a dollar sign, digits, and perhaps a point and digits")]
+    Malformed,
+    /// More digits behind the point than the token has.
+    #[error("the price has {given} decimals, the token {decimals}")]
+    Decimals {
+        /// Of the price.
+        given: u8,
+        /// Of the token.
+        decimals: u8,
+    },
+    /// Nothing.
+    #[error("the price is zero")]
+    Zero,
+    /// Over 2^256-1 atomic units.
+    #[error("the price is over 2^256-1 atomic units")]
+    TooLarge,
+    /// The token is not known on this network, or none of the network's tokens is a dollar.
+    #[error("the token is not known here")]
+    UnknownToken,
+    /// One unit of this token is not one US dollar.
+    #[error("the token is not a dollar: ask in atomic units")]
+    NotDollar,
+    /// The token's EIP-712 name and version are not configured.
+    #[error("the token's EIP-712 name and version are not configured")]
+    MissingDomain,
+}
+
+impl Dollars {
+    /// In atomic units of a token with so many decimals.
+    ///
+    /// # Errors
+    /// `Decimals`, `TooLarge`, `Zero`.
+    pub fn atomic(self, decimals: u8) -> Result<AtomicAmount, PriceError> {
+        let missing =
+            decimals.checked_sub(self.decimals).ok_or(PriceError::Decimals { given: self.decimals, decimals })?;
+        let factor = U256::from(10).checked_pow(U256::from(missing)).ok_or(PriceError::TooLarge)?;
+        let amount = self.digits.checked_mul(factor).ok_or(PriceError::TooLarge)?;
+        if amount.is_zero() { Err(PriceError::Zero) } else { Ok(amount.into()) }
+    }
+}
+
+impl FromStr for Dollars {
+    type Err = PriceError;
+
+    fn from_str(text: &str) -> Result<Self, PriceError> {
+        let number = text.strip_prefix('$').ok_or(PriceError::Malformed)?;
+        let (whole, fraction) = match number.split_once('.') {
+            Some((_, "")) => return Err(PriceError::Malformed),
+            Some(parts) => parts,
+            None => (number, ""),
+        };
+        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+        let canonical = !whole.is_empty() && (whole.len() == 1 || !whole.starts_with('0'));
+        // 77 digits always fit into 256 bits.
+        if !canonical || !digits(whole) || !digits(fraction) || whole.len() + fraction.len() > 77 {
+            return Err(PriceError::Malformed);
+        }
+        let decimals = u8::try_from(fraction.len()).map_err(|_| PriceError::Malformed)?;
+        let digits = U256::from_str_radix(&[whole, fraction].concat(), 10).map_err(|_| PriceError::Malformed)?;
+        Ok(Self { digits, decimals })
+    }
+}
+
+impl FromStr for Price {
+    type Err = PriceError;
+
+    /// Dollars only: a number without `$` could be meant either way.
+    fn from_str(text: &str) -> Result<Self, PriceError> {
+        text.parse().map(Self::Dollars)
+    }
+}
+
+impl TryFrom<&str> for Price {
+    type Error = PriceError;
+
+    fn try_from(text: &str) -> Result<Self, PriceError> {
+        text.parse()
+    }
+}
+
+impl From<AtomicAmount> for Price {
+    fn from(amount: AtomicAmount) -> Self {
+        Self::Atomic(amount)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dollars_become_atomic_units() {
+        for (text, decimals, atomic) in [
+            ("$0.10", 6, "100000"),
+            ("$1", 6, "1000000"),
+            ("$0.000001", 6, "1"),
+            ("$10.5", 18, "10500000000000000000"),
+            ("$7", 0, "7"),
+        ] {
+            assert_eq!(text.parse::<Dollars>().unwrap().atomic(decimals).unwrap().to_string(), atomic, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let long = format!("${}", "9".repeat(78));
+        for text in [
+            "", "$", "0.10", "$ 0.10", "$0.10 ", "$-1", "$+1", "$1e3", "$1_000", "$1,000", "$01", "$00.1", "$.5",
+            "$1.", "$1.2.3", "$0x10", "$١", "USD 1", "€1", "$NaN", &long,
+        ] {
+            assert_eq!(text.parse::<Price>(), Err(PriceError::Malformed), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_token_cannot_hold_is_refused() {
+        let atomic = |text: &str, decimals| text.parse::<Dollars>().unwrap().atomic(decimals);
+        assert_eq!(atomic("$0.0000001", 6), Err(PriceError::Decimals { given: 7, decimals: 6 }));
+        assert_eq!(atomic("$0.00", 6), Err(PriceError::Zero));
+        assert_eq!(atomic("$1", 78), Err(PriceError::TooLarge));
+        assert_eq!(atomic(&format!("${}", "9".repeat(77)), 18), Err(PriceError::TooLarge));
+    }
+}

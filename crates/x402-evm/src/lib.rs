@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+)]
+
+pub mod chain;
+pub mod eip3009;
+pub mod eip712;
+pub mod exact;
+mod payload;
+#[cfg(all(feature = "facilitator", feature = "rpc"))]
+pub mod rail;
+pub mod signature;
+pub mod token;

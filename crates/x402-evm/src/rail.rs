@@ -1,0 +1,168 @@
+//! Parcels carried by an externally owned account:
+//! [EIP-1559](https://eips.ethereum.org/EIPS/eip-1559) transactions, one call each.
+
+use std::sync::Arc;
+
+use alloy_consensus::transaction::SignableTransaction;
+use alloy_consensus::{Transaction, TxEip1559, TxEnvelope};
+use alloy_eips::eip2718::{Decodable2718, Encodable2718};
+use alloy_primitives::{Address, Bytes, TxKind, U256, hex};
+use alloy_signer::Signer;
+use async_trait::async_trait;
+use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
+use x402_types::{EvmAddress, Fault};
+
+use crate::chain::{Call, Chain};
+use crate::signature::Signature;
+
+/// What a transaction may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Fees {
+    /// The most that is paid for a unit of gas, wei, tip included.
+    pub cap: u128,
+    /// The least tip for a unit of gas, wei, where the node suggests less.
+    pub least_tip: u128,
+}
+
+impl Default for Fees {
+    /// At most 100 gwei, a tip of at least 0.001 gwei.
+    fn default() -> Self {
+        Self { cap: 100_000_000_000, least_tip: 1_000_000 }
+    }
+}
+
+impl Fees {
+    /// With another cap, wei for a unit of gas.
+    #[must_use]
+    pub const fn cap(mut self, wei: u128) -> Self {
+        self.cap = wei;
+        self
+    }
+
+    /// With another least tip, wei for a unit of gas.
+    #[must_use]
+    pub const fn least_tip(mut self, wei: u128) -> Self {
+        self.least_tip = wei;
+        self
+    }
+}
+
+/// An account that carries calls, numbered by its nonce. Its lane is `network/address`, lower case.
+pub struct EoaRail<C, S> {
+    chain: Arc<C>,
+    signer: S,
+    lane: LaneId,
+    chain_id: u64,
+    fees: Fees,
+}
+
+impl<C, S: Signer> core::fmt::Debug for EoaRail<C, S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("EoaRail").field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+impl<C: Chain, S: Signer> EoaRail<C, S> {
+    /// Carries by that signer's account.
+    ///
+    /// # Errors
+    /// The chain's network is not `eip155`.
+    pub fn new(chain: Arc<C>, signer: S) -> Result<Self, Fault> {
+        let network = chain.network();
+        let chain_id = crate::token::chain_id(network)
+            .ok_or_else(|| Fault::broken(format_args!("{network} is not an EVM network")))?;
+        let account = EvmAddress::from(signer.address()).as_str().to_ascii_lowercase();
+        Ok(Self { lane: LaneId::new(network, &account), chain, signer, chain_id, fees: Fees::default() })
+    }
+
+    /// With other fees.
+    #[must_use]
+    pub const fn with_fees(mut self, fees: Fees) -> Self {
+        self.fees = fees;
+        self
+    }
+
+    /// Who signs.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.signer.address()
+    }
+
+    /// The lane of this account.
+    #[must_use]
+    pub const fn lane(&self) -> &LaneId {
+        &self.lane
+    }
+
+    /// What to bid: room for the base fee to double, and a tip. A replacement bids both at least an eighth more than
+    /// what it replaces, which is the least that nodes take; 1/7 is some more.
+    async fn bid(&self, replaces: Option<&Attempt>) -> Result<(u128, u128), Fault> {
+        let head = self.chain.head().await?;
+        let tip = head.tip.max(self.fees.least_tip).min(self.fees.cap);
+        let max = head.base_fee.saturating_mul(2).saturating_add(tip).min(self.fees.cap);
+        let Some(old) = replaces else { return Ok((max, tip)) };
+        let old = TxEnvelope::decode_2718_exact(&old.bytes)
+            .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;
+        let more = |fee: u128| fee.saturating_add(fee.div_ceil(7)).saturating_add(1);
+        let max = max.max(more(old.max_fee_per_gas()));
+        let tip = tip.max(more(old.max_priority_fee_per_gas().unwrap_or_default()));
+        if max > self.fees.cap {
+            return Err(Fault::unreachable("the rail", "the fee cap leaves no room for a replacement"));
+        }
+        Ok((max, tip.min(max)))
+    }
+}
+
+#[async_trait]
+impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
+    fn lanes(&self) -> Vec<LaneId> {
+        vec![self.lane.clone()]
+    }
+
+    fn fits(&self, aboard: &[&Parcel], _next: &Parcel) -> bool {
+        aboard.is_empty()
+    }
+
+    async fn nonces(&self, _lane: &LaneId) -> Result<Option<Nonces>, Fault> {
+        let nonces = self.chain.account_nonces(self.signer.address()).await?;
+        Ok(Some(Nonces { head: nonces.head, finalized: nonces.finalized }))
+    }
+
+    async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
+        let (to, gas_limit, input) = match load {
+            // Uses up the nonce and does nothing else.
+            [] => (self.signer.address(), 21_000, Bytes::new()),
+            [parcel] => {
+                let call = Call::from_bytes(&parcel.bytes)?;
+                (call.to, call.gas, call.data)
+            }
+            _ => return Err(Fault::broken("more than one parcel in a transaction")),
+        };
+        let (max_fee_per_gas, max_priority_fee_per_gas) = self.bid(replaces).await?;
+        let tx = TxEip1559 {
+            chain_id: self.chain_id,
+            nonce: slot.nonce,
+            gas_limit,
+            max_fee_per_gas,
+            max_priority_fee_per_gas,
+            to: TxKind::Call(to),
+            value: U256::ZERO,
+            access_list: Default::default(),
+            input,
+        };
+        let unsigned = |why: &dyn core::fmt::Display| Fault::unreachable("the signer", why);
+        let signature = self.signer.sign_hash(&tx.signature_hash()).await.map_err(|why| unsigned(&why))?;
+        Signature::try_from(signature).map_err(|why| unsigned(&why))?;
+        let envelope = TxEnvelope::from(tx.into_signed(signature.normalized_s()));
+        Ok(Attempt {
+            tx: hex::encode_prefixed(envelope.tx_hash()).into(),
+            bytes: envelope.encoded_2718(),
+            fee: max_fee_per_gas,
+        })
+    }
+
+    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+        self.chain.send_transaction(&attempt.bytes).await
+    }
+}

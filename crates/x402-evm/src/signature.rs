@@ -1,0 +1,197 @@
+//! Signatures of externally owned accounts: the Yellow Paper's appendix F, low `s` as
+//! [EIP-2](https://eips.ethereum.org/EIPS/eip-2) asks, and the compact form of
+//! [EIP-2098](https://eips.ethereum.org/EIPS/eip-2098).
+//!
+//! A digest and an account have exactly one accepted spelling each: 65 bytes, `v` 27 or 28, `s` in the lower half.
+//! A second spelling would let the same authorization pass a check that looks at bytes.
+
+use alloy_primitives::{Address, B256, b256, keccak256};
+
+/// The order of the group, n.
+const ORDER: B256 = b256!("0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141");
+/// n / 2, rounded down.
+const HALF_ORDER: B256 = b256!("0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0");
+
+/// Why bytes are not a signature of an account, or not one of this digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// Another length.
+    #[error("expected 65 bytes, got {0}")]
+    Length(usize),
+    /// The last byte.
+    #[error("expected v to be 27 or 28, got {0}")]
+    V(u8),
+    /// `r` is zero or not below the order of the group.
+    #[error("r is out of range")]
+    R,
+    /// `s` is zero or not below the order of the group.
+    #[error("s is out of range")]
+    S,
+    /// `s` lies in the upper half: the malleated twin of a valid signature.
+    #[error("s is in the upper half of its range")]
+    HighS,
+    /// No key has signed this digest so.
+    #[error("no account has signed this")]
+    NoKey,
+}
+
+/// A signature in its one accepted spelling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signature {
+    r: B256,
+    s: B256,
+    odd: bool,
+}
+
+impl Signature {
+    /// From its parts. `odd`: the parity of the y coordinate of R.
+    ///
+    /// # Errors
+    /// `R`, `S` or `HighS`.
+    pub fn new(r: B256, s: B256, odd: bool) -> Result<Self, SignatureError> {
+        // Yellow Paper (310), (311): 0 < r < n, 0 < s < n; EIP-2: s <= n/2.
+        if r.is_zero() || r >= ORDER {
+            return Err(SignatureError::R);
+        }
+        if s.is_zero() || s >= ORDER {
+            return Err(SignatureError::S);
+        }
+        if s > HALF_ORDER {
+            return Err(SignatureError::HighS);
+        }
+        Ok(Self { r, s, odd })
+    }
+
+    /// From `r ‖ s ‖ v`, 65 bytes with `v` 27 or 28.
+    ///
+    /// # Errors
+    /// Every other length, `v` or range.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SignatureError> {
+        let bytes: &[u8; 65] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
+        let [rs @ .., v] = bytes;
+        let odd = match v {
+            27 => false,
+            28 => true,
+            v => return Err(SignatureError::V(*v)),
+        };
+        let (r, s) = rs.split_at(32);
+        Self::new(B256::from_slice(r), B256::from_slice(s), odd)
+    }
+
+    /// From the compact form of EIP-2098, `r ‖ yParityAndS`, 64 bytes. Nothing here does so by itself.
+    ///
+    /// # Errors
+    /// Every other length or range.
+    pub fn from_compact(bytes: &[u8]) -> Result<Self, SignatureError> {
+        let bytes: &[u8; 64] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
+        let (r, s) = bytes.split_at(32);
+        let mut s = B256::from_slice(s);
+        let odd = s.0[0] & 0x80 != 0;
+        s.0[0] &= 0x7f;
+        Self::new(B256::from_slice(r), s, odd)
+    }
+
+    /// `r ‖ s ‖ v`, `v` 27 or 28.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 65] {
+        let mut bytes = [0; 65];
+        let (r, rest) = bytes.split_at_mut(32);
+        let (s, v) = rest.split_at_mut(32);
+        r.copy_from_slice(self.r.as_slice());
+        s.copy_from_slice(self.s.as_slice());
+        v.fill(self.v());
+        bytes
+    }
+
+    /// `r`.
+    #[must_use]
+    pub const fn r(&self) -> B256 {
+        self.r
+    }
+
+    /// `s`.
+    #[must_use]
+    pub const fn s(&self) -> B256 {
+        self.s
+    }
+
+    /// 27 or 28.
+    #[must_use]
+    pub const fn v(&self) -> u8 {
+        if self.odd { 28 } else { 27 }
+    }
+}
+
+impl TryFrom<alloy_primitives::Signature> for Signature {
+    type Error = SignatureError;
+
+    /// What a signer answers; a high `s`, as some hardware makes it, is turned into its lower twin.
+    fn try_from(signature: alloy_primitives::Signature) -> Result<Self, SignatureError> {
+        let signature = signature.normalized_s();
+        Self::new(signature.r().into(), signature.s().into(), signature.v())
+    }
+}
+
+/// The account that has signed this digest.
+///
+/// By libsecp256k1 where the feature of that name is on, else by k256. Both accept the same set.
+///
+/// # Errors
+/// `NoKey`: `r` is not the x coordinate of a point, or the key would be the point at infinity.
+pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
+    #[cfg(feature = "libsecp256k1")]
+    return libsecp256k1::recover(digest, signature);
+    #[cfg(not(feature = "libsecp256k1"))]
+    pure::recover(digest, signature)
+}
+
+/// keccak256 of the key's 64 bytes; the last 20 of it.
+fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
+    match uncompressed {
+        [4, key @ ..] if key.len() == 64 => Ok(Address::from_word(keccak256(key))),
+        _ => Err(SignatureError::NoKey),
+    }
+}
+
+/// Recovery in Rust alone.
+pub mod pure {
+    use super::{Address, B256, Signature, SignatureError, address_of};
+    use k256::ecdsa::{RecoveryId, VerifyingKey};
+
+    /// The account that has signed this digest, by k256.
+    ///
+    /// Recovery is the check: `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so k256 0.14
+    /// does not verify again, which 0.13 did at more than twice the cost.
+    ///
+    /// # Errors
+    /// `NoKey`.
+    pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
+        let id = RecoveryId::new(signature.odd, false);
+        let rs =
+            k256::ecdsa::Signature::from_scalars(signature.r.0, signature.s.0).map_err(|_| SignatureError::NoKey)?;
+        let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &rs, id).map_err(|_| SignatureError::NoKey)?;
+        address_of(key.to_sec1_point(false).as_bytes())
+    }
+}
+
+/// Recovery by libsecp256k1.
+#[cfg(feature = "libsecp256k1")]
+pub mod libsecp256k1 {
+    use super::{Address, B256, Signature, SignatureError, address_of};
+    use secp256k1::Message;
+    use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+
+    /// The account that has signed this digest, by libsecp256k1.
+    ///
+    /// # Errors
+    /// `NoKey`.
+    pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
+        let id = if signature.odd { RecoveryId::One } else { RecoveryId::Zero };
+        let bytes = signature.to_bytes();
+        let [rs @ .., _] = &bytes;
+        let rs = RecoverableSignature::from_compact(rs, id).map_err(|_| SignatureError::NoKey)?;
+        let key = rs.recover_ecdsa(Message::from_digest(digest.0)).map_err(|_| SignatureError::NoKey)?;
+        address_of(&key.serialize_uncompressed())
+    }
+}

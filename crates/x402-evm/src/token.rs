@@ -1,0 +1,131 @@
+//! The tokens that are known, each with its EIP-712 domain pinned.
+
+use alloy_primitives::{Address, U256};
+use x402_types::{Asset, Assets, ChainId, EvmAddress, Terms, TransferMethod};
+
+use crate::eip712::DomainSeparator;
+
+/// An ERC-20 token with EIP-3009.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Token {
+    /// Its network.
+    pub network: ChainId,
+    /// The number in the network's name: EIP-155's chain id.
+    pub chain_id: u64,
+    /// Its contract.
+    pub address: Address,
+    /// `name` and `version` of its EIP-712 domain with the separator that they make; `None` where configuration
+    /// does not know them and they are read from the chain.
+    pub domain: Option<Domain>,
+    /// Digits behind the point of one unit.
+    pub decimals: u8,
+    /// Whether one unit is one US dollar.
+    pub dollar: bool,
+}
+
+/// The EIP-712 domain of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Domain {
+    /// `name`.
+    pub name: Box<str>,
+    /// `version`.
+    pub version: Box<str>,
+    /// The separator, computed once.
+    pub separator: DomainSeparator,
+}
+
+impl Domain {
+    /// The domain of a token of that name and version.
+    #[must_use]
+    pub fn new(name: &str, version: &str, chain_id: u64, token: Address) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            separator: DomainSeparator::new(name, version, chain_id, token),
+        }
+    }
+}
+
+impl Token {
+    /// The asset as a token with EIP-3009, if it is one.
+    #[must_use]
+    pub fn of(asset: &Asset) -> Option<Self> {
+        if asset.transfer != TransferMethod::Eip3009 {
+            return None;
+        }
+        let chain_id = chain_id(asset.network)?;
+        let address = asset.evm_address()?;
+        let pinned = !asset.name.is_empty() && !asset.version.is_empty();
+        Some(Self {
+            network: asset.network,
+            chain_id,
+            address,
+            domain: pinned.then(|| Domain::new(&asset.name, &asset.version, chain_id, address)),
+            decimals: asset.decimals,
+            dollar: asset.dollar,
+        })
+    }
+
+    /// One unit in atomic units.
+    #[must_use]
+    pub fn unit(&self) -> Option<U256> {
+        U256::from(10).checked_pow(U256::from(self.decimals))
+    }
+}
+
+/// The EIP-155 chain id in a network's name, if it is an EVM chain.
+#[must_use]
+pub fn chain_id(network: ChainId) -> Option<u64> {
+    network.as_str().strip_prefix("eip155:")?.parse().ok()
+}
+
+/// The tokens that are known; others are not signed for and not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens(Vec<Token>);
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self::new(&Assets::default())
+    }
+}
+
+impl Tokens {
+    /// The assets that are tokens with EIP-3009, in their order.
+    #[must_use]
+    pub fn new(assets: &Assets) -> Self {
+        Self(assets.iter().filter_map(Token::of).collect())
+    }
+
+    /// Only those of one network.
+    #[must_use]
+    pub fn on(mut self, network: ChainId) -> Self {
+        self.0.retain(|token| token.network == network);
+        self
+    }
+
+    /// The token at an address, compared by value.
+    #[must_use]
+    pub fn find(&self, network: ChainId, address: Address) -> Option<&Token> {
+        self.0.iter().find(|token| token.address == address && token.network == network)
+    }
+
+    /// The token that a price in dollars means on a network: the first listed.
+    #[must_use]
+    pub fn dollar(&self, network: ChainId) -> Option<&Token> {
+        self.0.iter().find(|token| token.dollar && token.network == network)
+    }
+
+    /// The token that the terms name.
+    #[must_use]
+    pub fn of(&self, terms: &Terms) -> Option<&Token> {
+        let address = terms.asset.parse::<EvmAddress>().ok()?.try_into().ok()?;
+        self.find(terms.network, address)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Token> {
+        self.0.iter()
+    }
+}

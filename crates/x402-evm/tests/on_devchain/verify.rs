@@ -1,0 +1,165 @@
+//! Each thing that only the chain knows, alone, with its code; one request for all of it.
+
+use alloy_primitives::{U256, hex};
+use alloy_sol_types::SolCall;
+use x402_devchain::{ACCOUNTS, Failure, TOKEN, Token, When};
+use x402_evm::token::Tokens;
+use x402_facilitator_core::Mechanism;
+use x402_types::{Asset, Assets, Fault, Refusal, UnixSeconds, Version};
+
+use crate::stage::{PAYEE, PAYER, cancel_call, claim_of, sign, stage, stage_with, terms, transfer_call};
+
+#[tokio::test]
+async fn a_good_payment_takes_one_request() {
+    let stage = stage(0);
+    let claim = stage.claim(PAYER, 1).await;
+    stage.chain.reset_calls();
+    let verdict = stage.verify(&claim).await.unwrap();
+    let calls = stage.chain.calls();
+    assert_eq!((calls.round_trips, calls.total(), calls.of("eth_call")), (1, 1, 1));
+    assert_eq!(verdict.payer, ACCOUNTS[PAYER].address.to_string());
+    assert_eq!(verdict.lanes[0].as_str(), "eip155:84532/0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266");
+    assert!(verdict.keep_until > stage.now.plus(60));
+}
+
+#[tokio::test]
+async fn what_its_own_bytes_refuse_takes_none() {
+    let stage = stage(0);
+    let mut claim = stage.claim(PAYER, 1).await;
+    claim.terms.amount = 1.into();
+    stage.chain.reset_calls();
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_authorization_value_mismatch");
+    assert_eq!(stage.chain.calls().total(), 0);
+}
+
+#[tokio::test]
+async fn each_fault_of_the_chain_s_has_its_code() {
+    let stage = stage(0);
+    let claim = stage.claim(PAYER, 1).await;
+    let payer = ACCOUNTS[PAYER].address;
+    let before = stage.chain.balance_of(payer);
+
+    stage.chain.set_balance_of(payer, U256::from(9_999));
+    assert_eq!(stage.refused(&claim).await, "insufficient_funds");
+    stage.chain.set_balance_of(payer, before);
+
+    // EIP-7702: the key still signs, but the token asks the code.
+    let delegated = hex!("ef01001111111111111111111111111111111111111111").to_vec();
+    stage.chain.set_code(payer, delegated.into()).unwrap();
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payer_has_code");
+    stage.chain.set_code(payer, vec![].into()).unwrap();
+
+    for (account, index) in [(payer, PAYER), (ACCOUNTS[PAYEE].address, PAYEE)] {
+        stage.other(5, TOKEN, Token::blacklistCall { account }.abi_encode().into()).await;
+        stage.chain.mine(1);
+        assert_eq!(stage.refused(&claim).await, "payer_blocked", "{index}");
+        stage.other(5, TOKEN, Token::unBlacklistCall { account }.abi_encode().into()).await;
+        stage.chain.mine(1);
+    }
+
+    stage.other(5, TOKEN, Token::pauseCall {}.abi_encode().into()).await;
+    stage.chain.mine(1);
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_transaction_simulation_failed");
+    stage.other(5, TOKEN, Token::unpauseCall {}.abi_encode().into()).await;
+    stage.chain.mine(1);
+
+    stage.verify(&claim).await.unwrap();
+    stage.other(5, TOKEN, transfer_call(&claim)).await;
+    stage.chain.mine(1);
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_nonce_already_used");
+
+    let claim = stage.claim(PAYER, 2).await;
+    stage.other(5, TOKEN, cancel_call(&claim)).await;
+    stage.chain.mine(1);
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_nonce_already_used");
+}
+
+#[tokio::test]
+async fn the_asset_must_be_a_token_with_eip_3009() {
+    let mut assets = Assets::none();
+    let network = "eip155:84532".parse().unwrap();
+    for (address, code) in [(ACCOUNTS[7].address, ""), (ACCOUNTS[8].address, "5f5ffd"), (ACCOUNTS[9].address, "00")] {
+        assets.add(Asset::new(network, address, "FAKE", "USDC", "2", 6).dollar());
+        let tokens = Tokens::new(&assets);
+        let stage = stage_with(0, tokens.clone());
+        stage.chain.set_code(address, hex::decode(code).unwrap().into()).unwrap();
+        let mut terms = terms();
+        terms.asset = address.to_string();
+        let domain = tokens.find(network, address).unwrap().domain.clone().unwrap().separator;
+        let authorization = crate::stage::payload(&stage.claim(PAYER, 1).await).authorization;
+        let claim = claim_of(terms, sign(authorization, domain).to_json());
+        let expected =
+            if code.is_empty() { "asset_not_deployed_contract" } else { "invalid_exact_evm_eip3009_not_supported" };
+        assert_eq!(stage.refused(&claim).await, expected, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_domain_that_is_not_pinned_is_read_in_the_same_request_and_kept() {
+    let mut assets = Assets::none();
+    assets.add(Asset::new("eip155:84532".parse().unwrap(), TOKEN, "USDC", "", "", 6).dollar());
+    let stage = stage_with(0, Tokens::new(&assets));
+    for (name, version, expected) in [
+        ("USD Coin", "2", "invalid_exact_evm_token_name_mismatch"),
+        ("USDC", "1", "invalid_exact_evm_token_version_mismatch"),
+    ] {
+        let mut terms = terms();
+        terms.extra.insert_text("name", name);
+        terms.extra.insert_text("version", version);
+        let authorization = crate::stage::payload(&stage.claim(PAYER, 1).await).authorization;
+        let domain = x402_evm::eip712::DomainSeparator::new(name, version, 84532, TOKEN);
+        let claim = claim_of(terms, sign(authorization, domain).to_json());
+        assert_eq!(stage.refused(&claim).await, expected);
+    }
+    let claim = stage.claim(PAYER, 1).await;
+    stage.chain.reset_calls();
+    stage.verify(&claim).await.unwrap();
+    assert_eq!(stage.chain.calls().total(), 1);
+
+    // Known now: what disagrees is refused without a request.
+    let mut other = stage.claim(PAYER, 1).await;
+    other.terms.extra.insert_text("name", "USD Coin");
+    let authorization = crate::stage::payload(&other).authorization;
+    let domain = x402_evm::eip712::DomainSeparator::new("USD Coin", "2", 84532, TOKEN);
+    let other = claim_of(other.terms, sign(authorization, domain).to_json());
+    stage.chain.reset_calls();
+    let Err(Refusal::Rejection(rejection)) = stage.verify(&other).await else { panic!() };
+    assert_eq!(rejection.reason.as_str(), "invalid_exact_evm_token_name_mismatch");
+    assert_eq!(stage.chain.calls().total(), 0);
+}
+
+#[tokio::test]
+async fn the_chain_s_own_clock_counts() {
+    let mut stage = stage(0);
+    let mut authorization = crate::stage::payload(&stage.claim(PAYER, 1).await).authorization;
+    // Ours says that it is valid already; the newest block is older.
+    authorization.valid_after = UnixSeconds(stage.now.0);
+    stage.now = stage.now.plus(1);
+    let claim = claim_of(terms(), sign(authorization, crate::stage::domain()).to_json());
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_authorization_valid_after");
+    stage.chain.mine(3);
+    stage.verify(&claim).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_fails_is_our_fault_not_the_payer_s() {
+    let stage = stage(0);
+    let claim = stage.claim(PAYER, 1).await;
+    for failure in [
+        Failure::Error { code: -32603, message: "internal".to_owned() },
+        Failure::Malformed,
+        Failure::Lost,
+        Failure::Status(503),
+    ] {
+        stage.chain.fail_calls("eth_call", 1, When::Before, failure);
+        assert!(matches!(stage.verify(&claim).await, Err(Refusal::Fault(Fault::Unreachable { .. }))));
+    }
+    stage.verify(&claim).await.unwrap();
+}
+
+#[tokio::test]
+async fn kinds_are_those_of_both_versions() {
+    let kinds = stage(0).mechanism.kinds();
+    let names: Vec<_> = kinds.iter().map(|kind| (kind.x402_version, kind.network.as_str())).collect();
+    assert_eq!(names, [(Version::V2, "eip155:84532"), (Version::V1, "base-sepolia")]);
+}
