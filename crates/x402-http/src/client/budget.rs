@@ -1,0 +1,238 @@
+//! What the client may pay over time: reserved before anything is signed, so that parallel requests cannot overdraw.
+
+use core::fmt;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use x402_types::{AtomicAmount, ChainId, Fault};
+
+use super::Dollars;
+
+/// A payment about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Spend {
+    /// Whom the request goes to: host, and port where it is not the default.
+    pub host: String,
+    /// The network.
+    pub network: ChainId,
+    /// The asset as the terms write it; EVM addresses in lower case.
+    pub asset: String,
+    /// The amount in atomic units.
+    pub amount: AtomicAmount,
+    /// The asset's decimals, where it is known and stands for dollars.
+    pub dollar_decimals: Option<u8>,
+    /// The day, UTC, counted from 1970-01-01.
+    pub day: u64,
+}
+
+/// More than is left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the day's budget of {budget} for this host and asset leaves {left}, {asked} was asked")]
+pub struct OverBudget {
+    /// The budget, in atomic units.
+    pub budget: AtomicAmount,
+    /// What is left of it.
+    pub left: AtomicAmount,
+    /// What was asked.
+    pub asked: AtomicAmount,
+}
+
+/// How a reservation ended. One that never ends, since the outcome is unknown, stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The payment was made.
+    Paid,
+    /// The server says that it was not made and cannot be.
+    Refused,
+    /// Nothing was signed or sent.
+    NeverSent,
+}
+
+/// Keeps the day's books per host and asset. One budget may be shared by many clients.
+#[async_trait]
+pub trait Budget: Send + Sync + fmt::Debug {
+    /// Sets a sum aside and names the reservation, or says what is left.
+    ///
+    /// # Errors
+    /// The books cannot be read or written: then nothing is paid.
+    async fn reserve(&self, spend: &Spend) -> Result<Result<u64, OverBudget>, Fault>;
+
+    /// Ends a reservation. Called from `Drop` too: it must not block.
+    fn close(&self, reservation: u64, how: Closed);
+}
+
+/// A budget in memory. Without a sum it only counts.
+#[derive(Debug, Default)]
+pub struct MemoryBudget {
+    per_day: Option<Dollars>,
+    listed: Vec<(String, ChainId, String, AtomicAmount)>,
+    books: Mutex<Books>,
+}
+
+/// How many refusals of one host a day give the money back. A refusal is the server's word, and the signed
+/// authorization is in its hands: one that refuses all day and settles all the same must meet the budget's end.
+const BELIEVED_REFUSALS: u32 = 3;
+
+type Account = (String, ChainId, String);
+
+#[derive(Debug, Default)]
+struct Books {
+    day: u64,
+    used: HashMap<Account, Used>,
+    open: HashMap<u64, (Account, AtomicAmount)>,
+    reservations: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Used {
+    sum: AtomicAmount,
+    refusals: u32,
+}
+
+impl MemoryBudget {
+    /// At most this much a day for each host and asset, in known assets that stand for dollars.
+    #[must_use]
+    pub const fn per_day(mut self, sum: Dollars) -> Self {
+        self.per_day = Some(sum);
+        self
+    }
+
+    /// At most this many atomic units a day of this asset to this host.
+    #[must_use]
+    pub fn per_day_for(mut self, host: &str, network: ChainId, asset: &str, sum: AtomicAmount) -> Self {
+        self.listed.push((host.to_ascii_lowercase(), network, canonical_asset(network, asset), sum));
+        self
+    }
+
+    /// What is spent and set aside today for a host and an asset.
+    #[must_use]
+    pub fn used(&self, host: &str, network: ChainId, asset: &str) -> AtomicAmount {
+        let account = (host.to_ascii_lowercase(), network, canonical_asset(network, asset));
+        self.books().used.get(&account).map_or(AtomicAmount::ZERO, |used| used.sum)
+    }
+
+    fn limit(&self, spend: &Spend) -> Option<AtomicAmount> {
+        let listed = self.listed.iter().find(|(host, network, asset, _)| {
+            *host == spend.host && *network == spend.network && *asset == spend.asset
+        });
+        listed.map(|(_, _, _, sum)| *sum).or_else(|| Some(self.per_day?.to_atomic(spend.dollar_decimals?)))
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One account for every spelling of an asset.
+pub(super) fn canonical_asset(network: ChainId, asset: &str) -> String {
+    if network.namespace() == "eip155" { asset.to_ascii_lowercase() } else { asset.to_owned() }
+}
+
+#[async_trait]
+impl Budget for MemoryBudget {
+    async fn reserve(&self, spend: &Spend) -> Result<Result<u64, OverBudget>, Fault> {
+        let limit = self.limit(spend);
+        let mut books = self.books();
+        // A clock that is set back opens no new day.
+        if spend.day > books.day {
+            // Reservations of other days are theirs; closing one later changes nothing today.
+            books.day = spend.day;
+            books.used.clear();
+            books.open.clear();
+        }
+        let account = (spend.host.clone(), spend.network, spend.asset.clone());
+        let used = books.used.entry(account.clone()).or_default();
+        let sum = used.sum.value().checked_add(spend.amount.value());
+        let sum = sum.map(AtomicAmount::from).filter(|sum| limit.is_none_or(|limit| *sum <= limit));
+        let Some(sum) = sum else {
+            let budget = limit.unwrap_or_default();
+            let left = budget.value().saturating_sub(used.sum.value()).into();
+            return Ok(Err(OverBudget { budget, left, asked: spend.amount }));
+        };
+        used.sum = sum;
+        books.reservations += 1;
+        let reservation = books.reservations;
+        books.open.insert(reservation, (account, spend.amount));
+        Ok(Ok(reservation))
+    }
+
+    fn close(&self, reservation: u64, how: Closed) {
+        let mut books = self.books();
+        let Some((account, amount)) = books.open.remove(&reservation) else { return };
+        let Some(used) = books.used.get_mut(&account) else { return };
+        let give_back = match how {
+            Closed::Paid => false,
+            Closed::NeverSent => true,
+            Closed::Refused => {
+                used.refusals = used.refusals.saturating_add(1);
+                used.refusals <= BELIEVED_REFUSALS
+            }
+        };
+        if give_back {
+            used.sum = used.sum.value().saturating_sub(amount.value()).into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spend(amount: u64, day: u64) -> Spend {
+        Spend {
+            host: "shop.example".into(),
+            network: "eip155:84532".parse().unwrap(),
+            asset: "0x036cbd53842c5426634e7929541ec2318f3dcf7e".into(),
+            amount: amount.into(),
+            dollar_decimals: Some(6),
+            day,
+        }
+    }
+
+    fn used(budget: &MemoryBudget) -> String {
+        budget.used("Shop.example", spend(0, 0).network, "0x036CbD53842c5426634e7929541eC2318f3dCF7e").to_string()
+    }
+
+    async fn reserve(budget: &MemoryBudget, amount: u64, day: u64) -> Result<u64, OverBudget> {
+        budget.reserve(&spend(amount, day)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_reserved_is_gone_until_it_is_given_back() {
+        let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
+        let first = reserve(&budget, 60_000, 1).await.unwrap();
+        let over = reserve(&budget, 60_000, 1).await.unwrap_err();
+        assert_eq!(over, OverBudget { budget: 100_000.into(), left: 40_000.into(), asked: 60_000.into() });
+        budget.close(first, Closed::NeverSent);
+        budget.close(first, Closed::NeverSent);
+        assert_eq!(used(&budget), "0");
+        let second = reserve(&budget, 60_000, 1).await.unwrap();
+        budget.close(second, Closed::Paid);
+        assert_eq!(used(&budget), "60000");
+        assert!(reserve(&budget, 40_001, 1).await.is_err());
+        assert!(reserve(&budget, 40_000, 1).await.is_ok());
+        assert!(reserve(&budget, 100_000, 2).await.is_ok(), "a new day");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_always_refuses_meets_the_end_of_the_budget() {
+        let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
+        let mut paid = 0;
+        while let Ok(reservation) = reserve(&budget, 50_000, 1).await {
+            budget.close(reservation, Closed::Refused);
+            paid += 1;
+        }
+        assert_eq!(paid, 3 + 2);
+    }
+
+    #[tokio::test]
+    async fn an_amount_of_2_256_minus_1_does_not_overflow() {
+        let budget = MemoryBudget::default();
+        let mut huge = spend(1, 1);
+        huge.amount = "115792089237316195423570985008687907853269984665640564039457584007913129639935".parse().unwrap();
+        assert!(budget.reserve(&huge).await.unwrap().is_ok());
+        assert!(reserve(&budget, 1, 1).await.is_err());
+    }
+}

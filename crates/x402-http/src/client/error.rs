@@ -1,0 +1,106 @@
+//! Why nothing was paid.
+
+use x402_codec::{DecodeError, EncodeError};
+use x402_types::{AtomicAmount, Fault};
+
+use super::budget::OverBudget;
+
+/// Why an entry of `accepts` is not paid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotPayable {
+    /// It cannot be read, or its network is not known.
+    #[error("it cannot be read")]
+    Unreadable,
+    /// No scheme that is configured can pay it.
+    #[error("no configured scheme can pay it")]
+    NoScheme,
+    /// The asset is not known and not listed.
+    #[error("the asset is not known and not listed")]
+    UnknownAsset,
+    /// The payment flow is not known and not listed.
+    #[error("the payment flow is not known and not listed")]
+    UnknownFlow,
+    /// More than may be paid at once.
+    #[error("{amount} is more than the cap of {cap} a payment")]
+    OverCap {
+        /// What is asked, in atomic units.
+        amount: AtomicAmount,
+        /// What may be paid, in atomic units.
+        cap: AtomicAmount,
+    },
+    /// More than is left of a budget.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// The scheme refused the terms.
+    #[error("the scheme refused: {0}")]
+    Refused(x402_types::Rejection),
+}
+
+/// Why a 402 was not answered with a payment. Nothing was sent that could be settled.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PayError {
+    /// The 402 holds no terms.
+    #[error("the 402 answer asks for no payment")]
+    NoTerms,
+    /// Its terms cannot be read.
+    #[error("the terms of the 402 answer cannot be read: {0}")]
+    Terms(#[from] DecodeError),
+    /// None of its entries may be paid. The reasons, in the server's order.
+    #[error("none of the ways to pay is acceptable: {}", list(.0))]
+    NothingPayable(Vec<NotPayable>),
+    /// The request was redirected to another origin, which then asked for money.
+    #[error("payment was asked for after a redirect to another origin")]
+    Redirected,
+    /// Too many redirects, or one that leads nowhere.
+    #[error("a redirect cannot be followed")]
+    BadRedirect,
+    /// The request's body is larger than what is kept for sending it again.
+    #[error("the request's body is larger than {limit} bytes, or cannot be read")]
+    Body {
+        /// How much is kept.
+        limit: usize,
+    },
+    /// The 402's body cannot be read, or is too large.
+    #[error("the body of the 402 answer cannot be read")]
+    Answer,
+    /// The request's URL is not absolute.
+    #[error("the request needs an absolute URL")]
+    Url,
+    /// No randomness is to be had.
+    #[error("there is no source of randomness")]
+    Entropy,
+    /// The signer or the budget's store failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The payment cannot be written.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+fn list(reasons: &[NotPayable]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError<E> {
+    /// The transport failed and no payment was under way.
+    #[error("the request failed: {0}")]
+    Transport(#[source] E),
+    /// Nothing was paid.
+    #[error("nothing was paid: {0}")]
+    Pay(#[source] PayError),
+    /// The transport failed with a payment under way: it may have been made. The same request, made again, sends the
+    /// same payment again.
+    #[error("the outcome of the payment is not known: {0}")]
+    Unknown(#[source] E),
+}
+
+impl<E> From<PayError> for ClientError<E> {
+    fn from(error: PayError) -> Self {
+        Self::Pay(error)
+    }
+}

@@ -1,0 +1,89 @@
+//! What the client may pay at once.
+
+use x402_types::{Asset, Assets, AtomicAmount, ChainId, Terms};
+
+use super::{Dollars, NotPayable};
+
+/// What may be paid at once, in which assets and flows.
+///
+/// By default one dollar a payment in the assets of the default table, in the flows `authorization` and `upfront`.
+#[derive(Debug, Clone)]
+pub struct SpendLimits {
+    assets: Assets,
+    per_payment: Dollars,
+    listed: Vec<(ChainId, String, AtomicAmount)>,
+    flows: Vec<String>,
+}
+
+impl Default for SpendLimits {
+    fn default() -> Self {
+        Self { assets: Assets::default(), per_payment: Dollars::ONE, listed: Vec::new(), flows: Vec::new() }
+    }
+}
+
+impl SpendLimits {
+    /// At most this much a payment, in known assets that stand for dollars.
+    #[must_use]
+    pub const fn per_payment(mut self, cap: Dollars) -> Self {
+        self.per_payment = cap;
+        self
+    }
+
+    /// These assets are known, instead of the default table.
+    #[must_use]
+    pub fn assets(mut self, assets: Assets) -> Self {
+        self.assets = assets;
+        self
+    }
+
+    /// This asset may be paid with, at most `cap` atomic units a payment, whatever it is worth.
+    #[must_use]
+    pub fn allow_asset(mut self, network: ChainId, asset: &str, cap: AtomicAmount) -> Self {
+        self.listed.push((network, asset.to_owned(), cap));
+        self
+    }
+
+    /// This payment flow may be used beside `authorization` and `upfront`.
+    #[must_use]
+    pub fn allow_flow(mut self, flow: &str) -> Self {
+        self.flows.push(flow.to_owned());
+        self
+    }
+
+    /// The decimals of a known asset that stands for dollars.
+    pub(super) fn dollar_decimals(&self, terms: &Terms) -> Option<u8> {
+        self.known_dollar(terms).map(|asset| asset.decimals)
+    }
+
+    fn known_dollar(&self, terms: &Terms) -> Option<&Asset> {
+        self.assets.find(terms.network, &terms.asset).filter(|asset| asset.dollar)
+    }
+
+    /// Whether terms may be paid, and whether in the preferred flow.
+    pub(super) fn check(&self, terms: &Terms) -> Result<bool, NotPayable> {
+        let flow = match terms.extra.get("paymentFlow") {
+            None => "authorization".to_owned(),
+            Some(flow) => flow.read::<String>().map_err(|_| NotPayable::UnknownFlow)?,
+        };
+        // "Clients must not build a payment for an unknown flow."
+        if !matches!(flow.as_str(), "authorization" | "upfront") && !self.flows.contains(&flow) {
+            return Err(NotPayable::UnknownFlow);
+        }
+        let cap = self.cap(terms).ok_or(NotPayable::UnknownAsset)?;
+        if terms.amount > cap {
+            return Err(NotPayable::OverCap { amount: terms.amount, cap });
+        }
+        Ok(flow == "authorization")
+    }
+
+    fn cap(&self, terms: &Terms) -> Option<AtomicAmount> {
+        let same = |asset: &str| match terms.network.namespace() {
+            "eip155" => asset.eq_ignore_ascii_case(&terms.asset),
+            _ => *asset == terms.asset,
+        };
+        let listed = self.listed.iter().find(|(network, asset, _)| *network == terms.network && same(asset));
+        listed
+            .map(|(_, _, cap)| *cap)
+            .or_else(|| self.known_dollar(terms).map(|asset| self.per_payment.to_atomic(asset.decimals)))
+    }
+}

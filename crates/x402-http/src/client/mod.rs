@@ -1,0 +1,28 @@
+//! The buyer's half: [x402 over HTTP](https://github.com/coinbase/x402/blob/main/specs/transports-v2/http.md) from the
+//! 402 to the receipt.
+//!
+//! It pays once a request: a second 402 is an answer, not another bill. While the outcome of a payment is not known the
+//! same authorization is sent again, never a new one, since a new one could be settled beside the first.
+
+mod budget;
+mod clock;
+mod dollars;
+mod error;
+mod exchange;
+mod limits;
+mod outcome;
+mod payer;
+#[cfg(feature = "reqwest")]
+mod reqwest_client;
+mod service;
+
+pub use budget::{Budget, Closed, MemoryBudget, OverBudget, Spend};
+pub use clock::{Clock, Pause, SystemClock};
+pub use dollars::Dollars;
+pub use error::{ClientError, NotPayable, PayError};
+pub use limits::SpendLimits;
+pub use outcome::Receipt;
+pub use payer::Payer;
+#[cfg(feature = "reqwest")]
+pub use reqwest_client::PayClient;
+pub use service::{Pay, PayFuture, PayLayer};

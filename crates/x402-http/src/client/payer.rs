@@ -1,0 +1,335 @@
+//! Who pays: the schemes, the limits, the budget, and the payments whose outcome is not known.
+
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use std::collections::HashMap;
+use std::hash::DefaultHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{HeaderName, HeaderValue, Method};
+use url::Url;
+use x402_codec::{Limits, header};
+use x402_types::{
+    Entry, MadePayment, MakePayment, Members, Occasion, PaymentPayload, PaymentRequired, Refusal, Terms, UnixSeconds,
+    Version, v1, v2,
+};
+
+use super::budget::canonical_asset;
+use super::{Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, Spend, SpendLimits, SystemClock};
+
+/// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
+#[derive(Clone)]
+pub struct Payer {
+    schemes: Arc<[Arc<dyn MakePayment>]>,
+    spending: Arc<SpendLimits>,
+    budget: Arc<dyn Budget>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Limits,
+    pub(super) longest_body: usize,
+    pub(super) resends: u32,
+    kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
+}
+
+/// A request that may be paid for: the same one, made again, sends the same payment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Purchase {
+    method: Method,
+    url: Url,
+    /// Of the body: kept payments must not keep megabytes.
+    length: usize,
+    hash: u64,
+}
+
+impl Purchase {
+    pub(super) fn new(method: Method, url: Url, body: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Self { method, url, length: body.len(), hash: hasher.finish() }
+    }
+}
+
+/// A payment, signed.
+#[derive(Clone)]
+pub(super) struct Signed {
+    pub(super) header: (HeaderName, HeaderValue),
+    valid_until: UnixSeconds,
+    reservation: u64,
+    /// Whether it may have reached the server before.
+    pub(super) sent: bool,
+}
+
+/// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
+/// within the budget.
+const KEPT: usize = 10_000;
+
+impl Payer {
+    /// Pays with these schemes, at most one dollar a payment, without a budget over time.
+    #[must_use]
+    pub fn new(schemes: impl IntoIterator<Item = Arc<dyn MakePayment>>) -> Self {
+        Self {
+            schemes: schemes.into_iter().collect(),
+            spending: Arc::default(),
+            budget: Arc::new(MemoryBudget::default()),
+            clock: Arc::new(SystemClock),
+            limits: Limits::DEFAULT,
+            longest_body: 2 * 1024 * 1024,
+            resends: 5,
+            kept: Arc::default(),
+        }
+    }
+
+    /// What may be paid at once.
+    #[must_use]
+    pub fn spending(mut self, limits: SpendLimits) -> Self {
+        self.spending = Arc::new(limits);
+        self
+    }
+
+    /// What may be paid over time.
+    #[must_use]
+    pub fn budget(mut self, budget: Arc<dyn Budget>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Time and randomness.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Reads answers within these limits.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The longest request body that is kept for sending it again: 2 MiB by default. It is read before anything is
+    /// sent, since one that cannot be sent again cannot be paid for.
+    #[must_use]
+    pub const fn longest_body(mut self, bytes: usize) -> Self {
+        self.longest_body = bytes;
+        self
+    }
+
+    /// How often a payment is sent again while its outcome is not known: 5 by default.
+    #[must_use]
+    pub const fn resends(mut self, times: u32) -> Self {
+        self.resends = times;
+        self
+    }
+
+    /// Signs a payment for the first acceptable entry in the server's order, those of the flow `authorization` first;
+    /// or takes the one that was signed for the same request and whose outcome is not known.
+    pub(super) async fn sign(&self, required: &PaymentRequired, purchase: &Purchase) -> Result<Signed, PayError> {
+        let now = self.clock.now();
+        if let Some(kept) = self.kept().remove(purchase)
+            && now < kept.valid_until
+        {
+            return Ok(kept);
+        }
+        let mut reasons = Vec::new();
+        let mut candidates = Vec::new();
+        for entry in entries(required) {
+            match self.acceptable(entry) {
+                Ok((candidate, authorization)) => {
+                    reasons.push(NotPayable::Unreadable);
+                    candidates.push((!authorization, reasons.len() - 1, candidate));
+                }
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        // A stable sort: the server's order stays within a flow.
+        candidates.sort_by_key(|(upfront, ..)| *upfront);
+        for (_, position, candidate) in candidates {
+            match self.sign_one(required, &candidate, purchase, now).await? {
+                Ok(signed) => return Ok(signed),
+                Err(reason) => {
+                    if let Some(at) = reasons.get_mut(position) {
+                        *at = reason;
+                    }
+                }
+            }
+        }
+        if reasons.is_empty() { Err(PayError::NoTerms) } else { Err(PayError::NothingPayable(reasons)) }
+    }
+
+    fn acceptable<'d>(&self, entry: Option<Asked<'d>>) -> Result<(Candidate<'d>, bool), NotPayable> {
+        let asked = entry.ok_or(NotPayable::Unreadable)?;
+        let terms = asked.terms().ok_or(NotPayable::Unreadable)?;
+        let scheme = self.schemes.iter().position(|scheme| scheme.can_pay(&terms)).ok_or(NotPayable::NoScheme)?;
+        let authorization = self.spending.check(&terms)?;
+        Ok((Candidate { asked, terms, scheme }, authorization))
+    }
+
+    async fn sign_one(
+        &self,
+        required: &PaymentRequired,
+        candidate: &Candidate<'_>,
+        purchase: &Purchase,
+        now: UnixSeconds,
+    ) -> Result<Result<Signed, NotPayable>, PayError> {
+        let terms = &candidate.terms;
+        let Some(scheme) = self.schemes.get(candidate.scheme) else { return Ok(Err(NotPayable::NoScheme)) };
+        let spend = Spend {
+            host: host(&purchase.url),
+            network: terms.network,
+            asset: canonical_asset(terms.network, &terms.asset),
+            amount: terms.amount,
+            dollar_decimals: self.spending.dollar_decimals(terms),
+            day: now.0 / 86_400,
+        };
+        let mut reserved = match self.budget.reserve(&spend).await? {
+            Ok(reservation) => Reserved { budget: &self.budget, reservation: Some(reservation) },
+            Err(over) => return Ok(Err(over.into())),
+        };
+        let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
+        let occasion = Occasion { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
+        let made = match scheme.make_payment(terms, &occasion).await {
+            Ok(made) => made,
+            Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
+            Err(Refusal::Fault(fault)) => return Err(fault.into()),
+        };
+        let valid_until = made.valid_until;
+        let header = header::encode_payment(&candidate.asked.payment(required, made))?;
+        let reservation = reserved.reservation.take().unwrap_or_default();
+        Ok(Ok(Signed { header, valid_until, reservation, sent: false }))
+    }
+
+    /// The payment was decided.
+    fn close(&self, signed: &Signed, how: Closed) {
+        self.budget.close(signed.reservation, how);
+    }
+
+    fn keep(&self, purchase: Purchase, signed: Signed) {
+        let now = self.clock.now();
+        let mut kept = self.kept();
+        if kept.len() >= KEPT {
+            kept.retain(|_, signed| now < signed.valid_until);
+        }
+        if kept.len() < KEPT {
+            kept.insert(purchase, signed);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Purchase, Signed>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Payer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payer").field("spending", &self.spending).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// A payment on its way. Whoever drops it undecided leaves it for the same request to be sent again.
+pub(super) struct Flight<'p> {
+    payer: &'p Payer,
+    purchase: Purchase,
+    signed: Option<Signed>,
+}
+
+impl<'p> Flight<'p> {
+    pub(super) const fn new(payer: &'p Payer, purchase: Purchase, signed: Signed) -> Self {
+        Self { payer, purchase, signed: Some(signed) }
+    }
+
+    /// The header to send, and whether it may have been sent before.
+    pub(super) fn depart(&mut self) -> Option<((HeaderName, HeaderValue), bool)> {
+        let signed = self.signed.as_mut()?;
+        let before = core::mem::replace(&mut signed.sent, true);
+        Some((signed.header.clone(), before))
+    }
+
+    /// It is decided. `None`: used, so that neither the money nor the authorization comes back.
+    pub(super) fn land(mut self, how: Option<Closed>) {
+        if let (Some(signed), Some(how)) = (self.signed.take(), how) {
+            self.payer.close(&signed, how);
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(signed) = self.signed.take() {
+            self.payer.keep(self.purchase.clone(), signed);
+        }
+    }
+}
+
+/// A reservation for which nothing is signed yet.
+struct Reserved<'p> {
+    budget: &'p Arc<dyn Budget>,
+    reservation: Option<u64>,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation {
+            self.budget.close(reservation, Closed::NeverSent);
+        }
+    }
+}
+
+/// An entry as the server wrote it: the payment echoes it in full.
+#[derive(Clone, Copy)]
+enum Asked<'d> {
+    V1(&'d v1::PaymentRequirements),
+    V2(&'d v2::PaymentRequirements),
+}
+
+struct Candidate<'d> {
+    asked: Asked<'d>,
+    terms: Terms,
+    scheme: usize,
+}
+
+fn entries(required: &PaymentRequired) -> Vec<Option<Asked<'_>>> {
+    match required {
+        PaymentRequired::V1(document) => document.accepts.iter().map(|e| Entry::known(e).map(Asked::V1)).collect(),
+        PaymentRequired::V2(document) => document.accepts.iter().map(|e| Entry::known(e).map(Asked::V2)).collect(),
+    }
+}
+
+impl Asked<'_> {
+    fn terms(self) -> Option<Terms> {
+        match self {
+            Self::V1(entry) => Terms::try_from(entry).ok(),
+            Self::V2(entry) => Some(entry.into()),
+        }
+    }
+
+    fn payment(self, required: &PaymentRequired, made: MadePayment) -> PaymentPayload {
+        match self {
+            Self::V1(entry) => PaymentPayload::V1(v1::PaymentPayload {
+                x402_version: Version::V1,
+                scheme: entry.scheme.clone(),
+                network: entry.network.clone(),
+                payload: made.payload,
+                rest: Members::new(),
+            }),
+            Self::V2(entry) => {
+                let mut accepted = entry.clone();
+                for (key, value) in made.extra.iter() {
+                    accepted.extra.insert(key, value.clone());
+                }
+                PaymentPayload::V2(v2::PaymentPayload {
+                    x402_version: Version::V2,
+                    resource: required.resource(),
+                    accepted,
+                    payload: made.payload,
+                    extensions: required.extensions(),
+                    rest: Members::new(),
+                })
+            }
+        }
+    }
+}
+
+fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}

@@ -1,0 +1,235 @@
+//! A facilitator over HTTP: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method};
+use url::Url;
+use x402_codec::{DecodeError, Limits, body};
+use x402_facilitator_core::{Facilitator, Presented};
+use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::{Fault, Version};
+
+/// Gives the headers that a facilitator wants to see, for each request: hosted ones bind their token to method and URL.
+#[async_trait]
+pub trait Authorize: Send + Sync {
+    /// The headers for this request. Their values are marked sensitive before they are sent.
+    ///
+    /// # Errors
+    /// The credentials cannot be made now: nothing is sent.
+    async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Fault>;
+}
+
+/// How long each answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect: 5 s.
+    pub connect: Duration,
+    /// For `/verify` and `/supported`: 10 s.
+    pub verify: Duration,
+    /// For `/settle`, which waits for blocks: 90 s, as the TypeScript SDK does. When it ends the outcome is unknown.
+    pub settle: Duration,
+}
+
+impl Timeouts {
+    /// 5, 10 and 90 seconds.
+    pub const DEFAULT: Self =
+        Self { connect: Duration::from_secs(5), verify: Duration::from_secs(10), settle: Duration::from_secs(90) };
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A facilitator over HTTP.
+#[derive(Clone)]
+pub struct RemoteFacilitator {
+    http: reqwest::Client,
+    verify: Url,
+    settle: Url,
+    supported: Url,
+    timeouts: Timeouts,
+    limits: Limits,
+    authorize: Option<Arc<dyn Authorize>>,
+}
+
+/// Why a facilitator cannot be talked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The address is not an http or https URL, or carries a user, a query or a fragment.
+    #[error("a facilitator's address is an http or https URL without user, query and fragment")]
+    Address,
+    /// The HTTP client cannot start.
+    #[error("the HTTP client cannot start")]
+    Client(#[source] reqwest::Error),
+}
+
+/// The header by which a facilitator knows a repeated request. Settling again with it is the same request.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+impl RemoteFacilitator {
+    /// A facilitator at an address, for example `https://x402.org/facilitator`.
+    ///
+    /// # Errors
+    /// The address is not one, or there is no TLS.
+    pub fn new(address: &str) -> Result<Self, RemoteError> {
+        Self::with_timeouts(address, Timeouts::DEFAULT)
+    }
+
+    /// A facilitator at an address, with waiting times of its own.
+    ///
+    /// # Errors
+    /// The address is not one, or there is no TLS.
+    pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
+        tls_provider();
+        let builder = reqwest::Client::builder()
+            .connect_timeout(timeouts.connect)
+            // A payment is not carried to wherever an answer points.
+            .redirect(reqwest::redirect::Policy::none());
+        Self::build(address, timeouts, builder.build().map_err(RemoteError::Client)?)
+    }
+
+    fn build(address: &str, timeouts: Timeouts, http: reqwest::Client) -> Result<Self, RemoteError> {
+        let base = Url::parse(address.trim_end_matches('/')).map_err(|_| RemoteError::Address)?;
+        let plain = base.username().is_empty()
+            && base.password().is_none()
+            && base.query().is_none()
+            && base.fragment().is_none()
+            && base.has_host()
+            && matches!(base.scheme(), "http" | "https");
+        if !plain {
+            return Err(RemoteError::Address);
+        }
+        let at = |end: &str| {
+            let path = format!("{}/{end}", base.path().trim_end_matches('/'));
+            let mut url = base.clone();
+            url.set_path(&path);
+            url
+        };
+        Ok(Self {
+            verify: at("verify"),
+            settle: at("settle"),
+            supported: at("supported"),
+            http,
+            timeouts,
+            limits: Limits::DEFAULT,
+            authorize: None,
+        })
+    }
+
+    /// With headers for each request.
+    #[must_use]
+    pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
+        self.authorize = Some(authorize);
+        self
+    }
+
+    /// Reads answers within these limits.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    async fn post(&self, url: &Url, presented: &Presented, timeout: Duration) -> Result<(u16, Bytes), Fault> {
+        let requirements = presented.terms.to_requirements(&presented.resource);
+        let version: Version = presented.payment.version();
+        let json = body::write_verify_request(version, &presented.raw, &requirements).map_err(Fault::broken)?;
+        let mut headers = self.headers(&Method::POST, url).await?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(key) = HeaderValue::from_str(&presented.identity.request)
+            && !key.is_empty()
+        {
+            headers.insert(IDEMPOTENCY_KEY, key);
+        }
+        self.exchange(self.http.post(url.clone()).headers(headers).timeout(timeout).body(json)).await
+    }
+
+    async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Fault> {
+        let Some(authorize) = &self.authorize else { return Ok(HeaderMap::new()) };
+        let mut headers = authorize.headers(method, url).await?;
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
+        Ok(headers)
+    }
+
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<(u16, Bytes), Fault> {
+        let mut response = request.send().await.map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let mut answer = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+            if answer.len() + chunk.len() > self.limits.body {
+                return Err(Fault::unreachable(
+                    SERVICE,
+                    format_args!("HTTP {status}, an answer over {} bytes", self.limits.body),
+                ));
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        Ok((status, answer.freeze()))
+    }
+}
+
+const SERVICE: &str = "facilitator";
+
+/// The error without the URL, in which some keep a key.
+fn unreachable(error: reqwest::Error) -> Fault {
+    let error = error.without_url();
+    let cause = core::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Fault::unreachable(SERVICE, format_args!("{error}{cause}"))
+}
+
+/// A refusal counts whatever the status: some facilitators send theirs with 400, 409 or 500. A yes counts with 2xx
+/// alone. Anything else is a fault.
+fn read<T>(
+    (status, answer): (u16, Bytes),
+    read: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
+    yes: impl FnOnce(&T) -> bool,
+) -> Result<T, Fault> {
+    let fault = |error: &dyn fmt::Display| Fault::unreachable(SERVICE, format_args!("HTTP {status}, {error}"));
+    let verdict = read(&answer).map_err(|error| fault(&error))?;
+    if yes(&verdict) && !(200..300).contains(&status) {
+        return Err(fault(&"and yet a yes"));
+    }
+    Ok(verdict)
+}
+
+#[async_trait]
+impl Facilitator for RemoteFacilitator {
+    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
+        let answer = self.post(&self.verify, presented, self.timeouts.verify).await?;
+        read(answer, |json| body::verify_response(json, &self.limits), |verdict| verdict.is_valid)
+    }
+
+    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
+        let answer = self.post(&self.settle, presented, self.timeouts.settle).await?;
+        read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)
+    }
+
+    async fn supported(&self) -> Result<SupportedResponse, Fault> {
+        let headers = self.headers(&Method::GET, &self.supported).await?;
+        let request = self.http.get(self.supported.clone()).headers(headers).timeout(self.timeouts.verify);
+        let answer = self.exchange(request).await?;
+        read(answer, |json| body::supported_response(json, &self.limits), |_| true)
+    }
+}
+
+impl fmt::Debug for RemoteFacilitator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteFacilitator").field("settle", &self.settle.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// rustls needs a provider of cryptography for the process. Where the program chose none, it is ring.
+pub(crate) fn tls_provider() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Lost only to another thread that installs one at the same time.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}

@@ -1,0 +1,195 @@
+//! The answers made here: status, headers, body.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde::Serialize;
+use x402_codec::{EncodeError, body, header};
+use x402_types::v2::{self, ResourceInfo, SettleResponse};
+use x402_types::{Entry, ErrorReason, Fault, Members, Offer, PaymentRequired, Version};
+
+use crate::Body;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private");
+
+const LONGEST_MESSAGE: usize = 200;
+
+/// A 402 as bytes, made once.
+#[derive(Debug, Clone)]
+pub(super) struct Prepared {
+    header: HeaderValue,
+    body: Bytes,
+}
+
+/// Why a request is not served.
+#[derive(Debug)]
+pub(super) struct Reason {
+    pub(super) code: ErrorReason,
+    pub(super) message: Option<String>,
+}
+
+impl Reason {
+    pub(super) const fn new(code: ErrorReason) -> Self {
+        Self { code, message: None }
+    }
+
+    pub(super) fn because(code: ErrorReason, message: impl Into<String>) -> Self {
+        Self { code, message: Some(message.into()) }
+    }
+
+    /// The status of the code's row; 402 for codes of peers.
+    pub(super) fn status(&self) -> StatusCode {
+        let status = self.code.row().map_or(402, |row| row.status);
+        StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
+    }
+}
+
+/// The 402 document. `error` is a machine code alone; words for people stand beside it.
+pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<&Reason>) -> v2::PaymentRequired {
+    let mut rest = Members::new();
+    if let Some(message) = reason.and_then(|reason| reason.message.as_deref()) {
+        // A peer's words, in a header of limited length.
+        let shown = message.char_indices().nth(LONGEST_MESSAGE).and_then(|(end, _)| message.get(..end));
+        rest.insert_text("errorMessage", shown.unwrap_or(message));
+    }
+    v2::PaymentRequired {
+        x402_version: Version::V2,
+        error: Some(reason.map_or_else(|| "Payment required".to_owned(), |reason| reason.code.to_string())),
+        resource: Some(resource),
+        accepts: offers.iter().map(|offer| Entry::Known(offer.terms.to_v2())).collect(),
+        extensions: Members::new(),
+        rest,
+    }
+}
+
+impl Prepared {
+    /// "The 402 body is the v2 object again", or the v1 object where version 1 is served.
+    pub(super) fn of(document: v2::PaymentRequired, v1: bool) -> Result<Self, EncodeError> {
+        let json = body::write(&document)?;
+        let header = header::encode_text(&json)?;
+        let body = if v1 { body::write(&PaymentRequired::V2(document).to_v1())?.into() } else { json.into() };
+        Ok(Self { header, body })
+    }
+
+    pub(super) fn header_len(&self) -> usize {
+        self.header.len()
+    }
+
+    pub(super) fn answer<B>(&self) -> Response<Body<B>> {
+        let mut response = Response::new(Body::own(self.body.clone()));
+        *response.status_mut() = StatusCode::PAYMENT_REQUIRED;
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        headers.insert(&header::PAYMENT_REQUIRED, self.header.clone());
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Words<'a> {
+    error: &'a str,
+    #[serde(rename = "errorMessage", skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}
+
+/// An answer that is not a 402: a conflict, or a fault of ours. Asks for no payment.
+pub(super) fn plain<B>(status: StatusCode, reason: &Reason) -> Response<Body<B>> {
+    let words = Words { error: reason.code.as_str(), message: reason.message.as_deref() };
+    json(status, body::write(&words).unwrap_or_default())
+}
+
+fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Body<B>> {
+    let mut response = Response::new(Body::own(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
+/// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
+/// the wire shows a general code.
+pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Reason::new(code));
+    if let Some(fault) = fault {
+        response.extensions_mut().insert(fault);
+    }
+    later(&mut response, retry_after);
+    response
+}
+
+/// 503 with the settlement as far as it is known.
+pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
+    let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body::write(response).unwrap_or_default());
+    if let Some(fault) = fault {
+        answer.extensions_mut().insert(fault);
+    }
+    later(&mut answer, retry_after);
+    answer
+}
+
+pub(super) fn later<B>(response: &mut Response<B>, seconds: u32) {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+}
+
+/// Adds the settlement's header, in the header of the payer's version.
+pub(super) fn attach<B>(response: &mut Response<B>, version: Version, settlement: &SettleResponse) {
+    if let Ok((name, value)) = header::encode_settle_response(version, settlement) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// A paid answer is for its payer alone: `private` is merged into the handler's `Cache-Control`, and what lets shared
+/// caches keep it is taken out.
+pub(super) fn make_private(headers: &mut HeaderMap) {
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, PRIVATE);
+        return;
+    }
+    // A quoted list of field names has commas of its own.
+    if headers.get_all(CACHE_CONTROL).iter().any(|value| value.as_bytes().contains(&b'"')) {
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        return;
+    }
+    let mut merged = String::from("private");
+    for value in headers.get_all(CACHE_CONTROL) {
+        for directive in String::from_utf8_lossy(value.as_bytes()).split(',').map(str::trim) {
+            let name = directive.split('=').next().unwrap_or_default().trim();
+            let shared = ["public", "private", "s-maxage", ""].iter().any(|other| name.eq_ignore_ascii_case(other));
+            if !shared {
+                merged.push_str(", ");
+                merged.push_str(directive);
+            }
+        }
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::try_from(merged).unwrap_or(NO_STORE));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_is_merged() {
+        for (had, has) in [
+            (&[][..], "private"),
+            (&["max-age=60"], "private, max-age=60"),
+            (&["public, max-age=60, s-maxage=600"], "private, max-age=60"),
+            (&["private"], "private"),
+            (&["no-store"], "private, no-store"),
+            (&["Public", "no-cache"], "private, no-cache"),
+            (&[r#"private="set-cookie, x""#], "no-store"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in had {
+                headers.append(CACHE_CONTROL, HeaderValue::from_static(value));
+            }
+            make_private(&mut headers);
+            assert_eq!(headers.get_all(CACHE_CONTROL).iter().collect::<Vec<_>>(), [has], "{had:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! A request with a payment: [x402 v2 §6.1](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md),
+//! flows `authorization` (verify, handler, settle) and `upfront` (settle, handler).
+//!
+//! The order of what is written down: the key is claimed before the handler runs, `pending` before settlement is asked
+//! for, `granted` before the answer leaves. Whoever goes away in between leaves a claim that nobody holds: an open
+//! one is free again, a pending one waits for the same request.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use sha2::{Digest, Sha256};
+use tower_service::Service;
+use x402_codec::header::{self, Payment};
+use x402_facilitator_core::Presented;
+use x402_types::v2::SettleResponse;
+use x402_types::{
+    Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Terms, Version,
+};
+
+use super::answer::{self, Reason};
+use super::layer::Route;
+use super::seller::Flow;
+use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
+use super::{Claimed, GrantState, Grants, Paid, Ticket};
+use crate::Body;
+
+/// The hold on a claim: let go of when it is dropped, wherever that happens.
+struct Hold {
+    grants: Arc<dyn Grants>,
+    ticket: Ticket,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.grants.release(&self.ticket);
+    }
+}
+
+/// A payment that was matched with an offer.
+struct Matched {
+    presented: Presented,
+    key: PaymentKey,
+    flow: Flow,
+    version: Version,
+}
+
+/// A request that may go on, or its answer.
+type Step<T, B> = Result<T, Box<Response<Body<B>>>>;
+
+pub(super) async fn run<S, Q, B>(
+    route: Arc<Route>,
+    mut inner: S,
+    request: Request<Q>,
+) -> Result<Response<Body<B>>, S::Error>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+{
+    let (mut parts, body) = request.into_parts();
+    let offers = match route.offers(&parts).await {
+        Ok(offers) => offers,
+        Err(fault) => return Ok(unavailable(&route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault)),
+    };
+    let paying = Paying { route: &route, offers: &offers, path: parts.uri.path().to_owned() };
+    let matched = match paying.matched(&parts) {
+        Ok(matched) => matched,
+        Err(answer) => return Ok(*answer),
+    };
+    let (hold, resumed, payer) = match paying.claim(&matched).await {
+        Ok(claimed) => claimed,
+        Err(answer) => return Ok(*answer),
+    };
+
+    // What was begun before is settled first: its outcome may be that nothing is to be served.
+    if resumed || matched.flow == Flow::Upfront {
+        let settlement = match paying.settle(&matched, &hold, resumed).await {
+            Ok(settlement) => settlement,
+            Err(answer) => return Ok(*answer),
+        };
+        parts.extensions.insert(matched.paid(settlement.payer.as_deref().or(payer.as_deref()), Some(&settlement)));
+        let response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+        let mut response = if failed(response.status()) {
+            // The money moved and nothing was served: the claim stays pending, and the same request gets its answer
+            // when it comes again.
+            response
+        } else {
+            match paying.grant(&matched, &hold, &settlement).await {
+                Ok(()) => response,
+                Err(answer) => return Ok(*answer),
+            }
+        };
+        answer::attach(&mut response, matched.version, &settlement);
+        answer::make_private(response.headers_mut());
+        return Ok(response);
+    }
+
+    parts.extensions.insert(matched.paid(payer.as_deref(), None));
+    let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+    if failed(response.status()) {
+        return Ok(response);
+    }
+    // From here to the end the handler's answer is only held: none of its body is read before the money moved.
+    let settlement = match paying.settle(&matched, &hold, false).await {
+        Ok(settlement) => settlement,
+        Err(answer) => return Ok(*answer),
+    };
+    if let Err(answer) = paying.grant(&matched, &hold, &settlement).await {
+        return Ok(*answer);
+    }
+    answer::attach(&mut response, matched.version, &settlement);
+    answer::make_private(response.headers_mut());
+    Ok(response)
+}
+
+/// What every step of one request needs.
+struct Paying<'r> {
+    route: &'r Route,
+    offers: &'r [Offer],
+    path: String,
+}
+
+impl Paying<'_> {
+    /// Reads the payment and finds the entry it was made for.
+    fn matched<B>(&self, parts: &Parts) -> Step<Matched, B> {
+        let seller = &self.route.seller;
+        let payment = header::payment(&parts.headers, &seller.limits)
+            .map_err(|error| self.refuse(Reason::because(ErrorReason::INVALID_PAYLOAD, error.to_string())))?
+            .ok_or_else(|| Box::new(self.route.ask(&self.path, self.offers, None)))?;
+        let version = payment.payload().version();
+        if version == Version::V1 && !seller.v1 {
+            return Err(self.refuse(Reason::because(ErrorReason::INVALID_X402_VERSION, "version 2 is served here")));
+        }
+        let offer = self.offers.iter().find(|offer| payment.payload().is_for(&offer.terms)).ok_or_else(|| {
+            let why = "the payment is for none of the entries of `accepts`";
+            self.refuse(Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, why))
+        })?;
+        let flow = Flow::of(&offer.terms).ok_or_else(|| self.refuse(Reason::new(ErrorReason::UNSUPPORTED_SCHEME)))?;
+        self.presented(payment, offer, parts, version)
+            .map(|(presented, key)| Matched { presented, key, flow, version })
+            .map_err(|reason| self.refuse(reason))
+    }
+
+    fn presented(
+        &self,
+        payment: Payment,
+        offer: &Offer,
+        parts: &Parts,
+        version: Version,
+    ) -> Result<(Presented, PaymentKey), Reason> {
+        let (payment, raw) = payment.into_parts();
+        // The server's own entry, in the version that the payer speaks.
+        let terms = Terms { version, ..offer.terms.clone() };
+        let claim = claim_of(terms, &payment);
+        let key = offer
+            .key
+            .key(&claim)
+            .map_err(|rejection| Reason { code: rejection.reason, message: rejection.message.map(String::from) })?;
+        let resource = self.route.resource(&self.path);
+        let identity = identity(&key, &parts.method, &resource.url, claim.payload.as_str());
+        Ok((Presented { raw, payment, terms: claim.terms, resource, identity }, key))
+    }
+
+    /// Verifies a payment that is new here and claims its key. The second part says whether its settlement was begun
+    /// before.
+    async fn claim<B>(&self, matched: &Matched) -> Step<(Hold, bool, Option<String>), B> {
+        let seller = &self.route.seller;
+        let request = &matched.presented.identity.request;
+        let standing = seller.grants.look(&matched.key).await.map_err(|fault| self.unavailable(fault))?;
+        let mut payer = None;
+        match standing {
+            Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
+                return Err(self.refuse(Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, "this payment was used")));
+            }
+            Some(standing) if standing.held => return Err(self.busy()),
+            // Its nonce may be used by now, so that verification would refuse what this server settled.
+            Some(_) => {}
+            // Before the claim: whoever knows a nonce but cannot sign must not keep the payer out.
+            None if matched.flow == Flow::Authorization => payer = self.verify(matched).await?,
+            None => {}
+        }
+        let claimed = seller.grants.claim(&matched.key, request).await.map_err(|fault| self.unavailable(fault))?;
+        let (ticket, resumed) = match claimed {
+            Claimed::Open(ticket) => (ticket, false),
+            Claimed::Pending(ticket) => (ticket, true),
+            Claimed::Taken => return Err(self.busy()),
+        };
+        Ok((Hold { grants: Arc::clone(&seller.grants), ticket }, resumed, payer))
+    }
+
+    async fn verify<B>(&self, matched: &Matched) -> Step<Option<String>, B> {
+        let verdict = self.route.seller.facilitator.verify(&matched.presented).await;
+        let verdict = verdict.map_err(|fault| self.unavailable(fault))?;
+        if verdict.is_valid {
+            return Ok(verdict.payer);
+        }
+        let code = verdict.invalid_reason.unwrap_or(ErrorReason::UNEXPECTED_VERIFY_ERROR);
+        Err(self.refuse(Reason { code, message: verdict.invalid_message }))
+    }
+
+    /// Has the money moved. Only a plain success comes back.
+    async fn settle<B>(&self, matched: &Matched, hold: &Hold, resumed: bool) -> Step<SettleResponse, B> {
+        let seller = &self.route.seller;
+        let terms = &matched.presented.terms;
+        hold.grants.pend(&hold.ticket).await.map_err(|fault| self.unavailable(fault))?;
+        let answer = seller.facilitator.settle(&matched.presented).await;
+        match judge(answer, terms, resumed) {
+            Settlement::Made(response) => Ok(for_the_payer(response)),
+            Settlement::Unknown(known, fault) => Err(self.unknown(matched, unknown_response(known, terms), fault)),
+            Settlement::Failed(response) | Settlement::Duplicate(response) => {
+                // Should the store fail here, the claim stays pending: the same request may ask again.
+                let _ = hold.grants.free(&hold.ticket).await;
+                let code = match response.error_reason.clone() {
+                    Some(code) => code,
+                    None if response.success => ErrorReason::DUPLICATE_SETTLEMENT,
+                    None => ErrorReason::UNEXPECTED_SETTLE_ERROR,
+                };
+                let reason = Reason { code: code.clone(), message: response.error_message.clone() };
+                let response = for_the_payer(SettleResponse { success: false, error_reason: Some(code), ..response });
+                let mut refusal = self.route.ask(&self.path, self.offers, Some(&reason));
+                answer::attach(&mut refusal, matched.version, &response);
+                Err(Box::new(refusal))
+            }
+        }
+    }
+
+    async fn grant<B>(&self, matched: &Matched, hold: &Hold, settlement: &SettleResponse) -> Step<(), B> {
+        let granted = hold.grants.grant(&hold.ticket).await;
+        granted.map_err(|fault| {
+            // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
+            let response = unknown_response(Some(settlement.clone()), &matched.presented.terms);
+            self.unknown(matched, response, Some(fault))
+        })
+    }
+
+    fn refuse<B>(&self, reason: Reason) -> Box<Response<Body<B>>> {
+        Box::new(self.route.refuse(&self.path, self.offers, &reason))
+    }
+
+    fn busy<B>(&self) -> Box<Response<Body<B>>> {
+        let why = "this payment is being used by a request that is not answered yet";
+        let mut answer =
+            self.route.refuse(&self.path, self.offers, &Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, why));
+        answer::later(&mut answer, self.route.seller.retry_after);
+        Box::new(answer)
+    }
+
+    fn unavailable<B>(&self, fault: Fault) -> Box<Response<Body<B>>> {
+        Box::new(unavailable(self.route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault))
+    }
+
+    fn unknown<B>(&self, matched: &Matched, response: SettleResponse, fault: Option<Fault>) -> Box<Response<Body<B>>> {
+        let mut answer = answer::unknown(&response, fault, self.route.seller.retry_after);
+        answer::attach(&mut answer, matched.version, &response);
+        Box::new(answer)
+    }
+}
+
+impl Matched {
+    fn paid(&self, payer: Option<&str>, settlement: Option<&SettleResponse>) -> Paid {
+        let terms = &self.presented.terms;
+        let moved = settlement.and_then(|settlement| settlement.amount).and_then(Blank::value);
+        Paid {
+            payer: payer.map(Into::into),
+            amount: moved.unwrap_or(terms.amount),
+            asset: terms.asset.as_str().into(),
+            network: terms.network,
+            key: self.key.clone(),
+        }
+    }
+}
+
+/// The claim of a payment that is needed afterwards: its echo of the entry is not copied.
+fn claim_of(terms: Terms, payment: &PaymentPayload) -> Claim {
+    let (payload, resource, extensions) = match payment {
+        PaymentPayload::V1(payment) => (&payment.payload, None, Members::new()),
+        PaymentPayload::V2(payment) => (&payment.payload, payment.resource.clone(), payment.extensions.clone()),
+    };
+    Claim { terms, payload: payload.clone(), resource, extensions, identity: Identity::default() }
+}
+
+/// "No settlement when the handler answers 4xx or 5xx."
+fn failed(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error()
+}
+
+fn unavailable<B>(route: &Route, code: ErrorReason, fault: Fault) -> Response<Body<B>> {
+    answer::unavailable(code, Some(fault), route.seller.retry_after)
+}
+
+/// The same payload, byte for byte, for the same resource and method is the same request. The bytes count: one who
+/// only knows the authorization must not take up what its payer began.
+fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Identity {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let mut hash = Sha256::new();
+    for part in [
+        b"x402-http request v1".as_slice(),
+        key.as_bytes(),
+        method.as_str().as_bytes(),
+        url.as_bytes(),
+        payload.as_bytes(),
+    ] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut request = String::with_capacity(64);
+    for byte in hash.finalize() {
+        request.extend([byte >> 4, byte & 15].iter().filter_map(|digit| char::from_digit((*digit).into(), 16)));
+    }
+    Identity { caller: String::new(), request }
+}

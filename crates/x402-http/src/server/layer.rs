@@ -1,0 +1,295 @@
+//! The layer and its service. What needs no payment is answered without an allocation for the future.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+use x402_codec::header;
+use x402_types::v2::ResourceInfo;
+use x402_types::{ErrorReason, Fault, Offer};
+
+use super::answer::{self, Prepared, Reason};
+use super::flow;
+use super::{Price, Seller, SellerError};
+use crate::Body;
+
+/// nginx passes on 8 KiB of headers by default; status line and other headers need some of it.
+const LONGEST_HEADER: usize = 7 * 1024;
+/// The path stands in `resource.url`, inside that header.
+const LONGEST_PATH: usize = 1024;
+
+/// Asks for a payment before the service behind it is reached.
+///
+/// Put it on the route itself (`get(handler).layer(layer)` in axum), inside of CORS and compression. `OPTIONS` passes
+/// unpaid: a handler that answers it with what is sold (`any` in axum) gives that away.
+#[derive(Clone)]
+pub struct RequirePaymentLayer {
+    route: Arc<Route>,
+}
+
+/// One paid route.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub(super) seller: Seller,
+    asks: Asks,
+    description: Option<String>,
+    mime_type: Option<String>,
+    prefix: Box<str>,
+    /// The 402 of the first path asked for: all there is, on a route without parameters.
+    prepared: OnceLock<(Box<str>, Prepared)>,
+}
+
+#[derive(Clone)]
+enum Asks {
+    Fixed(Vec<Offer>),
+    By(Arc<dyn Price>),
+}
+
+impl RequirePaymentLayer {
+    pub(super) fn fixed(seller: Seller, offers: Vec<Offer>) -> Result<Self, SellerError> {
+        let layer = Self::asking(seller, Asks::Fixed(offers));
+        layer.check_size()?;
+        Ok(layer)
+    }
+
+    pub(super) fn by(seller: Seller, price: Arc<dyn Price>) -> Self {
+        Self::asking(seller, Asks::By(price))
+    }
+
+    fn asking(seller: Seller, asks: Asks) -> Self {
+        Self {
+            route: Arc::new(Route {
+                seller,
+                asks,
+                description: None,
+                mime_type: None,
+                prefix: Box::default(),
+                prepared: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// The prefix that a router takes off the path before the request comes here (`nest` in axum), so that
+    /// `resource.url` has it again.
+    #[must_use]
+    pub fn nested(mut self, prefix: &str) -> Self {
+        let route = Arc::make_mut(&mut self.route);
+        route.prefix = prefix.trim_end_matches('/').into();
+        route.prepared = OnceLock::new();
+        self
+    }
+
+    /// What is sold, for people and for lists of services.
+    ///
+    /// # Errors
+    /// The header would be too long.
+    pub fn describe(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
+        let route = Arc::make_mut(&mut self.route);
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        route.description = text(description);
+        route.mime_type = text(mime_type);
+        route.prepared = OnceLock::new();
+        self.check_size()?;
+        Ok(self)
+    }
+
+    fn check_size(&self) -> Result<(), SellerError> {
+        let Asks::Fixed(offers) = &self.route.asks else { return Ok(()) };
+        let document = answer::document(offers, self.route.resource("/"), None);
+        let size = Prepared::of(document, false).map_or(usize::MAX, |prepared| prepared.header_len());
+        if size > LONGEST_HEADER {
+            return Err(SellerError::HeaderTooLarge { size, limit: LONGEST_HEADER });
+        }
+        Ok(())
+    }
+}
+
+impl Route {
+    pub(super) fn resource(&self, path: &str) -> ResourceInfo {
+        ResourceInfo {
+            description: self.description.clone(),
+            mime_type: self.mime_type.clone(),
+            ..ResourceInfo::of(format!("{}{}{path}", self.seller.origin, self.prefix))
+        }
+    }
+
+    pub(super) async fn offers(&self, request: &Parts) -> Result<Cow<'_, [Offer]>, Fault> {
+        match &self.asks {
+            Asks::Fixed(offers) => Ok(Cow::Borrowed(offers)),
+            Asks::By(price) => {
+                let offers = price.offers(request).await?;
+                self.seller.check(&offers).map_err(Fault::broken)?;
+                Ok(Cow::Owned(offers))
+            }
+        }
+    }
+
+    /// 402, or the status of the reason's row.
+    pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], reason: &Reason) -> Response<Body<B>> {
+        match reason.status() {
+            StatusCode::PAYMENT_REQUIRED => self.ask(path, offers, Some(reason)),
+            StatusCode::SERVICE_UNAVAILABLE => answer::unavailable(reason.code.clone(), None, self.seller.retry_after),
+            status => answer::plain(status, reason),
+        }
+    }
+
+    /// The 402 for this path.
+    pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], reason: Option<&Reason>) -> Response<Body<B>> {
+        if path.len() > LONGEST_PATH {
+            let reason =
+                Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, "the path is too long to be paid for");
+            return answer::plain(StatusCode::URI_TOO_LONG, &reason);
+        }
+        let make = || Prepared::of(answer::document(offers, self.resource(path), reason), self.seller.v1);
+        if reason.is_none() && matches!(self.asks, Asks::Fixed(_)) {
+            if let Some((prepared_path, prepared)) = self.prepared.get() {
+                if **prepared_path == *path {
+                    return prepared.answer();
+                }
+            } else if let Ok(prepared) = make() {
+                let response = prepared.answer();
+                // Another request may have been first; both are right.
+                let _ = self.prepared.set((path.into(), prepared));
+                return response;
+            }
+        }
+        match make() {
+            Ok(prepared) => prepared.answer(),
+            Err(error) => {
+                let fault = Some(Fault::broken(error));
+                answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, self.seller.retry_after)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RequirePaymentLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RequirePaymentLayer");
+        shown.field("seller", &self.route.seller);
+        match &self.route.asks {
+            Asks::Fixed(offers) => shown.field("offers", offers),
+            Asks::By(_) => shown.field("offers", &"by request"),
+        };
+        shown.finish()
+    }
+}
+
+impl<S> Layer<S> for RequirePaymentLayer {
+    type Service = RequirePayment<S>;
+
+    fn layer(&self, inner: S) -> RequirePayment<S> {
+        RequirePayment { inner, route: Arc::clone(&self.route) }
+    }
+}
+
+/// The service that [`RequirePaymentLayer`] makes.
+#[derive(Clone)]
+pub struct RequirePayment<S> {
+    inner: S,
+    route: Arc<Route>,
+}
+
+impl<S: fmt::Debug> fmt::Debug for RequirePayment<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequirePayment").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+fn carries_payment(headers: &HeaderMap) -> bool {
+    headers.contains_key(&header::PAYMENT_SIGNATURE) || headers.contains_key(&header::X_PAYMENT)
+}
+
+impl<S, Q, B> Service<Request<Q>> for RequirePayment<S>
+where
+    S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    Q: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<Body<B>>;
+    type Error = S::Error;
+    type Future = RequirePaymentFuture<S::Future, B, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        // A browser's preflight carries no payment and learns nothing.
+        if request.method() == Method::OPTIONS {
+            return State::Passed { future: self.inner.call(request) }.into();
+        }
+        if let Asks::Fixed(offers) = &self.route.asks
+            && !carries_payment(request.headers())
+        {
+            return State::Answered { answer: Some(self.route.ask(request.uri().path(), offers, None)) }.into();
+        }
+        // The service that was polled ready is the one that must be called.
+        let clone = self.inner.clone();
+        let ready = core::mem::replace(&mut self.inner, clone);
+        State::Running { future: Box::pin(flow::run(Arc::clone(&self.route), ready, request)) }.into()
+    }
+}
+
+pin_project! {
+    /// The future of [`RequirePayment`].
+    pub struct RequirePaymentFuture<F, B, E> {
+        #[pin]
+        state: State<F, B, E>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, B, E> {
+        Passed { #[pin] future: F },
+        Answered { answer: Option<Response<Body<B>>> },
+        Running { future: Running<B, E> },
+    }
+}
+
+type Running<B, E> = Pin<Box<dyn Future<Output = Result<Response<Body<B>>, E>> + Send>>;
+
+impl<F, B, E> From<State<F, B, E>> for RequirePaymentFuture<F, B, E> {
+    fn from(state: State<F, B, E>) -> Self {
+        Self { state }
+    }
+}
+
+impl<F, B, E> fmt::Debug for RequirePaymentFuture<F, B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequirePaymentFuture")
+    }
+}
+
+impl<F, B, E> Future for RequirePaymentFuture<F, B, E>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<Body<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProjection::Passed { future } => {
+                let response = ready!(future.poll(cx))?;
+                Poll::Ready(Ok(response.map(Body::inner)))
+            }
+            // Polled again after it was ready: never ready again.
+            StateProjection::Answered { answer } => {
+                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+            }
+            StateProjection::Running { future } => future.as_mut().poll(cx),
+        }
+    }
+}

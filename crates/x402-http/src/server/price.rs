@@ -1,0 +1,61 @@
+//! What a route costs.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+
+use http::request::Parts;
+use x402_types::{Fault, Offer};
+
+/// What a request costs, decided for each request: several entries are several ways to pay.
+///
+/// The same request must be offered the same entries when it comes back with its payment.
+pub trait Price: Send + Sync {
+    /// The entries offered for this request.
+    ///
+    /// # Errors
+    /// The price cannot be told now; the request is answered with 503.
+    fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a>;
+}
+
+/// The entries, or why they cannot be told.
+pub type PriceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Offer>, Fault>> + Send + 'a>>;
+
+/// A price from a closure: it takes what it needs from the request, then may wait.
+///
+/// ```
+/// # use x402_http::server::{Price, price_by};
+/// # use x402_types::{Fault, Offer};
+/// # fn offers(_: usize) -> Vec<Offer> { Vec::new() }
+/// let by_length = price_by(|request| {
+///     let words = request.uri.query().unwrap_or_default().split('+').count();
+///     async move { Ok::<_, Fault>(offers(words)) }
+/// });
+/// # fn check(_: impl Price) {}
+/// # check(by_length);
+/// ```
+pub fn price_by<F, W>(ask: F) -> impl Price
+where
+    F: Fn(&Parts) -> W + Send + Sync,
+    W: Future<Output = Result<Vec<Offer>, Fault>> + Send + 'static,
+{
+    By(ask)
+}
+
+struct By<F>(F);
+
+impl<F> fmt::Debug for By<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("By")
+    }
+}
+
+impl<F, W> Price for By<F>
+where
+    F: Fn(&Parts) -> W + Send + Sync,
+    W: Future<Output = Result<Vec<Offer>, Fault>> + Send + 'static,
+{
+    fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a> {
+        Box::pin((self.0)(request))
+    }
+}

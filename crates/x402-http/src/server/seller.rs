@@ -1,0 +1,192 @@
+//! What the routes of one seller share: the public origin, the facilitator, the grants.
+
+use core::fmt;
+use std::sync::Arc;
+
+use http::Uri;
+use x402_codec::Limits;
+use x402_facilitator_core::Facilitator;
+use x402_types::{Offer, Terms};
+
+use super::layer::RequirePaymentLayer;
+use super::{Grants, MemoryGrants, Price};
+
+/// A seller. Its routes share one grant store, so that a payment buys one answer of one route.
+#[derive(Clone)]
+pub struct Seller {
+    pub(super) origin: Box<str>,
+    pub(super) facilitator: Arc<dyn Facilitator>,
+    pub(super) grants: Arc<dyn Grants>,
+    pub(super) limits: Limits,
+    pub(super) v1: bool,
+    pub(super) retry_after: u32,
+}
+
+/// A configuration that cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SellerError {
+    /// The public origin is not `http(s)://host[:port]`.
+    #[error("the public origin must be http://host or https://host with an optional port, and nothing else")]
+    Origin,
+    /// Nothing is offered.
+    #[error("at least one way to pay must be offered")]
+    NoOffer,
+    /// More entries than a client reads.
+    #[error("at most {limit} ways to pay can be offered")]
+    TooManyOffers {
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// `extra.paymentFlow` names a flow that is not served here.
+    #[error("the payment flow of entry {entry} is neither `authorization` nor `upfront`")]
+    Flow {
+        /// Which entry, from 0.
+        entry: usize,
+    },
+    /// The `PAYMENT-REQUIRED` header would be longer than common proxies pass on.
+    #[error("the PAYMENT-REQUIRED header would have {size} bytes, more than the {limit} that proxies pass on")]
+    HeaderTooLarge {
+        /// How long it would be.
+        size: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+}
+
+/// When money moves: x402 v2 §6.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Verify, handler, settle.
+    Authorization,
+    /// Settle, handler.
+    Upfront,
+}
+
+impl Flow {
+    /// "A non-`authorization` flow MUST appear as `accepts[].extra.paymentFlow`"; an unsupported one is `None`.
+    pub(super) fn of(terms: &Terms) -> Option<Self> {
+        let Some(flow) = terms.extra.get("paymentFlow") else { return Some(Self::Authorization) };
+        match flow.as_str() {
+            r#""authorization""# => Some(Self::Authorization),
+            r#""upfront""# => Some(Self::Upfront),
+            _ => None,
+        }
+    }
+}
+
+impl Seller {
+    /// A seller whose routes are reached at a public origin, for example `https://api.example.com`.
+    ///
+    /// The origin goes into `resource.url`; the `Host` of a request is never trusted.
+    ///
+    /// # Errors
+    /// [`SellerError::Origin`].
+    pub fn new(origin: &str, facilitator: Arc<dyn Facilitator>) -> Result<Self, SellerError> {
+        Ok(Self {
+            origin: canonical_origin(origin).ok_or(SellerError::Origin)?,
+            facilitator,
+            grants: Arc::new(MemoryGrants::default()),
+            limits: Limits::DEFAULT,
+            v1: false,
+            retry_after: 2,
+        })
+    }
+
+    /// Keeps the grants in this store; in memory by default.
+    #[must_use]
+    pub fn grants(mut self, grants: Arc<dyn Grants>) -> Self {
+        self.grants = grants;
+        self
+    }
+
+    /// Reads payment headers within these limits.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Serves version 1 too: 402 bodies of version 1 beside the version 2 header, payments in `X-PAYMENT`.
+    #[must_use]
+    pub const fn with_v1(mut self) -> Self {
+        self.v1 = true;
+        self
+    }
+
+    /// The seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = seconds;
+        self
+    }
+
+    /// A layer for a route of a fixed price. Several offers are several ways to pay, the preferred one first.
+    ///
+    /// # Errors
+    /// No offer or too many, a flow that is not served, a header that is too long.
+    pub fn charge(&self, offers: impl IntoIterator<Item = Offer>) -> Result<RequirePaymentLayer, SellerError> {
+        let offers: Vec<_> = offers.into_iter().collect();
+        self.check(&offers)?;
+        RequirePaymentLayer::fixed(self.clone(), offers)
+    }
+
+    /// A layer for a route whose price depends on the request.
+    #[must_use]
+    pub fn charge_by(&self, price: impl Price + 'static) -> RequirePaymentLayer {
+        RequirePaymentLayer::by(self.clone(), Arc::new(price))
+    }
+
+    pub(super) fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
+        if offers.is_empty() {
+            return Err(SellerError::NoOffer);
+        }
+        if offers.len() > self.limits.accepts {
+            return Err(SellerError::TooManyOffers { limit: self.limits.accepts });
+        }
+        match offers.iter().position(|offer| Flow::of(&offer.terms).is_none()) {
+            Some(entry) => Err(SellerError::Flow { entry }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Seller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seller").field("origin", &self.origin).field("v1", &self.v1).finish_non_exhaustive()
+    }
+}
+
+fn canonical_origin(origin: &str) -> Option<Box<str>> {
+    let uri: Uri = origin.parse().ok()?;
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
+    let authority = uri.authority()?;
+    let bare = matches!(uri.path(), "" | "/") && uri.query().is_none() && !authority.as_str().contains('@');
+    let well_formed = !authority.host().is_empty() && !authority.as_str().ends_with(':');
+    (bare && well_formed).then(|| format!("{scheme}://{}", authority.as_str().to_ascii_lowercase()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (origin, canonical) in [
+            ("https://api.example.com", Some("https://api.example.com")),
+            ("https://API.example.com/", Some("https://api.example.com")),
+            ("http://127.0.0.1:4021", Some("http://127.0.0.1:4021")),
+            ("http://[::1]:4021", Some("http://[::1]:4021")),
+            ("https://api.example.com/v1", None),
+            ("https://api.example.com?x", None),
+            ("https://user@api.example.com", None),
+            ("https://api.example.com:", None),
+            ("ftp://api.example.com", None),
+            ("api.example.com", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(canonical_origin(origin).as_deref(), canonical, "{origin}");
+        }
+    }
+}
