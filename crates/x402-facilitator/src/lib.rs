@@ -1,1 +1,14 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+pub mod clock;
+pub mod config;
+pub mod dev;
+pub mod engine;
+pub mod grants;
+mod lane;
+pub mod ledger;
+pub mod mechanisms;
+pub mod routes;
+pub mod server;
+pub mod sqlite;

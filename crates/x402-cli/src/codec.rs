@@ -1,0 +1,127 @@
+//! `x402 decode` and `x402 encode`: header values to JSON and back.
+
+use std::io::{Read, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use x402_codec::{DecodeError, Limits, base64, json};
+use x402_types::v2::SettleResponse;
+use x402_types::{PaymentPayload, PaymentRequired};
+
+/// Which message a header holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Header {
+    /// The terms.
+    #[value(name = "PAYMENT-REQUIRED")]
+    PaymentRequired,
+    /// A payment.
+    #[value(name = "PAYMENT-SIGNATURE")]
+    PaymentSignature,
+    /// A receipt.
+    #[value(name = "PAYMENT-RESPONSE")]
+    PaymentResponse,
+    /// A payment of version 1.
+    #[value(name = "X-PAYMENT")]
+    XPayment,
+    /// A receipt of version 1.
+    #[value(name = "X-PAYMENT-RESPONSE")]
+    XPaymentResponse,
+}
+
+/// Shows what a payment header says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Decode {
+    /// The header it stood in; without it any JSON is shown.
+    #[arg(long, ignore_case = true)]
+    header: Option<Header>,
+    /// The value; `-` or nothing reads it from standard input.
+    value: Option<String>,
+}
+
+/// Writes JSON as a payment header's value.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Encode {
+    /// The header it is for; without it any JSON is taken.
+    #[arg(long, ignore_case = true)]
+    header: Option<Header>,
+    /// The JSON; `-` or nothing reads it from standard input.
+    json: Option<String>,
+}
+
+/// What `decode` and `encode` say of input that cannot be read.
+#[derive(Debug, Serialize)]
+struct Refusal<'a> {
+    code: &'a str,
+    at: String,
+    message: String,
+}
+
+fn input(argument: Option<String>) -> Result<Vec<u8>, ExitCode> {
+    match argument {
+        Some(text) if text != "-" => Ok(text.into_bytes()),
+        _ => {
+            // One byte more than any header may have, so that one that is too long is seen to be.
+            let most = u64::try_from(Limits::DEFAULT.body).unwrap_or(u64::MAX).saturating_add(1);
+            let mut text = Vec::new();
+            match std::io::stdin().take(most).read_to_end(&mut text) {
+                Ok(_) => Ok(text.trim_ascii().to_vec()),
+                Err(error) => {
+                    eprintln!("{error}");
+                    Err(ExitCode::from(2))
+                }
+            }
+        }
+    }
+}
+
+fn finish(outcome: Result<String, DecodeError>) -> ExitCode {
+    match outcome {
+        Ok(text) => match writeln!(std::io::stdout(), "{text}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(2),
+        },
+        Err(error) => {
+            let refusal = Refusal { code: error.code(), at: error.at().to_string(), message: error.to_string() };
+            eprintln!("{}", serde_json::to_string(&refusal).unwrap_or_default());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the text is the message that the header holds.
+fn check(header: Option<Header>, text: &[u8], limits: &Limits) -> Result<(), DecodeError> {
+    match header {
+        None => json::parse(text, limits).map(drop),
+        Some(Header::PaymentRequired) => json::from_slice::<PaymentRequired>(text, limits).map(drop),
+        Some(Header::PaymentSignature | Header::XPayment) => {
+            json::from_slice::<PaymentPayload>(text, limits).map(drop)
+        }
+        Some(Header::PaymentResponse | Header::XPaymentResponse) => {
+            json::from_slice::<SettleResponse>(text, limits).map(drop)
+        }
+    }
+}
+
+/// The text of a header value: base64, or the raw JSON that some servers put into `PAYMENT-REQUIRED`.
+fn text(header: Option<Header>, value: &[u8], limits: &Limits) -> Result<String, DecodeError> {
+    let raw = value.starts_with(b"{") && matches!(header, None | Some(Header::PaymentRequired));
+    let bytes = if raw { value.to_vec() } else { base64::decode(value, limits.header)? };
+    check(header, &bytes, limits)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub(crate) fn decode(args: Decode) -> ExitCode {
+    match input(args.value) {
+        Ok(value) => finish(text(args.header, &value, &Limits::DEFAULT)),
+        Err(code) => code,
+    }
+}
+
+pub(crate) fn encode(args: Encode) -> ExitCode {
+    let limits = Limits::DEFAULT;
+    match input(args.json) {
+        Ok(text) => finish(check(args.header, &text, &limits).map(|()| base64::encode(&text))),
+        Err(code) => code,
+    }
+}
+

@@ -1,0 +1,11 @@
+//! The one place where this crate reads the clock.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use x402_types::UnixSeconds;
+
+/// Now.
+#[must_use]
+pub fn now() -> UnixSeconds {
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}

@@ -1,0 +1,248 @@
+//! The configuration file. Unknown keys are refused; secrets come from the environment or from files, never from here.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use x402_types::{ChainId, EvmAddress};
+use zeroize::Zeroizing;
+
+/// Everything an operator says.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen. Default: `127.0.0.1:4020`.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// The ledger's SQLite file.
+    pub ledger: PathBuf,
+    /// How long `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s. Default: 30.
+    #[serde(default = "default_wait")]
+    pub settle_wait_seconds: u64,
+    /// How long a lane's lease lasts, 5 to 300 s. Default: 15.
+    #[serde(default = "default_lease")]
+    pub lease_seconds: u64,
+    /// Who may call. None: everybody who reaches the port, all as one caller.
+    #[serde(default, rename = "caller")]
+    pub callers: Vec<CallerConfig>,
+    /// The networks that are served.
+    #[serde(rename = "network")]
+    pub networks: Vec<NetworkConfig>,
+}
+
+/// A caller that presents a bearer token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallerConfig {
+    /// Its name, part of a payment's identity.
+    pub name: String,
+    /// Its token.
+    pub token: SecretSource,
+}
+
+/// One EVM network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// CAIP-2, in the `eip155` namespace.
+    pub id: ChainId,
+    /// The node's JSON-RPC URL: a secret, since many hold a key.
+    pub rpc: SecretSource,
+    /// Blocks behind the head at which a block is final; 0 where the head is trusted.
+    pub finality: u64,
+    /// How often the head is asked for, 20 to 60,000 ms. Default: 200.
+    #[serde(default = "default_poll")]
+    pub poll_milliseconds: u64,
+    /// The highest fee for one unit of gas, in wei.
+    pub max_fee_per_gas: u64,
+    /// The accounts that send transactions and pay gas: 32-byte private keys in hex.
+    pub signers: Vec<SecretSource>,
+    /// Tokens beside the default ones of the network.
+    #[serde(default, rename = "asset")]
+    pub assets: Vec<AssetConfig>,
+    /// Whether the network's default tokens are served. Default: true.
+    #[serde(default = "yes")]
+    pub default_assets: bool,
+}
+
+/// A token with EIP-3009.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssetConfig {
+    /// Its contract.
+    pub address: EvmAddress,
+    /// For people.
+    pub symbol: String,
+    /// EIP-712 `name` of its domain.
+    pub name: String,
+    /// EIP-712 `version` of its domain.
+    pub version: String,
+    /// Digits behind the point.
+    pub decimals: u8,
+}
+
+/// Where a secret stands: `{ env = "NAME" }` or `{ file = "PATH" }`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum SecretSource {
+    /// An environment variable.
+    Env(String),
+    /// A file; white space at its end does not count.
+    File(PathBuf),
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {detail}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// The file is not what it should be.
+    #[error("{0}")]
+    Malformed(String),
+    /// A value is outside its range.
+    #[error("{field}: expected {expected}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A secret is not there.
+    #[error("{field}: {place} is not there or empty")]
+    NoSecret {
+        /// The field.
+        field: &'static str,
+        /// Where it should be.
+        place: String,
+    },
+}
+
+const fn default_wait() -> u64 {
+    30
+}
+const fn default_lease() -> u64 {
+    15
+}
+const fn default_poll() -> u64 {
+    200
+}
+const fn yes() -> bool {
+    true
+}
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4020))
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// An unreadable file, an unknown key, a value outside its range.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.display().to_string(),
+            detail: error.to_string(),
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Reads and checks text.
+    ///
+    /// # Errors
+    /// An unknown key, a value outside its range.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Malformed(error.to_string()))?;
+        let within = |field, value: u64, low: u64, high: u64, expected| {
+            if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::Range { field, expected }) }
+        };
+        within("settle_wait_seconds", config.settle_wait_seconds, 1, 300, "1 to 300")?;
+        within("lease_seconds", config.lease_seconds, 5, 300, "5 to 300")?;
+        if config.networks.is_empty() {
+            return Err(ConfigError::Range { field: "network", expected: "at least one" });
+        }
+        for network in &config.networks {
+            within("network.poll_milliseconds", network.poll_milliseconds, 20, 60_000, "20 to 60000")?;
+            if network.id.eip155_chain().is_none() {
+                return Err(ConfigError::Range { field: "network.id", expected: "an `eip155` network" });
+            }
+            if network.signers.is_empty() {
+                return Err(ConfigError::Range { field: "network.signers", expected: "at least one" });
+            }
+        }
+        Ok(config)
+    }
+}
+
+impl SecretSource {
+    /// The secret.
+    ///
+    /// # Errors
+    /// It is not there, or empty.
+    pub fn read(&self, field: &'static str) -> Result<Zeroizing<String>, ConfigError> {
+        let (text, place) = match self {
+            Self::Env(name) => (std::env::var(name).ok(), format!("environment variable {name}")),
+            Self::File(path) => (std::fs::read_to_string(path).ok(), format!("file {}", path.display())),
+        };
+        let text = Zeroizing::new(text.unwrap_or_default());
+        let trimmed = text.trim_end();
+        if trimmed.is_empty() {
+            return Err(ConfigError::NoSecret { field, place });
+        }
+        Ok(Zeroizing::new(trimmed.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        ledger = "x402.sqlite"
+        [[network]]
+        id = "eip155:84532"
+        rpc = { env = "RPC" }
+        finality = 2
+        max_fee_per_gas = 2000000000
+        signers = [{ file = "/run/secrets/key" }]
+    "#;
+
+    #[test]
+    fn a_small_file_is_enough() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:4020");
+        assert_eq!(config.networks[0].id.as_str(), "eip155:84532");
+        assert!(config.networks[0].default_assets);
+    }
+
+    #[test]
+    fn what_is_misspelt_missing_or_out_of_range_is_named() {
+        let cases = [
+            (GOOD.replace("finality", "finalty"), "finalty"),
+            (GOOD.replace("finality = 2", ""), "finality"),
+            (GOOD.replace("eip155:84532", "base"), "CAIP-2"),
+            (GOOD.replace("eip155:84532", "solana:abc"), "network.id"),
+            (GOOD.replace("[{ file = \"/run/secrets/key\" }]", "[]"), "network.signers"),
+            (GOOD.replace("[{ file = \"/run/secrets/key\" }]", "[\"0xac0974\"]"), "signers"),
+            (format!("settle_wait_seconds = 0\n{GOOD}"), "settle_wait_seconds"),
+            (format!("lease_seconds = 4\n{GOOD}"), "lease_seconds"),
+            ("ledger = \"x\"".to_owned(), "network"),
+        ];
+        for (text, named) in cases {
+            let error = Config::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_absent_secret_says_where_it_should_be() {
+        let error = SecretSource::Env("X402_NOT_SET_ANYWHERE".into()).read("network.rpc").unwrap_err();
+        assert_eq!(error.to_string(), "network.rpc: environment variable X402_NOT_SET_ANYWHERE is not there or empty");
+    }
+}

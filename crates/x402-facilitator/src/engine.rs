@@ -1,0 +1,285 @@
+//! The settlement machine with a clock and tasks: what `x402-facilitator-core` leaves to the process that runs it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use x402_facilitator_core::{Facilitator, Ledger, Outcome, Pace, Presented, Settlement};
+use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Rejection};
+
+use crate::clock::now;
+use crate::lane::Lane;
+
+/// Answered payments forgotten in one go.
+const FORGET_AT_ONCE: usize = 1_000;
+/// How often what may be forgotten is.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// A facilitator in this process: verifies, claims, and settles in tasks of its own, so that a caller who hangs up
+/// changes nothing.
+pub struct Engine {
+    settlement: Settlement,
+    ledger: Arc<dyn Ledger>,
+    signers: Members,
+    lease_seconds: u64,
+    wait: Duration,
+    claims: watch::Sender<()>,
+    blocks: watch::Sender<()>,
+    moves: watch::Sender<()>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("settlement", &self.settlement).finish_non_exhaustive()
+    }
+}
+
+/// The tasks of an engine.
+#[derive(Debug)]
+pub struct Running {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Waits until a task ends, which it never does while all is well.
+    pub async fn broken(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if !matches!(&ended, Err(error) if error.is_cancelled()) {
+                return;
+            }
+        }
+    }
+
+    /// Finishes the settlements that run, for so long at most. What is left is taken up at the next start.
+    pub async fn finish(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!("settlements still run; the next start takes them up");
+        }
+    }
+}
+
+impl Engine {
+    /// An engine over a machine and the ledger that the machine has.
+    #[must_use]
+    pub fn new(settlement: Settlement, ledger: Arc<dyn Ledger>) -> Self {
+        Self {
+            settlement,
+            ledger,
+            signers: Members::new(),
+            lease_seconds: 15,
+            wait: Duration::from_secs(30),
+            claims: watch::Sender::new(()),
+            blocks: watch::Sender::new(()),
+            moves: watch::Sender::new(()),
+        }
+    }
+
+    /// With the addresses that settle, by network, for `/supported`.
+    #[must_use]
+    pub fn with_signers(mut self, signers: Members) -> Self {
+        self.signers = signers;
+        self
+    }
+
+    /// With how long a lane's lease lasts and how long `/settle` waits.
+    #[must_use]
+    pub const fn with_patience(mut self, lease_seconds: u64, wait: Duration) -> Self {
+        self.lease_seconds = lease_seconds;
+        self.wait = wait;
+        self
+    }
+
+    /// Starts a task a lane, and one that forgets what need not be kept.
+    #[must_use]
+    pub fn start(self: &Arc<Self>) -> Running {
+        let stop = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        for lane in self.settlement.lanes() {
+            tasks.spawn(Lane::new(Arc::clone(self), lane.clone()).run(stop.subscribe()));
+        }
+        let (engine, mut stopped) = (Arc::clone(self), stop.subscribe());
+        tasks.spawn(async move {
+            while !*stopped.borrow() {
+                match engine.ledger.forget(now(), FORGET_AT_ONCE).await {
+                    Ok(FORGET_AT_ONCE) => continue,
+                    Ok(_) => {}
+                    Err(fault) => tracing::warn!(%fault, "nothing was forgotten"),
+                }
+                tokio::select! { _ = stopped.changed() => {} () = tokio::time::sleep(FORGET_EVERY) => {} }
+            }
+        });
+        Running { tasks, stop }
+    }
+
+    /// A new block: what waits for the chain is looked at.
+    pub fn new_block(&self) {
+        self.blocks.send_replace(());
+    }
+
+    pub(crate) fn moved(&self) {
+        self.moves.send_replace(());
+    }
+
+    pub(crate) fn claims(&self) -> watch::Receiver<()> {
+        self.claims.subscribe()
+    }
+
+    pub(crate) fn blocks(&self) -> watch::Receiver<()> {
+        self.blocks.subscribe()
+    }
+
+    pub(crate) fn ledger(&self) -> &dyn Ledger {
+        self.ledger.as_ref()
+    }
+
+    pub(crate) const fn lease_seconds(&self) -> u64 {
+        self.lease_seconds
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.settlement.pace()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
+    /// Whether the ledger answers.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn healthy(&self) -> Result<(), Fault> {
+        for lane in self.settlement.lanes() {
+            self.ledger.due(lane, now(), 1).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the payment is good.
+    ///
+    /// # Errors
+    /// It could not be found out.
+    pub async fn verify_claim(&self, claim: &Claim) -> Result<VerifyResponse, Fault> {
+        match self.settlement.verify(claim, now()).await {
+            Ok(verified) => Ok(valid(verified.verdict().payer.clone())),
+            Err(Refusal::Rejection(rejection)) => Ok(invalid(rejection)),
+            Err(Refusal::Fault(fault)) => Err(fault),
+        }
+    }
+
+    /// Settles the payment, and waits for its end as long as is configured.
+    ///
+    /// # Errors
+    /// Its outcome could not be found out: it is unknown, not failed.
+    pub async fn settle_claim(&self, claim: &Claim) -> Result<SettleResponse, Fault> {
+        // Subscribed before the first look, so that no move is missed between look and wait.
+        let mut moves = self.moves.subscribe();
+        let call = self.settlement.call();
+        let mut outcome = match self.settlement.settle(&call, claim, now()).await {
+            Ok(outcome) => outcome,
+            Err(Refusal::Rejection(rejection)) => return Ok(refused(rejection, claim)),
+            Err(Refusal::Fault(fault)) => return Err(fault),
+        };
+        self.claims.send_replace(());
+        let deadline = tokio::time::Instant::now() + self.wait;
+        let key = self.settlement.key(claim).map_err(Fault::broken)?;
+        while !outcome.is_final() && tokio::time::timeout_at(deadline, moves.changed()).await.is_ok() {
+            outcome = self.settlement.look(&call, &key).await?;
+        }
+        if let Outcome::Pending { transaction: None, .. } = outcome {
+            // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
+            return Err(Fault::unreachable("the settlement", "nothing was sent yet"));
+        }
+        Ok(outcome.to_response(&claim.terms))
+    }
+}
+
+fn valid(payer: String) -> VerifyResponse {
+    VerifyResponse {
+        is_valid: true,
+        invalid_reason: None,
+        invalid_message: None,
+        payer: Some(payer),
+        extra: Members::new(),
+        extensions: Members::new(),
+        rest: Members::new(),
+    }
+}
+
+/// A refusal as `/verify` says it.
+pub(crate) fn invalid(rejection: Rejection) -> VerifyResponse {
+    VerifyResponse {
+        is_valid: false,
+        invalid_reason: Some(rejection.reason),
+        invalid_message: rejection.message.map(String::from),
+        payer: rejection.payer.map(String::from),
+        extra: Members::new(),
+        extensions: Members::new(),
+        rest: Members::new(),
+    }
+}
+
+/// A refusal as `/settle` says it: nothing was sent.
+fn refused(rejection: Rejection, claim: &Claim) -> SettleResponse {
+    let resource = x402_types::v2::ResourceInfo::of("");
+    let network = match claim.terms.version {
+        x402_types::Version::V1 => claim.terms.to_v1(&resource).network,
+        x402_types::Version::V2 => claim.terms.network.into(),
+    };
+    SettleResponse { network, ..undecided(rejection) }
+}
+
+/// A refusal as `/settle` says it before the terms are known.
+pub(crate) fn undecided(rejection: Rejection) -> SettleResponse {
+    SettleResponse {
+        success: false,
+        error_reason: Some(rejection.reason),
+        error_message: rejection.message.map(String::from),
+        payer: rejection.payer.map(String::from),
+        transaction: String::new(),
+        network: x402_types::NetworkName::default(),
+        amount: None,
+        extra: Members::new(),
+        extensions: Members::new(),
+        rest: Members::new(),
+    }
+}
+
+#[async_trait]
+impl Facilitator for Engine {
+    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
+        self.verify_claim(&claim(presented)).await
+    }
+
+    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
+        self.settle_claim(&claim(presented)).await
+    }
+
+    async fn supported(&self) -> Result<SupportedResponse, Fault> {
+        Ok(SupportedResponse {
+            kinds: self.settlement.kinds().iter().cloned().map(Entry::Known).collect(),
+            extensions: Vec::new(),
+            signers: self.signers.clone(),
+            rest: Members::new(),
+        })
+    }
+}
+
+fn claim(presented: &Presented) -> Claim {
+    let mut claim = Claim::new(presented.terms.clone(), presented.payment.clone());
+    claim.identity = presented.identity.clone();
+    claim
+}
+
+/// A list of addresses as a member of `signers`.
+pub(crate) fn addresses(list: &[String]) -> Result<RawJson, Fault> {
+    RawJson::of(list).map_err(Fault::broken)
+}

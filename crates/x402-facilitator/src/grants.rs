@@ -1,0 +1,172 @@
+//! Which payments a resource server has granted, on SQLite beside the ledger: `x402_http::server::Grants`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+use x402_http::server::{Claimed, GrantState, Grants, Standing, Ticket};
+use x402_types::{Fault, PaymentKey};
+
+use crate::sqlite::Database;
+
+/// Grants in a SQLite file. Rows are kept for good: a granted payment is never granted again.
+///
+/// `open` lives in memory only: nothing was sent for it, so a restart frees it. So does the hold on a key.
+#[derive(Debug, Clone)]
+pub struct SqliteGrants {
+    database: Database,
+    held: Arc<Mutex<Held>>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    last: u64,
+    /// The holder of a key, and the request that it holds it for.
+    keys: HashMap<PaymentKey, (u64, String)>,
+}
+
+impl SqliteGrants {
+    /// The grants in this file.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Self { database, held: Arc::default() }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // A number and a map entry are each whole at every point where a panic could strike.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn row(&self, key: &PaymentKey) -> Result<Option<(GrantState, String)>, Fault> {
+        let key = key.clone();
+        self.database.read(move |connection| row(connection, &key)).await
+    }
+
+    fn request(&self, ticket: &Ticket) -> Result<String, Fault> {
+        match self.held().keys.get(&ticket.key) {
+            Some((holder, request)) if *holder == ticket.holder => Ok(request.clone()),
+            _ => Err(Fault::store("the payment is held by another request")),
+        }
+    }
+
+    /// Writes the state, from one of those that it may come from.
+    async fn put(&self, ticket: &Ticket, state: GrantState) -> Result<(), Fault> {
+        let (key, request) = (ticket.key.clone(), self.request(ticket)?);
+        self.database
+            .write(move |transaction| {
+                let changed = transaction
+                    .prepare_cached(
+                        "INSERT INTO grants (key, state, request) VALUES (?1, ?2, ?3)
+                         ON CONFLICT (key) DO UPDATE SET state = ?2 WHERE state = 'pending' AND request = ?3",
+                    )?
+                    .execute(params![key.as_bytes(), name(state), request])?;
+                Ok(if changed == 1 { Ok(()) } else { Err(Fault::store("the payment was granted before")) })
+            })
+            .await
+    }
+}
+
+const fn name(state: GrantState) -> &'static str {
+    match state {
+        GrantState::Open => "open",
+        GrantState::Pending => "pending",
+        GrantState::Granted => "granted",
+    }
+}
+
+fn row(connection: &Connection, key: &PaymentKey) -> Result<Option<(GrantState, String)>, rusqlite::Error> {
+    connection
+        .prepare_cached("SELECT state, request FROM grants WHERE key = ?1")?
+        .query_row([key.as_bytes()], |row| {
+            let state = if row.get::<_, String>(0)? == "pending" { GrantState::Pending } else { GrantState::Granted };
+            Ok((state, row.get(1)?))
+        })
+        .optional()
+}
+
+#[async_trait]
+impl Grants for SqliteGrants {
+    async fn look(&self, key: &PaymentKey) -> Result<Option<Standing>, Fault> {
+        let row = self.row(key).await?;
+        let held = self.held().keys.get(key).map(|(_, request)| request.clone());
+        Ok(match (row, held) {
+            (Some((state, request)), held) => Some(Standing { state, request, held: held.is_some() }),
+            (None, Some(request)) => Some(Standing { state: GrantState::Open, request, held: true }),
+            (None, None) => None,
+        })
+    }
+
+    async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault> {
+        // Held first, so that no other request can come between the look and the claim.
+        let ticket = {
+            let mut held = self.held();
+            if held.keys.contains_key(key) {
+                return Ok(Claimed::Taken);
+            }
+            held.last = held.last.wrapping_add(1);
+            let holder = held.last;
+            held.keys.insert(key.clone(), (holder, request.to_owned()));
+            Ticket { key: key.clone(), holder }
+        };
+        let hold = Hold { grants: self, ticket: Some(ticket) };
+        match self.row(key).await? {
+            None => Ok(hold.keep().map_or(Claimed::Taken, Claimed::Open)),
+            Some((GrantState::Pending, of)) if of == request => {
+                Ok(hold.keep().map_or(Claimed::Taken, Claimed::Pending))
+            }
+            Some(_) => Ok(Claimed::Taken),
+        }
+    }
+
+    async fn pend(&self, ticket: &Ticket) -> Result<(), Fault> {
+        self.put(ticket, GrantState::Pending).await
+    }
+
+    async fn grant(&self, ticket: &Ticket) -> Result<(), Fault> {
+        self.put(ticket, GrantState::Granted).await?;
+        self.release(ticket);
+        Ok(())
+    }
+
+    async fn free(&self, ticket: &Ticket) -> Result<(), Fault> {
+        let (key, request) = (ticket.key.clone(), self.request(ticket)?);
+        self.database
+            .write(move |transaction| {
+                transaction
+                    .prepare_cached("DELETE FROM grants WHERE key = ?1 AND state = 'pending' AND request = ?2")?
+                    .execute(params![key.as_bytes(), request])
+                    .map(|_| Ok::<_, Fault>(()))
+            })
+            .await?;
+        self.release(ticket);
+        Ok(())
+    }
+
+    fn release(&self, ticket: &Ticket) {
+        let mut held = self.held();
+        if held.keys.get(&ticket.key).is_some_and(|(holder, _)| *holder == ticket.holder) {
+            held.keys.remove(&ticket.key);
+        }
+    }
+}
+
+/// A hold that is given back unless it is kept: the caller may go away while the store is asked.
+struct Hold<'a> {
+    grants: &'a SqliteGrants,
+    ticket: Option<Ticket>,
+}
+
+impl Hold<'_> {
+    fn keep(mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.grants.release(&ticket);
+        }
+    }
+}

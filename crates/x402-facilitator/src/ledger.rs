@@ -1,0 +1,325 @@
+//! The ledger on SQLite, the embedded default: `x402_facilitator_core::Ledger` row by row.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use x402_facilitator_core::{
+    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, StepState, Write,
+};
+use x402_types::{Fault, PaymentKey, UnixSeconds};
+
+use crate::sqlite::Database;
+
+/// The settlement ledger in a SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteLedger {
+    database: Database,
+    clock: fn() -> UnixSeconds,
+}
+
+impl SqliteLedger {
+    /// The ledger in this file. Leases are counted by this machine's clock.
+    #[must_use]
+    pub const fn new(database: Database) -> Self {
+        Self { database, clock: crate::clock::now }
+    }
+
+    /// With another clock for leases.
+    #[must_use]
+    pub const fn with_clock(mut self, clock: fn() -> UnixSeconds) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+type Sql<T> = Result<T, rusqlite::Error>;
+
+/// SQLite has no unsigned 64-bit integers. Times, nonces and versions beyond 2^63-1 do not occur; they saturate.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn natural(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn to_row<T: Serialize>(value: &T) -> Sql<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn from_row<T: DeserializeOwned>(row: &str) -> Sql<T> {
+    serde_json::from_str(row).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn stored_payment(connection: &Connection, key: &PaymentKey) -> Sql<Option<Payment>> {
+    let row: Option<String> = connection
+        .prepare_cached("SELECT row FROM payments WHERE key = ?1")?
+        .query_row([key.as_bytes()], |row| row.get(0))
+        .optional()?;
+    row.as_deref().map(from_row).transpose()
+}
+
+fn stored_slot(connection: &Connection, id: &SlotId) -> Sql<Option<Slot>> {
+    let row: Option<String> = connection
+        .prepare_cached("SELECT row FROM slots WHERE lane = ?1 AND nonce = ?2")?
+        .query_row(params![id.lane.as_str(), number(id.nonce)], |row| row.get(0))
+        .optional()?;
+    row.as_deref().map(from_row).transpose()
+}
+
+fn rows<T: DeserializeOwned>(connection: &Connection, sql: &str, lane: &LaneId) -> Sql<Vec<T>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let texts = statement.query_map([lane.as_str()], |row| row.get::<_, String>(0))?;
+    texts.map(|text| from_row(&text?)).collect()
+}
+
+fn write_payment(transaction: &Transaction<'_>, payment: &Payment) -> Sql<()> {
+    let due = payment.answer.is_none().then(|| number(payment.due.0));
+    let ready = due.is_some() && payment.steps.last().is_some_and(|step| step.state == StepState::Ready);
+    transaction
+        .prepare_cached(
+            "INSERT INTO payments (key, lane, version, due, ready, keep_until, row) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (key) DO UPDATE SET lane = ?2, version = ?3, due = ?4, ready = ?5, keep_until = ?6, row = ?7",
+        )?
+        .execute(params![
+            payment.key.as_bytes(),
+            payment.lane.as_str(),
+            number(payment.version),
+            due,
+            ready,
+            number(payment.keep_until.0),
+            to_row(payment)?,
+        ])
+        .map(drop)
+}
+
+fn write_slot(transaction: &Transaction<'_>, slot: &Slot) -> Sql<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO slots (lane, nonce, version, used, row) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (lane, nonce) DO UPDATE SET version = ?3, used = ?4, row = ?5",
+        )?
+        .execute(params![
+            slot.id.lane.as_str(),
+            number(slot.id.nonce),
+            number(slot.version),
+            slot.used,
+            to_row(slot)?,
+        ])
+        .map(drop)
+}
+
+/// "Fence": a worker that lost its lane changes nothing. A write without a lease changes payments only.
+fn is_fenced(transaction: &Transaction<'_>, write: &Write) -> Sql<bool> {
+    let Some(lease) = &write.lease else { return Ok(write.next.is_some() || !write.slots.is_empty()) };
+    let fence: Option<i64> = transaction
+        .prepare_cached("SELECT fence FROM lanes WHERE lane = ?1")?
+        .query_row([lease.lane.as_str()], |row| row.get(0))
+        .optional()?;
+    let foreign = write.payments.iter().any(|payment| payment.lane != lease.lane)
+        || write.slots.iter().any(|slot| slot.id.lane != lease.lane);
+    Ok(foreign || fence.map(natural) != Some(lease.fence))
+}
+
+fn commit(transaction: &Transaction<'_>, write: Write) -> Sql<Result<(), CommitError>> {
+    if is_fenced(transaction, &write)? {
+        return Ok(Err(CommitError::Fenced));
+    }
+    let Write { lease, next, payments, slots } = write;
+    if let (Some(next), Some(lease)) = (next, &lease) {
+        let moved = transaction
+            .prepare_cached("UPDATE lanes SET next = ?3 WHERE lane = ?1 AND next = ?2")?
+            .execute(params![lease.lane.as_str(), number(next.from), number(next.to)])?;
+        if moved == 0 {
+            return Ok(Err(CommitError::Conflict));
+        }
+    }
+    for slot in slots {
+        if stored_slot(transaction, &slot.id)?.map_or(0, |old| old.version) != slot.version {
+            return Ok(Err(CommitError::Conflict));
+        }
+        write_slot(transaction, &Slot { version: slot.version.saturating_add(1), ..slot })?;
+    }
+    for payment in &payments {
+        if stored_payment(transaction, &payment.key)?.map(|old| old.version) != Some(payment.version) {
+            return Ok(Err(CommitError::Conflict));
+        }
+        write_payment(transaction, &Payment { version: payment.version.saturating_add(1), ..payment.clone() })?;
+    }
+    guard(transaction, &payments)
+}
+
+/// One live step a guard: what these payments held is given back first, then what is live is taken.
+fn guard(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), CommitError>> {
+    for payment in payments {
+        for step in &payment.steps {
+            transaction
+                .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
+                .execute(params![step.guard.0, payment.key.as_bytes()])?;
+        }
+    }
+    for payment in payments {
+        for step in payment.steps.iter().filter(|step| !matches!(step.state, StepState::Dead(_))) {
+            transaction
+                .prepare_cached("INSERT INTO guards (guard, key) VALUES (?1, ?2) ON CONFLICT (guard) DO NOTHING")?
+                .execute(params![step.guard.0, payment.key.as_bytes()])?;
+            let holder: Vec<u8> = transaction
+                .prepare_cached("SELECT key FROM guards WHERE guard = ?1")?
+                .query_row([&step.guard.0], |row| row.get(0))?;
+            if holder != payment.key.as_bytes() {
+                return Ok(Err(CommitError::Guarded(step.guard.clone())));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn lease(
+    transaction: &Transaction<'_>,
+    lane: &LaneId,
+    owner: &OwnerId,
+    now: i64,
+    until: i64,
+) -> Sql<Option<Lease>> {
+    let held: Option<(String, i64, i64)> = transaction
+        .prepare_cached("SELECT owner, fence, until FROM lanes WHERE lane = ?1")?
+        .query_row([lane.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let fence = match held {
+        Some((holder, fence, _)) if holder == owner.as_str() => fence,
+        Some((_, _, end)) if end > now => return Ok(None),
+        Some((_, fence, _)) => fence.saturating_add(1),
+        None => 1,
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO lanes (lane, next, owner, fence, until) VALUES (?1, 0, ?2, ?3, ?4)
+             ON CONFLICT (lane) DO UPDATE SET owner = ?2, fence = ?3, until = ?4",
+        )?
+        .execute(params![lane.as_str(), owner.as_str(), fence, until])?;
+    Ok(Some(Lease { lane: lane.clone(), fence: natural(fence) }))
+}
+
+fn forget(transaction: &Transaction<'_>, now: UnixSeconds, limit: usize) -> Sql<usize> {
+    let candidates: Vec<Payment> = transaction
+        .prepare_cached("SELECT row FROM payments WHERE due IS NULL AND keep_until < ?1 ORDER BY keep_until")?
+        .query_map([number(now.0)], |row| row.get::<_, String>(0))?
+        .map(|text| from_row(&text?))
+        .collect::<Sql<_>>()?;
+    let mut gone = 0;
+    for old in candidates {
+        if gone == limit {
+            break;
+        }
+        let mut slots = Vec::new();
+        for id in old.steps.iter().flat_map(|step| &step.carriers) {
+            slots.extend(stored_slot(transaction, id)?);
+        }
+        if slots.iter().any(|slot| !slot.used) {
+            continue;
+        }
+        transaction.execute("DELETE FROM payments WHERE key = ?1", [old.key.as_bytes()])?;
+        transaction.execute("DELETE FROM guards WHERE key = ?1", [old.key.as_bytes()])?;
+        for slot in slots {
+            let mut carries = false;
+            for key in &slot.cargo {
+                carries |= stored_payment(transaction, key)?.is_some();
+            }
+            if !carries {
+                transaction.execute(
+                    "DELETE FROM slots WHERE lane = ?1 AND nonce = ?2",
+                    params![slot.id.lane.as_str(), number(slot.id.nonce)],
+                )?;
+            }
+        }
+        gone += 1;
+    }
+    Ok(gone)
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn claim(&self, new: Payment) -> Result<Payment, Fault> {
+        self.database
+            .write(move |transaction| {
+                if let Some(old) = stored_payment(transaction, &new.key)? {
+                    return Ok(Ok(old));
+                }
+                let new = Payment { version: 1, ..new };
+                write_payment(transaction, &new)?;
+                Ok(Ok(new))
+            })
+            .await
+    }
+
+    async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
+        let key = key.clone();
+        self.database.read(move |connection| stored_payment(connection, &key)).await
+    }
+
+    async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = ids.to_vec();
+        self.database
+            .read(move |connection| ids.iter().filter_map(|id| stored_slot(connection, id).transpose()).collect())
+            .await
+    }
+
+    async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
+        let (lane, owner, clock) = (lane.clone(), owner.clone(), self.clock);
+        self.database
+            .write(move |transaction| {
+                let now = clock();
+                lease(transaction, &lane, &owner, number(now.0), number(now.plus(seconds).0)).map(Ok)
+            })
+            .await
+    }
+
+    async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
+        let lane = lane.clone();
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT key FROM payments WHERE lane = ?1 AND due <= ?2 ORDER BY due, key LIMIT ?3",
+                )?;
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let keys = statement.query_map(params![lane.as_str(), number(now.0), limit], |row| {
+                    row.get::<_, Vec<u8>>(0).map(|key| PaymentKey::from_bytes(&key))
+                })?;
+                keys.collect()
+            })
+            .await
+    }
+
+    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+        let lane = lane.clone();
+        self.database
+            .read(move |connection| {
+                // One snapshot for the three: a slot must not appear between them.
+                let view = connection.unchecked_transaction()?;
+                let next: Option<i64> = view
+                    .prepare_cached("SELECT next FROM lanes WHERE lane = ?1")?
+                    .query_row([lane.as_str()], |row| row.get(0))
+                    .optional()?;
+                Ok(LaneView {
+                    next: natural(next.unwrap_or(0)),
+                    open: rows(&view, "SELECT row FROM slots WHERE lane = ?1 AND used = 0 ORDER BY nonce", &lane)?,
+                    ready: rows(&view, "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key", &lane)?,
+                })
+            })
+            .await
+    }
+
+    async fn commit(&self, write: Write) -> Result<(), CommitError> {
+        self.database.write(move |transaction| commit(transaction, write)).await
+    }
+
+    async fn forget(&self, now: UnixSeconds, limit: usize) -> Result<usize, Fault> {
+        self.database.write(move |transaction| forget(transaction, now, limit).map(Ok)).await
+    }
+}

@@ -1,0 +1,108 @@
+//! The facilitator's process.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use x402_facilitator::config::Config;
+use x402_facilitator::dev::DevFacilitator;
+use x402_facilitator::mechanisms::{StartError, configured};
+use x402_facilitator::routes::{Callers, routes};
+use x402_facilitator::server::Serving;
+
+/// Verifies x402 payments and settles each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "x402-facilitator", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until it is told to stop; prints one line of JSON once it listens.
+    Serve {
+        /// The configuration file.
+        #[arg(long, required_unless_present = "dev", conflicts_with = "dev")]
+        config: Option<PathBuf>,
+        /// Without configuration, on a chain in this process.
+        #[arg(long)]
+        dev: bool,
+        /// Where to listen, with `--dev`.
+        #[arg(long, default_value = "127.0.0.1:0", requires = "dev")]
+        listen: SocketAddr,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    let Command::Serve { config, dev: _, listen } = Cli::parse().command;
+    let served = match config {
+        Some(path) => serve(&path).await,
+        None => serve_dev(listen).await,
+    };
+    match served {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn announce(line: &serde_json::Value) {
+    // A supervisor that closed the pipe does not want to know.
+    drop(writeln!(std::io::stdout().lock(), "{line}"));
+}
+
+/// Waits for SIGTERM, SIGINT, or something that broke.
+async fn told_to_stop(broken: impl Future<Output = ()>) -> ExitCode {
+    let stop = async {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut term), Ok(mut int)) => {
+                tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop => ExitCode::SUCCESS,
+        () = broken => {
+            tracing::error!("a worker has ended; stopping, so that a supervisor starts again");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
+    let config = Config::read(path)?;
+    let mut callers: Callers = Vec::new();
+    for caller in &config.callers {
+        callers.push((caller.name.clone(), caller.token.read("caller.token")?));
+    }
+    let (engine, heads) = configured(&config)?;
+    heads.check().await?;
+    let mut serving = Serving::start(config.listen, &engine, heads, routes(Arc::clone(&engine), callers)).await?;
+    announce(&json!({ "listening": format!("http://{}", serving.address()) }));
+    let code = told_to_stop(serving.broken()).await;
+    serving.stop().await;
+    Ok(code)
+}
+
+async fn serve_dev(listen: SocketAddr) -> Result<ExitCode, StartError> {
+    let mut facilitator = DevFacilitator::start(listen, |routes| routes).await?;
+    announce(&json!({ "listening": facilitator.url(), "rpc": facilitator.rpc() }));
+    let code = told_to_stop(facilitator.broken()).await;
+    facilitator.stop().await;
+    Ok(code)
+}

@@ -1,0 +1,241 @@
+//! The only place that names mechanisms, rails, RPC and ledger together. A new scheme is one line here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use alloy_provider::{DynProvider, Provider, RootProvider};
+use alloy_rpc_client::RpcClient;
+use alloy_signer_local::PrivateKeySigner;
+use alloy_transport_http::Http;
+use x402_evm::chain::RpcChain;
+use x402_evm::exact::ExactMechanism;
+use x402_evm::rail::{EoaRail, Fees};
+use x402_evm::token::Tokens;
+use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
+use x402_types::{Asset, Assets, ChainId, Fault, Members};
+
+use crate::config::{Config, ConfigError, NetworkConfig};
+use crate::engine::{Engine, addresses};
+use crate::ledger::SqliteLedger;
+use crate::sqlite::Database;
+
+/// Why a facilitator cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A node, the ledger, or the parts do not fit together.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// What serves one EVM network.
+pub struct Evm {
+    /// The node.
+    pub provider: DynProvider,
+    /// The network.
+    pub network: ChainId,
+    /// Blocks behind the head at which a block is final.
+    pub finality: u64,
+    /// How often the head is asked for.
+    pub poll: Duration,
+    /// What a transaction may cost.
+    pub fees: Fees,
+    /// The accounts that send.
+    pub signers: Vec<PrivateKeySigner>,
+    /// The tokens that are served.
+    pub assets: Assets,
+}
+
+impl std::fmt::Debug for Evm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evm").field("network", &self.network).field("finality", &self.finality).finish_non_exhaustive()
+    }
+}
+
+/// A head that is polled, and who is told of new blocks.
+struct Watch {
+    chain: Arc<RpcChain>,
+    poll: Duration,
+}
+
+/// Puts a facilitator together.
+#[derive(Default)]
+pub struct Builder {
+    settlement: Option<Settlement>,
+    signers: BTreeMap<ChainId, Vec<String>>,
+    watches: Vec<Watch>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("settlement", &self.settlement).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    /// Begins with a ledger.
+    #[must_use]
+    pub fn new(owner: OwnerId, ledger: Arc<dyn Ledger>) -> Self {
+        Self { settlement: Some(Settlement::new(owner, ledger)), ..Self::default() }
+    }
+
+    /// Serves an EVM network.
+    ///
+    /// # Errors
+    /// The network is served already or is none of `eip155`.
+    pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
+        let chain = Arc::new(RpcChain::new(evm.provider, evm.network, evm.finality).fresh_for(evm.poll * 4));
+        let mut settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
+        let mut lanes: Vec<LaneId> = Vec::new();
+        for signer in evm.signers {
+            let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
+            self.signers.entry(evm.network).or_default().push(rail.address().to_string());
+            lanes.extend(rail.lanes());
+            settlement = settlement.with_rail(Arc::new(rail))?;
+        }
+        let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes);
+        self.settlement = Some(settlement.with_mechanism(Arc::new(exact))?);
+        self.watches.push(Watch { chain, poll: evm.poll });
+        Ok(self)
+    }
+
+    /// The engine, not yet started, and the tasks that tell it of new blocks.
+    ///
+    /// # Errors
+    /// The parts do not fit together.
+    pub fn build(mut self, ledger: Arc<dyn Ledger>, patience: (u64, Duration)) -> Result<(Arc<Engine>, Heads), Fault> {
+        let settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
+        let mut signers = Members::new();
+        for (network, list) in &self.signers {
+            signers.insert(network.as_str(), addresses(list)?);
+        }
+        let engine = Engine::new(settlement, ledger).with_signers(signers).with_patience(patience.0, patience.1);
+        Ok((Arc::new(engine), Heads(self.watches)))
+    }
+}
+
+/// The heads of the chains that are served.
+pub struct Heads(Vec<Watch>);
+
+impl std::fmt::Debug for Heads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Heads")
+    }
+}
+
+impl Heads {
+    /// Whether every node serves the network that it should.
+    ///
+    /// # Errors
+    /// One does not, or does not answer.
+    pub async fn check(&self) -> Result<(), Fault> {
+        for watch in &self.0 {
+            watch.chain.check_network().await?;
+        }
+        Ok(())
+    }
+
+    /// Polls until it is dropped; wakes the engine at every new block.
+    #[must_use]
+    pub fn watch(self, engine: &Arc<Engine>) -> tokio::task::JoinSet<()> {
+        let mut tasks = tokio::task::JoinSet::new();
+        for Watch { chain, poll } in self.0 {
+            let engine = Arc::clone(engine);
+            tasks.spawn(async move {
+                let mut last = None;
+                let mut ticks = tokio::time::interval(poll);
+                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+                loop {
+                    ticks.tick().await;
+                    match chain.poll().await {
+                        Ok(head) if last != Some(head.number) => {
+                            last = Some(head.number);
+                            engine.new_block();
+                        }
+                        Ok(_) => {}
+                        Err(fault) => tracing::warn!(%fault, "the head could not be read"),
+                    }
+                }
+            });
+        }
+        tasks
+    }
+}
+
+/// A provider for a node's URL. Answers take 5 s at most.
+fn provider(url: &str) -> Result<DynProvider, ConfigError> {
+    let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
+    let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(range);
+    }
+    // Fails where another part of the process was first: then that one is used.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::builder()
+        .timeout(Duration::from_secs(5))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| ConfigError::Malformed(error.to_string()))?;
+    Ok(RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(Http::with_client(client, url), false)).erased())
+}
+
+fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
+    let range = |field, expected| ConfigError::Range { field, expected };
+    let mut signers = Vec::new();
+    for source in &config.signers {
+        // What a parser says of a bad key is not repeated: it may quote it.
+        let key = source.read("network.signers")?;
+        signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
+    }
+    let mut assets = Assets::none();
+    if config.default_assets {
+        Assets::default().iter().filter(|asset| asset.network == config.id).for_each(|asset| assets.add(asset.clone()));
+    }
+    for asset in &config.assets {
+        let address = Address::try_from(asset.address)
+            .map_err(|_| range("network.asset.address", "one case, or the right EIP-55 checksum"))?;
+        assets.add(Asset::new(config.id, address, &asset.symbol, &asset.name, &asset.version, asset.decimals));
+    }
+    Ok(Evm {
+        provider: provider(&config.rpc.read("network.rpc")?)?,
+        network: config.id,
+        finality: config.finality,
+        poll: Duration::from_millis(config.poll_milliseconds),
+        fees: Fees::default().cap(u128::from(config.max_fee_per_gas)),
+        signers,
+        assets,
+    })
+}
+
+/// A name for this start of this process.
+#[must_use]
+pub fn owner() -> OwnerId {
+    use std::hash::{BuildHasher, Hasher};
+    // `RandomState` is seeded by the operating system; the pid is for people who read the ledger.
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    format!("{}-{random:016x}", std::process::id()).into()
+}
+
+/// The facilitator that a configuration describes, not yet started.
+///
+/// # Errors
+/// The configuration cannot be used, or a file or node it names.
+pub fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
+    let ledger = open(&config.ledger)?;
+    let mut builder = Builder::new(owner(), Arc::clone(&ledger));
+    for each in &config.networks {
+        builder = builder.evm(network(each)?)?;
+    }
+    let wait = Duration::from_secs(config.settle_wait_seconds);
+    Ok(builder.build(ledger, (config.lease_seconds, wait))?)
+}
+
+fn open(path: &Path) -> Result<Arc<dyn Ledger>, Fault> {
+    Ok(Arc::new(SqliteLedger::new(Database::open(path)?)))
+}

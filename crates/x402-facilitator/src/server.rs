@@ -1,0 +1,76 @@
+//! A facilitator that listens.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use x402_types::Fault;
+
+use crate::engine::{Engine, Running};
+use crate::mechanisms::Heads;
+
+/// How long a graceful end waits for settlements.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// A facilitator at work: routes, workers, heads.
+#[derive(Debug)]
+pub struct Serving {
+    address: SocketAddr,
+    running: Running,
+    heads: JoinSet<()>,
+    http: JoinHandle<std::io::Result<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Serving {
+    /// Starts the workers, then listens.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn start(
+        listen: SocketAddr,
+        engine: &Arc<Engine>,
+        heads: Heads,
+        routes: Router,
+    ) -> Result<Self, Fault> {
+        let unusable = |error: std::io::Error| Fault::unreachable("the address to listen on", error);
+        let listener = TcpListener::bind(listen).await.map_err(unusable)?;
+        let address = listener.local_addr().map_err(unusable)?;
+        let heads = heads.watch(engine);
+        let running = engine.start();
+        let stop = watch::Sender::new(false);
+        let mut stopped = stop.subscribe();
+        let end = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        let http = tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(end).into_future());
+        Ok(Self { address, running, heads, http, stop })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until something that must go on has ended.
+    pub async fn broken(&mut self) {
+        tokio::select! {
+            () = self.running.broken() => {}
+            _ = self.heads.join_next() => {}
+            _ = &mut self.http => {}
+        }
+    }
+
+    /// Takes no more requests, answers those it has, finishes the settlements that run.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if !self.http.is_finished() && tokio::time::timeout(GRACE, &mut self.http).await.is_err() {
+            tracing::warn!("requests still wait; their settlements are in the ledger");
+        }
+        self.running.finish(GRACE).await;
+        self.heads.shutdown().await;
+    }
+}
