@@ -71,31 +71,39 @@ struct Whole<'r> {
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
+    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    match answer(&args, color).await {
+        Ok((valid, out)) => {
+            // A reader that went away changes nothing about the document.
+            let _ = std::io::stdout().write_all(out.as_bytes());
+            if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether the document is valid, and what stands on standard output.
+async fn answer(args: &Args, color: bool) -> Result<(bool, String), String> {
     let mut options = Options { strict: args.strict, ..Options::default() };
     if args.all_networks {
         options.registry = Registry::all();
     }
-    let outcome = match outcome(&args, options).await {
-        Ok(outcome) => outcome,
-        Err(message) => {
-            eprintln!("{message}");
-            return ExitCode::from(2);
-        }
+    let outcome = outcome(args, options).await?;
+    let out = if args.quiet {
+        String::new()
+    } else if args.json {
+        serde_json::to_string_pretty(&Whole { report: &outcome.report, found: outcome.found.as_ref() })
+            .map(|json| json + "\n")
+            .unwrap_or_default()
+    } else if args.sarif {
+        sarif::log(&outcome)
+    } else {
+        text::render(&outcome, color)
     };
-    if !args.quiet {
-        let out = if args.json {
-            serde_json::to_string_pretty(&Whole { report: &outcome.report, found: outcome.found.as_ref() })
-                .map(|json| json + "\n")
-                .unwrap_or_default()
-        } else if args.sarif {
-            sarif::log(&outcome)
-        } else {
-            text::render(&outcome, std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        };
-        // A reader that went away changes nothing about the document.
-        let _ = std::io::stdout().write_all(out.as_bytes());
-    }
-    if outcome.report.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok((outcome.report.valid, out))
 }
 
 async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
@@ -131,5 +139,91 @@ impl Outcome {
         let Checked { report, source, json, .. } = lint_response(headers, body, options);
         let summary = summary(&report, &options.registry);
         Self { name, json, report, found: Some(Found { source, summary }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    async fn lint_of(line: &[&str]) -> Result<(bool, String), String> {
+        answer(&Line::try_parse_from([&["lint"], line].concat()).map_err(|e| e.to_string())?.args, false).await
+    }
+
+    /// A file that is gone when the test is.
+    struct Temporary(PathBuf);
+
+    impl Temporary {
+        fn new(name: &str, text: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("x402-lint-{}-{name}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            Self(path)
+        }
+
+        fn path(&self) -> &str {
+            self.0.to_str().unwrap()
+        }
+    }
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    const VALID: &str = r#"{"x402Version":2,"resource":{"url":"https://a.example/"},"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532","planId":"1"}]}"#;
+
+    #[tokio::test]
+    async fn json_is_exactly_the_report() {
+        let file = Temporary::new("json", VALID);
+        let (valid, out) = lint_of(&["--json", file.path()]).await.unwrap();
+        assert!(valid);
+        let mut want = serde_json::to_value(lint(VALID, &Options::default())).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), want);
+        let recorded = Temporary::new("response", &format!(r#"{{"status":402,"headers":{{}},"body":{VALID}}}"#));
+        let (valid, out) = lint_of(&["--json", "--response", recorded.path()]).await.unwrap();
+        assert!(valid);
+        let out: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&out["source"], &out["summary"][0]["networkName"]), (&"body".into(), &"Base Sepolia".into()));
+        let want = want.as_object_mut().unwrap();
+        want.extend([("source".to_owned(), out["source"].clone()), ("summary".to_owned(), out["summary"].clone())]);
+        assert_eq!(out.as_object().unwrap(), want);
+    }
+
+    #[tokio::test]
+    async fn strict_quiet_and_the_larger_tables() {
+        let file = Temporary::new("strict", &VALID.replace("84532", "137"));
+        assert!(lint_of(&["--quiet", file.path()]).await == Ok((true, String::new())));
+        assert!(lint_of(&["--quiet", "--strict", file.path()]).await == Ok((false, String::new())));
+        assert!(lint_of(&[file.path()]).await.unwrap().1.contains("UNKNOWN_NETWORK"));
+        assert!(!lint_of(&["--all-networks", file.path()]).await.unwrap().1.contains("UNKNOWN_NETWORK"));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_and_is_no_json_is_invalid_and_what_cannot_be_read_is_an_error() {
+        let file = Temporary::new("none", "HTTP/1.1 402 Payment Required");
+        for line in [&["--json", file.path()][..], &["--json", "--response", file.path()]] {
+            let (valid, out) = lint_of(line).await.unwrap();
+            assert!(!valid && out.contains("INVALID_JSON"), "{out}");
+        }
+        assert!(lint_of(&["/no/such/file"]).await.is_err());
+        assert!(lint_of(&["--response", "/no/such/file"]).await.is_err());
+        for usage in [
+            &["--json", "--sarif", "-"][..],
+            &["a", "--url", "b"],
+            &["a", "--response", "b"],
+            &["--allow-private", "a"],
+        ] {
+            assert!(lint_of(usage).await.is_err(), "{usage:?}");
+        }
     }
 }

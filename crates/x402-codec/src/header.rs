@@ -124,6 +124,12 @@ impl Payment {
         self.payload
     }
 
+    /// The payment, and the decoded text as the payer sent it.
+    #[must_use]
+    pub fn into_parts(self) -> (PaymentPayload, String) {
+        (self.payload, self.text.json)
+    }
+
     /// Which header it stood in.
     #[must_use]
     pub const fn header(&self) -> PaymentHeader {

@@ -157,21 +157,35 @@ fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
 /// Recovery in Rust alone.
 pub mod pure {
     use super::{Address, B256, Signature, SignatureError, address_of};
-    use k256::ecdsa::{RecoveryId, VerifyingKey};
+    use k256::ecdsa::VerifyingKey;
+    use k256::elliptic_curve::ff::PrimeField;
+    use k256::elliptic_curve::ops::{MulByGeneratorVartime, Reduce};
+    use k256::elliptic_curve::point::DecompressPoint;
+    use k256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar};
 
     /// The account that has signed this digest, by k256.
     ///
-    /// Recovery is the check: `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so k256 0.14
-    /// does not verify again, which 0.13 did at more than twice the cost.
+    /// `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so nothing is verified again, which
+    /// k256 0.13 does at more than twice the cost. Signatures are public, so nothing here need take constant time:
+    /// inverting `r` in variable time is what makes this 66 µs where k256 0.14's own recovery takes 69.
     ///
     /// # Errors
     /// `NoKey`.
     pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
-        let id = RecoveryId::new(signature.odd, false);
-        let rs =
-            k256::ecdsa::Signature::from_scalars(signature.r.0, signature.s.0).map_err(|_| SignatureError::NoKey)?;
-        let key = VerifyingKey::recover_from_prehash(digest.as_slice(), &rs, id).map_err(|_| SignatureError::NoKey)?;
+        let key = key(digest, signature).ok_or(SignatureError::NoKey)?;
         address_of(key.to_sec1_point(false).as_bytes())
+    }
+
+    fn key(digest: B256, signature: &Signature) -> Option<VerifyingKey> {
+        let scalar = |bytes: B256| Scalar::from_repr(bytes.0.into()).into_option();
+        let (r, s) = (scalar(signature.r)?, scalar(signature.s)?);
+        let z = <Scalar as Reduce<FieldBytes>>::reduce(&digest.0.into());
+        let point = AffinePoint::decompress(&signature.r.0.into(), u8::from(signature.odd).into()).into_option()?;
+        let inverse = r.invert_vartime().into_option()?;
+        let (u1, u2) = (-(inverse * z), inverse * s);
+        let key = ProjectivePoint::mul_by_generator_and_mul_add_vartime(&u1, &u2, &point.into());
+        // Refuses the point at infinity.
+        VerifyingKey::from_affine(key.to_affine()).ok()
     }
 }
 

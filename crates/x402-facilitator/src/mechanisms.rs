@@ -237,5 +237,5 @@ pub fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
 }
 
 fn open(path: &Path) -> Result<Arc<dyn Ledger>, Fault> {
-    Ok(Arc::new(SqliteLedger::new(Database::open(path)?)))
+    Ok(Arc::new(SqliteLedger::new(Database::open_alone(path)?)))
 }

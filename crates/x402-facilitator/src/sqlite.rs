@@ -3,9 +3,12 @@
 //! Every write is durable before its caller hears of it. Writes that arrive together share one commit; each runs in
 //! its own savepoint, so that one that is refused takes nothing else with it.
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -32,6 +35,8 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 pub struct Database {
     writer: SyncSender<Job>,
     reader: SyncSender<Look>,
+    /// Held by the one process that works the lanes.
+    _alone: Option<Arc<File>>,
 }
 
 impl std::fmt::Debug for Database {
@@ -41,6 +46,26 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
+    /// Opens the file for this process alone, and frees the lanes that a process before it held: it has ended, or it
+    /// would hold the lock, so nobody need wait for its leases to run out.
+    ///
+    /// # Errors
+    /// As [`Database::open`]; or another process has the file.
+    pub fn open_alone(path: &Path) -> Result<Self, Fault> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock = File::create(&name).map_err(Fault::store)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Fault::store(format_args!("{}: another process uses it", path.display())),
+            TryLockError::Error(error) => Fault::store(error),
+        })?;
+        let database = Self::open(path)?;
+        let connection = Connection::open(path).map_err(Fault::store)?;
+        connection.busy_timeout(Duration::from_secs(5)).map_err(Fault::store)?;
+        connection.execute("UPDATE lanes SET until = 0", []).map_err(Fault::store)?;
+        Ok(Self { _alone: Some(Arc::new(lock)), ..database })
+    }
+
     /// Opens or makes the file and brings its tables up to date.
     ///
     /// # Errors
@@ -61,7 +86,7 @@ impl Database {
         };
         spawn("ledger-write", Box::new(move || write_loop(&mut write, &jobs)))?;
         spawn("ledger-read", Box::new(move || looks.iter().for_each(|look| look(&read))))?;
-        Ok(Self { writer, reader })
+        Ok(Self { writer, reader, _alone: None })
     }
 
     /// Runs a write; the answer comes after the commit. Dropping the future does not take the write back.

@@ -101,8 +101,10 @@ impl PaymentKey {
     /// The key of an authorization. Each part is written behind its length.
     #[must_use]
     pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
-        let mut bytes = vec![kind as u8];
-        for part in [network.as_str().as_bytes(), contract, payer, nonce] {
+        let parts = [network.as_str().as_bytes(), contract, payer, nonce];
+        let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| 2 + part.len()).sum::<usize>());
+        bytes.push(kind as u8);
+        for part in parts {
             let len = u16::try_from(part.len()).unwrap_or(u16::MAX);
             bytes.extend_from_slice(&len.to_be_bytes());
             bytes.extend_from_slice(part);

@@ -198,4 +198,38 @@ mod tests {
             assert!(get(url, true).await.err().unwrap().starts_with("the URL"), "{url}");
         }
     }
+    /// A server on a loopback port that answers every connection with the same bytes.
+    fn server(answer: Vec<u8>) -> u16 {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                // A client that has read enough hangs up.
+                let _ = stream.write_all(&answer);
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn headers_and_64_kib_of_the_body_are_read() {
+        let answer = b"HTTP/1.1 402 Payment Required\r\nPayment-Required: e30=\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+        let found = get(&format!("http://localhost:{}/", server(answer)), true).await.unwrap();
+        assert_eq!((found.status, &*found.body), (402, &b"{}"[..]));
+        assert!(found.headers.contains(&("payment-required".to_owned(), b"e30=".to_vec())));
+        let mut large = b"HTTP/1.1 402 Payment Required\r\nConnection: close\r\n\r\n".to_vec();
+        large.resize(1024 * 1024, b' ');
+        let found = get(&format!("http://127.0.0.1:{}/", server(large)), true).await.unwrap();
+        assert_eq!(found.body.len(), LARGEST + 1);
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let answer = b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n".to_vec();
+        let found = get(&format!("http://127.0.0.1:{}/", server(answer)), true).await.unwrap();
+        assert_eq!((found.status, found.body.len()), (302, 0));
+    }
 }

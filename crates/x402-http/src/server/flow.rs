@@ -29,11 +29,15 @@ use crate::Body;
 struct Hold {
     grants: Arc<dyn Grants>,
     ticket: Ticket,
+    /// Granted or freed: there is nothing left to let go of.
+    over: bool,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.grants.release(&self.ticket);
+        if !self.over {
+            self.grants.release(&self.ticket);
+        }
     }
 }
 
@@ -66,14 +70,14 @@ where
         Ok(matched) => matched,
         Err(answer) => return Ok(*answer),
     };
-    let (hold, resumed, payer) = match paying.claim(&matched).await {
+    let (mut hold, resumed, payer) = match paying.claim(&matched).await {
         Ok(claimed) => claimed,
         Err(answer) => return Ok(*answer),
     };
 
     // What was begun before is settled first: its outcome may be that nothing is to be served.
     if resumed || matched.flow == Flow::Upfront {
-        let settlement = match paying.settle(&matched, &hold, resumed).await {
+        let settlement = match paying.settle(&matched, &mut hold, resumed).await {
             Ok(settlement) => settlement,
             Err(answer) => return Ok(*answer),
         };
@@ -84,7 +88,7 @@ where
             // when it comes again.
             response
         } else {
-            match paying.grant(&matched, &hold, &settlement).await {
+            match paying.grant(&matched, &mut hold, &settlement).await {
                 Ok(()) => response,
                 Err(answer) => return Ok(*answer),
             }
@@ -100,11 +104,11 @@ where
         return Ok(response);
     }
     // From here to the end the handler's answer is only held: none of its body is read before the money moved.
-    let settlement = match paying.settle(&matched, &hold, false).await {
+    let settlement = match paying.settle(&matched, &mut hold, false).await {
         Ok(settlement) => settlement,
         Err(answer) => return Ok(*answer),
     };
-    if let Err(answer) = paying.grant(&matched, &hold, &settlement).await {
+    if let Err(answer) = paying.grant(&matched, &mut hold, &settlement).await {
         return Ok(*answer);
     }
     answer::attach(&mut response, matched.version, &settlement);
@@ -184,7 +188,7 @@ impl Paying<'_> {
             Claimed::Pending(ticket) => (ticket, true),
             Claimed::Taken => return Err(self.busy()),
         };
-        Ok((Hold { grants: Arc::clone(&seller.grants), ticket }, resumed, payer))
+        Ok((Hold { grants: Arc::clone(&seller.grants), ticket, over: false }, resumed, payer))
     }
 
     async fn verify<B>(&self, matched: &Matched) -> Step<Option<String>, B> {
@@ -198,7 +202,7 @@ impl Paying<'_> {
     }
 
     /// Has the money moved. Only a plain success comes back.
-    async fn settle<B>(&self, matched: &Matched, hold: &Hold, resumed: bool) -> Step<SettleResponse, B> {
+    async fn settle<B>(&self, matched: &Matched, hold: &mut Hold, resumed: bool) -> Step<SettleResponse, B> {
         let seller = &self.route.seller;
         let terms = &matched.presented.terms;
         hold.grants.pend(&hold.ticket).await.map_err(|fault| self.unavailable(fault))?;
@@ -208,7 +212,7 @@ impl Paying<'_> {
             Settlement::Unknown(known, fault) => Err(self.unknown(matched, unknown_response(known, terms), fault)),
             Settlement::Failed(response) | Settlement::Duplicate(response) => {
                 // Should the store fail here, the claim stays pending: the same request may ask again.
-                let _ = hold.grants.free(&hold.ticket).await;
+                hold.over = hold.grants.free(&hold.ticket).await.is_ok();
                 let code = match response.error_reason.clone() {
                     Some(code) => code,
                     None if response.success => ErrorReason::DUPLICATE_SETTLEMENT,
@@ -223,8 +227,9 @@ impl Paying<'_> {
         }
     }
 
-    async fn grant<B>(&self, matched: &Matched, hold: &Hold, settlement: &SettleResponse) -> Step<(), B> {
+    async fn grant<B>(&self, matched: &Matched, hold: &mut Hold, settlement: &SettleResponse) -> Step<(), B> {
         let granted = hold.grants.grant(&hold.ticket).await;
+        hold.over = granted.is_ok();
         granted.map_err(|fault| {
             // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
             let response = unknown_response(Some(settlement.clone()), &matched.presented.terms);
@@ -302,9 +307,11 @@ fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Iden
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    let mut request = String::with_capacity(64);
-    for byte in hash.finalize() {
-        request.extend([byte >> 4, byte & 15].iter().filter_map(|digit| char::from_digit((*digit).into(), 16)));
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digits = hash.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let mut text = [0; 64];
+    for (to, digit) in text.iter_mut().zip(digits) {
+        *to = HEX.get(usize::from(digit)).copied().unwrap_or_default();
     }
-    Identity { caller: String::new(), request }
+    Identity { caller: String::new(), request: core::str::from_utf8(&text).unwrap_or_default().to_owned() }
 }

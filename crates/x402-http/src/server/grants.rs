@@ -5,7 +5,7 @@
 
 use core::fmt;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -110,14 +110,15 @@ pub struct MemoryGrants {
 
 #[derive(Debug, Default)]
 struct Rows {
-    by_key: HashMap<PaymentKey, Row>,
+    by_key: HashMap<Arc<PaymentKey>, Row>,
     /// When settlement began, by whom, of what: the oldest first.
-    begun: VecDeque<(Instant, u64, PaymentKey)>,
+    begun: VecDeque<(Instant, u64, Arc<PaymentKey>)>,
     holders: u64,
 }
 
 #[derive(Debug)]
 struct Row {
+    key: Arc<PaymentKey>,
     state: GrantState,
     request: Box<str>,
     holder: Option<u64>,
@@ -195,8 +196,15 @@ impl Grants for MemoryGrants {
         if rows.by_key.len() >= self.capacity {
             return Err(Fault::store("no room for another grant"));
         }
-        let row = Row { state: GrantState::Open, request: request.into(), holder: Some(holder), began: None };
-        rows.by_key.insert(key.clone(), row);
+        let key = Arc::new(key.clone());
+        let row = Row {
+            key: Arc::clone(&key),
+            state: GrantState::Open,
+            request: request.into(),
+            holder: Some(holder),
+            began: None,
+        };
+        rows.by_key.insert(key, row);
         Ok(Claimed::Open(ticket))
     }
 
@@ -206,7 +214,8 @@ impl Grants for MemoryGrants {
         row.state = GrantState::Pending;
         if row.began.is_none() {
             row.began = Some(ticket.holder);
-            rows.begun.push_back((Instant::now(), ticket.holder, ticket.key.clone()));
+            let key = Arc::clone(&row.key);
+            rows.begun.push_back((Instant::now(), ticket.holder, key));
         }
         Ok(())
     }

@@ -1,0 +1,158 @@
+//! SIGKILL at each point between claim, store, send, observe and answer: after a restart every payment reaches its
+//! true end, the ledger equals the chain's transfers, and none is settled twice.
+//!
+//! The points are seen from outside: rows in the ledger's file, calls at the node, the answer. The process that is
+//! killed is the real one.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use x402_devchain::{ACCOUNTS, DevChain};
+
+use crate::support::{payment, post, tls};
+
+/// Kills at each point.
+const TIMES: usize = 20;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Point {
+    /// The payment's row is there.
+    Claim,
+    /// The signed bytes are there.
+    Store,
+    /// The node has been given them.
+    Send,
+    /// The node has been asked what became of them.
+    Observe,
+    /// The answer has arrived.
+    Answer,
+}
+
+/// The facilitator's process. Ends with the test.
+struct Facilitator {
+    child: Child,
+    url: String,
+}
+
+impl Facilitator {
+    fn start(config: &Path, rpc: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .env("CRASH_RPC", rpc)
+            .env("CRASH_KEY", ACCOUNTS[0].key.to_string())
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        Self { url: line["listening"].as_str().unwrap().to_owned(), child }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Facilitator {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Another connection to the ledger's file, to see what is committed.
+fn count(ledger: &Path, sql: &str) -> i64 {
+    let Ok(file) = Connection::open_with_flags(ledger, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return 0 };
+    file.query_row(sql, [], |row| row.get(0)).unwrap_or(0)
+}
+
+const PAYMENTS: &str = "SELECT count(*) FROM payments";
+const SLOTS: &str = "SELECT count(*) FROM slots";
+
+/// What is to be seen at a point, counted up by every payment.
+fn seen(point: Point, ledger: &Path, chain: &DevChain) -> i64 {
+    let calls = |method| i64::try_from(chain.calls().of(method)).unwrap();
+    match point {
+        Point::Claim => count(ledger, PAYMENTS),
+        Point::Store => count(ledger, SLOTS),
+        Point::Send => calls("eth_sendRawTransaction"),
+        Point::Observe => calls("eth_getLogs"),
+        Point::Answer => 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_every_point_it_settles_each_payment_once() {
+    tls();
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = directory.path().join("ledger.sqlite");
+    let chain = DevChain::new().unwrap();
+    let node = chain.serve("127.0.0.1:0").await.unwrap();
+    // A little distance, so that the points lie apart.
+    chain.rpc_delay(Duration::from_millis(4));
+    let config = configuration(directory.path(), &ledger);
+    let mut expected = 0;
+    for point in [Point::Claim, Point::Store, Point::Send, Point::Observe, Point::Answer] {
+        for turn in 0..TIMES {
+            let (_, request) = payment(1 + turn % 4, chain.time()).await;
+            let mut facilitator = Facilitator::start(&config, &node.url);
+            let before = seen(point, &ledger, &chain);
+            let (url, sent) = (format!("{}/settle", facilitator.url), request.clone());
+            let answer = tokio::spawn(async move { post(&url, &sent).await });
+            while !answer.is_finished() && (point == Point::Answer || seen(point, &ledger, &chain) == before) {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            facilitator.kill();
+            let first = answer.await.unwrap();
+
+            let facilitator = Facilitator::start(&config, &node.url);
+            let (status, after) = post(&format!("{}/settle", facilitator.url), &request).await.unwrap();
+            assert_eq!((status, &after["success"]), (200, &Value::Bool(true)), "{point:?} {turn}: {after}");
+            let transaction = after["transaction"].as_str().unwrap();
+            if let Ok((200, answer)) = first
+                && answer["success"] == Value::Bool(true)
+            {
+                assert_eq!(answer["transaction"], after["transaction"], "{point:?} {turn}: the same receipt");
+            }
+            assert_eq!(support::transfers_of(&chain, transaction).len(), 1, "{point:?} {turn}");
+            expected += 1;
+            assert_eq!(chain.transfers().len(), expected, "{point:?} {turn}: one transfer a payment");
+        }
+    }
+    assert_eq!(usize::try_from(count(&ledger, PAYMENTS)).unwrap(), expected);
+    assert_eq!(count(&ledger, "SELECT count(*) FROM payments WHERE due IS NOT NULL"), 0);
+    assert_eq!(count(&ledger, "SELECT count(*) FROM payments WHERE row NOT LIKE '%\"Ok\"%'"), 0);
+}
+
+fn configuration(directory: &Path, ledger: &Path) -> PathBuf {
+    let path = directory.join("facilitator.toml");
+    let text = format!(
+        r#"
+            listen = "127.0.0.1:0"
+            ledger = "{}"
+            lease_seconds = 5
+            [[network]]
+            id = "eip155:84532"
+            rpc = {{ env = "CRASH_RPC" }}
+            finality = 0
+            poll_milliseconds = 20
+            max_fee_per_gas = 100000000000
+            signers = [{{ env = "CRASH_KEY" }}]
+        "#,
+        ledger.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}

@@ -1,0 +1,26 @@
+//! Gets a URL and pays for it if it must: `X402_PRIVATE_KEY=0x… buyer URL`. At most ten cents.
+
+use std::env;
+use std::error::Error;
+use std::sync::Arc;
+
+use alloy_signer_local::PrivateKeySigner;
+use x402_evm::exact;
+use x402_http::client::{PayClient, Payer, Receipt, SpendLimits};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let url = env::args().nth(1).ok_or("usage: buyer URL")?;
+
+    let key: PrivateKeySigner = env::var("X402_PRIVATE_KEY")?.parse()?;
+    let limits = SpendLimits::default().per_payment("0.10".parse()?);
+    let payer = Payer::new([Arc::new(exact::Payer::new(key)) as _]).spending(limits);
+    let client = PayClient::new(payer)?;
+
+    let response = client.get(&url).await?;
+    if let Some(Receipt(receipt)) = response.extensions().get() {
+        eprintln!("paid in transaction {} on {}", receipt.transaction, receipt.network);
+    }
+    println!("{}", response.text().await?);
+    Ok(())
+}
