@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// A file with the private key.
     #[arg(long)]
     key_file: Option<PathBuf>,
-    /// Prints one JSON object: status, body, receipt.
+    /// Prints one JSON object: status, body, payment.
     #[arg(long)]
     json: bool,
 }
@@ -78,7 +78,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     if args.json {
         let text = String::from_utf8_lossy(&body);
         let body = serde_json::from_str::<Value>(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
-        let answer = json!({ "status": status.as_u16(), "body": body, "receipt": receipt });
+        let answer = json!({ "status": status.as_u16(), "body": body, "payment": receipt });
         out(format!("{answer}\n").as_bytes())?;
     } else {
         out(&body)?;

@@ -191,8 +191,13 @@ impl Engine {
         self.claims.send_replace(());
         let deadline = tokio::time::Instant::now() + self.wait;
         let key = self.settlement.key(claim).map_err(Fault::broken)?;
-        while !outcome.is_final() && tokio::time::timeout_at(deadline, moves.changed()).await.is_ok() {
+        while !outcome.is_final() {
+            let moved = tokio::time::timeout_at(deadline, moves.changed()).await;
+            // Once more after the deadline: the end may have come with it, from another process too.
             outcome = self.settlement.look(&call, &key).await?;
+            if moved.is_err() {
+                break;
+            }
         }
         if let Outcome::Pending { transaction: None, .. } = outcome {
             // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.

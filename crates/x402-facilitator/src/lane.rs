@@ -68,18 +68,22 @@ impl Lane {
         loop {
             match self.round(block).await {
                 Ok(open) if *stop.borrow() && !open && self.running.is_empty() => return,
+                // Nothing is carried here: another process has the lane and finishes it.
+                Ok(_) if *stop.borrow() && self.lease.is_none() && self.running.is_empty() => return,
                 Ok(_) => block = false,
                 Err(fault) => {
                     tracing::warn!(lane = %self.id, %fault, "the ledger does not answer");
                     tokio::time::sleep(REST).await;
                 }
             }
+            let rest_over = self.next_rest_over();
             tokio::select! {
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.note(done),
                 _ = claims.changed() => {}
                 _ = blocks.changed() => { block = true; self.wanted = true; }
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(IDLE) => self.wanted = true,
+                () = tokio::time::sleep_until(rest_over.into()) => {}
             }
         }
     }
@@ -124,6 +128,13 @@ impl Lane {
         let lease = self.engine.ledger().lease(&self.id, self.engine.settlement().owner(), seconds).await?;
         self.lease = lease.clone().map(|lease| (lease, asked));
         Ok(lease)
+    }
+
+    /// When the next of those that rest may be tried again.
+    fn next_rest_over(&self) -> Instant {
+        let carry = (self.wanted && !self.carrying).then_some(self.carry_from);
+        let rests = self.busy.values().filter_map(|rest| *rest).chain(carry);
+        rests.min().unwrap_or_else(|| Instant::now() + IDLE)
     }
 
     fn note(&mut self, done: Done) {

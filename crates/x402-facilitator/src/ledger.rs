@@ -25,6 +25,17 @@ impl SqliteLedger {
         Self { database, clock: crate::clock::now }
     }
 
+    /// Takes over from a process that has ended: frees the lanes that it held, and makes due at once what it left
+    /// open, for it may have stored bytes that it never sent.
+    ///
+    /// Only for who has the file alone ([`Database::open_alone`]).
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn take_over(&self) -> Result<(), Fault> {
+        self.database.write(|transaction| take_over(transaction).map(Ok)).await
+    }
+
     /// With another clock for leases.
     #[must_use]
     pub const fn with_clock(mut self, clock: fn() -> UnixSeconds) -> Self {
@@ -201,6 +212,18 @@ fn lease(
         )?
         .execute(params![lane.as_str(), owner.as_str(), fence, until])?;
     Ok(Some(Lease { lane: lane.clone(), fence: natural(fence) }))
+}
+
+fn take_over(transaction: &Transaction<'_>) -> Sql<()> {
+    transaction.execute("UPDATE lanes SET until = 0", [])?;
+    let open = |sql| -> Sql<Vec<String>> { transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect() };
+    for row in open("SELECT row FROM slots WHERE used = 0")? {
+        write_slot(transaction, &Slot { due: UnixSeconds(0), ..from_row(&row)? })?;
+    }
+    for row in open("SELECT row FROM payments WHERE due IS NOT NULL")? {
+        write_payment(transaction, &Payment { due: UnixSeconds(0), ..from_row(&row)? })?;
+    }
+    Ok(())
 }
 
 fn forget(transaction: &Transaction<'_>, now: UnixSeconds, limit: usize) -> Sql<usize> {

@@ -90,7 +90,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     for caller in &config.callers {
         callers.push((caller.name.clone(), caller.token.read("caller.token")?));
     }
-    let (engine, heads) = configured(&config)?;
+    let (engine, heads) = configured(&config).await?;
     heads.check().await?;
     let mut serving = Serving::start(config.listen, &engine, heads, routes(Arc::clone(&engine), callers)).await?;
     announce(&json!({ "listening": format!("http://{}", serving.address()) }));

@@ -226,8 +226,8 @@ pub fn owner() -> OwnerId {
 ///
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
-pub fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
-    let ledger = open(&config.ledger)?;
+pub async fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
+    let ledger = open(&config.ledger).await?;
     let mut builder = Builder::new(owner(), Arc::clone(&ledger));
     for each in &config.networks {
         builder = builder.evm(network(each)?)?;
@@ -236,6 +236,20 @@ pub fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
     Ok(builder.build(ledger, (config.lease_seconds, wait))?)
 }
 
-fn open(path: &Path) -> Result<Arc<dyn Ledger>, Fault> {
-    Ok(Arc::new(SqliteLedger::new(Database::open_alone(path)?)))
+async fn open(path: &Path) -> Result<Arc<dyn Ledger>, Fault> {
+    let ledger = SqliteLedger::new(Database::open_alone(path)?);
+    ledger.take_over().await?;
+    Ok(Arc::new(ledger))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_in_the_url_of_a_node_stays_out_of_faults() {
+        let provider = provider("http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
+        let fault = RpcChain::new(provider, ChainId::eip155(1), 0).check_network().await.unwrap_err();
+        assert!(!fault.to_string().contains("VERYSECRETKEY"), "{fault}");
+    }
 }

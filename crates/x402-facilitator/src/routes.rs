@@ -66,7 +66,7 @@ impl Api {
                     .because("paymentPayload.accepted: expected the entry in paymentRequirements"),
             ));
         }
-        let identity = Identity { caller, request: self.request_id(headers, &request) };
+        let identity = Identity { caller, request: request_id(headers, &request).map_err(Refused::Unreadable)? };
         let mut claim = Claim::new(terms, request.payment_payload);
         claim.identity = identity;
         self.engine.settlement().mechanism(&claim.terms).map_err(Refused::Unreadable)?;
@@ -84,25 +84,20 @@ impl Api {
         let known = self.callers.iter().find(|(_, token)| Sha256::digest(token.as_bytes()) == digest);
         known.map(|(name, _)| name.clone()).ok_or(Refused::Unauthorized)
     }
+}
 
-    /// `Idempotency-Key`, or the hash of the canonical body.
-    fn request_id(&self, headers: &HeaderMap, request: &VerifyRequest) -> String {
-        if let Some(key) = headers.get("idempotency-key").and_then(|value| value.to_str().ok())
-            && !key.is_empty()
-            && key.len() <= 255
-        {
-            return format!("key:{key}");
-        }
-        // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
-        let canonical = serde_json::to_value(request).map(|value| value.to_string()).unwrap_or_default();
-        let digest = Sha256::digest(canonical.as_bytes());
-        let hex = digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
-            use std::fmt::Write;
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-        format!("body:{hex}")
+/// `Idempotency-Key`, or the hash of the canonical body.
+fn request_id(headers: &HeaderMap, request: &VerifyRequest) -> Result<String, Rejection> {
+    if let Some(value) = headers.get("idempotency-key") {
+        let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+        let key = key.ok_or_else(|| {
+            Rejection::new(ErrorReason::INVALID_PAYLOAD).because("Idempotency-Key: expected 1 to 255 visible ASCII characters")
+        })?;
+        return Ok(format!("key:{key}"));
     }
+    // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
+    let canonical = serde_json::to_value(request).map(|value| value.to_string()).unwrap_or_default();
+    Ok(format!("body:{}", alloy_primitives::hex::encode(Sha256::digest(canonical.as_bytes()))))
 }
 
 async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {

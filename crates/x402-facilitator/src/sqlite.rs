@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -46,8 +45,7 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the file for this process alone, and frees the lanes that a process before it held: it has ended, or it
-    /// would hold the lock, so nobody need wait for its leases to run out.
+    /// Opens the file for this process alone: nobody else works its lanes as long as the lock is held.
     ///
     /// # Errors
     /// As [`Database::open`]; or another process has the file.
@@ -59,11 +57,7 @@ impl Database {
             TryLockError::WouldBlock => Fault::store(format_args!("{}: another process uses it", path.display())),
             TryLockError::Error(error) => Fault::store(error),
         })?;
-        let database = Self::open(path)?;
-        let connection = Connection::open(path).map_err(Fault::store)?;
-        connection.busy_timeout(Duration::from_secs(5)).map_err(Fault::store)?;
-        connection.execute("UPDATE lanes SET until = 0", []).map_err(Fault::store)?;
-        Ok(Self { _alone: Some(Arc::new(lock)), ..database })
+        Ok(Self { _alone: Some(Arc::new(lock)), ..Self::open(path)? })
     }
 
     /// Opens or makes the file and brings its tables up to date.

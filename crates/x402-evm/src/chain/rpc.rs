@@ -278,6 +278,8 @@ impl WatchAuthorizations for RpcChain {
     }
 }
 
+/// What the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
 fn unusable(error: TransportError) -> Fault {
-    Fault::unreachable("the node", error)
+    let text = error.to_string();
+    Fault::unreachable("the node", text.split(" for url (").next().unwrap_or_default())
 }

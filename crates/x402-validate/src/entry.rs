@@ -1,0 +1,426 @@
+//! One entry of `accepts`: the document's "Field Rules" for `accepts[]`, and those of schemes with other fields.
+
+use x402_codec::json::{Node, Value};
+
+use crate::address::{Flaw, Namespace, Role};
+use crate::amount;
+use crate::caip2::Caip2;
+use crate::lint::{Context, missing, spelt};
+use crate::place::Place;
+use crate::report::{Issue, quote};
+use crate::{Code, Severity};
+
+/// Which rules a document is checked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    V2,
+    V1,
+    Legacy,
+}
+
+/// The members of an entry that rules look at.
+pub(crate) struct Fields<'n, 'a> {
+    pub(crate) node: &'n Node<'a>,
+    pub(crate) scheme: Option<&'n Node<'a>>,
+    pub(crate) network: Option<&'n Node<'a>>,
+    pub(crate) amount: Option<&'n Node<'a>>,
+    pub(crate) max_amount: Option<&'n Node<'a>>,
+    pub(crate) asset: Option<&'n Node<'a>>,
+    pub(crate) pay_to: Option<&'n Node<'a>>,
+    pub(crate) timeout: Option<&'n Node<'a>>,
+    pub(crate) resource: Option<&'n Node<'a>>,
+    pub(crate) output_schema: Option<&'n Node<'a>>,
+    pub(crate) extra: Option<&'n Node<'a>>,
+    pub(crate) plan_id: Option<&'n Node<'a>>,
+    pub(crate) description: Option<&'n Node<'a>>,
+    pub(crate) mime_type: Option<&'n Node<'a>>,
+}
+
+impl<'n, 'a> Fields<'n, 'a> {
+    pub(crate) fn of(node: &'n Node<'a>) -> Option<Self> {
+        let members = node.as_object()?;
+        let mut fields = Self {
+            node,
+            scheme: None,
+            network: None,
+            amount: None,
+            max_amount: None,
+            asset: None,
+            pay_to: None,
+            timeout: None,
+            resource: None,
+            output_schema: None,
+            extra: None,
+            plan_id: None,
+            description: None,
+            mime_type: None,
+        };
+        for member in members {
+            let slot = match &*member.key {
+                "scheme" => &mut fields.scheme,
+                "network" => &mut fields.network,
+                "amount" => &mut fields.amount,
+                "maxAmountRequired" => &mut fields.max_amount,
+                "asset" => &mut fields.asset,
+                "payTo" => &mut fields.pay_to,
+                "maxTimeoutSeconds" => &mut fields.timeout,
+                "resource" => &mut fields.resource,
+                "outputSchema" => &mut fields.output_schema,
+                "extra" => &mut fields.extra,
+                "planId" => &mut fields.plan_id,
+                "description" => &mut fields.description,
+                "mimeType" => &mut fields.mime_type,
+                _ => continue,
+            };
+            *slot = Some(&member.value);
+        }
+        Some(fields)
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.scheme.and_then(Node::as_str) {
+            Some("nvm:erc4337") => Kind::Erc4337,
+            Some("nvm:card-delegation") => Kind::Card,
+            Some("upto" | "batch-settlement") => Kind::Metered,
+            _ => Kind::Transfer,
+        }
+    }
+
+    /// Whether it is of a scheme of Nevermined's.
+    pub(crate) fn is_nvm(&self) -> bool {
+        self.scheme.and_then(Node::as_str).is_some_and(|scheme| scheme.starts_with("nvm:"))
+    }
+
+    /// The price as the dialect names it, and the other name beside it.
+    pub(crate) fn price(&self, dialect: Dialect) -> (Option<&'n Node<'a>>, Option<&'n Node<'a>>) {
+        match dialect {
+            Dialect::V2 => (self.amount, self.max_amount),
+            Dialect::V1 => (self.max_amount, self.amount),
+            Dialect::Legacy if self.amount.is_none_or(missing) => (self.max_amount, self.amount),
+            Dialect::Legacy => (self.amount, self.max_amount),
+        }
+    }
+}
+
+/// Which fields a scheme requires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `exact`, and schemes that are not known: everything the document requires.
+    Transfer,
+    /// `upto`, `batch-settlement`: what is paid is decided later.
+    Metered,
+    /// `nvm:erc4337`: a plan in place of asset, amount and payTo.
+    Erc4337,
+    /// `nvm:card-delegation`: the same, and the network may be a card processor.
+    Card,
+}
+
+impl Kind {
+    const fn is_nvm(self) -> bool {
+        matches!(self, Self::Erc4337 | Self::Card)
+    }
+}
+
+/// The networks of `nvm:card-delegation`.
+const PROCESSORS: [&str; 3] = ["stripe", "braintree", "visa"];
+
+pub(crate) fn check(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect) {
+    let kind = fields.kind();
+    required(cx, place, fields, "scheme", fields.scheme, Code::MissingScheme);
+    let network = network(cx, place, fields, kind);
+    price(cx, place, fields, dialect, kind);
+    asset(cx, place, fields, &network, kind);
+    pay_to(cx, place, fields, &network, kind);
+    timeout(cx, place, fields, dialect, kind);
+    plan(cx, place, fields, kind);
+    batch(cx, place, fields, &network);
+}
+
+/// Reports a field that is absent, null, empty or no string; gives its text otherwise.
+fn required<'n>(
+    cx: &mut Context<'_>,
+    place: Place<'_>,
+    fields: &Fields<'_, '_>,
+    name: &str,
+    node: Option<&'n Node<'_>>,
+    code: Code,
+) -> Option<&'n str> {
+    let Some(node) = node.filter(|node| !missing(node)) else {
+        absent(cx, place, fields, name, node, code);
+        return None;
+    };
+    if node.as_str().is_none() {
+        cx.push(
+            Issue::new(code, place.field(name), &node.span)
+                .message(format!("`{name}` must be a string, found {}", node.kind())),
+        );
+    }
+    node.as_str()
+}
+
+fn absent(
+    cx: &mut Context<'_>,
+    place: Place<'_>,
+    fields: &Fields<'_, '_>,
+    name: &str,
+    node: Option<&Node<'_>>,
+    code: Code,
+) {
+    cx.push(Issue::new(code, place.field(name), node.map_or(&fields.node.span, |node| &node.span)));
+}
+
+/// What is known of an entry's network.
+struct Net<'n> {
+    /// The identifier, if it is well formed.
+    caip2: Option<&'n str>,
+    /// The identifier that is meant: that, or that of a simple name.
+    meant: Option<String>,
+    namespace: Option<Namespace>,
+}
+
+/// "CAIP-2 format". A simple name is an error whose fix is the identifier, by which the addresses are then checked.
+fn network<'n>(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'n, '_>, kind: Kind) -> Net<'n> {
+    let nothing = Net { caip2: None, meant: None, namespace: None };
+    let Some(node) = fields.network.filter(|node| !missing(node)) else {
+        absent(cx, place, fields, "network", fields.network, Code::MissingNetwork);
+        return nothing;
+    };
+    let bad =
+        |message: String| Issue::new(Code::InvalidNetworkFormat, place.field("network"), &node.span).message(message);
+    let Some(text) = node.as_str() else {
+        cx.push(bad(format!("`network` must be a string, found {}", node.kind())));
+        return nothing;
+    };
+    if kind == Kind::Card && PROCESSORS.contains(&text) {
+        return nothing;
+    }
+    if let Some(id) = Caip2::parse(text) {
+        if cx.options.registry.network(text).is_none() {
+            cx.push(
+                Issue::new(Code::UnknownNetwork, place.field("network"), &node.span)
+                    .message(format!("the network {} is not in the registry", quote(text))),
+            );
+        }
+        return Net { caip2: Some(text), meant: None, namespace: Namespace::known(id.namespace()) };
+    }
+    let issue = bad(format!("{} is not a CAIP-2 identifier", quote(text)));
+    let Some(id) = cx.options.registry.simple_name(text).map(str::to_owned) else {
+        cx.push(issue);
+        return nothing;
+    };
+    cx.push(issue.fix(format!("use '{id}' instead of '{}'", text.escape_debug())));
+    let namespace = Caip2::parse(&id).and_then(|id| Namespace::known(id.namespace()));
+    Net { caip2: None, meant: Some(id), namespace }
+}
+
+/// "String of digits only, > 0 (atomic units, not decimals)". Issues of `maxAmountRequired` stand at `.amount` too.
+fn price(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect, kind: Kind) {
+    let (node, other) = fields.price(dialect);
+    let other = other.filter(|other| !missing(other));
+    let Some(node) = node.filter(|node| !missing(node)) else {
+        if kind == Kind::Transfer {
+            let span = node.map_or(&fields.node.span, |node| &node.span);
+            let mut issue = Issue::new(Code::MissingAmount, place.field("amount"), span);
+            match (dialect, other) {
+                (Dialect::V1, Some(_)) => {
+                    issue = issue.fix("version 1 names it `maxAmountRequired`: rename `amount`, or send version 2")
+                }
+                (Dialect::V1, None) => issue = issue.message("`maxAmountRequired` is missing"),
+                (_, Some(_)) => issue = issue.fix("version 2 names it `amount`: rename `maxAmountRequired`"),
+                _ => {}
+            }
+            cx.push(issue);
+        }
+        return;
+    };
+    let invalid = |message: String| Issue::new(Code::InvalidAmount, place.field("amount"), &node.span).message(message);
+    let digits = match node.as_str() {
+        None => {
+            cx.push(invalid(format!("the amount must be a string of digits, found {}", node.kind())));
+            None
+        }
+        Some(text) => {
+            let digits = amount::digits(text);
+            match digits {
+                None => {
+                    cx.push(invalid(format!("{} is not a whole number of atomic units up to 2^256-1", quote(text))))
+                }
+                Some("0") => cx.push(Issue::new(Code::ZeroAmount, place.field("amount"), &node.span)),
+                Some(_) => {}
+            }
+            digits
+        }
+    };
+    let differs = other.is_some_and(|other| {
+        let theirs = other.as_str().and_then(amount::digits);
+        if digits.is_some() && theirs.is_some() { digits != theirs } else { node.value != other.value }
+    });
+    if differs {
+        cx.push(
+            invalid("`amount` and `maxAmountRequired` differ".to_owned())
+                .fix("keep the one of this version: `amount` in version 2"),
+        );
+    }
+}
+
+/// Token address, checked as an address of its network; known or not only where the network is well formed.
+fn asset(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
+    let Some(node) = fields.asset.filter(|node| !missing(node)) else {
+        if !kind.is_nvm() {
+            absent(cx, place, fields, "asset", fields.asset, Code::MissingAsset);
+        }
+        return;
+    };
+    let formed = address(cx, place, "asset", node, network, Role::Asset, Code::MissingAsset);
+    if let (true, Some(id), Some(text)) = (formed, network.caip2, node.as_str())
+        && cx.options.registry.asset(id, text).is_none()
+    {
+        cx.push(Issue::new(Code::UnknownAsset, place.field("asset"), &node.span).message(format!(
+            "the asset {} is not in the registry for {}",
+            quote(text),
+            quote(id)
+        )));
+    }
+}
+
+/// Recipient address, checked per network.
+fn pay_to(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
+    let Some(node) = fields.pay_to.filter(|node| !missing(node)) else {
+        if !kind.is_nvm() {
+            absent(cx, place, fields, "payTo", fields.pay_to, Code::MissingPayTo);
+        }
+        return;
+    };
+    address(cx, place, "payTo", node, network, Role::PayTo, Code::MissingPayTo);
+}
+
+/// Whether the text has the form of an address; without a known namespace, whether it is text.
+fn address(
+    cx: &mut Context<'_>,
+    place: Place<'_>,
+    name: &str,
+    node: &Node<'_>,
+    network: &Net<'_>,
+    role: Role,
+    no_string: Code,
+) -> bool {
+    let Some(namespace) = network.namespace else {
+        if node.as_str().is_none() {
+            let message = format!("`{name}` must be a string, found {}", node.kind());
+            cx.push(Issue::new(no_string, place.field(name), &node.span).message(message));
+        }
+        return node.as_str().is_some();
+    };
+    let issue = |code| Issue::new(code, place.field(name), &node.span);
+    let invalid = match namespace {
+        Namespace::Eip155 => Code::InvalidEvmAddress,
+        Namespace::Solana => Code::InvalidSolanaAddress,
+        Namespace::Stellar => Code::InvalidStellarAddress,
+        Namespace::Aptos => Code::InvalidAptosAddress,
+    };
+    let Some(text) = node.as_str() else {
+        cx.push(issue(invalid).message(format!("`{name}` must be {}, found {}", namespace.noun(), node.kind())));
+        return false;
+    };
+    match namespace.check(text, role) {
+        Ok(()) => true,
+        Err(Flaw::NoChecksum(right)) => {
+            let fix =
+                if right == text { "nothing: its checksum has no capitals".into() } else { format!("write {right}") };
+            cx.push(issue(Code::NoEvmChecksum).fix(fix));
+            true
+        }
+        Err(Flaw::BadChecksum(right)) => {
+            cx.push(
+                issue(Code::BadEvmChecksum)
+                    .message(format!("{} fails its EIP-55 checksum", quote(text)))
+                    .fix(format!("if only the case is wrong: {right}; else copy the address again")),
+            );
+            true
+        }
+        Err(Flaw::Elsewhere(other)) => {
+            cx.push(issue(Code::AddressNetworkMismatch).message(format!(
+                "{} is {}, and the network's namespace is `{}`",
+                quote(text),
+                other.noun(),
+                namespace.as_str()
+            )));
+            false
+        }
+        Err(Flaw::Invalid) => {
+            let mut issue = issue(invalid).message(format!("{} is not {}", quote(text), namespace.noun()));
+            let id = network.caip2.or(network.meant.as_deref());
+            let symbol =
+                id.filter(|_| role == Role::Asset).and_then(|id| cx.options.registry.asset_by_symbol(id, text));
+            if let Some(asset) = symbol {
+                issue =
+                    issue.fix(format!("write the address of {}: {}", asset.symbol, namespace.spell(&asset.address)));
+            }
+            cx.push(issue);
+            false
+        }
+    }
+}
+
+/// "Recommended. Positive integer."
+fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect, kind: Kind) {
+    let Some(node) = fields.timeout else {
+        if dialect == Dialect::V2 && !kind.is_nvm() {
+            absent(cx, place, fields, "maxTimeoutSeconds", None, Code::MissingMaxTimeout);
+        }
+        return;
+    };
+    let whole = |n: &f64| n.is_finite() && n.fract() == 0.0 && *n > 0.0;
+    if !node.as_number().and_then(|text| text.parse().ok()).is_some_and(|n| whole(&n)) {
+        cx.push(
+            Issue::new(Code::InvalidTimeout, place.field("maxTimeoutSeconds"), &node.span)
+                .message(format!("`maxTimeoutSeconds` must be a positive integer, found {}", spelt(node))),
+        );
+    }
+}
+
+/// smart-accounts v0.3 §3.3: "planId | string | Yes | 256-bit plan identifier". Optional in the card delegation document.
+fn plan(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, kind: Kind) {
+    if !kind.is_nvm() {
+        return;
+    }
+    match fields.plan_id.filter(|node| !missing(node)) {
+        None => {
+            let span = fields.plan_id.map_or(&fields.node.span, |node| &node.span);
+            let issue = Issue::new(Code::MissingPlanId, place.field("planId"), span);
+            cx.push(if kind == Kind::Card { issue.severity(Severity::Warning) } else { issue });
+        }
+        Some(node) if node.as_str().and_then(amount::digits).is_none() => cx.push(
+            Issue::new(Code::MissingPlanId, place.field("planId"), &node.span)
+                .message(format!("`planId` must be a decimal 256-bit number in a string, found {}", spelt(node))),
+        ),
+        Some(_) => {}
+    }
+}
+
+/// `batch-settlement`: `extra.receiverAuthorizer` is an address, `extra.withdrawDelay` 900 to 2592000 seconds.
+fn batch(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>) {
+    if fields.scheme.and_then(Node::as_str) != Some("batch-settlement") {
+        return;
+    }
+    let extra = |name| fields.extra.and_then(|extra| extra.get(name)).filter(|node| !missing(node));
+    if let Some(node) = extra("receiverAuthorizer") {
+        address(cx, place, "extra.receiverAuthorizer", node, network, Role::PayTo, Code::MissingPayTo);
+    }
+    if let Some(node) = extra("withdrawDelay")
+        && !node.as_u64().is_some_and(|seconds| (900..=2_592_000).contains(&seconds))
+    {
+        cx.push(
+            Issue::new(Code::InvalidTimeout, place.field("extra.withdrawDelay"), &node.span)
+                .message("`withdrawDelay` must be 900 to 2592000 seconds")
+                .fix("write a whole number of seconds from 900 to 2592000"),
+        );
+    }
+}
+
+impl Fields<'_, '_> {
+    /// Whether there is an output schema; null is none.
+    pub(crate) fn has_output_schema(&self) -> bool {
+        self.output_schema.is_some_and(|node| !matches!(node.value, Value::Null))
+    }
+}

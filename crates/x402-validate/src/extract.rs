@@ -1,0 +1,149 @@
+//! [HTTP 402 response delivery](https://github.com/x402-foundation/x402/blob/main/specs/transports-v2/http.md): the
+//! `PAYMENT-REQUIRED` header, base64 or raw JSON, or the body.
+
+use std::borrow::Cow;
+
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{DecodeError, Engine, alphabet};
+use serde::Serialize;
+use x402_codec::header::PAYMENT_REQUIRED;
+
+use crate::document;
+use crate::report::Report;
+use crate::summary::{Summary, summary};
+use crate::{Options, lint};
+
+/// Where the document was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The `PAYMENT-REQUIRED` header.
+    Header,
+    /// The body.
+    Body,
+}
+
+/// A document found in a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Extracted<'r> {
+    /// Where.
+    pub source: Source,
+    /// Its JSON text, decoded; not known to be JSON.
+    pub json: Cow<'r, [u8]>,
+    /// The length of the header value, if it came in one.
+    pub header: Option<usize>,
+}
+
+/// Why there is no document.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// There is no such header, and the body is empty.
+    #[error("the response has neither a PAYMENT-REQUIRED header nor a body")]
+    NotFound,
+    /// What was found is neither JSON nor base64.
+    #[error("the {} is neither JSON nor base64, at byte {offset}", if *.place == Source::Header { "header" } else { "body" })]
+    NotBase64 {
+        /// Where it was found.
+        place: Source,
+        /// The byte of the value where it stops being base64.
+        offset: usize,
+    },
+}
+
+/// Finds the document of a response: the header before the body, each as raw JSON or as base64 of either alphabet,
+/// padded or not. The name of the header is read in any case.
+///
+/// # Errors
+/// Neither is there, or the one that counts is not text of the right kind. A header that cannot be read does not give
+/// way to the body: clients of version 2 read only the header.
+pub fn extract<'r>(
+    headers: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+    body: &'r [u8],
+) -> Result<Extracted<'r>, ExtractError> {
+    let header = headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(PAYMENT_REQUIRED.as_str()));
+    if let Some((_, value)) = header {
+        let json = decode(value.trim_ascii(), Source::Header)?;
+        return Ok(Extracted { source: Source::Header, json, header: Some(value.len()) });
+    }
+    if body.trim_ascii().is_empty() {
+        return Err(ExtractError::NotFound);
+    }
+    let json =
+        if is_base64(body.trim_ascii()) { decode(body.trim_ascii(), Source::Body)? } else { Cow::Borrowed(body) };
+    Ok(Extracted { source: Source::Body, json, header: None })
+}
+
+/// What the linter says of a response.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Checked {
+    /// The report on the document.
+    #[serde(flatten)]
+    pub report: Report,
+    /// Where the document was found.
+    pub source: Option<Source>,
+    /// What it asks for, entry by entry.
+    pub summary: Vec<Summary>,
+    /// The JSON text that was found: what the spans of the report count in.
+    #[serde(skip)]
+    pub json: Vec<u8>,
+}
+
+/// Finds the document of a response and lints it. A response without one is `INVALID_JSON`.
+#[must_use]
+pub fn lint_response<'r>(
+    headers: impl IntoIterator<Item = (&'r str, &'r [u8])>,
+    body: &'r [u8],
+    options: &Options,
+) -> Checked {
+    let refused = |error: &ExtractError, source, offset| Checked {
+        report: document::invalid(&error.to_string(), offset, 0, options.strict),
+        source,
+        summary: Vec::new(),
+        json: Vec::new(),
+    };
+    match extract(headers, body) {
+        Ok(found) => {
+            let options = Options { header: found.header, ..options.clone() };
+            let report = lint(&*found.json, &options);
+            let summary = summary(&report, &options.registry);
+            Checked { report, source: Some(found.source), summary, json: found.json.into_owned() }
+        }
+        Err(error @ ExtractError::NotFound) => refused(&error, None, 0),
+        Err(error @ ExtractError::NotBase64 { place, offset }) => refused(&error, Some(place), offset),
+    }
+}
+
+/// Raw JSON begins as JSON; anything else is base64.
+fn decode(value: &[u8], place: Source) -> Result<Cow<'_, [u8]>, ExtractError> {
+    if matches!(value.first(), None | Some(b'{' | b'[' | b'"')) {
+        return Ok(Cow::Borrowed(value));
+    }
+    const LENIENT: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+    let standard: Vec<u8> = value
+        .iter()
+        .map(|b| match b {
+            b'-' => b'+',
+            b'_' => b'/',
+            other => *other,
+        })
+        .collect();
+    BASE64.decode(&standard).map(Cow::Owned).map_err(|error| {
+        let offset = match error {
+            DecodeError::InvalidByte(offset, _) => offset,
+            DecodeError::InvalidLastSymbol { offset, .. } => offset,
+            DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => value.len(),
+        };
+        ExtractError::NotBase64 { place, offset }
+    })
+}
+
+/// Whether a body is one word of base64 that decodes to an object: `eyJ` is `{"`.
+fn is_base64(body: &[u8]) -> bool {
+    let word = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_=".contains(b);
+    matches!(body.first(), Some(b'e')) && body.iter().all(word)
+}

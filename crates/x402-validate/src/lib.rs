@@ -1,0 +1,32 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+)]
+
+pub mod address;
+pub mod amount;
+mod caip2;
+mod code;
+mod document;
+mod entry;
+mod extensions;
+mod extract;
+mod lint;
+mod normalize;
+mod place;
+pub mod registry;
+mod report;
+mod resource;
+mod schema;
+mod summary;
+
+pub use address::Namespace;
+pub use caip2::Caip2;
+pub use code::{Code, Origin, Row, Severity, UnknownCode};
+pub use document::Document;
+pub use extract::{Checked, ExtractError, Extracted, Source, extract, lint_response};
+pub use lint::{Options, detect, lint};
+pub use registry::Registry;
+pub use report::{Issue, Report, Version};
+pub use summary::{Summary, summary};

@@ -1,0 +1,83 @@
+//! What a document asks for, entry by entry.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::caip2::Caip2;
+use crate::report::Report;
+use crate::{Registry, amount};
+
+/// One entry of `accepts`, with what the registry knows of it. Fields that are absent or no text are null.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Summary {
+    /// The endpoint of a manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Its place in `accepts`.
+    pub index: usize,
+    /// How it is paid.
+    pub scheme: Option<String>,
+    /// CAIP-2.
+    pub network: Option<String>,
+    /// `Base Sepolia`.
+    pub network_name: Option<String>,
+    /// The namespace: `eip155`, `solana`, …
+    pub network_type: Option<String>,
+    /// Who is paid.
+    pub pay_to: Option<String>,
+    /// Atomic units.
+    pub amount: Option<String>,
+    /// The token.
+    pub asset: Option<String>,
+    /// `USDC`.
+    pub asset_symbol: Option<String>,
+    /// The digits of `amount` behind the point.
+    pub asset_decimals: Option<u8>,
+    /// `0.01 USDC`.
+    pub human_amount: Option<String>,
+}
+
+/// Summarises what was linted, from its version 2 form.
+#[must_use]
+pub fn summary(report: &Report, registry: &Registry) -> Vec<Summary> {
+    let Some(document) = &report.normalized else { return Vec::new() };
+    match document.get("endpoints").and_then(Value::as_object) {
+        Some(endpoints) => {
+            endpoints.iter().flat_map(|(name, document)| entries(Some(name), document, registry)).collect()
+        }
+        None => entries(None, document, registry).collect(),
+    }
+}
+
+fn entries<'v>(
+    endpoint: Option<&'v str>,
+    document: &'v Value,
+    registry: &'v Registry,
+) -> impl Iterator<Item = Summary> + use<'v> {
+    let accepts = document.get("accepts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    accepts.iter().enumerate().map(move |(index, entry)| one(endpoint, index, entry, registry))
+}
+
+fn one(endpoint: Option<&str>, index: usize, entry: &Value, registry: &Registry) -> Summary {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    let (network, address, amount) = (text("network"), text("asset"), text("amount"));
+    let asset = network.zip(address).and_then(|(network, address)| registry.asset(network, address));
+    let human = asset.zip(amount.and_then(amount::digits));
+    Summary {
+        endpoint: endpoint.map(str::to_owned),
+        index,
+        scheme: text("scheme").map(str::to_owned),
+        network: network.map(str::to_owned),
+        network_name: network.and_then(|id| registry.network(id)).map(|network| network.name.clone().into_owned()),
+        network_type: network.and_then(Caip2::parse).map(|id| id.namespace().to_owned()),
+        pay_to: text("payTo").map(str::to_owned),
+        amount: amount.map(str::to_owned),
+        asset: address.map(str::to_owned),
+        asset_symbol: asset.map(|asset| asset.symbol.clone().into_owned()),
+        asset_decimals: asset.map(|asset| asset.decimals),
+        human_amount: human
+            .map(|(asset, digits)| format!("{} {}", amount::human(digits, asset.decimals), asset.symbol)),
+    }
+}

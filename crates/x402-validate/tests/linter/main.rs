@@ -1,0 +1,11 @@
+//! The linter against data made by hand from `x402-config-rules.md`, the issue and what x402lint does.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
+
+mod bad_input;
+mod corpus;
+mod pages;
+mod properties;
+mod resolve;
+mod response;
+mod tables;
+mod x402lint;
