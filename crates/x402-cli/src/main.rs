@@ -2,7 +2,9 @@
 
 mod codec;
 mod demo;
+mod explain;
 mod keys;
+mod lint;
 mod pay;
 
 use std::process::ExitCode;
@@ -27,6 +29,10 @@ enum Command {
     Encode(codec::Encode),
     /// Makes a request and pays for it.
     Pay(pay::Args),
+    /// Finds everything that is wrong with a 402 document.
+    Lint(lint::Args),
+    /// Explains a code of the linter.
+    Explain(explain::Args),
     /// Makes private keys.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -39,6 +45,8 @@ async fn main() -> ExitCode {
         Command::Decode(args) => codec::decode(args),
         Command::Encode(args) => codec::encode(args),
         Command::Pay(args) => pay::run(args).await,
+        Command::Lint(args) => lint::run(args).await,
+        Command::Explain(args) => explain::run(args),
         Command::Keys(args) => keys::run(args),
     }
 }
