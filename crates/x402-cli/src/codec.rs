@@ -93,9 +93,7 @@ fn check(header: Option<Header>, text: &[u8], limits: &Limits) -> Result<(), Dec
     match header {
         None => json::parse(text, limits).map(drop),
         Some(Header::PaymentRequired) => json::from_slice::<PaymentRequired>(text, limits).map(drop),
-        Some(Header::PaymentSignature | Header::XPayment) => {
-            json::from_slice::<PaymentPayload>(text, limits).map(drop)
-        }
+        Some(Header::PaymentSignature | Header::XPayment) => json::from_slice::<PaymentPayload>(text, limits).map(drop),
         Some(Header::PaymentResponse | Header::XPaymentResponse) => {
             json::from_slice::<SettleResponse>(text, limits).map(drop)
         }
@@ -124,4 +122,3 @@ pub(crate) fn encode(args: Encode) -> ExitCode {
         Err(code) => code,
     }
 }
-

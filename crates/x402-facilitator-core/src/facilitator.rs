@@ -5,7 +5,7 @@ use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResp
 use x402_types::{Fault, Identity, PaymentPayload, Terms};
 
 /// A payment as a resource server presents it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Presented {
     /// The payment's JSON text as the payer sent it, forwarded byte for byte.
     pub raw: String,
@@ -17,6 +17,17 @@ pub struct Presented {
     pub resource: ResourceInfo,
     /// Whose request it is.
     pub identity: Identity,
+}
+
+impl core::fmt::Debug for Presented {
+    /// Without the payment: whoever reads a log could present it.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Presented")
+            .field("terms", &self.terms)
+            .field("resource", &self.resource.url)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Verifies and settles payments for a resource server.

@@ -146,10 +146,8 @@ impl Config {
     /// # Errors
     /// An unreadable file, an unknown key, a value outside its range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-            path: path.display().to_string(),
-            detail: error.to_string(),
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.display().to_string(), detail: error.to_string() })?;
         Self::parse(&text)
     }
 

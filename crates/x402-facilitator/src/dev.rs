@@ -31,7 +31,19 @@ impl DevFacilitator {
     /// # Errors
     /// The chain cannot be built, or an address cannot be listened on.
     pub async fn start(listen: SocketAddr, dress: impl FnOnce(Router) -> Router) -> Result<Self, Fault> {
-        let chain = DevChain::new().map_err(Fault::broken)?;
+        Self::on(DevChain::new().map_err(Fault::broken)?, listen, Duration::from_secs(30), dress).await
+    }
+
+    /// Starts a facilitator on this chain, whose `/settle` answers after `wait` at the latest.
+    ///
+    /// # Errors
+    /// An address cannot be listened on.
+    pub async fn on(
+        chain: DevChain,
+        listen: SocketAddr,
+        wait: Duration,
+        dress: impl FnOnce(Router) -> Router,
+    ) -> Result<Self, Fault> {
         let node = chain.serve("127.0.0.1:0").await.map_err(|error| Fault::unreachable("the devchain", error))?;
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
         let evm = Evm {
@@ -43,8 +55,7 @@ impl DevFacilitator {
             signers: signer(0).into_iter().collect(),
             assets: Assets::default(),
         };
-        let patience = (15, Duration::from_secs(30));
-        let (engine, heads) = Builder::new(owner(), Arc::clone(&ledger)).evm(evm)?.build(ledger, patience)?;
+        let (engine, heads) = Builder::new(owner(), Arc::clone(&ledger)).evm(evm)?.build(ledger, (15, wait))?;
         let routes = dress(routes(Arc::clone(&engine), Vec::new()));
         let serving = Serving::start(listen, &engine, heads, routes).await?;
         let url = format!("http://{}", serving.address());

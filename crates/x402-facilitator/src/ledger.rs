@@ -60,9 +60,8 @@ fn to_row<T: Serialize>(value: &T) -> Sql<String> {
 }
 
 fn from_row<T: DeserializeOwned>(row: &str) -> Sql<T> {
-    serde_json::from_str(row).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
-    })
+    serde_json::from_str(row)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }
 
 fn stored_payment(connection: &Connection, key: &PaymentKey) -> Sql<Option<Payment>> {
@@ -113,13 +112,7 @@ fn write_slot(transaction: &Transaction<'_>, slot: &Slot) -> Sql<()> {
             "INSERT INTO slots (lane, nonce, version, used, row) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (lane, nonce) DO UPDATE SET version = ?3, used = ?4, row = ?5",
         )?
-        .execute(params![
-            slot.id.lane.as_str(),
-            number(slot.id.nonce),
-            number(slot.version),
-            slot.used,
-            to_row(slot)?,
-        ])
+        .execute(params![slot.id.lane.as_str(), number(slot.id.nonce), number(slot.version), slot.used, to_row(slot)?,])
         .map(drop)
 }
 
@@ -188,13 +181,7 @@ fn guard(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), 
     Ok(Ok(()))
 }
 
-fn lease(
-    transaction: &Transaction<'_>,
-    lane: &LaneId,
-    owner: &OwnerId,
-    now: i64,
-    until: i64,
-) -> Sql<Option<Lease>> {
+fn lease(transaction: &Transaction<'_>, lane: &LaneId, owner: &OwnerId, now: i64, until: i64) -> Sql<Option<Lease>> {
     let held: Option<(String, i64, i64)> = transaction
         .prepare_cached("SELECT owner, fence, until FROM lanes WHERE lane = ?1")?
         .query_row([lane.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
@@ -332,7 +319,11 @@ impl Ledger for SqliteLedger {
                 Ok(LaneView {
                     next: natural(next.unwrap_or(0)),
                     open: rows(&view, "SELECT row FROM slots WHERE lane = ?1 AND used = 0 ORDER BY nonce", &lane)?,
-                    ready: rows(&view, "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key", &lane)?,
+                    ready: rows(
+                        &view,
+                        "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key",
+                        &lane,
+                    )?,
                 })
             })
             .await

@@ -91,7 +91,8 @@ fn request_id(headers: &HeaderMap, request: &VerifyRequest) -> Result<String, Re
     if let Some(value) = headers.get("idempotency-key") {
         let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
         let key = key.ok_or_else(|| {
-            Rejection::new(ErrorReason::INVALID_PAYLOAD).because("Idempotency-Key: expected 1 to 255 visible ASCII characters")
+            Rejection::new(ErrorReason::INVALID_PAYLOAD)
+                .because("Idempotency-Key: expected 1 to 255 visible ASCII characters")
         })?;
         return Ok(format!("key:{key}"));
     }
@@ -169,4 +170,3 @@ fn json<T: Serialize>(status: StatusCode, answer: &T) -> Response {
         }
     }
 }
-

@@ -31,12 +31,7 @@ impl Serving {
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub async fn start(
-        listen: SocketAddr,
-        engine: &Arc<Engine>,
-        heads: Heads,
-        routes: Router,
-    ) -> Result<Self, Fault> {
+    pub async fn start(listen: SocketAddr, engine: &Arc<Engine>, heads: Heads, routes: Router) -> Result<Self, Fault> {
         let unusable = |error: std::io::Error| Fault::unreachable("the address to listen on", error);
         let listener = TcpListener::bind(listen).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256};
 use axum::Router;
 use axum::routing::get;
+use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 use x402_devchain::{ACCOUNTS, DevChain, Transfer, signer};
@@ -20,7 +21,7 @@ use x402_facilitator::dev::DevFacilitator;
 use x402_http::client::{PayClient, Payer, Receipt};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
-use x402_types::ChainId;
+use x402_types::{ChainId, NetworkName};
 
 use self::record::Recorder;
 use self::show::Show;
@@ -47,6 +48,17 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     }
 }
 
+/// The last line, its members in this order.
+#[derive(Debug, Serialize)]
+struct Done {
+    step: &'static str,
+    settled: bool,
+    transaction: String,
+    network: NetworkName,
+    payer: Option<String>,
+    amount: String,
+}
+
 fn failed(error: impl std::fmt::Display) -> Failure {
     error.to_string().into()
 }
@@ -57,9 +69,10 @@ const SELLER: usize = 2;
 
 async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     let recorder = Recorder::default();
-    let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| recorder.on("facilitator", routes))
-        .await
-        .map_err(failed)?;
+    let facilitator =
+        DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| recorder.on("facilitator", routes))
+            .await
+            .map_err(failed)?;
     let chain = facilitator.chain().clone();
     let network = ChainId::eip155(chain.chain_id());
     let (payer, seller) = (account(PAYER)?, account(SELLER)?);
@@ -96,10 +109,14 @@ async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     }));
     show.balances("after", &chain, &[("payer", payer), ("seller", seller)]);
     facilitator.stop().await;
-    show.step(&json!({
-        "step": "done", "settled": receipt.success, "transaction": receipt.transaction.to_lowercase(),
-        "network": receipt.network, "payer": receipt.payer, "amount": transfer.value.to_string(),
-    }));
+    show.last(&Done {
+        step: "done",
+        settled: receipt.success,
+        transaction: receipt.transaction.to_lowercase(),
+        network: receipt.network,
+        payer: receipt.payer,
+        amount: transfer.value.to_string(),
+    });
     if receipt.success { Ok(()) } else { Err("the payment was not settled".into()) }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use alloy_primitives::Address;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use x402_devchain::DevChain;
 
@@ -29,10 +30,22 @@ impl Show {
 
     pub(crate) fn step(&mut self, step: &Value) {
         self.step = self.step.saturating_add(1);
-        let text = if self.json { step.to_string() } else { readable(self.step, step) };
-        // Nobody reads on when standard output is closed; the payment goes on all the same.
-        drop(writeln!(std::io::stdout().lock(), "{text}"));
+        print(if self.json { step.to_string() } else { readable(self.step, step) });
     }
+
+    /// A step whose members stand in their own order.
+    pub(crate) fn last(&mut self, step: &impl Serialize) {
+        match serde_json::to_string(step) {
+            Ok(text) if self.json => print(text),
+            Ok(text) => self.step(&serde_json::from_str(&text).unwrap_or_default()),
+            Err(error) => print(error.to_string()),
+        }
+    }
+}
+
+fn print(text: String) {
+    // Nobody reads on when standard output is closed; the payment goes on all the same.
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 
 fn readable(number: u32, step: &Value) -> String {

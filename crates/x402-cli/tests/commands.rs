@@ -1,0 +1,116 @@
+//! The binary as a shell sees it: standard output, standard error, exit code.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn x402(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_x402"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may refuse its arguments before it reads anything.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn the_demo_ends_settled_and_its_chain_agrees() {
+    let output = x402(&["demo", "--json"], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let steps: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| steps.iter().filter(|step| step["step"] == name).collect::<Vec<_>>();
+
+    let last = out(&output).lines().last().unwrap().to_owned();
+    assert!(last.starts_with(r#"{"step":"done","settled":true,"transaction":"0x"#), "{last}");
+    let done = steps.last().unwrap();
+    assert_eq!((done["network"].as_str(), done["amount"].as_str()), (Some("eip155:84532"), Some("10000")));
+    assert_eq!(done["transaction"], done["transaction"].as_str().unwrap().to_lowercase());
+
+    let transaction = named("transaction")[0];
+    assert_eq!((&transaction["transaction"], &transaction["amount"]), (&done["transaction"], &done["amount"]));
+    let balance = |at: usize, who: &str| named("balances")[at]["balances"][who].as_str().unwrap().parse::<i64>().unwrap();
+    assert_eq!(balance(1, "payer") - balance(0, "payer"), -10_000);
+    assert_eq!(balance(1, "seller") - balance(0, "seller"), 10_000);
+
+    let seen = |step: &&Value| (step["request"]["path"].clone(), step["response"]["status"].clone());
+    let exchanges: Vec<_> = named("exchange").iter().map(seen).collect();
+    let expected = [("/weather", 402), ("/verify", 200), ("/settle", 200), ("/weather", 200)];
+    assert_eq!(exchanges, expected.map(|(path, status)| (path.into(), status.into())));
+}
+
+/// A `PAYMENT-REQUIRED` header of the TypeScript SDK 2.27, recorded.
+fn recorded() -> (String, Value) {
+    let vector = include_str!("../../x402-testkit/vectors/messages/v2-payment-required.json");
+    let vector: Value = serde_json::from_str(vector).unwrap();
+    (vector["header"].as_str().unwrap().to_owned(), vector["json"].clone())
+}
+
+#[test]
+fn a_recorded_header_is_decoded_and_written_again() {
+    let (header, json) = recorded();
+    let decoded = x402(&["decode", "--header", "PAYMENT-REQUIRED", &header], "");
+    assert!(decoded.status.success());
+    assert_eq!(serde_json::from_str::<Value>(&out(&decoded)).unwrap(), json);
+    let encoded = x402(&["encode", "--header", "payment-required", "-"], &out(&decoded));
+    assert_eq!(out(&encoded).trim(), header);
+}
+
+#[test]
+fn what_cannot_be_decoded_is_refused_with_code_and_place() {
+    for (arguments, input, code, at) in [
+        (&["decode", "%%%"][..], "", "invalid_base64", "byte 0"),
+        (&["decode"], "e30=\n", "", ""),
+        (&["decode", "--header", "PAYMENT-SIGNATURE", "e30="], "", "missing_field", "$.x402Version"),
+        (&["decode", "--header", "PAYMENT-REQUIRED", r#"{"x402Version":2}"#], "", "missing_field", "$.accepts"),
+        (&["encode", r#"{"a":1,"a":2}"#], "", "duplicate_key", "$.a"),
+    ] {
+        let output = x402(arguments, input);
+        if code.is_empty() {
+            assert_eq!((output.status.code(), out(&output).trim()), (Some(0), "{}"));
+            continue;
+        }
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""), "{arguments:?}");
+        let said: Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((said["code"].as_str(), said["at"].as_str()), (Some(code), Some(at)), "{said}");
+        assert!(said["message"].is_string());
+    }
+    assert_eq!(x402(&["decode", "--header", "PAYMENT"], "").status.code(), Some(2));
+}
+
+#[test]
+fn a_new_key_goes_to_a_file_of_its_owner_and_only_once() {
+    let directory = std::env::temp_dir().join(format!("x402-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("key");
+    let name = path.to_str().unwrap();
+    let output = x402(&["keys", "new", "--out", name], "");
+    let key = std::fs::read_to_string(&path).unwrap();
+    let signer: alloy_signer_local::PrivateKeySigner = key.trim().parse().unwrap();
+    assert_eq!(out(&output).trim(), signer.address().to_string());
+    #[cfg(unix)]
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap()) & 0o777, 0o600);
+    assert_eq!(x402(&["keys", "new", "--out", name], "").status.code(), Some(2));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn pay_says_what_it_lacks() {
+    let output = Command::new(env!("CARGO_BIN_EXE_x402"))
+        .args(["pay", "http://127.0.0.1:9/"])
+        .env_remove("X402_PRIVATE_KEY")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("X402_PRIVATE_KEY"));
+}
