@@ -35,7 +35,7 @@ pub use malformed::Malformed;
 pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
 pub use network_name::NetworkName;
 pub use raw::{Members, RawJson};
-pub use reason::{ErrorReason, Origin, Reason};
+pub use reason::{ALIASES, ErrorReason, Origin, Reason};
 pub use refusal::{Fault, Refusal, Rejection};
 pub use scalar::{Blank, TimeoutSeconds, Version};
 pub use scheme::SchemeName;

@@ -84,6 +84,20 @@ reasons! {
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }
 
+/// What a peer calls a fault that has another code here: ours, the peer, its code (`facts/x402-protocol.md` 5.2).
+pub const ALIASES: &[(ErrorReason, &str, &str)] = &[
+    (ErrorReason::INVALID_SIGNATURE, "TypeScript, Go", "invalid_exact_evm_signature"),
+    (ErrorReason::RECIPIENT_MISMATCH, "TypeScript, Go", "invalid_exact_evm_recipient_mismatch"),
+    (ErrorReason::INVALID_SCHEME, "TypeScript, Go", "invalid_exact_evm_scheme"),
+    (ErrorReason::INVALID_SCHEME, "Python", "unsupported_payload_type"),
+    (ErrorReason::INVALID_NETWORK, "TypeScript, Go", "invalid_exact_evm_network_mismatch"),
+    (ErrorReason::INVALID_NETWORK, "Python", "network_mismatch"),
+    (ErrorReason::MISSING_EIP712_DOMAIN, "Python", "missing_eip712_domain"),
+    (ErrorReason::INSUFFICIENT_FUNDS, "TypeScript, Go, Python", "invalid_exact_evm_insufficient_balance"),
+    (ErrorReason::INVALID_TRANSACTION_STATE, "TypeScript, Go", "invalid_exact_evm_transaction_failed"),
+    (ErrorReason::INVALID_TRANSACTION_STATE, "Python", "transaction_failed"),
+];
+
 impl ErrorReason {
     /// The code.
     #[must_use]
