@@ -1,14 +1,21 @@
-//! `x402 session inspect`: what a session key may do, and whether its owner said so.
+//! `x402 session`: what a session key may do and whether its owner said so; giving one, and taking it back.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_signer::SignerSync;
+use alloy_signer_local::PrivateKeySigner;
 use serde::Serialize;
+use x402_erc4337::Call;
 use x402_erc4337::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test};
-use x402_erc4337::session::zerodev::{Approval, ApprovalError, EnableStatus, Findings, MAX_APPROVAL, Policy, Root};
+use x402_erc4337::session::zerodev::{
+    Approval, ApprovalError, Draft, EnableStatus, Findings, Grant, KernelAccount, KernelVersion, MAX_APPROVAL, Policy,
+    Root, invalidate_nonce,
+};
+use x402_evm::signature::Signature;
 use zeroize::Zeroizing;
 
 /// Looks at session keys.
@@ -16,6 +23,10 @@ use zeroize::Zeroizing;
 pub(crate) enum Session {
     /// Shows what a serialized session key may do.
     Inspect(Inspect),
+    /// Gives an address the right to make some calls; prints the serialized session key.
+    Issue(Issue),
+    /// Prints the calls by which the owner takes a session key back.
+    Revoke(Revoke),
 }
 
 /// Shows what a serialized session key may do.
@@ -32,6 +43,65 @@ pub(crate) struct Inspect {
     json: bool,
     /// The serialized key; `-` or nothing reads standard input.
     file: Option<PathBuf>,
+}
+
+/// Gives an address the right to make some calls; prints the serialized session key. The owner's private key comes
+/// from the environment variable `X402_PRIVATE_KEY` or from a file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Issue {
+    /// The session key's address.
+    #[arg(long, value_name = "ADDR")]
+    signer: Address,
+    /// The chain.
+    #[arg(long, value_name = "N")]
+    chain_id: u64,
+    /// A call, as TARGET:SELECTOR with rules on its arguments: OFFSET=NUMBER, OFFSET<=NUMBER, value<=WEI. Offsets
+    /// are bytes after the selector. May be given several times.
+    #[arg(long, value_name = "CALL", required = true)]
+    call: Vec<String>,
+    /// The last second, since 1970.
+    #[arg(long, value_name = "SECONDS")]
+    valid_until: u64,
+    /// The first second, since 1970.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    valid_after: u64,
+    /// How many operations in all.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// The account's Kernel: 0.3.1, 0.3.2 or 0.3.3.
+    #[arg(long, value_name = "VERSION", default_value = "0.3.1")]
+    kernel: String,
+    /// Which of the owner's accounts.
+    #[arg(long, value_name = "N", default_value_t = U256::ZERO)]
+    index: U256,
+    /// The account's `currentNonce()`; 1 where nothing was ever revoked.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    nonce: u32,
+    /// A file with the owner's key.
+    #[arg(long)]
+    key_file: Option<PathBuf>,
+}
+
+/// Prints the calls by which the owner takes a session key back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Revoke {
+    /// Also ends every permission that was enabled below this nonce.
+    #[arg(long, value_name = "N")]
+    invalidate_below: Option<u32>,
+    /// Prints JSON objects.
+    #[arg(long)]
+    json: bool,
+    /// The serialized key; `-` or nothing reads standard input.
+    file: Option<PathBuf>,
+}
+
+/// A call that the account makes to itself: the callData of an operation of the owner.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OwnerCall {
+    name: &'static str,
+    account: Address,
+    call_data: Bytes,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,21 +175,12 @@ impl From<ApprovalError> for Failure {
 }
 
 pub(crate) fn run(command: Session) -> ExitCode {
-    let Session::Inspect(args) = command;
-    let report = input(args.file.as_ref()).and_then(|text| report(&text, &args.signer, &args.chain_id));
-    let shown = report.and_then(|report| {
-        let text = if args.json {
-            serde_json::to_string(&report).map_err(|e| Failure::Unreadable(e.to_string()))?
-        } else {
-            words(&report)
-        };
-        writeln!(std::io::stdout(), "{}", text.trim_end()).map_err(|e| Failure::Unreadable(e.to_string()))?;
-        if report.enable_signature == EnableStatus::Invalid.as_str() {
-            return Err(Failure::Refused("enableSignature: not the owner's".into()));
-        }
-        Ok(())
-    });
-    match shown {
+    let done = match command {
+        Session::Inspect(args) => inspect(&args),
+        Session::Issue(args) => key(args.key_file.as_ref()).and_then(|owner| show(&issue(&args, &owner)?)),
+        Session::Revoke(args) => revoke(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Refused(message)) => {
             eprintln!("{message}");
@@ -130,6 +191,90 @@ pub(crate) fn run(command: Session) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn show(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{}", text.trim_end()).map_err(|e| Failure::Unreadable(e.to_string()))
+}
+
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(|e| Failure::Unreadable(e.to_string()))
+}
+
+fn inspect(args: &Inspect) -> Result<(), Failure> {
+    let report = report(&input(args.file.as_ref())?, &args.signer, &args.chain_id)?;
+    show(&if args.json { json(&report)? } else { words(&report) })?;
+    if report.enable_signature == EnableStatus::Invalid.as_str() {
+        return Err(Failure::Refused("enableSignature: not the owner's".into()));
+    }
+    Ok(())
+}
+
+fn revoke(args: &Revoke) -> Result<(), Failure> {
+    let approval = Approval::read(input(args.file.as_ref())?.trim())?;
+    for call in owner_calls(&approval, args.invalidate_below) {
+        show(&if args.json { json(&call)? } else { format!("{} {} {}", call.name, call.account, call.call_data) })?;
+    }
+    Ok(())
+}
+
+fn owner_calls(approval: &Approval, below: Option<u32>) -> Vec<OwnerCall> {
+    let call = |name, call: Call| OwnerCall { name, account: call.target, call_data: call.data };
+    let invalidate = below.map(|nonce| call("invalidateNonce", invalidate_nonce(approval.account, nonce)));
+    [call("uninstallValidation", approval.uninstall())].into_iter().chain(invalidate).collect()
+}
+
+fn key(file: Option<&PathBuf>) -> Result<PrivateKeySigner, Failure> {
+    let text = match file {
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|e| Failure::Unreadable(format!("{}: {e}", path.display())))?
+        }
+        None => std::env::var("X402_PRIVATE_KEY")
+            .map_err(|_| Failure::Unreadable("X402_PRIVATE_KEY is not set; set it or give --key-file".into()))?,
+    };
+    let text = Zeroizing::new(text);
+    // What a parser says of a bad key may quote it.
+    text.trim().parse().map_err(|_| Failure::Unreadable("the private key: expected `0x` and 64 hex digits".into()))
+}
+
+fn issue(args: &Issue, owner: &PrivateKeySigner) -> Result<Zeroizing<String>, Failure> {
+    let refused = |message: String| Failure::Refused(message);
+    let version = KernelVersion::ALL
+        .into_iter()
+        .find(|v| v.as_str() == args.kernel)
+        .ok_or_else(|| refused("kernel: expected 0.3.1, 0.3.2 or 0.3.3".into()))?;
+    let mut grant = Grant::new(args.valid_after, args.valid_until);
+    if let Some(count) = args.count {
+        grant = grant.times(count);
+    }
+    for call in &args.call {
+        grant = granted(grant, call)
+            .ok_or_else(|| refused(format!("call: expected TARGET:SELECTOR and rules, found {call}")))?;
+    }
+    let account = KernelAccount::new(version, owner.address(), args.index);
+    let approval = Draft::new(&account, args.signer, &grant, args.chain_id, args.nonce).and_then(|draft| {
+        let signature = Signature::try_from(owner.sign_hash_sync(&draft.digest())?)?;
+        draft.approved(&signature)
+    });
+    Ok(approval.map_err(|e| refused(e.to_string()))?.write())
+}
+
+/// `TARGET:SELECTOR[:OFFSET=NUMBER][:OFFSET<=NUMBER][:value<=WEI]…`
+fn granted(grant: Grant, call: &str) -> Option<Grant> {
+    let mut parts = call.split(':');
+    let grant = grant.call(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.try_fold(grant, |grant, rule| {
+        if let Some(limit) = rule.strip_prefix("value<=") {
+            return Some(grant.value(limit.parse().ok()?));
+        }
+        match rule.split_once("<=") {
+            Some((offset, number)) => Some(grant.at_most(offset.parse().ok()?, number.parse().ok()?)),
+            None => {
+                let (offset, number) = rule.split_once('=')?;
+                Some(grant.equal(offset.parse().ok()?, number.parse().ok()?))
+            }
+        }
+    })
 }
 
 fn input(file: Option<&PathBuf>) -> Result<Zeroizing<String>, Failure> {
@@ -293,7 +438,7 @@ mod tests {
         all["kernelPermissions"].as_array().unwrap().clone()
     }
 
-    fn json(report: &Report) -> Value {
+    fn value(report: &Report) -> Value {
         serde_json::to_value(report).unwrap()
     }
 
@@ -310,7 +455,7 @@ mod tests {
         let case = &cases()[1];
         let signer: Address = case["sessionKey"].as_str().unwrap().parse().unwrap();
         let report = report(case["serialized"].as_str().unwrap(), &[signer], &[1, 84532]).unwrap();
-        let report = json(&report);
+        let report = value(&report);
         for (key, expected) in [
             ("account", &case["account"]),
             ("owner", &case["owner"]),
@@ -339,7 +484,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_null() {
-        let report = json(&report(cases()[0]["serialized"].as_str().unwrap(), &[], &[84532]).unwrap());
+        let report = value(&report(cases()[0]["serialized"].as_str().unwrap(), &[], &[84532]).unwrap());
         for key in ["signer", "signerSource", "permissionFlag", "chainId"] {
             assert_eq!(report[key], Value::Null, "{key}");
         }
@@ -354,7 +499,7 @@ mod tests {
         let report = report(case["serialized"].as_str().unwrap(), &[], &[84532]).unwrap();
         assert_eq!(report.enable_signature, "valid");
         assert_eq!(report.signer_source, Some("embedded"));
-        for text in [words(&report), json(&report).to_string(), format!("{report:?}")] {
+        for text in [words(&report), value(&report).to_string(), format!("{report:?}")] {
             assert!(text.contains("embedded_key") && !text.contains(secret));
         }
     }
@@ -370,5 +515,44 @@ mod tests {
         assert!(matches!(report("e30=", &[], &[]), Err(Failure::Refused(_))));
         let signer = [case["sessionKey"].as_str().unwrap().parse().unwrap()];
         assert_eq!(report(text, &signer, &[1]).unwrap().enable_signature, "invalid");
+    }
+
+    fn issue_args(call: &str) -> Issue {
+        Issue {
+            signer: cases()[0]["sessionKey"].as_str().unwrap().parse().unwrap(),
+            chain_id: 84532,
+            call: vec![call.to_owned()],
+            valid_until: 1_900_000_000,
+            valid_after: 0,
+            count: Some(3),
+            kernel: "0.3.1".to_owned(),
+            index: U256::ZERO,
+            nonce: 1,
+            key_file: None,
+        }
+    }
+
+    #[test]
+    fn an_issued_key_is_valid_closed_and_can_be_taken_back() {
+        let case = &cases()[0];
+        let owner: PrivateKeySigner = case["ownerPrivateKey"].as_str().unwrap().parse().unwrap();
+        let plans = case["plansContract"].as_str().unwrap();
+        let args = issue_args(&format!("{plans}:0x7cbc2373:0=42:32<=5"));
+        let text = issue(&args, &owner).unwrap();
+        let report = value(&report(&text, &[args.signer], &[84532]).unwrap());
+        assert_eq!(lower(&report["account"]), lower(&case["account"]));
+        assert_eq!(report["enableSignature"], "valid");
+        assert_eq!(report["calls"][0]["rules"][1]["condition"], "less_or_equal");
+        assert_eq!(codes(&report), <[&str; 0]>::default());
+
+        let calls = owner_calls(&Approval::read(&text).unwrap(), Some(2));
+        assert_eq!(calls.iter().map(|c| c.name).collect::<Vec<_>>(), ["uninstallValidation", "invalidateNonce"]);
+        assert!(calls[0].call_data.starts_with(&[0xe6, 0xf3, 0xd5, 0x0a]));
+
+        for bad in ["", plans, "0x12:0x7cbc2373", &format!("{plans}:7"), &format!("{plans}:0x7cbc2373:0>5")] {
+            assert!(matches!(issue(&issue_args(bad), &owner), Err(Failure::Refused(_))), "{bad}");
+        }
+        let itself = issue_args(&format!("{}:0x7cbc2373", case["account"].as_str().unwrap()));
+        assert!(matches!(issue(&itself, &owner), Err(Failure::Refused(_))));
     }
 }

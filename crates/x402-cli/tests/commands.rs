@@ -39,7 +39,8 @@ fn the_demo_ends_settled_and_its_chain_agrees() {
 
     let transaction = named("transaction")[0];
     assert_eq!((&transaction["transaction"], &transaction["amount"]), (&done["transaction"], &done["amount"]));
-    let balance = |at: usize, who: &str| named("balances")[at]["balances"][who].as_str().unwrap().parse::<i64>().unwrap();
+    let balance =
+        |at: usize, who: &str| named("balances")[at]["balances"][who].as_str().unwrap().parse::<i64>().unwrap();
     assert_eq!(balance(1, "payer") - balance(0, "payer"), -10_000);
     assert_eq!(balance(1, "seller") - balance(0, "seller"), 10_000);
 
