@@ -6,6 +6,8 @@ mod explain;
 mod keys;
 mod lint;
 mod pay;
+mod session;
+mod userop;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,12 @@ enum Command {
     /// Makes private keys.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Gives, shows and takes back session keys.
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Looks at UserOperations.
+    #[command(subcommand)]
+    Userop(userop::Userop),
 }
 
 #[tokio::main]
@@ -48,5 +56,7 @@ async fn main() -> ExitCode {
         Command::Lint(args) => lint::run(args).await,
         Command::Explain(args) => explain::run(args),
         Command::Keys(args) => keys::run(args),
+        Command::Session(args) => session::run(args),
+        Command::Userop(args) => userop::run(args),
     }
 }

@@ -219,12 +219,18 @@ fn valid(payer: String) -> VerifyResponse {
     }
 }
 
+/// What was wrong, for people: the rule's own words, or those of its code.
+fn words(rejection: &Rejection) -> String {
+    let of_code = || rejection.reason.row().map_or_else(|| rejection.reason.as_str(), |row| row.text);
+    rejection.message.as_deref().unwrap_or_else(of_code).to_owned()
+}
+
 /// A refusal as `/verify` says it.
 pub(crate) fn invalid(rejection: Rejection) -> VerifyResponse {
     VerifyResponse {
         is_valid: false,
+        invalid_message: Some(words(&rejection)),
         invalid_reason: Some(rejection.reason),
-        invalid_message: rejection.message.map(String::from),
         payer: rejection.payer.map(String::from),
         extra: Members::new(),
         extensions: Members::new(),
@@ -246,8 +252,8 @@ fn refused(rejection: Rejection, claim: &Claim) -> SettleResponse {
 pub(crate) fn undecided(rejection: Rejection) -> SettleResponse {
     SettleResponse {
         success: false,
+        error_message: Some(words(&rejection)),
         error_reason: Some(rejection.reason),
-        error_message: rejection.message.map(String::from),
         payer: rejection.payer.map(String::from),
         transaction: String::new(),
         network: x402_types::NetworkName::default(),

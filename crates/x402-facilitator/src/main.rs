@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use x402_facilitator::config::Config;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::mechanisms::{StartError, configured};
@@ -65,14 +65,20 @@ fn announce(line: &serde_json::Value) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
-/// Waits for SIGTERM, SIGINT, or something that broke.
-async fn told_to_stop(broken: impl Future<Output = ()>) -> ExitCode {
+/// SIGTERM and SIGINT, which from here on do not kill: asked for before anything is announced, for a supervisor may
+/// stop what it has just seen start.
+fn signals() -> std::io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+/// Waits for a signal, or something that broke.
+async fn told_to_stop(signals: std::io::Result<[Signal; 2]>, broken: impl Future<Output = ()>) -> ExitCode {
     let stop = async {
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(mut term), Ok(mut int)) => {
+        match signals {
+            Ok([mut term, mut int]) => {
                 tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
             }
-            _ => std::future::pending().await,
+            Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
@@ -93,16 +99,18 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let (engine, heads) = configured(&config).await?;
     heads.check().await?;
     let mut serving = Serving::start(config.listen, &engine, heads, routes(Arc::clone(&engine), callers)).await?;
+    let signals = signals();
     announce(&json!({ "listening": format!("http://{}", serving.address()) }));
-    let code = told_to_stop(serving.broken()).await;
+    let code = told_to_stop(signals, serving.broken()).await;
     serving.stop().await;
     Ok(code)
 }
 
 async fn serve_dev(listen: SocketAddr) -> Result<ExitCode, StartError> {
     let mut facilitator = DevFacilitator::start(listen, |routes| routes).await?;
+    let signals = signals();
     announce(&json!({ "listening": facilitator.url(), "rpc": facilitator.rpc() }));
-    let code = told_to_stop(facilitator.broken()).await;
+    let code = told_to_stop(signals, facilitator.broken()).await;
     facilitator.stop().await;
     Ok(code)
 }

@@ -69,7 +69,8 @@ impl Api {
         let identity = Identity { caller, request: request_id(headers, &request).map_err(Refused::Unreadable)? };
         let mut claim = Claim::new(terms, request.payment_payload);
         claim.identity = identity;
-        self.engine.settlement().mechanism(&claim.terms).map_err(Refused::Unreadable)?;
+        // Somebody here serves the terms and can read the payload; what it says is for the verdict.
+        self.engine.settlement().key(&claim).map_err(Refused::Unreadable)?;
         Ok(claim)
     }
 

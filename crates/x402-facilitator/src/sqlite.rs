@@ -172,7 +172,7 @@ fn write_loop(connection: &mut Connection, jobs: &Receiver<Job>) {
             tracing::error!(%error, "the ledger cannot commit");
         }
         for tell in done {
-            tell(commit.as_ref().map(|()| ()));
+            tell(commit.as_ref().copied());
         }
     }
 }

@@ -68,12 +68,12 @@ fn exchange(number: u32, step: &Value) -> String {
             out.push_str(&format!("   {arrow} {name}\n{}\n", indented(value)));
         }
         let has_headers = headers.is_some_and(|headers| !headers.is_empty());
-        match step.pointer(&format!("{side}/body")) {
-            // The 402 body repeats its header.
-            Some(body) if !body.is_null() && !(has_headers && body.is_object()) => {
-                out.push_str(&format!("   {arrow} body\n{}\n", indented(body)));
-            }
-            _ => {}
+        // The 402 body repeats its header.
+        if let Some(body) = step.pointer(&format!("{side}/body"))
+            && !body.is_null()
+            && !(has_headers && body.is_object())
+        {
+            out.push_str(&format!("   {arrow} body\n{}\n", indented(body)));
         }
     }
     out

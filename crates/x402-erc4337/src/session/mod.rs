@@ -1,0 +1,116 @@
+//! Session keys: keys that act for an account within limits that its owner signed.
+//!
+//! One trait for what every provider's key tells, one module for each provider's format.
+
+use core::fmt;
+
+use alloy_primitives::{Address, B256, keccak256};
+
+use crate::scope::Scope;
+
+pub mod biconomy;
+pub mod safe;
+pub mod smart;
+pub mod zerodev;
+
+/// What a serialized session key tells, whatever its provider.
+pub trait SessionKey: fmt::Debug + Send + Sync {
+    /// The provider's name as payments write it: `zerodev`, `biconomy`, …
+    fn provider(&self) -> &str;
+    /// `keccak256` of the text: how a payment names it.
+    fn hash(&self) -> B256;
+    /// The account that it acts for, if that is known.
+    fn account(&self) -> Option<Address>;
+    /// What it may do, if that is known. Unknown is not "anything": a caller that needs a scope refuses.
+    fn scope(&self) -> Option<Scope>;
+    /// Whether a private key stands inside.
+    fn embeds_private_key(&self) -> bool;
+}
+
+impl SessionKey for zerodev::Approval {
+    fn provider(&self) -> &str {
+        "zerodev"
+    }
+
+    fn hash(&self) -> B256 {
+        Self::hash(self)
+    }
+
+    fn account(&self) -> Option<Address> {
+        Some(self.account)
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        let signer = self.private_key.as_ref().map(zerodev::SessionPrivateKey::address);
+        let permission = signer.and_then(|signer| self.permission_for(signer));
+        Some(Self::scope(self, permission.as_ref()))
+    }
+
+    fn embeds_private_key(&self) -> bool {
+        self.private_key.is_some()
+    }
+}
+
+/// A key of a provider that this crate does not know: kept, hashed and passed on, never guessed at.
+///
+/// The text may hold a secret: it is zeroized, and shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OpaqueKey {
+    provider: String,
+    text: zeroize::Zeroizing<String>,
+}
+
+impl OpaqueKey {
+    /// A key as it was sent.
+    #[must_use]
+    pub fn new(provider: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { provider: provider.into(), text: zeroize::Zeroizing::new(text.into()) }
+    }
+
+    /// The text as it was sent.
+    #[must_use]
+    pub fn expose_text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl SessionKey for OpaqueKey {
+    fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    fn hash(&self) -> B256 {
+        keccak256(self.text.as_bytes())
+    }
+
+    fn account(&self) -> Option<Address> {
+        None
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        None
+    }
+
+    fn embeds_private_key(&self) -> bool {
+        false
+    }
+}
+
+impl fmt::Debug for OpaqueKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpaqueKey").field("provider", &self.provider).field("hash", &self.hash()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trait_is_object_safe_and_unknown_keys_tell_nothing() {
+        let key: Box<dyn SessionKey> = Box::new(OpaqueKey::new("other", "secret"));
+        assert_eq!((key.account(), key.scope()), (None, None));
+        assert_eq!(key.hash(), keccak256("secret"));
+        assert!(!format!("{key:?}").contains("secret"));
+    }
+}

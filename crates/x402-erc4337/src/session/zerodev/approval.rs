@@ -1,0 +1,430 @@
+//! The [serialized permission account](https://docs.zerodev.app/sdk/permissions/transmit-privatekey) of the ZeroDev
+//! SDK: base64 of JSON, read and written.
+//!
+//! Not in it: chain, Kernel version, EntryPoint, factory, signer (unless its key is inside) and permission flag.
+
+use core::fmt;
+
+use alloy_primitives::{Address, B256, Bytes, FixedBytes, hex, keccak256};
+use alloy_signer::k256::ecdsa::SigningKey;
+use base64_simd::STANDARD;
+use x402_codec::json;
+use x402_codec::{DecodeError, Limits};
+use x402_evm::signature::{self, Signature};
+use zeroize::Zeroizing;
+
+use super::account::{AccountError, KernelAccount, KernelVersion};
+use super::permission::{MAX_POLICIES, Permission, PermissionSigner, enable_digest, permission_id, policy_id};
+use super::policy::{PolicyError, PolicyItem};
+use super::{read, write};
+use crate::fields::{Field, FieldError, Problem, is_lower};
+use crate::{Call, Eip7702Authorization, Init};
+
+/// The longest serialized approval that is read, in bytes of base64: 16 KiB.
+pub const MAX_APPROVAL: usize = 16 * 1024;
+
+/// A serialized permission account.
+///
+/// Reading checks its form only. Whether the owner approved it is the question of [`check`](Self::check).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// What the permission is limited by.
+    pub policies: Vec<PolicyItem>,
+    /// The id that it claims to have.
+    pub permission_id: FixedBytes<4>,
+    /// The account.
+    pub account: Address,
+    /// How the account comes to be.
+    pub root: Root,
+    /// The owner's approval, or none where the permission is installed already.
+    pub enable_signature: Option<Bytes>,
+    /// The session key itself, if it stands inside.
+    pub private_key: Option<SessionPrivateKey>,
+    /// The authorization of an EIP-7702 account, if it stands inside.
+    pub eip7702_auth: Option<Eip7702Authorization>,
+    hash: B256,
+}
+
+/// How a Kernel comes to be, and with it who its owner is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// A factory makes it.
+    Factory(KernelAccount),
+    /// The owner's own address delegates to Kernel 0.3.3 by EIP-7702.
+    Eip7702,
+}
+
+/// A private key that stands inside an approval. Zeroized when dropped; shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionPrivateKey(Zeroizing<[u8; 32]>);
+
+/// Text that is not a serialized permission account, or not one that this crate takes.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApprovalError {
+    /// Longer than [`MAX_APPROVAL`].
+    #[error("longer than {MAX_APPROVAL} bytes")]
+    TooLong,
+    /// Not standard base64 with padding.
+    #[error("not base64")]
+    Base64,
+    /// Not JSON inside.
+    #[error("not JSON inside: {}", .0.kind().text())]
+    Json(DecodeError),
+    /// A member has not the form it must have.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// A policy is refused.
+    #[error("policy {index}: {error}")]
+    Policy {
+        /// Its place.
+        index: usize,
+        /// Why.
+        error: PolicyError,
+    },
+    /// Each policy contract keeps one installation of a permission: the second would never be enabled.
+    #[error("policy {0} stands twice")]
+    PolicyTwice(Address),
+    /// `initCode` is refused.
+    #[error("accountParams.initCode: {0}")]
+    Account(#[from] AccountError),
+}
+
+/// An approval that proves nothing for this signer and chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// Under no flag do policies and signer give the permission id.
+    #[error("the permission id fits none of the signers")]
+    PermissionId,
+    /// The owner did not sign this permission for this account and chain.
+    #[error("the enable signature is not the owner's")]
+    EnableSignature,
+    /// There is no enable signature: only the chain can tell whether it is installed.
+    #[error("a pre-installed permission is checked on chain")]
+    PreInstalled,
+}
+
+/// What is known of an approval with some candidates for signer and chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings {
+    /// The permission, if one of the signers fits.
+    pub permission: Option<Permission>,
+    /// Whether the signer is the embedded key.
+    pub signer_embedded: bool,
+    /// The chain, if the owner signed for one of the candidates.
+    pub chain_id: Option<u64>,
+    /// What the enable signature is worth.
+    pub enable_signature: EnableStatus,
+}
+
+/// What an enable signature is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnableStatus {
+    /// The owner's, for one of the candidates.
+    Valid,
+    /// Not the owner's for any of them.
+    Invalid,
+    /// Signer or chain is unknown.
+    Unchecked,
+    /// There is none.
+    Absent,
+}
+
+impl EnableStatus {
+    /// `valid`, `invalid`, `unchecked` or `absent`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Invalid => "invalid",
+            Self::Unchecked => "unchecked",
+            Self::Absent => "absent",
+        }
+    }
+}
+
+impl Approval {
+    /// Reads the base64 text. One spelling is read of everything that counts, so that a second text is another key
+    /// and not the same key with another hash; members that do not count are ignored.
+    ///
+    /// # Errors
+    /// Not such a text; the member or policy is named, its value never.
+    pub fn read(text: &str) -> Result<Self, ApprovalError> {
+        if text.len() > MAX_APPROVAL {
+            return Err(ApprovalError::TooLong);
+        }
+        let json = Zeroizing::new(STANDARD.decode_to_vec(text).map_err(|_| ApprovalError::Base64)?);
+        // Bits beyond the last byte would be a second spelling.
+        if *Zeroizing::new(STANDARD.encode_to_string(&*json)) != *text {
+            return Err(ApprovalError::Base64);
+        }
+        let node = json::parse(&json, &Limits::DEFAULT).map_err(ApprovalError::Json)?;
+        let root = Field::root(&node).object()?;
+        let params = root.required("permissionParams")?.object()?;
+        let account = root.required("accountParams")?.object()?;
+        execute_only(&root.required("action")?.object()?)?;
+
+        let policies = read::policies(&params.required("policies")?, MAX_POLICIES)?;
+        for (i, item) in policies.iter().enumerate() {
+            if policies.iter().skip(i + 1).any(|other| other.address == item.address) {
+                return Err(ApprovalError::PolicyTwice(item.address));
+            }
+        }
+        let address = account.required("accountAddress")?.address()?;
+        let init_field = account.required("initCode")?;
+        let init_code = init_field.bytes(4096)?;
+        let pre_installed = root.optional("isPreInstalled").map_or(Ok(false), |f| f.boolean())?;
+        let enable_signature = if pre_installed {
+            root.refuse("enableSignature", "a pre-installed permission has none")?;
+            None
+        } else {
+            Some(root.required("enableSignature")?.lower_bytes(1024)?)
+        };
+        let eip7702_auth = root.optional("eip7702Auth").map(|f| Eip7702Authorization::read(&f)).transpose()?;
+        let kernel = if init_code.is_empty() {
+            let implementation = KernelVersion::V033.implementation();
+            if eip7702_auth.is_some_and(|auth| auth.address != implementation) {
+                return Err(FieldError::new("eip7702Auth.address", Problem::Refused("is not Kernel 0.3.3")).into());
+            }
+            Root::Eip7702
+        } else {
+            let account = KernelAccount::at(address, &init_code)?;
+            let text = init_field.text()?;
+            if !is_lower(text) && text != account.factory_data_text() {
+                return Err(init_field.error(Problem::Form("lower-case hexadecimal, or the SDK's spelling")).into());
+            }
+            Root::Factory(account)
+        };
+        Ok(Self {
+            policies,
+            permission_id: params.required("permissionId")?.lower_fixed()?,
+            account: address,
+            root: kernel,
+            enable_signature,
+            private_key: root.optional("privateKey").map(|f| SessionPrivateKey::read(&f)).transpose()?,
+            eip7702_auth,
+            hash: keccak256(text),
+        })
+    }
+
+    /// An approval that was just given.
+    pub(crate) fn new(permission: &Permission, account: KernelAccount, enable_signature: Bytes) -> Self {
+        let mut approval = Self {
+            policies: permission.policies.clone(),
+            permission_id: permission.id(),
+            account: account.address(),
+            root: Root::Factory(account),
+            enable_signature: Some(enable_signature),
+            private_key: None,
+            eip7702_auth: None,
+            hash: B256::ZERO,
+        };
+        approval.hash = keccak256(approval.write().as_bytes());
+        approval
+    }
+
+    /// The base64 text, as the SDK writes it. It carries the private key, if there is one.
+    #[must_use]
+    pub fn write(&self) -> Zeroizing<String> {
+        let json = write::approval(self);
+        Zeroizing::new(STANDARD.encode_to_string(json.as_bytes()))
+    }
+
+    /// `keccak256` of the text that was read: how a payment names a key.
+    #[must_use]
+    pub const fn hash(&self) -> B256 {
+        self.hash
+    }
+
+    /// Whose signature the account asks for.
+    #[must_use]
+    pub const fn owner(&self) -> Address {
+        match &self.root {
+            Root::Factory(account) => account.owner,
+            Root::Eip7702 => self.account,
+        }
+    }
+
+    /// Which Kernel it is.
+    #[must_use]
+    pub const fn version(&self) -> KernelVersion {
+        match &self.root {
+            Root::Factory(account) => account.version,
+            Root::Eip7702 => KernelVersion::V033,
+        }
+    }
+
+    /// How an operation makes the account.
+    #[must_use]
+    pub fn init(&self) -> Init {
+        match &self.root {
+            Root::Factory(account) => account.init(),
+            // EntryPoint 0.7: no initCode, only an authorization in the transaction.
+            Root::Eip7702 => Init::None,
+        }
+    }
+
+    /// The owner's call that takes the permission back.
+    #[must_use]
+    pub fn uninstall(&self) -> Call {
+        super::uninstall(self.account, self.permission_id, self.policies.len())
+    }
+
+    /// Whether there is no enable signature because the permission is installed already.
+    #[must_use]
+    pub const fn is_pre_installed(&self) -> bool {
+        self.enable_signature.is_none()
+    }
+
+    /// The permission that this approval is, if `signer` is its session key: the flag is found by its id.
+    #[must_use]
+    pub fn permission_for(&self, signer: Address) -> Option<Permission> {
+        self.fit(&policy_id(&self.policies), signer)
+    }
+
+    fn fit(&self, policy_id: &[u8], signer: Address) -> Option<Permission> {
+        let signer = PermissionSigner::ecdsa(signer);
+        let flag = (0..=3).find(|flag| permission_id(policy_id, *flag, &signer) == self.permission_id)?;
+        Some(Permission { policies: self.policies.clone(), flag, signer })
+    }
+
+    /// Checks that the owner approved this permission, for this session key, on this chain.
+    ///
+    /// The 4 bytes of the id prove nothing: what counts is that the enable signature recovers to the owner. `nonce`
+    /// is the account's `currentNonce()`, 1 where it is not deployed.
+    ///
+    /// # Errors
+    /// Another signer, another owner, or a permission that only the chain knows.
+    pub fn check(&self, signer: Address, chain_id: u64, nonce: u32) -> Result<Permission, CheckError> {
+        let permission = self.permission_for(signer).ok_or(CheckError::PermissionId)?;
+        let signature = self.enable_signature.as_ref().ok_or(CheckError::PreInstalled)?;
+        if self.approved(&permission, signature, chain_id, nonce) {
+            Ok(permission)
+        } else {
+            Err(CheckError::EnableSignature)
+        }
+    }
+
+    /// What can be said with some candidates; the embedded key is always one of them.
+    ///
+    /// # Errors
+    /// [`CheckError::PermissionId`] if there are candidates and none of them fits.
+    pub fn inspect(&self, signers: &[Address], chains: &[u64], nonce: u32) -> Result<Findings, CheckError> {
+        let embedded = self.private_key.as_ref().map(SessionPrivateKey::address);
+        let policy_id = policy_id(&self.policies);
+        let candidates: Vec<Address> = embedded.into_iter().chain(signers.iter().copied()).collect();
+        let permission = candidates.iter().find_map(|signer| self.fit(&policy_id, *signer));
+        if permission.is_none() && !candidates.is_empty() {
+            return Err(CheckError::PermissionId);
+        }
+        let mut chain_id = None;
+        let enable_signature = match (&self.enable_signature, &permission) {
+            (None, _) => EnableStatus::Absent,
+            (Some(_), None) => EnableStatus::Unchecked,
+            (Some(_), Some(_)) if chains.is_empty() => EnableStatus::Unchecked,
+            (Some(signature), Some(permission)) => {
+                chain_id = chains.iter().copied().find(|c| self.approved(permission, signature, *c, nonce));
+                if chain_id.is_some() { EnableStatus::Valid } else { EnableStatus::Invalid }
+            }
+        };
+        let signer = permission.as_ref().and_then(|p| p.signer.address());
+        Ok(Findings {
+            signer_embedded: embedded.is_some() && signer == embedded,
+            permission,
+            chain_id,
+            enable_signature,
+        })
+    }
+
+    fn approved(&self, permission: &Permission, signature: &[u8], chain_id: u64, nonce: u32) -> bool {
+        let digest = enable_digest(
+            permission.validation_id(),
+            &permission.enable_data(),
+            self.account,
+            self.version(),
+            chain_id,
+            nonce,
+        );
+        recover(digest, signature) == Some(self.owner())
+    }
+}
+
+/// Who made a 65-byte signature: `v` of 27 or 28 and the lower `s`, so that each signature has one form.
+pub(crate) fn recover(digest: B256, signature: &[u8]) -> Option<Address> {
+    signature::recover(digest, &Signature::from_bytes(signature).ok()?).ok()
+}
+
+/// "selectorData … always this, for execute": another action would enable another selector with the permission.
+fn execute_only(action: &Field<'_>) -> Result<(), FieldError> {
+    let selector = action.required("selector")?;
+    if selector.lower_fixed::<4>()?.0 != [0xe9, 0xae, 0x5c, 0x53] {
+        return Err(selector.error(Problem::Refused("is not execute(bytes32,bytes)")));
+    }
+    let address = action.required("address")?;
+    if !address.address()?.is_zero() {
+        return Err(address.error(Problem::Refused("runs another contract's code in the account")));
+    }
+    if let Some(hook) = action.optional("hook") {
+        let none = hook.text().is_ok() && hook.address()?.is_zero();
+        if !none {
+            return Err(hook.error(Problem::Refused("a hook is installed beside the permission")));
+        }
+    }
+    Ok(())
+}
+
+impl SessionPrivateKey {
+    fn read(field: &Field<'_>) -> Result<Self, FieldError> {
+        let digits = field.text()?.strip_prefix("0x").unwrap_or_default();
+        let mut key = Zeroizing::new([0; 32]);
+        let bad = || field.error(Problem::Form("32 bytes of a private key"));
+        if !is_lower(digits) {
+            return Err(bad());
+        }
+        hex::decode_to_slice(digits, &mut *key).map_err(|_| bad())?;
+        Self::from_bytes(&key).ok_or_else(bad)
+    }
+
+    /// A key, if the bytes are one: not zero and below the order of the curve.
+    #[must_use]
+    pub fn from_bytes(key: &[u8; 32]) -> Option<Self> {
+        SigningKey::from_slice(key).ok().map(|_| Self(Zeroizing::new(*key)))
+    }
+
+    /// The address that it signs for.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        SigningKey::from_slice(&*self.0).map(|key| Address::from_private_key(&key)).unwrap_or_default()
+    }
+
+    /// The bytes, for a signer. Whoever takes them keeps them secret.
+    #[must_use]
+    pub fn expose_secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub(crate) fn expose_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(hex::encode_prefixed(*self.0))
+    }
+}
+
+impl fmt::Debug for SessionPrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionPrivateKey(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_shown() {
+        let key = SessionPrivateKey::from_bytes(&[7; 32]).unwrap();
+        assert_eq!(format!("{key:?}"), "SessionPrivateKey(..)");
+        assert_eq!(SessionPrivateKey::from_bytes(&[0; 32]), None);
+        assert_eq!(SessionPrivateKey::from_bytes(&[0xff; 32]), None);
+        assert_eq!(key.expose_secret(), &[7; 32]);
+    }
+}
