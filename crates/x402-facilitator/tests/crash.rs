@@ -8,15 +8,14 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
-use x402_devchain::{ACCOUNTS, DevChain};
+use x402_devchain::DevChain;
 
+use crate::support::process::{Facilitator, configuration};
 use crate::support::{payment, post, tls};
 
 /// Kills at each point.
@@ -34,42 +33,6 @@ enum Point {
     Observe,
     /// The answer has arrived.
     Answer,
-}
-
-/// The facilitator's process. Ends with the test.
-struct Facilitator {
-    child: Child,
-    url: String,
-}
-
-impl Facilitator {
-    fn start(config: &Path, rpc: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"))
-            .args(["serve", "--config"])
-            .arg(config)
-            .env("CRASH_RPC", rpc)
-            .env("CRASH_KEY", ACCOUNTS[0].key.to_string())
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let line: Value = serde_json::from_str(&line).unwrap();
-        Self { url: line["listening"].as_str().unwrap().to_owned(), child }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Facilitator {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 /// Another connection to the ledger's file, to see what is committed.
@@ -134,25 +97,4 @@ async fn killed_at_every_point_it_settles_each_payment_once() {
     assert_eq!(usize::try_from(count(&ledger, PAYMENTS)).unwrap(), expected);
     assert_eq!(count(&ledger, "SELECT count(*) FROM payments WHERE due IS NOT NULL"), 0);
     assert_eq!(count(&ledger, "SELECT count(*) FROM payments WHERE row NOT LIKE '%\"Ok\"%'"), 0);
-}
-
-fn configuration(directory: &Path, ledger: &Path) -> PathBuf {
-    let path = directory.join("facilitator.toml");
-    let text = format!(
-        r#"
-            listen = "127.0.0.1:0"
-            ledger = "{}"
-            lease_seconds = 5
-            [[network]]
-            id = "eip155:84532"
-            rpc = {{ env = "CRASH_RPC" }}
-            finality = 0
-            poll_milliseconds = 20
-            max_fee_per_gas = 100000000000
-            signers = [{{ env = "CRASH_KEY" }}]
-        "#,
-        ledger.display()
-    );
-    std::fs::write(&path, text).unwrap();
-    path
 }

@@ -1,13 +1,17 @@
 //! Payments to send to a facilitator, and what the chain says of them.
 
-use std::sync::Arc;
+#![allow(dead_code, reason = "each test uses its part")]
+
+pub(crate) mod process;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use x402_devchain::{ACCOUNTS, DevChain, Transfer, signer};
 use x402_evm::exact::{Exact, Payer, Price};
 use x402_types::{
-    ChainId, Claim, MakePayment, Members, Occasion, PaymentPayload, Terms, UnixSeconds, VerifyRequest, Version, v2,
+    ChainId, Claim, MakePayment, Members, Occasion, PaymentPayload, RawJson, Terms, UnixSeconds, VerifyRequest,
+    Version, v2,
 };
 
 /// Who is paid.
@@ -19,19 +23,46 @@ pub(crate) fn terms() -> Terms {
     Exact::default().requirements(ChainId::eip155(84532), ACCOUNTS[SELLER].address, price).unwrap().terms
 }
 
-/// A fresh payment of an account of the chain.
-pub(crate) async fn payment(payer: usize, now: u64) -> (Claim, VerifyRequest) {
+/// What an account of the chain signs for terms, under a fresh nonce: `payload`.
+pub(crate) async fn signed(payer: usize, terms: &Terms, now: u64) -> RawJson {
     static NONCE: AtomicU64 = AtomicU64::new(1);
     let mut entropy = [7u8; 32];
     entropy[..8].copy_from_slice(&NONCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     let occasion = Occasion { now: UnixSeconds(now), entropy, url: "https://shop.example/", method: "GET" };
+    Payer::new(signer(payer).unwrap()).make_payment(terms, &occasion).await.unwrap().payload
+}
+
+/// The body of `/verify` and `/settle` in version 2.
+pub(crate) fn body(terms: &Terms, payload: &RawJson) -> Value {
+    let terms = serde_json::to_value(terms.to_v2()).unwrap();
+    let payload: Value = payload.read().unwrap();
+    json!({
+        "x402Version": 2,
+        "paymentPayload": { "x402Version": 2, "accepted": terms, "payload": payload },
+        "paymentRequirements": terms,
+    })
+}
+
+/// The body of `/verify` and `/settle` in version 1.
+pub(crate) fn body_v1(terms: &Terms, payload: &RawJson) -> Value {
+    let terms = terms.to_v1(&v2::ResourceInfo::of("https://shop.example/"));
+    let payload: Value = payload.read().unwrap();
+    json!({
+        "x402Version": 1,
+        "paymentPayload": { "x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payload },
+        "paymentRequirements": serde_json::to_value(terms).unwrap(),
+    })
+}
+
+/// A fresh payment of an account of the chain.
+pub(crate) async fn payment(payer: usize, now: u64) -> (Claim, VerifyRequest) {
     let terms = terms();
-    let made = Arc::new(Payer::new(signer(payer).unwrap())).make_payment(&terms, &occasion).await.unwrap();
+    let payload = signed(payer, &terms, now).await;
     let payment = PaymentPayload::V2(v2::PaymentPayload {
         x402_version: Version::V2,
         resource: None,
         accepted: terms.to_v2(),
-        payload: made.payload,
+        payload,
         extensions: Members::new(),
         rest: Members::new(),
     });
@@ -61,4 +92,13 @@ pub(crate) async fn post(url: &str, request: &VerifyRequest) -> reqwest::Result<
 /// reqwest needs a TLS provider even where no TLS is spoken.
 pub(crate) fn tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// Posts any bytes, with an `Idempotency-Key` or without, and reads the answer.
+pub(crate) async fn send(url: &str, body: impl Into<reqwest::Body>, key: Option<&str>) -> (u16, Value) {
+    let request = reqwest::Client::new().post(url).header("content-type", "application/json").body(body);
+    let request = key.into_iter().fold(request, |request, key| request.header("idempotency-key", key));
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
 }

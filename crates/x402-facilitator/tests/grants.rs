@@ -1,0 +1,247 @@
+//! Grants on SQLite do what grants in memory do, and outlive the process.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use x402_facilitator::grants::SqliteGrants;
+use x402_facilitator::sqlite::Database;
+use x402_http::server::{Claimed, GrantState, Grants, MemoryGrants, Standing, Ticket};
+use x402_types::{AuthorizationKind, ChainId, PaymentKey};
+
+fn key(nonce: u8) -> PaymentKey {
+    PaymentKey::new(AuthorizationKind::Eip3009, ChainId::eip155(84532), &[1; 20], &[2; 20], &[nonce; 32])
+}
+
+fn on_disk(path: &Path) -> SqliteGrants {
+    SqliteGrants::new(Database::open(path).unwrap())
+}
+
+type Named = (&'static str, Arc<dyn Grants>);
+
+/// Both stores, and the directory of the one on disk.
+fn stores() -> (tempfile::TempDir, Vec<Named>) {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = on_disk(&directory.path().join("grants.sqlite"));
+    (directory, vec![("memory", Arc::new(MemoryGrants::default())), ("sqlite", Arc::new(sqlite))])
+}
+
+/// One operation on the key, by its letter's ticket where it needs one, and what comes of it.
+#[derive(Debug)]
+enum Do {
+    /// Claims for a request: `Open` keeps the ticket under that letter.
+    Open(char, &'static str),
+    /// The same, of a key that is pending for the request.
+    TakeUp(char, &'static str),
+    Taken(&'static str),
+    Pend(char),
+    Grant(char),
+    Free(char),
+    Release(char),
+    /// None of the three writes is this ticket's to make any more.
+    Lost(char),
+    Look(Option<(GrantState, &'static str, bool)>),
+}
+
+#[tokio::test]
+async fn both_stores_follow_one_table() {
+    use Do::{Free, Grant, Look, Lost, Open, Pend, Release, TakeUp, Taken};
+    use GrantState::{Granted, Open as IsOpen, Pending};
+    let table: &[(&str, &[Do])] = &[
+        ("a free key", &[Look(None), Open('a', "r"), Look(Some((IsOpen, "r", true)))]),
+        ("held by one", &[Open('a', "r"), Taken("r"), Taken("other"), Look(Some((IsOpen, "r", true)))]),
+        ("let go while open, it is free", &[Open('a', "r"), Release('a'), Look(None), Lost('a'), Open('b', "other")]),
+        (
+            "letting go twice lets go of nobody else's",
+            &[
+                Open('a', "r"),
+                Release('a'),
+                Open('b', "other"),
+                Release('a'),
+                Look(Some((IsOpen, "other", true))),
+                Lost('a'),
+                Look(Some((IsOpen, "other", true))),
+            ],
+        ),
+        ("freed while open", &[Open('a', "r"), Free('a'), Look(None), Lost('a'), Open('b', "other")]),
+        (
+            "pending and held",
+            &[
+                Open('a', "r"),
+                Pend('a'),
+                Look(Some((Pending, "r", true))),
+                Taken("r"),
+                Taken("other"),
+                Pend('a'),
+                Look(Some((Pending, "r", true))),
+            ],
+        ),
+        (
+            "pending and let go, the same request alone takes it up",
+            &[
+                Open('a', "r"),
+                Pend('a'),
+                Release('a'),
+                Look(Some((Pending, "r", false))),
+                Taken("other"),
+                Lost('a'),
+                TakeUp('b', "r"),
+                Look(Some((Pending, "r", true))),
+                Taken("r"),
+                Lost('a'),
+                Release('a'),
+                Look(Some((Pending, "r", true))),
+                Pend('b'),
+                Grant('b'),
+                Look(Some((Granted, "r", false))),
+            ],
+        ),
+        ("pending and freed", &[Open('a', "r"), Pend('a'), Free('a'), Look(None), Lost('a'), Open('b', "other")]),
+        (
+            "taken up and freed",
+            &[Open('a', "r"), Pend('a'), Release('a'), TakeUp('b', "r"), Free('b'), Look(None), Open('c', "other")],
+        ),
+        (
+            "granted, never again",
+            &[
+                Open('a', "r"),
+                Pend('a'),
+                Grant('a'),
+                Look(Some((Granted, "r", false))),
+                Taken("r"),
+                Taken("other"),
+                Lost('a'),
+                Release('a'),
+                Look(Some((Granted, "r", false))),
+            ],
+        ),
+        ("granted at once", &[Open('a', "r"), Grant('a'), Look(Some((Granted, "r", false))), Taken("r"), Lost('a')]),
+    ];
+    let (_directory, stores) = stores();
+    for (store, grants) in stores {
+        for (number, (name, operations)) in table.iter().enumerate() {
+            let key = key(u8::try_from(number).unwrap());
+            let mut tickets: Vec<(char, Ticket)> = Vec::new();
+            for operation in *operations {
+                let at = format!("{store}: {name}: {operation:?}");
+                let of = |letter: &char| tickets.iter().find(|(of, _)| of == letter).unwrap().1.clone();
+                match operation {
+                    Open(letter, request) => match grants.claim(&key, request).await.unwrap() {
+                        Claimed::Open(ticket) => tickets.push((*letter, ticket)),
+                        other => panic!("{at}: {other:?}"),
+                    },
+                    TakeUp(letter, request) => match grants.claim(&key, request).await.unwrap() {
+                        Claimed::Pending(ticket) => tickets.push((*letter, ticket)),
+                        other => panic!("{at}: {other:?}"),
+                    },
+                    Taken(request) => assert_eq!(grants.claim(&key, request).await.unwrap(), Claimed::Taken, "{at}"),
+                    Pend(letter) => assert_eq!(grants.pend(&of(letter)).await, Ok(()), "{at}"),
+                    Grant(letter) => assert_eq!(grants.grant(&of(letter)).await, Ok(()), "{at}"),
+                    Free(letter) => assert_eq!(grants.free(&of(letter)).await, Ok(()), "{at}"),
+                    Release(letter) => grants.release(&of(letter)),
+                    Lost(letter) => {
+                        let ticket = of(letter);
+                        assert!(grants.pend(&ticket).await.is_err(), "{at}");
+                        assert!(grants.grant(&ticket).await.is_err(), "{at}");
+                        assert!(grants.free(&ticket).await.is_err(), "{at}");
+                    }
+                    Look(expected) => {
+                        let expected = expected.map(|(state, request, held)| Standing {
+                            state,
+                            request: request.to_owned(),
+                            held,
+                        });
+                        assert_eq!(grants.look(&key).await.unwrap(), expected, "{at}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn open(grants: &dyn Grants, key: &PaymentKey, request: &str) -> Ticket {
+    match grants.claim(key, request).await.unwrap() {
+        Claimed::Open(ticket) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_restart_keeps_what_was_begun_and_drops_what_was_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grants.sqlite");
+    let [opened, pending, granted, freed] = [1, 2, 3, 4].map(key);
+    {
+        let grants = on_disk(&path);
+        open(&grants, &opened, "r").await;
+        let ticket = open(&grants, &pending, "r").await;
+        grants.pend(&ticket).await.unwrap();
+        let ticket = open(&grants, &granted, "r").await;
+        grants.pend(&ticket).await.unwrap();
+        grants.grant(&ticket).await.unwrap();
+        let ticket = open(&grants, &freed, "r").await;
+        grants.pend(&ticket).await.unwrap();
+        grants.free(&ticket).await.unwrap();
+    }
+    let grants = on_disk(&path);
+    let standing = |state| Some(Standing { state, request: "r".into(), held: false });
+    assert_eq!(grants.look(&opened).await.unwrap(), None);
+    assert_eq!(grants.look(&pending).await.unwrap(), standing(GrantState::Pending));
+    assert_eq!(grants.look(&granted).await.unwrap(), standing(GrantState::Granted));
+    assert_eq!(grants.look(&freed).await.unwrap(), None);
+    assert_eq!(grants.claim(&granted, "r").await.unwrap(), Claimed::Taken);
+    assert_eq!(grants.claim(&pending, "other").await.unwrap(), Claimed::Taken);
+    let Claimed::Pending(ticket) = grants.claim(&pending, "r").await.unwrap() else { panic!("it is the request's") };
+    grants.grant(&ticket).await.unwrap();
+    assert_eq!(on_disk(&path).look(&pending).await.unwrap(), standing(GrantState::Granted));
+    open(&grants, &opened, "other").await;
+}
+
+/// How many of so many parallel claims win; `Taken` is what the others get.
+async fn winners(grants: &Arc<dyn Grants>, key: &PaymentKey, claims: usize) -> Vec<Claimed> {
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..claims {
+        let (grants, key) = (Arc::clone(grants), key.clone());
+        running.spawn(async move { grants.claim(&key, "r").await.unwrap() });
+    }
+    let all = running.join_all().await;
+    assert_eq!(all.len(), claims);
+    all.into_iter().filter(|claimed| *claimed != Claimed::Taken).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_parallel_claims_one_wins() {
+    let (_directory, stores) = stores();
+    for (store, grants) in stores {
+        for (number, claims) in [(1, 2), (2, 200)] {
+            let key = key(number);
+            let won = winners(&grants, &key, claims).await;
+            let [Claimed::Open(ticket)] = &won[..] else { panic!("{store}: {won:?}") };
+            grants.pend(ticket).await.unwrap();
+            grants.release(ticket);
+            let won = winners(&grants, &key, claims).await;
+            let [Claimed::Pending(ticket)] = &won[..] else { panic!("{store}: {won:?}") };
+            grants.grant(ticket).await.unwrap();
+            assert_eq!(winners(&grants, &key, claims).await, [], "{store}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_is_given_up_half_way_holds_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let grants = on_disk(&directory.path().join("grants.sqlite"));
+    let key = key(1);
+    for _ in 0..20 {
+        let mut claim = grants.claim(&key, "r");
+        // Asked once: the key is held and the store is being read.
+        if let std::task::Poll::Ready(done) = futures_util::poll!(&mut claim) {
+            let Claimed::Open(ticket) = done.unwrap() else { panic!("nobody holds it") };
+            grants.release(&ticket);
+        }
+        drop(claim);
+        assert_eq!(grants.look(&key).await.unwrap(), None);
+    }
+    open(&grants, &key, "other").await;
+}

@@ -1,0 +1,161 @@
+//! What `/verify` and `/settle` cost at a node 40 ms away: calls, round trips and blocks are counted and asserted;
+//! milliseconds are printed (`cargo test -p x402-facilitator --test latency -- --nocapture`).
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use x402_devchain::{BlockTime, Calls, DevChain};
+use x402_facilitator::dev::DevFacilitator;
+
+use crate::support::{body, send, signed, terms, tls};
+
+const DELAY: Duration = Duration::from_millis(40);
+const BLOCK: Duration = Duration::from_secs(2);
+/// The members of the head poll, one for all payments of a network.
+const POLL: [&str; 3] = ["eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_getTransactionCount"];
+
+async fn start(block_time: BlockTime) -> DevFacilitator {
+    tls();
+    let chain = DevChain::builder().block_time(block_time).rpc_delay(DELAY).build().unwrap();
+    let wait = Duration::from_secs(600);
+    let facilitator = DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap();
+    // At rest: the head was polled with the account's nonce in it.
+    while facilitator.chain().calls().of("eth_getTransactionCount") < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    facilitator
+}
+
+/// All calls but those of the head poll.
+fn counted(calls: &Calls) -> u64 {
+    calls.total() - POLL.iter().map(|method| calls.of(method)).sum::<u64>()
+}
+
+async fn fresh(facilitator: &DevFacilitator, payer: usize) -> String {
+    let terms = terms();
+    body(&terms, &signed(payer, &terms, facilitator.chain().time()).await).to_string()
+}
+
+fn settling(facilitator: &DevFacilitator, request: String) -> tokio::task::JoinHandle<(Value, Duration)> {
+    let url = format!("{}/settle", facilitator.url());
+    tokio::spawn(async move {
+        let began = Instant::now();
+        let (status, answer) = send(&url, request, None).await;
+        assert_eq!((status, &answer["success"]), (200, &json!(true)), "{answer}");
+        (answer, began.elapsed())
+    })
+}
+
+async fn sent(facilitator: &DevFacilitator, transactions: u64) {
+    while facilitator.chain().calls().of("eth_sendRawTransaction") < transactions {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_is_one_round_trip() {
+    let facilitator = start(BlockTime::Manual).await;
+    let url = format!("{}/verify", facilitator.url());
+    for _ in 0..3 {
+        let request = fresh(&facilitator, 1).await;
+        facilitator.chain().reset_calls();
+        let began = Instant::now();
+        let (_, answer) = send(&url, request, None).await;
+        let took = began.elapsed();
+        assert_eq!(answer["isValid"], true, "{answer}");
+        let calls = facilitator.chain().calls();
+        assert_eq!((calls.of("eth_call"), counted(&calls)), (1, 1), "{calls:?}");
+        println!("verify: 1 call, {took:?} with a round trip of {DELAY:?}");
+    }
+    facilitator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settle_sends_in_the_second_round_trip_and_is_answered_in_its_block() {
+    let facilitator = start(BlockTime::Manual).await;
+    let chain = facilitator.chain().clone();
+    for _ in 0..3 {
+        let request = fresh(&facilitator, 1).await;
+        chain.reset_calls();
+        let began = Instant::now();
+        let settling = settling(&facilitator, request);
+        sent(&facilitator, 1).await;
+        let broadcast = began.elapsed();
+        let calls = chain.calls();
+        assert_eq!((calls.of("eth_call"), calls.of("eth_sendRawTransaction")), (1, 1), "{calls:?}");
+        // The first round trip verifies, the second sends. Nothing else is asked before the bytes leave but the head
+        // poll, which nobody waits for.
+        assert_eq!(counted(&calls), 2, "{calls:?}");
+
+        chain.mine(1);
+        let (block, mined) = (chain.block_number(), Instant::now());
+        let (answer, took) = settling.await.unwrap();
+        // No further block was needed, and none came.
+        assert_eq!(chain.block_number(), block);
+        let transfers = support::transfers_of(&chain, answer["transaction"].as_str().unwrap());
+        assert_eq!((transfers.len(), transfers[0].block), (1, block));
+        let calls = chain.calls();
+        assert!(counted(&calls) <= 5, "{calls:?}");
+        println!(
+            "settle at rest: {} calls {:?}; at the node after {broadcast:?}, answered {:?} after its block, {took:?} in all",
+            counted(&calls),
+            calls.by_method,
+            mined.elapsed()
+        );
+    }
+    facilitator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_at_once_share_their_reads() {
+    let facilitator = start(BlockTime::Manual).await;
+    let chain = facilitator.chain().clone();
+    let mut requests = Vec::new();
+    for number in 0..20 {
+        requests.push(fresh(&facilitator, 1 + number % 4).await);
+    }
+    chain.reset_calls();
+    let settlings: Vec<_> = requests.into_iter().map(|request| settling(&facilitator, request)).collect();
+    sent(&facilitator, 20).await;
+    chain.mine(1);
+    for settling in settlings {
+        settling.await.unwrap();
+    }
+    let calls = chain.calls();
+    assert_eq!((calls.of("eth_call"), calls.of("eth_sendRawTransaction")), (20, 20), "{calls:?}");
+    assert!(counted(&calls) <= 3 * 20, "{calls:?}");
+    assert_eq!(chain.transfers().len(), 20);
+    println!("settle, 20 at once: {} calls in all, {:?}", counted(&calls), calls.by_method);
+    facilitator.stop().await;
+}
+
+/// The figure of the issue, "answered within one block plus 300 ms", as it is on this machine. The clock is printed
+/// only; that each is settled in a block is asserted.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_blocks_of_two_seconds() {
+    let facilitator = start(BlockTime::Interval(BLOCK)).await;
+    let mut settlings = Vec::new();
+    // Spread over one block, so that some just miss it.
+    for number in 0..20u32 {
+        let request = fresh(&facilitator, 1).await;
+        settlings.push(settling(&facilitator, request));
+        tokio::time::sleep(BLOCK / 20 * u32::from(number < 19)).await;
+    }
+    let mut took = Vec::new();
+    for settling in settlings {
+        took.push(settling.await.unwrap().1);
+    }
+    assert_eq!(facilitator.chain().transfers().len(), 20);
+    let slowest = took.iter().max().unwrap();
+    let least = took.iter().min().unwrap();
+    println!(
+        "settle, blocks of {BLOCK:?}: {least:?} to {slowest:?}: one block and {} ms",
+        slowest.as_millis().saturating_sub(BLOCK.as_millis())
+    );
+    facilitator.stop().await;
+}

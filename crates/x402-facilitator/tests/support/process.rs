@@ -1,0 +1,72 @@
+//! The facilitator as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use x402_devchain::ACCOUNTS;
+
+/// The facilitator's process. Ends with the test.
+pub(crate) struct Facilitator {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+}
+
+impl Facilitator {
+    pub(crate) fn start(config: &Path, rpc: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .env("TEST_RPC", rpc)
+            .env("TEST_KEY", ACCOUNTS[0].key.to_string())
+            .env("RUST_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        Self { url: line["listening"].as_str().unwrap().to_owned(), child }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends a signal by name and does not wait.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Facilitator {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A configuration for a chain that the test has.
+pub(crate) fn configuration(directory: &Path, ledger: &Path) -> PathBuf {
+    let path = directory.join("facilitator.toml");
+    let text = format!(
+        r#"
+            listen = "127.0.0.1:0"
+            ledger = "{}"
+            lease_seconds = 5
+            [[network]]
+            id = "eip155:84532"
+            rpc = {{ env = "TEST_RPC" }}
+            finality = 0
+            poll_milliseconds = 20
+            max_fee_per_gas = 100000000000
+            signers = [{{ env = "TEST_KEY" }}]
+        "#,
+        ledger.display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
