@@ -6,6 +6,7 @@
 
 pub mod base64;
 pub mod body;
+pub mod challenge;
 mod error;
 pub mod header;
 pub mod json;

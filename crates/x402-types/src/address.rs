@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use alloy_primitives::{Address, keccak256};
+use alloy_primitives::{Address, hex, keccak256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Malformed;
@@ -29,12 +29,8 @@ impl EvmAddress {
     #[must_use]
     pub fn unchecked(&self) -> Address {
         let mut out = [0u8; 20];
-        let digits =
-            self.0.iter().skip(2).map(|b| (*b as char).to_digit(16).and_then(|d| u8::try_from(d).ok()).unwrap_or(0));
-        let (high, low) = (digits.clone().step_by(2), digits.skip(1).step_by(2));
-        for (to, (high, low)) in out.iter_mut().zip(high.zip(low)) {
-            *to = (high << 4) | low;
-        }
+        // Reading checked the digits, so this cannot fail.
+        drop(hex::decode_to_slice(self.0.get(2..).unwrap_or_default(), &mut out));
         Address::new(out)
     }
 }

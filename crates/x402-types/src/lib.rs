@@ -5,6 +5,7 @@ mod address;
 mod amount;
 pub mod assets;
 mod chain_id;
+pub mod challenge;
 mod claim;
 mod entry;
 mod make_payment;

@@ -1,0 +1,181 @@
+//! Canonical texts: "Binding to request context". A challenge holds for one request; both sides are compared in one form.
+
+use sha2::{Digest, Sha256};
+use x402_types::challenge::{Binding, BodySha256, HostName, Payment};
+use x402_types::{Malformed, Members};
+
+/// What a request is, as the server received it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'r> {
+    /// The method.
+    pub method: &'r str,
+    /// `Host`, or the authority of the request's target.
+    pub host: &'r str,
+    /// The path as sent: `..` and `%2f` are not resolved, since whoever routes the request may read them otherwise.
+    pub path: &'r str,
+    /// The query without `?`.
+    pub query: Option<&'r str>,
+    /// The hash of the body, where the server read it.
+    pub body_sha256: Option<BodySha256>,
+}
+
+/// What of a request is bound beside method, host and path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bind {
+    /// The query, behind the path.
+    pub query: bool,
+    /// The body's hash.
+    pub body: bool,
+}
+
+/// The SHA-256 of a body.
+#[must_use]
+pub fn body_sha256(body: &[u8]) -> BodySha256 {
+    BodySha256(Sha256::digest(body).into())
+}
+
+/// The binding of a request.
+///
+/// # Errors
+/// The part that cannot be bound: its name and the form it must have. Also if the body is bound and its hash is not there.
+pub fn binding(request: &Request<'_>, bind: Bind) -> Result<Binding, (&'static str, Malformed)> {
+    let path = match request.query {
+        Some(query) if bind.query => &format!("{}?{query}", request.path),
+        _ => request.path,
+    };
+    let body_sha256 = match (bind.body, request.body_sha256) {
+        (false, _) => None,
+        (true, Some(hash)) => Some(hash),
+        (true, None) => return Err(("bodySha256", Malformed::new("the hash of the body, which is bound"))),
+    };
+    Ok(Binding {
+        host: host(request.host).map_err(|why| ("host", why))?,
+        method: request.method.parse().map_err(|why| ("method", why))?,
+        path: path.parse().map_err(|why| ("path", why))?,
+        body_sha256,
+        rest: Members::new(),
+    })
+}
+
+/// A host in lower case, without a default port (80, 443), without the dot that ends an absolute name.
+///
+/// # Errors
+/// If nothing is left, or it cannot be a host.
+pub fn host(text: &str) -> Result<HostName, Malformed> {
+    let lower = text.to_ascii_lowercase();
+    // The port of an IPv6 address stands behind its bracket.
+    let (name, port) = match lower.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (lower.as_str(), None),
+    };
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() || name.contains(['@', '?', '#', '\\']) {
+        return Err(Malformed::new(HostName::EXPECTED));
+    }
+    match port {
+        None | Some("" | "80" | "443") => name.parse(),
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => {
+            format!("{name}:{port}").parse()
+        }
+        Some(_) => Err(Malformed::new(HostName::EXPECTED)),
+    }
+}
+
+/// The canonical binding: `METHOD\nhost\npath[\nbodySha256]`.
+#[must_use]
+pub fn canonical_binding(binding: &Binding) -> String {
+    let host = host(binding.host.as_str()).map_or_else(|_| binding.host.to_string(), |host| host.to_string());
+    let mut text = format!("{}\n{host}\n{}", binding.method, binding.path);
+    if let Some(hash) = binding.body_sha256 {
+        text.push_str(&format!("\n{hash}"));
+    }
+    text
+}
+
+/// The canonical payment: `version\nscheme\nchallengeId\nnetwork\nasset\npaidAmount\nissuedAt\nnonce[\npayer]`, addresses in lower case.
+///
+/// No member can hold a line feed, so no two payments have one text.
+#[must_use]
+pub fn canonical_payment(payment: &Payment) -> String {
+    let mut text = format!(
+        "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}",
+        payment.version,
+        payment.scheme.as_str(),
+        payment.challenge_id,
+        payment.network,
+        payment.asset.as_str().to_ascii_lowercase(),
+        payment.paid_amount,
+        payment.issued_at,
+        payment.nonce,
+    );
+    if let Some(payer) = payment.payer {
+        text.push('\n');
+        text.push_str(&payer.as_str().to_ascii_lowercase());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(host: &'static str, path: &'static str, query: Option<&'static str>) -> Request<'static> {
+        Request { method: "GET", host, path, query, body_sha256: None }
+    }
+
+    fn text(request: &Request<'_>, bind: Bind) -> String {
+        canonical_binding(&binding(request, bind).unwrap())
+    }
+
+    #[test]
+    fn hosts_that_are_one() {
+        let plain = text(&request("api.example.com", "/a", None), Bind::default());
+        assert_eq!(plain, "GET\napi.example.com\n/a");
+        for same in
+            ["API.Example.COM", "api.example.com.", "api.example.com:443", "api.example.com.:80", "api.example.com:"]
+        {
+            assert_eq!(text(&request(same, "/a", None), Bind::default()), plain, "{same}");
+        }
+        for other in ["api.example.com:8080", "example.com", "api.example.com.evil.org", "[::1]:8080"] {
+            assert_ne!(text(&request(other, "/a", None), Bind::default()), plain, "{other}");
+        }
+        assert_eq!(host("[::1]:443").unwrap().as_str(), "[::1]");
+        assert_eq!(host("[2001:DB8::1]").unwrap().as_str(), "[2001:db8::1]");
+        for bad in ["", ".", ":443", "a b", "a/b", "user@a", "a:+80", "a:65536", "a:x", "a\nb", "a\r\nb", "é"] {
+            assert!(host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn paths_stay_as_sent() {
+        let base = text(&request("h", "/a/b", None), Bind::default());
+        for other in ["/a/x/../b", "/a%2fb", "/a%2Fb", "/a//b", "/a/b/", "/A/b"] {
+            assert_ne!(text(&request("h", other, None), Bind::default()), base, "{other}");
+        }
+        assert_ne!(
+            text(&request("h", "/a%2fb", None), Bind::default()),
+            text(&request("h", "/a%2Fb", None), Bind::default())
+        );
+    }
+
+    #[test]
+    fn the_query_is_bound_by_a_switch() {
+        let with = Bind { query: true, body: false };
+        let (a, b) = (request("h", "/a", Some("x=1")), request("h", "/a", Some("x=2")));
+        assert_eq!(text(&a, Bind::default()), text(&b, Bind::default()));
+        assert_ne!(text(&a, with), text(&b, with));
+        assert_eq!(text(&a, with), "GET\nh\n/a?x=1");
+    }
+
+    #[test]
+    fn the_body_is_bound_by_a_switch() {
+        let with = Bind { query: false, body: true };
+        let mut asked = request("h", "/a", None);
+        assert_eq!(binding(&asked, with).unwrap_err().0, "bodySha256");
+        // FIPS 180-4, "abc".
+        asked.body_sha256 = Some(body_sha256(b"abc"));
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(text(&asked, with), format!("GET\nh\n/a\n{hash}"));
+        assert_eq!(text(&asked, Bind::default()), "GET\nh\n/a");
+    }
+}

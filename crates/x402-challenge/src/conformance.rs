@@ -1,0 +1,94 @@
+//! The rules that every store keeps, written once and run on each.
+//!
+//! A store's tests implement [`Subject`] and drive [`run`] on any executor.
+
+mod claims;
+mod entitlements;
+mod samples;
+
+use core::future::Future;
+use core::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use x402_types::Fault;
+
+use crate::Store;
+
+/// A kind of store under test.
+#[async_trait]
+pub trait Subject: Send + Sync {
+    /// A fresh store without rows.
+    async fn empty(&self) -> Arc<dyn Store>;
+
+    /// The same rows as after the process was killed and started again. Memory answers the same store.
+    async fn reopened(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
+}
+
+/// A rule that a store does not keep.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+#[error("{rule}: {what}")]
+pub struct Violation {
+    /// The rule.
+    pub rule: &'static str,
+    /// What should have been so.
+    pub what: Box<str>,
+}
+
+/// Runs every rule, each on an empty store.
+///
+/// # Errors
+/// The first rule that is not kept.
+pub async fn run(subject: &dyn Subject) -> Result<(), Violation> {
+    for (rule, test) in RULES {
+        test(subject).await.map_err(|Broken(what)| Violation { rule, what })?;
+    }
+    Ok(())
+}
+
+type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send + 'a>>;
+type Rule = for<'a> fn(&'a dyn Subject) -> Verdict<'a>;
+
+/// The rules by name, in the order in which [`run`] tries them.
+const RULES: &[(&str, Rule)] = &[
+    ("a challenge is issued once and read as written", |s| Box::pin(claims::issued_once(s))),
+    ("a claim keeps every other out", |s| Box::pin(claims::one_claim(s))),
+    ("a challenge that is not there is not claimed", |s| Box::pin(claims::unknown(s))),
+    ("a paid challenge stays paid, also for a new nonce", |s| Box::pin(claims::paid_once(s))),
+    ("a nonce is used once over all challenges", |s| Box::pin(claims::nonce_once(s))),
+    ("what is given back is free again", |s| Box::pin(claims::given_back(s))),
+    ("a hold runs out", |s| Box::pin(claims::runs_out(s))),
+    ("a hold that was replaced pays nothing and frees nothing", |s| Box::pin(claims::fence(s))),
+    ("a nonce that was taken over pays nothing", |s| Box::pin(claims::nonce_taken_over(s))),
+    ("a proof is used once, and a second use changes nothing", |s| Box::pin(claims::proof_once(s))),
+    ("what is over is forgotten, and nothing else", |s| Box::pin(claims::forget(s))),
+    ("an entitlement is there with the payment", |s| Box::pin(entitlements::with_payment(s))),
+    ("an entitlement is counted down", |s| Box::pin(entitlements::counted(s))),
+    ("an entitlement ends", |s| Box::pin(entitlements::ends(s))),
+    ("an entitlement is for one resource", |s| Box::pin(entitlements::one_resource(s))),
+    ("a revoked entitlement is refused", |s| Box::pin(entitlements::revoked(s))),
+];
+
+/// Why a rule does not hold.
+struct Broken(Box<str>);
+
+impl From<Fault> for Broken {
+    fn from(fault: Fault) -> Self {
+        Self(fault.to_string().into())
+    }
+}
+
+/// What must be so.
+fn ensure(holds: bool, what: &str) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken(what.into())) }
+}
+
+/// What must be equal.
+fn same<T: PartialEq + core::fmt::Debug>(found: &T, expected: &T, what: &str) -> Result<(), Broken> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Broken(format!("{what}: found {found:?}, expected {expected:?}").into()))
+    }
+}

@@ -1,0 +1,66 @@
+//! Entitlements.
+
+use std::sync::Arc;
+
+use super::samples::{NOW, entitlement, held, issued, resource};
+use super::{Broken, Subject, ensure, same};
+use crate::{Confirmed, ProofKey, Spent, Store, TokenHash};
+
+const TOKEN: TokenHash = TokenHash([9; 32]);
+
+async fn granted(subject: &dyn Subject, left: Option<u32>) -> Result<Arc<dyn Store>, Broken> {
+    let store = subject.empty().await;
+    store.issue(issued(1)?).await?;
+    let hold = held(&store, 1, 1, NOW).await?;
+    let entitlement = entitlement(9, left)?;
+    same(&store.confirm(&hold, None, Some(entitlement)).await?, &Confirmed::Paid, "the confirmation")?;
+    Ok(subject.reopened(store).await)
+}
+
+pub(super) async fn with_payment(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, None).await?;
+    for _ in 0..3 {
+        same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: None }, "a use")?;
+    }
+    same(&store.spend(&TokenHash([8; 32]), &resource()?, NOW).await?, &Spent::Refused, "a token of nobody")?;
+    let key = ProofKey("onchain:0x01".into());
+    for n in [2, 3] {
+        store.issue(issued(n)?).await?;
+        let hold = held(&store, n, n, NOW).await?;
+        store.confirm(&hold, Some(&key), Some(entitlement(n, None)?)).await?;
+    }
+    let refused = store.spend(&TokenHash([3; 32]), &resource()?, NOW).await?;
+    same(&refused, &Spent::Refused, "a payment that was not confirmed grants nothing")
+}
+
+pub(super) async fn counted(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, Some(2)).await?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(1) }, "the first use")?;
+    let store = subject.reopened(store).await;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(0) }, "the last use")?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "one more")
+}
+
+pub(super) async fn ends(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, None).await?;
+    let last = store.spend(&TOKEN, &resource()?, NOW.plus(3599)).await?;
+    same(&last, &Spent::Good { left: None }, "the last second")?;
+    same(&store.spend(&TOKEN, &resource()?, NOW.plus(3600)).await?, &Spent::Refused, "the first second after")?;
+    store.forget(NOW.plus(3600)).await?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "what was forgotten")
+}
+
+pub(super) async fn one_resource(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, Some(1)).await?;
+    let other = "urn:res:abc1234".parse()?;
+    same(&store.spend(&TOKEN, &other, NOW).await?, &Spent::Refused, "another resource")?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(0) }, "which counted nothing")
+}
+
+pub(super) async fn revoked(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, None).await?;
+    ensure(store.revoke(&TOKEN).await?, "it is known")?;
+    let store = subject.reopened(store).await;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "a use")?;
+    ensure(!store.revoke(&TOKEN).await?, "it is not known any more")
+}

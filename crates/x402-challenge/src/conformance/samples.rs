@@ -1,0 +1,68 @@
+//! Rows that the rules are tried on.
+
+use std::sync::Arc;
+
+use x402_types::challenge::{Challenge, ChallengeId, Nonce, ResourceName};
+use x402_types::{AtomicAmount, Malformed, TimeoutSeconds, UnixSeconds};
+
+use super::Broken;
+use crate::{Bind, Claimed, Entitlement, Hold, Issued, Offer, Refused, Request, Store, TokenHash, issue};
+
+impl From<Malformed> for Broken {
+    fn from(error: Malformed) -> Self {
+        Self(error.to_string().into())
+    }
+}
+
+impl From<Refused> for Broken {
+    fn from(error: Refused) -> Self {
+        Self(error.to_string().into())
+    }
+}
+
+/// When every sample was issued; it expires 60 s later and is kept 120 s more.
+pub(super) const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
+
+fn challenge(n: u8) -> Result<Challenge, Broken> {
+    let offer = Offer {
+        network: "evm:base:sepolia".parse()?,
+        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse()?,
+        pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse()?,
+        amount: AtomicAmount::from(1000),
+        timeout: TimeoutSeconds::try_from(60)?,
+        resource: "urn:res:abc123".parse()?,
+        meta: None,
+        bind: Bind::default(),
+    };
+    let request = Request { method: "GET", host: "h", path: "/a", query: None, body_sha256: None };
+    Ok(issue(&offer, &request, [n; 16])?)
+}
+
+pub(super) fn issued(n: u8) -> Result<Issued, Broken> {
+    let challenge = challenge(n)?;
+    Ok(Issued { challenge, issued_at: NOW, expires_at: NOW.plus(60), keep_until: NOW.plus(180) })
+}
+
+pub(super) fn id(n: u8) -> ChallengeId {
+    ChallengeId::from_random([n; 16])
+}
+
+pub(super) fn nonce(n: u8) -> Nonce {
+    Nonce::from_random([n; 16])
+}
+
+pub(super) fn resource() -> Result<ResourceName, Broken> {
+    Ok("urn:res:abc123".parse()?)
+}
+
+pub(super) fn entitlement(n: u8, left: Option<u32>) -> Result<Entitlement, Broken> {
+    Ok(Entitlement { token: TokenHash([n; 32]), resource: resource()?, expires_at: NOW.plus(3600), left })
+}
+
+/// The hold of a claim that must succeed.
+pub(super) async fn held(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
+    match store.claim(&id(challenge), &nonce(n), now, now.plus(30)).await? {
+        Claimed::Held(hold) => Ok(hold),
+        other => Err(Broken(format!("a claim of what is free: {other:?}").into())),
+    }
+}

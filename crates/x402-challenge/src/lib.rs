@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
+)]
+
+mod canonical;
+mod check;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod entitlement;
+mod issue;
+mod memory;
+mod mock;
+mod proof;
+mod refused;
+mod store;
+
+pub use canonical::{Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, host};
+pub use check::{Gate, Granted};
+pub use entitlement::{Allowance, COOKIE, Entitlement, Grant, Token, TokenHash};
+pub use issue::{Offer, answer, issue};
+pub use memory::MemoryStore;
+pub use mock::MockProof;
+pub use proof::{Proofs, Proven, UnnamedMock, VerifyProof};
+pub use refused::{CheckError, Refused};
+pub use store::{Claimed, Confirmed, Hold, Issued, ProofKey, Spent, Standing, Store};

@@ -1,0 +1,40 @@
+//! `mock`: a proof without money, for development.
+
+use async_trait::async_trait;
+use x402_types::UnixSeconds;
+use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
+
+use crate::canonical::{body_sha256, canonical_payment};
+use crate::proof::{Proven, VerifyProof};
+use crate::refused::{CheckError, Refused};
+
+/// Proves what a payment says of itself: its signature is the SHA-256 of the canonical payment, which anybody can make.
+#[derive(Debug, Clone, Copy)]
+pub struct MockProof;
+
+impl MockProof {
+    /// Client: the same payment with a mock proof.
+    #[must_use]
+    pub fn sign(mut payment: Payment) -> Payment {
+        payment.proof = Proof { signature: Some(Self::signature(&payment)), ..Proof::new(ProofKind::Mock) };
+        payment
+    }
+
+    fn signature(payment: &Payment) -> Box<str> {
+        body_sha256(canonical_payment(payment).as_bytes()).to_string().into()
+    }
+}
+
+#[async_trait]
+impl VerifyProof for MockProof {
+    fn kind(&self) -> ProofKind {
+        ProofKind::Mock
+    }
+
+    async fn verify(&self, _: &Challenge, payment: &Payment, _: UnixSeconds) -> Result<Proven, CheckError> {
+        if payment.proof.signature.as_deref() == Some(&*Self::signature(payment)) {
+            return Ok(Proven { amount: payment.paid_amount, key: None });
+        }
+        Err(Refused::new(Code::VerificationFailed, "proof.signature: not that of this payment").into())
+    }
+}

@@ -1,0 +1,79 @@
+//! Proofs as adapters: one for each type that a server takes.
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use x402_types::challenge::{Challenge, Payment, ProofKind};
+use x402_types::{AtomicAmount, UnixSeconds};
+
+use crate::mock::MockProof;
+use crate::refused::CheckError;
+use crate::store::ProofKey;
+
+/// What a proof proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// What was paid. It must be what the payment says.
+    pub amount: AtomicAmount,
+    /// What can be proven once only, where the kind of proof has such a thing. It names its own kind: `onchain:eip155:8453:0x…`.
+    pub key: Option<ProofKey>,
+}
+
+/// Verifies proofs of one type.
+#[async_trait]
+pub trait VerifyProof: Send + Sync {
+    /// The type.
+    fn kind(&self) -> ProofKind;
+
+    /// What the payment's proof proves of this challenge. May be asked again for the same payment.
+    ///
+    /// A URL in the proof is the client's word: it is never called.
+    ///
+    /// # Errors
+    /// `verification_failed` or the code that fits, where the proof is refused; a fault where that is not known.
+    async fn verify(&self, challenge: &Challenge, payment: &Payment, now: UnixSeconds) -> Result<Proven, CheckError>;
+}
+
+/// The types that a server takes. None but those named: an empty set grants nothing.
+#[derive(Clone, Default)]
+pub struct Proofs(BTreeMap<ProofKind, Arc<dyn VerifyProof>>);
+
+/// A mock handed over as if it were a proof.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a mock proof is switched on by `with_mock_for_development` only")]
+pub struct UnnamedMock;
+
+impl Proofs {
+    /// Takes proofs of one more type.
+    ///
+    /// # Errors
+    /// If the type is `mock`.
+    pub fn with(mut self, adapter: Arc<dyn VerifyProof>) -> Result<Self, UnnamedMock> {
+        if adapter.kind() == ProofKind::Mock {
+            return Err(UnnamedMock);
+        }
+        self.0.insert(adapter.kind(), adapter);
+        Ok(self)
+    }
+
+    /// Takes mock proofs: whoever asks is granted access without paying.
+    #[must_use]
+    pub fn with_mock_for_development(mut self) -> Self {
+        self.0.insert(ProofKind::Mock, Arc::new(MockProof));
+        self
+    }
+
+    /// The adapter of a type, if it is switched on.
+    #[must_use]
+    pub fn adapter(&self, kind: ProofKind) -> Option<&Arc<dyn VerifyProof>> {
+        self.0.get(&kind)
+    }
+}
+
+impl fmt::Debug for Proofs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

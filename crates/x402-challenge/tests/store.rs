@@ -1,0 +1,155 @@
+//! The store in memory keeps the rules of every store, and of parallel claims one wins.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use x402_challenge::conformance::{Subject, run};
+use x402_challenge::{
+    Claimed, Confirmed, Entitlement, Hold, Issued, MemoryStore, ProofKey, Spent, Standing, Store, TokenHash,
+};
+use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
+use x402_types::{Fault, UnixSeconds};
+
+mod common;
+use common::block_on;
+
+struct InMemory;
+
+#[async_trait]
+impl Subject for InMemory {
+    async fn empty(&self) -> Arc<dyn Store> {
+        Arc::new(MemoryStore::default())
+    }
+
+    async fn reopened(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        store
+    }
+}
+
+#[test]
+fn memory_conforms() {
+    assert_eq!(block_on(run(&InMemory)), Ok(()));
+}
+
+/// A store that breaks one rule.
+struct Faulty {
+    inner: MemoryStore,
+    bug: Bug,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Bug {
+    /// Claims look at nothing, as a check that is not one with its write.
+    ClaimsTwice,
+    /// The replay cache is keyed by nonce alone, so that a new one reopens a challenge.
+    NonceReopens,
+    /// Every challenge has nonces of its own.
+    NonceAgain,
+    /// A proof pays any number of challenges.
+    ProofAgain,
+    /// What a payment grants is written by itself, before the payment is.
+    GrantsFirst,
+    /// Paid challenges are forgotten with the open ones.
+    ForgetsEarly,
+    /// A revoked token goes on.
+    NeverRevokes,
+    /// A failed proof keeps its challenge.
+    KeepsHold,
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn issue(&self, issued: Issued) -> Result<bool, Fault> {
+        self.inner.issue(issued).await
+    }
+
+    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault> {
+        self.inner.find(id, now).await
+    }
+
+    async fn seen(&self, nonce: &Nonce, now: UnixSeconds) -> Result<bool, Fault> {
+        self.inner.seen(nonce, now).await
+    }
+
+    async fn claim(
+        &self,
+        id: &ChallengeId,
+        nonce: &Nonce,
+        now: UnixSeconds,
+        until: UnixSeconds,
+    ) -> Result<Claimed, Fault> {
+        let claimed = self.inner.claim(id, nonce, now, until).await?;
+        let hold = Claimed::Held(Hold { id: id.clone(), nonce: nonce.clone(), fence: 1 });
+        let seen = self.inner.seen(nonce, now).await?;
+        let open = matches!(self.inner.find(id, now).await?, Some((_, Standing::Open)));
+        match (self.bug, &claimed) {
+            (Bug::ClaimsTwice, Claimed::Taken) => Ok(hold),
+            (Bug::NonceReopens, Claimed::Taken) if !seen => Ok(hold),
+            (Bug::NonceAgain, Claimed::Taken) if open => Ok(hold),
+            _ => Ok(claimed),
+        }
+    }
+
+    async fn confirm(
+        &self,
+        hold: &Hold,
+        proof: Option<&ProofKey>,
+        entitlement: Option<Entitlement>,
+    ) -> Result<Confirmed, Fault> {
+        match (self.bug, self.inner.confirm(hold, proof, entitlement.clone()).await?) {
+            (Bug::ProofAgain, Confirmed::ProofUsed) => self.inner.confirm(hold, None, entitlement).await,
+            (Bug::GrantsFirst, Confirmed::ProofUsed) => {
+                self.inner.confirm(hold, None, entitlement).await?;
+                Ok(Confirmed::ProofUsed)
+            }
+            (_, confirmed) => Ok(confirmed),
+        }
+    }
+
+    async fn release(&self, hold: &Hold) -> Result<(), Fault> {
+        if matches!(self.bug, Bug::KeepsHold) { Ok(()) } else { self.inner.release(hold).await }
+    }
+
+    async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
+        self.inner.spend(token, resource, now).await
+    }
+
+    async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
+        if matches!(self.bug, Bug::NeverRevokes) { Ok(true) } else { self.inner.revoke(token).await }
+    }
+
+    async fn forget(&self, now: UnixSeconds) -> Result<usize, Fault> {
+        let early = if matches!(self.bug, Bug::ForgetsEarly) { now.plus(120) } else { now };
+        self.inner.forget(early).await
+    }
+}
+
+struct WithBug(Bug);
+
+#[async_trait]
+impl Subject for WithBug {
+    async fn empty(&self) -> Arc<dyn Store> {
+        Arc::new(Faulty { inner: MemoryStore::default(), bug: self.0 })
+    }
+
+    async fn reopened(&self, store: Arc<dyn Store>) -> Arc<dyn Store> {
+        store
+    }
+}
+
+#[test]
+fn every_bug_put_in_is_found() {
+    for (bug, rule) in [
+        (Bug::ClaimsTwice, "a claim keeps every other out"),
+        (Bug::NonceReopens, "a claim keeps every other out"),
+        (Bug::NonceAgain, "a nonce is used once over all challenges"),
+        (Bug::ProofAgain, "a proof is used once, and a second use changes nothing"),
+        (Bug::GrantsFirst, "a proof is used once, and a second use changes nothing"),
+        (Bug::ForgetsEarly, "what is over is forgotten, and nothing else"),
+        (Bug::NeverRevokes, "a revoked entitlement is refused"),
+        (Bug::KeepsHold, "what is given back is free again"),
+    ] {
+        assert_eq!(block_on(run(&WithBug(bug))).unwrap_err().rule, rule, "{bug:?}");
+    }
+}
