@@ -29,8 +29,9 @@ impl EvmAddress {
     #[must_use]
     pub fn unchecked(&self) -> Address {
         let mut out = [0u8; 20];
-        // Reading checked the digits, so this cannot fail.
-        drop(hex::decode_to_slice(self.0.get(2..).unwrap_or_default(), &mut out));
+        let digits = self.0.get(2..).unwrap_or_default();
+        let read = hex::decode_to_slice(digits, &mut out);
+        debug_assert_eq!(read, Ok(()), "reading it checked the digits");
         Address::new(out)
     }
 }
