@@ -36,6 +36,20 @@ impl SqliteLedger {
         self.database.write(|transaction| take_over(transaction).map(Ok)).await
     }
 
+    /// The lanes in which something is not finished.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn open_lanes(&self) -> Result<Vec<LaneId>, Fault> {
+        const SQL: &str = "SELECT lane FROM payments WHERE due IS NOT NULL UNION SELECT lane FROM slots WHERE used = 0";
+        let lanes = |connection: &Connection| -> Sql<Vec<LaneId>> {
+            let mut statement = connection.prepare(SQL)?;
+            let lanes = statement.query_map([], |row| row.get::<_, String>(0).map(LaneId::from))?;
+            lanes.collect()
+        };
+        self.database.read(lanes).await
+    }
+
     /// With another clock for leases.
     #[must_use]
     pub const fn with_clock(mut self, clock: fn() -> UnixSeconds) -> Self {

@@ -227,19 +227,26 @@ pub fn owner() -> OwnerId {
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
-    let ledger = open(&config.ledger).await?;
+    let store = open(&config.ledger).await?;
+    let ledger: Arc<dyn Ledger> = Arc::new(store.clone());
     let mut builder = Builder::new(owner(), Arc::clone(&ledger));
     for each in &config.networks {
         builder = builder.evm(network(each)?)?;
     }
     let wait = Duration::from_secs(config.settle_wait_seconds);
-    Ok(builder.build(ledger, (config.lease_seconds, wait))?)
+    let (engine, heads) = builder.build(ledger, (config.lease_seconds, wait))?;
+    for lane in store.open_lanes().await? {
+        if !engine.settlement().lanes().any(|served| *served == lane) {
+            tracing::warn!(%lane, "payments are not finished, and the configuration has no signer for them");
+        }
+    }
+    Ok((engine, heads))
 }
 
-async fn open(path: &Path) -> Result<Arc<dyn Ledger>, Fault> {
+async fn open(path: &Path) -> Result<SqliteLedger, Fault> {
     let ledger = SqliteLedger::new(Database::open_alone(path)?);
     ledger.take_over().await?;
-    Ok(Arc::new(ledger))
+    Ok(ledger)
 }
 
 #[cfg(test)]
