@@ -98,7 +98,10 @@ fn request_id(headers: &HeaderMap, request: &VerifyRequest) -> Result<String, Re
         return Ok(format!("key:{key}"));
     }
     // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
-    let canonical = serde_json::to_value(request).map(|value| value.to_string()).unwrap_or_default();
+    // Without it two requests could pass for one, so there is no default.
+    let canonical = serde_json::to_value(request)
+        .map_err(|error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("the body: {error}")))?
+        .to_string();
     Ok(format!("body:{}", alloy_primitives::hex::encode(Sha256::digest(canonical.as_bytes()))))
 }
 
