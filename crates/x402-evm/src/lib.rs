@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod eip3009;
+pub mod eip6492;
 pub mod eip712;
 pub mod exact;
 mod payload;
@@ -13,3 +14,4 @@ mod payload;
 pub mod rail;
 pub mod signature;
 pub mod token;
+pub mod wallet;

@@ -19,6 +19,7 @@ struct Entry {
     data: Bytes,
     gas: u32,
     words: u16,
+    view: bool,
 }
 
 /// What a program found.
@@ -92,8 +93,21 @@ impl Program {
     /// Adds a call with so much gas, of whose answer so many words are kept. Calls see what earlier ones changed.
     #[must_use]
     pub fn call(mut self, to: Address, data: Bytes, gas: u32, words: u16) -> Self {
-        self.calls.push(Entry { to, data, gas, words });
+        self.calls.push(Entry { to, data, gas, words, view: false });
         self
+    }
+
+    /// Adds a call that reverts where it would change anything (`STATICCALL`).
+    #[must_use]
+    pub fn view(mut self, to: Address, data: Bytes, gas: u32, words: u16) -> Self {
+        self.calls.push(Entry { to, data, gas, words, view: true });
+        self
+    }
+
+    /// How many code sizes and calls it holds: the places of what is added next.
+    #[must_use]
+    pub fn places(&self) -> (usize, usize) {
+        (self.sizes.len(), self.calls.len())
     }
 
     /// Gas that the whole of it may use: a bound, not an estimate.
@@ -162,8 +176,13 @@ impl Program {
             let kept = usize::from(call.words).saturating_mul(32);
             let answer = at.saturating_add(64);
             asm.push(call.data.len()).push(from).push(scratch).op(CODECOPY);
-            asm.push(kept).push(answer).push(call.data.len()).push(scratch).push(0);
-            asm.address(call.to).gas(call.gas).op(CALL).push(at).op(MSTORE);
+            asm.push(kept).push(answer).push(call.data.len()).push(scratch);
+            if call.view {
+                asm.address(call.to).gas(call.gas).op(STATICCALL);
+            } else {
+                asm.push(0).address(call.to).gas(call.gas).op(CALL);
+            }
+            asm.push(at).op(MSTORE);
             asm.op(RETURNDATASIZE).push(at.saturating_add(32)).op(MSTORE);
             from = from.saturating_add(call.data.len());
             at = answer.saturating_add(kept);
@@ -184,6 +203,7 @@ const PUSH4: u8 = 0x63;
 const PUSH20: u8 = 0x73;
 const CALL: u8 = 0xf1;
 const RETURN: u8 = 0xf3;
+const STATICCALL: u8 = 0xfa;
 
 struct Line(Vec<u8>);
 

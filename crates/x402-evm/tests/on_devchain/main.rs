@@ -5,3 +5,4 @@ mod rail;
 mod settle;
 mod stage;
 mod verify;
+mod wallet;

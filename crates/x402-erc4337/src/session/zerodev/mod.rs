@@ -16,7 +16,7 @@ pub(crate) use approval::recover;
 pub use approval::{
     Approval, ApprovalError, CheckError, EnableStatus, Findings, MAX_APPROVAL, Root, SessionPrivateKey,
 };
-pub use erc1271::{Counterfactual, KernelSignature};
+pub use erc1271::KernelSignature;
 pub use issue::{Draft, Grant, IssueError, issue};
 pub use permission::{
     ECDSA_SIGNER, MAX_POLICIES, Permission, PermissionError, PermissionSigner, domain_separator, user_op_signature,
@@ -27,3 +27,4 @@ pub use policy::{
     PolicyItem, contracts,
 };
 pub use revoke::{invalidate_nonce, uninstall};
+pub use x402_evm::eip6492::Counterfactual;
