@@ -1,8 +1,11 @@
 //! Canonical texts: "Binding to request context". A challenge holds for one request; both sides are compared in one form.
 
 use sha2::{Digest, Sha256};
-use x402_types::challenge::{Binding, BodySha256, HostName, Payment};
-use x402_types::{Malformed, Members};
+use x402_types::challenge::{Binding, BodySha256, Code, HostName, Payment};
+use x402_types::{Malformed, Members, RawJson};
+
+use crate::refused::Refused;
+use crate::store::PaymentDigest;
 
 /// What a request is, as the server received it.
 #[derive(Debug, Clone, Copy)]
@@ -113,6 +116,18 @@ pub fn canonical_payment(payment: &Payment) -> String {
         text.push_str(&payer.as_str().to_ascii_lowercase());
     }
     text
+}
+
+/// The exact payment: SHA-256 of the canonical payment, a line feed, and the SHA-256 of its proof's JSON in hex.
+///
+/// A proof that is written otherwise is another payment.
+///
+/// # Errors
+/// `invalid_schema`, if the proof cannot be written as JSON.
+pub fn payment_digest(payment: &Payment) -> Result<PaymentDigest, Refused> {
+    let proof = RawJson::of(&payment.proof).map_err(|error| Refused::new(Code::InvalidSchema, error.to_string()))?;
+    let text = format!("{}\n{}", canonical_payment(payment), body_sha256(proof.as_str().as_bytes()));
+    Ok(PaymentDigest(Sha256::digest(text.as_bytes()).into()))
 }
 
 #[cfg(test)]

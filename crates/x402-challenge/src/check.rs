@@ -7,12 +7,12 @@ use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code, Payment, PaymentResponse, ProofKind};
 use x402_types::{Fault, Members, SchemeName, UnixSeconds};
 
-use crate::canonical::{Bind, Request, binding, canonical_binding};
+use crate::canonical::{Bind, Request, binding, canonical_binding, payment_digest};
 use crate::entitlement::Grant;
 use crate::issue::{Offer, issue};
-use crate::proof::Proofs;
+use crate::proof::{Evidence, ProofError, Proofs};
 use crate::refused::{CheckError, Refused};
-use crate::store::{Claimed, Confirmed, Hold, Issued, Standing, Store};
+use crate::store::{Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, ProofKey, Standing, Store};
 
 /// Issues challenges and checks payments against them.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ pub struct Gate {
     proofs: Proofs,
     skew: u64,
     hold: u64,
+    resume: u64,
 }
 
 /// A payment that passed. The challenge is paid, and never grants again.
@@ -32,18 +33,22 @@ pub struct Granted {
     pub payment: Payment,
     /// What `X-PAYMENT-RESPONSE` says.
     pub response: PaymentResponse,
+    /// What its proof proved once and for all, where it has such a thing.
+    pub proof: Option<ProofKey>,
 }
 
 impl Gate {
     /// "Clock skew tolerance": 60 s both ways, inclusive.
     pub const SKEW: u64 = 60;
-    /// How long a payment under verification keeps others out, if its server dies: 120 s.
+    /// How long a payment under verification keeps itself out, if its server dies: 120 s.
     pub const HOLD: u64 = 120;
+    /// How long a payment that was begun may be taken up again, and keeps others out: 24 h from its first attempt.
+    pub const RESUME: u64 = 86_400;
 
-    /// A gate with the default skew and hold.
+    /// A gate with the default skew and times.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, proofs: Proofs) -> Self {
-        Self { store, proofs, skew: Self::SKEW, hold: Self::HOLD }
+        Self { store, proofs, skew: Self::SKEW, hold: Self::HOLD, resume: Self::RESUME }
     }
 
     /// With another skew, in seconds.
@@ -57,6 +62,13 @@ impl Gate {
     #[must_use]
     pub const fn with_hold(mut self, seconds: u64) -> Self {
         self.hold = seconds;
+        self
+    }
+
+    /// With another time in which a payment that was begun may be taken up again, in seconds.
+    #[must_use]
+    pub const fn with_resume(mut self, seconds: u64) -> Self {
+        self.resume = seconds;
         self
     }
 
@@ -91,7 +103,8 @@ impl Gate {
     /// Checks one `X-PAYMENT` value for a request, and grants.
     ///
     /// # Errors
-    /// The first row of the table that refuses it; a fault, which consumed nothing.
+    /// The first row of the table that refuses it; `Pending` and faults, after which the same payment may be sent
+    /// again: dropping this future, as a crash does, is one of them.
     pub async fn check(
         &self,
         header: &[u8],
@@ -121,43 +134,58 @@ impl Gate {
         if !payment.version.is_x402_v1() {
             return Err(Refused::new(Code::Mismatch, "version: expected `x402.v1`").into());
         }
+        let digest = payment_digest(&payment)?;
         let found = self.store.find(&payment.challenge_id, now).await?;
         let Some((issued, standing)) = found else {
             return Err(Refused::new(Code::Expired, "challengeId: not a challenge that can be paid").into());
         };
-        if standing != Standing::Paid {
-            self.timely(&payment, &issued, now)?;
+        match standing {
+            Standing::Paid { .. } => {}
+            // It was in time when it was begun.
+            Standing::Held { by, .. } | Standing::Begun { by } if by == digest => {}
+            _ => self.timely(&payment, &issued, now)?,
         }
         matches(&payment, &issued.challenge)?;
         bound(&issued.challenge, offer, request)?;
         // Challenge already paid, or nonce seen: 409 `replay`.
-        if standing != Standing::Open {
-            return Err(Refused::new(Code::Replay, "challengeId: paid before, or being paid").into());
-        }
-        if self.store.seen(&payment.nonce, now).await? {
-            return Err(nonce_seen());
+        match standing {
+            Standing::Held { by, until } if by == digest => return Err(pending(until, now)),
+            Standing::Begun { by } if by == digest => {}
+            Standing::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
+            Standing::Open => {}
+            Standing::Paid { .. } => return Err(Refused::new(Code::Replay, "challengeId: paid before").into()),
+            _ => return Err(Refused::new(Code::Replay, "challengeId: another payment of it was begun").into()),
         }
         let Some(adapter) = self.proofs.adapter(payment.proof.kind) else {
             let message = format!("proof.type: `{}` is not taken here", payment.proof.kind);
             return Err(Refused::new(Code::VerificationFailed, message).into());
         };
-        let until = now.plus(self.hold);
-        let hold = match self.store.claim(&payment.challenge_id, &payment.nonce, now, until).await? {
-            Claimed::Held(hold) => hold,
+        let attempt = Attempt {
+            id: payment.challenge_id.clone(),
+            nonce: payment.nonce.clone(),
+            digest,
+            until: now.plus(self.hold),
+            resume_until: now.plus(self.resume),
+        };
+        let (hold, again) = match self.store.claim(&attempt, now).await? {
+            Claimed::Held(hold) => (hold, false),
+            Claimed::Resumed(hold) => (hold, true),
+            Claimed::Running { until } => return Err(pending(until, now)),
             Claimed::Taken => return Err(nonce_seen()),
             Claimed::Unknown => return Err(Refused::new(Code::Expired, "challengeId: expired").into()),
         };
-        let challenge = issued.challenge;
-        let proven = match adapter.verify(&challenge, &payment, now).await {
-            Ok(proven) => proven,
-            Err(error) => return Err(self.give_back(&hold, error).await),
+        let evidence = Evidence { issued: &issued, payment: &payment, digest, again };
+        let proven = match adapter.verify(&evidence, now).await {
+            Ok(proven) if proven.amount == payment.paid_amount => proven,
+            Ok(_) => {
+                let refused = Refused::new(Code::VerificationFailed, "paidAmount: not what the proof proves");
+                return Err(self.give_back(&hold, refused).await);
+            }
+            Err(error) => return Err(self.leave(&hold, error, again).await),
         };
-        if proven.amount != payment.paid_amount {
-            let refused = Refused::new(Code::VerificationFailed, "paidAmount: not what the proof proves");
-            return Err(self.give_back(&hold, refused.into()).await);
-        }
+        let challenge = issued.challenge;
         let entitlement = grant.map(|grant| grant.entitlement(challenge.resource.clone(), now));
-        match self.store.confirm(&hold, proven.key.as_ref(), entitlement).await? {
+        match self.confirm(&hold, Confirmation { proof: proven.key.clone(), entitlement }, now).await? {
             Confirmed::Paid => Ok(Granted {
                 response: PaymentResponse {
                     ok: true,
@@ -168,12 +196,14 @@ impl Gate {
                 },
                 challenge,
                 payment,
+                proof: proven.key,
             }),
             Confirmed::ProofUsed => {
                 let refused = Refused::new(Code::VerificationFailed, "proof: used before");
-                Err(self.give_back(&hold, refused.into()).await)
+                Err(self.give_back(&hold, refused).await)
             }
-            Confirmed::Lost => Err(Refused::new(Code::Replay, "challengeId: being paid").into()),
+            // Only the same payment can have taken its place.
+            Confirmed::Lost => Err(CheckError::Pending { retry_after: 1 }),
         }
     }
 
@@ -191,13 +221,40 @@ impl Gate {
         Ok(())
     }
 
-    /// A refused proof, like a fault, consumes nothing. If the store fails too, the hold runs out by itself.
-    async fn give_back(&self, hold: &Hold, error: CheckError) -> CheckError {
+    /// Where the answer was lost and not the write, the row says so: the fence is this request's alone.
+    async fn confirm(&self, hold: &Hold, with: Confirmation, now: UnixSeconds) -> Result<Confirmed, Fault> {
+        let answer = self.store.confirm(hold, with).await;
+        if answer.is_err()
+            && let Ok(Some((_, Standing::Paid { fence }))) = self.store.find(&hold.id, now).await
+            && fence == hold.fence
+        {
+            return Ok(Confirmed::Paid);
+        }
+        answer
+    }
+
+    /// A refused proof consumes nothing. If the store fails too, the hold runs out by itself.
+    async fn give_back(&self, hold: &Hold, refused: Refused) -> CheckError {
         match self.store.release(hold).await {
-            Ok(()) => error,
+            Ok(()) => refused.into(),
             Err(fault) => fault.into(),
         }
     }
+
+    /// Leaves a payment to be taken up again by itself; free, where nothing can have moved in this attempt or before.
+    async fn leave(&self, hold: &Hold, error: ProofError, again: bool) -> CheckError {
+        let (left, fault) = match error {
+            ProofError::Refused(refused) => return self.give_back(hold, refused).await,
+            ProofError::Unmoved(fault) if !again => (self.store.release(hold).await, fault),
+            ProofError::Unmoved(fault) | ProofError::Unknown(fault) => (self.store.suspend(hold).await, fault),
+        };
+        left.err().unwrap_or(fault).into()
+    }
+}
+
+/// Asked again when the hold has run out at the latest.
+fn pending(until: UnixSeconds, now: UnixSeconds) -> CheckError {
+    CheckError::Pending { retry_after: until.0.saturating_sub(now.0).saturating_add(1) }
 }
 
 fn nonce_seen() -> CheckError {
@@ -246,6 +303,7 @@ impl fmt::Debug for Gate {
             .field("proofs", &self.proofs)
             .field("skew", &self.skew)
             .field("hold", &self.hold)
+            .field("resume", &self.resume)
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@
 
 mod claims;
 mod entitlements;
+mod resumption;
 mod samples;
 
 use core::future::Future;
@@ -58,9 +59,11 @@ const RULES: &[(&str, Rule)] = &[
     ("a paid challenge stays paid, also for a new nonce", |s| Box::pin(claims::paid_once(s))),
     ("a nonce is used once over all challenges", |s| Box::pin(claims::nonce_once(s))),
     ("what is given back is free again", |s| Box::pin(claims::given_back(s))),
-    ("a hold runs out", |s| Box::pin(claims::runs_out(s))),
-    ("a hold that was replaced pays nothing and frees nothing", |s| Box::pin(claims::fence(s))),
-    ("a nonce that was taken over pays nothing", |s| Box::pin(claims::nonce_taken_over(s))),
+    ("a payment whose hold ran out keeps others out", |s| Box::pin(resumption::runs_out(s))),
+    ("a payment whose hold ran out is taken up by itself, and pays once", |s| Box::pin(resumption::taken_up(s))),
+    ("a suspended payment is taken up at once, by itself alone", |s| Box::pin(resumption::suspended(s))),
+    ("a payment can be taken up for its time", |s| Box::pin(resumption::ends(s))),
+    ("a nonce that was taken over pays nothing", |s| Box::pin(resumption::nonce_taken_over(s))),
     ("a proof is used once, and a second use changes nothing", |s| Box::pin(claims::proof_once(s))),
     ("what is over is forgotten, and nothing else", |s| Box::pin(claims::forget(s))),
     ("an entitlement is there with the payment", |s| Box::pin(entitlements::with_payment(s))),

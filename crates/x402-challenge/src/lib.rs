@@ -16,12 +16,14 @@ mod proof;
 mod refused;
 mod store;
 
-pub use canonical::{Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, host};
+pub use canonical::{Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, host, payment_digest};
 pub use check::{Gate, Granted};
 pub use entitlement::{Allowance, COOKIE, Entitlement, Grant, Token, TokenHash};
 pub use issue::{Offer, answer, issue};
 pub use memory::MemoryStore;
 pub use mock::MockProof;
-pub use proof::{Proofs, Proven, UnnamedMock, VerifyProof};
+pub use proof::{Evidence, ProofError, Proofs, Proven, UnnamedMock, VerifyProof};
 pub use refused::{CheckError, Refused};
-pub use store::{Claimed, Confirmed, Hold, Issued, ProofKey, Spent, Standing, Store};
+pub use store::{
+    Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, PaymentDigest, ProofKey, Spent, Standing, Store,
+};

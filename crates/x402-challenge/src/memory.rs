@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{Fault, UnixSeconds};
 
-use crate::store::{Claimed, Confirmed, Hold, Issued, ProofKey, Spent, Standing, Store};
+use crate::store::{
+    Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, PaymentDigest, ProofKey, Spent, Standing, Store,
+};
 use crate::{Entitlement, TokenHash};
 
 /// A store in memory, of at most so many challenges: anybody can ask for one without paying.
@@ -34,21 +36,37 @@ struct Row {
 
 enum State {
     Open,
-    Held { nonce: Nonce, until: UnixSeconds },
-    Paid { nonce: Nonce },
+    Held(Held),
+    Paid { nonce: Nonce, keep_until: UnixSeconds },
+}
+
+struct Held {
+    nonce: Nonce,
+    digest: PaymentDigest,
+    until: UnixSeconds,
+    resume_until: UnixSeconds,
 }
 
 impl Row {
     fn standing(&self, now: UnixSeconds) -> Standing {
         match &self.state {
-            State::Held { until, .. } if *until >= now => Standing::Held,
-            State::Open | State::Held { .. } => Standing::Open,
-            State::Paid { .. } => Standing::Paid,
+            State::Held(held) if held.until >= now => Standing::Held { by: held.digest, until: held.until },
+            State::Held(held) if held.resume_until >= now => Standing::Begun { by: held.digest },
+            State::Open | State::Held(_) => Standing::Open,
+            State::Paid { .. } => Standing::Paid { fence: self.fence },
         }
     }
 
-    fn is_held_by(&self, hold: &Hold) -> bool {
-        self.fence == hold.fence && matches!(&self.state, State::Held { nonce, .. } if *nonce == hold.nonce)
+    fn held_by(&mut self, hold: &Hold) -> Option<&mut Held> {
+        match &mut self.state {
+            State::Held(held) if self.fence == hold.fence && held.nonce == hold.nonce => Some(held),
+            _ => None,
+        }
+    }
+
+    const fn next_hold(&mut self, id: ChallengeId, nonce: Nonce) -> Hold {
+        self.fence = self.fence.saturating_add(1);
+        Hold { id, nonce, fence: self.fence }
     }
 }
 
@@ -58,18 +76,40 @@ impl Rows {
         row.is_some_and(|row| row.standing(now) != Standing::Open)
     }
 
+    /// Holds a challenge that is open, and frees what lapsed attempts held.
+    fn hold(&mut self, attempt: &Attempt) -> Claimed {
+        let Attempt { id, nonce, digest, until, resume_until } = attempt.clone();
+        let Some(row) = self.challenges.get_mut(&id) else { return Claimed::Unknown };
+        let hold = row.next_hold(id.clone(), nonce.clone());
+        let held = State::Held(Held { nonce: nonce.clone(), digest, until, resume_until });
+        if let State::Held(old) = core::mem::replace(&mut row.state, held)
+            && self.nonces.get(&old.nonce) == Some(&id)
+        {
+            self.nonces.remove(&old.nonce);
+        }
+        // Whoever held this nonce for another challenge lapsed, and must not be confirmed with it any more.
+        if let Some(other) = self.nonces.insert(nonce.clone(), id.clone())
+            && other != id
+            && let Some(row) = self.challenges.get_mut(&other)
+            && matches!(&row.state, State::Held(held) if held.nonce == nonce)
+        {
+            row.state = State::Open;
+        }
+        Claimed::Held(hold)
+    }
+
     fn forget(&mut self, now: UnixSeconds) -> usize {
         let before = self.challenges.len() + self.entitlements.len();
         let Self { challenges, nonces, entitlements, .. } = self;
-        challenges.retain(|_, row| match row.standing(now) {
-            Standing::Open => row.issued.expires_at >= now,
-            Standing::Held => true,
-            Standing::Paid => row.issued.keep_until >= now,
+        challenges.retain(|_, row| match (row.standing(now), &row.state) {
+            (Standing::Paid { .. }, State::Paid { keep_until, .. }) => *keep_until >= now,
+            (Standing::Open, _) => row.issued.expires_at >= now,
+            _ => true,
         });
         nonces.retain(|nonce, id| {
             challenges.get(id).is_some_and(|row| match &row.state {
                 State::Open => false,
-                State::Held { nonce: held, .. } | State::Paid { nonce: held } => held == nonce,
+                State::Held(Held { nonce: held, .. }) | State::Paid { nonce: held, .. } => held == nonce,
             })
         });
         entitlements.retain(|_, entitlement| entitlement.expires_at > now);
@@ -135,67 +175,52 @@ impl Store for MemoryStore {
         Ok(self.rows().taken(nonce, now))
     }
 
-    async fn claim(
-        &self,
-        id: &ChallengeId,
-        nonce: &Nonce,
-        now: UnixSeconds,
-        until: UnixSeconds,
-    ) -> Result<Claimed, Fault> {
+    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
         let mut rows = self.rows();
-        let nonce_taken = rows.taken(nonce, now);
-        let Some(row) = rows.challenges.get_mut(id) else { return Ok(Claimed::Unknown) };
-        if nonce_taken || row.standing(now) != Standing::Open {
-            return Ok(Claimed::Taken);
-        }
-        row.fence = row.fence.saturating_add(1);
-        let hold = Hold { id: id.clone(), nonce: nonce.clone(), fence: row.fence };
-        let before = core::mem::replace(&mut row.state, State::Held { nonce: nonce.clone(), until });
-        if let State::Held { nonce: old, .. } = before
-            && rows.nonces.get(&old) == Some(id)
-        {
-            rows.nonces.remove(&old);
-        }
-        // Whoever held this nonce for another challenge ran out, and must not be confirmed with it any more.
-        if let Some(other) = rows.nonces.insert(nonce.clone(), id.clone())
-            && other != *id
-            && let Some(row) = rows.challenges.get_mut(&other)
-            && matches!(&row.state, State::Held { nonce: held, .. } if held == nonce)
-        {
-            row.state = State::Open;
-        }
-        Ok(Claimed::Held(hold))
+        let nonce_taken = rows.taken(&attempt.nonce, now);
+        let Some(row) = rows.challenges.get_mut(&attempt.id) else { return Ok(Claimed::Unknown) };
+        Ok(match row.standing(now) {
+            Standing::Open if !nonce_taken => rows.hold(attempt),
+            Standing::Held { by, until } if by == attempt.digest => Claimed::Running { until },
+            Standing::Begun { by } if by == attempt.digest => {
+                if let State::Held(held) = &mut row.state {
+                    held.until = attempt.until;
+                }
+                Claimed::Resumed(row.next_hold(attempt.id.clone(), attempt.nonce.clone()))
+            }
+            _ => Claimed::Taken,
+        })
     }
 
-    async fn confirm(
-        &self,
-        hold: &Hold,
-        proof: Option<&ProofKey>,
-        entitlement: Option<Entitlement>,
-    ) -> Result<Confirmed, Fault> {
+    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
         let mut rows = self.rows();
-        if !rows.challenges.get(&hold.id).is_some_and(|row| row.is_held_by(hold)) {
-            return Ok(Confirmed::Lost);
-        }
-        if proof.is_some_and(|key| rows.proofs.contains(key)) {
+        let used = with.proof.as_ref().is_some_and(|key| rows.proofs.contains(key));
+        let Some(row) = rows.challenges.get_mut(&hold.id) else { return Ok(Confirmed::Lost) };
+        let keep_until = row.issued.keep_until;
+        let Some(held) = row.held_by(hold) else { return Ok(Confirmed::Lost) };
+        if used {
             return Ok(Confirmed::ProofUsed);
         }
-        if let Some(row) = rows.challenges.get_mut(&hold.id) {
-            row.state = State::Paid { nonce: hold.nonce.clone() };
-        }
-        if let Some(key) = proof {
-            rows.proofs.insert(key.clone());
-        }
-        if let Some(entitlement) = entitlement {
+        let keep_until = keep_until.max(held.until);
+        row.state = State::Paid { nonce: hold.nonce.clone(), keep_until };
+        rows.proofs.extend(with.proof);
+        if let Some(entitlement) = with.entitlement {
             rows.entitlements.insert(entitlement.token, entitlement);
         }
         Ok(Confirmed::Paid)
     }
 
+    async fn suspend(&self, hold: &Hold) -> Result<(), Fault> {
+        if let Some(held) = self.rows().challenges.get_mut(&hold.id).and_then(|row| row.held_by(hold)) {
+            held.until = UnixSeconds(0);
+        }
+        Ok(())
+    }
+
     async fn release(&self, hold: &Hold) -> Result<(), Fault> {
         let mut rows = self.rows();
         if let Some(row) = rows.challenges.get_mut(&hold.id)
-            && row.is_held_by(hold)
+            && row.held_by(hold).is_some()
         {
             row.state = State::Open;
             rows.nonces.remove(&hold.nonce);

@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use x402_types::UnixSeconds;
-use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
+use x402_types::challenge::{Code, Payment, Proof, ProofKind};
 
 use crate::canonical::{body_sha256, canonical_payment};
-use crate::proof::{Proven, VerifyProof};
-use crate::refused::{CheckError, Refused};
+use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
+use crate::refused::Refused;
 
 /// Proves what a payment says of itself: its signature is the SHA-256 of the canonical payment, which anybody can make.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,8 @@ impl VerifyProof for MockProof {
         ProofKind::Mock
     }
 
-    async fn verify(&self, _: &Challenge, payment: &Payment, _: UnixSeconds) -> Result<Proven, CheckError> {
+    async fn verify(&self, evidence: &Evidence<'_>, _: UnixSeconds) -> Result<Proven, ProofError> {
+        let payment = evidence.payment;
         if payment.proof.signature.as_deref() == Some(&*Self::signature(payment)) {
             return Ok(Proven { amount: payment.paid_amount, key: None });
         }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_types::challenge::{Challenge, Payment, ProofKind};
-use x402_types::{AtomicAmount, UnixSeconds};
+use x402_types::challenge::{Payment, ProofKind};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
 use crate::mock::MockProof;
-use crate::refused::CheckError;
-use crate::store::ProofKey;
+use crate::refused::Refused;
+use crate::store::{Issued, PaymentDigest, ProofKey};
 
 /// What a proof proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +21,48 @@ pub struct Proven {
     pub key: Option<ProofKey>,
 }
 
+/// A payment whose proof is to be verified. Everything else about it was checked.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'e> {
+    /// The challenge that it pays, and when it was issued.
+    pub issued: &'e Issued,
+    /// The payment.
+    pub payment: &'e Payment,
+    /// Which payment it is: the identity under which a settlement is asked for.
+    pub digest: PaymentDigest,
+    /// Whether it was begun before without an end that is known: what it moves may have moved. Then a proof that
+    /// settles is settled again, which is idempotent, and nothing is asked first that a moved payment would fail.
+    pub again: bool,
+}
+
+/// Why a proof proves nothing now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// Refused, and it is certain that nothing moved and nothing will: another payment may be made.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Ours, before this attempt could move anything.
+    #[error(transparent)]
+    Unmoved(Fault),
+    /// Money may have moved. The payer may try the same payment again, and no other.
+    #[error(transparent)]
+    Unknown(Fault),
+}
+
 /// Verifies proofs of one type.
 #[async_trait]
 pub trait VerifyProof: Send + Sync {
     /// The type.
     fn kind(&self) -> ProofKind;
 
-    /// What the payment's proof proves of this challenge. May be asked again for the same payment.
+    /// What the payment's proof proves of this challenge. May be asked again for the same payment, by then or at once;
+    /// a settlement beneath it happens once all the same. What a payment says is compared before anything is moved.
     ///
     /// A URL in the proof is the client's word: it is never called.
     ///
     /// # Errors
     /// `verification_failed` or the code that fits, where the proof is refused; a fault where that is not known.
-    async fn verify(&self, challenge: &Challenge, payment: &Payment, now: UnixSeconds) -> Result<Proven, CheckError>;
+    async fn verify(&self, evidence: &Evidence<'_>, now: UnixSeconds) -> Result<Proven, ProofError>;
 }
 
 /// The types that a server takes. None but those named: an empty set grants nothing.

@@ -37,19 +37,35 @@ pub enum CheckError {
     /// The payer's fault.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Ours, or a facilitator's: whether it is paid is not known, and nothing was consumed.
+    /// This very payment is being verified. The same payment may be sent again; another would pay twice.
+    #[error("the payment is being verified; send it again in {retry_after} s")]
+    Pending {
+        /// When to ask again at the latest, in seconds.
+        retry_after: u64,
+    },
+    /// Ours, or a facilitator's: whether it is paid is not known. The same payment may be sent again.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
 impl CheckError {
-    /// The HTTP status it is answered with.
+    /// The HTTP status it is answered with. What is not known is never 402: the client would pay again.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
             Self::Refused(refused) => refused.code.status(),
             Self::Fault(Fault::Broken { .. }) => 500,
-            Self::Fault(_) => 503,
+            Self::Pending { .. } | Self::Fault(_) => 503,
+        }
+    }
+
+    /// `Retry-After`, in seconds: with every 503.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Pending { retry_after } => Some(*retry_after),
+            Self::Fault(Fault::Broken { .. }) | Self::Refused(_) => None,
+            Self::Fault(_) => Some(1),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a server must remember: challenges issued, nonces used, proofs used, entitlements.
 
+use core::fmt;
+
 use async_trait::async_trait;
 use x402_types::challenge::{Challenge, ChallengeId, Nonce, ResourceName};
 use x402_types::{Fault, UnixSeconds};
@@ -22,12 +24,57 @@ pub struct Issued {
 /// Whether a challenge was paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Not paid, and nobody is at it.
+    /// Not paid, and no payment of it was begun.
     Open,
     /// A payment of it is being verified.
-    Held,
+    Held {
+        /// Which.
+        by: PaymentDigest,
+        /// The last second of its hold.
+        until: UnixSeconds,
+    },
+    /// A payment of it was begun and came to no end that is known: it alone may go on.
+    Begun {
+        /// Which.
+        by: PaymentDigest,
+    },
     /// Paid.
-    Paid,
+    Paid {
+        /// The hold that was confirmed.
+        fence: u64,
+    },
+}
+
+/// The exact payment, proof and all: SHA-256. See [`payment_digest`](crate::payment_digest).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PaymentDigest(pub [u8; 32]);
+
+impl fmt::Display for PaymentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for PaymentDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A payment that asks to be verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The challenge that it pays.
+    pub id: ChallengeId,
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// Which payment it is.
+    pub digest: PaymentDigest,
+    /// The last second in which it keeps the same payment out.
+    pub until: UnixSeconds,
+    /// The last second in which it keeps other payments out, and may be taken up again. Counted from the first
+    /// attempt: a later one moves it no further.
+    pub resume_until: UnixSeconds,
 }
 
 /// One request's hold on a challenge, while its proof is verified.
@@ -37,7 +84,7 @@ pub struct Hold {
     pub id: ChallengeId,
     /// The payment's nonce.
     pub nonce: Nonce,
-    /// Counted up with each hold on the challenge: one that ran out cannot be confirmed.
+    /// Counted up with each hold on the challenge: one that was replaced cannot be confirmed.
     pub fence: u64,
 }
 
@@ -46,10 +93,26 @@ pub struct Hold {
 pub enum Claimed {
     /// The challenge and the nonce are held for this request.
     Held(Hold),
-    /// The challenge is paid or held, or the nonce is used or held.
+    /// The same, of a payment that was begun before: what it moves may have moved.
+    Resumed(Hold),
+    /// This very payment is being verified.
+    Running {
+        /// The last second of its hold.
+        until: UnixSeconds,
+    },
+    /// The challenge is paid or another payment of it was begun, or the nonce is another payment's.
     Taken,
     /// The challenge is not there.
     Unknown,
+}
+
+/// What stands with a payment, written in one transaction with it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Confirmation {
+    /// What its proof proved.
+    pub proof: Option<ProofKey>,
+    /// What it grants beyond its own answer.
+    pub entitlement: Option<Entitlement>,
 }
 
 /// What a proof proves once only: a transaction hash, a payment hash, an authorization's nonce.
@@ -63,7 +126,7 @@ pub enum Confirmed {
     Paid,
     /// The proof was used before. Nothing was changed.
     ProofUsed,
-    /// The hold ran out and another took its place. Nothing was changed.
+    /// The hold ran out and another took its place, or it was given back. Nothing was changed.
     Lost,
 }
 
@@ -90,42 +153,42 @@ pub trait Store: Send + Sync {
     /// The store failed.
     async fn issue(&self, issued: Issued) -> Result<bool, Fault>;
 
-    /// The challenge of an id and its standing; a hold that ran out before `now` is none.
+    /// The challenge of an id and its standing at `now`: a hold after its last second is `Begun`, and after the last
+    /// second in which it could be taken up again `Open`.
     ///
     /// # Errors
     /// The store failed.
     async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault>;
 
-    /// Whether a payment with this nonce was granted, or is being verified at `now`.
+    /// Whether a payment with this nonce was granted, or was begun and may still go on at `now`.
     ///
     /// # Errors
     /// The store failed.
     async fn seen(&self, nonce: &Nonce, now: UnixSeconds) -> Result<bool, Fault>;
 
-    /// Holds challenge and nonce together until `until`, if both are free at `now`.
+    /// Holds challenge and nonce together for a payment, if both are free at `now`, or if this very payment was begun
+    /// before and nobody is at it. The payment's digest is durable before this answers: what it moves can then be
+    /// looked for, whatever happens.
     ///
     /// # Errors
-    /// The store failed; they may be held until then.
-    async fn claim(
-        &self,
-        id: &ChallengeId,
-        nonce: &Nonce,
-        now: UnixSeconds,
-        until: UnixSeconds,
-    ) -> Result<Claimed, Fault>;
+    /// The store failed; they may be held.
+    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault>;
 
     /// Makes a hold a payment: all of it or nothing. A hold that ran out and that no other replaced still counts.
+    /// The challenge stays known as paid to its `keep_until`, and to the end of its hold.
     ///
     /// # Errors
     /// The store failed; it may be paid.
-    async fn confirm(
-        &self,
-        hold: &Hold,
-        proof: Option<&ProofKey>,
-        entitlement: Option<Entitlement>,
-    ) -> Result<Confirmed, Fault>;
+    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault>;
 
-    /// Gives a hold back: the challenge is open and the nonce is free. Nothing where it is not held any more.
+    /// The outcome is not known: ends the hold, and the same payment alone may go on at once. Nothing where it is not
+    /// held any more.
+    ///
+    /// # Errors
+    /// The store failed; it runs out by itself.
+    async fn suspend(&self, hold: &Hold) -> Result<(), Fault>;
+
+    /// Nothing moved: the challenge is open and the nonce is free. Nothing where it is not held any more.
     ///
     /// # Errors
     /// The store failed; it runs out by itself.
@@ -143,8 +206,8 @@ pub trait Store: Send + Sync {
     /// The store failed; it may be revoked.
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault>;
 
-    /// Forgets open challenges that expired before `now`, paid ones with their nonces after `keep_until`, and
-    /// entitlements that expired. Answers how many rows. Keys of proofs are never forgotten.
+    /// Forgets open challenges that expired before `now`, those that were begun after `resume_until`, paid ones with
+    /// their nonces after `keep_until`, and entitlements that expired. Answers how many rows. Keys of proofs are never forgotten.
     ///
     /// # Errors
     /// The store failed.

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use serde_json::json;
 use x402_challenge::{
-    Bind, CheckError, Gate, MemoryStore, MockProof, ProofKey, Proofs, Proven, Refused, Request, UnnamedMock,
+    Bind, Evidence, Gate, MemoryStore, MockProof, ProofError, ProofKey, Proofs, Proven, Refused, Request, UnnamedMock,
     VerifyProof, body_sha256,
 };
-use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
+use x402_types::challenge::{Code, Payment, Proof, ProofKind};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
 mod common;
@@ -306,11 +306,11 @@ impl VerifyProof for Scripted {
         ProofKind::Onchain
     }
 
-    async fn verify(&self, _: &Challenge, payment: &Payment, _: UnixSeconds) -> Result<Proven, CheckError> {
+    async fn verify(&self, evidence: &Evidence<'_>, _: UnixSeconds) -> Result<Proven, ProofError> {
         if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
-            return Err(Fault::unreachable("node", "refused").into());
+            return Err(ProofError::Unmoved(Fault::unreachable("node", "refused")));
         }
-        let key = payment.proof.tx_hash.clone().map(ProofKey);
+        let key = evidence.payment.proof.tx_hash.clone().map(ProofKey);
         Ok(Proven { amount: AtomicAmount::from(1000), key })
     }
 }

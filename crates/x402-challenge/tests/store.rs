@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
 use x402_challenge::{
-    Claimed, Confirmed, Entitlement, Hold, Issued, MemoryStore, ProofKey, Spent, Standing, Store, TokenHash,
+    Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, MemoryStore, Spent, Standing, Store, TokenHash,
 };
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{Fault, UnixSeconds};
@@ -56,6 +56,14 @@ enum Bug {
     NeverRevokes,
     /// A failed proof keeps its challenge.
     KeepsHold,
+    /// A payment whose server died leaves its challenge to any other.
+    OpensAgain,
+    /// A payment whose server died is never taken up.
+    NeverResumes,
+    /// A payment whose outcome is unknown waits for the end of its hold.
+    SuspendKeeps,
+    /// A payment whose outcome is unknown leaves its challenge to any other.
+    SuspendFrees,
 }
 
 #[async_trait]
@@ -72,38 +80,40 @@ impl Store for Faulty {
         self.inner.seen(nonce, now).await
     }
 
-    async fn claim(
-        &self,
-        id: &ChallengeId,
-        nonce: &Nonce,
-        now: UnixSeconds,
-        until: UnixSeconds,
-    ) -> Result<Claimed, Fault> {
-        let claimed = self.inner.claim(id, nonce, now, until).await?;
-        let hold = Claimed::Held(Hold { id: id.clone(), nonce: nonce.clone(), fence: 1 });
-        let seen = self.inner.seen(nonce, now).await?;
-        let open = matches!(self.inner.find(id, now).await?, Some((_, Standing::Open)));
+    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
+        let seen = self.inner.seen(&attempt.nonce, now).await?;
+        let standing = self.inner.find(&attempt.id, now).await?.map(|(_, standing)| standing);
+        let claimed = self.inner.claim(attempt, now).await?;
+        let hold = Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence: 1 };
         match (self.bug, &claimed) {
-            (Bug::ClaimsTwice, Claimed::Taken) => Ok(hold),
-            (Bug::NonceReopens, Claimed::Taken) if !seen => Ok(hold),
-            (Bug::NonceAgain, Claimed::Taken) if open => Ok(hold),
+            (Bug::ClaimsTwice, Claimed::Running { .. }) => Ok(Claimed::Resumed(hold)),
+            (Bug::NonceReopens, Claimed::Taken) if !seen => Ok(Claimed::Held(hold)),
+            (Bug::NonceAgain, Claimed::Taken) if standing == Some(Standing::Open) => Ok(Claimed::Held(hold)),
+            (Bug::OpensAgain, Claimed::Taken) if matches!(standing, Some(Standing::Begun { .. })) => {
+                Ok(Claimed::Held(hold))
+            }
+            (Bug::NeverResumes, Claimed::Resumed(_)) => Ok(Claimed::Taken),
             _ => Ok(claimed),
         }
     }
 
-    async fn confirm(
-        &self,
-        hold: &Hold,
-        proof: Option<&ProofKey>,
-        entitlement: Option<Entitlement>,
-    ) -> Result<Confirmed, Fault> {
-        match (self.bug, self.inner.confirm(hold, proof, entitlement.clone()).await?) {
-            (Bug::ProofAgain, Confirmed::ProofUsed) => self.inner.confirm(hold, None, entitlement).await,
+    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
+        let unproven = Confirmation { proof: None, ..with.clone() };
+        match (self.bug, self.inner.confirm(hold, with).await?) {
+            (Bug::ProofAgain, Confirmed::ProofUsed) => self.inner.confirm(hold, unproven).await,
             (Bug::GrantsFirst, Confirmed::ProofUsed) => {
-                self.inner.confirm(hold, None, entitlement).await?;
+                self.inner.confirm(hold, unproven).await?;
                 Ok(Confirmed::ProofUsed)
             }
             (_, confirmed) => Ok(confirmed),
+        }
+    }
+
+    async fn suspend(&self, hold: &Hold) -> Result<(), Fault> {
+        match self.bug {
+            Bug::SuspendKeeps => Ok(()),
+            Bug::SuspendFrees => self.inner.release(hold).await,
+            _ => self.inner.suspend(hold).await,
         }
     }
 
@@ -146,9 +156,13 @@ fn every_bug_put_in_is_found() {
         (Bug::NonceAgain, "a nonce is used once over all challenges"),
         (Bug::ProofAgain, "a proof is used once, and a second use changes nothing"),
         (Bug::GrantsFirst, "a proof is used once, and a second use changes nothing"),
-        (Bug::ForgetsEarly, "what is over is forgotten, and nothing else"),
+        (Bug::ForgetsEarly, "a payment whose hold ran out is taken up by itself, and pays once"),
         (Bug::NeverRevokes, "a revoked entitlement is refused"),
         (Bug::KeepsHold, "what is given back is free again"),
+        (Bug::OpensAgain, "a payment whose hold ran out keeps others out"),
+        (Bug::NeverResumes, "a payment whose hold ran out is taken up by itself, and pays once"),
+        (Bug::SuspendKeeps, "a suspended payment is taken up at once, by itself alone"),
+        (Bug::SuspendFrees, "a suspended payment is taken up at once, by itself alone"),
     ] {
         assert_eq!(block_on(run(&WithBug(bug))).unwrap_err().rule, rule, "{bug:?}");
     }

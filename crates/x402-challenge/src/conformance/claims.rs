@@ -1,8 +1,8 @@
 //! Challenges, nonces and proofs.
 
-use super::samples::{NOW, held, id, issued, nonce};
+use super::samples::{NOW, attempt, by, held, id, issued, nonce};
 use super::{Broken, Subject, ensure, same};
-use crate::{Claimed, Confirmed, ProofKey, Standing};
+use crate::{Attempt, Claimed, Confirmation, Confirmed, PaymentDigest, ProofKey, Standing};
 
 pub(super) async fn issued_once(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
@@ -19,19 +19,22 @@ pub(super) async fn one_claim(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
     store.issue(issued(1)?).await?;
     held(&store, 1, 1, NOW).await?;
-    for n in [1, 2] {
-        let again = store.claim(&id(1), &nonce(n), NOW, NOW.plus(30)).await?;
-        same(&again, &Claimed::Taken, "a second claim")?;
-    }
+    let until = NOW.plus(30);
+    let again = store.claim(&attempt(1, 1, NOW), NOW).await?;
+    same(&again, &Claimed::Running { until }, "a second claim by the same payment")?;
+    same(&store.claim(&attempt(1, 2, NOW), NOW).await?, &Claimed::Taken, "a claim by another")?;
+    let other = Attempt { digest: PaymentDigest([2; 32]), ..attempt(1, 1, NOW) };
+    same(&store.claim(&other, NOW).await?, &Claimed::Taken, "a claim by another with the same nonce")?;
     let store = subject.reopened(store).await;
-    let found = store.find(&id(1), NOW.plus(30)).await?.map(|(_, standing)| standing);
-    same(&found, &Some(Standing::Held), "the standing to the last second of the hold, after a restart")?;
+    let found = store.find(&id(1), until).await?.map(|(_, standing)| standing);
+    let held = Standing::Held { by: PaymentDigest([1; 32]), until };
+    same(&found, &Some(held), "the standing to the last second of the hold, after a restart")?;
     ensure(store.seen(&nonce(1), NOW).await?, "the nonce is seen while it is held")
 }
 
 pub(super) async fn unknown(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
-    let claimed = store.claim(&id(1), &nonce(1), NOW, NOW.plus(30)).await?;
+    let claimed = store.claim(&attempt(1, 1, NOW), NOW).await?;
     same(&claimed, &Claimed::Unknown, "a claim of nothing")?;
     ensure(!store.seen(&nonce(1), NOW).await?, "its nonce is free")
 }
@@ -40,16 +43,17 @@ pub(super) async fn paid_once(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
     store.issue(issued(1)?).await?;
     let hold = held(&store, 1, 1, NOW).await?;
-    same(&store.confirm(&hold, None, None).await?, &Confirmed::Paid, "the confirmation")?;
-    same(&store.confirm(&hold, None, None).await?, &Confirmed::Lost, "a second confirmation")?;
+    same(&store.confirm(&hold, Confirmation::default()).await?, &Confirmed::Paid, "the confirmation")?;
+    same(&store.confirm(&hold, Confirmation::default()).await?, &Confirmed::Lost, "a second confirmation")?;
     store.release(&hold).await?;
     let store = subject.reopened(store).await;
     for n in [1, 2] {
-        let again = store.claim(&id(1), &nonce(n), NOW.plus(1000), NOW.plus(1030)).await?;
+        let later = NOW.plus(100_000);
+        let again = store.claim(&attempt(1, n, later), later).await?;
         same(&again, &Claimed::Taken, "a claim of what is paid")?;
     }
     let found = store.find(&id(1), NOW.plus(1000)).await?.map(|(_, standing)| standing);
-    same(&found, &Some(Standing::Paid), "the standing")?;
+    same(&found, &Some(Standing::Paid { fence: hold.fence }), "the standing")?;
     ensure(store.seen(&nonce(1), NOW.plus(1000)).await?, "the nonce is seen")
 }
 
@@ -58,10 +62,10 @@ pub(super) async fn nonce_once(subject: &dyn Subject) -> Result<(), Broken> {
     store.issue(issued(1)?).await?;
     store.issue(issued(2)?).await?;
     let hold = held(&store, 1, 1, NOW).await?;
-    let other = store.claim(&id(2), &nonce(1), NOW, NOW.plus(30)).await?;
+    let other = store.claim(&attempt(2, 1, NOW), NOW).await?;
     same(&other, &Claimed::Taken, "the nonce of a hold")?;
-    store.confirm(&hold, None, None).await?;
-    let other = store.claim(&id(2), &nonce(1), NOW.plus(100), NOW.plus(130)).await?;
+    store.confirm(&hold, Confirmation::default()).await?;
+    let other = store.claim(&attempt(2, 1, NOW), NOW.plus(100)).await?;
     same(&other, &Claimed::Taken, "the nonce of a payment")?;
     held(&store, 2, 2, NOW).await.map(drop)
 }
@@ -73,42 +77,13 @@ pub(super) async fn given_back(subject: &dyn Subject) -> Result<(), Broken> {
     let hold = held(&store, 1, 1, NOW).await?;
     store.release(&hold).await?;
     ensure(!store.seen(&nonce(1), NOW).await?, "the nonce is free")?;
-    same(&store.confirm(&hold, None, None).await?, &Confirmed::Lost, "what was given back cannot be confirmed")?;
+    same(
+        &store.confirm(&hold, Confirmation::default()).await?,
+        &Confirmed::Lost,
+        "what was given back cannot be confirmed",
+    )?;
     held(&store, 2, 1, NOW).await?;
     held(&store, 1, 2, NOW).await.map(drop)
-}
-
-pub(super) async fn runs_out(subject: &dyn Subject) -> Result<(), Broken> {
-    let store = subject.empty().await;
-    store.issue(issued(1)?).await?;
-    let hold = held(&store, 1, 1, NOW).await?;
-    let store = subject.reopened(store).await;
-    let found = store.find(&id(1), NOW.plus(31)).await?.map(|(_, standing)| standing);
-    same(&found, &Some(Standing::Open), "the standing after the hold")?;
-    ensure(!store.seen(&nonce(1), NOW.plus(31)).await?, "the nonce is free")?;
-    same(&store.confirm(&hold, None, None).await?, &Confirmed::Paid, "a late confirmation that nobody overtook")
-}
-
-pub(super) async fn fence(subject: &dyn Subject) -> Result<(), Broken> {
-    let store = subject.empty().await;
-    store.issue(issued(1)?).await?;
-    let first = held(&store, 1, 1, NOW).await?;
-    // The same payment again, after the first one's server died.
-    let second = held(&store, 1, 1, NOW.plus(31)).await?;
-    ensure(first.fence < second.fence, "the fence is counted up")?;
-    store.release(&first).await?;
-    same(&store.confirm(&first, None, None).await?, &Confirmed::Lost, "the first hold")?;
-    same(&store.confirm(&second, None, None).await?, &Confirmed::Paid, "the second hold")
-}
-
-pub(super) async fn nonce_taken_over(subject: &dyn Subject) -> Result<(), Broken> {
-    let store = subject.empty().await;
-    store.issue(issued(1)?).await?;
-    store.issue(issued(2)?).await?;
-    let first = held(&store, 1, 1, NOW).await?;
-    let second = held(&store, 2, 1, NOW.plus(31)).await?;
-    same(&store.confirm(&first, None, None).await?, &Confirmed::Lost, "the hold whose nonce is another's now")?;
-    same(&store.confirm(&second, None, None).await?, &Confirmed::Paid, "the other")
 }
 
 pub(super) async fn proof_once(subject: &dyn Subject) -> Result<(), Broken> {
@@ -117,16 +92,17 @@ pub(super) async fn proof_once(subject: &dyn Subject) -> Result<(), Broken> {
     store.issue(issued(2)?).await?;
     let key = ProofKey("onchain:0x01".into());
     let first = held(&store, 1, 1, NOW).await?;
-    same(&store.confirm(&first, Some(&key), None).await?, &Confirmed::Paid, "the first use")?;
+    same(&store.confirm(&first, by(&key)).await?, &Confirmed::Paid, "the first use")?;
     store.forget(NOW.plus(1_000_000)).await?;
     let store = subject.reopened(store).await;
     store.issue(issued(3)?).await?;
     let second = held(&store, 3, 3, NOW).await?;
-    same(&store.confirm(&second, Some(&key), None).await?, &Confirmed::ProofUsed, "the second use, long after")?;
+    same(&store.confirm(&second, by(&key)).await?, &Confirmed::ProofUsed, "the second use, long after")?;
     let found = store.find(&id(3), NOW).await?.map(|(_, standing)| standing);
-    same(&found, &Some(Standing::Held), "the hold is as it was")?;
+    let held = Standing::Held { by: PaymentDigest([3; 32]), until: NOW.plus(30) };
+    same(&found, &Some(held), "the hold is as it was")?;
     let other = ProofKey("onchain:0x02".into());
-    same(&store.confirm(&second, Some(&other), None).await?, &Confirmed::Paid, "another proof")
+    same(&store.confirm(&second, by(&other)).await?, &Confirmed::Paid, "another proof")
 }
 
 pub(super) async fn forget(subject: &dyn Subject) -> Result<(), Broken> {
@@ -134,7 +110,7 @@ pub(super) async fn forget(subject: &dyn Subject) -> Result<(), Broken> {
     store.issue(issued(1)?).await?;
     store.issue(issued(2)?).await?;
     let hold = held(&store, 2, 2, NOW).await?;
-    store.confirm(&hold, None, None).await?;
+    store.confirm(&hold, Confirmation::default()).await?;
     same(&store.forget(NOW.plus(60)).await?, &0, "nothing is over in the last second")?;
     same(&store.forget(NOW.plus(61)).await?, &1, "the open challenge is over")?;
     same(&store.find(&id(1), NOW).await?, &None, "and gone")?;

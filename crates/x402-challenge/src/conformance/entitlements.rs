@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::samples::{NOW, entitlement, held, issued, resource};
+use super::samples::{NOW, by, entitlement, held, issued, resource};
 use super::{Broken, Subject, ensure, same};
-use crate::{Confirmed, ProofKey, Spent, Store, TokenHash};
+use crate::{Confirmation, Confirmed, ProofKey, Spent, Store, TokenHash};
 
 const TOKEN: TokenHash = TokenHash([9; 32]);
 
@@ -12,8 +12,8 @@ async fn granted(subject: &dyn Subject, left: Option<u32>) -> Result<Arc<dyn Sto
     let store = subject.empty().await;
     store.issue(issued(1)?).await?;
     let hold = held(&store, 1, 1, NOW).await?;
-    let entitlement = entitlement(9, left)?;
-    same(&store.confirm(&hold, None, Some(entitlement)).await?, &Confirmed::Paid, "the confirmation")?;
+    let with = Confirmation { entitlement: Some(entitlement(9, left)?), ..Confirmation::default() };
+    same(&store.confirm(&hold, with).await?, &Confirmed::Paid, "the confirmation")?;
     Ok(subject.reopened(store).await)
 }
 
@@ -27,7 +27,7 @@ pub(super) async fn with_payment(subject: &dyn Subject) -> Result<(), Broken> {
     for n in [2, 3] {
         store.issue(issued(n)?).await?;
         let hold = held(&store, n, n, NOW).await?;
-        store.confirm(&hold, Some(&key), Some(entitlement(n, None)?)).await?;
+        store.confirm(&hold, Confirmation { entitlement: Some(entitlement(n, None)?), ..by(&key) }).await?;
     }
     let refused = store.spend(&TokenHash([3; 32]), &resource()?, NOW).await?;
     same(&refused, &Spent::Refused, "a payment that was not confirmed grants nothing")

@@ -6,7 +6,10 @@ use x402_types::challenge::{Challenge, ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Malformed, TimeoutSeconds, UnixSeconds};
 
 use super::Broken;
-use crate::{Bind, Claimed, Entitlement, Hold, Issued, Offer, Refused, Request, Store, TokenHash, issue};
+use crate::{
+    Attempt, Bind, Claimed, Confirmation, Entitlement, Hold, Issued, Offer, PaymentDigest, ProofKey, Refused, Request,
+    Store, TokenHash, issue,
+};
 
 impl From<Malformed> for Broken {
     fn from(error: Malformed) -> Self {
@@ -59,10 +62,35 @@ pub(super) fn entitlement(n: u8, left: Option<u32>) -> Result<Entitlement, Broke
     Ok(Entitlement { token: TokenHash([n; 32]), resource: resource()?, expires_at: NOW.plus(3600), left })
 }
 
+/// The `n`th payment of a challenge: its nonce and its digest are those of `n`. A hold of it lasts 30 s from `now`, and
+/// it can be taken up for 1,000 s.
+pub(super) fn attempt(challenge: u8, n: u8, now: UnixSeconds) -> Attempt {
+    Attempt {
+        id: id(challenge),
+        nonce: nonce(n),
+        digest: PaymentDigest([n; 32]),
+        until: now.plus(30),
+        resume_until: now.plus(1000),
+    }
+}
+
+/// What stands with a payment by this proof, and nothing else.
+pub(super) fn by(key: &ProofKey) -> Confirmation {
+    Confirmation { proof: Some(key.clone()), ..Confirmation::default() }
+}
+
 /// The hold of a claim that must succeed.
 pub(super) async fn held(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
-    match store.claim(&id(challenge), &nonce(n), now, now.plus(30)).await? {
+    match store.claim(&attempt(challenge, n, now), now).await? {
         Claimed::Held(hold) => Ok(hold),
         other => Err(Broken(format!("a claim of what is free: {other:?}").into())),
+    }
+}
+
+/// The hold of a payment that must be taken up again.
+pub(super) async fn resumed(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
+    match store.claim(&attempt(challenge, n, now), now).await? {
+        Claimed::Resumed(hold) => Ok(hold),
+        other => Err(Broken(format!("a claim of what was begun: {other:?}").into())),
     }
 }
