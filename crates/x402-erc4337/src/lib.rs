@@ -12,6 +12,7 @@ mod fields;
 pub mod flz;
 mod hash;
 mod nonce;
+pub mod nvm;
 mod packed;
 mod probe;
 pub mod scope;
