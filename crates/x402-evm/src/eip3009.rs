@@ -7,7 +7,7 @@ use serde::Serialize;
 use x402_types::{AtomicAmount, AuthorizationKind, ChainId, EvmAddress, PaymentKey, RawJson, Rejection, UnixSeconds};
 
 use crate::eip712::{DomainSeparator, Words};
-use crate::payload::{Fields, hex_bytes};
+use crate::payload::{Fields, Shape, hex_bytes, hex_word};
 use crate::signature::Signature;
 
 /// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
@@ -123,17 +123,91 @@ impl Authorization {
     /// The authorization's identity: the token burns (payer, nonce), whatever else was signed.
     #[must_use]
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
-        PaymentKey::new(
-            AuthorizationKind::Eip3009,
-            network,
-            token.as_slice(),
-            self.from.as_slice(),
-            self.nonce.as_slice(),
-        )
+        key(network, token, self.from, self.nonce)
     }
 }
 
+fn key(network: ChainId, token: Address, payer: Address, nonce: B256) -> PaymentKey {
+    PaymentKey::new(AuthorizationKind::Eip3009, network, token.as_slice(), payer.as_slice(), nonce.as_slice())
+}
+
+/// `payload` of an `exact` payment by EIP-3009, as it is written: every member has its form, nothing is used yet.
+///
+/// The EIP-55 checksums of its two addresses are looked at where an address is used: [`Written::checked`] makes the
+/// [`Payload`] that is verified and settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Who pays.
+    pub from: EvmAddress,
+    /// Who is paid.
+    pub to: EvmAddress,
+    /// How much, in atomic units.
+    pub value: AtomicAmount,
+    /// Usable in blocks later than this.
+    pub valid_after: UnixSeconds,
+    /// Usable in blocks earlier than this.
+    pub valid_before: UnixSeconds,
+    /// 32 bytes of the payer's choosing.
+    pub nonce: B256,
+    /// The signature as it came.
+    pub signature: Bytes,
+}
+
 /// `payload` of an `exact` payment by EIP-3009: every member is a string.
+const PAYLOAD: Shape = Shape { path: "payload", texts: &["signature"], objects: &[("authorization", AUTHORIZATION)] };
+const AUTHORIZATION: Shape = Shape {
+    path: "payload.authorization",
+    texts: &["from", "to", "value", "validAfter", "validBefore", "nonce"],
+    objects: &[],
+};
+
+impl Written {
+    /// Reads the payload. Unknown members are ignored.
+    ///
+    /// # Errors
+    /// `invalid_payload` with the path of the member that is missing or does not have its form.
+    pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
+        let payload = Fields::read(payload.as_str(), &PAYLOAD)?;
+        let authorization = payload.object("authorization")?;
+        Ok(Self {
+            signature: payload.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),
+            from: authorization.parsed("from")?,
+            to: authorization.parsed("to")?,
+            value: authorization.parsed("value")?,
+            valid_after: authorization.parsed("validAfter")?,
+            valid_before: authorization.parsed("validBefore")?,
+            nonce: authorization.with("nonce", hex_word)?,
+        })
+    }
+
+    /// The payload, its addresses checked.
+    ///
+    /// # Errors
+    /// `invalid_payload` with the path of an address that has neither one case nor its EIP-55 checksum.
+    pub fn checked(self) -> Result<Payload, Rejection> {
+        let address = |path: &str, text: EvmAddress| Address::try_from(text).map_err(|why| Rejection::field(path, why));
+        Ok(Payload {
+            authorization: Authorization {
+                from: address("payload.authorization.from", self.from)?,
+                to: address("payload.authorization.to", self.to)?,
+                value: self.value,
+                valid_after: self.valid_after,
+                valid_before: self.valid_before,
+                nonce: self.nonce,
+            },
+            signature: self.signature,
+        })
+    }
+
+    /// The authorization's identity, as [`Authorization::key`] has it. It names the payer by value: no money follows
+    /// from it, and a second spelling of one authorization has the same key.
+    #[must_use]
+    pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
+        key(network, token, self.from.unchecked(), self.nonce)
+    }
+}
+
+/// What a payer signs, and the signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// What was signed.
@@ -143,28 +217,12 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Reads the payload. Unknown members are ignored.
+    /// Reads the payload and checks its addresses.
     ///
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or does not have its form.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
-        let payload = Fields::read(payload.as_str(), "payload", &["signature", "authorization"])?;
-        let authorization = payload.object(
-            "authorization",
-            "payload.authorization",
-            &["from", "to", "value", "validAfter", "validBefore", "nonce"],
-        )?;
-        Ok(Self {
-            signature: payload.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),
-            authorization: Authorization {
-                from: authorization.address("from")?,
-                to: authorization.address("to")?,
-                value: authorization.parsed("value")?,
-                valid_after: authorization.parsed("validAfter")?,
-                valid_before: authorization.parsed("validBefore")?,
-                nonce: authorization.with("nonce", |text| hex_bytes(text, 32..=32)).map(|b| B256::from_slice(&b))?,
-            },
-        })
+        Written::read(payload)?.checked()
     }
 
     /// The payload as it stands on the wire.

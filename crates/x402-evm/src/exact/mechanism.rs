@@ -16,7 +16,7 @@ use x402_types::{
 
 use super::check::{Checked, Policy};
 use crate::chain::{Answers, At, Call, Chain, Fate, Moved, Program, Watched};
-use crate::eip3009::{Authorization, Payload, balance_call, name_call, state_call, version_call};
+use crate::eip3009::{Authorization, Payload, Written, balance_call, name_call, state_call, version_call};
 use crate::signature::Signature;
 use crate::token::{Domain, Tokens};
 
@@ -212,7 +212,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let token = self.tokens.of(&claim.terms).ok_or_else(|| {
             Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because("asset: not configured here")
         })?;
-        Ok(Payload::read(&claim.payload)?.authorization.key(self.network, token.address))
+        Ok(Written::read(&claim.payload)?.key(self.network, token.address))
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {

@@ -21,7 +21,7 @@ use x402_types::{
     TimeoutSeconds, Version,
 };
 
-use crate::eip3009::Payload;
+use crate::eip3009::Written;
 use crate::token::{Token, Tokens};
 
 /// The seller's half: writes requirements, and names the payment of a claim.
@@ -107,6 +107,6 @@ struct Eip3009Key {
 
 impl KeyOf for Eip3009Key {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        Ok(Payload::read(&claim.payload)?.authorization.key(claim.terms.network, self.token))
+        Ok(Written::read(&claim.payload)?.key(claim.terms.network, self.token))
     }
 }
