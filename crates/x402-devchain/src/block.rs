@@ -3,10 +3,9 @@
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::transaction::Recovered;
 use alloy_consensus::{
-    BlockHeader, EMPTY_OMMER_ROOT_HASH, Eip658Value, Header, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction,
-    TxEnvelope,
+    BlockBody, BlockHeader, EMPTY_OMMER_ROOT_HASH, Eip658Value, Header, Receipt, ReceiptEnvelope, ReceiptWithBloom,
+    Transaction, TxEnvelope,
 };
-use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bloom, Bytes, Log, U256, keccak256};
 use alloy_rpc_types_eth as rpc;
 use revm::context::result::ExecutionResult;
@@ -148,17 +147,21 @@ impl Block {
         } else {
             rpc::BlockTransactions::Hashes(self.transactions.iter().map(|mined| *mined.tx.tx_hash()).collect())
         };
-        let bytes = self.transactions.iter().map(|mined| mined.tx.encode_2718_len()).sum::<usize>();
+        let body = BlockBody {
+            transactions: self.transactions.iter().map(|mined| mined.tx.inner().clone()).collect(),
+            ommers: Vec::new(),
+            withdrawals: Some(alloy_eips::eip4895::Withdrawals::default()),
+        };
         rpc::Block {
             header: rpc::Header {
                 hash: self.hash,
                 inner: self.header.clone(),
                 total_difficulty: Some(U256::ZERO),
-                size: Some(U256::from(bytes.saturating_add(self.header.size()))),
+                size: Some(U256::from(alloy_consensus::Block::rlp_length_for(&self.header, &body))),
             },
             uncles: Vec::new(),
             transactions,
-            withdrawals: Some(alloy_eips::eip4895::Withdrawals::default()),
+            withdrawals: body.withdrawals,
         }
     }
 

@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 
 use crate::chain::{DevChain, WeakChain};
 use crate::clock::Clock;
+use crate::execute::Rules;
 use crate::faults::Faults;
 use crate::genesis;
 use crate::world::World;
@@ -30,7 +31,11 @@ pub struct DevChainBuilder {
     time: Option<u64>,
     time_step: u64,
     rpc_delay: Duration,
+    code_size_limit: usize,
 }
+
+/// The most bytes of code that a transaction can deploy on Ethereum: [EIP-170](https://eips.ethereum.org/EIPS/eip-170).
+const CODE_SIZE_LIMIT: usize = 24_576;
 
 /// Why a chain cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +66,7 @@ impl Default for DevChainBuilder {
             time: None,
             time_step: 0,
             rpc_delay: Duration::ZERO,
+            code_size_limit: CODE_SIZE_LIMIT,
         }
     }
 }
@@ -108,6 +114,14 @@ impl DevChainBuilder {
         self
     }
 
+    /// The most bytes of code that a transaction can deploy, and half of what its initcode may have; EIP-170's 24,576 by
+    /// default. Contracts built without an optimizer are larger than those on a real network.
+    #[must_use]
+    pub fn code_size_limit(mut self, bytes: usize) -> Self {
+        self.code_size_limit = bytes;
+        self
+    }
+
     /// Makes the chain.
     ///
     /// # Errors
@@ -115,7 +129,8 @@ impl DevChainBuilder {
     pub fn build(self) -> Result<DevChain, BuildError> {
         let history = genesis::state()?;
         let clock = Clock::new(self.time, self.time_step);
-        let world = World::new(self.chain_id, self.finality_depth, history, clock);
+        let rules = Rules { chain_id: self.chain_id, code_size_limit: self.code_size_limit };
+        let world = World::new(rules, self.finality_depth, history, clock);
         let automine = self.block_time == BlockTime::PerTransaction;
         let chain = DevChain::start(world, Faults::new(self.rpc_delay), automine);
         if let BlockTime::Interval(period) = self.block_time {

@@ -116,7 +116,7 @@ impl DevChain {
     /// The chain id.
     #[must_use]
     pub fn chain_id(&self) -> u64 {
-        self.core().world.chain_id
+        self.core().world.rules.chain_id
     }
 
     /// The number of the last block.

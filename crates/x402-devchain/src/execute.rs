@@ -22,19 +22,39 @@ pub(crate) type Overlay<'a> = CacheDB<StateAt<'a>>;
 /// Osaka: EIP-7702 (Prague) and the P-256 precompile that passkey accounts need.
 pub(crate) const HARDFORK: SpecId = SpecId::OSAKA;
 
-pub(crate) fn rules(chain_id: u64) -> CfgEnv {
-    let mut rules = CfgEnv::new_with_spec(HARDFORK);
-    rules.chain_id = chain_id;
-    rules
+/// What a chain is told of its rules.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) chain_id: u64,
+    /// The most bytes of code that a transaction can deploy.
+    pub(crate) code_size_limit: usize,
 }
 
-/// The rules of `eth_call`: any sender, any nonce, and no cap on gas but the block's.
-pub(crate) fn call_rules(chain_id: u64) -> CfgEnv {
-    let mut rules = rules(chain_id);
-    rules.disable_nonce_check = true;
-    rules.disable_eip3607 = true;
-    rules.tx_gas_limit_cap = Some(u64::MAX);
-    rules
+impl Rules {
+    /// Of transactions in blocks.
+    pub(crate) fn block(self) -> CfgEnv {
+        let mut rules = CfgEnv::new_with_spec(HARDFORK);
+        rules.chain_id = self.chain_id;
+        rules.limit_contract_code_size = Some(self.code_size_limit);
+        // EIP-3860: twice the code.
+        rules.limit_contract_initcode_size = Some(self.code_size_limit.saturating_mul(2));
+        rules
+    }
+
+    /// Of `eth_call`: any sender, any nonce, and no cap on gas but the block's.
+    pub(crate) fn call(self) -> CfgEnv {
+        let mut rules = self.simulation();
+        rules.disable_nonce_check = true;
+        rules
+    }
+
+    /// Of `eth_simulateV1` with `validation`: those of a block, but contracts send too and only the block caps gas.
+    pub(crate) fn simulation(self) -> CfgEnv {
+        let mut rules = self.block();
+        rules.disable_eip3607 = true;
+        rules.tx_gas_limit_cap = Some(u64::MAX);
+        rules
+    }
 }
 
 pub(crate) fn block_env(header: &Header) -> BlockEnv {

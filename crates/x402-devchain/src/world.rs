@@ -12,7 +12,7 @@ use revm::state::EvmState;
 
 use crate::block::{Block, Ran, next_header, seal};
 use crate::clock::Clock;
-use crate::execute::{Overlay, block_env, rules, run, tx_env};
+use crate::execute::{Overlay, Rules, block_env, run, tx_env};
 use crate::pool::{Pool, Pooled};
 use crate::state::{History, StateAt};
 
@@ -38,7 +38,7 @@ pub enum Orphans {
 
 #[derive(Clone, Debug)]
 pub(crate) struct World {
-    pub(crate) chain_id: u64,
+    pub(crate) rules: Rules,
     pub(crate) finality_depth: u64,
     pub(crate) history: History,
     pub(crate) pool: Pool,
@@ -66,7 +66,7 @@ struct Filling {
 }
 
 impl World {
-    pub(crate) fn new(chain_id: u64, finality_depth: u64, mut history: History, clock: Clock) -> Self {
+    pub(crate) fn new(rules: Rules, finality_depth: u64, mut history: History, clock: Clock) -> Self {
         let header = Header {
             gas_limit: BLOCK_GAS_LIMIT,
             timestamp: clock.now(),
@@ -77,7 +77,7 @@ impl World {
         history.push_hash(genesis.hash);
         let numbers = HashMap::from([(genesis.hash, 0)]);
         Self {
-            chain_id,
+            rules,
             finality_depth,
             history,
             pool: Pool::default(),
@@ -138,7 +138,7 @@ impl World {
             let nonce_of = |sender| nonces.get(&sender).copied().unwrap_or_else(|| self.latest().account(sender).nonce);
             let admits = |pooled: &Pooled| self.admits(pooled, header, gas_left);
             let Some(Pooled { tx, .. }) = self.pool.first_ready(nonce_of, admits) else { return filling };
-            match run(&mut overlay, rules(self.chain_id), block_env(header), tx_env(tx)) {
+            match run(&mut overlay, self.rules.block(), block_env(header), tx_env(tx)) {
                 Ok(outcome) => {
                     gas_left = gas_left.saturating_sub(outcome.result.tx_gas_used());
                     overlay.commit(outcome.state.clone());
@@ -232,10 +232,7 @@ impl World {
 
     /// The base fee of the next block.
     pub(crate) fn upcoming_base_fee(&self) -> u64 {
-        self.next_base_fee.unwrap_or_else(|| {
-            let next = self.head().header.next_block_base_fee(BaseFeeParams::ethereum());
-            next.unwrap_or_default().max(LEAST_BASE_FEE)
-        })
+        self.next_base_fee.unwrap_or_else(|| base_fee_after(&self.head().header))
     }
 
     /// Whether mining now would put a transaction into the block.
@@ -254,6 +251,11 @@ impl World {
     pub(crate) fn pending_nonce(&self, sender: Address) -> u64 {
         self.pool.next_nonce(sender, self.latest().account(sender).nonce)
     }
+}
+
+/// EIP-1559's base fee for the child of a block, in wei.
+pub(crate) fn base_fee_after(parent: &Header) -> u64 {
+    parent.next_block_base_fee(BaseFeeParams::ethereum()).unwrap_or_default().max(LEAST_BASE_FEE)
 }
 
 impl Draft {

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 
-use alloy_primitives::{Address, Bytes, TxKind, U64, U256};
+use alloy_consensus::Header;
+use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U256};
 use alloy_rpc_types_eth::state::{AccountOverride, StateOverride};
-use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest};
+use alloy_rpc_types_eth::{BlockOverrides, TransactionInput, TransactionRequest};
 use revm::bytecode::Bytecode;
 use revm::context::either::Either;
 use revm::context::result::{EVMError, ExecutionResult};
@@ -16,8 +17,7 @@ use serde_json::Value;
 use super::answer;
 use super::error::RpcError;
 use super::params::{At, Params};
-use crate::execute::{Overlay, block_env, call_rules, run};
-use crate::state::StateAt;
+use crate::execute::{Overlay, Rules, block_env, run};
 use crate::world::World;
 
 /// What is read of an account, from a block or from the pending one.
@@ -42,26 +42,33 @@ impl Seen<'_> {
 }
 
 pub(crate) fn with_state<T>(world: &World, at: At, read: impl FnOnce(&Seen<'_>) -> T) -> T {
-    read(&Seen(std::cell::RefCell::new(overlay(world, at).0)))
+    read(&Seen(std::cell::RefCell::new(Ground::new(world, at).overlay)))
 }
 
-/// The state to run on and the block to run in. A call on a block runs inside that block, as geth has it.
-fn overlay(world: &World, at: At) -> (Overlay<'_>, BlockEnv) {
-    let state: StateAt<'_>;
-    match at {
-        At::Number(number) => {
-            state = world.history.at(number);
-            let header = world.block(number).map_or_else(|| world.head().header.clone(), |block| block.header.clone());
-            (Overlay::new(state), block_env(&header))
-        }
-        At::Pending => {
-            let draft = world.draft(world.next_timestamp(), true);
-            let env = block_env(&draft.block().header);
-            let mut overlay = Overlay::new(world.latest());
-            for changes in draft.changes {
-                overlay.commit(changes);
+/// A block and the state that it left.
+pub(crate) struct Ground<'a> {
+    pub(crate) overlay: Overlay<'a>,
+    pub(crate) header: Header,
+    pub(crate) hash: B256,
+}
+
+impl<'a> Ground<'a> {
+    pub(crate) fn new(world: &'a World, at: At) -> Self {
+        match at {
+            At::Number(number) => {
+                let block = world.block(number).unwrap_or_else(|| world.head());
+                let overlay = Overlay::new(world.history.at(number));
+                Self { overlay, header: block.header.clone(), hash: block.hash }
             }
-            (overlay, env)
+            At::Pending => {
+                let draft = world.draft(world.next_timestamp(), true);
+                let (header, hash) = (draft.block().header.clone(), draft.block().hash);
+                let mut overlay = Overlay::new(world.latest());
+                for changes in draft.changes {
+                    overlay.commit(changes);
+                }
+                Self { overlay, header, hash }
+            }
         }
     }
 }
@@ -104,7 +111,7 @@ pub(crate) fn estimate_gas(world: &World, params: &Params<'_>) -> Result<Value, 
 /// A call, ready to run as often as it takes.
 struct Prepared<'a> {
     overlay: Overlay<'a>,
-    chain_id: u64,
+    rules: Rules,
     block: BlockEnv,
     tx: TxEnv,
 }
@@ -113,13 +120,15 @@ impl<'a> Prepared<'a> {
     /// Parameters: transaction, block, state overrides, block overrides.
     fn new(world: &'a World, params: &Params<'_>) -> Result<Self, RpcError> {
         let request: TransactionRequest = params.required(0)?;
-        let (mut overlay, mut block) = overlay(world, params.block(1, world)?);
+        // A call on a block runs inside that block, as geth has it.
+        let Ground { mut overlay, header, .. } = Ground::new(world, params.block(1, world)?);
+        let mut block = block_env(&header);
         for (address, account) in params.optional::<StateOverride>(2)?.unwrap_or_default() {
             override_account(&mut overlay, address, account)?;
         }
-        override_block(&mut block, params.optional::<BlockOverrides>(3)?.unwrap_or_default());
-        let tx = tx_env(request, world.chain_id, &mut block)?;
-        Ok(Self { overlay, chain_id: world.chain_id, block, tx })
+        override_block(&mut overlay, &mut block, params.optional::<BlockOverrides>(3)?.unwrap_or_default());
+        let tx = tx_env(request, world.rules.chain_id, &mut block)?;
+        Ok(Self { overlay, rules: world.rules, block, tx })
     }
 
     fn run(&mut self, gas_limit: Option<u64>) -> Result<ExecutionResult, RpcError> {
@@ -130,7 +139,7 @@ impl<'a> Prepared<'a> {
     }
 
     fn execute(&mut self, tx: TxEnv) -> Result<ExecutionResult, EVMError<Infallible>> {
-        run(&mut self.overlay, call_rules(self.chain_id), self.block.clone(), tx).map(|outcome| outcome.result)
+        run(&mut self.overlay, self.rules.call(), self.block.clone(), tx).map(|outcome| outcome.result)
     }
 
     fn succeeds(&mut self, gas_limit: u64) -> Result<bool, RpcError> {
@@ -149,28 +158,37 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn tx_env(request: TransactionRequest, chain_id: u64, block: &mut BlockEnv) -> Result<TxEnv, RpcError> {
+/// A request that does not contradict itself, its data in `input`.
+pub(crate) fn consistent(mut request: TransactionRequest, chain_id: u64) -> Result<TransactionRequest, RpcError> {
     if let Some(have) = request.chain_id
         && have != chain_id
     {
         return Err(RpcError::refused(format!("chainId does not match node's (have={have}, want={chain_id})")));
     }
-    let max_fee = match (request.gas_price, request.max_fee_per_gas) {
-        (Some(_), Some(_)) => {
-            return Err(RpcError::params("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
-        }
-        (price, max) => price.or(max),
-    };
-    if max_fee.is_none_or(|fee| fee == 0) {
-        // geth: a call that offers no fee runs in a block that asks for none.
-        block.basefee = 0;
+    if request.gas_price.is_some() && (request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some())
+    {
+        return Err(RpcError::params("both gasPrice and (maxFeePerGas or maxPriorityFeePerGas) specified"));
+    }
+    if request.has_eip4844_blob_data() {
+        return Err(RpcError::params("blob transactions are not supported"));
     }
     let data = match (request.input.input, request.input.data) {
         (Some(input), Some(data)) if input != data => {
             return Err(RpcError::params(r#"both "data" and "input" are set and not equal"#));
         }
-        (input, data) => input.or(data).unwrap_or_default(),
+        (input, data) => input.or(data),
     };
+    request.input = TransactionInput { input: data, data: None };
+    Ok(request)
+}
+
+fn tx_env(request: TransactionRequest, chain_id: u64, block: &mut BlockEnv) -> Result<TxEnv, RpcError> {
+    let request = consistent(request, chain_id)?;
+    let max_fee = request.gas_price.or(request.max_fee_per_gas);
+    if max_fee.is_none_or(|fee| fee == 0) {
+        // geth: a call that offers no fee runs in a block that asks for none.
+        block.basefee = 0;
+    }
     let authorization_list: Vec<_> =
         request.authorization_list.unwrap_or_default().into_iter().map(Either::Left).collect();
     let access_list = request.access_list.unwrap_or_default();
@@ -188,7 +206,7 @@ fn tx_env(request: TransactionRequest, chain_id: u64, block: &mut BlockEnv) -> R
         gas_price: max_fee.unwrap_or_default(),
         kind: request.to.unwrap_or(TxKind::Create),
         value: request.value.unwrap_or_default(),
-        data,
+        data: request.input.input.unwrap_or_default(),
         nonce: request.nonce.unwrap_or_default(),
         chain_id: Some(chain_id),
         access_list,
@@ -199,7 +217,11 @@ fn tx_env(request: TransactionRequest, chain_id: u64, block: &mut BlockEnv) -> R
     })
 }
 
-fn override_account(overlay: &mut Overlay<'_>, address: Address, account: AccountOverride) -> Result<(), RpcError> {
+pub(crate) fn override_account(
+    overlay: &mut Overlay<'_>,
+    address: Address,
+    account: AccountOverride,
+) -> Result<(), RpcError> {
     let AccountOverride { balance, nonce, code, state, state_diff, move_precompile_to } = account;
     if move_precompile_to.is_some() {
         return Err(RpcError::params("movePrecompileToAddress is not supported"));
@@ -214,9 +236,7 @@ fn override_account(overlay: &mut Overlay<'_>, address: Address, account: Accoun
         info.code = Some(code);
     }
     overlay.insert_account_info(address, info);
-    let word = |(slot, value): (alloy_primitives::B256, alloy_primitives::B256)| {
-        (U256::from_be_bytes(slot.0), U256::from_be_bytes(value.0))
-    };
+    let word = |(slot, value): (B256, B256)| (U256::from_be_bytes(slot.0), U256::from_be_bytes(value.0));
     match (state, state_diff) {
         (Some(_), Some(_)) => {
             return Err(RpcError::params(format!("account {address} has both 'state' and 'stateDiff'")));
@@ -233,7 +253,7 @@ fn override_account(overlay: &mut Overlay<'_>, address: Address, account: Accoun
     Ok(())
 }
 
-fn override_block(block: &mut BlockEnv, overrides: BlockOverrides) {
+pub(crate) fn override_block(overlay: &mut Overlay<'_>, block: &mut BlockEnv, overrides: BlockOverrides) {
     block.number = overrides.number.unwrap_or(block.number);
     block.timestamp = overrides.time.map_or(block.timestamp, U256::from);
     block.gas_limit = overrides.gas_limit.unwrap_or(block.gas_limit);
@@ -242,4 +262,9 @@ fn override_block(block: &mut BlockEnv, overrides: BlockOverrides) {
     if let Some(fee) = overrides.base_fee {
         block.basefee = u64::try_from(fee).unwrap_or(u64::MAX);
     }
+    if let (Some(fee), Some(blobs)) = (overrides.blob_base_fee, &mut block.blob_excess_gas_and_price) {
+        blobs.blob_gasprice = u128::try_from(fee).unwrap_or(u128::MAX);
+    }
+    let hashes = overrides.block_hash.into_iter().flatten();
+    overlay.cache.block_hashes.extend(hashes.map(|(number, hash)| (U256::from(number), hash)));
 }

@@ -75,8 +75,38 @@ impl RpcError {
             EVMError::Transaction(InvalidTransaction::CreateInitCodeSizeLimit) => {
                 "max initcode size exceeded".to_owned()
             }
+            EVMError::Transaction(InvalidTransaction::NonceTooLow { tx, state }) => {
+                format!("nonce too low: address {sender}, tx: {tx} state: {state}")
+            }
+            EVMError::Transaction(InvalidTransaction::NonceTooHigh { tx, state }) => {
+                format!("nonce too high: address {sender}, tx: {tx} state: {state}")
+            }
             other => other.to_string(),
         })
+    }
+
+    /// Why `eth_simulateV1` stops at a transaction that no block could hold, by its table of codes.
+    pub(crate) fn not_simulated(error: EVMError<Infallible>, sender: Address) -> Self {
+        let code = match &error {
+            EVMError::Transaction(reason) => match reason {
+                InvalidTransaction::NonceTooLow { .. } => -38010,
+                InvalidTransaction::NonceTooHigh { .. } => -38011,
+                InvalidTransaction::GasPriceLessThanBasefee => -38012,
+                InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
+                | InvalidTransaction::GasFloorMoreThanGasLimit { .. } => -38013,
+                InvalidTransaction::LackOfFundForMaxFee { .. } | InvalidTransaction::OverflowPaymentInTransaction => {
+                    -38014
+                }
+                InvalidTransaction::CreateInitCodeSizeLimit => -38025,
+                _ => -32602,
+            },
+            _ => -32603,
+        };
+        Self { code, ..Self::invalid(error, sender) }
+    }
+
+    pub(crate) fn message(self) -> String {
+        self.message
     }
 
     pub(crate) fn to_json(&self) -> Value {

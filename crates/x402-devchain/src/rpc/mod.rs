@@ -7,6 +7,7 @@ mod fees;
 mod params;
 mod read;
 mod send;
+mod simulate;
 
 use alloy_primitives::U64;
 use serde::Serialize;
@@ -102,8 +103,8 @@ fn dispatch(core: &mut Core, method: &str, params: &Params<'_>) -> Result<Value,
     let world = &core.world;
     match method {
         "web3_clientVersion" => answer(concat!("x402-devchain/", env!("CARGO_PKG_VERSION"))),
-        "net_version" => answer(world.chain_id.to_string()),
-        "eth_chainId" => answer(U64::from(world.chain_id)),
+        "net_version" => answer(world.rules.chain_id.to_string()),
+        "eth_chainId" => answer(U64::from(world.rules.chain_id)),
         "eth_blockNumber" => answer(U64::from(world.head_number())),
         "eth_syncing" => Ok(Value::Bool(false)),
         "eth_accounts" => Ok(json!([])),
@@ -119,6 +120,7 @@ fn dispatch(core: &mut Core, method: &str, params: &Params<'_>) -> Result<Value,
         "eth_getLogs" => read::logs(world, params),
         "eth_call" => call::call(world, params),
         "eth_estimateGas" => call::estimate_gas(world, params),
+        "eth_simulateV1" => simulate::simulate(world, params),
         "eth_gasPrice" => fees::gas_price(world),
         "eth_maxPriorityFeePerGas" => fees::tip(),
         "eth_feeHistory" => fees::history(world, params),

@@ -11,7 +11,7 @@ use super::error::RpcError;
 use super::params::Params;
 use crate::accounts::signer_of;
 use crate::chain::Core;
-use crate::execute::{rules, tx_env};
+use crate::execute::tx_env;
 use crate::faults::Disturbance;
 use crate::world::{BLOCK_GAS_LIMIT, World};
 
@@ -37,7 +37,7 @@ pub(crate) fn send(core: &mut Core, params: &Params<'_>) -> Result<B256, RpcErro
     let (tx, not_before) = match core.faults.next_disturbance() {
         Some(Disturbance::Drop) => return Ok(hash),
         Some(Disturbance::Delay(blocks)) => (tx, next.saturating_add(blocks)),
-        Some(Disturbance::Replace) => (rival(&tx, core.world.chain_id)?, next),
+        Some(Disturbance::Replace) => (rival(&tx, core.world.rules.chain_id)?, next),
         None => (tx, next),
     };
     core.world.pool.insert(tx, not_before).map_err(|_| RpcError::refused("replacement transaction underpriced"))?;
@@ -53,9 +53,12 @@ fn check(world: &World, tx: &Recovered<TxEnvelope>) -> Result<(), RpcError> {
         return Err(RpcError::refused("transaction type not supported"));
     }
     if let Some(have) = tx.chain_id()
-        && have != world.chain_id
+        && have != world.rules.chain_id
     {
-        return Err(RpcError::refused(format!("invalid chain id for signer: have {have} want {}", world.chain_id)));
+        return Err(RpcError::refused(format!(
+            "invalid chain id for signer: have {have} want {}",
+            world.rules.chain_id
+        )));
     }
     if tx.gas_limit() > BLOCK_GAS_LIMIT {
         return Err(RpcError::refused("exceeds block gas limit"));
@@ -66,7 +69,7 @@ fn check(world: &World, tx: &Recovered<TxEnvelope>) -> Result<(), RpcError> {
             "max priority fee per gas higher than max fee per gas: maxPriorityFeePerGas: {tip}, maxFeePerGas: {max_fee}"
         )));
     }
-    let rules = rules(world.chain_id);
+    let rules = world.rules.block();
     let gas = rules.gas_params.initial_tx_gas_for_tx(tx_env(tx), None);
     if tx.gas_limit() < gas.initial_regular_gas {
         let (have, want) = (tx.gas_limit(), gas.initial_regular_gas);
