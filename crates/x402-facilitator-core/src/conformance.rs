@@ -108,9 +108,11 @@ const RULES: &[(&str, Rule)] = &[
     ("a dead step gives its guard back", |s| Box::pin(guards::dead_gives_back(s))),
     ("a proven step keeps its guard", |s| Box::pin(guards::proven_keeps(s))),
     ("a guard passes over within one write", |s| Box::pin(guards::passes_over(s))),
+    ("what a step needs alone is held while it is open", |s| Box::pin(guards::alone_while_open(s))),
     ("due payments come in order and up to a limit", |s| Box::pin(views::due_order(s))),
     ("an answered payment is never due", |s| Box::pin(views::answered_is_not_due(s))),
     ("a lane shows what is open and ready", |s| Box::pin(views::lane_shows(s))),
+    ("what has no answer is found by the beginning of its key", |s| Box::pin(views::unanswered_by_prefix(s))),
     ("slots come in the order asked", |s| Box::pin(views::slots_in_order(s))),
     ("what is over is forgotten, and nothing else", |s| Box::pin(rows::forget(s))),
 ];

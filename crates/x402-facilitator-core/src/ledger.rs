@@ -25,6 +25,13 @@ pub trait Ledger: Send + Sync {
     /// The store failed.
     async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault>;
 
+    /// The payments without an answer whose key begins with these bytes, by their keys: what is under way for one
+    /// payer, for example, beside what a chain says.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault>;
+
     /// The slots of that name that are there, in the order asked.
     ///
     /// # Errors
@@ -51,7 +58,7 @@ pub trait Ledger: Send + Sync {
     /// The store failed.
     async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault>;
 
-    /// All or nothing: fence, versions, the lane's `next`, one live step per guard.
+    /// All or nothing: fence, versions, the lane's `next`, one payment per guard that is held ([`crate::Step::held`]).
     ///
     /// # Errors
     /// Nothing was changed, but for [`CommitError::Fault`], which may hide a success.

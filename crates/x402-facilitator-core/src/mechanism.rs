@@ -63,6 +63,8 @@ pub enum Plan {
         name: StepName,
         /// What lets it happen once.
         guard: Guard,
+        /// What it needs alone while it is open: nothing else that needs it, of any payment, goes on beside it.
+        alone: Option<Guard>,
         /// How it is done.
         parcel: Parcel,
     },

@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::{CommitError, Guard, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, StepState, Write};
+use crate::{
+    CommitError, Guard, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
+};
 
 /// A ledger in memory.
 pub struct MemoryLedger {
@@ -65,6 +67,13 @@ impl Ledger for MemoryLedger {
         Ok(self.rows().payments.get(key).cloned())
     }
 
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+        let rows = self.rows();
+        let from = PaymentKey::from_bytes(prefix);
+        let of_prefix = rows.payments.range(from..).take_while(|(key, _)| key.as_bytes().starts_with(prefix));
+        Ok(of_prefix.map(|(_, payment)| payment).filter(|payment| payment.answer.is_none()).cloned().collect())
+    }
+
     async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {
         let rows = self.rows();
         Ok(ids.iter().filter_map(|id| rows.slots.get(id).cloned()).collect())
@@ -88,7 +97,7 @@ impl Ledger for MemoryLedger {
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
         let rows = self.rows();
-        let due = rows.unanswered(lane).take_while(|payment| payment.due <= now).take(limit);
+        let due = rows.unanswered_of(lane).take_while(|payment| payment.due <= now).take(limit);
         Ok(due.map(|payment| payment.key.clone()).collect())
     }
 
@@ -99,7 +108,7 @@ impl Ledger for MemoryLedger {
         Ok(LaneView {
             next: rows.next.get(lane).copied().unwrap_or(0),
             open: open.filter_map(|id| rows.slots.get(id).cloned()).collect(),
-            ready: rows.unanswered(lane).filter(is_ready).cloned().collect(),
+            ready: rows.unanswered_of(lane).filter(is_ready).cloned().collect(),
         })
     }
 
@@ -117,7 +126,7 @@ struct Rows {
     payments: BTreeMap<PaymentKey, Payment>,
     /// The payments without an answer, by lane and due time.
     due: BTreeSet<(LaneId, UnixSeconds, PaymentKey)>,
-    /// Who has a live step under a guard.
+    /// Who holds a guard.
     guards: BTreeMap<Guard, PaymentKey>,
     slots: BTreeMap<SlotId, Slot>,
     /// The slots that are not used.
@@ -133,7 +142,7 @@ struct Held {
 }
 
 impl Rows {
-    fn unanswered(&self, lane: &LaneId) -> impl Iterator<Item = &Payment> {
+    fn unanswered_of(&self, lane: &LaneId) -> impl Iterator<Item = &Payment> {
         let nothing = PaymentKey::from_bytes(&[]);
         let from = (lane.clone(), UnixSeconds(0), nothing);
         let of_lane = self.due.range(from..).take_while(move |(of, ..)| of == lane);
@@ -198,7 +207,7 @@ impl Rows {
     /// One live step per guard. What the write gives back is free for what it takes.
     fn check_guards(&self, payments: &[Payment]) -> Result<(), CommitError> {
         let mut taken: BTreeMap<&Guard, &PaymentKey> = BTreeMap::new();
-        for (guard, key) in payments.iter().flat_map(live_guards) {
+        for (guard, key) in payments.iter().flat_map(held) {
             if *taken.entry(guard).or_insert(key) != key {
                 return Err(CommitError::Guarded(guard.clone()));
             }
@@ -214,13 +223,13 @@ impl Rows {
 
     fn take_guards(&mut self, payments: &[Payment]) {
         for payment in payments {
-            for step in &payment.steps {
-                if self.guards.get(&step.guard) == Some(&payment.key) {
-                    self.guards.remove(&step.guard);
+            for guard in payment.steps.iter().flat_map(Step::guards) {
+                if self.guards.get(guard) == Some(&payment.key) {
+                    self.guards.remove(guard);
                 }
             }
         }
-        for (guard, key) in payments.iter().flat_map(live_guards) {
+        for (guard, key) in payments.iter().flat_map(held) {
             self.guards.insert(guard.clone(), key.clone());
         }
     }
@@ -250,7 +259,6 @@ fn carriers(payment: &Payment) -> impl Iterator<Item = &SlotId> {
     payment.steps.iter().flat_map(|step| step.carriers.iter())
 }
 
-fn live_guards(payment: &Payment) -> impl Iterator<Item = (&Guard, &PaymentKey)> {
-    let live = payment.steps.iter().filter(|step| !matches!(step.state, StepState::Dead(_)));
-    live.map(|step| (&step.guard, &payment.key))
+fn held(payment: &Payment) -> impl Iterator<Item = (&Guard, &PaymentKey)> {
+    payment.steps.iter().flat_map(Step::held).map(|guard| (guard, &payment.key))
 }

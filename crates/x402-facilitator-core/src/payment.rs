@@ -41,6 +41,10 @@ pub struct Step {
     pub name: StepName,
     /// What lets it happen once.
     pub guard: Guard,
+    /// What it needs alone while it is open: no other payment's step under this, as guard or as this, goes on beside
+    /// it. Given back when it is decided, where a guard is kept by what is proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Guard>,
     /// Everything that was ever to be sent for it, oldest first. Any of them may still land.
     pub parcels: Vec<Parcel>,
     /// The slots it ever travelled in, oldest first.
@@ -101,6 +105,18 @@ impl Step {
     #[must_use]
     pub const fn is_decided(&self) -> bool {
         matches!(self.state, StepState::Proven(_) | StepState::Dead(_))
+    }
+
+    /// Every guard that it may hold.
+    pub fn guards(&self) -> impl Iterator<Item = &Guard> {
+        core::iter::once(&self.guard).chain(&self.alone)
+    }
+
+    /// The guards that it holds: no other payment may hold one of them.
+    pub fn held(&self) -> impl Iterator<Item = &Guard> {
+        let live = !matches!(self.state, StepState::Dead(_));
+        let alone = self.alone.as_ref().filter(|_| !self.is_decided());
+        live.then_some(&self.guard).into_iter().chain(alone)
     }
 
     /// What is known of it, if it happened.
@@ -201,7 +217,7 @@ impl Payment {
         match plan {
             // A plan that says "not yet" must not be asked for again at once.
             Plan::Wait(until) => self.due = until.max(now.plus(1)),
-            Plan::Do { name, guard, parcel } => {
+            Plan::Do { name, guard, alone, parcel } => {
                 if self.steps.iter().any(|step| step.proven().is_some() && (step.name == name || step.guard == guard)) {
                     return Err(Fault::broken(format_args!("the proven step {name} was planned again")));
                 }
@@ -209,6 +225,7 @@ impl Payment {
                     None => self.steps.push(Step {
                         name,
                         guard,
+                        alone,
                         parcels: vec![parcel],
                         carriers: Vec::new(),
                         state: StepState::Ready,
@@ -217,7 +234,7 @@ impl Payment {
                         return Err(Fault::broken(format_args!("{name} was planned over an open step")));
                     }
                     // Whatever left before may still land: only the same guard keeps it from happening twice.
-                    Some(step) if step.guard != guard || step.name != name => {
+                    Some(step) if step.guard != guard || step.name != name || step.alone != alone => {
                         return Err(Fault::broken(format_args!("{name} was rebuilt under another guard")));
                     }
                     Some(step) => {

@@ -46,7 +46,12 @@ fn events() -> Vec<Event> {
     for name in [ORDER, REDEEM] {
         for guard in 1..3 {
             let parcel = Parcel { id: [0; 32], bytes: Vec::new() };
-            events.push(Event::Planned(Plan::Do { name: name.clone(), guard: Guard(vec![guard]), parcel }));
+            events.push(Event::Planned(Plan::Do {
+                name: name.clone(),
+                guard: Guard(vec![guard]),
+                alone: None,
+                parcel,
+            }));
         }
     }
     let facts = Facts { tx: TxId::from("0x1"), amount: AtomicAmount::from(1), extra: Members::new() };
@@ -134,11 +139,12 @@ fn every_row_keeps_the_rules() {
 fn a_planned_step_waits_for_its_slot() {
     let mut row = start();
     let parcel = Parcel { id: [7; 32], bytes: vec![1] };
-    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), parcel: parcel.clone() };
+    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), alone: Some(Guard(vec![2])), parcel: parcel.clone() };
     row.apply(Event::Planned(plan), NOW, 2).unwrap();
     let expected = Step {
         name: ORDER,
         guard: Guard(vec![1]),
+        alone: Some(Guard(vec![2])),
         parcels: vec![parcel],
         carriers: Vec::new(),
         state: StepState::Ready,
@@ -152,7 +158,7 @@ fn a_revert_is_no_failure() {
     let mut row = start();
     let parcel = Parcel { id: [7; 32], bytes: vec![1] };
     let slot = SlotId { lane: LaneId::from("eip155:1/a"), nonce: 4 };
-    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), parcel };
+    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), alone: None, parcel };
     row.apply(Event::Planned(plan.clone()), NOW, 2).unwrap();
     row.apply(Event::Carried(slot), NOW, 2).unwrap();
     row.apply(Event::Observed { observation: Observation::Pending, spent: true }, NOW, 2).unwrap();

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -76,6 +76,14 @@ fn to_row<T: Serialize>(value: &T) -> Sql<String> {
 fn from_row<T: DeserializeOwned>(row: &str) -> Sql<T> {
     serde_json::from_str(row)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
+}
+
+/// The first bytes behind all that begin with these; `None` where there are none.
+fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut after = prefix.get(..=last)?.to_vec();
+    *after.last_mut()? = after.last()?.checked_add(1)?;
+    Some(after)
 }
 
 fn stored_payment(connection: &Connection, key: &PaymentKey) -> Sql<Option<Payment>> {
@@ -170,25 +178,25 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Sql<Result<(), CommitE
     guard(transaction, &payments)
 }
 
-/// One live step a guard: what these payments held is given back first, then what is live is taken.
+/// One payment a guard: what these payments held is given back first, then what they hold is taken.
 fn guard(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), CommitError>> {
     for payment in payments {
-        for step in &payment.steps {
+        for guard in payment.steps.iter().flat_map(Step::guards) {
             transaction
                 .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
-                .execute(params![step.guard.0, payment.key.as_bytes()])?;
+                .execute(params![guard.0, payment.key.as_bytes()])?;
         }
     }
     for payment in payments {
-        for step in payment.steps.iter().filter(|step| !matches!(step.state, StepState::Dead(_))) {
+        for guard in payment.steps.iter().flat_map(Step::held) {
             transaction
                 .prepare_cached("INSERT INTO guards (guard, key) VALUES (?1, ?2) ON CONFLICT (guard) DO NOTHING")?
-                .execute(params![step.guard.0, payment.key.as_bytes()])?;
+                .execute(params![guard.0, payment.key.as_bytes()])?;
             let holder: Vec<u8> = transaction
                 .prepare_cached("SELECT key FROM guards WHERE guard = ?1")?
-                .query_row([&step.guard.0], |row| row.get(0))?;
+                .query_row([&guard.0], |row| row.get(0))?;
             if holder != payment.key.as_bytes() {
-                return Ok(Err(CommitError::Guarded(step.guard.clone())));
+                return Ok(Err(CommitError::Guarded(guard.clone())));
             }
         }
     }
@@ -282,6 +290,24 @@ impl Ledger for SqliteLedger {
     async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
         let key = key.clone();
         self.database.read(move |connection| stored_payment(connection, &key)).await
+    }
+
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+        let prefix = prefix.to_vec();
+        self.database
+            .read(move |connection| {
+                const FROM: &str = "SELECT row FROM payments WHERE due IS NOT NULL AND key >= ?1 ORDER BY key";
+                const WITHIN: &str =
+                    "SELECT row FROM payments WHERE due IS NOT NULL AND key >= ?1 AND key < ?2 ORDER BY key";
+                let texts: Vec<String> = match after(&prefix) {
+                    None => connection.prepare_cached(FROM)?.query_map([prefix], |row| row.get(0))?.collect::<Sql<_>>(),
+                    Some(after) => {
+                        connection.prepare_cached(WITHIN)?.query_map([prefix, after], |row| row.get(0))?.collect()
+                    }
+                }?;
+                texts.iter().map(|text| from_row(text)).collect()
+            })
+            .await
     }
 
     async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {

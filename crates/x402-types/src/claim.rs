@@ -101,15 +101,19 @@ impl PaymentKey {
     /// The key of an authorization. Each part is written behind its length.
     #[must_use]
     pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
-        let parts = [network.as_str().as_bytes(), contract, payer, nonce];
-        let mut bytes = Vec::with_capacity(1 + parts.iter().map(|part| 2 + part.len()).sum::<usize>());
-        bytes.push(kind as u8);
-        for part in parts {
-            let len = u16::try_from(part.len()).unwrap_or(u16::MAX);
-            bytes.extend_from_slice(&len.to_be_bytes());
-            bytes.extend_from_slice(part);
-        }
+        let mut bytes = Self::prefix(kind, network, contract, payer);
+        write(&mut bytes, nonce);
         Self(bytes.into())
+    }
+
+    /// What the keys of all authorizations of this kind begin with that a payer gave for one contract.
+    #[must_use]
+    pub fn prefix(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![kind as u8];
+        for part in [network.as_str().as_bytes(), contract, payer] {
+            write(&mut bytes, part);
+        }
+        bytes
     }
 
     /// The canonical bytes.
@@ -123,6 +127,12 @@ impl PaymentKey {
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
+}
+
+fn write(bytes: &mut Vec<u8>, part: &[u8]) {
+    let len = u16::try_from(part.len()).unwrap_or(u16::MAX);
+    bytes.extend_from_slice(&len.to_be_bytes());
+    bytes.extend_from_slice(part);
 }
 
 impl fmt::Display for PaymentKey {

@@ -172,6 +172,7 @@ impl<C: Chain> ExactMechanism<C> {
         Ok(Plan::Do {
             name: TRANSFER,
             guard: guard(token, authorization),
+            alone: None,
             parcel: Parcel { id: alloy_primitives::keccak256(&call.data).0, bytes: call.to_bytes() },
         })
     }

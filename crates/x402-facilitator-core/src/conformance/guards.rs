@@ -75,3 +75,23 @@ pub(super) async fn passes_over(subject: &dyn Subject) -> Result<(), Broken> {
     commit(&ledger, &lease, vec![takes, gives]).await?;
     same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "it is the other's now")
 }
+
+/// What a step needs alone is held while it is open, and by nobody after it.
+pub(super) async fn alone_while_open(subject: &dyn Subject) -> Result<(), Broken> {
+    let (ledger, lease) = three(subject).await?;
+    let alone = |guard, state| Step { alone: Some(Guard(vec![9])), ..step(guard, state) };
+    for end in [proven(1), dead()] {
+        for state in [StepState::Ready, StepState::Carried, StepState::Loose] {
+            with_step(&ledger, &lease, 1, alone(1, state)).await??;
+            same(&with_step(&ledger, &lease, 2, alone(2, StepState::Ready)).await?, &taken(9), "it is another's")?;
+            same(&with_step(&ledger, &lease, 2, step(9, StepState::Ready)).await?, &taken(9), "as a guard, too")?;
+        }
+        with_step(&ledger, &lease, 2, step(2, StepState::Ready)).await??;
+        let ledger = subject.reopened(Arc::clone(&ledger)).await;
+        same(&with_step(&ledger, &lease, 3, alone(3, StepState::Ready)).await?, &taken(9), "after a restart")?;
+        with_step(&ledger, &lease, 1, alone(1, end)).await??;
+        with_step(&ledger, &lease, 3, alone(3, StepState::Ready)).await??;
+        with_step(&ledger, &lease, 3, alone(3, dead())).await??;
+    }
+    Ok(())
+}

@@ -66,6 +66,7 @@ pub(super) fn step(guard: u8, state: StepState) -> Step {
     Step {
         name: StepName::new("transfer"),
         guard: Guard(vec![guard]),
+        alone: None,
         parcels: vec![parcel(guard)],
         carriers: Vec::new(),
         state,

@@ -1,10 +1,12 @@
 //! What a worker asks for.
 
-use x402_types::{ErrorReason, UnixSeconds};
+use std::sync::Arc;
+
+use x402_types::{ErrorReason, PaymentKey, UnixSeconds};
 
 use super::samples::{claimed, commit, dead, key, lane, leased, payment, proven, read, receipt, slot, step};
 use super::{Broken, Subject, ensure, same};
-use crate::{LaneView, Next, Payment, Slot, StepState, Write};
+use crate::{LaneView, Ledger, Next, Payment, Slot, StepState, Write};
 
 pub(super) async fn due_order(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
@@ -86,4 +88,26 @@ pub(super) async fn slots_in_order(subject: &dyn Subject) -> Result<(), Broken> 
     let found: Vec<u64> = ledger.slots(&ids).await?.iter().map(|slot| slot.id.nonce).collect();
     same(&found, &vec![2, 0], "in the order asked, without the missing")?;
     same(&ledger.slots(&[]).await?, &Vec::new(), "none asked")
+}
+
+pub(super) async fn unanswered_by_prefix(subject: &dyn Subject) -> Result<(), Broken> {
+    let ledger = subject.empty().await;
+    let lease = leased(&ledger).await?;
+    let named = |bytes: &[u8]| PaymentKey::from_bytes(bytes);
+    for (number, bytes) in [(1, &[1, 0xff][..]), (2, &[1, 0xff, 0]), (3, &[1, 0xff, 0xff]), (4, &[2]), (5, &[1, 0xfe])]
+    {
+        ledger.claim(Payment { key: named(bytes), ..payment(number) }).await?;
+    }
+    let of = async |ledger: &Arc<dyn Ledger>, prefix: &[u8]| -> Result<Vec<PaymentKey>, Broken> {
+        Ok(ledger.unanswered(prefix).await?.into_iter().map(|payment| payment.key).collect())
+    };
+    let three = vec![named(&[1, 0xff]), named(&[1, 0xff, 0]), named(&[1, 0xff, 0xff])];
+    same(&of(&ledger, &[1, 0xff]).await?, &three, "those that begin so, by their keys")?;
+    same(&of(&ledger, &[1, 0xff, 0xff]).await?, &vec![named(&[1, 0xff, 0xff])], "the last of its kind")?;
+    same(&of(&ledger, &[3]).await?, &Vec::new(), "none")?;
+    same(&of(&ledger, &[]).await?.len(), &5, "all of them")?;
+    let row = ledger.read(&named(&[1, 0xff, 0])).await?.ok_or_else(|| Broken("it is gone".into()))?;
+    commit(&ledger, &lease, vec![Payment { answer: Some(Ok(receipt(2))), ..row }]).await?;
+    let ledger = subject.reopened(ledger).await;
+    same(&of(&ledger, &[1, 0xff]).await?, &vec![named(&[1, 0xff]), named(&[1, 0xff, 0xff])], "one has its answer")
 }

@@ -94,7 +94,7 @@ impl Toy {
 }
 
 pub fn step(name: StepName, guard: u8, nonce: u8) -> Plan {
-    Plan::Do { name, guard: Guard(vec![guard]), parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] } }
+    Plan::Do { name, guard: Guard(vec![guard]), alone: None, parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] } }
 }
 
 #[async_trait]

@@ -184,7 +184,7 @@ impl Mechanism for Pull {
         let Signed { payer, nonce, before, only, .. } = signed;
         let pull = Call::Pull { payer, nonce, amount, before, only: self.is_upto().then_some(only) };
         let guard = Guard(payment.key.as_bytes().to_vec());
-        Ok(Plan::Do { name: TRANSFER, guard, parcel: parcel(&pull) })
+        Ok(Plan::Do { name: TRANSFER, guard, alone: None, parcel: parcel(&pull) })
     }
 
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
@@ -297,7 +297,7 @@ impl Mechanism for Credits {
             purchase: purchase(&payment.key),
         };
         let name = if kind == Kind::Order { ORDER } else { REDEEM };
-        Ok(Plan::Do { name, guard: guard(&signed, kind, &state), parcel: parcel(&Call::Op(op)) })
+        Ok(Plan::Do { name, guard: guard(&signed, kind, &state), alone: None, parcel: parcel(&Call::Op(op)) })
     }
 
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {

@@ -34,6 +34,13 @@ impl Ledger for Wire {
         Ok(row)
     }
 
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+        self.world.there().await?;
+        let rows = self.ledger.unanswered(prefix).await?;
+        self.world.back().await?;
+        Ok(rows)
+    }
+
     async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {
         self.world.there().await?;
         let slots = self.ledger.slots(ids).await?;

@@ -208,6 +208,7 @@ impl<C: Chain> Collect<C> {
         Ok(Plan::Do {
             name: COLLECT,
             guard: Guard([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
+            alone: None,
             parcel: Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() },
         })
     }
