@@ -4,13 +4,15 @@ use core::fmt;
 use std::sync::Arc;
 
 use x402_codec::challenge as codec;
-use x402_types::challenge::{Challenge, Code, Payment, PaymentResponse, ProofKind};
-use x402_types::{Fault, Members, SchemeName, UnixSeconds};
+use x402_types::challenge::{Challenge, ChallengeId, Code, Payment, PaymentResponse, ProofKind};
+use x402_types::{AtomicAmount, Fault, Members, SchemeName, UnixSeconds};
 
 use crate::canonical::{Bind, Request, binding, canonical_binding, payment_digest};
 use crate::entitlement::Grant;
 use crate::issue::{Offer, issue};
+use crate::meter::{Meter, MeterError, MeterState, Metered};
 use crate::proof::{Evidence, ProofError, Proofs};
+use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
 use crate::refused::{CheckError, Refused};
 use crate::store::{Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, ProofKey, Standing, Store};
 
@@ -35,6 +37,8 @@ pub struct Granted {
     pub response: PaymentResponse,
     /// What its proof proved once and for all, where it has such a thing.
     pub proof: Option<ProofKey>,
+    /// The meter to add to, where the scheme is `upto`; [`Gate::settle`] ends it.
+    pub meter: Option<Meter>,
 }
 
 impl Gate {
@@ -183,9 +187,21 @@ impl Gate {
             }
             Err(error) => return Err(self.leave(&hold, error, again).await),
         };
+        let metered = evidence.is_metered();
+        let with = Confirmation {
+            proof: proven.key.clone(),
+            refundable: if metered { AtomicAmount::ZERO } else { proven.amount },
+            entitlement: grant.map(|grant| grant.entitlement(issued.challenge.resource.clone(), now)),
+            meter: metered.then(|| Metered {
+                issued: issued.clone(),
+                payment: payment.clone(),
+                used: AtomicAmount::ZERO,
+                state: MeterState::Open,
+                touched_at: now,
+            }),
+        };
         let challenge = issued.challenge;
-        let entitlement = grant.map(|grant| grant.entitlement(challenge.resource.clone(), now));
-        match self.confirm(&hold, Confirmation { proof: proven.key.clone(), entitlement }, now).await? {
+        match self.confirm(&hold, with, now).await? {
             Confirmed::Paid => Ok(Granted {
                 response: PaymentResponse {
                     ok: true,
@@ -194,6 +210,7 @@ impl Gate {
                     entitlement: grant.map(Grant::notice),
                     rest: Members::new(),
                 },
+                meter: metered.then(|| Meter::new(Arc::clone(&self.store), challenge.challenge_id.clone())),
                 challenge,
                 payment,
                 proof: proven.key,
@@ -204,6 +221,64 @@ impl Gate {
             }
             // Only the same payment can have taken its place.
             Confirmed::Lost => Err(CheckError::Pending { retry_after: 1 }),
+        }
+    }
+
+    /// Ends a metered payment: closes the meter and has what was used settled, once. To be called when the handler is
+    /// done, and for what [`Store::open_meters`] lists: meters whose handler died, and settlements whose end is not known.
+    /// Answers what was paid.
+    ///
+    /// # Errors
+    /// `Unknown`; `Refused`, if it will never be paid; a fault, after which it may be called again.
+    pub async fn settle(&self, id: &ChallengeId, now: UnixSeconds) -> Result<AtomicAmount, MeterError> {
+        let Some(meter) = self.store.close_meter(id, now).await? else { return Err(MeterError::Unknown) };
+        match meter.state {
+            MeterState::Settled => return Ok(meter.used),
+            MeterState::Refused => return Err(MeterError::Refused(None)),
+            MeterState::Open | MeterState::Closed => {}
+        }
+        if !meter.used.is_zero() {
+            let kind = meter.payment.proof.kind;
+            // The kind was taken when it was paid; now it is switched off, which a start with it on repairs.
+            let adapter =
+                self.proofs.adapter(kind).ok_or_else(|| Fault::broken(format_args!("no `{kind}` adapter")))?;
+            if let Err(error) = adapter.settle(&meter, now).await {
+                if matches!(error, ProofError::Refused(_)) {
+                    self.store.end_meter(id, MeterState::Refused).await?;
+                }
+                return Err(error.into());
+            }
+        }
+        self.store.end_meter(id, MeterState::Settled).await?;
+        Ok(meter.used)
+    }
+
+    /// Pays a payment back, once: written down before it is made, and asked for again where its end is not known. Answers
+    /// the receipt.
+    ///
+    /// # Errors
+    /// `Unpaid`, `Other` and `Refused`, which paid nothing; a fault, after which the same refund may be asked for again.
+    pub async fn refund(
+        &self,
+        adapter: &dyn RefundPayment,
+        refund: &Refund,
+        now: UnixSeconds,
+    ) -> Result<Box<str>, RefundError> {
+        match self.store.begin_refund(refund).await? {
+            RefundStanding::Unpaid => Err(RefundError::Unpaid),
+            RefundStanding::Other => Err(RefundError::Other),
+            RefundStanding::Done { receipt } => Ok(receipt),
+            RefundStanding::Begun => match adapter.refund(refund, now).await {
+                Ok(receipt) => {
+                    self.store.end_refund(refund, Some(&receipt)).await?;
+                    Ok(receipt)
+                }
+                Err(ProofError::Refused(refused)) => {
+                    self.store.end_refund(refund, None).await?;
+                    Err(refused.into())
+                }
+                Err(ProofError::Unmoved(fault) | ProofError::Unknown(fault)) => Err(fault.into()),
+            },
         }
     }
 

@@ -4,6 +4,8 @@
 
 mod claims;
 mod entitlements;
+mod meters;
+mod refunds;
 mod resumption;
 mod samples;
 
@@ -71,6 +73,13 @@ const RULES: &[(&str, Rule)] = &[
     ("an entitlement ends", |s| Box::pin(entitlements::ends(s))),
     ("an entitlement is for one resource", |s| Box::pin(entitlements::one_resource(s))),
     ("a revoked entitlement is refused", |s| Box::pin(entitlements::revoked(s))),
+    ("a meter is there with the payment", |s| Box::pin(meters::with_payment(s))),
+    ("a meter counts to its maximum and no further", |s| Box::pin(meters::counts(s))),
+    ("a meter is closed once, and ends once", |s| Box::pin(meters::closes(s))),
+    ("a meter that is not over is listed, and never forgotten", |s| Box::pin(meters::listed(s))),
+    ("a payment is paid back once", |s| Box::pin(refunds::once(s))),
+    ("a refund that was refused never stood", |s| Box::pin(refunds::refused(s))),
+    ("at most what was paid is paid back", |s| Box::pin(refunds::of_what_was_paid(s))),
 ];
 
 /// Why a rule does not hold.

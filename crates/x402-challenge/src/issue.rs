@@ -17,8 +17,10 @@ pub struct Offer {
     pub asset: EvmAddress,
     /// Who is paid.
     pub pay_to: EvmAddress,
-    /// How much, in atomic units.
+    /// How much, in atomic units; where it is metered, at most.
     pub amount: AtomicAmount,
+    /// Whether that sum is paid, or what is used of it.
+    pub charge: Charge,
     /// How long a challenge can be paid.
     pub timeout: TimeoutSeconds,
     /// What is paid for.
@@ -29,7 +31,17 @@ pub struct Offer {
     pub bind: Bind,
 }
 
-/// A challenge of the `exact` scheme for one request, its id a UUIDv4 of 16 random bytes.
+/// What of an offer's amount is paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Charge {
+    /// All of it: the scheme `exact`.
+    #[default]
+    Exact,
+    /// What is used of it: the scheme `upto`. Proofs of the types `facilitator` and `mock` carry it.
+    UpTo,
+}
+
+/// A challenge for one request, its id a UUIDv4 of 16 random bytes.
 ///
 /// # Errors
 /// `invalid_binding`, if the request cannot be bound.
@@ -38,7 +50,10 @@ pub fn issue(offer: &Offer, request: &Request<'_>, id: [u8; 16]) -> Result<Chall
         .map_err(|(part, why)| Refused::new(Code::InvalidBinding, format!("{part}: {why}")))?;
     Ok(Challenge {
         version: DialectVersion::x402_v1(),
-        scheme: SchemeName::EXACT,
+        scheme: match offer.charge {
+            Charge::Exact => SchemeName::EXACT,
+            Charge::UpTo => SchemeName::UPTO,
+        },
         network: offer.network.clone(),
         asset: offer.asset,
         pay_to: offer.pay_to,

@@ -11,18 +11,22 @@ pub mod conformance;
 mod entitlement;
 mod issue;
 mod memory;
+mod meter;
 mod mock;
 mod proof;
+mod refund;
 mod refused;
 mod store;
 
 pub use canonical::{Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, host, payment_digest};
 pub use check::{Gate, Granted};
 pub use entitlement::{Allowance, COOKIE, Entitlement, Grant, Token, TokenHash};
-pub use issue::{Offer, answer, issue};
+pub use issue::{Charge, Offer, answer, issue};
 pub use memory::MemoryStore;
+pub use meter::{Added, Meter, MeterError, MeterState, Metered};
 pub use mock::MockProof;
 pub use proof::{Evidence, ProofError, Proofs, Proven, UnnamedMock, VerifyProof};
+pub use refund::{Refund, RefundError, RefundPayment, RefundStanding};
 pub use refused::{CheckError, Refused};
 pub use store::{
     Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, PaymentDigest, ProofKey, Spent, Standing, Store,

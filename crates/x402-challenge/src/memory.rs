@@ -1,13 +1,15 @@
 //! The store in memory: for tests, examples and one process. What it holds ends with the process.
 
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
-use x402_types::{Fault, UnixSeconds};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
+use crate::meter::{Added, MeterState, Metered};
+use crate::refund::{Refund, RefundStanding};
 use crate::store::{
     Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, PaymentDigest, ProofKey, Spent, Standing, Store,
 };
@@ -24,7 +26,11 @@ struct Rows {
     challenges: BTreeMap<ChallengeId, Row>,
     /// The challenge that a nonce is held or used with. A row here is as good as that challenge's hold.
     nonces: BTreeMap<Nonce, ChallengeId>,
-    proofs: BTreeSet<ProofKey>,
+    /// How much of it can be paid back.
+    proofs: BTreeMap<ProofKey, AtomicAmount>,
+    meters: BTreeMap<ChallengeId, Metered>,
+    /// What was paid back, with its receipt once it was made.
+    refunds: BTreeMap<ProofKey, (Refund, Option<Box<str>>)>,
     entitlements: BTreeMap<TokenHash, Entitlement>,
 }
 
@@ -99,8 +105,8 @@ impl Rows {
     }
 
     fn forget(&mut self, now: UnixSeconds) -> usize {
-        let before = self.challenges.len() + self.entitlements.len();
-        let Self { challenges, nonces, entitlements, .. } = self;
+        let before = self.challenges.len() + self.entitlements.len() + self.meters.len();
+        let Self { challenges, nonces, entitlements, meters, .. } = self;
         challenges.retain(|_, row| match (row.standing(now), &row.state) {
             (Standing::Paid { .. }, State::Paid { keep_until, .. }) => *keep_until >= now,
             (Standing::Open, _) => row.issued.expires_at >= now,
@@ -113,7 +119,8 @@ impl Rows {
             })
         });
         entitlements.retain(|_, entitlement| entitlement.expires_at > now);
-        before.saturating_sub(self.challenges.len() + self.entitlements.len())
+        meters.retain(|_, meter| !meter.state.is_over() || meter.issued.keep_until >= now);
+        before.saturating_sub(self.challenges.len() + self.entitlements.len() + self.meters.len())
     }
 }
 
@@ -194,7 +201,7 @@ impl Store for MemoryStore {
 
     async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
         let mut rows = self.rows();
-        let used = with.proof.as_ref().is_some_and(|key| rows.proofs.contains(key));
+        let used = with.proof.as_ref().is_some_and(|key| rows.proofs.contains_key(key));
         let Some(row) = rows.challenges.get_mut(&hold.id) else { return Ok(Confirmed::Lost) };
         let keep_until = row.issued.keep_until;
         let Some(held) = row.held_by(hold) else { return Ok(Confirmed::Lost) };
@@ -203,7 +210,8 @@ impl Store for MemoryStore {
         }
         let keep_until = keep_until.max(held.until);
         row.state = State::Paid { nonce: hold.nonce.clone(), keep_until };
-        rows.proofs.extend(with.proof);
+        rows.proofs.extend(with.proof.map(|key| (key, with.refundable)));
+        rows.meters.extend(with.meter.map(|meter| (hold.id.clone(), meter)));
         if let Some(entitlement) = with.entitlement {
             rows.entitlements.insert(entitlement.token, entitlement);
         }
@@ -236,6 +244,62 @@ impl Store for MemoryStore {
 
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
         Ok(self.rows().entitlements.remove(token).is_some())
+    }
+
+    async fn add_use(&self, id: &ChallengeId, amount: AtomicAmount, now: UnixSeconds) -> Result<Added, Fault> {
+        Ok(self.rows().meters.get_mut(id).map_or(Added::Unknown, |meter| meter.add(amount, now)))
+    }
+
+    async fn close_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<Metered>, Fault> {
+        let mut rows = self.rows();
+        let Some(meter) = rows.meters.get_mut(id) else { return Ok(None) };
+        if meter.state == MeterState::Open {
+            meter.state = MeterState::Closed;
+            meter.touched_at = now;
+        }
+        Ok(Some(meter.clone()))
+    }
+
+    async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault> {
+        if let Some(meter) = self.rows().meters.get_mut(id)
+            && meter.state == MeterState::Closed
+        {
+            meter.state = end;
+        }
+        Ok(())
+    }
+
+    async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault> {
+        let rows = self.rows();
+        let open = |meter: &&Metered| !meter.state.is_over() && meter.touched_at < before;
+        let mut meters: Vec<&Metered> = rows.meters.values().filter(open).collect();
+        meters.sort_by_key(|meter| meter.touched_at);
+        Ok(meters.into_iter().take(limit).map(|meter| meter.issued.challenge.challenge_id.clone()).collect())
+    }
+
+    async fn begin_refund(&self, refund: &Refund) -> Result<RefundStanding, Fault> {
+        let mut rows = self.rows();
+        if !rows.proofs.get(&refund.proof).is_some_and(|paid| refund.amount <= *paid && !refund.amount.is_zero()) {
+            return Ok(RefundStanding::Unpaid);
+        }
+        let (stands, receipt) = rows.refunds.entry(refund.proof.clone()).or_insert_with(|| (refund.clone(), None));
+        Ok(match receipt {
+            _ if stands != refund => RefundStanding::Other,
+            Some(receipt) => RefundStanding::Done { receipt: receipt.clone() },
+            None => RefundStanding::Begun,
+        })
+    }
+
+    async fn end_refund(&self, refund: &Refund, receipt: Option<&str>) -> Result<(), Fault> {
+        let mut rows = self.rows();
+        if rows.refunds.get(&refund.proof).is_some_and(|(stands, made)| stands != refund || made.is_some()) {
+            return Ok(());
+        }
+        match receipt {
+            Some(receipt) => drop(rows.refunds.insert(refund.proof.clone(), (refund.clone(), Some(receipt.into())))),
+            None => drop(rows.refunds.remove(&refund.proof)),
+        }
+        Ok(())
     }
 
     async fn forget(&self, now: UnixSeconds) -> Result<usize, Fault> {

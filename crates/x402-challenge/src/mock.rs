@@ -5,6 +5,7 @@ use x402_types::UnixSeconds;
 use x402_types::challenge::{Code, Payment, Proof, ProofKind};
 
 use crate::canonical::{body_sha256, canonical_payment};
+use crate::meter::Metered;
 use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
 use crate::refused::Refused;
 
@@ -37,5 +38,9 @@ impl VerifyProof for MockProof {
             return Ok(Proven { amount: payment.paid_amount, key: None });
         }
         Err(Refused::new(Code::VerificationFailed, "proof.signature: not that of this payment").into())
+    }
+
+    async fn settle(&self, _: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
+        Ok(())
     }
 }

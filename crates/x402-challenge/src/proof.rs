@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_types::challenge::{Payment, ProofKind};
-use x402_types::{AtomicAmount, Fault, UnixSeconds};
+use x402_types::challenge::{Code, Payment, ProofKind};
+use x402_types::{AtomicAmount, Fault, SchemeName, UnixSeconds};
 
+use crate::meter::Metered;
 use crate::mock::MockProof;
 use crate::refused::Refused;
 use crate::store::{Issued, PaymentDigest, ProofKey};
@@ -33,6 +34,14 @@ pub struct Evidence<'e> {
     /// Whether it was begun before without an end that is known: what it moves may have moved. Then a proof that
     /// settles is settled again, which is idempotent, and nothing is asked first that a moved payment would fail.
     pub again: bool,
+}
+
+impl Evidence<'_> {
+    /// Whether the sum is metered: then nothing is settled before the handler has run.
+    #[must_use]
+    pub fn is_metered(&self) -> bool {
+        self.issued.challenge.scheme == SchemeName::UPTO
+    }
 }
 
 /// Why a proof proves nothing now.
@@ -63,6 +72,16 @@ pub trait VerifyProof: Send + Sync {
     /// # Errors
     /// `verification_failed` or the code that fits, where the proof is refused; a fault where that is not known.
     async fn verify(&self, evidence: &Evidence<'_>, now: UnixSeconds) -> Result<Proven, ProofError>;
+
+    /// Settles what was used of a metered payment, above zero and at most the maximum. Asked again for the same meter it
+    /// settles nothing more. Proofs that move a fixed sum are never asked.
+    ///
+    /// # Errors
+    /// `Refused`, where nothing moved and nothing will; a fault, where that is not known.
+    async fn settle(&self, meter: &Metered, now: UnixSeconds) -> Result<(), ProofError> {
+        let _ = (meter, now);
+        Err(Refused::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`").into())
+    }
 }
 
 /// The types that a server takes. None but those named: an empty set grants nothing.

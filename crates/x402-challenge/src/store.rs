@@ -1,11 +1,13 @@
-//! What a server must remember: challenges issued, nonces used, proofs used, entitlements.
+//! What a server must remember: challenges issued, nonces used, proofs used, entitlements, meters, refunds.
 
 use core::fmt;
 
 use async_trait::async_trait;
 use x402_types::challenge::{Challenge, ChallengeId, Nonce, ResourceName};
-use x402_types::{Fault, UnixSeconds};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
+use crate::meter::{Added, MeterState, Metered};
+use crate::refund::{Refund, RefundStanding};
 use crate::{Entitlement, TokenHash};
 
 /// A challenge that was issued.
@@ -109,10 +111,14 @@ pub enum Claimed {
 /// What stands with a payment, written in one transaction with it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Confirmation {
-    /// What its proof proved.
+    /// What its proof proved once and for all.
     pub proof: Option<ProofKey>,
+    /// How much of it can be paid back: what was paid, and nothing where it is metered.
+    pub refundable: AtomicAmount,
     /// What it grants beyond its own answer.
     pub entitlement: Option<Entitlement>,
+    /// The meter that it opens.
+    pub meter: Option<Metered>,
 }
 
 /// What a proof proves once only: a transaction hash, a payment hash, an authorization's nonce.
@@ -206,8 +212,46 @@ pub trait Store: Send + Sync {
     /// The store failed; it may be revoked.
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault>;
 
+    /// Adds to an open meter, never beyond its maximum.
+    ///
+    /// # Errors
+    /// The store failed; it may be counted.
+    async fn add_use(&self, id: &ChallengeId, amount: AtomicAmount, now: UnixSeconds) -> Result<Added, Fault>;
+
+    /// Closes an open meter, so that what is to be settled stands, and answers it as it then is. One that was closed
+    /// before is answered as it is; `None`: there is no such meter.
+    ///
+    /// # Errors
+    /// The store failed; it may be closed.
+    async fn close_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<Metered>, Fault>;
+
+    /// Writes down how the settlement of a closed meter ended. Nothing where it ended before.
+    ///
+    /// # Errors
+    /// The store failed; it may be written.
+    async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault>;
+
+    /// The meters that are not over and were last changed before this second, the oldest first, at most so many.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault>;
+
+    /// Writes a refund down, if a payment of at least so much stands with its proof and no other refund does.
+    ///
+    /// # Errors
+    /// The store failed; it may be written.
+    async fn begin_refund(&self, refund: &Refund) -> Result<RefundStanding, Fault>;
+
+    /// Writes down that a refund was made, or that it was refused: then it never stood. One that was made stays.
+    ///
+    /// # Errors
+    /// The store failed; it may be written.
+    async fn end_refund(&self, refund: &Refund, receipt: Option<&str>) -> Result<(), Fault>;
+
     /// Forgets open challenges that expired before `now`, those that were begun after `resume_until`, paid ones with
-    /// their nonces after `keep_until`, and entitlements that expired. Answers how many rows. Keys of proofs are never forgotten.
+    /// their nonces after `keep_until`, meters that are over with them, and entitlements that expired. Answers how many
+    /// rows. Keys of proofs and refunds are never forgotten, nor is a meter that is not settled.
     ///
     /// # Errors
     /// The store failed.

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Attempt, CheckError, Claimed, Confirmation, Confirmed, Evidence, Gate, Granted, Hold, Issued, MemoryStore,
-    PaymentDigest, ProofError, ProofKey, Proofs, Proven, Refused, Spent, Standing, Store, TokenHash, VerifyProof,
-    answer, payment_digest,
+    Added, Attempt, CheckError, Claimed, Confirmation, Confirmed, Evidence, Gate, Granted, Hold, Issued, MemoryStore,
+    MeterState, Metered, PaymentDigest, ProofError, ProofKey, Proofs, Proven, Refund, RefundStanding, Refused, Spent,
+    Standing, Store, TokenHash, VerifyProof, answer, payment_digest,
 };
 use x402_types::challenge::{Challenge, ChallengeId, Code, Nonce, Payment, Proof, ProofKind, ResourceName};
-use x402_types::{Fault, UnixSeconds};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
 mod common;
 use common::{NOW, REQUEST, block_on, challenge, check, offer, refused};
@@ -86,6 +86,30 @@ impl Store for Waits {
 
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
         self.inner.revoke(token).await
+    }
+
+    async fn add_use(&self, id: &ChallengeId, amount: AtomicAmount, now: UnixSeconds) -> Result<Added, Fault> {
+        self.inner.add_use(id, amount, now).await
+    }
+
+    async fn close_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<Metered>, Fault> {
+        self.inner.close_meter(id, now).await
+    }
+
+    async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault> {
+        self.inner.end_meter(id, end).await
+    }
+
+    async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault> {
+        self.inner.open_meters(before, limit).await
+    }
+
+    async fn begin_refund(&self, refund: &Refund) -> Result<RefundStanding, Fault> {
+        self.inner.begin_refund(refund).await
+    }
+
+    async fn end_refund(&self, refund: &Refund, receipt: Option<&str>) -> Result<(), Fault> {
+        self.inner.end_refund(refund, receipt).await
     }
 
     async fn forget(&self, now: UnixSeconds) -> Result<usize, Fault> {

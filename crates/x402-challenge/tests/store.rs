@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
 use x402_challenge::{
-    Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, MemoryStore, Spent, Standing, Store, TokenHash,
+    Added, Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, MemoryStore, MeterState, Metered, Refund,
+    RefundStanding, Spent, Standing, Store, TokenHash,
 };
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
-use x402_types::{Fault, UnixSeconds};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
 mod common;
 use common::block_on;
@@ -64,6 +65,10 @@ enum Bug {
     SuspendKeeps,
     /// A payment whose outcome is unknown leaves its challenge to any other.
     SuspendFrees,
+    /// A meter counts beyond its maximum.
+    NoMaximum,
+    /// A payment is paid back as often as that is asked for.
+    RefundsAgain,
 }
 
 #[async_trait]
@@ -129,6 +134,36 @@ impl Store for Faulty {
         if matches!(self.bug, Bug::NeverRevokes) { Ok(true) } else { self.inner.revoke(token).await }
     }
 
+    async fn add_use(&self, id: &ChallengeId, amount: AtomicAmount, now: UnixSeconds) -> Result<Added, Fault> {
+        match (self.bug, self.inner.add_use(id, amount, now).await?) {
+            (Bug::NoMaximum, Added::Full { .. }) => Ok(Added::Used(amount)),
+            (_, added) => Ok(added),
+        }
+    }
+
+    async fn close_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<Metered>, Fault> {
+        self.inner.close_meter(id, now).await
+    }
+
+    async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault> {
+        self.inner.end_meter(id, end).await
+    }
+
+    async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault> {
+        self.inner.open_meters(before, limit).await
+    }
+
+    async fn begin_refund(&self, refund: &Refund) -> Result<RefundStanding, Fault> {
+        match (self.bug, self.inner.begin_refund(refund).await?) {
+            (Bug::RefundsAgain, RefundStanding::Other | RefundStanding::Done { .. }) => Ok(RefundStanding::Begun),
+            (_, standing) => Ok(standing),
+        }
+    }
+
+    async fn end_refund(&self, refund: &Refund, receipt: Option<&str>) -> Result<(), Fault> {
+        self.inner.end_refund(refund, receipt).await
+    }
+
     async fn forget(&self, now: UnixSeconds) -> Result<usize, Fault> {
         let early = if matches!(self.bug, Bug::ForgetsEarly) { now.plus(120) } else { now };
         self.inner.forget(early).await
@@ -163,6 +198,8 @@ fn every_bug_put_in_is_found() {
         (Bug::NeverResumes, "a payment whose hold ran out is taken up by itself, and pays once"),
         (Bug::SuspendKeeps, "a suspended payment is taken up at once, by itself alone"),
         (Bug::SuspendFrees, "a suspended payment is taken up at once, by itself alone"),
+        (Bug::NoMaximum, "a meter counts to its maximum and no further"),
+        (Bug::RefundsAgain, "a payment is paid back once"),
     ] {
         assert_eq!(block_on(run(&WithBug(bug))).unwrap_err().rule, rule, "{bug:?}");
     }

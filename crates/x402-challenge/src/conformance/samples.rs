@@ -7,8 +7,8 @@ use x402_types::{AtomicAmount, Malformed, TimeoutSeconds, UnixSeconds};
 
 use super::Broken;
 use crate::{
-    Attempt, Bind, Claimed, Confirmation, Entitlement, Hold, Issued, Offer, PaymentDigest, ProofKey, Refused, Request,
-    Store, TokenHash, issue,
+    Attempt, Bind, Charge, Claimed, Confirmation, Entitlement, Hold, Issued, Offer, PaymentDigest, ProofKey, Refused,
+    Request, Store, TokenHash, issue,
 };
 
 impl From<Malformed> for Broken {
@@ -32,6 +32,7 @@ fn challenge(n: u8) -> Result<Challenge, Broken> {
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse()?,
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse()?,
         amount: AtomicAmount::from(1000),
+        charge: Charge::Exact,
         timeout: TimeoutSeconds::try_from(60)?,
         resource: "urn:res:abc123".parse()?,
         meta: None,

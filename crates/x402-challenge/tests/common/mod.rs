@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use x402_challenge::{Bind, CheckError, Gate, MemoryStore, MockProof, Offer, Proofs, Request, answer};
+use x402_challenge::{Bind, Charge, CheckError, Gate, MemoryStore, MockProof, Offer, Proofs, Request, answer};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{TimeoutSeconds, UnixSeconds};
 
@@ -30,6 +30,7 @@ pub(crate) fn offer() -> Offer {
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),
         amount: "1000".parse().unwrap(),
+        charge: Charge::Exact,
         timeout: TimeoutSeconds::try_from(300).unwrap(),
         resource: "urn:res:abc123".parse().unwrap(),
         meta: None,
