@@ -42,3 +42,52 @@ CREATE TABLE IF NOT EXISTS grants (
   state TEXT NOT NULL CHECK (state IN ('pending', 'granted')),
   request TEXT NOT NULL         -- only the same request takes up a pending one
 ) STRICT;
+
+-- The x402.v1 dialect: challenges that were issued, and the payment that holds or paid each.
+CREATE TABLE IF NOT EXISTS challenges (
+  id TEXT PRIMARY KEY,
+  row TEXT NOT NULL,            -- the challenge as it was sent, JSON
+  issued_at INTEGER NOT NULL,   -- seconds, as every time here
+  expires_at INTEGER NOT NULL,
+  keep_until INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('open', 'held', 'paid')),
+  fence INTEGER NOT NULL,       -- counts the holds
+  nonce TEXT,                   -- the payment's; NULL while it is open
+  digest BLOB,                  -- the payment's
+  held_until INTEGER NOT NULL,
+  resume_until INTEGER NOT NULL,
+  forget_after INTEGER NOT NULL
+) STRICT;
+-- A nonce is used once over all challenges.
+CREATE UNIQUE INDEX IF NOT EXISTS challenges_nonce ON challenges (nonce) WHERE nonce IS NOT NULL;
+CREATE INDEX IF NOT EXISTS challenges_old ON challenges (forget_after);
+
+-- What was proven once and for all. Kept for good, and with it what was paid back of it.
+CREATE TABLE IF NOT EXISTS proofs (
+  key TEXT PRIMARY KEY,
+  refundable TEXT NOT NULL,     -- atomic units
+  refund TEXT,                  -- network, token, recipient, amount: one a line
+  receipt TEXT                  -- NULL until the refund was made
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS entitlements (
+  token BLOB PRIMARY KEY,       -- its hash
+  resource TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
+  uses INTEGER                  -- left; NULL: as often as wanted
+) STRICT;
+CREATE INDEX IF NOT EXISTS entitlements_old ON entitlements (expires_at);
+
+CREATE TABLE IF NOT EXISTS meters (
+  id TEXT PRIMARY KEY,          -- the challenge's
+  challenge TEXT NOT NULL,      -- JSON
+  payment TEXT NOT NULL,        -- JSON
+  issued_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  keep_until INTEGER NOT NULL,
+  used TEXT NOT NULL,           -- atomic units
+  state TEXT NOT NULL CHECK (state IN ('open', 'closed', 'settled', 'refused')),
+  touched_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS meters_open ON meters (touched_at, id) WHERE state IN ('open', 'closed');
+CREATE INDEX IF NOT EXISTS meters_old ON meters (keep_until) WHERE state IN ('settled', 'refused');

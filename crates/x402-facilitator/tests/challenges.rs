@@ -1,0 +1,119 @@
+//! The x402.v1 store on SQLite keeps the rules of every store, and grants one payment once, over a restart too.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use x402_challenge::conformance::{Subject, run};
+use x402_challenge::{Bind, Charge, CheckError, Gate, MockProof, Offer, Proofs, Request, Store, answer};
+use x402_facilitator::challenges::SqliteChallenges;
+use x402_facilitator::sqlite::Database;
+use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
+use x402_types::{TimeoutSeconds, UnixSeconds};
+
+static FILES: AtomicU64 = AtomicU64::new(0);
+
+/// One file a store; `reopened` opens the newest again, as a process does that was killed.
+struct OnDisk(tempfile::TempDir);
+
+impl OnDisk {
+    fn path(&self) -> PathBuf {
+        self.0.path().join(format!("{}.sqlite", FILES.load(Ordering::Relaxed)))
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteChallenges::new(Database::open(&self.path()).unwrap()))
+    }
+}
+
+#[async_trait]
+impl Subject for OnDisk {
+    async fn empty(&self) -> Arc<dyn Store> {
+        FILES.fetch_add(1, Ordering::Relaxed);
+        self.open()
+    }
+
+    async fn reopened(&self, _: Arc<dyn Store>) -> Arc<dyn Store> {
+        self.open()
+    }
+}
+
+#[tokio::test]
+async fn sqlite_conforms() {
+    assert_eq!(run(&OnDisk(tempfile::tempdir().unwrap())).await, Ok(()));
+}
+
+/// 2025-10-19T12:00:00Z.
+const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
+const REQUEST: Request<'static> =
+    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+
+fn offer() -> Offer {
+    Offer {
+        network: "evm:base:sepolia".parse().unwrap(),
+        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
+        pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),
+        amount: "1000".parse().unwrap(),
+        charge: Charge::Exact,
+        timeout: TimeoutSeconds::try_from(300).unwrap(),
+        resource: "urn:res:abc123".parse().unwrap(),
+        meta: None,
+        bind: Bind::default(),
+    }
+}
+
+fn gate(path: &std::path::Path) -> Gate {
+    let store = SqliteChallenges::new(Database::open(path).unwrap());
+    Gate::new(Arc::new(store), Proofs::default().with_mock_for_development())
+}
+
+async fn challenge(gate: &Gate, n: u8) -> Challenge {
+    gate.issue(&offer(), &REQUEST, [n; 16], NOW).await.unwrap()
+}
+
+fn payment(challenge: &Challenge, n: u8) -> Payment {
+    MockProof::sign(answer(challenge, Proof::new(ProofKind::Mock), [n; 16], NOW))
+}
+
+/// How many of them pass at once; every other is a replay, or this very payment is being verified.
+async fn passed(gate: &Gate, payments: impl IntoIterator<Item = Payment>) -> usize {
+    let mut running = tokio::task::JoinSet::new();
+    for payment in payments {
+        let gate = gate.clone();
+        running.spawn(async move { gate.check_payment(payment, &offer(), &REQUEST, None, NOW).await });
+    }
+    let results = running.join_all().await;
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        let replay = matches!(error, CheckError::Refused(refused) if refused.code == Code::Replay);
+        assert!(replay || matches!(error, CheckError::Pending { .. }), "{error}");
+    }
+    results.iter().filter(|result| result.is_ok()).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_200_requests_one_passes_and_none_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("challenges.sqlite");
+    let (one_header, one_challenge, one_nonce) = {
+        let gate = gate(&path);
+        let first = payment(&challenge(&gate, 1).await, 1);
+        let one_header = vec![first; 200];
+        let second = challenge(&gate, 2).await;
+        let one_challenge: Vec<Payment> = (2..202).map(|n| payment(&second, n)).collect();
+        let mut one_nonce = Vec::new();
+        for n in 3..203 {
+            one_nonce.push(payment(&challenge(&gate, n).await, 202));
+        }
+        for payments in [&one_header, &one_challenge, &one_nonce] {
+            assert_eq!(passed(&gate, payments.clone()).await, 1);
+        }
+        (one_header, one_challenge, one_nonce)
+    };
+    let gate = gate(&path);
+    for payments in [one_header, one_challenge, one_nonce] {
+        assert_eq!(passed(&gate, payments).await, 0);
+    }
+}
