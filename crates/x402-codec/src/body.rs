@@ -93,6 +93,7 @@ pub(crate) fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(),
     let payload: &RawJson = match payment {
         PaymentPayload::V1(payment) => &payment.payload,
         PaymentPayload::V2(payment) => &payment.payload,
+        PaymentPayload::Nvm(payment) => payment.payload(),
     };
     if payload.as_str().starts_with('{') {
         return Ok(());

@@ -112,6 +112,10 @@ impl PaymentText {
 }
 
 impl Payment {
+    pub(crate) const fn new(payload: PaymentPayload, text: PaymentText) -> Self {
+        Self { payload, text }
+    }
+
     /// The payment.
     #[must_use]
     pub const fn payload(&self) -> &PaymentPayload {

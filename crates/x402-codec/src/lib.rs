@@ -11,6 +11,7 @@ mod error;
 pub mod header;
 pub mod json;
 mod limits;
+pub mod nvm;
 
 pub use error::{At, DecodeError, DecodeErrorKind, EncodeError};
 pub use limits::Limits;

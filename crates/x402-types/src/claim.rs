@@ -5,12 +5,13 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
-use crate::{Members, PaymentPayload, RawJson, Rejection, Terms, Version, v1, v2};
+use crate::{Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Version, nvm, v1, v2};
 
 /// A payment that claims to fulfil terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// What it must fulfil: the server's own entry, never the payer's echo of it.
+    /// What it must fulfil: the server's own entry, never the payer's echo of it. `nvm:erc4337` lets the payer add
+    /// members to `extra`, which it signs.
     pub terms: Terms,
     /// What the scheme defines, as the payer sent it.
     pub payload: RawJson,
@@ -40,6 +41,16 @@ impl Claim {
         let (payload, resource, extensions) = match payment {
             PaymentPayload::V1(payment) => (payment.payload, None, Members::new()),
             PaymentPayload::V2(payment) => (payment.payload, payment.resource, payment.extensions),
+            PaymentPayload::Nvm(payment) => {
+                let terms = payment.accepted_terms(terms);
+                return Self {
+                    terms,
+                    payload: payment.payload().clone(),
+                    resource: payment.resource().cloned(),
+                    extensions: Members::new(),
+                    identity: Identity::default(),
+                };
+            }
         };
         Self { terms, payload, resource, extensions, identity: Identity::default() }
     }
@@ -47,6 +58,10 @@ impl Claim {
     /// The payment as it stands on the wire, in the version of its terms.
     #[must_use]
     pub fn to_payment(&self) -> PaymentPayload {
+        if let Ok(accepted) = nvm::Requirements::try_from(&self.terms) {
+            let payment = nvm::v03::PaymentPayload::new(self.resource.clone(), accepted, self.payload.clone());
+            return PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)));
+        }
         match self.terms.version {
             Version::V1 => PaymentPayload::V1(v1::PaymentPayload {
                 x402_version: Version::V1,
@@ -73,7 +88,10 @@ impl PaymentPayload {
     pub fn is_for(&self, terms: &Terms) -> bool {
         match self {
             Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
-            Self::V2(payment) => terms.matches(&Terms::from(&payment.accepted)),
+            Self::V2(payment) => {
+                terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&Terms::from(&payment.accepted))
+            }
+            Self::Nvm(payment) => payment.is_for(terms),
         }
     }
 }

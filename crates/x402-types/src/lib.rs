@@ -13,6 +13,7 @@ mod malformed;
 mod message;
 mod network_name;
 pub mod networks;
+pub mod nvm;
 mod parsed;
 mod raw;
 mod reason;

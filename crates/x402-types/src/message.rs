@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::v2::ResourceInfo;
 use crate::wire::wire;
-use crate::{AtomicAmount, Entry, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds, Version, v1, v2};
+use crate::{AtomicAmount, Entry, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds, Version, nvm, v1, v2};
 
 /// A 402 document of either version.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,9 @@ pub enum PaymentPayload {
     V1(v1::PaymentPayload),
     /// Version 2.
     V2(v2::PaymentPayload),
+    /// Version 2 with credits of a plan in the place of an amount. Read from text by `x402-codec`, which tells it from
+    /// the others; `Deserialize` reads the other two.
+    Nvm(nvm::PaymentPayload),
 }
 
 /// Requirements of either version, as a facilitator receives them beside a payment.
@@ -32,6 +35,8 @@ pub enum PaymentRequirements {
     V1(v1::PaymentRequirements),
     /// Version 2.
     V2(v2::PaymentRequirements),
+    /// Version 2 with credits of a plan in the place of an amount. `Deserialize` reads the other two.
+    Nvm(nvm::Requirements),
 }
 
 impl PaymentPayload {
@@ -40,24 +45,23 @@ impl PaymentPayload {
     pub const fn version(&self) -> Version {
         match self {
             Self::V1(_) => Version::V1,
-            Self::V2(_) => Version::V2,
+            Self::V2(_) | Self::Nvm(_) => Version::V2,
         }
     }
 }
 
 macro_rules! either {
-    ($($name:ident),*) => { $(
+    ($($name:ident: $($variant:ident)*),*) => { $(
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
-                    Self::V1(message) => message.serialize(serializer),
-                    Self::V2(message) => message.serialize(serializer),
+                    $( Self::$variant(message) => message.serialize(serializer), )*
                 }
             }
         }
     )* };
 }
-either!(PaymentRequired, PaymentPayload, PaymentRequirements);
+either!(PaymentRequired: V1 V2, PaymentPayload: V1 V2 Nvm, PaymentRequirements: V1 V2 Nvm);
 
 // Both versions' members side by side, so that a message is read in one pass and told apart afterwards.
 // A member of the other version is an unknown one: it goes to `rest` and survives being forwarded.

@@ -1,6 +1,6 @@
 //! Whose fault it is: the payer's (`Rejection`), or ours (`Fault`).
 
-use crate::{ErrorReason, Malformed};
+use crate::{ErrorReason, Malformed, Members};
 
 /// The payer's fault. Goes on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,13 +13,15 @@ pub struct Rejection {
     pub message: Option<Box<str>>,
     /// Who would have paid, where it is known.
     pub payer: Option<Box<str>>,
+    /// What the code adds, for schemes whose errors have `details`.
+    pub details: Members,
 }
 
 impl Rejection {
     /// A refusal with a code alone.
     #[must_use]
     pub const fn new(reason: ErrorReason) -> Self {
-        Self { reason, message: None, payer: None }
+        Self { reason, message: None, payer: None, details: Members::new() }
     }
 
     /// With words for people.
@@ -33,6 +35,13 @@ impl Rejection {
     #[must_use]
     pub fn of(mut self, payer: impl Into<Box<str>>) -> Self {
         self.payer = Some(payer.into());
+        self
+    }
+
+    /// With another detail.
+    #[must_use]
+    pub fn detail(mut self, key: &str, value: &str) -> Self {
+        self.details.insert_text(key, value);
         self
     }
 

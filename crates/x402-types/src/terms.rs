@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
 use crate::{
-    AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements, SchemeName,
-    TimeoutSeconds, Version, networks, v1, v2,
+    AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements, RawJson,
+    SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
 };
 
 /// One way to pay, as both versions mean it.
@@ -82,7 +82,30 @@ impl Terms {
     pub fn to_requirements(&self, resource: &ResourceInfo) -> PaymentRequirements {
         match self.version {
             Version::V1 => PaymentRequirements::V1(self.to_v1(resource)),
-            Version::V2 => PaymentRequirements::V2(self.to_v2()),
+            Version::V2 => nvm::Requirements::try_from(self)
+                .map_or_else(|_| PaymentRequirements::V2(self.to_v2()), PaymentRequirements::Nvm),
+        }
+    }
+
+    /// The entry as it stands in `accepts` of version 2, in the form of its scheme.
+    #[must_use]
+    pub fn to_entry(&self) -> Entry<v2::PaymentRequirements> {
+        match nvm::Requirements::try_from(self).ok().and_then(|entry| RawJson::of(&entry).ok()) {
+            Some(raw) => Entry::Opaque(raw),
+            None => Entry::Known(self.to_v2()),
+        }
+    }
+
+    /// The terms of an entry of version 2, in the form of its scheme. What the entry does not say is asked later: a
+    /// plan's entry names no amount, so the terms have none.
+    #[must_use]
+    pub fn of_entry(entry: &Entry<v2::PaymentRequirements>) -> Option<Self> {
+        match entry {
+            Entry::Known(entry) => Some(entry.into()),
+            Entry::Opaque(raw) => {
+                let entry: nvm::Requirements = raw.read().ok()?;
+                (entry.scheme == SchemeName::NVM_ERC4337).then(|| entry.to_terms(AtomicAmount::ZERO).ok()).flatten()
+            }
         }
     }
 }
@@ -136,6 +159,7 @@ impl TryFrom<&PaymentRequirements> for Terms {
         match entry {
             PaymentRequirements::V1(entry) => entry.try_into(),
             PaymentRequirements::V2(entry) => Ok(entry.into()),
+            PaymentRequirements::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO),
         }
     }
 }
@@ -157,7 +181,7 @@ impl PaymentRequired {
             Self::V1(document) => {
                 document.accepts.iter().filter_map(|entry| Terms::try_from(entry.known()?).ok()).collect()
             }
-            Self::V2(document) => document.accepts.iter().filter_map(|entry| entry.known().map(Terms::from)).collect(),
+            Self::V2(document) => document.accepts.iter().filter_map(Terms::of_entry).collect(),
         }
     }
 
@@ -194,7 +218,7 @@ impl PaymentRequired {
                     .map(|entry| match entry {
                         Entry::Opaque(raw) => Entry::Opaque(raw.clone()),
                         Entry::Known(known) => Terms::try_from(known).map_or_else(
-                            |_| Entry::Opaque(crate::RawJson::of(known).unwrap_or_else(|_| crate::RawJson::null())),
+                            |_| Entry::Opaque(RawJson::of(known).unwrap_or_else(|_| RawJson::null())),
                             |terms| Entry::Known(terms.to_v2()),
                         ),
                     })

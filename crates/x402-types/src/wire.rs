@@ -13,14 +13,14 @@
 macro_rules! wire {
     (
         $(#[$meta:meta])*
-        pub struct $name:ident {
+        $vis:vis struct $name:ident {
             $( $(#[$fmeta:meta])* $field:ident: $type:ty => $key:literal $kind:ident $($default:expr)?; )*
         }
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq)]
         #[allow(unreachable_pub, reason = "some messages are read inside the crate only")]
-        pub struct $name {
+        $vis struct $name {
             $( $(#[$fmeta])* pub $field: $type, )*
             /// Members that this crate does not know, as they came.
             pub rest: $crate::Members,

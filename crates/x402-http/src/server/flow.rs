@@ -279,6 +279,11 @@ fn claim_of(terms: Terms, payment: &PaymentPayload) -> Claim {
     let (payload, resource, extensions) = match payment {
         PaymentPayload::V1(payment) => (&payment.payload, None, Members::new()),
         PaymentPayload::V2(payment) => (&payment.payload, payment.resource.clone(), payment.extensions.clone()),
+        PaymentPayload::Nvm(payment) => {
+            let terms = payment.accepted_terms(terms);
+            let (payload, resource) = (payment.payload().clone(), payment.resource().cloned());
+            return Claim { terms, payload, resource, extensions: Members::new(), identity: Identity::default() };
+        }
     };
     Claim { terms, payload: payload.clone(), resource, extensions, identity: Identity::default() }
 }

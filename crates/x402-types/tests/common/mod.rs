@@ -1,5 +1,8 @@
 //! Recorded messages, and every way in which this crate reads each.
 
+mod edit;
+
+pub(crate) use edit::set;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -53,15 +56,4 @@ pub(crate) fn readers(kind: &str) -> Vec<(&'static str, Rewrite)> {
         "SettleRequest" => readers!(SettleRequest),
         other => panic!("no type {other}"),
     }
-}
-
-/// Sets the member at a pointer, or removes it.
-pub(crate) fn set(document: &mut Value, pointer: &str, value: Option<Value>) {
-    let (parent, key) = pointer.rsplit_once('/').unwrap();
-    let parent = document.pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {pointer}"));
-    let object = parent.as_object_mut().unwrap_or_else(|| panic!("no object above {pointer}"));
-    match value {
-        Some(value) => object.insert(key.to_owned(), value),
-        None => object.remove(key),
-    };
 }

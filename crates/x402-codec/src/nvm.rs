@@ -1,0 +1,83 @@
+//! Payments and requests of the [x402 Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
+//! §4.2 and §4.3: what is one of them, and reading it with the codes of its own §7.
+
+use http::HeaderMap;
+use x402_types::nvm::{self, Code, FacilitatorRequest, Token};
+use x402_types::{PaymentPayload, RawJson, Rejection};
+
+use crate::header::{Payment, PaymentText, payment_text};
+use crate::{Limits, base64, json};
+
+/// Server: the payment of a request, if it has one, whichever dialect it speaks; a fault in one of this extension has
+/// the extension's code.
+///
+/// # Errors
+/// A header that cannot be read, or a payment that is none.
+pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, Rejection> {
+    payment_text(headers, limits)?.map(|text| read(text, limits)).transpose()
+}
+
+/// The payment in a header's text, whichever dialect it speaks.
+///
+/// # Errors
+/// A payment that is none.
+pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
+    // Most payments are not of this extension: they are read once.
+    let first = text.read::<PaymentPayload>(limits);
+    if matches!(&first, Ok(payment) if !is_suspect(payment)) {
+        return Ok(text.into_payment(limits)?);
+    }
+    match text.read::<RawJson>(limits) {
+        Ok(raw) if nvm::is_payment(&raw) => {
+            let payment = nvm::PaymentPayload::from_raw(&raw)?;
+            Ok(Payment::new(PaymentPayload::Nvm(payment), text))
+        }
+        _ => Ok(text.into_payment(limits)?),
+    }
+}
+
+/// Whether a payment that reads as x402 may be one of this extension all the same.
+fn is_suspect(payment: &PaymentPayload) -> bool {
+    let PaymentPayload::V2(payment) = payment else { return false };
+    payment.accepted.scheme == x402_types::SchemeName::NVM_ERC4337
+        || payment.accepted.rest.get("planId").is_some()
+        || payment.extensions.get("smart-account").is_some()
+        || payment.payload.as_str().contains("\"sessionKeys\"")
+}
+
+/// What a server asks of a facilitator, with the payment read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The body.
+    pub body: FacilitatorRequest,
+    /// The payment in it.
+    pub payment: nvm::PaymentPayload,
+    /// The payment's JSON text.
+    pub raw: RawJson,
+}
+
+/// Whether a body of `POST /verify` or `POST /settle` is one of this extension, by its shape: `paymentRequired` in the
+/// place of `paymentRequirements`.
+#[must_use]
+pub fn is_request(body: &[u8], limits: &Limits) -> bool {
+    json::from_slice::<RawJson>(body, limits).is_ok_and(|raw| FacilitatorRequest::is_one(&raw))
+}
+
+/// Facilitator: the body of `POST /verify` and `POST /settle`. The payment is base64, of either alphabet and with
+/// padding or without, or JSON.
+///
+/// # Errors
+/// `INVALID_PAYLOAD`, `UNSUPPORTED_NETWORK`.
+pub fn request(body: &[u8], limits: &Limits) -> Result<Request, Rejection> {
+    let unreadable = |error: crate::DecodeError| Code::InvalidPayload.because(error.to_string());
+    let body: FacilitatorRequest = json::from_slice(body, limits).map_err(unreadable)?;
+    let raw = match &body.token {
+        Token::Json(raw) => raw.clone(),
+        Token::Base64(text) => {
+            let bytes = base64::decode(text.as_bytes(), limits.header).map_err(unreadable)?;
+            json::from_slice(&bytes, limits).map_err(unreadable)?
+        }
+    };
+    let payment = nvm::PaymentPayload::from_raw(&raw)?;
+    Ok(Request { body, payment, raw })
+}

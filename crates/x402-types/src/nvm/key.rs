@@ -1,0 +1,34 @@
+//! What makes a payment the same payment.
+
+use crate::nvm::Payload;
+use crate::{AuthorizationKind, Claim, PaymentKey, Rejection};
+
+/// The identity of a claim's authorization, from the claim alone.
+///
+/// A v3 statement is (kind, network, account, nonce): it is spent once, whoever presents it. A v2 statement is a
+/// bearer token for many requests: (kind, network, account, plan, caller, request id), so the claim's identity must
+/// stand in it first. In version 0.2 the account is not part of the text, and empty here. The contract is empty in
+/// both, so that [`PaymentKey::prefix`] finds every payment of an account.
+///
+/// # Errors
+/// `INVALID_PAYLOAD`: the payload cannot be read, or the terms are not of this scheme.
+pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
+    let payload = Payload::from_raw(&claim.payload)?;
+    let authorization = payload.authorization();
+    let account = authorization.from();
+    let account = account.as_ref().map_or(&[][..], |account| account.as_slice());
+    let key = |nonce: &[u8]| PaymentKey::new(AuthorizationKind::NvmErc4337, claim.terms.network, &[], account, nonce);
+    if let Some(proof) = authorization.proof() {
+        return Ok(key(proof.nonce.as_slice()));
+    }
+    let plan = super::Requirements::try_from(&claim.terms)
+        .map_err(|why| super::Code::InvalidPayload.because(format!("accepted: {why}")))?
+        .plan_id;
+    // Longer than a nonce, so that neither can pass for the other.
+    let mut request = plan.value().to_be_bytes::<32>().to_vec();
+    for part in [&claim.identity.caller, &claim.identity.request] {
+        request.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        request.extend_from_slice(part.as_bytes());
+    }
+    Ok(key(&request))
+}

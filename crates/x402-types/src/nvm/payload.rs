@@ -1,0 +1,253 @@
+//! §3.3 Payload Fields and Authorization Fields.
+
+use core::fmt;
+
+use alloy_primitives::{Address, B256, Bytes, hex};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::nvm::session_key::{SessionKey, word};
+use crate::nvm::{Code, Operation};
+use crate::wire::wire;
+use crate::{EvmAddress, Malformed, Members, RawJson, Rejection};
+
+/// Which fields the payer signed. Detected, never taken from the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementVersion {
+    /// `from`, provider, keys and plan: a bearer token, good for many requests.
+    V2,
+    /// Those, with agent, resource, method and a nonce: good for one request.
+    V3,
+}
+
+/// What a v3 statement binds beside the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// 32 bytes that are spent by the first settlement.
+    pub nonce: B256,
+    /// The resource as written: it enters the hash unnormalised.
+    pub resource_url: String,
+}
+
+wire! {
+    /// The authorization as it stands in JSON.
+    struct Wire {
+        from: Option<EvmAddress> => "from" optional;
+        session_keys_provider: Option<String> => "sessionKeysProvider" optional;
+        provider: Option<String> => "provider" optional;
+        session_keys: Vec<SessionKey> => "sessionKeys" required;
+        nonce: Option<RawJson> => "nonce" optional;
+        resource_url: Option<String> => "resourceUrl" optional;
+        agent_id: Option<String> => "agentId" optional;
+        http_verb: Option<String> => "httpVerb" optional;
+    }
+}
+
+/// §3.3 Authorization Fields: whose keys, and which.
+#[derive(Clone, PartialEq)]
+pub struct Authorization {
+    wire: Wire,
+    from: Option<Address>,
+    proof: Option<Proof>,
+}
+
+impl Authorization {
+    /// An authorization of version 2 of the statement.
+    ///
+    /// # Errors
+    /// No keys, or keys that contradict each other.
+    pub fn new(from: Address, provider: &str, keys: Vec<SessionKey>) -> Result<Self, Malformed> {
+        Self::try_from(Wire {
+            from: Some(from.into()),
+            session_keys_provider: Some(provider.to_owned()),
+            provider: None,
+            session_keys: keys,
+            nonce: None,
+            resource_url: None,
+            agent_id: None,
+            http_verb: None,
+            rest: Members::new(),
+        })
+    }
+
+    /// The same, for one request: version 3 of the statement.
+    #[must_use]
+    pub fn bound(mut self, proof: Proof) -> Self {
+        self.wire.nonce = RawJson::of(&proof.nonce.to_string()).ok();
+        self.wire.resource_url = Some(proof.resource_url.clone());
+        self.proof = Some(proof);
+        self
+    }
+
+    /// "Client's smart account address". `None` in version 0.2 alone: there it is the account that all `data`
+    /// approvals agree on.
+    #[must_use]
+    pub const fn from(&self) -> Option<Address> {
+        self.from
+    }
+
+    /// "Session key provider identifier", as written: it enters the hash unnormalised.
+    #[must_use]
+    pub fn provider(&self) -> &str {
+        self.wire.session_keys_provider.as_deref().or(self.wire.provider.as_deref()).unwrap_or_default()
+    }
+
+    /// Every key in wire order: all of them are signed.
+    #[must_use]
+    pub fn session_keys(&self) -> &[SessionKey] {
+        &self.wire.session_keys
+    }
+
+    /// The key of an operation.
+    #[must_use]
+    pub fn key(&self, operation: Operation) -> Option<&SessionKey> {
+        self.wire.session_keys.iter().find(|key| key.operation() == Some(operation))
+    }
+
+    /// Which fields are signed.
+    #[must_use]
+    pub const fn version(&self) -> StatementVersion {
+        if self.proof.is_some() { StatementVersion::V3 } else { StatementVersion::V2 }
+    }
+
+    /// What version 3 of the statement binds beside the keys.
+    #[must_use]
+    pub const fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
+    /// A copy of `agentId`; one that differs from `accepted` makes the signature a bad one.
+    #[must_use]
+    pub fn agent_id(&self) -> Option<&str> {
+        self.wire.agent_id.as_deref()
+    }
+
+    /// A copy of `httpVerb`; one that differs from `accepted` makes the signature a bad one.
+    #[must_use]
+    pub fn http_verb(&self) -> Option<&str> {
+        self.wire.http_verb.as_deref()
+    }
+}
+
+/// "v3 exactly when `nonce` is a non-blank string": numbers, `null` and blanks are v2.
+fn nonce_text(nonce: Option<&RawJson>) -> Option<String> {
+    nonce?.read::<String>().ok().filter(|text| !text.trim().is_empty())
+}
+
+impl TryFrom<Wire> for Authorization {
+    type Error = Malformed;
+
+    fn try_from(wire: Wire) -> Result<Self, Malformed> {
+        let from = wire.from.map(Address::try_from).transpose()?;
+        if wire.session_keys_provider.is_some() && wire.provider.is_some() {
+            return Err(Malformed::new("`sessionKeysProvider` or `provider`, not both"));
+        }
+        if wire.session_keys_provider.is_none() && wire.provider.is_none() {
+            return Err(Malformed::new("`sessionKeysProvider`"));
+        }
+        if wire.session_keys.is_empty() {
+            return Err(Malformed::new("at least one session key"));
+        }
+        for (at, key) in wire.session_keys.iter().enumerate() {
+            let others = wire.session_keys.iter().skip(at.saturating_add(1));
+            // `redeem` beside `burn` would be two keys for one operation.
+            let same = |other: &SessionKey| {
+                other.id() == key.id() || (key.operation().is_some() && other.operation() == key.operation())
+            };
+            if others.into_iter().any(same) {
+                return Err(Malformed::new("each session key `id` once, and `redeem` or `burn` alone"));
+            }
+        }
+        // Version 0.2, where `from` is not written, has the statement's version 2 only.
+        let proof = match nonce_text(wire.nonce.as_ref()).filter(|_| from.is_some()) {
+            None => None,
+            Some(text) => Some(Proof {
+                nonce: word(&text).ok_or(Malformed::new("`nonce`: `0x` and 64 hex digits"))?,
+                resource_url: wire.resource_url.clone().ok_or(Malformed::new("`resourceUrl` beside `nonce`"))?,
+            }),
+        };
+        Ok(Self { wire, from, proof })
+    }
+}
+
+impl Serialize for Authorization {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.wire.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Authorization {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(Wire::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorization")
+            .field("from", &self.from)
+            .field("provider", &self.provider())
+            .field("session_keys", &self.wire.session_keys)
+            .field("proof", &self.proof)
+            .finish()
+    }
+}
+
+wire! {
+    /// The payload as it stands in JSON.
+    struct PayloadWire {
+        signature: String => "signature" required;
+        authorization: Authorization => "authorization" required;
+    }
+}
+
+/// §3.3 Payload Fields: the authorization and the account's signature over it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payload {
+    wire: PayloadWire,
+    signature: Bytes,
+}
+
+impl Payload {
+    /// A signed authorization.
+    #[must_use]
+    pub fn new(authorization: Authorization, signature: Bytes) -> Self {
+        let wire = PayloadWire { signature: signature.to_string(), authorization, rest: Members::new() };
+        Self { wire, signature }
+    }
+
+    /// Reads what a [`Claim`](crate::Claim) of this scheme carries as its payload.
+    ///
+    /// # Errors
+    /// `INVALID_PAYLOAD`, naming the field.
+    pub fn from_raw(raw: &RawJson) -> Result<Self, Rejection> {
+        raw.read().map_err(|error| Code::InvalidPayload.because(format!("payload: {error}")))
+    }
+
+    /// The signature's bytes.
+    #[must_use]
+    pub const fn signature(&self) -> &Bytes {
+        &self.signature
+    }
+
+    /// The authorization.
+    #[must_use]
+    pub const fn authorization(&self) -> &Authorization {
+        &self.wire.authorization
+    }
+}
+
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.wire.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Payload {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = PayloadWire::deserialize(deserializer)?;
+        let bytes = wire.signature.strip_prefix("0x").and_then(|digits| hex::decode(digits).ok());
+        let bytes = bytes.filter(|bytes| !bytes.is_empty());
+        let signature = bytes.ok_or_else(|| serde::de::Error::custom(Malformed::new("`signature`: `0x` and hex")))?;
+        Ok(Self { wire, signature: signature.into() })
+    }
+}
