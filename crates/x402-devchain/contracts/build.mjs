@@ -1,4 +1,4 @@
-// Compiles every contract beside this file into artifacts/. `--check` writes nothing and exits 1 where an artifact differs.
+// Compiles every contract beside this file and in kernel/ into artifacts/, each under its own name. `--check` writes nothing and exits 1 where an artifact differs.
 // The compiler is looked up from this directory first, then from the one that SOLC_DIR names, so CI can install it elsewhere.
 import { createRequire } from "node:module";
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -19,7 +19,10 @@ const settings = {
   metadata: { bytecodeHash: "none", appendCBOR: false },
   viaIR: true,
 };
-const files = readdirSync(here).filter((name) => name.endsWith(".sol")).sort();
+const files = ["", "kernel/"]
+  .flatMap((folder) => readdirSync(join(here, folder)).map((name) => folder + name))
+  .filter((name) => name.endsWith(".sol"))
+  .sort();
 const output = JSON.parse(
   solc.compile(
     JSON.stringify({
@@ -38,7 +41,9 @@ if (output.errors?.length) process.exit(1);
 let differs = false;
 mkdirSync(join(here, "artifacts"), { recursive: true });
 for (const file of files) {
-  for (const [contract, built] of Object.entries(output.contracts[file])) {
+  for (const [contract, built] of Object.entries(output.contracts[file] ?? {})) {
+    // An interface, an abstract contract or a library whose functions are all internal: nothing to put on a chain.
+    if (!built.evm.deployedBytecode.object || built.abi.every(({ type }) => type === "error")) continue;
     const artifact = {
       contract,
       source: `contracts/${file}`,

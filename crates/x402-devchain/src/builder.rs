@@ -127,7 +127,7 @@ impl DevChainBuilder {
     /// # Errors
     /// Only for [`BlockTime::Interval`] outside of a tokio runtime or of zero length, and for a damaged artifact.
     pub fn build(self) -> Result<DevChain, BuildError> {
-        let history = genesis::state()?;
+        let history = genesis::state(self.chain_id)?;
         let clock = Clock::new(self.time, self.time_step);
         let rules = Rules { chain_id: self.chain_id, code_size_limit: self.code_size_limit };
         let world = World::new(rules, self.finality_depth, history, clock);

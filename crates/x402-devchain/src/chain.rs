@@ -10,6 +10,7 @@ use revm::bytecode::Bytecode;
 
 use crate::builder::{BuildError, DevChainBuilder};
 use crate::faults::{Calls, Disturbance, Failure, Faults, When};
+use crate::genesis::construct;
 use crate::token::{TOKEN, Token, Transfer, balance_slot};
 use crate::world::{Orphans, World};
 
@@ -237,6 +238,19 @@ impl DevChain {
     /// Where the bytes begin as a delegation and are none.
     pub fn set_code(&self, account: Address, code: Bytes) -> Result<(), BadCode> {
         self.core().set_code(account, code)
+    }
+
+    /// Makes a contract at an address as of the last block: runs creation code, constructor arguments behind it, as if a
+    /// transaction from the zero address made the contract there. No block and no event tells of it.
+    ///
+    /// # Errors
+    /// Where the constructor fails, or leaves bytes that are no code.
+    pub fn construct(&self, account: Address, creation: Bytes) -> Result<(), BadCode> {
+        let mut core = self.core();
+        let head = core.world.head_number();
+        let changes = construct(core.world.latest(), core.world.rules.chain_id, account, creation);
+        core.world.history.apply(head, changes.map_err(|reason| BadCode { reason })?);
+        Ok(())
     }
 
     /// Sets a storage slot as of the last block.

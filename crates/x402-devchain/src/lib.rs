@@ -9,6 +9,7 @@ mod block;
 mod builder;
 mod chain;
 mod clock;
+pub mod contracts;
 mod execute;
 mod faults;
 mod genesis;
