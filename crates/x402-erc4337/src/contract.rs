@@ -41,6 +41,8 @@ mod v07 {
         }
 
         function handleOps(PackedUserOperation[] ops, address beneficiary) external;
+        function validateUserOp(PackedUserOperation userOp, bytes32 userOpHash, uint256 missingAccountFunds) external returns (uint256 validationData);
+        function executeUserOp(PackedUserOperation userOp, bytes32 userOpHash) external;
 
         error FailedOp(uint256 opIndex, string reason);
         error FailedOpWithRevert(uint256 opIndex, string reason, bytes inner);
@@ -101,6 +103,27 @@ impl PackedUserOperation {
             signature: op.signature,
         }
     }
+}
+
+/// What an operation that was executed is found by.
+#[cfg(feature = "rpc")]
+pub(crate) const USER_OPERATION_EVENT: B256 = v07::UserOperationEvent::SIGNATURE_HASH;
+
+/// What the EntryPoint calls the account with to have an operation validated that nobody need pay for.
+#[cfg(feature = "rpc")]
+pub(crate) fn validate_user_op(op: &PackedUserOperation, hash: B256) -> Bytes {
+    let call = v07::validateUserOpCall { userOp: op.to_sol(), userOpHash: hash, missingAccountFunds: U256::ZERO };
+    call.abi_encode().into()
+}
+
+/// What the EntryPoint calls the account with to have it executed: the operation's callData, or, where they begin with
+/// `executeUserOp`, the whole operation.
+#[cfg(feature = "rpc")]
+pub(crate) fn execute_user_op(op: &PackedUserOperation, hash: B256) -> Bytes {
+    if !op.call_data.starts_with(&v07::executeUserOpCall::SELECTOR) {
+        return op.call_data.clone();
+    }
+    v07::executeUserOpCall { userOp: op.to_sol(), userOpHash: hash }.abi_encode().into()
 }
 
 impl UserOperationV06 {

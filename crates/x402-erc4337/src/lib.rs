@@ -5,31 +5,45 @@
 )]
 
 mod builder;
+mod bundle;
 mod contract;
 mod entry_point;
 mod execution;
 mod fields;
 pub mod flz;
 mod hash;
+mod lookup;
 mod nonce;
 pub mod nvm;
+mod outcome;
 mod packed;
 mod probe;
+mod revert;
+#[cfg(feature = "rpc")]
+mod rpc;
 pub mod scope;
 pub mod session;
+mod simulate;
 mod user_operation;
 mod v06;
 mod validation_data;
 
 pub use builder::{BuildError, Builder, Gas, NeedsCall, NeedsGas, NeedsNonce, NeedsPayer, Signable};
+pub use bundle::{Bundle, BundleError, MAX_CALL_DATA, MAX_TRANSACTION_GAS};
 pub use contract::{EntryPointError, EntryPointEvent, error_name};
 pub use entry_point::{EntryPoint, EntryPointVersion, UnknownVersion};
 pub use execution::{Call, ExecutionError};
 pub use fields::{FieldError, Problem};
 pub use hash::HashError;
+pub use lookup::{FindUserOps, Landed};
 pub use nonce::{KernelMode, KernelValidation, NonceKey};
+pub use outcome::Executed;
 pub use packed::{PackError, PackedUserOperation};
 pub use probe::{CallAnswer, NotAccount, is_account, probe_calldata};
+pub use revert::Revert;
+#[cfg(feature = "rpc")]
+pub use rpc::RpcEntryPoint;
+pub use simulate::{Refused, SimulateUserOps, Simulated, Trial};
 pub use user_operation::{Eip7702Authorization, Init, Paymaster, ReadError, UserOperation};
 pub use v06::UserOperationV06;
 pub use validation_data::{Authorizer, BlockTime, MAX_UINT48, ValidationData};

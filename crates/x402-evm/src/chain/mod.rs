@@ -8,7 +8,7 @@ mod sightings;
 
 pub use program::{Answers, Program, Returned};
 #[cfg(feature = "rpc")]
-pub use rpc::RpcChain;
+pub use rpc::{RpcChain, node_fault};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;

@@ -102,22 +102,24 @@ impl RpcChain {
         let at = |block: Option<u64>| block.map_or_else(|| "latest".to_owned(), |number| format!("0x{number:x}"));
         let last_final = before.map(|head| head.finalized);
         let mut batch = BatchRequest::new(self.provider.client());
-        let block = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(unusable)?;
-        let tip = batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(unusable)?;
+        let block =
+            batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
+        let tip = batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(node_fault)?;
         let mut nonces = Vec::with_capacity(accounts.len());
         for account in accounts {
-            let head = batch.add_call::<_, U64>("eth_getTransactionCount", &(account, "latest")).map_err(unusable)?;
+            let head = batch.add_call::<_, U64>("eth_getTransactionCount", &(account, "latest")).map_err(node_fault)?;
             let finalized = match (self.depth, last_final) {
                 (0, _) => None,
                 (_, None) => None,
                 (_, number) => Some(
-                    batch.add_call::<_, U64>("eth_getTransactionCount", &(account, at(number))).map_err(unusable)?,
+                    batch.add_call::<_, U64>("eth_getTransactionCount", &(account, at(number))).map_err(node_fault)?,
                 ),
             };
             nonces.push((account, head, finalized));
         }
-        batch.send().await.map_err(unusable)?;
-        let block = block.await.map_err(unusable)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
+        batch.send().await.map_err(node_fault)?;
+        let block =
+            block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
         let number: u64 = block.number.to();
         let head = Head {
             number,
@@ -129,9 +131,9 @@ impl RpcChain {
         };
         let mut found = Vec::with_capacity(nonces.len());
         for (account, at_head, at_final) in nonces {
-            let at_head = at_head.await.map_err(unusable)?.to();
+            let at_head = at_head.await.map_err(node_fault)?.to();
             let finalized = match at_final {
-                Some(waiter) => waiter.await.map_err(unusable)?.to(),
+                Some(waiter) => waiter.await.map_err(node_fault)?.to(),
                 None if self.depth == 0 => at_head,
                 None => 0,
             };
@@ -173,7 +175,7 @@ impl RpcChain {
     }
 
     async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
-        self.provider.client().request::<P, R>(method, params).await.map_err(unusable)
+        self.provider.client().request::<P, R>(method, params).await.map_err(node_fault)
     }
 }
 
@@ -231,7 +233,7 @@ impl SendTransaction for RpcChain {
             Ok(_) => Ok(()),
             Err(error) => match error.as_error_resp() {
                 Some(refusal) if known(&refusal.message) => Ok(()),
-                _ => Err(unusable(error)),
+                _ => Err(node_fault(error)),
             },
         }
     }
@@ -278,8 +280,9 @@ impl WatchAuthorizations for RpcChain {
     }
 }
 
-/// What the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
-fn unusable(error: TransportError) -> Fault {
+/// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
+#[must_use]
+pub fn node_fault(error: TransportError) -> Fault {
     let text = error.to_string();
     Fault::unreachable("the node", text.split(" for url (").next().unwrap_or_default())
 }

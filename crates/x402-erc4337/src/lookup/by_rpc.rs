@@ -1,0 +1,122 @@
+//! Looking operations up by JSON-RPC: the EntryPoint's events, then the receipts of the transactions they stand in.
+
+use core::ops::RangeInclusive;
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy_primitives::{Address, B256, Log, U64};
+use alloy_provider::Provider;
+use alloy_rpc_client::BatchRequest;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use x402_evm::chain::node_fault;
+use x402_types::Fault;
+
+use super::{FindUserOps, Landed};
+use crate::Executed;
+use crate::contract::USER_OPERATION_EVENT;
+use crate::rpc::{RpcEntryPoint, RpcLog};
+
+/// Blocks of one query; nodes refuse ranges of more than 1,000 to 10,000.
+const RANGE: u64 = 1_000;
+/// Hashes of one query; geth refuses more than 1,000 values in one place of a topic.
+const MANY: usize = 200;
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Filter<'a> {
+    from_block: U64,
+    to_block: U64,
+    address: Address,
+    topics: (B256, &'a [B256]),
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Receipt {
+    transaction_hash: B256,
+    block_number: U64,
+    logs: Vec<RpcLog>,
+}
+
+#[async_trait]
+impl FindUserOps for RpcEntryPoint {
+    async fn find_user_ops(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<Vec<Option<Landed>>, Fault> {
+        let mut found: BTreeMap<B256, Landed> = BTreeMap::new();
+        let (mut from, to) = (*blocks.start(), *blocks.end());
+        let mut missing: Vec<B256> = hashes.to_vec();
+        while from <= to && !missing.is_empty() {
+            let until = to.min(from.saturating_add(RANGE - 1));
+            for some in missing.chunks(MANY) {
+                let carriers = self.carriers(some, from..=until).await?;
+                for (hash, landed) in self.landed(&carriers, some, from..=until).await? {
+                    found.insert(hash, landed);
+                }
+            }
+            missing.retain(|hash| !found.contains_key(hash));
+            let Some(next) = until.checked_add(1) else { break };
+            from = next;
+        }
+        Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
+    }
+}
+
+impl RpcEntryPoint {
+    /// The transactions that executed some of these.
+    async fn carriers(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<BTreeSet<B256>, Fault> {
+        let filter = Filter {
+            from_block: U64::from(*blocks.start()),
+            to_block: U64::from(*blocks.end()),
+            address: self.entry_point().address,
+            topics: (USER_OPERATION_EVENT, hashes),
+        };
+        let logs: Vec<RpcLog> = self.request("eth_getLogs", (filter,)).await.map_err(node_fault)?;
+        let carrier = |log: &RpcLog| {
+            let asked = log.address == self.entry_point().address
+                && log.topics().first() == Some(&USER_OPERATION_EVENT)
+                && log.topics().get(1).is_some_and(|hash| hashes.contains(hash))
+                && log.block_number.is_some_and(|number| blocks.contains(&number.to()));
+            log.transaction_hash.filter(|_| asked).ok_or_else(|| other("eth_getLogs"))
+        };
+        logs.iter().filter(|log| !log.removed).map(carrier).collect()
+    }
+
+    /// How those of `hashes` ended that these transactions carried.
+    async fn landed(
+        &self,
+        carriers: &BTreeSet<B256>,
+        hashes: &[B256],
+        blocks: RangeInclusive<u64>,
+    ) -> Result<Vec<(B256, Landed)>, Fault> {
+        if carriers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut batch = BatchRequest::new(self.provider().client());
+        let mut waiters = Vec::with_capacity(carriers.len());
+        for transaction in carriers {
+            let waiter = batch.add_call::<_, Option<Receipt>>("eth_getTransactionReceipt", &(*transaction,));
+            waiters.push((*transaction, waiter.map_err(node_fault)?));
+        }
+        batch.send().await.map_err(node_fault)?;
+        let mut all = Vec::new();
+        for (transaction, waiter) in waiters {
+            // A block was replaced between the two requests: nothing is known, for now.
+            let receipt = waiter.await.map_err(node_fault)?;
+            let receipt =
+                receipt.filter(|r| r.transaction_hash == transaction && blocks.contains(&r.block_number.to()));
+            let mut receipt = receipt.ok_or_else(|| other("eth_getTransactionReceipt"))?;
+            receipt.logs.sort_by_key(|log| log.log_index);
+            let logs: Vec<Log> = receipt.logs.iter().map(RpcLog::to_log).collect();
+            let block = receipt.block_number.to();
+            for executed in Executed::read(self.entry_point().address, &logs) {
+                if hashes.contains(&executed.hash) {
+                    all.push((executed.hash, Landed { transaction, block, executed }));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn other(method: &'static str) -> Fault {
+    Fault::unreachable("the node", format_args!("{method} answered something else"))
+}

@@ -1,0 +1,181 @@
+//! [Events of the EntryPoint](https://eips.ethereum.org/EIPS/eip-4337#required-entry-point-contract-functionality):
+//! how each operation of a transaction ended, and which of the transaction's logs are its own.
+//!
+//! "Success is the operation's own event", never the transaction's status: a bundle succeeds although all of its
+//! operations reverted.
+
+use alloy_primitives::{Address, B256, Log, U256};
+
+use crate::{EntryPointEvent, Revert};
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// Which operation.
+    pub hash: B256,
+    /// The account.
+    pub sender: Address,
+    /// Its nonce.
+    pub nonce: U256,
+    /// Who paid; `None`: the account, or nobody.
+    pub paymaster: Option<Address>,
+    /// Whether the call of the account did not revert. In try mode that says nothing of the inner calls: check the
+    /// target's own event in `logs`.
+    pub success: bool,
+    /// What the call reverted with, where it said something.
+    pub revert: Option<Revert>,
+    /// What the paymaster's `postOp` reverted with: the call's effects went with it.
+    pub post_op_revert: Option<Revert>,
+    /// It used more than was paid for, and was reverted.
+    pub prefund_too_low: bool,
+    /// Wei that account or paymaster paid.
+    pub gas_cost: U256,
+    /// Gas that it was charged for.
+    pub gas_used: U256,
+    /// The logs of its execution, in their order. Those of its validation are not among them.
+    pub logs: Vec<Log>,
+}
+
+impl Executed {
+    /// Every operation that a transaction executed, from the transaction's logs in their order.
+    ///
+    /// Operations are validated first, all of them; then `BeforeExecution` is emitted, and then one after the other is
+    /// executed, each closed by its `UserOperationEvent`. So what stands between one of these events and the next
+    /// belongs to the operation that the next one names. Only the EntryPoint's own events count: anybody can emit
+    /// logs that look like them.
+    #[must_use]
+    pub fn read(entry_point: Address, logs: &[Log]) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut own: Vec<Log> = Vec::new();
+        let mut said: Vec<EntryPointEvent> = Vec::new();
+        for log in logs {
+            let event = match log.address == entry_point {
+                true => EntryPointEvent::decode(log.data.topics(), &log.data.data),
+                false => None,
+            };
+            match event {
+                Some(EntryPointEvent::BeforeExecution) => {
+                    own.clear();
+                    said.clear();
+                }
+                Some(EntryPointEvent::UserOperation {
+                    hash,
+                    sender,
+                    paymaster,
+                    nonce,
+                    success,
+                    actual_gas_cost,
+                    actual_gas_used,
+                }) => {
+                    let mut executed = Self {
+                        hash,
+                        sender,
+                        nonce,
+                        paymaster: (!paymaster.is_zero()).then_some(paymaster),
+                        success,
+                        revert: None,
+                        post_op_revert: None,
+                        prefund_too_low: false,
+                        gas_cost: actual_gas_cost,
+                        gas_used: actual_gas_used,
+                        logs: core::mem::take(&mut own),
+                    };
+                    said.drain(..).for_each(|event| executed.add(event));
+                    all.push(executed);
+                }
+                Some(event) => said.push(event),
+                None => own.push(log.clone()),
+            }
+        }
+        all
+    }
+
+    fn add(&mut self, event: EntryPointEvent) {
+        match event {
+            EntryPointEvent::RevertReason { hash, reason, .. } if hash == self.hash => {
+                self.revert = Some(Revert::new(reason));
+            }
+            EntryPointEvent::PostOpRevertReason { hash, reason, .. } if hash == self.hash => {
+                self.post_op_revert = Some(Revert::new(reason));
+            }
+            EntryPointEvent::PrefundTooLow { hash, .. } if hash == self.hash => self.prefund_too_low = true,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::{Bytes, LogData, b256, hex};
+
+    const ENTRY_POINT: Address = Address::repeat_byte(0xee);
+    const PLANS: Address = Address::repeat_byte(7);
+    const BEFORE: B256 = b256!("bb47ee3e183a558b1a2ff0874b079f3fc5478b7454eacf2bfc5af2ff5878f972");
+    const ENDED: B256 = b256!("49628fd1471006c1482da88028e9ce4dbb080b815c9b0344d39e5a8e6ec1419f");
+    const REVERTED: B256 = b256!("1c4fada7374c0a9ee8841fc38afe82932dc0f8e69012e927f061a8bae611a201");
+    const MINT: B256 = B256::repeat_byte(0x33);
+
+    fn log(address: Address, topics: &[B256], data: &[u8]) -> Log {
+        Log { address, data: LogData::new_unchecked(topics.to_vec(), Bytes::copy_from_slice(data)) }
+    }
+
+    fn ended(address: Address, hash: u8, success: u8) -> Log {
+        let mut data = [0; 128];
+        data[63] = success;
+        data[95] = 5;
+        data[127] = 6;
+        log(address, &[ENDED, B256::repeat_byte(hash), Address::repeat_byte(1).into_word(), B256::ZERO], &data)
+    }
+
+    fn reverted(hash: u8) -> Log {
+        let data = hex!(
+            "0000000000000000000000000000000000000000000000000000000000000000"
+            "0000000000000000000000000000000000000000000000000000000000000040"
+            "0000000000000000000000000000000000000000000000000000000000000004"
+            "756688fe00000000000000000000000000000000000000000000000000000000"
+        );
+        log(ENTRY_POINT, &[REVERTED, B256::repeat_byte(hash), Address::repeat_byte(1).into_word()], &data)
+    }
+
+    #[test]
+    fn each_operation_has_the_logs_before_its_event() {
+        let mint = |n: u8| log(PLANS, &[MINT], &[n]);
+        let before = log(ENTRY_POINT, &[BEFORE], &[]);
+        // Two bundles in one transaction, with logs of validation before each.
+        let logs = [
+            mint(1),
+            before.clone(),
+            mint(2),
+            mint(3),
+            ended(ENTRY_POINT, 0xa, 1),
+            reverted(0xb),
+            ended(ENTRY_POINT, 0xb, 0),
+            mint(4),
+            before,
+            ended(ENTRY_POINT, 0xc, 1),
+            mint(5),
+        ];
+        let read = Executed::read(ENTRY_POINT, &logs);
+        assert_eq!(read.iter().map(|e| e.hash).collect::<Vec<_>>(), [0xa, 0xb, 0xc].map(B256::repeat_byte));
+        assert_eq!(read[0].logs, [mint(2), mint(3)]);
+        assert_eq!((read[0].success, read[0].revert.as_ref(), read[0].paymaster), (true, None, None));
+        assert_eq!((read[0].gas_cost, read[0].gas_used), (U256::from(5), U256::from(6)));
+        assert_eq!((read[1].success, read[1].logs.len()), (false, 0));
+        assert_eq!(read[1].revert.as_ref().and_then(Revert::name), Some("InvalidNonce()"));
+        assert_eq!(read[2].logs, []);
+    }
+
+    #[test]
+    fn events_of_others_are_no_events() {
+        let fake = ended(PLANS, 0xa, 1);
+        assert_eq!(Executed::read(ENTRY_POINT, std::slice::from_ref(&fake)), []);
+        // Within an operation they are its logs, and end nothing.
+        let read =
+            Executed::read(ENTRY_POINT, &[log(ENTRY_POINT, &[BEFORE], &[]), fake.clone(), ended(ENTRY_POINT, 0xb, 1)]);
+        assert_eq!((read.len(), &read[0].logs), (1, &vec![fake]));
+        // Another operation's reason is not this one's.
+        let read = Executed::read(ENTRY_POINT, &[reverted(0xa), ended(ENTRY_POINT, 0xb, 0)]);
+        assert_eq!(read[0].revert, None);
+    }
+}

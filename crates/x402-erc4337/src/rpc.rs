@@ -1,0 +1,80 @@
+//! An EntryPoint behind an alloy `Provider`.
+
+use alloy_json_rpc::{RpcRecv, RpcSend};
+use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64};
+use alloy_provider::{DynProvider, Provider};
+use alloy_transport::TransportError;
+use async_trait::async_trait;
+use serde::Deserialize;
+use x402_types::Fault;
+
+use crate::simulate::{self, SimulateUserOps, Simulated};
+use crate::{Bundle, EntryPoint};
+
+/// An EntryPoint behind an alloy provider: bundles are simulated there, and operations are looked up.
+#[derive(Debug, Clone)]
+pub struct RpcEntryPoint {
+    provider: DynProvider,
+    entry_point: EntryPoint,
+}
+
+impl RpcEntryPoint {
+    /// This EntryPoint, behind a provider of its chain.
+    #[must_use]
+    pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint) -> Self {
+        Self { provider: provider.erased(), entry_point }
+    }
+
+    /// Which EntryPoint.
+    #[must_use]
+    pub const fn entry_point(&self) -> &EntryPoint {
+        &self.entry_point
+    }
+
+    pub(crate) const fn provider(&self) -> &DynProvider {
+        &self.provider
+    }
+
+    pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
+        &self,
+        method: &'static str,
+        params: P,
+    ) -> Result<R, TransportError> {
+        self.provider.client().request::<P, R>(method, params).await
+    }
+}
+
+#[async_trait]
+impl SimulateUserOps for RpcEntryPoint {
+    async fn simulate_user_ops(&self, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault> {
+        simulate::by_rpc(self, bundles).await
+    }
+}
+
+/// A log, as far as it matters. Those of a simulation have no place in the chain.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RpcLog {
+    pub(crate) address: Address,
+    topics: Vec<B256>,
+    data: Bytes,
+    #[serde(default)]
+    pub(crate) block_number: Option<U64>,
+    #[serde(default)]
+    pub(crate) transaction_hash: Option<B256>,
+    #[serde(default)]
+    pub(crate) log_index: Option<U64>,
+    #[serde(default)]
+    pub(crate) removed: bool,
+}
+
+impl RpcLog {
+    pub(crate) fn topics(&self) -> &[B256] {
+        &self.topics
+    }
+
+    pub(crate) fn to_log(&self) -> Log {
+        let data = LogData::new_unchecked(self.topics.clone(), self.data.clone());
+        Log { address: self.address, data }
+    }
+}
