@@ -12,6 +12,7 @@ use x402_erc4337::session::zerodev::contracts::{
 };
 use x402_erc4337::session::zerodev::{CallPolicyVersion, ECDSA_SIGNER, ECDSA_VALIDATOR, KernelVersion, META_FACTORY};
 
+use crate::plans::PLANS;
 use crate::token::TOKEN;
 
 /// EntryPoint 0.6.
@@ -76,6 +77,7 @@ pub(crate) enum Made {
 /// In the order in which they are made: a constructor may call what stands before it.
 pub(crate) const CONTRACTS: &[Contract] = &[
     own(TOKEN, include_str!("../contracts/artifacts/DevUsdc.json"), &[]),
+    own(PLANS, include_str!("../contracts/artifacts/DevPlans.json"), &[]),
     Contract { address: CREATE2_DEPLOYER, code: Code::Bytes(&DEPLOYER_CODE), made: Made::Placed },
     Contract { address: SAFE_SINGLETON_FACTORY, code: Code::Bytes(&DEPLOYER_CODE), made: Made::Placed },
     create2(

@@ -79,7 +79,7 @@ fn make(history: &mut History, chain_id: u64, contract: &Contract) -> Result<(),
         Made::Create2 { deployer, salt, arguments } => {
             let input = [salt.as_slice(), &creation(&code, arguments)].concat();
             let mut overlay = Overlay::new(history.at(0));
-            let (made, changes) = call(&mut overlay, chain_id, deployer, input.into())?;
+            let (made, changes) = call(&mut overlay, chain_id, 0, deployer, input.into())?;
             if *made != *address.as_slice() {
                 return Err(format!("CREATE2 makes it at {made}"));
             }
@@ -101,7 +101,7 @@ pub(crate) fn construct(
     let mut overlay = Overlay::new(state);
     let balance = state.account(address).balance;
     overlay.insert_account_info(address, AccountInfo::from_balance(balance).with_code(code).with_nonce(1));
-    let (runtime, mut changes) = call(&mut overlay, chain_id, address, Bytes::new())?;
+    let (runtime, mut changes) = call(&mut overlay, chain_id, 0, address, Bytes::new())?;
     let runtime = Bytecode::new_raw_checked(runtime).map_err(|error| error.to_string())?;
     if let Some(account) = changes.get_mut(&address) {
         account.info.set_code(runtime);
@@ -110,7 +110,13 @@ pub(crate) fn construct(
 }
 
 /// A call from nobody, without a fee.
-fn call(overlay: &mut Overlay<'_>, chain_id: u64, to: Address, data: Bytes) -> Result<(Bytes, EvmState), String> {
+pub(crate) fn call(
+    overlay: &mut Overlay<'_>,
+    chain_id: u64,
+    timestamp: u64,
+    to: Address,
+    data: Bytes,
+) -> Result<(Bytes, EvmState), String> {
     let nobody = Address::ZERO;
     let tx = TxEnv {
         caller: nobody,
@@ -121,7 +127,7 @@ fn call(overlay: &mut Overlay<'_>, chain_id: u64, to: Address, data: Bytes) -> R
         chain_id: Some(chain_id),
         ..TxEnv::default()
     };
-    let block = block_env(&Header { gas_limit: BLOCK_GAS_LIMIT, ..Header::default() });
+    let block = block_env(&Header { gas_limit: BLOCK_GAS_LIMIT, timestamp, ..Header::default() });
     let rules = Rules { chain_id, code_size_limit: usize::MAX };
     let outcome = run(overlay, rules.call(), block, tx).map_err(|error| error.to_string())?;
     match outcome.result {
@@ -130,6 +136,6 @@ fn call(overlay: &mut Overlay<'_>, chain_id: u64, to: Address, data: Bytes) -> R
             changes.remove(&nobody);
             Ok((output, changes))
         }
-        other => Err(format!("its constructor fails: {other:?}")),
+        other => Err(format!("it fails: {other:?}")),
     }
 }
