@@ -258,17 +258,12 @@ impl Gate {
     ///
     /// # Errors
     /// `Unpaid`, `Other` and `Refused`, which paid nothing; a fault, after which the same refund may be asked for again.
-    pub async fn refund(
-        &self,
-        adapter: &dyn RefundPayment,
-        refund: &Refund,
-        now: UnixSeconds,
-    ) -> Result<Box<str>, RefundError> {
+    pub async fn refund(&self, adapter: &dyn RefundPayment, refund: &Refund) -> Result<Box<str>, RefundError> {
         match self.store.begin_refund(refund).await? {
             RefundStanding::Unpaid => Err(RefundError::Unpaid),
             RefundStanding::Other => Err(RefundError::Other),
             RefundStanding::Done { receipt } => Ok(receipt),
-            RefundStanding::Begun => match adapter.refund(refund, now).await {
+            RefundStanding::Begun => match adapter.refund(refund).await {
                 Ok(receipt) => {
                     self.store.end_refund(refund, Some(&receipt)).await?;
                     Ok(receipt)

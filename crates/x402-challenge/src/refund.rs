@@ -21,6 +21,8 @@ pub struct Refund {
     pub to: EvmAddress,
     /// How much, in atomic units: at most what was paid.
     pub amount: AtomicAmount,
+    /// When it was decided. The same refund, asked for again, has the same time: what is signed for it is the same then.
+    pub asked_at: UnixSeconds,
 }
 
 /// What a store knows of a refund.
@@ -47,7 +49,7 @@ pub trait RefundPayment: Send + Sync {
     ///
     /// # Errors
     /// `Refused`, where nothing moved and nothing will; a fault, where that is not known.
-    async fn refund(&self, refund: &Refund, now: UnixSeconds) -> Result<Box<str>, ProofError>;
+    async fn refund(&self, refund: &Refund) -> Result<Box<str>, ProofError>;
 }
 
 /// Why nothing was paid back.

@@ -65,7 +65,7 @@ impl VerifyProof for Counter {
 
 #[async_trait]
 impl RefundPayment for Counter {
-    async fn refund(&self, refund: &Refund, _: UnixSeconds) -> Result<Box<str>, ProofError> {
+    async fn refund(&self, refund: &Refund) -> Result<Box<str>, ProofError> {
         self.call(&refund.proof.0, refund.amount).map(|()| format!("back:{}", refund.amount).into())
     }
 }
@@ -184,6 +184,7 @@ fn refund(key: &str, n: u64) -> Refund {
         asset: offer().asset,
         to: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".parse().unwrap(),
         amount: amount(n),
+        asked_at: NOW,
     }
 }
 
@@ -192,7 +193,7 @@ fn a_payment_is_paid_back_once() {
     let gate = of(&Counter::new(Does::Settles));
     assert_eq!(pay(&gate, 1, &offer()).unwrap().proof, Some(ProofKey("t1".into())));
     let bank = Counter::new(Does::Unheard);
-    let back = |of: &Refund| block_on(gate.refund(&*bank, of, NOW));
+    let back = |of: &Refund| block_on(gate.refund(&*bank, of));
     assert_eq!(back(&refund("t1", 1001)), Err(RefundError::Unpaid));
     assert_eq!(back(&refund("t2", 1)), Err(RefundError::Unpaid));
     assert!(matches!(back(&refund("t1", 600)), Err(RefundError::Fault(_))));
@@ -211,9 +212,9 @@ fn a_refused_refund_leaves_the_payment_as_it_was() {
     pay(&gate, 1, &offer()).unwrap();
     pay(&gate, 2, &metered()).unwrap();
     let bank = Counter::new(Does::Refuses);
-    assert!(matches!(block_on(gate.refund(&*bank, &refund("t1", 600), NOW)), Err(RefundError::Refused(_))));
+    assert!(matches!(block_on(gate.refund(&*bank, &refund("t1", 600))), Err(RefundError::Refused(_))));
     *bank.does.lock().unwrap() = Does::Settles;
-    assert_eq!(block_on(gate.refund(&*bank, &refund("t1", 1000), NOW)).as_deref(), Ok("back:1000"));
+    assert_eq!(block_on(gate.refund(&*bank, &refund("t1", 1000))).as_deref(), Ok("back:1000"));
     // What a metered payment came to is not what was verified.
-    assert_eq!(block_on(gate.refund(&*bank, &refund("t2", 1), NOW)), Err(RefundError::Unpaid));
+    assert_eq!(block_on(gate.refund(&*bank, &refund("t2", 1))), Err(RefundError::Unpaid));
 }

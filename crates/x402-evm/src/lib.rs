@@ -5,6 +5,8 @@
 )]
 
 pub mod chain;
+#[cfg(feature = "challenge")]
+pub mod challenge;
 pub mod eip3009;
 pub mod eip6492;
 pub mod eip712;

@@ -66,7 +66,7 @@ CREATE INDEX IF NOT EXISTS challenges_old ON challenges (forget_after);
 CREATE TABLE IF NOT EXISTS proofs (
   key TEXT PRIMARY KEY,
   refundable TEXT NOT NULL,     -- atomic units
-  refund TEXT,                  -- network, token, recipient, amount: one a line
+  refund TEXT,                  -- network, token, recipient, amount, time: one a line
   receipt TEXT                  -- NULL until the refund was made
 ) STRICT;
 

@@ -13,6 +13,7 @@ fn refund(amount: u64) -> Result<Refund, Broken> {
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse()?,
         to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse()?,
         amount: amount.into(),
+        asked_at: NOW,
     })
 }
 
@@ -32,6 +33,8 @@ pub(super) async fn once(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.reopened(store).await;
     same(&store.begin_refund(&all).await?, &RefundStanding::Begun, "not known to be made")?;
     same(&store.begin_refund(&part).await?, &RefundStanding::Other, "another, meanwhile")?;
+    let later = Refund { asked_at: NOW.plus(1), ..all.clone() };
+    same(&store.begin_refund(&later).await?, &RefundStanding::Other, "the same sum, asked for once more")?;
     store.end_refund(&all, Some("0x02")).await?;
     store.end_refund(&all, None).await?;
     store.end_refund(&part, Some("0x03")).await?;

@@ -1,12 +1,14 @@
 //! What is read of a chain and sent to it: small traits, and one implementation on an alloy `Provider`.
 
 mod program;
+mod receipts;
 #[cfg(feature = "rpc")]
 mod rpc;
 #[cfg(feature = "rpc")]
 mod sightings;
 
 pub use program::{Answers, Program, Returned};
+pub use receipts::{Mined, Moved20, ReadReceipts};
 #[cfg(feature = "rpc")]
 pub use rpc::{RpcChain, node_fault};
 

@@ -174,7 +174,7 @@ impl RpcChain {
         self.sightings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
+    pub(super) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
         self.provider.client().request::<P, R>(method, params).await.map_err(node_fault)
     }
 }

@@ -20,7 +20,7 @@ fn read(transaction: &Transaction<'_>, refund: &Refund) -> Sql<Option<Stored>> {
 
 /// None of its parts can hold a line feed.
 fn text(refund: &Refund) -> String {
-    format!("{}\n{}\n{}\n{}", refund.network, refund.asset, refund.to, refund.amount)
+    format!("{}\n{}\n{}\n{}\n{}", refund.network, refund.asset, refund.to, refund.amount, refund.asked_at.0)
 }
 
 fn write(transaction: &Transaction<'_>, refund: &Refund, stands: Option<&str>, receipt: Option<&str>) -> Sql<()> {

@@ -1,0 +1,82 @@
+//! Having a sum moved by a facilitator, and what its answers mean. Unknown is never taken for failed.
+
+use x402_challenge::{ProofError, Refused};
+use x402_facilitator_core::{Facilitator, Presented};
+use x402_types::challenge::Code;
+use x402_types::v2::{self, ResourceInfo, SettleResponse};
+use x402_types::{ErrorReason, Fault, Identity, Members, PaymentPayload, RawJson, Rejection, Terms, Version};
+
+use super::terms::words;
+
+/// A payment of the dialect as x402 v2 presents it to a facilitator. Under the same `request` it is the same request.
+pub(super) fn presented(terms: Terms, payload: RawJson, resource: &str, request: String) -> Result<Presented, Fault> {
+    let payment = PaymentPayload::V2(v2::PaymentPayload {
+        x402_version: Version::V2,
+        resource: Some(ResourceInfo::of(resource)),
+        accepted: terms.to_v2(),
+        payload,
+        extensions: Members::new(),
+        rest: Members::new(),
+    });
+    let raw = RawJson::of(&payment).map_err(Fault::broken)?.as_str().to_owned();
+    let identity = Identity { caller: String::new(), request };
+    Ok(Presented { raw, payment, terms, resource: ResourceInfo::of(resource), identity })
+}
+
+pub(super) fn refused(message: impl Into<Box<str>>) -> ProofError {
+    Refused::new(Code::VerificationFailed, message).into()
+}
+
+/// Is it good? Nothing moves.
+pub(super) async fn verify(facilitator: &dyn Facilitator, presented: &Presented) -> Result<(), ProofError> {
+    let verdict = facilitator.verify(presented).await.map_err(ProofError::Unmoved)?;
+    if verdict.is_valid {
+        return Ok(());
+    }
+    let reason = verdict.invalid_reason.unwrap_or(ErrorReason::UNEXPECTED_VERIFY_ERROR);
+    let rejection = rejection(reason, verdict.invalid_message);
+    if rejection.reason.row().is_some_and(|row| row.status == 503) {
+        return Err(ProofError::Unmoved(Fault::unreachable("facilitator", words(&rejection))));
+    }
+    Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
+}
+
+/// Has it made. `again`: it was begun before, so that what is used up may be used up by that.
+pub(super) async fn settle(
+    facilitator: &dyn Facilitator,
+    presented: &Presented,
+    again: bool,
+) -> Result<SettleResponse, ProofError> {
+    let response = facilitator.settle(presented).await.map_err(ProofError::Unknown)?;
+    if response.success {
+        if response.network.chain_id().is_some_and(|network| network != presented.terms.network) {
+            return Err(ProofError::Unknown(Fault::broken("the facilitator settled on another network")));
+        }
+        // An answer that was given before: where it was not begun for this payment, it was somebody else's.
+        let replayed = response.extensions.get("replayed").is_some_and(|mark| mark.as_str() == "true");
+        return if replayed && !again { Err(refused("proof.payload: settled before")) } else { Ok(response) };
+    }
+    let reason = response.error_reason.unwrap_or(ErrorReason::UNEXPECTED_SETTLE_ERROR);
+    let rejection = rejection(reason, response.error_message);
+    let unknown = rejection.reason.row().is_some_and(|row| row.status == 503);
+    if unknown || (again && OURS.contains(&rejection.reason)) {
+        return Err(ProofError::Unknown(Fault::unreachable("facilitator", words(&rejection))));
+    }
+    Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
+}
+
+fn rejection(reason: ErrorReason, message: Option<String>) -> Rejection {
+    let rejection = Rejection::new(reason);
+    match message {
+        Some(message) => rejection.because(message),
+        None => rejection,
+    }
+}
+
+/// What a facilitator answers of an authorization that an earlier attempt of ours may have used.
+const OURS: [ErrorReason; 4] = [
+    ErrorReason::DUPLICATE_SETTLEMENT,
+    ErrorReason::NONCE_ALREADY_USED,
+    ErrorReason::INSUFFICIENT_FUNDS,
+    ErrorReason::TRANSACTION_SIMULATION_FAILED,
+];

@@ -1,0 +1,61 @@
+//! What a challenge asks, as the terms of x402 v2: how a facilitator knows it.
+
+use x402_types::challenge::{Network, Networks};
+use x402_types::{
+    AtomicAmount, ChainId, EvmAddress, Fault, Members, Rejection, SchemeName, Terms, TimeoutSeconds, Version,
+};
+
+use crate::token::Tokens;
+
+/// The networks and tokens that are known.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    pub(super) networks: Networks,
+    pub(super) tokens: Tokens,
+}
+
+/// A sum to be moved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sum<'s> {
+    pub(super) network: &'s Network,
+    pub(super) asset: EvmAddress,
+    pub(super) pay_to: EvmAddress,
+    pub(super) amount: AtomicAmount,
+    pub(super) timeout: TimeoutSeconds,
+}
+
+impl Known {
+    /// The CAIP-2 name of a network.
+    pub(super) fn chain(&self, network: &Network) -> Result<ChainId, Fault> {
+        self.networks.caip2(network).ok_or_else(|| Fault::broken(format_args!("the network `{network}` is not known")))
+    }
+
+    /// The terms under which a sum is moved.
+    pub(super) fn terms(&self, sum: Sum<'_>) -> Result<Terms, Fault> {
+        let network = self.chain(sum.network)?;
+        let domain = self.tokens.find(network, sum.asset.unchecked()).and_then(|token| token.domain.as_ref());
+        let domain = domain.ok_or_else(|| Fault::broken(format_args!("{} is not known on {network}", sum.asset)))?;
+        let mut extra = Members::new();
+        extra.insert_text("name", &domain.name);
+        extra.insert_text("version", &domain.version);
+        Ok(Terms {
+            version: Version::V2,
+            scheme: SchemeName::EXACT,
+            network,
+            amount: sum.amount,
+            asset: EvmAddress::from(sum.asset.unchecked()).to_string(),
+            pay_to: EvmAddress::from(sum.pay_to.unchecked()).to_string(),
+            max_timeout_seconds: sum.timeout,
+            extra,
+        })
+    }
+}
+
+/// What was wrong, for people.
+pub(super) fn words(rejection: &Rejection) -> String {
+    match (&rejection.message, rejection.reason.row()) {
+        (Some(message), _) => message.to_string(),
+        (None, Some(row)) => row.text.to_owned(),
+        (None, None) => rejection.reason.to_string(),
+    }
+}
