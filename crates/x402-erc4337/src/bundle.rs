@@ -129,7 +129,7 @@ impl Bundle {
     /// are [`authorizations`](Self::authorizations), such a transaction does not bring them.
     #[must_use]
     pub fn call(&self, since: u64) -> Call {
-        Call { to: self.entry_point.address, data: self.call_data.clone(), gas: self.gas, since }
+        Call { to: self.entry_point.address, data: self.call_data.clone(), gas: self.gas, since, until: None }
     }
 }
 

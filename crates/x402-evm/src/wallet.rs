@@ -24,7 +24,7 @@ pub const MAX_SIGNATURE: usize = 8192;
 /// Gas of `isValidSignature`, unless told. A passkey checked in Solidity takes about 350,000.
 const ASK_GAS: u32 = 500_000;
 /// Gas of a factory, unless told. A Kernel takes about 350,000, a Safe 300,000.
-const DEPLOY_GAS: u32 = 2_000_000;
+pub const DEPLOY_GAS: u32 = 2_000_000;
 
 /// Which signers are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +182,21 @@ impl Unproven {
     #[must_use]
     pub const fn inner(&self) -> &Bytes {
         &self.signature
+    }
+
+    /// The call of an allowed factory that makes the account where it is not there: the factory, and its exact data.
+    #[must_use]
+    pub fn deployment(&self) -> Option<(Address, &Bytes)> {
+        match &self.deployment {
+            Some((factory, data, true)) => Some((*factory, data)),
+            _ => None,
+        }
+    }
+
+    /// Gas of `isValidSignature`.
+    #[must_use]
+    pub const fn gas(&self) -> u32 {
+        self.gas
     }
 
     /// Has a program ask. A factory's call changes what later calls of the program see, so this stands at its end.

@@ -51,7 +51,9 @@ fn claim(terms: Terms, payload: RawJson) -> Claim {
 }
 
 fn check(terms: Terms, payload: &Payload) -> Result<(), Rejection> {
-    Policy::default().check(&Tokens::default(), &claim(terms, payload.to_json()), NOW).map(|_| ())
+    Policy::default()
+        .check(&Tokens::default(), &claim(terms, payload.to_json()), NOW)
+        .and_then(|checked| checked.signed_by_key())
 }
 
 fn code(result: Result<(), Rejection>) -> String {
@@ -111,18 +113,18 @@ fn the_signature_must_be_the_payer_s_own_under_the_token_s_domain() {
     ] {
         assert_eq!(code(check(terms(), &sign(good(), domain))), bad);
     }
-    // Every field is under the signature.
-    let changes: [fn(&mut Authorization); 5] = [
-        |a| a.to = Address::repeat_byte(1),
-        |a| a.value = 1.into(),
-        |a| a.valid_after = UnixSeconds(1),
-        |a| a.valid_before = NOW.plus(301),
-        |a| a.nonce = [8; 32].into(),
+    // Every field is under the signature, also where the terms ask for what it was changed to.
+    let changes: [fn(&mut Authorization, &mut Terms); 5] = [
+        |a, terms| (a.to, terms.pay_to) = (Address::repeat_byte(1), Address::repeat_byte(1).to_string()),
+        |a, terms| (a.value, terms.amount) = (1.into(), 1.into()),
+        |a, _| a.valid_after = UnixSeconds(1),
+        |a, _| a.valid_before = NOW.plus(301),
+        |a, _| a.nonce = [8; 32].into(),
     ];
     for change in changes {
-        let mut payload = sign(good(), usdc());
-        change(&mut payload.authorization);
-        assert_eq!(code(check(terms(), &payload)), bad);
+        let (mut payload, mut terms) = (sign(good(), usdc()), terms());
+        change(&mut payload.authorization, &mut terms);
+        assert_eq!(code(check(terms, &payload)), bad);
     }
 }
 
@@ -149,8 +151,12 @@ fn a_signature_has_one_spelling() {
         compact[32] |= (bytes[64] - 27) << 7;
         compact
     };
-    for bad in [&[][..], &bytes[..64], &compact, &longer, &v01, &other, &v37, &high, &[0; 65], &[0xff; 4096]] {
+    for bad in [&[][..], &bytes[..64], &compact, &v01, &other, &v37, &high, &[0; 65]] {
         assert_eq!(with(bad), "invalid_exact_evm_payload_signature", "{} bytes", bad.len());
+    }
+    // No key makes more than 65 bytes: whose they are is an account's to say, and none is there.
+    for long in [&longer[..], &[0xff; 4096]] {
+        assert_eq!(with(long), "invalid_exact_evm_payload_undeployed_smart_wallet", "{} bytes", long.len());
     }
     let normalised = Signature::from_compact(&compact).unwrap();
     assert_eq!(normalised.to_bytes(), bytes);

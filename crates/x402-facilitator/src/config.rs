@@ -63,6 +63,9 @@ pub struct NetworkConfig {
     /// Whether the network's default tokens are served. Default: true.
     #[serde(default = "yes")]
     pub default_assets: bool,
+    /// Factories that may be called to deploy a payer's smart account (EIP-6492), at the signers' cost. Default: none.
+    #[serde(default)]
+    pub factories: Vec<EvmAddress>,
 }
 
 /// A token with EIP-3009.
@@ -217,6 +220,7 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:4020");
         assert_eq!(config.networks[0].id.as_str(), "eip155:84532");
         assert!(config.networks[0].default_assets);
+        assert!(config.networks[0].factories.is_empty());
     }
 
     #[test]
@@ -230,6 +234,7 @@ mod tests {
             (GOOD.replace("[{ file = \"/run/secrets/key\" }]", "[\"0xac0974\"]"), "signers"),
             (format!("settle_wait_seconds = 0\n{GOOD}"), "settle_wait_seconds"),
             (format!("lease_seconds = 4\n{GOOD}"), "lease_seconds"),
+            (format!("{GOOD}\nfactories = [\"0x12\"]"), "factories"),
             ("ledger = \"x\"".to_owned(), "network"),
         ];
         for (text, named) in cases {

@@ -54,6 +54,7 @@ impl DevFacilitator {
             fees: Fees::default(),
             signers: signer(0).into_iter().collect(),
             assets: Assets::default(),
+            factories: Vec::new(),
         };
         let (engine, heads) = Builder::new(owner(), Arc::clone(&ledger)).evm(evm)?.build(ledger, (15, wait))?;
         let routes = dress(routes(Arc::clone(&engine), Vec::new()));

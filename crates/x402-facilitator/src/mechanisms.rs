@@ -11,9 +11,10 @@ use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_transport_http::Http;
 use x402_evm::chain::RpcChain;
-use x402_evm::exact::ExactMechanism;
+use x402_evm::exact::{ExactMechanism, Policy};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
+use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
 use x402_types::{Asset, Assets, ChainId, Fault, Members};
 
@@ -50,6 +51,8 @@ pub struct Evm {
     pub signers: Vec<PrivateKeySigner>,
     /// The tokens that are served.
     pub assets: Assets,
+    /// The factories that may deploy a payer's smart account.
+    pub factories: Vec<Address>,
 }
 
 impl std::fmt::Debug for Evm {
@@ -99,7 +102,9 @@ impl Builder {
             lanes.extend(rail.lanes());
             settlement = settlement.with_rail(Arc::new(rail))?;
         }
-        let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes);
+        let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
+        let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes)
+            .with_policy(Policy::default().signers(accounts));
         self.settlement = Some(settlement.with_mechanism(Arc::new(exact))?);
         self.watches.push(Watch { chain, poll: evm.poll });
         Ok(self)
@@ -202,6 +207,10 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
             .map_err(|_| range("network.asset.address", "one case, or the right EIP-55 checksum"))?;
         assets.add(Asset::new(config.id, address, &asset.symbol, &asset.name, &asset.version, asset.decimals));
     }
+    let factory = |text| {
+        Address::try_from(text).map_err(|_| range("network.factories", "one case, or the right EIP-55 checksum"))
+    };
+    let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
     Ok(Evm {
         provider: provider(&config.rpc.read("network.rpc")?)?,
         network: config.id,
@@ -210,6 +219,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         fees: Fees::default().cap(u128::from(config.max_fee_per_gas)),
         signers,
         assets,
+        factories,
     })
 }
 

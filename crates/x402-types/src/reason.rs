@@ -75,6 +75,8 @@ reasons! {
     MISSING_EIP712_DOMAIN = "invalid_exact_evm_missing_eip712_domain", TypeScript, 402, "extra.name or extra.version is missing";
     TRANSACTION_SIMULATION_FAILED = "invalid_exact_evm_transaction_simulation_failed", TypeScript, 402, "the transfer would revert";
     UNDEPLOYED_SMART_WALLET = "invalid_exact_evm_payload_undeployed_smart_wallet", TypeScript, 402, "the payer is a smart wallet that is not deployed";
+    FACTORY_NOT_ALLOWED = "eip6492_factory_not_allowed", TypeScript, 402, "the factory of the payer's smart wallet is not called here";
+    SMART_WALLET_DEPLOYMENT_FAILED = "smart_wallet_deployment_failed", TypeScript, 402, "the factory does not deploy the payer's smart wallet";
     ASSET_NOT_DEPLOYED = "asset_not_deployed_contract", TypeScript, 402, "there is no contract at the asset's address";
     DUPLICATE_SETTLEMENT = "duplicate_settlement", TypeScript, 409, "this payment is being settled or was settled for another request";
     UNSUPPORTED_PAYLOAD_TYPE = "unsupported_payload_type", TypeScript, 402, "the payload is of a kind that is not served here";

@@ -14,7 +14,7 @@ pub use rpc::{RpcChain, node_fault};
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
-use x402_types::{ChainId, Fault};
+use x402_types::{ChainId, Fault, UnixSeconds};
 
 /// The newest block that was seen, and how much of the chain is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,17 +175,22 @@ pub struct Call {
     pub gas: u64,
     /// The first block that can hold anything of it.
     pub since: u64,
+    /// The time from which it is of no use; `None` where the call itself says so.
+    pub until: Option<UnixSeconds>,
 }
 
 impl Call {
     /// The bytes that travel in a parcel.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.data.len().saturating_add(37));
-        bytes.push(FORM);
+        let mut bytes = Vec::with_capacity(self.data.len().saturating_add(45));
+        bytes.push(if self.until.is_some() { UNTIL } else { FORM });
         bytes.extend_from_slice(self.to.as_slice());
         bytes.extend_from_slice(&self.gas.to_be_bytes());
         bytes.extend_from_slice(&self.since.to_be_bytes());
+        if let Some(until) = self.until {
+            bytes.extend_from_slice(&until.0.to_be_bytes());
+        }
         bytes.extend_from_slice(&self.data);
         bytes
     }
@@ -196,14 +201,20 @@ impl Call {
     /// `Broken` where the bytes are not those of a call.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Fault> {
         let call = || {
-            let (&FORM, rest) = bytes.split_first()? else { return None };
+            let (&form, rest) = bytes.split_first()?;
             let (to, rest) = rest.split_first_chunk::<20>()?;
             let (gas, rest) = rest.split_first_chunk::<8>()?;
-            let (since, data) = rest.split_first_chunk::<8>()?;
+            let (since, rest) = rest.split_first_chunk::<8>()?;
+            let (until, data) = match form {
+                FORM => (None, rest),
+                UNTIL => rest.split_first_chunk::<8>().map(|(until, rest)| (Some(u64::from_be_bytes(*until)), rest))?,
+                _ => return None,
+            };
             Some(Self {
                 to: to.into(),
                 gas: u64::from_be_bytes(*gas),
                 since: u64::from_be_bytes(*since),
+                until: until.map(UnixSeconds),
                 data: data.to_vec().into(),
             })
         };
@@ -213,6 +224,8 @@ impl Call {
 
 /// The first byte of a call in a parcel.
 const FORM: u8 = 1;
+/// That of a call with an end.
+const UNTIL: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -226,9 +239,12 @@ mod tests {
 
     #[test]
     fn a_call_comes_back_from_its_bytes() {
-        let call = Call { to: Address::repeat_byte(7), data: vec![1, 2, 3].into(), gas: 150_000, since: 9 };
+        let call =
+            Call { to: Address::repeat_byte(7), data: vec![1, 2, 3].into(), gas: 150_000, since: 9, until: None };
         assert_eq!(Call::from_bytes(&call.to_bytes()), Ok(call.clone()));
-        for bad in [&[][..], &[2], &call.to_bytes()[..36], &[1; 20]] {
+        let ends = Call { until: Some(UnixSeconds(5)), ..call.clone() };
+        assert_eq!(Call::from_bytes(&ends.to_bytes()), Ok(ends.clone()));
+        for bad in [&[][..], &[2], &[3; 64], &call.to_bytes()[..36], &ends.to_bytes()[..44], &[1; 20]] {
             assert!(matches!(Call::from_bytes(bad), Err(Fault::Broken { .. })));
         }
     }

@@ -4,22 +4,25 @@ use alloy_primitives::{Address, B256};
 use x402_types::{Claim, ErrorReason, EvmAddress, Rejection, SchemeName, Terms, UnixSeconds};
 
 use crate::eip3009::{Authorization, Payload};
-use crate::signature::{Signature, recover};
+use crate::signature::SignatureError;
 use crate::token::{Domain, Token, Tokens};
+use crate::wallet::{NotSigned, Signers, Unproven};
 
 /// What a facilitator leaves open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
     /// Seconds that must be left before `validBefore`: 6, as the SDKs have it, to land in a block.
     pub margin: u64,
     /// Seconds beyond `maxTimeoutSeconds` that `validBefore` may lie in the future; `None`: any.
     pub skew: Option<u64>,
+    /// Who may have signed: keys and deployed contracts. Contracts that are not there yet need a factory of its list.
+    pub signers: Signers,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { margin: 6, skew: Some(60) }
+        Self { margin: 6, skew: Some(60), signers: Signers::any() }
     }
 }
 
@@ -37,9 +40,17 @@ impl Policy {
         self.margin = seconds;
         self
     }
+
+    /// With other signers.
+    #[must_use]
+    pub fn signers(mut self, signers: Signers) -> Self {
+        self.signers = signers;
+        self
+    }
 }
 
-/// A payment that is good as far as its own bytes say.
+/// A payment that is good as far as its own bytes say. Whose signature it is the chain knows: the code at
+/// `authorization.from` decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
@@ -47,8 +58,8 @@ pub struct Checked {
     pub token: Address,
     /// What the payer signed.
     pub authorization: Authorization,
-    /// The signature, recovered to `authorization.from`.
-    pub signature: Signature,
+    /// The signature, and what is known of it without a chain.
+    pub signature: Unproven,
     /// The digest that was signed.
     pub digest: B256,
     /// The domain that it was signed under; from `extra` where the token's own is not pinned.
@@ -56,7 +67,7 @@ pub struct Checked {
 }
 
 impl Policy {
-    /// Checks everything that needs no chain, with one recovery.
+    /// Checks everything that needs no chain, with one recovery. The signature is read, not yet believed.
     ///
     /// # Errors
     /// The first rule that is broken, with the payer where the payload could be read.
@@ -80,16 +91,9 @@ impl Policy {
         let authorization = payload.authorization;
         let refuse = |reason| Err(Rejection::new(reason));
 
-        // "1. Verify the signature is valid and recovers to the authorization.from address."
-        let bad = |why: &dyn core::fmt::Display| {
-            Rejection::new(ErrorReason::INVALID_SIGNATURE).because(format!("payload.signature: {why}"))
-        };
-        let signature = Signature::from_bytes(&payload.signature).map_err(|why| bad(&why))?;
+        // "1. Verify the signature is valid and recovers to the authorization.from address", as far as it goes here.
         let digest = authorization.digest(domain.separator);
-        let signer = recover(digest, &signature).map_err(|why| bad(&why))?;
-        if signer != authorization.from {
-            return Err(bad(&"it is not the payer's"));
-        }
+        let signature = self.signers.read(authorization.from, digest, &payload.signature).map_err(not_signed)?;
 
         // "3. Verify the authorization parameters (amount, validity window) meet the requirements": equal, not at least.
         if authorization.to != pay_to {
@@ -113,6 +117,34 @@ impl Policy {
         }
         Ok(Checked { token: token.address, authorization, signature, digest, domain })
     }
+}
+
+impl Checked {
+    /// Whether it is signed by the payer's key: all there is to know of an account without code.
+    ///
+    /// # Errors
+    /// `invalid_exact_evm_payload_signature`, or `…undeployed_smart_wallet` for what no key makes.
+    pub fn signed_by_key(&self) -> Result<(), Rejection> {
+        let payer = EvmAddress::from(self.authorization.from);
+        self.signature.of_key().map_err(|why| not_signed(why).of(payer.as_str()))
+    }
+}
+
+pub(super) fn not_signed(why: NotSigned) -> Rejection {
+    let reason = match why {
+        NotSigned::Factory(_) => ErrorReason::FACTORY_NOT_ALLOWED,
+        NotSigned::Deployment(_) => ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED,
+        NotSigned::NotDeployed => ErrorReason::UNDEPLOYED_SMART_WALLET,
+        // No key's signature is longer.
+        NotSigned::Key(SignatureError::Length(66..)) => ErrorReason::UNDEPLOYED_SMART_WALLET,
+        _ => ErrorReason::INVALID_SIGNATURE,
+    };
+    let why: &dyn core::fmt::Display = match &why {
+        // Whose it is instead is nobody's business.
+        NotSigned::Other(_) => &"it is not the payer's",
+        why => why,
+    };
+    Rejection::new(reason).because(format!("payload.signature: {why}"))
 }
 
 /// "4. Verify the token and network match the requirement", before anything is computed for an unknown one.

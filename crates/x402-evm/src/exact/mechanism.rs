@@ -1,8 +1,9 @@
-//! The facilitator's half: verification with one round trip, one step, and proof from final logs.
+//! The facilitator's half: verification with one round trip, one step, and proof from final logs. An account that is not
+//! there yet takes a step before it.
 
 use std::sync::{Arc, OnceLock};
 
-use alloy_primitives::{Address, B256, hex};
+use alloy_primitives::{Address, B256, hex, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
     Facts, Guard, LaneId, Mechanism, Observation, Parcel, Payment, Plan, Receipt, Step, StepName, StepState, TxId,
@@ -10,23 +11,21 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal, Rejection, SchemeName,
-    UnixSeconds, Version, networks,
+    AtomicAmount, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal, Rejection,
+    SchemeName, UnixSeconds, Version, networks,
 };
 
 use super::check::{Checked, Policy};
-use crate::chain::{Answers, At, Call, Chain, Fate, Moved, Program, Watched};
-use crate::eip3009::{Authorization, Payload, Written, balance_call, name_call, state_call, version_call};
-use crate::signature::Signature;
+use super::probe::{Probe, Transfer, VIEW_GAS};
+use crate::chain::{At, Call, Chain, Fate, Moved, Program, Watched};
+use crate::eip3009::{Authorization, Payload, Written, state_call};
 use crate::token::{Domain, Tokens};
+use crate::wallet::{DEPLOY_GAS, Signer};
 
-/// The gas limit of a transfer. USDC takes 60,000 to 90,000; what takes more is not a transfer.
-pub const TRANSFER_GAS: u64 = 150_000;
-
-/// What the call itself may use in a simulation: [`TRANSFER_GAS`] without 21,000 and the call data.
-const SIMULATION_GAS: u32 = 120_000;
-/// What a view of the token may use.
-const VIEW_GAS: u32 = 100_000;
+/// The gas limit of a deployment: what the factory may use in the simulation, 21,000, and the call data.
+const DEPLOYMENT_GAS: u64 = DEPLOY_GAS as u64 + 150_000;
+/// How often a transaction is sent that a contract of the payer's may make revert.
+const ATTEMPTS: usize = 3;
 /// Seconds after which a claim that nothing was planned for is looked up on the chain again before anything is sent.
 const STALE: u64 = 5;
 /// Blocks before the final one that are looked at, too: somebody else may use the authorization between verification
@@ -35,6 +34,7 @@ const LOOK_BACK: u64 = 512;
 /// Seconds that a row is kept after the authorization can do nothing any more.
 const KEEP: u64 = 3600;
 
+const DEPLOY: StepName = StepName::new("deploy");
 const TRANSFER: StepName = StepName::new("transfer");
 
 /// `exact` by EIP-3009 on one network.
@@ -70,83 +70,17 @@ impl<C: Chain> ExactMechanism<C> {
 
     /// With another policy.
     #[must_use]
-    pub const fn with_policy(mut self, policy: Policy) -> Self {
+    pub fn with_policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
     /// Reads all that decides about a payment on one block, and tries the transfer there.
-    async fn probe(&self, checked: &Checked) -> Result<(Answers, Option<&OnceLock<Domain>>), Fault> {
-        let Checked { token, authorization, signature, .. } = checked;
-        let unread = self.read.iter().find(|(address, domain)| address == token && domain.get().is_none());
-        let mut program = Program::new()
-            .code_size(authorization.from)
-            .code_size(*token)
-            .call(*token, balance_call(authorization.from), VIEW_GAS, 1)
-            .call(*token, state_call(authorization.from, authorization.nonce), VIEW_GAS, 1)
-            .call(*token, authorization.transfer_call(signature), SIMULATION_GAS, 5);
-        if unread.is_some() {
-            program = program.call(*token, name_call(), VIEW_GAS, 5).call(*token, version_call(), VIEW_GAS, 5);
-        }
+    async fn probe(&self, checked: &Checked) -> Result<Signer, Refusal> {
+        let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());
+        let (program, probe) = Probe::new(checked, unread.map(|(_, domain)| domain));
         let answers = self.chain.run(&program, At::Latest).await?;
-        Ok((answers, unread.map(|(_, domain)| domain)))
-    }
-
-    /// What the chain has against the payment, in the order of `scheme_exact_evm.md` §1: balance, token, simulation.
-    fn judge(&self, checked: &Checked, answers: &Answers, unread: Option<&OnceLock<Domain>>) -> Result<(), Refusal> {
-        let refuse = |reason, why: &str| Err(Rejection::new(reason).because(why).into());
-        let malformed = || Fault::unreachable("the node", "an answer of another form");
-        let ([payer_code, token_code], [balance, state, transfer, names @ ..]) = (&*answers.sizes, &*answers.calls)
-        else {
-            return Err(malformed().into());
-        };
-        if *token_code == 0 {
-            return refuse(ErrorReason::ASSET_NOT_DEPLOYED, "no contract at the asset's address");
-        }
-        // The token asks the account's code about the signature as soon as there is any, whatever the key says.
-        if *payer_code != 0 {
-            return refuse(ErrorReason::PAYER_HAS_CODE, "the payer has code; externally owned accounts only");
-        }
-        match state.word().map(|word| word.is_zero()) {
-            None => return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no authorizationState"),
-            Some(false) => return refuse(ErrorReason::NONCE_ALREADY_USED, "the authorization is used or cancelled"),
-            Some(true) => {}
-        }
-        if let (Some(cell), [name, version]) = (unread, names) {
-            let (Some(name), Some(version)) = (name.text(), version.text()) else {
-                return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no name and version");
-            };
-            if *name != *checked.domain.name {
-                return refuse(ErrorReason::TOKEN_NAME_MISMATCH, "extra.name is not the token's");
-            }
-            if *version != *checked.domain.version {
-                return refuse(ErrorReason::TOKEN_VERSION_MISMATCH, "extra.version is not the token's");
-            }
-            // Another call may have been first with the same answer.
-            let _ = cell.set(checked.domain.clone());
-        }
-        let Some(balance) = balance.word() else {
-            return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no balanceOf");
-        };
-        if balance < checked.authorization.value.value() {
-            return refuse(ErrorReason::INSUFFICIENT_FUNDS, "the balance does not cover the amount");
-        }
-        if transfer.success {
-            return Ok(());
-        }
-        // "5. Simulate": FiatToken refuses here what no view tells, such as a blocklisted party or a pause.
-        let reason = transfer.revert_reason().unwrap_or("the transfer would revert");
-        if reason.contains("blacklist") || reason.contains("blocklist") {
-            return refuse(ErrorReason::PAYER_BLOCKED, reason);
-        }
-        let authorization = &checked.authorization;
-        if answers.timestamp <= authorization.valid_after.0 {
-            return refuse(ErrorReason::INVALID_VALID_AFTER, reason);
-        }
-        if answers.timestamp >= authorization.valid_before.0 {
-            return refuse(ErrorReason::INVALID_VALID_BEFORE, reason);
-        }
-        refuse(ErrorReason::TRANSACTION_SIMULATION_FAILED, reason)
+        probe.judge(&answers)
     }
 
     fn check(&self, claim: &Claim, now: UnixSeconds) -> Result<Checked, Rejection> {
@@ -163,35 +97,68 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
-    async fn transfer(&self, token: Address, payload: &Payload) -> Result<Plan, Fault> {
-        let signature = Signature::from_bytes(&payload.signature).map_err(Fault::broken)?;
-        let authorization = &payload.authorization;
+    async fn transfer(&self, checked: &Checked) -> Result<Plan, Fault> {
+        let Checked { token, authorization, .. } = checked;
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
-        self.chain.watch(watched(token, authorization, since));
-        let call = Call { to: token, data: authorization.transfer_call(&signature), gas: TRANSFER_GAS, since };
-        Ok(Plan::Do {
-            name: TRANSFER,
-            guard: guard(token, authorization),
-            alone: None,
-            parcel: Parcel { id: alloy_primitives::keccak256(&call.data).0, bytes: call.to_bytes() },
-        })
+        self.chain.watch(watched(*token, authorization, since));
+        let Transfer { data, transaction_gas: gas, .. } = Transfer::of(checked);
+        let call = Call { to: *token, data, gas, since, until: None };
+        Ok(Plan::Do { name: TRANSFER, guard: guard(*token, authorization), alone: None, parcel: parcel(&call) })
+    }
+
+    /// The factory's call with the payer's exact data and no value. Anybody may have been first: what counts is code.
+    fn deploy(&self, checked: &Checked) -> Result<Plan, Fault> {
+        let (factory, data) =
+            checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
+        let until = Some(checked.authorization.valid_before);
+        let call = Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until };
+        let guard = deployment_guard(self.network, checked.authorization.from);
+        Ok(Plan::Do { name: DEPLOY, guard, alone: None, parcel: parcel(&call) })
+    }
+
+    /// What the chain says comes next, where nothing is in the air.
+    async fn next(&self, payment: &Payment, checked: &Checked, now: UnixSeconds) -> Result<Plan, Fault> {
+        let loose = payment.open_step();
+        let wait = Ok(Plan::Wait(now.plus(2)));
+        // Nothing of the transfer has left, so it fails here. Of a loose step only a final block says that.
+        if loose.is_none() && now >= checked.authorization.valid_before {
+            return Ok(Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
+        }
+        // A contract can tell a transaction from its simulation, and revert in the one alone.
+        if loose.is_some_and(|step| step.parcels.len() >= ATTEMPTS) && checked.signature.of_key().is_err() {
+            return wait;
+        }
+        let next = match self.probe(checked).await {
+            Err(Refusal::Fault(fault)) => return Err(fault),
+            Ok(Signer::Undeployed) => DEPLOY,
+            Ok(Signer::Key | Signer::Contract) => TRANSFER,
+            // Bytes have left: a read that refuses proves nothing, but keeps gas from being burned.
+            Err(Refusal::Rejection(_)) if loose.is_some() => return wait,
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => {
+                return Ok(Plan::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
+            }
+            Err(Refusal::Rejection(why)) => return Ok(Plan::Failed(why.reason)),
+        };
+        // The newest block need not be the final one in which a step was seen, nor of the same node.
+        if loose.is_some_and(|step| step.name != next) || payment.proven(&next).is_some() {
+            return wait;
+        }
+        if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked).await }
     }
 
     /// The payment of a row: it was checked when it was claimed.
-    fn stored(&self, claim: &Claim) -> Result<(Address, Payload, Checked), Fault> {
-        let broken = |why: Rejection| Fault::broken(format_args!("a stored claim cannot be read: {why}"));
+    fn stored(&self, claim: &Claim) -> Result<Checked, Fault> {
+        let broken = |why: &dyn core::fmt::Display| Fault::broken(format_args!("a stored claim cannot be read: {why}"));
         let token =
             self.tokens.of(&claim.terms).ok_or_else(|| Fault::broken("a stored claim names an unknown token"))?;
-        let payload = Payload::read(&claim.payload).map_err(broken)?;
+        let Payload { authorization, signature } = Payload::read(&claim.payload).map_err(|why| broken(&why))?;
         let name = claim.terms.extra.text("name").unwrap_or_default();
         let version = claim.terms.extra.text("version").unwrap_or_default();
         let domain =
             token.domain.clone().unwrap_or_else(|| Domain::new(&name, &version, token.chain_id, token.address));
-        let signature = Signature::from_bytes(&payload.signature).map_err(Fault::broken)?;
-        let authorization = payload.authorization;
         let digest = authorization.digest(domain.separator);
-        let checked = Checked { token: token.address, authorization, signature, digest, domain };
-        Ok((token.address, payload, checked))
+        let signature = self.policy.signers.read(authorization.from, digest, &signature).map_err(|why| broken(&why))?;
+        Ok(Checked { token: token.address, authorization, signature, digest, domain })
     }
 }
 
@@ -219,8 +186,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let checked = self.check(claim, now)?;
         let payer = EvmAddress::from(checked.authorization.from);
-        let (answers, unread) = self.probe(&checked).await?;
-        self.judge(&checked, &answers, unread).map_err(|refusal| match refusal {
+        self.probe(&checked).await.map_err(|refusal| match refusal {
             Refusal::Rejection(rejection) => Refusal::Rejection(rejection.of(payer.as_str())),
             fault @ Refusal::Fault(_) => fault,
         })?;
@@ -232,54 +198,38 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
-        match payment.steps.last().map(|step| &step.state) {
-            Some(StepState::Proven(facts)) => Ok(Plan::Settled(Receipt {
-                transaction: Some(facts.tx.clone()),
-                network: self.network,
-                payer: payment.payer.clone(),
-                amount: None,
-                extra: Members::new(),
-                extensions: Members::new(),
-            })),
+        let last = payment.steps.last();
+        match last.map(|step| &step.state) {
+            Some(StepState::Proven(facts)) if last.is_some_and(|step| step.name == TRANSFER) => {
+                Ok(Plan::Settled(Receipt {
+                    transaction: Some(facts.tx.clone()),
+                    network: self.network,
+                    payer: payment.payer.clone(),
+                    amount: None,
+                    extra: Members::new(),
+                    extensions: Members::new(),
+                }))
+            }
             Some(StepState::Dead(reason)) => Ok(Plan::Failed(reason.clone())),
             Some(StepState::Ready | StepState::Carried) => Ok(Plan::Wait(now.plus(1))),
-            // Verified a moment ago: nothing more is read before the bytes leave.
-            None if now <= payment.due.plus(STALE) => {
-                let (token, payload, _) = self.stored(&payment.claim)?;
-                self.transfer(token, &payload).await
-            }
-            // A row that was claimed and then left alone, by a crash. Nothing of ours has left.
-            None => {
-                let (token, payload, checked) = self.stored(&payment.claim)?;
-                if now >= payload.authorization.valid_before {
-                    return Ok(Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
+            first_or_next => {
+                let checked = self.stored(&payment.claim)?;
+                // Verified a moment ago: nothing more is read before the bytes leave, but whether an account that can
+                // be deployed still has to be. Later it is a row that was claimed and then left alone, by a crash.
+                let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
+                if at_once && checked.signature.deployment().is_none() {
+                    return self.transfer(&checked).await;
                 }
-                let (answers, unread) = self.probe(&checked).await?;
-                match self.judge(&checked, &answers, unread) {
-                    Ok(()) => self.transfer(token, &payload).await,
-                    Err(Refusal::Fault(fault)) => Err(fault),
-                    Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => {
-                        Ok(Plan::Failed(ErrorReason::DUPLICATE_SETTLEMENT))
-                    }
-                    Err(Refusal::Rejection(why)) => Ok(Plan::Failed(why.reason)),
-                }
-            }
-            // It did not land, by a revert or an empty transaction in its place. Bytes have left: a read that refuses
-            // proves nothing, but keeps gas from being burned.
-            Some(StepState::Loose) => {
-                let (token, payload, checked) = self.stored(&payment.claim)?;
-                let (answers, unread) = self.probe(&checked).await?;
-                match self.judge(&checked, &answers, unread) {
-                    Ok(()) => self.transfer(token, &payload).await,
-                    Err(Refusal::Fault(fault)) => Err(fault),
-                    Err(Refusal::Rejection(_)) => Ok(Plan::Wait(now.plus(2))),
-                }
+                self.next(payment, &checked, now).await
             }
         }
     }
 
-    async fn observe(&self, step: &Step, _sent: &[TxId]) -> Result<Observation, Fault> {
+    async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
         let calls = step.parcels.iter().map(|parcel| Call::from_bytes(&parcel.bytes)).collect::<Result<Vec<_>, _>>()?;
+        if step.name == DEPLOY {
+            return self.deployment(step, &calls, sent).await;
+        }
         let none = || Fault::broken("a step without a parcel");
         let first = calls.first().ok_or_else(none)?;
         let since = calls.iter().map(|call| call.since).min().ok_or_else(none)?;
@@ -327,6 +277,36 @@ impl<C: Chain> ExactMechanism<C> {
     }
 }
 
+impl<C: Chain> ExactMechanism<C> {
+    /// Deployed is what a final block says, whoever did it. From `validBefore` on nothing is left to deploy it for.
+    async fn deployment(&self, step: &Step, calls: &[Call], sent: &[TxId]) -> Result<Observation, Fault> {
+        let account = account_of(&step.guard).ok_or_else(|| Fault::broken("a deployment of no account"))?;
+        let until = calls.iter().filter_map(|call| call.until).max();
+        let until = until.ok_or_else(|| Fault::broken("a deployment without an end"))?;
+        let head = self.chain.head().await?;
+        let answers = self.chain.run(&Program::new().code_size(account), At::Number(head.finalized)).await?;
+        if answers.number != head.finalized {
+            return Ok(Observation::Pending);
+        }
+        match answers.sizes.first() {
+            Some(1..) => Ok(Observation::Proven(Facts {
+                // The last of ours; the one that did it may be somebody else's.
+                tx: sent.last().cloned().unwrap_or_else(|| "".into()),
+                amount: AtomicAmount::default(),
+                extra: Members::new(),
+            })),
+            Some(0) if answers.timestamp >= until.0 => {
+                Ok(Observation::Dead(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED))
+            }
+            _ => Ok(Observation::Pending),
+        }
+    }
+}
+
+fn parcel(call: &Call) -> Parcel {
+    Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() }
+}
+
 fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
     Watched {
         token,
@@ -341,6 +321,15 @@ fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched
 /// (token, payer, nonce): what the token burns.
 fn guard(token: Address, authorization: &Authorization) -> Guard {
     Guard([token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
+}
+
+/// (network, account): an address is deployed once. One account has the same address on many networks.
+fn deployment_guard(network: ChainId, account: Address) -> Guard {
+    Guard([network.as_str().as_bytes(), account.as_slice()].concat())
+}
+
+fn account_of(guard: &Guard) -> Option<Address> {
+    guard.0.last_chunk::<20>().map(Address::from)
 }
 
 fn tx_id(hash: B256) -> TxId {

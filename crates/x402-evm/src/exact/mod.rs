@@ -6,12 +6,16 @@ mod check;
 mod mechanism;
 mod payer;
 mod price;
+#[cfg(feature = "facilitator")]
+mod probe;
 
 pub use check::{Checked, Policy};
 #[cfg(feature = "facilitator")]
-pub use mechanism::{ExactMechanism, TRANSFER_GAS};
-pub use payer::Payer;
+pub use mechanism::ExactMechanism;
+pub use payer::{Payer, SignAs};
 pub use price::{Dollars, Price, PriceError};
+#[cfg(feature = "facilitator")]
+pub use probe::TRANSFER_GAS;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The client's half: signs one EIP-3009 authorization for the terms.
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256, Bytes};
 use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_types::{
@@ -12,7 +12,36 @@ use crate::eip3009::{Authorization, Payload};
 use crate::signature::Signature;
 use crate::token::{Domain, Tokens, chain_id};
 
-/// Pays `exact` by any alloy signer.
+/// Signs for an account: a key for its own, or whatever a smart account takes for its signature by EIP-1271.
+///
+/// Every alloy signer is one. Of a smart account it gives the bytes that the account's `isValidSignature` accepts for the
+/// digest, wrapped as [`Counterfactual`](crate::eip6492::Counterfactual) where the account is not deployed yet.
+#[async_trait]
+pub trait SignAs: Send + Sync {
+    /// The account.
+    fn account(&self) -> Address;
+
+    /// Its signature of an EIP-712 digest.
+    ///
+    /// # Errors
+    /// The signer did not answer, or not with a signature.
+    async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault>;
+}
+
+#[async_trait]
+impl<S: Signer + Send + Sync> SignAs for S {
+    fn account(&self) -> Address {
+        self.address()
+    }
+
+    async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault> {
+        let signature = self.sign_hash(&digest).await.map_err(|why| Fault::unreachable("the signer", why))?;
+        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
+        Ok(signature.to_bytes().into())
+    }
+}
+
+/// Pays `exact` by any alloy signer, or for a smart account by a [`SignAs`].
 ///
 /// It signs for tokens that it knows, under the domain that it knows. [`Payer::any_token`] also signs for others,
 /// under the domain that the server names.
@@ -22,13 +51,13 @@ pub struct Payer<S> {
     any_token: bool,
 }
 
-impl<S: Signer> core::fmt::Debug for Payer<S> {
+impl<S: SignAs> core::fmt::Debug for Payer<S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Payer").field("address", &self.signer.address()).finish_non_exhaustive()
+        f.debug_struct("Payer").field("address", &self.signer.account()).finish_non_exhaustive()
     }
 }
 
-impl<S: Signer> Payer<S> {
+impl<S: SignAs> Payer<S> {
     /// Pays in the default assets.
     #[must_use]
     pub fn new(signer: S) -> Self {
@@ -52,7 +81,7 @@ impl<S: Signer> Payer<S> {
     /// Who pays.
     #[must_use]
     pub fn address(&self) -> Address {
-        self.signer.address()
+        self.signer.account()
     }
 
     fn prepare(&self, terms: &Terms) -> Result<(Address, Domain, Address), Rejection> {
@@ -97,7 +126,7 @@ impl<S: Signer> Payer<S> {
 }
 
 #[async_trait]
-impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
+impl<S: SignAs> MakePayment for Payer<S> {
     fn can_pay(&self, terms: &Terms) -> bool {
         self.prepare(terms).is_ok()
     }
@@ -105,7 +134,7 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
     async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
         let (token, domain, pay_to) = self.prepare(terms)?;
         let authorization = Authorization {
-            from: self.signer.address(),
+            from: self.signer.account(),
             to: pay_to,
             value: terms.amount,
             // Clients of version 1 allow for a clock ten minutes behind theirs, those of version 2 for any.
@@ -116,10 +145,8 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
             valid_before: occasion.now.plus(terms.max_timeout_seconds.get()),
             nonce: occasion.entropy.into(),
         };
-        let digest = authorization.digest(domain.separator);
-        let signature = self.signer.sign_hash(&digest).await.map_err(|why| Fault::unreachable("the signer", why))?;
-        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
-        let payload = Payload { authorization, signature: signature.to_bytes().into() };
+        let signature = self.signer.sign_digest(authorization.digest(domain.separator)).await?;
+        let payload = Payload { authorization, signature };
         Ok(MadePayment::new(
             payload.to_json(),
             EvmAddress::from(authorization.from).to_string(),

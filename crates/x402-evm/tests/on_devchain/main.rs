@@ -3,6 +3,7 @@
 
 mod rail;
 mod settle;
+mod smart;
 mod stage;
 mod verify;
 mod wallet;

@@ -111,13 +111,13 @@ impl Stage {
         }
     }
 
-    /// Plans a transfer, signs it for this nonce, and sends it.
+    /// Plans what comes next, signs it for this nonce, and sends it.
     pub(crate) async fn carry(&self, payment: &mut Payment, nonce: u64) -> Attempt {
         let plan = self.mechanism.plan(payment, self.now).await.unwrap();
         let Plan::Do { name, guard, alone, parcel } = plan else { panic!("{plan:?}") };
         let slot = SlotId { lane: self.rail.lane().clone(), nonce };
         let attempt = self.rail.sign(&slot, std::slice::from_ref(&parcel), None).await.unwrap();
-        match payment.steps.last_mut() {
+        match payment.steps.last_mut().filter(|step| !step.is_decided()) {
             None => payment.steps.push(Step {
                 name,
                 guard,

@@ -43,10 +43,10 @@ async fn each_fault_of_the_chain_s_has_its_code() {
     assert_eq!(stage.refused(&claim).await, "insufficient_funds");
     stage.chain.set_balance_of(payer, before);
 
-    // EIP-7702: the key still signs, but the token asks the code.
+    // EIP-7702: the key still signs, but the code is asked, and there is none where it points.
     let delegated = hex!("ef01001111111111111111111111111111111111111111").to_vec();
     stage.chain.set_code(payer, delegated.into()).unwrap();
-    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payer_has_code");
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_signature");
     stage.chain.set_code(payer, vec![].into()).unwrap();
 
     for (account, index) in [(payer, PAYER), (ACCOUNTS[PAYEE].address, PAYEE)] {

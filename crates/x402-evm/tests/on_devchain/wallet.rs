@@ -13,22 +13,22 @@ use x402_types::Fault;
 use crate::stage::{Stage, stage};
 
 const DIGEST: B256 = B256::repeat_byte(0x42);
-const WALLET: Address = Address::repeat_byte(0xaa);
-const OWNER: usize = 4;
+pub(crate) const WALLET: Address = Address::repeat_byte(0xaa);
+pub(crate) const OWNER: usize = 4;
 /// The deterministic deployment proxy, <https://github.com/Arachnid/deterministic-deployment-proxy>: `salt ‖ initCode`.
-const FACTORY: Address = address!("4e59b44847b379578588920cA78FbF26c0B4956C");
-const FACTORY_CODE: [u8; 69] = hex!(
+pub(crate) const FACTORY: Address = address!("4e59b44847b379578588920cA78FbF26c0B4956C");
+pub(crate) const FACTORY_CODE: [u8; 69] = hex!(
     "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3"
 );
 
 /// `contracts/TestWallet.sol` of the devchain: its owner stands in slot 0, how it misbehaves in slot 0 behind it.
-fn wallet_code() -> Bytes {
+pub(crate) fn wallet_code() -> Bytes {
     let artifact = include_str!("../../../x402-devchain/contracts/artifacts/TestWallet.json");
     let artifact: Value = serde_json::from_str(artifact).unwrap();
     serde_json::from_value(artifact["deployedBytecode"].clone()).unwrap()
 }
 
-fn wallet_of(stage: &Stage, account: Address, owner: Address, misbehave: u8) {
+pub(crate) fn wallet_of(stage: &Stage, account: Address, owner: Address, misbehave: u8) {
     let slot: U256 = U256::from(misbehave) << 160 | U256::from_be_slice(owner.as_slice());
     stage.chain.set_storage(account, U256::ZERO, slot.into());
 }
@@ -38,7 +38,7 @@ fn signed_by(index: usize) -> Bytes {
 }
 
 /// Init code that writes the owner into slot 0 and leaves the wallet's code.
-fn init_code(owner: Address) -> Bytes {
+pub(crate) fn init_code(owner: Address) -> Bytes {
     let runtime = wallet_code();
     let len = u16::try_from(runtime.len()).unwrap().to_be_bytes();
     // PUSH20 owner PUSH0 SSTORE; PUSH2 len DUP1 PUSH1 33 PUSH0 CODECOPY; PUSH0 RETURN
@@ -47,7 +47,7 @@ fn init_code(owner: Address) -> Bytes {
     [&head[..], &runtime].concat().into()
 }
 
-fn made_by_factory(owner: Address) -> Address {
+pub(crate) fn made_by_factory(owner: Address) -> Address {
     FACTORY.create2_from_code(B256::ZERO, init_code(owner))
 }
 

@@ -1,0 +1,144 @@
+//! One round trip for all that the chain knows of a payment, and what is made of the answers: `scheme_exact_evm.md` §1
+//! "Verification".
+
+use std::sync::OnceLock;
+
+use alloy_primitives::Bytes;
+use x402_types::{ErrorReason, Fault, Refusal, Rejection};
+
+use super::check::{Checked, not_signed};
+use crate::chain::{Answers, Program};
+use crate::eip3009::{balance_call, name_call, state_call, version_call};
+use crate::signature::Signature;
+use crate::token::Domain;
+use crate::wallet::{Asked, Signer};
+
+/// The gas limit of a transfer that a key has signed. USDC takes 60,000 to 90,000; what takes more is not a transfer.
+pub const TRANSFER_GAS: u64 = 150_000;
+
+/// What a view of the token may use.
+pub(super) const VIEW_GAS: u32 = 100_000;
+/// What the call itself may use in a simulation: [`TRANSFER_GAS`] without 21,000 and the call data.
+const SIMULATION_GAS: u32 = 120_000;
+/// Seconds that must be left where the account is to be deployed first: two transactions, one after the other is final.
+const DEPLOYMENT_MARGIN: u64 = 30;
+
+/// The transfer, as it is tried and as it is sent.
+#[derive(Debug)]
+pub(super) struct Transfer {
+    pub(super) data: Bytes,
+    simulation_gas: u32,
+    pub(super) transaction_gas: u64,
+}
+
+impl Transfer {
+    /// A key's signature goes into the overload with `v, r, s`, which every such token has; any other is for a
+    /// contract, by the overload with `bytes signature`, and the contract takes gas of its own. Which it is follows
+    /// from the claim alone, so that what is sent is what was tried.
+    pub(super) fn of(checked: &Checked) -> Self {
+        let Checked { authorization, signature, .. } = checked;
+        let inner = signature.inner();
+        match (signature.of_key(), Signature::from_bytes(inner)) {
+            (Ok(()), Ok(signature)) => Self {
+                data: authorization.transfer_call(&signature),
+                simulation_gas: SIMULATION_GAS,
+                transaction_gas: TRANSFER_GAS,
+            },
+            _ => {
+                let call_data = u64::try_from(inner.len()).unwrap_or(u64::MAX).saturating_mul(16);
+                Self {
+                    data: authorization.transfer_call_with_bytes(inner.clone()),
+                    simulation_gas: SIMULATION_GAS.saturating_add(signature.gas()),
+                    transaction_gas: TRANSFER_GAS.saturating_add(u64::from(signature.gas())).saturating_add(call_data),
+                }
+            }
+        }
+    }
+}
+
+/// A program, and where its answers stand.
+#[derive(Debug)]
+pub(super) struct Probe<'a> {
+    checked: &'a Checked,
+    /// Where the token's domain is put once it was read.
+    unread: Option<&'a OnceLock<Domain>>,
+    asked: Asked,
+    transfer: usize,
+}
+
+impl<'a> Probe<'a> {
+    pub(super) fn new(checked: &'a Checked, unread: Option<&'a OnceLock<Domain>>) -> (Program, Self) {
+        let Checked { token, authorization, signature, .. } = checked;
+        let mut program = Program::new()
+            .code_size(*token)
+            .call(*token, balance_call(authorization.from), VIEW_GAS, 1)
+            .call(*token, state_call(authorization.from, authorization.nonce), VIEW_GAS, 1);
+        if unread.is_some() {
+            program = program.call(*token, name_call(), VIEW_GAS, 5).call(*token, version_call(), VIEW_GAS, 5);
+        }
+        // Behind the question, which deploys an account that is not there yet; before it the token would ask nobody.
+        let (program, asked) = signature.clone().ask(program);
+        let (_, transfer) = program.places();
+        let call = Transfer::of(checked);
+        let program = program.call(*token, call.data, call.simulation_gas, 5);
+        (program, Self { checked, unread, asked, transfer })
+    }
+
+    /// What the chain has against the payment: token, signature, authorization, balance, simulation.
+    pub(super) fn judge(&self, answers: &Answers) -> Result<Signer, Refusal> {
+        let refuse = |reason, why: &str| Err(Rejection::new(reason).because(why).into());
+        let malformed = || Fault::unreachable("the node", "an answer of another form");
+        let ([token_code, ..], [balance, state, names @ ..]) = (&*answers.sizes, &*answers.calls) else {
+            return Err(malformed().into());
+        };
+        let transfer = answers.calls.get(self.transfer).ok_or_else(malformed)?;
+        if *token_code == 0 {
+            return refuse(ErrorReason::ASSET_NOT_DEPLOYED, "no contract at the asset's address");
+        }
+        let signer = self.asked.verdict(answers)?.signer().map_err(not_signed)?;
+        match state.word().map(|word| word.is_zero()) {
+            None => return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no authorizationState"),
+            Some(false) => return refuse(ErrorReason::NONCE_ALREADY_USED, "the authorization is used or cancelled"),
+            Some(true) => {}
+        }
+        if let (Some(cell), [name, version, ..]) = (self.unread, names) {
+            let (Some(name), Some(version)) = (name.text(), version.text()) else {
+                return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no name and version");
+            };
+            if *name != *self.checked.domain.name {
+                return refuse(ErrorReason::TOKEN_NAME_MISMATCH, "extra.name is not the token's");
+            }
+            if *version != *self.checked.domain.version {
+                return refuse(ErrorReason::TOKEN_VERSION_MISMATCH, "extra.version is not the token's");
+            }
+            // Another call may have been first with the same answer.
+            let _ = cell.set(self.checked.domain.clone());
+        }
+        let Some(balance) = balance.word() else {
+            return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no balanceOf");
+        };
+        let authorization = &self.checked.authorization;
+        if balance < authorization.value.value() {
+            return refuse(ErrorReason::INSUFFICIENT_FUNDS, "the balance does not cover the amount");
+        }
+        if !transfer.success {
+            // "5. Simulate": FiatToken refuses here what no view tells, such as a blocklisted party or a pause.
+            let reason = transfer.revert_reason().unwrap_or("the transfer would revert");
+            if reason.contains("blacklist") || reason.contains("blocklist") {
+                return refuse(ErrorReason::PAYER_BLOCKED, reason);
+            }
+            if answers.timestamp <= authorization.valid_after.0 {
+                return refuse(ErrorReason::INVALID_VALID_AFTER, reason);
+            }
+            if answers.timestamp >= authorization.valid_before.0 {
+                return refuse(ErrorReason::INVALID_VALID_BEFORE, reason);
+            }
+            return refuse(ErrorReason::TRANSACTION_SIMULATION_FAILED, reason);
+        }
+        let ends = authorization.valid_before.0;
+        if signer == Signer::Undeployed && answers.timestamp.saturating_add(DEPLOYMENT_MARGIN) > ends {
+            return refuse(ErrorReason::INVALID_VALID_BEFORE, "too little time to deploy the payer's account first");
+        }
+        Ok(signer)
+    }
+}

@@ -1,0 +1,341 @@
+//! Smart accounts pay with EIP-3009: deployed, not deployed yet, delegated. Beside each, what is refused.
+
+use alloy_primitives::{Address, B256, Bytes, U256, hex};
+use alloy_signer::SignerSync;
+use async_trait::async_trait;
+use x402_devchain::{ACCOUNTS, Disturbance, TOKENS_EACH, signer};
+use x402_evm::chain::Call;
+use x402_evm::eip6492::Counterfactual;
+use x402_evm::exact::{ExactMechanism, Payer, Policy, SignAs, TRANSFER_GAS};
+use x402_evm::token::Tokens;
+use x402_evm::wallet::Signers;
+use x402_facilitator_core::{Mechanism, Observation, Payment, Plan, Rail, StepState};
+use x402_types::{Claim, ErrorReason, Fault, MakePayment, Occasion, TimeoutSeconds};
+
+use crate::stage::{PRICE, Stage, claim_of, payload, stage, terms};
+use crate::wallet::{FACTORY, FACTORY_CODE, OWNER, WALLET, init_code, made_by_factory, wallet_code, wallet_of};
+
+/// An account whose owner signs for it, and what deploys it where it is not there.
+#[derive(Clone)]
+struct Account {
+    address: Address,
+    owner: usize,
+    factory: Option<(Address, Bytes)>,
+}
+
+#[async_trait]
+impl SignAs for Account {
+    fn account(&self) -> Address {
+        self.address
+    }
+
+    async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault> {
+        let signature: Bytes = signer(self.owner).unwrap().sign_hash_sync(&digest).unwrap().as_bytes().into();
+        Ok(match self.factory.clone() {
+            None => signature,
+            Some((factory, factory_data)) => Counterfactual { factory, factory_data, signature }.encode(),
+        })
+    }
+}
+
+fn owner() -> Address {
+    ACCOUNTS[OWNER].address
+}
+
+/// A contract with tokens, its owner account 4.
+fn deployed(stage: &Stage) -> Account {
+    stage.chain.set_code(WALLET, wallet_code()).unwrap();
+    wallet_of(stage, WALLET, owner(), 0);
+    stage.chain.set_balance_of(WALLET, U256::from(TOKENS_EACH));
+    Account { address: WALLET, owner: OWNER, factory: None }
+}
+
+/// The same, not there yet, and the deployment proxy that makes it.
+fn undeployed(stage: &Stage) -> Account {
+    stage.chain.set_code(FACTORY, FACTORY_CODE.to_vec().into()).unwrap();
+    let address = made_by_factory(owner());
+    stage.chain.set_balance_of(address, U256::from(TOKENS_EACH));
+    let data = [B256::ZERO.as_slice(), &init_code(owner())].concat();
+    Account { address, owner: OWNER, factory: Some((FACTORY, data.into())) }
+}
+
+/// A facilitator that calls this factory.
+fn listing(mut stage: Stage, factory: Address) -> Stage {
+    let signers = Signers::any().with_factory(factory);
+    stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes())
+        .with_policy(Policy::default().signers(signers));
+    stage
+}
+
+async fn claim(stage: &Stage, account: &Account) -> Claim {
+    claim_within(stage, account, 60).await
+}
+
+async fn claim_within(stage: &Stage, account: &Account, seconds: u64) -> Claim {
+    let mut terms = terms();
+    terms.max_timeout_seconds = TimeoutSeconds::try_from(seconds).unwrap();
+    let occasion = Occasion { now: stage.now, entropy: [7; 32], url: "https://example.com/", method: "GET" };
+    let made = Payer::new(account.clone()).make_payment(&terms, &occasion).await.unwrap();
+    claim_of(terms, made.payload)
+}
+
+async fn plan(stage: &Stage, payment: &Payment) -> Plan {
+    stage.mechanism.plan(payment, stage.now).await.unwrap()
+}
+
+/// What is seen becomes the state of the last step.
+async fn decide(stage: &Stage, payment: &mut Payment) {
+    let state = match stage.observe(payment).await {
+        Observation::Proven(facts) => StepState::Proven(facts),
+        Observation::Dead(reason) => StepState::Dead(reason),
+        Observation::Pending => panic!("pending"),
+    };
+    payment.steps.last_mut().unwrap().state = state;
+}
+
+async fn verified_in_one_round_trip(stage: &Stage, claim: &Claim) {
+    stage.chain.reset_calls();
+    stage.verify(claim).await.unwrap();
+    let calls = stage.chain.calls();
+    assert_eq!((calls.round_trips, calls.total(), calls.of("eth_call")), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_deployed_contract_pays_in_the_overload_with_bytes() {
+    let stage = stage(0);
+    let account = deployed(&stage);
+    let claim = claim(&stage, &account).await;
+    verified_in_one_round_trip(&stage, &claim).await;
+    let mut payment = stage.payment(claim.clone()).await;
+    assert_eq!(payment.payer, WALLET.to_string());
+    let Plan::Do { parcel, .. } = plan(&stage, &payment).await else { panic!() };
+    let call = Call::from_bytes(&parcel.bytes).unwrap();
+    let signed = payload(&claim);
+    assert_eq!(call.data, signed.authorization.transfer_call_with_bytes(signed.signature));
+    // What isValidSignature may use comes on top, and is bounded.
+    assert_eq!(call.gas, TRANSFER_GAS + 500_000 + 65 * 16);
+    let attempt = stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    assert_eq!(payment.steps[0].proven().unwrap().tx, attempt.tx);
+    assert_eq!(stage.paid(), U256::from(PRICE));
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_there_is_deployed_first() {
+    let stage = listing(stage(2), FACTORY);
+    let account = undeployed(&stage);
+    let claim = claim(&stage, &account).await;
+    verified_in_one_round_trip(&stage, &claim).await;
+    let mut payment = stage.payment(claim.clone()).await;
+
+    let Plan::Do { name, guard, parcel, .. } = plan(&stage, &payment).await else { panic!() };
+    assert_eq!(name.as_str(), "deploy");
+    assert_eq!(guard.0, [b"eip155:84532", account.address.as_slice()].concat());
+    // The factory of the list, the payer's exact data, a bound on gas. The rail sends no value with anything.
+    let call = Call::from_bytes(&parcel.bytes).unwrap();
+    let (factory, data) = account.factory.clone().unwrap();
+    assert_eq!((call.to, call.data, call.gas), (factory, data, 2_150_000));
+
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    // There, but not final.
+    assert_eq!(stage.observe(&payment).await, Observation::Pending);
+    stage.chain.mine(2);
+    decide(&stage, &mut payment).await;
+    let Plan::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
+    assert_eq!(name.as_str(), "transfer");
+    let attempt = stage.carry(&mut payment, 1).await;
+    stage.chain.mine(3);
+    decide(&stage, &mut payment).await;
+    let Plan::Settled(receipt) = plan(&stage, &payment).await else { panic!() };
+    assert_eq!((receipt.transaction, receipt.payer), (Some(attempt.tx), account.address.to_string()));
+    assert_eq!(stage.paid(), U256::from(PRICE));
+
+    // The same bytes pay again under another nonce, without the factory: it is there now.
+    let occasion = Occasion { now: stage.now, entropy: [8; 32], url: "https://example.com/", method: "GET" };
+    let made = Payer::new(account).make_payment(&terms(), &occasion).await.unwrap();
+    let payment = stage.payment(claim_of(terms(), made.payload)).await;
+    let Plan::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
+    assert_eq!(name.as_str(), "transfer");
+}
+
+#[tokio::test]
+async fn a_deployment_by_anybody_counts() {
+    let stage = listing(stage(0), FACTORY);
+    let account = undeployed(&stage);
+    let (factory, data) = account.factory.clone().unwrap();
+    let mut payment = stage.payment(claim(&stage, &account).await).await;
+    stage.chain.disturb_transactions(1, Disturbance::Drop);
+    stage.carry(&mut payment, 0).await;
+    stage.other(5, factory, data).await;
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    assert!(matches!(plan(&stage, &payment).await, Plan::Settled(_)));
+    assert_eq!(stage.paid(), U256::from(PRICE));
+}
+
+#[tokio::test]
+async fn a_deployment_that_never_happens_ends_with_the_authorization() {
+    let stage = listing(stage(1), FACTORY);
+    let account = undeployed(&stage);
+    let mut payment = stage.payment(claim(&stage, &account).await).await;
+    let ends = payload(&payment.claim).authorization.valid_before.0;
+    stage.chain.disturb_transactions(1, Disturbance::Drop);
+    stage.carry(&mut payment, 0).await;
+    stage.chain.set_next_timestamp(ends - 1);
+    stage.chain.mine(1);
+    stage.chain.set_next_timestamp(ends);
+    stage.chain.mine(1);
+    assert_eq!(stage.observe(&payment).await, Observation::Pending, "the final block is older");
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    assert_eq!(plan(&stage, &payment).await, Plan::Failed(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED));
+}
+
+/// Between the deployment and the transfer everything is looked at again: nothing of the transfer has left.
+#[tokio::test]
+async fn what_changes_while_it_is_deployed_is_seen() {
+    for (change, expected) in [
+        ("emptied", ErrorReason::INSUFFICIENT_FUNDS),
+        ("another owner", ErrorReason::INVALID_SIGNATURE),
+        ("settled by somebody", ErrorReason::DUPLICATE_SETTLEMENT),
+    ] {
+        let stage = listing(stage(0), FACTORY);
+        let account = undeployed(&stage);
+        let claim = claim(&stage, &account).await;
+        let mut payment = stage.payment(claim.clone()).await;
+        stage.carry(&mut payment, 0).await;
+        stage.chain.mine(1);
+        decide(&stage, &mut payment).await;
+        match change {
+            "emptied" => stage.chain.set_balance_of(account.address, U256::ZERO),
+            "another owner" => wallet_of(&stage, account.address, ACCOUNTS[5].address, 0),
+            _ => {
+                let signed = payload(&claim);
+                let inner = Counterfactual::decode(&signed.signature).unwrap().signature;
+                let transfer = signed.authorization.transfer_call_with_bytes(inner);
+                stage.other(5, x402_devchain::TOKEN, transfer).await;
+                stage.chain.mine(1);
+            }
+        }
+        assert_eq!(plan(&stage, &payment).await, Plan::Failed(expected), "{change}");
+    }
+}
+
+/// [EIP-7702](https://eips.ethereum.org/EIPS/eip-7702): the code that an account has delegated to decides, not its key.
+#[tokio::test]
+async fn a_delegated_account_is_asked_and_its_key_alone_is_not_enough() {
+    let stage = stage(0);
+    stage.chain.set_code(WALLET, wallet_code()).unwrap();
+    let account = ACCOUNTS[6].address;
+    stage.chain.set_code(account, [&hex!("ef0100")[..], WALLET.as_slice()].concat().into()).unwrap();
+    let by = |owner| Account { address: account, owner, factory: None };
+
+    wallet_of(&stage, account, owner(), 0);
+    assert_eq!(stage.refused(&claim(&stage, &by(6)).await).await, "invalid_exact_evm_payload_signature");
+    let owned = claim(&stage, &by(OWNER)).await;
+    verified_in_one_round_trip(&stage, &owned).await;
+    let mut payment = stage.payment(owned).await;
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    assert_eq!(stage.paid(), U256::from(PRICE));
+
+    // Its own key, where the code takes it.
+    let stage = crate::stage::stage(0);
+    stage.chain.set_code(WALLET, wallet_code()).unwrap();
+    stage.chain.set_code(account, [&hex!("ef0100")[..], WALLET.as_slice()].concat().into()).unwrap();
+    wallet_of(&stage, account, account, 0);
+    let mut payment = stage.payment(claim(&stage, &by(6)).await).await;
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    assert_eq!(stage.paid(), U256::from(PRICE));
+}
+
+#[tokio::test]
+async fn what_a_contract_does_not_sign_is_refused() {
+    let stage = stage(0);
+    let account = deployed(&stage);
+    let good = claim(&stage, &account).await;
+    let bad = "invalid_exact_evm_payload_signature";
+    let stranger = claim(&stage, &Account { owner: 5, ..account.clone() }).await;
+    assert_eq!(stage.refused(&stranger).await, bad);
+    // The wrong magic, a revert, 4 bytes, dirt behind the magic.
+    for misbehave in 1..=4 {
+        wallet_of(&stage, WALLET, owner(), misbehave);
+        assert_eq!(stage.refused(&good).await, bad, "{misbehave}");
+    }
+    // Burns all that it is given; writes; says yes to anything by its input.
+    for code in [&hex!("5b5f56")[..], &hex!("60015f55631626ba7e60e01b5f5260205ff3"), &hex!("365f5f37365ff3")] {
+        stage.chain.set_code(WALLET, code.to_vec().into()).unwrap();
+        stage.chain.reset_calls();
+        assert_eq!(stage.refused(&good).await, bad, "{}", hex::encode(code));
+        assert_eq!(stage.chain.calls().round_trips, 1);
+    }
+    // Gone, as after an authorization that undelegates: it is no key's either.
+    stage.chain.set_code(WALLET, Bytes::new()).unwrap();
+    assert_eq!(stage.refused(&good).await, bad);
+}
+
+#[tokio::test]
+async fn what_cannot_be_deployed_here_is_refused() {
+    let stage = stage(0);
+    let account = undeployed(&stage);
+    let good = claim(&stage, &account).await;
+    // The list is empty unless told.
+    assert_eq!(stage.refused(&good).await, "eip6492_factory_not_allowed");
+    let stage = listing(stage, FACTORY);
+    stage.verify(&good).await.unwrap();
+
+    // A signature of somebody else within; an account that this factory does not make, with the same wrapping.
+    let forged = claim(&stage, &Account { owner: 5, ..account.clone() }).await;
+    assert_eq!(stage.refused(&forged).await, "invalid_exact_evm_payload_signature");
+    let elsewhere = Account { address: made_by_factory(ACCOUNTS[5].address), ..account.clone() };
+    stage.chain.set_balance_of(elsewhere.address, U256::from(TOKENS_EACH));
+    assert_eq!(stage.refused(&claim(&stage, &elsewhere).await).await, "smart_wallet_deployment_failed");
+    let nothing = Account { factory: Some((FACTORY, Bytes::new())), ..account.clone() };
+    assert_eq!(stage.refused(&claim(&stage, &nothing).await).await, "smart_wallet_deployment_failed");
+
+    // Not wrapped, so nobody knows what would make it; and wrapped by somebody who cannot.
+    let bare = Account { factory: None, ..account.clone() };
+    assert_eq!(stage.refused(&claim(&stage, &bare).await).await, "invalid_exact_evm_payload_signature");
+    let long = x402_evm::eip3009::Payload { signature: vec![1; 66].into(), ..payload(&good) };
+    let long = claim_of(terms(), long.to_json());
+    assert_eq!(stage.refused(&long).await, "invalid_exact_evm_payload_undeployed_smart_wallet");
+    let cut = payload(&good);
+    let cut = x402_evm::eip3009::Payload { signature: cut.signature.slice(1..), ..cut };
+    assert_eq!(stage.refused(&claim_of(terms(), cut.to_json())).await, "invalid_exact_evm_payload_signature");
+
+    // Two transactions do not get into 29 seconds.
+    let stage_time = stage.chain.time();
+    assert_eq!(stage_time, stage.now.0);
+    let code = "invalid_exact_evm_payload_authorization_valid_before";
+    assert_eq!(stage.refused(&claim_within(&stage, &account, 27).await).await, code);
+    stage.verify(&claim_within(&stage, &account, 30).await).await.unwrap();
+}
+
+/// `isValidSignature` that says yes while `tx.origin` is zero, as it is in `eth_call`, and reverts in a transaction.
+#[tokio::test]
+async fn a_contract_that_fools_the_simulation_costs_three_transactions() {
+    let stage = stage(0);
+    let account = deployed(&stage);
+    stage.chain.set_code(WALLET, hex!("32601257631626ba7e60e01b5f5260205ff35b5f5ffd").to_vec().into()).unwrap();
+    let mut payment = stage.payment(claim(&stage, &account).await).await;
+    for nonce in 0..3 {
+        stage.carry(&mut payment, nonce).await;
+        stage.chain.mine(1);
+        assert_eq!(stage.observe(&payment).await, Observation::Pending);
+        payment.steps[0].state = StepState::Loose;
+    }
+    assert_eq!(stage.chain.nonce_of(stage.rail.address()), 3);
+    assert_eq!(plan(&stage, &payment).await, Plan::Wait(stage.now.plus(2)));
+    stage.chain.set_next_timestamp(payload(&payment.claim).authorization.valid_before.0);
+    stage.chain.mine(1);
+    assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+    assert_eq!(stage.paid(), U256::ZERO);
+}
