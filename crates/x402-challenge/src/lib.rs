@@ -10,6 +10,7 @@ mod check;
 pub mod conformance;
 mod entitlement;
 mod issue;
+mod make_proof;
 mod memory;
 mod meter;
 mod mock;
@@ -22,6 +23,7 @@ pub use canonical::{Bind, Request, binding, body_sha256, canonical_binding, cano
 pub use check::{Gate, Granted};
 pub use entitlement::{Allowance, COOKIE, Entitlement, Grant, Token, TokenHash};
 pub use issue::{Charge, Offer, answer, issue};
+pub use make_proof::{ExactProof, MadeProof, MakeProof, terms};
 pub use memory::MemoryStore;
 pub use meter::{Added, Meter, MeterError, MeterState, Metered};
 pub use mock::MockProof;

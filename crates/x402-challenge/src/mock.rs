@@ -1,10 +1,11 @@
 //! `mock`: a proof without money, for development.
 
 use async_trait::async_trait;
-use x402_types::UnixSeconds;
-use x402_types::challenge::{Code, Payment, Proof, ProofKind};
+use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
+use x402_types::{Occasion, Refusal, UnixSeconds};
 
 use crate::canonical::{body_sha256, canonical_payment};
+use crate::make_proof::{MadeProof, MakeProof};
 use crate::meter::Metered;
 use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
 use crate::refused::Refused;
@@ -42,5 +43,26 @@ impl VerifyProof for MockProof {
 
     async fn settle(&self, _: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl MakeProof for MockProof {
+    fn kind(&self) -> ProofKind {
+        ProofKind::Mock
+    }
+
+    fn can_pay(&self, _: &Challenge) -> bool {
+        true
+    }
+
+    async fn make_proof(
+        &self,
+        challenge: &Challenge,
+        payment: Payment,
+        occasion: &Occasion<'_>,
+    ) -> Result<MadeProof, Refusal> {
+        let valid_until = occasion.now.plus(challenge.max_timeout_seconds.get());
+        Ok(MadeProof { payment: Self::sign(payment), valid_until })
     }
 }

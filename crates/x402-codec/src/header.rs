@@ -359,6 +359,7 @@ pub fn request_headers() -> [HeaderName; 4] {
 
 /// The headers that a paid route lets a browser read, for `Access-Control-Expose-Headers`.
 #[must_use]
-pub fn response_headers() -> [HeaderName; 3] {
-    [PAYMENT_REQUIRED.clone(), PAYMENT_RESPONSE.clone(), X_PAYMENT_RESPONSE.clone()]
+pub fn response_headers() -> [HeaderName; 4] {
+    let token = crate::challenge::X_PAYMENT_TOKEN.clone();
+    [PAYMENT_REQUIRED.clone(), PAYMENT_RESPONSE.clone(), X_PAYMENT_RESPONSE.clone(), token]
 }

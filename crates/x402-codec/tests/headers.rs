@@ -560,5 +560,8 @@ fn cors_names() {
         names(&header::request_headers()),
         "payment-signature,x-payment,sign-in-with-x,access-control-expose-headers"
     );
-    assert_eq!(names(&header::response_headers()), "payment-required,payment-response,x-payment-response");
+    assert_eq!(
+        names(&header::response_headers()),
+        "payment-required,payment-response,x-payment-response,x-payment-token"
+    );
 }

@@ -22,6 +22,7 @@ pin_project! {
     enum Kind<B> {
         Inner { #[pin] body: B },
         Own { bytes: Option<Bytes> },
+        Begun { read: Option<Bytes>, rest: Pin<Box<B>> },
     }
 }
 
@@ -37,6 +38,12 @@ impl<B> Body<B> {
         let bytes = bytes.into();
         Self { kind: Kind::Own { bytes: (!bytes.is_empty()).then_some(bytes) } }
     }
+
+    /// A body of which these bytes were read already.
+    #[cfg(all(feature = "client", feature = "challenge"))]
+    pub(crate) fn begun(read: Bytes, rest: Pin<Box<B>>) -> Self {
+        Self { kind: Kind::Begun { read: (!read.is_empty()).then_some(read), rest } }
+    }
 }
 
 impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
@@ -47,6 +54,10 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
         match self.project().kind.project() {
             KindProjection::Inner { body } => body.poll_frame(cx),
             KindProjection::Own { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            KindProjection::Begun { read, rest } => match read.take() {
+                Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                None => rest.as_mut().poll_frame(cx),
+            },
         }
     }
 
@@ -54,6 +65,7 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
         match &self.kind {
             Kind::Inner { body } => body.is_end_stream(),
             Kind::Own { bytes } => bytes.is_none(),
+            Kind::Begun { read, rest } => read.is_none() && rest.is_end_stream(),
         }
     }
 
@@ -61,6 +73,8 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
         match &self.kind {
             Kind::Inner { body } => body.size_hint(),
             Kind::Own { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Begun { read: None, rest } => rest.size_hint(),
+            Kind::Begun { read: Some(_), .. } => SizeHint::default(),
         }
     }
 }

@@ -1,26 +1,25 @@
 //! HTTP exchanges as files, readable: `UPDATE_GOLDEN=1 cargo test -p x402-http --test golden` rewrites them.
 //!
-//! A header that carries base64 of JSON is shown as that JSON. The line at the end says what the server did, in order.
+//! The line at the end says what the server did, in order.
 //! The facilitator's answers are those of facts/x402-protocol.md §1.5, §1.6 and §5 (codes of x402 v2 §9).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod common;
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{
-    Handler, ORIGIN, PAYER, Script, Service, TRANSACTION, get, header, offer, paying, payment_json, terms, upfront,
+    Handler, ORIGIN, PAYER, Script, Service, TRANSACTION, get, header, offer, paying, payment_json, record, terms,
+    upfront,
 };
-use http::{HeaderMap, Request};
-use http_body_util::{BodyExt, Full};
+use http::Request;
+use http_body_util::Full;
 use tower::{Layer, ServiceExt};
-use x402_codec::{Limits, header as names};
+use x402_codec::header as names;
 use x402_http::Body;
 use x402_http::server::Seller;
-use x402_types::{Offer, RawJson, Terms};
+use x402_types::{Offer, Terms};
 
 struct Stage {
     name: &'static str,
@@ -42,47 +41,12 @@ fn stage(name: &'static str, v1: bool, offers: Vec<Offer>) -> Stage {
 
 impl Stage {
     async fn exchange(&mut self, request: Request<Full<Bytes>>) {
-        let text = &mut self.text;
-        if !text.is_empty() {
-            text.push_str("\n----------------------------------------\n\n");
-        }
-        writeln!(text, "{} {} HTTP/1.1", request.method(), request.uri()).unwrap();
-        headers(text, request.headers());
-        let response = self.service.clone().oneshot(request).await.unwrap();
-        writeln!(text, "\nHTTP/1.1 {}", response.status()).unwrap();
-        headers(text, response.headers());
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        writeln!(text, "\n{}", String::from_utf8(body.to_vec()).unwrap()).unwrap();
-        let did = std::mem::take(&mut *self.script.log.lock().unwrap()).join(", ");
-        writeln!(text, "\n# server: {}", if did.is_empty() { "nothing" } else { &did }).unwrap();
+        record::exchange(&mut self.text, &self.service, request, &self.script).await;
     }
 
     fn check(self) {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{}.http", self.name));
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &self.text).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(self.text, golden, "{} differs; UPDATE_GOLDEN=1 rewrites it", path.display());
+        record::check(self.name, &self.text);
     }
-}
-
-fn headers(text: &mut String, headers: &HeaderMap) {
-    let mut lines: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| {
-            let json = header_json(value.as_bytes());
-            json.map_or_else(|| format!("{name}: {}", value.to_str().unwrap()), |json| format!("{name}: base64 {json}"))
-        })
-        .collect();
-    lines.sort();
-    for line in lines {
-        writeln!(text, "{line}").unwrap();
-    }
-}
-
-fn header_json(value: &[u8]) -> Option<String> {
-    names::decode::<RawJson>(value, &Limits::DEFAULT).ok().map(|json| json.as_str().to_owned())
 }
 
 fn one(terms: Terms) -> Vec<Offer> {

@@ -578,7 +578,10 @@ async fn browsers_of_listed_origins_may_pay() {
     let asked = get("/weather", &[(&http::header::ORIGIN, HeaderValue::from_static("https://shop.example"))]);
     let (status, headers, _) = call(&service, asked).await;
     assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
-    assert_eq!(headers["access-control-expose-headers"], "payment-required, payment-response, x-payment-response");
+    assert_eq!(
+        headers["access-control-expose-headers"],
+        "payment-required, payment-response, x-payment-response, x-payment-token"
+    );
     assert_eq!(shop.handler.calls(), 0);
 }
 

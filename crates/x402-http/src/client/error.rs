@@ -35,6 +35,10 @@ pub enum NotPayable {
     /// The scheme refused the terms.
     #[error("the scheme refused: {0}")]
     Refused(x402_types::Rejection),
+    /// A challenge that is bound to another request.
+    #[cfg(feature = "challenge")]
+    #[error("the challenge is for another request: its {0} differs")]
+    Bound(&'static str),
 }
 
 /// Why a 402 was not answered with a payment. Nothing was sent that could be settled.
@@ -77,6 +81,13 @@ pub enum PayError {
     /// The payment cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+impl PayError {
+    /// None of these terms can be paid, and nothing was signed: those of another dialect may be.
+    pub(super) const fn leaves_others(&self) -> bool {
+        matches!(self, Self::NoTerms | Self::NothingPayable(_))
+    }
 }
 
 fn list(reasons: &[NotPayable]) -> String {

@@ -11,8 +11,9 @@ use http_body_util::{BodyExt, Full};
 use tower_service::Service;
 use url::Url;
 use x402_codec::{body, header};
-use x402_types::PaymentRequired;
 
+#[cfg(feature = "challenge")]
+use super::challenge;
 use super::outcome::{Outcome, outcome};
 use super::payer::{Flight, Purchase};
 use super::{ClientError, Closed, PayError, Payer};
@@ -22,9 +23,9 @@ use crate::Body;
 pub(super) const REDIRECTS: usize = 10;
 
 /// A pause before a request is sent again that met no server.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-type Answer<B, E> = Result<Response<Body<B>>, ClientError<E>>;
+pub(super) type Answer<B, E> = Result<Response<Body<B>>, ClientError<E>>;
 
 pub(super) async fn run<S, B>(
     payer: Payer,
@@ -43,8 +44,10 @@ where
         return Ok(send(&mut service, leg.request(None)).await.map_err(ClientError::Transport)?.map(Body::inner));
     }
     let start = leg.url();
-    let response = loop {
-        let response = send(&mut service, leg.request(None)).await.map_err(ClientError::Transport)?;
+    #[cfg_attr(not(feature = "challenge"), allow(unused_variables, reason = "this dialect has no entitlements"))]
+    let (response, presented) = loop {
+        let (request, presented) = leg.first(&payer);
+        let response = send(&mut service, request).await.map_err(ClientError::Transport)?;
         match response.headers().get(LOCATION) {
             Some(location) if redirects > 0 && leg.follows(response.status()) => {
                 redirects -= 1;
@@ -53,7 +56,7 @@ where
                     return Err(PayError::BadRedirect.into());
                 }
             }
-            _ => break response,
+            _ => break (response, presented),
         }
     };
     if response.status() != StatusCode::PAYMENT_REQUIRED {
@@ -64,9 +67,48 @@ where
     if start.origin() != url.origin() {
         return Err(PayError::Redirected.into());
     }
-    let required = terms(&payer, response).await?;
     let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
-    let signed = payer.sign(&required, &purchase).await?;
+    if let Some(kept) = payer.take_kept(&purchase) {
+        #[cfg(feature = "challenge")]
+        if let Some(id) = kept.challenge.clone() {
+            return challenge::pay_again(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept), id).await;
+        }
+        return pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept)).await;
+    }
+    let (parts, body) = response.into_parts();
+    let in_header = header::payment_required_header(&parts.headers, &payer.limits).map_err(PayError::from)?;
+    let mut unpaid = None;
+    if let Some(required) = &in_header {
+        match payer.sign(required, &purchase).await {
+            Ok(signed) => return pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, signed)).await,
+            Err(error) if error.leaves_others() && payer.takes_challenges() => unpaid = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let body = whole(body, payer.limits.body).await.ok_or(PayError::Answer)?;
+    let mut in_body = Err(PayError::NoTerms);
+    // "For a client the header decides; the body is read only where there is no `PAYMENT-REQUIRED`."
+    if in_header.is_none() && !body.is_empty() {
+        in_body = body::payment_required(&body, &payer.limits).map_err(PayError::from);
+    }
+    #[cfg(feature = "challenge")]
+    if payer.takes_challenges()
+        && let Ok(asked) = x402_codec::challenge::challenge(&body)
+    {
+        // Where version 1 is served too, its terms stand beside the challenge.
+        if let Ok(required) = &in_body {
+            match payer.sign(required, &purchase).await {
+                Ok(signed) => return pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, signed)).await,
+                Err(error) if error.leaves_others() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        return challenge::pay(&payer, &mut service, &leg, purchase, asked, presented).await;
+    }
+    if let Some(error) = unpaid {
+        return Err(error.into());
+    }
+    let signed = payer.sign(&in_body?, &purchase).await?;
     pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, signed)).await
 }
 
@@ -110,21 +152,6 @@ where
     }
 }
 
-/// "For a client the header decides; the body is read only where there is no `PAYMENT-REQUIRED`."
-async fn terms<B>(payer: &Payer, response: Response<B>) -> Result<PaymentRequired, PayError>
-where
-    B: http_body::Body<Data = Bytes>,
-{
-    if let Some(required) = header::payment_required_header(response.headers(), &payer.limits)? {
-        return Ok(required);
-    }
-    let collected = whole(response.into_body(), payer.limits.body).await.ok_or(PayError::Answer)?;
-    if collected.is_empty() {
-        return Err(PayError::NoTerms);
-    }
-    Ok(body::payment_required(&collected, &payer.limits)?)
-}
-
 /// All of a body that is no longer than `limit`; `None` where it is, or where it breaks off.
 pub(super) async fn whole<Q: http_body::Body>(body: Q, limit: usize) -> Option<Bytes> {
     let mut body = Box::pin(body);
@@ -140,7 +167,7 @@ pub(super) async fn whole<Q: http_body::Body>(body: Q, limit: usize) -> Option<B
     Some(collected.freeze())
 }
 
-async fn send<S, B>(service: &mut S, request: Request<Full<Bytes>>) -> Result<Response<B>, S::Error>
+pub(super) async fn send<S, B>(service: &mut S, request: Request<Full<Bytes>>) -> Result<Response<B>, S::Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
 {
@@ -149,18 +176,31 @@ where
 }
 
 /// A request that can be sent any number of times.
-struct Leg {
-    parts: Parts,
-    body: Bytes,
+pub(super) struct Leg {
+    pub(super) parts: Parts,
+    pub(super) body: Bytes,
 }
 
 impl Leg {
-    fn request(&self, payment: Option<(HeaderName, HeaderValue)>) -> Request<Full<Bytes>> {
+    pub(super) fn request(&self, payment: Option<(HeaderName, HeaderValue)>) -> Request<Full<Bytes>> {
         let mut request = Request::from_parts(self.parts.clone(), Full::new(self.body.clone()));
         if let Some((name, value)) = payment {
             request.headers_mut().insert(name, value);
         }
         request
+    }
+
+    /// The request without payment, with the entitlement that was bought here before; and for which resource that is.
+    #[cfg(feature = "challenge")]
+    fn first(&self, payer: &Payer) -> (Request<Full<Bytes>>, Option<x402_types::challenge::ResourceName>) {
+        let mut request = self.request(None);
+        let presented = payer.wallet.present(self.url().as_ref(), request.headers_mut(), payer.clock.now());
+        (request, presented)
+    }
+
+    #[cfg(not(feature = "challenge"))]
+    fn first(&self, _: &Payer) -> (Request<Full<Bytes>>, ()) {
+        (self.request(None), ())
     }
 
     fn carries_payment(&self) -> bool {

@@ -5,6 +5,8 @@
 //! same authorization is sent again, never a new one, since a new one could be settled beside the first.
 
 mod budget;
+#[cfg(feature = "challenge")]
+mod challenge;
 mod clock;
 mod dollars;
 mod error;
@@ -17,6 +19,8 @@ mod reqwest_client;
 mod service;
 
 pub use budget::{Budget, Closed, MemoryBudget, OverBudget, Spend};
+#[cfg(feature = "challenge")]
+pub use challenge::ChallengeReceipt;
 pub use clock::{Clock, Pause, SystemClock};
 pub use dollars::Dollars;
 pub use error::{ClientError, NotPayable, PayError};

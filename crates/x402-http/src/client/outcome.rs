@@ -58,10 +58,10 @@ pub(super) fn outcome(status: StatusCode, headers: &HeaderMap, limits: &Limits) 
     }
 }
 
-const DEFAULT_WAIT: Duration = Duration::from_secs(2);
+pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: u64 = 30;
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u64>().ok()?;
     Some(Duration::from_secs(seconds.min(LONGEST_WAIT)))
 }

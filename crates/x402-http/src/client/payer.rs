@@ -9,12 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::{HeaderName, HeaderValue, Method};
 use url::Url;
 use x402_codec::{Limits, header};
+#[cfg(feature = "challenge")]
+use x402_types::challenge::ChallengeId;
 use x402_types::{
-    Entry, MadePayment, MakePayment, Members, Occasion, PaymentPayload, PaymentRequired, Refusal, Terms, UnixSeconds,
-    Version, v1, v2,
+    Entry, Fault, MadePayment, MakePayment, Members, Occasion, PaymentPayload, PaymentRequired, Refusal, Terms,
+    UnixSeconds, Version, v1, v2,
 };
 
-use super::budget::canonical_asset;
+use super::budget::{OverBudget, canonical_asset};
+#[cfg(feature = "challenge")]
+use super::challenge::Wallet;
 use super::{Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, Spend, SpendLimits, SystemClock};
 
 /// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
@@ -27,14 +31,16 @@ pub struct Payer {
     pub(super) limits: Limits,
     pub(super) longest_body: usize,
     pub(super) resends: u32,
+    #[cfg(feature = "challenge")]
+    pub(super) wallet: Wallet,
     kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
 }
 
 /// A request that may be paid for: the same one, made again, sends the same payment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Purchase {
-    method: Method,
-    url: Url,
+    pub(super) method: Method,
+    pub(super) url: Url,
     /// Of the body: kept payments must not keep megabytes.
     length: usize,
     hash: u64,
@@ -52,10 +58,13 @@ impl Purchase {
 #[derive(Clone)]
 pub(super) struct Signed {
     pub(super) header: (HeaderName, HeaderValue),
-    valid_until: UnixSeconds,
-    reservation: u64,
+    pub(super) valid_until: UnixSeconds,
+    pub(super) reservation: u64,
     /// Whether it may have reached the server before.
     pub(super) sent: bool,
+    /// The challenge that it pays, where it pays one.
+    #[cfg(feature = "challenge")]
+    pub(super) challenge: Option<ChallengeId>,
 }
 
 /// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
@@ -74,6 +83,8 @@ impl Payer {
             limits: Limits::DEFAULT,
             longest_body: 2 * 1024 * 1024,
             resends: 5,
+            #[cfg(feature = "challenge")]
+            wallet: Wallet::default(),
             kept: Arc::default(),
         }
     }
@@ -121,15 +132,27 @@ impl Payer {
         self
     }
 
-    /// Signs a payment for the first acceptable entry in the server's order, those of the flow `authorization` first;
-    /// or takes the one that was signed for the same request and whose outcome is not known.
+    /// Whether it pays challenges, too.
+    #[cfg(feature = "challenge")]
+    pub(super) fn takes_challenges(&self) -> bool {
+        self.wallet.takes_challenges()
+    }
+
+    #[cfg(not(feature = "challenge"))]
+    #[allow(clippy::unused_self, reason = "the other half looks")]
+    pub(super) const fn takes_challenges(&self) -> bool {
+        false
+    }
+
+    /// The payment that was signed for the same request and whose outcome is not known.
+    pub(super) fn take_kept(&self, purchase: &Purchase) -> Option<Signed> {
+        let now = self.clock.now();
+        self.kept().remove(purchase).filter(|kept| now < kept.valid_until)
+    }
+
+    /// Signs a payment for the first acceptable entry in the server's order, those of the flow `authorization` first.
     pub(super) async fn sign(&self, required: &PaymentRequired, purchase: &Purchase) -> Result<Signed, PayError> {
         let now = self.clock.now();
-        if let Some(kept) = self.kept().remove(purchase)
-            && now < kept.valid_until
-        {
-            return Ok(kept);
-        }
         let mut reasons = Vec::new();
         let mut candidates = Vec::new();
         for entry in entries(required) {
@@ -160,7 +183,7 @@ impl Payer {
         let asked = entry.ok_or(NotPayable::Unreadable)?;
         let terms = asked.terms().ok_or(NotPayable::Unreadable)?;
         let scheme = self.schemes.iter().position(|scheme| scheme.can_pay(&terms)).ok_or(NotPayable::NoScheme)?;
-        let authorization = self.spending.check(&terms)?;
+        let authorization = self.allows(&terms)?;
         Ok((Candidate { asked, terms, scheme }, authorization))
     }
 
@@ -173,16 +196,8 @@ impl Payer {
     ) -> Result<Result<Signed, NotPayable>, PayError> {
         let terms = &candidate.terms;
         let Some(scheme) = self.schemes.get(candidate.scheme) else { return Ok(Err(NotPayable::NoScheme)) };
-        let spend = Spend {
-            host: host(&purchase.url),
-            network: terms.network,
-            asset: canonical_asset(terms.network, &terms.asset),
-            amount: terms.amount,
-            dollar_decimals: self.spending.dollar_decimals(terms),
-            day: now.0 / 86_400,
-        };
-        let mut reserved = match self.budget.reserve(&spend).await? {
-            Ok(reservation) => Reserved { budget: &self.budget, reservation: Some(reservation) },
+        let reserved = match self.reserve(terms, purchase, now).await? {
+            Ok(reserved) => reserved,
             Err(over) => return Ok(Err(over.into())),
         };
         let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
@@ -194,8 +209,38 @@ impl Payer {
         };
         let valid_until = made.valid_until;
         let header = header::encode_payment(&candidate.asked.payment(required, made))?;
-        let reservation = reserved.reservation.take().unwrap_or_default();
-        Ok(Ok(Signed { header, valid_until, reservation, sent: false }))
+        Ok(Ok(Signed {
+            header,
+            valid_until,
+            reservation: reserved.keep(),
+            sent: false,
+            #[cfg(feature = "challenge")]
+            challenge: None,
+        }))
+    }
+
+    /// Whether these terms keep to the limits of one payment, and whether they are of the preferred flow.
+    pub(super) fn allows(&self, terms: &Terms) -> Result<bool, NotPayable> {
+        self.spending.check(terms)
+    }
+
+    /// Sets aside what the terms ask, before anything is signed.
+    pub(super) async fn reserve(
+        &self,
+        terms: &Terms,
+        purchase: &Purchase,
+        now: UnixSeconds,
+    ) -> Result<Result<Reserved<'_>, OverBudget>, Fault> {
+        let spend = Spend {
+            host: host(&purchase.url),
+            network: terms.network,
+            asset: canonical_asset(terms.network, &terms.asset),
+            amount: terms.amount,
+            dollar_decimals: self.spending.dollar_decimals(terms),
+            day: now.0 / 86_400,
+        };
+        let reservation = self.budget.reserve(&spend).await?;
+        Ok(reservation.map(|reservation| Reserved { budget: &self.budget, reservation: Some(reservation) }))
     }
 
     /// The payment was decided.
@@ -237,6 +282,12 @@ impl<'p> Flight<'p> {
         Self { payer, purchase, signed: Some(signed) }
     }
 
+    /// What is paid for.
+    #[cfg(feature = "challenge")]
+    pub(super) const fn purchase(&self) -> &Purchase {
+        &self.purchase
+    }
+
     /// The header to send, and whether it may have been sent before.
     pub(super) fn depart(&mut self) -> Option<((HeaderName, HeaderValue), bool)> {
         let signed = self.signed.as_mut()?;
@@ -261,9 +312,16 @@ impl Drop for Flight<'_> {
 }
 
 /// A reservation for which nothing is signed yet.
-struct Reserved<'p> {
+pub(super) struct Reserved<'p> {
     budget: &'p Arc<dyn Budget>,
     reservation: Option<u64>,
+}
+
+impl Reserved<'_> {
+    /// It is signed: the reservation stays until the payment is decided.
+    pub(super) fn keep(mut self) -> u64 {
+        self.reservation.take().unwrap_or_default()
+    }
 }
 
 impl Drop for Reserved<'_> {

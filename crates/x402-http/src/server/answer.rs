@@ -77,6 +77,17 @@ impl Prepared {
         self.header.len()
     }
 
+    /// The `PAYMENT-REQUIRED` header alone, for a 402 whose body is another dialect's.
+    #[cfg(feature = "challenge")]
+    pub(super) const fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    #[cfg(feature = "challenge")]
+    pub(super) const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
     pub(super) fn answer<B>(&self) -> Response<Body<B>> {
         let mut response = Response::new(Body::own(self.body.clone()));
         *response.status_mut() = StatusCode::PAYMENT_REQUIRED;
@@ -102,7 +113,7 @@ pub(super) fn plain<B>(status: StatusCode, reason: &Reason) -> Response<Body<B>>
     json(status, body::write(&words).unwrap_or_default())
 }
 
-fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Body<B>> {
+pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Body<B>> {
     let mut response = Response::new(Body::own(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -18,6 +18,8 @@ use x402_types::v2::ResourceInfo;
 use x402_types::{ErrorReason, Fault, Offer};
 
 use super::answer::{self, Prepared, Reason};
+#[cfg(feature = "challenge")]
+use super::challenge::{self, Counter};
 use super::flow;
 use super::{Price, Seller, SellerError};
 use crate::Body;
@@ -33,7 +35,15 @@ const LONGEST_PATH: usize = 1024;
 /// unpaid: a handler that answers it with what is sold (`any` in axum) gives that away.
 #[derive(Clone)]
 pub struct RequirePaymentLayer {
-    route: Arc<Route>,
+    sells: Sells,
+}
+
+/// What is asked for, by which dialect.
+#[derive(Clone)]
+enum Sells {
+    Offers(Arc<Route>),
+    #[cfg(feature = "challenge")]
+    Challenge(Arc<Counter>),
 }
 
 /// One paid route.
@@ -56,25 +66,47 @@ enum Asks {
 
 impl RequirePaymentLayer {
     pub(super) fn fixed(seller: Seller, offers: Vec<Offer>) -> Result<Self, SellerError> {
-        let layer = Self::asking(seller, Asks::Fixed(offers));
-        layer.check_size()?;
-        Ok(layer)
+        let route = Route::asking(seller, Asks::Fixed(offers));
+        route.check_size()?;
+        Ok(Self::of(route))
     }
 
     pub(super) fn by(seller: Seller, price: Arc<dyn Price>) -> Self {
-        Self::asking(seller, Asks::By(price))
+        Self::of(Route::asking(seller, Asks::By(price)))
     }
 
-    fn asking(seller: Seller, asks: Asks) -> Self {
-        Self {
-            route: Arc::new(Route {
-                seller,
-                asks,
-                description: None,
-                mime_type: None,
-                prefix: Box::default(),
-                prepared: OnceLock::new(),
-            }),
+    fn of(route: Route) -> Self {
+        Self { sells: Sells::Offers(Arc::new(route)) }
+    }
+
+    /// Asks by challenge; what this layer offers already stands beside it.
+    #[cfg(feature = "challenge")]
+    pub(super) fn challenge(counter: Counter) -> Self {
+        Self { sells: Sells::Challenge(Arc::new(counter)) }
+    }
+
+    /// The offers, without the challenge if there is one.
+    #[cfg(feature = "challenge")]
+    pub(super) fn into_route(self) -> Option<Arc<Route>> {
+        match self.sells {
+            Sells::Offers(route) => Some(route),
+            Sells::Challenge(counter) => counter.beside().cloned(),
+        }
+    }
+
+    #[cfg(feature = "challenge")]
+    pub(super) fn counter_mut(&mut self) -> Option<&mut Counter> {
+        match &mut self.sells {
+            Sells::Offers(_) => None,
+            Sells::Challenge(counter) => Some(Arc::make_mut(counter)),
+        }
+    }
+
+    fn route_mut(&mut self) -> Option<&mut Route> {
+        match &mut self.sells {
+            Sells::Offers(route) => Some(Arc::make_mut(route)),
+            #[cfg(feature = "challenge")]
+            Sells::Challenge(counter) => Arc::make_mut(counter).beside_mut(),
         }
     }
 
@@ -82,9 +114,15 @@ impl RequirePaymentLayer {
     /// `resource.url` has it again.
     #[must_use]
     pub fn nested(mut self, prefix: &str) -> Self {
-        let route = Arc::make_mut(&mut self.route);
-        route.prefix = prefix.trim_end_matches('/').into();
-        route.prepared = OnceLock::new();
+        let prefix = prefix.trim_end_matches('/');
+        if let Some(route) = self.route_mut() {
+            route.prefix = prefix.into();
+            route.prepared = OnceLock::new();
+        }
+        #[cfg(feature = "challenge")]
+        if let Some(counter) = self.counter_mut() {
+            counter.nested(prefix);
+        }
         self
     }
 
@@ -93,33 +131,44 @@ impl RequirePaymentLayer {
     /// # Errors
     /// The header would be too long.
     pub fn describe(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
-        let route = Arc::make_mut(&mut self.route);
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        route.description = text(description);
-        route.mime_type = text(mime_type);
-        route.prepared = OnceLock::new();
-        self.check_size()?;
+        if let Some(route) = self.route_mut() {
+            route.description = text(description);
+            route.mime_type = text(mime_type);
+            route.prepared = OnceLock::new();
+            route.check_size()?;
+        }
         Ok(self)
+    }
+}
+
+impl Route {
+    fn asking(seller: Seller, asks: Asks) -> Self {
+        let prepared = OnceLock::new();
+        Self { seller, asks, description: None, mime_type: None, prefix: Box::default(), prepared }
     }
 
     fn check_size(&self) -> Result<(), SellerError> {
-        let Asks::Fixed(offers) = &self.route.asks else { return Ok(()) };
-        let document = answer::document(offers, self.route.resource("/"), None);
+        let Asks::Fixed(offers) = &self.asks else { return Ok(()) };
+        let document = answer::document(offers, self.resource("/"), None);
         let size = Prepared::of(document, false).map_or(usize::MAX, |prepared| prepared.header_len());
         if size > LONGEST_HEADER {
             return Err(SellerError::HeaderTooLarge { size, limit: LONGEST_HEADER });
         }
         Ok(())
     }
-}
 
-impl Route {
     pub(super) fn resource(&self, path: &str) -> ResourceInfo {
         ResourceInfo {
             description: self.description.clone(),
             mime_type: self.mime_type.clone(),
             ..ResourceInfo::of(format!("{}{}{path}", self.seller.origin, self.prefix))
         }
+    }
+
+    #[cfg(feature = "challenge")]
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     pub(super) async fn offers(&self, request: &Parts) -> Result<Cow<'_, [Offer]>, Fault> {
@@ -144,42 +193,58 @@ impl Route {
 
     /// The 402 for this path.
     pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], reason: Option<&Reason>) -> Response<Body<B>> {
+        self.prepared(path, offers, reason).map_or_else(|other| *other, |prepared| prepared.answer())
+    }
+
+    /// The 402 for this path as bytes, or the answer where there is none.
+    pub(super) fn prepared<B>(
+        &self,
+        path: &str,
+        offers: &[Offer],
+        reason: Option<&Reason>,
+    ) -> Result<Prepared, Box<Response<Body<B>>>> {
         if path.len() > LONGEST_PATH {
             let reason =
                 Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, "the path is too long to be paid for");
-            return answer::plain(StatusCode::URI_TOO_LONG, &reason);
+            return Err(Box::new(answer::plain(StatusCode::URI_TOO_LONG, &reason)));
         }
         let make = || Prepared::of(answer::document(offers, self.resource(path), reason), self.seller.v1);
         if reason.is_none() && matches!(self.asks, Asks::Fixed(_)) {
             if let Some((prepared_path, prepared)) = self.prepared.get() {
                 if **prepared_path == *path {
-                    return prepared.answer();
+                    return Ok(prepared.clone());
                 }
             } else if let Ok(prepared) = make() {
-                let response = prepared.answer();
                 // Another request may have been first; both are right.
-                let _ = self.prepared.set((path.into(), prepared));
-                return response;
+                let _ = self.prepared.set((path.into(), prepared.clone()));
+                return Ok(prepared);
             }
         }
-        match make() {
-            Ok(prepared) => prepared.answer(),
-            Err(error) => {
-                let fault = Some(Fault::broken(error));
-                answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, self.seller.retry_after)
-            }
-        }
+        make().map_err(|error| {
+            let fault = Some(Fault::broken(error));
+            Box::new(answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, self.seller.retry_after))
+        })
     }
 }
 
 impl fmt::Debug for RequirePaymentLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("RequirePaymentLayer");
-        shown.field("seller", &self.route.seller);
-        match &self.route.asks {
-            Asks::Fixed(offers) => shown.field("offers", offers),
-            Asks::By(_) => shown.field("offers", &"by request"),
+        let route = match &self.sells {
+            Sells::Offers(route) => Some(route),
+            #[cfg(feature = "challenge")]
+            Sells::Challenge(counter) => {
+                shown.field("challenge", counter);
+                counter.beside()
+            }
         };
+        if let Some(route) = route {
+            shown.field("seller", &route.seller);
+            match &route.asks {
+                Asks::Fixed(offers) => shown.field("offers", offers),
+                Asks::By(_) => shown.field("offers", &"by request"),
+            };
+        }
         shown.finish()
     }
 }
@@ -188,7 +253,7 @@ impl<S> Layer<S> for RequirePaymentLayer {
     type Service = RequirePayment<S>;
 
     fn layer(&self, inner: S) -> RequirePayment<S> {
-        RequirePayment { inner, route: Arc::clone(&self.route) }
+        RequirePayment { inner, sells: self.sells.clone() }
     }
 }
 
@@ -196,7 +261,7 @@ impl<S> Layer<S> for RequirePaymentLayer {
 #[derive(Clone)]
 pub struct RequirePayment<S> {
     inner: S,
-    route: Arc<Route>,
+    sells: Sells,
 }
 
 impl<S: fmt::Debug> fmt::Debug for RequirePayment<S> {
@@ -230,15 +295,21 @@ where
         if request.method() == Method::OPTIONS {
             return State::Passed { future: self.inner.call(request) }.into();
         }
-        if let Asks::Fixed(offers) = &self.route.asks
+        if let Sells::Offers(route) = &self.sells
+            && let Asks::Fixed(offers) = &route.asks
             && !carries_payment(request.headers())
         {
-            return State::Answered { answer: Some(self.route.ask(request.uri().path(), offers, None)) }.into();
+            return State::Answered { answer: Some(route.ask(request.uri().path(), offers, None)) }.into();
         }
         // The service that was polled ready is the one that must be called.
         let clone = self.inner.clone();
         let ready = core::mem::replace(&mut self.inner, clone);
-        State::Running { future: Box::pin(flow::run(Arc::clone(&self.route), ready, request)) }.into()
+        let future: Running<B, S::Error> = match &self.sells {
+            Sells::Offers(route) => Box::pin(flow::run(Arc::clone(route), ready, request)),
+            #[cfg(feature = "challenge")]
+            Sells::Challenge(counter) => Box::pin(challenge::run(Arc::clone(counter), ready, request)),
+        };
+        State::Running { future }.into()
     }
 }
 

@@ -5,6 +5,8 @@
 //! however the path was spelled. `HEAD` is paid like `GET`; `OPTIONS` is not paid.
 
 mod answer;
+#[cfg(feature = "challenge")]
+pub mod challenge;
 pub mod cors;
 mod flow;
 mod grants;

@@ -52,6 +52,12 @@ pub enum SellerError {
         /// How long it may be.
         limit: usize,
     },
+    /// A challenge binds the request's body, and nothing reads it.
+    #[error("a bound body has to be read before the challenge: `bind_body` does both")]
+    BodyNotRead,
+    /// The resource is so long that `X-PAYMENT-RESPONSE` could not name it.
+    #[error("the resource is too long for X-PAYMENT-RESPONSE")]
+    ResourceTooLong,
 }
 
 /// When money moves: x402 v2 §6.1.
@@ -157,7 +163,7 @@ impl fmt::Debug for Seller {
     }
 }
 
-fn canonical_origin(origin: &str) -> Option<Box<str>> {
+pub(super) fn canonical_origin(origin: &str) -> Option<Box<str>> {
     let uri: Uri = origin.parse().ok()?;
     let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"))?;
     let authority = uri.authority()?;

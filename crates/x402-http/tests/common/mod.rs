@@ -1,6 +1,8 @@
 //! A facilitator that says what the script says, a payment of the vectors, and a handler that counts.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod record;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,0 +1,143 @@
+//! Paying a challenge within three requests.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use tower_service::Service;
+use x402_codec::challenge as codec;
+use x402_types::challenge::{Challenge, ChallengeId, PaymentResponse, ResourceName};
+
+use super::super::exchange::{AFTER_FAILURE, Answer, Leg, send};
+use super::super::payer::{Flight, Purchase};
+use super::super::{ClientError, Closed, PayError, Payer};
+use super::said::{ChallengeReceipt, Said, peek, said};
+
+/// "At most three requests": the first one was answered with 402.
+const AFTER_THE_FIRST: u32 = 2;
+
+/// Pays a challenge. `presented`: the resource whose entitlement the first request presented.
+pub(in super::super) async fn pay<S, B>(
+    payer: &Payer,
+    service: &mut S,
+    leg: &Leg,
+    purchase: Purchase,
+    mut challenge: Challenge,
+    presented: Option<ResourceName>,
+) -> Answer<B, S::Error>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    B: http_body::Body<Data = Bytes>,
+{
+    let mut left = AFTER_THE_FIRST;
+    let kept = &payer.wallet.entitlements;
+    if let Some(resource) = &presented {
+        kept.forget(&purchase.url, resource);
+    }
+    // Bought at another path of this origin.
+    let mut request = leg.request(None);
+    if kept.present(&purchase.url, &challenge.resource, request.headers_mut(), payer.clock.now()) {
+        left -= 1;
+        let response = send(service, request).await.map_err(ClientError::Transport)?;
+        if response.status() != StatusCode::PAYMENT_REQUIRED {
+            return Ok(response.map(crate::Body::inner));
+        }
+        kept.forget(&purchase.url, &challenge.resource);
+        let (body, _) = peek(response.into_body(), payer.limits.body).await;
+        challenge = codec::challenge(&body.ok_or(PayError::Answer)?).map_err(PayError::from)?;
+    }
+    let signed = payer.sign_challenge(&challenge, &purchase, leg).await?;
+    let flight = Flight::new(payer, purchase.clone(), signed);
+    Paying { payer, leg, purchase, left, again: true }.fly(service, flight, challenge.challenge_id).await
+}
+
+/// Sends a payment again that was sent before and whose outcome is not known. No other is made for the same request
+/// meanwhile.
+pub(in super::super) async fn pay_again<S, B>(
+    payer: &Payer,
+    service: &mut S,
+    leg: &Leg,
+    flight: Flight<'_>,
+    id: ChallengeId,
+) -> Answer<B, S::Error>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    B: http_body::Body<Data = Bytes>,
+{
+    let purchase = flight.purchase().clone();
+    Paying { payer, leg, purchase, left: AFTER_THE_FIRST, again: false }.fly(service, flight, id).await
+}
+
+struct Paying<'p> {
+    payer: &'p Payer,
+    leg: &'p Leg,
+    purchase: Purchase,
+    /// Requests that may still be made.
+    left: u32,
+    /// Whether one more payment may be made.
+    again: bool,
+}
+
+impl Paying<'_> {
+    async fn fly<S, B>(mut self, service: &mut S, flight: Flight<'_>, id: ChallengeId) -> Answer<B, S::Error>
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+        B: http_body::Body<Data = Bytes>,
+    {
+        let (mut flight, mut id) = (flight, id);
+        loop {
+            let Some((header, before)) = flight.depart() else { return Err(PayError::NoTerms.into()) };
+            self.left = self.left.saturating_sub(1);
+            let response = match send(service, self.leg.request(Some(header))).await {
+                Ok(response) => response,
+                Err(error) if self.left == 0 => return Err(ClientError::Unknown(error)),
+                Err(_) => {
+                    self.payer.clock.sleep(AFTER_FAILURE).await;
+                    continue;
+                }
+            };
+            let (said, mut response) = said(response, &id, self.payer.limits.body).await;
+            match said {
+                Said::Pending(wait) if self.left > 0 => {
+                    self.payer.clock.sleep(wait).await;
+                    continue;
+                }
+                Said::Pending(_) | Said::Open => {}
+                Said::Paid(receipt) => {
+                    flight.land(Some(Closed::Paid));
+                    if let Some(receipt) = receipt {
+                        self.keep(&receipt, response.headers());
+                        response.extensions_mut().insert(ChallengeReceipt(receipt));
+                    }
+                }
+                // After an earlier sending whose outcome is not known, a refusal may mean that one.
+                Said::Unused(_) | Said::Refused if before => flight.land(None),
+                Said::Unused(fresh) => {
+                    flight.land(Some(Closed::Refused));
+                    if self.again && self.left > 0 {
+                        match self.payer.sign_challenge(&fresh, &self.purchase, self.leg).await {
+                            Ok(signed) => {
+                                self.again = false;
+                                id = fresh.challenge_id;
+                                flight = Flight::new(self.payer, self.purchase.clone(), signed);
+                                continue;
+                            }
+                            // The refusal is the answer.
+                            Err(error) if error.leaves_others() => {}
+                            Err(error) => return Err(error.into()),
+                        }
+                    }
+                }
+                Said::Refused => flight.land(Some(Closed::Refused)),
+                Said::Spent => flight.land(None),
+            }
+            return Ok(response);
+        }
+    }
+
+    fn keep(&self, receipt: &PaymentResponse, headers: &http::HeaderMap) {
+        if let Some(notice) = &receipt.entitlement {
+            let (payer, url) = (self.payer, &self.purchase.url);
+            payer.wallet.entitlements.keep(url, receipt.resource.clone(), notice, headers, payer.clock.now());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What the answer to a paid request says of the payment: "Response Header (X-PAYMENT-RESPONSE)" and "Error Codes".
+
+use core::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+use x402_codec::challenge as codec;
+use x402_codec::header::X_PAYMENT_RESPONSE;
+use x402_types::challenge::{Challenge, ChallengeId, Code, PaymentResponse};
+
+use super::super::outcome::{DEFAULT_WAIT, retry_after};
+use crate::Body;
+
+/// What the server said of a payment of this dialect. The caller finds it in the response's extensions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChallengeReceipt(pub PaymentResponse);
+
+/// What becomes of a payment that was sent.
+#[derive(Debug, PartialEq)]
+pub(super) enum Said {
+    /// It was made.
+    Paid(Option<PaymentResponse>),
+    /// It was refused before its proof was looked at, and this may be paid instead.
+    Unused(Box<Challenge>),
+    /// It was refused.
+    Refused,
+    /// Not known yet: the same one may be sent again after this time.
+    Pending(Duration),
+    /// It was used, perhaps by an earlier sending of it.
+    Spent,
+    /// The handler's failure, or an answer that cannot be understood.
+    Open,
+}
+
+/// Reads what is needed of an answer; the caller gets all of it.
+pub(super) async fn said<B>(response: Response<B>, paid: &ChallengeId, limit: usize) -> (Said, Response<Body<B>>)
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    let status = response.status();
+    if let Some(receipt) = receipt(&response, paid) {
+        return (Said::Paid(Some(receipt)), response.map(Body::inner));
+    }
+    let wait = retry_after(response.headers());
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => (Said::Pending(wait.unwrap_or(DEFAULT_WAIT)), response.map(Body::inner)),
+        StatusCode::CONFLICT => (Said::Spent, response.map(Body::inner)),
+        StatusCode::PAYMENT_REQUIRED | StatusCode::BAD_REQUEST => {
+            let (parts, body) = response.into_parts();
+            let (read, body) = peek(body, limit).await;
+            (refusal(status, read.as_deref().unwrap_or_default()), Response::from_parts(parts, body))
+        }
+        status if status.is_client_error() || status.is_server_error() => (Said::Open, response.map(Body::inner)),
+        // Served without a receipt: the money is taken to be gone.
+        _ => (Said::Paid(None), response.map(Body::inner)),
+    }
+}
+
+/// A receipt for this payment. One for another, or one that says no, says nothing.
+fn receipt<B>(response: &Response<B>, paid: &ChallengeId) -> Option<PaymentResponse> {
+    let value = response.headers().get(&X_PAYMENT_RESPONSE)?;
+    let receipt = codec::response(value.as_bytes()).ok()?;
+    (receipt.ok && receipt.challenge_id == *paid).then_some(receipt)
+}
+
+/// "A second payment only after a typed refusal that proves the first unused": `expired`, `mismatch` and
+/// `insufficient` are answered before the proof is looked at. `verification_failed` proves nothing: the proof may have
+/// been used for another challenge.
+fn refusal(status: StatusCode, body: &[u8]) -> Said {
+    let Ok(refusal) = codec::refusal(body) else {
+        return if status == StatusCode::PAYMENT_REQUIRED { Said::Refused } else { Said::Open };
+    };
+    if refusal.error.status() != status.as_u16() {
+        return Said::Open;
+    }
+    match refusal.error {
+        Code::Expired | Code::Mismatch | Code::Insufficient => match codec::challenge(body) {
+            Ok(fresh) => Said::Unused(Box::new(fresh)),
+            Err(_) => Said::Refused,
+        },
+        _ => Said::Refused,
+    }
+}
+
+/// The body if it is no longer than `limit`, and the body once more for the caller.
+pub(super) async fn peek<B>(body: B, limit: usize) -> (Option<Bytes>, Body<B>)
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    let mut body = Box::pin(body);
+    let mut read = BytesMut::new();
+    loop {
+        match body.frame().await {
+            None => {
+                let read = read.freeze();
+                return (Some(read.clone()), Body::own(read));
+            }
+            Some(Ok(frame)) => {
+                // Trailers are dropped.
+                let Ok(data) = frame.into_data() else { continue };
+                let fits = read.len().saturating_add(data.remaining()) <= limit;
+                read.put(data);
+                if !fits {
+                    return (None, Body::begun(read.freeze(), body));
+                }
+            }
+            Some(Err(_)) => return (None, Body::begun(read.freeze(), body)),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What it takes to pay a challenge: the kinds of proof, the networks' names, the entitlements that were bought.
+
+use core::fmt;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use url::Url;
+use x402_challenge::{MakeProof, answer, body_sha256, host};
+use x402_codec::{challenge as codec, header};
+use x402_types::challenge::{Challenge, Networks, Proof, ResourceName};
+use x402_types::{Assets, Occasion, Refusal, SchemeName, Terms, UnixSeconds};
+
+use super::super::exchange::Leg;
+use super::super::payer::{Purchase, Signed};
+use super::super::{NotPayable, PayError, Payer};
+use super::entitlements::Entitlements;
+
+/// The parts of a [`Payer`] that this dialect needs.
+#[derive(Clone, Default)]
+pub(in super::super) struct Wallet {
+    proofs: Arc<[Arc<dyn MakeProof>]>,
+    networks: Arc<Networks>,
+    pub(super) entitlements: Entitlements,
+}
+
+impl Payer {
+    /// Pays challenges of the `x402.v1` dialect, too, with these kinds of proof: the first one that can. Entitlements
+    /// that are granted are kept, and presented again. What version 2 offers is paid rather, where it can be.
+    #[must_use]
+    pub fn proofs(mut self, proofs: impl IntoIterator<Item = Arc<dyn MakeProof>>) -> Self {
+        self.wallet.proofs = proofs.into_iter().collect();
+        self
+    }
+
+    /// The names of networks in that dialect; the default table otherwise.
+    #[must_use]
+    pub fn networks(mut self, networks: Networks) -> Self {
+        self.wallet.networks = Arc::new(networks);
+        self
+    }
+
+    /// Signs a payment of a challenge, within the limits and the budget.
+    pub(super) async fn sign_challenge(
+        &self,
+        challenge: &Challenge,
+        purchase: &Purchase,
+        leg: &Leg,
+    ) -> Result<Signed, PayError> {
+        let now = self.clock.now();
+        self.sign_one_challenge(challenge, purchase, leg, now)
+            .await?
+            .map_err(|reason| PayError::NothingPayable(vec![reason]))
+    }
+
+    async fn sign_one_challenge(
+        &self,
+        challenge: &Challenge,
+        purchase: &Purchase,
+        leg: &Leg,
+        now: UnixSeconds,
+    ) -> Result<Result<Signed, NotPayable>, PayError> {
+        let (terms, maker) = match self.acceptable_challenge(challenge, leg) {
+            Ok(acceptable) => acceptable,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let reserved = match self.reserve(&terms, purchase, now).await? {
+            Ok(reserved) => reserved,
+            Err(over) => return Ok(Err(over.into())),
+        };
+        let nonce = self.clock.entropy().and_then(|bytes| bytes.first_chunk().copied()).ok_or(PayError::Entropy)?;
+        let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
+        let payment = answer(challenge, Proof::new(maker.kind()), nonce, now);
+        let occasion = Occasion { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
+        let made = match maker.make_proof(challenge, payment, &occasion).await {
+            Ok(made) => made,
+            Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
+            Err(Refusal::Fault(fault)) => return Err(fault.into()),
+        };
+        let header = (header::X_PAYMENT.clone(), codec::encode_payment(&made.payment)?);
+        // A server takes it no longer than its challenge lasts.
+        let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
+        let challenge = Some(challenge.challenge_id.clone());
+        Ok(Ok(Signed { header, valid_until, reservation: reserved.keep(), sent: false, challenge }))
+    }
+
+    fn acceptable_challenge(
+        &self,
+        challenge: &Challenge,
+        leg: &Leg,
+    ) -> Result<(Terms, &Arc<dyn MakeProof>), NotPayable> {
+        // `upto` takes what is asked at most: all of it is set aside.
+        if ![SchemeName::EXACT, SchemeName::UPTO].contains(&challenge.scheme) {
+            return Err(NotPayable::NoScheme);
+        }
+        bound(challenge, leg).map_err(NotPayable::Bound)?;
+        let terms = x402_challenge::terms(challenge, &self.wallet.networks, &Assets::none());
+        let terms = terms.ok_or(NotPayable::Unreadable)?;
+        let maker = self.wallet.proofs.iter().find(|maker| maker.can_pay(challenge)).ok_or(NotPayable::NoScheme)?;
+        self.allows(&terms)?;
+        Ok((terms, maker))
+    }
+}
+
+impl Wallet {
+    pub(in super::super) fn takes_challenges(&self) -> bool {
+        !self.proofs.is_empty()
+    }
+
+    /// Presents the entitlement that was bought here, if there is one; says for which resource.
+    pub(in super::super) fn present(
+        &self,
+        url: Option<&Url>,
+        headers: &mut HeaderMap,
+        now: UnixSeconds,
+    ) -> Option<ResourceName> {
+        self.entitlements.present_here(url?, headers, now)
+    }
+}
+
+impl fmt::Debug for Wallet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wallet").field("networks", &self.networks).finish_non_exhaustive()
+    }
+}
+
+/// "Binding to request context": a challenge for another request is not paid. Whoever issued it for that one would
+/// have it paid by whom they trick into asking here. The part that differs.
+fn bound(challenge: &Challenge, leg: &Leg) -> Result<(), &'static str> {
+    let bind = &challenge.bind;
+    let method = if leg.parts.method == http::Method::HEAD { "GET" } else { leg.parts.method.as_str() };
+    // A server may bind `HEAD` as what it is.
+    if ![method, leg.parts.method.as_str()].contains(&bind.method.as_str()) {
+        return Err("method");
+    }
+    let sent = leg.parts.headers.get(http::header::HOST).map(|value| value.to_str().unwrap_or_default());
+    let asked = sent.or_else(|| leg.parts.uri.authority().map(|authority| authority.as_str()));
+    let asked = host(asked.unwrap_or_default()).map_err(|_| "host")?;
+    if host(bind.host.as_str()).ok() != Some(asked) {
+        return Err("host");
+    }
+    let (path, query) = (leg.parts.uri.path(), leg.parts.uri.query());
+    let with_query = query.map(|query| format!("{path}?{query}"));
+    if bind.path.as_str() != path && Some(bind.path.as_str()) != with_query.as_deref() {
+        return Err("path");
+    }
+    if bind.body_sha256.is_some_and(|hash| hash != body_sha256(&leg.body)) {
+        return Err("bodySha256");
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Which dialect a request's payment speaks.
+
+use http::HeaderMap;
+use serde::Deserialize;
+use x402_codec::header::{self, PaymentHeader};
+use x402_codec::{Limits, challenge as codec};
+use x402_types::RawJson;
+
+/// What came as payment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Spoken {
+    /// Nothing.
+    Nothing,
+    /// This dialect's payment: its JSON text.
+    Challenge(String),
+    /// This dialect's, but longer than it allows.
+    TooLong,
+    /// Version 1 or 2, or what is answered as if it were.
+    Offers,
+    /// Neither, and here is what was wrong with it.
+    Neither(String),
+}
+
+/// The member by which each dialect names itself. What it says is for the dialect to judge.
+#[derive(Deserialize)]
+struct Marks {
+    version: Option<RawJson>,
+    #[serde(rename = "x402Version")]
+    x402_version: Option<RawJson>,
+}
+
+/// "The dialects that share `X-PAYMENT` are told apart after decoding by `version` and `x402Version`."
+///
+/// `offers`: the limits of version 2 where the route offers it. What carries neither mark, or both, or cannot be
+/// decoded, is answered as version 2 there, and is malformed elsewhere.
+pub(super) fn spoken(headers: &HeaderMap, offers: Option<&Limits>) -> Spoken {
+    let neither = |why: String| if offers.is_some() { Spoken::Offers } else { Spoken::Neither(why) };
+    let text = match header::payment_text(headers, offers.unwrap_or(&codec::LIMITS)) {
+        Ok(None) => return Spoken::Nothing,
+        Ok(Some(text)) => text,
+        Err(error) => return neither(error.to_string()),
+    };
+    if text.header() == PaymentHeader::PaymentSignature {
+        return neither("X-PAYMENT: expected the payment in it".to_owned());
+    }
+    let marks = match text.read::<Marks>(offers.unwrap_or(&codec::LIMITS)) {
+        Ok(marks) => marks,
+        Err(error) => return neither(error.to_string()),
+    };
+    match (marks.version, marks.x402_version) {
+        (Some(_), None) => {
+            let sent = headers.get(&header::X_PAYMENT).map_or(0, |value| value.as_bytes().trim_ascii().len());
+            if sent > codec::HEADER { Spoken::TooLong } else { Spoken::Challenge(text.json().to_owned()) }
+        }
+        (None, Some(_)) => neither("x402Version: expected `version`, which is `x402.v1`".to_owned()),
+        (None, None) => neither("version: expected `x402.v1`".to_owned()),
+        (Some(_), Some(_)) => neither("version: expected it without `x402Version`".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(value: &str, offers: bool) -> Spoken {
+        let mut headers = HeaderMap::new();
+        headers.insert(&header::X_PAYMENT, x402_codec::base64::encode(value.as_bytes()).parse().unwrap());
+        spoken(&headers, offers.then_some(&Limits::DEFAULT))
+    }
+
+    #[test]
+    fn the_mark_decides_and_only_the_mark() {
+        for offers in [false, true] {
+            for text in [r#"{"version":"x402.v1"}"#, r#"{"scheme":"exact","version":7}"#, r#"{"version":"2"}"#] {
+                assert_eq!(told(text, offers), Spoken::Challenge(text.to_owned()), "{text}");
+            }
+        }
+        for text in [
+            r#"{"x402Version":1}"#,
+            r#"{"x402Version":2,"payload":{}}"#,
+            r#"{"version":"x402.v1","x402Version":2}"#,
+            r#"{"version":null}"#,
+            r#"{"Version":"x402.v1"}"#,
+            r#"{"version":"x402.v1","version":"x402.v1"}"#,
+            "{}",
+            "[]",
+            "\"version\"",
+            "null",
+            "{",
+            "",
+        ] {
+            assert_eq!(told(text, true), if text.is_empty() { Spoken::Nothing } else { Spoken::Offers }, "{text}");
+            let alone = told(text, false);
+            assert!(text.is_empty() || matches!(alone, Spoken::Neither(_)), "{text}: {alone:?}");
+        }
+    }
+
+    #[test]
+    fn this_dialect_has_its_own_limit() {
+        let long = format!(r#"{{"version":"x402.v1","more":"{}"}}"#, "x".repeat(4096));
+        assert_eq!(told(&long, true), Spoken::TooLong);
+        assert!(matches!(told(&long, false), Spoken::Neither(_)));
+    }
+
+    #[test]
+    fn a_header_of_version_2_is_not_for_this_dialect() {
+        let mut headers = HeaderMap::new();
+        let value = x402_codec::base64::encode(br#"{"version":"x402.v1"}"#);
+        headers.insert(&header::PAYMENT_SIGNATURE, value.parse().unwrap());
+        assert_eq!(spoken(&headers, Some(&Limits::DEFAULT)), Spoken::Offers);
+        assert!(matches!(spoken(&headers, None), Spoken::Neither(_)));
+        headers.insert(&header::X_PAYMENT, value.parse().unwrap());
+        assert!(matches!(spoken(&headers, None), Spoken::Neither(_)));
+    }
+}

@@ -1,0 +1,13 @@
+//! The `x402.v1` challenge dialect over HTTP, `specs/402kit-x402v1.md`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bodies;
+mod client;
+mod conformance;
+mod golden;
+mod layer;
+mod shop;
+mod wire;
