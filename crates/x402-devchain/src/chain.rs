@@ -240,8 +240,8 @@ impl DevChain {
         self.core().set_code(account, code)
     }
 
-    /// Makes a contract at an address as of the last block: runs creation code, constructor arguments behind it, as if a
-    /// transaction from the zero address made the contract there. No block and no event tells of it.
+    /// Makes a contract at an address as of the last block: runs creation code, constructor arguments behind it, as if
+    /// account 0 made the contract there. No block and no event tells of it.
     ///
     /// # Errors
     /// Where the constructor fails, or leaves bytes that are no code.

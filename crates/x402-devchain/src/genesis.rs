@@ -12,7 +12,7 @@ use revm::context::result::{ExecutionResult, Output};
 use revm::state::{AccountInfo, EvmState};
 use serde::Deserialize;
 
-use crate::accounts::ACCOUNTS;
+use crate::accounts::{ACCOUNTS, DevAccount};
 use crate::builder::BuildError;
 use crate::contracts::{CONTRACTS, Code, Contract, Made, creation};
 use crate::execute::{Overlay, Rules, block_env, run};
@@ -109,7 +109,7 @@ pub(crate) fn construct(
     Ok(changes)
 }
 
-/// A call from nobody, without a fee.
+/// A call from account 0, which leaves no trace of it there: neither fee nor nonce.
 pub(crate) fn call(
     overlay: &mut Overlay<'_>,
     chain_id: u64,
@@ -117,9 +117,9 @@ pub(crate) fn call(
     to: Address,
     data: Bytes,
 ) -> Result<(Bytes, EvmState), String> {
-    let nobody = Address::ZERO;
+    let [DevAccount { address: caller, .. }, ..] = ACCOUNTS;
     let tx = TxEnv {
-        caller: nobody,
+        caller,
         kind: to.into(),
         data,
         gas_limit: BLOCK_GAS_LIMIT,
@@ -133,7 +133,7 @@ pub(crate) fn call(
     match outcome.result {
         ExecutionResult::Success { output: Output::Call(output), .. } => {
             let mut changes = outcome.state;
-            changes.remove(&nobody);
+            changes.remove(&caller);
             Ok((output, changes))
         }
         other => Err(format!("it fails: {other:?}")),
