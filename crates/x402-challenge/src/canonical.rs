@@ -130,6 +130,13 @@ pub fn payment_digest(payment: &Payment) -> Result<PaymentDigest, Refused> {
     Ok(PaymentDigest(Sha256::digest(text.as_bytes()).into()))
 }
 
+/// `exact`: the nonce that the payment's EIP-3009 authorization must have, the SHA-256 of the canonical payment. So it
+/// pays this challenge by this payment and nothing else, whoever sees it; only the payer can sign another.
+#[must_use]
+pub fn exact_nonce(payment: &Payment) -> [u8; 32] {
+    body_sha256(canonical_payment(payment).as_bytes()).0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,9 @@ mod refund;
 mod refused;
 mod store;
 
-pub use canonical::{Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, host, payment_digest};
+pub use canonical::{
+    Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, exact_nonce, host, payment_digest,
+};
 pub use check::{Gate, Granted};
 pub use entitlement::{Allowance, COOKIE, Entitlement, Grant, Token, TokenHash};
 pub use issue::{Charge, Offer, answer, issue};

@@ -6,6 +6,8 @@ use x402_types::{
     Assets, ErrorReason, MakePayment, Members, Occasion, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
 };
 
+use crate::canonical::exact_nonce;
+
 /// A payment with its proof.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MadeProof {
@@ -59,7 +61,8 @@ pub fn terms(challenge: &Challenge, networks: &Networks, assets: &Assets) -> Opt
     })
 }
 
-/// Proofs of type `exact`: what a scheme that pays `exact` signs for version 2 is the proof's payload.
+/// Proofs of type `exact`: what a scheme that pays `exact` signs for version 2 is the proof's payload, under the nonce of
+/// [`exact_nonce`].
 #[derive(Clone)]
 pub struct ExactProof<M> {
     scheme: M,
@@ -120,7 +123,9 @@ impl<M: MakePayment> MakeProof for ExactProof<M> {
     ) -> Result<MadeProof, Refusal> {
         let unpayable = || Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS);
         let terms = self.terms(challenge).ok_or_else(unpayable)?;
-        let made = self.scheme.make_payment(&terms, occasion).await?;
+        // Bound to this payment: an authorization that is seen elsewhere pays nothing else.
+        let occasion = Occasion { entropy: exact_nonce(&payment), ..*occasion };
+        let made = self.scheme.make_payment(&terms, &occasion).await?;
         let proof = Proof { payload: Some(made.payload), ..Proof::new(ProofKind::Exact) };
         Ok(MadeProof { payment: Payment { proof, ..payment }, valid_until: made.valid_until })
     }

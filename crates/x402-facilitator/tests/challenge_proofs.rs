@@ -14,14 +14,14 @@ use alloy_provider::Provider;
 use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use x402_challenge::{
-    Bind, Charge, CheckError, Gate, Granted, Offer, Proofs, Refund, RefundError, Request, Store, answer,
+    Bind, Charge, CheckError, ExactProof, Gate, Granted, MakeProof, Offer, Proofs, Refund, RefundError, Request, Store,
+    answer, exact_nonce,
 };
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, Token, signer};
 use x402_evm::chain::RpcChain;
-use x402_evm::challenge::{ExactProof, ExactRefund, OnchainProof, authorization_nonce, pay};
+use x402_evm::challenge::{ExactRefund, VerifyExact, VerifyOnchain};
 use x402_evm::eip3009::Payload;
 use x402_evm::exact::Payer;
-use x402_evm::token::Tokens;
 use x402_facilitator::challenges::SqliteChallenges;
 use x402_facilitator::clock::now;
 use x402_facilitator::dev::DevFacilitator;
@@ -97,8 +97,8 @@ async fn stage(depth: u64) -> Stage {
         hangs: AtomicBool::new(false),
     });
     let chain = RpcChain::new(facilitator.chain().provider(), ChainId::eip155(84532), depth).fresh_for(Duration::ZERO);
-    let onchain = OnchainProof::new(Networks::default()).with(Arc::new(chain));
-    let proofs = Proofs::default().with(Arc::new(ExactProof::new(wire.clone()))).unwrap();
+    let onchain = VerifyOnchain::new(Networks::default()).with(Arc::new(chain));
+    let proofs = Proofs::default().with(Arc::new(VerifyExact::new(wire.clone()))).unwrap();
     let proofs = proofs.with(Arc::new(onchain)).unwrap();
     let file = tempfile::tempdir().unwrap();
     let store = SqliteChallenges::new(Database::open(&file.path().join("challenges.sqlite")).unwrap());
@@ -123,9 +123,10 @@ impl Stage {
     }
 
     async fn exact(&self, challenge: &Challenge) -> Payment {
-        let payer = Payer::new(signer(BUYER).unwrap());
-        let (networks, tokens) = (Networks::default(), Tokens::default());
-        pay(&payer, &networks, &tokens, challenge, [self.id(); 16], now()).await.unwrap()
+        let payment = answer(challenge, Proof::new(ProofKind::Exact), [self.id(); 16], now());
+        let occasion = Occasion { now: now(), entropy: [0; 32], url: "", method: "" };
+        let wallet = ExactProof::new(Payer::new(signer(BUYER).unwrap()));
+        wallet.make_proof(challenge, payment, &occasion).await.unwrap().payment
     }
 
     /// Transfers on the chain, and the payment that names the transaction.
@@ -325,8 +326,7 @@ async fn an_authorization_that_was_used_pays_nothing() {
     let challenge = stage.challenge().await;
     let mut payment = answer(&challenge, Proof::new(ProofKind::Exact), [9; 16], now());
     let terms = x402_types::Terms { amount: PRICE.into(), ..support::terms() };
-    let occasion =
-        Occasion { now: now(), entropy: authorization_nonce(&payment), url: "https://shop.example/", method: "GET" };
+    let occasion = Occasion { now: now(), entropy: exact_nonce(&payment), url: "https://shop.example/", method: "GET" };
     let payload = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &occasion).await.unwrap().payload;
     let body = support::body(&terms, &payload).to_string();
     let (status, answered) = support::send(&format!("{}/settle", stage.facilitator.url()), body, None).await;

@@ -13,6 +13,8 @@ pub mod client;
 pub mod remote;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(all(feature = "challenge", feature = "reqwest"))]
+pub mod ticket;
 
 #[cfg(any(feature = "server", feature = "client"))]
 pub use body::Body;

@@ -88,36 +88,12 @@ impl RemoteFacilitator {
     /// # Errors
     /// The address is not one, or there is no TLS.
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
-        tls_provider();
-        let builder = reqwest::Client::builder()
-            .connect_timeout(timeouts.connect)
-            // A payment is not carried to wherever an answer points.
-            .redirect(reqwest::redirect::Policy::none());
-        Self::build(address, timeouts, builder.build().map_err(RemoteError::Client)?)
-    }
-
-    fn build(address: &str, timeouts: Timeouts, http: reqwest::Client) -> Result<Self, RemoteError> {
-        let base = Url::parse(address.trim_end_matches('/')).map_err(|_| RemoteError::Address)?;
-        let plain = base.username().is_empty()
-            && base.password().is_none()
-            && base.query().is_none()
-            && base.fragment().is_none()
-            && base.has_host()
-            && matches!(base.scheme(), "http" | "https");
-        if !plain {
-            return Err(RemoteError::Address);
-        }
-        let at = |end: &str| {
-            let path = format!("{}/{end}", base.path().trim_end_matches('/'));
-            let mut url = base.clone();
-            url.set_path(&path);
-            url
-        };
+        let base = base(address)?;
         Ok(Self {
-            verify: at("verify"),
-            settle: at("settle"),
-            supported: at("supported"),
-            http,
+            verify: below(&base, "verify"),
+            settle: below(&base, "settle"),
+            supported: below(&base, "supported"),
+            http: client(timeouts)?,
             timeouts,
             limits: Limits::DEFAULT,
             authorize: None,
@@ -142,41 +118,74 @@ impl RemoteFacilitator {
         let requirements = presented.terms.to_requirements(&presented.resource);
         let version: Version = presented.payment.version();
         let json = body::write_verify_request(version, &presented.raw, &requirements).map_err(Fault::broken)?;
-        let mut headers = self.headers(&Method::POST, url).await?;
+        let mut headers = authorized(self.authorize.as_deref(), &Method::POST, url).await?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(key) = HeaderValue::from_str(&presented.identity.request)
             && !key.is_empty()
         {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
-        self.exchange(self.http.post(url.clone()).headers(headers).timeout(timeout).body(json)).await
-    }
-
-    async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Fault> {
-        let Some(authorize) = &self.authorize else { return Ok(HeaderMap::new()) };
-        let mut headers = authorize.headers(method, url).await?;
-        headers.values_mut().for_each(|value| value.set_sensitive(true));
-        Ok(headers)
-    }
-
-    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<(u16, Bytes), Fault> {
-        let mut response = request.send().await.map_err(unreachable)?;
-        let status = response.status().as_u16();
-        let mut answer = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if answer.len() + chunk.len() > self.limits.body {
-                return Err(Fault::unreachable(
-                    SERVICE,
-                    format_args!("HTTP {status}, an answer over {} bytes", self.limits.body),
-                ));
-            }
-            answer.extend_from_slice(&chunk);
-        }
-        Ok((status, answer.freeze()))
+        exchange(self.http.post(url.clone()).headers(headers).timeout(timeout).body(json), self.limits.body).await
     }
 }
 
-const SERVICE: &str = "facilitator";
+/// The address of a service: http or https, without user, query and fragment.
+pub(crate) fn base(address: &str) -> Result<Url, RemoteError> {
+    let base = Url::parse(address.trim_end_matches('/')).map_err(|_| RemoteError::Address)?;
+    let plain = base.username().is_empty()
+        && base.password().is_none()
+        && base.query().is_none()
+        && base.fragment().is_none()
+        && base.has_host()
+        && matches!(base.scheme(), "http" | "https");
+    if plain { Ok(base) } else { Err(RemoteError::Address) }
+}
+
+/// One of its endpoints.
+pub(crate) fn below(base: &Url, end: &str) -> Url {
+    let path = format!("{}/{end}", base.path().trim_end_matches('/'));
+    let mut url = base.clone();
+    url.set_path(&path);
+    url
+}
+
+/// A client for services that are paid for or asked about payments.
+pub(crate) fn client(timeouts: Timeouts) -> Result<reqwest::Client, RemoteError> {
+    tls_provider();
+    let builder = reqwest::Client::builder()
+        .connect_timeout(timeouts.connect)
+        // A payment is not carried to wherever an answer points.
+        .redirect(reqwest::redirect::Policy::none());
+    builder.build().map_err(RemoteError::Client)
+}
+
+/// The headers that authorize a request.
+pub(crate) async fn authorized(
+    authorize: Option<&dyn Authorize>,
+    method: &Method,
+    url: &Url,
+) -> Result<HeaderMap, Fault> {
+    let Some(authorize) = authorize else { return Ok(HeaderMap::new()) };
+    let mut headers = authorize.headers(method, url).await?;
+    headers.values_mut().for_each(|value| value.set_sensitive(true));
+    Ok(headers)
+}
+
+/// Sends a request and reads the answer, of so many bytes at most.
+pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Bytes), Fault> {
+    let mut response = request.send().await.map_err(unreachable)?;
+    let status = response.status().as_u16();
+    let mut answer = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if answer.len() + chunk.len() > most {
+            return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}, an answer over {most} bytes")));
+        }
+        answer.extend_from_slice(&chunk);
+    }
+    Ok((status, answer.freeze()))
+}
+
+pub(crate) const SERVICE: &str = "facilitator";
 
 /// The error without the URL, in which some keep a key.
 fn unreachable(error: reqwest::Error) -> Fault {
@@ -213,9 +222,9 @@ impl Facilitator for RemoteFacilitator {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
-        let headers = self.headers(&Method::GET, &self.supported).await?;
+        let headers = authorized(self.authorize.as_deref(), &Method::GET, &self.supported).await?;
         let request = self.http.get(self.supported.clone()).headers(headers).timeout(self.timeouts.verify);
-        let answer = self.exchange(request).await?;
+        let answer = exchange(request, self.limits.body).await?;
         read(answer, |json| body::supported_response(json, &self.limits), |_| true)
     }
 }

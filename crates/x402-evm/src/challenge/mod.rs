@@ -7,6 +7,6 @@ mod refund;
 mod settle;
 mod terms;
 
-pub use exact::{ExactProof, authorization_nonce, pay};
-pub use onchain::OnchainProof;
+pub use exact::VerifyExact;
+pub use onchain::VerifyOnchain;
 pub use refund::ExactRefund;

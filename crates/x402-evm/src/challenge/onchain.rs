@@ -19,12 +19,12 @@ use crate::chain::ReadReceipts;
 
 /// Takes `onchain` proofs on the chains that it reads. How deep a block must lie to count is the chain's.
 #[derive(Clone, Default)]
-pub struct OnchainProof {
+pub struct VerifyOnchain {
     networks: Networks,
     chains: BTreeMap<ChainId, Arc<dyn ReadReceipts>>,
 }
 
-impl OnchainProof {
+impl VerifyOnchain {
     /// No chain yet: every proof meets a fault.
     #[must_use]
     pub fn new(networks: Networks) -> Self {
@@ -39,14 +39,14 @@ impl OnchainProof {
     }
 }
 
-impl fmt::Debug for OnchainProof {
+impl fmt::Debug for VerifyOnchain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OnchainProof").field(&self.chains.keys()).finish()
+        f.debug_tuple("VerifyOnchain").field(&self.chains.keys()).finish()
     }
 }
 
 #[async_trait]
-impl VerifyProof for OnchainProof {
+impl VerifyProof for VerifyOnchain {
     fn kind(&self) -> ProofKind {
         ProofKind::Onchain
     }

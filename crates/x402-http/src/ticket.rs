@@ -1,0 +1,210 @@
+//! `402kit-x402v1.md` "With Facilitators": the proof is a facilitator's ticket, and the facilitator's word decides.
+//!
+//! The document names `POST /initiate`, `/verify` and `/settle` and no schemas. The bodies are those that existing
+//! facilitators of the dialect take: `{"action": "initiate", "challenge": …}`, `{"action": "verify", "header": …}` and
+//! `{"action": "settle", "header": …}`, where `header` is the value of `X-PAYMENT`. Of a metered payment the last one
+//! says how much, `"amount"`.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use url::Url;
+use x402_challenge::{Evidence, Metered, ProofError, ProofKey, Proven, Refused, VerifyProof};
+use x402_codec::{Limits, challenge as codec, json};
+use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind, ResourceName};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
+
+use crate::remote::{Authorize, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange};
+
+/// A facilitator of the dialect at an address that the server configures.
+///
+/// A ticket may name URLs; they are the client's word, and never called. What is not a 2xx of the form above is a fault,
+/// which consumes nothing.
+#[derive(Clone)]
+pub struct TicketFacilitator {
+    http: reqwest::Client,
+    base: Url,
+    settles: bool,
+    timeouts: Timeouts,
+    limits: Limits,
+    authorize: Option<Arc<dyn Authorize>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "action", rename_all = "lowercase")]
+enum Ask<'a> {
+    Initiate {
+        challenge: &'a Challenge,
+    },
+    Verify {
+        header: &'a str,
+    },
+    Settle {
+        header: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        amount: Option<AtomicAmount>,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ticket {
+    ticket: Box<str>,
+    #[serde(default)]
+    verify_url: Option<Box<str>>,
+    #[serde(default)]
+    settle_url: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    ok: bool,
+    #[serde(default)]
+    reason: Option<Box<str>>,
+    #[serde(default)]
+    resource: Option<ResourceName>,
+}
+
+impl TicketFacilitator {
+    /// A facilitator at an address, for example `https://facilitator.example/x402`.
+    ///
+    /// # Errors
+    /// The address is not one, or there is no TLS.
+    pub fn new(address: &str) -> Result<Self, RemoteError> {
+        Self::with_timeouts(address, Timeouts::DEFAULT)
+    }
+
+    /// A facilitator at an address, with waiting times of its own.
+    ///
+    /// # Errors
+    /// The address is not one, or there is no TLS.
+    pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
+        Ok(Self {
+            http: client(timeouts)?,
+            base: base(address)?,
+            settles: true,
+            timeouts,
+            limits: Limits::DEFAULT,
+            authorize: None,
+        })
+    }
+
+    /// "`POST /settle` (optional)": a facilitator whose tickets are paid when they verify. Metered payments are settled
+    /// all the same.
+    #[must_use]
+    pub const fn verifies_only(mut self) -> Self {
+        self.settles = false;
+        self
+    }
+
+    /// With headers for each request.
+    #[must_use]
+    pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
+        self.authorize = Some(authorize);
+        self
+    }
+
+    /// Client: a ticket for a challenge, as the proof that carries it.
+    ///
+    /// # Errors
+    /// The facilitator gave none.
+    pub async fn initiate(&self, challenge: &Challenge) -> Result<Proof, Fault> {
+        let ticket: Ticket = self.ask("initiate", &Ask::Initiate { challenge }, self.timeouts.verify).await?;
+        let proof = Proof {
+            ticket: Some(ticket.ticket),
+            verify_url: ticket.verify_url,
+            settle_url: ticket.settle_url,
+            ..Proof::new(ProofKind::Facilitator)
+        };
+        proof.complete().map_err(|(member, why)| Fault::unreachable(SERVICE, format_args!("{member}: {why}")))?;
+        Ok(proof)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, end: &str, ask: &Ask<'_>, timeout: Duration) -> Result<T, Fault> {
+        let url = below(&self.base, end);
+        let mut headers = authorized(self.authorize.as_deref(), &Method::POST, &url).await?;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = serde_json::to_vec(ask).map_err(Fault::broken)?;
+        let request = self.http.post(url).headers(headers).timeout(timeout).body(body);
+        let (status, answer) = exchange(request, self.limits.body).await?;
+        if !(200..300).contains(&status) {
+            return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}")));
+        }
+        json::from_slice(&answer, &self.limits).map_err(|error| Fault::unreachable(SERVICE, error))
+    }
+
+    async fn settled(&self, payment: &Payment, amount: Option<AtomicAmount>) -> Result<Verdict, ProofError> {
+        let header = header(payment).map_err(ProofError::Unmoved)?;
+        let ask = Ask::Settle { header: &header, amount };
+        self.ask("settle", &ask, self.timeouts.settle).await.map_err(ProofError::Unknown)
+    }
+}
+
+fn header(payment: &Payment) -> Result<String, Fault> {
+    let value = codec::encode_payment(payment).map_err(Fault::broken)?;
+    value.to_str().map(str::to_owned).map_err(Fault::broken)
+}
+
+/// "A reason maps to the code of its name", any other to `verification_failed`. `again`: an attempt of ours may be what
+/// has used the ticket.
+fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), ProofError> {
+    if verdict.ok {
+        return match &verdict.resource {
+            Some(resource) if *resource != challenge.resource => {
+                Err(Refused::new(Code::Mismatch, "proof.ticket: for another resource").into())
+            }
+            _ => Ok(()),
+        };
+    }
+    let reason = verdict.reason.as_deref().unwrap_or_default();
+    let code = reason.parse().unwrap_or(Code::VerificationFailed);
+    if again && code == Code::Replay {
+        return Err(ProofError::Unknown(Fault::unreachable(SERVICE, "the ticket is used, perhaps by this payment")));
+    }
+    let message = match reason {
+        "" => "proof.ticket: refused by the facilitator".to_owned(),
+        reason => format!("proof.ticket: refused by the facilitator: {}", reason.escape_debug()),
+    };
+    Err(Refused::new(code, message).into())
+}
+
+#[async_trait]
+impl VerifyProof for TicketFacilitator {
+    fn kind(&self) -> ProofKind {
+        ProofKind::Facilitator
+    }
+
+    async fn verify(&self, evidence: &Evidence<'_>, _: UnixSeconds) -> Result<Proven, ProofError> {
+        let (challenge, payment) = (&evidence.issued.challenge, evidence.payment);
+        let settles = self.settles && !evidence.is_metered();
+        // A ticket that an attempt before has settled may verify no more; settling it again says so itself.
+        if !(settles && evidence.again) {
+            let header = header(payment).map_err(ProofError::Unmoved)?;
+            let asked = self.ask("verify", &Ask::Verify { header: &header }, self.timeouts.verify).await;
+            judge(&asked.map_err(ProofError::Unmoved)?, challenge, evidence.again)?;
+        }
+        if settles {
+            judge(&self.settled(payment, None).await?, challenge, evidence.again)?;
+        }
+        let ticket = payment.proof.ticket.as_deref().unwrap_or_default();
+        let key = ProofKey(format!("facilitator:{}:{ticket}", self.base).into());
+        Ok(Proven { amount: payment.paid_amount, key: Some(key) })
+    }
+
+    async fn settle(&self, meter: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
+        // Any call may be the second: the meter is closed before the first.
+        judge(&self.settled(&meter.payment, Some(meter.used)).await?, &meter.issued.challenge, true)
+    }
+}
+
+impl fmt::Debug for TicketFacilitator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TicketFacilitator").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
