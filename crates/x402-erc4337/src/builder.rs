@@ -166,6 +166,12 @@ impl Builder<NeedsGas> {
 }
 
 impl Builder<NeedsPayer> {
+    /// The operation so far: what a paymaster is asked about.
+    #[must_use]
+    pub const fn operation(&self) -> &UserOperation {
+        &self.op
+    }
+
     /// A paymaster pays.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod builder;
 mod bundle;
+pub mod bundler;
 mod contract;
 mod entry_point;
 mod execution;
@@ -17,11 +18,15 @@ mod nonce;
 pub mod nvm;
 mod outcome;
 mod packed;
+pub mod paymaster;
 mod probe;
 mod revert;
 #[cfg(feature = "rpc")]
 mod rpc;
 pub mod scope;
+#[cfg(feature = "rpc")]
+mod self_bundler;
+mod send;
 pub mod session;
 mod simulate;
 mod user_operation;
@@ -43,6 +48,9 @@ pub use probe::{CallAnswer, NotAccount, is_account, probe_calldata};
 pub use revert::Revert;
 #[cfg(feature = "rpc")]
 pub use rpc::RpcEntryPoint;
+#[cfg(feature = "rpc")]
+pub use self_bundler::SelfBundler;
+pub use send::{SendError, SendUserOp, Sent};
 pub use simulate::{Refused, SimulateUserOps, Simulated, Trial};
 pub use user_operation::{Eip7702Authorization, Init, Paymaster, ReadError, UserOperation};
 pub use v06::UserOperationV06;

@@ -73,7 +73,7 @@ async fn each_bundle_is_judged_on_the_state_of_those_before() {
     let Simulated::Refused(refused) = stranger else { panic!("{stranger:?}") };
     assert_eq!(refused.to_string(), "operation 0: AA24 signature error");
     let Simulated::Refused(refused) = early else { panic!("{early:?}") };
-    assert_eq!((refused.code(), refused.is_nonce()), (Some("AA25"), true));
+    assert_eq!(refused.code(), Some("AA25"));
 }
 
 /// geth puts revert data into the error, and leaves `returnData` empty.

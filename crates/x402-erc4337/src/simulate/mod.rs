@@ -70,6 +70,10 @@ pub struct Trial {
 }
 
 /// Why the EntryPoint would revert a bundle: the validation of one operation, as a rule.
+///
+/// An operation that landed already is refused, too: with `AA10` where it made its account, with `AA23` where the
+/// account minds a second time (a Kernel that has enabled the key), else with `AA25`. So after a refusal it is looked
+/// up by its hash before anything is made of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     data: Bytes,
@@ -120,8 +124,7 @@ impl Refused {
         self.error.as_ref()?.code()
     }
 
-    /// Whether the nonce is used, or not yet next: `AA25`. The operation may have landed: it is looked up by its hash
-    /// before anything is made of this.
+    /// Whether the nonce is used, or not yet next: `AA25`.
     #[must_use]
     pub fn is_nonce(&self) -> bool {
         self.code() == Some("AA25")
@@ -190,14 +193,14 @@ mod tests {
         ] {
             let failure = &vectors["execution"]["failures"][name];
             let refused = Refused::new(failure["data"].as_str().unwrap().parse().unwrap());
-            assert_eq!((refused.index(), refused.code(), refused.is_nonce()), (Some(0), Some("AA23"), false));
+            assert_eq!((refused.index(), refused.code()), (Some(0), Some("AA23")));
             assert_eq!(refused.inner().unwrap().data().to_string(), failure["args"][2].as_str().unwrap());
             assert_eq!(refused.to_string(), shown);
         }
     }
 
     #[test]
-    fn a_used_nonce_is_told_apart_from_other_reverts() {
+    fn refusals_without_a_cause_and_other_reverts() {
         let nonce = hex!(
             "220266b6"
             "0000000000000000000000000000000000000000000000000000000000000001"

@@ -103,6 +103,9 @@ pub enum CheckError {
     /// There is no enable signature: only the chain can tell whether it is installed.
     #[error("a pre-installed permission is checked on chain")]
     PreInstalled,
+    /// The account has no such permission, or has it no longer.
+    #[error("the account has not installed this permission")]
+    NotInstalled,
 }
 
 /// What is known of an approval with some candidates for signer and chain.

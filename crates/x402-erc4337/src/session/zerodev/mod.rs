@@ -9,6 +9,7 @@ mod policy;
 mod read;
 mod revoke;
 mod scope;
+mod state;
 mod write;
 
 pub use account::{AccountError, ECDSA_VALIDATOR, KernelAccount, KernelVersion, META_FACTORY};
@@ -27,4 +28,5 @@ pub use policy::{
     PolicyItem, contracts,
 };
 pub use revoke::{invalidate_nonce, uninstall};
+pub use state::{Installed, KernelState, PermissionState};
 pub use x402_evm::eip6492::Counterfactual;
