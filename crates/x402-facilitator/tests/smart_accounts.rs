@@ -1,0 +1,251 @@
+//! Smart accounts as they are on public chains pay `exact` through a facilitator: Kernel, deployed or not, and
+//! Simple7702Account as the delegate of a key.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alloy_network::TransactionBuilder7702;
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_provider::Provider;
+use alloy_rpc_types_eth::{Authorization, TransactionRequest};
+use alloy_signer::SignerSync;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use x402_devchain::contracts::{KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_ACCOUNT};
+use x402_devchain::{ACCOUNTS, DevChain, TOKENS_EACH, signer};
+use x402_erc4337::session::zerodev::{KernelAccount, KernelSignature, KernelVersion, wrapped_digest};
+use x402_evm::eip6492::Counterfactual;
+use x402_evm::exact::{Payer, SignAs};
+use x402_evm::rail::Fees;
+use x402_facilitator::clock::now;
+use x402_facilitator::mechanisms::{Builder, Evm, owner};
+use x402_facilitator::routes::routes;
+use x402_facilitator::server::Serving;
+use x402_facilitator_core::{Ledger, MemoryLedger};
+use x402_types::{Assets, ChainId, Fault, MakePayment, Occasion, UnixSeconds};
+
+use crate::support::{SELLER, body, send, terms, tls};
+
+const PRICE: u64 = 10_000;
+const CHAIN: u64 = 84532;
+
+struct Stage {
+    chain: DevChain,
+    serving: Serving,
+}
+
+/// A facilitator on a chain of its own, account 0 its signer.
+async fn stage(factories: Vec<Address>) -> Stage {
+    tls();
+    let chain = DevChain::new().unwrap();
+    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
+    let evm = Evm {
+        provider: chain.provider(),
+        network: ChainId::eip155(CHAIN),
+        finality: 0,
+        poll: Duration::from_millis(20),
+        fees: Fees::default(),
+        signers: signer(0).into_iter().collect(),
+        assets: Assets::default(),
+        factories,
+    };
+    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap();
+    let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(60))).unwrap();
+    let routes = routes(Arc::clone(&engine), Vec::new());
+    let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();
+    Stage { chain, serving }
+}
+
+impl Stage {
+    async fn ask(&self, path: &str, payer: impl SignAs + 'static) -> Value {
+        static NONCE: AtomicU64 = AtomicU64::new(1);
+        let mut entropy = [3; 32];
+        entropy[..8].copy_from_slice(&NONCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        let now = UnixSeconds(self.chain.time());
+        let occasion = Occasion { now, entropy, url: "https://shop.example/", method: "GET" };
+        let terms = terms();
+        let made = Payer::new(payer).make_payment(&terms, &occasion).await.unwrap();
+        let url = format!("http://{}/{path}", self.serving.address());
+        send(&url, body(&terms, &made.payload).to_string(), None).await.1
+    }
+
+    /// Verified and settled, and the chain says the same.
+    async fn pays(&self, payer: impl SignAs + Clone + 'static) {
+        let (from, before) = (payer.account(), self.paid());
+        let verdict = self.ask("verify", payer.clone()).await;
+        assert_eq!((&verdict["isValid"], &verdict["payer"]), (&json!(true), &json!(from.to_string())), "{verdict}");
+        let settled = self.ask("settle", payer).await;
+        assert_eq!((&settled["success"], &settled["payer"]), (&json!(true), &json!(from.to_string())), "{settled}");
+        assert_eq!(self.paid() - before, U256::from(PRICE));
+        let transfers = self.chain.transfers();
+        let last = transfers.last().unwrap();
+        assert_eq!((last.from, last.to), (from, ACCOUNTS[SELLER].address));
+        assert_eq!(settled["transaction"], json!(last.transaction));
+    }
+
+    /// Refused by both routes, and nothing is sent.
+    async fn refuses(&self, payer: impl SignAs + Clone + 'static, code: &str) {
+        let sent = self.chain.nonce_of(ACCOUNTS[0].address);
+        let verdict = self.ask("verify", payer.clone()).await;
+        assert_eq!((&verdict["isValid"], &verdict["invalidReason"]), (&json!(false), &json!(code)), "{verdict}");
+        let settled = self.ask("settle", payer).await;
+        assert_eq!((&settled["success"], &settled["errorReason"]), (&json!(false), &json!(code)), "{settled}");
+        assert_eq!(self.chain.nonce_of(ACCOUNTS[0].address), sent);
+    }
+
+    fn paid(&self) -> U256 {
+        self.chain.balance_of(ACCOUNTS[SELLER].address) - U256::from(TOKENS_EACH)
+    }
+
+    /// A Kernel of account 1, not deployed, with tokens at its address.
+    fn kernel(&self) -> Kernel {
+        let owner = ACCOUNTS[1].address;
+        let account =
+            KernelAccount { version: KernelVersion::V031, meta_factory: false, owner, salt: B256::with_last_byte(1) };
+        assert_eq!(account.factory(), KERNEL_FACTORY);
+        self.chain.set_balance_of(account.address(), U256::from(TOKENS_EACH));
+        Kernel { account, address: account.address(), signer: 1, factory: None }
+    }
+
+    async fn deploy(&self, kernel: &Kernel) {
+        let call = TransactionRequest::default().to(KERNEL_FACTORY).input(kernel.account.factory_data().into());
+        let wallet = self.chain.wallet(signer(7).unwrap());
+        assert!(wallet.send_transaction(call).await.unwrap().get_receipt().await.unwrap().status());
+        assert!(!self.chain.provider().get_code_at(kernel.address).await.unwrap().is_empty());
+    }
+
+    async fn stop(self) {
+        self.serving.stop().await;
+    }
+}
+
+/// A Kernel 0.3.1 whose root validator asks for a key's signature.
+#[derive(Clone)]
+struct Kernel {
+    account: KernelAccount,
+    address: Address,
+    signer: usize,
+    /// Named where the account is not deployed.
+    factory: Option<Address>,
+}
+
+#[async_trait]
+impl SignAs for Kernel {
+    fn account(&self) -> Address {
+        self.address
+    }
+
+    async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault> {
+        let wrapped = wrapped_digest(digest, self.address, KernelVersion::V031, CHAIN);
+        let signature = signer(self.signer).unwrap().sign_hash_sync(&wrapped).unwrap().as_bytes().into();
+        let signature = KernelSignature::Root(signature).encode();
+        let factory_data = self.account.factory_data();
+        Ok(match self.factory {
+            None => signature,
+            Some(factory) => Counterfactual { factory, factory_data, signature }.encode(),
+        })
+    }
+}
+
+/// Whatever bytes, for an account.
+#[derive(Clone)]
+struct Raw(Address, usize);
+
+#[async_trait]
+impl SignAs for Raw {
+    fn account(&self) -> Address {
+        self.0
+    }
+
+    async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault> {
+        Ok(signer(self.1).unwrap().sign_hash_sync(&digest).unwrap().as_bytes().into())
+    }
+}
+
+#[tokio::test]
+async fn a_deployed_kernel_pays() {
+    let stage = stage(Vec::new()).await;
+    let kernel = stage.kernel();
+    stage.deploy(&kernel).await;
+    stage.pays(kernel.clone()).await;
+    // Wrapped all the same: there is code, so no factory is asked for and none needs to be listed.
+    stage.pays(Kernel { factory: Some(KERNEL_FACTORY), ..kernel.clone() }).await;
+    let bad = "invalid_exact_evm_payload_signature";
+    // Another key under the same form; the owner's own signature without Kernel's form, which it reverts on.
+    stage.refuses(Kernel { signer: 2, ..kernel.clone() }, bad).await;
+    stage.refuses(Raw(kernel.address, 1), bad).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_kernel_that_is_not_deployed_pays() {
+    let stage = stage(vec![KERNEL_FACTORY]).await;
+    let kernel = Kernel { factory: Some(KERNEL_FACTORY), ..stage.kernel() };
+    stage.refuses(Kernel { signer: 2, ..kernel.clone() }, "invalid_exact_evm_payload_signature").await;
+    // A factory that is not listed; a listed one that makes another account; nothing said of a factory.
+    stage.refuses(Kernel { factory: Some(SAFE_PROXY_FACTORY), ..kernel.clone() }, "eip6492_factory_not_allowed").await;
+    let other = KernelAccount { salt: B256::with_last_byte(2), ..kernel.account };
+    stage.refuses(Kernel { account: other, ..kernel.clone() }, "smart_wallet_deployment_failed").await;
+    stage
+        .refuses(Kernel { factory: None, ..kernel.clone() }, "invalid_exact_evm_payload_undeployed_smart_wallet")
+        .await;
+
+    stage.pays(kernel.clone()).await;
+    assert_eq!(stage.chain.nonce_of(ACCOUNTS[0].address), 2, "deployed, then paid");
+    // And once more, deployed by now.
+    stage.pays(kernel).await;
+    assert_eq!(stage.chain.nonce_of(ACCOUNTS[0].address), 3);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn no_factory_is_called_that_is_not_configured() {
+    let stage = stage(Vec::new()).await;
+    let kernel = Kernel { factory: Some(KERNEL_FACTORY), ..stage.kernel() };
+    stage.refuses(kernel, "eip6492_factory_not_allowed").await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_payments_at_once_deploy_once() {
+    let stage = stage(vec![KERNEL_FACTORY]).await;
+    let kernel = Kernel { factory: Some(KERNEL_FACTORY), ..stage.kernel() };
+    let (first, second) = tokio::join!(stage.ask("settle", kernel.clone()), stage.ask("settle", kernel.clone()));
+    assert_eq!((&first["success"], &second["success"]), (&json!(true), &json!(true)), "{first} {second}");
+    assert_ne!(first["transaction"], second["transaction"]);
+    assert_eq!(stage.paid(), U256::from(2 * PRICE));
+    assert_eq!(stage.chain.nonce_of(ACCOUNTS[0].address), 3, "one deployment and two transfers");
+    stage.stop().await;
+}
+
+/// [EIP-7702](https://eips.ethereum.org/EIPS/eip-7702): account 6 delegates to Simple7702Account, by a transaction of
+/// account 7.
+#[tokio::test]
+async fn a_delegated_key_pays() {
+    let stage = stage(Vec::new()).await;
+    let account = ACCOUNTS[6].address;
+    stage.pays(signer(6).unwrap()).await;
+
+    let authorization = Authorization { chain_id: U256::from(CHAIN), address: SIMPLE_7702_ACCOUNT, nonce: 0 };
+    let signed = signer(6).unwrap().sign_hash_sync(&authorization.signature_hash()).unwrap();
+    let delegate =
+        TransactionRequest::default().to(account).with_authorization_list(vec![authorization.into_signed(signed)]);
+    let receipt = stage.chain.wallet(signer(7).unwrap()).send_transaction(delegate).await.unwrap();
+    assert!(receipt.get_receipt().await.unwrap().status());
+    let code = stage.chain.provider().get_code_at(account).await.unwrap();
+    assert_eq!(code, [&[0xef, 1, 0][..], SIMPLE_7702_ACCOUNT.as_slice()].concat());
+
+    // Simple7702Account takes the account's own key, now because its code says so.
+    stage.pays(signer(6).unwrap()).await;
+    stage.refuses(Raw(account, 2), "invalid_exact_evm_payload_signature").await;
+    // Delegated to code that takes nothing, the key still recovers to the account, and is refused.
+    stage.chain.set_code(account, [&[0xef, 1, 0][..], KERNEL_FACTORY.as_slice()].concat().into()).unwrap();
+    stage.refuses(signer(6).unwrap(), "invalid_exact_evm_payload_signature").await;
+    stage.stop().await;
+}
