@@ -40,6 +40,22 @@ impl NonceKey {
         Self(key.into())
     }
 
+    /// What a Kernel does with the signature under this key; `None` is no key of a Kernel.
+    #[must_use]
+    pub fn kernel_mode(self) -> Option<KernelMode> {
+        match self.0.first()? {
+            0 => Some(KernelMode::Default),
+            1 => Some(KernelMode::Enable),
+            _ => None,
+        }
+    }
+
+    /// `type ‖ id(20)` of a Kernel's key: what validates, as the Kernel's own functions name it.
+    #[must_use]
+    pub fn kernel_validation(self) -> FixedBytes<21> {
+        self.0.get(1..22).map(FixedBytes::from_slice).unwrap_or_default()
+    }
+
     /// The key of Nexus: `3 free bytes ‖ mode 0 ‖ validator(20)`.
     #[must_use]
     pub fn nexus(validator: Address, lane: [u8; 3]) -> Self {

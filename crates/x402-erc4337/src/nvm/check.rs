@@ -1,0 +1,285 @@
+//! §5: verification, "in this order: version, scheme, network (allow-list), shape, match with `paymentRequired`, key
+//! look-up, account, signature, expiry and scope of every key, nonce, balance, simulation".
+//!
+//! The first three and the match are made where a claim is routed; the nonce is the payment's key, which the ledger
+//! holds.
+
+use alloy_primitives::{Address, U256};
+use x402_facilitator_core::{Payment, StepState};
+use x402_types::nvm::{Code, Operation};
+use x402_types::{AuthorizationKind, Claim, EvmAddress, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+
+use super::account::{OnChain, Question};
+use super::events::burned;
+use super::keys::{self, Key};
+use super::mechanism::{NvmMechanism, ORDER, REDEEM};
+use super::operation::{Draft, lane};
+use super::read::{Presented, seed};
+use super::{Fill, Plan};
+use crate::{Bundle, Call, KernelMode, Simulated};
+
+/// Which keys are asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// All of them.
+    All,
+    /// The redeem key: the order is done, and its key may have ended since.
+    Redeem,
+}
+
+/// A claim that is good up to its balance.
+pub(super) struct Examined<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) presented: Presented,
+    pub(super) order: Option<Key>,
+    pub(super) redeem: Key,
+    pub(super) on_chain: OnChain,
+    /// Credits of the account at the head.
+    pub(super) balance: U256,
+    /// Credits that others' redemptions under way will take of them.
+    pub(super) taken: U256,
+    /// Credits that this request costs.
+    pub(super) need: U256,
+}
+
+/// What would be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Intent {
+    pub(super) order: Option<Bundle>,
+    pub(super) redeem: Option<Bundle>,
+}
+
+impl Examined<'_> {
+    /// "Balances and details use `need`, and count redeems in flight."
+    pub(super) fn is_short(&self) -> bool {
+        self.plan.is_pay_as_you_go() || self.available() < self.need
+    }
+
+    pub(super) fn available(&self) -> U256 {
+        self.balance.saturating_sub(self.taken)
+    }
+
+    /// The end of the last of the keys.
+    pub(super) fn last_second(&self) -> Option<u64> {
+        let keys = [Some(&self.redeem), self.order.as_ref()];
+        keys.into_iter().flatten().map(Key::valid_until).reduce(|a, b| Some(a?.max(b?))).flatten()
+    }
+
+    fn fill(&self, key: &PaymentKey) -> Fill {
+        let missing = self.need.saturating_sub(self.available());
+        let purchases = if self.plan.is_pay_as_you_go() { 1 } else { self.plan.purchases(missing) };
+        Fill { account: self.presented.account, seed: seed(key), amount: self.need, purchases }
+    }
+
+    /// "`INSUFFICIENT_BALANCE` with `details` {clientAddress, requiredBalance, currentBalance}".
+    fn insufficient(&self) -> Rejection {
+        let have = self.available();
+        Code::InsufficientBalance
+            .because(format!("Client balance is {have}, no order permission provided"))
+            .detail("clientAddress", EvmAddress::from(self.presented.account).as_str())
+            .detail("requiredBalance", &self.need.to_string())
+            .detail("currentBalance", &have.to_string())
+    }
+}
+
+impl NvmMechanism {
+    /// Everything but the simulation.
+    pub(super) async fn examine(
+        &self,
+        claim: &Claim,
+        own: &PaymentKey,
+        asking: Asking,
+        now: UnixSeconds,
+    ) -> Result<Examined<'_>, Refusal> {
+        if claim.terms.network != self.network {
+            return Err(Code::UnsupportedNetwork.because("accepted.network: not served here").into());
+        }
+        let presented = Presented::read(claim)?;
+        let unknown = || Code::InvalidPayload.because("accepted.planId: not served here");
+        let plan = self.plans.find(presented.plan).ok_or_else(unknown)?;
+
+        // Key look-up.
+        let redeem = self.key(&presented, Operation::Redeem).await?.ok_or_else(|| {
+            Code::InvalidPayload.because("sessionKeys: no redeem key").detail("nvmCode", "BCK.X402.0035")
+        })?;
+        let order = match asking {
+            Asking::All => self.key(&presented, Operation::Order).await?,
+            Asking::Redeem => None,
+        };
+
+        // Account, signature, and what the account knows of its keys.
+        let digest = presented.statement.digest(&self.policy.domain, self.chain_id);
+        let mut asked = vec![(&redeem, lane(own, Operation::Redeem))];
+        asked.extend(order.as_ref().map(|key| (key, lane(own, Operation::Order))));
+        let question = Question {
+            presented: &presented,
+            digest,
+            entry_point: &self.entry_point,
+            chain_id: self.chain_id,
+            policy: &self.policy,
+            keys: &asked,
+        };
+        let on_chain = question.ask(self.chain.as_ref()).await?;
+
+        // "Expiry and scope of every key", needed or not.
+        for (key, _) in &asked {
+            key.check_time(now, &self.policy)?;
+        }
+        let account = presented.account;
+        let balance = match plan.is_pay_as_you_go() {
+            true => U256::ZERO,
+            false => self.credits.credits(plan.id, account).await?,
+        };
+        let taken = self.taken(plan, account, own).await?;
+        let need = plan.need(presented.asked);
+        let examined = Examined { plan, presented, order, redeem, on_chain, balance, taken, need };
+        let fill = examined.fill(own);
+        if let Some(call) = plan.redeem(&fill) {
+            examined.redeem.check_scope(&[call], plan, now, &self.policy)?;
+        }
+        if let Some(key) = &examined.order {
+            key.check_scope(&plan.order(&fill), plan, now, &self.policy)?;
+        }
+        Ok(examined)
+    }
+
+    async fn key(&self, presented: &Presented, operation: Operation) -> Result<Option<Key>, Refusal> {
+        let Some(key) = presented.payload.authorization().key(operation) else { return Ok(None) };
+        let text = keys::text(key, self.keys.as_ref(), self.network, presented.account).await?;
+        let key = Key::read(key, operation, &text, presented.account, self.signer.address(), &self.policy)?;
+        Ok(Some(key))
+    }
+
+    /// Credits that others' redemptions under way will take. Of two that have done nothing yet the one with the lower
+    /// key comes first, so that they do not wait for each other.
+    async fn taken(&self, plan: &Plan, account: Address, own: &PaymentKey) -> Result<U256, Fault> {
+        if plan.is_pay_as_you_go() {
+            return Ok(U256::ZERO);
+        }
+        let payer = EvmAddress::from(account);
+        let id = plan.id.value().to_be_bytes::<32>();
+        let mut taken = U256::ZERO;
+        // The three forms of a key: v3, v2, and version 0.2, which names no account.
+        for (contract, holder) in [(&[][..], account.as_slice()), (&id, account.as_slice()), (&id, &[])] {
+            let prefix = PaymentKey::prefix(AuthorizationKind::NvmErc4337, self.network, contract, holder);
+            for other in self.ledger.unanswered(&prefix).await? {
+                let same = other.key != *own
+                    && other.payer == payer.as_str()
+                    && other.claim.terms.asset.parse() == Ok(plan.id)
+                    && comes_first(&other, own);
+                if same {
+                    taken = taken.saturating_add(plan.need(other.claim.terms.amount.value()));
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Builds what would be sent: the redemption, and before it an order where credits are short.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_BALANCE` where an order is needed and there is no key for it.
+    pub(super) async fn intend(
+        &self,
+        examined: &Examined<'_>,
+        own: &PaymentKey,
+        short: bool,
+        payer: Address,
+    ) -> Result<Intent, Refusal> {
+        let fill = examined.fill(own);
+        let (redeem_state, order_state) = match &*examined.on_chain.keys {
+            [redeem, order] => (*redeem, Some(*order)),
+            [redeem] => (*redeem, None),
+            _ => return Err(Fault::broken("no key was asked about").into()),
+        };
+        let mut deployed = examined.on_chain.deployed;
+        let mut redeem_state = redeem_state;
+        let order = match (short, &examined.order, order_state) {
+            (false, ..) => None,
+            (true, Some(key), Some(state)) => {
+                let calls = examined.plan.order(&fill);
+                let lane = lane(own, Operation::Order);
+                let call_gas = self.policy.order_gas;
+                let draft = Draft { key, state, lane, calls: &calls, call_gas, deployed };
+                // What comes after it finds an account, and the key where it serves both.
+                deployed = true;
+                if key.permission.id() == examined.redeem.permission.id() && redeem_state.mode == KernelMode::Enable {
+                    redeem_state = super::account::KeyOnChain { mode: KernelMode::Default, sequence: 0 };
+                }
+                Some(draft.sign(self.signer.as_ref(), &self.entry_point, payer).await?)
+            }
+            (true, ..) => return Err(examined.insufficient().into()),
+        };
+        let redeem = match examined.plan.redeem(&fill) {
+            None => None,
+            Some(call) => {
+                let calls: [Call; 1] = [call];
+                let draft = Draft {
+                    key: &examined.redeem,
+                    state: redeem_state,
+                    lane: lane(own, Operation::Redeem),
+                    calls: &calls,
+                    call_gas: self.policy.redeem_gas,
+                    deployed,
+                };
+                Some(draft.sign(self.signer.as_ref(), &self.entry_point, payer).await?)
+            }
+        };
+        Ok(Intent { order, redeem })
+    }
+
+    /// "All UserOperations MUST pass on-chain simulation": what would be sent, in one request, each on the state that
+    /// the one before it leaves.
+    ///
+    /// # Errors
+    /// `INVALID_USER_OPERATION`, `EXPIRED_SESSION_KEY`.
+    pub(super) async fn rehearse(&self, examined: &Examined<'_>, intent: &Intent) -> Result<(), Refusal> {
+        let bundles: Vec<Bundle> = intent.order.iter().chain(&intent.redeem).cloned().collect();
+        let trials = self.operations.simulate_user_ops(&bundles).await?;
+        let names = intent.order.iter().map(|_| "order").chain(intent.redeem.iter().map(|_| "redeem"));
+        for (name, trial) in names.zip(&trials) {
+            judge(name, trial)?;
+        }
+        let missing = || Fault::unreachable("the node", "a simulation without an answer");
+        if trials.len() != bundles.len() {
+            return Err(missing().into());
+        }
+        // It succeeds, and burns what was asked: a call that does nothing is no payment.
+        if intent.redeem.is_some()
+            && let Some(Simulated::Executed { operations, .. }) = trials.last()
+            && let Some(logs) = operations.first().and_then(|trial| trial.logs.as_ref())
+            && burned(logs, examined.plan, examined.presented.account) < examined.need
+        {
+            return Err(Code::InvalidUserOperation.because("redeem: it burns fewer credits than asked").into());
+        }
+        Ok(())
+    }
+}
+
+fn judge(name: &str, trial: &Simulated) -> Result<(), Refusal> {
+    match trial {
+        // It was next a moment ago: another operation of the key has landed since.
+        Simulated::Refused(why) if why.is_nonce() => Err(Fault::unreachable("the chain", why).into()),
+        Simulated::Refused(why) if why.code() == Some("AA22") => {
+            Err(Code::ExpiredSessionKey.because(format!("{name}: {why}")).into())
+        }
+        Simulated::Refused(why) => Err(Code::InvalidUserOperation.because(format!("{name}: {why}")).into()),
+        Simulated::Executed { operations, .. } => match operations.iter().find(|op| !op.success) {
+            None => Ok(()),
+            Some(op) => {
+                let why = op.revert.as_ref().map_or_else(|| "it reverts".to_owned(), ToString::to_string);
+                Err(Code::InvalidUserOperation.because(format!("{name}: {why}")).into())
+            }
+        },
+    }
+}
+
+/// Whether another payment's redemption is served before ours.
+fn comes_first(other: &Payment, own: &PaymentKey) -> bool {
+    match other.steps.last() {
+        None => other.key < *own,
+        // An order under way brings what it redeems.
+        Some(step) if step.name == ORDER => matches!(step.state, StepState::Proven(_)),
+        Some(step) => step.name == REDEEM,
+    }
+}

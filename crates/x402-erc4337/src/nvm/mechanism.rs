@@ -1,0 +1,161 @@
+//! The facilitator's half of `nvm:erc4337`: what it is made of.
+
+use std::sync::Arc;
+
+use alloy_signer::Signer;
+use async_trait::async_trait;
+use x402_evm::chain::ReadChain;
+use x402_facilitator_core::{LaneId, Ledger, Mechanism, Observation, Payment, Plan, Step, StepName, TxId, Verdict};
+use x402_types::nvm::payment_key;
+use x402_types::v2::SupportedKind;
+use x402_types::{
+    ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds, Version,
+};
+
+use super::check::Asking;
+use super::operation::payer;
+use super::{Plans, Policy, ReadCredits, ReadSessionKeys};
+use crate::{EntryPoint, EntryPointVersion, FindUserOps, SimulateUserOps};
+
+/// Buys credits where they are short.
+pub const ORDER: StepName = StepName::new("order");
+/// Takes the credits of the request.
+pub const REDEEM: StepName = StepName::new("redeem");
+
+/// Seconds that a row is kept after the last of its keys has ended.
+const KEEP: u64 = 3_600;
+/// Seconds that the row of keys without end is kept: ten years.
+const LONG: u64 = 315_360_000;
+
+/// Simulates operations and finds them again.
+pub trait Operations: SimulateUserOps + FindUserOps {}
+
+impl<T: SimulateUserOps + FindUserOps> Operations for T {}
+
+/// What the mechanism works with, on one network.
+pub struct Parts {
+    /// The chain.
+    pub chain: Arc<dyn ReadChain>,
+    /// The EntryPoint, version 0.7: the one that Kernels know.
+    pub operations: Arc<dyn Operations>,
+    /// Who knows the balance.
+    pub credits: Arc<dyn ReadCredits>,
+    /// Keys that payments name by their hash.
+    pub keys: Arc<dyn ReadSessionKeys>,
+    /// The ledger that the settlement machine has: what is under way counts beside the balance.
+    pub ledger: Arc<dyn Ledger>,
+    /// The plans that are served, which name the contracts that session keys may call.
+    pub plans: Plans,
+    /// Signs operations. It holds nothing and sends nothing.
+    pub session_signer: Arc<dyn Signer + Send + Sync>,
+    /// The accounts that send the operations and pay for their gas.
+    pub lanes: Vec<LaneId>,
+    /// What is left open.
+    pub policy: Policy,
+}
+
+/// `nvm:erc4337` on one network.
+pub struct NvmMechanism {
+    pub(super) network: ChainId,
+    pub(super) chain_id: u64,
+    pub(super) entry_point: EntryPoint,
+    pub(super) chain: Arc<dyn ReadChain>,
+    pub(super) operations: Arc<dyn Operations>,
+    pub(super) credits: Arc<dyn ReadCredits>,
+    pub(super) keys: Arc<dyn ReadSessionKeys>,
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) plans: Plans,
+    pub(super) signer: Arc<dyn Signer + Send + Sync>,
+    pub(super) lanes: Vec<LaneId>,
+    pub(super) policy: Policy,
+}
+
+impl core::fmt::Debug for NvmMechanism {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("NvmMechanism")
+            .field("network", &self.network)
+            .field("session_signer", &self.signer.address())
+            .field("plans", &self.plans)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl core::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Parts").field("plans", &self.plans).field("lanes", &self.lanes).finish_non_exhaustive()
+    }
+}
+
+impl NvmMechanism {
+    /// Serves the plans on the chain's network.
+    ///
+    /// # Errors
+    /// The network is not `eip155`, or a lane is no account's.
+    pub fn new(parts: Parts) -> Result<Self, Fault> {
+        let network = parts.chain.network();
+        let chain_id = x402_evm::token::chain_id(network)
+            .ok_or_else(|| Fault::broken(format_args!("{network} is not an EVM network")))?;
+        for lane in &parts.lanes {
+            payer(lane)?;
+        }
+        Ok(Self {
+            network,
+            chain_id,
+            entry_point: EntryPoint::canonical(EntryPointVersion::V07, chain_id),
+            chain: parts.chain,
+            operations: parts.operations,
+            credits: parts.credits,
+            keys: parts.keys,
+            ledger: parts.ledger,
+            plans: parts.plans,
+            signer: parts.session_signer,
+            lanes: parts.lanes,
+            policy: parts.policy,
+        })
+    }
+}
+
+#[async_trait]
+impl Mechanism for NvmMechanism {
+    /// "`/supported` lists the session signer; the server copies it to `accepts[].extra.sessionSigner`."
+    fn kinds(&self) -> Vec<SupportedKind> {
+        let mut extra = Members::new();
+        extra.insert_text("sessionSigner", EvmAddress::from(self.signer.address()).as_str());
+        vec![SupportedKind {
+            x402_version: Version::V2,
+            scheme: SchemeName::NVM_ERC4337,
+            network: self.network.into(),
+            extra,
+            rest: Members::new(),
+        }]
+    }
+
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        payment_key(claim)
+    }
+
+    async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
+        let own = payment_key(claim)?;
+        let examined = self.examine(claim, &own, Asking::All, now).await?;
+        let account = EvmAddress::from(examined.presented.account);
+        let of_payer = |refusal: Refusal| match refusal {
+            Refusal::Rejection(rejection) => Refusal::Rejection(rejection.of(account.as_str())),
+            fault @ Refusal::Fault(_) => fault,
+        };
+        let lane = self.lanes.first().ok_or_else(|| Fault::broken("no account pays the gas"))?;
+        let intent = self.intend(&examined, &own, examined.is_short(), payer(lane)?).await.map_err(of_payer)?;
+        self.rehearse(&examined, &intent).await.map_err(of_payer)?;
+        // "Nonces are kept until the keys' last validUntil."
+        let last = examined.last_second().map_or_else(|| now.plus(LONG), UnixSeconds);
+        Ok(Verdict { payer: account.to_string(), lanes: self.lanes.clone(), keep_until: last.max(now).plus(KEEP) })
+    }
+
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+        self.next(payment, now).await
+    }
+
+    async fn observe(&self, step: &Step, _sent: &[TxId]) -> Result<Observation, Fault> {
+        self.seen(step).await
+    }
+}

@@ -1,0 +1,139 @@
+//! The operations of a payment: built for a session key, signed by the facilitator's session signer, alone in a bundle
+//! that the payer of the gas sends.
+//!
+//! "Operation fees and preVerificationGas 0, beneficiary = payer: fee bumps touch only the outer transaction, and the
+//! hash stays."
+
+use alloy_primitives::{Address, B256, U256};
+use alloy_signer::Signer;
+use x402_facilitator_core::{Guard, LaneId, Parcel};
+use x402_types::nvm::Operation;
+use x402_types::{EvmAddress, Fault, PaymentKey, UnixSeconds};
+
+use super::account::{KeyOnChain, nonce_key};
+use super::keys::Key;
+use crate::session::zerodev::user_op_signature;
+use crate::{Builder, Bundle, Call, EntryPoint, Gas, Init, KernelMode, NonceKey, PackedUserOperation};
+
+/// Gas of validation where nothing is deployed or enabled.
+const VERIFICATION_GAS: u128 = 500_000;
+/// Gas of validation that deploys the account or enables the key.
+const FIRST_VERIFICATION_GAS: u128 = 2_500_000;
+/// How many operations of one key are under way side by side at most.
+const LANES: u8 = 32;
+
+/// An operation to be built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draft<'a> {
+    pub(super) key: &'a Key,
+    pub(super) state: KeyOnChain,
+    pub(super) lane: u16,
+    pub(super) calls: &'a [Call],
+    pub(super) call_gas: u64,
+    /// The account has code, or will have when this one's turn comes.
+    pub(super) deployed: bool,
+}
+
+impl Draft<'_> {
+    /// Builds and signs it, for this payer of the gas.
+    ///
+    /// # Errors
+    /// The signer; or calls that no operation makes, which no configured plan has.
+    pub(super) async fn sign(
+        &self,
+        signer: &(dyn Signer + Send + Sync),
+        entry_point: &EntryPoint,
+        payer: Address,
+    ) -> Result<Bundle, Fault> {
+        let approval = &self.key.approval;
+        let nonce = nonce_key(self.key, self.state.mode, self.lane);
+        let builder = Builder::new(*entry_point, approval.account);
+        let builder = builder.init(if self.deployed { Init::None } else { approval.init() });
+        let builder = builder.nonce(nonce, self.state.sequence);
+        let builder = match self.calls {
+            [call] => builder.call(call),
+            calls => builder.batch(calls),
+        };
+        let first = !self.deployed || self.state.mode == KernelMode::Enable;
+        let gas = Gas {
+            call_gas_limit: u128::from(self.call_gas),
+            verification_gas_limit: if first { FIRST_VERIFICATION_GAS } else { VERIFICATION_GAS },
+            ..Gas::default()
+        };
+        let ready = builder.map_err(Fault::broken)?.gas(gas).unsponsored().map_err(Fault::broken)?;
+        let unsigned = |why: &dyn core::fmt::Display| Fault::unreachable("the session signer", why);
+        let signature = signer.sign_message(ready.hash().as_slice()).await.map_err(|why| unsigned(&why))?;
+        let signature = user_op_signature(&signature.normalized_s().as_bytes());
+        let signature = match (self.state.mode, &approval.enable_signature) {
+            (KernelMode::Default, _) => signature,
+            (KernelMode::Enable, Some(approved)) => self.key.permission.enable_signature(approved, &signature),
+            (KernelMode::Enable, None) => return Err(Fault::broken("a key to enable without its owner's approval")),
+        };
+        Bundle::new(*entry_point, payer, &[ready.signed(signature)]).map_err(Fault::broken)
+    }
+}
+
+/// What lets a bundle's operation happen once: (entry point, sender, nonce key, sequence).
+pub(super) fn guard(bundle: &Bundle) -> Result<Guard, Fault> {
+    let op = bundle.operations().first().ok_or_else(|| Fault::broken("a bundle of nothing"))?;
+    Ok(slot(bundle.entry_point().address, op.sender, op.nonce))
+}
+
+pub(super) fn slot(entry_point: Address, sender: Address, nonce: U256) -> Guard {
+    Guard([entry_point.as_slice(), sender.as_slice(), &nonce.to_be_bytes::<32>()].concat())
+}
+
+/// What travels: the bundle as a call, known by the operation's hash. `until`: the last second in which it can happen.
+pub(super) fn parcel(bundle: &Bundle, since: u64, until: Option<u64>) -> Result<Parcel, Fault> {
+    let hash = bundle.hashes().first().ok_or_else(|| Fault::broken("a bundle of nothing"))?;
+    // Kernels take an operation in the last second, too.
+    let until = until.map(|last| UnixSeconds(last).plus(1));
+    let call = x402_evm::chain::Call { until, ..bundle.call(since) };
+    Ok(Parcel { id: hash.0, bytes: call.to_bytes() })
+}
+
+/// The one operation of a parcel, read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Carried {
+    pub(super) hash: B256,
+    pub(super) op: PackedUserOperation,
+    pub(super) since: u64,
+    /// The first second in which it can no longer happen.
+    pub(super) until: Option<UnixSeconds>,
+}
+
+impl Carried {
+    /// # Errors
+    /// `Broken`: a parcel of another mechanism.
+    pub(super) fn read(parcel: &Parcel) -> Result<Self, Fault> {
+        let other = || Fault::broken("a parcel without an operation");
+        let call = x402_evm::chain::Call::from_bytes(&parcel.bytes)?;
+        let (ops, _) = PackedUserOperation::from_handle_ops(&call.data).ok_or_else(other)?;
+        let [op] = <[_; 1]>::try_from(ops).map_err(|_| other())?;
+        Ok(Self { hash: parcel.id.into(), op, since: call.since, until: call.until })
+    }
+
+    pub(super) fn nonce(&self) -> (NonceKey, u64) {
+        NonceKey::split(self.op.nonce)
+    }
+}
+
+/// The lane of a payment's operations: always the same for one payment, evenly over many; an order's and a
+/// redemption's lie apart, so that one key may serve both.
+pub(super) fn lane(key: &PaymentKey, operation: Operation) -> u16 {
+    let [first, ..] = alloy_primitives::keccak256(key.as_bytes()).0;
+    let pair = u16::from(first.checked_rem(LANES).unwrap_or_default());
+    match operation {
+        Operation::Order => pair.saturating_mul(2),
+        Operation::Redeem => pair.saturating_mul(2).saturating_add(1),
+    }
+}
+
+/// Who pays the gas on a lane.
+///
+/// # Errors
+/// `Broken`: a lane whose account is no address.
+pub(super) fn payer(lane: &LaneId) -> Result<Address, Fault> {
+    let account = lane.account().parse::<EvmAddress>().and_then(Address::try_from);
+    account.map_err(|_| Fault::broken(format_args!("the lane {lane} is no account's")))
+}

@@ -1,0 +1,202 @@
+//! §6: settlement. "1. Check client balance. 2. If balance insufficient, execute `order` UserOperation first. 3. Wait
+//! for `order` transaction confirmation. 4. Execute `redeem` UserOperation."
+//!
+//! What comes next is read from the steps of the row and from the chain; nothing is remembered here.
+
+use x402_facilitator_core::{Facts, Guard, Payment, Plan, Receipt, Step, StepName, StepState};
+use x402_types::nvm::{Code, Operation};
+use x402_types::{AtomicAmount, ErrorReason, Fault, Members, RawJson, Refusal, UnixSeconds};
+
+use super::check::{Asking, Examined, Intent};
+use super::mechanism::{NvmMechanism, ORDER, REDEEM};
+use super::operation::{Carried, guard, parcel, payer, slot};
+use crate::Bundle;
+
+/// Seconds after which a claim that nothing was planned for is simulated again before anything is sent.
+const STALE: u64 = 5;
+/// Seconds between two looks at credits that are missing.
+const POLL: u64 = 2;
+/// Blocks before the final one that are looked at, too.
+const LOOK_BACK: u64 = 512;
+
+impl NvmMechanism {
+    pub(super) async fn next(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+        let pays_by_order = self.plan_of(payment)?.is_pay_as_you_go();
+        match payment.steps.last().map(|step| (step, &step.state)) {
+            Some((_, StepState::Ready | StepState::Carried)) => Ok(Plan::Wait(now.plus(1))),
+            Some((step, StepState::Loose)) => self.again(payment, step, now).await,
+            Some((step, StepState::Proven(facts))) if step.name == REDEEM => {
+                self.settled(payment, facts, facts.amount).await
+            }
+            // "Pay-as-you-go plans mint nothing: there the order is the payment."
+            Some((_, StepState::Proven(facts))) if pays_by_order => {
+                self.settled(payment, facts, AtomicAmount::ZERO).await
+            }
+            Some((_, StepState::Proven(_) | StepState::Dead(_))) | None => match payment.proven(&ORDER) {
+                Some(_) => self.redeem_alone(payment, now).await,
+                None => self.begin(payment, now).await,
+            },
+        }
+    }
+
+    /// Nothing is proven yet.
+    async fn begin(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+        // Once something has landed and failed, that is what happened.
+        let failed = |reason: ErrorReason| {
+            Ok(Plan::Failed(if payment.steps.is_empty() { reason } else { Code::SettlementFailed.reason() }))
+        };
+        if self.is_used_up(payment) {
+            return failed(Code::SettlementFailed.reason());
+        }
+        let begun = async {
+            // "Every check is repeated, both keys' revocation included, before an order is sent."
+            let examined = self.examine(&payment.claim, &payment.key, Asking::All, now).await?;
+            let short = examined.is_short();
+            let intent = self.intend(&examined, &payment.key, short, payer(&payment.lane)?).await?;
+            // Verified a moment ago, and a redemption costs nothing but gas.
+            if short || !payment.steps.is_empty() || now > payment.due.plus(STALE) {
+                self.rehearse(&examined, &intent).await?;
+            }
+            Ok::<_, Refusal>((examined, intent))
+        };
+        match begun.await {
+            Ok((examined, Intent { order: Some(order), .. })) => {
+                self.step(
+                    ORDER,
+                    &order,
+                    Some(self.alone(&examined)),
+                    examined.order.as_ref().and_then(|k| k.valid_until()),
+                )
+                .await
+            }
+            Ok((examined, Intent { redeem: Some(redeem), .. })) => {
+                self.step(REDEEM, &redeem, None, examined.redeem.valid_until()).await
+            }
+            Ok(_) => Err(Fault::broken("a plan without an order and a redemption")),
+            Err(Refusal::Rejection(why)) => failed(why.reason),
+            Err(Refusal::Fault(fault)) => Err(fault),
+        }
+    }
+
+    /// The order is done. "Until it has answered, the facilitator drives the redeem on, over restarts, with at most 3
+    /// operation slots." A redemption for which credits are missing waits until the key ends.
+    async fn redeem_alone(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+        let failed = Ok(Plan::Failed(Code::SettlementFailed.reason()));
+        if self.is_used_up(payment) {
+            return failed;
+        }
+        let examined = match self.examine(&payment.claim, &payment.key, Asking::Redeem, now).await {
+            Ok(examined) => examined,
+            // Ended, or taken back: no redemption will ever come of it.
+            Err(Refusal::Rejection(_)) => return failed,
+            Err(Refusal::Fault(fault)) => return Err(fault),
+        };
+        // The order was for this redemption: what others have under way takes nothing of it.
+        if examined.balance < examined.need {
+            return Ok(Plan::Wait(now.plus(POLL)));
+        }
+        let intent = match self.intend(&examined, &payment.key, false, payer(&payment.lane)?).await {
+            Ok(intent) => intent,
+            Err(Refusal::Rejection(_)) => return failed,
+            Err(Refusal::Fault(fault)) => return Err(fault),
+        };
+        match self.rehearse(&examined, &intent).await {
+            Ok(()) => {}
+            Err(Refusal::Rejection(_)) => return Ok(Plan::Wait(now.plus(POLL))),
+            Err(Refusal::Fault(fault)) => return Err(fault),
+        }
+        let redeem = intent.redeem.ok_or_else(|| Fault::broken("a redemption of a plan that has none"))?;
+        self.step(REDEEM, &redeem, None, examined.redeem.valid_until()).await
+    }
+
+    /// Bytes have left and did not land. The same slot once more, where it may work now: without the init code of an
+    /// account that is there meanwhile, for example.
+    async fn again(&self, payment: &Payment, step: &Step, now: UnixSeconds) -> Result<Plan, Fault> {
+        let wait = Ok(Plan::Wait(now.plus(POLL)));
+        let last = step.parcels.last().ok_or_else(|| Fault::broken("a step without a parcel"))?;
+        let carried = Carried::read(last)?;
+        let operation = if step.name == ORDER { Operation::Order } else { Operation::Redeem };
+        let asking = if payment.proven(&ORDER).is_some() { Asking::Redeem } else { Asking::All };
+        let tried = async {
+            let examined = self.examine(&payment.claim, &payment.key, asking, now).await?;
+            let ordering = operation == Operation::Order;
+            let mut intent = self.intend(&examined, &payment.key, ordering, payer(&payment.lane)?).await?;
+            if !ordering {
+                intent.order = None;
+            }
+            // Another slot is another operation: first it must be certain that this one can never happen.
+            let bundle = if ordering { intent.order.clone() } else { intent.redeem.clone() };
+            let same = bundle.filter(|bundle| guard(bundle).as_ref() == Ok(&step.guard));
+            match same {
+                None => Ok(None),
+                Some(bundle) => self.rehearse(&examined, &intent).await.map(|()| Some((examined, bundle))),
+            }
+        };
+        debug_assert_eq!(slot(self.entry_point.address, carried.op.sender, carried.op.nonce), step.guard);
+        match tried.await {
+            Ok(Some((examined, bundle))) => {
+                let key = if operation == Operation::Order { examined.order.as_ref() } else { Some(&examined.redeem) };
+                let until = key.and_then(super::keys::Key::valid_until);
+                self.step(step.name.clone(), &bundle, step.alone.clone(), until).await
+            }
+            Ok(None) | Err(Refusal::Rejection(_)) => wait,
+            Err(Refusal::Fault(fault)) => Err(fault),
+        }
+    }
+
+    async fn step(
+        &self,
+        name: StepName,
+        bundle: &Bundle,
+        alone: Option<Guard>,
+        until: Option<u64>,
+    ) -> Result<Plan, Fault> {
+        let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
+        Ok(Plan::Do { name, guard: guard(bundle)?, alone, parcel: parcel(bundle, since, until)? })
+    }
+
+    /// "One order in flight per (network, account, plan)."
+    fn alone(&self, examined: &Examined<'_>) -> Guard {
+        let id = examined.plan.id.value().to_be_bytes::<32>();
+        Guard([b"order", self.network.as_str().as_bytes(), examined.presented.account.as_slice(), &id].concat())
+    }
+
+    /// Whether a step has had all its operations. Each reopening gives it as many again.
+    fn is_used_up(&self, payment: &Payment) -> bool {
+        let tried = |name: &StepName| payment.steps.iter().filter(|step| step.name == *name).count();
+        let times = usize::try_from(payment.reopened).unwrap_or(usize::MAX).saturating_add(1);
+        let most = self.policy.slots.saturating_mul(times);
+        tried(&ORDER) >= most.saturating_add(usize::from(payment.proven(&ORDER).is_some())) || tried(&REDEEM) >= most
+    }
+
+    async fn settled(&self, payment: &Payment, facts: &Facts, redeemed: AtomicAmount) -> Result<Plan, Fault> {
+        let mut extra = Members::new();
+        let number = |number: AtomicAmount| RawJson::of(&number).map_err(Fault::broken);
+        extra.insert("creditsRedeemed", number(redeemed)?);
+        let plan = self.plan_of(payment)?;
+        if !plan.is_pay_as_you_go()
+            && let Ok(account) = payment.payer.parse::<x402_types::EvmAddress>().and_then(TryInto::try_into)
+            // A courtesy: the payment is made, whether or not it can be read.
+            && let Ok(balance) = self.credits.credits(plan.id, account).await
+        {
+            extra.insert("remainingBalance", number(balance.into())?);
+        }
+        if let Some(order) = payment.proven(&ORDER) {
+            extra.insert_text("orderTx", order.tx.as_str());
+        }
+        Ok(Plan::Settled(Receipt {
+            transaction: Some(facts.tx.clone()),
+            network: self.network,
+            payer: payment.payer.clone(),
+            amount: None,
+            extra,
+            extensions: Members::new(),
+        }))
+    }
+
+    /// The plan of a row, which was served when it was claimed.
+    pub(super) fn plan_of(&self, payment: &Payment) -> Result<&super::Plan, Fault> {
+        let id = payment.claim.terms.asset.parse().ok();
+        id.and_then(|id| self.plans.find(id)).ok_or_else(|| Fault::broken("a stored claim names an unknown plan"))
+    }
+}

@@ -1,0 +1,343 @@
+//! §4.1, branch by branch.
+
+use std::sync::Arc;
+
+use x402_devchain::{ACCOUNTS, DevPlan, PLANS};
+use x402_erc4337::nvm::{ORDER, Policy};
+use x402_facilitator_core::{Outcome, Receipt, StepState};
+use x402_types::Refusal;
+use x402_types::nvm::{Code, SessionKey};
+
+use crate::stage::*;
+
+fn receipt(outcome: Outcome) -> Receipt {
+    match outcome {
+        Outcome::Settled { receipt, .. } => receipt,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(stage: &Stage, claim: &x402_types::Claim) -> Vec<String> {
+    let steps = stage.row(claim).steps;
+    steps
+        .iter()
+        .map(|step| {
+            let state = match step.state {
+                StepState::Proven(_) => "proven",
+                StepState::Dead(_) => "dead",
+                _ => "open",
+            };
+            format!("{} {state}", step.name)
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn enough_balance_is_redeemed_alone() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let claim = stage.draft_with_order(1, 3).await.sign();
+    stage.verify(&claim).await.unwrap();
+    assert_eq!(stage.credits(), 10, "verification moves nothing");
+    let receipt = receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!(stage.credits(), 7);
+    assert_eq!(names(&stage, &claim), ["redeem proven"]);
+    assert_eq!(receipt.extra.text("creditsRedeemed").as_deref(), Some("3"));
+    assert_eq!(receipt.extra.text("remainingBalance").as_deref(), Some("7"));
+    assert_eq!(receipt.extra.get("orderTx"), None);
+}
+
+#[tokio::test]
+async fn short_of_credits_it_orders_and_then_redeems() {
+    let stage = stage().await;
+    let claim = stage.draft_with_order(1, 3).await.sign();
+    stage.verify(&claim).await.unwrap();
+    let receipt = receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!(names(&stage, &claim), ["order proven", "redeem proven"]);
+    assert_eq!(stage.credits(), 7, "one order of 10, 3 redeemed");
+    assert_eq!(receipt.extra.text("creditsRedeemed").as_deref(), Some("3"));
+    assert!(receipt.extra.text("orderTx").is_some_and(|tx| Some(tx) != receipt.transaction.map(|tx| tx.to_string())));
+    assert_eq!(stage.chain.transfers().len(), 1, "one payment to the seller");
+    assert_eq!(stage.chain.transfers()[0].to, x402_devchain::ACCOUNTS[SELLER].address);
+}
+
+#[tokio::test]
+async fn short_of_credits_without_an_order_key_is_insufficient() {
+    let stage = stage().await;
+    let rejection = stage.refused(&stage.draft(1, 3).await.sign()).await;
+    assert_eq!(rejection.reason, Code::InsufficientBalance.reason());
+    let detail = |name| rejection.details.text(name).unwrap();
+    assert_eq!(detail("clientAddress"), stage.account.address().to_string());
+    assert_eq!((&*detail("requiredBalance"), &*detail("currentBalance")), ("3", "0"));
+    assert_eq!(rejection.payer.as_deref(), Some(&*stage.account.address().to_string()));
+}
+
+#[tokio::test]
+async fn an_order_serves_the_payments_after_it() {
+    let stage = stage().await;
+    for (nonce, left) in [(1, 6), (2, 2), (3, 8)] {
+        let claim = stage.draft_with_order(nonce, 4).await.sign();
+        receipt(stage.settle(&claim).await.unwrap());
+        assert_eq!(stage.credits(), left);
+        let expected: &[&str] = if nonce == 2 { &["redeem proven"] } else { &["order proven", "redeem proven"] };
+        assert_eq!(names(&stage, &claim), expected, "{nonce}");
+    }
+    assert_eq!(stage.chain.transfers().len(), 2);
+}
+
+/// Step 12 in both forms: the account is there, or the order's operation makes it.
+#[tokio::test]
+async fn the_first_operation_makes_the_account_where_factories_are_allowed() {
+    let closed = Setup { deployed: false, ..Setup::default() }.build().await;
+    let draft = closed.draft_with_order(1, 3).await;
+    let wrapped = closed.wrapped(&draft);
+    assert_eq!(closed.refused(&draft.signed(wrapped.clone())).await.reason, Code::InvalidSignature.reason());
+    assert_eq!(closed.refused(&draft.sign()).await.reason, Code::InvalidPayload.reason(), "no code and no EIP-6492");
+
+    let open = Setup { deployed: false, policy: Policy::default().kernel_factories(), ..Setup::default() };
+    let stage = open.build().await;
+    let claim = draft.signed(wrapped);
+    stage.verify(&claim).await.unwrap();
+    receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!(names(&stage, &claim), ["order proven", "redeem proven"]);
+    assert_eq!(stage.credits(), 7);
+    // The same bytes once it is there; and what is not wrapped.
+    receipt(stage.settle(&stage.draft(2, 3).await.sign()).await.unwrap());
+    assert_eq!(stage.credits(), 4);
+}
+
+#[tokio::test]
+async fn pay_as_you_go_is_paid_by_the_order() {
+    let plan = DevPlan::pay_as_you_go(ACCOUNTS[SELLER].address, PRICE);
+    let stage = Setup { plan, ..Setup::default() }.build().await;
+    let mut draft = stage.draft(1, 1).await;
+    let refused = stage.refused(&draft.sign()).await;
+    assert_eq!(refused.reason, Code::InsufficientBalance.reason());
+    draft.keys.insert(0, stage.key("order", &use_grant()).await);
+    let claim = draft.sign();
+    let receipt = receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!(names(&stage, &claim), ["order proven"]);
+    assert_eq!(receipt.extra.text("creditsRedeemed").as_deref(), Some("0"));
+    assert_eq!(receipt.extra.text("orderTx"), receipt.transaction.map(|tx| tx.to_string()));
+    assert_eq!(stage.chain.transfers().len(), 1);
+}
+
+#[tokio::test]
+async fn one_key_may_serve_order_and_redemption() {
+    let stage = stage().await;
+    let mut draft = stage.draft(1, 3).await;
+    let both = stage.key("redeem", &order_grant(10).call(PLANS, selector(BURN))).await;
+    let order = SessionKey::with_data("order", both.data().unwrap());
+    draft.keys = vec![order, both];
+    let claim = draft.sign();
+    stage.verify(&claim).await.unwrap();
+    receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!(names(&stage, &claim), ["order proven", "redeem proven"]);
+}
+
+#[tokio::test]
+async fn a_v2_token_pays_once_a_request() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let mut draft = stage.draft(1, 3).await;
+    draft.proof = None;
+    let first = draft.sign();
+    receipt(stage.settle(&first).await.unwrap());
+    // The same request: the stored answer. Another one: another redemption.
+    assert!(matches!(stage.settle(&first).await.unwrap(), Outcome::Settled { replayed: true, .. }));
+    draft.identity.request = "another".to_owned();
+    receipt(stage.settle(&draft.sign()).await.unwrap());
+    draft.identity.caller = "elsewhere".to_owned();
+    receipt(stage.settle(&draft.sign()).await.unwrap());
+    assert_eq!(stage.credits(), 1);
+}
+
+#[tokio::test]
+async fn a_v3_token_pays_once() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let mut draft = stage.draft(1, 3).await;
+    let first = draft.sign();
+    receipt(stage.settle(&first).await.unwrap());
+    draft.identity.request = "another".to_owned();
+    let second = draft.sign();
+    assert!(matches!(stage.settle(&second).await.unwrap(), Outcome::Duplicate { .. }));
+    assert!(matches!(stage.verify(&second).await, Err(Refusal::Rejection(_))));
+    // The same id with another amount is another payment under its name.
+    draft.identity = first.identity.clone();
+    draft.amount = 2;
+    assert!(matches!(stage.settle(&draft.sign()).await.unwrap(), Outcome::Duplicate { .. }));
+    assert_eq!(stage.credits(), 7);
+}
+
+#[tokio::test]
+async fn two_settlements_of_one_request_at_once_redeem_once() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let claim = stage.draft(1, 3).await.sign();
+    let (one, two) = (stage.settlement.call(), stage.settlement.call());
+    let now = stage.now();
+    assert!(matches!(stage.settlement.settle(&one, &claim, now).await.unwrap(), Outcome::Pending { .. }));
+    assert!(matches!(stage.settlement.settle(&two, &claim, now).await.unwrap(), Outcome::Duplicate { .. }));
+    stage.work(60).await;
+    assert!(matches!(
+        stage.settlement.look(&one, &stage.key_of(&claim)).await.unwrap(),
+        Outcome::Settled { replayed: false, .. }
+    ));
+    assert_eq!(stage.credits(), 7);
+}
+
+/// "One order in flight per (network, account, plan)": the second sees the credits of the first.
+#[tokio::test]
+async fn two_payments_at_once_order_once() {
+    let stage = stage().await;
+    // Different order keys: nothing on the chain would stop the second.
+    let first = stage.draft_with_order(1, 5).await;
+    let mut second = stage.draft_with_order(2, 5).await;
+    second.keys[0] = stage.key("order", &order_grant(9)).await;
+    for draft in [&first, &second] {
+        let call = stage.settlement.call();
+        stage.settlement.settle(&call, &draft.sign(), stage.now()).await.unwrap();
+    }
+    stage.work(100).await;
+    let mut steps = [names(&stage, &first.sign()), names(&stage, &second.sign())];
+    steps.sort_by_key(Vec::len);
+    assert_eq!(steps, [vec!["redeem proven"], vec!["order proven", "redeem proven"]]);
+    assert_eq!((stage.credits(), stage.chain.transfers().len()), (0, 1));
+}
+
+/// "Balances … count redeems in flight."
+#[tokio::test]
+async fn what_is_under_way_counts_beside_the_balance() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let (first, second) = (stage.draft(1, 6).await.sign(), stage.draft(2, 6).await.sign());
+    stage.settlement.settle(&stage.settlement.call(), &first, stage.now()).await.unwrap();
+    let rejection = stage.refused(&second).await;
+    assert_eq!(rejection.reason, Code::InsufficientBalance.reason());
+    assert_eq!(rejection.details.text("currentBalance").as_deref(), Some("4"));
+    stage.work(60).await;
+    assert_eq!(stage.credits(), 4);
+}
+
+/// Two that both were claimed on the same credits: one is paid, the other fails; neither waits for the other.
+#[tokio::test]
+async fn two_claims_on_the_same_credits_have_one_winner() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let claims = [stage.draft(1, 6).await.sign(), stage.draft(2, 6).await.sign()];
+    let mut verified = Vec::new();
+    for claim in &claims {
+        verified.push(stage.settlement.verify(claim, stage.now()).await.unwrap());
+    }
+    for verified in verified {
+        stage.settlement.claim(&stage.settlement.call(), verified, stage.now()).await.unwrap();
+    }
+    stage.work(100).await;
+    let answers: Vec<_> = claims.iter().map(|claim| stage.row(claim).answer.unwrap().is_ok()).collect();
+    assert!(answers == [true, false] || answers == [false, true], "{answers:?}");
+    assert_eq!(stage.credits(), 4);
+}
+
+/// "A redeem that reverts in enable mode is retried in default mode", under another slot.
+#[tokio::test]
+async fn a_redemption_that_reverts_while_it_enables_is_made_in_default_mode() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let claim = stage.draft(1, 3).await.sign();
+    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.plan_only().await;
+    // The owner spends the credits before it lands.
+    stage.owner_burns(10).await;
+    stage.carry_only().await;
+    stage.give(1).await;
+    stage.work(60).await;
+    assert_eq!(names(&stage, &claim), ["redeem dead", "redeem proven"]);
+    let guards: Vec<_> = stage.row(&claim).steps.iter().map(|step| step.guard.0[40]).collect();
+    assert_eq!(guards, [1, 0], "the mode is the first byte of the nonce key");
+    assert_eq!(stage.credits(), 7);
+}
+
+/// Somebody else lands our operation first.
+#[tokio::test]
+async fn an_operation_in_another_s_transaction_counts() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let claim = stage.draft(1, 3).await.sign();
+    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.plan_only().await;
+    let parcel = stage.row(&claim).steps[0].parcels[0].clone();
+    let call = x402_evm::chain::Call::from_bytes(&parcel.bytes).unwrap();
+    let theirs = stage.send(7, call.to, call.data).await;
+    stage.work(60).await;
+    let receipt = stage.row(&claim).answer.unwrap().unwrap();
+    assert_eq!(receipt.transaction.unwrap().as_str(), theirs.to_string());
+    assert_eq!(stage.credits(), 7);
+}
+
+/// After the order a redemption for which credits are missing waits until the key ends, and then has failed.
+#[tokio::test]
+async fn an_order_without_redemption_fails_when_the_key_ends() {
+    let stage = stage().await;
+    let claim = stage.draft_with_order(1, 3).await.sign();
+    stage.ordered(&claim).await;
+    stage.owner_burns(10).await;
+    stage.work(20).await;
+    assert_eq!((names(&stage, &claim), stage.row(&claim).answer), (vec!["order proven".to_owned()], None));
+    stage.chain.set_time(UNTIL);
+    stage.chain.mine(1);
+    stage.work(5).await;
+    let row = stage.row(&claim);
+    assert_eq!(row.answer, Some(Err(Code::SettlementFailed.reason())));
+    assert!(row.proven(&ORDER).is_some(), "the order's transaction is kept");
+}
+
+/// "`/settle` with the same id runs redeem alone."
+#[tokio::test]
+async fn a_failed_settlement_is_reopened_for_the_redemption_alone() {
+    let stage = stage().await;
+    let claim = stage.draft_with_order(1, 3).await.sign();
+    stage.ordered(&claim).await;
+    // Three operations land and revert: each time the credits are gone before.
+    for _ in 0..3 {
+        let credits = stage.credits();
+        stage.plan_only().await;
+        stage.owner_burns(credits).await;
+        stage.carry_only().await;
+        stage.give(1).await;
+        stage.plan_only().await;
+    }
+    assert_eq!(names(&stage, &claim), ["order proven", "redeem dead", "redeem dead", "redeem dead"]);
+    assert_eq!(stage.row(&claim).answer, Some(Err(Code::SettlementFailed.reason())));
+    stage.work(10).await;
+    let (credits, orders) = (stage.credits(), stage.orders());
+    assert_eq!(credits, 10, "it never redeems by itself");
+
+    receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!((stage.credits(), stage.orders()), (7, orders));
+    assert_eq!(names(&stage, &claim).last().unwrap(), "redeem proven");
+    assert_eq!(stage.row(&claim).reopened, 1);
+}
+
+/// Keys that are named by their hash.
+#[tokio::test]
+async fn registered_keys_are_named_by_their_hash() {
+    let registered = Arc::new(Registered::default());
+    let stage = Setup { keys: Arc::clone(&registered) as _, ..Setup::default() }.build().await;
+    stage.give(1).await;
+    let draft = stage.draft(1, 3).await;
+    let text = draft.keys[0].data().unwrap().to_owned();
+    let by_hash = Draft { keys: vec![SessionKey::with_hash("redeem", draft.keys[0].hash())], ..draft.clone() };
+    // Both forms sign alike.
+    assert_eq!(by_hash.signature(), draft.signature());
+    let claim = by_hash.sign();
+    let unknown = stage.refused(&claim).await;
+    assert_eq!(unknown.reason, Code::InvalidPayload.reason());
+    // A key of another account, and a text that the hash is not of: the same answer.
+    for (account, text) in [(ACCOUNTS[5].address, text.clone()), (stage.account.address(), format!("{text} "))] {
+        registered.put(account, draft.keys[0].hash(), &text);
+        assert_eq!(stage.refused(&claim).await, unknown);
+    }
+    registered.put(stage.account.address(), draft.keys[0].hash(), &text);
+    receipt(stage.settle(&claim).await.unwrap());
+}
