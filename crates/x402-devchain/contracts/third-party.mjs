@@ -44,7 +44,10 @@ const SOURCES = [
     package: "@account-abstraction/contracts@0.9.0-rc.1",
     sha512: "NEii5cuCEJaQ0ZUPAh6JtP/yuozLX4k9BJVu7ytX0QAjc4cT038H0fN0lAO129ou/Uwabj5xY9X+z06ChM3p7A==",
     license: "MIT",
-    files: [{ file: "EntryPoint-0.9.0-rc.1", code: artifact("artifacts/EntryPoint.json"), license: "GPL-3.0" }],
+    files: [
+      { file: "EntryPoint-0.9.0-rc.1", code: artifact("artifacts/EntryPoint.json"), license: "GPL-3.0" },
+      { file: "Simple7702Account-0.9.0-rc.1", code: artifact("artifacts/Simple7702Account.json"), license: "MIT" },
+    ],
   },
   {
     package: "@rhinestone/modulekit@0.5.9",
@@ -135,7 +138,7 @@ ${rows.join("\n")}
 
 - \`Kernel\` and \`KernelFactory\` stand as constants in a source file of modulekit that says MIT; the contracts are ZeroDev's (MIT). This Kernel was
   compiled with other settings than the deployed one, and is larger than a network lets a contract be.
-- \`EntryPoint-0.9.0-rc.1\` is a release candidate; the final 0.9 is on no registry.
+- \`EntryPoint-0.9.0-rc.1\` and \`Simple7702Account-0.9.0-rc.1\` are of a release candidate; the final 0.9 is on no registry.
 - \`Multicall3\` is a constant in viem; the contract is by its authors, MIT.
 `),
 );

@@ -51,6 +51,13 @@ pub fn verifying_paymaster(signer: Address) -> Bytes {
     creation(include_bytes!("../contracts/third-party/VerifyingPaymaster-0.7.0.bin"), &[ENTRY_POINT_V07, signer])
 }
 
+/// Creation code of the Simple7702Account of EntryPoint 0.9's release candidate, for
+/// [`DevChain::construct`](crate::DevChain::construct) or a transaction: where the final one stands is not known here.
+#[must_use]
+pub fn simple_7702_account_v09() -> Bytes {
+    creation(include_bytes!("../contracts/third-party/Simple7702Account-0.9.0-rc.1.bin"), &[ENTRY_POINT_V09])
+}
+
 /// A contract of genesis.
 pub(crate) struct Contract {
     pub(crate) address: Address,
@@ -136,7 +143,13 @@ pub(crate) const CONTRACTS: &[Contract] = &[
         include_bytes!("../contracts/third-party/SafeModuleSetup-0.3.0.bin"),
         &[],
     ),
-    at(SIMPLE_7702_ACCOUNT, include_bytes!("../contracts/third-party/Simple7702Account-0.8.0.bin"), &[ENTRY_POINT_V08]),
+    create2(
+        CREATE2_DEPLOYER,
+        B256::ZERO,
+        SIMPLE_7702_ACCOUNT,
+        include_bytes!("../contracts/third-party/Simple7702Account-0.8.0.bin"),
+        &[],
+    ),
     at(MULTICALL3, include_bytes!("../contracts/third-party/Multicall3.bin"), &[]),
 ];
 

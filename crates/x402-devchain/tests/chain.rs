@@ -272,3 +272,21 @@ async fn a_payment_expires_with_the_chains_clock() {
     let late = call(&chain, address(0), pay).await.map(drop).unwrap_err();
     assert_eq!(late, "execution reverted: FiatTokenV2: authorization is expired");
 }
+
+#[tokio::test]
+async fn a_constructor_runs_at_any_address() {
+    let chain = common::chain();
+    let at = Address::repeat_byte(0xc0);
+    // Stores its caller in slot 0 and leaves one byte of code, STOP.
+    chain.construct(at, hex!("335f5560005f5360015ff3").into()).unwrap();
+    let provider = chain.provider();
+    assert_eq!(provider.get_code_at(at).await.unwrap(), Bytes::from_static(&[0]));
+    assert_eq!(provider.get_storage_at(at, U256::ZERO).await.unwrap(), U256::from_be_bytes(address(0).into_word().0));
+    assert_eq!(chain.nonce_of(address(0)), 0);
+    assert_eq!(chain.ether_of(address(0)), U256::from(10_000 * 10_u128.pow(18)));
+
+    // One that reverts, and one that leaves what cannot be code: a delegation cut short.
+    assert!(chain.construct(at, hex!("5f5ffd").into()).is_err());
+    assert!(chain.construct(at, hex!("61ef015f526002601ef3").into()).is_err());
+    assert_eq!(provider.get_code_at(at).await.unwrap(), Bytes::from_static(&[0]));
+}

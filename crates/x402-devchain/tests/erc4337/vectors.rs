@@ -1,11 +1,6 @@
 //! What ZeroDev's and Safe's SDKs made and another chain executed, with the deployed contracts, is replayed here.
 
-use alloy_eips::eip7702::{Authorization, SignedAuthorization};
-use alloy_network::TransactionBuilder;
-use alloy_primitives::{Address, B256, FixedBytes, U256};
-use alloy_provider::Provider;
-use alloy_rpc_types_eth::{TransactionReceipt, TransactionRequest};
-use alloy_sol_types::{SolCall, sol};
+use alloy_primitives::{FixedBytes, U256};
 use serde_json::Value;
 use x402_devchain::contracts::{
     CALL_POLICY, ENTRY_POINT_V06, ENTRY_POINT_V07, ENTRY_POINT_V08, KERNEL, KERNEL_FACTORY, SAFE, SAFE_MODULE_SETUP,
@@ -13,15 +8,9 @@ use x402_devchain::contracts::{
 };
 use x402_erc4337::session::safe::SAFE_4337_MODULE;
 use x402_erc4337::session::zerodev::{ECDSA_SIGNER, ECDSA_VALIDATOR, META_FACTORY, contracts};
-use x402_erc4337::{
-    Bundle, Call, EntryPoint, EntryPointError, EntryPointVersion, Executed, PackedUserOperation, Refused, UserOperation,
-};
+use x402_erc4337::{Call, PackedUserOperation, Refused};
 
 use crate::fixture::{Scene, address, bytes, executed, key, vectors, word};
-
-sol! {
-    function getSenderAddress(bytes initCode) external;
-}
 
 #[test]
 fn the_addresses_are_those_of_the_vectors() {
@@ -131,64 +120,4 @@ async fn a_malformed_signature_is_refused_as_deployed() {
     let inner = refused(good[1..].to_vec()).await.inner().unwrap();
     assert_eq!(inner.data()[..], FixedBytes::<4>::from([0xb3, 0x2e, 0xeb, 0x69])[..], "SignerPrefixNotPresent()");
     assert_eq!(refused(Vec::new()).await.code(), Some("AA23"));
-}
-
-/// EntryPoint 0.8 and Simple7702Account: one transaction delegates and executes, the next operation needs no initCode.
-#[tokio::test]
-async fn a_delegated_account_executes_on_0_8() {
-    let vectors = vectors();
-    let scene = Scene::new();
-    let case = &vectors["eip7702"]["simple7702_v08"];
-    let sender = address(&case["userOperation"]["sender"]);
-    let entry_point = EntryPoint::canonical(EntryPointVersion::V08, 84532);
-    let read = |case: &Value| UserOperation::from_json(case["userOperation"].to_string().as_bytes()).unwrap();
-
-    let first = Bundle::new(entry_point, key(3).address(), &[read(case)]).unwrap();
-    let auth = &case["authorization"];
-    let authorization = Authorization { chain_id: U256::from(84532), address: SIMPLE_7702_ACCOUNT, nonce: 0 };
-    let parity = auth["yParity"].as_u64().unwrap() as u8;
-    let signed =
-        SignedAuthorization::new_unchecked(authorization, parity, word(&auth["r"]).into(), word(&auth["s"]).into());
-    let request = TransactionRequest {
-        to: Some(entry_point.address.into()),
-        input: first.call_data().clone().into(),
-        gas: Some(first.gas() + 50_000),
-        authorization_list: Some(vec![signed]),
-        ..TransactionRequest::default()
-    };
-    let pending = scene.chain.wallet(key(3)).send_transaction(request).await.unwrap();
-    let receipt = pending.get_receipt().await.unwrap();
-    let ended = ended_at(entry_point.address, &receipt);
-    assert_eq!(ended, [(word(&case["eventHash"]), true)]);
-    assert_eq!(scene.chain.provider().get_code_at(sender).await.unwrap(), bytes(&case["codeAfter"]));
-
-    let case = &vectors["eip7702"]["simple7702_v08_followup"];
-    let next = Bundle::new(entry_point, key(3).address(), &[read(case)]).unwrap();
-    let request = TransactionRequest::default()
-        .with_to(entry_point.address)
-        .with_input(next.call_data().clone())
-        .with_gas_limit(next.gas());
-    let pending = scene.chain.wallet(key(3)).send_transaction(request).await.unwrap();
-    let receipt = pending.get_receipt().await.unwrap();
-    assert_eq!(ended_at(entry_point.address, &receipt), [(word(&case["userOpHash"]), true)]);
-}
-
-fn ended_at(entry_point: Address, receipt: &TransactionReceipt) -> Vec<(B256, bool)> {
-    let logs: Vec<_> = receipt.inner.logs().iter().map(|log| log.inner.clone()).collect();
-    Executed::read(entry_point, &logs).into_iter().map(|op| (op.hash, op.success)).collect()
-}
-
-/// `getSenderAddress` goes through the SenderCreator that each EntryPoint's constructor made and lets nobody else in.
-#[tokio::test]
-async fn every_entry_point_has_its_sender_creator() {
-    let vectors = vectors();
-    let scene = Scene::new();
-    let permission = &vectors["kernelPermissions"][0];
-    let init_code = [&address(&permission["factory"])[..], &bytes(&permission["factoryData"])].concat();
-    for version in EntryPointVersion::ALL {
-        let data = getSenderAddressCall { initCode: init_code.clone().into() }.abi_encode().into();
-        let answer = scene.call(key(3).address(), version.address(), data).await.unwrap_err();
-        let expected = EntryPointError::SenderAddress(address(&permission["account"]));
-        assert_eq!(EntryPointError::decode(&answer), Some(expected), "{version}");
-    }
 }
