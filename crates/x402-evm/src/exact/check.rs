@@ -50,7 +50,8 @@ impl Policy {
 }
 
 /// A payment that is good as far as its own bytes say. Whose signature it is the chain knows: the code at
-/// `authorization.from` decides.
+/// `authorization.from` decides, and [`Checked::signed_by_key`] has what is known without it.
+#[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {

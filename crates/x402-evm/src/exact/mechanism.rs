@@ -124,12 +124,12 @@ impl<C: Chain> ExactMechanism<C> {
         if loose.is_none() && now >= checked.authorization.valid_before {
             return Ok(Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
         }
-        // A contract can tell a transaction from its simulation, and revert in the one alone.
-        if loose.is_some_and(|step| step.parcels.len() >= ATTEMPTS) && checked.signature.of_key().is_err() {
-            return wait;
-        }
         let next = match self.probe(checked).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
+            // A contract can tell a transaction from its simulation, and revert in the one alone.
+            Ok(Signer::Contract | Signer::Undeployed) if loose.is_some_and(|step| step.parcels.len() >= ATTEMPTS) => {
+                return wait;
+            }
             Ok(Signer::Undeployed) => DEPLOY,
             Ok(Signer::Key | Signer::Contract) => TRANSFER,
             // Bytes have left: a read that refuses proves nothing, but keeps gas from being burned.

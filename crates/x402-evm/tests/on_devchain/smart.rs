@@ -322,20 +322,28 @@ async fn what_cannot_be_deployed_here_is_refused() {
 /// `isValidSignature` that says yes while `tx.origin` is zero, as it is in `eth_call`, and reverts in a transaction.
 #[tokio::test]
 async fn a_contract_that_fools_the_simulation_costs_three_transactions() {
-    let stage = stage(0);
-    let account = deployed(&stage);
-    stage.chain.set_code(WALLET, hex!("32601257631626ba7e60e01b5f5260205ff35b5f5ffd").to_vec().into()).unwrap();
-    let mut payment = stage.payment(claim(&stage, &account).await).await;
-    for nonce in 0..3 {
-        stage.carry(&mut payment, nonce).await;
+    // A contract with an owner, and one that a key has delegated to, which signs by that key.
+    let delegated = Account { address: ACCOUNTS[6].address, owner: 6, factory: None };
+    for account in [Account { address: WALLET, owner: OWNER, factory: None }, delegated] {
+        let stage = stage(0);
+        stage.chain.set_balance_of(WALLET, U256::from(TOKENS_EACH));
+        stage.chain.set_code(WALLET, hex!("32601257631626ba7e60e01b5f5260205ff35b5f5ffd").to_vec().into()).unwrap();
+        if account.address != WALLET {
+            let delegation = [&hex!("ef0100")[..], WALLET.as_slice()].concat();
+            stage.chain.set_code(account.address, delegation.into()).unwrap();
+        }
+        let mut payment = stage.payment(claim(&stage, &account).await).await;
+        for nonce in 0..3 {
+            stage.carry(&mut payment, nonce).await;
+            stage.chain.mine(1);
+            assert_eq!(stage.observe(&payment).await, Observation::Pending);
+            payment.steps[0].state = StepState::Loose;
+        }
+        assert_eq!(stage.chain.nonce_of(stage.rail.address()), 3);
+        assert_eq!(plan(&stage, &payment).await, Plan::Wait(stage.now.plus(2)));
+        stage.chain.set_next_timestamp(payload(&payment.claim).authorization.valid_before.0);
         stage.chain.mine(1);
-        assert_eq!(stage.observe(&payment).await, Observation::Pending);
-        payment.steps[0].state = StepState::Loose;
+        assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+        assert_eq!(stage.paid(), U256::ZERO);
     }
-    assert_eq!(stage.chain.nonce_of(stage.rail.address()), 3);
-    assert_eq!(plan(&stage, &payment).await, Plan::Wait(stage.now.plus(2)));
-    stage.chain.set_next_timestamp(payload(&payment.claim).authorization.valid_before.0);
-    stage.chain.mine(1);
-    assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
-    assert_eq!(stage.paid(), U256::ZERO);
 }
