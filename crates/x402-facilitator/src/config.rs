@@ -1,5 +1,9 @@
 //! The configuration file. Unknown keys are refused; secrets come from the environment or from files, never from here.
 
+mod nvm;
+
+pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +59,9 @@ pub struct NetworkConfig {
     pub poll_milliseconds: u64,
     /// The highest fee for one unit of gas, in wei.
     pub max_fee_per_gas: u64,
+    /// Plans whose credits smart accounts pay with. Default: none.
+    #[serde(default)]
+    pub nvm: Option<NvmConfig>,
     /// The accounts that send transactions and pay gas: 32-byte private keys in hex.
     pub signers: Vec<SecretSource>,
     /// Tokens beside the default ones of the network.

@@ -1,5 +1,7 @@
 //! The only place that names mechanisms, rails, RPC and ledger together. A new scheme is one line here.
 
+mod nvm;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use alloy_provider::{DynProvider, Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_transport_http::Http;
-use x402_evm::chain::RpcChain;
+use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
+use x402_evm::chain::{At, Program, ReadChain, RpcChain};
 use x402_evm::exact::{ExactMechanism, Policy};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
@@ -18,10 +21,13 @@ use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
 use x402_types::{Asset, Assets, ChainId, Fault, Members};
 
-use crate::config::{Config, ConfigError, NetworkConfig};
+use self::nvm::Place;
+use crate::config::{Config, ConfigError, NetworkConfig, NvmConfig};
 use crate::engine::{Engine, addresses};
 use crate::ledger::SqliteLedger;
 use crate::sqlite::Database;
+
+pub use nvm::Nvm;
 
 /// Why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,13 +71,18 @@ impl std::fmt::Debug for Evm {
 struct Watch {
     chain: Arc<RpcChain>,
     poll: Duration,
+    /// Accounts that send operations: the EntryPoint takes them from accounts without code only.
+    bundlers: Vec<Address>,
 }
 
 /// Puts a facilitator together.
 #[derive(Default)]
 pub struct Builder {
     settlement: Option<Settlement>,
+    ledger: Option<Arc<dyn Ledger>>,
+    keys: Option<Arc<dyn ReadSessionKeys>>,
     signers: BTreeMap<ChainId, Vec<String>>,
+    places: BTreeMap<ChainId, Place>,
     watches: Vec<Watch>,
 }
 
@@ -85,7 +96,15 @@ impl Builder {
     /// Begins with a ledger.
     #[must_use]
     pub fn new(owner: OwnerId, ledger: Arc<dyn Ledger>) -> Self {
-        Self { settlement: Some(Settlement::new(owner, ledger)), ..Self::default() }
+        let settlement = Settlement::new(owner, Arc::clone(&ledger));
+        Self { settlement: Some(settlement), ledger: Some(ledger), ..Self::default() }
+    }
+
+    /// With the session keys that payments may name by their hash; none unless told.
+    #[must_use]
+    pub fn session_keys(mut self, keys: Arc<dyn ReadSessionKeys>) -> Self {
+        self.keys = Some(keys);
+        self
     }
 
     /// Serves an EVM network.
@@ -93,7 +112,8 @@ impl Builder {
     /// # Errors
     /// The network is served already or is none of `eip155`.
     pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
-        let chain = Arc::new(RpcChain::new(evm.provider, evm.network, evm.finality).fresh_for(evm.poll * 4));
+        let chain = RpcChain::new(evm.provider.clone(), evm.network, evm.finality).fresh_for(evm.poll * 4);
+        let chain = Arc::new(chain);
         let mut settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
         let mut lanes: Vec<LaneId> = Vec::new();
         for signer in evm.signers {
@@ -103,10 +123,33 @@ impl Builder {
             settlement = settlement.with_rail(Arc::new(rail))?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
-        let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes)
+        let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes.clone())
             .with_policy(Policy::default().signers(accounts));
         self.settlement = Some(settlement.with_mechanism(Arc::new(exact))?);
-        self.watches.push(Watch { chain, poll: evm.poll });
+        let place = Place { chain: Arc::clone(&chain), provider: evm.provider, lanes };
+        self.places.insert(evm.network, place);
+        self.watches.push(Watch { chain, poll: evm.poll, bundlers: Vec::new() });
+        Ok(self)
+    }
+
+    /// Serves plans on a network that is served already.
+    ///
+    /// # Errors
+    /// The network is not served yet, or serves plans already.
+    pub fn nvm(mut self, nvm: Nvm) -> Result<Self, Fault> {
+        let network = nvm.network;
+        let place = self.places.get(&network);
+        let place = place.ok_or_else(|| Fault::broken(format_args!("{network} has no account that pays the gas")))?;
+        let used = || Fault::broken("a builder is used once");
+        let settlement = self.settlement.take().ok_or_else(used)?;
+        let ledger = Arc::clone(self.ledger.as_ref().ok_or_else(used)?);
+        let keys = self.keys.clone().unwrap_or_else(|| Arc::new(NoSessionKeys));
+        let mechanism = nvm.mechanism(place, ledger, keys)?;
+        let bundlers = place.lanes.iter().filter_map(|lane| lane.account().parse::<Address>().ok());
+        if let Some(watch) = self.watches.iter_mut().find(|watch| watch.chain.network() == network) {
+            watch.bundlers.extend(bundlers);
+        }
+        self.settlement = Some(settlement.with_mechanism(Arc::new(mechanism))?);
         Ok(self)
     }
 
@@ -142,6 +185,11 @@ impl Heads {
     pub async fn check(&self) -> Result<(), Fault> {
         for watch in &self.0 {
             watch.chain.check_network().await?;
+            let sizes = watch.bundlers.iter().fold(Program::new(), |program, account| program.code_size(*account));
+            let answers = watch.chain.run(&sizes, At::Latest).await?;
+            if let Some((account, _)) = watch.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
+                return Err(Fault::broken(format_args!("{account} has code, so it cannot send operations")));
+            }
         }
         Ok(())
     }
@@ -150,7 +198,7 @@ impl Heads {
     #[must_use]
     pub fn watch(self, engine: &Arc<Engine>) -> tokio::task::JoinSet<()> {
         let mut tasks = tokio::task::JoinSet::new();
-        for Watch { chain, poll } in self.0 {
+        for Watch { chain, poll, .. } in self.0 {
             let engine = Arc::clone(engine);
             tasks.spawn(async move {
                 let mut last = None;
@@ -223,6 +271,13 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     })
 }
 
+fn plans(network: ChainId, config: &NvmConfig) -> Result<Nvm, ConfigError> {
+    let field = "network.nvm.session_signer";
+    let key = config.session_signer.read(field)?;
+    let session_signer = key.parse().map_err(|_| ConfigError::Range { field, expected: "32 bytes in hex" })?;
+    Ok(Nvm { network, session_signer, plans: config.plans()?, policy: config.policy() })
+}
+
 /// A name for this start of this process.
 #[must_use]
 pub fn owner() -> OwnerId {
@@ -242,6 +297,9 @@ pub async fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartEr
     let mut builder = Builder::new(owner(), Arc::clone(&ledger));
     for each in &config.networks {
         builder = builder.evm(network(each)?)?;
+        if let Some(nvm) = &each.nvm {
+            builder = builder.nvm(plans(each.id, nvm)?)?;
+        }
     }
     let wait = Duration::from_secs(config.settle_wait_seconds);
     let (engine, heads) = builder.build(ledger, (config.lease_seconds, wait))?;

@@ -1,0 +1,195 @@
+//! The section `[network.nvm]`: plans whose credits smart accounts pay with, by `nvm:erc4337`.
+
+use alloy_primitives::{Address, U256};
+use serde::Deserialize;
+use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy, StatementDomain};
+use x402_types::nvm::PlanId;
+use x402_types::{AtomicAmount, EvmAddress};
+
+use super::{ConfigError, SecretSource};
+
+/// `nvm:erc4337` on a network.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NvmConfig {
+    /// The key that signs operations of session keys: 32 bytes in hex. It holds nothing and sends nothing; clients
+    /// issue session keys to its address.
+    pub session_signer: SecretSource,
+    /// Whether Kernels are served that ZeroDev's factories have not made yet. Default: no.
+    #[serde(default)]
+    pub undeployed: bool,
+    /// Whether session keys are used that may also sign in the account's name, and so move its tokens. Default: no.
+    #[serde(default)]
+    pub open_keys: bool,
+    /// Whether session keys without end are used. Default: no.
+    #[serde(default)]
+    pub endless_keys: bool,
+    /// The EIP-712 domain of what accounts sign, where peers agreed on another than `nvm:erc4337`, version `1`.
+    #[serde(default)]
+    pub domain: Option<DomainConfig>,
+    /// The plans that are served. The contracts and functions that session keys may call are theirs.
+    #[serde(rename = "plan")]
+    pub plans: Vec<PlanConfig>,
+}
+
+/// An EIP-712 domain.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainConfig {
+    /// `name`.
+    pub name: String,
+    /// `version`.
+    pub version: String,
+}
+
+/// A plan.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanConfig {
+    /// Its id, decimal.
+    pub id: PlanId,
+    /// The contract that is called to order.
+    pub template: EvmAddress,
+    /// The contract that counts the credits and burns them.
+    pub credits: EvmAddress,
+    /// What the price is paid in.
+    pub token: EvmAddress,
+    /// Who takes the price out of the account, and so is approved.
+    pub spender: EvmAddress,
+    /// What one purchase costs, in atomic units of the token.
+    pub price: AtomicAmount,
+    /// What one purchase brings, in credits. Default: 0, which pay-as-you-go plans have.
+    #[serde(default)]
+    pub credits_per_order: AtomicAmount,
+    /// The fewest credits that a request costs. Default: 1.
+    #[serde(default = "one")]
+    pub minimum: AtomicAmount,
+    /// The most credits that a request costs.
+    pub maximum: AtomicAmount,
+    /// Whether the order is the payment: nothing is minted and nothing burned. Default: no.
+    #[serde(default)]
+    pub pay_as_you_go: bool,
+}
+
+fn one() -> AtomicAmount {
+    AtomicAmount::from(1)
+}
+
+impl NvmConfig {
+    /// What is left open.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let mut policy = Policy::default();
+        if self.undeployed {
+            policy = policy.kernel_factories();
+        }
+        if self.open_keys {
+            policy = policy.open_keys();
+        }
+        if self.endless_keys {
+            policy = policy.endless_keys();
+        }
+        match &self.domain {
+            Some(domain) => policy.domain(StatementDomain::new(&domain.name, &domain.version)),
+            None => policy,
+        }
+    }
+
+    /// The plans.
+    ///
+    /// # Errors
+    /// No plan, one that cannot be served, or an address in a wrong checksum.
+    pub fn plans(&self) -> Result<Plans, ConfigError> {
+        if self.plans.is_empty() {
+            return Err(ConfigError::Range { field: "network.nvm.plan", expected: "at least one" });
+        }
+        let plans = self.plans.iter().map(PlanConfig::plan).collect::<Result<Vec<_>, _>>()?;
+        Plans::new(plans).map_err(|error| ConfigError::Malformed(format!("network.nvm.plan: {error}")))
+    }
+}
+
+impl PlanConfig {
+    fn plan(&self) -> Result<Plan, ConfigError> {
+        let address = |address: EvmAddress| {
+            let expected = "addresses in one case, or with the right EIP-55 checksum";
+            Address::try_from(address).map_err(|_| ConfigError::Range { field: "network.nvm.plan", expected })
+        };
+        let (template, credits) = (address(self.template)?, address(self.credits)?);
+        let (token, spender) = (address(self.token)?, address(self.spender)?);
+        let calls = if self.pay_as_you_go {
+            PlanCalls::pay_as_you_go(template, token, spender)
+        } else {
+            PlanCalls::fixed(template, credits, token, spender)
+        };
+        let number = |amount: AtomicAmount| -> U256 { amount.value() };
+        Ok(Plan {
+            id: self.id,
+            credits,
+            calls,
+            price: number(self.price),
+            credits_per_order: number(self.credits_per_order),
+            minimum: number(self.minimum),
+            maximum: number(self.maximum),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const GOOD: &str = r#"
+        ledger = "x402.sqlite"
+        [[network]]
+        id = "eip155:84532"
+        rpc = { env = "RPC" }
+        finality = 2
+        max_fee_per_gas = 2000000000
+        signers = [{ file = "/run/secrets/key" }]
+        [network.nvm]
+        session_signer = { file = "/run/secrets/session" }
+        [[network.nvm.plan]]
+        id = "42"
+        template = "0x32037D176558Eb02f6980eFA14bde14B0C61d059"
+        credits = "0xb2F9bB43F768E0D4ADCa49CE708acbE577bC2d64"
+        token = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
+        spender = "0x47A72d7094c4c5B0566E159579DBD79220A0EA24"
+        price = "1000000"
+        credits_per_order = "10"
+        maximum = "5"
+    "#;
+
+    fn nvm(text: &str) -> Result<NvmConfig, ConfigError> {
+        Config::parse(text).map(|config| config.networks[0].nvm.clone().unwrap())
+    }
+
+    #[test]
+    fn a_plan_names_its_contracts_and_everything_is_closed() {
+        let config = nvm(GOOD).unwrap();
+        assert_eq!(config.policy(), Policy::default());
+        let plans = config.plans().unwrap();
+        let plan = plans.find(U256::from(42).into()).unwrap();
+        let fixed = PlanCalls::nevermined("0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap());
+        assert_eq!(plan.calls, fixed);
+        assert_eq!((plan.minimum, plan.maximum), (U256::from(1), U256::from(5)));
+        let open = nvm(&GOOD.replace("[[network.nvm.plan]]", "undeployed = true\n[[network.nvm.plan]]")).unwrap();
+        assert_eq!(open.policy(), Policy::default().kernel_factories());
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        let twice = format!("{GOOD}\n{}", GOOD.split_once("[[network.nvm.plan]]").unwrap().1)
+            .replace("maximum = \"5\"\n    \n", "maximum = \"5\"\n[[network.nvm.plan]]\n");
+        for (text, named) in [
+            (GOOD.replace("\"42\"", "\"0x2a\""), "identifier"),
+            (GOOD.replace("maximum = \"5\"", "maximum = \"0\""), "at least 1"),
+            (GOOD.replace("0xb2F9", "0xB2f9"), "checksum"),
+            (GOOD.replace("price =", "prise ="), "prise"),
+            (twice, "stands twice"),
+        ] {
+            let error = nvm(&text).and_then(|config| config.plans().map(drop)).unwrap_err().to_string();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `nvm:erc4337` as a facilitator puts it together: on a network whose accounts pay the gas already.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, U256};
+use alloy_provider::DynProvider;
+use alloy_signer_local::PrivateKeySigner;
+use async_trait::async_trait;
+use x402_erc4337::nvm::{ChainCredits, NvmMechanism, Parts, Plans, Policy, ReadCredits, ReadSessionKeys};
+use x402_erc4337::{EntryPoint, EntryPointVersion, RpcEntryPoint};
+use x402_evm::chain::RpcChain;
+use x402_facilitator_core::{LaneId, Ledger};
+use x402_types::nvm::PlanId;
+use x402_types::{ChainId, Fault};
+
+/// What serves `nvm:erc4337` on a network.
+#[derive(Debug)]
+pub struct Nvm {
+    /// The network, which is served by [`Evm`](super::Evm) too: its accounts pay the gas.
+    pub network: ChainId,
+    /// Signs operations.
+    pub session_signer: PrivateKeySigner,
+    /// The plans.
+    pub plans: Plans,
+    /// What is left open.
+    pub policy: Policy,
+}
+
+/// What a network has already.
+pub(super) struct Place {
+    pub(super) chain: Arc<RpcChain>,
+    pub(super) provider: DynProvider,
+    pub(super) lanes: Vec<LaneId>,
+}
+
+impl Nvm {
+    pub(super) fn mechanism(
+        self,
+        place: &Place,
+        ledger: Arc<dyn Ledger>,
+        keys: Arc<dyn ReadSessionKeys>,
+    ) -> Result<NvmMechanism, Fault> {
+        let chain_id = self.network.eip155_chain();
+        let chain_id = chain_id.ok_or_else(|| Fault::broken(format_args!("{} is not an EVM network", self.network)))?;
+        let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
+        NvmMechanism::new(Parts {
+            chain: Arc::clone(&place.chain) as _,
+            operations: Arc::new(RpcEntryPoint::new(place.provider.clone(), entry_point)),
+            credits: Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),
+            keys,
+            ledger,
+            plans: self.plans,
+            session_signer: Arc::new(self.session_signer),
+            lanes: place.lanes.clone(),
+            policy: self.policy,
+        })
+    }
+}
+
+/// Credits as the contract of each plan counts them.
+#[derive(Debug)]
+struct Counted {
+    chain: Arc<RpcChain>,
+    plans: Plans,
+}
+
+#[async_trait]
+impl ReadCredits for Counted {
+    async fn credits(&self, plan: PlanId, holder: Address) -> Result<U256, Fault> {
+        let contract = self.plans.find(plan).map(|plan| plan.credits);
+        let contract = contract.ok_or_else(|| Fault::broken(format_args!("plan {plan} is not served")))?;
+        ChainCredits::new(Arc::clone(&self.chain) as _, contract).credits(plan, holder).await
+    }
+}
