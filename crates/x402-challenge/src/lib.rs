@@ -10,6 +10,8 @@ mod check;
 pub mod conformance;
 mod entitlement;
 mod issue;
+#[cfg(feature = "lightning")]
+pub mod lightning;
 mod make_proof;
 mod memory;
 mod meter;

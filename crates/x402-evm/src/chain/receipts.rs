@@ -38,7 +38,7 @@ pub struct Moved20 {
     pub to: Address,
     /// How much, in atomic units.
     pub value: U256,
-    /// Whether it was made by an EIP-3009 authorization: the token's `AuthorizationUsed` stands right before it.
+    /// Whether it was made by an EIP-3009 authorization: the token's `AuthorizationUsed` of its payer stands beside it.
     pub by_authorization: bool,
 }
 
@@ -105,22 +105,68 @@ impl ReadReceipts for RpcChain {
 /// The logs that are transfers of an ERC-20: three topics, and 32 bytes of data.
 #[cfg(feature = "rpc")]
 fn transfers(logs: &[Log]) -> Vec<Moved20> {
-    let mut before: Option<&Log> = None;
     let mut found = Vec::new();
-    for log in logs {
-        if let ([TRANSFER, from, to], Ok(value)) = (&*log.topics, <[u8; 32]>::try_from(&log.data[..])) {
-            let by_authorization = before.is_some_and(|before| {
-                before.address == log.address && before.topics.get(..2) == Some(&[AUTHORIZATION_USED, *from][..])
-            });
-            found.push(Moved20 {
-                token: log.address,
-                from: Address::from_word(*from),
-                to: Address::from_word(*to),
-                value: U256::from_be_bytes(value),
-                by_authorization,
-            });
-        }
-        before = Some(log);
+    for (at, log) in logs.iter().enumerate() {
+        let ([TRANSFER, from, to], Ok(value)) = (&*log.topics, <[u8; 32]>::try_from(&log.data[..])) else { continue };
+        let uses = |beside: Option<&Log>| {
+            beside.is_some_and(|beside| {
+                beside.address == log.address && beside.topics.get(..2) == Some(&[AUTHORIZATION_USED, *from][..])
+            })
+        };
+        let (before, behind) = (at.checked_sub(1), at.checked_add(1));
+        found.push(Moved20 {
+            token: log.address,
+            from: Address::from_word(*from),
+            to: Address::from_word(*to),
+            value: U256::from_be_bytes(value),
+            by_authorization: [before, behind].into_iter().flatten().any(|beside| uses(logs.get(beside))),
+        });
     }
     found
+}
+
+#[cfg(all(test, feature = "rpc"))]
+mod tests {
+    use super::*;
+
+    const TOKEN: Address = Address::repeat_byte(1);
+    const FROM: Address = Address::repeat_byte(2);
+    const TO: Address = Address::repeat_byte(3);
+
+    fn log(address: Address, topics: &[B256], data: &[u8]) -> Log {
+        Log { address, topics: topics.to_vec(), data: data.to_vec().into() }
+    }
+
+    fn transfer() -> Log {
+        log(TOKEN, &[TRANSFER, FROM.into_word(), TO.into_word()], &U256::from(7).to_be_bytes::<32>())
+    }
+
+    fn used(address: Address, by: Address) -> Log {
+        log(address, &[AUTHORIZATION_USED, by.into_word(), B256::ZERO], &[])
+    }
+
+    fn by_authorization(logs: &[Log]) -> Vec<bool> {
+        transfers(logs).iter().map(|moved| moved.by_authorization).collect()
+    }
+
+    #[test]
+    fn a_transfer_beside_the_use_of_an_authorization_is_made_by_it() {
+        assert_eq!(
+            transfers(&[transfer()]),
+            [Moved20 { token: TOKEN, from: FROM, to: TO, value: U256::from(7), by_authorization: false }]
+        );
+        assert_eq!(by_authorization(&[used(TOKEN, FROM), transfer()]), [true]);
+        assert_eq!(by_authorization(&[transfer(), used(TOKEN, FROM)]), [true]);
+        // Of another token or payer, or further away.
+        assert_eq!(by_authorization(&[used(TO, FROM), transfer(), used(TOKEN, TO)]), [false]);
+        assert_eq!(by_authorization(&[used(TOKEN, FROM), transfer(), transfer()]), [true, false]);
+    }
+
+    /// An ERC-721 has the same event with the token's number as a fourth topic and no data.
+    #[test]
+    fn what_is_no_transfer_of_a_sum() {
+        let nft = log(TOKEN, &[TRANSFER, FROM.into_word(), TO.into_word(), B256::ZERO], &[]);
+        let short = log(TOKEN, &[TRANSFER, FROM.into_word(), TO.into_word()], &[0; 31]);
+        assert_eq!(transfers(&[nft, short, used(TOKEN, FROM)]), []);
+    }
 }
