@@ -5,6 +5,7 @@ mod demo;
 mod explain;
 mod keys;
 mod lint;
+mod node;
 mod pay;
 mod session;
 mod userop;
@@ -56,7 +57,7 @@ async fn main() -> ExitCode {
         Command::Lint(args) => lint::run(args).await,
         Command::Explain(args) => explain::run(args),
         Command::Keys(args) => keys::run(args),
-        Command::Session(args) => session::run(args),
+        Command::Session(args) => session::run(args).await,
         Command::Userop(args) => userop::run(args),
     }
 }

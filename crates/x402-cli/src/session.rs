@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_provider::Provider;
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use serde::Serialize;
 use x402_erc4337::Call;
 use x402_erc4337::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test};
 use x402_erc4337::session::zerodev::{
-    Approval, ApprovalError, Draft, EnableStatus, Findings, Grant, KernelAccount, KernelVersion, MAX_APPROVAL, Policy,
-    Root, invalidate_nonce,
+    Approval, ApprovalError, Draft, EnableStatus, Findings, Grant, KernelAccount, KernelState, KernelVersion,
+    MAX_APPROVAL, PermissionState, Policy, Root, invalidate_nonce,
 };
+use x402_evm::chain::{At, RpcChain, node_fault};
 use x402_evm::signature::Signature;
+use x402_types::{ChainId, Fault};
 use zeroize::Zeroizing;
 
 /// Looks at session keys.
@@ -38,6 +41,9 @@ pub(crate) struct Inspect {
     /// A chain that it may be for; may be given several times.
     #[arg(long, value_name = "N")]
     chain_id: Vec<u64>,
+    /// A node of the chain that it is for: whether the key is enabled there, the account's nonce and owner.
+    #[arg(long, value_name = "URL")]
+    rpc: Option<String>,
     /// Prints a JSON object.
     #[arg(long)]
     json: bool,
@@ -117,6 +123,9 @@ struct Report {
     signer: Option<Address>,
     signer_source: Option<&'static str>,
     chain_id: Option<u64>,
+    deployed: Option<bool>,
+    enabled: Option<bool>,
+    nonce: Option<u32>,
     enable_signature: &'static str,
     valid_after: Option<u64>,
     valid_until: Option<u64>,
@@ -174,9 +183,9 @@ impl From<ApprovalError> for Failure {
     }
 }
 
-pub(crate) fn run(command: Session) -> ExitCode {
+pub(crate) async fn run(command: Session) -> ExitCode {
     let done = match command {
-        Session::Inspect(args) => inspect(&args),
+        Session::Inspect(args) => inspect(&args).await,
         Session::Issue(args) => key(args.key_file.as_ref()).and_then(|owner| show(&issue(&args, &owner)?)),
         Session::Revoke(args) => revoke(&args),
     };
@@ -201,8 +210,14 @@ fn json(value: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(value).map_err(|e| Failure::Unreadable(e.to_string()))
 }
 
-fn inspect(args: &Inspect) -> Result<(), Failure> {
-    let report = report(&input(args.file.as_ref())?, &args.signer, &args.chain_id)?;
+async fn inspect(args: &Inspect) -> Result<(), Failure> {
+    let text = input(args.file.as_ref())?;
+    let approval = Approval::read(text.trim())?;
+    let chain = match &args.rpc {
+        Some(url) => Some(OnChain::read(url, &approval).await?),
+        None => None,
+    };
+    let report = report(&approval, &args.signer, &args.chain_id, chain.as_ref())?;
     show(&if args.json { json(&report)? } else { words(&report) })?;
     if report.enable_signature == EnableStatus::Invalid.as_str() {
         return Err(Failure::Refused("enableSignature: not the owner's".into()));
@@ -287,10 +302,39 @@ fn input(file: Option<&PathBuf>) -> Result<Zeroizing<String>, Failure> {
     read.map(|_| text).map_err(|e| Failure::Unreadable(e.to_string()))
 }
 
-fn report(text: &str, signers: &[Address], chains: &[u64]) -> Result<Report, Failure> {
-    let approval = Approval::read(text.trim())?;
-    // The nonce of an account that has revoked nothing.
-    let found = approval.inspect(signers, chains, 1).map_err(|e| Failure::Refused(e.to_string()))?;
+/// What the chain says of the account and the key.
+struct OnChain {
+    chain_id: u64,
+    state: KernelState,
+}
+
+impl OnChain {
+    async fn read(url: &str, approval: &Approval) -> Result<Self, Failure> {
+        // A node's URL may hold a key: it is never repeated.
+        let fault = |error: Fault| Failure::Unreadable(error.to_string());
+        let provider = crate::node::provider(url).map_err(Failure::Unreadable)?;
+        let chain_id = provider.get_chain_id().await.map_err(|error| fault(node_fault(error)))?;
+        let chain = RpcChain::new(provider, ChainId::eip155(chain_id), 0);
+        let state = KernelState::read(&chain, approval.account, approval.permission_id, At::Latest).await;
+        Ok(Self { chain_id, state: state.map_err(fault)? })
+    }
+}
+
+fn report(
+    approval: &Approval,
+    signers: &[Address],
+    chains: &[u64],
+    chain: Option<&OnChain>,
+) -> Result<Report, Failure> {
+    let chains: Vec<u64> = chain.map(|c| c.chain_id).into_iter().chain(chains.iter().copied()).collect();
+    let state = chain.map(|c| &c.state);
+    // Unless the chain says otherwise, an account has revoked nothing.
+    let nonce = state.map_or(1, |state| state.current_nonce);
+    let mut found = approval.inspect(signers, &chains, nonce).map_err(|e| Failure::Refused(e.to_string()))?;
+    let owner = state.and_then(|state| state.owner).unwrap_or_else(|| approval.owner());
+    if owner != approval.owner() && found.enable_signature == EnableStatus::Valid {
+        found.enable_signature = EnableStatus::Invalid;
+    }
     let scope = approval.scope(found.permission.as_ref());
     let signer = found.permission.as_ref().and_then(|p| p.signer.address());
     let window = scope.widest_window();
@@ -301,21 +345,24 @@ fn report(text: &str, signers: &[Address], chains: &[u64]) -> Result<Report, Fai
     Ok(Report {
         provider: "zerodev",
         account: approval.account,
-        owner: approval.owner(),
+        owner,
         factory,
         kernel_version: approval.version().as_str(),
         permission_id: approval.permission_id.to_string(),
         permission_flag: found.permission.as_ref().map(|p| format!("0x{:04x}", p.flag)),
         signer,
         signer_source: signer.map(|_| if found.signer_embedded { "embedded" } else { "given" }),
-        chain_id: found.chain_id,
+        chain_id: found.chain_id.or_else(|| chain.map(|c| c.chain_id)),
+        deployed: state.map(|state| state.deployed),
+        enabled: state.map(KernelState::is_enabled),
+        nonce: state.map(|state| state.current_nonce),
         enable_signature: found.enable_signature.as_str(),
         valid_after: window.valid_after,
         valid_until: window.valid_until,
         calls: calls(&scope),
         limits: scope.limits.iter().map(limit).collect(),
         hash: approval.hash(),
-        warnings: warnings(&approval, &found, &scope),
+        warnings: warnings(approval, &found, &scope, state),
     })
 }
 
@@ -364,7 +411,12 @@ fn limit(limit: &Limit) -> LimitLine {
     }
 }
 
-fn warnings(approval: &Approval, found: &Findings, scope: &Scope) -> Vec<Warning> {
+fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<&KernelState>) -> Vec<Warning> {
+    let signer = found.permission.as_ref().and_then(|p| p.signer.address());
+    let other = match (signer, state) {
+        (Some(signer), Some(state)) => state.is_enabled() && approval.check_installed(signer, state).is_err(),
+        _ => false,
+    };
     let any_target = match &scope.calls {
         Calls::Any => true,
         Calls::Only(kinds) => kinds.iter().any(|k| k.target.is_none()),
@@ -381,6 +433,12 @@ fn warnings(approval: &Approval, found: &Findings, scope: &Scope) -> Vec<Warning
         (sudo, "sudo", "no policy limits the calls, or one is sudo"),
         (any_target, "any_target", "calls to any contract are allowed"),
         (!scope.unknown.is_empty(), "unknown_policy", "a policy contract is unknown: what it allows is not known"),
+        (
+            state.is_some_and(|state| state.permission == PermissionState::Revoked),
+            "revoked",
+            "the owner took the key back: it can never be enabled again",
+        ),
+        (other, "other_installed", "what the account has installed under this id is another permission"),
         (found.permission.is_none(), "signer_unknown", "the session key is unknown, and with it the permission's flag"),
     ];
     checks.into_iter().filter(|(holds, ..)| *holds).map(|(_, code, message)| Warning { code, message }).collect()
@@ -403,6 +461,11 @@ fn words(report: &Report) -> String {
         report.signer.map_or_else(unknown, |s| format!("{s} ({})", report.signer_source.unwrap_or_default())),
     );
     line("chain", report.chain_id.map_or_else(unknown, |c| c.to_string()));
+    if let (Some(deployed), Some(enabled), Some(nonce)) = (report.deployed, report.enabled, report.nonce) {
+        line("deployed", deployed.to_string());
+        line("enabled", enabled.to_string());
+        line("nonce", nonce.to_string());
+    }
     line("enable signature", report.enable_signature.into());
     line("valid after", report.valid_after.map_or_else(|| "always".into(), |t| t.to_string()));
     line("valid until", report.valid_until.map_or_else(|| "forever".into(), |t| t.to_string()));
@@ -442,6 +505,10 @@ mod tests {
         serde_json::to_value(report).unwrap()
     }
 
+    fn read(text: &str, signers: &[Address], chains: &[u64]) -> Result<Report, Failure> {
+        report(&Approval::read(text.trim())?, signers, chains, None)
+    }
+
     fn codes(report: &Value) -> Vec<&str> {
         report["warnings"].as_array().unwrap().iter().map(|w| w["code"].as_str().unwrap()).collect()
     }
@@ -454,7 +521,7 @@ mod tests {
     fn a_key_with_its_signer_and_chain() {
         let case = &cases()[1];
         let signer: Address = case["sessionKey"].as_str().unwrap().parse().unwrap();
-        let report = report(case["serialized"].as_str().unwrap(), &[signer], &[1, 84532]).unwrap();
+        let report = read(case["serialized"].as_str().unwrap(), &[signer], &[1, 84532]).unwrap();
         let report = value(&report);
         for (key, expected) in [
             ("account", &case["account"]),
@@ -484,8 +551,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_null() {
-        let report = value(&report(cases()[0]["serialized"].as_str().unwrap(), &[], &[84532]).unwrap());
-        for key in ["signer", "signerSource", "permissionFlag", "chainId"] {
+        let report = value(&read(cases()[0]["serialized"].as_str().unwrap(), &[], &[84532]).unwrap());
+        for key in ["signer", "signerSource", "permissionFlag", "chainId", "deployed", "enabled", "nonce"] {
             assert_eq!(report[key], Value::Null, "{key}");
         }
         assert_eq!(report["enableSignature"], "unchecked");
@@ -496,7 +563,7 @@ mod tests {
     fn a_private_key_is_reported_and_never_shown() {
         let case = &cases()[2];
         let secret = case["sessionPrivateKey"].as_str().unwrap().trim_start_matches("0x");
-        let report = report(case["serialized"].as_str().unwrap(), &[], &[84532]).unwrap();
+        let report = read(case["serialized"].as_str().unwrap(), &[], &[84532]).unwrap();
         assert_eq!(report.enable_signature, "valid");
         assert_eq!(report.signer_source, Some("embedded"));
         for text in [words(&report), value(&report).to_string(), format!("{report:?}")] {
@@ -509,12 +576,12 @@ mod tests {
         let case = &cases()[0];
         let text = case["serialized"].as_str().unwrap();
         let stranger = [Address::repeat_byte(1)];
-        assert!(matches!(report(text, &stranger, &[]), Err(Failure::Refused(_))));
-        assert!(matches!(report(&text[..40], &[], &[]), Err(Failure::Unreadable(_))));
-        assert!(matches!(report(&case["hash"].to_string(), &[], &[]), Err(Failure::Unreadable(_))));
-        assert!(matches!(report("e30=", &[], &[]), Err(Failure::Refused(_))));
+        assert!(matches!(read(text, &stranger, &[]), Err(Failure::Refused(_))));
+        assert!(matches!(read(&text[..40], &[], &[]), Err(Failure::Unreadable(_))));
+        assert!(matches!(read(&case["hash"].to_string(), &[], &[]), Err(Failure::Unreadable(_))));
+        assert!(matches!(read("e30=", &[], &[]), Err(Failure::Refused(_))));
         let signer = [case["sessionKey"].as_str().unwrap().parse().unwrap()];
-        assert_eq!(report(text, &signer, &[1]).unwrap().enable_signature, "invalid");
+        assert_eq!(read(text, &signer, &[1]).unwrap().enable_signature, "invalid");
     }
 
     fn issue_args(call: &str) -> Issue {
@@ -539,7 +606,7 @@ mod tests {
         let plans = case["plansContract"].as_str().unwrap();
         let args = issue_args(&format!("{plans}:0x7cbc2373:0=42:32<=5"));
         let text = issue(&args, &owner).unwrap();
-        let report = value(&report(&text, &[args.signer], &[84532]).unwrap());
+        let report = value(&read(&text, &[args.signer], &[84532]).unwrap());
         assert_eq!(lower(&report["account"]), lower(&case["account"]));
         assert_eq!(report["enableSignature"], "valid");
         assert_eq!(report["calls"][0]["rules"][1]["condition"], "less_or_equal");
@@ -554,5 +621,77 @@ mod tests {
         }
         let itself = issue_args(&format!("{}:0x7cbc2373", case["account"].as_str().unwrap()));
         assert!(matches!(issue(&itself, &owner), Err(Failure::Refused(_))));
+    }
+
+    /// A key in use on a chain, over HTTP; then taken back by its owner.
+    #[tokio::test]
+    async fn the_chain_says_whether_it_is_enabled() {
+        use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
+        use x402_erc4337::{
+            Builder, EntryPoint, EntryPointVersion, Gas, Init, KernelMode, KernelValidation, NonceKey, SelfBundler,
+            SendUserOp,
+        };
+        let chain = DevChain::new().unwrap();
+        let node = chain.serve("127.0.0.1:0").await.unwrap();
+        let owner = signer(1).unwrap();
+        let args = Issue { signer: ACCOUNTS[2].address, ..issue_args(&format!("{TOKEN}:0xa9059cbb:32<=5")) };
+        let text = issue(&args, &owner).unwrap();
+        let approval = Approval::read(&text).unwrap();
+        let inspect = async || {
+            let found = OnChain::read(&node.url, &approval).await.unwrap();
+            value(&report(&approval, &[args.signer], &[], Some(&found)).unwrap())
+        };
+        let before = inspect().await;
+        assert_eq!(
+            (&before["deployed"], &before["enabled"], &before["nonce"]),
+            (&false.into(), &false.into(), &1.into())
+        );
+        assert_eq!((&before["chainId"], &before["enableSignature"]), (&84532.into(), &"valid".into()));
+
+        let entry_point = EntryPoint::canonical(EntryPointVersion::V07, 84532);
+        let bundler = SelfBundler::new(chain.wallet(signer(0).unwrap()), entry_point, ACCOUNTS[0].address);
+        let gas = Gas { call_gas_limit: 200_000, verification_gas_limit: 2_000_000, ..Gas::default() };
+        let session = signer(2).unwrap();
+        let permission = approval.check(args.signer, 84532, 1).unwrap();
+        let data = [&[0xa9, 0x05, 0x9c, 0xbb][..], &[0; 12], ACCOUNTS[3].address.as_slice(), &[0; 32]].concat();
+        let transfer = Call { target: TOKEN, value: U256::ZERO, data: data.into() };
+        let ready = Builder::new(entry_point, approval.account)
+            .init(approval.init())
+            .nonce(permission.nonce_key(KernelMode::Enable, 0), 0)
+            .call(&transfer)
+            .unwrap()
+            .gas(gas)
+            .unsponsored()
+            .unwrap();
+        let signature = session.sign_message_sync(ready.hash().as_slice()).unwrap().as_bytes();
+        let signature = x402_erc4337::session::zerodev::user_op_signature(&signature);
+        let signature = permission.enable_signature(approval.enable_signature.as_ref().unwrap(), &signature);
+        bundler.send_user_op(&ready.signed(signature)).await.unwrap();
+        let during = inspect().await;
+        assert_eq!(
+            (&during["deployed"], &during["enabled"], &during["nonce"]),
+            (&true.into(), &true.into(), &1.into())
+        );
+        assert_eq!(lower(&during["owner"]), lower(&owner.address().to_string().into()));
+
+        let taken = Builder::new(entry_point, approval.account)
+            .init(Init::None)
+            .nonce(NonceKey::kernel(KernelMode::Default, KernelValidation::Root, 0), 0)
+            .call_data(invalidate_nonce(approval.account, 2).data)
+            .gas(gas)
+            .unsponsored()
+            .unwrap();
+        let signature = owner.sign_message_sync(taken.hash().as_slice()).unwrap().as_bytes();
+        bundler.send_user_op(&taken.signed(signature.to_vec().into())).await.unwrap();
+        let after = inspect().await;
+        assert_eq!(
+            (&after["enabled"], &after["nonce"], &after["enableSignature"]),
+            (&false.into(), &2.into(), &"invalid".into())
+        );
+        assert_eq!(codes(&after), ["revoked"]);
+
+        assert!(matches!(OnChain::read("ftp://127.0.0.1", &approval).await, Err(Failure::Unreadable(_))));
+        drop(node);
+        assert!(matches!(OnChain::read("http://127.0.0.1:1", &approval).await, Err(Failure::Unreadable(_))));
     }
 }

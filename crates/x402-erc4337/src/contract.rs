@@ -4,6 +4,8 @@
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, SolError, SolEvent};
 
+#[cfg(feature = "rpc")]
+use crate::NonceKey;
 use crate::{PackedUserOperation, UserOperationV06};
 
 mod v06 {
@@ -43,6 +45,7 @@ mod v07 {
         function handleOps(PackedUserOperation[] ops, address beneficiary) external;
         function validateUserOp(PackedUserOperation userOp, bytes32 userOpHash, uint256 missingAccountFunds) external returns (uint256 validationData);
         function executeUserOp(PackedUserOperation userOp, bytes32 userOpHash) external;
+        function getNonce(address sender, uint192 key) external view returns (uint256 nonce);
 
         error FailedOp(uint256 opIndex, string reason);
         error FailedOpWithRevert(uint256 opIndex, string reason, bytes inner);
@@ -108,6 +111,13 @@ impl PackedUserOperation {
 /// What an operation that was executed is found by.
 #[cfg(feature = "rpc")]
 pub(crate) const USER_OPERATION_EVENT: B256 = v07::UserOperationEvent::SIGNATURE_HASH;
+
+/// Calldata of `getNonce`.
+#[cfg(feature = "rpc")]
+pub(crate) fn get_nonce(sender: Address, key: NonceKey) -> Bytes {
+    let key = alloy_primitives::Uint::from_be_bytes(key.0.0);
+    v07::getNonceCall { sender, key }.abi_encode().into()
+}
 
 /// What the EntryPoint calls the account with to have an operation validated that nobody need pay for.
 #[cfg(feature = "rpc")]

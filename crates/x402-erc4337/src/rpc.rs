@@ -1,15 +1,17 @@
 //! An EntryPoint behind an alloy `Provider`.
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64};
+use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64, U256};
 use alloy_provider::{DynProvider, Provider};
 use alloy_transport::TransportError;
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use x402_evm::chain::node_fault;
 use x402_types::Fault;
 
+use crate::contract::get_nonce;
 use crate::simulate::{self, SimulateUserOps, Simulated};
-use crate::{Bundle, EntryPoint};
+use crate::{Bundle, EntryPoint, NonceKey};
 
 /// An EntryPoint behind an alloy provider: bundles are simulated there, and operations are looked up.
 #[derive(Debug, Clone)]
@@ -31,6 +33,19 @@ impl RpcEntryPoint {
         &self.entry_point
     }
 
+    /// The next sequence number of an account's nonce key, in the newest block: `getNonce`.
+    ///
+    /// # Errors
+    /// The node.
+    pub async fn next_sequence(&self, sender: Address, key: NonceKey) -> Result<u64, Fault> {
+        let call = GetNonce { to: self.entry_point.address, input: get_nonce(sender, key) };
+        let nonce: U256 = self.request("eth_call", (call, "latest")).await.map_err(node_fault)?;
+        match NonceKey::split(nonce) {
+            (same, sequence) if same == key => Ok(sequence),
+            _ => Err(Fault::unreachable("the node", "getNonce answered for another key")),
+        }
+    }
+
     pub(crate) const fn provider(&self) -> &DynProvider {
         &self.provider
     }
@@ -49,6 +64,12 @@ impl SimulateUserOps for RpcEntryPoint {
     async fn simulate_user_ops(&self, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault> {
         simulate::by_rpc(self, bundles).await
     }
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct GetNonce {
+    to: Address,
+    input: Bytes,
 }
 
 /// A log, as far as it matters. Those of a simulation have no place in the chain.

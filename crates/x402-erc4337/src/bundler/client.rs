@@ -11,7 +11,7 @@ use x402_types::Fault;
 
 use super::wire::{ByHash, Estimate, Receipt, RpcOperation};
 use super::{BundlerCode, BundlerError};
-use crate::{BundleError, EntryPoint, FindUserOps, Landed, SendError, SendUserOp, Sent, UserOperation};
+use crate::{BundleError, EntryPoint, FindUserOps, Gas, Landed, SendError, SendUserOp, Sent, UserOperation};
 
 /// A bundler behind an alloy provider.
 ///
@@ -37,6 +37,20 @@ pub struct GasEstimate {
     pub paymaster_verification_gas_limit: Option<u128>,
     /// Gas of the paymaster's `postOp`, where there is one.
     pub paymaster_post_op_gas_limit: Option<u128>,
+}
+
+impl GasEstimate {
+    /// These limits with fees as they were.
+    #[must_use]
+    pub const fn with_fees_of(&self, gas: Gas) -> Gas {
+        Gas {
+            call_gas_limit: self.call_gas_limit,
+            verification_gas_limit: self.verification_gas_limit,
+            pre_verification_gas: self.pre_verification_gas,
+            max_fee_per_gas: gas.max_fee_per_gas,
+            max_priority_fee_per_gas: gas.max_priority_fee_per_gas,
+        }
+    }
 }
 
 impl BundlerClient {
