@@ -2,8 +2,9 @@
 //!
 //! The document names `POST /initiate`, `/verify` and `/settle` and no schemas. The bodies are those that existing
 //! facilitators of the dialect take: `{"action": "initiate", "challenge": …}`, `{"action": "verify", "header": …}` and
-//! `{"action": "settle", "header": …}`, where `header` is the value of `X-PAYMENT`. Of a metered payment the last one
-//! says how much, `"amount"`.
+//! `{"action": "settle", "header": …}`, where `header` is the value of `X-PAYMENT`. Two members are ours: `challenge`, the
+//! server's own, beside each header, since a ticket is brought by the payer and may be for another challenge, one that
+//! pays the payer; and `amount`, how much of a metered payment is settled.
 
 use core::fmt;
 use core::time::Duration;
@@ -17,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use x402_challenge::{Evidence, Metered, ProofError, ProofKey, Proven, Refused, VerifyProof};
 use x402_codec::{Limits, challenge as codec, json};
-use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind, ResourceName};
-use x402_types::{AtomicAmount, Fault, UnixSeconds};
+use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Payment, Proof, ProofKind, ResourceName};
+use x402_types::{AtomicAmount, EvmAddress, Fault, RawJson, UnixSeconds};
 
 use crate::remote::{Authorize, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange};
 
@@ -44,9 +45,11 @@ enum Ask<'a> {
     },
     Verify {
         header: &'a str,
+        challenge: &'a Challenge,
     },
     Settle {
         header: &'a str,
+        challenge: &'a Challenge,
         #[serde(skip_serializing_if = "Option::is_none")]
         amount: Option<AtomicAmount>,
     },
@@ -69,6 +72,34 @@ struct Verdict {
     reason: Option<Box<str>>,
     #[serde(default)]
     resource: Option<ResourceName>,
+    #[serde(default)]
+    details: Option<RawJson>,
+}
+
+/// What some facilitators say of what was paid. Others say other things, which say nothing here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Details {
+    #[serde(default)]
+    challenge_id: Option<ChallengeId>,
+    #[serde(default)]
+    network: Option<Network>,
+    #[serde(default)]
+    asset: Option<EvmAddress>,
+    #[serde(default)]
+    pay_to: Option<EvmAddress>,
+}
+
+impl Details {
+    fn differ(&self, challenge: &Challenge) -> bool {
+        let account = |said: Option<EvmAddress>, asked: EvmAddress| {
+            said.is_some_and(|said| said.unchecked() != asked.unchecked())
+        };
+        self.challenge_id.as_ref().is_some_and(|id| *id != challenge.challenge_id)
+            || self.network.as_ref().is_some_and(|network| *network != challenge.network)
+            || account(self.asset, challenge.asset)
+            || account(self.pay_to, challenge.pay_to)
+    }
 }
 
 impl TicketFacilitator {
@@ -139,9 +170,14 @@ impl TicketFacilitator {
         json::from_slice(&answer, &self.limits).map_err(|error| Fault::unreachable(SERVICE, error))
     }
 
-    async fn settled(&self, payment: &Payment, amount: Option<AtomicAmount>) -> Result<Verdict, ProofError> {
+    async fn settled(
+        &self,
+        challenge: &Challenge,
+        payment: &Payment,
+        amount: Option<AtomicAmount>,
+    ) -> Result<Verdict, ProofError> {
         let header = header(payment).map_err(ProofError::Unmoved)?;
-        let ask = Ask::Settle { header: &header, amount };
+        let ask = Ask::Settle { header: &header, challenge, amount };
         self.ask("settle", &ask, self.timeouts.settle).await.map_err(ProofError::Unknown)
     }
 }
@@ -155,11 +191,13 @@ fn header(payment: &Payment) -> Result<String, Fault> {
 /// has used the ticket.
 fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), ProofError> {
     if verdict.ok {
-        return match &verdict.resource {
-            Some(resource) if *resource != challenge.resource => {
-                Err(Refused::new(Code::Mismatch, "proof.ticket: for another resource").into())
-            }
-            _ => Ok(()),
+        let details = verdict.details.as_ref().and_then(|details| details.read::<Details>().ok());
+        let other = verdict.resource.as_ref().is_some_and(|resource| *resource != challenge.resource)
+            || details.is_some_and(|details| details.differ(challenge));
+        return if other {
+            Err(Refused::new(Code::Mismatch, "proof.ticket: for another challenge").into())
+        } else {
+            Ok(())
         };
     }
     let reason = verdict.reason.as_deref().unwrap_or_default();
@@ -186,11 +224,12 @@ impl VerifyProof for TicketFacilitator {
         // A ticket that an attempt before has settled may verify no more; settling it again says so itself.
         if !(settles && evidence.again) {
             let header = header(payment).map_err(ProofError::Unmoved)?;
-            let asked = self.ask("verify", &Ask::Verify { header: &header }, self.timeouts.verify).await;
+            let ask = Ask::Verify { header: &header, challenge };
+            let asked = self.ask("verify", &ask, self.timeouts.verify).await;
             judge(&asked.map_err(ProofError::Unmoved)?, challenge, evidence.again)?;
         }
         if settles {
-            judge(&self.settled(payment, None).await?, challenge, evidence.again)?;
+            judge(&self.settled(challenge, payment, None).await?, challenge, evidence.again)?;
         }
         let ticket = payment.proof.ticket.as_deref().unwrap_or_default();
         let key = ProofKey(format!("facilitator:{}:{ticket}", self.base).into());
@@ -199,7 +238,8 @@ impl VerifyProof for TicketFacilitator {
 
     async fn settle(&self, meter: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
         // Any call may be the second: the meter is closed before the first.
-        judge(&self.settled(&meter.payment, Some(meter.used)).await?, &meter.issued.challenge, true)
+        let challenge = &meter.issued.challenge;
+        judge(&self.settled(challenge, &meter.payment, Some(meter.used)).await?, challenge, true)
     }
 }
 

@@ -61,7 +61,10 @@ impl Desk {
 }
 
 fn ok() -> (u16, Value) {
-    (200, json!({"ok": true, "resource": "urn:res:abc123", "details": {"any": 1}}))
+    (
+        200,
+        json!({"ok": true, "resource": "urn:res:abc123", "details": {"any": 1, "payTo": "0x90f79bf6eb2c4f870365e785982e1f101e93b906"}}),
+    )
 }
 
 fn offer(charge: Charge) -> Offer {
@@ -130,13 +133,14 @@ async fn a_ticket_is_verified_and_settled_where_the_server_says() {
     let payment = stage.payment(1, Charge::Exact).await;
     stage.desk.will([ok(), ok()]);
     let granted = stage.check(&payment, Charge::Exact).await.unwrap();
+    let challenge = serde_json::to_value(&granted.challenge).unwrap();
     assert!(granted.proof.unwrap().0.ends_with("/x402:ticket-1"));
     let header = x402_codec::challenge::encode_payment(&payment).unwrap();
     let header = header.to_str().unwrap();
     let asked = stage.desk.asked.lock().unwrap().clone();
     let expected = [
-        ("/x402/verify".to_owned(), json!({"action": "verify", "header": header})),
-        ("/x402/settle".to_owned(), json!({"action": "settle", "header": header})),
+        ("/x402/verify".to_owned(), json!({"action": "verify", "header": header, "challenge": challenge})),
+        ("/x402/settle".to_owned(), json!({"action": "settle", "header": header, "challenge": challenge})),
     ];
     assert_eq!(asked, expected);
     assert_eq!(stage.trap.paths(), [""; 0], "a URL in the proof was called");
@@ -187,8 +191,17 @@ async fn a_reason_is_the_code_of_its_name() {
         assert_eq!(code, Code::VerificationFailed);
         assert!(!message.contains('\n'), "{message}");
     }
-    stage.desk.will([(200, json!({"ok": true, "resource": "urn:res:other"}))]);
-    assert_eq!(stage.refused(&payment).await.0, Code::Mismatch);
+    // A yes to something else: the payer's own address, another challenge.
+    for other in [
+        json!({"ok": true, "resource": "urn:res:other"}),
+        json!({"ok": true, "details": {"payTo": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}}),
+        json!({"ok": true, "details": {"asset": "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}}),
+        json!({"ok": true, "details": {"network": "evm:base:mainnet"}}),
+        json!({"ok": true, "details": {"challengeId": "919108f7-52d1-4320-9bac-f847db4148a8"}}),
+    ] {
+        stage.desk.will([(200, other)]);
+        assert_eq!(stage.refused(&payment).await.0, Code::Mismatch);
+    }
     // Refused when it is to be settled, too; then another may be made.
     stage.desk.will([ok(), (200, json!({"ok": false, "reason": "expired"}))]);
     assert_eq!(stage.refused(&payment).await.0, Code::Expired);
@@ -248,7 +261,8 @@ async fn a_metered_payment_is_settled_for_what_was_used() {
     let stage = stage(|facilitator| facilitator).await;
     let payment = stage.payment(1, Charge::UpTo).await;
     stage.desk.will([ok()]);
-    let meter = stage.check(&payment, Charge::UpTo).await.unwrap().meter.unwrap();
+    let granted = stage.check(&payment, Charge::UpTo).await.unwrap();
+    let (challenge, meter) = (serde_json::to_value(&granted.challenge).unwrap(), granted.meter.unwrap());
     assert_eq!(stage.desk.paths(), ["/x402/verify"]);
     meter.add(7.into(), NOW).await.unwrap();
     meter.add(35.into(), NOW).await.unwrap();
@@ -256,7 +270,8 @@ async fn a_metered_payment_is_settled_for_what_was_used() {
     assert!(matches!(stage.gate.settle(meter.id(), NOW).await, Err(MeterError::Fault(_))));
     assert_eq!(stage.gate.settle(meter.id(), NOW).await, Ok(42.into()));
     let header = x402_codec::challenge::encode_payment(&payment).unwrap();
-    let settle = json!({"action": "settle", "header": header.to_str().unwrap(), "amount": "42"});
+    let header = header.to_str().unwrap();
+    let settle = json!({"action": "settle", "header": header, "challenge": challenge, "amount": "42"});
     let asked = stage.desk.asked.lock().unwrap().clone();
     assert_eq!(asked, [("/x402/settle".to_owned(), settle.clone()), ("/x402/settle".to_owned(), settle)]);
 }
