@@ -1,12 +1,13 @@
 //! The examples do what they say, as processes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
-use alloy_primitives::U256;
-use x402_devchain::ACCOUNTS;
+use alloy_primitives::{U256, fixed_bytes, hex};
+use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
+use x402_erc4337::session::zerodev::{Grant, KernelAccount, KernelVersion, issue};
 use x402_facilitator::dev::DevFacilitator;
 
 #[test]
@@ -47,4 +48,42 @@ async fn the_buyer_pays_the_seller() {
     let told = Command::new("kill").args(["-TERM", &seller.id().to_string()]).status().unwrap();
     assert!(told.success() && seller.wait().unwrap().success());
     facilitator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_key_is_used_as_far_as_it_goes() {
+    let chain = DevChain::new().unwrap();
+    let node = chain.serve("127.0.0.1:0").await.unwrap();
+    let [payer, session, to] = [0, 2, 3].map(|index: usize| ACCOUNTS[index]);
+    let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[1].address, U256::ZERO);
+    let grant = Grant::new(0, 1 << 40).call(TOKEN, fixed_bytes!("a9059cbb")).at_most(32, U256::from(5));
+    let owner = signer(1).unwrap();
+    let text = issue(&owner, &account, session.address, &grant, 84532, 1).await.unwrap().write();
+    chain.set_balance_of(account.address(), U256::from(20));
+    let before = chain.balance_of(to.address);
+    let transfer = async |value: u8| {
+        let data = [&hex!("a9059cbb000000000000000000000000")[..], to.address.as_slice(), &[0; 31], &[value]].concat();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_session_key"))
+            .args([node.url.clone(), TOKEN.to_string(), hex::encode_prefixed(data)])
+            .env("SESSION_KEY", session.key.to_string())
+            .env("PAYER_KEY", payer.key.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
+    };
+    // The first makes the account and enables the key, the second does neither.
+    for sum in [5, 10] {
+        let done = transfer(5).await;
+        assert!(done.status.success(), "{done:?}");
+        let line: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(line["success"], true);
+        assert_eq!(chain.balance_of(to.address) - before, U256::from(sum));
+    }
+    let refused = transfer(6).await;
+    assert!(!refused.status.success());
+    assert_eq!(chain.balance_of(to.address) - before, U256::from(10));
 }

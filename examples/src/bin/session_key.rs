@@ -22,6 +22,7 @@ use x402_types::{ChainId, UnixSeconds};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    rustls::crypto::ring::default_provider().install_default().map_err(|_| "TLS is set up twice")?;
     let mut args = env::args().skip(1);
     let mut next = || args.next().ok_or("usage: session_key RPC_URL TARGET CALLDATA");
     let (url, target, data) = (next()?, next()?.parse()?, next()?.parse()?);
