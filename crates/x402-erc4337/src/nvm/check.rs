@@ -18,12 +18,14 @@ use super::read::{Presented, seed};
 use super::{Fill, Plan};
 use crate::{Bundle, Call, KernelMode, Simulated};
 
-/// Which keys are asked about.
+/// Who asks, and about which keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// All of them.
-    All,
-    /// The redeem key: the order is done, and its key may have ended since.
+    /// A payment that is not claimed yet, about all of them: it comes behind all that are.
+    Verify,
+    /// One that is claimed, about all of them.
+    Settle,
+    /// One whose order is done, about the redeem key: the other may have ended since.
     Redeem,
 }
 
@@ -103,23 +105,31 @@ impl NvmMechanism {
             Code::InvalidPayload.because("sessionKeys: no redeem key").detail("nvmCode", "BCK.X402.0035")
         })?;
         let order = match asking {
-            Asking::All => self.key(&presented, Operation::Order).await?,
+            Asking::Verify | Asking::Settle => self.key(&presented, Operation::Order).await?,
             Asking::Redeem => None,
         };
 
         // Account, signature, and what the account knows of its keys.
         let digest = presented.statement.digest(&self.policy.domain, self.chain_id);
-        let mut asked = vec![(&redeem, lane(own, Operation::Redeem))];
-        asked.extend(order.as_ref().map(|key| (key, lane(own, Operation::Order))));
-        let question = Question {
+        let question = |keys| Question {
             presented: &presented,
             digest,
             entry_point: &self.entry_point,
             chain_id: self.chain_id,
             policy: &self.policy,
-            keys: &asked,
+            keys,
         };
-        let on_chain = question.ask(self.chain.as_ref()).await?;
+        let (redeem, order) = match (redeem, order.transpose()) {
+            (Ok(redeem), Ok(order)) => (redeem, order),
+            // Whose key it is and for whom are questions of its scope, which come after account and signature.
+            (Err(why), _) | (_, Err(why)) => {
+                question(&[]).ask(self.chain.as_ref()).await?;
+                return Err(why.into());
+            }
+        };
+        let mut asked = vec![(&redeem, lane(own, Operation::Redeem))];
+        asked.extend(order.as_ref().map(|key| (key, lane(own, Operation::Order))));
+        let on_chain = question(&asked).ask(self.chain.as_ref()).await?;
 
         // "Expiry and scope of every key", needed or not.
         for (key, _) in &asked {
@@ -130,7 +140,7 @@ impl NvmMechanism {
             true => U256::ZERO,
             false => self.credits.credits(plan.id, account).await?,
         };
-        let taken = self.taken(plan, account, own).await?;
+        let taken = self.taken(plan, account, own, asking).await?;
         let need = plan.need(presented.asked);
         let examined = Examined { plan, presented, order, redeem, on_chain, balance, taken, need };
         let fill = examined.fill(own);
@@ -143,30 +153,33 @@ impl NvmMechanism {
         Ok(examined)
     }
 
-    async fn key(&self, presented: &Presented, operation: Operation) -> Result<Option<Key>, Refusal> {
+    async fn key(
+        &self,
+        presented: &Presented,
+        operation: Operation,
+    ) -> Result<Option<Result<Key, Rejection>>, Refusal> {
         let Some(key) = presented.payload.authorization().key(operation) else { return Ok(None) };
         let text = keys::text(key, self.keys.as_ref(), self.network, presented.account).await?;
-        let key = Key::read(key, operation, &text, presented.account, self.signer.address(), &self.policy)?;
-        Ok(Some(key))
+        let approval = keys::read(key, &text, &self.policy)?;
+        Ok(Some(Key::of(key, operation, approval, presented.account, self.signer.address())))
     }
 
-    /// Credits that others' redemptions under way will take. Of two that have done nothing yet the one with the lower
-    /// key comes first, so that they do not wait for each other.
-    async fn taken(&self, plan: &Plan, account: Address, own: &PaymentKey) -> Result<U256, Fault> {
+    /// Credits that others' redemptions under way will take. Of two claimed ones that have done nothing yet the one
+    /// with the lower key comes first, so that they do not wait for each other.
+    async fn taken(&self, plan: &Plan, account: Address, own: &PaymentKey, asking: Asking) -> Result<U256, Fault> {
         if plan.is_pay_as_you_go() {
             return Ok(U256::ZERO);
         }
         let payer = EvmAddress::from(account);
-        let id = plan.id.value().to_be_bytes::<32>();
         let mut taken = U256::ZERO;
-        // The three forms of a key: v3, v2, and version 0.2, which names no account.
-        for (contract, holder) in [(&[][..], account.as_slice()), (&id, account.as_slice()), (&id, &[])] {
-            let prefix = PaymentKey::prefix(AuthorizationKind::NvmErc4337, self.network, contract, holder);
+        // Keys of version 0.2 name no account.
+        for holder in [account.as_slice(), &[]] {
+            let prefix = PaymentKey::prefix(AuthorizationKind::NvmErc4337, self.network, &[], holder);
             for other in self.ledger.unanswered(&prefix).await? {
                 let same = other.key != *own
                     && other.payer == payer.as_str()
                     && other.claim.terms.asset.parse() == Ok(plan.id)
-                    && comes_first(&other, own);
+                    && comes_first(&other, own, asking);
                 if same {
                     taken = taken.saturating_add(plan.need(other.claim.terms.amount.value()));
                 }
@@ -275,9 +288,9 @@ fn judge(name: &str, trial: &Simulated) -> Result<(), Refusal> {
 }
 
 /// Whether another payment's redemption is served before ours.
-fn comes_first(other: &Payment, own: &PaymentKey) -> bool {
+fn comes_first(other: &Payment, own: &PaymentKey, asking: Asking) -> bool {
     match other.steps.last() {
-        None => other.key < *own,
+        None => asking == Asking::Verify || other.key < *own,
         // An order under way brings what it redeems.
         Some(step) if step.name == ORDER => matches!(step.state, StepState::Proven(_)),
         Some(step) => step.name == REDEEM,

@@ -72,23 +72,30 @@ fn named(key: &SessionKey, code: Code, why: impl core::fmt::Display) -> Rejectio
     code.because(format!("sessionKeys.{}: {why}", key.id()))
 }
 
+/// Reads a key.
+///
+/// # Errors
+/// `INVALID_PAYLOAD` for its form.
+pub(super) fn read(key: &SessionKey, text: &str, policy: &Policy) -> Result<Approval, Rejection> {
+    let approval = Approval::read(text).map_err(|why| named(key, Code::InvalidPayload, why))?;
+    if approval.private_key.is_some() && !policy.private_keys {
+        return Err(named(key, Code::InvalidPayload, "it carries a private key"));
+    }
+    Ok(approval)
+}
+
 impl Key {
-    /// Reads a key and checks what needs no chain: its form, whose it is, and for whom.
+    /// A key of this account, for this session signer.
     ///
     /// # Errors
-    /// `INVALID_PAYLOAD` for its form, `INVALID_USER_OPERATION` for another account's key or one of another signer.
-    pub(super) fn read(
+    /// `INVALID_USER_OPERATION` for another account's key or one of another signer.
+    pub(super) fn of(
         key: &SessionKey,
         operation: Operation,
-        text: &str,
+        approval: Approval,
         account: Address,
         signer: Address,
-        policy: &Policy,
     ) -> Result<Self, Rejection> {
-        let approval = Approval::read(text).map_err(|why| named(key, Code::InvalidPayload, why))?;
-        if approval.private_key.is_some() && !policy.private_keys {
-            return Err(named(key, Code::InvalidPayload, "it carries a private key"));
-        }
         if approval.account != account {
             return Err(named(key, Code::InvalidUserOperation, "it is another account's"));
         }

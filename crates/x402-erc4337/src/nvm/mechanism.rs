@@ -137,7 +137,7 @@ impl Mechanism for NvmMechanism {
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let own = payment_key(claim)?;
-        let examined = self.examine(claim, &own, Asking::All, now).await?;
+        let examined = self.examine(claim, &own, Asking::Verify, now).await?;
         let account = EvmAddress::from(examined.presented.account);
         let of_payer = |refusal: Refusal| match refusal {
             Refusal::Rejection(rejection) => Refusal::Rejection(rejection.of(account.as_str())),

@@ -50,7 +50,7 @@ impl NvmMechanism {
         }
         let begun = async {
             // "Every check is repeated, both keys' revocation included, before an order is sent."
-            let examined = self.examine(&payment.claim, &payment.key, Asking::All, now).await?;
+            let examined = self.examine(&payment.claim, &payment.key, Asking::Settle, now).await?;
             let short = examined.is_short();
             let intent = self.intend(&examined, &payment.key, short, payer(&payment.lane)?).await?;
             // Verified a moment ago, and a redemption costs nothing but gas.
@@ -116,7 +116,7 @@ impl NvmMechanism {
         let last = step.parcels.last().ok_or_else(|| Fault::broken("a step without a parcel"))?;
         let carried = Carried::read(last)?;
         let operation = if step.name == ORDER { Operation::Order } else { Operation::Redeem };
-        let asking = if payment.proven(&ORDER).is_some() { Asking::Redeem } else { Asking::All };
+        let asking = if payment.proven(&ORDER).is_some() { Asking::Redeem } else { Asking::Settle };
         let tried = async {
             let examined = self.examine(&payment.claim, &payment.key, asking, now).await?;
             let ordering = operation == Operation::Order;

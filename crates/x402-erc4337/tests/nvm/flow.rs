@@ -216,8 +216,12 @@ async fn what_is_under_way_counts_beside_the_balance() {
     let rejection = stage.refused(&second).await;
     assert_eq!(rejection.reason, Code::InsufficientBalance.reason());
     assert_eq!(rejection.details.text("currentBalance").as_deref(), Some("4"));
+    // Another request of a bearer token counts alike.
+    let bearer = Draft { proof: None, amount: 4, ..stage.draft(3, 6).await }.sign();
+    stage.settlement.settle(&stage.settlement.call(), &bearer, stage.now()).await.unwrap();
+    assert_eq!(stage.refused(&second).await.details.text("currentBalance").as_deref(), Some("0"));
     stage.work(60).await;
-    assert_eq!(stage.credits(), 4);
+    assert_eq!(stage.credits(), 0);
 }
 
 /// Two that both were claimed on the same credits: one is paid, the other fails; neither waits for the other.

@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
 
 mod flow;
+mod pairs;
+mod refusals;
 mod stage;

@@ -41,6 +41,7 @@ pub(crate) const START: u64 = 1_800_000_000;
 /// When the keys of the tests end.
 pub(crate) const UNTIL: u64 = START + 86_400;
 pub(crate) const PLAN: u64 = 42;
+pub(crate) const OTHER_PLAN: u64 = 43;
 /// What an order brings, and what it costs.
 pub(crate) const CREDITS: u64 = 10;
 pub(crate) const PRICE: u64 = 1_000_000;
@@ -87,6 +88,7 @@ impl Setup {
     pub(crate) async fn build(self) -> Stage {
         let chain = DevChain::builder().time(START).build().unwrap();
         chain.register_plan(U256::from(PLAN), self.plan).unwrap();
+        chain.register_plan(U256::from(OTHER_PLAN), self.plan).unwrap();
         let network = x402_types::ChainId::eip155(CHAIN);
         let reader = Arc::new(RpcChain::new(chain.provider(), network, 0).fresh_for(Duration::ZERO));
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
@@ -115,7 +117,7 @@ impl Setup {
             credits: Arc::new(ChainCredits::new(reader as _, PLANS)),
             keys: self.keys,
             ledger: Arc::clone(&ledger) as _,
-            plans: Plans::new([plan]).unwrap(),
+            plans: Plans::new([Plan { id: U256::from(OTHER_PLAN).into(), ..plan.clone() }, plan]).unwrap(),
             session_signer: Arc::new(signer(SESSION).unwrap()),
             lanes: rail.lanes(),
             policy: self.policy,
@@ -226,13 +228,17 @@ impl Stage {
 
     /// Credits for the account, from nowhere.
     pub(crate) async fn give(&self, purchases: u64) {
+        self.give_of(PLAN, purchases).await;
+    }
+
+    pub(crate) async fn give_of(&self, plan: u64, purchases: u64) {
         let buyer = ACCOUNTS[8].address;
         self.chain.set_balance_of(buyer, U256::from(PRICE * purchases));
         let approve = Token::approveCall { spender: PLANS, value: U256::from(PRICE * purchases) };
         self.send(8, TOKEN, approve.abi_encode().into()).await;
         let order = PlansContract::order_0Call {
             seed: B256::with_last_byte(self.chain.block_number() as u8),
-            planId: U256::from(PLAN),
+            planId: U256::from(plan),
             creditsReceiver: self.account.address(),
             numberOfPurchases: U256::from(purchases),
             params: Vec::new(),
