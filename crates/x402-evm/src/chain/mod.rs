@@ -8,7 +8,7 @@ mod rpc;
 mod sightings;
 
 pub use program::{Answers, Program, Returned};
-pub use receipts::{Mined, Moved20, ReadReceipts};
+pub use receipts::{Mined, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]
 pub use rpc::{RpcChain, node_fault};
 

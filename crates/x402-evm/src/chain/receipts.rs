@@ -24,12 +24,12 @@ pub struct Mined {
     /// It did not revert.
     pub success: bool,
     /// The ERC-20 transfers in it, in their order.
-    pub transfers: Vec<Moved20>,
+    pub transfers: Vec<TokenTransfer>,
 }
 
 /// An ERC-20 transfer, as its log says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved20 {
+pub struct TokenTransfer {
     /// The token.
     pub token: Address,
     /// Who paid.
@@ -104,7 +104,7 @@ impl ReadReceipts for RpcChain {
 
 /// The logs that are transfers of an ERC-20: three topics, and 32 bytes of data.
 #[cfg(feature = "rpc")]
-fn transfers(logs: &[Log]) -> Vec<Moved20> {
+fn transfers(logs: &[Log]) -> Vec<TokenTransfer> {
     let mut found = Vec::new();
     for (at, log) in logs.iter().enumerate() {
         let ([TRANSFER, from, to], Ok(value)) = (&*log.topics, <[u8; 32]>::try_from(&log.data[..])) else { continue };
@@ -114,7 +114,7 @@ fn transfers(logs: &[Log]) -> Vec<Moved20> {
             })
         };
         let (before, behind) = (at.checked_sub(1), at.checked_add(1));
-        found.push(Moved20 {
+        found.push(TokenTransfer {
             token: log.address,
             from: Address::from_word(*from),
             to: Address::from_word(*to),
@@ -153,7 +153,7 @@ mod tests {
     fn a_transfer_beside_the_use_of_an_authorization_is_made_by_it() {
         assert_eq!(
             transfers(&[transfer()]),
-            [Moved20 { token: TOKEN, from: FROM, to: TO, value: U256::from(7), by_authorization: false }]
+            [TokenTransfer { token: TOKEN, from: FROM, to: TO, value: U256::from(7), by_authorization: false }]
         );
         assert_eq!(by_authorization(&[used(TOKEN, FROM), transfer()]), [true]);
         assert_eq!(by_authorization(&[transfer(), used(TOKEN, FROM)]), [true]);

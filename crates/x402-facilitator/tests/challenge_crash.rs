@@ -1,5 +1,5 @@
-//! SIGKILL while a metered request is served: between two calls of the meter, and while it is settled. What was
-//! acknowledged is paid, once, and never more than was counted.
+//! SIGKILL while a payment is checked, between two calls of a meter, and while what was used is settled. What moved is
+//! granted once; what was acknowledged is paid, once, and never more than was counted.
 //!
 //! The process that is killed is this test's own program, started again with a file to work on.
 
@@ -12,17 +12,20 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Bind, Charge, Evidence, Gate, Metered, Offer, ProofError, ProofKey, Proofs, Proven, Request, VerifyProof, answer,
+    Bind, Charge, CheckError, Evidence, Gate, Metered, Offer, ProofError, ProofKey, Proofs, Proven, Request,
+    VerifyProof, answer,
 };
 use x402_facilitator::challenges::SqliteChallenges;
 use x402_facilitator::clock::now;
 use x402_facilitator::sqlite::Database;
-use x402_types::challenge::{Proof, ProofKind};
+use x402_types::challenge::{Challenge, ChallengeId, Code, Payment, Proof, ProofKind};
 use x402_types::{AtomicAmount, TimeoutSeconds, UnixSeconds};
 
 /// The file that the killed process works on, and what it does there.
-const FILE: &str = "X402_METERING_FILE";
-const TASK: &str = "X402_METERING_TASK";
+const FILE: &str = "X402_CHALLENGE_FILE";
+const TASK: &str = "X402_CHALLENGE_TASK";
+/// When every challenge is issued and first paid: 2025-10-19T12:00:00Z.
+const ISSUED: UnixSeconds = UnixSeconds(1_760_875_200);
 /// Kills of each kind.
 const TIMES: u8 = 12;
 const MAXIMUM: u64 = 1_000_000;
@@ -30,11 +33,22 @@ const MAXIMUM: u64 = 1_000_000;
 const REQUEST: Request<'static> =
     Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 
-/// Verifies everything, and writes down what it was asked to settle. In the process that dies it never answers.
+/// Verifies everything, and writes down what it was asked to settle: what is metered afterwards, anything else at once.
+/// In the process that dies it never answers to that.
 #[derive(Default)]
 struct Facilitator {
     dies: bool,
     settled: Mutex<Vec<(String, AtomicAmount)>>,
+}
+
+impl Facilitator {
+    async fn moves(&self, ticket: &str, amount: AtomicAmount) {
+        if self.dies {
+            say(amount);
+            core::future::pending::<()>().await;
+        }
+        self.settled.lock().unwrap().push((ticket.to_owned(), amount));
+    }
 }
 
 #[async_trait]
@@ -44,17 +58,17 @@ impl VerifyProof for Facilitator {
     }
 
     async fn verify(&self, evidence: &Evidence<'_>, _: UnixSeconds) -> Result<Proven, ProofError> {
-        let key = evidence.payment.proof.ticket.clone().map(ProofKey);
+        let ticket = evidence.payment.proof.ticket.as_deref().unwrap();
+        if !evidence.is_metered() {
+            assert_ne!(evidence.again, self.dies, "again after the crash, and not before");
+            self.moves(ticket, evidence.payment.paid_amount).await;
+        }
+        let key = Some(ProofKey(ticket.into()));
         Ok(Proven { amount: evidence.payment.paid_amount, key })
     }
 
     async fn settle(&self, meter: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
-        if self.dies {
-            say(meter.used);
-            core::future::pending::<()>().await;
-        }
-        let ticket = meter.payment.proof.ticket.as_deref().unwrap().to_owned();
-        self.settled.lock().unwrap().push((ticket, meter.used));
+        self.moves(meter.payment.proof.ticket.as_deref().unwrap(), meter.used).await;
         Ok(())
     }
 }
@@ -71,26 +85,35 @@ fn say(amount: AtomicAmount) {
     out.flush().unwrap();
 }
 
-/// Serves one metered request, until it is killed.
-async fn serve(file: &Path, task: &str) {
-    let gate = gate(file, Arc::new(Facilitator { dies: true, ..Facilitator::default() }));
-    let offer = Offer {
+fn offer(charge: Charge) -> Offer {
+    Offer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),
         amount: MAXIMUM.into(),
-        charge: Charge::UpTo,
+        charge,
         timeout: TimeoutSeconds::try_from(300).unwrap(),
         resource: "urn:res:abc123".parse().unwrap(),
         meta: None,
         bind: Bind::default(),
-    };
-    let (kind, n) = task.split_once(' ').unwrap();
-    let random = [n.parse::<u8>().unwrap(); 16];
-    let challenge = gate.issue(&offer, &REQUEST, random, now()).await.unwrap();
+    }
+}
+
+/// The payment of the challenge whose id is made from `n`, in every process the same.
+fn payment(challenge: &Challenge, task: &str, n: u8) -> Payment {
     let proof = Proof { ticket: Some(task.into()), ..Proof::new(ProofKind::Facilitator) };
-    let payment = answer(&challenge, proof, random, now());
-    let granted = gate.check_payment(payment, &offer, &REQUEST, None, now()).await.unwrap();
+    answer(challenge, proof, [n; 16], ISSUED)
+}
+
+/// Serves one request, until it is killed.
+async fn serve(file: &Path, task: &str) {
+    let gate = gate(file, Arc::new(Facilitator { dies: true, ..Facilitator::default() }));
+    let (kind, n) = task.split_once(' ').unwrap();
+    let n: u8 = n.parse().unwrap();
+    let offer = offer(if kind == "check" { Charge::Exact } else { Charge::UpTo });
+    let challenge = gate.issue(&offer, &REQUEST, [n; 16], ISSUED).await.unwrap();
+    let payment = payment(&challenge, task, n);
+    let granted = gate.check_payment(payment, &offer, &REQUEST, None, ISSUED).await.unwrap();
     let meter = granted.meter.unwrap();
     loop {
         let used = meter.add(3.into(), now()).await.unwrap();
@@ -159,9 +182,41 @@ async fn killed(file: &Path, task: &str, words: usize) -> (u64, u64) {
     (acknowledged, settled.to_string().parse().unwrap())
 }
 
+/// Kills the server when the money has moved and nothing else was heard; the same payment comes again.
+async fn killed_while_it_settles(file: &Path, n: u8) {
+    let task = format!("check {n}");
+    let mut server = Server::start(file, &task);
+    assert_eq!(server.next(), Some(MAXIMUM), "{task}: it moved");
+    server.kill(MAXIMUM);
+
+    let facilitator = Arc::new(Facilitator::default());
+    let gate = gate(file, facilitator.clone());
+    let id = ChallengeId::from_random([n; 16]);
+    let challenge = gate.store().find(&id, ISSUED).await.unwrap().unwrap().0.challenge;
+    let (same, other) = (payment(&challenge, &task, n), payment(&challenge, &task, n ^ 0x80));
+    let asked = offer(Charge::Exact);
+    let check = async |payment: &Payment, seconds: u64| {
+        gate.check_payment(payment.clone(), &asked, &REQUEST, None, ISSUED.plus(seconds)).await.map(drop)
+    };
+    let replay = |checked: Result<(), CheckError>| {
+        assert!(matches!(&checked, Err(CheckError::Refused(refused)) if refused.code == Code::Replay), "{checked:?}");
+    };
+    let pending = check(&same, Gate::HOLD).await;
+    assert_eq!(pending, Err(CheckError::Pending { retry_after: 1 }), "{task}: its hold has not run out");
+    replay(check(&other, 0).await);
+    // The hold ran out, and the challenge expired.
+    gate.store().forget(ISSUED.plus(5000)).await.unwrap();
+    assert_eq!(check(&same, 5000).await, Ok(()), "{task}");
+    replay(check(&same, 5000).await);
+    assert_eq!(facilitator.settled.lock().unwrap().len(), 1, "{task}: settled again, under the same ticket");
+}
+
 async fn watch() {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("meters.sqlite");
+    let file = directory.path().join("challenges.sqlite");
+    for n in 0..TIMES {
+        killed_while_it_settles(&file, 100 + n).await;
+    }
     for n in 0..TIMES {
         let (acknowledged, settled) = killed(&file, &format!("count {n}"), usize::from(n) + 1).await;
         // One more may have been counted and not acknowledged.
