@@ -9,7 +9,8 @@ use alloy_primitives::{Address, B256, Bytes, U256, address as addr, b256, hex};
 use alloy_provider::Provider;
 use alloy_rpc_types_eth::simulate::{SimBlock, SimulatePayload};
 use alloy_rpc_types_eth::state::{AccountOverride, StateOverride};
-use alloy_rpc_types_eth::{Block, BlockOverrides, TransactionRequest};
+use alloy_rpc_types_eth::{Authorization, Block, BlockOverrides, TransactionRequest};
+use alloy_signer::SignerSync;
 use alloy_sol_types::SolEvent;
 use common::{NOW, TransferWithAuthorization, address, chain, error_text, request, rpc, send, sign};
 use serde_json::{Value, json};
@@ -92,7 +93,7 @@ async fn geth_answers_the_same() {
     assert_eq!(block["receiptsRoot"], "0x75308898d571eafb5cd8cde8278bf5b3d13c5f6ec074926de3bb895b519264e1");
     assert_eq!(block["transactionsRoot"], "0x9e80508f974bbf713b286fe5a4d0fae2f54f17e33b742176cc4c5bb7e0942762");
     assert_eq!((&block["timestamp"], &block["size"]), (&json!("0x228"), &json!("0x2c8")));
-    assert_eq!(block["extraData"], "0x");
+    assert_eq!((&block["extraData"], &block["mixHash"]), (&json!("0x"), &json!(B256::ZERO)));
     assert_eq!(block["requestsHash"], "0xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     let call = json!({ "returnData": "0x", "logs": [], "gasUsed": "0x5208", "maxUsedGas": "0x5208", "status": "0x1" });
     assert_eq!(block["calls"], json!([call, call]));
@@ -187,6 +188,7 @@ async fn calls_build_on_each_other_and_leave_nothing() {
     assert!(!too_much.status && rest.status);
     assert_eq!((error.code, error.message.as_str()), (3, "execution reverted: ERC20: transfer amount exceeds balance"));
     assert!(error.data.unwrap().starts_with(&hex!("08c379a0")));
+    assert!(too_much.return_data.is_empty(), "what a revert gives back is the error's data");
     assert_eq!(seen.return_data, word(TOKENS_EACH));
 
     assert_eq!((chain.block_number(), chain.balance_of(address(1))), (1, U256::from(TOKENS_EACH + 10)));
@@ -248,6 +250,7 @@ async fn a_block_is_what_its_overrides_say() {
         random: Some(B256::repeat_byte(8)),
         gas_limit: Some(1_000_000),
         base_fee: Some(U256::from(9)),
+        beacon_root: Some(B256::repeat_byte(6)),
         ..Default::default()
     };
     let payload = SimulatePayload::default().extend(
@@ -278,7 +281,49 @@ async fn a_block_is_what_its_overrides_say() {
     );
     let header = &blocks[3].inner.header;
     assert_eq!((header.beneficiary, header.mix_hash, header.gas_limit), (B, B256::repeat_byte(8), 1_000_000));
-    assert_eq!(header.base_fee_per_gas, Some(9));
+    assert_eq!((header.base_fee_per_gas, header.parent_beacon_block_root), (Some(9), Some(B256::repeat_byte(6))));
+}
+
+/// Notes: the gas limit of a call is "blockGasLimit - soFarUsedGasInBlock" unless told.
+#[tokio::test]
+async fn calls_share_the_gas_of_their_block() {
+    let chain = chain();
+    // C burns what it is given.
+    let block = |calls: Value| {
+        json!({ "blockStateCalls": [{
+            "blockOverrides": { "gasLimit": "0x186a0" },
+            "stateOverrides": { C.to_string(): { "code": "0xfe" } },
+            "calls": calls,
+        }] })
+    };
+    let (first, rest) = (json!({ "from": A, "to": C, "gas": "0xea60" }), json!({ "from": A, "to": C }));
+    let blocks = simulate(&chain, block(json!([first, rest]))).await;
+    let used = |call: usize| blocks[0]["calls"][call]["gasUsed"].clone();
+    assert_eq!((used(0), used(1), blocks[0]["gasUsed"].clone()), (json!("0xea60"), json!("0x9c40"), json!("0x186a0")));
+    let (code, text) = refused(&chain, block(json!([first, first]))).await;
+    assert_eq!((code, text.as_str()), (-38015, "block gas limit reached: 120000 > 100000"));
+}
+
+/// EIP-7702 in a call: account 1 delegates to a counter and is called, at one price, which is then both fees.
+#[tokio::test]
+async fn a_call_carries_authorizations() {
+    let chain = chain();
+    let authorization = Authorization { chain_id: U256::from(84532), address: C, nonce: 0 };
+    let signature = signer(1).unwrap().sign_hash_sync(&authorization.signature_hash()).unwrap();
+    let call = json!({
+        "from": address(0), "to": address(1), "gasPrice": "0x7",
+        "authorizationList": [authorization.into_signed(signature)],
+    });
+    let codes = json!({ C.to_string(): { "code": Bytes::from_static(&COUNTER) } });
+    let asked = json!({
+        "blockStateCalls": [{ "stateOverrides": codes, "calls": [call] }], "returnFullTransactions": true,
+    });
+    let blocks = simulate(&chain, asked).await;
+    assert_eq!(blocks[0]["calls"][0]["returnData"], json!(word(1)));
+    let whole = &blocks[0]["transactions"][0];
+    let fees = (&whole["maxFeePerGas"], &whole["maxPriorityFeePerGas"]);
+    assert_eq!((&whole["type"], fees), (&json!("0x4"), (&json!("0x7"), &json!("0x7"))));
+    assert!(chain.provider().get_code_at(address(1)).await.unwrap().is_empty());
 }
 
 #[tokio::test]

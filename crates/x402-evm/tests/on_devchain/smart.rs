@@ -196,6 +196,36 @@ async fn a_deployment_that_never_happens_ends_with_the_authorization() {
     assert_eq!(plan(&stage, &payment).await, Plan::Failed(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED));
 }
 
+/// What the newest block says is not what a final one says, nor need two answers be of one node.
+#[tokio::test]
+async fn a_deployment_that_one_node_sees_and_another_does_not_is_waited_for() {
+    let stage = listing(stage(1), FACTORY);
+    let account = undeployed(&stage);
+    let (factory, data) = account.factory.clone().unwrap();
+    let mut payment = stage.payment(claim(&stage, &account).await).await;
+    stage.chain.disturb_transactions(1, Disturbance::Drop);
+    stage.carry(&mut payment, 0).await;
+    payment.steps[0].state = StepState::Loose;
+    let wait = Plan::Wait(stage.now.plus(2));
+    // Still not there: once more, under the same guard. There by somebody's hand, not final yet: wait.
+    let Plan::Do { name, guard, .. } = plan(&stage, &payment).await else { panic!() };
+    assert_eq!((&name, &guard), (&payment.steps[0].name, &payment.steps[0].guard));
+    stage.other(5, factory, data).await;
+    stage.chain.mine(1);
+    assert_eq!(plan(&stage, &payment).await, wait);
+    stage.chain.mine(1);
+    decide(&stage, &mut payment).await;
+    // Proven, and a node that lags knows nothing of it: it is not deployed again.
+    let there: U256 = stage.chain.client().request("evm_snapshot", ()).await.unwrap();
+    stage.chain.set_code(account.address, Bytes::new()).unwrap();
+    stage.chain.set_storage(account.address, U256::ZERO, B256::ZERO);
+    stage.chain.client().request::<_, ()>("anvil_setNonce", (account.address, U256::ZERO)).await.unwrap();
+    assert_eq!(plan(&stage, &payment).await, wait);
+    assert!(stage.chain.client().request::<_, bool>("evm_revert", (there,)).await.unwrap());
+    let Plan::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
+    assert_eq!(name.as_str(), "transfer");
+}
+
 /// Between the deployment and the transfer everything is looked at again: nothing of the transfer has left.
 #[tokio::test]
 async fn what_changes_while_it_is_deployed_is_seen() {
