@@ -87,8 +87,12 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
+        Self::on(84532)
+    }
+
+    pub(crate) fn on(chain_id: u64) -> Self {
         let vectors = vectors();
-        let chain = DevChain::builder().time(TIME).build().unwrap();
+        let chain = DevChain::builder().chain_id(chain_id).time(TIME).build().unwrap();
         let plans = address(&vectors["contracts"]["plans"]);
         chain.construct(plans, bytes(&vectors["plansInitCode"])).unwrap();
         Self { chain, plans }

@@ -148,11 +148,11 @@ async fn operations_of_0_6() {
     }
 }
 
-async fn operations(version: EntryPointVersion, seed: u64) {
-    let scene = Scene::new();
-    let entry_point = EntryPoint::canonical(version, 84532);
-    let mut random = Random(seed);
-    let ops: Vec<_> = (0..COUNT).map(|_| operation(&mut random, version)).collect();
+async fn operations(version: EntryPointVersion, chain_id: u64, count: usize) {
+    let scene = Scene::on(chain_id);
+    let entry_point = EntryPoint::canonical(version, chain_id);
+    let mut random = Random(chain_id + version as u64);
+    let ops: Vec<_> = (0..count).map(|_| operation(&mut random, version)).collect();
     for op in &ops {
         if let Some(auth) = op.eip7702_auth {
             scene.chain.set_code(op.sender, delegation(auth.address)).unwrap();
@@ -169,17 +169,27 @@ async fn operations(version: EntryPointVersion, seed: u64) {
 
 #[tokio::test]
 async fn operations_of_0_7() {
-    operations(EntryPointVersion::V07, 7).await;
+    operations(EntryPointVersion::V07, 84532, COUNT).await;
 }
 
 #[tokio::test]
 async fn operations_of_0_8() {
-    operations(EntryPointVersion::V08, 8).await;
+    operations(EntryPointVersion::V08, 84532, COUNT).await;
 }
 
 #[tokio::test]
 async fn operations_of_0_9() {
-    operations(EntryPointVersion::V09, 9).await;
+    operations(EntryPointVersion::V09, 84532, COUNT).await;
+}
+
+/// The separators of 0.8 and 0.9 are immutables: genesis makes them for the chain's own id.
+#[tokio::test]
+async fn operations_of_other_chains() {
+    for version in [EntryPointVersion::V07, EntryPointVersion::V08, EntryPointVersion::V09] {
+        for chain_id in [1, 8453] {
+            operations(version, chain_id, 20).await;
+        }
+    }
 }
 
 /// Bytes that begin as EIP-7702's marker or end as a paymaster's signature, at every length around the bounds: where
