@@ -5,6 +5,7 @@
 mod claims;
 mod entitlements;
 mod meters;
+mod parallel;
 mod refunds;
 mod resumption;
 mod samples;
@@ -80,6 +81,9 @@ const RULES: &[(&str, Rule)] = &[
     ("a payment is paid back once", |s| Box::pin(refunds::once(s))),
     ("a refund that was refused never stood", |s| Box::pin(refunds::refused(s))),
     ("at most what was paid is paid back", |s| Box::pin(refunds::of_what_was_paid(s))),
+    ("of claims at once one wins", |s| Box::pin(parallel::claims(s))),
+    ("of payments at once with one proof one is paid", |s| Box::pin(parallel::confirmations(s))),
+    ("of uses at once those that fit are counted", |s| Box::pin(parallel::meters(s))),
 ];
 
 /// Why a rule does not hold.

@@ -1,6 +1,8 @@
 //! The store in memory keeps the rules of every store, and of parallel claims one wins.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
 
+use core::future::poll_fn;
+use core::task::Poll;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -69,6 +71,8 @@ enum Bug {
     NoMaximum,
     /// A payment is paid back as often as that is asked for.
     RefundsAgain,
+    /// A check, a wait, and then the write, as one who asks a database twice.
+    ChecksThenWrites,
 }
 
 #[async_trait]
@@ -87,6 +91,17 @@ impl Store for Faulty {
 
     async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
         let seen = self.inner.seen(&attempt.nonce, now).await?;
+        if matches!(self.bug, Bug::ChecksThenWrites) {
+            let open = matches!(self.inner.find(&attempt.id, now).await?, Some((_, Standing::Open)));
+            wait().await;
+            if open && !seen {
+                let fence = match self.inner.claim(attempt, now).await? {
+                    Claimed::Held(hold) => hold.fence,
+                    _ => 1,
+                };
+                return Ok(Claimed::Held(Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence }));
+            }
+        }
         let standing = self.inner.find(&attempt.id, now).await?.map(|(_, standing)| standing);
         let claimed = self.inner.claim(attempt, now).await?;
         let hold = Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence: 1 };
@@ -170,6 +185,16 @@ impl Store for Faulty {
     }
 }
 
+/// Not done at its first poll.
+async fn wait() {
+    let mut waited = false;
+    poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if core::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
 struct WithBug(Bug);
 
 #[async_trait]
@@ -198,6 +223,7 @@ fn every_bug_put_in_is_found() {
         (Bug::NeverResumes, "a payment whose hold ran out is taken up by itself, and pays once"),
         (Bug::SuspendKeeps, "a suspended payment is taken up at once, by itself alone"),
         (Bug::SuspendFrees, "a suspended payment is taken up at once, by itself alone"),
+        (Bug::ChecksThenWrites, "of claims at once one wins"),
         (Bug::NoMaximum, "a meter counts to its maximum and no further"),
         (Bug::RefundsAgain, "a payment is paid back once"),
     ] {

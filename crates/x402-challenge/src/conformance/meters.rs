@@ -18,7 +18,7 @@ fn metered(n: u8) -> Result<Metered, Broken> {
     Ok(Metered { issued, payment, used: AtomicAmount::ZERO, state: MeterState::Open, touched_at: NOW })
 }
 
-async fn opened(store: &Arc<dyn Store>, n: u8) -> Result<(), Broken> {
+pub(super) async fn opened(store: &Arc<dyn Store>, n: u8) -> Result<(), Broken> {
     let meter = metered(n)?;
     store.issue(meter.issued.clone()).await?;
     let hold = held(store, n, n, NOW).await?;
