@@ -155,6 +155,13 @@ impl DecodeError {
     /// Puts one more segment before the path, and the offset where none is known yet.
     #[cold]
     pub(crate) fn inside(mut self, segment: Segment<'_>, offset: usize) -> Self {
+        self.put_inside(&segment, offset);
+        self
+    }
+
+    /// The same in place: a result that holds a large value need not be moved for it.
+    #[cold]
+    pub(crate) fn put_inside(&mut self, segment: &Segment<'_>, offset: usize) {
         if let At::Path(path) = &mut self.0.at {
             let mut longer = String::from("$");
             segment.write(&mut longer);
@@ -162,7 +169,6 @@ impl DecodeError {
             *path = longer.into();
         }
         self.0.offset.get_or_insert(offset);
-        self
     }
 }
 

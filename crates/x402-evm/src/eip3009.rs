@@ -167,7 +167,7 @@ impl Written {
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or does not have its form.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
-        let payload = Fields::read(payload.as_str(), &PAYLOAD)?;
+        let payload = Fields::read(payload, &PAYLOAD)?;
         let authorization = payload.object("authorization")?;
         Ok(Self {
             signature: payload.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),

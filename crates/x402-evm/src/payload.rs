@@ -1,14 +1,11 @@
 //! Members of a scheme's payload, read in one pass so that an error names the member: `payload.authorization.value`.
 
-use core::fmt;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
 use std::borrow::Cow;
 
 use alloy_primitives::{B256, hex};
-use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-use x402_types::{ErrorReason, Malformed, Rejection};
+use x402_types::{ErrorReason, Malformed, RawJson, Rejection};
 
 /// The members of an object that are looked at; others are ignored.
 #[derive(Debug)]
@@ -30,16 +27,11 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn read(text: &'a str, shape: &'static Shape) -> Result<Self, Rejection> {
-        let mut json = serde_json::Deserializer::from_str(text);
-        let object = json.deserialize_map(Object(shape));
-        object.and_then(|fields| json.end().map(|()| fields)).map_err(|error| {
-            // A member twice has said where. There is no other fault inside of an object: a payload is one JSON value.
-            let message = if error.is_data() && text.trim_start().starts_with('{') {
-                error.to_string()
-            } else {
-                format!("{}: expected a JSON object", shape.path)
-            };
+    pub(crate) fn read(json: &'a RawJson, shape: &'static Shape) -> Result<Self, Rejection> {
+        let mut scan = Scan { text: json.as_str(), at: 0 };
+        let fields = if scan.token() == Some(b'{') { scan.fields(shape) } else { Err(None) };
+        fields.map_err(|why| {
+            let message = why.unwrap_or_else(|| format!("{}: expected a JSON object", shape.path));
             Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
         })
     }
@@ -93,137 +85,126 @@ fn hex_digits(text: &str) -> Option<&str> {
     text.strip_prefix("0x").filter(|digits| !digits.starts_with("0x"))
 }
 
-struct Object(&'static Shape);
+/// A cursor over the text of a [`RawJson`], which is one JSON value: where strings and values end is all there is to
+/// find out. Where the text is none after all, it ends in `Err(None)`.
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+}
 
-impl<'de> Visitor<'de> for Object {
-    type Value = Fields<'de>;
+/// What was wrong, where more can be said than that it is no object.
+type Wrong = Option<String>;
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
+impl<'a> Scan<'a> {
+    /// The byte behind white space.
+    fn token(&mut self) -> Option<u8> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\n' | b'\t' | b'\r')).count();
+        self.at += blank;
+        rest.get(blank).copied()
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-        let Self(shape) = self;
+    /// The object at the cursor.
+    fn fields(&mut self, shape: &'static Shape) -> Result<Fields<'a>, Wrong> {
         let mut fields = Fields {
             path: shape.path,
             texts: Vec::with_capacity(shape.texts.len()),
             objects: Vec::with_capacity(shape.objects.len()),
         };
-        // What was seen and has another type than it must have: there once, it may not come again.
+        // Members of another type than they must have: they too may stand once.
         let mut unfit = Vec::new();
-        while let Some(key) = map.next_key::<Text<'de>>()? {
-            let text = shape.texts.iter().find(|name| **name == key.0);
-            let object = shape.objects.iter().find(|(name, _)| *name == key.0);
-            let (name, inner) = match (text, object) {
-                (Some(name), _) => (*name, None),
-                (None, Some((name, inner))) => (*name, Some(inner)),
-                (None, None) => {
-                    map.next_value::<IgnoredAny>()?;
+        self.at += 1;
+        loop {
+            match self.token() {
+                Some(b',') => self.at += 1,
+                Some(b'"') => {
+                    let key = self.string()?;
+                    if self.token() != Some(b':') {
+                        return Err(None);
+                    }
+                    self.at += 1;
+                    let first = self.token();
+                    let text = shape.texts.iter().find(|name| **name == key);
+                    let object = shape.objects.iter().find(|(name, _)| *name == key);
+                    let Some(name) = text.or_else(|| object.map(|(name, _)| name)).copied() else {
+                        self.value()?;
+                        continue;
+                    };
+                    let again = fields.texts.iter().any(|(known, _)| *known == name)
+                        || fields.objects.iter().any(|(known, _)| *known == name)
+                        || unfit.contains(&name);
+                    if again {
+                        return Err(Some(format!("{}: duplicate field `{name}`", shape.path)));
+                    }
+                    match (object, first) {
+                        (None, Some(b'"')) => fields.texts.push((name, self.string()?)),
+                        (Some((_, inner)), Some(b'{')) => fields.objects.push((name, self.fields(inner)?)),
+                        _ => {
+                            self.value()?;
+                            unfit.push(name);
+                        }
+                    }
+                }
+                Some(b'}') => {
+                    self.at += 1;
+                    return Ok(fields);
+                }
+                _ => return Err(None),
+            }
+        }
+    }
+
+    /// The string at the cursor.
+    fn string(&mut self) -> Result<Cow<'a, str>, Wrong> {
+        let start = self.at;
+        let mut end = start + 1;
+        let mut plain = true;
+        loop {
+            let rest = self.text.as_bytes().get(end..).ok_or(None)?;
+            let stop = memchr::memchr2(b'"', b'\\', rest).ok_or(None)?;
+            end += stop;
+            if rest.get(stop) == Some(&b'"') {
+                break;
+            }
+            plain = false;
+            end += 2;
+        }
+        self.at = end + 1;
+        if plain {
+            return self.text.get(start + 1..end).map(Cow::Borrowed).ok_or(None);
+        }
+        let quoted = self.text.get(start..self.at).ok_or(None)?;
+        serde_json::from_str(quoted).map(Cow::Owned).map_err(|_| None)
+    }
+
+    /// Steps over the value at the cursor.
+    fn value(&mut self) -> Result<(), Wrong> {
+        let mut depth = 0usize;
+        loop {
+            match self.token().ok_or(None)? {
+                b'"' => drop(self.string()?),
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
                     continue;
                 }
-            };
-            let again = fields.texts.iter().any(|(known, _)| *known == name)
-                || fields.objects.iter().any(|(known, _)| *known == name)
-                || unfit.contains(&name);
-            if again {
-                return Err(A::Error::custom(format_args!("{}: duplicate field `{name}`", shape.path)));
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1).ok_or(None)?;
+                    self.at += 1;
+                }
+                b',' | b':' => {
+                    self.at += 1;
+                    continue;
+                }
+                _ => {
+                    let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+                    let ends = |byte: &u8| matches!(byte, b',' | b':' | b'}' | b']' | b' ' | b'\n' | b'\t' | b'\r');
+                    self.at += rest.iter().position(ends).unwrap_or(rest.len());
+                }
             }
-            match map.next_value_seed(Value(inner))? {
-                Member::Text(text) if inner.is_none() => fields.texts.push((name, text)),
-                Member::Object(inner) => fields.objects.push((name, inner)),
-                _ => unfit.push(name),
-            }
-        }
-        Ok(fields)
-    }
-}
-
-enum Member<'a> {
-    Text(Cow<'a, str>),
-    Object(Fields<'a>),
-    Other,
-}
-
-/// A value that may be of the wrong type; the shape is that of an object which may stand here.
-struct Value(Option<&'static Shape>);
-
-impl<'de> DeserializeSeed<'de> for Value {
-    type Value = Member<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Member<'de>, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value {
-    type Value = Member<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Member<'de>, E> {
-        Ok(Member::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Member<'de>, E> {
-        Ok(Member::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Member<'de>, A::Error> {
-        match self.0 {
-            Some(shape) => Object(shape).visit_map(map).map(Member::Object),
-            None => {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Member::Other)
+            if depth == 0 {
+                return Ok(());
             }
         }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Member<'de>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Member::Other)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Member<'de>, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Member<'de>, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Member<'de>, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Member<'de>, E> {
-        Ok(Member::Other)
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Member<'de>, E> {
-        Ok(Member::Other)
-    }
-}
-
-/// A member's name.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Str;
-        impl<'de> Visitor<'de> for Str {
-            type Value = Text<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON string")
-            }
-            fn visit_borrowed_str<E: Error>(self, s: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(s)))
-            }
-            fn visit_str<E: Error>(self, s: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(s.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Str)
     }
 }

@@ -259,9 +259,17 @@ fn every_member_of_the_payload_has_one_form() {
     let (reason, message) = whole(&twice);
     assert_eq!(reason, "invalid_payload");
     assert!(message.starts_with("payload.authorization: duplicate field `value`"), "{message}");
+    let spelt = wire.to_string().replacen("\"value\"", "\"value\":\"1\",\"v\\u0061lue\"", 1);
+    assert!(whole(&spelt).1.starts_with("payload.authorization: duplicate field `value`"), "{spelt}");
+    // Of another type, it still stands there once.
+    let typed = wire.to_string().replacen("\"signature\"", "\"signature\":[{\"]\":1e9},\"}\"],\"signature\"", 1);
+    assert!(whole(&typed).1.starts_with("payload: duplicate field `signature`"), "{typed}");
+    // White space and escapes are how one writes JSON, not what it says.
+    let spaced = serde_json::to_string_pretty(&wire).unwrap().replace("value", "v\\u0061lue").replace("0x", "\\u0030x");
+    assert!(Policy::default().check(&Tokens::default(), &claim(terms(), RawJson::parse(spaced).unwrap()), NOW).is_ok());
     // What is unknown is ignored.
     let mut more = wire;
-    more["authorization"]["memo"] = json!({"a": [1, 2]});
+    more["authorization"]["memo"] = json!({"a": [1, {}, "}\"\\"], "value": null, "b": -1.5e3});
     assert!(Policy::default().check(&Tokens::default(), &claim(terms(), RawJson::of(&more).unwrap()), NOW).is_ok());
 }
 

@@ -56,7 +56,8 @@ impl Api {
             DecodeErrorKind::TooLarge => Refused::TooLarge,
             _ => Refused::Unreadable(error.into()),
         })?;
-        let terms = Terms::try_from(&request.payment_requirements)
+        let identity = request_id(headers, &request);
+        let terms = Terms::try_from(request.payment_requirements)
             .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
         let terms = terms.map_err(Refused::Unreadable)?;
         // The server has compared them; a facilitator that trusts it would settle what was never offered.
@@ -66,7 +67,7 @@ impl Api {
                     .because("paymentPayload.accepted: expected the entry in paymentRequirements"),
             ));
         }
-        let identity = Identity { caller, request: request_id(headers, &request).map_err(Refused::Unreadable)? };
+        let identity = Identity { caller, request: identity.map_err(Refused::Unreadable)? };
         let mut claim = Claim::new(terms, request.payment_payload);
         claim.identity = identity;
         // Somebody here serves the terms and can read the payload; what it says is for the verdict.

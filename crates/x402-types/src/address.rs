@@ -84,7 +84,7 @@ impl FromStr for EvmAddress {
         const BAD: Malformed = Malformed::new(EvmAddress::EXPECTED);
         let text: [u8; 42] = s.as_bytes().try_into().map_err(|_| BAD)?;
         match text.split_first_chunk::<2>() {
-            Some((b"0x", digits)) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(Self(text)),
+            Some((b"0x", digits)) if hex::check_raw(digits) => Ok(Self(text)),
             _ => Err(BAD),
         }
     }

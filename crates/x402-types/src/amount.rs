@@ -59,16 +59,16 @@ impl FromStr for AtomicAmount {
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(AtomicAmount::EXPECTED);
         let bytes = s.as_bytes();
-        let canonical = match bytes {
-            [] => false,
-            [b'0'] => true,
-            [first, ..] => *first != b'0' && bytes.len() <= 78 && bytes.iter().all(u8::is_ascii_digit),
-        };
-        if !canonical {
+        if bytes.is_empty() || bytes.len() > 78 || (bytes.len() > 1 && s.starts_with('0')) {
+            return Err(BAD);
+        }
+        if !bytes.iter().all(u8::is_ascii_digit) {
             return Err(BAD);
         }
         if bytes.len() <= 19 {
-            return s.parse::<u64>().map(Self::from).map_err(|_| BAD);
+            // So many digits fit.
+            let digit = |sum: u64, b: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(b & 15));
+            return Ok(bytes.iter().fold(0, digit).into());
         }
         U256::from_str_radix(s, 10).map(Self).map_err(|_| BAD)
     }

@@ -82,29 +82,46 @@ impl FromStr for ChainId {
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(ChainId::EXPECTED);
         let bytes = s.as_bytes();
-        let (namespace, reference) = s.split_once(':').ok_or(BAD)?;
-        let small = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if !(3..=8).contains(&namespace.len()) || !namespace.bytes().all(small) {
-            return Err(BAD);
-        }
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if !(1..=32).contains(&reference.len()) || !reference.bytes().all(word) {
-            return Err(BAD);
-        }
-        if namespace == "eip155" {
-            let canonical = reference.bytes().all(|b| b.is_ascii_digit())
-                && (reference.len() == 1 || !reference.starts_with('0'))
-                && reference.parse::<u64>().is_ok();
-            if !canonical {
-                return Err(Malformed::new("an `eip155` network whose reference is a u64 without leading zeros"));
+        let colon = match bytes.strip_prefix(b"eip155:") {
+            // Nearly every network there is. 19 digits fit into a u64.
+            Some([first, rest @ ..])
+                if rest.len() < 19
+                    && first.is_ascii_digit()
+                    && rest.iter().all(u8::is_ascii_digit)
+                    && (*first != b'0' || rest.is_empty()) =>
+            {
+                6
             }
-        }
+            _ => checked_colon(s)?,
+        };
         let mut text = [0u8; MAX];
         text.get_mut(..bytes.len()).ok_or(BAD)?.copy_from_slice(bytes);
         let len = u8::try_from(bytes.len()).map_err(|_| BAD)?;
-        let colon = u8::try_from(namespace.len()).map_err(|_| BAD)?;
         Ok(Self { text, len, colon })
     }
+}
+
+/// Where the colon of a well-formed identifier stands.
+fn checked_colon(s: &str) -> Result<u8, Malformed> {
+    const BAD: Malformed = Malformed::new(ChainId::EXPECTED);
+    let (namespace, reference) = s.split_once(':').ok_or(BAD)?;
+    let small = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(3..=8).contains(&namespace.len()) || !namespace.bytes().all(small) {
+        return Err(BAD);
+    }
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if !(1..=32).contains(&reference.len()) || !reference.bytes().all(word) {
+        return Err(BAD);
+    }
+    if namespace == "eip155" {
+        let canonical = reference.bytes().all(|b| b.is_ascii_digit())
+            && (reference.len() == 1 || !reference.starts_with('0'))
+            && reference.parse::<u64>().is_ok();
+        if !canonical {
+            return Err(Malformed::new("an `eip155` network whose reference is a u64 without leading zeros"));
+        }
+    }
+    u8::try_from(namespace.len()).map_err(|_| BAD)
 }
 
 impl TryFrom<&str> for ChainId {

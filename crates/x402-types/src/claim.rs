@@ -88,9 +88,7 @@ impl PaymentPayload {
     pub fn is_for(&self, terms: &Terms) -> bool {
         match self {
             Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
-            Self::V2(payment) => {
-                terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&Terms::from(&payment.accepted))
-            }
+            Self::V2(payment) => terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&payment.accepted),
             Self::Nvm(payment) => payment.is_for(terms),
         }
     }

@@ -137,10 +137,10 @@ wire! {
     pub struct AnyVerifyRequest {
         /// May be absent; where present it must be the payment's.
         x402_version: Option<Version> => "x402Version" optional;
-        /// The payment.
-        payment_payload: AnyPayload => "paymentPayload" required;
+        /// The payment. Boxed, as it is moved often until its version is settled.
+        payment_payload: Box<AnyPayload> => "paymentPayload" required;
         /// What it must fulfil.
-        payment_requirements: AnyRequirements => "paymentRequirements" required;
+        payment_requirements: Box<AnyRequirements> => "paymentRequirements" required;
     }
 }
 

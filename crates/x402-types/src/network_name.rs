@@ -3,13 +3,14 @@
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::{ChainId, networks};
 
 /// A network as it stands in a document. Kept as text; [`NetworkName::chain_id`] says which network it is, if known.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct NetworkName(Box<str>);
+pub struct NetworkName(SmolStr);
 
 impl NetworkName {
     /// The text.
@@ -45,6 +46,6 @@ impl fmt::Display for NetworkName {
 
 impl fmt::Debug for NetworkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }

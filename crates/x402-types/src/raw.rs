@@ -1,21 +1,29 @@
 //! JSON that this crate does not look into, kept as the text it came in.
 
 use core::fmt;
+use std::sync::{Arc, OnceLock};
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::ser::SerializeMap;
+use serde::de::{DeserializeOwned, Error, MapAccess, Unexpected, Visitor};
+use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+use smol_str::SmolStr;
+
+/// The name by which `serde_json::value::RawValue` asks for the text of a value, and hands it on.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// One JSON value as its own text: scheme payloads, extensions, entries of schemes unknown here.
+///
+/// To serde it is what [`RawValue`] is. Text of up to 23 bytes, which most values of `extra` are, stands in place, and
+/// a clone copies no longer one.
 #[derive(Clone)]
-pub struct RawJson(Box<RawValue>);
+pub struct RawJson(SmolStr);
 
 impl RawJson {
     /// The text of the value.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0.get()
+        self.0.as_str()
     }
 
     /// Writes a value.
@@ -23,7 +31,7 @@ impl RawJson {
     /// # Errors
     /// Whatever the value's `Serialize` reports.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        serde_json::value::to_raw_value(value).map(Self)
+        serde_json::to_string(value).map(|text| Self(text.into()))
     }
 
     /// Reads the value as a type.
@@ -39,13 +47,13 @@ impl RawJson {
     /// # Errors
     /// If the text is not exactly one JSON value.
     pub fn parse(text: String) -> Result<Self, serde_json::Error> {
-        RawValue::from_string(text).map(Self)
+        RawValue::from_string(text).map(|raw| Self(raw.get().into()))
     }
 
     /// JSON `null`.
     #[must_use]
-    pub fn null() -> Self {
-        Self(RawValue::NULL.to_owned())
+    pub const fn null() -> Self {
+        Self(SmolStr::new_static("null"))
     }
 
     /// Whether both are the same JSON value: order of members and white space do not count.
@@ -77,13 +85,51 @@ impl fmt::Debug for RawJson {
 
 impl Serialize for RawJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        serialize_raw(self.as_str(), serializer)
     }
+}
+
+fn serialize_raw<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut raw = serializer.serialize_struct(RAW_VALUE, 1)?;
+    raw.serialize_field(RAW_VALUE, text)?;
+    raw.end()
 }
 
 impl<'de> Deserialize<'de> for RawJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(Self)
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = RawJson;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any valid JSON value")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawJson, A::Error> {
+                match map.next_key::<Asked>()? {
+                    Some(Asked) => map.next_value().map(RawJson),
+                    None => Err(A::Error::invalid_type(serde::de::Unexpected::Map, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_newtype_struct(RAW_VALUE, Text)
+    }
+}
+
+/// That a deserializer has understood [`RAW_VALUE`]: one that has not would hand over any map.
+struct Asked;
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl Visitor<'_> for Name {
+            type Value = Asked;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("raw value")
+            }
+            fn visit_str<E: Error>(self, name: &str) -> Result<Asked, E> {
+                if name == RAW_VALUE { Ok(Asked) } else { Err(E::custom("unexpected raw value")) }
+            }
+        }
+        deserializer.deserialize_identifier(Name)
     }
 }
 
@@ -108,20 +154,33 @@ impl<'de> Deserialize<'de> for ObjectJson {
 }
 
 /// The members of a JSON object in their order, each value as its own text.
+///
+/// An object that was read is kept as its text until a member is asked for, and one put together here gets its text
+/// when that is needed: most are only compared or forwarded. A clone copies neither.
 #[derive(Clone, Default)]
-pub struct Members(Vec<(Box<str>, RawJson)>);
+pub struct Members(Option<Arc<Object>>);
+
+/// An object that has members. The other form is made when it is asked for.
+#[derive(Clone)]
+enum Object {
+    Read { text: SmolStr, list: OnceLock<List> },
+    Made { list: List, text: OnceLock<SmolStr> },
+}
+
+#[derive(Clone, Default)]
+struct List(Vec<(SmolStr, RawJson)>);
 
 impl Members {
     /// No members.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// The value of a member.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&RawJson> {
-        self.0.iter().find(|(k, _)| &**k == key).map(|(_, v)| v)
+        self.list().iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
     /// The value of a member, if it is a string.
@@ -132,10 +191,10 @@ impl Members {
 
     /// Adds a member at the end, or replaces the one of that name.
     pub fn insert(&mut self, key: &str, value: RawJson) {
-        match self.0.iter_mut().find(|(k, _)| &**k == key) {
+        self.change(|list| match list.iter_mut().find(|(k, _)| k == key) {
             Some((_, old)) => *old = value,
-            None => self.0.push((key.into(), value)),
-        }
+            None => list.push((key.into(), value)),
+        });
     }
 
     /// Adds a string member, or replaces the one of that name.
@@ -152,31 +211,70 @@ impl Members {
         }
     }
 
-    pub(crate) fn push(&mut self, key: Box<str>, value: RawJson) {
-        self.0.push((key, value));
+    pub(crate) fn push(&mut self, key: SmolStr, value: RawJson) {
+        self.change(|list| list.push((key, value)));
     }
 
     /// The members in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawJson)> {
-        self.0.iter().map(|(k, v)| (&**k, v))
+        self.list().iter().map(|(k, v)| (k.as_str(), v))
     }
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list().len()
     }
 
     /// Whether every member of `other` is here with the same value.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
-        other.iter().all(|(k, v)| self.get(k).is_some_and(|mine| mine.same(v)))
+        match (&self.0, &other.0) {
+            (_, None) => true,
+            // Nearly always: the payer echoes what it was sent.
+            (Some(mine), Some(other)) if mine.text() == other.text() => true,
+            _ => other.iter().all(|(k, v)| self.get(k).is_some_and(|mine| mine.same(v))),
+        }
+    }
+
+    fn list(&self) -> &[(SmolStr, RawJson)] {
+        self.0.as_ref().map_or(&[], |object| object.list())
+    }
+
+    /// Changes the list; the text no longer holds.
+    fn change(&mut self, change: impl FnOnce(&mut Vec<(SmolStr, RawJson)>)) {
+        let made = Object::Made { list: List::default(), text: OnceLock::new() };
+        let object = Arc::make_mut(self.0.get_or_insert_with(|| made.clone().into()));
+        object.list();
+        let List(mut list) = match core::mem::replace(object, made) {
+            Object::Made { list, .. } => list,
+            Object::Read { list, .. } => list.into_inner().unwrap_or_default(),
+        };
+        change(&mut list);
+        *object = Object::Made { list: List(list), text: OnceLock::new() };
+    }
+}
+
+impl Object {
+    fn list(&self) -> &[(SmolStr, RawJson)] {
+        match self {
+            Self::Made { list, .. } => &list.0,
+            // It cannot fail: see `Members::deserialize`.
+            Self::Read { text, list } => &list.get_or_init(|| serde_json::from_str(text).unwrap_or_default()).0,
+        }
+    }
+
+    fn text(&self) -> &SmolStr {
+        match self {
+            Self::Read { text, .. } => text,
+            Self::Made { list, text } => text.get_or_init(|| serde_json::to_string(list).unwrap_or_default().into()),
+        }
     }
 }
 
@@ -196,8 +294,14 @@ impl fmt::Debug for Members {
 
 impl Serialize for Members {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.len()))?;
-        for (key, value) in self.iter() {
+        serialize_raw(self.0.as_ref().map_or("{}", |object| object.text()), serializer)
+    }
+}
+
+impl Serialize for List {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
             map.serialize_entry(key, value)?;
         }
         map.end()
@@ -206,21 +310,48 @@ impl Serialize for Members {
 
 impl<'de> Deserialize<'de> for Members {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
+        let RawJson(text) = RawJson::deserialize(deserializer)?;
+        let found = match text.as_bytes() {
+            [b'{', inside @ ..] => {
+                if inside.trim_ascii_start() == b"}" {
+                    return Ok(Self::new());
+                }
+                // Only an escape can be wrong inside a JSON value: half a surrogate pair in a key.
+                let list = if inside.contains(&b'\\') {
+                    serde_json::from_str::<List>(&text).map_err(D::Error::custom)?.into()
+                } else {
+                    OnceLock::new()
+                };
+                return Ok(Self(Some(Object::Read { text, list }.into())));
+            }
+            [b'"', ..] => Unexpected::Str(""),
+            [b'[', ..] => Unexpected::Seq,
+            [b't' | b'f', ..] => Unexpected::Bool(false),
+            [b'n', ..] => Unexpected::Unit,
+            number if number.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E')) => Unexpected::Float(0.0),
+            _ => Unexpected::Signed(0),
+        };
+        Err(D::Error::invalid_type(found, &"a JSON object"))
+    }
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = List;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members::new();
-                while let Some((key, value)) = map.next_entry::<Box<str>, RawJson>()? {
-                    members.push(key, value);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<List, A::Error> {
+                let mut list = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    list.push(entry);
                 }
-                Ok(members)
+                Ok(List(list))
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(Entries)
     }
 }
 
@@ -234,6 +365,29 @@ mod tests {
         let members: Members = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&members).unwrap(), text);
         assert_eq!(members.get("b").unwrap().as_str(), "1.50");
+    }
+
+    #[test]
+    fn an_object_is_forwarded_as_it_came_until_it_is_changed() {
+        let text = r#"{ "b" : 1.50, "\u0061":{"x":[1,2]} }"#;
+        let mut members: Members = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&members).unwrap(), text);
+        assert_eq!(members.get("a").unwrap().as_str(), r#"{"x":[1,2]}"#);
+        let before = members.clone();
+        members.insert_text("b", "x");
+        assert_eq!(serde_json::to_string(&members).unwrap(), r#"{"b":"x","a":{"x":[1,2]}}"#);
+        assert_eq!(serde_json::to_string(&before).unwrap(), text);
+        // By way of a tree, which knows no text.
+        let tree = serde_json::to_value(&members).unwrap();
+        assert_eq!(serde_json::from_value::<Members>(tree).unwrap(), members);
+        assert!(serde_json::from_str::<Members>(" { } ").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_when_it_is_read() {
+        for text in ["[]", "\"{}\"", "null", "true", "1", "-1.5", r#"{"\ud800":1}"#] {
+            assert!(serde_json::from_str::<Members>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

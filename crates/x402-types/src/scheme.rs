@@ -41,16 +41,14 @@ impl core::str::FromStr for SchemeName {
     type Err = Malformed;
 
     fn from_str(s: &str) -> Result<Self, Malformed> {
-        let known = [
-            Self::EXACT,
-            Self::UPTO,
-            Self::BATCH_SETTLEMENT,
-            Self::AUTH_CAPTURE,
-            Self::NVM_ERC4337,
-            Self::NVM_CARD_DELEGATION,
-        ];
-        if let Some(name) = known.into_iter().find(|name| name.as_str() == s) {
-            return Ok(name);
+        match s {
+            "exact" => return Ok(Self::EXACT),
+            "upto" => return Ok(Self::UPTO),
+            "batch-settlement" => return Ok(Self::BATCH_SETTLEMENT),
+            "auth-capture" => return Ok(Self::AUTH_CAPTURE),
+            "nvm:erc4337" => return Ok(Self::NVM_ERC4337),
+            "nvm:card-delegation" => return Ok(Self::NVM_CARD_DELEGATION),
+            _ => {}
         }
         if (1..=64).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(Cow::Owned(s.to_owned())))

@@ -33,7 +33,7 @@ pub struct Terms {
 impl Terms {
     /// Whether an entry that a payer echoes is this one: core fields equal, addresses by value, `extra` a superset.
     #[must_use]
-    pub fn matches(&self, accepted: &Self) -> bool {
+    pub fn matches(&self, accepted: &v2::PaymentRequirements) -> bool {
         self.scheme == accepted.scheme
             && self.network == accepted.network
             && self.amount == accepted.amount
@@ -119,18 +119,42 @@ fn same_account(a: &str, b: &str) -> bool {
     matches!((value(a), value(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-impl From<&v2::PaymentRequirements> for Terms {
-    fn from(entry: &v2::PaymentRequirements) -> Self {
+impl From<v2::PaymentRequirements> for Terms {
+    fn from(entry: v2::PaymentRequirements) -> Self {
         Self {
             version: Version::V2,
-            scheme: entry.scheme.clone(),
+            scheme: entry.scheme,
             network: entry.network,
             amount: entry.amount,
-            asset: entry.asset.clone(),
-            pay_to: entry.pay_to.clone(),
+            asset: entry.asset,
+            pay_to: entry.pay_to,
             max_timeout_seconds: entry.max_timeout_seconds,
-            extra: entry.extra.clone(),
+            extra: entry.extra,
         }
+    }
+}
+
+impl From<&v2::PaymentRequirements> for Terms {
+    fn from(entry: &v2::PaymentRequirements) -> Self {
+        entry.clone().into()
+    }
+}
+
+impl TryFrom<v1::PaymentRequirements> for Terms {
+    type Error = crate::Malformed;
+
+    /// Fails for a network name that is neither CAIP-2 nor in the table of simple names.
+    fn try_from(entry: v1::PaymentRequirements) -> Result<Self, crate::Malformed> {
+        Ok(Self {
+            version: Version::V1,
+            scheme: entry.scheme,
+            network: entry.network.chain_id().ok_or(crate::Malformed::new("a known network name"))?,
+            amount: entry.max_amount_required,
+            asset: entry.asset,
+            pay_to: entry.pay_to,
+            max_timeout_seconds: entry.max_timeout_seconds,
+            extra: entry.extra,
+        })
     }
 }
 
@@ -139,16 +163,19 @@ impl TryFrom<&v1::PaymentRequirements> for Terms {
 
     /// Fails for a network name that is neither CAIP-2 nor in the table of simple names.
     fn try_from(entry: &v1::PaymentRequirements) -> Result<Self, crate::Malformed> {
-        Ok(Self {
-            version: Version::V1,
-            scheme: entry.scheme.clone(),
-            network: entry.network.chain_id().ok_or(crate::Malformed::new("a known network name"))?,
-            amount: entry.max_amount_required,
-            asset: entry.asset.clone(),
-            pay_to: entry.pay_to.clone(),
-            max_timeout_seconds: entry.max_timeout_seconds,
-            extra: entry.extra.clone(),
-        })
+        entry.clone().try_into()
+    }
+}
+
+impl TryFrom<PaymentRequirements> for Terms {
+    type Error = crate::Malformed;
+
+    fn try_from(entry: PaymentRequirements) -> Result<Self, crate::Malformed> {
+        match entry {
+            PaymentRequirements::V1(entry) => entry.try_into(),
+            PaymentRequirements::V2(entry) => Ok(entry.into()),
+            PaymentRequirements::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO),
+        }
     }
 }
 
@@ -156,11 +183,7 @@ impl TryFrom<&PaymentRequirements> for Terms {
     type Error = crate::Malformed;
 
     fn try_from(entry: &PaymentRequirements) -> Result<Self, crate::Malformed> {
-        match entry {
-            PaymentRequirements::V1(entry) => entry.try_into(),
-            PaymentRequirements::V2(entry) => Ok(entry.into()),
-            PaymentRequirements::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO),
-        }
+        entry.clone().try_into()
     }
 }
 

@@ -41,7 +41,7 @@ macro_rules! wire {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 #[allow(non_camel_case_types, reason = "variants are the field names")]
-                enum Key { $($field,)* Unknown(Box<str>) }
+                enum Key { $($field,)* Unknown(smol_str::SmolStr) }
                 impl<'de> serde::Deserialize<'de> for Key {
                     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                         struct Text;

@@ -64,6 +64,9 @@ impl<'de> Reader<'de> {
     /// A number whose spelling is not that of an integer is no integer: `2.0` and `2e0` are refused where 2 is meant.
     fn visit_integer<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
         let Some(b'-' | b'0'..=b'9') = self.lex.next_token() else { return self.deserialize_any(visitor) };
+        if let Some(n) = self.lex.short_integer() {
+            return visitor.visit_u64(n);
+        }
         let Number { text, integer } = self.lex.number()?;
         if integer {
             if let Ok(n) = text.parse::<u64>() {
@@ -79,19 +82,24 @@ impl<'de> Reader<'de> {
 
     #[inline]
     fn visit_string<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
-        match self.lex.string()? {
-            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
-            Cow::Owned(text) => visitor.visit_string(text),
+        if let Some(text) = self.lex.plain_string() {
+            return visitor.visit_borrowed_str(text);
         }
+        visitor.visit_string(self.lex.string()?.into_owned())
     }
 
     #[inline]
     fn visit_object<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
         let open = self.open()?;
         let mut object = Object { reader: self, open, current: 0, ended: false };
-        let value = visitor.visit_map(&mut object)?;
-        object.end()?;
-        Ok(value)
+        // Messages are large: the result is handed on as it is, never taken apart and made again.
+        let mut value = visitor.visit_map(&mut object);
+        if value.is_ok()
+            && let Err(error) = object.end()
+        {
+            value = Err(error);
+        }
+        value
     }
 
     fn visit_array<V: Visitor<'de>>(&mut self, visitor: V, most: usize) -> Result<V::Value, DecodeError> {
@@ -279,14 +287,14 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
-        let Some(found) = self.reader.key(&mut self.open)? else {
+        let Some(index) = self.reader.key(&mut self.open)? else {
             self.ended = true;
             return Ok(None);
         };
-        self.current = found.index;
-        let key = match self.reader.key_at(found.index) {
+        self.current = index;
+        let key = match self.reader.key_at(index) {
             Cow::Borrowed(text) => seed.deserialize(BorrowedStrDeserializer::new(text)),
-            Cow::Owned(text) => seed.deserialize(CowStrDeserializer::new(Cow::Borrowed(text.as_str()))),
+            Cow::Owned(text) => seed.deserialize(CowStrDeserializer::new(Cow::Owned(text))),
         };
         key.map(Some)
     }
@@ -295,12 +303,15 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DecodeError> {
         let at = self.reader.lex.at;
         let most = self.reader.limits.accepts;
-        let value = if self.reader.depth() == 1 && **self.reader.key_at(self.current) == *"accepts" {
+        let mut value = if self.reader.depth() == 1 && *self.reader.key_at(self.current) == *"accepts" {
             seed.deserialize(Accepts { reader: self.reader, most })
         } else {
             seed.deserialize(&mut *self.reader)
         };
-        value.map_err(|e| self.reader.in_member(e, self.current, at))
+        if let Err(error) = &mut value {
+            self.reader.in_member(error, self.current, at);
+        }
+        value
     }
 }
 

@@ -163,10 +163,14 @@ impl<'a> Reader<'a> {
     fn members(&mut self) -> Result<Vec<Member<'a>>, DecodeError> {
         let mut members = Vec::new();
         let mut open = self.open()?;
-        while let Some(found) = self.key(&mut open)? {
+        while let Some(index) = self.key(&mut open)? {
+            let key_span = self.key_span.clone();
             let at = self.lex.at;
-            let value = self.node().map_err(|e| self.in_member(e, found.index, at))?;
-            members.push(Member { key: self.key_at(found.index).clone(), key_span: found.span, value });
+            let mut value = self.node();
+            if let Err(error) = &mut value {
+                self.in_member(error, index, at);
+            }
+            members.push(Member { key: self.key_at(index), key_span, value: value? });
         }
         self.close(&open);
         Ok(members)

@@ -37,12 +37,18 @@ impl<'a> Lexer<'a> {
         self.bytes.get(self.at).copied()
     }
 
+    /// What is left.
+    #[inline]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
     #[inline]
     pub(crate) fn bump(&mut self) {
         self.at += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slice(&self, from: usize, to: usize) -> &'a str {
         self.text.get(from..to).unwrap_or_default()
     }
@@ -117,6 +123,25 @@ impl<'a> Lexer<'a> {
         Ok(Number { text, integer: integer && text != "-0" })
     }
 
+    /// An integer of at most 19 digits without a sign, which a `u64` holds; else the cursor stays, and
+    /// [`Lexer::number`] says what stands there.
+    #[inline]
+    pub(crate) fn short_integer(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        let mut at = self.at;
+        while let Some(digit @ b'0'..=b'9') = self.bytes.get(at) {
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            at += 1;
+        }
+        let leading_zero = self.peek() == Some(b'0') && at - self.at > 1;
+        let ends = !matches!(self.bytes.get(at), Some(b'.' | b'e' | b'E'));
+        if !(1..=19).contains(&(at - self.at)) || leading_zero || !ends {
+            return None;
+        }
+        self.at = at;
+        Some(value)
+    }
+
     #[inline]
     fn digits(&mut self) {
         while let Some(b'0'..=b'9') = self.peek() {
@@ -137,21 +162,43 @@ impl<'a> Lexer<'a> {
     /// A string whose opening quote is at the cursor. Borrowed unless it has escapes.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, DecodeError> {
-        self.bump();
-        let start = self.at;
-        self.plain();
-        if self.peek() == Some(b'"') {
-            let text = self.slice(start, self.at);
-            self.bump();
-            return Ok(Cow::Borrowed(text));
+        match self.plain_string() {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.escaped_string().map(Cow::Owned),
         }
-        self.escaped_string(start).map(Cow::Owned)
+    }
+
+    /// The same, if all of it is plain; else the cursor stays.
+    #[inline]
+    pub(crate) fn plain_string(&mut self) -> Option<&'a str> {
+        let start = self.at + 1;
+        let end = start + plain_length(self.bytes.get(start..)?);
+        if self.bytes.get(end) != Some(&b'"') {
+            return None;
+        }
+        self.at = end + 1;
+        self.text.get(start..end)
+    }
+
+    /// The text of a string that was read before, from what stands between its quotes.
+    #[cold]
+    pub(crate) fn unescaped(spelt: &'a str) -> Cow<'a, str> {
+        if !spelt.contains('\\') {
+            return Cow::Borrowed(spelt);
+        }
+        let quoted = format!("\"{spelt}\"");
+        let mut lexer = Lexer { text: &quoted, bytes: quoted.as_bytes(), at: 0 };
+        lexer.escaped_string().map_or(Cow::Borrowed(spelt), Cow::Owned)
     }
 
     #[cold]
-    fn escaped_string(&mut self, start: usize) -> Result<String, DecodeError> {
-        let mut out = String::from(self.slice(start, self.at));
+    fn escaped_string(&mut self) -> Result<String, DecodeError> {
+        self.bump();
+        let mut out = String::new();
         loop {
+            let from = self.at;
+            self.plain();
+            out.push_str(self.slice(from, self.at));
             match self.peek() {
                 Some(b'"') => {
                     self.bump();
@@ -161,9 +208,6 @@ impl<'a> Lexer<'a> {
                 Some(_) => return Err(self.control()),
                 None => return Err(self.syntax("expected the end of a string")),
             }
-            let from = self.at;
-            self.plain();
-            out.push_str(self.slice(from, self.at));
         }
     }
 
@@ -266,7 +310,7 @@ pub(crate) fn not_utf8(at: usize) -> DecodeError {
 
 /// How many bytes stand before the first `"`, `\` or control character: eight at a time.
 #[inline]
-fn plain_length(bytes: &[u8]) -> usize {
+pub(super) fn plain_length(bytes: &[u8]) -> usize {
     let (words, tail) = bytes.as_chunks::<8>();
     let mut length = 0;
     for word in words {
@@ -276,7 +320,13 @@ fn plain_length(bytes: &[u8]) -> usize {
         }
         length += 8;
     }
-    length + tail.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1F)).unwrap_or(tail.len())
+    length + tail_length(tail)
+}
+
+/// The same for the last bytes of a document, few and seldom a string's.
+#[inline(never)]
+fn tail_length(bytes: &[u8]) -> usize {
+    bytes.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1F)).unwrap_or(bytes.len())
 }
 
 /// The high bit of each byte that ends a plain run. Borrows may set bits above the lowest true one, which is all
@@ -299,13 +349,20 @@ mod tests {
     fn plain_runs_end_at_every_byte_that_must_stop_them_and_no_other() {
         for byte in 0..=255u8 {
             let is_stop = byte < 0x20 || byte == b'"' || byte == b'\\';
-            for place in 0..20 {
-                let mut bytes = [b'x'; 20];
+            for place in 0..61 {
+                let mut bytes = [b'x'; 61];
                 bytes[place] = byte;
-                assert_eq!(plain_length(&bytes), if is_stop { place } else { 20 }, "{byte:#x} at {place}");
+                assert_eq!(plain_length(&bytes), if is_stop { place } else { 61 }, "{byte:#x} at {place}");
             }
-            let all = [byte; 17];
-            assert_eq!(plain_length(&all), if is_stop { 0 } else { 17 }, "{byte:#x}");
+            let all = [byte; 45];
+            assert_eq!(plain_length(&all), if is_stop { 0 } else { 45 }, "{byte:#x}");
+            // The first of several counts, and none behind the end.
+            let mut two = [b'x'; 45];
+            (two[30], two[41]) = (byte, b'"');
+            assert_eq!(plain_length(&two), if is_stop { 30 } else { 41 }, "{byte:#x}");
+            for length in 0..30 {
+                assert_eq!(plain_length(&two[..length]), length, "{byte:#x}");
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::lexer::Lexer;
+use super::lexer::{Lexer, plain_length};
 use crate::error::Segment;
 use crate::{DecodeError, DecodeErrorKind, Limits};
 
@@ -17,28 +17,77 @@ const LINEAR: usize = 16;
 
 pub(crate) struct Reader<'a> {
     pub(crate) lex: Lexer<'a>,
-    /// The keys of every open object, innermost last.
-    keys: Vec<Cow<'a, str>>,
+    /// The keys of every open object as they are spelt, innermost last.
+    keys: Keys<'a>,
+    /// Whether any key was spelt with an escape, so that equal ones may look different.
+    escapes: bool,
+    /// Where the key that was read last stands, with its quotes.
+    pub(crate) key_span: Range<usize>,
     depth: u8,
     pub(crate) limits: Limits,
 }
 
-/// A key that was read: its place among the open keys, and its bytes with the quotes.
-pub(crate) struct Found {
-    pub(crate) index: usize,
-    pub(crate) span: Range<usize>,
+/// A stack of keys. The first ones, which are all of nearly every document, need no allocation.
+struct Keys<'a> {
+    near: [&'a str; NEAR],
+    far: Vec<&'a str>,
+    length: usize,
+}
+
+const NEAR: usize = 32;
+
+impl<'a> Keys<'a> {
+    #[inline]
+    fn push(&mut self, key: &'a str) {
+        match self.near.get_mut(self.length) {
+            Some(place) => *place = key,
+            None => self.far.push(key),
+        }
+        self.length += 1;
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.length = length;
+        self.far.truncate(length.saturating_sub(NEAR));
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<&'a str> {
+        self.near.get(index).or_else(|| self.far.get(index.checked_sub(NEAR)?)).copied()
+    }
+
+    /// The keys from one on.
+    fn since(&self, start: usize) -> impl Iterator<Item = &'a str> {
+        (start..self.length).filter_map(|index| self.get(index))
+    }
 }
 
 /// An open object: where its keys begin.
 pub(crate) struct Open<'a> {
     start: usize,
     seen: Option<HashSet<Cow<'a, str>>>,
-    first: bool,
+    /// A bit for each key so far, see [`mark`].
+    marks: u64,
+}
+
+/// One of 64 bits: a key whose bit no other has set is new, and need not be compared with them. No two keys of one
+/// message of the protocol share theirs.
+#[inline]
+fn mark(key: &str) -> u64 {
+    let first = key.as_bytes().first().copied().unwrap_or_default();
+    1 << ((usize::from(first) + 11 * key.len()) % 64)
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(lex: Lexer<'a>, limits: &Limits) -> Self {
-        Self { lex, keys: Vec::with_capacity(24), depth: 0, limits: *limits }
+        Self {
+            lex,
+            keys: Keys { near: [""; NEAR], far: Vec::new(), length: 0 },
+            escapes: false,
+            key_span: 0..0,
+            depth: 0,
+            limits: *limits,
+        }
     }
 
     /// Steps over the bracket at the cursor.
@@ -68,7 +117,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn open(&mut self) -> Result<Open<'a>, DecodeError> {
         self.enter()?;
-        Ok(Open { start: self.keys.len(), seen: None, first: true })
+        Ok(Open { start: self.keys.length, seen: None, marks: 0 })
     }
 
     /// Closes an object whose closing brace was read.
@@ -78,17 +127,38 @@ impl<'a> Reader<'a> {
         self.leave();
     }
 
-    /// Reads the next key and leaves the cursor on its value; `None` behind the closing brace.
+    /// Reads the next key, leaves the cursor on its value and says where among the open keys it is; `None` behind the
+    /// closing brace.
     #[inline]
-    pub(crate) fn key(&mut self, open: &mut Open<'a>) -> Result<Option<Found>, DecodeError> {
+    pub(crate) fn key(&mut self, open: &mut Open<'a>) -> Result<Option<usize>, DecodeError> {
+        // Nearly every document is written without white space, its keys without escapes.
+        let is_first = self.keys.length == open.start;
+        let (comma, inside) = match self.lex.rest() {
+            [b',', b'"', inside @ ..] if !is_first => (1, inside),
+            [b'"', inside @ ..] if is_first => (0, inside),
+            [b'}', ..] => {
+                self.lex.bump();
+                return Ok(None);
+            }
+            _ => return self.spaced_key(open),
+        };
+        let length = plain_length(inside);
+        let Some([b'"', b':', b'!'..=b'~', ..]) = inside.get(length..) else { return self.spaced_key(open) };
+        let at = self.lex.at + comma;
+        self.lex.at = at + length + 3;
+        let key = self.lex.slice(at + 1, at + 1 + length);
+        self.keep(open, key, at..at + length + 2)
+    }
+
+    /// The same, whatever stands there.
+    #[inline(never)]
+    fn spaced_key(&mut self, open: &mut Open<'a>) -> Result<Option<usize>, DecodeError> {
         let mut token = self.lex.next_token();
         if token == Some(b'}') {
             self.lex.bump();
             return Ok(None);
         }
-        if open.first {
-            open.first = false;
-        } else {
+        if self.keys.length > open.start {
             if token != Some(b',') {
                 return Err(self.lex.syntax("expected `,` or `}`"));
             }
@@ -99,9 +169,9 @@ impl<'a> Reader<'a> {
             return Err(self.lex.syntax("expected a key in quotes"));
         }
         let at = self.lex.at;
-        let key = self.lex.string()?;
-        let found = Found { index: self.keys.len(), span: at..self.lex.at };
-        self.once(open, key, at)?;
+        self.escapes |= matches!(self.lex.string()?, Cow::Owned(_));
+        let span = at..self.lex.at;
+        let index = self.keep(open, self.lex.slice(span.start + 1, span.end - 1), span)?;
         if self.lex.next_token() != Some(b':') {
             return Err(self.lex.syntax("expected `:`"));
         }
@@ -109,17 +179,31 @@ impl<'a> Reader<'a> {
         if self.lex.next_token().is_none() {
             return Err(self.lex.syntax("expected a JSON value"));
         }
-        Ok(Some(found))
+        Ok(index)
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, open: &mut Open<'a>, key: &'a str, span: Range<usize>) -> Result<Option<usize>, DecodeError> {
+        let index = self.keys.length;
+        let mark = mark(key);
+        if self.escapes || index - open.start >= LINEAR || open.marks & mark != 0 {
+            self.once(open, key, span.start)?;
+        }
+        open.marks |= mark;
+        self.key_span = span;
+        self.keys.push(key);
+        Ok(Some(index))
     }
 
     /// Keys are compared as the text they mean: `"a"` and `"\u0061"` are one key.
-    #[inline]
-    fn once(&mut self, open: &mut Open<'a>, key: Cow<'a, str>, at: usize) -> Result<(), DecodeError> {
-        let mine = self.keys.get(open.start..).unwrap_or_default();
-        let again = if mine.len() < LINEAR {
-            mine.iter().any(|k| **k == *key)
+    #[inline(never)]
+    fn once(&mut self, open: &mut Open<'a>, spelt: &'a str, at: usize) -> Result<(), DecodeError> {
+        let key = self.meant(spelt);
+        let again = if self.keys.length - open.start < LINEAR {
+            self.keys.since(open.start).any(|mine| *self.meant(mine) == *key)
         } else {
-            !open.seen.get_or_insert_with(|| mine.iter().cloned().collect()).insert(key.clone())
+            let mine = || self.keys.since(open.start).map(|mine| self.meant(mine)).collect();
+            !open.seen.get_or_insert_with(mine).insert(key.clone())
         };
         if again {
             let mut path = String::new();
@@ -127,21 +211,25 @@ impl<'a> Reader<'a> {
             let error = DecodeError::at_path(DecodeErrorKind::DuplicateKey, &path, "expected each key once");
             return Err(error.at_offset(at));
         }
-        self.keys.push(key);
         Ok(())
+    }
+
+    /// A key's text. What was read as a key is read again without error.
+    #[inline]
+    fn meant(&self, spelt: &'a str) -> Cow<'a, str> {
+        if self.escapes { Lexer::unescaped(spelt) } else { Cow::Borrowed(spelt) }
     }
 
     /// A key of an open object.
     #[inline]
-    pub(crate) fn key_at(&self, index: usize) -> &Cow<'a, str> {
-        const NONE: &Cow<'static, str> = &Cow::Borrowed("");
-        self.keys.get(index).unwrap_or(NONE)
+    pub(crate) fn key_at(&self, index: usize) -> Cow<'a, str> {
+        self.meant(self.keys.get(index).unwrap_or_default())
     }
 
     /// The path of an error, seen from the object that holds the member.
     #[cold]
-    pub(crate) fn in_member(&self, error: DecodeError, index: usize, offset: usize) -> DecodeError {
-        error.inside(Segment::Key(self.key_at(index)), offset)
+    pub(crate) fn in_member(&self, error: &mut DecodeError, index: usize, offset: usize) {
+        error.put_inside(&Segment::Key(&self.key_at(index)), offset);
     }
 
     /// Moves to the next element of an array; `false` behind the closing bracket.
@@ -170,9 +258,12 @@ impl<'a> Reader<'a> {
             Some(b'"') => self.lex.skip_string(),
             Some(b'{') => {
                 let mut open = self.open()?;
-                while let Some(found) = self.key(&mut open)? {
+                while let Some(index) = self.key(&mut open)? {
                     let at = self.lex.at;
-                    self.skip().map_err(|e| self.in_member(e, found.index, at))?;
+                    if let Err(mut error) = self.skip() {
+                        self.in_member(&mut error, index, at);
+                        return Err(error);
+                    }
                 }
                 self.close(&open);
                 Ok(())

@@ -151,17 +151,18 @@ impl Paying<'_> {
         parts: &Parts,
         version: Version,
     ) -> Result<(Presented, PaymentKey), Reason> {
-        let (payment, raw) = payment.into_parts();
+        let (mut payment, raw) = payment.into_parts();
         // The server's own entry, in the version that the payer speaks.
         let terms = Terms { version, ..offer.terms.clone() };
-        let claim = claim_of(terms, &payment);
+        let claim = lend(terms, &mut payment);
         let key = offer
             .key
             .key(&claim)
             .map_err(|rejection| Reason { code: rejection.reason, message: rejection.message.map(String::from) })?;
         let resource = self.route.resource(&self.path);
         let identity = identity(&key, &parts.method, &resource.url, claim.payload.as_str());
-        Ok((Presented { raw, payment, terms: claim.terms, resource, identity }, key))
+        let terms = give_back(claim, &mut payment);
+        Ok((Presented { raw, payment, terms, resource, identity }, key))
     }
 
     /// Verifies a payment that is new here and claims its key. The second part says whether its settlement was begun
@@ -274,18 +275,27 @@ impl Matched {
     }
 }
 
-/// The claim of a payment that is needed afterwards: its echo of the entry is not copied.
-fn claim_of(terms: Terms, payment: &PaymentPayload) -> Claim {
+/// The claim of a payment that is needed afterwards: what the claim holds of it is lent, not copied.
+fn lend(terms: Terms, payment: &mut PaymentPayload) -> Claim {
     let (payload, resource, extensions) = match payment {
-        PaymentPayload::V1(payment) => (&payment.payload, None, Members::new()),
-        PaymentPayload::V2(payment) => (&payment.payload, payment.resource.clone(), payment.extensions.clone()),
+        PaymentPayload::V1(payment) => (payment.payload.clone(), None, Members::new()),
+        PaymentPayload::V2(payment) => {
+            (payment.payload.clone(), payment.resource.take(), core::mem::take(&mut payment.extensions))
+        }
         PaymentPayload::Nvm(payment) => {
             let terms = payment.accepted_terms(terms);
             let (payload, resource) = (payment.payload().clone(), payment.resource().cloned());
             return Claim { terms, payload, resource, extensions: Members::new(), identity: Identity::default() };
         }
     };
-    Claim { terms, payload: payload.clone(), resource, extensions, identity: Identity::default() }
+    Claim { terms, payload, resource, extensions, identity: Identity::default() }
+}
+
+fn give_back(claim: Claim, payment: &mut PaymentPayload) -> Terms {
+    if let PaymentPayload::V2(payment) = payment {
+        (payment.resource, payment.extensions) = (claim.resource, claim.extensions);
+    }
+    claim.terms
 }
 
 /// "No settlement when the handler answers 4xx or 5xx."
@@ -313,10 +323,13 @@ fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Iden
         hash.update(part);
     }
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digits = hash.finalize().into_iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let mut text = [0; 64];
-    for (to, digit) in text.iter_mut().zip(digits) {
-        *to = HEX.get(usize::from(digit)).copied().unwrap_or_default();
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+    let mut text = [[0; 2]; 32];
+    for (to, byte) in text.iter_mut().zip(hash.finalize()) {
+        *to = [digit(byte >> 4), digit(byte & 15)];
     }
-    Identity { caller: String::new(), request: core::str::from_utf8(&text).unwrap_or_default().to_owned() }
+    Identity {
+        caller: String::new(),
+        request: core::str::from_utf8(text.as_flattened()).unwrap_or_default().to_owned(),
+    }
 }

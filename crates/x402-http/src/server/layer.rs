@@ -162,7 +162,7 @@ impl Route {
         ResourceInfo {
             description: self.description.clone(),
             mime_type: self.mime_type.clone(),
-            ..ResourceInfo::of(format!("{}{}{path}", self.seller.origin, self.prefix))
+            ..ResourceInfo::of([&*self.seller.origin, &*self.prefix, path].concat())
         }
     }
 
