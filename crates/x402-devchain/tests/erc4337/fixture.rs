@@ -9,7 +9,10 @@ use alloy_sol_types::{SolCall, sol};
 use serde_json::{Value, json};
 use x402_devchain::contracts::ENTRY_POINT_V07;
 use x402_devchain::{DevChain, signer};
-use x402_erc4337::{Bundle, Call, EntryPoint, EntryPointVersion, Executed, NonceKey, Refused, UserOperation};
+use x402_erc4337::{
+    Bundle, Call, EntryPoint, EntryPointVersion, Executed, Init, NonceKey, PackedUserOperation, Paymaster, Refused,
+    UserOperation,
+};
 
 /// Inside the time of the vectors' policies: 1780000000 to 1900000000.
 pub(crate) const TIME: u64 = 1_800_000_000;
@@ -23,6 +26,40 @@ sol! {
     }
 
     function getNonce(address sender, uint192 key) external view returns (uint256 nonce);
+
+    // What takes a packed operation, by whom: the EntryPoint, the Safe module, the paymaster, a policy.
+    struct Operation {
+        address sender;
+        uint256 nonce;
+        bytes initCode;
+        bytes callData;
+        bytes32 accountGasLimits;
+        uint256 preVerificationGas;
+        bytes32 gasFees;
+        bytes paymasterAndData;
+        bytes signature;
+    }
+
+    function getUserOpHash(Operation op) external view returns (bytes32);
+    function getOperationHash(Operation op) external view returns (bytes32);
+    function getHash(Operation op, uint48 validUntil, uint48 validAfter) external view returns (bytes32);
+    function checkUserOpPolicy(bytes32 id, Operation op) external payable returns (uint256);
+}
+
+impl From<PackedUserOperation> for Operation {
+    fn from(op: PackedUserOperation) -> Self {
+        Self {
+            sender: op.sender,
+            nonce: op.nonce,
+            initCode: op.init_code,
+            callData: op.call_data,
+            accountGasLimits: op.account_gas_limits,
+            preVerificationGas: op.pre_verification_gas,
+            gasFees: op.gas_fees,
+            paymasterAndData: op.paymaster_and_data,
+            signature: op.signature,
+        }
+    }
 }
 
 pub(crate) fn vectors() -> Value {
@@ -77,6 +114,36 @@ impl Random {
 
     pub(crate) fn address(&mut self) -> Address {
         Address::from_word(self.word().into())
+    }
+
+    /// An operation of an account that is there, or made by a factory; without paymaster and signature.
+    pub(crate) fn operation(&mut self) -> UserOperation {
+        let init = match self.below(2) {
+            0 => Init::None,
+            _ => Init::Factory { factory: self.address(), data: self.bytes(200) },
+        };
+        UserOperation {
+            sender: self.address(),
+            nonce: self.word() >> self.below(256),
+            init,
+            call_data: self.bytes(300),
+            call_gas_limit: self.number(),
+            verification_gas_limit: self.number(),
+            pre_verification_gas: self.word() >> self.below(256),
+            max_fee_per_gas: self.number(),
+            max_priority_fee_per_gas: self.number(),
+            ..UserOperation::default()
+        }
+    }
+
+    pub(crate) fn paymaster(&mut self) -> Paymaster {
+        Paymaster {
+            address: self.address(),
+            verification_gas_limit: self.number(),
+            post_op_gas_limit: self.number(),
+            data: self.bytes(150),
+            signature: Bytes::new(),
+        }
     }
 }
 

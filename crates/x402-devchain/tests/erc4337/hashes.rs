@@ -4,11 +4,10 @@ use alloy_primitives::{Address, B256, Bytes, U256, hex};
 use alloy_sol_types::{SolCall, SolValue, sol};
 use x402_devchain::contracts::{MULTICALL3, SIMPLE_7702_ACCOUNT};
 use x402_erc4337::{
-    Eip7702Authorization, EntryPoint, EntryPointVersion, Init, PackedUserOperation, Paymaster, UserOperation,
-    UserOperationV06,
+    Eip7702Authorization, EntryPoint, EntryPointVersion, Init, PackedUserOperation, UserOperation, UserOperationV06,
 };
 
-use crate::fixture::{Random, Scene};
+use crate::fixture::{Random, Scene, getUserOpHashCall};
 
 const COUNT: usize = 1_000;
 /// Of `getUserOpHash` in one `eth_call`.
@@ -20,13 +19,6 @@ mod v06 {
     alloy_sol_types::sol! {
         struct UserOperation { address sender; uint256 nonce; bytes initCode; bytes callData; uint256 callGasLimit; uint256 verificationGasLimit; uint256 preVerificationGas; uint256 maxFeePerGas; uint256 maxPriorityFeePerGas; bytes paymasterAndData; bytes signature; }
         function getUserOpHash(UserOperation userOp) external view returns (bytes32);
-    }
-}
-
-mod v07 {
-    alloy_sol_types::sol! {
-        struct PackedUserOperation { address sender; uint256 nonce; bytes initCode; bytes callData; bytes32 accountGasLimits; uint256 preVerificationGas; bytes32 gasFees; bytes paymasterAndData; bytes signature; }
-        function getUserOpHash(PackedUserOperation userOp) external view returns (bytes32);
     }
 }
 
@@ -50,19 +42,7 @@ async fn chain_hashes(scene: &Scene, entry_point: Address, calls: Vec<Bytes>) ->
 }
 
 fn get_hash(op: &PackedUserOperation) -> Bytes {
-    let op = op.clone();
-    let user_op = v07::PackedUserOperation {
-        sender: op.sender,
-        nonce: op.nonce,
-        initCode: op.init_code,
-        callData: op.call_data,
-        accountGasLimits: op.account_gas_limits,
-        preVerificationGas: op.pre_verification_gas,
-        gasFees: op.gas_fees,
-        paymasterAndData: op.paymaster_and_data,
-        signature: op.signature,
-    };
-    v07::getUserOpHashCall { userOp: user_op }.abi_encode().into()
+    getUserOpHashCall { op: op.clone().into() }.abi_encode().into()
 }
 
 fn delegation(delegate: Address) -> Bytes {
@@ -71,38 +51,19 @@ fn delegation(delegate: Address) -> Bytes {
 
 /// An operation as a client builds it, with everything that this version knows.
 fn operation(random: &mut Random, version: EntryPointVersion) -> UserOperation {
-    let mut op = UserOperation {
-        sender: random.address(),
-        nonce: random.word() >> random.below(256),
-        call_data: random.bytes(300),
-        call_gas_limit: random.number(),
-        verification_gas_limit: random.number(),
-        pre_verification_gas: random.word() >> random.below(256),
-        max_fee_per_gas: random.number(),
-        max_priority_fee_per_gas: random.number(),
-        signature: random.bytes(100),
-        ..UserOperation::default()
-    };
-    let delegates = version >= EntryPointVersion::V08;
-    op.init = match random.below(if delegates { 3 } else { 2 }) {
-        0 => Init::None,
-        1 => Init::Factory { factory: random.address(), data: random.bytes(200) },
-        _ => {
-            let address = random.address();
-            op.eip7702_auth =
-                Some(Eip7702Authorization { address, chain_id: U256::from(84532), nonce: 0, signature: None });
-            Init::Eip7702 { data: random.bytes(200) }
-        }
-    };
+    let mut op = UserOperation { signature: random.bytes(100), ..random.operation() };
+    if version >= EntryPointVersion::V08 && random.below(3) == 0 {
+        let address = random.address();
+        op.eip7702_auth =
+            Some(Eip7702Authorization { address, chain_id: U256::from(84532), nonce: 0, signature: None });
+        op.init = Init::Eip7702 { data: random.bytes(200) };
+    }
     if random.below(2) == 0 {
-        let signed = version >= EntryPointVersion::V09 && random.below(2) == 0;
-        op.paymaster = Some(Paymaster {
-            address: random.address(),
-            verification_gas_limit: random.number(),
-            post_op_gas_limit: random.number(),
-            data: random.bytes(150),
-            signature: if signed { random.bytes(100) } else { Bytes::new() },
-        });
+        let mut paymaster = random.paymaster();
+        if version >= EntryPointVersion::V09 && random.below(2) == 0 {
+            paymaster.signature = random.bytes(100);
+        }
+        op.paymaster = Some(paymaster);
     }
     op
 }

@@ -4,17 +4,14 @@ use alloy_primitives::{Address, U256, Uint};
 use alloy_sol_types::sol;
 use x402_devchain::contracts::verifying_paymaster;
 use x402_erc4337::paymaster::VerifyingPaymaster;
-use x402_erc4337::{Init, Paymaster, UserOperation};
+use x402_erc4337::{Paymaster, UserOperation};
 
-use crate::fixture::{ENTRY_POINT, Random, Scene, key};
+use crate::fixture::{ENTRY_POINT, Random, Scene, getHashCall, key};
 
 sol! {
-    struct Operation { address sender; uint256 nonce; bytes initCode; bytes callData; bytes32 accountGasLimits; uint256 preVerificationGas; bytes32 gasFees; bytes paymasterAndData; bytes signature; }
-
     interface Sponsor {
         function owner() external view returns (address);
         function verifyingSigner() external view returns (address);
-        function getHash(Operation op, uint48 validUntil, uint48 validAfter) external view returns (bytes32);
     }
 }
 
@@ -34,20 +31,7 @@ async fn the_hash_is_the_contracts() {
             verification_gas_limit: random.number(),
             post_op_gas_limit: random.number(),
         };
-        let mut op = UserOperation {
-            sender: random.address(),
-            nonce: random.word(),
-            call_data: random.bytes(200),
-            call_gas_limit: random.number(),
-            verification_gas_limit: random.number(),
-            pre_verification_gas: random.word() >> random.below(256),
-            max_fee_per_gas: random.number(),
-            max_priority_fee_per_gas: random.number(),
-            ..UserOperation::default()
-        };
-        if random.below(2) == 0 {
-            op.init = Init::Factory { factory: random.address(), data: random.bytes(100) };
-        }
+        let mut op = random.operation();
         let (until, after) = (random.below(1 << 48), random.below(1 << 48));
         let ours = sponsor.hash(&op, until, after).unwrap();
 
@@ -59,18 +43,7 @@ async fn the_hash_is_the_contracts() {
             ..Paymaster::default()
         });
         let packed = op.pack(ENTRY_POINT.version).unwrap();
-        let packed = Operation {
-            sender: packed.sender,
-            nonce: packed.nonce,
-            initCode: packed.init_code,
-            callData: packed.call_data,
-            accountGasLimits: packed.account_gas_limits,
-            preVerificationGas: packed.pre_verification_gas,
-            gasFees: packed.gas_fees,
-            paymasterAndData: packed.paymaster_and_data,
-            signature: packed.signature,
-        };
-        let call = Sponsor::getHashCall { op: packed, validUntil: Uint::from(until), validAfter: Uint::from(after) };
+        let call = getHashCall { op: packed.into(), validUntil: Uint::from(until), validAfter: Uint::from(after) };
         assert_eq!(scene.ask(at, call).await.unwrap(), ours, "{op:?}");
         assert_ne!(sponsor.hash(&op, until, after ^ 1).unwrap(), ours);
         assert_ne!(sponsor.hash(&UserOperation { nonce: op.nonce ^ U256::from(1), ..op }, until, after).unwrap(), ours);

@@ -11,14 +11,11 @@ use x402_erc4337::session::zerodev::{
 use x402_erc4337::{Call, PackedUserOperation};
 use x402_types::UnixSeconds;
 
-use crate::fixture::{Random, Scene, TIME, key};
+use crate::fixture::{Random, Scene, TIME, checkUserOpPolicyCall, key};
 
 sol! {
-    struct Operation { address sender; uint256 nonce; bytes initCode; bytes callData; bytes32 accountGasLimits; uint256 preVerificationGas; bytes32 gasFees; bytes paymasterAndData; bytes signature; }
-
     function onInstall(bytes data) external payable;
     function onUninstall(bytes data) external payable;
-    function checkUserOpPolicy(bytes32 id, Operation op) external payable returns (uint256);
     function checkSignaturePolicy(bytes32 id, address sender, bytes32 hash, bytes signature) external view returns (uint256);
     function isInitialized(address account) external view returns (bool);
 }
@@ -47,19 +44,7 @@ impl Asked<'_> {
     }
 
     fn check(&self, op: &PackedUserOperation) -> checkUserOpPolicyCall {
-        let op = op.clone();
-        let op = Operation {
-            sender: op.sender,
-            nonce: op.nonce,
-            initCode: op.init_code,
-            callData: op.call_data,
-            accountGasLimits: op.account_gas_limits,
-            preVerificationGas: op.pre_verification_gas,
-            gasFees: op.gas_fees,
-            paymasterAndData: op.paymaster_and_data,
-            signature: op.signature,
-        };
-        checkUserOpPolicyCall { id: self.id, op }
+        checkUserOpPolicyCall { id: self.id, op: op.clone().into() }
     }
 
     /// What the policy would say to an operation.

@@ -1,34 +1,15 @@
 //! Safe4337Module: its hash beside ours, and operations that a Safe executes.
 
-use alloy_primitives::{B256, Bytes, U256, uint};
+use alloy_primitives::{Bytes, U256, uint};
 use alloy_signer::SignerSync;
 use alloy_sol_types::{SolCall, sol};
 use x402_erc4337::session::safe::{SAFE_4337_MODULE, SafeOperation};
-use x402_erc4337::{Init, Paymaster, UserOperation};
+use x402_erc4337::{Init, UserOperation};
 
-use crate::fixture::{ENTRY_POINT, Plans, Random, Scene, TIME, address, key, vectors, word};
+use crate::fixture::{ENTRY_POINT, Plans, Random, Scene, TIME, address, getOperationHashCall, key, vectors, word};
 
 sol! {
-    struct Operation { address sender; uint256 nonce; bytes initCode; bytes callData; bytes32 accountGasLimits; uint256 preVerificationGas; bytes32 gasFees; bytes paymasterAndData; bytes signature; }
-
-    function getOperationHash(Operation userOp) external view returns (bytes32 operationHash);
     function executeUserOp(address to, uint256 value, bytes data, uint8 operation) external;
-}
-
-async fn module_hash(scene: &Scene, op: &UserOperation) -> B256 {
-    let op = op.pack(ENTRY_POINT.version).unwrap();
-    let op = Operation {
-        sender: op.sender,
-        nonce: op.nonce,
-        initCode: op.init_code,
-        callData: op.call_data,
-        accountGasLimits: op.account_gas_limits,
-        preVerificationGas: op.pre_verification_gas,
-        gasFees: op.gas_fees,
-        paymasterAndData: op.paymaster_and_data,
-        signature: op.signature,
-    };
-    scene.ask(SAFE_4337_MODULE, getOperationHashCall { userOp: op }).await.unwrap()
 }
 
 #[tokio::test]
@@ -36,34 +17,16 @@ async fn the_hash_is_the_modules() {
     let scene = Scene::new();
     let mut random = Random(5);
     for _ in 0..300 {
-        let mut op = UserOperation {
-            sender: random.address(),
-            nonce: random.word(),
-            call_data: random.bytes(200),
-            call_gas_limit: random.number(),
-            verification_gas_limit: random.number(),
-            pre_verification_gas: random.word() >> random.below(256),
-            max_fee_per_gas: random.number(),
-            max_priority_fee_per_gas: random.number(),
-            ..UserOperation::default()
-        };
+        let mut op = random.operation();
         if random.below(2) == 0 {
-            op.init = Init::Factory { factory: random.address(), data: random.bytes(100) };
-        }
-        if random.below(2) == 0 {
-            op.paymaster = Some(Paymaster {
-                address: random.address(),
-                verification_gas_limit: random.number(),
-                post_op_gas_limit: random.number(),
-                data: random.bytes(100),
-                signature: Bytes::new(),
-            });
+            op.paymaster = Some(random.paymaster());
         }
         let (valid_after, valid_until) = (random.below(1 << 48), random.below(1 << 48));
         let safe_op = SafeOperation { op: &op, valid_after, valid_until, module: SAFE_4337_MODULE };
         let (hash, signature) = (safe_op.hash(&ENTRY_POINT).unwrap(), safe_op.signature(&random.bytes(65)).unwrap());
         op.signature = signature;
-        assert_eq!(module_hash(&scene, &op).await, hash, "{op:?}");
+        let call = getOperationHashCall { op: op.pack(ENTRY_POINT.version).unwrap().into() };
+        assert_eq!(scene.ask(SAFE_4337_MODULE, call).await.unwrap(), hash, "{op:?}");
     }
 }
 
