@@ -152,10 +152,10 @@ impl SendUserOp for BundlerClient {
         match answer.map_err(refusal) {
             Ok(same) if same == hash => Ok(Sent::Handed { hash, transaction: None }),
             Ok(_) => Err(other("it answers with the hash of another operation").into()),
-            // It may have landed since we looked, or wait there: "already known", AA10, AA25.
+            // It may have landed since we looked (AA10, AA23, AA25), or wait there.
             Err(SendError::Bundler(error)) => match self.receipt(hash).await? {
                 Some(landed) => Ok(Sent::Landed(Box::new(landed))),
-                None if self.knows(hash).await? => Ok(Sent::Handed { hash, transaction: None }),
+                None if error.is_known() || self.knows(hash).await? => Ok(Sent::Handed { hash, transaction: None }),
                 None => Err(error.into()),
             },
             Err(error) => Err(error),

@@ -116,6 +116,12 @@ impl BundlerError {
             digits && code.len() == 4
         })
     }
+
+    /// Whether the bundler says that it has the operation already. ERC-7769 has no code for it.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.message.to_ascii_lowercase().contains("already known")
+    }
 }
 
 /// A bundler's own words, without what could write to a terminal.

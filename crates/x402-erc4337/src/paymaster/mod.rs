@@ -1,0 +1,9 @@
+//! Paymasters: contracts that pay for operations, and services that say which.
+
+#[cfg(feature = "rpc")]
+mod service;
+mod verifying;
+
+#[cfg(feature = "rpc")]
+pub use service::{PaymasterService, ServiceError, Stub};
+pub use verifying::{SponsorError, VerifyingPaymaster};

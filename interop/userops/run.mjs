@@ -1,0 +1,109 @@
+// Session keys between ZeroDev's SDK and the Rust crates: whoever issues one, the other side uses it.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { encodeFunctionData } from "viem";
+import { startAlto } from "./alto.mjs";
+import { balance, fund, startChain, tokenAbi } from "./chain.mjs";
+import { TOKEN, account, need, privateKey } from "./lib.mjs";
+import { issue, use } from "./zerodev.mjs";
+
+const MOST = 5n;
+const UNTIL = 1_900_000_000;
+const [owner, session, payer, to] = [1, 2, 3, 5];
+const recipient = account(to).address;
+const transfer = (value) => encodeFunctionData({ abi: tokenAbi, functionName: "transfer", args: [recipient, value] });
+
+/** Runs one of our binaries with this on its standard input. */
+function ours(name, args, env, input = "") {
+  const path = need(name);
+  if (!existsSync(path)) throw new Error(`${name}: ${path} does not exist`);
+  const child = spawn(path, args, { env: { ...process.env, ...env } });
+  const out = { stdout: "", stderr: "" };
+  for (const stream of ["stdout", "stderr"]) child[stream].on("data", (chunk) => (out[stream] += chunk));
+  const timer = setTimeout(() => child.kill("SIGKILL"), 90_000);
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code) => {
+      clearTimeout(timer);
+      if (code === 0) resolve(out.stdout.trim());
+      else reject(new Error(`${name} ends with ${code}: ${out.stderr.trim().slice(0, 1000)}`));
+    });
+    child.stdin.on("error", () => {});
+    child.stdin.end(input);
+  });
+}
+
+const chain = await startChain();
+const alto = await startAlto(chain.rpc);
+const issuers = {
+  typescript: async (index) => issue(chain.client, account(owner), account(session).address, recipient, MOST, BigInt(index)),
+  rust: async (index) => {
+    const call = `${TOKEN}:0xa9059cbb:0=${BigInt(recipient)}:32<=${MOST}`;
+    const signer = account(session).address;
+    const args = ["--signer", signer, "--chain-id", "84532", "--call", call, "--valid-until", UNTIL, "--index", index];
+    const text = await ours("X402_BIN", ["session", "issue", ...args.map(String)], { X402_PRIVATE_KEY: privateKey(owner) });
+    const seen = await ours("X402_BIN", ["session", "inspect", "--json", "--signer", signer, "--rpc", chain.rpc], {}, text);
+    return { address: JSON.parse(seen).account, text };
+  },
+};
+const rust = (env) => async (text, value) => {
+  const secrets = { SESSION_KEY: privateKey(session), ...env };
+  const line = await ours("X402_SESSION_KEY_BIN", [chain.rpc, TOKEN, transfer(value)], secrets, text);
+  return JSON.parse(line).success;
+};
+const users = {
+  "typescript by alto": async (text, value) => {
+    const call = { to: TOKEN, value: 0n, data: transfer(value) };
+    return (await use(chain.client, alto.url, account(session), text, call)).receipt.success;
+  },
+  "rust by alto": rust({ BUNDLER_URL: alto.url }),
+  "rust by itself": rust({ PAYER_KEY: privateKey(payer) }),
+};
+// What one side does with its own keys and without a bundler shows nothing.
+const pairs = [
+  ["typescript", "rust by itself"],
+  ["typescript", "rust by alto"],
+  ["rust", "rust by alto"],
+  ["rust", "typescript by alto"],
+];
+
+const result = { passed: 0, failed: 0 };
+const attempt = async (name, what) => {
+  try {
+    await what();
+    result.passed += 1;
+    console.log(`ok    ${name}`);
+  } catch (error) {
+    result.failed += 1;
+    console.log(`FAIL  ${name}\n      ${String(error.message).trim().slice(0, 3000).replaceAll("\n", "\n      ")}`);
+  }
+};
+/** The sum moves, or nothing does. */
+const moves = async (sum, what) => {
+  const before = await balance(chain.client, recipient);
+  const done = await what();
+  const moved = (await balance(chain.client, recipient)) - before;
+  if (moved !== sum) throw new Error(`${moved} tokens moved, not ${sum}`);
+  return done;
+};
+
+for (const [index, [from, by]] of pairs.entries()) {
+  let key;
+  await attempt(`a key issued by ${from}, used by ${by}: is read`, async () => {
+    key = await issuers[from](index);
+    await fund(chain.client, key.address, 100n);
+  });
+  for (const mode of ["deploys and enables", "default mode"]) {
+    await attempt(`a key issued by ${from}, used by ${by}: ${mode}`, async () => {
+      const success = await moves(MOST, () => users[by](key.text, MOST));
+      if (success !== true) throw new Error("the operation failed");
+    });
+  }
+  await attempt(`a key issued by ${from}, used by ${by}: too much is refused`, async () => {
+    const refused = await moves(0n, () => users[by](key.text, MOST + 1n).then(() => false, () => true));
+    if (!refused) throw new Error("it was not refused");
+  });
+}
+await Promise.all([alto, chain].map((child) => child.stop()));
+console.log(`${result.passed} passed, ${result.failed} failed`);
+process.exit(result.failed === 0 && result.passed > 0 ? 0 : 1);
