@@ -40,7 +40,7 @@ pub use entry_point::{EntryPoint, EntryPointVersion, UnknownVersion};
 pub use execution::{Call, ExecutionError};
 pub use fields::{FieldError, Problem};
 pub use hash::HashError;
-pub use lookup::{FindUserOps, Landed};
+pub use lookup::{FindNonces, FindUserOps, Landed};
 pub use nonce::{KernelMode, KernelValidation, NonceKey};
 pub use outcome::Executed;
 pub use packed::{PackError, PackedUserOperation};

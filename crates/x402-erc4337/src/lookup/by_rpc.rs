@@ -3,7 +3,7 @@
 use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet};
 
-use alloy_primitives::{Address, B256, Log, U64};
+use alloy_primitives::{Address, B256, Log, U64, U256};
 use alloy_provider::Provider;
 use alloy_rpc_client::BatchRequest;
 use async_trait::async_trait;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use x402_evm::chain::node_fault;
 use x402_types::Fault;
 
-use super::{FindUserOps, Landed};
-use crate::Executed;
+use super::{FindNonces, FindUserOps, Landed};
 use crate::contract::USER_OPERATION_EVENT;
 use crate::rpc::{RpcEntryPoint, RpcLog};
+use crate::{EntryPointEvent, Executed};
 
 /// Blocks of one query; nodes refuse ranges of more than 1,000 to 10,000.
 const RANGE: u64 = 1_000;
@@ -57,6 +57,54 @@ impl FindUserOps for RpcEntryPoint {
             from = next;
         }
         Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
+    }
+}
+
+/// Events of one account: any hash, this sender.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfSender {
+    from_block: U64,
+    to_block: U64,
+    address: Address,
+    topics: (B256, Option<B256>, B256),
+}
+
+#[async_trait]
+impl FindNonces for RpcEntryPoint {
+    async fn find_nonce(
+        &self,
+        sender: Address,
+        nonce: U256,
+        blocks: RangeInclusive<u64>,
+    ) -> Result<Option<B256>, Fault> {
+        let (mut from, to) = (*blocks.start(), *blocks.end());
+        while from <= to {
+            let until = to.min(from.saturating_add(RANGE - 1));
+            let filter = OfSender {
+                from_block: U64::from(from),
+                to_block: U64::from(until),
+                address: self.entry_point().address,
+                topics: (USER_OPERATION_EVENT, None, sender.into_word()),
+            };
+            let logs: Vec<RpcLog> = self.request("eth_getLogs", (filter,)).await.map_err(node_fault)?;
+            let own = logs.iter().filter(|log| !log.removed && log.address == self.entry_point().address);
+            let user = own.filter_map(|log| {
+                let log = log.to_log();
+                match EntryPointEvent::decode(log.data.topics(), &log.data.data) {
+                    Some(EntryPointEvent::UserOperation { hash, sender: of, nonce: used, .. }) => {
+                        (of == sender && used == nonce).then_some(hash)
+                    }
+                    _ => None,
+                }
+            });
+            if let Some(hash) = user.last() {
+                return Ok(Some(hash));
+            }
+            let Some(next) = until.checked_add(1) else { break };
+            from = next;
+        }
+        Ok(None)
     }
 }
 

@@ -9,7 +9,7 @@ mod by_rpc;
 
 use core::ops::RangeInclusive;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256, U256};
 use async_trait::async_trait;
 use x402_types::Fault;
 
@@ -24,6 +24,22 @@ pub trait FindUserOps: Send + Sync {
     /// # Errors
     /// The node: nothing is known then.
     async fn find_user_ops(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<Vec<Option<Landed>>, Fault>;
+}
+
+/// Finds out what used a nonce.
+#[async_trait]
+pub trait FindNonces: Send + Sync {
+    /// The operation of this account that used this nonce in one of these blocks. `None` says nothing where the nonce
+    /// is known to be used: a node may know a block's state before its logs.
+    ///
+    /// # Errors
+    /// The node: nothing is known then.
+    async fn find_nonce(
+        &self,
+        sender: Address,
+        nonce: U256,
+        blocks: RangeInclusive<u64>,
+    ) -> Result<Option<B256>, Fault>;
 }
 
 /// An operation that landed.

@@ -15,7 +15,7 @@ use x402_types::{
 use super::check::Asking;
 use super::operation::payer;
 use super::{Plans, Policy, ReadCredits, ReadSessionKeys};
-use crate::{EntryPoint, EntryPointVersion, FindUserOps, SimulateUserOps};
+use crate::{EntryPoint, EntryPointVersion, FindNonces, FindUserOps, SimulateUserOps};
 
 /// Buys credits where they are short.
 pub const ORDER: StepName = StepName::new("order");
@@ -28,9 +28,9 @@ const KEEP: u64 = 3_600;
 const LONG: u64 = 315_360_000;
 
 /// Simulates operations and finds them again.
-pub trait Operations: SimulateUserOps + FindUserOps {}
+pub trait Operations: SimulateUserOps + FindUserOps + FindNonces {}
 
-impl<T: SimulateUserOps + FindUserOps> Operations for T {}
+impl<T: SimulateUserOps + FindUserOps + FindNonces> Operations for T {}
 
 /// What the mechanism works with, on one network.
 pub struct Parts {

@@ -1,5 +1,7 @@
 //! What ONE final block says of an operation: "outcome only from logs by userOpHash, in anyone's transaction".
 
+use core::ops::RangeInclusive;
+
 use alloy_primitives::{Address, B256, U256, hex};
 use x402_evm::chain::{At, Program};
 use x402_facilitator_core::{Facts, Observation, Step, StepState};
@@ -33,7 +35,7 @@ impl NvmMechanism {
         }
         match carried.last() {
             // Everything it travelled in is used, and it has not happened: may it still?
-            Some(last) if step.state == StepState::Loose => self.may_still(last, head.finalized).await,
+            Some(last) if step.state == StepState::Loose => self.may_still(last, &hashes, since..=head.finalized).await,
             _ => Ok(Observation::Pending),
         }
     }
@@ -61,7 +63,12 @@ impl NvmMechanism {
     }
 
     /// Whether an operation that did not land can never land: by the state and the time of one final block.
-    async fn may_still(&self, carried: &Carried, finalized: u64) -> Result<Observation, Fault> {
+    async fn may_still(
+        &self,
+        carried: &Carried,
+        ours: &[B256],
+        blocks: RangeInclusive<u64>,
+    ) -> Result<Observation, Fault> {
         let sender = carried.op.sender;
         let (key, _) = carried.nonce();
         let validation = key.kernel_validation();
@@ -70,7 +77,7 @@ impl NvmMechanism {
             .view(self.entry_point.address, nonce_call(sender, key), VIEW_GAS, 1)
             .view(sender, installed_call(validation), VIEW_GAS, 2)
             .view(sender, valid_from_call(), VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(finalized)).await?;
+        let answers = self.chain.run(&program, At::Number(*blocks.end())).await?;
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let ([code], [nonce, config, valid_from]) = (&*answers.sizes, &*answers.calls) else { return Err(malformed()) };
         let next = nonce.word().ok_or_else(malformed)?;
@@ -78,9 +85,12 @@ impl NvmMechanism {
         let over = carried.until.is_some_and(|until| answers.timestamp >= until.0);
         let long_over = carried.until.is_some_and(|until| answers.timestamp >= until.plus(LAG).0);
         let dead = if used {
-            // An operation took the nonce, and none of ours is in the logs. Only a node that lags does not show it: a
-            // second slot for something that has happened would be a second payment.
-            long_over
+            // An operation took the nonce, and none of ours is in the logs. A node that lags does not show it either,
+            // and a second slot for something that has happened would be a second payment: it must show another.
+            match self.operations.find_nonce(sender, carried.op.nonce, blocks).await? {
+                Some(user) => !ours.contains(&user),
+                None => long_over,
+            }
         } else if over {
             true
         } else if *code == 0 {

@@ -22,9 +22,9 @@ pub struct Policy {
     pub private_keys: bool,
     /// Whose signatures are taken: contracts, and those that an allow-listed factory makes.
     pub(super) signers: Signers,
-    /// Gas of an order's calls.
+    /// Gas limit of an order's calls; what is not used is not paid for.
     pub order_gas: u64,
-    /// Gas of a redemption's call.
+    /// Gas limit of a redemption's call. Credits that end are kept order by order, and a redemption reads them all.
     pub redeem_gas: u64,
     /// How many operations are tried for one step before the settlement has failed.
     pub slots: usize,
@@ -39,8 +39,8 @@ impl Default for Policy {
             endless_keys: false,
             private_keys: false,
             signers: Signers::contracts(),
-            order_gas: 1_000_000,
-            redeem_gas: 300_000,
+            order_gas: 1_500_000,
+            redeem_gas: 1_500_000,
             slots: 3,
         }
     }
@@ -51,6 +51,15 @@ impl Policy {
     #[must_use]
     pub fn domain(mut self, domain: StatementDomain) -> Self {
         self.domain = domain;
+        self
+    }
+
+    /// With other gas limits of the calls of an order and of a redemption. Together with validation each must fit into
+    /// a transaction, so at most 12,000,000 are of use.
+    #[must_use]
+    pub const fn gas(mut self, order: u64, redeem: u64) -> Self {
+        self.order_gas = order;
+        self.redeem_gas = redeem;
         self
     }
 

@@ -10,14 +10,14 @@ use x402_types::nvm::{Code, SessionKey};
 
 use crate::stage::*;
 
-fn receipt(outcome: Outcome) -> Receipt {
+pub(crate) fn receipt(outcome: Outcome) -> Receipt {
     match outcome {
         Outcome::Settled { receipt, .. } => receipt,
         other => panic!("{other:?}"),
     }
 }
 
-fn names(stage: &Stage, claim: &x402_types::Claim) -> Vec<String> {
+pub(crate) fn names(stage: &Stage, claim: &x402_types::Claim) -> Vec<String> {
     let steps = stage.row(claim).steps;
     steps
         .iter()

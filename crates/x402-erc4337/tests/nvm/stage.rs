@@ -1,6 +1,8 @@
 //! A chain with a plan, an account with session keys, and a settlement machine that is moved by hand.
 
+use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,10 +19,11 @@ use x402_erc4337::nvm::{
     StatementDomain,
 };
 use x402_erc4337::session::zerodev::{
-    Approval, Counterfactual, Grant, KernelAccount, KernelVersion, issue, wrapped_digest,
+    Approval, Counterfactual, Grant, KernelAccount, KernelVersion, issue, user_op_signature, wrapped_digest,
 };
 use x402_erc4337::{
-    Builder, Bundle, Call, EntryPoint, EntryPointVersion, Gas, KernelMode, KernelValidation, NonceKey, RpcEntryPoint,
+    Builder, Bundle, Call, EntryPoint, EntryPointVersion, FindNonces, FindUserOps, Gas, KernelMode, KernelValidation,
+    Landed, NonceKey, RpcEntryPoint, SimulateUserOps, Simulated,
 };
 use x402_evm::chain::{At, Program, ReadChain, RpcChain};
 use x402_evm::rail::EoaRail;
@@ -59,6 +62,45 @@ pub(crate) struct Stage {
     pub(crate) settlement: Settlement,
     pub(crate) lane: LaneId,
     pub(crate) account: KernelAccount,
+    pub(crate) operations: Arc<Node>,
+}
+
+/// A node that may know its blocks' state before their logs.
+pub(crate) struct Node {
+    node: RpcEntryPoint,
+    pub(crate) without_logs: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl SimulateUserOps for Node {
+    async fn simulate_user_ops(&self, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault> {
+        self.node.simulate_user_ops(bundles).await
+    }
+}
+
+#[async_trait::async_trait]
+impl FindUserOps for Node {
+    async fn find_user_ops(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<Vec<Option<Landed>>, Fault> {
+        match self.without_logs.load(Ordering::Relaxed) {
+            true => Ok(vec![None; hashes.len()]),
+            false => self.node.find_user_ops(hashes, blocks).await,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl FindNonces for Node {
+    async fn find_nonce(
+        &self,
+        sender: Address,
+        nonce: U256,
+        blocks: RangeInclusive<u64>,
+    ) -> Result<Option<B256>, Fault> {
+        match self.without_logs.load(Ordering::Relaxed) {
+            true => Ok(None),
+            false => self.node.find_nonce(sender, nonce, blocks).await,
+        }
+    }
 }
 
 /// What a stage is made with.
@@ -111,9 +153,11 @@ impl Setup {
             minimum: U256::from(self.plan.minimum),
             maximum: U256::from(self.plan.maximum),
         };
+        let node = RpcEntryPoint::new(chain.provider(), entry_point);
+        let operations = Arc::new(Node { node, without_logs: AtomicBool::new(false) });
         let mechanism = NvmMechanism::new(Parts {
             chain: Arc::clone(&reader) as _,
-            operations: Arc::new(RpcEntryPoint::new(chain.provider(), entry_point)),
+            operations: Arc::clone(&operations) as _,
             credits: Arc::new(ChainCredits::new(reader as _, PLANS)),
             keys: self.keys,
             ledger: Arc::clone(&ledger) as _,
@@ -128,7 +172,7 @@ impl Setup {
             .with_mechanism(Arc::new(mechanism.unwrap()))
             .unwrap();
         let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, U256::ZERO);
-        let stage = Stage { chain, ledger, settlement, lane, account };
+        let stage = Stage { chain, ledger, settlement, lane, account, operations };
         stage.chain.set_balance_of(account.address(), U256::from(100 * PRICE));
         if self.deployed {
             stage.send(OWNER, account.factory(), account.factory_data()).await;
@@ -360,6 +404,41 @@ impl Stage {
         }
     }
 
+    /// Another holder of the session signer's key burns one credit, by an operation of its own.
+    pub(crate) async fn another_burns(&self, approval: &Approval, mode: KernelMode, lane: u16) {
+        let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
+        let permission = approval.permission_for(ACCOUNTS[SESSION].address).unwrap();
+        let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 2_500_000, ..Gas::default() };
+        let ready = Builder::new(entry_point, self.account.address())
+            .nonce(permission.nonce_key(mode, lane), 0)
+            .call(&self.burn(1))
+            .unwrap()
+            .gas(gas)
+            .unsponsored()
+            .unwrap();
+        let signature = key_of(SESSION).sign_message_sync(ready.hash().as_slice()).unwrap().as_bytes();
+        let signature = user_op_signature(&signature);
+        let signature = match mode {
+            KernelMode::Default => signature,
+            KernelMode::Enable => permission.enable_signature(approval.enable_signature.as_ref().unwrap(), &signature),
+        };
+        let bundle = Bundle::new(entry_point, ACCOUNTS[6].address, &[ready.signed(signature)]).unwrap();
+        let before = self.credits();
+        self.send(6, entry_point.address, bundle.call_data().clone()).await;
+        assert_eq!(self.credits(), before - 1);
+    }
+
+    fn burn(&self, amount: u64) -> Call {
+        let call = PlansContract::burnCall {
+            from: self.account.address(),
+            planId: U256::from(PLAN),
+            amount: U256::from(amount),
+            keyspace: U256::ZERO,
+            sig: Bytes::new(),
+        };
+        Call { target: PLANS, value: U256::ZERO, data: call.abi_encode().into() }
+    }
+
     /// The owner acts by the root validator.
     pub(crate) async fn owner_calls(&self, call: &Call) {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
@@ -384,14 +463,7 @@ impl Stage {
 
     pub(crate) async fn owner_burns(&self, amount: u64) {
         let before = self.credits();
-        let call = PlansContract::burnCall {
-            from: self.account.address(),
-            planId: U256::from(PLAN),
-            amount: U256::from(amount),
-            keyspace: U256::ZERO,
-            sig: Bytes::new(),
-        };
-        self.owner_calls(&Call { target: PLANS, value: U256::ZERO, data: call.abi_encode().into() }).await;
+        self.owner_calls(&self.burn(amount)).await;
         assert_eq!(self.credits(), before - amount);
     }
 

@@ -24,6 +24,12 @@ pub struct NvmConfig {
     /// Whether session keys without end are used. Default: no.
     #[serde(default)]
     pub endless_keys: bool,
+    /// Gas limit of an order's calls, and of a redemption's. Default: 1,500,000 each; at most 12,000,000.
+    #[serde(default = "call_gas")]
+    pub order_gas: u64,
+    /// See `order_gas`. Credits that end are kept order by order, and a redemption reads them all.
+    #[serde(default = "call_gas")]
+    pub redeem_gas: u64,
     /// The EIP-712 domain of what accounts sign, where peers agreed on another than `nvm:erc4337`, version `1`.
     #[serde(default)]
     pub domain: Option<DomainConfig>,
@@ -71,6 +77,9 @@ pub struct PlanConfig {
     pub pay_as_you_go: bool,
 }
 
+const fn call_gas() -> u64 {
+    1_500_000
+}
 fn one() -> AtomicAmount {
     AtomicAmount::from(1)
 }
@@ -79,7 +88,7 @@ impl NvmConfig {
     /// What is left open.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        let mut policy = Policy::default();
+        let mut policy = Policy::default().gas(self.order_gas, self.redeem_gas);
         if self.undeployed {
             policy = policy.kernel_factories();
         }
@@ -102,6 +111,12 @@ impl NvmConfig {
     pub fn plans(&self) -> Result<Plans, ConfigError> {
         if self.plans.is_empty() {
             return Err(ConfigError::Range { field: "network.nvm.plan", expected: "at least one" });
+        }
+        if self.order_gas.max(self.redeem_gas) > 12_000_000 {
+            return Err(ConfigError::Range {
+                field: "network.nvm.order_gas, redeem_gas",
+                expected: "at most 12000000",
+            });
         }
         let plans = self.plans.iter().map(PlanConfig::plan).collect::<Result<Vec<_>, _>>()?;
         Plans::new(plans).map_err(|error| ConfigError::Malformed(format!("network.nvm.plan: {error}")))
@@ -186,6 +201,7 @@ mod tests {
             (GOOD.replace("maximum = \"5\"", "maximum = \"0\""), "at least 1"),
             (GOOD.replace("0xb2F9", "0xB2f9"), "checksum"),
             (GOOD.replace("price =", "prise ="), "prise"),
+            (GOOD.replace("[[network.nvm.plan]]", "redeem_gas = 12000001\n[[network.nvm.plan]]"), "redeem_gas"),
             (twice, "stands twice"),
         ] {
             let error = nvm(&text).and_then(|config| config.plans().map(drop)).unwrap_err().to_string();
