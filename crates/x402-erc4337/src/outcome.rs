@@ -90,6 +90,12 @@ impl Executed {
         all
     }
 
+    /// The logs of its execution that this contract emitted with this first topic. An account can call in try mode, so
+    /// where more than the operation's own success counts, the target's event does.
+    pub fn events(&self, of: Address, event: B256) -> impl Iterator<Item = &Log> {
+        self.logs.iter().filter(move |log| log.address == of && log.topics().first() == Some(&event))
+    }
+
     fn add(&mut self, event: EntryPointEvent) {
         match event {
             EntryPointEvent::RevertReason { hash, reason, .. } if hash == self.hash => {
@@ -159,6 +165,8 @@ mod tests {
         let read = Executed::read(ENTRY_POINT, &logs);
         assert_eq!(read.iter().map(|e| e.hash).collect::<Vec<_>>(), [0xa, 0xb, 0xc].map(B256::repeat_byte));
         assert_eq!(read[0].logs, [mint(2), mint(3)]);
+        assert_eq!(read[0].events(PLANS, MINT).count(), 2);
+        assert_eq!(read[0].events(PLANS, ENDED).count() + read[0].events(ENTRY_POINT, MINT).count(), 0);
         assert_eq!((read[0].success, read[0].revert.as_ref(), read[0].paymaster), (true, None, None));
         assert_eq!((read[0].gas_cost, read[0].gas_used), (U256::from(5), U256::from(6)));
         assert_eq!((read[1].success, read[1].logs.len()), (false, 0));
