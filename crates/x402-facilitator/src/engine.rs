@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use x402_facilitator_core::{Facilitator, Ledger, Outcome, Pace, Presented, Settlement};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Rejection};
+use x402_types::{Assets, Claim, Entry, Fault, Members, RawJson, Refusal, Rejection};
 
 use crate::clock::now;
 use crate::lane::Lane;
@@ -24,6 +24,7 @@ pub struct Engine {
     settlement: Settlement,
     ledger: Arc<dyn Ledger>,
     signers: Members,
+    assets: Assets,
     lease_seconds: u64,
     wait: Duration,
     claims: watch::Sender<()>,
@@ -72,6 +73,7 @@ impl Engine {
             settlement,
             ledger,
             signers: Members::new(),
+            assets: Assets::none(),
             lease_seconds: 15,
             wait: Duration::from_secs(30),
             claims: watch::Sender::new(()),
@@ -84,6 +86,13 @@ impl Engine {
     #[must_use]
     pub fn with_signers(mut self, signers: Members) -> Self {
         self.signers = signers;
+        self
+    }
+
+    /// With the tokens that are served, for dialects that do not name a token's EIP-712 domain.
+    #[must_use]
+    pub fn with_assets(mut self, assets: Assets) -> Self {
+        self.assets = assets;
         self
     }
 
@@ -144,6 +153,10 @@ impl Engine {
 
     pub(crate) fn pace(&self) -> Pace {
         self.settlement.pace()
+    }
+
+    pub(crate) const fn assets(&self) -> &Assets {
+        &self.assets
     }
 
     /// The machine.

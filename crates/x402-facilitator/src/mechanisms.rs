@@ -84,6 +84,7 @@ pub struct Builder {
     signers: BTreeMap<ChainId, Vec<String>>,
     places: BTreeMap<ChainId, Place>,
     watches: Vec<Watch>,
+    assets: Vec<Asset>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -129,6 +130,7 @@ impl Builder {
         let place = Place { chain: Arc::clone(&chain), provider: evm.provider, lanes };
         self.places.insert(evm.network, place);
         self.watches.push(Watch { chain, poll: evm.poll, bundlers: Vec::new() });
+        self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }
 
@@ -163,7 +165,10 @@ impl Builder {
         for (network, list) in &self.signers {
             signers.insert(network.as_str(), addresses(list)?);
         }
-        let engine = Engine::new(settlement, ledger).with_signers(signers).with_patience(patience.0, patience.1);
+        let mut assets = Assets::none();
+        self.assets.into_iter().for_each(|asset| assets.add(asset));
+        let engine = Engine::new(settlement, ledger).with_signers(signers).with_assets(assets);
+        let engine = engine.with_patience(patience.0, patience.1);
         Ok((Arc::new(engine), Heads(self.watches)))
     }
 }

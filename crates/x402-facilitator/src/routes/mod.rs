@@ -1,7 +1,9 @@
 //! The facilitator's HTTP API: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 //!
-//! 200 for verdicts, 400 with `isValid` or `success` `false` and a code for what cannot be decoded or routed,
-//! 409 for a payment of another request, 413 over size, 503 where the fault is ours.
+//! `/verify` and `/settle` are told apart by what their body says of itself; each dialect has its file.
+
+mod challenge;
+mod x402;
 
 use std::sync::Arc;
 
@@ -14,9 +16,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use x402_codec::{DecodeErrorKind, Limits, body};
+use x402_codec::{Limits, body};
 use x402_facilitator_core::Facilitator;
-use x402_types::{Claim, ErrorReason, Fault, Identity, Rejection, Terms, VerifyRequest};
+use x402_types::{ErrorReason, Fault, Rejection};
 use zeroize::Zeroizing;
 
 use crate::engine::{Engine, invalid, undecided};
@@ -34,11 +36,19 @@ struct Api {
 pub fn routes(engine: Arc<Engine>, callers: Callers) -> Router {
     let api = Arc::new(Api { engine, callers, limits: Limits::DEFAULT });
     Router::new()
+        .route("/initiate", post(initiate))
         .route("/verify", post(verify))
         .route("/settle", post(settle))
         .route("/supported", get(supported))
         .route("/health", get(health))
         .with_state(api)
+}
+
+/// A request that was let in.
+struct Received {
+    caller: String,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 /// Why a request was not taken up.
@@ -49,30 +59,10 @@ enum Refused {
 }
 
 impl Api {
-    async fn claim(&self, headers: &HeaderMap, body: Body) -> Result<Claim, Refused> {
-        let caller = self.caller(headers)?;
-        let bytes = axum::body::to_bytes(body, self.limits.body).await.map_err(|_| Refused::TooLarge)?;
-        let request = body::verify_request(&bytes, &self.limits).map_err(|error| match error.kind() {
-            DecodeErrorKind::TooLarge => Refused::TooLarge,
-            _ => Refused::Unreadable(error.into()),
-        })?;
-        let identity = request_id(headers, &request);
-        let terms = Terms::try_from(request.payment_requirements)
-            .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
-        let terms = terms.map_err(Refused::Unreadable)?;
-        // The server has compared them; a facilitator that trusts it would settle what was never offered.
-        if !request.payment_payload.is_for(&terms) {
-            return Err(Refused::Unreadable(
-                Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS)
-                    .because("paymentPayload.accepted: expected the entry in paymentRequirements"),
-            ));
-        }
-        let identity = Identity { caller, request: identity.map_err(Refused::Unreadable)? };
-        let mut claim = Claim::new(terms, request.payment_payload);
-        claim.identity = identity;
-        // Somebody here serves the terms and can read the payload; what it says is for the verdict.
-        self.engine.settlement().key(&claim).map_err(Refused::Unreadable)?;
-        Ok(claim)
+    async fn receive(&self, headers: HeaderMap, body: Body) -> Result<Received, Refused> {
+        let caller = self.caller(&headers)?;
+        let body = axum::body::to_bytes(body, self.limits.body).await.map_err(|_| Refused::TooLarge)?;
+        Ok(Received { caller, headers, body })
     }
 
     fn caller(&self, headers: &HeaderMap) -> Result<String, Refused> {
@@ -88,46 +78,27 @@ impl Api {
     }
 }
 
-/// `Idempotency-Key`, or the hash of the canonical body.
-fn request_id(headers: &HeaderMap, request: &VerifyRequest) -> Result<String, Rejection> {
-    if let Some(value) = headers.get("idempotency-key") {
-        let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-        let key = key.ok_or_else(|| {
-            Rejection::new(ErrorReason::INVALID_PAYLOAD)
-                .because("Idempotency-Key: expected 1 to 255 visible ASCII characters")
-        })?;
-        return Ok(format!("key:{key}"));
+async fn initiate(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
+    // Payers ask for tickets, and have no token of this facilitator. A ticket is worth nothing by itself.
+    match axum::body::to_bytes(body, api.limits.body).await {
+        Ok(body) => challenge::initiate(&api, &headers, &body),
+        Err(_) => challenge::too_large(),
     }
-    // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
-    // Without it two requests could pass for one, so there is no default.
-    let canonical = serde_json::to_value(request)
-        .map_err(|error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("the body: {error}")))?
-        .to_string();
-    Ok(format!("body:{}", alloy_primitives::hex::encode(Sha256::digest(canonical.as_bytes()))))
 }
 
 async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
-    let claim = match api.claim(&headers, body).await {
-        Ok(claim) => claim,
-        Err(refused) => return refused.answer(invalid),
-    };
-    match api.engine.verify_claim(&claim).await {
-        Ok(response) => json(StatusCode::OK, &response),
-        Err(fault) => unavailable(&fault, &invalid(Rejection::new(ErrorReason::UNEXPECTED_VERIFY_ERROR))),
+    match api.receive(headers, body).await {
+        Ok(received) if challenge::speaks(&received.body, &api.limits) => challenge::verify(&api, received).await,
+        Ok(received) => x402::verify(&api, received).await,
+        Err(refused) => refused.answer(invalid),
     }
 }
 
 async fn settle(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
-    let claim = match api.claim(&headers, body).await {
-        Ok(claim) => claim,
-        Err(refused) => return refused.answer(undecided),
-    };
-    match api.engine.settle_claim(&claim).await {
-        Ok(response) if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) => {
-            json(StatusCode::CONFLICT, &response)
-        }
-        Ok(response) => json(StatusCode::OK, &response),
-        Err(fault) => unavailable(&fault, &undecided(Rejection::new(ErrorReason::UNEXPECTED_SETTLE_ERROR))),
+    match api.receive(headers, body).await {
+        Ok(received) if challenge::speaks(&received.body, &api.limits) => challenge::settle(&api, received).await,
+        Ok(received) => x402::settle(&api, received).await,
+        Err(refused) => refused.answer(undecided),
     }
 }
 
