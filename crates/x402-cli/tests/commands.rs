@@ -50,6 +50,29 @@ fn the_demo_ends_settled_and_its_chain_agrees() {
     assert_eq!(exchanges, expected.map(|(path, status)| (path.into(), status.into())));
 }
 
+#[test]
+fn the_challenge_demo_grants_once_and_its_chain_agrees() {
+    let output = x402(&["demo", "challenge", "--json"], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let steps: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |name: &str| steps.iter().filter(|step| step["step"] == name).collect::<Vec<_>>();
+    let seen = |step: &&Value| (step["request"]["path"].clone(), step["response"]["status"].clone());
+    let exchanges: Vec<_> = named("exchange").iter().map(seen).collect();
+    let expected = [("/weather", 402), ("/verify", 200), ("/settle", 200), ("/weather", 200), ("/weather", 409)];
+    assert_eq!(exchanges, expected.map(|(path, status)| (path.into(), status.into())));
+    let asked = &named("exchange")[0]["response"]["body"]["challengeId"];
+    let last = out(&output).lines().last().unwrap().to_owned();
+    assert_eq!(last, format!(r#"{{"step":"done","challengeId":{asked},"granted":true,"replayStatus":409}}"#));
+    let balance =
+        |at: usize, who: &str| named("balances")[at]["balances"][who].as_str().unwrap().parse::<i64>().unwrap();
+    assert_eq!(balance(1, "payer") - balance(0, "payer"), -10_000);
+    assert_eq!(balance(1, "seller") - balance(0, "seller"), 10_000);
+    assert_eq!(named("transaction").len(), 1);
+    // For people, too: the challenge stands in the 402's body.
+    let output = x402(&["demo", "challenge"], "");
+    assert!(output.status.success() && out(&output).contains("\"challengeId\""), "{}", out(&output));
+}
+
 /// A `PAYMENT-REQUIRED` header of the TypeScript SDK 2.27, recorded.
 fn recorded() -> (String, Value) {
     let vector = include_str!("../../x402-testkit/vectors/messages/v2-payment-required.json");

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use x402_challenge::{Bind, Charge, Offer, Request, answer, body_sha256, canonical_payment, issue, terms};
+use x402_challenge::{Bind, Charge, Offer, Request, answer, exact_nonce, issue, terms};
 use x402_codec::challenge as codec;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};
 use x402_evm::exact::Payer;
@@ -56,7 +56,7 @@ async fn ticket(facilitator: &DevFacilitator, challenge: &Challenge) -> String {
 /// The payment of a challenge by a ticket, signed for what `signed` asks.
 async fn payment(challenge: &Challenge, signed: &Challenge, ticket: &str, n: u8) -> Payment {
     let mut payment = answer(challenge, Proof::new(ProofKind::Facilitator), [n; 16], now());
-    let entropy = body_sha256(canonical_payment(&payment).as_bytes()).0;
+    let entropy = exact_nonce(&payment);
     let occasion = Occasion { now: now(), entropy, url: "https://api.example.com/api/protected", method: "GET" };
     let terms = terms(signed, &Networks::default(), &Assets::default()).unwrap();
     let made = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &occasion).await.unwrap();

@@ -16,10 +16,12 @@ use http::{HeaderValue, Method};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use x402_challenge::{Evidence, Metered, ProofError, ProofKey, Proven, Refused, VerifyProof};
+use x402_challenge::{
+    Evidence, ExactProof, MadeProof, MakeProof, Metered, ProofError, ProofKey, Proven, Refused, VerifyProof,
+};
 use x402_codec::{Limits, challenge as codec, json};
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Payment, Proof, ProofKind, ResourceName};
-use x402_types::{AtomicAmount, EvmAddress, Fault, RawJson, UnixSeconds};
+use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, Occasion, RawJson, Refusal, UnixSeconds};
 
 use crate::remote::{Authorize, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange};
 
@@ -246,5 +248,47 @@ impl VerifyProof for TicketFacilitator {
 impl fmt::Debug for TicketFacilitator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TicketFacilitator").field("base", &self.base.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// Client: proofs of type `facilitator`, whose tickets are paid by what an `exact` proof carries.
+///
+/// The facilitator is the one configured here, never one that a server names. It settles what the payer signed for this
+/// challenge and nothing else.
+#[derive(Debug, Clone)]
+pub struct TicketPayer<M> {
+    facilitator: TicketFacilitator,
+    exact: ExactProof<M>,
+}
+
+impl<M> TicketPayer<M> {
+    /// Has tickets from this facilitator, paid by this payer.
+    #[must_use]
+    pub const fn new(facilitator: TicketFacilitator, exact: ExactProof<M>) -> Self {
+        Self { facilitator, exact }
+    }
+}
+
+#[async_trait]
+impl<M: MakePayment> MakeProof for TicketPayer<M> {
+    fn kind(&self) -> ProofKind {
+        ProofKind::Facilitator
+    }
+
+    fn can_pay(&self, challenge: &Challenge) -> bool {
+        self.exact.can_pay(challenge)
+    }
+
+    async fn make_proof(
+        &self,
+        challenge: &Challenge,
+        payment: Payment,
+        occasion: &Occasion<'_>,
+    ) -> Result<MadeProof, Refusal> {
+        let ticket = self.facilitator.initiate(challenge).await?;
+        let mut made = self.exact.make_proof(challenge, payment, occasion).await?;
+        let payload = made.payment.proof.payload.take();
+        made.payment.proof = Proof { payload, ..ticket };
+        Ok(made)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! They speak over loopback TCP as they would between machines; what is shown is what went over the wire.
 
+mod challenge;
 mod record;
 mod show;
 
@@ -29,9 +30,17 @@ use self::show::Show;
 /// Shows a paid request end to end, on a chain in this process. Nothing leaves the machine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Prints one JSON object a step and nothing else.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// By a challenge of the x402.v1 dialect; then the same payment once more, which is refused.
+    Challenge,
 }
 
 /// What went wrong, for people.
@@ -39,7 +48,11 @@ type Failure = Box<str>;
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let mut show = Show::new(args.json);
-    match one_payment(&mut show).await {
+    let shown = match args.what {
+        None => one_payment(&mut show).await,
+        Some(What::Challenge) => challenge::one_payment(&mut show).await,
+    };
+    match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");

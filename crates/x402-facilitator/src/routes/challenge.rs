@@ -14,7 +14,7 @@ use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use x402_challenge::{body_sha256, canonical_payment, payment_digest};
+use x402_challenge::{exact_nonce, payment_digest};
 use x402_codec::{Limits, base64, challenge as codec, json as strict};
 use x402_evm::eip3009::Payload;
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Networks, Payment, ProofKind, ResourceName};
@@ -219,7 +219,7 @@ impl Api {
         let authorization = Payload::read(&payload)
             .map_err(|rejection| refused(Code::VerificationFailed, format!("proof.{rejection}")))?
             .authorization;
-        if authorization.nonce != body_sha256(canonical_payment(&payment).as_bytes()).0 {
+        if authorization.nonce != exact_nonce(&payment) {
             let why = "proof.payload.authorization.nonce: not that of this payment";
             return Err(refused(Code::VerificationFailed, why));
         }
