@@ -51,7 +51,7 @@ async fn shop(proofs: Proofs, entitle: Option<Entitle>) -> Shop {
         charge: Charge::Exact,
         timeout: TimeoutSeconds::try_from(60).unwrap(),
         resource: "urn:res:abc123".parse().unwrap(),
-        meta: None,
+        meta: serde_json::from_str(r#"{"description": "One-off access"}"#).unwrap(),
         bind: Bind::default(),
     });
     let ask = entitle.into_iter().fold(ask, Ask::entitle);

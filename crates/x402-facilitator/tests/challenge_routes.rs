@@ -37,7 +37,8 @@ fn challenge(n: u8) -> Challenge {
         charge: Charge::Exact,
         timeout: TimeoutSeconds::try_from(60).unwrap(),
         resource: "urn:res:abc123".parse().unwrap(),
-        meta: None,
+        // As the document's sample has it, and a member that nobody here knows.
+        meta: serde_json::from_str(r#"{"description": "One-off access", "later": [1]}"#).unwrap(),
         bind: Bind::default(),
     };
     issue(&offer, &REQUEST, [n; 16]).unwrap()
@@ -122,7 +123,7 @@ async fn what_nothing_here_settles_gets_no_ticket() {
         (with("scheme", json!("upto")), "mismatch", "scheme"),
         (with("resource", json!("r".repeat(1024))), "invalid_schema", "challenge.resource"),
         (with("payTo", json!("me")), "invalid_schema", "$"),
-        (json!({"action": "initiate"}), "invalid_schema", "$"),
+        (json!({"action": "initiate"}), "invalid_schema", "challenge"),
         (json!({"action": "verify", "header": "x"}), "invalid_schema", "action"),
         (json!({"action": "pay"}), "invalid_schema", "$"),
         (json!({}), "invalid_schema", "$"),

@@ -29,23 +29,42 @@ use super::{Api, Received, json, unavailable};
 /// The longest ticket, in characters: beside it a payment must fit into its 4,096 bytes.
 const LONGEST_TICKET: usize = 1024;
 
-/// What is asked, by `action`.
+/// What is asked. One struct and no tagged enum: that would take a challenge's own members apart before they are read.
 #[derive(Deserialize)]
-#[serde(tag = "action", rename_all = "lowercase")]
-enum Asked {
-    Initiate {
-        challenge: Challenge,
-    },
-    Verify {
-        header: String,
-        challenge: Option<Challenge>,
-    },
-    Settle {
-        header: String,
-        challenge: Option<Challenge>,
-        /// Of a metered payment.
-        amount: Option<AtomicAmount>,
-    },
+struct Asked {
+    action: Action,
+    /// The challenge: of `initiate`, or the seller's own beside a header.
+    challenge: Option<Challenge>,
+    /// The value of `X-PAYMENT`.
+    header: Option<String>,
+    /// `settle`, of a metered payment.
+    amount: Option<AtomicAmount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Initiate,
+    Verify,
+    Settle,
+}
+
+impl Asked {
+    fn read(body: &[u8], limits: &Limits, action: Action) -> Result<Self, Refused> {
+        let asked: Self =
+            strict::from_slice(body, limits).map_err(|error| refused(Code::InvalidSchema, error.to_string()))?;
+        if asked.action != action {
+            return Err(refused(Code::InvalidSchema, "action: not that of this route"));
+        }
+        Ok(asked)
+    }
+
+    /// What is asked of a payment, and its header.
+    fn payment(body: &[u8], limits: &Limits, action: Action) -> Result<(String, Self), Refused> {
+        let mut asked = Self::read(body, limits, action)?;
+        let header = asked.header.take().ok_or_else(|| refused(Code::InvalidSchema, "header: missing"))?;
+        Ok((header, asked))
+    }
 }
 
 /// What of a challenge its payment does not say again.
@@ -135,10 +154,11 @@ pub(super) fn too_large() -> Response {
 
 /// `POST /initiate`: a ticket for a challenge that can be settled here.
 pub(super) fn initiate(api: &Api, headers: &HeaderMap, body: &[u8]) -> Response {
-    let challenge = match strict::from_slice(body, &api.limits) {
-        Ok(Asked::Initiate { challenge }) => challenge,
-        Ok(_) => return unreadable("action: expected `initiate`"),
-        Err(error) => return unreadable(error.to_string()),
+    let challenge = Asked::read(body, &api.limits, Action::Initiate)
+        .and_then(|asked| asked.challenge.ok_or_else(|| refused(Code::InvalidSchema, "challenge: missing")));
+    let challenge = match challenge {
+        Ok(challenge) => challenge,
+        Err(refused) => return unreadable(refused),
     };
     let ticket = Ticket::of(&challenge);
     match ticket.terms(api, challenge.max_amount_required).and_then(|_| ticket.write()) {
@@ -154,12 +174,11 @@ pub(super) fn initiate(api: &Api, headers: &HeaderMap, body: &[u8]) -> Response 
 
 /// `POST /verify`: whether the payment would be settled. Nothing moves.
 pub(super) async fn verify(api: &Api, received: Received) -> Response {
-    let (header, challenge) = match strict::from_slice(&received.body, &api.limits) {
-        Ok(Asked::Verify { header, challenge }) => (header, challenge),
-        Ok(_) => return unreadable("action: expected `verify`"),
-        Err(error) => return unreadable(error.to_string()),
+    let (header, asked) = match Asked::payment(&received.body, &api.limits, Action::Verify) {
+        Ok(asked) => asked,
+        Err(refused) => return unreadable(refused),
     };
-    let covered = match api.covered(&header, challenge.as_ref(), received.caller) {
+    let covered = match api.covered(&header, asked.challenge.as_ref(), received.caller) {
         Ok(covered) => covered,
         Err(refused) => return json(StatusCode::OK, &Verdict::no(refused)),
     };
@@ -172,13 +191,12 @@ pub(super) async fn verify(api: &Api, received: Received) -> Response {
 
 /// `POST /settle`: has the payment made, once. The same header again is answered the same.
 pub(super) async fn settle(api: &Api, received: Received) -> Response {
-    let (header, challenge, amount) = match strict::from_slice(&received.body, &api.limits) {
-        Ok(Asked::Settle { header, challenge, amount }) => (header, challenge, amount),
-        Ok(_) => return unreadable("action: expected `settle`"),
-        Err(error) => return unreadable(error.to_string()),
+    let (header, asked) = match Asked::payment(&received.body, &api.limits, Action::Settle) {
+        Ok(asked) => asked,
+        Err(refused) => return unreadable(refused),
     };
-    let covered = match api.covered(&header, challenge.as_ref(), received.caller) {
-        Ok(covered) if amount.is_some_and(|amount| amount != covered.claim.terms.amount) => {
+    let covered = match api.covered(&header, asked.challenge.as_ref(), received.caller) {
+        Ok(covered) if asked.amount.is_some_and(|amount| amount != covered.claim.terms.amount) => {
             let why = "amount: an authorization moves the sum that it names, and no other";
             return json(StatusCode::OK, &Verdict::no(refused(Code::Mismatch, why)));
         }
@@ -353,8 +371,8 @@ fn answer_no(reason: Option<ErrorReason>, message: Option<String>) -> Response {
     json(StatusCode::OK, &Verdict::no(refused(code, why)))
 }
 
-fn unreadable(why: impl Into<String>) -> Response {
-    json(StatusCode::BAD_REQUEST, &Verdict::no(refused(Code::InvalidSchema, why)))
+fn unreadable(refused: Refused) -> Response {
+    json(StatusCode::BAD_REQUEST, &Verdict::no(refused))
 }
 
 fn unknown(fault: &Fault) -> Response {
