@@ -2,7 +2,7 @@
 //! the [v1 transport](https://github.com/coinbase/x402/blob/main/specs/transports-v1/http.md).
 
 use serde::Serialize;
-use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::v2::{self, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, json};
@@ -20,7 +20,12 @@ pub fn payment_required(body: &[u8], limits: &Limits) -> Result<PaymentRequired,
 /// # Errors
 /// The kinds of [`json::from_slice`], and `version_mismatch` where the outer `x402Version` is not the payment's.
 pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
-    let request: VerifyRequest = json::from_slice(body, limits)?;
+    // Nearly every payment is of version 2: its types take it without asking first. What they refuse, the types of
+    // either version read again, or say what is wrong with it.
+    let request = match json::from_slice::<v2::VerifyRequest>(body, limits) {
+        Ok(request) => request.into(),
+        Err(_) => json::from_slice::<VerifyRequest>(body, limits)?,
+    };
     demand_object(&request.payment_payload, ".paymentPayload")?;
     let inner = request.payment_payload.version();
     match request.x402_version {

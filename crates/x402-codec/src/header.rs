@@ -105,9 +105,17 @@ impl PaymentText {
     /// # Errors
     /// The kinds of [`json::from_slice`].
     pub fn into_payment(self, limits: &Limits) -> Result<Payment, DecodeError> {
-        let payload: PaymentPayload = self.read(limits)?;
+        Ok(Payment { payload: self.payload(limits)?, text: self })
+    }
+
+    pub(crate) fn payload(&self, limits: &Limits) -> Result<PaymentPayload, DecodeError> {
+        // As in `body::verify_request`: the common version first, whose refusal decides nothing.
+        let payload = match self.read(limits) {
+            Ok(payment) => PaymentPayload::V2(payment),
+            Err(_) => self.read(limits)?,
+        };
         body::demand_object(&payload, "")?;
-        Ok(Payment { payload, text: self })
+        Ok(payload)
     }
 }
 

@@ -23,16 +23,16 @@ pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, 
 /// A payment that is none.
 pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
     // Most payments are not of this extension: they are read once.
-    let first = text.read::<PaymentPayload>(limits);
-    if matches!(&first, Ok(payment) if !is_suspect(payment)) {
-        return Ok(text.into_payment(limits)?);
-    }
+    let payload = match text.payload(limits) {
+        Ok(payload) if !is_suspect(&payload) => return Ok(Payment::new(payload, text)),
+        other => other,
+    };
     match text.read::<RawJson>(limits) {
         Ok(raw) if nvm::is_payment(&raw) => {
             let payment = nvm::PaymentPayload::from_raw(&raw)?;
             Ok(Payment::new(PaymentPayload::Nvm(payment), text))
         }
-        _ => Ok(text.into_payment(limits)?),
+        _ => Ok(Payment::new(payload?, text)),
     }
 }
 

@@ -301,6 +301,16 @@ impl Serialize for VerifyRequest {
     }
 }
 
+impl From<v2::VerifyRequest> for VerifyRequest {
+    fn from(request: v2::VerifyRequest) -> Self {
+        Self {
+            x402_version: request.x402_version,
+            payment_payload: PaymentPayload::V2(request.payment_payload),
+            payment_requirements: PaymentRequirements::V2(request.payment_requirements),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for VerifyRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let any = AnyVerifyRequest::deserialize(deserializer)?;
