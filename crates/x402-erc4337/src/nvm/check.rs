@@ -170,22 +170,13 @@ impl NvmMechanism {
         if plan.is_pay_as_you_go() {
             return Ok(U256::ZERO);
         }
-        let payer = EvmAddress::from(account);
-        let mut taken = U256::ZERO;
-        // Keys of version 0.2 name no account.
-        for holder in [account.as_slice(), &[]] {
-            let prefix = PaymentKey::prefix(AuthorizationKind::NvmErc4337, self.network, &[], holder);
-            for other in self.ledger.unanswered(&prefix).await? {
-                let same = other.key != *own
-                    && other.payer == payer.as_str()
-                    && other.claim.terms.asset.parse() == Ok(plan.id)
-                    && comes_first(&other, own, asking);
-                if same {
-                    taken = taken.saturating_add(plan.need(other.claim.terms.amount.value()));
-                }
-            }
-        }
-        Ok(taken)
+        let prefix = PaymentKey::prefix(AuthorizationKind::NvmErc4337, self.network, &[], account.as_slice());
+        let others = self.ledger.unanswered(&prefix).await?;
+        let before = others.iter().filter(|other| {
+            other.key != *own && other.claim.terms.asset.parse() == Ok(plan.id) && comes_first(other, own, asking)
+        });
+        let needs = before.map(|other| plan.need(other.claim.terms.amount.value()));
+        Ok(needs.fold(U256::ZERO, U256::saturating_add))
     }
 
     /// Builds what would be sent: the redemption, and before it an order where credits are short.

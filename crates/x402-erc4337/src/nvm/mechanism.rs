@@ -6,7 +6,6 @@ use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_evm::chain::ReadChain;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, Observation, Payment, Plan, Step, StepName, TxId, Verdict};
-use x402_types::nvm::payment_key;
 use x402_types::v2::SupportedKind;
 use x402_types::{
     ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds, Version,
@@ -14,6 +13,7 @@ use x402_types::{
 
 use super::check::Asking;
 use super::operation::payer;
+use super::read::key;
 use super::{Plans, Policy, ReadCredits, ReadSessionKeys};
 use crate::{EntryPoint, EntryPointVersion, FindNonces, FindUserOps, SimulateUserOps};
 
@@ -132,11 +132,11 @@ impl Mechanism for NvmMechanism {
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        payment_key(claim)
+        key(claim)
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
-        let own = payment_key(claim)?;
+        let own = key(claim)?;
         let examined = self.examine(claim, &own, Asking::Verify, now).await?;
         let account = EvmAddress::from(examined.presented.account);
         let of_payer = |refusal: Refusal| match refusal {

@@ -1,8 +1,8 @@
 //! §5.1 Payload Validation: a claim of this scheme, read, as far as its own bytes say.
 
 use alloy_primitives::{Address, U256, keccak256};
-use x402_types::nvm::{Authorization, Code, Operation, Payload, PlanId, Requirements};
-use x402_types::{Claim, PaymentKey, Rejection};
+use x402_types::nvm::{Authorization, Code, Operation, Payload, PlanId, Requirements, payment_key};
+use x402_types::{AuthorizationKind, Claim, PaymentKey, Rejection};
 
 use super::{Binding, NamedKey, Statement, same_resource};
 use crate::session::zerodev::Approval;
@@ -94,6 +94,20 @@ fn account(authorization: &Authorization) -> Result<Address, Rejection> {
         }
     }
     agreed.ok_or_else(|| Code::InvalidPayload.because("sessionKeys: no key names the account"))
+}
+
+/// The identity of a claim's authorization, with the account in it also where the payment does not write it.
+pub(super) fn key(claim: &Claim) -> Result<PaymentKey, Rejection> {
+    let written = payment_key(claim)?;
+    let payload = Payload::from_raw(&claim.payload)?;
+    if payload.authorization().from().is_some() {
+        return Ok(written);
+    }
+    let account = account(payload.authorization())?;
+    let prefix = |payer: &[u8]| PaymentKey::prefix(AuthorizationKind::NvmErc4337, claim.terms.network, &[], payer);
+    // What is left stands behind its length, and is the same for every account.
+    let rest = written.as_bytes().get(prefix(&[]).len()..).unwrap_or_default();
+    Ok(PaymentKey::from_bytes(&[&prefix(account.as_slice()), rest].concat()))
 }
 
 /// What makes an order the payment's own: the contract refuses a second one under the same seed.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use x402_devchain::{ACCOUNTS, DevPlan, PLANS};
+use x402_devchain::{ACCOUNTS, DevPlan, Orphans, PLANS};
 use x402_erc4337::nvm::{ORDER, Policy};
+use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion, issue};
 use x402_facilitator_core::{Outcome, Receipt, StepState};
-use x402_types::Refusal;
 use x402_types::nvm::{Code, SessionKey};
+use x402_types::{Claim, RawJson, Refusal};
 
 use crate::stage::*;
 
@@ -344,4 +345,86 @@ async fn registered_keys_are_named_by_their_hash() {
     }
     registered.put(stage.account.address(), draft.keys[0].hash(), &text);
     receipt(stage.settle(&claim).await.unwrap());
+}
+
+/// Version 0.2: no `from`, `provider`, and the statement without a binding.
+#[tokio::test]
+async fn a_payment_of_version_0_2_names_its_account_by_its_keys() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let draft = Draft { proof: None, ..stage.draft_with_order(1, 3).await };
+    let old = |claim: &Claim| {
+        let mut payload: serde_json::Value = claim.payload.read().unwrap();
+        let authorization = payload["authorization"].as_object_mut().unwrap();
+        authorization.remove("from").unwrap();
+        let provider = authorization.remove("sessionKeysProvider").unwrap();
+        authorization.insert("provider".to_owned(), provider);
+        Claim { payload: RawJson::of(&payload).unwrap(), ..claim.clone() }
+    };
+    let claim = old(&draft.sign());
+    stage.verify(&claim).await.unwrap();
+    receipt(stage.settle(&claim).await.unwrap());
+    assert_eq!(stage.credits(), 7);
+    // Its key is that of the same payment with its account written out.
+    assert_eq!(stage.key_of(&claim), stage.key_of(&draft.sign()));
+    // A hash names no account, and two keys must name the same one.
+    let hash = SessionKey::with_hash("redeem", draft.keys[1].hash());
+    let hashed = Draft { keys: vec![draft.keys[0].clone(), hash], ..draft.clone() };
+    let other = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, alloy_primitives::U256::from(1));
+    let session = ACCOUNTS[SESSION].address;
+    let other = issue(&key_of(OWNER), &other, session, &order_grant(1), CHAIN, 1).await.unwrap();
+    let mixed = Draft { keys: vec![SessionKey::with_data("order", &other.write()), draft.keys[1].clone()], ..draft };
+    for draft in [hashed, mixed] {
+        let rejection = stage.settlement.key(&old(&draft.sign())).unwrap_err();
+        assert_eq!(rejection.reason, Code::InvalidPayload.reason());
+    }
+}
+
+/// Nothing is proven before it is final.
+#[tokio::test]
+async fn an_order_is_waited_for_until_it_is_final() {
+    let stage = Setup { depth: 3, ..Setup::default() }.build().await;
+    stage.chain.mine(3);
+    let claim = stage.draft_with_order(1, 3).await.sign();
+    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    while stage.orders_at_head() == 0 {
+        stage.round().await;
+    }
+    let landed = stage.chain.block_number();
+    while stage.row(&claim).proven(&ORDER).is_none() {
+        assert_eq!(stage.row(&claim).steps.len(), 1, "nothing follows what is not final");
+        stage.work(1).await;
+    }
+    assert!(stage.chain.block_number() >= landed + 3);
+    stage.work(100).await;
+    assert_eq!(names(&stage, &claim), ["order proven", "redeem proven"]);
+    assert_eq!(stage.credits(), 7);
+}
+
+/// The order is taken back by a reorganisation and lands again: still one order.
+#[tokio::test]
+async fn a_reorganisation_orders_no_second_time() {
+    let stage = Setup { depth: 3, ..Setup::default() }.build().await;
+    stage.chain.mine(3);
+    let claim = stage.draft_with_order(1, 3).await.sign();
+    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    while stage.orders_at_head() == 0 {
+        stage.round().await;
+    }
+    stage.chain.reorg(1, Orphans::Drop).unwrap();
+    assert_eq!(stage.orders_at_head(), 0);
+    stage.work(200).await;
+    stage.chain.mine(3);
+    assert_eq!(names(&stage, &claim), ["order proven", "redeem proven"]);
+    assert_eq!((stage.orders(), stage.credits()), (1, 7));
+}
+
+/// "`/supported` lists the session signer."
+#[tokio::test]
+async fn the_session_signer_is_named() {
+    let stage = stage().await;
+    let [kind] = stage.settlement.kinds() else { panic!() };
+    assert_eq!((kind.scheme.as_str(), kind.network.as_str()), ("nvm:erc4337", "eip155:84532"));
+    let signer = kind.extra.text("sessionSigner").unwrap();
+    assert_eq!(signer, ACCOUNTS[SESSION].address.to_string());
 }

@@ -109,6 +109,8 @@ pub(crate) struct Setup {
     pub(crate) policy: Policy,
     pub(crate) deployed: bool,
     pub(crate) keys: Arc<dyn ReadSessionKeys>,
+    /// Blocks that make the one below them final.
+    pub(crate) depth: u64,
 }
 
 impl Default for Setup {
@@ -118,6 +120,7 @@ impl Default for Setup {
             policy: Policy::default(),
             deployed: true,
             keys: Arc::new(NoSessionKeys),
+            depth: 0,
         }
     }
 }
@@ -128,11 +131,11 @@ pub(crate) async fn stage() -> Stage {
 
 impl Setup {
     pub(crate) async fn build(self) -> Stage {
-        let chain = DevChain::builder().time(START).build().unwrap();
+        let chain = DevChain::builder().time(START).finality_depth(self.depth).build().unwrap();
         chain.register_plan(U256::from(PLAN), self.plan).unwrap();
         chain.register_plan(U256::from(OTHER_PLAN), self.plan).unwrap();
         let network = x402_types::ChainId::eip155(CHAIN);
-        let reader = Arc::new(RpcChain::new(chain.provider(), network, 0).fresh_for(Duration::ZERO));
+        let reader = Arc::new(RpcChain::new(chain.provider(), network, self.depth).fresh_for(Duration::ZERO));
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let rail = EoaRail::new(Arc::clone(&reader), signer(GAS).unwrap()).unwrap();
         let lane = rail.lane().clone();
@@ -467,7 +470,13 @@ impl Stage {
         assert_eq!(self.credits(), before - amount);
     }
 
-    /// Orders that the account made and paid.
+    /// What the account has paid, in orders, in the newest block.
+    pub(crate) fn orders_at_head(&self) -> u64 {
+        let left: u64 = self.chain.balance_of(self.account.address()).to();
+        (100 * PRICE - left) / PRICE
+    }
+
+    /// Orders that the account made and paid, as far as they are final.
     pub(crate) fn orders(&self) -> usize {
         self.chain.transfers().iter().filter(|transfer| transfer.from == self.account.address()).count()
     }
