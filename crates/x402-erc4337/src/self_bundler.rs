@@ -87,7 +87,8 @@ impl SelfBundler {
     async fn landed(&self, hashes: &[B256]) -> Result<Vec<Option<crate::Landed>>, Fault> {
         let head: U64 = self.chain.request("eth_blockNumber", ()).await.map_err(node_fault)?;
         let head: u64 = head.to();
-        self.chain.find_user_ops(hashes, head.saturating_sub(self.lookback)..=head).await
+        let first = head.saturating_add(1).saturating_sub(self.lookback);
+        self.chain.find_user_ops(hashes, first..=head).await
     }
 
     async fn simulate(&self, bundle: &Bundle) -> Result<(), SendError> {
