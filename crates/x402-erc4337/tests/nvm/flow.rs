@@ -428,3 +428,38 @@ async fn the_session_signer_is_named() {
     let signer = kind.extra.text("sessionSigner").unwrap();
     assert_eq!(signer, ACCOUNTS[SESSION].address.to_string());
 }
+
+/// "A permission's first operation flies alone; later ones take lanes of the nonce key."
+#[tokio::test]
+async fn one_key_serves_many_payments_side_by_side_once_it_is_enabled() {
+    let stage = stage().await;
+    stage.give(2).await;
+    let claims = async |nonces: core::ops::Range<u8>| {
+        let mut claims = Vec::new();
+        for nonce in nonces {
+            let claim = stage.draft(nonce, 2).await.sign();
+            stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+            claims.push(claim);
+        }
+        claims
+    };
+    // Nothing is enabled: one of them goes, the others wait for it.
+    let first = claims(1..4).await;
+    stage.plan_only().await;
+    let planned = |claims: &[Claim]| claims.iter().filter(|claim| !stage.row(claim).steps.is_empty()).count();
+    assert_eq!(planned(&first), 1);
+    stage.work(100).await;
+    assert_eq!((stage.credits(), first.len()), (14, 3));
+    // Now they go together, in slots of their own.
+    let second = claims(4..8).await;
+    stage.plan_only().await;
+    assert_eq!(planned(&second), second.len());
+    let slots: std::collections::BTreeSet<_> =
+        second.iter().map(|claim| stage.row(claim).steps[0].guard.clone()).collect();
+    assert_eq!(slots.len(), second.len());
+    stage.work(100).await;
+    assert_eq!(stage.credits(), 6);
+    for claim in first.iter().chain(&second) {
+        assert_eq!(names(&stage, claim), ["redeem proven"]);
+    }
+}
