@@ -88,7 +88,6 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     let receipt = response.extensions().get::<ChallengeReceipt>().map(|receipt| receipt.0.clone());
     let receipt = receipt.ok_or("no receipt")?;
     response.bytes().await.map_err(failed)?;
-    show.balances("after", &chain, &accounts);
 
     // Whoever saw the header sends it, too: no client that pays.
     let header = sent.take().ok_or("no payment was sent")?;
@@ -105,6 +104,7 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
             "from": transfer.from, "to": transfer.to, "amount": transfer.value.to_string(),
         }));
     }
+    show.balances("after", &chain, &accounts);
     facilitator.stop().await;
     show.last(&Done { step: "done", challenge_id: receipt.challenge_id, granted: receipt.ok, replay_status });
     if receipt.ok && replay_status == 409 { Ok(()) } else { Err("the payment was granted twice, or not at all".into()) }
