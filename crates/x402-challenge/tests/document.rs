@@ -25,7 +25,9 @@ fn the_challenge_both_ways() {
     let challenge: Challenge = codec::challenge(CHALLENGE.as_bytes()).unwrap();
     assert_eq!(challenge.max_amount_required.to_string(), "1000");
     assert_eq!(challenge.bind.body_sha256, None);
-    assert_eq!(serde_json::to_string(&challenge).unwrap(), compact(CHALLENGE));
+    // `meta` is written as it came, white space and all.
+    assert_eq!(compact(&serde_json::to_string(&challenge).unwrap()), compact(CHALLENGE));
+    assert_eq!(challenge.meta.unwrap().text("description").as_deref(), Some("One-off access"));
 }
 
 #[test]
