@@ -1,5 +1,7 @@
 //! `x402 session`: what a session key may do and whether its owner said so; giving one, and taking it back.
 
+mod register;
+
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -28,6 +30,8 @@ pub(crate) enum Session {
     Inspect(Inspect),
     /// Gives an address the right to make some calls; prints the serialized session key.
     Issue(Issue),
+    /// Leaves a session key with a facilitator, or takes it away.
+    Register(register::Register),
     /// Prints the calls by which the owner takes a session key back.
     Revoke(Revoke),
 }
@@ -187,6 +191,7 @@ pub(crate) async fn run(command: Session) -> ExitCode {
     let done = match command {
         Session::Inspect(args) => inspect(&args).await,
         Session::Issue(args) => key(args.key_file.as_ref()).and_then(|owner| show(&issue(&args, &owner)?)),
+        Session::Register(args) => register::run(&args).await,
         Session::Revoke(args) => revoke(&args),
     };
     match done {

@@ -73,6 +73,35 @@ fn the_challenge_demo_grants_once_and_its_chain_agrees() {
     assert!(output.status.success() && out(&output).contains("\"challengeId\""), "{}", out(&output));
 }
 
+#[test]
+fn the_demo_of_plans_orders_redeems_and_refuses() {
+    let output = x402(&["demo", "nvm", "--json"], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let last = out(&output).lines().last().unwrap().to_owned();
+    assert!(last.starts_with(r#"{"step":"done","first":{"orderTx":"0x"#), "{last}");
+    let done: Value = serde_json::from_str(&last).unwrap();
+    let (first, second) = (&done["first"], &done["second"]);
+    assert_eq!((&first["creditsRedeemed"], &first["remainingBalance"]), (&"3".into(), &"7".into()));
+    assert_eq!((&second["creditsRedeemed"], &second["remainingBalance"]), (&"3".into(), &"4".into()));
+    assert!(second.get("orderTx").is_none());
+    let mut hashes = vec![&first["orderTx"], &first["transaction"], &second["transaction"]];
+    hashes.sort_by_key(|hash| hash.to_string());
+    hashes.dedup();
+    assert_eq!(hashes.len(), 3);
+    let third = &done["third"];
+    assert_eq!((&third["status"], &third["error"]), (&402.into(), &"INSUFFICIENT_BALANCE".into()));
+    assert_eq!((&third["details"]["requiredBalance"], &third["details"]["currentBalance"]), (&"5".into(), &"4".into()));
+
+    let steps: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seen = |step: &&Value| (step["request"]["path"].clone(), step["response"]["status"].clone());
+    let exchanges: Vec<_> = steps.iter().filter(|step| step["step"] == "exchange").collect();
+    let shown: Vec<_> = exchanges.iter().map(seen).filter(|(path, _)| path != "/supported").collect();
+    let paid = [("/task", 402), ("/verify", 200), ("/settle", 200), ("/task", 200)];
+    let refused = [("/report", 402), ("/verify", 200), ("/report", 402)];
+    let expected: Vec<_> = paid.iter().chain(&paid).chain(&refused).map(|(p, s)| ((*p).into(), (*s).into())).collect();
+    assert_eq!(shown, expected);
+}
+
 /// A `PAYMENT-REQUIRED` header of the TypeScript SDK 2.27, recorded.
 fn recorded() -> (String, Value) {
     let vector = include_str!("../../x402-testkit/vectors/messages/v2-payment-required.json");

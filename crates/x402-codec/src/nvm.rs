@@ -1,12 +1,15 @@
 //! Payments and requests of the [x402 Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
 //! §4.2 and §4.3: what is one of them, and reading it with the codes of its own §7.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use x402_types::nvm::{self, Code, FacilitatorRequest, Token};
-use x402_types::{PaymentPayload, RawJson, Rejection};
+use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 
 use crate::header::{Payment, PaymentText, payment_text};
-use crate::{Limits, base64, json};
+use crate::{DecodeError, Limits, base64, json};
+
+/// Answer, server to client, version 0.2: the receipt, beside `PAYMENT-RESPONSE`.
+pub static QUERY_RESPONSE: HeaderName = HeaderName::from_static("query-response");
 
 /// Server: the payment of a request, if it has one, whichever dialect it speaks; a fault in one of this extension has
 /// the extension's code.
@@ -14,7 +17,7 @@ use crate::{Limits, base64, json};
 /// # Errors
 /// A header that cannot be read, or a payment that is none.
 pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, Rejection> {
-    payment_text(headers, limits)?.map(|text| read(text, limits)).transpose()
+    payment_text(headers, limits).map_err(unreadable)?.map(|text| read(text, limits)).transpose()
 }
 
 /// The payment in a header's text, whichever dialect it speaks.
@@ -32,8 +35,13 @@ pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
             let payment = nvm::PaymentPayload::from_raw(&raw)?;
             Ok(Payment::new(PaymentPayload::Nvm(payment), text))
         }
-        _ => Ok(Payment::new(payload?, text)),
+        _ => Ok(Payment::new(payload.map_err(unreadable)?, text)),
     }
+}
+
+/// What cannot be read is `invalid_payload`, whichever part of it.
+fn unreadable(error: DecodeError) -> Rejection {
+    Rejection::new(ErrorReason::INVALID_PAYLOAD).because(error.to_string())
 }
 
 /// Whether a payment that reads as x402 may be one of this extension all the same.
@@ -50,8 +58,8 @@ fn is_suspect(payment: &PaymentPayload) -> bool {
 pub struct Request {
     /// The body.
     pub body: FacilitatorRequest,
-    /// The payment in it.
-    pub payment: nvm::PaymentPayload,
+    /// The payment in it, or what is wrong with it: a verdict, unlike a body that cannot be parsed.
+    pub payment: Result<nvm::PaymentPayload, Rejection>,
     /// The payment's JSON text.
     pub raw: RawJson,
 }
@@ -67,9 +75,9 @@ pub fn is_request(body: &[u8], limits: &Limits) -> bool {
 /// padding or without, or JSON.
 ///
 /// # Errors
-/// `INVALID_PAYLOAD`, `UNSUPPORTED_NETWORK`.
+/// `INVALID_PAYLOAD`: the body, or the base64 or JSON in it, cannot be parsed.
 pub fn request(body: &[u8], limits: &Limits) -> Result<Request, Rejection> {
-    let unreadable = |error: crate::DecodeError| Code::InvalidPayload.because(error.to_string());
+    let unreadable = |error: DecodeError| Code::InvalidPayload.because(error.to_string());
     let body: FacilitatorRequest = json::from_slice(body, limits).map_err(unreadable)?;
     let raw = match &body.token {
         Token::Json(raw) => raw.clone(),
@@ -78,6 +86,5 @@ pub fn request(body: &[u8], limits: &Limits) -> Result<Request, Rejection> {
             json::from_slice(&bytes, limits).map_err(unreadable)?
         }
     };
-    let payment = nvm::PaymentPayload::from_raw(&raw)?;
-    Ok(Request { body, payment, raw })
+    Ok(Request { payment: nvm::PaymentPayload::from_raw(&raw), body, raw })
 }

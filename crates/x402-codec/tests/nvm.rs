@@ -68,12 +68,16 @@ fn a_request_is_told_by_its_shape_and_its_token_is_read_in_every_form() {
         let body = json!({"paymentRequired": required, name: token, "maxAmount": "5"}).to_string();
         assert!(nvm::is_request(body.as_bytes(), &Limits::DEFAULT));
         let request = nvm::request(body.as_bytes(), &Limits::DEFAULT).unwrap();
-        assert_eq!(serde_json::to_value(&request.payment).unwrap(), payment);
+        assert_eq!(serde_json::to_value(request.payment.unwrap()).unwrap(), payment);
         assert_eq!(serde_json::from_str::<Value>(request.raw.as_str()).unwrap(), payment);
     }
     let x402 = document("messages/v2-verify-request.json").to_string();
     assert!(!nvm::is_request(x402.as_bytes(), &Limits::DEFAULT));
-    for token in [json!("%"), json!("e30"), json!(STANDARD.encode("{\"a\":1,\"a\":2}"))] {
+    // What is JSON and no payment is a verdict.
+    let body = json!({"paymentRequired": required, "x402AccessToken": "e30"}).to_string();
+    let request = nvm::request(body.as_bytes(), &Limits::DEFAULT).unwrap();
+    assert_eq!(request.payment.unwrap_err().reason, Code::InvalidPayload.reason());
+    for token in [json!("%"), json!(STANDARD.encode("{\"a\":1,\"a\":2}"))] {
         let body = json!({"paymentRequired": required, "x402AccessToken": token}).to_string();
         let refused = nvm::request(body.as_bytes(), &Limits::DEFAULT).unwrap_err();
         assert_eq!(refused.reason, Code::InvalidPayload.reason(), "{token}");

@@ -17,6 +17,8 @@ pub struct Presented {
     pub resource: ResourceInfo,
     /// Whose request it is.
     pub identity: Identity,
+    /// What the facilitator called this request when it verified it (`agentRequestId`); goes back with settlement.
+    pub verified_as: Option<String>,
 }
 
 impl core::fmt::Debug for Presented {

@@ -26,12 +26,23 @@ pub struct Config {
     /// How long a lane's lease lasts, 5 to 300 s. Default: 15.
     #[serde(default = "default_lease")]
     pub lease_seconds: u64,
+    /// Where session keys are kept that payments name by their hash. None: payments carry their keys.
+    #[serde(default)]
+    pub session_keys: Option<SessionKeysConfig>,
     /// Who may call. None: everybody who reaches the port, all as one caller.
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerConfig>,
     /// The networks that are served.
     #[serde(rename = "network")]
     pub networks: Vec<NetworkConfig>,
+}
+
+/// The store of session keys, in the ledger's file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionKeysConfig {
+    /// The key under which they are sealed: 32 bytes in hex. Whoever has it and the file has the keys.
+    pub seal: SecretSource,
 }
 
 /// A caller that presents a bearer token.

@@ -4,17 +4,43 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::U256;
 use axum::Router;
-use x402_devchain::{DevChain, DevNode, signer};
+use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, signer};
+use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy};
 use x402_evm::rail::Fees;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::{Assets, ChainId, Fault};
 
 use crate::clock::now;
 use crate::engine::Engine;
-use crate::mechanisms::{Builder, Evm, owner};
-use crate::routes::routes;
+use crate::mechanisms::{Builder, Evm, Nvm, owner};
+use crate::requests::MemoryRequests;
+use crate::routes::{KeptKeys, routes_with};
 use crate::server::Serving;
+use crate::session_keys::{ByHash, MemorySessionKeys, SessionKeys};
+
+/// The account of the devchain that signs operations of session keys. It holds what every account of the devchain
+/// holds, and needs none of it.
+pub const SESSION_SIGNER: usize = 9;
+
+/// A plan of the devchain's contract as a facilitator, or a payer, knows it.
+#[must_use]
+pub fn served(id: U256, plan: DevPlan) -> Plan {
+    Plan {
+        id: id.into(),
+        credits: PLANS,
+        calls: if plan.pay_as_you_go {
+            PlanCalls::pay_as_you_go(PLANS, TOKEN, PLANS)
+        } else {
+            PlanCalls::fixed(PLANS, PLANS, TOKEN, PLANS)
+        },
+        price: U256::from(plan.price),
+        credits_per_order: U256::from(plan.credits),
+        minimum: U256::from(plan.minimum),
+        maximum: U256::from(plan.maximum),
+    }
+}
 
 /// A facilitator on a devchain.
 #[derive(Debug)]
@@ -44,11 +70,27 @@ impl DevFacilitator {
         wait: Duration,
         dress: impl FnOnce(Router) -> Router,
     ) -> Result<Self, Fault> {
+        Self::selling(chain, &[], listen, wait, dress).await
+    }
+
+    /// Starts a facilitator on this chain that serves these plans of its plans' contract, too. Session keys are issued
+    /// to [`SESSION_SIGNER`].
+    ///
+    /// # Errors
+    /// An address cannot be listened on, or a plan cannot be served.
+    pub async fn selling(
+        chain: DevChain,
+        plans: &[(U256, DevPlan)],
+        listen: SocketAddr,
+        wait: Duration,
+        dress: impl FnOnce(Router) -> Router,
+    ) -> Result<Self, Fault> {
+        let network = ChainId::eip155(chain.chain_id());
         let node = chain.serve("127.0.0.1:0").await.map_err(|error| Fault::unreachable("the devchain", error))?;
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
         let evm = Evm {
             provider: chain.provider(),
-            network: ChainId::eip155(chain.chain_id()),
+            network,
             finality: 0,
             poll: Duration::from_millis(50),
             fees: Fees::default(),
@@ -56,8 +98,19 @@ impl DevFacilitator {
             assets: Assets::default(),
             factories: Vec::new(),
         };
-        let (engine, heads) = Builder::new(owner(), Arc::clone(&ledger)).evm(evm)?.build(ledger, (15, wait))?;
-        let routes = dress(routes(Arc::clone(&engine), Vec::new()));
+        let store: Arc<dyn SessionKeys> = Arc::new(MemorySessionKeys::default());
+        let mut builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm)?;
+        if !plans.is_empty() {
+            let session_signer = signer(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
+            let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
+            let policy = Policy::default().kernel_factories();
+            builder = builder.session_keys(Arc::new(ByHash(Arc::clone(&store))));
+            builder = builder.nvm(Nvm { network, session_signer, plans, policy })?;
+        }
+        let session_keys = KeptKeys { store, registrars: builder.registrars().to_vec() };
+        let (engine, heads) = builder.build(ledger, (15, wait))?;
+        let requests = Arc::new(MemoryRequests::default());
+        let routes = dress(routes_with(Arc::clone(&engine), Vec::new(), requests, Some(session_keys)));
         let serving = Serving::start(listen, &engine, heads, routes).await?;
         let url = format!("http://{}", serving.address());
         Ok(Self { serving, engine, node, url })

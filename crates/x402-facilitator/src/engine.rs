@@ -6,12 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use x402_facilitator_core::{Facilitator, Ledger, Outcome, Pace, Presented, Settlement};
+use x402_facilitator_core::{Facilitator, Ledger, Outcome, Pace, Presented, Settlement, Verified};
+use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Assets, Claim, Entry, Fault, Members, RawJson, Refusal, Rejection};
+use x402_types::{Assets, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName};
 
 use crate::clock::now;
 use crate::lane::Lane;
+use crate::nvm;
 
 /// Answered payments forgotten in one go.
 const FORGET_AT_ONCE: usize = 1_000;
@@ -181,11 +183,26 @@ impl Engine {
     /// # Errors
     /// It could not be found out.
     pub async fn verify_claim(&self, claim: &Claim) -> Result<VerifyResponse, Fault> {
-        match self.settlement.verify(claim, now()).await {
+        let by_plan = is_by_plan(claim);
+        match self.check(claim).await {
+            Ok(verified) if by_plan => {
+                Ok(nvm::verdict(Ok(verified.verdict().payer.clone()), &claim.terms.network.into()))
+            }
             Ok(verified) => Ok(valid(verified.verdict().payer.clone())),
+            Err(Refusal::Rejection(rejection)) if by_plan => {
+                Ok(nvm::verdict(Err(nvm::refusal(rejection)), &claim.terms.network.into()))
+            }
             Err(Refusal::Rejection(rejection)) => Ok(invalid(rejection)),
             Err(Refusal::Fault(fault)) => Err(fault),
         }
+    }
+
+    /// The payment, checked.
+    ///
+    /// # Errors
+    /// It is not good, or it could not be found out.
+    pub async fn check(&self, claim: &Claim) -> Result<Verified, Refusal> {
+        self.settlement.verify(claim, now()).await
     }
 
     /// Settles the payment, and waits for its end as long as is configured.
@@ -198,6 +215,9 @@ impl Engine {
         let call = self.settlement.call();
         let mut outcome = match self.settlement.settle(&call, claim, now()).await {
             Ok(outcome) => outcome,
+            Err(Refusal::Rejection(rejection)) if is_by_plan(claim) => {
+                return Ok(nvm::refused(&nvm::refusal(rejection), claim.terms.network));
+            }
             Err(Refusal::Rejection(rejection)) => return Ok(refused(rejection, claim)),
             Err(Refusal::Fault(fault)) => return Err(fault),
         };
@@ -216,8 +236,17 @@ impl Engine {
             // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet"));
         }
+        if is_by_plan(claim) {
+            let row = self.settlement.payment(&key).await?;
+            return Ok(nvm::answer(&outcome, row.as_ref(), claim.terms.network));
+        }
         Ok(outcome.to_response(&claim.terms))
     }
+}
+
+/// Whether the answers have the form of the Smart Accounts Extension.
+fn is_by_plan(claim: &Claim) -> bool {
+    claim.terms.scheme == SchemeName::NVM_ERC4337
 }
 
 fn valid(payer: String) -> VerifyResponse {
@@ -280,11 +309,17 @@ pub(crate) fn undecided(rejection: Rejection) -> SettleResponse {
 #[async_trait]
 impl Facilitator for Engine {
     async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        self.verify_claim(&claim(presented)).await
+        match claim(presented) {
+            Ok(claim) => self.verify_claim(&claim).await,
+            Err(rejection) => Ok(nvm::verdict(Err(rejection), &presented.terms.network.into())),
+        }
     }
 
     async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        self.settle_claim(&claim(presented)).await
+        match claim(presented) {
+            Ok(claim) => self.settle_claim(&claim).await,
+            Err(rejection) => Ok(nvm::refused(&rejection, presented.terms.network)),
+        }
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
@@ -297,10 +332,17 @@ impl Facilitator for Engine {
     }
 }
 
-fn claim(presented: &Presented) -> Claim {
-    let mut claim = Claim::new(presented.terms.clone(), presented.payment.clone());
+fn claim(presented: &Presented) -> Result<Claim, Rejection> {
+    let mut claim = match &presented.payment {
+        PaymentPayload::Nvm(payment) => {
+            let entry = Requirements::try_from(&presented.terms)
+                .map_err(|why| x402_types::nvm::Code::InvalidPayload.because(format!("accepted: {why}")))?;
+            nvm::claim(payment.clone(), [&entry].into_iter(), &presented.resource, presented.terms.amount)?
+        }
+        payment => Claim::new(presented.terms.clone(), payment.clone()),
+    };
     claim.identity = presented.identity.clone();
-    claim
+    Ok(claim)
 }
 
 /// A list of addresses as a member of `signers`.

@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use x402_facilitator::config::Config;
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::mechanisms::{StartError, configured};
-use x402_facilitator::routes::{Callers, routes};
+use x402_facilitator::mechanisms::{Configured, StartError, configured};
+use x402_facilitator::routes::{Callers, routes_with};
 use x402_facilitator::server::Serving;
 
 /// Verifies x402 payments and settles each exactly once.
@@ -96,9 +96,15 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     for caller in &config.callers {
         callers.push((caller.name.clone(), caller.token.read("caller.token")?));
     }
-    let (engine, heads) = configured(&config).await?;
+    let Configured { engine, heads, requests, session_keys } = configured(&config).await?;
     heads.check().await?;
-    let mut serving = Serving::start(config.listen, &engine, heads, routes(Arc::clone(&engine), callers)).await?;
+    let mut serving = Serving::start(
+        config.listen,
+        &engine,
+        heads,
+        routes_with(Arc::clone(&engine), callers, requests, session_keys),
+    )
+    .await?;
     let signals = signals();
     announce(&json!({ "listening": format!("http://{}", serving.address()) }));
     let code = told_to_stop(signals, serving.broken()).await;

@@ -3,7 +3,6 @@
 mod nvm;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,9 @@ use self::nvm::Place;
 use crate::config::{Config, ConfigError, NetworkConfig, NvmConfig};
 use crate::engine::{Engine, addresses};
 use crate::ledger::SqliteLedger;
+use crate::requests::{Requests, SqliteRequests};
+use crate::routes::KeptKeys;
+use crate::session_keys::{ByHash, Registrar, SealKey, SessionKeys, SqliteSessionKeys};
 use crate::sqlite::Database;
 
 pub use nvm::Nvm;
@@ -83,6 +85,7 @@ pub struct Builder {
     keys: Option<Arc<dyn ReadSessionKeys>>,
     signers: BTreeMap<ChainId, Vec<String>>,
     places: BTreeMap<ChainId, Place>,
+    registrars: Vec<Registrar>,
     watches: Vec<Watch>,
     assets: Vec<Asset>,
 }
@@ -146,6 +149,7 @@ impl Builder {
         let settlement = self.settlement.take().ok_or_else(used)?;
         let ledger = Arc::clone(self.ledger.as_ref().ok_or_else(used)?);
         let keys = self.keys.clone().unwrap_or_else(|| Arc::new(NoSessionKeys));
+        self.registrars.extend(Registrar::new(Arc::clone(&place.chain) as _, nvm.session_signer.address()));
         let mechanism = nvm.mechanism(place, ledger, keys)?;
         let bundlers = place.lanes.iter().filter_map(|lane| lane.account().parse::<Address>().ok());
         if let Some(watch) = self.watches.iter_mut().find(|watch| watch.chain.network() == network) {
@@ -153,6 +157,12 @@ impl Builder {
         }
         self.settlement = Some(settlement.with_mechanism(Arc::new(mechanism))?);
         Ok(self)
+    }
+
+    /// Who checks session keys that are to be registered: one for each network that serves plans.
+    #[must_use]
+    pub fn registrars(&self) -> &[Registrar] {
+        &self.registrars
     }
 
     /// The engine, not yet started, and the tasks that tell it of new blocks.
@@ -292,14 +302,41 @@ pub fn owner() -> OwnerId {
     format!("{}-{random:016x}", std::process::id()).into()
 }
 
+/// A facilitator as a configuration describes it.
+#[derive(Debug)]
+pub struct Configured {
+    /// The engine, not yet started.
+    pub engine: Arc<Engine>,
+    /// The tasks that tell it of new blocks.
+    pub heads: Heads,
+    /// What `/verify` remembers for `/settle`.
+    pub requests: Arc<dyn Requests>,
+    /// Session keys that payments name by their hash, where they are kept.
+    pub session_keys: Option<KeptKeys>,
+}
+
 /// The facilitator that a configuration describes, not yet started.
 ///
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
-pub async fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartError> {
-    let store = open(&config.ledger).await?;
+pub async fn configured(config: &Config) -> Result<Configured, StartError> {
+    let database = Database::open_alone(&config.ledger)?;
+    let store = SqliteLedger::new(database.clone());
+    store.take_over().await?;
+    let kept: Option<Arc<dyn SessionKeys>> = match &config.session_keys {
+        None => None,
+        Some(keys) => {
+            let field = "session_keys.seal";
+            let range = || ConfigError::Range { field, expected: "32 bytes in hex" };
+            let seal = SealKey::from_hex(&keys.seal.read(field)?).map_err(|_| range())?;
+            Some(Arc::new(SqliteSessionKeys::new(database.clone(), &seal).map_err(|_| range())?))
+        }
+    };
     let ledger: Arc<dyn Ledger> = Arc::new(store.clone());
     let mut builder = Builder::new(owner(), Arc::clone(&ledger));
+    if let Some(kept) = &kept {
+        builder = builder.session_keys(Arc::new(ByHash(Arc::clone(kept))));
+    }
     for each in &config.networks {
         builder = builder.evm(network(each)?)?;
         if let Some(nvm) = &each.nvm {
@@ -307,19 +344,15 @@ pub async fn configured(config: &Config) -> Result<(Arc<Engine>, Heads), StartEr
         }
     }
     let wait = Duration::from_secs(config.settle_wait_seconds);
+    let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
     let (engine, heads) = builder.build(ledger, (config.lease_seconds, wait))?;
     for lane in store.open_lanes().await? {
         if !engine.settlement().lanes().any(|served| *served == lane) {
             tracing::warn!(%lane, "payments are not finished, and the configuration has no signer for them");
         }
     }
-    Ok((engine, heads))
-}
-
-async fn open(path: &Path) -> Result<SqliteLedger, Fault> {
-    let ledger = SqliteLedger::new(Database::open_alone(path)?);
-    ledger.take_over().await?;
-    Ok(ledger)
+    let requests = Arc::new(SqliteRequests::new(database));
+    Ok(Configured { engine, heads, requests, session_keys })
 }
 
 #[cfg(test)]

@@ -91,3 +91,26 @@ CREATE TABLE IF NOT EXISTS meters (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS meters_open ON meters (touched_at, id) WHERE state IN ('open', 'closed');
 CREATE INDEX IF NOT EXISTS meters_old ON meters (keep_until) WHERE state IN ('settled', 'refused');
+
+-- What `/verify` remembers of an nvm:erc4337 request for `/settle`.
+CREATE TABLE IF NOT EXISTS requests (
+  caller TEXT NOT NULL,
+  id TEXT NOT NULL,             -- agentRequestId
+  digest BLOB NOT NULL,         -- of the payment and what it was offered for
+  max_amount TEXT NOT NULL,     -- credits
+  expires INTEGER NOT NULL,
+  PRIMARY KEY (caller, id)
+) STRICT;
+CREATE INDEX IF NOT EXISTS requests_old ON requests (expires);
+
+-- Session keys that payments name by their hash.
+CREATE TABLE IF NOT EXISTS session_keys (
+  network TEXT NOT NULL,
+  account BLOB NOT NULL,
+  provider TEXT NOT NULL,
+  hash BLOB NOT NULL,
+  caller TEXT NOT NULL,         -- who registered it, and may remove it
+  nonce BLOB NOT NULL,
+  sealed BLOB NOT NULL,         -- ChaCha20-Poly1305, bound to the row's name
+  PRIMARY KEY (network, account, provider, hash)
+) STRICT;

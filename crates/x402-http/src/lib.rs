@@ -10,6 +10,8 @@ mod body;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "reqwest")]
+pub mod nevermined;
+#[cfg(feature = "reqwest")]
 pub mod remote;
 #[cfg(feature = "server")]
 pub mod server;

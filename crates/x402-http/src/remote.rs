@@ -1,5 +1,7 @@
 //! A facilitator over HTTP: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 
+mod nvm;
+
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use url::Url;
 use x402_codec::{DecodeError, Limits, body};
 use x402_facilitator_core::{Facilitator, Presented};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Fault, Version};
+use x402_types::{Fault, PaymentPayload, Version};
 
 /// Gives the headers that a facilitator wants to see, for each request: hosted ones bind their token to method and URL.
 #[async_trait]
@@ -115,9 +117,13 @@ impl RemoteFacilitator {
     }
 
     async fn post(&self, url: &Url, presented: &Presented, timeout: Duration) -> Result<(u16, Bytes), Fault> {
-        let requirements = presented.terms.to_requirements(&presented.resource);
-        let version: Version = presented.payment.version();
-        let json = body::write_verify_request(version, &presented.raw, &requirements).map_err(Fault::broken)?;
+        let json = if let PaymentPayload::Nvm(_) = presented.payment {
+            nvm::body(presented)?
+        } else {
+            let requirements = presented.terms.to_requirements(&presented.resource);
+            let version: Version = presented.payment.version();
+            body::write_verify_request(version, &presented.raw, &requirements).map_err(Fault::broken)?
+        };
         let mut headers = authorized(self.authorize.as_deref(), &Method::POST, url).await?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Ok(key) = HeaderValue::from_str(&presented.identity.request)
@@ -218,7 +224,8 @@ impl Facilitator for RemoteFacilitator {
 
     async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
         let answer = self.post(&self.settle, presented, self.timeouts.settle).await?;
-        read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)
+        let response = read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)?;
+        if let PaymentPayload::Nvm(_) = presented.payment { nvm::receipt(response) } else { Ok(response) }
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {

@@ -128,6 +128,7 @@ fn presented() -> Presented {
         terms: terms(),
         resource: ResourceInfo::of("https://api.example.com/weather"),
         identity: Identity { caller: String::new(), request: "the-request".into() },
+        verified_as: None,
     }
 }
 

@@ -86,3 +86,14 @@ fn what_is_not_there_is_named() {
         assert!(table(row).iter().any(|text| text.contains(named)), "{row}: {:?}", table(row));
     }
 }
+
+/// Smart Accounts 0.3 §4.2 has 32 steps.
+#[test]
+fn every_step_has_a_row() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("docs/spec-coverage.md")).unwrap();
+    for step in 1..=32 {
+        let row = format!("| Step {step}. ");
+        assert_eq!(text.lines().filter(|line| line.starts_with(&row)).count(), 1, "{row}");
+    }
+}

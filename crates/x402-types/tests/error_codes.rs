@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use x402_types::nvm::Code;
 use x402_types::{ALIASES, ErrorReason, Origin};
 
 const BEGIN: &str = "<!-- reasons:begin -->\n";
@@ -26,15 +27,33 @@ fn section() -> String {
     text
 }
 
+fn smart_accounts() -> String {
+    let mut text = "\n| Code | Status | Text | When |\n| --- | --- | --- | --- |\n".to_owned();
+    for row in Code::TABLE {
+        writeln!(text, "| `{}` | {} | {} | {} |", row.code.as_str(), row.status, row.text, row.when).unwrap();
+    }
+    text.push('\n');
+    text
+}
+
 #[test]
 fn the_document_equals_the_table() {
+    document_equals(BEGIN, END, &section());
+}
+
+#[test]
+fn the_document_equals_the_table_of_smart_accounts() {
+    document_equals("<!-- nvm:begin -->\n", "<!-- nvm:end -->", &smart_accounts());
+}
+
+fn document_equals(begin: &str, end: &str, section: &str) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/error-codes.md");
     let document = std::fs::read_to_string(path).unwrap();
-    let (before, rest) = document.split_once(BEGIN).unwrap();
-    let (written, after) = rest.split_once(END).unwrap();
+    let (before, rest) = document.split_once(begin).unwrap();
+    let (written, after) = rest.split_once(end).unwrap();
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{}{END}{after}", section())).unwrap();
+        std::fs::write(path, format!("{before}{begin}{section}{end}{after}")).unwrap();
         return;
     }
-    assert_eq!(written, section());
+    assert_eq!(written, section);
 }

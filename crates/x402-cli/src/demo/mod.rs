@@ -3,6 +3,7 @@
 //! They speak over loopback TCP as they would between machines; what is shown is what went over the wire.
 
 mod challenge;
+mod nvm;
 mod record;
 mod show;
 
@@ -41,6 +42,8 @@ pub(crate) struct Args {
 enum What {
     /// By a challenge of the x402.v1 dialect; then the same payment once more, which is refused.
     Challenge,
+    /// Credits of a plan, bought and redeemed by the session keys of a smart account.
+    Nvm,
 }
 
 /// What went wrong, for people.
@@ -51,6 +54,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     let shown = match args.what {
         None => one_payment(&mut show).await,
         Some(What::Challenge) => challenge::one_payment(&mut show).await,
+        Some(What::Nvm) => nvm::run(&mut show).await,
     };
     match shown {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,6 +16,7 @@ mod mechanism;
 mod observe;
 #[cfg(feature = "facilitator")]
 mod operation;
+pub mod payer;
 pub mod plan;
 #[cfg(feature = "facilitator")]
 mod policy;
@@ -31,6 +32,7 @@ pub use credits::{ChainCredits, ReadCredits};
 pub use keys::{NoSessionKeys, ReadSessionKeys};
 #[cfg(feature = "facilitator")]
 pub use mechanism::{NvmMechanism, ORDER, Operations, Parts, REDEEM};
+pub use payer::{Allowance, Payer};
 pub use plan::{Arg, CallTemplate, Fill, Plan, PlanCalls, PlanError, Plans};
 #[cfg(feature = "facilitator")]
 pub use policy::Policy;

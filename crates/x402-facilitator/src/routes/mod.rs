@@ -3,6 +3,8 @@
 //! `/verify` and `/settle` are told apart by what their body says of itself; each dialect has its file.
 
 mod challenge;
+mod nvm;
+mod session_keys;
 mod x402;
 
 use std::sync::Arc;
@@ -16,12 +18,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use x402_codec::nvm::is_request;
 use x402_codec::{Limits, body};
 use x402_facilitator_core::Facilitator;
 use x402_types::{ErrorReason, Fault, Rejection};
 use zeroize::Zeroizing;
 
 use crate::engine::{Engine, invalid, undecided};
+use crate::requests::{MemoryRequests, Requests};
+use crate::session_keys::{Registrar, SessionKeys};
 
 /// Who may call: names and tokens.
 pub type Callers = Vec<(String, Zeroizing<String>)>;
@@ -30,17 +35,40 @@ struct Api {
     engine: Arc<Engine>,
     callers: Callers,
     limits: Limits,
+    requests: Arc<dyn Requests>,
+    session_keys: Option<KeptKeys>,
 }
 
-/// The routes of a facilitator. Without callers everybody who reaches the port may call, all as one.
+/// Where registered session keys are kept, and who checks them.
+#[derive(Debug, Clone)]
+pub struct KeptKeys {
+    /// The store.
+    pub store: Arc<dyn SessionKeys>,
+    /// One for each network that is served.
+    pub registrars: Vec<Registrar>,
+}
+
+/// The routes of a facilitator. Without callers everybody who reaches the port may call, all as one. Requests are
+/// remembered in memory, and no session keys are kept.
 pub fn routes(engine: Arc<Engine>, callers: Callers) -> Router {
-    let api = Arc::new(Api { engine, callers, limits: Limits::DEFAULT });
+    routes_with(engine, callers, Arc::new(MemoryRequests::default()), None)
+}
+
+/// The routes of a facilitator that remembers requests and session keys in these stores.
+pub fn routes_with(
+    engine: Arc<Engine>,
+    callers: Callers,
+    requests: Arc<dyn Requests>,
+    session_keys: Option<KeptKeys>,
+) -> Router {
+    let api = Arc::new(Api { engine, callers, limits: Limits::DEFAULT, requests, session_keys });
     Router::new()
         .route("/initiate", post(initiate))
         .route("/verify", post(verify))
         .route("/settle", post(settle))
         .route("/supported", get(supported))
         .route("/health", get(health))
+        .route("/session-keys", post(session_keys::register).delete(session_keys::remove))
         .with_state(api)
 }
 
@@ -78,6 +106,16 @@ impl Api {
     }
 }
 
+/// `Idempotency-Key`, if there is one.
+fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
+    key.map(Some).ok_or_else(|| {
+        Rejection::new(ErrorReason::INVALID_PAYLOAD)
+            .because("Idempotency-Key: expected 1 to 255 visible ASCII characters")
+    })
+}
+
 async fn initiate(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
     // Payers ask for tickets, and have no token of this facilitator. A ticket is worth nothing by itself.
     match axum::body::to_bytes(body, api.limits.body).await {
@@ -89,6 +127,7 @@ async fn initiate(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -
 async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
     match api.receive(headers, body).await {
         Ok(received) if challenge::speaks(&received.body, &api.limits) => challenge::verify(&api, received).await,
+        Ok(received) if is_request(&received.body, &api.limits) => nvm::verify(&api, received).await,
         Ok(received) => x402::verify(&api, received).await,
         Err(refused) => refused.answer(invalid),
     }
@@ -97,6 +136,7 @@ async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> 
 async fn settle(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
     match api.receive(headers, body).await {
         Ok(received) if challenge::speaks(&received.body, &api.limits) => challenge::settle(&api, received).await,
+        Ok(received) if is_request(&received.body, &api.limits) => nvm::settle(&api, received).await,
         Ok(received) => x402::settle(&api, received).await,
         Err(refused) => refused.answer(undecided),
     }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use x402_codec::{DecodeErrorKind, body};
 use x402_types::{Claim, ErrorReason, Identity, Rejection, Terms, VerifyRequest};
 
-use super::{Api, Received, Refused, json, unavailable};
+use super::{Api, Received, Refused, json, key_of, unavailable};
 use crate::engine::{invalid, undecided};
 
 impl Api {
@@ -41,12 +41,7 @@ impl Api {
 
 /// `Idempotency-Key`, or the hash of the canonical body.
 fn request_id(headers: &HeaderMap, request: &VerifyRequest) -> Result<String, Rejection> {
-    if let Some(value) = headers.get("idempotency-key") {
-        let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
-        let key = key.ok_or_else(|| {
-            Rejection::new(ErrorReason::INVALID_PAYLOAD)
-                .because("Idempotency-Key: expected 1 to 255 visible ASCII characters")
-        })?;
+    if let Some(key) = key_of(headers)? {
         return Ok(format!("key:{key}"));
     }
     // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.

@@ -11,9 +11,11 @@ use url::Url;
 use x402_codec::{Limits, header};
 #[cfg(feature = "challenge")]
 use x402_types::challenge::ChallengeId;
+use x402_types::nvm;
+use x402_types::v2::ResourceInfo;
 use x402_types::{
-    Entry, Fault, MadePayment, MakePayment, Members, Occasion, PaymentPayload, PaymentRequired, Refusal, Terms,
-    UnixSeconds, Version, v1, v2,
+    AtomicAmount, Entry, Fault, MadePayment, MakePayment, Members, Occasion, PaymentPayload, PaymentRequired, Refusal,
+    Terms, UnixSeconds, Version, v1, v2,
 };
 
 use super::budget::{OverBudget, canonical_asset};
@@ -201,7 +203,9 @@ impl Payer {
             Err(over) => return Ok(Err(over.into())),
         };
         let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
-        let occasion = Occasion { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
+        let resource = required.resource();
+        let url = candidate.asked.url(&resource, purchase.url.as_str());
+        let occasion = Occasion { now, entropy, url, method: purchase.method.as_str() };
         let made = match scheme.make_payment(terms, &occasion).await {
             Ok(made) => made,
             Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
@@ -333,10 +337,10 @@ impl Drop for Reserved<'_> {
 }
 
 /// An entry as the server wrote it: the payment echoes it in full.
-#[derive(Clone, Copy)]
 enum Asked<'d> {
     V1(&'d v1::PaymentRequirements),
     V2(&'d v2::PaymentRequirements),
+    Nvm(Box<nvm::Requirements>),
 }
 
 struct Candidate<'d> {
@@ -348,19 +352,38 @@ struct Candidate<'d> {
 fn entries(required: &PaymentRequired) -> Vec<Option<Asked<'_>>> {
     match required {
         PaymentRequired::V1(document) => document.accepts.iter().map(|e| Entry::known(e).map(Asked::V1)).collect(),
-        PaymentRequired::V2(document) => document.accepts.iter().map(|e| Entry::known(e).map(Asked::V2)).collect(),
+        PaymentRequired::V2(document) => document
+            .accepts
+            .iter()
+            .map(|entry| match entry {
+                Entry::Known(entry) => Some(Asked::V2(entry)),
+                Entry::Opaque(raw) => raw.read().ok().map(|entry| Asked::Nvm(Box::new(entry))),
+            })
+            .collect(),
     }
 }
 
 impl Asked<'_> {
-    fn terms(self) -> Option<Terms> {
+    fn terms(&self) -> Option<Terms> {
         match self {
-            Self::V1(entry) => Terms::try_from(entry).ok(),
-            Self::V2(entry) => Some(entry.into()),
+            Self::V1(entry) => Terms::try_from(*entry).ok(),
+            Self::V2(entry) => Some((*entry).into()),
+            // The document names no price in credits: the session key's rules are the limit.
+            Self::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO).ok(),
         }
     }
 
-    fn payment(self, required: &PaymentRequired, made: MadePayment) -> PaymentPayload {
+    /// What is paid for, as the scheme signs it: the URL that is requested. Servers of plans may name the resource by
+    /// its path alone and compare that very text.
+    fn url<'u>(&self, required: &'u Option<ResourceInfo>, requested: &'u str) -> &'u str {
+        let named = required.as_ref().map(|resource| resource.url.as_str()).filter(|url| url.starts_with('/'));
+        match self {
+            Self::Nvm(_) => named.unwrap_or(requested),
+            Self::V1(_) | Self::V2(_) => requested,
+        }
+    }
+
+    fn payment(&self, required: &PaymentRequired, made: MadePayment) -> PaymentPayload {
         match self {
             Self::V1(entry) => PaymentPayload::V1(v1::PaymentPayload {
                 x402_version: Version::V1,
@@ -370,7 +393,7 @@ impl Asked<'_> {
                 rest: Members::new(),
             }),
             Self::V2(entry) => {
-                let mut accepted = entry.clone();
+                let mut accepted = (*entry).clone();
                 for (key, value) in made.extra.iter() {
                     accepted.extra.insert(key, value.clone());
                 }
@@ -382,6 +405,17 @@ impl Asked<'_> {
                     extensions: required.extensions(),
                     rest: Members::new(),
                 })
+            }
+            Self::Nvm(entry) => {
+                let mut accepted = (**entry).clone();
+                for (key, value) in made.extra.iter() {
+                    match key {
+                        "httpVerb" => accepted.extra.http_verb = value.read().ok(),
+                        _ => accepted.extra.rest.insert(key, value.clone()),
+                    }
+                }
+                let payment = nvm::v03::PaymentPayload::new(required.resource(), accepted, made.payload);
+                PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))
             }
         }
     }

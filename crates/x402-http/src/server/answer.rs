@@ -5,8 +5,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use x402_codec::{EncodeError, body, header};
+use x402_types::nvm;
 use x402_types::v2::{self, ResourceInfo, SettleResponse};
-use x402_types::{Entry, ErrorReason, Fault, Members, Offer, PaymentRequired, Version};
+use x402_types::{
+    ErrorReason, Fault, Members, Offer, PaymentPayload, PaymentRequired, RawJson, Rejection, SchemeName, Version,
+};
 
 use crate::Body;
 
@@ -28,21 +31,29 @@ pub(super) struct Prepared {
 pub(super) struct Reason {
     pub(super) code: ErrorReason,
     pub(super) message: Option<String>,
+    /// What the code adds, for schemes whose errors have `details`.
+    pub(super) details: Members,
 }
 
 impl Reason {
     pub(super) const fn new(code: ErrorReason) -> Self {
-        Self { code, message: None }
+        Self { code, message: None, details: Members::new() }
     }
 
     pub(super) fn because(code: ErrorReason, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()) }
+        Self { code, message: Some(message.into()), details: Members::new() }
     }
 
     /// The status of the code's row; 402 for codes of peers.
     pub(super) fn status(&self) -> StatusCode {
         let status = self.code.row().map_or(402, |row| row.status);
         StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
+    }
+}
+
+impl From<Rejection> for Reason {
+    fn from(rejection: Rejection) -> Self {
+        Self { code: rejection.reason, message: rejection.message.map(String::from), details: rejection.details }
     }
 }
 
@@ -54,11 +65,22 @@ pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<
         let shown = message.char_indices().nth(LONGEST_MESSAGE).and_then(|(end, _)| message.get(..end));
         rest.insert_text("errorMessage", shown.unwrap_or(message));
     }
+    if let Some(details) = reason.map(|reason| &reason.details).filter(|details| !details.is_empty())
+        && let Ok(details) = RawJson::of(details)
+    {
+        rest.insert("details", details);
+    }
+    // Smart Accounts §3.3: `extensions` is required, "empty object `{}` for x402 spec alignment".
+    if offers.iter().any(|offer| offer.terms.scheme == SchemeName::NVM_ERC4337)
+        && let Ok(none) = RawJson::of(&Members::new())
+    {
+        rest.insert("extensions", none);
+    }
     v2::PaymentRequired {
         x402_version: Version::V2,
         error: Some(reason.map_or_else(|| "Payment required".to_owned(), |reason| reason.code.to_string())),
         resource: Some(resource),
-        accepts: offers.iter().map(|offer| Entry::Known(offer.terms.to_v2())).collect(),
+        accepts: offers.iter().map(|offer| offer.terms.to_entry()).collect(),
         extensions: Members::new(),
         rest,
     }
@@ -147,9 +169,13 @@ pub(super) fn later<B>(response: &mut Response<B>, seconds: u32) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
-/// Adds the settlement's header, in the header of the payer's version.
-pub(super) fn attach<B>(response: &mut Response<B>, version: Version, settlement: &SettleResponse) {
-    if let Ok((name, value)) = header::encode_settle_response(version, settlement) {
+/// Adds the settlement's header, in the header of the payer's version. Version 0.2 of the Smart Accounts Extension
+/// looks for it in `QUERY-RESPONSE`.
+pub(super) fn attach<B>(response: &mut Response<B>, payment: &PaymentPayload, settlement: &SettleResponse) {
+    if let Ok((name, value)) = header::encode_settle_response(payment.version(), settlement) {
+        if let PaymentPayload::Nvm(nvm::PaymentPayload::V02(_)) = payment {
+            response.headers_mut().insert(&x402_codec::nvm::QUERY_RESPONSE, value.clone());
+        }
         response.headers_mut().insert(name, value);
     }
 }

@@ -11,8 +11,9 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use tower_service::Service;
-use x402_codec::header::{self, Payment};
+use x402_codec::header::Payment;
 use x402_facilitator_core::Presented;
+use x402_types::nvm::{self, Code};
 use x402_types::v2::SettleResponse;
 use x402_types::{
     Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Terms, Version,
@@ -22,7 +23,7 @@ use super::answer::{self, Reason};
 use super::layer::Route;
 use super::seller::Flow;
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
-use super::{Claimed, GrantState, Grants, Paid, Ticket};
+use super::{Claimed, GrantState, Grants, Paid, Ticket, Used};
 use crate::Body;
 
 /// The hold on a claim: let go of when it is dropped, wherever that happens.
@@ -46,7 +47,6 @@ struct Matched {
     presented: Presented,
     key: PaymentKey,
     flow: Flow,
-    version: Version,
 }
 
 /// A request that may go on, or its answer.
@@ -66,11 +66,11 @@ where
         Err(fault) => return Ok(unavailable(&route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault)),
     };
     let paying = Paying { route: &route, offers: &offers, path: parts.uri.path().to_owned() };
-    let matched = match paying.matched(&parts) {
+    let mut matched = match paying.matched(&parts) {
         Ok(matched) => matched,
         Err(answer) => return Ok(*answer),
     };
-    let (mut hold, resumed, payer) = match paying.claim(&matched).await {
+    let (mut hold, resumed, payer) = match paying.claim(&mut matched).await {
         Ok(claimed) => claimed,
         Err(answer) => return Ok(*answer),
     };
@@ -93,7 +93,7 @@ where
                 Err(answer) => return Ok(*answer),
             }
         };
-        answer::attach(&mut response, matched.version, &settlement);
+        answer::attach(&mut response, &matched.presented.payment, &settlement);
         answer::make_private(response.headers_mut());
         return Ok(response);
     }
@@ -104,6 +104,10 @@ where
         return Ok(response);
     }
     // From here to the end the handler's answer is only held: none of its body is read before the money moved.
+    if let Some(Used(amount)) = response.extensions().get() {
+        let terms = &mut matched.presented.terms;
+        terms.amount = terms.amount.min(*amount);
+    }
     let settlement = match paying.settle(&matched, &mut hold, false).await {
         Ok(settlement) => settlement,
         Err(answer) => return Ok(*answer),
@@ -111,7 +115,7 @@ where
     if let Err(answer) = paying.grant(&matched, &mut hold, &settlement).await {
         return Ok(*answer);
     }
-    answer::attach(&mut response, matched.version, &settlement);
+    answer::attach(&mut response, &matched.presented.payment, &settlement);
     answer::make_private(response.headers_mut());
     Ok(response)
 }
@@ -127,20 +131,30 @@ impl Paying<'_> {
     /// Reads the payment and finds the entry it was made for.
     fn matched<B>(&self, parts: &Parts) -> Step<Matched, B> {
         let seller = &self.route.seller;
-        let payment = header::payment(&parts.headers, &seller.limits)
-            .map_err(|error| self.refuse(Reason::because(ErrorReason::INVALID_PAYLOAD, error.to_string())))?
+        let payment = x402_codec::nvm::payment(&parts.headers, &seller.limits)
+            .map_err(|rejection| self.refuse(rejection.into()))?
             .ok_or_else(|| Box::new(self.route.ask(&self.path, self.offers, None)))?;
         let version = payment.payload().version();
         if version == Version::V1 && !seller.v1 {
             return Err(self.refuse(Reason::because(ErrorReason::INVALID_X402_VERSION, "version 2 is served here")));
         }
-        let offer = self.offers.iter().find(|offer| payment.payload().is_for(&offer.terms)).ok_or_else(|| {
+        // "Then the codes of §7 apply."
+        let by_plan = matches!(payment.payload(), PaymentPayload::Nvm(_));
+        let code = |code| if by_plan { Code::translate(code) } else { code };
+        let mut fitting = self.offers.iter().filter(|offer| payment.payload().is_for(&offer.terms));
+        let offer = fitting.next().ok_or_else(|| {
             let why = "the payment is for none of the entries of `accepts`";
-            self.refuse(Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, why))
+            self.refuse(Reason::because(code(ErrorReason::INVALID_PAYMENT_REQUIREMENTS), why))
         })?;
-        let flow = Flow::of(&offer.terms).ok_or_else(|| self.refuse(Reason::new(ErrorReason::UNSUPPORTED_SCHEME)))?;
+        // Version 0.2 names no plan: it must be the only one offered.
+        if matches!(payment.payload(), PaymentPayload::Nvm(nvm::PaymentPayload::V02(_))) && fitting.next().is_some() {
+            return Err(self.refuse(Code::InvalidPayload.because("several plans are offered").into()));
+        }
+        drop(fitting);
+        let flow =
+            Flow::of(&offer.terms).ok_or_else(|| self.refuse(Reason::new(code(ErrorReason::UNSUPPORTED_SCHEME))))?;
         self.presented(payment, offer, parts, version)
-            .map(|(presented, key)| Matched { presented, key, flow, version })
+            .map(|(presented, key)| Matched { presented, key, flow })
             .map_err(|reason| self.refuse(reason))
     }
 
@@ -154,26 +168,30 @@ impl Paying<'_> {
         let (mut payment, raw) = payment.into_parts();
         // The server's own entry, in the version that the payer speaks.
         let terms = Terms { version, ..offer.terms.clone() };
-        let claim = lend(terms, &mut payment);
-        let key = offer
-            .key
-            .key(&claim)
-            .map_err(|rejection| Reason { code: rejection.reason, message: rejection.message.map(String::from) })?;
+        let mut claim = lend(terms, &mut payment);
+        let many = many_uses(&claim, &payment, parts)?;
+        if let Some(request) = &many {
+            claim.identity.request.clone_from(request);
+        }
+        let key = offer.key.key(&claim)?;
         let resource = self.route.resource(&self.path);
-        let identity = identity(&key, &parts.method, &resource.url, claim.payload.as_str());
+        let identity = match many {
+            Some(_) => core::mem::take(&mut claim.identity),
+            None => identity(&key, &parts.method, &resource.url, claim.payload.as_str()),
+        };
         let terms = give_back(claim, &mut payment);
-        Ok((Presented { raw, payment, terms, resource, identity }, key))
+        Ok((Presented { raw, payment, terms, resource, identity, verified_as: None }, key))
     }
 
     /// Verifies a payment that is new here and claims its key. The second part says whether its settlement was begun
     /// before.
-    async fn claim<B>(&self, matched: &Matched) -> Step<(Hold, bool, Option<String>), B> {
+    async fn claim<B>(&self, matched: &mut Matched) -> Step<(Hold, bool, Option<String>), B> {
         let seller = &self.route.seller;
-        let request = &matched.presented.identity.request;
+        let request = matched.presented.identity.request.clone();
         let standing = seller.grants.look(&matched.key).await.map_err(|fault| self.unavailable(fault))?;
         let mut payer = None;
         match standing {
-            Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
+            Some(standing) if standing.state == GrantState::Granted || standing.request != request => {
                 return Err(self.refuse(Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, "this payment was used")));
             }
             Some(standing) if standing.held => return Err(self.busy()),
@@ -183,7 +201,7 @@ impl Paying<'_> {
             None if matched.flow == Flow::Authorization => payer = self.verify(matched).await?,
             None => {}
         }
-        let claimed = seller.grants.claim(&matched.key, request).await.map_err(|fault| self.unavailable(fault))?;
+        let claimed = seller.grants.claim(&matched.key, &request).await.map_err(|fault| self.unavailable(fault))?;
         let (ticket, resumed) = match claimed {
             Claimed::Open(ticket) => (ticket, false),
             Claimed::Pending(ticket) => (ticket, true),
@@ -192,14 +210,17 @@ impl Paying<'_> {
         Ok((Hold { grants: Arc::clone(&seller.grants), ticket, over: false }, resumed, payer))
     }
 
-    async fn verify<B>(&self, matched: &Matched) -> Step<Option<String>, B> {
+    async fn verify<B>(&self, matched: &mut Matched) -> Step<Option<String>, B> {
         let verdict = self.route.seller.facilitator.verify(&matched.presented).await;
         let verdict = verdict.map_err(|fault| self.unavailable(fault))?;
         if verdict.is_valid {
+            matched.presented.verified_as = verdict.rest.text("agentRequestId");
             return Ok(verdict.payer);
         }
+        let details = nvm::Verdict::from_response(&verdict).ok().and_then(|verdict| verdict.error);
+        let details = details.map(|error| error.details).unwrap_or_default();
         let code = verdict.invalid_reason.unwrap_or(ErrorReason::UNEXPECTED_VERIFY_ERROR);
-        Err(self.refuse(Reason { code, message: verdict.invalid_message }))
+        Err(self.refuse(Reason { code, message: verdict.invalid_message, details }))
     }
 
     /// Has the money moved. Only a plain success comes back.
@@ -219,10 +240,12 @@ impl Paying<'_> {
                     None if response.success => ErrorReason::DUPLICATE_SETTLEMENT,
                     None => ErrorReason::UNEXPECTED_SETTLE_ERROR,
                 };
-                let reason = Reason { code: code.clone(), message: response.error_message.clone() };
+                let details = nvm::Receipt::from_response(&response).ok().and_then(|receipt| receipt.error);
+                let details = details.map(|error| error.details).unwrap_or_default();
+                let reason = Reason { code: code.clone(), message: response.error_message.clone(), details };
                 let response = for_the_payer(SettleResponse { success: false, error_reason: Some(code), ..response });
                 let mut refusal = self.route.ask(&self.path, self.offers, Some(&reason));
-                answer::attach(&mut refusal, matched.version, &response);
+                answer::attach(&mut refusal, &matched.presented.payment, &response);
                 Err(Box::new(refusal))
             }
         }
@@ -256,7 +279,7 @@ impl Paying<'_> {
 
     fn unknown<B>(&self, matched: &Matched, response: SettleResponse, fault: Option<Fault>) -> Box<Response<Body<B>>> {
         let mut answer = answer::unknown(&response, fault, self.route.seller.retry_after);
-        answer::attach(&mut answer, matched.version, &response);
+        answer::attach(&mut answer, &matched.presented.payment, &response);
         Box::new(answer)
     }
 }
@@ -298,6 +321,34 @@ fn give_back(claim: Claim, payment: &mut PaymentPayload) -> Terms {
     claim.terms
 }
 
+/// A v2 statement of the Smart Accounts Extension is a bearer token for many requests: the payer names each by
+/// `Idempotency-Key`, so that it can be made again; without it every request is a new one. `None`: a payment for one
+/// request.
+fn many_uses(claim: &Claim, payment: &PaymentPayload, parts: &Parts) -> Result<Option<String>, Reason> {
+    if !matches!(payment, PaymentPayload::Nvm(_)) {
+        return Ok(None);
+    }
+    let payload = nvm::Payload::from_raw(&claim.payload)?;
+    if payload.authorization().version() == nvm::StatementVersion::V3 {
+        return Ok(None);
+    }
+    let named = parts.headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+    let mut hash = Sha256::new();
+    hash.update(b"x402-http bearer request v1");
+    match named.filter(|name| (1..=255).contains(&name.len())) {
+        Some(name) => {
+            hash.update(payload.signature());
+            hash.update(name);
+        }
+        None => {
+            let mut random = [0; 32];
+            getrandom::fill(&mut random).map_err(|_| Reason::new(ErrorReason::UNEXPECTED_VERIFY_ERROR))?;
+            hash.update(random);
+        }
+    }
+    Ok(Some(hex(hash)))
+}
+
 /// "No settlement when the handler answers 4xx or 5xx."
 fn failed(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
@@ -322,14 +373,15 @@ fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Iden
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
+    Identity { caller: String::new(), request: hex(hash) }
+}
+
+fn hex(hash: Sha256) -> String {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
     let mut text = [[0; 2]; 32];
     for (to, byte) in text.iter_mut().zip(hash.finalize()) {
         *to = [digit(byte >> 4), digit(byte & 15)];
     }
-    Identity {
-        caller: String::new(),
-        request: core::str::from_utf8(text.as_flattened()).unwrap_or_default().to_owned(),
-    }
+    core::str::from_utf8(text.as_flattened()).unwrap_or_default().to_owned()
 }

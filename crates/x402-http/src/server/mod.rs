@@ -19,6 +19,6 @@ mod verdict;
 pub use cors::{Cors, CorsLayer};
 pub use grants::{Claimed, GrantState, Grants, MemoryGrants, Standing, Ticket};
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
-pub use paid::Paid;
+pub use paid::{Paid, Used};
 pub use price::{Price, PriceFuture, price_by};
 pub use seller::{Seller, SellerError};

@@ -2,6 +2,12 @@
 
 use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
+/// What a request used of what it was verified for. A handler puts it into its answer's extensions; more than was
+/// verified is never taken. Only schemes that settle less than was authorized look at it: `nvm:erc4337` redeems so many
+/// credits, within the plan's minimum and maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used(pub AtomicAmount);
+
 /// The payment that a request carries. The handler finds it in the request's extensions.
 ///
 /// In the `authorization` flow the handler runs before settlement: the payment is verified, not made.

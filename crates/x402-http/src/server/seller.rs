@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Uri;
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::{Offer, Terms};
+use x402_types::{Offer, SchemeName, Terms};
 
 use super::layer::RequirePaymentLayer;
 use super::{Grants, MemoryGrants, Price};
@@ -72,10 +72,12 @@ pub(super) enum Flow {
 impl Flow {
     /// "A non-`authorization` flow MUST appear as `accepts[].extra.paymentFlow`"; an unsupported one is `None`.
     pub(super) fn of(terms: &Terms) -> Option<Self> {
+        // A plan's credits are redeemed when the work is done.
+        let by_plan = terms.scheme == SchemeName::NVM_ERC4337;
         let Some(flow) = terms.extra.get("paymentFlow") else { return Some(Self::Authorization) };
         match flow.as_str() {
             r#""authorization""# => Some(Self::Authorization),
-            r#""upfront""# => Some(Self::Upfront),
+            r#""upfront""# if !by_plan => Some(Self::Upfront),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Unknown is never taken for failed, and nothing but a plain success for paid.
 
+use x402_types::nvm::Code;
 use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, RawJson, Terms};
 
@@ -48,6 +49,9 @@ pub(super) fn judge(answer: Result<SettleResponse, Fault>, terms: &Terms, resume
                 ErrorReason::NONCE_ALREADY_USED,
                 ErrorReason::INSUFFICIENT_FUNDS,
                 ErrorReason::TRANSACTION_SIMULATION_FAILED,
+                Code::InvalidPayload.reason(),
+                Code::InsufficientBalance.reason(),
+                Code::InvalidUserOperation.reason(),
             ]
             .contains(reason)
         });
@@ -61,7 +65,8 @@ pub(super) fn judge(answer: Result<SettleResponse, Fault>, terms: &Terms, resume
 }
 
 fn replayed(response: &SettleResponse) -> bool {
-    response.extensions.get("replayed").is_some_and(|mark| mark.as_str() == "true")
+    let mark = response.extensions.get("replayed").or_else(|| response.rest.get("replayed"));
+    mark.is_some_and(|mark| mark.as_str() == "true")
 }
 
 /// The answer for a payer whose payment's outcome is not known: `settlement_pending` where there is a transaction to

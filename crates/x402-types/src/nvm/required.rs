@@ -1,12 +1,15 @@
 //! §3.2 and §3.3: `PaymentRequired`, its entries and their `extra`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::nvm::{AgentId, PlanId, detect};
 use crate::v2::ResourceInfo;
 use crate::wire::wire;
 use crate::{
-    AtomicAmount, ChainId, Entry, Malformed, Members, NetworkName, RawJson, SchemeName, Terms, TimeoutSeconds, Version,
+    AtomicAmount, ChainId, Entry, Malformed, Members, NetworkName, Offer, RawJson, SchemeName, Terms, TimeoutSeconds,
+    Version,
 };
 
 wire! {
@@ -104,6 +107,14 @@ impl Requirements {
             max_timeout_seconds: TimeoutSeconds::ABSENT,
             extra: self.extra.to_members(),
         })
+    }
+
+    /// What a server offers for this request: the entry, for so many credits at most.
+    ///
+    /// # Errors
+    /// The network is not CAIP-2.
+    pub fn to_offer(&self, credits: AtomicAmount) -> Result<Offer, Malformed> {
+        Ok(Offer { terms: self.to_terms(credits)?, key: Arc::new(super::payment_key) })
     }
 
     /// Whether what a payer echoes is this entry: scheme, network and plan equal, `extra` a superset.

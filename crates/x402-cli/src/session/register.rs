@@ -1,0 +1,54 @@
+//! `x402 session register`: leaves a session key with a facilitator, so that payments need only name it by its hash.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use x402_erc4337::session::zerodev::Approval;
+use x402_types::{ChainId, EvmAddress};
+use zeroize::Zeroizing;
+
+use super::{Failure, input, show};
+
+/// Leaves a session key with a facilitator; prints the hash that payments name it by. A bearer token for the facilitator
+/// comes from the environment variable `X402_FACILITATOR_TOKEN`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Register {
+    /// The facilitator's address.
+    #[arg(long, value_name = "URL")]
+    facilitator: String,
+    /// The network of the key's account, CAIP-2.
+    #[arg(long, value_name = "NETWORK")]
+    network: ChainId,
+    /// Takes the key away instead.
+    #[arg(long)]
+    remove: bool,
+    /// The serialized key; `-` or nothing reads standard input.
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: &Register) -> Result<(), Failure> {
+    let text = input(args.file.as_ref())?;
+    let data = text.trim();
+    let approval = Approval::read(data)?;
+    let body = json!({
+        "network": args.network, "from": EvmAddress::from(approval.account),
+        "sessionKeysProvider": "zerodev", "data": data,
+    });
+    let unreachable = |error: reqwest::Error| Failure::Unreadable(format!("the facilitator: {error}"));
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(unreachable)?;
+    let url = format!("{}/session-keys", args.facilitator.trim_end_matches('/'));
+    let mut request = if args.remove { client.delete(url) } else { client.post(url) };
+    if let Ok(token) = std::env::var("X402_FACILITATOR_TOKEN") {
+        request = request.bearer_auth(Zeroizing::new(token).as_str());
+    }
+    let response = request.json(&body).send().await.map_err(unreachable)?;
+    let status = response.status();
+    if status.is_success() {
+        return show(&approval.hash().to_string());
+    }
+    let said: Value = response.json().await.unwrap_or_default();
+    let text = |pointer: &str| said.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    Err(Failure::Refused(format!("HTTP {}: {} {}", status.as_u16(), text("/error/code"), text("/error/message"))))
+}

@@ -1,0 +1,167 @@
+//! What `/verify` remembers of a request for `/settle`: [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
+//! steps 6 and 22, `agentRequestId`.
+//!
+//! A second store beside the ledger, written by the routes and never by a mechanism: nothing here is proof of anything.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use alloy_primitives::B256;
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use x402_types::{AtomicAmount, Fault, UnixSeconds};
+
+use crate::sqlite::Database;
+
+/// A request that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its name, unguessable unless its caller chose it.
+    pub id: String,
+    /// Who had it verified; empty where callers are not told apart. Another caller does not find it.
+    pub caller: String,
+    /// Of the payment and what it was offered for.
+    pub digest: B256,
+    /// The most that it may cost.
+    pub max_amount: AtomicAmount,
+    /// When it may be forgotten.
+    pub expires: UnixSeconds,
+}
+
+/// Remembers requests between `/verify` and `/settle`.
+#[async_trait]
+pub trait Requests: Send + Sync + std::fmt::Debug {
+    /// Remembers a request, or answers with the one of that id and caller that is remembered.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault>;
+
+    /// The request of an id, if this caller has one.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault>;
+}
+
+/// In memory: for one process, gone with it.
+#[derive(Debug, Default)]
+pub struct MemoryRequests(Mutex<HashMap<(String, String), Remembered>>);
+
+impl MemoryRequests {
+    fn rows(&self) -> MutexGuard<'_, HashMap<(String, String), Remembered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Requests for MemoryRequests {
+    async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault> {
+        let mut rows = self.rows();
+        rows.retain(|_, row| row.expires >= now);
+        Ok(rows.entry((request.caller.clone(), request.id.clone())).or_insert(request).clone())
+    }
+
+    async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault> {
+        Ok(self.rows().get(&(caller.to_owned(), id.to_owned())).cloned())
+    }
+}
+
+/// In the ledger's SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteRequests(Database);
+
+impl SqliteRequests {
+    /// The requests in this file.
+    #[must_use]
+    pub const fn new(database: Database) -> Self {
+        Self(database)
+    }
+}
+
+fn row(connection: &Connection, caller: &str, id: &str) -> Result<Option<Remembered>, rusqlite::Error> {
+    let bad = |column| rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Text);
+    connection
+        .prepare_cached("SELECT digest, max_amount, expires FROM requests WHERE caller = ?1 AND id = ?2")?
+        .query_row([caller, id], |row| {
+            let digest: [u8; 32] = row.get(0)?;
+            let amount: String = row.get(1)?;
+            Ok(Remembered {
+                id: id.to_owned(),
+                caller: caller.to_owned(),
+                digest: digest.into(),
+                max_amount: amount.parse().map_err(|_| bad(1))?,
+                expires: UnixSeconds(u64::try_from(row.get::<_, i64>(2)?).map_err(|_| bad(2))?),
+            })
+        })
+        .optional()
+}
+
+fn put(transaction: &Transaction<'_>, request: Remembered, now: UnixSeconds) -> Result<Remembered, rusqlite::Error> {
+    let seconds = |time: UnixSeconds| i64::try_from(time.0).unwrap_or(i64::MAX);
+    transaction.prepare_cached("DELETE FROM requests WHERE expires < ?1")?.execute([seconds(now)])?;
+    if let Some(known) = row(transaction, &request.caller, &request.id)? {
+        return Ok(known);
+    }
+    transaction
+        .prepare_cached("INSERT INTO requests (caller, id, digest, max_amount, expires) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![
+            request.caller,
+            request.id,
+            request.digest.as_slice(),
+            request.max_amount.to_string(),
+            seconds(request.expires)
+        ])?;
+    Ok(request)
+}
+
+#[async_trait]
+impl Requests for SqliteRequests {
+    async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault> {
+        self.0.write(move |transaction| put(transaction, request, now).map(Ok)).await
+    }
+
+    async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault> {
+        let (caller, id) = (caller.to_owned(), id.to_owned());
+        self.0.read(move |connection| row(connection, &caller, &id)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(id: &str, amount: u64, expires: u64) -> Remembered {
+        Remembered {
+            id: id.to_owned(),
+            caller: "shop".to_owned(),
+            digest: B256::repeat_byte(7),
+            max_amount: AtomicAmount::from(amount),
+            expires: UnixSeconds(expires),
+        }
+    }
+
+    async fn the_first_of_an_id_stays_until_it_expires(store: &dyn Requests) {
+        let first = request("a", 5, 100);
+        assert_eq!(store.put(first.clone(), UnixSeconds(0)).await, Ok(first.clone()));
+        assert_eq!(store.put(request("a", 9, 200), UnixSeconds(100)).await, Ok(first.clone()));
+        assert_eq!(store.read("shop", "a").await, Ok(Some(first)));
+        assert_eq!(store.read("other", "a").await, Ok(None), "another caller");
+        assert_eq!(store.read("shop", "b").await, Ok(None));
+        let second = request("a", 9, 200);
+        assert_eq!(store.put(second.clone(), UnixSeconds(101)).await, Ok(second));
+    }
+
+    #[tokio::test]
+    async fn in_memory() {
+        the_first_of_an_id_stays_until_it_expires(&MemoryRequests::default()).await;
+    }
+
+    #[tokio::test]
+    async fn in_a_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let database = Database::open(file.path()).unwrap();
+        the_first_of_an_id_stays_until_it_expires(&SqliteRequests::new(database.clone())).await;
+        assert!(SqliteRequests::new(database).read("shop", "a").await.unwrap().is_some());
+    }
+}
