@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use x402_devchain::ACCOUNTS;
 
+/// The account that signs operations of session keys, where plans are configured.
+pub(crate) const SESSION: usize = 3;
+
 /// The facilitator's process. Ends with the test.
 pub(crate) struct Facilitator {
     pub(crate) child: Child,
@@ -20,6 +23,7 @@ impl Facilitator {
             .arg(config)
             .env("TEST_RPC", rpc)
             .env("TEST_KEY", ACCOUNTS[0].key.to_string())
+            .env("TEST_SESSION", ACCOUNTS[SESSION].key.to_string())
             .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .spawn()
