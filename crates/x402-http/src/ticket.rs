@@ -104,6 +104,15 @@ impl Details {
     }
 }
 
+impl Verdict {
+    /// Whether what it says of the payment fits the challenge.
+    fn is_for(&self, challenge: &Challenge) -> bool {
+        let details = self.details.as_ref().and_then(|details| details.read::<Details>().ok());
+        self.resource.as_ref().is_none_or(|resource| *resource == challenge.resource)
+            && !details.is_some_and(|details| details.differ(challenge))
+    }
+}
+
 impl TicketFacilitator {
     /// A facilitator at an address, for example `https://facilitator.example/x402`.
     ///
@@ -193,13 +202,10 @@ fn header(payment: &Payment) -> Result<String, Fault> {
 /// has used the ticket.
 fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), ProofError> {
     if verdict.ok {
-        let details = verdict.details.as_ref().and_then(|details| details.read::<Details>().ok());
-        let other = verdict.resource.as_ref().is_some_and(|resource| *resource != challenge.resource)
-            || details.is_some_and(|details| details.differ(challenge));
-        return if other {
-            Err(Refused::new(Code::Mismatch, "proof.ticket: for another challenge").into())
-        } else {
+        return if verdict.is_for(challenge) {
             Ok(())
+        } else {
+            Err(Refused::new(Code::Mismatch, "proof.ticket: for another challenge").into())
         };
     }
     let reason = verdict.reason.as_deref().unwrap_or_default();
@@ -212,6 +218,14 @@ fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), Pr
         reason => format!("proof.ticket: refused by the facilitator: {}", reason.escape_debug()),
     };
     Err(Refused::new(code, message).into())
+}
+
+/// The same of a settlement: one that was made for something else has moved money all the same.
+fn judge_settled(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), ProofError> {
+    if verdict.ok && !verdict.is_for(challenge) {
+        return Err(ProofError::Unknown(Fault::unreachable(SERVICE, "it has settled another challenge")));
+    }
+    judge(verdict, challenge, again)
 }
 
 #[async_trait]
@@ -231,7 +245,7 @@ impl VerifyProof for TicketFacilitator {
             judge(&asked.map_err(ProofError::Unmoved)?, challenge, evidence.again)?;
         }
         if settles {
-            judge(&self.settled(challenge, payment, None).await?, challenge, evidence.again)?;
+            judge_settled(&self.settled(challenge, payment, None).await?, challenge, evidence.again)?;
         }
         let ticket = payment.proof.ticket.as_deref().unwrap_or_default();
         let key = ProofKey(format!("facilitator:{}:{ticket}", self.base).into());
@@ -241,7 +255,7 @@ impl VerifyProof for TicketFacilitator {
     async fn settle(&self, meter: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
         // Any call may be the second: the meter is closed before the first.
         let challenge = &meter.issued.challenge;
-        judge(&self.settled(challenge, &meter.payment, Some(meter.used)).await?, challenge, true)
+        judge_settled(&self.settled(challenge, &meter.payment, Some(meter.used)).await?, challenge, true)
     }
 }
 

@@ -256,6 +256,19 @@ async fn a_settlement_that_was_not_heard_of_is_asked_for_again() {
     assert_eq!(stage.desk.paths(), ["/x402/verify", end, end, end]);
 }
 
+/// What was settled for something else has moved money: it is not known whose, so no other payment is let in.
+#[tokio::test]
+async fn a_settlement_of_something_else_is_not_a_refusal() {
+    let stage = stage(|facilitator| facilitator).await;
+    let payment = stage.payment(1, Charge::Exact).await;
+    stage.desk.will([ok(), (200, json!({"ok": true, "resource": "urn:res:other"}))]);
+    assert_eq!(stage.check(&payment, Charge::Exact).await.unwrap_err().status(), 503);
+    let other = Payment { nonce: "another".parse().unwrap(), ..payment.clone() };
+    assert_eq!(stage.refused(&other).await.0, Code::Replay);
+    stage.desk.will([ok()]);
+    assert!(stage.check(&payment, Charge::Exact).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_metered_payment_is_settled_for_what_was_used() {
     let stage = stage(|facilitator| facilitator).await;
