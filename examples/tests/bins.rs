@@ -87,3 +87,35 @@ async fn a_session_key_is_used_as_far_as_it_goes() {
     assert!(!refused.status.success());
     assert_eq!(chain.balance_of(to.address) - before, U256::from(10));
 }
+
+/// The cases are of Rhinestone's module SDK.
+#[test]
+fn a_smart_sessions_signature_is_written_and_read() {
+    let run = |args: &[&str], input: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_smart_session"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let done = child.wait_with_output().unwrap();
+        done.status.success().then(|| String::from_utf8(done.stdout).unwrap())
+    };
+    let cases: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("../../crates/x402-testkit/vectors/smart-sessions.json")).unwrap();
+    for case in &cases {
+        let ours = run(&["encode", "0xabcdef"], case["biconomyText"].as_str().unwrap()).unwrap();
+        let encoded = case["encoded"].as_str().unwrap();
+        // The SDK compresses; what is held is the same.
+        assert_ne!(ours.trim(), encoded);
+        let held = run(&["decode"], encoded).unwrap();
+        assert_eq!(run(&["decode"], &ours).unwrap(), held);
+        let held: serde_json::Value = serde_json::from_str(&held).unwrap();
+        assert_eq!((&held["mode"], &held["permissionId"]), (&case["mode"], &case["permissionId"]));
+        assert_eq!(held["signature"], "0xabcdef");
+        assert_eq!(run(&["decode"], &encoded[..encoded.len() - 2]), None);
+    }
+    assert_eq!(run(&["encode", "0xabcdef"], "[]"), None);
+}

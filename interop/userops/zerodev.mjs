@@ -14,37 +14,40 @@ import { KERNEL_V3_1, getEntryPoint } from "@zerodev/sdk/constants";
 import { http, pad, toHex } from "viem";
 import { TOKEN } from "./lib.mjs";
 
-const kernelVersion = KERNEL_V3_1;
-const entryPoint = getEntryPoint("0.7");
+export const entryPoint = getEntryPoint("0.7");
 
 /** The owner lets `session` transfer at most `most` tokens to `to` with each operation. */
-export async function issue(client, owner, session, to, most, index) {
-  const sudo = await signerToEcdsaValidator(client, { signer: owner, entryPoint, kernelVersion });
+export function issue(client, owner, session, to, most, index, options = {}) {
   const rule = (condition, offset, value) => ({ condition, offset, params: [pad(value, { size: 32 })] });
-  const transfer = {
-    target: TOKEN,
-    selector: "0xa9059cbb",
-    valueLimit: 0n,
-    rules: [rule(ParamCondition.EQUAL, 0, to), rule(ParamCondition.LESS_THAN_OR_EQUAL, 32, toHex(most))],
-  };
+  const rules = [rule(ParamCondition.EQUAL, 0, to), rule(ParamCondition.LESS_THAN_OR_EQUAL, 32, toHex(most))];
+  const transfer = { target: TOKEN, selector: "0xa9059cbb", valueLimit: 0n, rules };
+  return approve(client, owner, session, [transfer], { index, ...options });
+}
+
+/** The owner lets `session` make these calls. `address` says where the account is, if the chain cannot. */
+export async function approve(client, owner, session, permissions, options) {
+  const { index = 0n, kernelVersion = KERNEL_V3_1, policyVersion = CallPolicyVersion.V0_0_4, address } = options;
+  const sudo = await signerToEcdsaValidator(client, { signer: owner, entryPoint, kernelVersion });
   const regular = await toPermissionValidator(client, {
     signer: await toECDSASigner({ signer: addressToEmptyAccount(session) }),
     policies: [
-      toCallPolicy({ policyVersion: CallPolicyVersion.V0_0_4, permissions: [transfer] }),
+      toCallPolicy({ policyVersion, permissions }),
       toTimestampPolicy({ validAfter: 0, validUntil: 1_900_000_000 }),
       toSignatureCallerPolicy({ allowedCallers: [] }),
     ],
     entryPoint,
     kernelVersion,
   });
-  const account = await createKernelAccount(client, { entryPoint, kernelVersion, plugins: { sudo, regular }, index });
-  return { address: account.address, text: await serializePermissionAccount(account) };
+  const plugins = { sudo, regular };
+  const account = await createKernelAccount(client, { entryPoint, kernelVersion, plugins, index, address });
+  const text = await serializePermissionAccount(account);
+  return { address: account.address, permissionId: regular.getIdentifier(), text };
 }
 
 /** Reads a session key and sends one call with it through a bundler; waits for its receipt. */
 export async function use(client, bundler, session, text, call) {
   const signer = await toECDSASigner({ signer: session });
-  const account = await deserializePermissionAccount(client, entryPoint, kernelVersion, text, signer);
+  const account = await deserializePermissionAccount(client, entryPoint, KERNEL_V3_1, text, signer);
   const sender = createKernelAccountClient({
     account,
     chain: client.chain,
