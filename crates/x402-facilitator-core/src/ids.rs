@@ -134,8 +134,8 @@ impl fmt::Debug for StepName {
     }
 }
 
-/// What lets a step happen once on the far side, in canonical bytes of its mechanism: (token, payer, nonce),
-/// (entry point, sender, key, seq), a processor's idempotency key.
+/// What lets a step happen once on the far side, in canonical bytes of its mechanism: (network, token, payer,
+/// nonce), (network, entry point, sender, key, seq), a processor's idempotency key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Guard(#[serde(with = "bytes::hex")] pub Vec<u8>);

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_signer::Signer;
 use x402_facilitator_core::{Guard, LaneId, Parcel};
 use x402_types::nvm::Operation;
-use x402_types::{EvmAddress, Fault, PaymentKey, UnixSeconds};
+use x402_types::{ChainId, EvmAddress, Fault, PaymentKey, UnixSeconds};
 
 use super::account::{KeyOnChain, nonce_key};
 use super::keys::Key;
@@ -73,14 +73,16 @@ impl Draft<'_> {
     }
 }
 
-/// What lets a bundle's operation happen once: (entry point, sender, nonce key, sequence).
-pub(super) fn guard(bundle: &Bundle) -> Result<Guard, Fault> {
+/// What lets a bundle's operation happen once: (network, entry point, sender, nonce key, sequence). EntryPoint, account
+/// and key are the same on many networks.
+pub(super) fn guard(network: ChainId, bundle: &Bundle) -> Result<Guard, Fault> {
     let op = bundle.operations().first().ok_or_else(|| Fault::broken("a bundle of nothing"))?;
-    Ok(slot(bundle.entry_point().address, op.sender, op.nonce))
+    Ok(slot(network, bundle.entry_point().address, op.sender, op.nonce))
 }
 
-pub(super) fn slot(entry_point: Address, sender: Address, nonce: U256) -> Guard {
-    Guard([entry_point.as_slice(), sender.as_slice(), &nonce.to_be_bytes::<32>()].concat())
+pub(super) fn slot(network: ChainId, entry_point: Address, sender: Address, nonce: U256) -> Guard {
+    let network = network.as_str().as_bytes();
+    Guard([network, entry_point.as_slice(), sender.as_slice(), &nonce.to_be_bytes::<32>()].concat())
 }
 
 /// What travels: the bundle as a call, known by the operation's hash. `until`: the last second in which it can happen.
@@ -136,4 +138,19 @@ pub(super) fn lane(key: &PaymentKey, operation: Operation) -> u16 {
 pub(super) fn payer(lane: &LaneId) -> Result<Address, Fault> {
     let account = lane.account().parse::<EvmAddress>().and_then(Address::try_from);
     account.map_err(|_| Fault::broken(format_args!("the lane {lane} is no account's")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// EntryPoint 0.7, an account of Kernel and its first nonce are the same everywhere.
+    #[test]
+    fn an_operation_on_one_network_takes_no_slot_of_another() {
+        let on = |network: &str| {
+            slot(network.parse().unwrap(), Address::repeat_byte(1), Address::repeat_byte(2), U256::ZERO)
+        };
+        assert_ne!(on("eip155:8453"), on("eip155:84532"));
+        assert_eq!(on("eip155:8453"), on("eip155:8453"));
+    }
 }

@@ -126,13 +126,13 @@ impl NvmMechanism {
             }
             // Another slot is another operation: first it must be certain that this one can never happen.
             let bundle = if ordering { intent.order.clone() } else { intent.redeem.clone() };
-            let same = bundle.filter(|bundle| guard(bundle).as_ref() == Ok(&step.guard));
+            let same = bundle.filter(|bundle| guard(self.network, bundle).as_ref() == Ok(&step.guard));
             match same {
                 None => Ok(None),
                 Some(bundle) => self.rehearse(&examined, &intent).await.map(|()| Some((examined, bundle))),
             }
         };
-        debug_assert_eq!(slot(self.entry_point.address, carried.op.sender, carried.op.nonce), step.guard);
+        debug_assert_eq!(slot(self.network, self.entry_point.address, carried.op.sender, carried.op.nonce), step.guard);
         match tried.await {
             Ok(Some((examined, bundle))) => {
                 let key = if operation == Operation::Order { examined.order.as_ref() } else { Some(&examined.redeem) };
@@ -152,7 +152,7 @@ impl NvmMechanism {
         until: Option<u64>,
     ) -> Result<Plan, Fault> {
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
-        Ok(Plan::Do { name, guard: guard(bundle)?, alone, parcel: parcel(bundle, since, until)? })
+        Ok(Plan::Do { name, guard: guard(self.network, bundle)?, alone, parcel: parcel(bundle, since, until)? })
     }
 
     /// "One order in flight per (network, account, plan)."

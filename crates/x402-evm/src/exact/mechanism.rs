@@ -103,7 +103,12 @@ impl<C: Chain> ExactMechanism<C> {
         self.chain.watch(watched(*token, authorization, since));
         let Transfer { data, transaction_gas: gas, .. } = Transfer::of(checked);
         let call = Call { to: *token, data, gas, since, until: None };
-        Ok(Plan::Do { name: TRANSFER, guard: guard(*token, authorization), alone: None, parcel: parcel(&call) })
+        Ok(Plan::Do {
+            name: TRANSFER,
+            guard: guard(self.network, *token, authorization),
+            alone: None,
+            parcel: parcel(&call),
+        })
     }
 
     /// The factory's call with the payer's exact data and no value. Anybody may have been first: what counts is code.
@@ -318,9 +323,10 @@ fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched
     }
 }
 
-/// (token, payer, nonce): what the token burns.
-fn guard(token: Address, authorization: &Authorization) -> Guard {
-    Guard([token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
+/// (network, token, payer, nonce): what the token burns. A token may have one address on many networks.
+fn guard(network: ChainId, token: Address, authorization: &Authorization) -> Guard {
+    let network = network.as_str().as_bytes();
+    Guard([network, token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
 }
 
 /// (network, account): an address is deployed once. One account has the same address on many networks.
@@ -334,4 +340,27 @@ fn account_of(guard: &Guard) -> Option<Address> {
 
 fn tx_id(hash: B256) -> TxId {
     hex::encode_prefixed(hash).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use x402_types::{AtomicAmount, UnixSeconds};
+
+    use super::*;
+
+    /// One token address and one nonce on two networks are two authorizations.
+    #[test]
+    fn a_transfer_on_one_network_holds_up_none_of_another() {
+        let authorization = Authorization {
+            from: Address::repeat_byte(1),
+            to: Address::repeat_byte(2),
+            value: AtomicAmount::ZERO,
+            valid_after: UnixSeconds(0),
+            valid_before: UnixSeconds(1),
+            nonce: B256::repeat_byte(3),
+        };
+        let on = |network: &str| guard(network.parse().unwrap(), Address::repeat_byte(4), &authorization);
+        assert_ne!(on("eip155:8453"), on("eip155:84532"));
+        assert_ne!(deployment_guard("eip155:1".parse().unwrap(), authorization.from), on("eip155:1"));
+    }
 }
