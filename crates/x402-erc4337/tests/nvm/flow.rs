@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::{B256, U256};
 use x402_devchain::{ACCOUNTS, DevPlan, Orphans, PLANS};
 use x402_erc4337::nvm::{ORDER, Policy};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion, issue};
 use x402_facilitator_core::{Outcome, Receipt, StepState};
-use x402_types::nvm::{Code, SessionKey};
+use x402_types::nvm::{Code, Proof, SessionKey};
 use x402_types::{Claim, RawJson, Refusal};
 
 use crate::stage::*;
@@ -71,6 +72,37 @@ async fn short_of_credits_without_an_order_key_is_insufficient() {
     assert_eq!(detail("clientAddress"), stage.account.address().to_string());
     assert_eq!((&*detail("requiredBalance"), &*detail("currentBalance")), ("3", "0"));
     assert_eq!(rejection.payer.as_deref(), Some(&*stage.account.address().to_string()));
+}
+
+/// Step 15: "IF the `order` UserOperation verification is INVALID, the Facilitator returns an error to the server".
+#[tokio::test]
+async fn an_order_that_cannot_be_executed_is_refused_and_nothing_is_sent() {
+    let stage = stage().await;
+    let poor = stage.draft_with_order(1, 3).await.sign();
+    let account = stage.account.address();
+
+    // Its operation is valid, and its call reverts: the account has one unit less than the price.
+    stage.chain.set_balance_of(account, U256::from(PRICE - 1));
+    let rejection = stage.refused(&poor).await;
+    assert_eq!(rejection.reason, Code::InvalidUserOperation.reason());
+    assert!(rejection.message.as_deref().unwrap().starts_with("order: "), "{rejection}");
+    // Asked to settle, it finds the same, and sends nothing either.
+    let refusal = stage.settle(&poor).await.unwrap_err();
+    let Refusal::Rejection(again) = refusal else { panic!("{refusal:?}") };
+    assert_eq!(again, rejection);
+    assert!(stage.ledger.payments().is_empty());
+    assert_eq!((stage.chain.transfers().len(), stage.orders(), stage.credits()), (0, 0, 0));
+
+    // Its operation is not valid: the account lets the key send one, and that was the first order.
+    stage.chain.set_balance_of(account, U256::from(2 * PRICE));
+    let mut draft = stage.draft(2, 8).await;
+    draft.keys.insert(0, stage.key("order", &order_grant(10).times(1)).await);
+    receipt(stage.settle(&draft.sign()).await.unwrap());
+    draft.proof = draft.proof.map(|proof| Proof { nonce: B256::repeat_byte(3), ..proof });
+    let rejection = stage.refused(&draft.sign()).await;
+    assert_eq!(rejection.reason, Code::InvalidUserOperation.reason());
+    assert!(rejection.message.as_deref().unwrap().starts_with("order: operation 0: AA23"), "{rejection}");
+    assert_eq!((stage.chain.transfers().len(), stage.orders(), stage.credits()), (1, 1, 2));
 }
 
 #[tokio::test]
