@@ -105,7 +105,7 @@ impl DevFacilitator {
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
             let policy = Policy::default().kernel_factories();
             builder = builder.session_keys(Arc::new(ByHash(Arc::clone(&store))));
-            builder = builder.nvm(Nvm { network, session_signer, plans, policy })?;
+            builder = builder.nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
         }
         let session_keys = KeptKeys { store, registrars: builder.registrars().to_vec() };
         let (engine, heads) = builder.build(ledger, (15, wait))?;

@@ -4,6 +4,7 @@
 pub mod challenges;
 pub mod clock;
 pub mod config;
+pub mod credits;
 pub mod dev;
 pub mod engine;
 pub mod grants;

@@ -22,6 +22,7 @@ use x402_types::{Asset, Assets, ChainId, Fault, Members};
 
 use self::nvm::Place;
 use crate::config::{Config, ConfigError, NetworkConfig, NvmConfig};
+use crate::credits::HttpCredits;
 use crate::engine::{Engine, addresses};
 use crate::ledger::SqliteLedger;
 use crate::requests::{Requests, SqliteRequests};
@@ -243,14 +244,16 @@ fn provider(url: &str) -> Result<DynProvider, ConfigError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(range);
     }
+    let client = http_client(Duration::from_secs(5))?;
+    Ok(RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(Http::with_client(client, url), false)).erased())
+}
+
+/// A client that waits so long for an answer and follows it nowhere.
+pub(crate) fn http_client(timeout: Duration) -> Result<reqwest::Client, ConfigError> {
     // Fails where another part of the process was first: then that one is used.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(5))
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(|error| ConfigError::Malformed(error.to_string()))?;
-    Ok(RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(Http::with_client(client, url), false)).erased())
+    let builder = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());
+    builder.build().map_err(|error| ConfigError::Malformed(error.to_string()))
 }
 
 fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
@@ -290,7 +293,8 @@ fn plans(network: ChainId, config: &NvmConfig) -> Result<Nvm, ConfigError> {
     let field = "network.nvm.session_signer";
     let key = config.session_signer.read(field)?;
     let session_signer = key.parse().map_err(|_| ConfigError::Range { field, expected: "32 bytes in hex" })?;
-    Ok(Nvm { network, session_signer, plans: config.plans()?, policy: config.policy() })
+    let credits = config.credits.as_deref().map(HttpCredits::new).transpose()?;
+    Ok(Nvm { network, session_signer, plans: config.plans()?, credits, policy: config.policy() })
 }
 
 /// A name for this start of this process.

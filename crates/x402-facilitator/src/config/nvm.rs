@@ -15,6 +15,10 @@ pub struct NvmConfig {
     /// The key that signs operations of session keys: 32 bytes in hex. It holds nothing and sends nothing; clients
     /// issue session keys to its address.
     pub session_signer: SecretSource,
+    /// The address of a service that counts the credits of these plans off chain and answers like Nevermined's API:
+    /// [`HttpCredits`](crate::credits::HttpCredits). Default: the contract of each plan is asked.
+    #[serde(default)]
+    pub credits: Option<String>,
     /// Whether Kernels are served that ZeroDev's factories have not made yet. Default: no.
     #[serde(default)]
     pub undeployed: bool,

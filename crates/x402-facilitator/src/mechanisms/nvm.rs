@@ -13,6 +13,8 @@ use x402_facilitator_core::{LaneId, Ledger};
 use x402_types::nvm::PlanId;
 use x402_types::{ChainId, Fault};
 
+use crate::credits::HttpCredits;
+
 /// What serves `nvm:erc4337` on a network.
 #[derive(Debug)]
 pub struct Nvm {
@@ -22,6 +24,8 @@ pub struct Nvm {
     pub session_signer: PrivateKeySigner,
     /// The plans.
     pub plans: Plans,
+    /// Who counts the credits of all of them; `None`: the contract of each.
+    pub credits: Option<HttpCredits>,
     /// What is left open.
     pub policy: Policy,
 }
@@ -43,10 +47,14 @@ impl Nvm {
         let chain_id = self.network.eip155_chain();
         let chain_id = chain_id.ok_or_else(|| Fault::broken(format_args!("{} is not an EVM network", self.network)))?;
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
+        let credits: Arc<dyn ReadCredits> = match self.credits {
+            Some(books) => Arc::new(books),
+            None => Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),
+        };
         NvmMechanism::new(Parts {
             chain: Arc::clone(&place.chain) as _,
             operations: Arc::new(RpcEntryPoint::new(place.provider.clone(), entry_point)),
-            credits: Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),
+            credits,
             keys,
             ledger,
             plans: self.plans,
