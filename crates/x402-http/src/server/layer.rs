@@ -193,7 +193,7 @@ impl Route {
 
     /// The 402 for this path.
     pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], reason: Option<&Reason>) -> Response<Body<B>> {
-        self.prepared(path, offers, reason).map_or_else(|other| *other, |prepared| prepared.answer())
+        self.prepared(path, offers, reason).map_or_else(|other| *other, |prepared| prepared.as_ref().answer())
     }
 
     /// The 402 for this path as bytes, or the answer where there is none.
@@ -202,7 +202,7 @@ impl Route {
         path: &str,
         offers: &[Offer],
         reason: Option<&Reason>,
-    ) -> Result<Prepared, Box<Response<Body<B>>>> {
+    ) -> Result<Cow<'_, Prepared>, Box<Response<Body<B>>>> {
         if path.len() > LONGEST_PATH {
             let reason =
                 Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, "the path is too long to be paid for");
@@ -212,15 +212,15 @@ impl Route {
         if reason.is_none() && matches!(self.asks, Asks::Fixed(_)) {
             if let Some((prepared_path, prepared)) = self.prepared.get() {
                 if **prepared_path == *path {
-                    return Ok(prepared.clone());
+                    return Ok(Cow::Borrowed(prepared));
                 }
             } else if let Ok(prepared) = make() {
                 // Another request may have been first; both are right.
                 let _ = self.prepared.set((path.into(), prepared.clone()));
-                return Ok(prepared);
+                return Ok(Cow::Owned(prepared));
             }
         }
-        make().map_err(|error| {
+        make().map(Cow::Owned).map_err(|error| {
             let fault = Some(Fault::broken(error));
             Box::new(answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, self.seller.retry_after))
         })

@@ -2,7 +2,7 @@
 //! scheme `nvm:erc4337`: version 0.3, and the payments of version 0.2.
 //!
 //! An entry of this scheme asks for credits of a plan instead of an amount of an asset. Above this module both are
-//! [`Terms`](crate::Terms): `asset` is the plan's id, `amount` the credits of this request, `payTo` is empty.
+//! [`Terms`]: `asset` is the plan's id, `amount` the credits of this request, `payTo` is empty.
 
 mod code;
 mod detect;

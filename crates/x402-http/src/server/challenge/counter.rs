@@ -174,7 +174,7 @@ impl Case<'_> {
     async fn offers<B>(&self) -> Step<Option<Prepared>, B> {
         let Some(route) = self.counter.beside() else { return Ok(None) };
         let offers = route.offers(self.parts).await.map_err(fault)?;
-        route.prepared(self.parts.uri.path(), &offers, None).map(Some)
+        route.prepared(self.parts.uri.path(), &offers, None).map(|prepared| Some(prepared.into_owned()))
     }
 
     async fn paid<B>(&self, json: &str) -> Step<Decision<B>, B> {
