@@ -17,7 +17,8 @@ process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 export const rust = {
   name: "rust",
   body: process.env.X402_SELLER_BODY ? JSON.parse(process.env.X402_SELLER_BODY) : BODY,
-  async facilitator(rpc) {
+  /** `more`: further lines of the network's configuration, whose secrets are in `secrets`. */
+  async facilitator(rpc, more = "", secrets = {}) {
     const config = join(directory, "facilitator.toml");
     writeFileSync(
       config,
@@ -31,9 +32,9 @@ finality = 0
 poll_milliseconds = 50
 max_fee_per_gas = 100000000000
 signers = [{ env = "INTEROP_SIGNER" }]
-`,
+${more}`,
     );
-    const env = { INTEROP_RPC: rpc, INTEROP_SIGNER: privateKey(2) };
+    const env = { INTEROP_RPC: rpc, INTEROP_SIGNER: privateKey(2), ...secrets };
     return start(binary("X402_FACILITATOR_BIN"), ["serve", "--config", config], { env, name: "rust facilitator" });
   },
   async server(facilitator, payTo) {

@@ -11,6 +11,14 @@ export const tokenAbi = parseAbi([
   "function transfer(address to, uint256 value) returns (bool)",
   "function balanceOf(address owner) view returns (uint256)",
 ]);
+/** The test contract of plans, where the devchain has it: orders, credits and redemptions in one. */
+export const PLANS = "0x504c414e53000000000000000000000000000402";
+export const plansAbi = parseAbi([
+  "struct Plan { address token; address seller; uint256 price; uint256 credits; uint256 minimum; uint256 maximum; uint256 duration; bool payAsYouGo; bool known; }",
+  "function register(uint256 planId, Plan plan)",
+  "function balanceOf(address account, uint256 planId) view returns (uint256)",
+  "event TransferSingle(address indexed operator, address indexed from, address indexed to, uint256 id, uint256 value)",
+]);
 
 const KERNEL = "0xBAC849bB641841b44E965fB01A4Bf5F074f84b4D";
 const FACTORY = "0xaac5D4240AF87249B3f71BC8E4A2cae074A3E419";
@@ -58,7 +66,12 @@ export async function startChain() {
   ]) {
     await construct(client, address, own(name).bytecode, args);
   }
-  await client.request({ method: "anvil_setCode", params: [TOKEN, own("DevUsdc").deployedBytecode] });
+  for (const [address, name] of [
+    [TOKEN, "DevUsdc"],
+    [PLANS, "DevPlans"],
+  ]) {
+    await client.request({ method: "anvil_setCode", params: [address, own(name).deployedBytecode] });
+  }
   return { ...anvil, client };
 }
 

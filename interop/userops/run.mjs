@@ -3,6 +3,7 @@ import { encodeFunctionData } from "viem";
 import { startAlto } from "./alto.mjs";
 import { approvals } from "./approvals.mjs";
 import { balance, fund, startChain, tokenAbi } from "./chain.mjs";
+import { attempt, finish } from "./checks.mjs";
 import { TOKEN, account, privateKey } from "./lib.mjs";
 import { ours } from "./ours.mjs";
 import { smartSessions } from "./smart-sessions.mjs";
@@ -14,17 +15,6 @@ const [owner, session, payer, to] = [1, 2, 3, 5];
 const recipient = account(to).address;
 const transfer = (value) => encodeFunctionData({ abi: tokenAbi, functionName: "transfer", args: [recipient, value] });
 
-const result = { passed: 0, failed: 0 };
-const attempt = async (name, what) => {
-  try {
-    await what();
-    result.passed += 1;
-    console.log(`ok    ${name}`);
-  } catch (error) {
-    result.failed += 1;
-    console.log(`FAIL  ${name}\n      ${String(error.message).trim().slice(0, 3000).replaceAll("\n", "\n      ")}`);
-  }
-};
 // What is only written and read, on the versions whose contracts are on no registry.
 await approvals(attempt);
 await smartSessions(attempt);
@@ -90,5 +80,4 @@ for (const [index, [from, by]] of pairs.entries()) {
   });
 }
 await Promise.all([alto, chain].map((child) => child.stop()));
-console.log(`${result.passed} passed, ${result.failed} failed`);
-process.exit(result.failed === 0 && result.passed > 0 ? 0 : 1);
+finish();

@@ -1,4 +1,4 @@
-// What ZeroDev's SDK does with session keys: issues one, and uses one.
+// What ZeroDev's SDK does with session keys: issues one, and uses one. And the account in whose name it signs.
 import { signerToEcdsaValidator } from "@zerodev/ecdsa-validator";
 import { deserializePermissionAccount, serializePermissionAccount, toPermissionValidator } from "@zerodev/permissions";
 import {
@@ -16,30 +16,39 @@ import { TOKEN } from "./lib.mjs";
 
 export const entryPoint = getEntryPoint("0.7");
 
+const rule = (condition, offset, value) => ({ condition, offset, params: [pad(value, { size: 32 })] });
+
+/** Rules for the argument at an offset behind the selector. */
+export const equal = (offset, value) => rule(ParamCondition.EQUAL, offset, value);
+export const atMost = (offset, most) => rule(ParamCondition.LESS_THAN_OR_EQUAL, offset, toHex(most));
+
+/** An owner's Kernel account. `address` says where it is, if the chain cannot; `regular` is a session key's plugin. */
+export async function kernel(client, owner, { index = 0n, kernelVersion = KERNEL_V3_1, address, regular } = {}) {
+  const sudo = await signerToEcdsaValidator(client, { signer: owner, entryPoint, kernelVersion });
+  return createKernelAccount(client, { entryPoint, kernelVersion, plugins: { sudo, regular }, index, address });
+}
+
 /** The owner lets `session` transfer at most `most` tokens to `to` with each operation. */
 export function issue(client, owner, session, to, most, index, options = {}) {
-  const rule = (condition, offset, value) => ({ condition, offset, params: [pad(value, { size: 32 })] });
-  const rules = [rule(ParamCondition.EQUAL, 0, to), rule(ParamCondition.LESS_THAN_OR_EQUAL, 32, toHex(most))];
-  const transfer = { target: TOKEN, selector: "0xa9059cbb", valueLimit: 0n, rules };
+  const transfer = { target: TOKEN, selector: "0xa9059cbb", valueLimit: 0n, rules: [equal(0, to), atMost(32, most)] };
   return approve(client, owner, session, [transfer], { index, ...options });
 }
 
-/** The owner lets `session` make these calls. `address` says where the account is, if the chain cannot. */
+/** The owner lets `session` make these calls until a second; closed, so that it cannot sign in the account's name. */
 export async function approve(client, owner, session, permissions, options) {
-  const { index = 0n, kernelVersion = KERNEL_V3_1, policyVersion = CallPolicyVersion.V0_0_4, address } = options;
-  const sudo = await signerToEcdsaValidator(client, { signer: owner, entryPoint, kernelVersion });
+  const { kernelVersion = KERNEL_V3_1, policyVersion = CallPolicyVersion.V0_0_4 } = options;
+  const { validUntil = 1_900_000_000, closed = true } = options;
   const regular = await toPermissionValidator(client, {
     signer: await toECDSASigner({ signer: addressToEmptyAccount(session) }),
     policies: [
       toCallPolicy({ policyVersion, permissions }),
-      toTimestampPolicy({ validAfter: 0, validUntil: 1_900_000_000 }),
-      toSignatureCallerPolicy({ allowedCallers: [] }),
+      toTimestampPolicy({ validAfter: 0, validUntil }),
+      ...(closed ? [toSignatureCallerPolicy({ allowedCallers: [] })] : []),
     ],
     entryPoint,
     kernelVersion,
   });
-  const plugins = { sudo, regular };
-  const account = await createKernelAccount(client, { entryPoint, kernelVersion, plugins, index, address });
+  const account = await kernel(client, owner, { ...options, regular });
   const text = await serializePermissionAccount(account);
   return { address: account.address, permissionId: regular.getIdentifier(), text };
 }
