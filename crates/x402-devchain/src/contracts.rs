@@ -45,7 +45,7 @@ pub const SIMPLE_7702_ACCOUNT: Address = address!("e6Cae83BdE06E4c305530e199D721
 pub const MULTICALL3: Address = address!("cA11bde05977b3631167028862bE2a173976CA11");
 
 /// Creation code of the VerifyingPaymaster of EntryPoint 0.7, whose sponsorships `signer` signs: for a transaction, or for
-/// [`DevChain::construct`](crate::DevChain::construct), which makes account 0 its owner.
+/// [`DevChain::construct`](crate::DevChain::construct), which makes `ACCOUNTS[0]` its owner.
 #[must_use]
 pub fn verifying_paymaster(signer: Address) -> Bytes {
     creation(include_bytes!("../contracts/third-party/VerifyingPaymaster-0.7.0.bin"), &[ENTRY_POINT_V07, signer])
