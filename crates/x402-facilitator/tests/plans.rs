@@ -37,6 +37,8 @@ struct World {
 }
 
 async fn world(plan: DevPlan) -> World {
+    // reqwest needs a TLS provider even where no TLS is spoken.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let chain = DevChain::new().unwrap();
     let id = U256::from(PLAN);
     chain.register_plan(id, plan).unwrap();
