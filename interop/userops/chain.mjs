@@ -6,6 +6,10 @@ import { concat, pad, parseAbi, toHex } from "viem";
 import { CHAIN_ID, TOKEN, account, chainClient, need, start } from "./lib.mjs";
 
 export const ENTRY_POINT = "0x0000000071727De22E5E9d8BAf0edAc6f37da032";
+const depositAbi = parseAbi([
+  "function depositTo(address account) payable",
+  "function balanceOf(address account) view returns (uint256)",
+]);
 export const tokenAbi = parseAbi([
   "function mint(address to, uint256 amount) returns (bool)",
   "function transfer(address to, uint256 value) returns (bool)",
@@ -75,11 +79,19 @@ export async function startChain() {
   return { ...anvil, client };
 }
 
-/** Tokens, and ETH for operations that pay for themselves. */
+/** Tokens, and a deposit at the EntryPoint for operations that pay for themselves. The account itself has no ETH. */
 export async function fund(client, address, tokens) {
-  await client.request({ method: "anvil_setBalance", params: [address, toHex(10n ** 18n)] });
-  const hash = await client.writeContract({ address: TOKEN, abi: tokenAbi, functionName: "mint", args: [address, tokens] });
-  await client.waitForTransactionReceipt({ hash });
+  const deposit = { address: ENTRY_POINT, abi: depositAbi, functionName: "depositTo", args: [address], value: 10n ** 18n };
+  const mint = { address: TOKEN, abi: tokenAbi, functionName: "mint", args: [address, tokens] };
+  for (const write of [deposit, mint]) {
+    const { status } = await client.waitForTransactionReceipt({ hash: await client.writeContract(write) });
+    if (status !== "success") throw new Error(`${write.functionName} fails`);
+  }
+}
+
+/** What is left of an account's deposit, in wei. */
+export function deposited(client, address) {
+  return client.readContract({ address: ENTRY_POINT, abi: depositAbi, functionName: "balanceOf", args: [address] });
 }
 
 export function balance(client, address) {

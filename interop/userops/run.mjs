@@ -2,7 +2,7 @@
 import { encodeFunctionData } from "viem";
 import { startAlto } from "./alto.mjs";
 import { approvals } from "./approvals.mjs";
-import { balance, fund, startChain, tokenAbi } from "./chain.mjs";
+import { balance, deposited, fund, startChain, tokenAbi } from "./chain.mjs";
 import { attempt, finish } from "./checks.mjs";
 import { TOKEN, account, privateKey } from "./lib.mjs";
 import { ours } from "./ours.mjs";
@@ -70,8 +70,12 @@ for (const [index, [from, by]] of pairs.entries()) {
   });
   for (const mode of ["deploys and enables", "default mode"]) {
     await attempt(`a key issued by ${from}, used by ${by}: ${mode}`, async () => {
+      const before = await deposited(chain.client, key.address);
       const success = await moves(MOST, () => users[by](key.text, MOST));
       if (success !== true) throw new Error("the operation failed");
+      // A bundler's fees come out of the deposit; who bundles for itself asks for none.
+      const fees = before - (await deposited(chain.client, key.address));
+      if (fees > 0n !== by.endsWith("alto")) throw new Error(`${fees} wei of fees`);
     });
   }
   await attempt(`a key issued by ${from}, used by ${by}: too much is refused`, async () => {
