@@ -8,6 +8,9 @@ pub mod base64;
 pub mod body;
 pub mod challenge;
 mod error;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod header;
 pub mod json;
 mod limits;

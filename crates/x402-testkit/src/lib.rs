@@ -1,4 +1,9 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod corpus;
+
+pub use corpus::{corpus, fuzz, replay};
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
