@@ -27,7 +27,7 @@ pub use crate::builder::{BlockTime, BuildError, DevChainBuilder};
 pub use crate::chain::{BadCode, DevChain, ReorgTooDeep};
 pub use crate::faults::{Calls, Disturbance, Failure, When};
 pub use crate::node::DevNode;
-pub use crate::plans::{DevPlan, PLANS, PlanRefused, Plans};
+pub use crate::plans::{CreditsUnknown, DevPlan, PLANS, PlanRefused, Plans};
 pub use crate::token::{TOKEN, TOKENS_EACH, Token, Transfer, USDC};
 pub use crate::transport::DevTransport;
 pub use crate::world::Orphans;

@@ -116,6 +116,13 @@ pub struct PlanRefused {
     reason: String,
 }
 
+/// Credits that the contract does not say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the credits cannot be read: {reason}")]
+pub struct CreditsUnknown {
+    reason: String,
+}
+
 impl From<DevPlan> for Plans::Plan {
     fn from(plan: DevPlan) -> Self {
         Self {
@@ -147,11 +154,14 @@ impl DevChain {
     }
 
     /// The credits that an account can use at the head.
-    #[must_use]
-    pub fn credits_of(&self, account: Address, plan: U256) -> U256 {
+    ///
+    /// # Errors
+    /// The contract does not say, because other code was put in its place.
+    pub fn credits_of(&self, account: Address, plan: U256) -> Result<U256, CreditsUnknown> {
         let data = Plans::balanceOfCall { account, planId: plan }.abi_encode();
-        let returned = call(&self.core(), data.into()).map(|(returned, _)| returned).unwrap_or_default();
-        Plans::balanceOfCall::abi_decode_returns(&returned).unwrap_or_default()
+        let (returned, _) = call(&self.core(), data.into()).map_err(|reason| CreditsUnknown { reason })?;
+        let credits = Plans::balanceOfCall::abi_decode_returns(&returned);
+        credits.map_err(|error| CreditsUnknown { reason: error.to_string() })
     }
 }
 

@@ -74,7 +74,7 @@ async fn credits_are_bought_and_redeemed() {
     approve(&chain, 2 * PRICE).await;
     let receipt = send(&chain, PLANS, order(SEED, PLAN, 2)).await;
     assert_eq!(transfers(&receipt), [(Address::ZERO, address(BUYER), 200)]);
-    assert_eq!(chain.credits_of(address(BUYER), PLAN), U256::from(200));
+    assert_eq!(chain.credits_of(address(BUYER), PLAN).unwrap(), U256::from(200));
     assert_eq!(chain.balance_of(address(SELLER)), U256::from(TOKENS_EACH + 2 * PRICE));
 
     // What is taken lies within the plan's minimum and maximum.
@@ -83,7 +83,7 @@ async fn credits_are_bought_and_redeemed() {
         let receipt = send(&chain, PLANS, burn(asked)).await;
         assert_eq!(transfers(&receipt), [(address(BUYER), Address::ZERO, taken)]);
         left -= taken;
-        assert_eq!(chain.credits_of(address(BUYER), PLAN), U256::from(left));
+        assert_eq!(chain.credits_of(address(BUYER), PLAN).unwrap(), U256::from(left));
     }
     let stranger = refusal(&chain, SELLER, burn(5)).await;
     assert_eq!(stranger, Plans::NotHolder { caller: address(SELLER), holder: address(BUYER) }.abi_encode());
@@ -103,7 +103,7 @@ async fn an_order_is_made_once() {
     assert!(!send(&chain, PLANS, order(SEED, PLAN, 1)).await.status());
     // Another seed is another order.
     assert!(send(&chain, PLANS, order(B256::repeat_byte(2), PLAN, 1)).await.status());
-    assert_eq!(chain.credits_of(address(BUYER), PLAN), U256::from(200));
+    assert_eq!(chain.credits_of(address(BUYER), PLAN).unwrap(), U256::from(200));
 }
 
 #[tokio::test]
@@ -146,12 +146,12 @@ async fn credits_end_by_time_and_those_that_end_first_go_first() {
     chain.set_time(NOW + 60);
     send(&chain, PLANS, order(B256::repeat_byte(2), PLAN, 1)).await;
     send(&chain, PLANS, burn(4)).await;
-    assert_eq!(chain.credits_of(address(BUYER), PLAN), U256::from(16));
+    assert_eq!(chain.credits_of(address(BUYER), PLAN).unwrap(), U256::from(16));
     // The last second of the first order, and the one after it.
     for (time, credits) in [(NOW + 100, 16), (NOW + 101, 10), (NOW + 160, 10), (NOW + 161, 0)] {
         chain.set_time(time);
         chain.mine(1);
-        assert_eq!(chain.credits_of(address(BUYER), PLAN), U256::from(credits), "{}", time - NOW);
+        assert_eq!(chain.credits_of(address(BUYER), PLAN).unwrap(), U256::from(credits), "{}", time - NOW);
     }
     assert!(!send(&chain, PLANS, burn(1)).await.status());
 }
@@ -165,5 +165,19 @@ async fn what_is_paid_as_it_is_used_mints_nothing() {
     assert!(receipt.status());
     assert_eq!(transfers(&receipt), []);
     assert_eq!(chain.balance_of(address(SELLER)), U256::from(TOKENS_EACH + PRICE));
-    assert_eq!(chain.credits_of(address(BUYER), PLAN), U256::ZERO);
+    assert_eq!(chain.credits_of(address(BUYER), PLAN).unwrap(), U256::ZERO);
+}
+
+/// Unknown is not none.
+#[test]
+fn a_contract_that_does_not_say_the_credits_has_not_said_none() {
+    let chain = chain();
+    chain.register_plan(PLAN, DevPlan::credits(address(SELLER), PRICE, 100)).unwrap();
+    assert_eq!(chain.credits_of(address(BUYER), PLAN), Ok(U256::ZERO));
+    // No code answers with nothing, and INVALID does not answer.
+    for code in [&[][..], &[0xfe]] {
+        chain.set_code(PLANS, Bytes::copy_from_slice(code)).unwrap();
+        let unknown = chain.credits_of(address(BUYER), PLAN).unwrap_err();
+        assert!(unknown.to_string().starts_with("the credits cannot be read: "), "{unknown}");
+    }
 }

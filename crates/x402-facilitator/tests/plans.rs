@@ -57,7 +57,7 @@ fn ten_credits() -> DevPlan {
 
 impl World {
     fn credits(&self) -> u64 {
-        self.facilitator.chain().credits_of(self.account.address(), U256::from(PLAN)).to()
+        self.facilitator.chain().credits_of(self.account.address(), U256::from(PLAN)).unwrap().to()
     }
 
     fn entry(&self) -> Requirements {

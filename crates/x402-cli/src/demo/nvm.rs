@@ -105,12 +105,13 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
         "network": network, "account": smart.address(), "owner": owner, "seller": seller, "plan": PLAN.to_string(),
         "sessionSigner": session_signer,
     }));
-    let balances = |show: &mut Show, when: &str| {
-        let credits = chain.credits_of(smart.address(), U256::from(PLAN));
+    let balances = |show: &mut Show, when: &str| -> Result<(), Failure> {
+        let credits = chain.credits_of(smart.address(), U256::from(PLAN)).map_err(failed)?;
         show.balances(when, &chain, &[("account", smart.address()), ("seller", seller)]);
         show.step(&json!({ "step": "credits", "when": when, "account": credits.to_string() }));
+        Ok(())
     };
-    balances(show, "before");
+    balances(show, "before")?;
 
     let client = |allowance| client(network, smart, plan, session_signer, allowance);
     let allowance = Allowance { credits: U256::from(TASK), ..Allowance::default() };
@@ -123,15 +124,15 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
     let task = format!("{origin}/task");
     let first = paid(&both, &task).await?;
     record(show, &recorder);
-    balances(show, "after the first");
+    balances(show, "after the first")?;
     let second = paid(&both, &task).await?;
     record(show, &recorder);
-    balances(show, "after the second");
+    balances(show, "after the second")?;
 
     let redeem = client(Allowance { credits: U256::from(REPORT), purchases: 0, ..allowance })?;
     let third = refused(&redeem, &format!("{origin}/report")).await?;
     record(show, &recorder);
-    balances(show, "after the third");
+    balances(show, "after the third")?;
     server.abort();
     facilitator.stop().await;
 

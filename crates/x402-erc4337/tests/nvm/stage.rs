@@ -294,7 +294,7 @@ impl Stage {
     }
 
     pub(crate) fn credits(&self) -> u64 {
-        self.chain.credits_of(self.account.address(), U256::from(PLAN)).to()
+        self.chain.credits_of(self.account.address(), U256::from(PLAN)).unwrap().to()
     }
 
     pub(crate) async fn approval(&self, grant: &Grant) -> Approval {
