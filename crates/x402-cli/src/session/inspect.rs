@@ -1,0 +1,265 @@
+//! `x402 session inspect`: what a key may do, and what its chain says of it.
+
+use std::path::PathBuf;
+
+use alloy_primitives::{Address, U256};
+use alloy_provider::Provider;
+use x402_erc4337::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test};
+use x402_erc4337::session::zerodev::{Approval, EnableStatus, Findings, KernelState, PermissionState, Policy, Root};
+use x402_evm::chain::{At, RpcChain, node_fault};
+use x402_types::{ChainId, Fault};
+
+use super::report::{CallLine, LimitLine, Report, RuleLine, Warning, words};
+use super::{Failure, input, json, show};
+
+/// Shows what a serialized session key may do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// An address that may be the session key; may be given several times.
+    #[arg(long, value_name = "ADDR")]
+    signer: Vec<Address>,
+    /// A chain that it may be for; may be given several times.
+    #[arg(long, value_name = "N")]
+    chain_id: Vec<u64>,
+    /// A node of the chain that it is for: whether the key is enabled there, the account's nonce and owner.
+    #[arg(long, value_name = "URL")]
+    rpc: Option<String>,
+    /// Prints a JSON object.
+    #[arg(long)]
+    json: bool,
+    /// The serialized key; `-` or nothing reads standard input.
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: &Inspect) -> Result<(), Failure> {
+    let text = input(args.file.as_ref())?;
+    let approval = Approval::read(text.trim())?;
+    let chain = match &args.rpc {
+        Some(url) => Some(OnChain::read(url, &approval).await?),
+        None => None,
+    };
+    let report = report(&approval, &args.signer, &args.chain_id, chain.as_ref())?;
+    show(&if args.json { json(&report)? } else { words(&report) })?;
+    if report.enable_signature == EnableStatus::Invalid.as_str() {
+        return Err(Failure::Refused("enableSignature: not the owner's".into()));
+    }
+    Ok(())
+}
+
+/// What the chain says of the account and the key.
+pub(super) struct OnChain {
+    chain_id: u64,
+    state: KernelState,
+}
+
+impl OnChain {
+    pub(super) async fn read(url: &str, approval: &Approval) -> Result<Self, Failure> {
+        // A node's URL may hold a key: it is never repeated.
+        let fault = |error: Fault| Failure::Unreadable(error.to_string());
+        let provider = crate::node::provider(url).map_err(Failure::Unreadable)?;
+        let chain_id = provider.get_chain_id().await.map_err(|error| fault(node_fault(error)))?;
+        let chain = RpcChain::new(provider, ChainId::eip155(chain_id), 0);
+        let state = KernelState::read(&chain, approval.account, approval.permission_id, At::Latest).await;
+        Ok(Self { chain_id, state: state.map_err(fault)? })
+    }
+}
+
+pub(super) fn report(
+    approval: &Approval,
+    signers: &[Address],
+    chains: &[u64],
+    chain: Option<&OnChain>,
+) -> Result<Report, Failure> {
+    let chains: Vec<u64> = chain.map(|c| c.chain_id).into_iter().chain(chains.iter().copied()).collect();
+    let state = chain.map(|c| &c.state);
+    // Unless the chain says otherwise, an account has revoked nothing.
+    let nonce = state.map_or(1, |state| state.current_nonce);
+    let mut found = approval.inspect(signers, &chains, nonce).map_err(|e| Failure::Refused(e.to_string()))?;
+    let owner = state.and_then(|state| state.owner).unwrap_or_else(|| approval.owner());
+    if owner != approval.owner() && found.enable_signature == EnableStatus::Valid {
+        found.enable_signature = EnableStatus::Invalid;
+    }
+    let scope = approval.scope(found.permission.as_ref());
+    let signer = found.permission.as_ref().and_then(|p| p.signer.address());
+    let window = scope.widest_window();
+    let factory = match &approval.root {
+        Root::Factory(account) => Some(account.factory()),
+        Root::Eip7702 => None,
+    };
+    Ok(Report {
+        provider: "zerodev",
+        account: approval.account,
+        owner,
+        factory,
+        kernel_version: approval.version().as_str(),
+        permission_id: approval.permission_id.to_string(),
+        permission_flag: found.permission.as_ref().map(|p| format!("0x{:04x}", p.flag)),
+        signer,
+        signer_source: signer.map(|_| if found.signer_embedded { "embedded" } else { "given" }),
+        chain_id: found.chain_id.or_else(|| chain.map(|c| c.chain_id)),
+        deployed: state.map(|state| state.deployed),
+        enabled: state.map(KernelState::is_enabled),
+        nonce: state.map(|state| state.current_nonce),
+        enable_signature: found.enable_signature.as_str(),
+        valid_after: window.valid_after,
+        valid_until: window.valid_until,
+        calls: calls(&scope),
+        limits: scope.limits.iter().map(limit).collect(),
+        hash: approval.hash(),
+        warnings: warnings(approval, &found, &scope, state),
+    })
+}
+
+fn calls(scope: &Scope) -> Vec<CallLine> {
+    match &scope.calls {
+        Calls::Any => {
+            vec![CallLine { target: None, selector: None, call_type: "0x00", value_limit: None, rules: Vec::new() }]
+        }
+        Calls::Only(kinds) => kinds.iter().map(call).collect(),
+    }
+}
+
+fn call(kind: &AllowedCall) -> CallLine {
+    CallLine {
+        target: kind.target,
+        selector: kind.selector.map(|s| s.to_string()),
+        call_type: "0x00",
+        value_limit: kind.value_limit.map(|v| v.to_string()),
+        rules: kind.rules.iter().map(rule).collect(),
+    }
+}
+
+fn rule(rule: &Rule) -> RuleLine {
+    let (condition, params) = match &rule.test {
+        Test::Compare(condition, params) => (condition.as_str(), params.clone()),
+        Test::InRange(low, high) => ("in_range", vec![U256::from(*low).into(), U256::from(*high).into()]),
+        Test::SumAtMost(sum) => ("sum_at_most", vec![(*sum).into()]),
+    };
+    RuleLine { offset: rule.offset, condition, params }
+}
+
+fn limit(limit: &Limit) -> LimitLine {
+    match limit {
+        Limit::Calls { count, interval, start_at } => {
+            LimitLine::Calls { count: *count, interval: *interval, start_at: *start_at }
+        }
+        Limit::CallsPerInterval { count, interval } => {
+            LimitLine::CallsPerInterval { count: *count, interval: *interval }
+        }
+        Limit::Gas { allowed, paymaster } => LimitLine::Gas {
+            allowed: allowed.to_string(),
+            paymaster: paymaster.filter(|p| !p.is_zero()),
+            enforce_paymaster: paymaster.is_some(),
+        },
+        _ => LimitLine::Other,
+    }
+}
+
+fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<&KernelState>) -> Vec<Warning> {
+    let signer = found.permission.as_ref().and_then(|p| p.signer.address());
+    let other = match (signer, state) {
+        (Some(signer), Some(state)) => state.is_enabled() && approval.check_installed(signer, state).is_err(),
+        _ => false,
+    };
+    let any_target = match &scope.calls {
+        Calls::Any => true,
+        Calls::Only(kinds) => kinds.iter().any(|k| k.target.is_none()),
+    };
+    let sudo = approval.policies.iter().any(|p| p.policy == Policy::Sudo) || scope.calls == Calls::Any;
+    let checks = [
+        (approval.private_key.is_some(), "embedded_key", "the private key of the session stands in the text"),
+        (
+            scope.signatures == Signatures::Open,
+            "erc1271_open",
+            "the key signs anything in the account's name by EIP-1271, whatever its calls are limited to",
+        ),
+        (scope.widest_window().valid_until.is_none(), "no_expiry", "the key does not expire"),
+        (sudo, "sudo", "no policy limits the calls, or one is sudo"),
+        (any_target, "any_target", "calls to any contract are allowed"),
+        (!scope.unknown.is_empty(), "unknown_policy", "a policy contract is unknown: what it allows is not known"),
+        (
+            state.is_some_and(|state| state.permission == PermissionState::Revoked),
+            "revoked",
+            "the owner took the key back: it can never be enabled again",
+        ),
+        (other, "other_installed", "what the account has installed under this id is another permission"),
+        (found.permission.is_none(), "signer_unknown", "the session key is unknown, and with it the permission's flag"),
+    ];
+    checks.into_iter().filter(|(holds, ..)| *holds).map(|(_, code, message)| Warning { code, message }).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::tests::{cases, codes, lower, read, value};
+    use super::*;
+
+    #[test]
+    fn a_key_with_its_signer_and_chain() {
+        let case = &cases()[1];
+        let signer: Address = case["sessionKey"].as_str().unwrap().parse().unwrap();
+        let report = read(case["serialized"].as_str().unwrap(), &[signer], &[1, 84532]).unwrap();
+        let report = value(&report);
+        for (key, expected) in [
+            ("account", &case["account"]),
+            ("owner", &case["owner"]),
+            ("factory", &case["factory"]),
+            ("kernelVersion", &case["kernelVersion"]),
+            ("permissionId", &case["permissionId"]),
+            ("signer", &case["sessionKey"]),
+            ("chainId", &case["chainId"]),
+            ("hash", &case["serializedKeccak256OfBase64Ascii"]),
+        ] {
+            assert_eq!(lower(&report[key]), lower(expected), "{key}");
+        }
+        assert_eq!(report["permissionFlag"], "0x0000");
+        assert_eq!(report["signerSource"], "given");
+        assert_eq!(report["enableSignature"], "valid");
+        assert_eq!((&report["validAfter"], &report["validUntil"]), (&1_780_000_000.into(), &1_900_000_000.into()));
+        let calls = &case["policies"][0]["params"]["permissions"];
+        assert_eq!(lower(&report["calls"][0]["target"]), lower(&calls[0]["target"]));
+        assert_eq!(report["calls"][0]["selector"], calls[0]["selector"]);
+        assert_eq!(report["calls"][0]["callType"], "0x00");
+        assert_eq!(report["calls"][0]["rules"][1]["params"], calls[0]["rules"][1]["params"]);
+        assert_eq!(report["limits"][0]["type"], "calls");
+        assert_eq!(report["limits"][0]["startAt"], 0);
+        assert_eq!(codes(&report), ["erc1271_open"]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let report = value(&read(cases()[0]["serialized"].as_str().unwrap(), &[], &[84532]).unwrap());
+        for key in ["signer", "signerSource", "permissionFlag", "chainId", "deployed", "enabled", "nonce"] {
+            assert_eq!(report[key], Value::Null, "{key}");
+        }
+        assert_eq!(report["enableSignature"], "unchecked");
+        assert_eq!(codes(&report), ["erc1271_open", "signer_unknown"]);
+    }
+
+    #[test]
+    fn a_private_key_is_reported_and_never_shown() {
+        let case = &cases()[2];
+        let secret = case["sessionPrivateKey"].as_str().unwrap().trim_start_matches("0x");
+        let report = read(case["serialized"].as_str().unwrap(), &[], &[84532]).unwrap();
+        assert_eq!(report.enable_signature, "valid");
+        assert_eq!(report.signer_source, Some("embedded"));
+        for text in [words(&report), value(&report).to_string(), format!("{report:?}")] {
+            assert!(text.contains("embedded_key") && !text.contains(secret));
+        }
+    }
+
+    #[test]
+    fn refused_and_unreadable() {
+        let case = &cases()[0];
+        let text = case["serialized"].as_str().unwrap();
+        let stranger = [Address::repeat_byte(1)];
+        assert!(matches!(read(text, &stranger, &[]), Err(Failure::Refused(_))));
+        assert!(matches!(read(&text[..40], &[], &[]), Err(Failure::Unreadable(_))));
+        assert!(matches!(read(&case["hash"].to_string(), &[], &[]), Err(Failure::Unreadable(_))));
+        assert!(matches!(read("e30=", &[], &[]), Err(Failure::Refused(_))));
+        let signer = [case["sessionKey"].as_str().unwrap().parse().unwrap()];
+        assert_eq!(read(text, &signer, &[1]).unwrap().enable_signature, "invalid");
+    }
+}
