@@ -290,6 +290,49 @@ fn serialized_details_make_the_signature_of_the_chain() {
     assert_eq!(detail.scope(account).permits_call_data(&call_data, UnixSeconds(1_800_000_000)), Ok(()));
 }
 
+/// No document says how bytes are spelt: they are what they say, in either case.
+#[test]
+fn bytes_in_upper_case_are_the_same_bytes() {
+    let lower = details();
+    let mut upper = lower.clone();
+    let rewrite = |value: &mut Value, spelling: fn(&str) -> String| {
+        let digits = value.as_str().unwrap().strip_prefix("0x").unwrap();
+        *value = format!("0x{}", spelling(digits)).into();
+    };
+    let mixed = |digits: &str| {
+        let one = |(at, digit): (usize, char)| if at % 2 == 0 { digit.to_ascii_uppercase() } else { digit };
+        digits.chars().enumerate().map(one).collect()
+    };
+    rewrite(&mut upper[0]["permissionId"], str::to_uppercase);
+    let enable = &mut upper[0]["enableSessionData"]["enableSession"];
+    rewrite(&mut enable["permissionEnableSig"], mixed);
+    rewrite(&mut enable["hashesAndChainIds"][0]["sessionDigest"], str::to_uppercase);
+    let session = &mut enable["sessionToEnable"];
+    rewrite(&mut session["sessionValidatorInitData"], mixed);
+    rewrite(&mut session["salt"], str::to_uppercase);
+    rewrite(&mut session["actions"][0]["actionTargetSelector"], str::to_uppercase);
+    rewrite(&mut session["actions"][0]["actionPolicies"][0]["initData"], mixed);
+    let read = |details: &Value| SessionDetails::read(&details.to_string()).unwrap();
+    assert_ne!(upper, lower);
+    assert_eq!(read(&upper).sessions, read(&lower).sessions);
+    // The hash is that of the text, as ever.
+    assert_ne!(SessionKey::hash(&read(&upper)), SessionKey::hash(&read(&lower)));
+
+    let refused = |change: fn(&mut Value)| {
+        let mut details = lower.clone();
+        change(&mut details[0]["enableSessionData"]["validator"]);
+        match SessionDetails::read(&details.to_string()) {
+            Err(DetailsError::Field(error)) => error.field,
+            other => panic!("{other:?}"),
+        }
+    };
+    // Upper case throughout is no checksum, and `0X` is no prefix.
+    let shout: fn(&mut Value) = |value| *value = value.as_str().unwrap().to_uppercase().replace("0X", "0x").into();
+    assert_eq!(refused(shout), "[0].enableSessionData.validator");
+    let prefix: fn(&mut Value) = |value| *value = value.as_str().unwrap().replace("0x", "0X").into();
+    assert_eq!(refused(prefix), "[0].enableSessionData.validator");
+}
+
 #[test]
 fn other_details_are_refused() {
     let refused = |change: &dyn Fn(&mut Value)| {

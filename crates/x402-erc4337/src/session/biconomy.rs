@@ -70,7 +70,8 @@ pub enum DetailsError {
 
 impl SessionDetails {
     /// Reads the JSON text: an array of `{mode, permissionId, signature, enableSessionData}`. The signature is a
-    /// placeholder and ignored.
+    /// placeholder and ignored. No document says how hexadecimal is spelt, so bytes are read in either case; addresses
+    /// in mixed case must have their checksum.
     ///
     /// # Errors
     /// Not such a text: the member is named.
@@ -145,11 +146,11 @@ fn detail(item: &Field<'_>, data: &Field<'_>) -> Result<SessionDetail, FieldErro
     let enable = data.required("enableSession")?.object()?;
     let index = enable.required("chainDigestIndex")?;
     let validator = data.required("validator")?.address()?;
-    let signature = enable.required("permissionEnableSig")?.lower_bytes(1024)?;
+    let signature = enable.required("permissionEnableSig")?.bytes(1024)?;
     let digests = enable.required("hashesAndChainIds")?;
     Ok(SessionDetail {
         mode,
-        permission_id: item.required("permissionId")?.lower_fixed()?,
+        permission_id: item.required("permissionId")?.fixed()?,
         enable: EnableSession {
             chainDigestIndex: u8::try_from(index.integer(255, "uint8")?).unwrap_or(u8::MAX),
             hashesAndChainIds: digests.items(MAX_ITEMS)?.map(|d| digest(&d)).collect::<Result<_, _>>()?,
@@ -164,7 +165,7 @@ fn digest(field: &Field<'_>) -> Result<ChainDigest, FieldError> {
     let field = field.object()?;
     Ok(ChainDigest {
         chainId: big_u64(&field.required("chainId")?)?,
-        sessionDigest: field.required("sessionDigest")?.lower_fixed()?,
+        sessionDigest: field.required("sessionDigest")?.fixed()?,
     })
 }
 
@@ -186,8 +187,8 @@ fn session(field: &Field<'_>) -> Result<Session, FieldError> {
     let actions = field.required("actions")?;
     Ok(Session {
         sessionValidator: field.required("sessionValidator")?.address()?,
-        sessionValidatorInitData: field.required("sessionValidatorInitData")?.lower_bytes(4096)?,
-        salt: field.required("salt")?.lower_fixed()?,
+        sessionValidatorInitData: field.required("sessionValidatorInitData")?.bytes(4096)?,
+        salt: field.required("salt")?.fixed()?,
         userOpPolicies: policies(&field.required("userOpPolicies")?)?,
         erc7739Policies: ERC7739Data {
             allowedERC7739Content: allowed.items(MAX_ITEMS)?.map(|c| context(&c)).collect::<Result<_, _>>()?,
@@ -202,13 +203,13 @@ fn context(field: &Field<'_>) -> Result<ERC7739Context, FieldError> {
     let field = field.object()?;
     let names = field.required("contentName")?;
     let names = names.items(MAX_ITEMS)?.map(|n| n.text().map(str::to_owned)).collect::<Result<_, _>>()?;
-    Ok(ERC7739Context { appDomainSeparator: field.required("appDomainSeparator")?.lower_fixed()?, contentName: names })
+    Ok(ERC7739Context { appDomainSeparator: field.required("appDomainSeparator")?.fixed()?, contentName: names })
 }
 
 fn action(field: &Field<'_>) -> Result<ActionData, FieldError> {
     let field = field.object()?;
     Ok(ActionData {
-        actionTargetSelector: field.required("actionTargetSelector")?.lower_fixed()?,
+        actionTargetSelector: field.required("actionTargetSelector")?.fixed()?,
         actionTarget: field.required("actionTarget")?.address()?,
         actionPolicies: policies(&field.required("actionPolicies")?)?,
     })
@@ -217,7 +218,7 @@ fn action(field: &Field<'_>) -> Result<ActionData, FieldError> {
 fn policies(field: &Field<'_>) -> Result<Vec<PolicyData>, FieldError> {
     let policy = |p: Field<'_>| -> Result<PolicyData, FieldError> {
         let p = p.object()?;
-        let init_data: Bytes = p.required("initData")?.lower_bytes(crate::user_operation::MAX_BYTES)?;
+        let init_data: Bytes = p.required("initData")?.bytes(crate::user_operation::MAX_BYTES)?;
         Ok(PolicyData { policy: p.required("policy")?.address()?, initData: init_data })
     };
     field.items(MAX_ITEMS)?.map(policy).collect()
