@@ -1,12 +1,14 @@
 //! An EntryPoint behind an alloy `Provider`.
 
+use core::num::NonZeroU64;
+
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64, U256};
 use alloy_provider::{DynProvider, Provider};
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use x402_evm::chain::node_fault;
+use x402_evm::chain::{LOG_QUERY_BLOCKS, node_fault};
 use x402_types::Fault;
 
 use crate::contract::get_nonce;
@@ -18,13 +20,21 @@ use crate::{Bundle, EntryPoint, NonceKey};
 pub struct RpcEntryPoint {
     provider: DynProvider,
     entry_point: EntryPoint,
+    log_query_blocks: NonZeroU64,
 }
 
 impl RpcEntryPoint {
     /// This EntryPoint, behind a provider of its chain.
     #[must_use]
     pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint) -> Self {
-        Self { provider: provider.erased(), entry_point }
+        Self { provider: provider.erased(), entry_point, log_query_blocks: LOG_QUERY_BLOCKS }
+    }
+
+    /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`] unless told.
+    #[must_use]
+    pub const fn log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
+        self.log_query_blocks = blocks;
+        self
     }
 
     /// Which EntryPoint.
@@ -44,6 +54,11 @@ impl RpcEntryPoint {
             (same, sequence) if same == key => Ok(sequence),
             _ => Err(Fault::unreachable("the node", "getNonce answered for another key")),
         }
+    }
+
+    /// The last block of a query that begins at `from` and should go on to `to`.
+    pub(crate) fn until(&self, from: u64, to: u64) -> u64 {
+        to.min(from.saturating_add(self.log_query_blocks.get() - 1))
     }
 
     pub(crate) const fn provider(&self) -> &DynProvider {

@@ -16,8 +16,6 @@ use crate::contract::USER_OPERATION_EVENT;
 use crate::rpc::{RpcEntryPoint, RpcLog};
 use crate::{EntryPointEvent, Executed};
 
-/// Blocks of one query; nodes refuse ranges of more than 1,000 to 10,000.
-const RANGE: u64 = 1_000;
 /// Hashes of one query; geth refuses more than 1,000 values in one place of a topic.
 const MANY: usize = 200;
 
@@ -45,7 +43,7 @@ impl FindUserOps for RpcEntryPoint {
         let (mut from, to) = (*blocks.start(), *blocks.end());
         let mut missing: Vec<B256> = hashes.to_vec();
         while from <= to && !missing.is_empty() {
-            let until = to.min(from.saturating_add(RANGE - 1));
+            let until = self.until(from, to);
             for some in missing.chunks(MANY) {
                 let carriers = self.carriers(some, from..=until).await?;
                 for (hash, landed) in self.landed(&carriers, some, from..=until).await? {
@@ -80,7 +78,7 @@ impl FindNonces for RpcEntryPoint {
     ) -> Result<Option<B256>, Fault> {
         let (mut from, to) = (*blocks.start(), *blocks.end());
         while from <= to {
-            let until = to.min(from.saturating_add(RANGE - 1));
+            let until = self.until(from, to);
             let filter = OfSender {
                 from_block: U64::from(from),
                 to_block: U64::from(until),

@@ -1,9 +1,12 @@
 //! Operations that a plain account bundles itself.
 
+use std::num::NonZeroU64;
+
 use alloy_primitives::{Address, Bytes, U256};
 use x402_devchain::{ACCOUNTS, Failure, When};
 use x402_erc4337::{
-    BundleError, Call, FindUserOps, Gas, KernelMode, Landed, Revert, SendError, SendUserOp, Sent, UserOperation,
+    BundleError, Call, FindNonces, FindUserOps, Gas, KernelMode, Landed, Revert, SendError, SendUserOp, Sent,
+    UserOperation,
 };
 
 use crate::stage::{INSUFFICIENT_CREDITS, PAYER, STRANGER, Stage, bundler, stage, to_order, to_redeem};
@@ -30,6 +33,27 @@ async fn the_first_operation_deploys_enables_and_executes_and_the_next_only_exec
     stage.bundler.send_user_op(&again).await.unwrap();
     assert!(found(&stage, &again).await.unwrap().executed.success);
     assert_eq!(stage.credits().await, 200);
+}
+
+/// A node that takes few blocks at once is asked more often, for every block once.
+#[tokio::test]
+async fn a_long_range_is_looked_through_in_pieces() {
+    let stage = stage().await;
+    stage.chain.mine(6);
+    let order = stage.op(&stage.order, KernelMode::Enable, 0, &to_order()).await;
+    stage.bundler.send_user_op(&order).await.unwrap();
+    let whole = found(&stage, &order).await.unwrap();
+    assert_eq!(whole.block, 7);
+    for (blocks, queries) in [(1_000, 1), (4, 2), (3, 3), (1, 8)] {
+        let node = stage.node().log_query_blocks(NonZeroU64::new(blocks).unwrap());
+        stage.chain.reset_calls();
+        let landed = node.find_user_ops(&[stage.hash(&order)], 0..=7).await.unwrap().remove(0);
+        assert_eq!(landed.as_ref(), Some(&whole), "{blocks}");
+        assert_eq!(stage.chain.calls().of("eth_getLogs"), queries, "{blocks}");
+        let nonce = node.find_nonce(order.sender, order.nonce, 0..=7).await.unwrap();
+        assert_eq!(nonce, Some(stage.hash(&order)), "{blocks}");
+        assert_eq!(stage.chain.calls().of("eth_getLogs"), 2 * queries, "{blocks}");
+    }
 }
 
 #[tokio::test]

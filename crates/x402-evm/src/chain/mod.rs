@@ -12,9 +12,15 @@ pub use receipts::{Mined, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]
 pub use rpc::{RpcChain, node_fault};
 
+use core::num::NonZeroU64;
+
 use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
 use x402_types::{ChainId, Fault, UnixSeconds};
+
+/// How many blocks one query for logs covers unless told: 1,000. Most nodes refuse more than 1,000 to 10,000, some take
+/// fewer.
+pub const LOG_QUERY_BLOCKS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 
 /// The newest block that was seen, and how much of the chain is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

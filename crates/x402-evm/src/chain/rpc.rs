@@ -2,6 +2,7 @@
 //! authorizations that are watched.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,12 @@ impl RpcChain {
     pub const fn fresh_for(mut self, time: Duration) -> Self {
         self.fresh = time;
         self
+    }
+
+    /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS) unless told.
+    #[must_use]
+    pub fn log_query_blocks(self, blocks: NonZeroU64) -> Self {
+        Self { sightings: Mutex::new(Sightings::spanning(blocks)), ..self }
     }
 
     /// Asks the node for its chain id, which must be the network's.

@@ -1,16 +1,15 @@
 //! Authorizations that are watched, and what final logs said of them.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
 use alloy_primitives::{Address, B256, U64};
 use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
-use super::{Fate, Moved, Sighting, Watched};
+use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
 use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
 
-/// Blocks of one query; nodes refuse ranges of more than 1,000 to 10,000.
-const RANGE: u64 = 1_000;
 /// Authorizations of one query; geth refuses more than 1,000 values in one place of a topic.
 const MANY: usize = 200;
 /// Blocks after which one that nobody asks for is no longer part of a query.
@@ -31,8 +30,18 @@ struct Entry {
 }
 
 /// What is watched.
-#[derive(Debug, Default)]
-pub(crate) struct Sightings(HashMap<Id, Entry>);
+#[derive(Debug)]
+pub(crate) struct Sightings {
+    entries: HashMap<Id, Entry>,
+    /// Blocks of one query at most.
+    span: u64,
+}
+
+impl Default for Sightings {
+    fn default() -> Self {
+        Self::spanning(LOG_QUERY_BLOCKS)
+    }
+}
 
 /// One query for many.
 #[derive(Debug)]
@@ -78,9 +87,14 @@ const fn id(watched: &Watched) -> Id {
 }
 
 impl Sightings {
+    /// Nothing yet, to be asked for in so many blocks at once.
+    pub(crate) fn spanning(blocks: NonZeroU64) -> Self {
+        Self { entries: HashMap::new(), span: blocks.get() }
+    }
+
     pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {
         let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen };
-        let entry = self.0.entry(id(&watched)).or_insert(fresh);
+        let entry = self.entries.entry(id(&watched)).or_insert(fresh);
         entry.asked = entry.asked.max(asked);
         // An older beginning, or another recipient or sum of the same nonce, makes what was seen worth nothing.
         if watched.since < entry.watched.since
@@ -91,7 +105,7 @@ impl Sightings {
     }
 
     pub(crate) fn look_again(&mut self, watched: Watched) {
-        if let Some(entry) = self.0.get_mut(&id(&watched)) {
+        if let Some(entry) = self.entries.get_mut(&id(&watched)) {
             entry.next = watched.since.min(entry.watched.since);
             entry.fate = Fate::Unseen;
         }
@@ -99,24 +113,24 @@ impl Sightings {
 
     /// What is known, if blocks up to this one were looked at.
     pub(crate) fn answer(&self, watched: &Watched, block: u64) -> Option<Sighting> {
-        let entry = self.0.get(&id(watched))?;
+        let entry = self.entries.get(&id(watched))?;
         let decided = entry.fate != Fate::Unseen;
         (decided || entry.next > block).then_some(Sighting { block, fate: entry.fate })
     }
 
     /// The next query up to a final block: this one, and others that somebody has asked for lately.
     pub(crate) fn query(&mut self, block: u64, first: &Watched) -> Query {
-        self.0.retain(|_, entry| entry.asked.saturating_add(FORGOTTEN) >= block);
-        let from = self.0.get(&id(first)).map_or(first.since, |entry| entry.next);
-        let to = block.min(from.saturating_add(RANGE - 1));
-        let others = self.0.iter().filter(|(_, entry)| {
+        self.entries.retain(|_, entry| entry.asked.saturating_add(FORGOTTEN) >= block);
+        let from = self.entries.get(&id(first)).map_or(first.since, |entry| entry.next);
+        let to = block.min(from.saturating_add(self.span.saturating_sub(1)));
+        let others = self.entries.iter().filter(|(_, entry)| {
             // One that begins earlier would stretch the range; its own query comes when it is asked for.
             let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
             live && (from..=to).contains(&entry.next)
         });
         let mut ids = vec![id(first)];
         ids.extend(others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(MANY));
-        let found: Vec<Watched> = ids.iter().filter_map(|id| self.0.get(id)).map(|entry| entry.watched).collect();
+        let found: Vec<Watched> = ids.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.watched).collect();
         let unique = |mut values: Vec<B256>| {
             values.sort_unstable();
             values.dedup();
@@ -143,7 +157,7 @@ impl Sightings {
             return Err(Fault::unreachable("the node", "a log of a block that was not asked for"));
         }
         for id in &query.ids {
-            let Some(entry) = self.0.get_mut(id) else { continue };
+            let Some(entry) = self.entries.get_mut(id) else { continue };
             if !(query.from..=query.to).contains(&entry.next) {
                 continue;
             }
@@ -305,5 +319,15 @@ mod tests {
         assert_eq!(sightings.answer(&watched(1), 5_000), None);
         let query = sightings.query(5_000, &watched(1));
         assert_eq!((query.from, query.to), (1_010, 2_009));
+    }
+
+    #[test]
+    fn a_query_covers_as_many_blocks_as_the_node_takes() {
+        for (blocks, to) in [(1, 10), (500, 509), (10_000, 5_000)] {
+            let mut sightings = Sightings::spanning(NonZeroU64::new(blocks).unwrap());
+            sightings.watch(watched(1), 5_000);
+            let query = sightings.query(5_000, &watched(1));
+            assert_eq!((query.from, query.to), (10, to), "{blocks}");
+        }
     }
 }
