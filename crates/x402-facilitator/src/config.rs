@@ -8,8 +8,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_types::{ChainId, EvmAddress};
 use zeroize::Zeroizing;
+
+use crate::heads::{BUSY_MILLISECONDS, REST_MILLISECONDS};
+
+/// What [`NetworkConfig::log_query_blocks`] must be.
+pub(crate) const LOG_QUERY_RANGE: &str = "1 to 100000";
 
 /// Everything an operator says.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,9 +71,15 @@ pub struct NetworkConfig {
     pub rpc: SecretSource,
     /// Blocks behind the head at which a block is final; 0 where the head is trusted.
     pub finality: u64,
-    /// How often the head is asked for, 20 to 60,000 ms. Default: 200.
+    /// How often the head is asked for while a payment is unfinished, 20 to 60,000 ms. Default: 100.
     #[serde(default = "default_poll")]
     pub poll_milliseconds: u64,
+    /// How often it is while none is, 20 to 60,000 ms; of no effect where `poll_milliseconds` is more. Default: 2,000.
+    #[serde(default = "default_rest_poll")]
+    pub rest_poll_milliseconds: u64,
+    /// How many blocks one query for logs covers at most, 1 to 100,000. Default: 1,000.
+    #[serde(default = "default_log_query_blocks")]
+    pub log_query_blocks: u64,
     /// The highest fee for one unit of gas, in wei.
     pub max_fee_per_gas: u64,
     /// Plans whose credits smart accounts pay with. Default: none.
@@ -152,7 +164,13 @@ const fn default_lease() -> u64 {
     15
 }
 const fn default_poll() -> u64 {
-    200
+    BUSY_MILLISECONDS
+}
+const fn default_rest_poll() -> u64 {
+    REST_MILLISECONDS
+}
+const fn default_log_query_blocks() -> u64 {
+    LOG_QUERY_BLOCKS.get()
 }
 const fn yes() -> bool {
     true
@@ -188,6 +206,8 @@ impl Config {
         }
         for network in &config.networks {
             within("network.poll_milliseconds", network.poll_milliseconds, 20, 60_000, "20 to 60000")?;
+            within("network.rest_poll_milliseconds", network.rest_poll_milliseconds, 20, 60_000, "20 to 60000")?;
+            within("network.log_query_blocks", network.log_query_blocks, 1, 100_000, LOG_QUERY_RANGE)?;
             if network.id.eip155_chain().is_none() {
                 return Err(ConfigError::Range { field: "network.id", expected: "an `eip155` network" });
             }
@@ -239,6 +259,24 @@ mod tests {
         assert_eq!(config.networks[0].id.as_str(), "eip155:84532");
         assert!(config.networks[0].default_assets);
         assert!(config.networks[0].factories.is_empty());
+        assert_eq!(config.networks[0].log_query_blocks, 1_000);
+    }
+
+    #[test]
+    fn polls_and_log_queries_have_a_range() {
+        let with = |key: &str, value: u64| Config::parse(&format!("{GOOD}\n{key} = {value}"));
+        let cases = [
+            ("poll_milliseconds", "network.poll_milliseconds", 20, 60_000, "20 to 60000"),
+            ("rest_poll_milliseconds", "network.rest_poll_milliseconds", 20, 60_000, "20 to 60000"),
+            ("log_query_blocks", "network.log_query_blocks", 1, 100_000, "1 to 100000"),
+        ];
+        for (key, field, least, most, expected) in cases {
+            assert!(with(key, least).is_ok() && with(key, most).is_ok(), "{key}");
+            for outside in [least - 1, most + 1] {
+                assert_eq!(with(key, outside).unwrap_err(), ConfigError::Range { field, expected });
+            }
+        }
+        assert_eq!(with("log_query_blocks", 5_000).unwrap().networks[0].log_query_blocks, 5_000);
     }
 
     #[test]

@@ -8,12 +8,14 @@ use alloy_primitives::U256;
 use axum::Router;
 use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, signer};
 use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy};
+use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::{Assets, ChainId, Fault};
 
 use crate::clock::now;
 use crate::engine::Engine;
+use crate::heads::Polling;
 use crate::mechanisms::{Builder, Evm, Nvm, owner};
 use crate::requests::MemoryRequests;
 use crate::routes::{KeptKeys, routes_with};
@@ -92,7 +94,8 @@ impl DevFacilitator {
             provider: chain.provider(),
             network,
             finality: 0,
-            poll: Duration::from_millis(50),
+            polling: Polling::default(),
+            log_query_blocks: LOG_QUERY_BLOCKS,
             fees: Fees::default(),
             signers: signer(0).into_iter().collect(),
             assets: Assets::default(),

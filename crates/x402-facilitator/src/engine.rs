@@ -1,12 +1,13 @@
 //! The settlement machine with a clock and tasks: what `x402-facilitator-core` leaves to the process that runs it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use x402_facilitator_core::{Facilitator, Ledger, Outcome, Pace, Presented, Settlement, Verified};
+use x402_facilitator_core::{Facilitator, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified};
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Assets, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName};
@@ -31,7 +32,10 @@ pub struct Engine {
     wait: Duration,
     claims: watch::Sender<()>,
     blocks: watch::Sender<()>,
+    nonces: watch::Sender<()>,
     moves: watch::Sender<()>,
+    /// The lanes with unfinished payments.
+    unfinished: watch::Sender<BTreeSet<LaneId>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -80,7 +84,9 @@ impl Engine {
             wait: Duration::from_secs(30),
             claims: watch::Sender::new(()),
             blocks: watch::Sender::new(()),
+            nonces: watch::Sender::new(()),
             moves: watch::Sender::new(()),
+            unfinished: watch::Sender::default(),
         }
     }
 
@@ -133,6 +139,11 @@ impl Engine {
         self.blocks.send_replace(());
     }
 
+    /// The account nonces as of the newest block are there: what is in the air is looked at.
+    pub fn new_nonces(&self) {
+        self.nonces.send_replace(());
+    }
+
     pub(crate) fn moved(&self) {
         self.moves.send_replace(());
     }
@@ -143,6 +154,27 @@ impl Engine {
 
     pub(crate) fn blocks(&self) -> watch::Receiver<()> {
         self.blocks.subscribe()
+    }
+
+    /// Whether a lane has unfinished payments, as its worker sees it.
+    pub(crate) fn note_unfinished(&self, lane: &LaneId, any: bool) {
+        self.unfinished.send_if_modified(|lanes| {
+            let changed = lanes.contains(lane) != any;
+            match (changed, any) {
+                (false, _) => {}
+                (true, true) => drop(lanes.insert(lane.clone())),
+                (true, false) => drop(lanes.remove(lane)),
+            }
+            changed
+        });
+    }
+
+    pub(crate) fn unfinished(&self) -> watch::Receiver<BTreeSet<LaneId>> {
+        self.unfinished.subscribe()
+    }
+
+    pub(crate) fn nonces(&self) -> watch::Receiver<()> {
+        self.nonces.subscribe()
     }
 
     pub(crate) fn ledger(&self) -> &dyn Ledger {

@@ -64,6 +64,7 @@ impl Lane {
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut claims = self.engine.claims();
         let mut blocks = self.engine.blocks();
+        let mut nonces = self.engine.nonces();
         let mut block = true;
         loop {
             match self.round(block).await {
@@ -81,6 +82,7 @@ impl Lane {
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.note(done),
                 _ = claims.changed() => {}
                 _ = blocks.changed() => { block = true; self.wanted = true; }
+                _ = nonces.changed() => self.wanted = true,
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(IDLE) => self.wanted = true,
                 () = tokio::time::sleep_until(rest_over.into()) => {}
@@ -112,8 +114,9 @@ impl Lane {
             let engine = Arc::clone(&self.engine);
             self.running.push(Box::pin(async move { Done::Carried(engine.settlement().carry(&lease, now()).await) }));
         }
-        let open = self.engine.ledger().due(&self.id, UnixSeconds(u64::MAX), 1).await?;
-        Ok(!open.is_empty())
+        let open = !self.engine.ledger().due(&self.id, UnixSeconds(u64::MAX), 1).await?.is_empty();
+        self.engine.note_unfinished(&self.id, open);
+        Ok(open)
     }
 
     /// The lease, renewed after a third of its time.

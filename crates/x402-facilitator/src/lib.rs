@@ -8,6 +8,7 @@ pub mod credits;
 pub mod dev;
 pub mod engine;
 pub mod grants;
+pub mod heads;
 mod lane;
 pub mod ledger;
 pub mod mechanisms;

@@ -3,6 +3,7 @@
 mod nvm;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_transport_http::Http;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
-use x402_evm::chain::{At, Program, ReadChain, RpcChain};
+use x402_evm::chain::{ReadChain, RpcChain};
 use x402_evm::exact::{ExactMechanism, Policy};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
@@ -21,9 +22,10 @@ use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
 use x402_types::{Asset, Assets, ChainId, Fault, Members};
 
 use self::nvm::Place;
-use crate::config::{Config, ConfigError, NetworkConfig, NvmConfig};
+use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
 use crate::credits::HttpCredits;
 use crate::engine::{Engine, addresses};
+use crate::heads::{Heads, Polling, Watch};
 use crate::ledger::SqliteLedger;
 use crate::requests::{Requests, SqliteRequests};
 use crate::routes::KeptKeys;
@@ -53,7 +55,9 @@ pub struct Evm {
     /// Blocks behind the head at which a block is final.
     pub finality: u64,
     /// How often the head is asked for.
-    pub poll: Duration,
+    pub polling: Polling,
+    /// How many blocks one query for logs covers at most.
+    pub log_query_blocks: NonZeroU64,
     /// What a transaction may cost.
     pub fees: Fees,
     /// The accounts that send.
@@ -68,14 +72,6 @@ impl std::fmt::Debug for Evm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Evm").field("network", &self.network).field("finality", &self.finality).finish_non_exhaustive()
     }
-}
-
-/// A head that is polled, and who is told of new blocks.
-struct Watch {
-    chain: Arc<RpcChain>,
-    poll: Duration,
-    /// Accounts that send operations: the EntryPoint takes them from accounts without code only.
-    bundlers: Vec<Address>,
 }
 
 /// Puts a facilitator together.
@@ -117,7 +113,8 @@ impl Builder {
     /// # Errors
     /// The network is served already or is none of `eip155`.
     pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
-        let chain = RpcChain::new(evm.provider.clone(), evm.network, evm.finality).fresh_for(evm.poll * 4);
+        let chain = RpcChain::new(evm.provider.clone(), evm.network, evm.finality);
+        let chain = chain.fresh_for(evm.polling.fresh()).log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);
         let mut settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
         let mut lanes: Vec<LaneId> = Vec::new();
@@ -131,9 +128,10 @@ impl Builder {
         let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes.clone())
             .with_policy(Policy::default().signers(accounts));
         self.settlement = Some(settlement.with_mechanism(Arc::new(exact))?);
-        let place = Place { chain: Arc::clone(&chain), provider: evm.provider, lanes };
+        let log_query_blocks = evm.log_query_blocks;
+        let place = Place { chain: Arc::clone(&chain), provider: evm.provider, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
-        self.watches.push(Watch { chain, poll: evm.poll, bundlers: Vec::new() });
+        self.watches.push(Watch { chain, polling: evm.polling, bundlers: Vec::new() });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }
@@ -184,59 +182,6 @@ impl Builder {
     }
 }
 
-/// The heads of the chains that are served.
-pub struct Heads(Vec<Watch>);
-
-impl std::fmt::Debug for Heads {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Heads")
-    }
-}
-
-impl Heads {
-    /// Whether every node serves the network that it should.
-    ///
-    /// # Errors
-    /// One does not, or does not answer.
-    pub async fn check(&self) -> Result<(), Fault> {
-        for watch in &self.0 {
-            watch.chain.check_network().await?;
-            let sizes = watch.bundlers.iter().fold(Program::new(), |program, account| program.code_size(*account));
-            let answers = watch.chain.run(&sizes, At::Latest).await?;
-            if let Some((account, _)) = watch.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
-                return Err(Fault::broken(format_args!("{account} has code, so it cannot send operations")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Polls until it is dropped; wakes the engine at every new block.
-    #[must_use]
-    pub fn watch(self, engine: &Arc<Engine>) -> tokio::task::JoinSet<()> {
-        let mut tasks = tokio::task::JoinSet::new();
-        for Watch { chain, poll, .. } in self.0 {
-            let engine = Arc::clone(engine);
-            tasks.spawn(async move {
-                let mut last = None;
-                let mut ticks = tokio::time::interval(poll);
-                ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-                loop {
-                    ticks.tick().await;
-                    match chain.poll().await {
-                        Ok(head) if last != Some(head.number) => {
-                            last = Some(head.number);
-                            engine.new_block();
-                        }
-                        Ok(_) => {}
-                        Err(fault) => tracing::warn!(%fault, "the head could not be read"),
-                    }
-                }
-            });
-        }
-        tasks
-    }
-}
-
 /// A provider for a node's URL. Answers take 5 s at most.
 fn provider(url: &str) -> Result<DynProvider, ConfigError> {
     let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
@@ -281,7 +226,12 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         provider: provider(&config.rpc.read("network.rpc")?)?,
         network: config.id,
         finality: config.finality,
-        poll: Duration::from_millis(config.poll_milliseconds),
+        polling: Polling {
+            busy: Duration::from_millis(config.poll_milliseconds),
+            rest: Duration::from_millis(config.rest_poll_milliseconds),
+        },
+        log_query_blocks: NonZeroU64::new(config.log_query_blocks)
+            .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
         fees: Fees::default().cap(u128::from(config.max_fee_per_gas)),
         signers,
         assets,

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use x402_types::Fault;
 
 use crate::engine::{Engine, Running};
-use crate::mechanisms::Heads;
+use crate::heads::Heads;
 
 /// How long a graceful end waits for settlements.
 const GRACE: Duration = Duration::from_secs(60);

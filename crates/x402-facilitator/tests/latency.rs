@@ -1,10 +1,12 @@
-//! What `/verify` and `/settle` cost at a node 40 ms away: calls, round trips and blocks are counted and asserted;
-//! milliseconds are printed (`cargo test -p x402-facilitator --test latency -- --nocapture`).
+//! What `/verify` and `/settle` cost at a node 40 ms away, polled as often as a configuration without a word on it
+//! says: calls, round trips and blocks are counted and asserted; milliseconds are printed
+//! (`cargo test -p x402-facilitator --test latency -- --nocapture`).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -24,8 +26,8 @@ async fn start(block_time: BlockTime) -> DevFacilitator {
     let chain = DevChain::builder().block_time(block_time).rpc_delay(DELAY).build().unwrap();
     let wait = Duration::from_secs(600);
     let facilitator = DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap();
-    // At rest: the head was polled with the account's nonce in it.
-    while facilitator.chain().calls().of("eth_getTransactionCount") < 2 {
+    // At rest: the head was polled, and the account's nonce.
+    while facilitator.chain().calls().of("eth_getTransactionCount") < 1 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     facilitator
@@ -41,13 +43,13 @@ async fn fresh(facilitator: &DevFacilitator, payer: usize) -> String {
     body(&terms, &signed(payer, &terms, facilitator.chain().time()).await).to_string()
 }
 
-fn settling(facilitator: &DevFacilitator, request: String) -> tokio::task::JoinHandle<(Value, Duration)> {
+fn settling(facilitator: &DevFacilitator, request: String) -> tokio::task::JoinHandle<(Value, Instant, Duration)> {
     let url = format!("{}/settle", facilitator.url());
     tokio::spawn(async move {
         let began = Instant::now();
         let (status, answer) = send(&url, request, None).await;
         assert_eq!((status, &answer["success"]), (200, &json!(true)), "{answer}");
-        (answer, began.elapsed())
+        (answer, began, began.elapsed())
     })
 }
 
@@ -94,7 +96,7 @@ async fn settle_sends_in_the_second_round_trip_and_is_answered_in_its_block() {
 
         chain.mine(1);
         let (block, mined) = (chain.block_number(), Instant::now());
-        let (answer, took) = settling.await.unwrap();
+        let (answer, _, took) = settling.await.unwrap();
         // No further block was needed, and none came.
         assert_eq!(chain.block_number(), block);
         let transfers = support::transfers_of(&chain, answer["transaction"].as_str().unwrap());
@@ -134,11 +136,30 @@ async fn twenty_at_once_share_their_reads() {
     facilitator.stop().await;
 }
 
+/// When each block from now on was there.
+fn mined(chain: &DevChain) -> tokio::task::JoinHandle<BTreeMap<u64, Instant>> {
+    let chain = chain.clone();
+    tokio::spawn(async move {
+        let (first, mut mined) = (chain.block_number(), BTreeMap::new());
+        while chain.transfers().len() < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let (block, now) = (chain.block_number(), Instant::now());
+            if block > first {
+                mined.entry(block).or_insert(now);
+            }
+        }
+        mined
+    })
+}
+
 /// The figure of the issue, "answered within one block plus 300 ms", as it is on this machine. The clock is printed
 /// only; that each is settled in a block is asserted.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_blocks_of_two_seconds() {
     let facilitator = start(BlockTime::Interval(BLOCK)).await;
+    let chain = facilitator.chain().clone();
+    let mined = mined(&chain);
+    chain.reset_calls();
     let mut settlings = Vec::new();
     // Spread over one block, so that some just miss it.
     for number in 0..20u32 {
@@ -146,16 +167,27 @@ async fn with_blocks_of_two_seconds() {
         settlings.push(settling(&facilitator, request));
         tokio::time::sleep(BLOCK / 20 * u32::from(number < 19)).await;
     }
-    let mut took = Vec::new();
+    let mut answers = Vec::new();
     for settling in settlings {
-        took.push(settling.await.unwrap().1);
+        answers.push(settling.await.unwrap());
     }
-    assert_eq!(facilitator.chain().transfers().len(), 20);
-    let slowest = took.iter().max().unwrap();
-    let least = took.iter().min().unwrap();
+    let polls = chain.calls().total() - counted(&chain.calls());
+    assert_eq!(chain.transfers().len(), 20);
+    let mined = mined.await.unwrap();
+    let (mut took, mut after) = (Vec::new(), Vec::new());
+    for (answer, began, time) in &answers {
+        let transfers = support::transfers_of(&chain, answer["transaction"].as_str().unwrap());
+        assert_eq!(transfers.len(), 1);
+        took.push(*time);
+        after.push((*began + *time).saturating_duration_since(mined[&transfers[0].block]));
+    }
     println!(
-        "settle, blocks of {BLOCK:?}: {least:?} to {slowest:?}: one block and {} ms",
-        slowest.as_millis().saturating_sub(BLOCK.as_millis())
+        "settle, blocks of {BLOCK:?}: {:?} to {:?}: one block and {} ms; {:?} to {:?} after its block; polls: {polls} calls",
+        took.iter().min().unwrap(),
+        took.iter().max().unwrap(),
+        took.iter().max().unwrap().as_millis().saturating_sub(BLOCK.as_millis()),
+        after.iter().min().unwrap(),
+        after.iter().max().unwrap(),
     );
     facilitator.stop().await;
 }

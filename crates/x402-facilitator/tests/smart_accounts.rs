@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 use x402_devchain::contracts::{KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_ACCOUNT};
 use x402_devchain::{ACCOUNTS, DevChain, TOKENS_EACH, signer};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelSignature, KernelVersion, wrapped_digest};
+use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::eip6492::Counterfactual;
 use x402_evm::exact::{Payer, SignAs};
 use x402_evm::rail::Fees;
 use x402_facilitator::clock::now;
+use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm, owner};
 use x402_facilitator::routes::routes;
 use x402_facilitator::server::Serving;
@@ -49,7 +51,8 @@ async fn stage(factories: Vec<Address>) -> Stage {
         provider: chain.provider(),
         network: ChainId::eip155(CHAIN),
         finality: 0,
-        poll: Duration::from_millis(20),
+        polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
+        log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
         signers: signer(0).into_iter().collect(),
         assets: Assets::default(),

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, Bytes, U64, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, hex};
 use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_client::BatchRequest;
 use alloy_transport::TransportError;
@@ -44,7 +44,18 @@ pub struct RpcChain {
 #[derive(Debug, Default)]
 struct Polled {
     head: Option<(Head, Instant)>,
+    /// The hash of that block.
+    hash: B256,
     accounts: BTreeMap<Address, Option<AccountNonces>>,
+    /// The newest block that was known when fees and nonces were asked for.
+    asked_at: B256,
+}
+
+impl Polled {
+    /// Whether fees and nonces may be those of an older block, or of one that was replaced.
+    fn is_behind(&self) -> bool {
+        self.head.is_none() || self.asked_at != self.hash || self.accounts.values().any(Option::is_none)
+    }
 }
 
 impl RpcChain {
@@ -90,19 +101,23 @@ impl RpcChain {
         }
     }
 
-    /// Polls head, fees and the nonces of all accounts that were asked for, in one batch.
+    /// Polls the head: one call. The first poll after one that found a new block asks, in the same batch, for fees and
+    /// for the nonces of all accounts that were ever asked for.
     ///
     /// # Errors
     /// The node.
     pub async fn poll(&self) -> Result<Head, Fault> {
         let _one = self.polling.lock().await;
-        self.poll_now().await
+        let behind = self.polled().is_behind();
+        self.poll_now(behind).await
     }
 
-    async fn poll_now(&self) -> Result<Head, Fault> {
-        let (before, accounts) = {
+    /// `all`: with fees and nonces.
+    async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
+        let (before, hash, accounts) = {
             let polled = self.polled();
-            (polled.head.map(|(head, _)| head), polled.accounts.keys().copied().collect::<Vec<_>>())
+            let accounts: Vec<Address> = polled.accounts.keys().filter(|_| all).copied().collect();
+            (polled.head.map(|(head, _)| head), polled.hash, accounts)
         };
         // A nonce at the final block of the poll before is final still, and can be asked for in the same batch.
         // `latest` is that block where the head is trusted.
@@ -111,7 +126,10 @@ impl RpcChain {
         let mut batch = BatchRequest::new(self.provider.client());
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
-        let tip = batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(node_fault)?;
+        let tip = match all {
+            true => Some(batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(node_fault)?),
+            false => None,
+        };
         let mut nonces = Vec::with_capacity(accounts.len());
         for account in accounts {
             let head = batch.add_call::<_, U64>("eth_getTransactionCount", &(account, "latest")).map_err(node_fault)?;
@@ -128,12 +146,16 @@ impl RpcChain {
         let block =
             block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
         let number: u64 = block.number.to();
+        let tip = match tip {
+            // Not every node knows the method; the rail has a least tip of its own.
+            Some(tip) => tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
+            None => before.map(|head| head.tip).unwrap_or_default(),
+        };
         let head = Head {
             number,
             timestamp: block.timestamp.to(),
             base_fee: u128::from(block.base_fee_per_gas.map(|fee| fee.to::<u64>()).unwrap_or_default()),
-            // Not every node knows the method; the rail has a least tip of its own.
-            tip: tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
+            tip,
             finalized: number.saturating_sub(self.depth),
         };
         let mut found = Vec::with_capacity(nonces.len());
@@ -148,6 +170,10 @@ impl RpcChain {
         }
         let mut polled = self.polled();
         polled.head = Some((head, Instant::now()));
+        polled.hash = block.hash;
+        if all {
+            polled.asked_at = hash;
+        }
         for (account, nonces) in found {
             polled.accounts.insert(account, Some(nonces));
         }
@@ -168,7 +194,7 @@ impl RpcChain {
         if let Some(found) = fresh() {
             return Ok(found);
         }
-        self.poll_now().await?;
+        self.poll_now(true).await?;
         let found = read(&self.polled());
         found.ok_or_else(|| Fault::unreachable("the node", "a poll without an answer"))
     }
@@ -189,6 +215,7 @@ impl RpcChain {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Block {
+    hash: B256,
     number: U64,
     timestamp: U64,
     #[serde(default)]
@@ -234,7 +261,7 @@ impl ReadNonces for RpcChain {
 #[async_trait]
 impl SendTransaction for RpcChain {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault> {
-        let sent: Result<alloy_primitives::B256, TransportError> =
+        let sent: Result<B256, TransportError> =
             self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
             Ok(_) => Ok(()),

@@ -3,6 +3,7 @@
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::U256;
+use x402_devchain::Orphans;
 use x402_evm::chain::Call;
 use x402_evm::rail::{EoaRail, Fees};
 use x402_facilitator_core::{Attempt, Nonces, Parcel, Rail, SlotId};
@@ -95,6 +96,35 @@ async fn nonces_come_with_the_poll() {
     stage.chain.reset_calls();
     assert_eq!(nonces().await, Nonces { head: 1, finalized: 1 });
     assert_eq!(stage.chain.calls().round_trips, 1);
+}
+
+/// Who polls regularly pays for one call between two blocks, and has the nonces as of the newest one poll behind it.
+#[tokio::test]
+async fn fees_and_nonces_are_polled_once_a_block() {
+    let stage = stage(0);
+    let network = "eip155:84532".parse().unwrap();
+    let reader = std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.provider(), network, 0));
+    let rail = EoaRail::new(reader.clone(), x402_devchain::signer(0).unwrap()).unwrap();
+    let head = async || rail.nonces(rail.lane()).await.unwrap().unwrap().head;
+    let calls = async || {
+        stage.chain.reset_calls();
+        reader.poll().await.unwrap();
+        let calls = stage.chain.calls();
+        assert_eq!((calls.round_trips, calls.of("eth_getBlockByNumber")), (1, 1), "{calls:?}");
+        (calls.of("eth_maxPriorityFeePerGas"), calls.of("eth_getTransactionCount"))
+    };
+    assert_eq!(head().await, 0);
+    assert_eq!((calls().await, calls().await), ((1, 1), (0, 0)));
+    let filler = stage.rail.sign(&slot(&stage, 0), &[], None).await.unwrap();
+    stage.rail.send(&filler).await.unwrap();
+    stage.chain.mine(1);
+    assert_eq!((calls().await, head().await), ((0, 0), 0));
+    assert_eq!((calls().await, head().await), ((1, 1), 1));
+    assert_eq!(calls().await, (0, 0));
+    // A block of the same number in the place of that one.
+    stage.chain.reorg(1, Orphans::Drop).unwrap();
+    assert_eq!((calls().await, head().await), ((0, 0), 1));
+    assert_eq!((calls().await, head().await), ((1, 1), 0));
 }
 
 #[tokio::test]

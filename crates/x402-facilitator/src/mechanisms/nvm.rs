@@ -1,5 +1,6 @@
 //! `nvm:erc4337` as a facilitator puts it together: on a network whose accounts pay the gas already.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
@@ -34,6 +35,7 @@ pub struct Nvm {
 pub(super) struct Place {
     pub(super) chain: Arc<RpcChain>,
     pub(super) provider: DynProvider,
+    pub(super) log_query_blocks: NonZeroU64,
     pub(super) lanes: Vec<LaneId>,
 }
 
@@ -51,9 +53,10 @@ impl Nvm {
             Some(books) => Arc::new(books),
             None => Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),
         };
+        let operations = RpcEntryPoint::new(place.provider.clone(), entry_point);
         NvmMechanism::new(Parts {
             chain: Arc::clone(&place.chain) as _,
-            operations: Arc::new(RpcEntryPoint::new(place.provider.clone(), entry_point)),
+            operations: Arc::new(operations.log_query_blocks(place.log_query_blocks)),
             credits,
             keys,
             ledger,

@@ -1,0 +1,224 @@
+//! The heads of the chains that are served: how often each is asked for, and who is told of new blocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use x402_evm::chain::{At, Program, ReadChain, RpcChain};
+use x402_types::Fault;
+
+use crate::engine::Engine;
+
+/// [`Polling::busy`] unless told, ms.
+pub(crate) const BUSY_MILLISECONDS: u64 = 100;
+/// [`Polling::rest`] unless told, ms.
+pub(crate) const REST_MILLISECONDS: u64 = 2_000;
+
+/// How often a network's head is asked for. Nodes bill by the call: a settlement is answered the later the longer
+/// `busy` is, and a network without payments costs what `rest` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polling {
+    /// While a payment on the network is unfinished. One call each time, and some more behind a new block.
+    pub busy: Duration,
+    /// While none is. Of no effect where it is the shorter one.
+    pub rest: Duration,
+}
+
+impl Default for Polling {
+    /// Every 100 ms, at rest every 2 s.
+    fn default() -> Self {
+        Self { busy: Duration::from_millis(BUSY_MILLISECONDS), rest: Duration::from_millis(REST_MILLISECONDS) }
+    }
+}
+
+impl Polling {
+    fn at_rest(self) -> Duration {
+        self.rest.max(self.busy)
+    }
+
+    /// From the beginning of one poll to that of the next, the last of which found a new block, or did not.
+    fn pause(self, busy: bool, found: bool) -> Duration {
+        match (busy, found) {
+            (false, _) => self.at_rest(),
+            (true, false) => self.busy,
+            (true, true) => Duration::ZERO,
+        }
+    }
+
+    /// For how long a poll answers: nobody waits for one while they come as they should.
+    pub(crate) fn fresh(self) -> Duration {
+        self.at_rest().saturating_mul(4)
+    }
+}
+
+/// A head that is polled.
+pub(crate) struct Watch {
+    pub(crate) chain: Arc<RpcChain>,
+    pub(crate) polling: Polling,
+    /// Accounts that send operations: the EntryPoint takes them from accounts without code only.
+    pub(crate) bundlers: Vec<Address>,
+}
+
+/// The heads of the chains that are served.
+pub struct Heads(pub(crate) Vec<Watch>);
+
+impl std::fmt::Debug for Heads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Heads")
+    }
+}
+
+impl Heads {
+    /// Whether every node serves the network that it should.
+    ///
+    /// # Errors
+    /// One does not, or does not answer.
+    pub async fn check(&self) -> Result<(), Fault> {
+        for watch in &self.0 {
+            watch.chain.check_network().await?;
+            let sizes = watch.bundlers.iter().fold(Program::new(), |program, account| program.code_size(*account));
+            let answers = watch.chain.run(&sizes, At::Latest).await?;
+            if let Some((account, _)) = watch.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
+                return Err(Fault::broken(format_args!("{account} has code, so it cannot send operations")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Polls until it is dropped; wakes the engine at every new block, and when the nonces as of it are there.
+    #[must_use]
+    pub fn watch(self, engine: &Arc<Engine>) -> JoinSet<()> {
+        self.0.into_iter().map(|watch| watch.run(Arc::clone(engine))).collect()
+    }
+}
+
+impl Watch {
+    async fn run(self, engine: Arc<Engine>) {
+        let network = self.chain.network();
+        let mut unfinished = engine.unfinished();
+        let mut last = None;
+        // The account nonces may be those of the block before: the next poll brings them.
+        let mut behind = false;
+        loop {
+            let began = Instant::now();
+            let found = match self.chain.poll().await {
+                Ok(head) => {
+                    let new = last.replace(head.number) != Some(head.number);
+                    if new {
+                        engine.new_block();
+                    }
+                    if behind {
+                        engine.new_nonces();
+                    }
+                    behind = new;
+                    new
+                }
+                Err(fault) => {
+                    tracing::warn!(%fault, "the head could not be read");
+                    false
+                }
+            };
+            loop {
+                let busy = unfinished.borrow_and_update().iter().any(|lane| lane.network() == Some(network));
+                tokio::select! {
+                    () = tokio::time::sleep_until(began + self.polling.pause(busy, found)) => break,
+                    Ok(()) = unfinished.changed() => {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x402_devchain::{BlockTime, DevChain};
+    use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Settlement};
+
+    use super::*;
+    use crate::clock::now;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn lane(network: &str) -> LaneId {
+        LaneId::new(network.parse().unwrap(), "0x00")
+    }
+
+    /// An engine that is told of the blocks of a chain, which mines by hand. At rest its head is asked for once.
+    fn watched() -> (DevChain, Arc<Engine>, JoinSet<()>) {
+        let chain = DevChain::builder().block_time(BlockTime::Manual).rpc_delay(SHORT).build().unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
+        let engine = Arc::new(Engine::new(Settlement::new("test".into(), Arc::clone(&ledger)), ledger));
+        let watch = Watch {
+            chain: Arc::new(RpcChain::new(chain.provider(), "eip155:84532".parse().unwrap(), 0)),
+            polling: Polling { busy: SHORT, rest: HOUR },
+            bundlers: Vec::new(),
+        };
+        let heads = Heads(vec![watch]).watch(&engine);
+        (chain, engine, heads)
+    }
+
+    async fn polled(chain: &DevChain, times: u64) {
+        while chain.calls().of("eth_getBlockByNumber") < times {
+            tokio::time::sleep(SHORT).await;
+        }
+    }
+
+    #[test]
+    fn a_node_is_asked_often_while_a_payment_is_open_and_at_once_behind_a_new_block() {
+        let polling = Polling::default();
+        assert_eq!(polling.pause(false, false), Duration::from_secs(2));
+        assert_eq!(polling.pause(false, true), Duration::from_secs(2));
+        assert_eq!(polling.pause(true, false), Duration::from_millis(100));
+        assert_eq!(polling.pause(true, true), Duration::ZERO);
+        // Who polls seldom does not poll more often at rest.
+        let seldom = Polling { busy: Duration::from_secs(5), ..polling };
+        assert_eq!(seldom.pause(false, false), Duration::from_secs(5));
+        assert_eq!(seldom.fresh(), Duration::from_secs(20));
+    }
+
+    #[tokio::test]
+    async fn the_payments_of_a_network_hurry_its_own_head_only() {
+        let (chain, engine, _heads) = watched();
+        let ours = lane("eip155:84532");
+        polled(&chain, 1).await;
+        engine.note_unfinished(&lane("eip155:1"), true);
+        tokio::time::sleep(SHORT * 50).await;
+        assert_eq!(chain.calls().of("eth_getBlockByNumber"), 1);
+        engine.note_unfinished(&ours, true);
+        polled(&chain, 10).await;
+        engine.note_unfinished(&ours, false);
+        // The one that is on its way may still be answered.
+        let most = chain.calls().of("eth_getBlockByNumber") + 1;
+        tokio::time::sleep(SHORT * 50).await;
+        assert!(chain.calls().of("eth_getBlockByNumber") <= most);
+    }
+
+    #[tokio::test]
+    async fn between_two_blocks_a_poll_is_one_call() {
+        let (chain, engine, _heads) = watched();
+        let (mut blocks, mut nonces) = (engine.blocks(), engine.nonces());
+        engine.note_unfinished(&lane("eip155:84532"), true);
+        polled(&chain, 5).await;
+        blocks.borrow_and_update();
+        nonces.borrow_and_update();
+        chain.reset_calls();
+        polled(&chain, 20).await;
+        let calls = chain.calls();
+        assert_eq!(calls.total(), calls.of("eth_getBlockByNumber"), "{calls:?}");
+        assert!(!blocks.has_changed().unwrap() && !nonces.has_changed().unwrap());
+
+        // A new block is told of at once, and fees and nonces when they are those of the block.
+        chain.mine(1);
+        blocks.changed().await.unwrap();
+        assert!(!nonces.has_changed().unwrap());
+        nonces.changed().await.unwrap();
+        assert_eq!(chain.calls().of("eth_maxPriorityFeePerGas"), 1);
+        chain.reset_calls();
+        polled(&chain, 20).await;
+        assert_eq!(chain.calls().of("eth_maxPriorityFeePerGas"), 0);
+        assert!(!blocks.has_changed().unwrap() && !nonces.has_changed().unwrap());
+    }
+}
