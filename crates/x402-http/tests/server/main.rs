@@ -1,0 +1,23 @@
+//! The layer, in memory: matching, grants, races, futures dropped at every point, malformed headers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod grants;
+mod malformed;
+mod offers;
+mod outcomes;
+mod stage;
+
+use x402_http::server::Grants;
+
+#[test]
+fn seams_are_object_safe() {
+    fn object<T: ?Sized>() {}
+    object::<dyn Grants>();
+    object::<dyn x402_http::server::Price>();
+    object::<dyn x402_http::client::Budget>();
+    object::<dyn x402_http::client::Clock>();
+    object::<dyn x402_http::remote::Authorize>();
+}

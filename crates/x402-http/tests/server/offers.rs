@@ -1,0 +1,222 @@
+//! What is asked for, and what is taken for it: resources, prices, entries, versions, origins.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::Full;
+use tower::{Layer, ServiceExt};
+use x402_codec::header as names;
+use x402_http::server::{CorsLayer, Seller, SellerError, price_by};
+use x402_types::{AtomicAmount, Fault, Offer, Terms};
+
+use crate::common::{
+    PAYER, Script, TRANSACTION, call, decoded, get, header, offer, paying, payment_json, terms, v1_payment_json,
+};
+use crate::stage::{pending, shop};
+
+#[tokio::test]
+async fn the_handler_finds_the_payment_and_the_whole_body() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    let mut request = paying("/weather", &payment_json(&terms(), 1)).map(|_| Full::from("the question"));
+    *request.method_mut() = Method::POST;
+    let (status, headers, body) = call(&service, request).await;
+    assert_eq!((status, &body[..]), (StatusCode::OK, &b"sunny"[..]));
+    assert_eq!(decoded(&headers, &names::PAYMENT_RESPONSE)["transaction"], TRANSACTION);
+    assert_eq!(headers["cache-control"], "private");
+    let paid = shop.handler.paid.lock().unwrap()[0].clone();
+    assert_eq!(paid.payer.as_deref(), Some(PAYER));
+    assert_eq!(paid.amount, AtomicAmount::from(10_000));
+    assert_eq!(shop.handler.bodies.lock().unwrap()[0], "the question");
+    let presented = shop.script.seen.lock().unwrap()[0].clone();
+    assert_eq!(presented.resource.url, "https://api.example.com/weather");
+    assert_eq!(presented.raw, payment_json(&terms(), 1).to_string(), "byte for byte");
+    assert!(presented.identity.caller.is_empty());
+}
+
+#[tokio::test]
+async fn host_is_never_trusted() {
+    let service = shop().sells(vec![offer(terms())]);
+    let request = get("/weather?city=x", &[(&http::header::HOST, HeaderValue::from_static("evil.example"))]);
+    let (_, headers, _) = call(&service, request).await;
+    assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["resource"]["url"], "https://api.example.com/weather");
+}
+
+#[tokio::test]
+async fn head_is_paid_and_options_is_not() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    let mut request = get("/weather", &[]);
+    *request.method_mut() = Method::HEAD;
+    assert_eq!(call(&service, request).await.0, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(shop.handler.calls(), 0);
+    let mut request = get("/weather", &[]);
+    *request.method_mut() = Method::OPTIONS;
+    assert_eq!(call(&service, request).await.0, StatusCode::OK);
+    // What was begun with HEAD is the same request with GET.
+    shop.script.settle_says(&pending());
+    let mut request = paying("/weather", &payment_json(&terms(), 1));
+    *request.method_mut() = Method::HEAD;
+    assert_eq!(call(&service, request).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), 1))).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_accepted_entry_must_be_offered() {
+    let shop = shop();
+    let dearer = Terms { amount: 20_000.into(), ..terms() };
+    let service = shop.sells(vec![offer(dearer), offer(terms())]);
+    let with = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let mut json = payment_json(&terms(), 1);
+        edit(&mut json["accepted"]);
+        paying("/weather", &json)
+    };
+    let refused: [&dyn Fn(&mut serde_json::Value); 8] = [
+        &|entry| entry["amount"] = "9999".into(),
+        &|entry| entry["network"] = "eip155:8453".into(),
+        &|entry| entry["scheme"] = "upto".into(),
+        &|entry| entry["asset"] = PAYER.into(),
+        &|entry| entry["payTo"] = PAYER.into(),
+        &|entry| entry["maxTimeoutSeconds"] = 301.into(),
+        &|entry| entry["extra"]["version"] = "1".into(),
+        &|entry| entry["extra"] = serde_json::json!({}),
+    ];
+    for edit in refused {
+        let (status, headers, _) = call(&service, with(edit)).await;
+        assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
+        assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["error"], "invalid_payment_requirements");
+    }
+    assert_eq!(shop.script.log(), "", "nobody was asked");
+    // Addresses by value, `extra` a superset.
+    let request = with(&|entry| {
+        entry["payTo"] = terms().pay_to.to_lowercase().into();
+        entry["extra"]["more"] = 1.into();
+    });
+    assert_eq!(call(&service, request).await.0, StatusCode::OK);
+    let presented = shop.script.seen.lock().unwrap()[0].clone();
+    assert_eq!(presented.terms, terms(), "the server's own entry");
+}
+
+#[tokio::test]
+async fn the_second_of_several_entries_can_be_paid() {
+    let shop = shop();
+    let dearer = Terms { amount: 20_000.into(), ..terms() };
+    let service = shop.sells(vec![offer(dearer.clone()), offer(terms())]);
+    let (_, headers, body) = call(&service, get("/weather", &[])).await;
+    let document = decoded(&headers, &names::PAYMENT_REQUIRED);
+    assert_eq!(document["accepts"][0]["amount"], "20000");
+    assert_eq!(document["accepts"][1]["amount"], "10000");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap(), document, "the body says it again");
+    assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), 1))).await.0, StatusCode::OK);
+    assert_eq!(call(&service, paying("/weather", &payment_json(&dearer, 2))).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_price_by_request() {
+    let shop = shop();
+    let price = price_by(|request| {
+        let amount: u64 = request.uri.query().map_or(10_000, |query| query.len() as u64);
+        async move {
+            match amount {
+                0 => Err(Fault::broken("no price")),
+                amount => Ok(vec![offer(Terms { amount: amount.into(), ..terms() })]),
+            }
+        }
+    });
+    let service = shop.seller.charge_by(price).layer(shop.handler.service()).boxed_clone();
+    let (status, headers, _) = call(&service, get("/say?abc", &[])).await;
+    assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["accepts"][0]["amount"], "3");
+    let three = payment_json(&Terms { amount: 3.into(), ..terms() }, 1);
+    assert_eq!(call(&service, paying("/say?abcd", &three)).await.0, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(call(&service, paying("/say?abc", &three)).await.0, StatusCode::OK);
+    assert_eq!(call(&service, get("/say?", &[])).await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_nested_route_has_its_whole_path() {
+    let shop = shop();
+    let layer = shop.seller.charge([offer(terms())]).unwrap().nested("/api/");
+    let service = layer.layer(shop.handler.service()).boxed_clone();
+    let (_, headers, _) = call(&service, get("/weather", &[])).await;
+    assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["resource"]["url"], "https://api.example.com/api/weather");
+}
+
+#[tokio::test]
+async fn v1_is_served_where_it_is_switched_on() {
+    let shop = shop();
+    let seller = shop.seller.clone().with_v1();
+    let service = seller.charge([offer(terms())]).unwrap().layer(shop.handler.service()).boxed_clone();
+    let (status, headers, body) = call(&service, get("/weather", &[])).await;
+    assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&body["x402Version"], &body["accepts"][0]["network"]), (&1.into(), &"base-sepolia".into()));
+    assert_eq!(body["accepts"][0]["resource"], "https://api.example.com/weather");
+    assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["x402Version"], 2);
+    let (status, headers, _) =
+        call(&service, get("/weather", &[(&names::X_PAYMENT, header(&v1_payment_json(1)))])).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(decoded(&headers, &names::X_PAYMENT_RESPONSE)["network"], "base-sepolia");
+    assert!(!headers.contains_key(&names::PAYMENT_RESPONSE));
+    let presented = shop.script.seen.lock().unwrap()[0].clone();
+    assert_eq!(presented.terms.version, x402_types::Version::V1);
+    // One authorization has one key, whichever version it comes in.
+    assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), 1))).await.0, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_shop_that_cannot_be_served_is_not_opened() {
+    let shop = shop();
+    let escrow = {
+        let mut terms = terms();
+        terms.extra.insert_text("paymentFlow", "escrow");
+        terms
+    };
+    let refusal = |offers: Vec<Offer>| shop.seller.charge(offers).map(|_| ()).unwrap_err();
+    assert_eq!(refusal(vec![]), SellerError::NoOffer);
+    assert_eq!(refusal(vec![offer(terms()), offer(escrow)]), SellerError::Flow { entry: 1 });
+    assert_eq!(refusal((0..33).map(|_| offer(terms())).collect()), SellerError::TooManyOffers { limit: 32 });
+    let mut long = terms();
+    long.extra.insert_text("note", &"x".repeat(8000));
+    assert!(matches!(refusal(vec![offer(long)]), SellerError::HeaderTooLarge { .. }));
+    let script: Arc<Script> = Arc::default();
+    assert_eq!(Seller::new("api.example.com", script).map(|_| ()).unwrap_err(), SellerError::Origin);
+    let path = format!("/{}", "x".repeat(2000));
+    let service = shop.sells(vec![offer(terms())]);
+    assert_eq!(call(&service, get(&path, &[])).await.0, StatusCode::URI_TOO_LONG);
+}
+
+#[tokio::test]
+async fn browsers_of_listed_origins_may_pay() {
+    let shop = shop();
+    let cors = CorsLayer::new([HeaderValue::from_static("https://shop.example")]);
+    let service = cors.layer(shop.sells(vec![offer(terms())])).boxed_clone();
+    let preflight = |origin: &'static str| {
+        let mut request = get(
+            "/weather",
+            &[
+                (&http::header::ORIGIN, HeaderValue::from_static(origin)),
+                (&http::header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("GET")),
+            ],
+        );
+        *request.method_mut() = Method::OPTIONS;
+        request
+    };
+    let (status, headers, _) = call(&service, preflight("https://shop.example")).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(headers["access-control-allow-origin"], "https://shop.example");
+    let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+    for name in ["payment-signature", "x-payment", "sign-in-with-x", "access-control-expose-headers", "content-type"] {
+        assert!(allowed.contains(name), "{name}");
+    }
+    let (_, headers, _) = call(&service, preflight("https://evil.example")).await;
+    assert!(!headers.contains_key("access-control-allow-origin"));
+    let asked = get("/weather", &[(&http::header::ORIGIN, HeaderValue::from_static("https://shop.example"))]);
+    let (status, headers, _) = call(&service, asked).await;
+    assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(
+        headers["access-control-expose-headers"],
+        "payment-required, payment-response, x-payment-response, x-payment-token"
+    );
+    assert_eq!(shop.handler.calls(), 0);
+}

@@ -1,0 +1,143 @@
+//! What a settlement comes to, and what the payer is told of it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tower::Layer;
+use x402_codec::header as names;
+use x402_http::server::GrantState;
+
+use crate::common::{Script, TRANSACTION, call, decoded, offer, paying, payment_json, terms, upfront};
+use crate::stage::{pending, replayed, shop};
+
+#[tokio::test]
+async fn pending_belongs_to_the_same_request() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    let json = payment_json(&terms(), 1);
+    shop.script.settle_says(&pending());
+    let (status, headers, _) = call(&service, paying("/weather", &json)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers["retry-after"], "2");
+    let response = decoded(&headers, &names::PAYMENT_RESPONSE);
+    assert_eq!(response["errorReason"], "settlement_pending");
+    assert_eq!(response["transaction"], TRANSACTION);
+    // Another route, or the same authorization with another signature: whoever it is did not begin this.
+    assert_eq!(call(&service, paying("/news", &json)).await.0, StatusCode::CONFLICT);
+    let mut forged = json.clone();
+    forged["payload"]["signature"] = "0x00".into();
+    assert_eq!(call(&service, paying("/weather", &forged)).await.0, StatusCode::CONFLICT);
+    assert_eq!(shop.script.log(), "verify, handler, settle");
+    shop.script.settle_says(&replayed());
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::OK);
+    assert_eq!(shop.script.log(), "verify, handler, settle, settle, handler");
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::CONFLICT);
+    let seen = shop.script.seen.lock().unwrap();
+    assert!(seen.iter().all(|presented| presented.identity == seen[0].identity), "one request for the facilitator");
+}
+
+#[tokio::test]
+async fn what_settlement_says() {
+    use StatusCode as S;
+    let failed =
+        |code: &str| format!(r#"{{"success":false,"errorReason":"{code}","transaction":"","network":"eip155:84532"}}"#);
+    let elsewhere = format!(r#"{{"success":true,"transaction":"{TRANSACTION}","network":"eip155:8453"}}"#);
+    let pending_without_hash = failed("settlement_pending");
+    for (said, status, code, state) in [
+        (failed("insufficient_funds"), S::PAYMENT_REQUIRED, "insufficient_funds", None),
+        (failed("some_code_of_a_peer"), S::PAYMENT_REQUIRED, "some_code_of_a_peer", None),
+        (failed("duplicate_settlement"), S::PAYMENT_REQUIRED, "duplicate_settlement", None),
+        // Somebody else's settlement: this server did not begin it.
+        (replayed(), S::PAYMENT_REQUIRED, "duplicate_settlement", None),
+        (
+            failed("unexpected_settle_error"),
+            S::SERVICE_UNAVAILABLE,
+            "unexpected_settle_error",
+            Some(GrantState::Pending),
+        ),
+        (pending_without_hash, S::SERVICE_UNAVAILABLE, "unexpected_settle_error", Some(GrantState::Pending)),
+        (elsewhere, S::SERVICE_UNAVAILABLE, "settlement_pending", Some(GrantState::Pending)),
+    ] {
+        let shop = shop();
+        let service = shop.sells(vec![offer(terms())]);
+        shop.script.settle_says(&said);
+        let json = payment_json(&terms(), 1);
+        let (got, headers, body) = call(&service, paying("/weather", &json)).await;
+        assert_eq!(got, status, "{said}");
+        assert_eq!(decoded(&headers, &names::PAYMENT_RESPONSE)["errorReason"], code, "{said}");
+        assert_eq!(decoded(&headers, &names::PAYMENT_RESPONSE)["success"], false, "{said}");
+        assert!(!body.windows(5).any(|window| window == b"sunny"), "withheld");
+        assert_eq!(shop.state(&json).await, state, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn after_an_unknown_outcome_spent_is_not_failed() {
+    for code in ["duplicate_settlement", "invalid_exact_evm_nonce_already_used", "insufficient_funds"] {
+        let shop = shop();
+        let service = shop.sells(vec![offer(terms())]);
+        let json = payment_json(&terms(), 1);
+        shop.script.settle_is_unreachable();
+        assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        shop.script
+            .settle_says(&format!(r#"{{"success":false,"errorReason":"{code}","transaction":"","network":""}}"#));
+        assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::SERVICE_UNAVAILABLE, "{code}");
+        assert_eq!(shop.state(&json).await, Some(GrantState::Pending));
+        shop.script.settle_says(
+            r#"{"success":false,"errorReason":"invalid_exact_evm_payload_authorization_valid_before","transaction":"","network":""}"#,
+        );
+        assert_eq!(
+            call(&service, paying("/weather", &json)).await.0,
+            StatusCode::PAYMENT_REQUIRED,
+            "it can never happen"
+        );
+        assert_eq!(shop.state(&json).await, None);
+    }
+}
+
+/// Notes when its first byte is asked for.
+struct Lazy(Arc<Script>);
+
+impl http_body::Body for Lazy {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        self.0.log.lock().unwrap().push("body".into());
+        Poll::Ready(None)
+    }
+}
+
+#[tokio::test]
+async fn settlement_precedes_the_first_body_byte() {
+    for (flow, order) in [(terms(), "verify, settle, body"), (upfront(terms()), "settle, body")] {
+        let shop = shop();
+        let script = shop.script.clone();
+        let handler = tower::service_fn(move |_: Request<Full<Bytes>>| {
+            let body = Lazy(script.clone());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        let service = shop.seller.charge([offer(flow.clone())]).unwrap().layer(handler);
+        let (status, ..) = call(&service, paying("/weather", &payment_json(&flow, 1))).await;
+        assert_eq!((status, shop.script.log().as_str()), (StatusCode::OK, order));
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_facilitator_is_met_before_the_handler() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    shop.script.verify_is_unreachable();
+    let json = payment_json(&terms(), 1);
+    let (status, headers, _) = call(&service, paying("/weather", &json)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!headers.contains_key(&names::PAYMENT_RESPONSE));
+    assert_eq!(shop.script.log(), "verify");
+    assert_eq!(shop.state(&json).await, None);
+}
