@@ -259,7 +259,9 @@ mod tests {
         assert_eq!(config.networks[0].id.as_str(), "eip155:84532");
         assert!(config.networks[0].default_assets);
         assert!(config.networks[0].factories.is_empty());
-        assert_eq!(config.networks[0].log_query_blocks, 1_000);
+        let network = &config.networks[0];
+        assert_eq!((network.poll_milliseconds, network.rest_poll_milliseconds), (100, 2_000));
+        assert_eq!(network.log_query_blocks, 1_000);
     }
 
     #[test]
