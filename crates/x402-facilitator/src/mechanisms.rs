@@ -311,7 +311,35 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::B256;
+    use x402_devchain::{BlockTime, DevChain};
+    use x402_erc4337::FindUserOps as _;
+    use x402_facilitator_core::MemoryLedger;
+
     use super::*;
+
+    /// For payments of `exact` it is `tests/log_query.rs` that says so.
+    #[tokio::test]
+    async fn operations_are_looked_up_in_as_many_blocks_at_once_as_is_configured() {
+        let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+        chain.mine(5);
+        let network = ChainId::eip155(84532);
+        let evm = Evm {
+            provider: chain.provider(),
+            network,
+            finality: 0,
+            polling: Polling::default(),
+            log_query_blocks: NonZeroU64::new(2).unwrap(),
+            fees: Fees::default(),
+            signers: Vec::new(),
+            assets: Assets::none(),
+            factories: Vec::new(),
+        };
+        let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(crate::clock::now))).evm(evm).unwrap();
+        let operations = builder.places[&network].operations(84532);
+        assert_eq!(operations.find_user_ops(&[B256::ZERO], 0..=5).await, Ok(vec![None]));
+        assert_eq!(chain.calls().of("eth_getLogs"), 3);
+    }
 
     #[tokio::test]
     async fn a_key_in_the_url_of_a_node_stays_out_of_faults() {

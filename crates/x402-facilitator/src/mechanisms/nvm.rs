@@ -39,6 +39,14 @@ pub(super) struct Place {
     pub(super) lanes: Vec<LaneId>,
 }
 
+impl Place {
+    /// Where operations are looked up.
+    pub(super) fn operations(&self, chain_id: u64) -> RpcEntryPoint {
+        let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
+        RpcEntryPoint::new(self.provider.clone(), entry_point).log_query_blocks(self.log_query_blocks)
+    }
+}
+
 impl Nvm {
     pub(super) fn mechanism(
         self,
@@ -48,15 +56,13 @@ impl Nvm {
     ) -> Result<NvmMechanism, Fault> {
         let chain_id = self.network.eip155_chain();
         let chain_id = chain_id.ok_or_else(|| Fault::broken(format_args!("{} is not an EVM network", self.network)))?;
-        let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
         let credits: Arc<dyn ReadCredits> = match self.credits {
             Some(books) => Arc::new(books),
             None => Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),
         };
-        let operations = RpcEntryPoint::new(place.provider.clone(), entry_point);
         NvmMechanism::new(Parts {
             chain: Arc::clone(&place.chain) as _,
-            operations: Arc::new(operations.log_query_blocks(place.log_query_blocks)),
+            operations: Arc::new(place.operations(chain_id)),
             credits,
             keys,
             ledger,
