@@ -26,8 +26,8 @@ function seed(target, name, bytes) {
 const MESSAGES = {
   'v1::PaymentPayload': ['decode_payment_signature'],
   'v2::PaymentPayload': ['decode_payment_signature', 'decode_nvm'],
-  'v1::PaymentRequired': ['decode_payment_required'],
-  'v2::PaymentRequired': ['decode_payment_required'],
+  'v1::PaymentRequired': ['decode_payment_required', 'lint_document'],
+  'v2::PaymentRequired': ['decode_payment_required', 'lint_document'],
   'v2::VerifyResponse': ['decode_facilitator_answer'],
   'v2::SettleResponse': ['decode_facilitator_answer'],
   'v2::SupportedResponse': ['decode_facilitator_answer'],
@@ -39,6 +39,7 @@ for (const [name, { type, json, header }] of folder('messages')) {
   if (header && MESSAGES[type]) {
     seed(MESSAGES[type][0], `${name}-header`, header)
     seed('diff_base64', name, header)
+    if (type === 'v2::PaymentRequired') seed('lint_answer', name, header)
   }
 }
 for (const { kind, value, message } of vector('headers/typescript.json').cases.slice(0, 6)) {
@@ -56,6 +57,89 @@ for (const [name, { type, json, filled }] of folder('nvm'))
 for (const { name, input, unit } of vector('json/jsontestsuite.json'))
   if (!unit && /^(i_|y_(object|string_(acc|all|double|esc|pi|sur|uni|utf8|null|uE))|y_structure)/.test(name)) seed('diff_json', name, input)
 
+// The linter's own corpus: a document for each code, made by hand from the rules.
+const rules = path.join(here, '../crates/x402-validate/tests/corpus')
+for (const file of fs.readdirSync(rules).filter((file) => file.endsWith('.json'))) {
+  const { code, has } = JSON.parse(fs.readFileSync(path.join(rules, file), 'utf8'))
+  const { document, text } = has[0]
+  if (JSON.stringify(document ?? text)?.length < 4096) seed('lint_document', code, document ? JSON.stringify(document) : text)
+}
+for (const [name, { type, json }] of folder('messages')) if (type === 'v1::PaymentRequired') seed('lint_answer', name, JSON.stringify(json))
+
 // The samples of `402kit-x402v1.md`.
 const samples = path.join(here, '../crates/x402-challenge/tests/document')
-for (const file of fs.readdirSync(samples)) if (!file.endsWith('.md')) seed('decode_challenge', file, fs.readFileSync(path.join(samples, file)))
+for (const file of fs.readdirSync(samples)) {
+  if (!file.endsWith('.md')) seed('decode_challenge', file, fs.readFileSync(path.join(samples, file)))
+  if (file.startsWith('payment') && file.endsWith('.json')) seed('canonical_texts', file, fs.readFileSync(path.join(samples, file)))
+}
+seed('canonical_texts', 'request', 'GET\nAPI.Example.COM.:443\n/a/%2f/../b\nx=1\nBearer 7d444840-9dc0-41d1-b245-5ffdce74fad2\na=b; 402_access=7d444840-9dc0-41d1-b245-5ffdce74fad2')
+// Published invoices with their preimages, from the test that names their sources.
+const invoices = fs.readFileSync(path.join(here, '../crates/x402-challenge/tests/lightning.rs'), 'utf8')
+for (const [, invoice, preimage] of invoices.matchAll(/invoice: "(\w+)",\s+preimage: "(\w+)"/g)) seed('decode_invoice', invoice.slice(0, 12), `${invoice}\n${preimage}`)
+
+// Amounts, networks, addresses and times as they stand in the messages; the fuzzer needs one of each.
+const SCALARS = { amount: '10000', seconds: '1740672154', most: (2n ** 256n - 1n).toString(), more: (2n ** 256n).toString(), base: 'eip155:8453', solana: 'solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp', dialect: 'evm:base:sepolia', lightning: 'lightning:bitcoin:mainnet', iso: '2025-10-19T12:00:00Z', zone: '2024-02-29T23:59:59.999+05:30', exact: 'exact', nvm: 'nvm:erc4337', uuid: '7d444840-9dc0-41d1-b245-5ffdce74fad2', host: 'api.example.com:8080', path: '/api/protected?a=1', method: 'GET', sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' }
+for (const [name, value] of Object.entries(SCALARS)) seed('roundtrip_scalars', name, value)
+// EIP-55's own examples.
+for (const address of ['0x52908400098527886E0F7030069857D2E4169EE7', '0xde709f2102306220921060314715629080e2fb77', '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed']) seed('roundtrip_scalars', `eip55-${address.slice(2, 8)}`, address)
+for (const [name, { type, json }] of folder('messages')) if (type === 'v2::PaymentRequired') seed('diff_members', name, JSON.stringify(json.accepts?.[0]?.extra ?? json))
+
+// What the SDKs sign: EIP-3009 payloads, their digests and signatures.
+const hex = (text) => Buffer.from(text.replace(/^0x/, ''), 'hex')
+const word = (number, length = 32) => hex(BigInt(number).toString(16).padStart(2 * length, '0'))
+for (const [name, { type, json }] of folder('messages'))
+  if (/::PaymentPayload$/.test(type) && json.payload.authorization) seed('diff_eip3009_payload', name, JSON.stringify(json.payload))
+for (const [name, { digest, signature, domain, message }] of Object.entries(vector('eip712.json'))) {
+  if (!signature) continue
+  seed('diff_recover', `eip712-${name}`, Buffer.concat([hex(digest), hex(signature)]))
+  // The same by EIP-2098.
+  const compact = hex(signature).subarray(0, 64)
+  if (hex(signature)[64] === 28) compact[32] |= 0x80
+  seed('diff_recover', `eip712-${name}-compact`, Buffer.concat([hex(digest), compact]))
+  if (name !== 'eip3009_transfer') continue
+  const { from, to, value, validAfter, validBefore, nonce } = message
+  const numbers = [hex(from), hex(to), word(value), word(validAfter, 8), word(validBefore, 8), hex(nonce)]
+  const texts = [Buffer.from([domain.name.length]), Buffer.from(domain.name + domain.version)]
+  seed('diff_eip712_hash', name, Buffer.concat([word(domain.chainId, 8), hex(domain.verifyingContract), ...numbers, ...texts]))
+}
+const erc4337 = vector('erc4337.json')
+for (const { erc6492Signature } of erc4337.erc1271) seed('roundtrip_eip6492', 'erc4337-erc1271', hex(erc6492Signature))
+
+// What contracts and nodes returned.
+for (const { name, accountId } of erc4337.accountProbes) if (accountId?.startsWith('0x')) seed('decode_chain_answer', `erc4337-${name.replaceAll(' ', '-')}`, hex(accountId))
+seed('decode_chain_answer', 'bundles-eth-call-reverted', hex(vector('bundles.json').ethCallReverted.error.data))
+
+// Operations that viem and EntryPoints hashed, that ZeroDev's and Biconomy's SDKs built, that Alto answered.
+const operation = (name, op) => ['roundtrip_user_op', 'diff_user_op_hash'].forEach((target) => seed(target, name, JSON.stringify(op)))
+for (const { name, entryPointVersion, userOperation, packed } of erc4337.userOpHash) {
+  operation(`erc4337-${name}-${entryPointVersion}`, userOperation)
+  if (packed) operation(`erc4337-${name}-${entryPointVersion}-packed`, packed)
+}
+operation('erc4337-simple7702', erc4337.eip7702.simple7702_v08.userOperation)
+const bundler = vector('bundler.json')
+operation('bundler-good', bundler.good.operation)
+for (const name of ['estimate', 'receipt']) seed('decode_bundler_answer', `bundler-${name}`, JSON.stringify(bundler[name].result))
+for (const { kernelVersion, policies, enableData, serialized, factoryData, executeCallData, operations } of erc4337.kernelPermissions) {
+  const name = `kernel-${kernelVersion}-${enableData.length}`
+  seed('decode_approval', name, Buffer.from(serialized, 'base64'))
+  seed('roundtrip_permission', `${name}-enable-data`, hex(enableData))
+  if (factoryData) seed('roundtrip_permission', `${name}-factory-data`, hex(factoryData))
+  seed('roundtrip_call', name, hex(executeCallData))
+  for (const { mode, finalSignature } of operations) seed('roundtrip_permission', `${name}-${mode}-signature`, hex(finalSignature))
+}
+for (const { policyParams, item } of erc4337.policyItems) seed('roundtrip_permission', `policy-${policyParams.type}`, hex(item))
+for (const { kernelVersion, callPolicyVersion, permissionFlag, serialized, items } of vector('zerodev-approvals.json')) {
+  const name = `zerodev-approvals-${kernelVersion}-${callPolicyVersion}-${permissionFlag}`
+  seed('decode_approval', name, Buffer.from(serialized, 'base64'))
+  items.forEach((item, at) => seed('roundtrip_permission', `${name}-${at}`, hex(item)))
+}
+const { use, unsafeEnable } = erc4337.smartSessions
+seed('decode_smart_session', 'erc4337-use', hex(use.signature))
+seed('decode_smart_session', 'erc4337-enable-inside', hex(unsafeEnable.enablePayloadUncompressed))
+for (const { mode, encoded, biconomyText } of vector('smart-sessions.json')) {
+  seed('decode_smart_session', `smart-sessions-${mode}`, hex(encoded))
+  seed('decode_smart_session', `smart-sessions-${mode}-details`, biconomyText)
+}
+for (const [name, { data }] of Object.entries(erc4337.execution.failures)) seed('decode_revert', `erc4337-${name}`, hex(data))
+for (const [name, { error }] of Object.entries(bundler)) if (error) seed('decode_revert', `bundler-${name}`, error.message)
+for (const { name, validateUserOp_fromEntryPoint: answer } of erc4337.accountProbes) if (answer?.startsWith('0x')) seed('decode_revert', `validation-data-${name.replaceAll(' ', '-')}`, hex(answer))

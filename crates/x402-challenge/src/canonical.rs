@@ -65,22 +65,28 @@ pub fn binding(request: &Request<'_>, bind: Bind) -> Result<Binding, (&'static s
 /// # Errors
 /// If nothing is left, or it cannot be a host.
 pub fn host(text: &str) -> Result<HostName, Malformed> {
+    const BAD: Malformed = Malformed::new(HostName::EXPECTED);
     let lower = text.to_ascii_lowercase();
-    // The port of an IPv6 address stands behind its bracket.
-    let (name, port) = match lower.rsplit_once(':') {
-        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
-        _ => (lower.as_str(), None),
+    // An IPv6 address stands in brackets, its port behind them; no other name has a colon.
+    let end = match lower.strip_prefix('[') {
+        Some(inside) => inside.find(']').ok_or(BAD)? + 2,
+        None => lower.find(':').unwrap_or(lower.len()),
     };
+    let (name, rest) = lower.split_at(end);
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.is_empty() || name.contains(['@', '?', '#', '\\']) {
-        return Err(Malformed::new(HostName::EXPECTED));
+    let inside = name.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(name);
+    if inside.is_empty() || inside.ends_with('.') || inside.contains(['@', '?', '#', '\\', '[', ']']) {
+        return Err(BAD);
     }
+    let port: Option<u16> = match rest.strip_prefix(':') {
+        None if rest.is_empty() => None,
+        Some("") => None,
+        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => Some(port.parse().map_err(|_| BAD)?),
+        _ => return Err(BAD),
+    };
     match port {
-        None | Some("" | "80" | "443") => name.parse(),
-        Some(port) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => {
-            format!("{name}:{port}").parse()
-        }
-        Some(_) => Err(Malformed::new(HostName::EXPECTED)),
+        None | Some(80 | 443) => name.parse(),
+        Some(port) => format!("{name}:{port}").parse(),
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
         let plain = text(&request("api.example.com", "/a", None), Bind::default());
         assert_eq!(plain, "GET\napi.example.com\n/a");
         for same in
-            ["API.Example.COM", "api.example.com.", "api.example.com:443", "api.example.com.:80", "api.example.com:"]
+            ["API.Example.COM", "api.example.com.", "api.example.com:443", "api.example.com.:080", "api.example.com:"]
         {
             assert_eq!(text(&request(same, "/a", None), Bind::default()), plain, "{same}");
         }
@@ -163,7 +169,10 @@ mod tests {
         }
         assert_eq!(host("[::1]:443").unwrap().as_str(), "[::1]");
         assert_eq!(host("[2001:DB8::1]").unwrap().as_str(), "[2001:db8::1]");
-        for bad in ["", ".", ":443", "a b", "a/b", "user@a", "a:+80", "a:65536", "a:x", "a\nb", "a\r\nb", "é"] {
+        for bad in [
+            "", ".", ":443", "a b", "a/b", "user@a", "a:+80", "a:65536", "a:x", "a\nb", "a\r\nb", "é", "a:b:443",
+            "a:80:443", "a..", "[::1", "[::1]80", "[]", "a]",
+        ] {
             assert!(host(bad).is_err(), "{bad:?}");
         }
     }

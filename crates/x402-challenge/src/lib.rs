@@ -9,6 +9,9 @@ mod check;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod entitlement;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod issue;
 #[cfg(feature = "lightning")]
 pub mod lightning;

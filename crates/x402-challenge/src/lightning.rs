@@ -76,7 +76,7 @@ impl VerifyProof for VerifyLightning {
     }
 }
 
-fn check(
+pub(crate) fn check(
     challenge: &Challenge,
     issued_at: UnixSeconds,
     paid: AtomicAmount,

@@ -100,6 +100,10 @@ pub fn decode_nvm(data: &[u8]) {
         PaymentPayload::Nvm(payment) => {
             let raw = RawJson::of(payment).unwrap();
             assert_eq!(x402_types::nvm::PaymentPayload::from_raw(&raw).as_ref(), Ok(payment));
+            let signed = x402_types::nvm::Payload::from_raw(payment.payload()).unwrap();
+            let written: Value = payment.payload().read().unwrap();
+            let signature = written.get("signature").and_then(Value::as_str).unwrap();
+            assert_eq!(signed.signature().to_string(), signature.to_ascii_lowercase(), "it has one spelling");
         }
         payment => assert_eq!(Some(payment), theirs.as_ref().map(header::Payment::payload)),
     }

@@ -4,6 +4,8 @@
 use alloy_primitives::{Address, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, SolValue, sol};
 
+use crate::abi::STRICT;
+
 sol! {
     struct Execution {
         address target;
@@ -83,7 +85,7 @@ impl Call {
         if !call_data.starts_with(&executeCall::SELECTOR) {
             return Err(ExecutionError::NotExecute);
         }
-        let call = executeCall::abi_decode(call_data).map_err(|_| ExecutionError::Malformed)?;
+        let call = executeCall::abi_decode_with_config(call_data, STRICT).map_err(|_| ExecutionError::Malformed)?;
         let [call_type, exec_type, rest @ ..] = call.mode.0;
         match (call_type, exec_type) {
             (0xff, _) => return Err(ExecutionError::Delegatecall),
@@ -107,7 +109,8 @@ impl Call {
     }
 
     fn batch(call: &executeCall) -> Result<Vec<Self>, ExecutionError> {
-        let batch = <Vec<Execution>>::abi_decode(&call.executionCalldata).map_err(|_| ExecutionError::Malformed)?;
+        let batch = <Vec<Execution>>::abi_decode_with_config(&call.executionCalldata, STRICT)
+            .map_err(|_| ExecutionError::Malformed)?;
         if batch.is_empty() || batch.len() > MAX_CALLS {
             return Err(ExecutionError::CallCount(batch.len()));
         }

@@ -152,9 +152,11 @@ impl<'p> Field<'p> {
         let digits = self.hex_digits()?;
         match digits.len() {
             0 => Err(self.error(Problem::Form("a quantity of at least one digit"))),
-            1..=64 => {
+            // `U256` would skip underscores.
+            1..=64 if digits.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 U256::from_str_radix(digits, 16).map_err(|_| self.error(Problem::Form("0x and hexadecimal digits")))
             }
+            1..=64 => Err(self.error(Problem::Form("0x and hexadecimal digits"))),
             _ => Err(self.error(Problem::Range("uint256"))),
         }
     }
@@ -213,8 +215,10 @@ impl<'p> Field<'p> {
         if is_lower(self.text()?) { Ok(()) } else { Err(self.error(Problem::Form("lower-case hexadecimal"))) }
     }
 
+    /// What stands behind `0x`. A second prefix is refused here: `x` is no digit, but `hex` strips one.
     fn hex_digits(&self) -> Result<&'p str, FieldError> {
-        self.text()?.strip_prefix("0x").ok_or_else(|| self.error(Problem::Form("0x and hexadecimal digits")))
+        let digits = self.text()?.strip_prefix("0x").filter(|digits| !digits.starts_with("0x"));
+        digits.ok_or_else(|| self.error(Problem::Form("0x and hexadecimal digits")))
     }
 }
 

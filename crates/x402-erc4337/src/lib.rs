@@ -4,6 +4,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
 )]
 
+mod abi;
 mod builder;
 mod bundle;
 pub mod bundler;
@@ -12,6 +13,9 @@ mod entry_point;
 mod execution;
 mod fields;
 pub mod flz;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod hash;
 mod lookup;
 mod nonce;

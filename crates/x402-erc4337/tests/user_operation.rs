@@ -122,10 +122,13 @@ fn every_member_is_checked_and_named() {
         assert!(matches!(problem(key, Some(json!(""))), Problem::Form(_)));
         assert!(matches!(problem(key, Some(json!("0xzz"))), Problem::Form(_)));
         assert!(matches!(problem(key, Some(json!("0X11"))), Problem::Form(_)));
+        let twice = text(&good[key]).replacen("0x", "0x0x", 1);
+        assert!(matches!(problem(key, Some(json!(twice))), Problem::Form(_)));
     }
     assert_eq!(problem("callGasLimit", Some(json!(format!("0x1{}", "0".repeat(32))))), Problem::Range("uint128"));
     assert_eq!(problem("nonce", Some(json!(format!("0x1{}", "0".repeat(64))))), Problem::Range("uint256"));
     assert_eq!(problem("nonce", Some(json!("0x"))), Problem::Form("a quantity of at least one digit"));
+    assert_eq!(problem("nonce", Some(json!("0x1_0"))), Problem::Form("0x and hexadecimal digits"));
     assert_eq!(problem("callData", Some(json!(format!("0x{}", "00".repeat(24 * 1024 + 1))))), Problem::TooLong(24576));
     assert_eq!(
         problem("sender", Some(json!("0x70997970c51812dc3A010C7d01b50e0d17dc79C8"))),

@@ -11,6 +11,9 @@ pub mod eip3009;
 pub mod eip6492;
 pub mod eip712;
 pub mod exact;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod payload;
 #[cfg(all(feature = "facilitator", feature = "rpc"))]
 pub mod rail;

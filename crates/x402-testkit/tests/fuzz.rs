@@ -46,9 +46,9 @@ fn every_target_is_one_line_with_a_body_a_replay_and_a_corpus() {
     let crates: BTreeSet<String> = targets.iter().map(|target| crate_of(target)).collect();
     let mut bodies = BTreeSet::new();
     for name in crates {
-        let body = fuzz().join(format!("../crates/{name}/src/fuzz.rs"));
-        let text = fs::read_to_string(body).unwrap();
-        let mine: BTreeSet<String> = between(&text, "\npub fn ", "(data: &[u8])").map(str::to_owned).collect();
+        let text = fs::read_to_string(fuzz().join(format!("../crates/{name}/src/fuzz.rs"))).unwrap();
+        let body = |line: &str| Some(line.strip_prefix("pub fn ")?.strip_suffix("(data: &[u8]) {")?.to_owned());
+        let mine: BTreeSet<String> = text.lines().filter_map(body).collect();
         let list = between(&text, "replays!(", ")").flat_map(|list| list.split(','));
         let replayed: BTreeSet<String> = list.map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
         assert_eq!(mine, replayed, "{name}");

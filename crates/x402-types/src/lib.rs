@@ -8,6 +8,9 @@ mod chain_id;
 pub mod challenge;
 mod claim;
 mod entry;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod make_payment;
 mod malformed;
 mod message;

@@ -236,6 +236,15 @@ fn a_missing_field_is_refused() {
     }
 }
 
+#[test]
+fn a_signature_has_one_spelling() {
+    for bad in ["", "0x", "00", "0X00", "0x0x00", "0x0", "0xzz"] {
+        let mut json = document("payment-payload");
+        set(&mut json, "/payload/signature", Some(bad.into()));
+        assert_eq!(refused(&json).0, Code::InvalidPayload.reason(), "{bad}");
+    }
+}
+
 /// §5.1 in the order of the decisions: version, scheme, network, shape.
 #[test]
 fn the_first_fault_decides_the_code() {

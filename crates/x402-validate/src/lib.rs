@@ -12,6 +12,9 @@ mod document;
 mod entry;
 mod extensions;
 mod extract;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod lint;
 mod normalize;
 mod place;

@@ -5,7 +5,7 @@
 #[cfg(feature = "rpc")]
 mod client;
 #[cfg(feature = "rpc")]
-mod wire;
+pub(crate) mod wire;
 
 #[cfg(feature = "rpc")]
 pub use client::{BundlerClient, GasEstimate};

@@ -22,7 +22,7 @@ impl RpcOperation {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Estimate {
+pub(crate) struct Estimate {
     pre_verification_gas: U256,
     verification_gas_limit: U256,
     call_gas_limit: U256,
@@ -33,7 +33,7 @@ pub(super) struct Estimate {
 }
 
 impl Estimate {
-    pub(super) fn read(&self) -> Option<GasEstimate> {
+    pub(crate) fn read(&self) -> Option<GasEstimate> {
         let half = |gas: U256| u128::try_from(gas).ok();
         let optional = |gas: Option<U256>| gas.map_or(Some(None), |gas| half(gas).map(Some));
         Some(GasEstimate {
@@ -52,7 +52,7 @@ pub(super) struct ByHash {}
 
 /// `receipt.logs` are all logs of the transaction; the `success` beside them is the bundler's own reading.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Receipt {
+pub(crate) struct Receipt {
     receipt: Transaction,
 }
 
@@ -66,11 +66,15 @@ struct Transaction {
 
 impl Receipt {
     /// The operation's own event, out of the transaction's logs.
-    pub(super) fn landed(mut self, entry_point: Address, hash: B256) -> Option<Landed> {
+    pub(crate) fn landed(mut self, entry_point: Address, hash: B256) -> Option<Landed> {
         self.receipt.logs.sort_by_key(|log| log.log_index);
-        let logs: Vec<Log> = self.receipt.logs.iter().map(RpcLog::to_log).collect();
-        let executed = Executed::read(entry_point, &logs).into_iter().find(|op| op.hash == hash)?;
+        let executed = Executed::read(entry_point, &self.logs()).into_iter().find(|op| op.hash == hash)?;
         let Transaction { transaction_hash, block_number, .. } = self.receipt;
         Some(Landed { transaction: transaction_hash, block: block_number.to(), executed })
+    }
+
+    /// The transaction's logs.
+    pub(crate) fn logs(&self) -> Vec<Log> {
+        self.receipt.logs.iter().map(RpcLog::to_log).collect()
     }
 }

@@ -5,6 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, address, keccak25
 use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, SolValue, sol};
 
 use super::zerodev::Condition;
+use crate::abi::STRICT;
 use crate::flz::{self, FlzError};
 use crate::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test, Window};
 use crate::{Call, EntryPointVersion};
@@ -312,8 +313,8 @@ impl SessionSignature {
             other => return Err(SmartSessionError::Mode(other)),
         };
         let payload = flz::decompress(rest)?;
-        let (enable, signature) =
-            <(EnableSession, Bytes)>::abi_decode_params(&payload).map_err(|_| SmartSessionError::Malformed)?;
+        let (enable, signature) = <(EnableSession, Bytes)>::abi_decode_params_with_config(&payload, STRICT)
+            .map_err(|_| SmartSessionError::Malformed)?;
         if (enable.clone(), signature.clone()).abi_encode_params() != payload {
             return Err(SmartSessionError::Malformed);
         }

@@ -71,12 +71,23 @@ fn members_are_named() {
         (|j| j["enableSignature"] = Value::Null, "enableSignature"),
         (|j| j["permissionParams"]["permissionId"] = json!("0x4d5974D5"), "permissionParams.permissionId"),
         (|j| j["accountParams"]["accountAddress"] = json!(""), "accountParams.accountAddress"),
+        (
+            |j| j["accountParams"]["accountAddress"] = twice(&j["accountParams"]["accountAddress"]),
+            "accountParams.accountAddress",
+        ),
+        (|j| j["enableSignature"] = twice(&j["enableSignature"]), "enableSignature"),
+        (|j| j["privateKey"] = json!(format!("0x0x{}", "11".repeat(32))), "privateKey"),
         (|j| j["privateKey"] = json!("0x00"), "privateKey"),
         (|j| j["privateKey"] = json!(format!("0x{}", "00".repeat(32))), "privateKey"),
         (|j| j["isPreInstalled"] = json!("false"), "isPreInstalled"),
     ] {
         assert_eq!(field(&refused(edit)).0, name);
     }
+}
+
+/// `0x` twice: `hex` alone would read it.
+fn twice(value: &Value) -> Value {
+    text(value).replacen("0x", "0x0x", 1).into()
 }
 
 #[test]

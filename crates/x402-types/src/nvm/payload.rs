@@ -245,7 +245,9 @@ impl Serialize for Payload {
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = PayloadWire::deserialize(deserializer)?;
-        let bytes = wire.signature.strip_prefix("0x").and_then(|digits| hex::decode(digits).ok());
+        // A second prefix is none: `x` is no digit, but `hex` strips one.
+        let digits = wire.signature.strip_prefix("0x").filter(|digits| !digits.starts_with("0x"));
+        let bytes = digits.and_then(|digits| hex::decode(digits).ok());
         let bytes = bytes.filter(|bytes| !bytes.is_empty());
         let signature = bytes.ok_or_else(|| serde::de::Error::custom(Malformed::new("`signature`: `0x` and hex")))?;
         Ok(Self { wire, signature: signature.into() })

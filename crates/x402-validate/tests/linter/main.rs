@@ -5,7 +5,6 @@ mod bad_input;
 mod corpus;
 mod pages;
 mod properties;
-mod resolve;
 mod response;
 mod tables;
 mod x402lint;

@@ -3,42 +3,10 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
-use x402_validate::{Code, Options, Registry, detect, lint};
+use x402_validate::fuzz::holds;
+use x402_validate::{Options, Registry};
 
 use crate::corpus;
-use crate::resolve::resolves;
-
-fn holds(bytes: &[u8], options: &Options) {
-    let report = lint(bytes, options);
-    assert_eq!(report.valid, report.errors.is_empty());
-    assert_eq!(detect(bytes), report.version);
-    for issue in report.issues() {
-        assert!(issue.span.start <= issue.span.end && issue.span.end <= bytes.len(), "{issue:?}");
-    }
-    for issues in [&report.errors, &report.warnings] {
-        if !options.strict {
-            assert!(issues.is_sorted_by_key(|issue| issue.span.start), "in document order");
-        }
-    }
-    let strict = lint(bytes, &Options { strict: true, ..options.clone() });
-    assert_eq!(strict.errors.len(), report.errors.len() + report.warnings.len());
-    assert!(strict.warnings.is_empty());
-    if report.has(Code::InvalidJson) {
-        assert_eq!(report.errors.len(), 1);
-        return;
-    }
-    let document: Value = serde_json::from_slice(bytes).unwrap();
-    for issue in report.issues() {
-        assert!(resolves(issue, &document), "{issue:?} in {document}");
-    }
-    if let Some(normalized) = &report.normalized {
-        let again = lint(normalized, options);
-        for code in [Code::LegacyFormat, Code::UnknownFormat, Code::MissingVersion, Code::InvalidVersion] {
-            assert!(!again.has(code), "{code} after {document} became {normalized}");
-        }
-        assert_eq!(again.normalized.as_ref(), Some(normalized), "normalizing twice changes nothing");
-    }
-}
 
 #[test]
 fn the_corpus_holds() {

@@ -382,7 +382,8 @@ impl SessionPrivateKey {
         let digits = field.text()?.strip_prefix("0x").unwrap_or_default();
         let mut key = Zeroizing::new([0; 32]);
         let bad = || field.error(Problem::Form("32 bytes of a private key"));
-        if !is_lower(digits) {
+        // `hex` would strip a second prefix.
+        if !is_lower(digits) || digits.starts_with("0x") {
             return Err(bad());
         }
         hex::decode_to_slice(digits, &mut *key).map_err(|_| bad())?;

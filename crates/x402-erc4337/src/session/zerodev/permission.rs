@@ -6,6 +6,7 @@ use alloy_sol_types::{SolValue, sol};
 
 use super::account::KernelVersion;
 use super::policy::{PolicyError, PolicyItem};
+use crate::abi::STRICT;
 use crate::hash::{Words, domain_separator_of, typed_data_hash};
 use crate::{KernelMode, KernelValidation, NonceKey};
 
@@ -106,7 +107,7 @@ impl Permission {
     /// # Errors
     /// Other bytes, or a policy that is refused.
     pub fn from_enable_data(data: &[u8]) -> Result<Self, PermissionError> {
-        let items = <Vec<Bytes>>::abi_decode(data).map_err(|_| PermissionError::Malformed)?;
+        let items = <Vec<Bytes>>::abi_decode_with_config(data, STRICT).map_err(|_| PermissionError::Malformed)?;
         let (signer, policies) = items.split_last().ok_or(PermissionError::Malformed)?;
         if policies.len() > MAX_POLICIES {
             return Err(PermissionError::Malformed);
@@ -154,7 +155,8 @@ impl Permission {
     /// Other bytes, a hook, another selector, or a policy that is refused.
     pub fn from_enable_signature(signature: &[u8]) -> Result<(Self, Bytes, Bytes), PermissionError> {
         let (hook, parts) = signature.split_first_chunk::<20>().ok_or(PermissionError::Malformed)?;
-        let parts = EnableSignature::abi_decode_params(parts).map_err(|_| PermissionError::Malformed)?;
+        let parts =
+            EnableSignature::abi_decode_params_with_config(parts, STRICT).map_err(|_| PermissionError::Malformed)?;
         if *hook != [0; 20] || !parts.hookData.is_empty() || parts.selectorData != selector_data() {
             return Err(PermissionError::Extra);
         }

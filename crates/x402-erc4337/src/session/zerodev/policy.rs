@@ -4,6 +4,8 @@
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, address};
 use alloy_sol_types::{SolValue, sol};
 
+use crate::abi::STRICT;
+
 sol! {
     struct SolRule {
         uint8 condition;
@@ -463,7 +465,7 @@ impl CallPermission {
 
     fn decode(version: CallPolicyVersion, data: &[u8], bad: PolicyError) -> Result<Vec<Self>, PolicyError> {
         if version == CallPolicyVersion::V001 {
-            let calls = <Vec<SolCallV001>>::abi_decode(data).map_err(|_| bad)?;
+            let calls = <Vec<SolCallV001>>::abi_decode_with_config(data, STRICT).map_err(|_| bad)?;
             return calls
                 .into_iter()
                 .map(|c| {
@@ -472,7 +474,7 @@ impl CallPermission {
                 })
                 .collect();
         }
-        let calls = <Vec<SolCall>>::abi_decode(data).map_err(|_| bad)?;
+        let calls = <Vec<SolCall>>::abi_decode_with_config(data, STRICT).map_err(|_| bad)?;
         calls
             .into_iter()
             .map(|c| {

@@ -1,0 +1,249 @@
+//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a property that does not hold has to be heard")]
+
+use alloy_primitives::{Address, B256, Bytes, U256, hex};
+use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
+use serde::Deserialize;
+use serde_json::Value;
+use x402_types::{EvmAddress, RawJson, UnixSeconds};
+
+use crate::chain::{Answers, Call, Program, Returned};
+use crate::eip712::DomainSeparator;
+use crate::eip3009::{Authorization, Payload, Written};
+use crate::eip6492::{self, Counterfactual};
+use crate::signature::{Signature, SignatureError, libsecp256k1, pure};
+use crate::wallet::{MAX_SIGNATURE, NotSigned, Signers};
+
+sol! {
+    struct TransferWithAuthorization {
+        address from;
+        address to;
+        uint256 value;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+    }
+
+    struct Wrapped {
+        address factory;
+        bytes factoryData;
+        bytes signature;
+    }
+}
+
+/// The payload of EIP-3009, whose members are found by a scan, beside the reader that serde derives.
+pub fn diff_eip3009_payload(data: &[u8]) {
+    #[derive(Deserialize)]
+    struct Theirs {
+        signature: String,
+        authorization: TheirAuthorization,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TheirAuthorization {
+        from: String,
+        to: String,
+        value: String,
+        valid_after: String,
+        valid_before: String,
+        nonce: String,
+    }
+    // The scan is given JSON that was read strictly. Serde would take an array for an object.
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return };
+    let Ok(raw) = RawJson::parse(text.to_owned()) else { return };
+    let theirs = serde_json::from_str::<Theirs>(text)
+        .ok()
+        .filter(|_| value.is_object() && value.get("authorization").is_some_and(Value::is_object));
+    let theirs = theirs.and_then(|theirs| {
+        let signed = theirs.authorization;
+        Some(Written {
+            from: signed.from.parse().ok()?,
+            to: signed.to.parse().ok()?,
+            value: signed.value.parse().ok()?,
+            valid_after: signed.valid_after.parse().ok()?,
+            valid_before: signed.valid_before.parse().ok()?,
+            nonce: B256::from_slice(&digits(&signed.nonce).filter(|bytes| bytes.len() == 32)?),
+            signature: digits(&theirs.signature).filter(|bytes| bytes.len() <= 4096)?.into(),
+        })
+    });
+    assert_eq!(Written::read(&raw).ok(), theirs);
+
+    let Some(written) = theirs else { return };
+    let addresses = [written.from, written.to].map(|address| Address::try_from(address).is_ok());
+    let Ok(payload) = written.clone().checked() else {
+        assert!(addresses.contains(&false));
+        return;
+    };
+    assert!(!addresses.contains(&false));
+    assert_eq!(Payload::read(&payload.to_json()), Ok(payload.clone()));
+    let network = "eip155:8453".parse().unwrap();
+    assert_eq!(written.key(network, Address::ZERO), payload.authorization.key(network, Address::ZERO));
+}
+
+/// `0x` and whole bytes of hex digits, read by hand.
+fn digits(text: &str) -> Option<Vec<u8>> {
+    let digits = text.strip_prefix("0x")?;
+    if digits.len() % 2 != 0 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    hex::decode(digits).ok()
+}
+
+/// The digest that a payer signs, beside the one that alloy makes of the same message and domain; and the message in
+/// the calls that carry it.
+pub fn diff_eip712_hash(data: &[u8]) {
+    let mut data = data;
+    let chain_id = u64::from_be_bytes(take(&mut data));
+    let contract = Address::from(take(&mut data));
+    let seconds = |data: &mut &[u8]| UnixSeconds(u64::from_be_bytes(take(data)));
+    let signed = Authorization {
+        from: take(&mut data).into(),
+        to: take(&mut data).into(),
+        value: U256::from_be_bytes(take::<32>(&mut data)).into(),
+        valid_after: seconds(&mut data),
+        valid_before: seconds(&mut data),
+        nonce: take(&mut data).into(),
+    };
+    let [middle] = take(&mut data);
+    let (name, version) = data.split_at(usize::from(middle).min(data.len()));
+    let (name, version) = (String::from_utf8_lossy(name), String::from_utf8_lossy(version));
+    let message = TransferWithAuthorization {
+        from: signed.from,
+        to: signed.to,
+        value: signed.value.value(),
+        validAfter: U256::from(signed.valid_after.0),
+        validBefore: U256::from(signed.valid_before.0),
+        nonce: signed.nonce,
+    };
+    let domain = Eip712Domain::new(
+        Some(name.to_string().into()),
+        Some(version.to_string().into()),
+        Some(U256::from(chain_id)),
+        Some(contract),
+        None,
+    );
+    let separator = DomainSeparator::new(&name, &version, chain_id, contract);
+    assert_eq!(separator.value(), domain.separator());
+    assert_eq!(signed.digest(separator), message.eip712_signing_hash(&domain));
+
+    let call = signed.transfer_call_with_bytes(Bytes::copy_from_slice(name.as_bytes()));
+    assert_eq!(Authorization::of_transfer_call(&call), Some(signed));
+    assert_eq!(Authorization::of_transfer_call(call.get(..call.len() - 33).unwrap()), None);
+    if let Ok(signature) = Signature::new(signed.nonce, signed.from.into_word(), true) {
+        assert_eq!(Authorization::of_transfer_call(&signed.transfer_call(&signature)), Some(signed));
+    }
+}
+
+/// Recovery by k256 beside libsecp256k1, and the spellings of a signature: 32 bytes of a digest, then the signature.
+pub fn diff_recover(data: &[u8]) {
+    let mut data = data;
+    let digest = B256::from(take(&mut data));
+    let Ok(signature) = Signature::from_bytes(data).or_else(|_| Signature::from_compact(data)) else { return };
+    match data.len() {
+        65 => assert_eq!(signature.to_bytes(), data),
+        length => assert_eq!(length, 64),
+    }
+    assert_eq!(Signature::new(signature.r(), signature.s(), signature.v() == 28), Ok(signature));
+    let ours = pure::recover(digest, &signature);
+    assert_eq!(ours, libsecp256k1::recover(digest, &signature));
+    let theirs =
+        alloy_primitives::Signature::from_scalars_and_parity(signature.r(), signature.s(), signature.v() == 28);
+    assert_eq!(Signature::try_from(theirs), Ok(signature));
+    // Its malleated twin says the same in another spelling, and is refused.
+    let order = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
+    let twin = B256::from(order - U256::from_be_bytes(signature.s().0));
+    assert_eq!(Signature::new(signature.r(), twin, signature.v() != 28), Err(SignatureError::HighS));
+
+    let read = Signers::any().read(Address::ZERO, digest, &signature.to_bytes().to_vec().into()).unwrap();
+    match ours {
+        Ok(signer) => assert_eq!(read.of_key(), Err(NotSigned::Other(signer))),
+        Err(why) => assert_eq!(read.of_key(), Err(why.into())),
+    }
+}
+
+/// EIP-6492: what is read is what is written, and nothing that ends with the magic is taken for a key's signature.
+pub fn roundtrip_eip6492(data: &[u8]) {
+    let wrapped = Counterfactual::decode(data);
+    assert!(wrapped.is_none() || Counterfactual::is_one(data));
+    if let Some(wrapped) = &wrapped {
+        assert_eq!(*wrapped.encode(), *data);
+        let theirs = Wrapped::abi_decode_params(data.strip_suffix(eip6492::MAGIC.as_slice()).unwrap()).unwrap();
+        assert_eq!((wrapped.factory, &wrapped.factory_data), (theirs.factory, &theirs.factoryData));
+        assert_eq!(wrapped.signature, theirs.signature);
+    }
+    let signature = Bytes::copy_from_slice(data);
+    match Signers::any().with_factory(Address::ZERO).read(Address::ZERO, B256::ZERO, &signature) {
+        Err(NotSigned::TooLong) => assert!(data.len() > MAX_SIGNATURE),
+        Err(why) => {
+            assert_eq!(why, NotSigned::Malformed);
+            assert!(Counterfactual::is_one(data) && wrapped.is_none());
+        }
+        Ok(read) => {
+            let deployed = wrapped.as_ref().filter(|wrapped| wrapped.factory.is_zero());
+            assert_eq!(read.deployment(), deployed.map(|wrapped| (Address::ZERO, &wrapped.factory_data)));
+            assert_eq!(*read.inner(), wrapped.as_ref().map_or(signature, |wrapped| wrapped.signature.clone()));
+            assert!(wrapped.is_none() || read.of_key() == Err(NotSigned::NotDeployed));
+        }
+    }
+    // Any bytes can be wrapped.
+    let (head, tail) = data.split_at(data.len().min(20));
+    let any = Counterfactual {
+        factory: Address::from(take(&mut &*head)),
+        factory_data: Bytes::copy_from_slice(head),
+        signature: Bytes::copy_from_slice(tail),
+    };
+    assert_eq!(Counterfactual::decode(&any.encode()), Some(any));
+}
+
+/// What a node answers to a program, and what contracts return; the parcels that calls travel in.
+pub fn decode_chain_answer(data: &[u8]) {
+    let program = Program::new()
+        .code_size(Address::ZERO)
+        .view(Address::ZERO, Bytes::new(), 1, 0)
+        .view(Address::ZERO, Bytes::new(), 1, 1)
+        .call(Address::ZERO, Bytes::new(), 1, 4);
+    if let Some(Answers { sizes, calls, .. }) = program.answers(data) {
+        assert_eq!((sizes.len(), calls.len()), (1, 3));
+        assert!(calls.iter().zip([0, 32, 128]).all(|(call, most)| call.data.len() <= most));
+        assert!(calls.iter().all(|call| call.word().is_none() || call.success && call.data.len() == 32));
+    }
+    let answer = |success, data: &[u8]| Returned { success, data: Bytes::copy_from_slice(data) };
+    let (returned, reverted) = (answer(true, data), answer(false, data));
+    let theirs = String::abi_decode(data).ok();
+    // Alloy follows an offset to anywhere, and replaces bytes that are not UTF-8.
+    if let Some(text) = returned.text() {
+        assert_eq!(theirs.as_deref(), Some(text));
+    }
+    assert!(reverted.text().is_none() && returned.revert_reason().is_none() && reverted.word().is_none());
+    if let Some(reason) = reverted.revert_reason() {
+        assert_eq!(Some(reason), answer(true, data.get(4..).unwrap()).text());
+    }
+    let text = String::from_utf8_lossy(data);
+    assert_eq!(answer(true, &text.abi_encode()).text(), Some(&*text));
+
+    if let Ok(call) = Call::from_bytes(data) {
+        assert_eq!(call.to_bytes(), data);
+    }
+    let _ = Authorization::of_transfer_call(data).map(|signed| EvmAddress::from(signed.from));
+}
+
+/// The next bytes; zeros where there are none left.
+fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
+    let (head, rest) = data.split_at(N.min(data.len()));
+    *data = rest;
+    let mut out = [0; N];
+    out.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    x402_testkit::replays!(
+        diff_eip3009_payload,
+        diff_eip712_hash,
+        diff_recover,
+        roundtrip_eip6492,
+        decode_chain_answer,
+    );
+}
