@@ -36,6 +36,8 @@ const MESSAGES = {
 }
 for (const [name, { type, json, header }] of folder('messages')) {
   for (const target of MESSAGES[type] ?? []) seed(target, name, JSON.stringify(json))
+  // The outer version must be the payment's.
+  if (type === 'VerifyRequest') seed('decode_verify_request', `${name}-other`, JSON.stringify({ ...json, x402Version: 3 - json.x402Version }))
   if (header && MESSAGES[type]) {
     seed(MESSAGES[type][0], `${name}-header`, header)
     seed('diff_base64', name, header)
@@ -57,6 +59,19 @@ for (const [name, { type, json, filled }] of folder('nvm'))
 for (const { name, input, unit } of vector('json/jsontestsuite.json'))
   if (!unit && /^(i_|y_(object|string_(acc|all|double|esc|pi|sur|uni|utf8|null|uE))|y_structure)/.test(name)) seed('diff_json', name, input)
 
+// What it has no case of: keys that are one by their escapes, the limit on depth, integers of each width.
+for (const [name, text] of Object.entries({
+  'escaped-twice': '{"a":1,"\\u0061":2}',
+  'deep-32': '['.repeat(32) + ']'.repeat(32),
+  'deep-33': '{"a":'.repeat(33) + '1' + '}'.repeat(33),
+  integers: '[0,-0,01,9223372036854775807,9223372036854775808,-9223372036854775808,18446744073709551615,18446744073709551616,1.0,1e0]',
+  unsigned: '[0,1,18446744073709551615]',
+  signed: '{"a":-9223372036854775808,"b":9223372036854775807}',
+  strings: '["a","\\ud83d\\ude00",null]',
+  tuples: '[[true,255],[false,0]]',
+}))
+  seed('diff_json', name, text)
+
 // The linter's own corpus: a document for each code, made by hand from the rules.
 const rules = path.join(here, '../crates/x402-validate/tests/corpus')
 for (const file of fs.readdirSync(rules).filter((file) => file.endsWith('.json'))) {
@@ -73,12 +88,13 @@ for (const file of fs.readdirSync(samples)) {
   if (file.startsWith('payment') && file.endsWith('.json')) seed('canonical_texts', file, fs.readFileSync(path.join(samples, file)))
 }
 seed('canonical_texts', 'request', 'GET\nAPI.Example.COM.:443\n/a/%2f/../b\nx=1\nBearer 7d444840-9dc0-41d1-b245-5ffdce74fad2\na=b; 402_access=7d444840-9dc0-41d1-b245-5ffdce74fad2')
+seed('canonical_texts', 'request-odd', 'POST\na..:80\n/\n\nbearer a\n402_access=b; 402_access=c')
 // Published invoices with their preimages, from the test that names their sources.
 const invoices = fs.readFileSync(path.join(here, '../crates/x402-challenge/tests/lightning.rs'), 'utf8')
 for (const [, invoice, preimage] of invoices.matchAll(/invoice: "(\w+)",\s+preimage: "(\w+)"/g)) seed('decode_invoice', invoice.slice(0, 12), `${invoice}\n${preimage}`)
 
 // Amounts, networks, addresses and times as they stand in the messages; the fuzzer needs one of each.
-const SCALARS = { amount: '10000', seconds: '1740672154', most: (2n ** 256n - 1n).toString(), more: (2n ** 256n).toString(), base: 'eip155:8453', solana: 'solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp', dialect: 'evm:base:sepolia', lightning: 'lightning:bitcoin:mainnet', iso: '2025-10-19T12:00:00Z', zone: '2024-02-29T23:59:59.999+05:30', exact: 'exact', nvm: 'nvm:erc4337', uuid: '7d444840-9dc0-41d1-b245-5ffdce74fad2', host: 'api.example.com:8080', path: '/api/protected?a=1', method: 'GET', sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' }
+const SCALARS = { amount: '10000', seconds: '1740672154', most: (2n ** 256n - 1n).toString(), more: (2n ** 256n).toString(), u64: '18446744073709551615', beyond: '18446744073709551616', digits: '9'.repeat(20), chain: 'eip155:18446744073709551615', chains: 'eip155:18446744073709551616', base: 'eip155:8453', solana: 'solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp', dialect: 'evm:base:sepolia', lightning: 'lightning:bitcoin:mainnet', iso: '2025-10-19T12:00:00Z', zone: '2024-02-29T23:59:59.999+05:30', west: '2100-03-01T00:00:00-11:45', exact: 'exact', nvm: 'nvm:erc4337', uuid: '7d444840-9dc0-41d1-b245-5ffdce74fad2', host: 'api.example.com:8080', path: '/api/protected?a=1', method: 'GET', sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' }
 for (const [name, value] of Object.entries(SCALARS)) seed('roundtrip_scalars', name, value)
 // EIP-55's own examples.
 for (const address of ['0x52908400098527886E0F7030069857D2E4169EE7', '0xde709f2102306220921060314715629080e2fb77', '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed']) seed('roundtrip_scalars', `eip55-${address.slice(2, 8)}`, address)
@@ -88,7 +104,12 @@ for (const [name, { type, json }] of folder('messages')) if (type === 'v2::Payme
 const hex = (text) => Buffer.from(text.replace(/^0x/, ''), 'hex')
 const word = (number, length = 32) => hex(BigInt(number).toString(16).padStart(2 * length, '0'))
 for (const [name, { type, json }] of folder('messages'))
-  if (/::PaymentPayload$/.test(type) && json.payload.authorization) seed('diff_eip3009_payload', name, JSON.stringify(json.payload))
+  if (/::PaymentPayload$/.test(type) && json.payload.authorization) {
+    seed('diff_eip3009_payload', name, JSON.stringify(json.payload))
+    // The same with escapes, in members that count and in others.
+    const escaped = JSON.stringify({ note: 'a"b\\', more: [{ '"': '}' }, ']'], ...json.payload }).replace('"signature":"0x', '"signature":"\\u0030x')
+    seed('diff_eip3009_payload', `${name}-escaped`, escaped)
+  }
 for (const [name, { digest, signature, domain, message }] of Object.entries(vector('eip712.json'))) {
   if (!signature) continue
   seed('diff_recover', `eip712-${name}`, Buffer.concat([hex(digest), hex(signature)]))

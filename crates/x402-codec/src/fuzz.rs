@@ -1,6 +1,8 @@
 //! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a property that does not hold has to be heard")]
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,7 +15,7 @@ use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson};
 
 use crate::header::{PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentHeader};
 use crate::json::{self, Node};
-use crate::{DecodeErrorKind, Limits, base64 as ours, body, challenge, header, nvm};
+use crate::{DecodeError, DecodeErrorKind, Limits, base64 as ours, body, challenge, header, nvm};
 
 /// What is written is a little longer and deeper than what was read: absent members get their defaults, and a payment
 /// goes into a body.
@@ -80,7 +82,9 @@ pub fn decode_verify_request(data: &[u8]) {
     let read = body::verify_request(&written, &WIDE).unwrap();
     assert_eq!(read.payment_payload, request.payment_payload);
     assert_eq!(read.payment_requirements, request.payment_requirements);
-    assert!(request.x402_version.is_none() || read.x402_version == request.x402_version);
+    let version = Some(request.payment_payload.version());
+    assert_eq!(read.x402_version, version);
+    assert!(request.x402_version.is_none() || request.x402_version == version);
 }
 
 /// Payments and requests of the Smart Accounts Extension. What is none of them is read as x402 has it.
@@ -143,6 +147,11 @@ pub fn diff_json(data: &[u8]) {
     assert_eq!(why, json::from_slice::<IgnoredAny>(data, &limits).as_ref().err());
     assert_eq!(why, json::from_slice::<Box<RawValue>>(data, &limits).as_ref().err());
 
+    typed::<Vec<u64>>(data, why);
+    typed::<BTreeMap<String, i64>>(data, why);
+    typed::<Vec<Option<String>>>(data, why);
+    typed::<Vec<(bool, u8)>>(data, why);
+
     let plain = serde_json::from_slice::<Plain>(data);
     match (&tree, value, plain) {
         (Ok(tree), Ok(value), Ok(plain)) => {
@@ -180,6 +189,15 @@ pub fn diff_base64(data: &[u8]) {
     assert_eq!(ours::decode(text.as_bytes(), text.len()).as_deref(), Ok(data));
     let shorter = text.len().checked_sub(1).map(|limit| ours::decode(text.as_bytes(), limit).unwrap_err().kind());
     assert!(shorter.is_none_or(|kind| kind == DecodeErrorKind::TooLarge));
+}
+
+/// Reads a type as `serde_json` does, unless the document is refused whatever the type.
+fn typed<T: DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[u8], why: Option<&DecodeError>) {
+    let ours = json::from_slice::<T>(data, &Limits::DEFAULT);
+    assert!(why.is_none() || ours.is_err(), "{ours:?}");
+    if why.is_none() {
+        assert_eq!(ours.ok(), serde_json::from_slice::<T>(data).ok());
+    }
 }
 
 /// Reads a message out of a body, and again as it is written: by the strict reader and by `serde_json`.

@@ -279,9 +279,17 @@ pub fn decode_bundler_answer(data: &[u8]) {
     assert_eq!(receipt.landed(entry_point, B256::ZERO).is_some(), all.iter().any(|executed| executed.hash.is_zero()));
 }
 
+/// Members that are addresses: in one case, or with their checksum.
+const ADDRESSES: [&str; 7] =
+    ["sender", "factory", "paymaster", "accountAddress", "target", "policyAddress", "allowedPaymaster"];
+
 /// Hex that counts stands in what was read as it is written, but for case and leading zeros: `0x` once, digits alone.
 fn spelt(read: &[u8], written: &[u8]) {
     fn compare(read: &Value, written: &Value) {
+        for text in ADDRESSES.iter().filter_map(|key| written.get(key).and(read.get(key)?.as_str())) {
+            let lower = text == text.to_ascii_lowercase();
+            assert!(lower || Address::parse_checksummed(text, None).is_ok(), "{text}");
+        }
         match (read, written) {
             (Value::Object(read), Value::Object(written)) => {
                 // Beside `yParity` nobody reads `v`.

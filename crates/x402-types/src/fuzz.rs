@@ -83,6 +83,11 @@ pub fn diff_members(data: &[u8]) {
     let mut changed = members.clone();
     changed.insert_text("x402", "added");
     assert_eq!(changed.text("x402").as_deref(), Some("added"));
+    if let Some((key, _)) = members.iter().next() {
+        changed.insert_text(key, "replaced");
+        assert_eq!(changed.text(key).as_deref(), Some("replaced"));
+        assert_eq!(changed.len(), members.len() + usize::from(!map.contains_key("x402")));
+    }
     assert_eq!(serde_json::to_vec(&members).unwrap(), written);
     let text = serde_json::to_string(&changed).unwrap();
     assert_eq!(serde_json::from_str::<Members>(&text).unwrap(), changed);
