@@ -208,8 +208,9 @@ pub fn decode_smart_session(data: &[u8]) {
             assert!(check_enable(enable, *mode, zero, U256::ZERO, CHAIN, zero, zero).is_err(), "nobody signed it");
         }
     }
-    if let Ok(unpacked) = flz::decompress(data) {
-        assert!(unpacked.len() <= flz::MAX_UNPACKED);
+    let unpacked = flz::decompress(data).ok();
+    assert_eq!(unpacked, unpack(data).filter(|unpacked| unpacked.len() <= flz::MAX_UNPACKED));
+    if let Some(unpacked) = unpacked {
         assert_eq!(flz::decompress(&flz::literals(&unpacked)), Ok(unpacked));
     }
     let text = String::from_utf8_lossy(data);
@@ -219,6 +220,26 @@ pub fn decode_smart_session(data: &[u8]) {
             let _ = session.scope(Address::ZERO).widest_window();
         }
     }
+}
+
+/// FastLZ as `flzDecompress` of Solady's JavaScript reads it, a byte at a time.
+fn unpack(data: &[u8]) -> Option<Vec<u8>> {
+    let (mut bytes, mut out) = (data.iter().copied().map(usize::from), Vec::new());
+    while let Some(control) = bytes.next() {
+        if control < 32 {
+            for _ in 0..=control {
+                out.push(u8::try_from(bytes.next()?).ok()?);
+            }
+            continue;
+        }
+        let long = control >> 5 == 7;
+        let length = 2 + if long { 7 + bytes.next()? } else { control >> 5 };
+        let distance = 256 * (control & 31) + bytes.next()? + 1;
+        for _ in 0..length {
+            out.push(*out.get(out.len().checked_sub(distance)?)?);
+        }
+    }
+    Some(out)
 }
 
 /// What EntryPoints and accounts revert with, what bundlers say, and what of it is shown to people.
