@@ -1,5 +1,6 @@
 // Writes the seeds of every corpus from values that other software made: `node fuzz/seeds.mjs`.
-// A seed is named after the file it comes from. `found-*` are inputs that a fuzzer found; they stay as they are.
+// A seed is named after the file it comes from. `found-*` are inputs that a fuzzer found; they stay as they are, and so
+// does what it adds for itself, under 40 hex digits.
 import fs from 'node:fs'
 import path from 'node:path'
 
@@ -14,7 +15,7 @@ const folder = (name) =>
 
 for (const target of fs.existsSync(corpora) ? fs.readdirSync(corpora) : [])
   for (const file of fs.readdirSync(path.join(corpora, target)))
-    if (!file.startsWith('found-')) fs.rmSync(path.join(corpora, target, file))
+    if (!/^(found-.*|[0-9a-f]{40})$/.test(file)) fs.rmSync(path.join(corpora, target, file))
 
 function seed(target, name, bytes) {
   const file = path.join(corpora, target, name)

@@ -9,13 +9,16 @@ pub fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// The files of a target's corpus, sorted by name, so that each run takes them in one order.
+/// The seeds of a target's corpus, sorted by name, so that each run takes them in one order. What a fuzzer adds beside
+/// them has 40 hex digits for a name, and is left to it.
 ///
 /// # Errors
 /// There is no such corpus, or it has no file.
 pub fn corpus(target: &str) -> io::Result<Vec<Vec<u8>>> {
     let folder = fuzz().join("corpus").join(target);
     let mut paths = fs::read_dir(&folder)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+    let added = |name: &str| name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    paths.retain(|path| !path.file_name().and_then(|name| name.to_str()).is_some_and(added));
     paths.sort();
     if paths.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is empty", folder.display())));
