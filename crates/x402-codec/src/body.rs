@@ -1,7 +1,10 @@
 //! The JSON bodies of [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md) and of
 //! the [v1 transport](https://github.com/coinbase/x402/blob/main/specs/transports-v1/http.md).
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+use serde::de::{Error, IgnoredAny, MapAccess};
 use x402_types::v2::{self, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
 
@@ -22,10 +25,19 @@ pub fn payment_required(body: &[u8], limits: &Limits) -> Result<PaymentRequired,
 pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
     // Nearly every payment is of version 2: its types take it without asking first. What they refuse, the types of
     // either version read again, or say what is wrong with it.
-    let request = match json::from_slice::<v2::VerifyRequest>(body, limits) {
-        Ok(request) => request.into(),
-        Err(_) => json::from_slice::<VerifyRequest>(body, limits)?,
-    };
+    let mut request = verify_request_v2(body, limits);
+    if request.is_err() {
+        request = json::from_slice(body, limits);
+    }
+    if let Ok(read) = &request
+        && let Err(error) = check_request(read)
+    {
+        request = Err(error);
+    }
+    request
+}
+
+fn check_request(request: &VerifyRequest) -> Result<(), DecodeError> {
     demand_object(&request.payment_payload, ".paymentPayload")?;
     let inner = request.payment_payload.version();
     match request.x402_version {
@@ -34,8 +46,44 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
             ".x402Version",
             format!("expected the payment's version, {}", inner.number()),
         )),
-        _ => Ok(request),
+        _ => Ok(()),
     }
+}
+
+/// The body where the payment is of version 2. An error decides nothing.
+///
+/// The payer echoes the entry that the server offered, so the server's own is nearly always the same text: where it is,
+/// it is compared and not read again.
+fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
+    json::read_object(body, limits, |mut members| {
+        let mut x402_version = None;
+        let mut payment: Option<v2::PaymentPayload> = None;
+        let mut requirements = None;
+        let mut accepted = None;
+        while let Some(key) = members.next_key::<Cow<'_, str>>()? {
+            match &*key {
+                "x402Version" => x402_version = members.next_value()?,
+                "paymentPayload" => {
+                    payment = Some(members.next_value()?);
+                    accepted = members.take_accepted();
+                }
+                "paymentRequirements" => {
+                    requirements = Some(match (&payment, accepted) {
+                        (Some(payment), Some(text)) if members.repeats(text) => payment.accepted.clone(),
+                        _ => members.next_value()?,
+                    });
+                }
+                _ => drop(members.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(VerifyRequest {
+            x402_version,
+            payment_payload: PaymentPayload::V2(payment.ok_or_else(|| DecodeError::missing_field("paymentPayload"))?),
+            payment_requirements: PaymentRequirements::V2(
+                requirements.ok_or_else(|| DecodeError::missing_field("paymentRequirements"))?,
+            ),
+        })
+    })
 }
 
 /// A facilitator's answer to `/verify`.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use x402_types::{AtomicAmount, AuthorizationKind, ChainId, EvmAddress, PaymentKey, RawJson, Rejection, UnixSeconds};
 
 use crate::eip712::{DomainSeparator, Words};
-use crate::payload::{Fields, Shape, hex_bytes, hex_word};
+use crate::payload::{Texts, hex_bytes, hex_word};
 use crate::signature::Signature;
 
 /// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
@@ -153,24 +153,18 @@ pub struct Written {
     pub signature: Bytes,
 }
 
-/// `payload` of an `exact` payment by EIP-3009: every member is a string.
-const PAYLOAD: Shape = Shape { path: "payload", texts: &["signature"], objects: &[("authorization", AUTHORIZATION)] };
-const AUTHORIZATION: Shape = Shape {
-    path: "payload.authorization",
-    texts: &["from", "to", "value", "validAfter", "validBefore", "nonce"],
-    objects: &[],
-};
-
 impl Written {
-    /// Reads the payload. Unknown members are ignored.
+    /// Reads the payload: every member is a string. Unknown members are ignored.
     ///
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or does not have its form.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
-        let payload = Fields::read(payload, &PAYLOAD)?;
-        let authorization = payload.object("authorization")?;
+        let names = ["from", "to", "value", "validAfter", "validBefore", "nonce"];
+        let mut authorization = Texts::new("payload.authorization", names);
+        let mut outer = Texts::new("payload", ["signature"]);
+        outer.read(payload, "authorization", &mut authorization)?;
         Ok(Self {
-            signature: payload.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),
+            signature: outer.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),
             from: authorization.parsed("from")?,
             to: authorization.parsed("to")?,
             value: authorization.parsed("value")?,

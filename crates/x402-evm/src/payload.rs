@@ -7,56 +7,77 @@ use std::borrow::Cow;
 use alloy_primitives::{B256, hex};
 use x402_types::{ErrorReason, Malformed, RawJson, Rejection};
 
-/// The members of an object that are looked at; others are ignored.
+/// The members of one JSON object that are strings and looked at; others are ignored. A repeated one is refused.
 #[derive(Debug)]
-pub(crate) struct Shape {
+pub(crate) struct Texts<'a, const N: usize> {
     /// Where the object stands: `payload.authorization`.
-    pub(crate) path: &'static str,
-    /// Members that are strings.
-    pub(crate) texts: &'static [&'static str],
-    /// Members that are objects.
-    pub(crate) objects: &'static [(&'static str, Self)],
-}
-
-/// The members of one JSON object that its shape names. A repeated one is refused.
-#[derive(Debug)]
-pub(crate) struct Fields<'a> {
     path: &'static str,
-    texts: Vec<(&'static str, Cow<'a, str>)>,
-    objects: Vec<(&'static str, Self)>,
+    /// In the order in which they are mostly written.
+    names: [&'static str; N],
+    found: [Option<Cow<'a, str>>; N],
+    /// A bit for each name: one of another type, too, may stand once. The bit behind them is the inner object's.
+    seen: u32,
+    /// Whether there was an object to read.
+    is_there: bool,
 }
 
-impl<'a> Fields<'a> {
-    pub(crate) fn read(json: &'a RawJson, shape: &'static Shape) -> Result<Self, Rejection> {
+/// An object inside of another.
+type Inner<'i, 'a, const M: usize> = Option<(&'static str, &'i mut Texts<'a, M>)>;
+
+impl<'a, const N: usize> Texts<'a, N> {
+    pub(crate) const fn new(path: &'static str, names: [&'static str; N]) -> Self {
+        assert!(N < 32, "a bit each");
+        Self { path, names, found: [const { None }; N], seen: 0, is_there: false }
+    }
+
+    /// Reads the object, and the one in its member of that name.
+    pub(crate) fn read<const M: usize>(
+        &mut self,
+        json: &'a RawJson,
+        inside: &'static str,
+        inner: &mut Texts<'a, M>,
+    ) -> Result<(), Rejection> {
         let mut scan = Scan { text: json.as_str(), at: 0 };
-        let fields = if scan.token() == Some(b'{') { scan.fields(shape) } else { Err(None) };
-        fields.map_err(|why| {
-            let message = why.unwrap_or_else(|| format!("{}: expected a JSON object", shape.path));
+        let read = match scan.token() {
+            Some(b'{') => scan.members(self, &mut Some((inside, &mut *inner))),
+            _ => Err(None),
+        };
+        read.map_err(|why| {
+            let message = why.unwrap_or_else(|| format!("{}: expected a JSON object", self.path));
             Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
-        })
+        })?;
+        if inner.is_there { Ok(()) } else { Err(self.refuse(inside, Malformed::new("a JSON object"))) }
     }
 
-    pub(crate) fn object(&self, name: &'static str) -> Result<&Self, Rejection> {
-        let found = self.objects.iter().find(|(key, _)| *key == name);
-        found.map(|(_, fields)| fields).ok_or_else(|| self.refuse(name, Malformed::new("a JSON object")))
-    }
-
+    #[inline]
     pub(crate) fn with<T>(
         &self,
         name: &'static str,
         read: impl FnOnce(&str) -> Result<T, Malformed>,
     ) -> Result<T, Rejection> {
-        let found = self.texts.iter().find(|(key, _)| *key == name);
-        let text = found.ok_or_else(|| self.refuse(name, Malformed::new("a JSON string")));
-        read(&text?.1).map_err(|why| self.refuse(name, why))
+        let place = self.names.iter().position(|known| *known == name);
+        let found = place.and_then(|place| self.found.get(place)?.as_deref());
+        let text = found.ok_or_else(|| self.refuse(name, Malformed::new("a JSON string")))?;
+        read(text).map_err(|why| self.refuse(name, why))
     }
 
+    #[inline]
     pub(crate) fn parsed<T: FromStr<Err = Malformed>>(&self, name: &'static str) -> Result<T, Rejection> {
         self.with(name, str::parse)
     }
 
-    fn refuse(&self, name: &str, why: Malformed) -> Rejection {
+    #[cold]
+    pub(crate) fn refuse(&self, name: &str, why: Malformed) -> Rejection {
         Rejection::field(&format!("{}.{name}", self.path), why)
+    }
+
+    /// Marks a member, unless it was there before.
+    fn once(&mut self, place: usize, name: &str) -> Result<(), Wrong> {
+        if self.seen & (1 << place) != 0 {
+            return Err(Some(format!("{}: duplicate field `{name}`", self.path)));
+        }
+        self.seen |= 1 << place;
+        Ok(())
     }
 }
 
@@ -105,53 +126,71 @@ impl<'a> Scan<'a> {
     }
 
     /// The object at the cursor.
-    fn fields(&mut self, shape: &'static Shape) -> Result<Fields<'a>, Wrong> {
-        let mut fields = Fields {
-            path: shape.path,
-            texts: Vec::with_capacity(shape.texts.len()),
-            objects: Vec::with_capacity(shape.objects.len()),
-        };
-        // Members of another type than they must have: they too may stand once.
-        let mut unfit = Vec::new();
+    fn members<const N: usize, const M: usize>(
+        &mut self,
+        texts: &mut Texts<'a, N>,
+        inner: &mut Inner<'_, 'a, M>,
+    ) -> Result<(), Wrong> {
+        texts.is_there = true;
+        let mut next = 0;
         self.at += 1;
         loop {
             match self.token() {
                 Some(b',') => self.at += 1,
                 Some(b'"') => {
+                    if texts.names.get(next).is_some_and(|name| self.begins(name)) {
+                        texts.once(next, texts.names.get(next).copied().unwrap_or_default())?;
+                        if let Some(found) = texts.found.get_mut(next) {
+                            *found = Some(self.string()?);
+                        }
+                        next += 1;
+                        continue;
+                    }
                     let key = self.string()?;
                     if self.token() != Some(b':') {
                         return Err(None);
                     }
                     self.at += 1;
                     let first = self.token();
-                    let text = shape.texts.iter().find(|name| **name == key);
-                    let object = shape.objects.iter().find(|(name, _)| *name == key);
-                    let Some(name) = text.or_else(|| object.map(|(name, _)| name)).copied() else {
-                        self.value()?;
-                        continue;
-                    };
-                    let again = fields.texts.iter().any(|(known, _)| *known == name)
-                        || fields.objects.iter().any(|(known, _)| *known == name)
-                        || unfit.contains(&name);
-                    if again {
-                        return Err(Some(format!("{}: duplicate field `{name}`", shape.path)));
-                    }
-                    match (object, first) {
-                        (None, Some(b'"')) => fields.texts.push((name, self.string()?)),
-                        (Some((_, inner)), Some(b'{')) => fields.objects.push((name, self.fields(inner)?)),
-                        _ => {
-                            self.value()?;
-                            unfit.push(name);
+                    if let Some((name, inner)) = inner
+                        && key == *name
+                    {
+                        texts.once(N, &key)?;
+                        match first {
+                            Some(b'{') => self.members(inner, &mut Inner::<0>::None)?,
+                            _ => self.value()?,
                         }
+                    } else if let Some(place) = texts.names.iter().position(|name| *name == key) {
+                        texts.once(place, &key)?;
+                        next = place + 1;
+                        match (first, texts.found.get_mut(place)) {
+                            (Some(b'"'), Some(found)) => *found = Some(self.string()?),
+                            _ => self.value()?,
+                        }
+                    } else {
+                        self.value()?;
                     }
                 }
                 Some(b'}') => {
                     self.at += 1;
-                    return Ok(fields);
+                    return Ok(());
                 }
                 _ => return Err(None),
             }
         }
+    }
+
+    /// Whether a member of this name whose value is a string is at the cursor, without white space: then the cursor is
+    /// on the value.
+    #[inline]
+    fn begins(&mut self, name: &str) -> bool {
+        let rest = self.text.as_bytes().get(self.at + 1..).unwrap_or_default();
+        let value = rest.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"\":"));
+        let begins = value.and_then(<[u8]>::first) == Some(&b'"');
+        if begins {
+            self.at += name.len() + 3;
+        }
+        begins
     }
 
     /// The string at the cursor.

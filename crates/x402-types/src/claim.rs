@@ -37,6 +37,7 @@ pub struct Identity {
 impl Claim {
     /// A payment beside the entry that it must fulfil.
     #[must_use]
+    #[inline]
     pub fn new(terms: Terms, payment: PaymentPayload) -> Self {
         let (payload, resource, extensions) = match payment {
             PaymentPayload::V1(payment) => (payment.payload, None, Members::new()),
@@ -117,19 +118,13 @@ impl PaymentKey {
     /// The key of an authorization. Each part is written behind its length.
     #[must_use]
     pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
-        let mut bytes = Self::prefix(kind, network, contract, payer);
-        write(&mut bytes, nonce);
-        Self(bytes.into())
+        Self(joined(kind, [network.as_str().as_bytes(), contract, payer, nonce]).into())
     }
 
     /// What the keys of all authorizations of this kind begin with that a payer gave for one contract.
     #[must_use]
     pub fn prefix(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![kind as u8];
-        for part in [network.as_str().as_bytes(), contract, payer] {
-            write(&mut bytes, part);
-        }
-        bytes
+        joined(kind, [network.as_str().as_bytes(), contract, payer])
     }
 
     /// The canonical bytes.
@@ -145,10 +140,16 @@ impl PaymentKey {
     }
 }
 
-fn write(bytes: &mut Vec<u8>, part: &[u8]) {
-    let len = u16::try_from(part.len()).unwrap_or(u16::MAX);
-    bytes.extend_from_slice(&len.to_be_bytes());
-    bytes.extend_from_slice(part);
+fn joined<const N: usize>(kind: AuthorizationKind, parts: [&[u8]; N]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| 2 + part.len()).sum();
+    let mut bytes = Vec::with_capacity(1 + length);
+    bytes.push(kind as u8);
+    for part in parts {
+        let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
 }
 
 impl fmt::Display for PaymentKey {

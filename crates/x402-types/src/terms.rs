@@ -120,6 +120,7 @@ fn same_account(a: &str, b: &str) -> bool {
 }
 
 impl From<v2::PaymentRequirements> for Terms {
+    #[inline]
     fn from(entry: v2::PaymentRequirements) -> Self {
         Self {
             version: Version::V2,
@@ -170,6 +171,7 @@ impl TryFrom<&v1::PaymentRequirements> for Terms {
 impl TryFrom<PaymentRequirements> for Terms {
     type Error = crate::Malformed;
 
+    #[inline]
     fn try_from(entry: PaymentRequirements) -> Result<Self, crate::Malformed> {
         match entry {
             PaymentRequirements::V1(entry) => entry.try_into(),

@@ -28,9 +28,15 @@ impl FromStr for UnixSeconds {
     type Err = Malformed;
 
     fn from_str(s: &str) -> Result<Self, Malformed> {
-        let canonical = s.bytes().all(|b| b.is_ascii_digit()) && (s.len() == 1 || !s.starts_with('0'));
-        let bad = Malformed::new(Self::EXPECTED);
-        if canonical { s.parse().map(Self).map_err(|_| bad) } else { Err(bad) }
+        const BAD: Malformed = Malformed::new(UnixSeconds::EXPECTED);
+        if s.len() > 1 && s.starts_with('0') || s.is_empty() {
+            return Err(BAD);
+        }
+        let seconds = s.bytes().try_fold(0u64, |seconds, byte| {
+            let digit = byte.is_ascii_digit().then_some(byte - b'0')?;
+            seconds.checked_mul(10)?.checked_add(digit.into())
+        });
+        seconds.map(Self).ok_or(BAD)
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, Error, IntoDeserializer, Ma
 use serde::forward_to_deserialize_any;
 
 use super::lexer::{Lexer, Number};
-use super::reader::{Open, Reader, within};
+use super::reader::{Key, Open, Reader, within};
 use crate::error::Segment;
 use crate::{DecodeError, DecodeErrorKind, Limits};
 
@@ -38,10 +38,33 @@ pub(crate) fn read_str<'de, T: Deserialize<'de>>(text: &'de str, limits: &Limits
     document(Reader::new(Lexer::of(text)?, limits))
 }
 
+/// One object of at most `limits.body` bytes, its members taken one by one.
+pub(crate) fn read_object<'de, T>(
+    bytes: &'de [u8],
+    limits: &Limits,
+    members: impl FnOnce(&mut Object<'_, 'de>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    within(bytes.len(), limits.body)?;
+    let mut reader = Reader::new(Lexer::new(bytes)?, limits);
+    if reader.lex.next_token() != Some(b'{') {
+        return Err(reader.lex.syntax("expected a JSON object"));
+    }
+    ended(reader.object(members), &mut reader)
+}
+
 fn document<'de, T: Deserialize<'de>>(mut reader: Reader<'de>) -> Result<T, DecodeError> {
-    let value = T::deserialize(&mut reader)?;
-    reader.lex.end()?;
-    Ok(value)
+    ended(T::deserialize(&mut reader), &mut reader)
+}
+
+/// Messages are large: a result is handed on as it is, never taken apart and made again.
+#[inline]
+fn ended<T>(mut value: Result<T, DecodeError>, reader: &mut Reader<'_>) -> Result<T, DecodeError> {
+    if value.is_ok()
+        && let Err(error) = reader.lex.end()
+    {
+        value = Err(error);
+    }
+    value
 }
 
 impl<'de> Reader<'de> {
@@ -88,12 +111,20 @@ impl<'de> Reader<'de> {
         visitor.visit_string(self.lex.string()?.into_owned())
     }
 
-    #[inline]
     fn visit_object<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
+        self.object(|object| visitor.visit_map(object))
+    }
+
+    /// Reads the object whose brace is at the cursor.
+    #[inline]
+    pub(crate) fn object<T>(
+        &mut self,
+        read: impl FnOnce(&mut Object<'_, 'de>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
         let open = self.open()?;
-        let mut object = Object { reader: self, open, current: 0, ended: false };
-        // Messages are large: the result is handed on as it is, never taken apart and made again.
-        let mut value = visitor.visit_map(&mut object);
+        let mut object = Object { reader: self, open, current: Key { at: 0, length: 0 }, ended: false };
+        // As in `ended`.
+        let mut value = read(&mut object);
         if value.is_ok()
             && let Err(error) = object.end()
         {
@@ -243,13 +274,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
                 Cow::Borrowed(text) => visitor.visit_enum(BorrowedStrDeserializer::new(text)),
                 Cow::Owned(text) => visitor.visit_enum(text.into_deserializer()),
             },
-            Some(b'{') => {
-                let open = self.open()?;
-                let mut object = Object { reader: self, open, current: 0, ended: false };
-                let value = visitor.visit_enum(de::value::MapAccessDeserializer::new(&mut object))?;
-                object.end()?;
-                Ok(value)
-            }
+            Some(b'{') => self.object(|object| visitor.visit_enum(de::value::MapAccessDeserializer::new(object))),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -265,14 +290,29 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 }
 
 /// The members of an object. An error inside one gets its key on the way out.
-struct Object<'r, 'de> {
+pub(crate) struct Object<'r, 'de> {
     reader: &'r mut Reader<'de>,
     open: Open<'de>,
-    current: usize,
+    /// The key whose value is next.
+    current: Key,
     ended: bool,
 }
 
-impl Object<'_, '_> {
+impl<'de> Object<'_, 'de> {
+    /// The text of `accepted` of the payment that was read last, once.
+    pub(crate) fn take_accepted(&mut self) -> Option<&'de str> {
+        self.reader.accepted.take()
+    }
+
+    /// Steps over the value of the key that was read last, if its text is that of an object read before.
+    pub(crate) fn repeats(&mut self, object: &str) -> bool {
+        let same = self.reader.lex.rest().starts_with(object.as_bytes());
+        if same {
+            self.reader.lex.at += object.len();
+        }
+        same
+    }
+
     fn end(mut self) -> Result<(), DecodeError> {
         if !self.ended && self.reader.key(&mut self.open)?.is_some() {
             return Err(DecodeError::at_path(DecodeErrorKind::InvalidField, "", "expected fewer members"));
@@ -287,12 +327,12 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
-        let Some(index) = self.reader.key(&mut self.open)? else {
+        let Some(key) = self.reader.key(&mut self.open)? else {
             self.ended = true;
             return Ok(None);
         };
-        self.current = index;
-        let key = match self.reader.key_at(index) {
+        self.current = key;
+        let key = match self.reader.text(key) {
             Cow::Borrowed(text) => seed.deserialize(BorrowedStrDeserializer::new(text)),
             Cow::Owned(text) => seed.deserialize(CowStrDeserializer::new(Cow::Owned(text))),
         };
@@ -302,14 +342,19 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
     #[inline]
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DecodeError> {
         let at = self.reader.lex.at;
-        let most = self.reader.limits.accepts;
-        let mut value = if self.reader.depth() == 1 && *self.reader.key_at(self.current) == *"accepts" {
+        let depth = self.reader.depth();
+        let mut value = if depth == 1 && self.reader.text(self.current) == "accepts" {
+            let most = self.reader.limits.accepts;
             seed.deserialize(Accepts { reader: self.reader, most })
         } else {
             seed.deserialize(&mut *self.reader)
         };
-        if let Err(error) = &mut value {
-            self.reader.in_member(error, self.current, at);
+        match &mut value {
+            Ok(_) if depth == 2 && self.reader.spelt(self.current) == "accepted" => {
+                self.reader.accepted = Some(self.reader.lex.slice(at, self.reader.lex.at));
+            }
+            Ok(_) => {}
+            Err(error) => self.reader.in_member(error, self.current, at),
         }
         value
     }

@@ -163,14 +163,14 @@ impl<'a> Reader<'a> {
     fn members(&mut self) -> Result<Vec<Member<'a>>, DecodeError> {
         let mut members = Vec::new();
         let mut open = self.open()?;
-        while let Some(index) = self.key(&mut open)? {
-            let key_span = self.key_span.clone();
+        while let Some(key) = self.key(&mut open)? {
+            let key_span = key.at - 1..key.at + key.length + 1;
             let at = self.lex.at;
             let mut value = self.node();
             if let Err(error) = &mut value {
-                self.in_member(error, index, at);
+                self.in_member(error, key, at);
             }
-            members.push(Member { key: self.key_at(index), key_span, value: value? });
+            members.push(Member { key: self.text(key), key_span, value: value? });
         }
         self.close(&open);
         Ok(members)

@@ -180,6 +180,18 @@ impl<'a> Lexer<'a> {
         self.text.get(start..end)
     }
 
+    /// Steps over a string whose opening quote is at the cursor, if all of it is plain; else the cursor stays.
+    #[inline]
+    pub(crate) fn skip_plain_string(&mut self) -> bool {
+        let [b'"', inside @ ..] = self.rest() else { return false };
+        let length = plain_length(inside);
+        let plain = inside.get(length) == Some(&b'"');
+        if plain {
+            self.at += length + 2;
+        }
+        plain
+    }
+
     /// The text of a string that was read before, from what stands between its quotes.
     #[cold]
     pub(crate) fn unescaped(spelt: &'a str) -> Cow<'a, str> {

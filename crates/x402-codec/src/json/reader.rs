@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::ops::Range;
 
 use super::lexer::{Lexer, plain_length};
 use crate::error::Segment;
@@ -17,28 +16,35 @@ const LINEAR: usize = 16;
 
 pub(crate) struct Reader<'a> {
     pub(crate) lex: Lexer<'a>,
-    /// The keys of every open object as they are spelt, innermost last.
-    keys: Keys<'a>,
+    /// The keys of every open object, innermost last.
+    keys: Keys,
     /// Whether any key was spelt with an escape, so that equal ones may look different.
     escapes: bool,
-    /// Where the key that was read last stands, with its quotes.
-    pub(crate) key_span: Range<usize>,
     depth: u8,
+    /// The text of the member `accepted` of the payment that was read last, see [`crate::body::verify_request`].
+    pub(crate) accepted: Option<&'a str>,
     pub(crate) limits: Limits,
 }
 
+/// Where a key stands, without its quotes, as it is spelt.
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) at: usize,
+    pub(crate) length: usize,
+}
+
 /// A stack of keys. The first ones, which are all of nearly every document, need no allocation.
-struct Keys<'a> {
-    near: [&'a str; NEAR],
-    far: Vec<&'a str>,
+struct Keys {
+    near: [Key; NEAR],
+    far: Vec<Key>,
     length: usize,
 }
 
 const NEAR: usize = 32;
 
-impl<'a> Keys<'a> {
+impl Keys {
     #[inline]
-    fn push(&mut self, key: &'a str) {
+    fn push(&mut self, key: Key) {
         match self.near.get_mut(self.length) {
             Some(place) => *place = key,
             None => self.far.push(key),
@@ -52,12 +58,12 @@ impl<'a> Keys<'a> {
     }
 
     #[inline]
-    fn get(&self, index: usize) -> Option<&'a str> {
+    fn get(&self, index: usize) -> Option<Key> {
         self.near.get(index).or_else(|| self.far.get(index.checked_sub(NEAR)?)).copied()
     }
 
     /// The keys from one on.
-    fn since(&self, start: usize) -> impl Iterator<Item = &'a str> {
+    fn since(&self, start: usize) -> impl Iterator<Item = Key> {
         (start..self.length).filter_map(|index| self.get(index))
     }
 }
@@ -66,26 +72,25 @@ impl<'a> Keys<'a> {
 pub(crate) struct Open<'a> {
     start: usize,
     seen: Option<HashSet<Cow<'a, str>>>,
-    /// A bit for each key so far, see [`mark`].
+    /// A bit for each key so far, see [`mark`]: none before the first.
     marks: u64,
 }
 
 /// One of 64 bits: a key whose bit no other has set is new, and need not be compared with them. No two keys of one
 /// message of the protocol share theirs.
 #[inline]
-fn mark(key: &str) -> u64 {
-    let first = key.as_bytes().first().copied().unwrap_or_default();
-    1 << ((usize::from(first) + 11 * key.len()) % 64)
+fn mark(first: u8, length: usize) -> u64 {
+    1 << ((usize::from(first) + 11 * length) % 64)
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(lex: Lexer<'a>, limits: &Limits) -> Self {
         Self {
             lex,
-            keys: Keys { near: [""; NEAR], far: Vec::new(), length: 0 },
+            keys: Keys { near: [Key { at: 0, length: 0 }; NEAR], far: Vec::new(), length: 0 },
             escapes: false,
-            key_span: 0..0,
             depth: 0,
+            accepted: None,
             limits: *limits,
         }
     }
@@ -127,12 +132,11 @@ impl<'a> Reader<'a> {
         self.leave();
     }
 
-    /// Reads the next key, leaves the cursor on its value and says where among the open keys it is; `None` behind the
-    /// closing brace.
-    #[inline]
-    pub(crate) fn key(&mut self, open: &mut Open<'a>) -> Result<Option<usize>, DecodeError> {
+    /// Reads the next key and leaves the cursor on its value; `None` behind the closing brace.
+    #[inline(always)]
+    pub(crate) fn key(&mut self, open: &mut Open<'a>) -> Result<Option<Key>, DecodeError> {
         // Nearly every document is written without white space, its keys without escapes.
-        let is_first = self.keys.length == open.start;
+        let is_first = open.marks == 0;
         let (comma, inside) = match self.lex.rest() {
             [b',', b'"', inside @ ..] if !is_first => (1, inside),
             [b'"', inside @ ..] if is_first => (0, inside),
@@ -144,21 +148,20 @@ impl<'a> Reader<'a> {
         };
         let length = plain_length(inside);
         let Some([b'"', b':', b'!'..=b'~', ..]) = inside.get(length..) else { return self.spaced_key(open) };
-        let at = self.lex.at + comma;
-        self.lex.at = at + length + 3;
-        let key = self.lex.slice(at + 1, at + 1 + length);
-        self.keep(open, key, at..at + length + 2)
+        let key = Key { at: self.lex.at + comma + 1, length };
+        self.lex.at = key.at + length + 2;
+        self.keep(open, key, inside.first().copied())
     }
 
     /// The same, whatever stands there.
     #[inline(never)]
-    fn spaced_key(&mut self, open: &mut Open<'a>) -> Result<Option<usize>, DecodeError> {
+    fn spaced_key(&mut self, open: &mut Open<'a>) -> Result<Option<Key>, DecodeError> {
         let mut token = self.lex.next_token();
         if token == Some(b'}') {
             self.lex.bump();
             return Ok(None);
         }
-        if self.keys.length > open.start {
+        if open.marks != 0 {
             if token != Some(b',') {
                 return Err(self.lex.syntax("expected `,` or `}`"));
             }
@@ -168,10 +171,11 @@ impl<'a> Reader<'a> {
         if token != Some(b'"') {
             return Err(self.lex.syntax("expected a key in quotes"));
         }
-        let at = self.lex.at;
+        let at = self.lex.at + 1;
         self.escapes |= matches!(self.lex.string()?, Cow::Owned(_));
-        let span = at..self.lex.at;
-        let index = self.keep(open, self.lex.slice(span.start + 1, span.end - 1), span)?;
+        let key = Key { at, length: self.lex.at - 1 - at };
+        let first = self.spelt(key).as_bytes().first().copied();
+        let key = self.keep(open, key, first)?;
         if self.lex.next_token() != Some(b':') {
             return Err(self.lex.syntax("expected `:`"));
         }
@@ -179,57 +183,54 @@ impl<'a> Reader<'a> {
         if self.lex.next_token().is_none() {
             return Err(self.lex.syntax("expected a JSON value"));
         }
-        Ok(index)
+        Ok(key)
     }
 
     #[inline(always)]
-    fn keep(&mut self, open: &mut Open<'a>, key: &'a str, span: Range<usize>) -> Result<Option<usize>, DecodeError> {
-        let index = self.keys.length;
-        let mark = mark(key);
-        if self.escapes || index - open.start >= LINEAR || open.marks & mark != 0 {
-            self.once(open, key, span.start)?;
+    fn keep(&mut self, open: &mut Open<'a>, key: Key, first: Option<u8>) -> Result<Option<Key>, DecodeError> {
+        let mark = mark(first.unwrap_or_default(), key.length);
+        if open.marks & mark != 0 || open.seen.is_some() || self.escapes {
+            self.once(open, key)?;
         }
         open.marks |= mark;
-        self.key_span = span;
         self.keys.push(key);
-        Ok(Some(index))
+        Ok(Some(key))
     }
 
     /// Keys are compared as the text they mean: `"a"` and `"\u0061"` are one key.
     #[inline(never)]
-    fn once(&mut self, open: &mut Open<'a>, spelt: &'a str, at: usize) -> Result<(), DecodeError> {
-        let key = self.meant(spelt);
+    fn once(&mut self, open: &mut Open<'a>, key: Key) -> Result<(), DecodeError> {
+        let text = self.text(key);
         let again = if self.keys.length - open.start < LINEAR {
-            self.keys.since(open.start).any(|mine| *self.meant(mine) == *key)
+            self.keys.since(open.start).any(|mine| self.text(mine) == text)
         } else {
-            let mine = || self.keys.since(open.start).map(|mine| self.meant(mine)).collect();
-            !open.seen.get_or_insert_with(mine).insert(key.clone())
+            let mine = || self.keys.since(open.start).map(|mine| self.text(mine)).collect();
+            !open.seen.get_or_insert_with(mine).insert(text.clone())
         };
         if again {
             let mut path = String::new();
-            Segment::Key(&key).write(&mut path);
+            Segment::Key(&text).write(&mut path);
             let error = DecodeError::at_path(DecodeErrorKind::DuplicateKey, &path, "expected each key once");
-            return Err(error.at_offset(at));
+            return Err(error.at_offset(key.at - 1));
         }
         Ok(())
     }
 
-    /// A key's text. What was read as a key is read again without error.
     #[inline]
-    fn meant(&self, spelt: &'a str) -> Cow<'a, str> {
-        if self.escapes { Lexer::unescaped(spelt) } else { Cow::Borrowed(spelt) }
+    pub(crate) fn spelt(&self, key: Key) -> &'a str {
+        self.lex.slice(key.at, key.at + key.length)
     }
 
-    /// A key of an open object.
+    /// A key's text. What was read as a key is read again without error.
     #[inline]
-    pub(crate) fn key_at(&self, index: usize) -> Cow<'a, str> {
-        self.meant(self.keys.get(index).unwrap_or_default())
+    pub(crate) fn text(&self, key: Key) -> Cow<'a, str> {
+        if self.escapes { Lexer::unescaped(self.spelt(key)) } else { Cow::Borrowed(self.spelt(key)) }
     }
 
     /// The path of an error, seen from the object that holds the member.
     #[cold]
-    pub(crate) fn in_member(&self, error: &mut DecodeError, index: usize, offset: usize) {
-        error.put_inside(&Segment::Key(&self.key_at(index)), offset);
+    pub(crate) fn in_member(&self, error: &mut DecodeError, key: Key, offset: usize) {
+        error.put_inside(&Segment::Key(&self.text(key)), offset);
     }
 
     /// Moves to the next element of an array; `false` behind the closing bracket.
@@ -258,10 +259,14 @@ impl<'a> Reader<'a> {
             Some(b'"') => self.lex.skip_string(),
             Some(b'{') => {
                 let mut open = self.open()?;
-                while let Some(index) = self.key(&mut open)? {
+                while let Some(key) = self.key(&mut open)? {
+                    // Nearly all that is stepped over are the payload's strings.
+                    if self.lex.skip_plain_string() {
+                        continue;
+                    }
                     let at = self.lex.at;
                     if let Err(mut error) = self.skip() {
-                        self.in_member(&mut error, index, at);
+                        self.in_member(&mut error, key, at);
                         return Err(error);
                     }
                 }
