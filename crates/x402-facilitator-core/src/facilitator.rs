@@ -1,5 +1,7 @@
 //! What a resource server talks to: the machine in its own process, or a facilitator over HTTP.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Fault, Identity, PaymentPayload, Terms};
@@ -14,7 +16,7 @@ pub struct Presented {
     /// What it must fulfil: the server's own entry, never the payer's echo of it.
     pub terms: Terms,
     /// What is served for it.
-    pub resource: ResourceInfo,
+    pub resource: Arc<ResourceInfo>,
     /// Whose request it is.
     pub identity: Identity,
     /// What the facilitator called this request when it verified it (`agentRequestId`); goes back with settlement.

@@ -126,7 +126,7 @@ fn presented() -> Presented {
         payment: serde_json::from_str(&text).unwrap(),
         raw: text,
         terms: terms(),
-        resource: ResourceInfo::of("https://api.example.com/weather"),
+        resource: ResourceInfo::of("https://api.example.com/weather").into(),
         identity: Identity { caller: String::new(), request: "the-request".into() },
         verified_as: None,
     }

@@ -68,7 +68,7 @@ fn presented() -> Presented {
         raw: text,
         payment: PaymentPayload::Nvm(payment),
         terms: entry().to_terms(AtomicAmount::from(2)).unwrap(),
-        resource: ResourceInfo::of("/x"),
+        resource: ResourceInfo::of("/x").into(),
         identity: Identity::default(),
         verified_as: Some("7f0e".to_owned()),
     }

@@ -1,6 +1,7 @@
 //! What is offered for the terms, whatever the version of the payment.
 
 use core::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +113,7 @@ pub enum AuthorizationKind {
 /// Never text of the payer's choosing, a signature, a header or a scheme: every spelling of one authorization
 /// has one key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PaymentKey(Box<[u8]>);
+pub struct PaymentKey(Arc<[u8]>);
 
 impl PaymentKey {
     /// The key of an authorization. Each part is written behind its length.

@@ -33,7 +33,7 @@ impl FromStr for UnixSeconds {
             return Err(BAD);
         }
         let seconds = s.bytes().try_fold(0u64, |seconds, byte| {
-            let digit = byte.is_ascii_digit().then_some(byte - b'0')?;
+            let digit = char::from(byte).to_digit(10)?;
             seconds.checked_mul(10)?.checked_add(digit.into())
         });
         seconds.map(Self).ok_or(BAD)

@@ -11,7 +11,7 @@ pub(super) fn request(presented: &Presented) -> Result<FacilitatorRequest, Fault
     Ok(FacilitatorRequest {
         payment_required: PaymentRequired {
             error: None,
-            resource: presented.resource.clone(),
+            resource: (*presented.resource).clone(),
             accepts: vec![Entry::Known(Requirements::try_from(&presented.terms).map_err(Fault::broken)?)],
             extensions: Members::new(),
             rest: Members::new(),

@@ -81,7 +81,7 @@ where
             Ok(settlement) => settlement,
             Err(answer) => return Ok(*answer),
         };
-        parts.extensions.insert(matched.paid(settlement.payer.as_deref().or(payer.as_deref()), Some(&settlement)));
+        parts.extensions.insert(matched.paid(settlement.payer.clone().or(payer), Some(&settlement)));
         let response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
         let mut response = if failed(response.status()) {
             // The money moved and nothing was served: the claim stays pending, and the same request gets its answer
@@ -98,7 +98,7 @@ where
         return Ok(response);
     }
 
-    parts.extensions.insert(matched.paid(payer.as_deref(), None));
+    parts.extensions.insert(matched.paid(payer, None));
     let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
     if failed(response.status()) {
         return Ok(response);
@@ -129,7 +129,7 @@ struct Paying<'r> {
 
 impl Paying<'_> {
     /// Reads the payment and finds the entry it was made for.
-    fn matched<B>(&self, parts: &Parts) -> Step<Matched, B> {
+    fn matched<B>(&self, parts: &Parts) -> Step<Box<Matched>, B> {
         let seller = &self.route.seller;
         let payment = x402_codec::nvm::payment(&parts.headers, &seller.limits)
             .map_err(|rejection| self.refuse(rejection.into()))?
@@ -154,7 +154,7 @@ impl Paying<'_> {
         let flow =
             Flow::of(&offer.terms).ok_or_else(|| self.refuse(Reason::new(code(ErrorReason::UNSUPPORTED_SCHEME))))?;
         self.presented(payment, offer, parts, version)
-            .map(|(presented, key)| Matched { presented, key, flow })
+            .map(|(presented, key)| Box::new(Matched { presented, key, flow }))
             .map_err(|reason| self.refuse(reason))
     }
 
@@ -174,7 +174,7 @@ impl Paying<'_> {
             claim.identity.request.clone_from(request);
         }
         let key = offer.key.key(&claim)?;
-        let resource = self.route.resource(&self.path);
+        let resource = self.route.served(&self.path);
         let identity = match many {
             Some(_) => core::mem::take(&mut claim.identity),
             None => identity(&key, &parts.method, &resource.url, claim.payload.as_str()),
@@ -187,35 +187,36 @@ impl Paying<'_> {
     /// before.
     async fn claim<B>(&self, matched: &mut Matched) -> Step<(Hold, bool, Option<String>), B> {
         let seller = &self.route.seller;
-        let request = matched.presented.identity.request.clone();
+        let request = &matched.presented.identity.request;
         let standing = seller.grants.look(&matched.key).await.map_err(|fault| self.unavailable(fault))?;
-        let mut payer = None;
+        let (mut payer, mut verified_as) = (None, None);
         match standing {
-            Some(standing) if standing.state == GrantState::Granted || standing.request != request => {
+            Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
                 return Err(self.refuse(Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, "this payment was used")));
             }
             Some(standing) if standing.held => return Err(self.busy()),
             // Its nonce may be used by now, so that verification would refuse what this server settled.
             Some(_) => {}
             // Before the claim: whoever knows a nonce but cannot sign must not keep the payer out.
-            None if matched.flow == Flow::Authorization => payer = self.verify(matched).await?,
+            None if matched.flow == Flow::Authorization => (payer, verified_as) = self.verify(matched).await?,
             None => {}
         }
-        let claimed = seller.grants.claim(&matched.key, &request).await.map_err(|fault| self.unavailable(fault))?;
+        let claimed = seller.grants.claim(&matched.key, request).await.map_err(|fault| self.unavailable(fault))?;
         let (ticket, resumed) = match claimed {
             Claimed::Open(ticket) => (ticket, false),
             Claimed::Pending(ticket) => (ticket, true),
             Claimed::Taken => return Err(self.busy()),
         };
+        matched.presented.verified_as = verified_as;
         Ok((Hold { grants: Arc::clone(&seller.grants), ticket, over: false }, resumed, payer))
     }
 
-    async fn verify<B>(&self, matched: &mut Matched) -> Step<Option<String>, B> {
+    /// Who pays, and what the facilitator calls the request.
+    async fn verify<B>(&self, matched: &Matched) -> Step<(Option<String>, Option<String>), B> {
         let verdict = self.route.seller.facilitator.verify(&matched.presented).await;
         let verdict = verdict.map_err(|fault| self.unavailable(fault))?;
         if verdict.is_valid {
-            matched.presented.verified_as = verdict.rest.text("agentRequestId");
-            return Ok(verdict.payer);
+            return Ok((verdict.payer, verdict.rest.text("agentRequestId")));
         }
         let details = nvm::Verdict::from_response(&verdict).ok().and_then(|verdict| verdict.error);
         let details = details.map(|error| error.details).unwrap_or_default();
@@ -285,7 +286,7 @@ impl Paying<'_> {
 }
 
 impl Matched {
-    fn paid(&self, payer: Option<&str>, settlement: Option<&SettleResponse>) -> Paid {
+    fn paid(&self, payer: Option<String>, settlement: Option<&SettleResponse>) -> Paid {
         let terms = &self.presented.terms;
         let moved = settlement.and_then(|settlement| settlement.amount).and_then(Blank::value);
         Paid {

@@ -4,8 +4,9 @@
 //! and success goes to one request only.
 
 use core::fmt;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -110,15 +111,14 @@ pub struct MemoryGrants {
 
 #[derive(Debug, Default)]
 struct Rows {
-    by_key: HashMap<Arc<PaymentKey>, Row>,
+    by_key: HashMap<PaymentKey, Row>,
     /// When settlement began, by whom, of what: the oldest first.
-    begun: VecDeque<(Instant, u64, Arc<PaymentKey>)>,
+    begun: VecDeque<(Instant, u64, PaymentKey)>,
     holders: u64,
 }
 
 #[derive(Debug)]
 struct Row {
-    key: Arc<PaymentKey>,
     state: GrantState,
     request: Box<str>,
     holder: Option<u64>,
@@ -182,30 +182,29 @@ impl Grants for MemoryGrants {
 
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault> {
         let mut rows = self.rows();
-        rows.forget_before(Instant::now().checked_sub(self.keep));
+        if rows.by_key.len() >= self.capacity {
+            rows.forget_before(Instant::now().checked_sub(self.keep));
+        }
+        let is_full = rows.by_key.len() >= self.capacity;
         rows.holders += 1;
         let holder = rows.holders;
         let ticket = Ticket { key: key.clone(), holder };
-        if let Some(row) = rows.by_key.get_mut(key) {
-            if row.state == GrantState::Pending && row.holder.is_none() && *row.request == *request {
-                row.holder = Some(holder);
-                return Ok(Claimed::Pending(ticket));
+        match rows.by_key.entry(key.clone()) {
+            Entry::Occupied(mut row) => {
+                let row = row.get_mut();
+                if row.state == GrantState::Pending && row.holder.is_none() && *row.request == *request {
+                    row.holder = Some(holder);
+                    return Ok(Claimed::Pending(ticket));
+                }
+                Ok(Claimed::Taken)
             }
-            return Ok(Claimed::Taken);
+            Entry::Vacant(_) if is_full => Err(Fault::store("no room for another grant")),
+            Entry::Vacant(place) => {
+                let request = request.into();
+                place.insert(Row { state: GrantState::Open, request, holder: Some(holder), began: None });
+                Ok(Claimed::Open(ticket))
+            }
         }
-        if rows.by_key.len() >= self.capacity {
-            return Err(Fault::store("no room for another grant"));
-        }
-        let key = Arc::new(key.clone());
-        let row = Row {
-            key: Arc::clone(&key),
-            state: GrantState::Open,
-            request: request.into(),
-            holder: Some(holder),
-            began: None,
-        };
-        rows.by_key.insert(key, row);
-        Ok(Claimed::Open(ticket))
     }
 
     async fn pend(&self, ticket: &Ticket) -> Result<(), Fault> {
@@ -214,8 +213,9 @@ impl Grants for MemoryGrants {
         row.state = GrantState::Pending;
         if row.began.is_none() {
             row.began = Some(ticket.holder);
-            let key = Arc::clone(&row.key);
-            rows.begun.push_back((Instant::now(), ticket.holder, key));
+            let now = Instant::now();
+            rows.forget_before(now.checked_sub(self.keep));
+            rows.begun.push_back((now, ticket.holder, ticket.key.clone()));
         }
         Ok(())
     }

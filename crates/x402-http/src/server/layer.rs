@@ -54,8 +54,9 @@ pub(super) struct Route {
     description: Option<String>,
     mime_type: Option<String>,
     prefix: Box<str>,
-    /// The 402 of the first path asked for: all there is, on a route without parameters.
+    /// The first path asked for, which is all there is on a route without parameters: its 402, and what it serves.
     prepared: OnceLock<(Box<str>, Prepared)>,
+    served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
 }
 
 #[derive(Clone)]
@@ -117,7 +118,7 @@ impl RequirePaymentLayer {
         let prefix = prefix.trim_end_matches('/');
         if let Some(route) = self.route_mut() {
             route.prefix = prefix.into();
-            route.prepared = OnceLock::new();
+            route.forget();
         }
         #[cfg(feature = "challenge")]
         if let Some(counter) = self.counter_mut() {
@@ -135,7 +136,7 @@ impl RequirePaymentLayer {
         if let Some(route) = self.route_mut() {
             route.description = text(description);
             route.mime_type = text(mime_type);
-            route.prepared = OnceLock::new();
+            route.forget();
             route.check_size()?;
         }
         Ok(self)
@@ -144,8 +145,13 @@ impl RequirePaymentLayer {
 
 impl Route {
     fn asking(seller: Seller, asks: Asks) -> Self {
-        let prepared = OnceLock::new();
-        Self { seller, asks, description: None, mime_type: None, prefix: Box::default(), prepared }
+        let (prepared, served) = (OnceLock::new(), OnceLock::new());
+        Self { seller, asks, description: None, mime_type: None, prefix: Box::default(), prepared, served }
+    }
+
+    fn forget(&mut self) {
+        self.prepared = OnceLock::new();
+        self.served = OnceLock::new();
     }
 
     fn check_size(&self) -> Result<(), SellerError> {
@@ -163,6 +169,15 @@ impl Route {
             description: self.description.clone(),
             mime_type: self.mime_type.clone(),
             ..ResourceInfo::of([&*self.seller.origin, &*self.prefix, path].concat())
+        }
+    }
+
+    /// The same, kept for the first path.
+    pub(super) fn served(&self, path: &str) -> Arc<ResourceInfo> {
+        match self.served.get() {
+            Some((known, resource)) if **known == *path => Arc::clone(resource),
+            Some(_) => self.resource(path).into(),
+            None => Arc::clone(&self.served.get_or_init(|| (path.into(), self.resource(path).into())).1),
         }
     }
 
