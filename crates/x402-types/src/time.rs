@@ -29,14 +29,16 @@ impl FromStr for UnixSeconds {
 
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(UnixSeconds::EXPECTED);
-        if s.len() > 1 && s.starts_with('0') || s.is_empty() {
-            return Err(BAD);
+        let canonical = s.bytes().all(|b| b.is_ascii_digit()) && (s.len() == 1 || !s.starts_with('0'));
+        match s.len() {
+            1..=19 if canonical => {
+                // So many digits fit.
+                let digit = |sum: u64, b: u8| sum.wrapping_mul(10).wrapping_add(u64::from(b & 15));
+                Ok(Self(s.bytes().fold(0, digit)))
+            }
+            20 if canonical => s.parse().map(Self).map_err(|_| BAD),
+            _ => Err(BAD),
         }
-        let seconds = s.bytes().try_fold(0u64, |seconds, byte| {
-            let digit = char::from(byte).to_digit(10)?;
-            seconds.checked_mul(10)?.checked_add(digit.into())
-        });
-        seconds.map(Self).ok_or(BAD)
     }
 }
 

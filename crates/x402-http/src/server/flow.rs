@@ -52,72 +52,75 @@ struct Matched {
 /// A request that may go on, or its answer.
 type Step<T, B> = Result<T, Box<Response<Body<B>>>>;
 
-pub(super) async fn run<S, Q, B>(
+pub(super) fn run<S, Q, B>(
     route: Arc<Route>,
     mut inner: S,
     request: Request<Q>,
-) -> Result<Response<Body<B>>, S::Error>
+) -> impl Future<Output = Result<Response<Body<B>>, S::Error>>
 where
     S: Service<Request<Q>, Response = Response<B>>,
 {
+    // Not an `async fn`, which would hold the request twice: as it came, and in parts.
     let (mut parts, body) = request.into_parts();
-    let offers = match route.offers(&parts).await {
-        Ok(offers) => offers,
-        Err(fault) => return Ok(unavailable(&route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault)),
-    };
-    let paying = Paying { route: &route, offers: &offers, path: parts.uri.path().to_owned() };
-    let mut matched = match paying.matched(&parts) {
-        Ok(matched) => matched,
-        Err(answer) => return Ok(*answer),
-    };
-    let (mut hold, resumed, payer) = match paying.claim(&mut matched).await {
-        Ok(claimed) => claimed,
-        Err(answer) => return Ok(*answer),
-    };
+    async move {
+        let offers = match route.offers(&parts).await {
+            Ok(offers) => offers,
+            Err(fault) => return Ok(unavailable(&route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault)),
+        };
+        let paying = Paying { route: &route, offers: &offers, path: parts.uri.path().to_owned() };
+        let mut matched = match paying.matched(&parts) {
+            Ok(matched) => matched,
+            Err(answer) => return Ok(*answer),
+        };
+        let (mut hold, resumed, payer) = match paying.claim(&mut matched).await {
+            Ok(claimed) => claimed,
+            Err(answer) => return Ok(*answer),
+        };
 
-    // What was begun before is settled first: its outcome may be that nothing is to be served.
-    if resumed || matched.flow == Flow::Upfront {
-        let settlement = match paying.settle(&matched, &mut hold, resumed).await {
+        // What was begun before is settled first: its outcome may be that nothing is to be served.
+        if resumed || matched.flow == Flow::Upfront {
+            let settlement = match paying.settle(&matched, &mut hold, resumed).await {
+                Ok(settlement) => settlement,
+                Err(answer) => return Ok(*answer),
+            };
+            parts.extensions.insert(matched.paid(settlement.payer.clone().or(payer), Some(&settlement)));
+            let response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+            let mut response = if failed(response.status()) {
+                // The money moved and nothing was served: the claim stays pending, and the same request gets its answer
+                // when it comes again.
+                response
+            } else {
+                match paying.grant(&matched, &mut hold, &settlement).await {
+                    Ok(()) => response,
+                    Err(answer) => return Ok(*answer),
+                }
+            };
+            answer::attach(&mut response, &matched.presented.payment, &settlement);
+            answer::make_private(response.headers_mut());
+            return Ok(response);
+        }
+
+        parts.extensions.insert(matched.paid(payer, None));
+        let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+        if failed(response.status()) {
+            return Ok(response);
+        }
+        // From here to the end the handler's answer is only held: none of its body is read before the money moved.
+        if let Some(Used(amount)) = response.extensions().get() {
+            let terms = &mut matched.presented.terms;
+            terms.amount = terms.amount.min(*amount);
+        }
+        let settlement = match paying.settle(&matched, &mut hold, false).await {
             Ok(settlement) => settlement,
             Err(answer) => return Ok(*answer),
         };
-        parts.extensions.insert(matched.paid(settlement.payer.clone().or(payer), Some(&settlement)));
-        let response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
-        let mut response = if failed(response.status()) {
-            // The money moved and nothing was served: the claim stays pending, and the same request gets its answer
-            // when it comes again.
-            response
-        } else {
-            match paying.grant(&matched, &mut hold, &settlement).await {
-                Ok(()) => response,
-                Err(answer) => return Ok(*answer),
-            }
-        };
+        if let Err(answer) = paying.grant(&matched, &mut hold, &settlement).await {
+            return Ok(*answer);
+        }
         answer::attach(&mut response, &matched.presented.payment, &settlement);
         answer::make_private(response.headers_mut());
-        return Ok(response);
+        Ok(response)
     }
-
-    parts.extensions.insert(matched.paid(payer, None));
-    let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
-    if failed(response.status()) {
-        return Ok(response);
-    }
-    // From here to the end the handler's answer is only held: none of its body is read before the money moved.
-    if let Some(Used(amount)) = response.extensions().get() {
-        let terms = &mut matched.presented.terms;
-        terms.amount = terms.amount.min(*amount);
-    }
-    let settlement = match paying.settle(&matched, &mut hold, false).await {
-        Ok(settlement) => settlement,
-        Err(answer) => return Ok(*answer),
-    };
-    if let Err(answer) = paying.grant(&matched, &mut hold, &settlement).await {
-        return Ok(*answer);
-    }
-    answer::attach(&mut response, &matched.presented.payment, &settlement);
-    answer::make_private(response.headers_mut());
-    Ok(response)
 }
 
 /// What every step of one request needs.
@@ -230,26 +233,31 @@ impl Paying<'_> {
         let terms = &matched.presented.terms;
         hold.grants.pend(&hold.ticket).await.map_err(|fault| self.unavailable(fault))?;
         let answer = seller.facilitator.settle(&matched.presented).await;
-        match judge(answer, terms, resumed) {
-            Settlement::Made(response) => Ok(for_the_payer(response)),
-            Settlement::Unknown(known, fault) => Err(self.unknown(matched, unknown_response(known, terms), fault)),
-            Settlement::Failed(response) | Settlement::Duplicate(response) => {
-                // Should the store fail here, the claim stays pending: the same request may ask again.
-                hold.over = hold.grants.free(&hold.ticket).await.is_ok();
-                let code = match response.error_reason.clone() {
-                    Some(code) => code,
-                    None if response.success => ErrorReason::DUPLICATE_SETTLEMENT,
-                    None => ErrorReason::UNEXPECTED_SETTLE_ERROR,
-                };
-                let details = nvm::Receipt::from_response(&response).ok().and_then(|receipt| receipt.error);
-                let details = details.map(|error| error.details).unwrap_or_default();
-                let reason = Reason { code: code.clone(), message: response.error_message.clone(), details };
-                let response = for_the_payer(SettleResponse { success: false, error_reason: Some(code), ..response });
-                let mut refusal = self.route.ask(&self.path, self.offers, Some(&reason));
-                answer::attach(&mut refusal, &matched.presented.payment, &response);
-                Err(Box::new(refusal))
+        let failed = match judge(answer, terms, resumed) {
+            Settlement::Made(response) => return Ok(for_the_payer(response)),
+            Settlement::Unknown(known, fault) => {
+                return Err(self.unknown(matched, unknown_response(known, terms), fault));
             }
-        }
+            Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
+        };
+        // Should the store fail here, the claim stays pending: the same request may ask again.
+        hold.over = hold.grants.free(&hold.ticket).await.is_ok();
+        Err(self.not_settled(matched, *failed))
+    }
+
+    fn not_settled<B>(&self, matched: &Matched, response: SettleResponse) -> Box<Response<Body<B>>> {
+        let code = match response.error_reason.clone() {
+            Some(code) => code,
+            None if response.success => ErrorReason::DUPLICATE_SETTLEMENT,
+            None => ErrorReason::UNEXPECTED_SETTLE_ERROR,
+        };
+        let details = nvm::Receipt::from_response(&response).ok().and_then(|receipt| receipt.error);
+        let details = details.map(|error| error.details).unwrap_or_default();
+        let reason = Reason { code: code.clone(), message: response.error_message.clone(), details };
+        let response = for_the_payer(SettleResponse { success: false, error_reason: Some(code), ..response });
+        let mut refusal = self.route.ask(&self.path, self.offers, Some(&reason));
+        answer::attach(&mut refusal, &matched.presented.payment, &response);
+        Box::new(refusal)
     }
 
     async fn grant<B>(&self, matched: &Matched, hold: &mut Hold, settlement: &SettleResponse) -> Step<(), B> {

@@ -182,9 +182,7 @@ impl Grants for MemoryGrants {
 
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault> {
         let mut rows = self.rows();
-        if rows.by_key.len() >= self.capacity {
-            rows.forget_before(Instant::now().checked_sub(self.keep));
-        }
+        rows.forget_before(Instant::now().checked_sub(self.keep));
         let is_full = rows.by_key.len() >= self.capacity;
         rows.holders += 1;
         let holder = rows.holders;
@@ -213,9 +211,7 @@ impl Grants for MemoryGrants {
         row.state = GrantState::Pending;
         if row.began.is_none() {
             row.began = Some(ticket.holder);
-            let now = Instant::now();
-            rows.forget_before(now.checked_sub(self.keep));
-            rows.begun.push_back((now, ticket.holder, ticket.key.clone()));
+            rows.begun.push_back((Instant::now(), ticket.holder, ticket.key.clone()));
         }
         Ok(())
     }
