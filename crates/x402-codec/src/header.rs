@@ -75,7 +75,8 @@ pub struct PaymentText {
 /// A payment, typed, with the text that the payer sent.
 #[derive(Clone, PartialEq)]
 pub struct Payment {
-    payload: PaymentPayload,
+    // Boxed: it is large, and handed on often.
+    payload: Box<PaymentPayload>,
     text: PaymentText,
 }
 
@@ -108,10 +109,10 @@ impl PaymentText {
         Ok(Payment { payload: self.payload(limits)?, text: self })
     }
 
-    pub(crate) fn payload(&self, limits: &Limits) -> Result<PaymentPayload, DecodeError> {
+    pub(crate) fn payload(&self, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
         // As in `body::verify_request`: the common version first, whose refusal decides nothing.
         let payload = match self.read(limits) {
-            Ok(payment) => PaymentPayload::V2(payment),
+            Ok(payment) => Box::new(PaymentPayload::V2(payment)),
             Err(_) => self.read(limits)?,
         };
         body::demand_object(&payload, "")?;
@@ -120,25 +121,25 @@ impl PaymentText {
 }
 
 impl Payment {
-    pub(crate) const fn new(payload: PaymentPayload, text: PaymentText) -> Self {
+    pub(crate) const fn new(payload: Box<PaymentPayload>, text: PaymentText) -> Self {
         Self { payload, text }
     }
 
     /// The payment.
     #[must_use]
-    pub const fn payload(&self) -> &PaymentPayload {
+    pub fn payload(&self) -> &PaymentPayload {
         &self.payload
     }
 
     /// The payment alone.
     #[must_use]
     pub fn into_payload(self) -> PaymentPayload {
-        self.payload
+        *self.payload
     }
 
     /// The payment, and the decoded text as the payer sent it.
     #[must_use]
-    pub fn into_parts(self) -> (PaymentPayload, String) {
+    pub fn into_parts(self) -> (Box<PaymentPayload>, String) {
         (self.payload, self.text.json)
     }
 

@@ -17,7 +17,10 @@ pub static QUERY_RESPONSE: HeaderName = HeaderName::from_static("query-response"
 /// # Errors
 /// A header that cannot be read, or a payment that is none.
 pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, Rejection> {
-    payment_text(headers, limits).map_err(unreadable)?.map(|text| read(text, limits)).transpose()
+    match payment_text(headers, limits).map_err(unreadable)? {
+        Some(text) => read(text, limits).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// The payment in a header's text, whichever dialect it speaks.
@@ -33,7 +36,7 @@ pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
     match text.read::<RawJson>(limits) {
         Ok(raw) if nvm::is_payment(&raw) => {
             let payment = nvm::PaymentPayload::from_raw(&raw)?;
-            Ok(Payment::new(PaymentPayload::Nvm(payment), text))
+            Ok(Payment::new(Box::new(PaymentPayload::Nvm(payment)), text))
         }
         _ => Ok(Payment::new(payload.map_err(unreadable)?, text)),
     }

@@ -12,7 +12,7 @@ pub struct Presented {
     /// The payment's JSON text as the payer sent it, forwarded byte for byte.
     pub raw: String,
     /// The same, read.
-    pub payment: PaymentPayload,
+    pub payment: Box<PaymentPayload>,
     /// What it must fulfil: the server's own entry, never the payer's echo of it.
     pub terms: Terms,
     /// What is served for it.

@@ -365,7 +365,7 @@ impl Facilitator for Engine {
 }
 
 fn claim(presented: &Presented) -> Result<Claim, Rejection> {
-    let mut claim = match &presented.payment {
+    let mut claim = match &*presented.payment {
         PaymentPayload::Nvm(payment) => {
             let entry = Requirements::try_from(&presented.terms)
                 .map_err(|why| x402_types::nvm::Code::InvalidPayload.because(format!("accepted: {why}")))?;

@@ -117,7 +117,7 @@ impl RemoteFacilitator {
     }
 
     async fn post(&self, url: &Url, presented: &Presented, timeout: Duration) -> Result<(u16, Bytes), Fault> {
-        let json = if let PaymentPayload::Nvm(_) = presented.payment {
+        let json = if let PaymentPayload::Nvm(_) = *presented.payment {
             nvm::body(presented)?
         } else {
             let requirements = presented.terms.to_requirements(&presented.resource);
@@ -225,7 +225,7 @@ impl Facilitator for RemoteFacilitator {
     async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
         let answer = self.post(&self.settle, presented, self.timeouts.settle).await?;
         let response = read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)?;
-        if let PaymentPayload::Nvm(_) = presented.payment { nvm::receipt(response) } else { Ok(response) }
+        if let PaymentPayload::Nvm(_) = *presented.payment { nvm::receipt(response) } else { Ok(response) }
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {

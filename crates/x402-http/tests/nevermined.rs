@@ -66,7 +66,7 @@ fn presented() -> Presented {
     let payment = nvm::PaymentPayload::from_raw(&RawJson::parse(text.clone()).unwrap()).unwrap();
     Presented {
         raw: text,
-        payment: PaymentPayload::Nvm(payment),
+        payment: Box::new(PaymentPayload::Nvm(payment)),
         terms: entry().to_terms(AtomicAmount::from(2)).unwrap(),
         resource: ResourceInfo::of("/x").into(),
         identity: Identity::default(),

@@ -20,6 +20,7 @@ pub(super) fn presented(terms: Terms, payload: RawJson, resource: &str, request:
     });
     let raw = RawJson::of(&payment).map_err(Fault::broken)?.as_str().to_owned();
     let identity = Identity { caller: String::new(), request };
+    let payment = Box::new(payment);
     Ok(Presented { raw, payment, terms, resource: ResourceInfo::of(resource).into(), identity, verified_as: None })
 }
 

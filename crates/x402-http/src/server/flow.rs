@@ -156,21 +156,19 @@ impl Paying<'_> {
         drop(fitting);
         let flow =
             Flow::of(&offer.terms).ok_or_else(|| self.refuse(Reason::new(code(ErrorReason::UNSUPPORTED_SCHEME))))?;
-        self.presented(payment, offer, parts, version)
-            .map(|(presented, key)| Box::new(Matched { presented, key, flow }))
-            .map_err(|reason| self.refuse(reason))
+        self.presented(payment, offer, flow, parts).map_err(|reason| self.refuse(reason))
     }
 
     fn presented(
         &self,
         payment: Payment,
         offer: &Offer,
+        flow: Flow,
         parts: &Parts,
-        version: Version,
-    ) -> Result<(Presented, PaymentKey), Reason> {
+    ) -> Result<Box<Matched>, Reason> {
         let (mut payment, raw) = payment.into_parts();
         // The server's own entry, in the version that the payer speaks.
-        let terms = Terms { version, ..offer.terms.clone() };
+        let terms = Terms { version: payment.version(), ..offer.terms.clone() };
         let mut claim = lend(terms, &mut payment);
         let many = many_uses(&claim, &payment, parts)?;
         if let Some(request) = &many {
@@ -183,7 +181,8 @@ impl Paying<'_> {
             None => identity(&key, &parts.method, &resource.url, claim.payload.as_str()),
         };
         let terms = give_back(claim, &mut payment);
-        Ok((Presented { raw, payment, terms, resource, identity, verified_as: None }, key))
+        let presented = Presented { raw, payment, terms, resource, identity, verified_as: None };
+        Ok(Box::new(Matched { presented, key, flow }))
     }
 
     /// Verifies a payment that is new here and claims its key. The second part says whether its settlement was begun
@@ -372,22 +371,18 @@ fn unavailable<B>(route: &Route, code: ErrorReason, fault: Fault) -> Response<Bo
 fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Identity {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut hash = Sha256::new();
-    for part in [
-        b"x402-http request v1".as_slice(),
-        key.as_bytes(),
-        method.as_str().as_bytes(),
-        url.as_bytes(),
-        payload.as_bytes(),
-    ] {
-        hash.update((part.len() as u64).to_be_bytes());
+    // Neither a method nor a URL holds a space or a line's end, and the key is of known length.
+    for part in [method.as_str(), " ", url, "\n"] {
         hash.update(part);
     }
+    hash.update((key.as_bytes().len() as u64).to_be_bytes());
+    hash.update(key.as_bytes());
+    hash.update(payload);
     Identity { caller: String::new(), request: hex(hash) }
 }
 
 fn hex(hash: Sha256) -> String {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
     let mut text = [[0; 2]; 32];
     for (to, byte) in text.iter_mut().zip(hash.finalize()) {
         *to = [digit(byte >> 4), digit(byte & 15)];

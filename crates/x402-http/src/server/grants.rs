@@ -182,7 +182,9 @@ impl Grants for MemoryGrants {
 
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault> {
         let mut rows = self.rows();
-        rows.forget_before(Instant::now().checked_sub(self.keep));
+        if rows.by_key.len() >= self.capacity {
+            rows.forget_before(Instant::now().checked_sub(self.keep));
+        }
         let is_full = rows.by_key.len() >= self.capacity;
         rows.holders += 1;
         let holder = rows.holders;
@@ -211,7 +213,9 @@ impl Grants for MemoryGrants {
         row.state = GrantState::Pending;
         if row.began.is_none() {
             row.began = Some(ticket.holder);
-            rows.begun.push_back((Instant::now(), ticket.holder, ticket.key.clone()));
+            let now = Instant::now();
+            rows.begun.push_back((now, ticket.holder, ticket.key.clone()));
+            rows.forget_before(now.checked_sub(self.keep));
         }
         Ok(())
     }

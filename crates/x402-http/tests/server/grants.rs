@@ -153,7 +153,8 @@ async fn grants_in_memory_are_forgotten_when_their_time_is_over() {
     grants.grant(&held).await.unwrap();
     while grants.look(&key(1)).await.unwrap().is_some() {
         let Claimed::Open(other) = grants.claim(&key(2), "b").await.unwrap() else { panic!() };
-        grants.release(&other);
+        grants.pend(&other).await.unwrap();
+        grants.free(&other).await.unwrap();
     }
     let Claimed::Open(again) = grants.claim(&key(1), "a").await.unwrap() else { panic!() };
     grants.free(&again).await.unwrap();
