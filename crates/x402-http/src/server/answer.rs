@@ -22,6 +22,8 @@ const LONGEST_MESSAGE: usize = 200;
 /// A 402 as bytes, made once.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
+    headers: HeaderMap,
+    /// One of them: `PAYMENT-REQUIRED`.
     header: HeaderValue,
     body: Bytes,
 }
@@ -92,7 +94,11 @@ impl Prepared {
         let json = body::write(&document)?;
         let header = header::encode_text(&json)?;
         let body = if v1 { body::write(&PaymentRequired::V2(document).to_v1())?.into() } else { json.into() };
-        Ok(Self { header, body })
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(CACHE_CONTROL, NO_STORE);
+        headers.insert(&header::PAYMENT_REQUIRED, header.clone());
+        Ok(Self { headers, header, body })
     }
 
     pub(super) fn header_len(&self) -> usize {
@@ -113,11 +119,7 @@ impl Prepared {
     pub(super) fn answer<B>(&self) -> Response<Body<B>> {
         let mut response = Response::new(Body::own(self.body.clone()));
         *response.status_mut() = StatusCode::PAYMENT_REQUIRED;
-        let mut headers = HeaderMap::with_capacity(3);
-        headers.insert(CONTENT_TYPE, JSON);
-        headers.insert(CACHE_CONTROL, NO_STORE);
-        headers.insert(&header::PAYMENT_REQUIRED, self.header.clone());
-        *response.headers_mut() = headers;
+        *response.headers_mut() = self.headers.clone();
         response
     }
 }
