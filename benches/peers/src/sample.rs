@@ -33,6 +33,12 @@ pub fn verify_body() -> String {
     format!(r#"{{"x402Version":2,"paymentPayload":{},"paymentRequirements":{ACCEPTED}}}"#, payment())
 }
 
+/// The same, the server's own entry spelt otherwise than the payer's echo of it.
+pub fn respelt_verify_body() -> String {
+    let terms = ACCEPTED.strip_prefix(r#"{"scheme":"exact","#).and_then(|rest| rest.strip_suffix('}')).unwrap();
+    format!(r#"{{"x402Version":2,"paymentPayload":{},"paymentRequirements":{{{terms},"scheme":"exact"}}}}"#, payment())
+}
+
 pub fn offer() -> Offer {
     let network = NETWORK.parse().unwrap();
     let offer = Exact::new(Tokens::default().on(network));
