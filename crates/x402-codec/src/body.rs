@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 use serde::de::{Error, IgnoredAny, MapAccess};
-use x402_types::v2::{self, SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, json};
@@ -57,19 +57,21 @@ fn check_request(request: &VerifyRequest) -> Result<(), DecodeError> {
 fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
     json::read_object(body, limits, |mut members| {
         let mut x402_version = None;
-        let mut payment: Option<v2::PaymentPayload> = None;
+        let mut payment = None;
         let mut requirements = None;
         let mut accepted = None;
         while let Some(key) = members.next_key::<Cow<'_, str>>()? {
             match &*key {
                 "x402Version" => x402_version = members.next_value()?,
                 "paymentPayload" => {
-                    payment = Some(members.next_value()?);
+                    payment = Some(Box::new(PaymentPayload::V2(members.next_value()?)));
                     accepted = members.take_accepted();
                 }
                 "paymentRequirements" => {
-                    requirements = Some(match (&payment, accepted) {
-                        (Some(payment), Some(text)) if members.repeats(text) => payment.accepted.clone(),
+                    requirements = Some(match (payment.as_deref(), accepted) {
+                        (Some(PaymentPayload::V2(payment)), Some(text)) if members.repeats(text) => {
+                            payment.accepted.clone()
+                        }
                         _ => members.next_value()?,
                     });
                 }
@@ -78,7 +80,7 @@ fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Deco
         }
         Ok(VerifyRequest {
             x402_version,
-            payment_payload: PaymentPayload::V2(payment.ok_or_else(|| DecodeError::missing_field("paymentPayload"))?),
+            payment_payload: payment.ok_or_else(|| DecodeError::missing_field("paymentPayload"))?,
             payment_requirements: PaymentRequirements::V2(
                 requirements.ok_or_else(|| DecodeError::missing_field("paymentRequirements"))?,
             ),

@@ -194,6 +194,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The string at the cursor.
+    #[inline]
     fn string(&mut self) -> Result<Cow<'a, str>, Wrong> {
         let start = self.at;
         let mut end = start + 1;

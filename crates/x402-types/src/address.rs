@@ -80,6 +80,7 @@ impl TryFrom<EvmAddress> for Address {
 impl FromStr for EvmAddress {
     type Err = Malformed;
 
+    #[inline]
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(EvmAddress::EXPECTED);
         let text: [u8; 42] = s.as_bytes().try_into().map_err(|_| BAD)?;

@@ -56,6 +56,7 @@ impl From<AtomicAmount> for U256 {
 impl FromStr for AtomicAmount {
     type Err = Malformed;
 
+    #[inline]
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(AtomicAmount::EXPECTED);
         let bytes = s.as_bytes();

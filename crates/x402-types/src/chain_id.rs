@@ -79,6 +79,7 @@ impl ChainId {
 impl FromStr for ChainId {
     type Err = Malformed;
 
+    #[inline]
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(ChainId::EXPECTED);
         let bytes = s.as_bytes();

@@ -40,6 +40,7 @@ impl SchemeName {
 impl core::str::FromStr for SchemeName {
     type Err = Malformed;
 
+    #[inline]
     fn from_str(s: &str) -> Result<Self, Malformed> {
         match s {
             "exact" => return Ok(Self::EXACT),

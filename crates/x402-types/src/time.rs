@@ -27,6 +27,7 @@ impl UnixSeconds {
 impl FromStr for UnixSeconds {
     type Err = Malformed;
 
+    #[inline]
     fn from_str(s: &str) -> Result<Self, Malformed> {
         const BAD: Malformed = Malformed::new(UnixSeconds::EXPECTED);
         let canonical = s.bytes().all(|b| b.is_ascii_digit()) && (s.len() == 1 || !s.starts_with('0'));

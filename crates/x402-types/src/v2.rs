@@ -93,18 +93,6 @@ wire! {
 }
 
 wire! {
-    /// `POST /verify` and `POST /settle` of a payment of this version, §7.1 and §7.2.
-    pub struct VerifyRequest {
-        /// May be absent; where present it must be the payment's.
-        x402_version: Option<Version> => "x402Version" optional;
-        /// The payment.
-        payment_payload: PaymentPayload => "paymentPayload" required;
-        /// What it must fulfil.
-        payment_requirements: PaymentRequirements => "paymentRequirements" required;
-    }
-}
-
-wire! {
     /// The facilitator's verdict: `VerifyResponse`, §5.4. The same in v1.
     pub struct VerifyResponse {
         /// Whether the payment is good.

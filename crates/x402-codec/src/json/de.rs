@@ -85,6 +85,7 @@ impl<'de> Reader<'de> {
     }
 
     /// A number whose spelling is not that of an integer is no integer: `2.0` and `2e0` are refused where 2 is meant.
+    #[inline]
     fn visit_integer<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
         let Some(b'-' | b'0'..=b'9') = self.lex.next_token() else { return self.deserialize_any(visitor) };
         if let Some(n) = self.lex.short_integer() {
@@ -141,6 +142,7 @@ impl<'de> Reader<'de> {
         Ok(value)
     }
 
+    #[inline]
     fn visit_raw<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
         self.lex.next_token();
         let start = self.lex.at;
@@ -313,6 +315,7 @@ impl<'de> Object<'_, 'de> {
         same
     }
 
+    #[inline]
     fn end(mut self) -> Result<(), DecodeError> {
         if !self.ended && self.reader.key(&mut self.open)?.is_some() {
             return Err(DecodeError::at_path(DecodeErrorKind::InvalidField, "", "expected fewer members"));
