@@ -1,6 +1,7 @@
 //! Messages whose version is known only once they are read.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use crate::v2::ResourceInfo;
 use crate::wire::wire;
@@ -94,9 +95,9 @@ wire! {
         /// Version 1.
         max_amount_required: Option<AtomicAmount> => "maxAmountRequired" optional;
         /// Both.
-        asset: String => "asset" required;
+        asset: SmolStr => "asset" required;
         /// Both.
-        pay_to: String => "payTo" required;
+        pay_to: SmolStr => "payTo" required;
         /// Version 1.
         resource: Option<v1::ResourceUrl> => "resource" optional;
         /// Version 1.
@@ -308,9 +309,7 @@ impl<'de> Deserialize<'de> for VerifyRequest {
         let missing = |key| serde::de::Error::missing_field(key);
         Ok(Self {
             x402_version: any.x402_version,
-            payment_payload: Box::new(
-                any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?,
-            ),
+            payment_payload: Box::new(any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?),
             payment_requirements: any
                 .payment_requirements
                 .settle_version(version)

@@ -2,6 +2,7 @@
 
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::v2::ResourceInfo;
 use crate::{
@@ -21,9 +22,9 @@ pub struct Terms {
     /// The amount in atomic units.
     pub amount: AtomicAmount,
     /// The asset as written.
-    pub asset: String,
+    pub asset: SmolStr,
     /// Who is paid, as written.
-    pub pay_to: String,
+    pub pay_to: SmolStr,
     /// How long the payer's authorization may last.
     pub max_timeout_seconds: TimeoutSeconds,
     /// What the scheme adds.
