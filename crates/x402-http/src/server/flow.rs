@@ -14,7 +14,7 @@ use tower_service::Service;
 use x402_codec::header::Payment;
 use x402_facilitator_core::Presented;
 use x402_types::nvm::{self, Code};
-use x402_types::v2::SettleResponse;
+use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{
     Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Terms, Version,
 };
@@ -67,7 +67,7 @@ where
             Ok(offers) => offers,
             Err(fault) => return Ok(unavailable(&route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault)),
         };
-        let paying = Paying { route: &route, offers: &offers, path: parts.uri.path().to_owned() };
+        let paying = Paying { route: &route, offers: &offers, resource: route.served(parts.uri.path()) };
         let mut matched = match paying.matched(&parts) {
             Ok(matched) => matched,
             Err(answer) => return Ok(*answer),
@@ -127,7 +127,7 @@ where
 struct Paying<'r> {
     route: &'r Route,
     offers: &'r [Offer],
-    path: String,
+    resource: Arc<ResourceInfo>,
 }
 
 impl Paying<'_> {
@@ -136,7 +136,7 @@ impl Paying<'_> {
         let seller = &self.route.seller;
         let payment = x402_codec::nvm::payment(&parts.headers, &seller.limits)
             .map_err(|rejection| self.refuse(rejection.into()))?
-            .ok_or_else(|| Box::new(self.route.ask(&self.path, self.offers, None)))?;
+            .ok_or_else(|| Box::new(self.route.ask(self.path(), self.offers, None)))?;
         let version = payment.payload().version();
         if version == Version::V1 && !seller.v1 {
             return Err(self.refuse(Reason::because(ErrorReason::INVALID_X402_VERSION, "version 2 is served here")));
@@ -169,7 +169,7 @@ impl Paying<'_> {
             claim.identity.request.clone_from(request);
         }
         let key = offer.key.key(&claim)?;
-        let resource = self.route.served(&self.path);
+        let resource = Arc::clone(&self.resource);
         let identity = match many {
             Some(_) => core::mem::take(&mut claim.identity),
             None => identity(&key, &parts.method, &resource.url, claim.payload.as_str()),
@@ -248,7 +248,7 @@ impl Paying<'_> {
         let details = details.map(|error| error.details).unwrap_or_default();
         let reason = Reason { code: code.clone(), message: response.error_message.clone(), details };
         let response = for_the_payer(SettleResponse { success: false, error_reason: Some(code), ..response });
-        let mut refusal = self.route.ask(&self.path, self.offers, Some(&reason));
+        let mut refusal = self.route.ask(self.path(), self.offers, Some(&reason));
         answer::attach(&mut refusal, &matched.presented.payment, &response);
         Box::new(refusal)
     }
@@ -263,14 +263,18 @@ impl Paying<'_> {
         })
     }
 
+    fn path(&self) -> &str {
+        self.route.path_of(&self.resource)
+    }
+
     fn refuse<B>(&self, reason: Reason) -> Box<Response<Body<B>>> {
-        Box::new(self.route.refuse(&self.path, self.offers, &reason))
+        Box::new(self.route.refuse(self.path(), self.offers, &reason))
     }
 
     fn busy<B>(&self) -> Box<Response<Body<B>>> {
         let why = "this payment is being used by a request that is not answered yet";
         let mut answer =
-            self.route.refuse(&self.path, self.offers, &Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, why));
+            self.route.refuse(self.path(), self.offers, &Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, why));
         answer::later(&mut answer, self.route.seller.retry_after);
         Box::new(answer)
     }

@@ -172,6 +172,11 @@ impl Route {
         }
     }
 
+    /// The path of one of its resources.
+    pub(super) fn path_of<'p>(&self, resource: &'p ResourceInfo) -> &'p str {
+        resource.url.get(self.seller.origin.len() + self.prefix.len()..).unwrap_or("/")
+    }
+
     /// The same, kept for the first path.
     pub(super) fn served(&self, path: &str) -> Arc<ResourceInfo> {
         match self.served.get() {
