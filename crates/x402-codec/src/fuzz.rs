@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson};
+use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest};
 
 use crate::header::{PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentHeader};
 use crate::json::{self, Node};
@@ -75,9 +75,13 @@ pub fn decode_facilitator_answer(data: &[u8]) {
     }
 }
 
-/// The body of `POST /verify` and `POST /settle`: written again it is the same request.
+/// The body of `POST /verify` and `POST /settle`: written again it is the same request, and it is the one that the types
+/// of either version read, without asking for version 2 first and without comparing the entry with its echo.
 pub fn decode_verify_request(data: &[u8]) {
     let Ok(request) = body::verify_request(data, &Limits::DEFAULT) else { return };
+    if let Ok(slow) = json::from_slice::<VerifyRequest>(data, &Limits::DEFAULT) {
+        assert_eq!(slow, request);
+    }
     let written = body::write(&request).unwrap();
     let read = body::verify_request(&written, &WIDE).unwrap();
     assert_eq!(read.payment_payload, request.payment_payload);
