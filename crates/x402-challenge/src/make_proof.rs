@@ -54,8 +54,8 @@ pub fn terms(challenge: &Challenge, networks: &Networks, assets: &Assets) -> Opt
         scheme: challenge.scheme.clone(),
         network,
         amount: challenge.max_amount_required,
-        asset: asset.into(),
-        pay_to: challenge.pay_to.as_str().into(),
+        asset: asset.to_owned(),
+        pay_to: challenge.pay_to.as_str().to_owned(),
         max_timeout_seconds: challenge.max_timeout_seconds,
         extra,
     })

@@ -26,7 +26,7 @@ type Inner<'i, 'a, const M: usize> = Option<(&'static str, &'i mut Texts<'a, M>)
 
 impl<'a, const N: usize> Texts<'a, N> {
     pub(crate) const fn new(path: &'static str, names: [&'static str; N]) -> Self {
-        const { assert!(N < 32, "a bit each") };
+        assert!(N < 32, "a bit each");
         Self { path, names, found: [const { None }; N], seen: 0, is_there: false }
     }
 

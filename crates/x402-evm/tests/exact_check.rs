@@ -115,7 +115,7 @@ fn the_signature_must_be_the_payer_s_own_under_the_token_s_domain() {
     }
     // Every field is under the signature, also where the terms ask for what it was changed to.
     let changes: [fn(&mut Authorization, &mut Terms); 5] = [
-        |a, terms| (a.to, terms.pay_to) = (Address::repeat_byte(1), Address::repeat_byte(1).to_string().into()),
+        |a, terms| (a.to, terms.pay_to) = (Address::repeat_byte(1), Address::repeat_byte(1).to_string()),
         |a, terms| (a.value, terms.amount) = (1.into(), 1.into()),
         |a, _| a.valid_after = UnixSeconds(1),
         |a, _| a.valid_before = NOW.plus(301),
@@ -172,10 +172,10 @@ fn the_terms_must_be_served_here() {
     assert_eq!(with(&|t| t.scheme = "upto".parse().unwrap()), "unsupported_scheme");
     assert_eq!(with(&|t| t.network = "eip155:7".parse().unwrap()), "invalid_network");
     assert_eq!(with(&|t| t.network = "eip155:8453".parse().unwrap()), "invalid_payment_requirements");
-    assert_eq!(with(&|t| t.asset = PAY_TO.to_string().into()), "invalid_payment_requirements");
-    assert_eq!(with(&|t| t.asset = "".into()), "invalid_payment_requirements");
-    assert_eq!(with(&|t| t.pay_to = "nobody".into()), "invalid_payment_requirements");
-    assert_eq!(with(&|t| t.pay_to = Address::ZERO.to_string().into()), "invalid_payment_requirements");
+    assert_eq!(with(&|t| t.asset = PAY_TO.to_string()), "invalid_payment_requirements");
+    assert_eq!(with(&|t| t.asset = String::new()), "invalid_payment_requirements");
+    assert_eq!(with(&|t| t.pay_to = "nobody".to_owned()), "invalid_payment_requirements");
+    assert_eq!(with(&|t| t.pay_to = Address::ZERO.to_string()), "invalid_payment_requirements");
     assert_eq!(with(&|t| t.amount = 0.into()), "invalid_payment_requirements");
     assert_eq!(with(&|t| t.extra.insert_text("name", "USD Coin")), "invalid_exact_evm_token_name_mismatch");
     assert_eq!(with(&|t| t.extra.insert_text("version", "1")), "invalid_exact_evm_token_version_mismatch");
@@ -184,8 +184,8 @@ fn the_terms_must_be_served_here() {
     assert_eq!(with(&|t| t.extra.insert("version", number.clone())), "invalid_exact_evm_missing_eip712_domain");
     assert_eq!(with(&|t| t.extra.insert_text("assetTransferMethod", "permit2")), "unsupported_payload_type");
     assert_eq!(with(&|t| t.extra.insert_text("assetTransferMethod", "eip3009")), "ok");
-    assert_eq!(with(&|t| t.pay_to = t.pay_to.to_lowercase().into()), "ok");
-    assert_eq!(with(&|t| t.asset = t.asset.to_lowercase().into()), "ok");
+    assert_eq!(with(&|t| t.pay_to = t.pay_to.to_lowercase()), "ok");
+    assert_eq!(with(&|t| t.asset = t.asset.to_lowercase()), "ok");
 }
 
 /// Absent, null, number, empty, too long, wrong spelling, for every member: the error names it.
@@ -278,7 +278,7 @@ async fn a_payer_signs_only_what_it_knows() {
     let occasion = Occasion { now: NOW, entropy: [1; 32], url: "https://example.com/", method: "GET" };
     let payer = Payer::new(key());
     let mut unknown = terms();
-    unknown.asset = Address::repeat_byte(3).to_string().into();
+    unknown.asset = Address::repeat_byte(3).to_string();
     let mut renamed = terms();
     renamed.extra.insert_text("name", "USD Coin");
     let mut permit2 = terms();

@@ -249,7 +249,7 @@ async fn wrong_amount() {
 
 #[tokio::test]
 async fn wrong_recipient() {
-    refused("wrong_recipient", Terms { pay_to: ACCOUNTS[9].address.to_string().into(), ..terms() }, 0).await;
+    refused("wrong_recipient", Terms { pay_to: ACCOUNTS[9].address.to_string(), ..terms() }, 0).await;
 }
 
 #[tokio::test]

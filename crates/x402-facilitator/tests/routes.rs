@@ -296,7 +296,7 @@ async fn payments_that_are_not_good_are_verdicts() {
         .await;
     }
     changed = terms.clone();
-    changed.pay_to = ACCOUNTS[9].address.to_string().into();
+    changed.pay_to = ACCOUNTS[9].address.to_string();
     let sent = body(&terms, &signed(1, &changed, now).await).to_string();
     refused(
         &facilitator,

@@ -44,7 +44,5 @@ pub use reason::{ALIASES, ErrorReason, Origin, Reason};
 pub use refusal::{Fault, Refusal, Rejection};
 pub use scalar::{Blank, TimeoutSeconds, Version};
 pub use scheme::SchemeName;
-/// Text that is cloned without copying it: what an account is called.
-pub use smol_str::SmolStr;
 pub use terms::Terms;
 pub use time::UnixSeconds;

@@ -1,7 +1,6 @@
 //! Messages whose version is known only once they are read.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smol_str::SmolStr;
 
 use crate::v2::ResourceInfo;
 use crate::wire::wire;
@@ -95,9 +94,9 @@ wire! {
         /// Version 1.
         max_amount_required: Option<AtomicAmount> => "maxAmountRequired" optional;
         /// Both.
-        asset: SmolStr => "asset" required;
+        asset: String => "asset" required;
         /// Both.
-        pay_to: SmolStr => "payTo" required;
+        pay_to: String => "payTo" required;
         /// Version 1.
         resource: Option<v1::ResourceUrl> => "resource" optional;
         /// Version 1.
@@ -309,7 +308,9 @@ impl<'de> Deserialize<'de> for VerifyRequest {
         let missing = |key| serde::de::Error::missing_field(key);
         Ok(Self {
             x402_version: any.x402_version,
-            payment_payload: Box::new(any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?),
+            payment_payload: Box::new(
+                any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?,
+            ),
             payment_requirements: any
                 .payment_requirements
                 .settle_version(version)

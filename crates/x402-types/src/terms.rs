@@ -2,7 +2,6 @@
 
 use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
-use smol_str::SmolStr;
 
 use crate::v2::ResourceInfo;
 use crate::{
@@ -22,9 +21,9 @@ pub struct Terms {
     /// The amount in atomic units.
     pub amount: AtomicAmount,
     /// The asset as written.
-    pub asset: SmolStr,
+    pub asset: String,
     /// Who is paid, as written.
-    pub pay_to: SmolStr,
+    pub pay_to: String,
     /// How long the payer's authorization may last.
     pub max_timeout_seconds: TimeoutSeconds,
     /// What the scheme adds.

@@ -2,7 +2,6 @@
 //! that differ from version 2.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use smol_str::SmolStr;
 
 use crate::wire::wire;
 use crate::{AtomicAmount, Entry, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds, Version};
@@ -47,9 +46,9 @@ wire! {
         /// The amount in atomic units.
         max_amount_required: AtomicAmount => "maxAmountRequired" required;
         /// The asset's contract address.
-        asset: SmolStr => "asset" required;
+        asset: String => "asset" required;
         /// Who is paid.
-        pay_to: SmolStr => "payTo" required;
+        pay_to: String => "payTo" required;
         /// The resource's URL.
         resource: ResourceUrl => "resource" or ResourceUrl::default();
         /// What it is, for people.

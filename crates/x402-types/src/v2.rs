@@ -1,7 +1,5 @@
 //! The messages of [x402 version 2](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md) §5 and §7.
 
-use smol_str::SmolStr;
-
 use crate::wire::wire;
 use crate::{
     AtomicAmount, Blank, ChainId, Entry, ErrorReason, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds,
@@ -52,9 +50,9 @@ wire! {
         /// The amount in atomic units.
         amount: AtomicAmount => "amount" required;
         /// The asset: a contract address, or what the scheme says.
-        asset: SmolStr => "asset" required;
+        asset: String => "asset" required;
         /// Who is paid: an address, or what the scheme says.
-        pay_to: SmolStr => "payTo" required;
+        pay_to: String => "payTo" required;
         /// How long the payer's authorization may last.
         max_timeout_seconds: TimeoutSeconds => "maxTimeoutSeconds" or TimeoutSeconds::ABSENT;
         /// What the scheme adds.

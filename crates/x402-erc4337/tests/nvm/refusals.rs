@@ -333,7 +333,7 @@ async fn account_plan_and_resource() {
     let over = "115792089237316195423570985008687907853269984665640564039457584007913129639936";
     for plan in ["44", "", "0x2a", over] {
         let mut claim = good.sign();
-        claim.terms.asset = plan.into();
+        claim.terms.asset = plan.to_owned();
         assert_eq!(stage.refused(&claim).await.reason, invalid, "{plan}");
     }
     for agent in ["", "0x2a", over] {

@@ -43,8 +43,8 @@ impl Known {
             scheme: SchemeName::EXACT,
             network,
             amount: sum.amount,
-            asset: EvmAddress::from(sum.asset.unchecked()).as_str().into(),
-            pay_to: EvmAddress::from(sum.pay_to.unchecked()).as_str().into(),
+            asset: EvmAddress::from(sum.asset.unchecked()).to_string(),
+            pay_to: EvmAddress::from(sum.pay_to.unchecked()).to_string(),
             max_timeout_seconds: sum.timeout,
             extra,
         })

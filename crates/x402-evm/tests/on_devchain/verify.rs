@@ -84,7 +84,7 @@ async fn the_asset_must_be_a_token_with_eip_3009() {
         let stage = stage_with(0, tokens.clone());
         stage.chain.set_code(address, hex::decode(code).unwrap().into()).unwrap();
         let mut terms = terms();
-        terms.asset = address.to_string().into();
+        terms.asset = address.to_string();
         let domain = tokens.find(network, address).unwrap().domain.clone().unwrap().separator;
         let authorization = crate::stage::payload(&stage.claim(PAYER, 1).await).authorization;
         let claim = claim_of(terms, sign(authorization, domain).to_json());

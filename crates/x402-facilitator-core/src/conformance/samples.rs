@@ -34,8 +34,8 @@ pub(super) fn payment(number: u8) -> Payment {
         scheme: SchemeName::EXACT,
         network: ChainId::eip155(NETWORK),
         amount: AtomicAmount::from(u64::from(number)),
-        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".into(),
-        pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".into(),
+        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
+        pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".to_owned(),
         max_timeout_seconds: TimeoutSeconds::DEFAULT,
         extra: members("name", "USDC"),
     };

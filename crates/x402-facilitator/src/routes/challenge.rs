@@ -329,8 +329,8 @@ impl Ticket {
             scheme: SchemeName::EXACT,
             network,
             amount,
-            asset: EvmAddress::from(self.asset.unchecked()).as_str().into(),
-            pay_to: EvmAddress::from(self.pay_to.unchecked()).as_str().into(),
+            asset: EvmAddress::from(self.asset.unchecked()).to_string(),
+            pay_to: EvmAddress::from(self.pay_to.unchecked()).to_string(),
             max_timeout_seconds: self.timeout,
             extra,
         })

@@ -1,6 +1,6 @@
 //! What the handler is told of the payment.
 
-use x402_types::{AtomicAmount, ChainId, PaymentKey, SmolStr};
+use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
 /// What a request used of what it was verified for. A handler puts it into its answer's extensions; more than was
 /// verified is never taken. Only schemes that settle less than was authorized look at it: `nvm:erc4337` redeems so many
@@ -19,7 +19,7 @@ pub struct Paid {
     /// The amount in atomic units.
     pub amount: AtomicAmount,
     /// The asset, as the offer writes it.
-    pub asset: SmolStr,
+    pub asset: Box<str>,
     /// The network.
     pub network: ChainId,
     /// The payment's identity: the same however the payment was spelled.

@@ -102,8 +102,8 @@ impl Requirements {
             scheme: self.scheme.clone(),
             network: self.network.as_str().parse()?,
             amount: credits,
-            asset: self.plan_id.to_string().into(),
-            pay_to: "".into(),
+            asset: self.plan_id.to_string(),
+            pay_to: String::new(),
             max_timeout_seconds: TimeoutSeconds::ABSENT,
             extra: self.extra.to_members(),
         })
