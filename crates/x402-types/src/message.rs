@@ -308,9 +308,7 @@ impl<'de> Deserialize<'de> for VerifyRequest {
         let missing = |key| serde::de::Error::missing_field(key);
         Ok(Self {
             x402_version: any.x402_version,
-            payment_payload: Box::new(
-                any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?,
-            ),
+            payment_payload: Box::new(any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?),
             payment_requirements: any
                 .payment_requirements
                 .settle_version(version)

@@ -159,13 +159,7 @@ impl Paying<'_> {
         self.presented(payment, offer, flow, parts).map_err(|reason| self.refuse(reason))
     }
 
-    fn presented(
-        &self,
-        payment: Payment,
-        offer: &Offer,
-        flow: Flow,
-        parts: &Parts,
-    ) -> Result<Box<Matched>, Reason> {
+    fn presented(&self, payment: Payment, offer: &Offer, flow: Flow, parts: &Parts) -> Result<Box<Matched>, Reason> {
         let (mut payment, raw) = payment.into_parts();
         // The server's own entry, in the version that the payer speaks.
         let terms = Terms { version: payment.version(), ..offer.terms.clone() };
