@@ -71,7 +71,7 @@ pub fn rows() -> Vec<Row> {
         .rs(plain(move || rs_verify(b.as_bytes())))
         .r402(plain(move || r402_verify(c.as_bytes())));
     let respelt = sample::respelt_verify_body();
-    let differs = Row::new("the same, the entry spelt otherwise than its echo", None)
+    let differs = Row::new("the whole, the entry spelt otherwise than its echo", None)
         .ours(plain(move || ours_verify(respelt.as_bytes())));
     let envelope = Row::new("of that, all but the scheme's payload", None)
         .ours(plain(move || body::verify_request(d.as_bytes(), &Limits::DEFAULT).unwrap()));
@@ -80,7 +80,7 @@ pub fn rows() -> Vec<Row> {
     let written = Row::new("of that, the scheme's payload", None).ours(plain(move || Written::read(&payload).unwrap()));
     let checked = Row::new("the scheme's payload, EIP-55 of two addresses checked", None)
         .ours(plain(move || Payload::read(&again).unwrap()));
-    vec![decode, encode, verify, differs, envelope, written, checked]
+    vec![decode, encode, verify, envelope, written, differs, checked]
 }
 
 fn sample_text(value: &HeaderValue) -> String {
