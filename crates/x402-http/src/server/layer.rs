@@ -177,13 +177,10 @@ impl Route {
         resource.url.get(self.seller.origin.len() + self.prefix.len()..).unwrap_or("/")
     }
 
-    /// The same, kept for the first path.
+    /// What is served at a path; kept for the first one.
     pub(super) fn served(&self, path: &str) -> Arc<ResourceInfo> {
-        match self.served.get() {
-            Some((known, resource)) if **known == *path => Arc::clone(resource),
-            Some(_) => self.resource(path).into(),
-            None => Arc::clone(&self.served.get_or_init(|| (path.into(), self.resource(path).into())).1),
-        }
+        let (known, resource) = self.served.get_or_init(|| (path.into(), self.resource(path).into()));
+        if **known == *path { Arc::clone(resource) } else { self.resource(path).into() }
     }
 
     #[cfg(feature = "challenge")]

@@ -34,6 +34,26 @@ async fn the_handler_finds_the_payment_and_the_whole_body() {
     assert!(presented.identity.caller.is_empty());
 }
 
+/// One of them is kept for the next request; another must not be taken for it.
+#[tokio::test]
+async fn each_path_of_a_route_is_a_resource_of_its_own() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    let paths = ["/weather/bern", "/weather/basel", "/weather/bern"];
+    for (nonce, path) in (1..).zip(paths) {
+        assert_eq!(call(&service, paying(path, &payment_json(&terms(), nonce))).await.0, StatusCode::OK);
+        let mut unfit = payment_json(&terms(), 9);
+        unfit["accepted"]["amount"] = "1".into();
+        let (status, headers, _) = call(&service, paying(path, &unfit)).await;
+        assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
+        let asked = &decoded(&headers, &names::PAYMENT_REQUIRED)["resource"]["url"];
+        assert_eq!(asked, &format!("https://api.example.com{path}"));
+    }
+    let mut urls: Vec<_> = shop.script.seen.lock().unwrap().iter().map(|seen| seen.resource.url.clone()).collect();
+    urls.dedup();
+    assert_eq!(urls, paths.map(|path| format!("https://api.example.com{path}")));
+}
+
 #[tokio::test]
 async fn host_is_never_trusted() {
     let service = shop().sells(vec![offer(terms())]);
