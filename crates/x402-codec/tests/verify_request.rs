@@ -63,6 +63,13 @@ fn requirements_are_the_servers_own_wherever_they_stand() {
             ),
             &differ,
         ),
+        (
+            format!(
+                r#"{{"paymentPayload":{},"paymentRequirements":{dear}}}"#,
+                payment(OFFER, &format!(r#","resource":{{"url":"https://a.example/","accepted":{dear}}}"#))
+            ),
+            &differ,
+        ),
     ] {
         assert_eq!(&amounts(&text), expected, "{text}");
     }

@@ -127,22 +127,13 @@ impl PaymentKey {
     /// The key of an authorization. Each part is written behind its length.
     #[must_use]
     pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
-        let parts = [network.as_str().as_bytes(), contract, payer, nonce];
-        let mut bytes: Arc<[u8]> = core::iter::repeat_n(0, length(&parts)).collect();
-        // Nobody else has it yet.
-        if let Some(bytes) = Arc::get_mut(&mut bytes) {
-            join(kind, &parts, bytes);
-        }
-        Self(bytes)
+        Self(joined(kind, &[network.as_str().as_bytes(), contract, payer, nonce]).into())
     }
 
     /// What the keys of all authorizations of this kind begin with that a payer gave for one contract.
     #[must_use]
     pub fn prefix(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8]) -> Vec<u8> {
-        let parts = [network.as_str().as_bytes(), contract, payer];
-        let mut bytes = vec![0; length(&parts)];
-        join(kind, &parts, &mut bytes);
-        bytes
+        joined(kind, &[network.as_str().as_bytes(), contract, payer])
     }
 
     /// The canonical bytes.
@@ -158,23 +149,16 @@ impl PaymentKey {
     }
 }
 
-fn length(parts: &[&[u8]]) -> usize {
-    1 + parts.iter().map(|part| 2 + part.len()).sum::<usize>()
-}
-
-/// The kind, and each part behind its length, into a place of that length.
-fn join(kind: AuthorizationKind, parts: &[&[u8]], mut to: &mut [u8]) {
-    let mut put = |bytes: &[u8]| {
-        if let Some((place, rest)) = core::mem::take(&mut to).split_at_mut_checked(bytes.len()) {
-            place.copy_from_slice(bytes);
-            to = rest;
-        }
-    };
-    put(&[kind as u8]);
+/// The kind, and each part behind its length.
+fn joined(kind: AuthorizationKind, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| 2 + part.len()).sum();
+    let mut bytes = Vec::with_capacity(1 + length);
+    bytes.push(kind as u8);
     for part in parts {
-        put(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
-        put(part);
+        bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+        bytes.extend_from_slice(part);
     }
+    bytes
 }
 
 impl fmt::Display for PaymentKey {
