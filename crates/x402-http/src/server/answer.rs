@@ -22,10 +22,9 @@ const LONGEST_MESSAGE: usize = 200;
 /// A 402 as bytes, made once.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
-    headers: HeaderMap,
-    /// One of them: `PAYMENT-REQUIRED`.
+    answer: Response<Bytes>,
+    /// Its `PAYMENT-REQUIRED`.
     header: HeaderValue,
-    body: Bytes,
 }
 
 /// Why a request is not served.
@@ -94,11 +93,13 @@ impl Prepared {
         let json = body::write(&document)?;
         let header = header::encode_text(&json)?;
         let body = if v1 { body::write(&PaymentRequired::V2(document).to_v1())?.into() } else { json.into() };
-        let mut headers = HeaderMap::with_capacity(3);
+        let mut answer = Response::new(body);
+        *answer.status_mut() = StatusCode::PAYMENT_REQUIRED;
+        let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_CONTROL, NO_STORE);
         headers.insert(&header::PAYMENT_REQUIRED, header.clone());
-        Ok(Self { headers, header, body })
+        Ok(Self { answer, header })
     }
 
     pub(super) fn header_len(&self) -> usize {
@@ -112,15 +113,13 @@ impl Prepared {
     }
 
     #[cfg(feature = "challenge")]
-    pub(super) const fn body(&self) -> &Bytes {
-        &self.body
+    pub(super) fn body(&self) -> &Bytes {
+        self.answer.body()
     }
 
+    #[inline]
     pub(super) fn answer<B>(&self) -> Response<Body<B>> {
-        let mut response = Response::new(Body::own(self.body.clone()));
-        *response.status_mut() = StatusCode::PAYMENT_REQUIRED;
-        *response.headers_mut() = self.headers.clone();
-        response
+        self.answer.clone().map(Body::own)
     }
 }
 

@@ -209,8 +209,12 @@ impl Route {
     }
 
     /// The 402 for this path.
+    #[inline]
     pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], reason: Option<&Reason>) -> Response<Body<B>> {
-        self.prepared(path, offers, reason).map_or_else(|other| *other, |prepared| prepared.as_ref().answer())
+        match self.prepared(path, offers, reason) {
+            Ok(prepared) => prepared.answer(),
+            Err(other) => *other,
+        }
     }
 
     /// The 402 for this path as bytes, or the answer where there is none.
