@@ -92,7 +92,7 @@ fn sample_text(value: &HeaderValue) -> String {
 fn ours_verify(body: &[u8]) -> (Claim, Written) {
     let request = body::verify_request(body, &Limits::DEFAULT).unwrap();
     let terms = Terms::try_from(request.payment_requirements).unwrap();
-    let claim = Claim::new(terms, *request.payment_payload);
+    let claim = Claim::new(terms, request.payment_payload);
     let payload = Written::read(&claim.payload).unwrap();
     (claim, payload)
 }

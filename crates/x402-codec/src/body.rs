@@ -64,11 +64,11 @@ fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Deco
             match &*key {
                 "x402Version" => x402_version = members.next_value()?,
                 "paymentPayload" => {
-                    payment = Some(Box::new(PaymentPayload::V2(members.next_value()?)));
+                    payment = Some(PaymentPayload::V2(members.next_value()?));
                     accepted = members.take_accepted();
                 }
                 "paymentRequirements" => {
-                    requirements = Some(match (payment.as_deref(), accepted) {
+                    requirements = Some(match (&payment, accepted) {
                         (Some(PaymentPayload::V2(payment)), Some(text)) if members.repeats(text) => {
                             payment.accepted.clone()
                         }

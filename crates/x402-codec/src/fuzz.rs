@@ -44,7 +44,7 @@ pub fn decode_payment_signature(data: &[u8]) {
     let body = payment.verify_body(&asked).unwrap();
     assert!(body.windows(payment.json().len()).any(|text| text == payment.json().as_bytes()));
     let request = body::verify_request(&body, &WIDE).unwrap();
-    assert_eq!(*request.payment_payload, *payment.payload());
+    assert_eq!(&request.payment_payload, payment.payload());
     assert_eq!(request.payment_requirements, asked);
 }
 

@@ -411,7 +411,7 @@ fn the_payers_bytes_reach_the_facilitator() {
     let text = core::str::from_utf8(&body).unwrap();
     assert!(text.starts_with(&format!("{{\"x402Version\":2,\"paymentPayload\":{sent},\"paymentRequirements\":")));
     let request = body::verify_request(&body, LIMITS).unwrap();
-    assert_eq!(*request.payment_payload, *payment.payload());
+    assert_eq!(&request.payment_payload, payment.payload());
     assert_eq!(request.payment_requirements, terms);
     assert!(!format!("{payment:?}").contains("0x"), "a payment's Debug shows the payment");
 }

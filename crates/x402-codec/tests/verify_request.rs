@@ -20,7 +20,7 @@ fn amounts(text: &str) -> (String, String) {
     let request = read(text);
     // `serde_json` reads each part alone, with no other beside it.
     assert_eq!(serde_json::from_str::<VerifyRequest>(text).unwrap(), request);
-    match (*request.payment_payload, request.payment_requirements) {
+    match (request.payment_payload, request.payment_requirements) {
         (PaymentPayload::V2(payment), PaymentRequirements::V2(terms)) => {
             (payment.accepted.amount.to_string(), terms.amount.to_string())
         }

@@ -281,8 +281,8 @@ fn in_requirements(key: &'static str) -> &'static str {
 pub struct VerifyRequest {
     /// May be absent; where present it must be the payment's.
     pub x402_version: Option<Version>,
-    /// The payment. Boxed: it is large, and handed on often.
-    pub payment_payload: Box<PaymentPayload>,
+    /// The payment.
+    pub payment_payload: PaymentPayload,
     /// What it must fulfil.
     pub payment_requirements: PaymentRequirements,
 }
@@ -308,7 +308,7 @@ impl<'de> Deserialize<'de> for VerifyRequest {
         let missing = |key| serde::de::Error::missing_field(key);
         Ok(Self {
             x402_version: any.x402_version,
-            payment_payload: Box::new(any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?),
+            payment_payload: any.payment_payload.settle_version().map_err(|key| missing(in_payload(key)))?,
             payment_requirements: any
                 .payment_requirements
                 .settle_version(version)

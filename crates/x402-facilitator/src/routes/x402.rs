@@ -31,7 +31,7 @@ impl Api {
             ));
         }
         let identity = Identity { caller, request: identity.map_err(Refused::Unreadable)? };
-        let mut claim = Claim::new(terms, *request.payment_payload);
+        let mut claim = Claim::new(terms, request.payment_payload);
         claim.identity = identity;
         // Somebody here serves the terms and can read the payload; what it says is for the verdict.
         self.engine.settlement().key(&claim).map_err(Refused::Unreadable)?;

@@ -68,7 +68,7 @@ pub(crate) async fn payment(payer: usize, now: u64) -> (Claim, VerifyRequest) {
     });
     let request = VerifyRequest {
         x402_version: Some(Version::V2),
-        payment_payload: Box::new(payment.clone()),
+        payment_payload: payment.clone(),
         payment_requirements: x402_types::PaymentRequirements::V2(terms.to_v2()),
     };
     (Claim::new(terms, payment), request)
