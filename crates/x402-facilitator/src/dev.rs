@@ -17,10 +17,10 @@ use crate::clock::now;
 use crate::engine::Engine;
 use crate::heads::Polling;
 use crate::mechanisms::{Builder, Evm, Nvm, owner};
-use crate::requests::MemoryRequests;
 use crate::routes::{KeptKeys, routes_with};
 use crate::server::Serving;
 use crate::session_keys::{ByHash, MemorySessionKeys, SessionKeys};
+use x402_store::requests::MemoryRequests;
 
 /// The account of the devchain that signs operations of session keys. It holds what every account of the devchain
 /// holds, and needs none of it.

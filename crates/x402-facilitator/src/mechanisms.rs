@@ -19,6 +19,8 @@ use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
+use x402_store::requests::Requests;
+use x402_store::sqlite::{Database, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 use x402_types::{Asset, Assets, ChainId, Fault, Members};
 
 use self::nvm::Place;
@@ -26,11 +28,8 @@ use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConf
 use crate::credits::HttpCredits;
 use crate::engine::{Engine, addresses};
 use crate::heads::{Heads, Polling, Watch};
-use crate::ledger::SqliteLedger;
-use crate::requests::{Requests, SqliteRequests};
 use crate::routes::KeptKeys;
-use crate::session_keys::{ByHash, Registrar, SealKey, SessionKeys, SqliteSessionKeys};
-use crate::sqlite::Database;
+use crate::session_keys::{ByHash, Registrar, SessionKeys};
 
 pub use nvm::Nvm;
 

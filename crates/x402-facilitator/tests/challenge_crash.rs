@@ -15,9 +15,9 @@ use x402_challenge::{
     Bind, Charge, CheckError, Evidence, Gate, Metered, Offer, ProofError, ProofKey, Proofs, Proven, Request,
     VerifyProof, answer,
 };
-use x402_facilitator::challenges::SqliteChallenges;
 use x402_facilitator::clock::now;
-use x402_facilitator::sqlite::Database;
+use x402_store::sqlite::Database;
+use x402_store::sqlite::SqliteChallenges;
 use x402_types::challenge::{Challenge, ChallengeId, Code, Payment, Proof, ProofKind};
 use x402_types::{AtomicAmount, TimeoutSeconds, UnixSeconds};
 

@@ -16,14 +16,14 @@ use x402_codec::header::X_PAYMENT;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};
 use x402_evm::challenge::VerifyExact;
 use x402_evm::exact;
-use x402_facilitator::challenges::SqliteChallenges;
 use x402_facilitator::clock::now;
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::sqlite::Database;
 use x402_http::client::{PayClient, Payer};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::challenge::{Ask, Challenges, Entitle};
 use x402_http::ticket::{TicketFacilitator, TicketPayer};
+use x402_store::sqlite::Database;
+use x402_store::sqlite::SqliteChallenges;
 use x402_types::TimeoutSeconds;
 use x402_types::challenge::{Proof, ProofKind};
 

@@ -25,8 +25,8 @@ use x402_types::{ErrorReason, Fault, Rejection};
 use zeroize::Zeroizing;
 
 use crate::engine::{Engine, invalid, undecided};
-use crate::requests::{MemoryRequests, Requests};
 use crate::session_keys::{Registrar, SessionKeys};
+use x402_store::requests::{MemoryRequests, Requests};
 
 /// Who may call: names and tokens.
 pub type Callers = Vec<(String, Zeroizing<String>)>;

@@ -4,7 +4,7 @@
 //! 200 for verdicts, 400 for what cannot be parsed, 409 for another amount or payment under a known id, 503 where the
 //! fault is ours. Every answer has the extension's envelope beside what x402 servers read.
 
-use alloy_primitives::{B256, hex, keccak256};
+use alloy_primitives::{hex, keccak256};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::json;
@@ -18,7 +18,7 @@ use x402_types::{
 use super::{Api, Received, json as answer, key_of, unavailable};
 use crate::clock::now;
 use crate::nvm;
-use crate::requests::Remembered;
+use x402_store::requests::Remembered;
 
 /// Seconds that a request is remembered that was settled without being verified first.
 const REMEMBERED: u64 = 30 * 86_400;
@@ -197,7 +197,7 @@ fn named(caller: &str, key: &str) -> String {
 }
 
 /// What must be the same when a request comes again: the payment, and what it pays for, but not how much.
-fn digest(claim: &Claim) -> B256 {
+fn digest(claim: &Claim) -> [u8; 32] {
     let terms = &claim.terms;
     let canonical = json!({
         "payload": claim.payload.read::<serde_json::Value>().unwrap_or_default(),
@@ -205,7 +205,7 @@ fn digest(claim: &Claim) -> B256 {
         "extra": RawJson::of(&terms.extra).and_then(|raw| raw.read::<serde_json::Value>()).unwrap_or_default(),
         "resource": claim.resource.as_ref().map(|resource| resource.url.as_str()),
     });
-    keccak256(canonical.to_string())
+    keccak256(canonical.to_string()).into()
 }
 
 /// The network that the payment names, for the answer; empty where it cannot be read.

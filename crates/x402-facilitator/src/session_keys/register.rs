@@ -120,7 +120,7 @@ impl Registrar {
         let nonce = self.nonce(account).await?;
         approval.check(self.signer, self.chain_id, nonce).map_err(|why| refuse(&format!("data: {why}")))?;
         let provider = registration.session_keys_provider.clone();
-        Ok(KeyName { network: self.network(), account, provider, hash: approval.hash() })
+        Ok(KeyName { network: self.network(), account: account.into(), provider, hash: approval.hash().into() })
     }
 
     /// The account's `currentNonce()`, 1 where it is not deployed.

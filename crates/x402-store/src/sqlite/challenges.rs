@@ -14,7 +14,7 @@ use x402_challenge::{
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
-use crate::sqlite::Database;
+use super::Database;
 
 /// Challenges, nonces, proofs, entitlements, meters and refunds in a SQLite file. Whatever a method answered is durable.
 #[derive(Debug, Clone)]

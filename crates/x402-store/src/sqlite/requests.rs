@@ -1,71 +1,11 @@
-//! What `/verify` remembers of a request for `/settle`: [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
-//! steps 6 and 22, `agentRequestId`.
-//!
-//! A second store beside the ledger, written by the routes and never by a mechanism: nothing here is proof of anything.
+//! What `/verify` remembers of a request for `/settle`, on SQLite beside the ledger.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use alloy_primitives::B256;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use x402_types::{AtomicAmount, Fault, UnixSeconds};
+use x402_types::{Fault, UnixSeconds};
 
-use crate::sqlite::Database;
-
-/// A request that was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
-    /// Its name, unguessable unless its caller chose it.
-    pub id: String,
-    /// Who had it verified; empty where callers are not told apart. Another caller does not find it.
-    pub caller: String,
-    /// Of the payment and what it was offered for.
-    pub digest: B256,
-    /// The most that it may cost.
-    pub max_amount: AtomicAmount,
-    /// When it may be forgotten.
-    pub expires: UnixSeconds,
-}
-
-/// Remembers requests between `/verify` and `/settle`.
-#[async_trait]
-pub trait Requests: Send + Sync + std::fmt::Debug {
-    /// Remembers a request, or answers with the one of that id and caller that is remembered.
-    ///
-    /// # Errors
-    /// The store failed.
-    async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault>;
-
-    /// The request of an id, if this caller has one.
-    ///
-    /// # Errors
-    /// The store failed.
-    async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault>;
-}
-
-/// In memory: for one process, gone with it.
-#[derive(Debug, Default)]
-pub struct MemoryRequests(Mutex<HashMap<(String, String), Remembered>>);
-
-impl MemoryRequests {
-    fn rows(&self) -> MutexGuard<'_, HashMap<(String, String), Remembered>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[async_trait]
-impl Requests for MemoryRequests {
-    async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault> {
-        let mut rows = self.rows();
-        rows.retain(|_, row| row.expires >= now);
-        Ok(rows.entry((request.caller.clone(), request.id.clone())).or_insert(request).clone())
-    }
-
-    async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault> {
-        Ok(self.rows().get(&(caller.to_owned(), id.to_owned())).cloned())
-    }
-}
+use super::Database;
+use crate::requests::{Remembered, Requests};
 
 /// In the ledger's SQLite file.
 #[derive(Debug, Clone)]
@@ -89,7 +29,7 @@ fn row(connection: &Connection, caller: &str, id: &str) -> Result<Option<Remembe
             Ok(Remembered {
                 id: id.to_owned(),
                 caller: caller.to_owned(),
-                digest: digest.into(),
+                digest,
                 max_amount: amount.parse().map_err(|_| bad(1))?,
                 expires: UnixSeconds(u64::try_from(row.get::<_, i64>(2)?).map_err(|_| bad(2))?),
             })
@@ -108,7 +48,7 @@ fn put(transaction: &Transaction<'_>, request: Remembered, now: UnixSeconds) -> 
         .execute(params![
             request.caller,
             request.id,
-            request.digest.as_slice(),
+            request.digest,
             request.max_amount.to_string(),
             seconds(request.expires)
         ])?;
@@ -129,13 +69,16 @@ impl Requests for SqliteRequests {
 
 #[cfg(test)]
 mod tests {
+    use x402_types::AtomicAmount;
+
     use super::*;
+    use crate::requests::MemoryRequests;
 
     fn request(id: &str, amount: u64, expires: u64) -> Remembered {
         Remembered {
             id: id.to_owned(),
             caller: "shop".to_owned(),
-            digest: B256::repeat_byte(7),
+            digest: [7; 32],
             max_amount: AtomicAmount::from(amount),
             expires: UnixSeconds(expires),
         }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use x402_http::server::{Claimed, GrantState, Grants, Standing, Ticket};
 use x402_types::{Fault, PaymentKey};
 
-use crate::sqlite::Database;
+use super::Database;
 
 /// Grants in a SQLite file. Rows are kept for good: a granted payment is never granted again.
 ///

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::hex;
 use async_trait::async_trait;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rusqlite::{OptionalExtension, params};
 use x402_types::Fault;
 use zeroize::Zeroizing;
 
-use super::{KeyName, SessionKeys};
-use crate::sqlite::Database;
+use super::Database;
+use crate::session_keys::{KeyName, SessionKeys};
 
 /// The key under which stored session keys are sealed: 32 bytes.
 #[derive(Clone)]
@@ -27,8 +26,16 @@ impl SealKey {
     /// # Errors
     /// Anything else. What stands there is not repeated.
     pub fn from_hex(text: &str) -> Result<Self, SealError> {
+        let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
+        let (pairs, rest) = digits.as_chunks::<2>();
         let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text, &mut *key).map_err(|_| SealError)?;
+        if pairs.len() != key.len() || !rest.is_empty() {
+            return Err(SealError);
+        }
+        for (byte, [high, low]) in key.iter_mut().zip(pairs) {
+            let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            *byte = digit(*high).zip(digit(*low)).map(|(high, low)| (high << 4) | low).ok_or(SealError)?;
+        }
         Ok(Self(key))
     }
 }
@@ -84,8 +91,7 @@ impl SqliteSessionKeys {
 
 /// What a sealed key is bound to, each part behind its length: it opens in its own row only.
 fn bound(name: &KeyName) -> Vec<u8> {
-    let parts =
-        [name.network.as_str().as_bytes(), name.account.as_slice(), name.provider.as_bytes(), name.hash.as_slice()];
+    let parts = [name.network.as_str().as_bytes(), &name.account[..], name.provider.as_bytes(), &name.hash[..]];
     let mut bytes = Vec::new();
     for part in parts {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -108,9 +114,9 @@ impl SessionKeys for SqliteSessionKeys {
                     )?
                     .execute(params![
                         name.network.as_str(),
-                        name.account.as_slice(),
+                        name.account,
                         name.provider,
-                        name.hash.as_slice(),
+                        name.hash,
                         caller,
                         nonce,
                         sealed
@@ -129,13 +135,7 @@ impl SessionKeys for SqliteSessionKeys {
                         "DELETE FROM session_keys
                          WHERE network = ?1 AND account = ?2 AND provider = ?3 AND hash = ?4 AND caller = ?5",
                     )?
-                    .execute(params![
-                        name.network.as_str(),
-                        name.account.as_slice(),
-                        name.provider,
-                        name.hash.as_slice(),
-                        caller
-                    ])
+                    .execute(params![name.network.as_str(), name.account, name.provider, name.hash, caller])
                     .map(|_| Ok(()))
             })
             .await
@@ -151,18 +151,98 @@ impl SessionKeys for SqliteSessionKeys {
                         "SELECT nonce, sealed FROM session_keys
                          WHERE network = ?1 AND account = ?2 AND provider = ?3 AND hash = ?4",
                     )?
-                    .query_row(
-                        params![
-                            wanted.network.as_str(),
-                            wanted.account.as_slice(),
-                            wanted.provider,
-                            wanted.hash.as_slice()
-                        ],
-                        |row| Ok((row.get(0)?, row.get(1)?)),
-                    )
+                    .query_row(params![wanted.network.as_str(), wanted.account, wanted.provider, wanted.hash], |row| {
+                        Ok((row.get(0)?, row.get(1)?))
+                    })
                     .optional()
             })
             .await?;
         row.map(|(nonce, sealed)| self.open(name, nonce, sealed)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use x402_types::ChainId;
+
+    use super::*;
+    use crate::session_keys::MemorySessionKeys;
+
+    fn name(text: &str) -> KeyName {
+        KeyName {
+            network: ChainId::eip155(84532),
+            account: [7; 20],
+            provider: "zerodev".to_owned(),
+            hash: [*text.as_bytes().first().unwrap(); 32],
+        }
+    }
+
+    async fn a_key_is_found_by_its_whole_name(store: &dyn SessionKeys) {
+        let key = name("c2VjcmV0");
+        store.register(&key, "shop", "c2VjcmV0").await.unwrap();
+        store.register(&key, "other", "c2VjcmV0").await.unwrap();
+        assert_eq!(store.read(&key).await.unwrap().unwrap().as_str(), "c2VjcmV0");
+        for other in [
+            KeyName { network: ChainId::eip155(8453), ..key.clone() },
+            KeyName { account: [0; 20], ..key.clone() },
+            KeyName { provider: "safe".to_owned(), ..key.clone() },
+            name("b3RoZXI="),
+        ] {
+            assert_eq!(store.read(&other).await, Ok(None), "{other:?}");
+        }
+        store.remove(&key, "other").await.unwrap();
+        assert!(store.read(&key).await.unwrap().is_some(), "another caller's");
+        store.remove(&key, "shop").await.unwrap();
+        store.remove(&key, "shop").await.unwrap();
+        assert_eq!(store.read(&key).await, Ok(None));
+        assert!(!format!("{store:?}").contains("c2VjcmV0"));
+    }
+
+    #[tokio::test]
+    async fn in_memory() {
+        a_key_is_found_by_its_whole_name(&MemorySessionKeys::default()).await;
+    }
+
+    #[tokio::test]
+    async fn in_a_file_nothing_stands_in_clear_and_only_its_key_opens_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let database = Database::open(file.path()).unwrap();
+        let seal = |byte: &str| SealKey::from_hex(&byte.repeat(32)).unwrap();
+        let store = SqliteSessionKeys::new(database.clone(), &seal("ab")).unwrap();
+        a_key_is_found_by_its_whole_name(&store).await;
+
+        let secret = "dGhlIHByaXZhdGUga2V5IG9mIGEgc2Vzc2lvbg==";
+        store.register(&name(secret), "shop", secret).await.unwrap();
+        for entry in std::fs::read_dir(file.path().parent().unwrap()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().starts_with(&*file.path().to_string_lossy()) {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{}", path.display());
+            }
+        }
+        let wrong = SqliteSessionKeys::new(database.clone(), &seal("cd")).unwrap();
+        assert!(wrong.read(&name(secret)).await.is_err());
+        let again = SqliteSessionKeys::new(database.clone(), &seal("ab")).unwrap();
+        assert_eq!(again.read(&name(secret)).await.unwrap().unwrap().as_str(), secret);
+
+        // A row that is moved to another name does not open there.
+        let other = KeyName { account: [0; 20], ..name(secret) };
+        let account = other.account;
+        database
+            .write(move |transaction| {
+                transaction.execute("UPDATE session_keys SET account = ?1", [account]).map(|_| Ok::<_, Fault>(()))
+            })
+            .await
+            .unwrap();
+        assert!(again.read(&other).await.is_err());
+    }
+
+    #[test]
+    fn a_seal_key_is_32_bytes_in_hex() {
+        assert!(SealKey::from_hex(&format!("0x{}", "ab".repeat(32))).is_ok());
+        for bad in ["", "ab", &"ab".repeat(31), &"xy".repeat(32)] {
+            assert!(matches!(SealKey::from_hex(bad), Err(SealError)), "{bad}");
+        }
+        assert_eq!(format!("{:?}", SealKey::from_hex(&"ab".repeat(32)).unwrap()), "SealKey(..)");
     }
 }

@@ -5,9 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use x402_facilitator::grants::SqliteGrants;
-use x402_facilitator::sqlite::Database;
 use x402_http::server::{Claimed, GrantState, Grants, MemoryGrants, Standing, Ticket};
+use x402_store::sqlite::{Database, SqliteGrants};
 use x402_types::{AuthorizationKind, ChainId, PaymentKey};
 
 fn key(nonce: u8) -> PaymentKey {

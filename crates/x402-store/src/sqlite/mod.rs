@@ -1,7 +1,32 @@
-//! The embedded database: one file, one writer with group commit, WAL, `synchronous=FULL`.
+//! The stores on SQLite: one file, one writer with group commit, WAL, `synchronous=FULL`.
 //!
 //! Every write is durable before its caller hears of it. Writes that arrive together share one commit; each runs in
 //! its own savepoint, so that one that is refused takes nothing else with it.
+
+#[cfg(feature = "challenges")]
+mod challenges;
+#[cfg(feature = "grants")]
+mod grants;
+#[cfg(feature = "ledger")]
+mod ledger;
+mod migrate;
+#[cfg(feature = "requests")]
+mod requests;
+#[cfg(feature = "ledger")]
+mod row;
+#[cfg(feature = "session-keys")]
+mod session_keys;
+
+#[cfg(feature = "challenges")]
+pub use challenges::SqliteChallenges;
+#[cfg(feature = "grants")]
+pub use grants::SqliteGrants;
+#[cfg(feature = "ledger")]
+pub use ledger::SqliteLedger;
+#[cfg(feature = "requests")]
+pub use requests::SqliteRequests;
+#[cfg(feature = "session-keys")]
+pub use session_keys::{SealError, SealKey, SqliteSessionKeys};
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -70,7 +95,8 @@ impl Database {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut write = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
-        prepare(&mut write).map_err(Fault::store)?;
+        prepare(&write).map_err(Fault::store)?;
+        migrate::to_newest(&mut write)?;
         let read = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
         read.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=ON;").map_err(Fault::store)?;
         let (writer, jobs) = sync_channel(QUEUE);
@@ -129,13 +155,10 @@ fn refused<T>(error: TrySendError<T>) -> Fault {
     }
 }
 
-fn prepare(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON;",
-    )?;
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(include_str!("schema.sql"))?;
-    transaction.commit()
+    )
 }
 
 /// Undoes a write that failed or was refused; what others did in the same commit stays.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use x402_facilitator::ledger::SqliteLedger;
-use x402_facilitator::sqlite::Database;
 use x402_facilitator_core::Ledger;
 use x402_facilitator_core::conformance::{Subject, run};
+use x402_store::sqlite::{Database, SqliteLedger};
 use x402_types::UnixSeconds;
 
 static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);

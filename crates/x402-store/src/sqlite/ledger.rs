@@ -1,5 +1,7 @@
 //! The ledger on SQLite, the embedded default: `x402_facilitator_core::Ledger` row by row.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Serialize;
@@ -9,7 +11,7 @@ use x402_facilitator_core::{
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::sqlite::Database;
+use super::{Database, row};
 
 /// The settlement ledger in a SQLite file.
 #[derive(Debug, Clone)]
@@ -22,7 +24,7 @@ impl SqliteLedger {
     /// The ledger in this file. Leases are counted by this machine's clock.
     #[must_use]
     pub const fn new(database: Database) -> Self {
-        Self { database, clock: crate::clock::now }
+        Self { database, clock: now }
     }
 
     /// Takes over from a process that has ended: frees the lanes that it held, and makes due at once what it left
@@ -58,6 +60,11 @@ impl SqliteLedger {
     }
 }
 
+/// This machine's clock.
+fn now() -> UnixSeconds {
+    UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+}
+
 type Sql<T> = Result<T, rusqlite::Error>;
 
 /// SQLite has no unsigned 64-bit integers. Times, nonces and versions beyond 2^63-1 do not occur; they saturate.
@@ -70,11 +77,11 @@ fn natural(value: i64) -> u64 {
 }
 
 fn to_row<T: Serialize>(value: &T) -> Sql<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    row::write(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn from_row<T: DeserializeOwned>(row: &str) -> Sql<T> {
-    serde_json::from_str(row)
+fn from_row<T: DeserializeOwned>(text: &str) -> Sql<T> {
+    row::read(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }
 

@@ -1,0 +1,8 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
+
+#[cfg(feature = "requests")]
+pub mod requests;
+#[cfg(feature = "session-keys")]
+pub mod session_keys;
+pub mod sqlite;

@@ -1,0 +1,70 @@
+//! Schemas of the file: `PRAGMA user_version`, migrated forward only, in one transaction, when the file is opened.
+//!
+//! A migration is never changed once it was released: a new one is added at the end of [`MIGRATIONS`].
+
+use rusqlite::{Connection, TransactionBehavior};
+use x402_types::Fault;
+
+/// What brings a file from schema n to n + 1, in order.
+///
+/// Schema 0 is an empty file, and also what releases before schema numbers wrote: their tables are those of the first
+/// migration, which makes only what is missing.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+
+/// Brings the file to the newest schema.
+///
+/// # Errors
+/// The file is of a newer schema, which is named; or the store failed, and the file is as it was.
+pub(super) fn to_newest(connection: &mut Connection) -> Result<(), Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Fault::store)?;
+    let found: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(Fault::store)?;
+    // A number below 0 is none that a release wrote.
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
+        return Err(Fault::store(format_args!(
+            "the file has schema {found}, and this release knows schemas up to {}: use a newer release",
+            MIGRATIONS.len()
+        )));
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for migration in missing {
+        transaction.execute_batch(migration).map_err(Fault::store)?;
+    }
+    transaction.pragma_update(None, "user_version", newest()?).map_err(Fault::store)?;
+    transaction.commit().map_err(Fault::store)
+}
+
+fn newest() -> Result<i32, Fault> {
+    i32::try_from(MIGRATIONS.len()).map_err(Fault::broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Connection) -> i32 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_new_file_gets_the_newest_schema_and_keeps_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        to_newest(&mut connection).unwrap();
+        assert_eq!(version(&connection), newest().unwrap());
+        connection.execute("INSERT INTO grants VALUES (x'01', 'granted', 'request')", []).unwrap();
+        to_newest(&mut connection).unwrap();
+        let rows: i32 = connection.query_row("SELECT count(*) FROM grants", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_by_its_number_and_left_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 7_000).unwrap();
+        let refused = to_newest(&mut connection).unwrap_err().to_string();
+        assert!(refused.contains("schema 7000"), "{refused}");
+        let tables: i32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+        assert_eq!((version(&connection), tables), (7_000, 0));
+    }
+}

@@ -1,0 +1,83 @@
+//! Rows of the ledger as they stand in the file: `{"format":1,"row":{…}}`.
+//!
+//! Rows of format 0, which commit 17f55ea wrote, are the members alone. A member that is added to a row later needs a
+//! default, or a new format that is read here.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// The format that is written.
+const FORMAT: u16 = 1;
+
+/// Why a row cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowError {
+    /// It is no row of any format that is known.
+    #[error("a stored row cannot be read: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// A later release wrote it.
+    #[error("a stored row has format {0}, and this release knows formats up to {FORMAT}: use a newer release")]
+    Newer(u16),
+}
+
+/// A row of format 1 or newer.
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    format: u16,
+    row: T,
+}
+
+/// What tells the formats apart.
+#[derive(Deserialize)]
+struct Number {
+    #[serde(default)]
+    format: u16,
+}
+
+/// Reads a row of whatever format this release knows.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
+    match serde_json::from_str::<Number>(text)?.format {
+        0 => Ok(serde_json::from_str(text)?),
+        FORMAT => {
+            let stored: Stored<&RawValue> = serde_json::from_str(text)?;
+            Ok(serde_json::from_str(stored.row.get())?)
+        }
+        newer => Err(RowError::Newer(newer)),
+    }
+}
+
+/// The row in the newest format.
+pub(super) fn write<T: Serialize>(row: &T) -> Result<String, RowError> {
+    Ok(serde_json::to_string(&Stored { format: FORMAT, row })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use x402_facilitator_core::SlotId;
+
+    use super::*;
+
+    fn slot() -> SlotId {
+        SlotId { lane: "eip155:1/a".into(), nonce: 7 }
+    }
+
+    #[test]
+    fn a_row_without_a_number_is_of_format_0() {
+        assert_eq!(read::<SlotId>(r#"{"lane":"eip155:1/a","nonce":7}"#).unwrap(), slot());
+    }
+
+    #[test]
+    fn the_newest_format_is_read_back() {
+        let text = write(&slot()).unwrap();
+        assert_eq!(text, r#"{"format":1,"row":{"lane":"eip155:1/a","nonce":7}}"#);
+        assert_eq!(read::<SlotId>(&text).unwrap(), slot());
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_its_number() {
+        let refused = read::<SlotId>(r#"{"format":2,"row":"whatever"}"#).unwrap_err();
+        assert!(matches!(refused, RowError::Newer(2)), "{refused}");
+        assert!(matches!(read::<SlotId>("{}").unwrap_err(), RowError::Malformed(_)));
+    }
+}
