@@ -6,22 +6,33 @@
 //! hung up is not, and after a crash nobody is. It is therefore held in memory, by a guard whose end is the
 //! answer, and needs no recovery.
 //!
-//! Which call is told the end as new is a fact of the payment: the row names it. The call that claims the payment
-//! writes its name with it, a call that joins the wait replaces the name, and after the end nothing changes it.
-//! Every other call is told the same end as replayed, on every replica and after every restart. Between two
-//! replicas the same request joins instead of being refused, for no replica can know that another still answers;
-//! the call that it displaces is then told the end as replayed.
+//! Success is told once, to the first that asks when it is known: a server that is told it serves what was paid for.
+//! That it was told, and to which call, is a fact of the payment: it is stored in the row, by the row's version, before
+//! the call hears of it. So of two calls, in one process or in two, one is told it. Every later one is refused, but for
+//! a call whose caller named its request ([`Call::named`]) and gets the same end again, marked as replayed.
+//!
+//! A call that is dropped, or loses the store, after it asked for that write and before it could pass the answer on was
+//! told nothing. That again is a fact of the process: it is kept in memory, and the next call is told in its place.
+//! Between two replicas the same request joins instead of being refused, for no replica can know that another still
+//! answers; the first to look is told the end.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{CallId, OwnerId};
+
+/// How many calls are remembered that ended so. They are rare: a caller goes away during one write, or the write fails.
+const MOST_LOST: usize = 10_000;
 
 /// A request that is being answered. Dropping it says that it was: with an outcome, with `settlement_pending`, or
 /// not at all because the caller hung up.
 #[derive(Debug)]
 pub struct Call {
     id: CallId,
+    named: bool,
+    /// That it is told a success is being stored, and it has not heard of it.
+    telling: AtomicBool,
     calls: Arc<Calls>,
 }
 
@@ -31,11 +42,40 @@ impl Call {
     pub const fn id(&self) -> &CallId {
         &self.id
     }
+
+    /// The caller named this request, and knows its own request again by that name (`Idempotency-Key`): it may be told
+    /// a success that was told before.
+    #[must_use]
+    pub const fn named(mut self) -> Self {
+        self.named = true;
+        self
+    }
+
+    pub(crate) const fn is_named(&self) -> bool {
+        self.named
+    }
+
+    /// From now on the row may say that this call was told a success.
+    pub(crate) fn begin_telling(&self) {
+        self.telling.store(true, Ordering::Relaxed);
+    }
+
+    /// It was told, or something else was stored.
+    pub(crate) fn end_telling(&self) {
+        self.telling.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.calls.open().1.remove(&self.id.number);
+        let mut open = self.calls.open();
+        open.numbers.remove(&self.id.number);
+        if self.telling.load(Ordering::Relaxed) {
+            open.lost.insert(self.id.number);
+            if open.lost.len() > MOST_LOST {
+                open.lost.pop_first();
+            }
+        }
     }
 }
 
@@ -43,8 +83,17 @@ impl Drop for Call {
 #[derive(Debug)]
 pub(crate) struct Calls {
     owner: OwnerId,
-    /// The last number, and the numbers of the open calls.
-    open: Mutex<(u64, BTreeSet<u64>)>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The last number.
+    last: u64,
+    /// The open calls.
+    numbers: BTreeSet<u64>,
+    /// Calls that ended while it was stored that they are told a success.
+    lost: BTreeSet<u64>,
 }
 
 impl Calls {
@@ -54,20 +103,37 @@ impl Calls {
 
     pub(crate) fn begin(self: &Arc<Self>) -> Call {
         let mut open = self.open();
-        open.0 = open.0.wrapping_add(1);
-        let number = open.0;
-        open.1.insert(number);
+        open.last = open.last.wrapping_add(1);
+        let number = open.last;
+        open.numbers.insert(number);
         drop(open);
-        Call { id: CallId { owner: self.owner.clone(), number }, calls: Arc::clone(self) }
+        Call {
+            id: CallId { owner: self.owner.clone(), number },
+            named: false,
+            telling: AtomicBool::new(false),
+            calls: Arc::clone(self),
+        }
     }
 
     /// Whether this process is still answering that call.
     pub(crate) fn is_open(&self, call: &CallId) -> bool {
-        call.owner == self.owner && self.open().1.contains(&call.number)
+        call.owner == self.owner && self.open().numbers.contains(&call.number)
     }
 
-    fn open(&self) -> MutexGuard<'_, (u64, BTreeSet<u64>)> {
-        // Both numbers are whole at every point where a panic could strike.
+    /// Whether that call ended here before it could pass on what it was told.
+    pub(crate) fn is_lost(&self, call: &CallId) -> bool {
+        call.owner == self.owner && self.open().lost.contains(&call.number)
+    }
+
+    /// Another call was told in its place.
+    pub(crate) fn found(&self, call: &CallId) {
+        if call.owner == self.owner {
+            self.open().lost.remove(&call.number);
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // All is whole at every point where a panic could strike.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

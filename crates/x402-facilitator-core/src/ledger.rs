@@ -104,8 +104,8 @@ pub struct Next {
 /// Rows that change together.
 ///
 /// With a lease it is a worker's: every row must be of the lease's lane and the fence be the newest. Without one
-/// it is a caller's, who may change nothing but who is being answered and whether an answer is reopened: such a
-/// write holds payments only, and their versions alone decide.
+/// it is a caller's, who may change nothing but who is being answered, whether an answer is reopened, and that a
+/// success was told: such a write holds payments only, and their versions alone decide.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Write {
     /// The worker's right.

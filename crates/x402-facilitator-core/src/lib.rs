@@ -29,7 +29,7 @@ pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
 pub use mechanism::{Mechanism, Observation, Plan, Verdict};
 pub use memory::MemoryLedger;
 pub use outcome::Outcome;
-pub use payment::{Event, Payment, Step, StepState, Todo};
+pub use payment::{Event, Payment, Step, StepState, Telling, Todo};
 pub use rail::{Attempt, Nonces, Parcel, Rail};
 pub use receipt::{Facts, Receipt};
 pub use settlement::{Pace, Settlement};

@@ -13,8 +13,15 @@ pub enum Outcome {
     Settled {
         /// The receipt, the same for every retry.
         receipt: Receipt,
-        /// Another call was, or will be, told this as new.
+        /// Another call was told this as new.
         replayed: bool,
+    },
+    /// It was made, and another call was told so: this one named no request by which it could have it again.
+    Spent {
+        /// The transaction that paid.
+        transaction: Option<TxId>,
+        /// Who paid.
+        payer: String,
     },
     /// It was not made and never will be.
     Failed {
@@ -34,7 +41,7 @@ pub enum Outcome {
     },
     /// It belongs to another request, or this request is being answered elsewhere.
     Duplicate {
-        /// The last transaction that was stored to be sent.
+        /// The transaction that paid, else the last that was stored to be sent.
         transaction: Option<TxId>,
     },
 }
@@ -51,6 +58,7 @@ impl Outcome {
     pub fn to_response(&self, terms: &Terms) -> SettleResponse {
         let (reason, transaction, payer) = match self {
             Self::Settled { receipt, replayed } => return receipt.to_response(terms.version, *replayed),
+            Self::Spent { transaction, payer } => (ErrorReason::NONCE_ALREADY_USED, transaction, Some(payer)),
             Self::Failed { reason, transaction, payer } => (reason.clone(), transaction, Some(payer)),
             Self::Pending { transaction, payer } => (ErrorReason::SETTLEMENT_PENDING, transaction, Some(payer)),
             Self::Duplicate { transaction } => (ErrorReason::DUPLICATE_SETTLEMENT, transaction, None),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentKey, UnixSeconds};
 
 use crate::bytes;
-use crate::{CallId, Facts, Guard, LaneId, Observation, Parcel, Plan, Receipt, SlotId, StepName, Verified};
+use crate::{CallId, Facts, Guard, LaneId, Observation, Parcel, Plan, Receipt, SlotId, StepName, TxId, Verified};
 
 /// The row of a payment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +22,12 @@ pub struct Payment {
     pub steps: Vec<Step>,
     /// How it ended.
     pub answer: Option<Result<Receipt, ErrorReason>>,
-    /// The call that is told the end as new; every other one is told it as replayed.
+    /// The call that is answered: the newest that waits for the end, then the one that its success was told to.
     pub call: CallId,
+    /// It was made, and nobody was told so yet. Rows of before this was stored say `false`: an older process may have
+    /// told it, so it is not told again.
+    #[serde(default)]
+    pub untold: bool,
     /// How often its answer was taken back.
     pub reopened: u32,
     /// When it wants to be looked at again.
@@ -98,6 +102,24 @@ pub enum Event {
     },
     /// The request asks once more after an answer that may be taken back.
     Reopen,
+    /// A call is to be told that it was made. Stored before the call hears of it.
+    Told(CallId),
+}
+
+/// What one call of the payment's own request may hear of it. Success is told once; only a caller that named its
+/// request may have it again, for to every other server the same answer again is another sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Telling {
+    /// There is no success to tell: it is under way, or it failed.
+    Nothing,
+    /// Success, once [`Event::Told`] is stored.
+    Due,
+    /// Success: it was stored for this very call.
+    Stored,
+    /// Success, as one that was told before.
+    Replayed,
+    /// No success: another call was told it.
+    Spent,
 }
 
 impl Step {
@@ -139,6 +161,7 @@ impl Payment {
             steps: Vec::new(),
             answer: None,
             call,
+            untold: false,
             reopened: 0,
             due: now,
             keep_until: verdict.keep_until,
@@ -186,13 +209,37 @@ impl Payment {
             && self.steps.iter().any(|step| step.proven().is_some())
     }
 
+    /// What a call of this payment's own request may hear. `named`: its caller named the request. `lost`: the call
+    /// that it was told to ended without passing it on.
+    #[must_use]
+    pub fn telling(&self, call: &CallId, named: bool, lost: bool) -> Telling {
+        match &self.answer {
+            None | Some(Err(_)) => Telling::Nothing,
+            Some(Ok(_)) if self.untold || lost => Telling::Due,
+            Some(Ok(_)) if self.call == *call => Telling::Stored,
+            Some(Ok(_)) if named => Telling::Replayed,
+            Some(Ok(_)) => Telling::Spent,
+        }
+    }
+
+    /// The transaction that paid, as far as that is known.
+    #[must_use]
+    pub fn paid_by(&self) -> Option<&TxId> {
+        match &self.answer {
+            Some(Ok(receipt)) => receipt.transaction.as_ref(),
+            _ => self.steps.last().and_then(Step::proven).map(|facts| &facts.tx),
+        }
+    }
+
     /// What an event does. `poll`: after how many seconds it wants to be looked at again.
     ///
     /// # Errors
     /// The event breaks a rule; the row is as it was.
     pub fn apply(&mut self, event: Event, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
-        if event == Event::Reopen {
-            return self.reopen(now);
+        match event {
+            Event::Reopen => return self.reopen(now),
+            Event::Told(call) => return self.told(call),
+            _ => {}
         }
         if self.answer.is_some() {
             return Err(Fault::broken("an event after the answer"));
@@ -209,7 +256,7 @@ impl Payment {
                 _ => Err(Fault::broken("carried what was not ready")),
             },
             Event::Observed { observation, spent } => self.observed(observation, spent, now, poll),
-            Event::Reopen => Ok(()),
+            Event::Reopen | Event::Told(_) => Ok(()),
         }
     }
 
@@ -247,7 +294,10 @@ impl Payment {
             Plan::Settled(_) | Plan::Failed(_) if self.open_step().is_some() => {
                 return Err(Fault::broken("answered over an open step"));
             }
-            Plan::Settled(receipt) => self.answer = Some(Ok(receipt)),
+            Plan::Settled(receipt) => {
+                self.answer = Some(Ok(receipt));
+                self.untold = true;
+            }
             Plan::Failed(reason) => self.answer = Some(Err(reason)),
         }
         Ok(())
@@ -264,6 +314,15 @@ impl Payment {
             Observation::Pending if spent && step.state == StepState::Carried => step.state = StepState::Loose,
             Observation::Pending => self.due = now.plus(poll),
         }
+        Ok(())
+    }
+
+    fn told(&mut self, call: CallId) -> Result<(), Fault> {
+        if !matches!(self.answer, Some(Ok(_))) {
+            return Err(Fault::broken("told a success that there is not"));
+        }
+        self.call = call;
+        self.untold = false;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use x402_types::{
 
 use crate::call::{Call, Calls};
 use crate::{
-    CallId, CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, TxId, Verified,
+    CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, Telling, TxId, Verified,
     Write,
 };
 
@@ -231,49 +231,96 @@ impl Settlement {
     /// The store failed, or there is no such payment.
     pub async fn look(&self, call: &Call, key: &PaymentKey) -> Result<Outcome, Fault> {
         let row = self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
-        self.outcome(call.id(), row).await
+        self.outcome(call, row).await
     }
 
     /// A row was there already, or is ours from a moment ago.
     async fn again(&self, call: &Call, mut row: Payment, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Fault> {
         loop {
             if row.call == *call.id() {
-                return self.outcome(call.id(), row).await;
+                return self.outcome(call, row).await;
             }
-            // While the first call is unanswered: 409 `duplicate_settlement`. For another request: always.
-            if !is_same_request(&row, claim) || self.calls.is_open(&row.call) {
-                return Ok(Outcome::Duplicate { transaction: self.transaction(&row).await? });
+            // While the first call is unanswered: 409 `duplicate_settlement`. For another request: always, or that the
+            // authorization is used, where its caller has no name to tell it from a retry of the first.
+            let same = is_same_request(&row, claim);
+            if !same || self.calls.is_open(&row.call) {
+                let transaction = self.transaction(&row).await?;
+                let told = matches!(row.answer, Some(Ok(_))) && !row.untold && !self.calls.is_lost(&row.call);
+                return Ok(if told && *row.identity() != claim.identity && !call.is_named() {
+                    Outcome::Spent { transaction, payer: row.payer }
+                } else {
+                    Outcome::Duplicate { transaction }
+                });
             }
             if row.answer.is_some() {
                 if !row.may_reopen(now) {
-                    return self.outcome(call.id(), row).await;
+                    return self.outcome(call, row).await;
                 }
                 row.apply(Event::Reopen, now, self.pace.poll)?;
             }
             row.call = call.id().clone();
             match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
-                Ok(()) => return self.outcome(call.id(), row).await,
+                Ok(()) => return self.outcome(call, row).await,
                 Err(CommitError::Fault(fault)) => return Err(fault),
                 // Some other writer was first, and only writers that get on can be first: this ends.
-                Err(_) => {
-                    row = self.ledger.read(&row.key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))?;
-                }
+                Err(_) => row = self.stored(&row.key).await?,
             }
         }
     }
 
-    async fn outcome(&self, call: &CallId, row: Payment) -> Result<Outcome, Fault> {
-        Ok(match row.answer {
-            Some(Ok(receipt)) => Outcome::Settled { receipt, replayed: row.call != *call },
-            Some(Err(ref reason)) => {
-                Outcome::Failed { reason: reason.clone(), transaction: self.transaction(&row).await?, payer: row.payer }
+    /// How the payment stands for a call of its own request. That a success is told is stored first.
+    async fn outcome(&self, call: &Call, mut row: Payment) -> Result<Outcome, Fault> {
+        loop {
+            let before = row.call.clone();
+            match (row.telling(call.id(), call.is_named(), self.calls.is_lost(&before)), &row.answer) {
+                (Telling::Due, _) => {
+                    row.apply(Event::Told(call.id().clone()), row.due, self.pace.poll)?;
+                    call.begin_telling();
+                    match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
+                        // No wait and no failure from here to the caller.
+                        Ok(()) => {
+                            self.calls.found(&before);
+                        }
+                        // It may be stored. Whoever asks next is told in the place of this call.
+                        Err(CommitError::Fault(fault)) => return Err(fault),
+                        Err(_) => {
+                            call.end_telling();
+                            row = self.stored(&row.key).await?;
+                        }
+                    }
+                }
+                (Telling::Stored, Some(Ok(receipt))) => {
+                    call.end_telling();
+                    return Ok(Outcome::Settled { receipt: receipt.clone(), replayed: false });
+                }
+                (Telling::Replayed, Some(Ok(receipt))) => {
+                    return Ok(Outcome::Settled { receipt: receipt.clone(), replayed: true });
+                }
+                (Telling::Spent, _) => {
+                    return Ok(Outcome::Spent { transaction: self.transaction(&row).await?, payer: row.payer });
+                }
+                (_, Some(Err(reason))) => {
+                    let reason = reason.clone();
+                    return Ok(Outcome::Failed {
+                        reason,
+                        transaction: self.transaction(&row).await?,
+                        payer: row.payer,
+                    });
+                }
+                _ => return Ok(Outcome::Pending { transaction: self.transaction(&row).await?, payer: row.payer }),
             }
-            None => Outcome::Pending { transaction: self.transaction(&row).await?, payer: row.payer },
-        })
+        }
     }
 
-    /// The last transaction that was stored for a payment.
+    async fn stored(&self, key: &PaymentKey) -> Result<Payment, Fault> {
+        self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
+    }
+
+    /// The transaction that paid, else the last that was stored for it.
     async fn transaction(&self, row: &Payment) -> Result<Option<TxId>, Fault> {
+        if let Some(paid) = row.paid_by() {
+            return Ok(Some(paid.clone()));
+        }
         let carriers: Vec<SlotId> = row.steps.iter().flat_map(|step| step.carriers.iter().cloned()).collect();
         let Some(last) = carriers.last() else { return Ok(None) };
         let slots = self.ledger.slots(core::slice::from_ref(last)).await?;

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use x402_facilitator_core::{
-    Event, Facts, Guard, LaneId, Observation, Parcel, Payment, Plan, Receipt, SlotId, Step, StepName, StepState, Todo,
-    TxId,
+    CallId, Event, Facts, Guard, LaneId, Observation, OwnerId, Parcel, Payment, Plan, Receipt, SlotId, Step, StepName,
+    StepState, Todo, TxId,
 };
 use x402_types::{AtomicAmount, ChainId, ErrorReason, Members, UnixSeconds};
 
@@ -38,6 +38,7 @@ fn events() -> Vec<Event> {
     };
     let mut events = vec![
         Event::Reopen,
+        Event::Told(CallId { owner: OwnerId::from("one"), number: 2 }),
         Event::Planned(Plan::Wait(UnixSeconds(0))),
         Event::Planned(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
         Event::Planned(Plan::Settled(receipt)),
@@ -102,10 +103,20 @@ fn check(before: &Payment, event: &Event, after: &Payment) {
         panic!("answered while bytes may land");
     }
     if before.answer.is_some() {
+        if let Event::Told(call) = event {
+            assert!(matches!(before.answer, Some(Ok(_))), "no success was told");
+            assert_eq!((&after.call, after.untold), (call, false));
+            let same = Payment { call: before.call.clone(), untold: before.untold, ..after.clone() };
+            assert_eq!(same, *before, "telling changed the row");
+            return;
+        }
         assert_eq!(*event, Event::Reopen, "after the answer only a reopening");
         assert!(matches!(before.answer, Some(Err(_))), "a settled payment was reopened");
         assert!(before.steps.iter().any(|step| step.proven().is_some()), "reopened without a proven step");
     }
+    assert!(!after.untold || matches!(after.answer, Some(Ok(_))), "a success to tell, and there is none");
+    let made = before.answer.is_none() && matches!(after.answer, Some(Ok(_)));
+    assert!(!made || after.untold, "a success that nobody was told of");
     assert!(after.due >= NOW || after.due == before.due, "due in the past");
 }
 

@@ -59,6 +59,11 @@ pub struct CallerConfig {
     pub name: String,
     /// Its token.
     pub token: SecretSource,
+    /// Whether a success is told again to its repeated bodies without `Idempotency-Key`. Only for a server that settles
+    /// each customer's request by a body of its own, or knows the mark `replayed`: any other would serve one payment
+    /// as often as it is shown. Default: false.
+    #[serde(default)]
+    pub replay_success: bool,
 }
 
 /// One EVM network.

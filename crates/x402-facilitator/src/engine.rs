@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use x402_facilitator_core::{Facilitator, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified};
+use x402_facilitator_core::{Call, Facilitator, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified};
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Assets, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName};
@@ -28,6 +28,8 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     signers: Members,
     assets: Assets,
+    /// Callers that are told a success again although they name no request.
+    replaying: BTreeSet<String>,
     lease_seconds: u64,
     wait: Duration,
     claims: watch::Sender<()>,
@@ -80,6 +82,7 @@ impl Engine {
             ledger,
             signers: Members::new(),
             assets: Assets::none(),
+            replaying: BTreeSet::new(),
             lease_seconds: 15,
             wait: Duration::from_secs(30),
             claims: watch::Sender::new(()),
@@ -101,6 +104,14 @@ impl Engine {
     #[must_use]
     pub fn with_assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
+        self
+    }
+
+    /// With callers that are told a success again although they name no request: each serves one request a body, and
+    /// asks again only for that.
+    #[must_use]
+    pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
+        self.replaying = callers.into_iter().collect();
         self
     }
 
@@ -237,14 +248,27 @@ impl Engine {
         self.settlement.verify(claim, now()).await
     }
 
-    /// Settles the payment, and waits for its end as long as is configured.
+    /// Settles the payment, and waits for its end as long as is configured. Success is told once, whoever asks.
     ///
     /// # Errors
     /// Its outcome could not be found out: it is unknown, not failed.
     pub async fn settle_claim(&self, claim: &Claim) -> Result<SettleResponse, Fault> {
+        self.settle_for(self.settlement.call(), claim).await
+    }
+
+    /// The same for a caller that named its request: the claim's identity is that name, and under it a success may be
+    /// told again.
+    ///
+    /// # Errors
+    /// Its outcome could not be found out: it is unknown, not failed.
+    pub async fn settle_named(&self, claim: &Claim) -> Result<SettleResponse, Fault> {
+        self.settle_for(self.settlement.call().named(), claim).await
+    }
+
+    async fn settle_for(&self, call: Call, claim: &Claim) -> Result<SettleResponse, Fault> {
+        let call = if self.replaying.contains(&claim.identity.caller) { call.named() } else { call };
         // Subscribed before the first look, so that no move is missed between look and wait.
         let mut moves = self.moves.subscribe();
-        let call = self.settlement.call();
         let mut outcome = match self.settlement.settle(&call, claim, now()).await {
             Ok(outcome) => outcome,
             Err(Refusal::Rejection(rejection)) if is_by_plan(claim) => {
@@ -268,8 +292,12 @@ impl Engine {
             // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet"));
         }
+        // Nothing may wait or fail between a success that was stored as told and its answer.
         if is_by_plan(claim) {
-            let row = self.settlement.payment(&key).await?;
+            let row = match outcome {
+                Outcome::Settled { .. } => None,
+                _ => self.settlement.payment(&key).await?,
+            };
             return Ok(nvm::answer(&outcome, row.as_ref(), claim.terms.network));
         }
         Ok(outcome.to_response(&claim.terms))
@@ -313,7 +341,7 @@ pub(crate) fn invalid(rejection: Rejection) -> VerifyResponse {
 }
 
 /// A refusal as `/settle` says it: nothing was sent.
-fn refused(rejection: Rejection, claim: &Claim) -> SettleResponse {
+pub(crate) fn refused(rejection: Rejection, claim: &Claim) -> SettleResponse {
     let resource = x402_types::v2::ResourceInfo::of("");
     let network = match claim.terms.version {
         x402_types::Version::V1 => claim.terms.to_v1(&resource).network,
@@ -349,6 +377,8 @@ impl Facilitator for Engine {
 
     async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
         match claim(presented) {
+            // A server in this process names its requests, as one does by `Idempotency-Key`.
+            Ok(claim) if !claim.identity.request.is_empty() => self.settle_named(&claim).await,
             Ok(claim) => self.settle_claim(&claim).await,
             Err(rejection) => Ok(nvm::refused(&rejection, presented.terms.network)),
         }

@@ -2,7 +2,7 @@
 
 mod nvm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +84,7 @@ pub struct Builder {
     registrars: Vec<Registrar>,
     watches: Vec<Watch>,
     assets: Vec<Asset>,
+    replaying: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -157,6 +158,13 @@ impl Builder {
         Ok(self)
     }
 
+    /// With callers that are told a success again although they name no request, see [`Engine::with_replaying`].
+    #[must_use]
+    pub fn replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
+        self.replaying.extend(callers);
+        self
+    }
+
     /// Who checks session keys that are to be registered: one for each network that serves plans.
     #[must_use]
     pub fn registrars(&self) -> &[Registrar] {
@@ -176,7 +184,7 @@ impl Builder {
         let mut assets = Assets::none();
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(settlement, ledger).with_signers(signers).with_assets(assets);
-        let engine = engine.with_patience(patience.0, patience.1);
+        let engine = engine.with_patience(patience.0, patience.1).with_replaying(self.replaying);
         Ok((Arc::new(engine), Heads(self.watches)))
     }
 }
@@ -287,6 +295,8 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     };
     let ledger: Arc<dyn Ledger> = Arc::new(store.clone());
     let mut builder = Builder::new(owner(), Arc::clone(&ledger));
+    let replaying = config.callers.iter().filter(|caller| caller.replay_success);
+    builder = builder.replaying(replaying.map(|caller| caller.name.clone()));
     if let Some(kept) = &kept {
         builder = builder.session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }

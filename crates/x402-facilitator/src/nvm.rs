@@ -67,9 +67,17 @@ pub(crate) fn refusal(rejection: Rejection) -> Rejection {
     rejection
 }
 
+/// Nevermined's own code for a payment that is used already.
+const SPENT: &str = "BCK.X402.0059";
+
 /// "A v3 nonce belongs to the first id whose settle was accepted, whatever its end."
 pub(crate) fn spent() -> Rejection {
-    Code::InvalidPayload.because("this payment was used for another request").detail("nvmCode", "BCK.X402.0059")
+    Code::InvalidPayload.because("this payment was used for another request").detail("nvmCode", SPENT)
+}
+
+/// 409: the id or the caller's key is another payment's or another amount's.
+pub(crate) fn taken() -> Rejection {
+    Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).detail("nvmCode", SPENT)
 }
 
 /// The words of a refusal, in both forms.
@@ -134,9 +142,14 @@ pub(crate) fn answer(outcome: &Outcome, row: Option<&Payment>, network: ChainId)
         }
         Outcome::Failed { reason, payer, .. } => (reason.clone(), Some(payer), None),
         Outcome::Pending { transaction, payer } => (ErrorReason::SETTLEMENT_PENDING, Some(payer), transaction.as_ref()),
-        Outcome::Duplicate { .. } => (ErrorReason::DUPLICATE_SETTLEMENT, None, None),
+        Outcome::Duplicate { transaction } => (ErrorReason::DUPLICATE_SETTLEMENT, None, transaction.as_ref()),
+        Outcome::Spent { transaction, payer } => (Code::InvalidPayload.reason(), Some(payer), transaction.as_ref()),
     };
-    let mut rejection = Rejection::new(reason);
+    let mut rejection = match outcome {
+        Outcome::Spent { .. } => spent(),
+        Outcome::Duplicate { .. } => taken(),
+        _ => Rejection::new(reason),
+    };
     if let Some(order) = order.filter(|_| matches!(outcome, Outcome::Failed { .. })) {
         rejection = rejection.detail("orderTx", order);
     }
@@ -200,7 +213,11 @@ mod tests {
         let pending = outcome(Outcome::Pending { transaction: transaction.clone(), payer: "0xa".into() });
         assert_eq!((&pending["transaction"], &pending["errorReason"]), (&"0x01".into(), &"settlement_pending".into()));
         let duplicate = outcome(Outcome::Duplicate { transaction });
-        assert_eq!((&duplicate["transaction"], &duplicate["success"]), (&"".into(), &false.into()));
+        assert_eq!((&duplicate["transaction"], &duplicate["success"]), (&"0x01".into(), &false.into()));
+        let spent = outcome(Outcome::Spent { transaction: Some(TxId::from("0x01")), payer: "0xa".into() });
+        assert_eq!((&spent["transaction"], &spent["errorReason"]), (&"0x01".into(), &"INVALID_PAYLOAD".into()));
+        assert_eq!((&spent["payer"], &spent["success"]), (&"0xa".into(), &false.into()));
+        assert_eq!(spent["error"]["details"]["nvmCode"], "BCK.X402.0059");
     }
 
     #[test]

@@ -8,10 +8,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use x402_codec::Limits;
 use x402_devchain::{ACCOUNTS, BlockTime, DevChain};
 use x402_facilitator::dev::DevFacilitator;
+use x402_facilitator_core::Payment;
+use x402_types::{Claim, Terms};
 
-use crate::support::{body, send, signed, terms, tls};
+use crate::support::process::{Facilitator, configuration};
+use crate::support::{body, body_v1, send, signed, terms, tls};
 
 /// Blocks by hand, so that a settlement waits for as long as the test wants.
 async fn start(wait: Duration) -> DevFacilitator {
@@ -32,6 +36,12 @@ async fn until(mut is: impl FnMut() -> bool) {
     }
 }
 
+/// What a body has settled.
+fn claim_of(request: &Value) -> Claim {
+    let request = x402_codec::body::verify_request(request.to_string().as_bytes(), &Limits::DEFAULT).unwrap();
+    Claim::new(Terms::try_from(request.payment_requirements).unwrap(), request.payment_payload)
+}
+
 fn sent(facilitator: &DevFacilitator) -> u64 {
     facilitator.chain().calls().of("eth_sendRawTransaction")
 }
@@ -42,6 +52,18 @@ fn duplicate(answer: &(u16, Value), transaction: &Value) {
     assert_eq!(answer["errorReason"], "duplicate_settlement", "{answer}");
     assert_eq!(&answer["transaction"], transaction, "{answer}");
     assert_eq!(answer["network"], "eip155:84532", "{answer}");
+}
+
+/// No success: it was told before. With the transaction that paid.
+fn spent(answer: &(u16, Value), first: &Value) {
+    let (status, answer) = answer;
+    let expected = json!({
+        "success": false, "errorReason": "invalid_exact_evm_nonce_already_used",
+        "errorMessage": answer["errorMessage"], "payer": first["payer"],
+        "transaction": first["transaction"], "network": first["network"],
+    });
+    assert!(answer["errorMessage"].is_string(), "{answer}");
+    assert_eq!((*status, answer), (200, &expected));
 }
 
 /// The stored receipt, marked.
@@ -70,7 +92,7 @@ fn respelt(value: &Value) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unanswered_it_is_a_duplicate_and_answered_it_is_replayed() {
+async fn unanswered_it_is_a_duplicate_and_answered_it_is_spent() {
     let facilitator = start(Duration::from_secs(600)).await;
     let settle = format!("{}/settle", facilitator.url());
     let request = fresh(&facilitator).await;
@@ -93,17 +115,16 @@ async fn unanswered_it_is_a_duplicate_and_answered_it_is_replayed() {
     assert_eq!((status, &first["success"]), (200, &json!(true)), "{first}");
     assert_eq!((&first["transaction"], &first["extensions"]), (&transaction, &Value::Null), "{first}");
 
-    replayed(send(&settle, text.clone(), None).await, &first);
-    replayed(send(&settle, text.clone(), None).await, &first);
-    // The order of members and white space make no other request.
-    replayed(send(&settle, respelt(&request), None).await, &first);
+    spent(&send(&settle, text.clone(), None).await, &first);
+    spent(&send(&settle, text.clone(), None).await, &first);
+    spent(&send(&settle, respelt(&request), None).await, &first);
     duplicate(&send(&settle, text.clone(), Some("another")).await, &transaction);
     let mut other = request.clone();
     other["paymentPayload"]["resource"] = json!({ "url": "https://shop.example/else" });
-    duplicate(&send(&settle, other.to_string(), None).await, &transaction);
+    spent(&send(&settle, other.to_string(), None).await, &first);
     let mut other = request.clone();
     other["paymentPayload"]["payload"]["note"] = json!("the same authorization");
-    duplicate(&send(&settle, other.to_string(), None).await, &transaction);
+    spent(&send(&settle, other.to_string(), None).await, &first);
     is_refused_by_verify(&facilitator, &request).await;
 
     assert_eq!(facilitator.chain().transfers().len(), 1);
@@ -147,9 +168,8 @@ async fn told_that_it_is_pending_the_same_request_joins() {
     let (status, joined) = joined.await.unwrap();
     assert_eq!((status, &joined["success"]), (200, &json!(true)), "{joined}");
     assert_eq!(joined["transaction"], transaction, "{joined}");
-    let mut receipt = joined.clone();
-    receipt.as_object_mut().unwrap().remove("extensions");
-    replayed(send(&settle, text, None).await, &receipt);
+    assert_eq!(joined["extensions"], Value::Null, "it is told as new: {joined}");
+    spent(&send(&settle, text, None).await, &joined);
     assert_eq!(facilitator.chain().transfers().len(), 1);
     facilitator.stop().await;
 }
@@ -185,16 +205,116 @@ async fn an_idempotency_key_names_the_request() {
     other["paymentRequirements"]["maxTimeoutSeconds"] = json!(301);
     duplicate(&send(&settle, other.to_string(), Some(&longest)).await, &transaction);
     duplicate(&send(&settle, text.clone(), Some("k")).await, &transaction);
-    duplicate(&send(&settle, text, None).await, &transaction);
-    // The same key for another payment is another request.
-    let (status, second) = send(&settle, fresh(&facilitator).await.to_string(), Some(&longest)).await;
-    assert_eq!((status, &second["success"], &second["extensions"]), (200, &json!(true), &Value::Null), "{second}");
+    spent(&send(&settle, text, None).await, &first);
+    assert_eq!(facilitator.chain().transfers().len(), 1);
+    facilitator.stop().await;
+}
+
+/// Whoever hung up is told nothing, so the next one is. In both versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_hung_up_leaves_the_success_to_the_next() {
+    let facilitator = start(Duration::from_secs(600)).await;
+    let settle = format!("{}/settle", facilitator.url());
+    let terms = terms();
+    for version in [1, 2] {
+        let payload = signed(1, &terms, facilitator.chain().time()).await;
+        let request = if version == 1 { body_v1(&terms, &payload) } else { body(&terms, &payload) };
+        let before = sent(&facilitator);
+        let (url, text) = (settle.clone(), request.to_string());
+        let gone = tokio::spawn(async move { send(&url, text, None).await });
+        until(|| sent(&facilitator) == before + 1).await;
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        facilitator.chain().mine(1);
+        // The row's end, so that nobody else is told on the way.
+        let row = |row: Payment| row.answer.is_some();
+        let key = facilitator.engine().settlement().key(&claim_of(&request)).unwrap();
+        while !facilitator.engine().settlement().payment(&key).await.unwrap().is_some_and(row) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // The facilitator may still believe that it answers: until it sees the closed connection, 409.
+        let mut answer = send(&settle, request.to_string(), None).await;
+        while answer.0 == 409 {
+            answer = send(&settle, request.to_string(), None).await;
+        }
+        let (status, first) = answer;
+        assert_eq!((status, &first["success"]), (200, &json!(true)), "{first}");
+        for _ in 0..3 {
+            spent(&send(&settle, request.to_string(), None).await, &first);
+        }
+    }
     assert_eq!(facilitator.chain().transfers().len(), 2);
     facilitator.stop().await;
 }
 
+/// "One `Idempotency-Key` with two different payments is 409", whoever verified or settled first.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_at_once_one_is_told_that_it_is_new() {
+async fn one_key_names_one_payment() {
+    let facilitator = start(Duration::from_secs(600)).await;
+    facilitator.chain().set_automine(true);
+    let post = async |path: &str, request: &Value, key: &str| {
+        send(&format!("{}/{path}", facilitator.url()), request.to_string(), Some(key)).await
+    };
+    let (one, two) = (fresh(&facilitator).await, fresh(&facilitator).await);
+    let taken = |(status, answer): (u16, Value), flag: &str, reason: &str| {
+        assert_eq!(
+            (status, &answer[flag], &answer[reason]),
+            (409, &json!(false), &json!("duplicate_settlement")),
+            "{answer}"
+        );
+    };
+    assert_eq!(post("verify", &one, "k").await.1["isValid"], true);
+    taken(post("verify", &two, "k").await, "isValid", "invalidReason");
+    taken(post("settle", &two, "k").await, "success", "errorReason");
+    assert_eq!(post("settle", &one, "k").await.1["success"], true);
+    taken(post("settle", &two, "k").await, "success", "errorReason");
+    taken(post("verify", &two, "k").await, "isValid", "invalidReason");
+    assert_eq!(post("settle", &one, "k").await.1["extensions"]["replayed"], true);
+    assert_eq!(post("settle", &two, "l").await.1["success"], true, "under a name of its own it is good");
+    assert_eq!(facilitator.chain().transfers().len(), 2);
+    facilitator.stop().await;
+}
+
+/// A caller with a token that opted in is told a success again without a name; another one is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_opted_in_is_told_again() {
+    tls();
+    let directory = tempfile::tempdir().unwrap();
+    let chain = DevChain::new().unwrap();
+    let node = chain.serve("127.0.0.1:0").await.unwrap();
+    let config = configuration(directory.path(), &directory.path().join("ledger.sqlite"));
+    let mut text = String::new();
+    for (name, more) in [("shop", "replay_success = true"), ("other", "")] {
+        let token = directory.path().join(name);
+        std::fs::write(&token, format!("{name}-token")).unwrap();
+        text += &format!("[[caller]]\nname = \"{name}\"\ntoken = {{ file = \"{}\" }}\n{more}\n", token.display());
+    }
+    let before = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{before}\n{text}")).unwrap();
+    let facilitator = Facilitator::start(&config, &node.url);
+    let settle = async |request: &Value, caller: &str| {
+        let post = reqwest::Client::new().post(format!("{}/settle", facilitator.url)).body(request.to_string());
+        let answer = post.bearer_auth(format!("{caller}-token")).send().await.unwrap();
+        (answer.status().as_u16(), serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap())
+    };
+    for caller in ["shop", "other"] {
+        let terms = terms();
+        let request = body(&terms, &signed(1, &terms, chain.time()).await);
+        let (status, first) = settle(&request, caller).await;
+        assert_eq!((status, &first["success"]), (200, &json!(true)), "{first}");
+        let again = settle(&request, caller).await;
+        if caller == "shop" {
+            replayed(again, &first);
+            spent(&settle(&request, "other").await, &first);
+        } else {
+            spent(&again, &first);
+        }
+    }
+    assert_eq!(chain.transfers().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_at_once_one_is_told_the_success() {
     let facilitator = start(Duration::from_secs(600)).await;
     facilitator.chain().set_automine(true);
     let settle = format!("{}/settle", facilitator.url());
@@ -204,17 +324,17 @@ async fn of_many_at_once_one_is_told_that_it_is_new() {
         let (settle, text) = (settle.clone(), text.clone());
         calls.spawn(async move { send(&settle, text, None).await });
     }
-    let mut new = 0;
+    let (mut new, mut refused) = (0, 0);
     while let Some(answer) = calls.join_next().await {
         let (status, answer) = answer.unwrap();
-        match (status, &answer["extensions"]["replayed"]) {
-            (200, Value::Null) => new += 1,
-            (200, Value::Bool(true)) => {}
-            (409, _) => assert_eq!(answer["errorReason"], "duplicate_settlement", "{answer}"),
+        match (status, answer["success"].as_bool(), answer["errorReason"].as_str()) {
+            (200, Some(true), _) => new += 1,
+            (200, Some(false), Some("invalid_exact_evm_nonce_already_used"))
+            | (409, Some(false), Some("duplicate_settlement")) => refused += 1,
             _ => panic!("{status} {answer}"),
         }
     }
-    assert_eq!(new, 1);
+    assert_eq!((new, refused), (1, 19));
     assert_eq!(facilitator.chain().transfers().len(), 1);
     facilitator.stop().await;
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 use x402_devchain::DevChain;
 
 use crate::support::process::{Facilitator, configuration};
-use crate::support::{payment, post, tls};
+use crate::support::{payment, post, post_named, tls};
 
 /// Kills at each point.
 const TIMES: usize = 20;
@@ -72,8 +72,11 @@ async fn killed_at_every_point_it_settles_each_payment_once() {
             let (_, request) = payment(1 + turn % 4, chain.time()).await;
             let mut facilitator = Facilitator::start(&config, &node.url);
             let before = seen(point, &ledger, &chain);
-            let (url, sent) = (format!("{}/settle", facilitator.url), request.clone());
-            let answer = tokio::spawn(async move { post(&url, &sent).await });
+            let (url, sent) = (format!("{}/settle", facilitator.url), serde_json::to_string(&request).unwrap());
+            // A server of ours: it names its request, so that it may ask again however far it came.
+            let name = format!("{point:?} {turn}");
+            let (key, text) = (name.clone(), sent.clone());
+            let answer = tokio::spawn(async move { post_named(&url, text, &key).await });
             while !answer.is_finished() && (point == Point::Answer || seen(point, &ledger, &chain) == before) {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
@@ -81,7 +84,8 @@ async fn killed_at_every_point_it_settles_each_payment_once() {
             let first = answer.await.unwrap();
 
             let facilitator = Facilitator::start(&config, &node.url);
-            let (status, after) = post(&format!("{}/settle", facilitator.url), &request).await.unwrap();
+            let settle = format!("{}/settle", facilitator.url);
+            let (status, after) = post_named(&settle, sent, &name).await.unwrap();
             assert_eq!((status, &after["success"]), (200, &Value::Bool(true)), "{point:?} {turn}: {after}");
             let transaction = after["transaction"].as_str().unwrap();
             if let Ok((200, answer)) = first
@@ -89,6 +93,9 @@ async fn killed_at_every_point_it_settles_each_payment_once() {
             {
                 assert_eq!(answer["transaction"], after["transaction"], "{point:?} {turn}: the same receipt");
             }
+            let (_, stranger) = post(&settle, &request).await.unwrap();
+            assert_ne!(stranger["success"], Value::Bool(true), "{point:?} {turn}: {stranger}");
+            assert_eq!(stranger["transaction"], after["transaction"], "{point:?} {turn}");
             assert_eq!(support::transfers_of(&chain, transaction).len(), 1, "{point:?} {turn}");
             expected += 1;
             assert_eq!(chain.transfers().len(), expected, "{point:?} {turn}: one transfer a payment");

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use x402_devchain::Calls;
 use x402_facilitator::dev::DevFacilitator;
 
-use crate::support::{payment, post, tls, transfers_of};
+use crate::support::{payment, post, post_named, tls, transfers_of};
 
 /// When the connection is closed.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ async fn the_next_payer_is_served_in_the_next_block() {
         let (_, abandoned) = payment(1, chain.time()).await;
         let body = serde_json::to_string(&abandoned).unwrap();
         let request = format!(
-            "POST /settle HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST /settle HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\nidempotency-key: {close:?}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut connection = TcpStream::connect(&address).await.unwrap();
@@ -70,7 +70,7 @@ async fn the_next_payer_is_served_in_the_next_block() {
 
         // And what was abandoned is either not known, or ends as if nobody had hung up.
         if let Close::AfterCalls(_) = close {
-            let (status, answer) = post(&settle, &abandoned).await.unwrap();
+            let (status, answer) = post_named(&settle, body, &format!("{close:?}")).await.unwrap();
             assert_eq!((status, &answer["success"]), (200, &Value::Bool(true)), "{close:?}: {answer}");
         }
     }

@@ -254,14 +254,16 @@ async fn the_facilitator_answers_in_both_forms_and_each_id_once() {
     assert!(receipt.get("replayed").is_none());
     assert_ne!(text(&receipt, "orderTx"), text(&receipt, "transaction"));
 
-    // Same id and amount: the stored answer.
+    // Same id and amount: success was told, and an id of ours is no name of the caller's.
     let (status, again) = world.ask("/settle", &settle(3, &id, &payment), None).await;
-    assert_eq!((status, &again["replayed"]), (200, &true.into()));
-    assert_eq!(again["transaction"], receipt["transaction"]);
+    assert_eq!((status, &again["success"], &again["errorReason"]), (200, &false.into(), &"INVALID_PAYLOAD".into()));
+    assert_eq!(again["error"]["details"]["nvmCode"], "BCK.X402.0059");
+    assert_eq!((&again["transaction"], &again["transactionHash"]), (&receipt["transaction"], &receipt["transaction"]));
     // Another amount under the id; another id for the nonce.
     let (status, less) = world.ask("/settle", &settle(2, &id, &payment), None).await;
     assert_eq!((status, &less["errorReason"]), (409, &"duplicate_settlement".into()));
-    assert_eq!((&less["transaction"], &less["transactionHash"]), (&"".into(), &"".into()));
+    assert_eq!(less["transaction"], receipt["transaction"]);
+    assert_eq!(less["error"]["details"]["nvmCode"], "BCK.X402.0059");
     let (status, spent) = world.ask("/verify", &world.body(&payment, 3), None).await;
     assert_eq!((status, &spent["invalidReason"]), (200, &"INVALID_PAYLOAD".into()));
     assert_eq!(spent["error"]["details"]["nvmCode"], "BCK.X402.0059");

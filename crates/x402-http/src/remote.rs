@@ -74,7 +74,7 @@ pub enum RemoteError {
 }
 
 /// The header by which a facilitator knows a repeated request. Settling again with it is the same request.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl RemoteFacilitator {
     /// A facilitator at an address, for example `https://x402.org/facilitator`.

@@ -18,12 +18,15 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use x402_challenge::{
     Evidence, ExactProof, MadeProof, MakeProof, Metered, ProofError, ProofKey, Proven, Refused, VerifyProof,
+    payment_digest,
 };
 use x402_codec::{Limits, challenge as codec, json};
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Payment, Proof, ProofKind, ResourceName};
 use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, Occasion, RawJson, Refusal, UnixSeconds};
 
-use crate::remote::{Authorize, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange};
+use crate::remote::{
+    Authorize, IDEMPOTENCY_KEY, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange,
+};
 
 /// A facilitator of the dialect at an address that the server configures.
 ///
@@ -169,9 +172,23 @@ impl TicketFacilitator {
     }
 
     async fn ask<T: DeserializeOwned>(&self, end: &str, ask: &Ask<'_>, timeout: Duration) -> Result<T, Fault> {
+        self.ask_as(None, end, ask, timeout).await
+    }
+
+    /// `name`: settled again after an answer was lost, it is the same request.
+    async fn ask_as<T: DeserializeOwned>(
+        &self,
+        name: Option<&str>,
+        end: &str,
+        ask: &Ask<'_>,
+        timeout: Duration,
+    ) -> Result<T, Fault> {
         let url = below(&self.base, end);
         let mut headers = authorized(self.authorize.as_deref(), &Method::POST, &url).await?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(name) = name {
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(name).map_err(Fault::broken)?);
+        }
         let body = serde_json::to_vec(ask).map_err(Fault::broken)?;
         let request = self.http.post(url).headers(headers).timeout(timeout).body(body);
         let (status, answer) = exchange(request, self.limits.body).await?;
@@ -189,7 +206,8 @@ impl TicketFacilitator {
     ) -> Result<Verdict, ProofError> {
         let header = header(payment).map_err(ProofError::Unmoved)?;
         let ask = Ask::Settle { header: &header, challenge, amount };
-        self.ask("settle", &ask, self.timeouts.settle).await.map_err(ProofError::Unknown)
+        let name = format!("x402.v1:{}", payment_digest(payment)?);
+        self.ask_as(Some(&name), "settle", &ask, self.timeouts.settle).await.map_err(ProofError::Unknown)
     }
 }
 

@@ -350,7 +350,7 @@ impl Stage {
 
     /// Settles, and works until it is answered.
     pub(crate) async fn settle(&self, claim: &Claim) -> Result<Outcome, Refusal> {
-        let call = self.settlement.call();
+        let call = self.settlement.call().named();
         let outcome = self.settlement.settle(&call, claim, self.now()).await?;
         if outcome.is_final() {
             return Ok(outcome);

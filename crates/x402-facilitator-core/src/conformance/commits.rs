@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use x402_types::UnixSeconds;
 
-use super::samples::{claimed, commit, lane, leased, payment, read, slot, step};
+use super::samples::{claimed, commit, lane, leased, payment, read, receipt, slot, step};
 use super::{Broken, Subject, ensure, same};
 use crate::worker::join;
 use crate::{CallId, CommitError, Ledger, Next, OwnerId, Payment, Slot, StepState, Write};
@@ -164,5 +164,23 @@ pub(super) async fn caller_writes(subject: &dyn Subject) -> Result<(), Broken> {
     }
     ledger.commit(write.clone()).await?;
     same(&read(&ledger, 1).await?, &Payment { version: 2, ..joined }, "without a lease, the version decides")?;
-    same(&ledger.commit(write).await, &Err(CommitError::Conflict), "an old version")
+    same(&ledger.commit(write).await, &Err(CommitError::Conflict), "an old version")?;
+    // That a success was told: of two calls at once one has stored it.
+    let lease = leased(&ledger).await?;
+    let made = Payment { answer: Some(Ok(receipt(1))), untold: true, ..read(&ledger, 1).await? };
+    commit(&ledger, &lease, vec![made]).await?;
+    let made = read(&ledger, 1).await?;
+    let told = |number: u64| -> Pin<Box<dyn Future<Output = _> + Send>> {
+        let ledger: Arc<dyn Ledger> = Arc::clone(&ledger);
+        let call = CallId { owner: OwnerId::from("two"), number };
+        let row = Payment { call, untold: false, ..made.clone() };
+        let write = Write { payments: vec![row.clone()], ..Write::default() };
+        Box::pin(async move { (row, ledger.commit(write).await) })
+    };
+    let answers = join((0..16).map(told).collect()).await;
+    let mut won = answers.into_iter().filter(|(_, answer)| answer.is_ok());
+    let (winner, _) = won.next().ok_or_else(|| Broken("nobody was told".into()))?;
+    ensure(won.next().is_none(), "two calls were told one success")?;
+    let version = winner.version + 1;
+    same(&read(&ledger, 1).await?, &Payment { version, ..winner }, "the call that was told")
 }

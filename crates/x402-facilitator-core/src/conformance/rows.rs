@@ -18,6 +18,7 @@ pub(super) async fn read_as_written(subject: &dyn Subject) -> Result<(), Broken>
             Step { carriers: vec![carrier.id.clone()], ..step(3, StepState::Carried) },
         ],
         reopened: 3,
+        untold: true,
         due: UnixSeconds(u64::from(u32::MAX)),
         keep_until: UnixSeconds(u64::from(u32::MAX) + 1),
         ..row

@@ -1,6 +1,6 @@
 //! One payment, many requests.
 
-use x402_facilitator_core::{Nonces, Outcome, Plan, Progress, TxId};
+use x402_facilitator_core::{Nonces, Outcome, Payment, Plan, Progress, Settlement, Telling, TxId};
 use x402_types::{AtomicAmount, Claim, ErrorReason, Fault, Refusal, Rejection};
 
 use crate::toy::*;
@@ -29,9 +29,63 @@ fn one_request_is_answered_and_its_retries_are_told_apart() {
     bench.finish(1, Plan::Settled(receipt()));
     assert_eq!(wait(bench.settlement.look(&second, &key)), Ok(settled(false)));
     drop(second);
-    assert_eq!(settle(&third, &claim(1, "a")), settled(true));
-    assert_eq!(settle(&bench.settlement.call(), &claim(1, "a")), settled(true));
-    assert_eq!(settle(&third, &claim(1, "b")), duplicate(Some("0:10")));
+    assert_eq!(settle(&third, &claim(1, "a")), spent("0x01"));
+    assert_eq!(settle(&bench.settlement.call(), &claim(1, "a")), spent("0x01"));
+    assert_eq!(settle(&third, &claim(1, "b")), spent("0x01"));
+    // A caller that named its request gets the same end again, and no other caller's.
+    assert_eq!(settle(&bench.settlement.call().named(), &claim(1, "a")), settled(true));
+    assert_eq!(settle(&bench.settlement.call().named(), &claim(1, "b")), duplicate(Some("0x01")));
+    assert_eq!(settle(&third, &claim(1, "a")), spent("0x01"));
+}
+
+#[test]
+fn a_success_that_nobody_heard_is_told_to_the_first_who_asks() {
+    let bench = Bench::new();
+    let settle = |call: &_, claim: &Claim| wait(bench.settlement.settle(call, claim, NOW)).unwrap();
+    let gone = bench.settlement.call();
+    assert_eq!(settle(&gone, &claim(1, "a")), pending(None));
+    drop(gone);
+    bench.finish(1, Plan::Settled(receipt()));
+    assert!(bench.row(1).untold);
+    // Not to another request, be it in our name or in none.
+    assert_eq!(settle(&bench.settlement.call(), &claim(1, "b")), duplicate(Some("0x01")));
+    assert_eq!(settle(&bench.settlement.call().named(), &claim(1, "b")), duplicate(Some("0x01")));
+    assert_eq!(settle(&bench.settlement.call(), &claim(1, "a")), settled(false));
+    assert!(!bench.row(1).untold);
+    for _ in 0..3 {
+        assert_eq!(settle(&bench.settlement.call(), &claim(1, "a")), spent("0x01"));
+    }
+}
+
+#[test]
+fn of_two_processes_one_tells_the_success() {
+    for (named, second) in [(false, spent("0x01")), (true, settled(true))] {
+        let bench = Bench::new();
+        let other = machine(&bench.toy, &bench.ledger, "two");
+        let key = other.key(&claim(1, "a")).unwrap();
+        let call = |of: &Settlement| if named { of.call().named() } else { of.call() };
+        let (one, two) = (call(&bench.settlement), call(&other));
+        assert_eq!(wait(bench.settlement.settle(&one, &claim(1, "a"), NOW)), Ok(pending(None)));
+        assert_eq!(wait(other.settle(&two, &claim(1, "a"), NOW)), Ok(pending(None)));
+        bench.finish(1, Plan::Settled(receipt()));
+        // The first to look is told it, though the other joined last.
+        assert_eq!(wait(bench.settlement.look(&one, &key)), Ok(settled(false)));
+        assert_eq!(wait(other.look(&two, &key)), Ok(second));
+        assert_eq!(wait(bench.settlement.look(&one, &key)), Ok(settled(false)), "the same call is told the same");
+    }
+}
+
+#[test]
+fn a_row_of_before_this_was_stored_is_not_told_again() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.finish(1, Plan::Settled(receipt()));
+    let mut row = serde_json::to_value(bench.row(1)).unwrap();
+    assert_eq!(row.as_object_mut().unwrap().remove("untold"), Some(true.into()));
+    let row: Payment = serde_json::from_value(row).unwrap();
+    let call = bench.settlement.call();
+    assert_eq!(row.telling(call.id(), false, false), Telling::Spent);
+    assert_eq!(row.telling(call.id(), true, false), Telling::Replayed);
 }
 
 #[test]
@@ -61,8 +115,8 @@ fn after_a_crash_the_same_request_joins_at_once() {
     bench.finish(1, Plan::Settled(receipt()));
     let key = after.key(&claim(1, "a")).unwrap();
     assert_eq!(wait(after.look(&call, &key)), Ok(settled(false)));
-    // A replica that was displaced tells it as replayed: as new it is told once.
-    assert_eq!(wait(bench.settlement.look(&lost, &key)), Ok(settled(true)));
+    // A replica that was displaced does not tell it: it is told once.
+    assert_eq!(wait(bench.settlement.look(&lost, &key)), Ok(spent("0x01")));
 }
 
 #[test]
@@ -108,7 +162,7 @@ fn a_refusal_is_told_unless_a_row_says_otherwise() {
     bench.finish(1, Plan::Settled(receipt()));
     bench.toy.set(|world| world.rejection = Some(ErrorReason::NONCE_ALREADY_USED));
     let again = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW));
-    assert_eq!(again, Ok(settled(true)), "its own payment used the nonce");
+    assert_eq!(again, Ok(settled(false)), "its own payment used the nonce");
 }
 
 #[test]
@@ -116,7 +170,7 @@ fn an_order_without_a_redeem_is_taken_up_again_for_its_request_alone() {
     let bench = Bench::new();
     let failed = Outcome::Failed {
         reason: ErrorReason::UNEXPECTED_SETTLE_ERROR,
-        transaction: Some(TxId::from("0:10")),
+        transaction: Some(TxId::from("0x01")),
         payer: "payer".to_owned(),
     };
     let first = bench.settlement.call();
@@ -125,13 +179,13 @@ fn an_order_without_a_redeem_is_taken_up_again_for_its_request_alone() {
     let key = bench.settlement.key(&claim(1, "a")).unwrap();
     assert_eq!(wait(bench.settlement.look(&first, &key)), Ok(failed));
     let other = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "b"), NOW));
-    assert_eq!(other, Ok(duplicate(Some("0:10"))));
+    assert_eq!(other, Ok(duplicate(Some("0x01"))));
     assert_eq!(bench.row(1).reopened, 0);
 
     drop(first);
     let again = bench.settlement.call();
     assert!(wait(bench.settlement.verify(&claim(1, "a"), NOW)).is_ok(), "its own request may come back");
-    assert_eq!(wait(bench.settlement.settle(&again, &claim(1, "a"), NOW)), Ok(pending(Some("0:10"))));
+    assert_eq!(wait(bench.settlement.settle(&again, &claim(1, "a"), NOW)), Ok(pending(Some("0x01"))));
     assert_eq!(bench.row(1).reopened, 1);
     // The order stays proven, so only the redeem is left to do; a second order is refused by the machine.
     bench.toy.set(|world| world.plan = Some(step(ORDER, 8, 8)));

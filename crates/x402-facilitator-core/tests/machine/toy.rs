@@ -224,6 +224,10 @@ pub fn duplicate(transaction: Option<&str>) -> Outcome {
     Outcome::Duplicate { transaction: transaction.map(TxId::from) }
 }
 
+pub fn spent(transaction: &str) -> Outcome {
+    Outcome::Spent { transaction: Some(TxId::from(transaction)), payer: "payer".to_owned() }
+}
+
 pub fn settled(replayed: bool) -> Outcome {
     Outcome::Settled { receipt: receipt(), replayed }
 }

@@ -35,10 +35,14 @@ pub enum Bug {
     NewestParcelOnly,
     /// The mechanism orders again when credits are short again.
     SecondOrder,
+    /// That a success was told is kept in memory, and stored nowhere.
+    ToldInMemory,
+    /// Every caller is taken for one that named its request.
+    AllNamed,
 }
 
 impl Bug {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::SentBeforeStored,
         Self::TimeoutTakenForFailure,
         Self::RevertTakenForFailure,
@@ -50,6 +54,8 @@ impl Bug {
         Self::WallClockExpiry,
         Self::NewestParcelOnly,
         Self::SecondOrder,
+        Self::ToldInMemory,
+        Self::AllNamed,
     ];
 }
 

@@ -6,6 +6,7 @@ use x402_facilitator_core::{Ledger, MemoryLedger, Outcome, Payment, StepState};
 use x402_types::{AtomicAmount, AuthorizationKind, Claim, SchemeName};
 
 use crate::chain::{Done, Effect, State, of};
+use crate::client::is_named;
 use crate::mechanisms::{ORDER, Signed, key_of, purchase, signed};
 use crate::rails::{lane, transaction};
 use crate::world::{ACCOUNTS, Inner, name};
@@ -114,16 +115,26 @@ fn told_truly(world: &Inner, rows: &[Payment], bad: &mut Vec<String>) {
             continue;
         };
         let key = name(key);
-        let mut fresh = 0;
+        let (mut fresh, mut unnamed, mut spent) = (0, 0, false);
         for (request, outcome) in told {
             match outcome {
                 Outcome::Settled { receipt, replayed } => {
                     fresh += u32::from(!replayed);
+                    unnamed += u32::from(!is_named(request));
                     if *request != row.identity().request {
                         bad.push(format!("I2 {key} was granted to {request}"));
                     }
                     if row.answer != Some(Ok(receipt.clone())) {
                         bad.push(format!("I4 {key} was answered with different receipts"));
+                    }
+                }
+                Outcome::Spent { transaction, .. } => {
+                    spent |= *request == row.identity().request;
+                    if is_named(request) {
+                        bad.push(format!("I4 {key} was kept from {request}, which has a name"));
+                    }
+                    if !matches!(&row.answer, Some(Ok(receipt)) if receipt.transaction == *transaction) {
+                        bad.push(format!("I4 {key} was told as spent by {transaction:?}"));
                     }
                 }
                 Outcome::Failed { .. } if *request != row.identity().request => {
@@ -137,6 +148,14 @@ fn told_truly(world: &Inner, rows: &[Payment], bad: &mut Vec<String>) {
         }
         if fresh > 1 {
             bad.push(format!("I2 {key} was told as new {fresh} times"));
+        }
+        if unnamed > 1 {
+            bad.push(format!("I2 {key} was told {unnamed} times to callers without a name"));
+        }
+        // Only what strikes between the write and the caller can lose a success.
+        let struck = ["crash", "future dropped", "answer lost"].iter().any(|what| world.tally.contains_key(what));
+        if spent && fresh == 0 && !struck {
+            bad.push(format!("I4 {key} was told to nobody"));
         }
     }
 }
@@ -176,6 +195,7 @@ fn count(world: &mut Inner, ledger: &MemoryLedger, rows: &[Payment]) {
         match outcome {
             Outcome::Settled { replayed: true, .. } => world.tally("told again"),
             Outcome::Settled { .. } => world.tally("told as new"),
+            Outcome::Spent { .. } => world.tally("told spent"),
             Outcome::Duplicate { .. } => world.tally("told duplicate"),
             Outcome::Failed { .. } => world.tally("told failed"),
             Outcome::Pending { .. } => {}

@@ -8,6 +8,7 @@ use x402_types::{
     Version,
 };
 
+use crate::bugs::Bug;
 use crate::mechanisms::{Signed, network};
 use crate::process::Process;
 use crate::world::{ACCOUNTS, CALM, Chance, END, World, name};
@@ -59,7 +60,8 @@ pub fn claims(chance: &mut Chance) -> Vec<Claim> {
         let amount = if scheme == SchemeName::EXACT { max } else { chance.below(max + 1) };
         let before = 400 + chance.below(1_200);
         let signed = Signed { payer, nonce, max, before, only: chance.below(ACCOUNTS), order: chance.percent(80) };
-        claims.push(claim(scheme.clone(), &signed, amount, "first"));
+        let request = if nonce % 5 < 2 { "key:first" } else { "first" };
+        claims.push(claim(scheme.clone(), &signed, amount, request));
         if scheme == SchemeName::EXACT && chance.percent(30) {
             claims.push(claim(SchemeName::UPTO, &signed, max - 1, "under another scheme"));
         }
@@ -102,6 +104,11 @@ fn with_request(claim: &Claim, request: &str) -> Claim {
     Claim { identity, ..claim.clone() }
 }
 
+/// Whether the caller named its request itself.
+pub fn is_named(request: &str) -> bool {
+    request.starts_with("key:")
+}
+
 /// Counts who waits, as long as it lives: a crash or a hang-up ends it.
 struct Waits {
     world: World,
@@ -139,9 +146,11 @@ pub async fn ask(process: Process, claim: Claim) {
     let Ok(key) = settlement.key(&claim) else { return };
     let waits = Waits::new(&process, &key, &claim);
     let call = settlement.call();
+    let named = is_named(&claim.identity.request) || process.bug == Bug::AllNamed;
+    let call = if named { call.named() } else { call };
     let start = world.now().0;
     let mut told = settlement.settle(&call, &claim, world.now()).await;
-    for _ in 0..5 {
+    for turn in 0..6 {
         match &told {
             Err(Refusal::Rejection(rejection)) => {
                 if row(&process, &key).await.is_some_and(|row| row.claim == claim && has_left(&row)) {
@@ -164,6 +173,10 @@ pub async fn ask(process: Process, claim: Claim) {
                     return;
                 }
             }
+        }
+        // What is looked at is heard: nobody asks and turns away.
+        if turn == 5 {
+            break;
         }
         world.pause(15).await;
         let left = row(&process, &key).await.is_some_and(|row| has_left(&row));

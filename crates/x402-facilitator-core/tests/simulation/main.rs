@@ -1,8 +1,8 @@
 //! The settlement machine under a seeded scheduler: two processes, crashes, frozen and hung-up callers, lost calls,
 //! stale nodes, reorganisations, evictions, front-runs and fees that rise, over toy schemes and a toy chain.
 //!
-//! Invariants, numbered as in the threat model: I1 settled at most once, I2 granted to one request and told as new
-//! once, I3 stored before sent, I4 a retry gets the same receipt, I5 unknown is never told as failed, I6 success
+//! Invariants, numbered as in the threat model: I1 settled at most once, I2 granted to one request, told as new
+//! once, and to callers without a name once at all, I3 stored before sent, I4 a retry gets the same receipt, I5 unknown is never told as failed, I6 success
 //! only for what a final block shows, I7 everything ends, I8 one order per purchase and on record.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
@@ -98,6 +98,7 @@ fn a_thousand_seeds_keep_the_invariants() {
         "answered pending",
         "told as new",
         "told again",
+        "told spent",
         "told duplicate",
         "told failed",
     ] {
@@ -108,7 +109,8 @@ fn a_thousand_seeds_keep_the_invariants() {
 /// Each bug is found by some seed, and that seed finds the same again.
 #[test]
 fn every_bug_is_found_and_replays() {
-    let seeds = seeds();
+    // Two of them need a coincidence that a thousand seeds may not have; what is found early ends early.
+    let seeds = 10 * seeds();
     for bug in Bug::ALL {
         let first = AtomicU64::new(u64::MAX);
         over(seeds, |seed| {

@@ -20,7 +20,7 @@ pub struct Process {
     pub world: World,
     pub ledger: Arc<Wire>,
     pub settlement: Arc<Settlement>,
-    bug: Bug,
+    pub bug: Bug,
     waiting: Waiting,
 }
 

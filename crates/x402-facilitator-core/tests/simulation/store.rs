@@ -77,7 +77,8 @@ impl Ledger for Wire {
         let attempts = write.slots.iter().flat_map(|slot| slot.attempts.iter());
         let stored: Vec<_> =
             attempts.map(|attempt| serde_json::from_slice::<Tx>(&attempt.bytes).unwrap().hash()).collect();
-        let done = self.ledger.commit(write).await;
+        let tells = write.lease.is_none() && write.payments.iter().any(|row| matches!(row.answer, Some(Ok(_))));
+        let done = if tells && self.bug == Bug::ToldInMemory { Ok(()) } else { self.ledger.commit(write).await };
         match &done {
             Ok(()) => self.world.with(|world| world.stored.extend(stored)),
             Err(CommitError::Fenced) => self.world.tally("fenced"),

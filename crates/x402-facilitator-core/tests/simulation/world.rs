@@ -185,6 +185,9 @@ impl World {
     async fn hop(&self, what: &'static str) -> Result<(), Fault> {
         self.pause(self.with(|world| world.chance.below(3))).await;
         let lost = self.with(|world| world.happens(world.troubles.rpc));
+        if lost {
+            self.tally("answer lost");
+        }
         if lost { Err(Fault::unreachable("outside", what)) } else { Ok(()) }
     }
 

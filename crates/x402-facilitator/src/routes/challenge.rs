@@ -8,8 +8,9 @@
 //! tickets, so what one says is the payer's word. A seller sends its own `challenge` beside the header, and the ticket
 //! must be for that; a seller that does not must compare `details` with it, `payTo` above all.
 //!
-//! 200 for verdicts, 400 for a body that cannot be read, 413 over size, 503 where it is not known.
+//! 200 for verdicts, 400 for a body that cannot be read, 409 for a name of another payment, 413 over size, 503 where it is not known.
 
+use alloy_primitives::B256;
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -20,11 +21,11 @@ use x402_evm::eip3009::Payload;
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Networks, Payment, ProofKind, ResourceName};
 use x402_types::v2::{self, ResourceInfo};
 use x402_types::{
-    AtomicAmount, Claim, ErrorReason, EvmAddress, Fault, Identity, Members, PaymentPayload, RawJson, SchemeName, Terms,
-    TimeoutSeconds, Version,
+    AtomicAmount, Claim, ErrorReason, EvmAddress, Fault, Identity, Members, PaymentPayload, RawJson, Rejection,
+    SchemeName, Terms, TimeoutSeconds, Version,
 };
 
-use super::{Api, Received, json, unavailable};
+use super::{Api, NAMES_ANOTHER, Received, json, key_of, names, unavailable};
 
 /// The longest ticket, in characters: beside it a payment must fit into its 4,096 bytes.
 const LONGEST_TICKET: usize = 1024;
@@ -178,24 +179,41 @@ pub(super) async fn verify(api: &Api, received: Received) -> Response {
         Ok(asked) => asked,
         Err(refused) => return unreadable(refused),
     };
-    let covered = match api.covered(&header, asked.challenge.as_ref(), received.caller) {
+    let mut covered = match api.covered(&header, asked.challenge.as_ref(), received.caller) {
         Ok(covered) => covered,
         Err(refused) => return json(StatusCode::OK, &Verdict::no(refused)),
     };
+    let name = match Name::of(api, &received.headers, &mut covered.claim) {
+        Ok(name) => name,
+        Err(refused) => return unreadable(refused),
+    };
+    if let Some(Name { caller, key, payment }) = &name {
+        match api.names.fits(caller, key, *payment).await {
+            Ok(true) => {}
+            Ok(false) => return taken(),
+            Err(fault) => return unknown(&fault),
+        }
+    }
     match api.engine.verify_claim(&covered.claim).await {
-        Ok(answer) if answer.is_valid => json(StatusCode::OK, &Verdict::yes(covered, answer.payer, None)),
+        Ok(answer) if answer.is_valid => {
+            if let Some(Name { caller, key, payment }) = &name {
+                api.names.verified(caller, key, *payment);
+            }
+            json(StatusCode::OK, &Verdict::yes(covered, answer.payer, None))
+        }
         Ok(answer) => answer_no(answer.invalid_reason, answer.invalid_message),
         Err(fault) => unknown(&fault),
     }
 }
 
-/// `POST /settle`: has the payment made, once. The same header again is answered the same.
+/// `POST /settle`: has the payment made, once. The same header again is answered the same where the caller names its
+/// request by `Idempotency-Key`; else whoever asks first is told, and all others that it is used.
 pub(super) async fn settle(api: &Api, received: Received) -> Response {
     let (header, asked) = match Asked::payment(&received.body, &api.limits, Action::Settle) {
         Ok(asked) => asked,
         Err(refused) => return unreadable(refused),
     };
-    let covered = match api.covered(&header, asked.challenge.as_ref(), received.caller) {
+    let mut covered = match api.covered(&header, asked.challenge.as_ref(), received.caller) {
         Ok(covered) if asked.amount.is_some_and(|amount| amount != covered.claim.terms.amount) => {
             let why = "amount: an authorization moves the sum that it names, and no other";
             return json(StatusCode::OK, &Verdict::no(refused(Code::Mismatch, why)));
@@ -203,13 +221,46 @@ pub(super) async fn settle(api: &Api, received: Received) -> Response {
         Ok(covered) => covered,
         Err(refused) => return json(StatusCode::OK, &Verdict::no(refused)),
     };
-    match api.engine.settle_claim(&covered.claim).await {
+    let settled = match Name::of(api, &received.headers, &mut covered.claim) {
+        Ok(None) => api.engine.settle_claim(&covered.claim).await,
+        Ok(Some(Name { caller, key, payment })) => match api.names.take(&caller, &key, payment).await {
+            Ok(true) => api.engine.settle_named(&covered.claim).await,
+            Ok(false) => return taken(),
+            Err(fault) => Err(fault),
+        },
+        Err(refused) => return unreadable(refused),
+    };
+    match settled {
         Ok(answer) if answer.success => {
             json(StatusCode::OK, &Verdict::yes(covered, answer.payer, Some(answer.transaction)))
         }
         Ok(answer) => answer_no(answer.error_reason, answer.error_message),
         Err(fault) => unknown(&fault),
     }
+}
+
+/// What the caller calls its request, and which payment it shows under that.
+struct Name {
+    caller: String,
+    key: String,
+    payment: B256,
+}
+
+impl Name {
+    /// And gives it to the claim.
+    fn of(api: &Api, headers: &HeaderMap, claim: &mut Claim) -> Result<Option<Self>, Refused> {
+        let unnamed = |rejection: Rejection| refused(Code::InvalidSchema, rejection.to_string());
+        let Some(key) = key_of(headers).map_err(unnamed)? else { return Ok(None) };
+        let payment = names::payment(&api.engine.settlement().key(claim).map_err(unnamed)?);
+        let Identity { caller, .. } = claim.identity.clone();
+        claim.identity.request = key.to_owned();
+        Ok(Some(Self { caller, key: key.to_owned(), payment }))
+    }
+}
+
+/// 409: the name is another payment's.
+fn taken() -> Response {
+    json(StatusCode::CONFLICT, &Verdict::no(refused(Code::Replay, NAMES_ANOTHER)))
 }
 
 impl Api {

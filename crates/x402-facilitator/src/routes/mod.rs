@@ -3,6 +3,7 @@
 //! `/verify` and `/settle` are told apart by what their body says of itself; each dialect has its file.
 
 mod challenge;
+mod names;
 mod nvm;
 mod session_keys;
 mod x402;
@@ -24,6 +25,7 @@ use x402_facilitator_core::Facilitator;
 use x402_types::{ErrorReason, Fault, Rejection};
 use zeroize::Zeroizing;
 
+use self::names::Names;
 use crate::engine::{Engine, invalid, undecided};
 use crate::session_keys::{Registrar, SessionKeys};
 use x402_store::requests::{MemoryRequests, Requests};
@@ -36,6 +38,7 @@ struct Api {
     callers: Callers,
     limits: Limits,
     requests: Arc<dyn Requests>,
+    names: Names,
     session_keys: Option<KeptKeys>,
 }
 
@@ -61,7 +64,15 @@ pub fn routes_with(
     requests: Arc<dyn Requests>,
     session_keys: Option<KeptKeys>,
 ) -> Router {
-    let api = Arc::new(Api { engine, callers, limits: Limits::DEFAULT, requests, session_keys });
+    let api = Api {
+        engine,
+        callers,
+        limits: Limits::DEFAULT,
+        names: Names::new(Arc::clone(&requests)),
+        requests,
+        session_keys,
+    };
+    let api = Arc::new(api);
     Router::new()
         .route("/initiate", post(initiate))
         .route("/verify", post(verify))
@@ -105,6 +116,9 @@ impl Api {
         known.map(|(name, _)| name.clone()).ok_or(Refused::Unauthorized)
     }
 }
+
+/// The words of 409 for a name that is another payment's.
+const NAMES_ANOTHER: &str = "Idempotency-Key: it names another payment";
 
 /// `Idempotency-Key`, if there is one.
 fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {

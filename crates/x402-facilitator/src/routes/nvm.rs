@@ -8,13 +8,14 @@ use alloy_primitives::{hex, keccak256};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use x402_codec::nvm::Request;
 use x402_types::nvm::{Code, ErrorBody};
+use x402_types::v2::SettleResponse;
 use x402_types::{
     AtomicAmount, Claim, ErrorReason, Fault, Identity, NetworkName, RawJson, Refusal, Rejection, UnixSeconds,
 };
 
+use super::names::named;
 use super::{Api, Received, json as answer, key_of, unavailable};
 use crate::clock::now;
 use crate::nvm;
@@ -66,7 +67,7 @@ pub(super) async fn verify(api: &Api, received: Received) -> Response {
         Err(Stopped::Unparsed(rejection)) => answer(StatusCode::BAD_REQUEST, &nvm::verdict(Err(rejection), &network)),
         Err(Stopped::Refused(rejection)) => answer(StatusCode::OK, &nvm::verdict(Err(rejection), &network)),
         Err(Stopped::Taken) => {
-            let rejection = Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT);
+            let rejection = nvm::taken();
             answer(StatusCode::CONFLICT, &nvm::verdict(Err(rejection), &network))
         }
         Err(Stopped::Fault(fault)) => ours(&fault, "isValid", "invalidReason", ErrorReason::UNEXPECTED_VERIFY_ERROR),
@@ -77,7 +78,7 @@ pub(super) async fn settle(api: &Api, received: Received) -> Response {
     let Received { caller, headers, body } = &received;
     let network = network_of(body, api);
     let stopped = match claimed(api, caller.clone(), headers, body).await {
-        Ok(claim) => match api.engine.settle_claim(&claim).await {
+        Ok((claim, named)) => match settled(api, &claim, named).await {
             Ok(response) if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) => {
                 return answer(StatusCode::CONFLICT, &response);
             }
@@ -90,11 +91,16 @@ pub(super) async fn settle(api: &Api, received: Received) -> Response {
         Stopped::Unparsed(rejection) => answer(StatusCode::BAD_REQUEST, &nvm::refused(&rejection, network)),
         Stopped::Refused(rejection) => answer(StatusCode::OK, &nvm::refused(&rejection, network)),
         Stopped::Taken => {
-            let rejection = Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT);
+            let rejection = nvm::taken();
             answer(StatusCode::CONFLICT, &nvm::refused(&rejection, network))
         }
         Stopped::Fault(fault) => ours(&fault, "success", "errorReason", ErrorReason::UNEXPECTED_SETTLE_ERROR),
     }
+}
+
+/// `agentRequestId` alone is our name for the request. Only a name of the caller's own gets a success again.
+async fn settled(api: &Api, claim: &Claim, named: bool) -> Result<SettleResponse, Fault> {
+    if named { api.engine.settle_named(claim).await } else { api.engine.settle_claim(claim).await }
 }
 
 /// Steps 6 to 19: the payer, and what this request is called from now on.
@@ -122,17 +128,24 @@ async fn verified(api: &Api, caller: String, headers: &HeaderMap, body: &[u8]) -
     Ok((verified.verdict().payer.clone(), request))
 }
 
-/// Steps 22 and on, up to the machine: the claim of a request that may be settled.
-async fn claimed(api: &Api, caller: String, headers: &HeaderMap, body: &[u8]) -> Result<Claim, Stopped> {
+/// Steps 22 and on, up to the machine: the claim of a request that may be settled, and whether its caller named it.
+async fn claimed(api: &Api, caller: String, headers: &HeaderMap, body: &[u8]) -> Result<(Claim, bool), Stopped> {
     let asked = read(api, caller, headers, body, Some("maxAmount"))?;
     let credits = asked.request.body.max_amount.unwrap_or_default();
     let from_verify = asked.request.body.agent_request_id.is_some();
     let named = asked.named;
     let claim = asked.claim(credits)?;
     if !named {
-        return Ok(claim);
+        return Ok((claim, false));
     }
     let digest = digest(&claim);
+    let key = key_of(headers).map_err(Stopped::Unparsed)?;
+    // The caller's own name beside an id of ours: it, too, is for one payment.
+    if let Some(key) = key.filter(|_| from_verify)
+        && !api.names.take(&claim.identity.caller, key, digest).await?
+    {
+        return Err(Stopped::Taken);
+    }
     let Identity { caller, request } = &claim.identity;
     let known = match api.requests.read(caller, request).await? {
         Some(known) => known,
@@ -150,7 +163,7 @@ async fn claimed(api: &Api, caller: String, headers: &HeaderMap, body: &[u8]) ->
     if credits > known.max_amount {
         return Err(Code::InvalidPayload.because("maxAmount: more than was verified").into());
     }
-    Ok(claim)
+    Ok((claim, key.is_some()))
 }
 
 /// Reads the request and finds what it is called: `agentRequestId`, else a name made from `Idempotency-Key`, else a
@@ -184,16 +197,6 @@ impl Asked {
         claim.identity = self.identity;
         Ok(claim)
     }
-}
-
-/// The name of a request that its caller names: the same for the same key, and nobody else's.
-fn named(caller: &str, key: &str) -> String {
-    let mut hash = Sha256::new();
-    for part in [b"agentRequestId v1".as_slice(), caller.as_bytes(), key.as_bytes()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hex::encode(hash.finalize())
 }
 
 /// What must be the same when a request comes again: the payment, and what it pays for, but not how much.

@@ -89,6 +89,14 @@ pub(crate) async fn post(url: &str, request: &VerifyRequest) -> reqwest::Result<
     Ok((status, serde_json::from_slice(&response.bytes().await?).unwrap_or_default()))
 }
 
+/// Posts a body under an `Idempotency-Key`, and reads the answer, if there is one.
+pub(crate) async fn post_named(url: &str, body: String, key: &str) -> reqwest::Result<(u16, Value)> {
+    let request = reqwest::Client::builder().build()?.post(url).header("content-type", "application/json");
+    let response = request.header("idempotency-key", key).body(body).send().await?;
+    let status = response.status().as_u16();
+    Ok((status, serde_json::from_slice(&response.bytes().await?).unwrap_or_default()))
+}
+
 /// reqwest needs a TLS provider even where no TLS is spoken.
 pub(crate) fn tls() {
     drop(rustls::crypto::ring::default_provider().install_default());
