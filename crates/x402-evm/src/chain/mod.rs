@@ -141,11 +141,12 @@ pub enum Fate {
 /// What an authorization was used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// What was asked: the matching `Transfer` stands beside the use.
+    /// What was asked: the matching `Transfer` stands right behind the use, or is the transaction's only one where the
+    /// use is the payer's only one in it.
     Paid,
     /// Something else: no matching `Transfer` is in the transaction.
     Nothing,
-    /// A matching `Transfer` is in the transaction, but not beside the use.
+    /// A matching `Transfer` is in the transaction, and it may belong to another use.
     Unclear,
 }
 

@@ -207,7 +207,7 @@ impl RpcChain {
         self.sightings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
+    pub(crate) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
         self.provider.client().request::<P, R>(method, params).await.map_err(node_fault)
     }
 }
@@ -225,6 +225,8 @@ struct Block {
 /// `eth_call` without `to`: the data are init code.
 #[derive(Debug, Clone, Serialize)]
 struct Deployless {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Address>,
     data: Bytes,
     gas: U64,
 }
@@ -244,7 +246,7 @@ impl ReadChain for RpcChain {
             At::Latest => "latest".to_owned(),
             At::Number(number) => format!("0x{number:x}"),
         };
-        let call = Deployless { data: program.code(), gas: U64::from(program.gas()) };
+        let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
         let returned: Bytes = self.request("eth_call", (call, at)).await?;
         program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
     }
@@ -295,6 +297,7 @@ impl WatchAuthorizations for RpcChain {
     async fn sighting(&self, watched: Watched) -> Result<Sighting, Fault> {
         let block = self.head().await?.finalized;
         self.sightings().watch(watched, block);
+        self.clear_up(&watched).await?;
         if let Some(sighting) = self.sightings().answer(&watched, block) {
             return Ok(sighting);
         }
@@ -310,8 +313,30 @@ impl WatchAuthorizations for RpcChain {
             };
             let logs = self.request("eth_getLogs", (query.filter(),)).await?;
             self.sightings().apply(&query, logs)?;
+            self.clear_up(&watched).await?;
         }
     }
+}
+
+impl RpcChain {
+    /// Where a use is seen and its transfer does not stand right behind it, all logs of the transaction decide. A node
+    /// without the receipt leaves it unclear.
+    async fn clear_up(&self, watched: &Watched) -> Result<(), Fault> {
+        let unclear = self.sightings().unclear(watched);
+        if let Some(transaction) = unclear {
+            let receipt: Option<Logs> = self.request("eth_getTransactionReceipt", (transaction,)).await?;
+            if let Some(Logs { logs }) = receipt {
+                self.sightings().apply_receipt(watched, transaction, &logs);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A receipt, as far as it matters.
+#[derive(Debug, Clone, Deserialize)]
+struct Logs {
+    logs: Vec<super::sightings::Log>,
 }
 
 /// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
