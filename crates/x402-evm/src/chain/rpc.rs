@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, B256, Bytes, U64, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, b256, hex};
 use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_client::BatchRequest;
 use alloy_transport::TransportError;
@@ -250,6 +250,38 @@ impl ReadChain for RpcChain {
         let returned: Bytes = self.request("eth_call", (call, at)).await?;
         program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
     }
+
+    async fn run_with_implementation(
+        &self,
+        program: &Program,
+        of: Address,
+    ) -> Result<(Answers, Option<Address>), Fault> {
+        let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
+        let mut batch = BatchRequest::new(self.provider.client());
+        let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
+        let slot =
+            batch.add_call::<_, B256>("eth_getStorageAt", &(of, IMPLEMENTATION_SLOT, "latest")).map_err(node_fault)?;
+        let code = batch.add_call::<_, Bytes>("eth_getCode", &(of, "latest")).map_err(node_fault)?;
+        batch.send().await.map_err(node_fault)?;
+        let returned = returned.await.map_err(node_fault)?;
+        let (slot, code) = (slot.await.map_err(node_fault)?, code.await.map_err(node_fault)?);
+        let answers = program.answers(&returned);
+        let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
+        Ok((answers, implementation(slot, &code)))
+    }
+}
+
+/// `keccak256("eip1967.proxy.implementation") - 1`.
+const IMPLEMENTATION_SLOT: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
+
+/// What a proxy's slot or a delegation's code says.
+fn implementation(slot: B256, code: &[u8]) -> Option<Address> {
+    let word = match code.strip_prefix(&[0xef, 0x01, 0x00]) {
+        Some(delegate) => return Address::try_from(delegate).ok(),
+        None => slot,
+    };
+    // Anything above an address is no proxy's slot.
+    word.starts_with(&[0; 12]).then(|| Address::from_word(word)).filter(|address| !address.is_zero())
 }
 
 #[async_trait]

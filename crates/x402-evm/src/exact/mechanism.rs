@@ -1,7 +1,8 @@
 //! The facilitator's half: verification with one round trip, one step, and proof from final logs. An account that is not
 //! there yet takes a step before it.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use async_trait::async_trait;
@@ -48,6 +49,28 @@ pub struct ExactMechanism<C> {
     /// The settlement machine's: what a payer has under way counts against the balance.
     ledger: Option<Arc<dyn Ledger>>,
     unreliable: UnreliablePayers,
+    balances: Balances,
+}
+
+/// Balances as read in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is sent
+/// without another read where the payer has enough for what comes before it, too.
+#[derive(Debug, Default)]
+struct Balances(Mutex<BTreeMap<(Address, Address), (U256, UnixSeconds)>>);
+
+impl Balances {
+    fn note(&self, whose: (Address, Address), balance: U256, now: UnixSeconds) {
+        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|_, (_, when)| when.plus(STALE) >= now);
+        read.insert(whose, (balance, now));
+    }
+
+    fn cover(&self, checked: &Checked, before: &[(B256, U256)], now: UnixSeconds) -> bool {
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = checked.authorization.value.value();
+        let needed = before.iter().fold(own, |needed, (_, value)| needed.saturating_add(*value));
+        let known = read.get(&(checked.token, checked.authorization.from));
+        known.is_some_and(|(balance, when)| when.plus(STALE) >= now && *balance >= needed)
+    }
 }
 
 impl<C> core::fmt::Debug for ExactMechanism<C> {
@@ -68,7 +91,7 @@ impl<C: Chain> ExactMechanism<C> {
         let unknown = tokens.iter().filter(|token| token.domain.is_none());
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
         let (policy, unreliable) = (Policy::default(), UnreliablePayers::default());
-        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable }
+        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances: Balances::default() }
     }
 
     /// With the ledger that the settlement machine has: what a payer has under way counts against the balance, and
@@ -92,6 +115,7 @@ impl<C: Chain> ExactMechanism<C> {
         checked: &Checked,
         sender: Option<&LaneId>,
         under_way: Vec<(B256, U256)>,
+        now: UnixSeconds,
     ) -> Result<Signer, Refusal> {
         let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());
         let chain_id = self.tokens.find(self.network, checked.token).map(|token| token.chain_id).unwrap_or_default();
@@ -102,7 +126,9 @@ impl<C: Chain> ExactMechanism<C> {
         };
         let (program, probe) = Probe::new(checked, context);
         let answers = self.chain.run(&program, At::Latest).await?;
-        probe.judge(&answers)
+        let (signer, balance) = probe.judge(&answers)?;
+        self.balances.note((checked.token, checked.authorization.from), balance, now);
+        Ok(signer)
     }
 
     /// The payer's payments in this token that have no answer yet, but for this one.
@@ -185,7 +211,7 @@ impl<C: Chain> ExactMechanism<C> {
         if loose.is_none() && now >= checked.authorization.valid_before {
             return Ok(Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
         }
-        let next = match self.probe(checked, Some(&payment.lane), before).await {
+        let next = match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
             // A contract can tell a transaction from its simulation, and revert in the one alone.
             Ok(Signer::Contract | Signer::Undeployed)
@@ -255,7 +281,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.check_payer(checked.authorization.from, &others, now).map_err(of_payer)?;
         let under_way = others.iter().filter_map(taken_by).collect();
-        self.probe(&checked, self.lanes.first(), under_way).await.map_err(|refusal| match refusal {
+        self.probe(&checked, self.lanes.first(), under_way, now).await.map_err(|refusal| match refusal {
             Refusal::Rejection(rejection) => of_payer(rejection),
             fault @ Refusal::Fault(_) => fault,
         })?;
@@ -289,7 +315,8 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                 let others = self.others(&checked, &payment.key).await?;
                 let before: Vec<_> =
                     others.iter().filter(|other| comes_first(other, payment)).filter_map(taken_by).collect();
-                if at_once && before.is_empty() && checked.signature.deployment().is_none() {
+                let covered = before.is_empty() || self.balances.cover(&checked, &before, now);
+                if at_once && covered && checked.signature.deployment().is_none() {
                     return self.transfer(&checked).await;
                 }
                 self.next(payment, &checked, before, now).await

@@ -135,8 +135,9 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// What the chain has against the payment: token, signature, authorization, balance, simulation.
-    pub(super) fn judge(&self, answers: &Answers) -> Result<Signer, Refusal> {
+    /// What the chain has against the payment: token, signature, authorization, balance, simulation. Who signed, and the
+    /// payer's balance.
+    pub(super) fn judge(&self, answers: &Answers) -> Result<(Signer, U256), Refusal> {
         let refuse = |reason, why: &str| Err(Rejection::new(reason).because(why).into());
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let ([token_code, ..], [balance, state, names @ ..]) = (&*answers.sizes, &*answers.calls) else {
@@ -195,6 +196,6 @@ impl<'a> Probe<'a> {
         if signer == Signer::Undeployed && answers.timestamp.saturating_add(DEPLOYMENT_MARGIN) > ends {
             return refuse(ErrorReason::INVALID_VALID_BEFORE, "too little time to deploy the payer's account first");
         }
-        Ok(signer)
+        Ok((signer, balance))
     }
 }
