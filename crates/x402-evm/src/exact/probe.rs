@@ -118,7 +118,7 @@ impl<'a> Probe<'a> {
         let mut taken = U256::ZERO;
         for (place, (_, value)) in self.context.under_way.iter().enumerate() {
             let used = states.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
-            if !used.is_some_and(|used| !used.is_zero()) {
+            if used.is_none_or(|used| used.is_zero()) {
                 taken = taken.saturating_add(*value);
             }
         }
