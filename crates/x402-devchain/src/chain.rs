@@ -308,7 +308,7 @@ impl DevChain {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not code: {reason}")]
 pub struct BadCode {
-    reason: String,
+    pub(crate) reason: String,
 }
 
 impl Core {

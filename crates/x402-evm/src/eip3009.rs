@@ -9,6 +9,7 @@ use x402_types::{AtomicAmount, AuthorizationKind, ChainId, EvmAddress, PaymentKe
 use crate::eip712::{DomainSeparator, Words};
 use crate::payload::{Texts, hex_bytes, hex_word};
 use crate::signature::Signature;
+use crate::wallet::MAX_SIGNATURE;
 
 /// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
 pub const TRANSFER_TYPE: B256 = b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267");
@@ -29,6 +30,7 @@ mod abi {
             function balanceOf(address account) external view returns (uint256);
             function name() external view returns (string);
             function version() external view returns (string);
+            function eip712Domain() external view returns (bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions);
         }
     }
 }
@@ -278,8 +280,20 @@ pub fn version_call() -> Bytes {
     abi::Eip3009::versionCall {}.abi_encode().into()
 }
 
-/// Bytes of the longest signature that is read: 8 KiB of hex.
-const MAX_SIGNATURE: usize = 4096;
+/// [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
+#[must_use]
+pub fn domain_call() -> Bytes {
+    abi::Eip3009::eip712DomainCall {}.abi_encode().into()
+}
+
+/// `name` and `version` out of an answer to [`domain_call`], where the domain has these two, the chain and the contract,
+/// which are the token's, and nothing else.
+#[must_use]
+pub fn read_domain(answer: &[u8], chain_id: u64, token: Address) -> Option<(String, String)> {
+    let domain = abi::Eip3009::eip712DomainCall::abi_decode_returns(answer).ok()?;
+    let own = domain.chainId == U256::from(chain_id) && domain.verifyingContract == token;
+    (domain.fields.0 == [0x0f] && own).then_some((domain.name, domain.version))
+}
 
 #[cfg(test)]
 mod tests {

@@ -19,4 +19,10 @@ mod payload;
 pub mod rail;
 pub mod signature;
 pub mod token;
+#[cfg(feature = "facilitator")]
+mod token_error;
+#[cfg(all(feature = "facilitator", feature = "rpc"))]
+pub mod token_trial;
+#[cfg(feature = "facilitator")]
+pub mod unreliable;
 pub mod wallet;

@@ -19,8 +19,8 @@ sol! {
 /// `0x1626ba7e` as a word. Bytes behind it would be another word: a contract that answers everything with its input
 /// is not one that agrees.
 const AGREED: U256 = U256::from_limbs([0, 0, 0, 0x1626_ba7e_0000_0000]);
-/// The longest signature that is read, in bytes: 8 KiB. With factory data and a passkey they have about 2.
-pub const MAX_SIGNATURE: usize = 8192;
+/// The longest signature that is read, in bytes: 8 KiB of hex. With factory data and a passkey they have about 2 KiB.
+pub const MAX_SIGNATURE: usize = 4096;
 /// Gas of `isValidSignature`, unless told. A passkey checked in Solidity takes about 350,000.
 const ASK_GAS: u32 = 500_000;
 /// Gas of a factory, unless told. A Kernel takes about 350,000, a Safe 300,000.

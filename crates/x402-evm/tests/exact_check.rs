@@ -11,7 +11,8 @@ use x402_evm::exact::{Exact, Payer, Policy};
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
 use x402_types::{
-    Asset, Assets, Claim, Identity, MakePayment, Members, Occasion, RawJson, Refusal, Rejection, Terms, UnixSeconds,
+    Asset, Assets, Claim, Identity, MakePayment, Members, Occasion, RawJson, Refusal, Rejection, Terms, TimeoutSeconds,
+    UnixSeconds,
 };
 
 const NOW: UnixSeconds = UnixSeconds(1_740_672_089);
@@ -97,8 +98,30 @@ fn the_window_has_edges() {
     assert_eq!(signed(|a| a.valid_after = NOW), after);
     assert_eq!(signed(|a| a.valid_after = UnixSeconds(u64::MAX)), after);
     let long = sign(Authorization { valid_before: UnixSeconds(u64::MAX), ..good() }, usdc());
-    let open = Policy::default().skew(None);
+    let open = Policy::default().skew(None).longest(u64::MAX);
     assert!(open.check(&Tokens::default(), &claim(terms(), long.to_json()), NOW).is_ok());
+}
+
+/// Terms of 2^53-1 s are the caller's. What an authorization may last is the facilitator's.
+#[test]
+fn an_authorization_lasts_an_hour_at_most() {
+    let mut long = terms();
+    long.max_timeout_seconds = TimeoutSeconds::try_from(9_007_199_254_740_991).unwrap();
+    let policy = Policy::default();
+    let check = |policy: &Policy, seconds: u64| {
+        let payload = sign(Authorization { valid_before: NOW.plus(seconds), ..good() }, usdc());
+        policy.check(&Tokens::default(), &claim(long.clone(), payload.to_json()), NOW).map(drop)
+    };
+    // A minute on top, for clocks that differ.
+    assert_eq!(check(&policy, 3_660), Ok(()));
+    for seconds in [3_661, 86_400, 3_155_760_000] {
+        let refused = check(&policy, seconds).unwrap_err();
+        assert_eq!(refused.reason.as_str(), "invalid_exact_evm_payload_authorization_valid_before", "{seconds}");
+        assert_eq!(refused.message.as_deref(), Some("validBefore: an authorization lasts 3600 s at most here"));
+        assert!(refused.payer.is_some());
+    }
+    assert_eq!(check(&policy.clone().longest(86_400), 86_460), Ok(()));
+    assert!(check(&policy.longest(86_400), 86_461).is_err());
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub struct Config {
     /// How long a lane's lease lasts, 5 to 300 s. Default: 15.
     #[serde(default = "default_lease")]
     pub lease_seconds: u64,
+    /// How long an authorization of `exact` may last, 60 to 31,536,000 s: until then it is looked after. Default: 3,600.
+    #[serde(default = "default_longest")]
+    pub longest_authorization_seconds: u64,
     /// Where session keys are kept that payments name by their hash. None: payments carry their keys.
     #[serde(default)]
     pub session_keys: Option<SessionKeysConfig>,
@@ -168,6 +171,9 @@ const fn default_wait() -> u64 {
 const fn default_lease() -> u64 {
     15
 }
+const fn default_longest() -> u64 {
+    3_600
+}
 const fn default_poll() -> u64 {
     BUSY_MILLISECONDS
 }
@@ -206,6 +212,8 @@ impl Config {
         };
         within("settle_wait_seconds", config.settle_wait_seconds, 1, 300, "1 to 300")?;
         within("lease_seconds", config.lease_seconds, 5, 300, "5 to 300")?;
+        let longest = config.longest_authorization_seconds;
+        within("longest_authorization_seconds", longest, 60, 31_536_000, "60 to 31536000")?;
         if config.networks.is_empty() {
             return Err(ConfigError::Range { field: "network", expected: "at least one" });
         }
@@ -267,6 +275,7 @@ mod tests {
         let network = &config.networks[0];
         assert_eq!((network.poll_milliseconds, network.rest_poll_milliseconds), (100, 2_000));
         assert_eq!(network.log_query_blocks, 1_000);
+        assert_eq!(config.longest_authorization_seconds, 3_600);
     }
 
     #[test]
@@ -297,6 +306,8 @@ mod tests {
             (GOOD.replace("[{ file = \"/run/secrets/key\" }]", "[\"0xac0974\"]"), "signers"),
             (format!("settle_wait_seconds = 0\n{GOOD}"), "settle_wait_seconds"),
             (format!("lease_seconds = 4\n{GOOD}"), "lease_seconds"),
+            (format!("longest_authorization_seconds = 59\n{GOOD}"), "longest_authorization_seconds"),
+            (format!("longest_authorization_seconds = 31536001\n{GOOD}"), "longest_authorization_seconds"),
             (format!("{GOOD}\nfactories = [\"0x12\"]"), "factories"),
             ("ledger = \"x\"".to_owned(), "network"),
         ];

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, keccak256};
+use alloy_signer_local::PrivateKeySigner;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use x402_evm::chain::{At, Program, ReadChain, RpcChain};
+use x402_evm::token::Token;
+use x402_evm::token_trial::Trial;
 use x402_types::Fault;
 
 use crate::engine::Engine;
@@ -59,6 +62,8 @@ pub(crate) struct Watch {
     pub(crate) polling: Polling,
     /// Accounts that send operations: the EntryPoint takes them from accounts without code only.
     pub(crate) bundlers: Vec<Address>,
+    /// Tokens to be tried at start, each in a simulated transaction of this account.
+    pub(crate) trials: Vec<(Token, Address)>,
 }
 
 /// The heads of the chains that are served.
@@ -71,10 +76,10 @@ impl std::fmt::Debug for Heads {
 }
 
 impl Heads {
-    /// Whether every node serves the network that it should.
+    /// Whether every node serves the network that it should, and every token does in a simulation what a payment needs.
     ///
     /// # Errors
-    /// One does not, or does not answer.
+    /// One does not, or a node does not answer.
     pub async fn check(&self) -> Result<(), Fault> {
         for watch in &self.0 {
             watch.chain.check_network().await?;
@@ -83,6 +88,7 @@ impl Heads {
             if let Some((account, _)) = watch.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
                 return Err(Fault::broken(format_args!("{account} has code, so it cannot send operations")));
             }
+            watch.try_tokens().await?;
         }
         Ok(())
     }
@@ -95,6 +101,29 @@ impl Heads {
 }
 
 impl Watch {
+    async fn try_tokens(&self) -> Result<(), Fault> {
+        let network = self.chain.network();
+        for (token, sender) in &self.trials {
+            let name = token.domain.as_ref().map_or("of unknown name", |domain| &*domain.name);
+            let address = token.address;
+            match self.chain.try_token(token, &trial_payer()?, *sender).await? {
+                Trial::Good => {}
+                Trial::Unfit(why) => {
+                    let why = format_args!("the token {name} ({address}) on {network} cannot be served: {why}");
+                    return Err(Fault::broken(why));
+                }
+                Trial::WithoutLogs => {
+                    tracing::warn!(%network, %address, name, "the node has no eth_simulateV1: the token's logs were not tried");
+                }
+                Trial::Untried(why) => {
+                    tracing::warn!(%network, %address, name, %why, "the token could not be tried; it is served all the same");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn run(self, engine: Arc<Engine>) {
         let network = self.chain.network();
         let mut unfinished = engine.unfinished();
@@ -131,6 +160,11 @@ impl Watch {
     }
 }
 
+/// Signs the trials of tokens. Its key is public, and it holds nothing.
+fn trial_payer() -> Result<PrivateKeySigner, Fault> {
+    PrivateKeySigner::from_bytes(&keccak256("x402: the payer of a token's trial")).map_err(Fault::broken)
+}
+
 #[cfg(test)]
 mod tests {
     use x402_devchain::{BlockTime, DevChain};
@@ -155,6 +189,7 @@ mod tests {
             chain: Arc::new(RpcChain::new(chain.provider(), "eip155:84532".parse().unwrap(), 0)),
             polling: Polling { busy: SHORT, rest: HOUR },
             bundlers: Vec::new(),
+            trials: Vec::new(),
         };
         let heads = Heads(vec![watch]).watch(&engine);
         (chain, engine, heads)

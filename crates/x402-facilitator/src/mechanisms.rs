@@ -85,6 +85,7 @@ pub struct Builder {
     watches: Vec<Watch>,
     assets: Vec<Asset>,
     replaying: BTreeSet<String>,
+    longest: Option<u64>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -108,6 +109,14 @@ impl Builder {
         self
     }
 
+    /// Takes authorizations that last so many seconds at most, on the networks that are added from here on; an hour
+    /// unless told.
+    #[must_use]
+    pub fn longest_authorization(mut self, seconds: u64) -> Self {
+        self.longest = Some(seconds);
+        self
+    }
+
     /// Serves an EVM network.
     ///
     /// # Errors
@@ -118,6 +127,9 @@ impl Builder {
         let chain = Arc::new(chain);
         let mut settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
         let mut lanes: Vec<LaneId> = Vec::new();
+        let tokens = Tokens::new(&evm.assets).on(evm.network);
+        let sender = evm.signers.first().map(PrivateKeySigner::address).unwrap_or_default();
+        let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
         for signer in evm.signers {
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
             self.signers.entry(evm.network).or_default().push(rail.address().to_string());
@@ -125,13 +137,17 @@ impl Builder {
             settlement = settlement.with_rail(Arc::new(rail))?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
-        let exact = ExactMechanism::new(Arc::clone(&chain), Tokens::new(&evm.assets), lanes.clone())
-            .with_policy(Policy::default().signers(accounts));
+        let mut policy = Policy::default().signers(accounts);
+        policy.longest = self.longest.unwrap_or(policy.longest);
+        let mut exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
+        if let Some(ledger) = &self.ledger {
+            exact = exact.with_ledger(Arc::clone(ledger));
+        }
         self.settlement = Some(settlement.with_mechanism(Arc::new(exact))?);
         let log_query_blocks = evm.log_query_blocks;
         let place = Place { chain: Arc::clone(&chain), provider: evm.provider, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
-        self.watches.push(Watch { chain, polling: evm.polling, bundlers: Vec::new() });
+        self.watches.push(Watch { chain, polling: evm.polling, bundlers: Vec::new(), trials });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }
@@ -300,6 +316,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     if let Some(kept) = &kept {
         builder = builder.session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }
+    builder = builder.longest_authorization(config.longest_authorization_seconds);
     for each in &config.networks {
         builder = builder.evm(network(each)?)?;
         if let Some(nvm) = &each.nvm {

@@ -252,3 +252,37 @@ async fn a_delegated_key_pays() {
     stage.refuses(signer(6).unwrap(), "invalid_exact_evm_payload_signature").await;
     stage.stop().await;
 }
+
+/// `isValidSignature` that says yes where the gas price is zero, as in a simulation, and reverts in a transaction: three
+/// transactions for its payment, then it is refused, and others are served as before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_reverts_outside_simulations_is_refused_after_three_transactions() {
+    let stage = stage(Vec::new()).await;
+    let account = Address::repeat_byte(0x66);
+    let code = alloy_primitives::hex!("3a601257631626ba7e60e01b5f5260205ff35b5f5ffd");
+    stage.chain.set_code(account, code.to_vec().into()).unwrap();
+    stage.chain.set_balance_of(account, U256::from(TOKENS_EACH));
+    let payer = Raw(account, 1);
+    let sent = || stage.chain.nonce_of(ACCOUNTS[0].address);
+    let refused = async {
+        loop {
+            let verdict = stage.ask("verify", payer.clone()).await;
+            if verdict["invalidReason"] == json!("payer_reverts") {
+                return verdict;
+            }
+            assert_eq!(verdict["isValid"], json!(true), "{verdict}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // The settlement has no end before the authorization has: what is waited for is the refusal.
+    let verdict = tokio::select! {
+        settled = stage.ask("settle", payer.clone()) => panic!("{settled}"),
+        verdict = refused => verdict,
+    };
+    assert_eq!(verdict["payer"], json!(account.to_string()));
+    assert_eq!(sent(), 3);
+    stage.pays(signer(2).unwrap()).await;
+    assert_eq!(sent(), 4);
+    assert_eq!(stage.paid(), U256::from(PRICE));
+    drop(stage);
+}

@@ -35,7 +35,7 @@ pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::ChainId;
 pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
 pub use entry::Entry;
-pub use make_payment::{MadePayment, MakePayment, Occasion};
+pub use make_payment::{MadePayment, MakePayment, Occasion, payment_entropy};
 pub use malformed::Malformed;
 pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
 pub use network_name::NetworkName;

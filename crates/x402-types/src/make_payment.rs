@@ -9,12 +9,25 @@ use crate::{Members, PaymentKey, RawJson, Refusal, Terms, UnixSeconds};
 pub struct Occasion<'a> {
     /// Now.
     pub now: UnixSeconds,
-    /// 32 fresh random bytes.
+    /// Fresh random bytes, which `exact` has as the nonce: 32, or better those of [`payment_entropy`].
     pub entropy: [u8; 32],
     /// The URL that is requested.
     pub url: &'a str,
     /// The method that is used.
     pub method: &'a str,
+}
+
+/// Entropy of a payment out of random bytes: the first 24, and 8 zero bytes behind them.
+///
+/// Every token with EIP-3009 takes such a nonce. OpenZeppelin's `ERC20TransferAuthorization` reads a nonce as a key of
+/// 24 bytes and a counter of 8, which is 0 for a fresh key, and takes no other.
+#[must_use]
+pub fn payment_entropy(random: [u8; 32]) -> [u8; 32] {
+    let mut entropy = random;
+    if let Some(counter) = entropy.last_chunk_mut::<8>() {
+        *counter = [0; 8];
+    }
+    entropy
 }
 
 /// A payment, ready to be put into a request.

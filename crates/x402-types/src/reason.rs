@@ -83,6 +83,7 @@ reasons! {
     EIP3009_NOT_SUPPORTED = "invalid_exact_evm_eip3009_not_supported", TypeScript, 402, "the asset has no transfers by EIP-3009";
     PAYER_HAS_CODE = "invalid_exact_evm_payer_has_code", Ours, 402, "the payer is a smart wallet or a delegated account, which is not served here";
     AUTHORIZATION_CANCELED = "invalid_exact_evm_authorization_canceled", Ours, 402, "the payer cancelled the authorization";
+    PAYER_REVERTS = "payer_reverts", Ours, 402, "transactions for this payer reverted although they passed in simulation, and it is refused for an hour";
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }
 

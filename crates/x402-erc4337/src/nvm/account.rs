@@ -3,7 +3,7 @@
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, sol};
-use x402_evm::chain::{Answers, At, Program, ReadChain, Returned};
+use x402_evm::chain::{Answers, Program, ReadChain, Returned};
 use x402_evm::wallet::{Asked, NotSigned};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Refusal, Rejection};
@@ -96,6 +96,8 @@ pub(super) struct Question<'a> {
     pub(super) policy: &'a Policy,
     /// Each key with the lane of its nonces.
     pub(super) keys: &'a [(&'a Key, u16)],
+    /// Who will send the transaction: an account that looks at `tx.origin` sees it.
+    pub(super) sender: Option<Address>,
 }
 
 impl Question<'_> {
@@ -111,6 +113,9 @@ impl Question<'_> {
         owner_s(unproven.inner())?;
         let view = |program: Program, data: Vec<u8>, words| program.view(account, data.into(), VIEW_GAS, words);
         let mut program = Program::new().code_size(account);
+        if let Some(sender) = self.sender {
+            program = program.sent_by(sender);
+        }
         program = view(program, Kernel::accountIdCall {}.abi_encode(), 4);
         program = view(program, Kernel::currentNonceCall {}.abi_encode(), 1);
         program = view(program, valid_from_call().to_vec(), 1);
@@ -125,11 +130,11 @@ impl Question<'_> {
         }
         // Last, for it may deploy the account.
         let (program, asked) = unproven.ask(program);
-        let answers = chain.run(&program, At::Latest).await?;
-        self.judge(&answers, &asked)
+        let (answers, implementation) = chain.run_with_implementation(&program, account).await?;
+        self.judge(&answers, implementation, &asked)
     }
 
-    fn judge(&self, answers: &Answers, asked: &Asked) -> Result<OnChain, Refusal> {
+    fn judge(&self, answers: &Answers, implementation: Option<Address>, asked: &Asked) -> Result<OnChain, Refusal> {
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let [code, ..] = *answers.sizes else { return Err(malformed().into()) };
         let [id, current, valid_from, stranger, rest @ ..] = &*answers.calls else { return Err(malformed().into()) };
@@ -142,7 +147,12 @@ impl Question<'_> {
                 return Err(invalid("no ERC-4337 account").into());
             }
             let version = id.text().and_then(KernelVersion::from_account_id);
-            Some(version.ok_or_else(|| invalid("no Kernel 0.3.1 to 0.3.3"))?)
+            let version = version.ok_or_else(|| invalid("no Kernel 0.3.1 to 0.3.3"))?;
+            // A Kernel can be upgraded by its owner, to code that says the same of itself and does something else.
+            if implementation != Some(version.implementation()) {
+                return Err(invalid("its implementation is not the Kernel that it says").into());
+            }
+            Some(version)
         } else {
             None
         };

@@ -5,7 +5,8 @@
 //! holds.
 
 use alloy_primitives::{Address, U256};
-use x402_facilitator_core::{Payment, StepState};
+use x402_evm::unreliable::MAX_REVERTS;
+use x402_facilitator_core::{Payment, Step, StepState};
 use x402_types::nvm::{Code, Operation};
 use x402_types::{AuthorizationKind, Claim, EvmAddress, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
@@ -13,7 +14,7 @@ use super::account::{OnChain, Question};
 use super::events::burned;
 use super::keys::{self, Key};
 use super::mechanism::{NvmMechanism, ORDER, REDEEM};
-use super::operation::{Draft, lane};
+use super::operation::{Draft, lane, payer};
 use super::read::{Presented, seed};
 use super::{Fill, Plan};
 use crate::{Bundle, Call, KernelMode, Simulated};
@@ -118,6 +119,7 @@ impl NvmMechanism {
             chain_id: self.chain_id,
             policy: &self.policy,
             keys,
+            sender: self.lanes.first().and_then(|lane| payer(lane).ok()),
         };
         let (redeem, order) = match (redeem, order.transpose()) {
             (Ok(redeem), Ok(order)) => (redeem, order),
@@ -151,6 +153,30 @@ impl NvmMechanism {
             key.check_scope(&plan.order(&fill), plan, now, &self.policy)?;
         }
         Ok(examined)
+    }
+
+    /// Refuses an account whose operations revert although they pass in simulation.
+    pub(super) async fn check_account(
+        &self,
+        own: &PaymentKey,
+        account: Address,
+        now: UnixSeconds,
+    ) -> Result<(), Refusal> {
+        let prefix = PaymentKey::prefix(AuthorizationKind::NvmErc4337, self.network, &[], account.as_slice());
+        for row in self.ledger.unanswered(&prefix).await? {
+            if row.key != *own && row.open_step().is_some_and(has_reverted) {
+                self.unreliable.note(account, &row.key, now);
+            }
+        }
+        match self.unreliable.refused_until(account, now) {
+            None => Ok(()),
+            Some(until) => Err(Code::InvalidUserOperation
+                .because(format!(
+                    "{MAX_REVERTS} transactions of one payment of this account reverted, which passed in simulation: \
+                     refused until {until}"
+                ))
+                .into()),
+        }
     }
 
     async fn key(
@@ -258,6 +284,11 @@ impl NvmMechanism {
         }
         Ok(())
     }
+}
+
+/// Whether as many transactions as a step may cost have left, and nothing of them has been seen.
+pub(super) fn has_reverted(step: &Step) -> bool {
+    step.state == StepState::Loose && step.parcels.len() >= MAX_REVERTS
 }
 
 fn judge(name: &str, trial: &Simulated) -> Result<(), Refusal> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_evm::chain::ReadChain;
+use x402_evm::unreliable::UnreliablePayers;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, Observation, Payment, Plan, Step, StepName, TxId, Verdict};
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -68,6 +69,7 @@ pub struct NvmMechanism {
     pub(super) signer: Arc<dyn Signer + Send + Sync>,
     pub(super) lanes: Vec<LaneId>,
     pub(super) policy: Policy,
+    pub(super) unreliable: UnreliablePayers,
 }
 
 impl core::fmt::Debug for NvmMechanism {
@@ -112,6 +114,7 @@ impl NvmMechanism {
             signer: parts.session_signer,
             lanes: parts.lanes,
             policy: parts.policy,
+            unreliable: UnreliablePayers::default(),
         })
     }
 }
@@ -143,6 +146,7 @@ impl Mechanism for NvmMechanism {
             Refusal::Rejection(rejection) => Refusal::Rejection(rejection.of(account.as_str())),
             fault @ Refusal::Fault(_) => fault,
         };
+        self.check_account(&own, examined.presented.account, now).await.map_err(of_payer)?;
         let lane = self.lanes.first().ok_or_else(|| Fault::broken("no account pays the gas"))?;
         let intent = self.intend(&examined, &own, examined.is_short(), payer(lane)?).await.map_err(of_payer)?;
         self.rehearse(&examined, &intent).await.map_err(of_payer)?;

@@ -7,7 +7,7 @@ use x402_facilitator_core::{Facts, Guard, Payment, Plan, Receipt, Step, StepName
 use x402_types::nvm::{Code, Operation};
 use x402_types::{AtomicAmount, ErrorReason, Fault, Members, RawJson, Refusal, UnixSeconds};
 
-use super::check::{Asking, Examined, Intent};
+use super::check::{Asking, Examined, Intent, has_reverted};
 use super::mechanism::{NvmMechanism, ORDER, REDEEM};
 use super::operation::{Carried, guard, parcel, payer, slot};
 use crate::Bundle;
@@ -113,6 +113,13 @@ impl NvmMechanism {
     /// account that is there meanwhile, for example.
     async fn again(&self, payment: &Payment, step: &Step, now: UnixSeconds) -> Result<Plan, Fault> {
         let wait = Ok(Plan::Wait(now.plus(POLL)));
+        // An account can tell a transaction from its simulation. A bundle that reverts as a whole leaves the nonce.
+        if has_reverted(step) {
+            if let Ok(account) = payment.payer.parse::<x402_types::EvmAddress>().and_then(TryInto::try_into) {
+                self.unreliable.note(account, &payment.key, now);
+            }
+            return wait;
+        }
         let last = step.parcels.last().ok_or_else(|| Fault::broken("a step without a parcel"))?;
         let carried = Carried::read(last)?;
         let operation = if step.name == ORDER { Operation::Order } else { Operation::Redeem };

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use alloy_primitives::{Address, hex};
 use alloy_provider::Provider;
+use x402_devchain::ACCOUNTS;
+use x402_devchain::contracts::KERNEL;
 use x402_erc4337::KernelMode;
 use x402_erc4337::session::zerodev::{Approval, invalidate_nonce};
 use x402_facilitator_core::StepState;
@@ -99,4 +102,38 @@ async fn a_bundle_that_reverts_is_sent_again_in_the_same_slot() {
     let row = stage.row(&claim);
     assert!(row.steps[0].carriers.len() >= 2, "{:?}", row.steps[0].carriers);
     assert_eq!(stage.credits(), 7);
+}
+
+/// Kernel's code behind a look at the gas price: it is what it says wherever that is zero, as in a simulation, and
+/// reverts in a transaction. Its address is Kernel's, so nothing but its transactions tells.
+#[tokio::test]
+async fn an_account_that_reverts_outside_simulations_costs_three_transactions() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let elsewhere = Address::repeat_byte(0x77);
+    let code = stage.chain.provider().get_code_at(KERNEL).await.unwrap();
+    stage.chain.set_code(elsewhere, code).unwrap();
+    let wrapper = [
+        &hex!("3a603157365f5f375f5f365f73")[..],
+        elsewhere.as_slice(),
+        &hex!("5af43d5f5f3e602d573d5ffd5b3d5ff35b5f5ffd"),
+    ];
+    stage.chain.set_code(KERNEL, wrapper.concat().into()).unwrap();
+
+    let claim = stage.draft(1, 3).await.sign();
+    let before = stage.chain.nonce_of(ACCOUNTS[GAS].address);
+    stage.settle(&claim).await.unwrap();
+    stage.work(60).await;
+    assert_eq!(stage.chain.nonce_of(ACCOUNTS[GAS].address) - before, 3);
+    let row = stage.row(&claim);
+    assert_eq!((row.answer, &row.steps[0].state, row.steps[0].parcels.len()), (None, &StepState::Loose, 3));
+    assert_eq!(stage.credits(), 10);
+
+    let next = stage.draft(2, 3).await.sign();
+    let rejection = stage.refused(&next).await;
+    assert_eq!(rejection.reason, Code::InvalidUserOperation.reason(), "{rejection}");
+    assert!(rejection.to_string().contains("3 transactions of one payment of this account reverted"), "{rejection}");
+    stage.chain.increase_time(3_600);
+    stage.chain.mine(1);
+    stage.verify(&next).await.unwrap();
 }

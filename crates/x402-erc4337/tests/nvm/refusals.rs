@@ -1,7 +1,9 @@
 //! Everything of smart accounts v0.3 §3.3, §5 and §8 violated alone, with its code.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_provider::Provider;
 use serde_json::{Value, json};
+use x402_devchain::contracts::KERNEL;
 use x402_devchain::{ACCOUNTS, PLANS, TOKEN};
 use x402_erc4337::nvm::Policy;
 use x402_erc4337::session::zerodev::{
@@ -398,6 +400,26 @@ async fn a_key_that_its_owner_has_taken_back_is_refused() {
         let rejection = stage.refused(&draft.sign()).await;
         assert_eq!(rejection.reason, Code::InvalidUserOperation.reason(), "{rejection}");
     }
+}
+
+/// A Kernel whose owner has upgraded it to other code, which says of itself what Kernel 0.3.1 says.
+#[tokio::test]
+async fn an_account_that_was_upgraded_is_refused() {
+    let stage = stage().await;
+    stage.give(1).await;
+    let claim = stage.draft(1, 3).await.sign();
+    stage.verify(&claim).await.unwrap();
+    let elsewhere = Address::repeat_byte(0x77);
+    let code = stage.chain.provider().get_code_at(KERNEL).await.unwrap();
+    stage.chain.set_code(elsewhere, code).unwrap();
+    // ERC-1967: keccak256("eip1967.proxy.implementation") - 1.
+    let slot = U256::from_be_bytes(alloy_primitives::keccak256("eip1967.proxy.implementation").0) - U256::ONE;
+    stage.chain.set_storage(stage.account.address(), slot, elsewhere.into_word());
+    let rejection = stage.refused(&claim).await;
+    assert_eq!(rejection.reason, Code::InvalidPayload.reason(), "{rejection}");
+    assert!(rejection.to_string().contains("its implementation is not the Kernel that it says"), "{rejection}");
+    stage.chain.set_storage(stage.account.address(), slot, KERNEL.into_word());
+    stage.verify(&claim).await.unwrap();
 }
 
 /// "All of it in a few round trips": one for account, signature and keys, one for the balance, one simulation.

@@ -64,6 +64,17 @@ pub trait ReadChain: Send + Sync {
     /// # Errors
     /// The node. A call of the program that reverts is an answer, not an error.
     async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault>;
+
+    /// The same on the newest block, and in the same round trip the contract whose code an account runs: where an
+    /// [ERC-1967](https://eips.ethereum.org/EIPS/eip-1967) proxy or a delegation by EIP-7702 points to.
+    ///
+    /// # Errors
+    /// The node.
+    async fn run_with_implementation(
+        &self,
+        program: &Program,
+        of: Address,
+    ) -> Result<(Answers, Option<Address>), Fault>;
 }
 
 /// Reads the number of an account's transactions.
@@ -141,11 +152,12 @@ pub enum Fate {
 /// What an authorization was used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// What was asked: the matching `Transfer` stands beside the use.
+    /// What was asked: the matching `Transfer` stands right behind the use, or is the transaction's only one where the
+    /// use is the payer's only one in it.
     Paid,
     /// Something else: no matching `Transfer` is in the transaction.
     Nothing,
-    /// A matching `Transfer` is in the transaction, but not beside the use.
+    /// A matching `Transfer` is in the transaction, and it may belong to another use.
     Unclear,
 }
 

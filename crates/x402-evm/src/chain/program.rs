@@ -11,6 +11,7 @@ use alloy_primitives::{Address, Bytes, U256};
 pub struct Program {
     sizes: Vec<Address>,
     calls: Vec<Entry>,
+    from: Option<Address>,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +82,19 @@ impl Program {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Runs it as a transaction of this account: what is called sees it as `tx.origin`. `msg.sender` is the program.
+    #[must_use]
+    pub fn sent_by(mut self, account: Address) -> Self {
+        self.from = Some(account);
+        self
+    }
+
+    /// Whose transaction it is run as.
+    #[must_use]
+    pub const fn sender(&self) -> Option<Address> {
+        self.from
     }
 
     /// Adds the size of the code at an address. Of an account delegated by EIP-7702 it is 23.

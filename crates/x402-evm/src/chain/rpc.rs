@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, B256, Bytes, U64, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, b256, hex};
 use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_client::BatchRequest;
 use alloy_transport::TransportError;
@@ -207,7 +207,7 @@ impl RpcChain {
         self.sightings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(super) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
+    pub(crate) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
         self.provider.client().request::<P, R>(method, params).await.map_err(node_fault)
     }
 }
@@ -225,6 +225,8 @@ struct Block {
 /// `eth_call` without `to`: the data are init code.
 #[derive(Debug, Clone, Serialize)]
 struct Deployless {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Address>,
     data: Bytes,
     gas: U64,
 }
@@ -244,10 +246,42 @@ impl ReadChain for RpcChain {
             At::Latest => "latest".to_owned(),
             At::Number(number) => format!("0x{number:x}"),
         };
-        let call = Deployless { data: program.code(), gas: U64::from(program.gas()) };
+        let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
         let returned: Bytes = self.request("eth_call", (call, at)).await?;
         program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
     }
+
+    async fn run_with_implementation(
+        &self,
+        program: &Program,
+        of: Address,
+    ) -> Result<(Answers, Option<Address>), Fault> {
+        let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
+        let mut batch = BatchRequest::new(self.provider.client());
+        let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
+        let slot =
+            batch.add_call::<_, B256>("eth_getStorageAt", &(of, IMPLEMENTATION_SLOT, "latest")).map_err(node_fault)?;
+        let code = batch.add_call::<_, Bytes>("eth_getCode", &(of, "latest")).map_err(node_fault)?;
+        batch.send().await.map_err(node_fault)?;
+        let returned = returned.await.map_err(node_fault)?;
+        let (slot, code) = (slot.await.map_err(node_fault)?, code.await.map_err(node_fault)?);
+        let answers = program.answers(&returned);
+        let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
+        Ok((answers, implementation(slot, &code)))
+    }
+}
+
+/// `keccak256("eip1967.proxy.implementation") - 1`.
+const IMPLEMENTATION_SLOT: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
+
+/// What a proxy's slot or a delegation's code says.
+fn implementation(slot: B256, code: &[u8]) -> Option<Address> {
+    let word = match code.strip_prefix(&[0xef, 0x01, 0x00]) {
+        Some(delegate) => return Address::try_from(delegate).ok(),
+        None => slot,
+    };
+    // Anything above an address is no proxy's slot.
+    word.starts_with(&[0; 12]).then(|| Address::from_word(word)).filter(|address| !address.is_zero())
 }
 
 #[async_trait]
@@ -295,6 +329,7 @@ impl WatchAuthorizations for RpcChain {
     async fn sighting(&self, watched: Watched) -> Result<Sighting, Fault> {
         let block = self.head().await?.finalized;
         self.sightings().watch(watched, block);
+        self.clear_up(&watched).await?;
         if let Some(sighting) = self.sightings().answer(&watched, block) {
             return Ok(sighting);
         }
@@ -310,8 +345,30 @@ impl WatchAuthorizations for RpcChain {
             };
             let logs = self.request("eth_getLogs", (query.filter(),)).await?;
             self.sightings().apply(&query, logs)?;
+            self.clear_up(&watched).await?;
         }
     }
+}
+
+impl RpcChain {
+    /// Where a use is seen and its transfer does not stand right behind it, all logs of the transaction decide. A node
+    /// without the receipt leaves it unclear.
+    async fn clear_up(&self, watched: &Watched) -> Result<(), Fault> {
+        let unclear = self.sightings().unclear(watched);
+        if let Some(transaction) = unclear {
+            let receipt: Option<Logs> = self.request("eth_getTransactionReceipt", (transaction,)).await?;
+            if let Some(Logs { logs }) = receipt {
+                self.sightings().apply_receipt(watched, transaction, &logs);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A receipt, as far as it matters.
+#[derive(Debug, Clone, Deserialize)]
+struct Logs {
+    logs: Vec<super::sightings::Log>,
 }
 
 /// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.

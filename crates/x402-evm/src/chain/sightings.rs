@@ -27,6 +27,8 @@ struct Entry {
     /// The final block when it was last asked for.
     asked: u64,
     fate: Fate,
+    /// All logs of the transaction that used it were looked at.
+    whole: bool,
 }
 
 /// What is watched.
@@ -93,7 +95,7 @@ impl Sightings {
     }
 
     pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {
-        let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen };
+        let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen, whole: false };
         let entry = self.entries.entry(id(&watched)).or_insert(fresh);
         entry.asked = entry.asked.max(asked);
         // An older beginning, or another recipient or sum of the same nonce, makes what was seen worth nothing.
@@ -108,6 +110,7 @@ impl Sightings {
         if let Some(entry) = self.entries.get_mut(&id(&watched)) {
             entry.next = watched.since.min(entry.watched.since);
             entry.fate = Fate::Unseen;
+            entry.whole = false;
         }
     }
 
@@ -148,6 +151,27 @@ impl Sightings {
         ];
         let filter = Filter { from_block: U64::from(from), to_block: U64::from(to), address, topics };
         Query { ids, from, to, filter }
+    }
+
+    /// The transaction of a use whose transfer does not stand right behind it, until all its logs were looked at.
+    pub(crate) fn unclear(&self, watched: &Watched) -> Option<B256> {
+        match self.entries.get(&id(watched))? {
+            Entry { fate: Fate::Used { transaction, moved: Moved::Unclear }, whole: false, .. } => Some(*transaction),
+            _ => None,
+        }
+    }
+
+    /// All logs of the transaction that used it.
+    pub(crate) fn apply_receipt(&mut self, watched: &Watched, transaction: B256, logs: &[Log]) {
+        if self.unclear(watched) != Some(transaction) {
+            return;
+        }
+        if let Some(entry) = self.entries.get_mut(&id(watched)) {
+            entry.whole = true;
+            if moved_alone(watched, transaction, logs) {
+                entry.fate = Fate::Used { transaction, moved: Moved::Paid };
+            }
+        }
     }
 
     /// What a query was answered.
@@ -201,6 +225,27 @@ fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
     } else {
         Moved::Unclear
     }
+}
+
+/// Whether the transaction holds one use by the payer and one matching transfer, in whichever order: a token may move
+/// first, or put a log of its own between the two. `logs` are all logs of the transaction: a query for what is watched
+/// does not show the uses of other nonces.
+fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
+    let payer = watched.payer.into_word();
+    let of_token = || logs.iter().filter(|log| log.address == watched.token && log.transaction_hash == transaction);
+    let mut uses = of_token().filter(|log| log.topics.starts_with(&[AUTHORIZATION_USED, payer]));
+    let (Some(used), None) = (uses.next(), uses.next()) else { return false };
+    if used.topics.get(2) != Some(&watched.nonce) {
+        return false;
+    }
+    let value = watched.value.to_be_bytes::<32>();
+    let matches = |log: &Log| log.topics.get(2) == Some(&watched.pay_to.into_word()) && log.data[..] == value;
+    let transfers = || of_token().filter(|log| log.topics.starts_with(&[TRANSFER, payer]));
+    // A transfer to somebody else beside the use is the use's own: another authorization under the same nonce.
+    let beside = transfers().filter(|log| log.log_index.to::<u64>().abs_diff(used.log_index.to()) == 1);
+    let (mut ours, mut others) = (false, false);
+    beside.for_each(|log| if matches(log) { ours = true } else { others = true });
+    (ours || !others) && transfers().filter(|log| matches(log)).count() == 1
 }
 
 #[cfg(test)]
@@ -266,6 +311,35 @@ mod tests {
         assert_eq!(fate(&watched(1), &logs), fate_of(Moved::Unclear));
         // The logs of a use that nobody watches are not there, so the one before proves nothing either.
         assert_eq!(fate(&watched(1), &[transfer(5, 100), used(6, 1)]), fate_of(Moved::Unclear));
+    }
+
+    /// The whole receipt: one use and one matching transfer are each other's, in either order; else nothing is clear.
+    #[test]
+    fn one_use_and_one_transfer_of_a_transaction_belong_together() {
+        let to_other = |index| log(index, &[TRANSFER, PAYER.into_word(), TOKEN.into_word()], &[0; 32]);
+        let between = |index| log(index, &[B256::repeat_byte(0x77), PAYER.into_word()], &[]);
+        let mut foreign = used(9, 2);
+        foreign.topics[1] = TO.into_word();
+        for (logs, paid) in [
+            (vec![transfer(5, 100), used(6, 1)], true),
+            (vec![used(4, 1), between(5), transfer(6, 100)], true),
+            (vec![transfer(5, 100), between(6), used(7, 1)], true),
+            // A fee on top, which the payer pays to somebody else.
+            (vec![to_other(4), transfer(5, 100), used(6, 1)], true),
+            // Another payer's use in the same transaction.
+            (vec![transfer(5, 100), used(6, 1), foreign], true),
+            // Two uses, one transfer; two transfers, one use; another sum; none.
+            (vec![transfer(5, 100), used(6, 1), used(7, 2)], false),
+            (vec![transfer(4, 100), transfer(5, 100), used(6, 1)], false),
+            (vec![transfer(5, 99), used(6, 1)], false),
+            (vec![used(6, 1)], false),
+            // The nonce was used to pay somebody else, and the sum came by a plain transfer.
+            (vec![used(4, 1), to_other(5), transfer(6, 100)], false),
+            // The one use is that of another nonce.
+            (vec![transfer(5, 100), used(6, 2)], false),
+        ] {
+            assert_eq!(moved_alone(&watched(1), TX, &logs), paid, "{logs:?}");
+        }
     }
 
     #[test]

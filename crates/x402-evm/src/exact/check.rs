@@ -8,6 +8,9 @@ use crate::signature::SignatureError;
 use crate::token::{Domain, Token, Tokens};
 use crate::wallet::{NotSigned, Signers, Unproven};
 
+/// Seconds that an authorization may last unless told.
+const LONGEST: u64 = 3_600;
+
 /// What a facilitator leaves open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -16,13 +19,15 @@ pub struct Policy {
     pub margin: u64,
     /// Seconds beyond `maxTimeoutSeconds` that `validBefore` may lie in the future; `None`: any.
     pub skew: Option<u64>,
+    /// Seconds that an authorization may last, whatever the terms ask for: one hour. The skew, or a minute, comes on top.
+    pub longest: u64,
     /// Who may have signed: keys and deployed contracts. Contracts that are not there yet need a factory of its list.
     pub signers: Signers,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { margin: 6, skew: Some(60), signers: Signers::any() }
+        Self { margin: 6, skew: Some(60), longest: LONGEST, signers: Signers::any() }
     }
 }
 
@@ -38,6 +43,13 @@ impl Policy {
     #[must_use]
     pub const fn margin(mut self, seconds: u64) -> Self {
         self.margin = seconds;
+        self
+    }
+
+    /// With so many seconds that an authorization may last.
+    #[must_use]
+    pub const fn longest(mut self, seconds: u64) -> Self {
+        self.longest = seconds;
         self
     }
 
@@ -111,6 +123,11 @@ impl Policy {
             && authorization.valid_before > now.plus(terms.max_timeout_seconds.get()).plus(skew)
         {
             return refuse(ErrorReason::INVALID_VALID_BEFORE);
+        }
+        // A payment that does not land is open, and costs reads, until then.
+        if authorization.valid_before > now.plus(self.longest).plus(self.skew.unwrap_or(60)) {
+            let why = format!("validBefore: an authorization lasts {} s at most here", self.longest);
+            return Err(Rejection::new(ErrorReason::INVALID_VALID_BEFORE).because(why));
         }
         // The token asks `now > validAfter`, so equal is too early.
         if authorization.valid_after >= now {

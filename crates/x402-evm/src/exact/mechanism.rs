@@ -1,31 +1,31 @@
 //! The facilitator's half: verification with one round trip, one step, and proof from final logs. An account that is not
 //! there yet takes a step before it.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use alloy_primitives::{Address, B256, hex, keccak256};
+use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    Facts, Guard, LaneId, Mechanism, Observation, Parcel, Payment, Plan, Receipt, Step, StepName, StepState, TxId,
-    Verdict,
+    Facts, Guard, LaneId, Ledger, Mechanism, Observation, Parcel, Payment, Plan, Receipt, Step, StepName, StepState,
+    TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal, Rejection,
-    SchemeName, UnixSeconds, Version, networks,
+    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey,
+    Refusal, Rejection, SchemeName, UnixSeconds, Version, networks,
 };
 
 use super::check::{Checked, Policy};
-use super::probe::{Probe, Transfer, VIEW_GAS};
+use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use crate::chain::{At, Call, Chain, Fate, Moved, Program, Watched};
 use crate::eip3009::{Authorization, Payload, Written, state_call};
 use crate::token::{Domain, Tokens};
+use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
 
 /// The gas limit of a deployment: what the factory may use in the simulation, 21,000, and the call data.
 const DEPLOYMENT_GAS: u64 = DEPLOY_GAS as u64 + 150_000;
-/// How often a transaction is sent that a contract of the payer's may make revert.
-const ATTEMPTS: usize = 3;
 /// Seconds after which a claim that nothing was planned for is looked up on the chain again before anything is sent.
 const STALE: u64 = 5;
 /// Blocks before the final one that are looked at, too: somebody else may use the authorization between verification
@@ -46,6 +46,31 @@ pub struct ExactMechanism<C> {
     read: Vec<(Address, OnceLock<Domain>)>,
     lanes: Vec<LaneId>,
     policy: Policy,
+    /// The settlement machine's: what a payer has under way counts against the balance.
+    ledger: Option<Arc<dyn Ledger>>,
+    unreliable: UnreliablePayers,
+    balances: Balances,
+}
+
+/// Balances as read in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is sent
+/// without another read where the payer has enough for what comes before it, too.
+#[derive(Debug, Default)]
+struct Balances(Mutex<BTreeMap<(Address, Address), (U256, UnixSeconds)>>);
+
+impl Balances {
+    fn note(&self, whose: (Address, Address), balance: U256, now: UnixSeconds) {
+        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|_, (_, when)| when.plus(STALE) >= now);
+        read.insert(whose, (balance, now));
+    }
+
+    fn cover(&self, checked: &Checked, before: &[(B256, U256)], now: UnixSeconds) -> bool {
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = checked.authorization.value.value();
+        let needed = before.iter().fold(own, |needed, (_, value)| needed.saturating_add(*value));
+        let known = read.get(&(checked.token, checked.authorization.from));
+        known.is_some_and(|(balance, when)| when.plus(STALE) >= now && *balance >= needed)
+    }
 }
 
 impl<C> core::fmt::Debug for ExactMechanism<C> {
@@ -65,7 +90,16 @@ impl<C: Chain> ExactMechanism<C> {
         let tokens = tokens.on(network);
         let unknown = tokens.iter().filter(|token| token.domain.is_none());
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
-        Self { chain, network, tokens, read, lanes, policy: Policy::default() }
+        let (policy, unreliable) = (Policy::default(), UnreliablePayers::default());
+        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances: Balances::default() }
+    }
+
+    /// With the ledger that the settlement machine has: what a payer has under way counts against the balance, and
+    /// payers whose transactions revert are known after a restart, too. Without one neither is known.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        self.ledger = Some(ledger);
+        self
     }
 
     /// With another policy.
@@ -75,12 +109,51 @@ impl<C: Chain> ExactMechanism<C> {
         self
     }
 
-    /// Reads all that decides about a payment on one block, and tries the transfer there.
-    async fn probe(&self, checked: &Checked) -> Result<Signer, Refusal> {
+    /// Reads all that decides about a payment on one block, and tries the transfer there as a transaction of `sender`.
+    async fn probe(
+        &self,
+        checked: &Checked,
+        sender: Option<&LaneId>,
+        under_way: Vec<(B256, U256)>,
+        now: UnixSeconds,
+    ) -> Result<Signer, Refusal> {
         let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());
-        let (program, probe) = Probe::new(checked, unread.map(|(_, domain)| domain));
+        let chain_id = self.tokens.find(self.network, checked.token).map(|token| token.chain_id).unwrap_or_default();
+        let context = Context {
+            unread: unread.map(|(_, domain)| (domain, chain_id)),
+            sender: sender.and_then(|lane| lane.account().parse().ok()),
+            under_way,
+        };
+        let (program, probe) = Probe::new(checked, context);
         let answers = self.chain.run(&program, At::Latest).await?;
-        probe.judge(&answers)
+        let (signer, balance) = probe.judge(&answers)?;
+        self.balances.note((checked.token, checked.authorization.from), balance, now);
+        Ok(signer)
+    }
+
+    /// The payer's payments in this token that have no answer yet, but for this one.
+    async fn others(&self, checked: &Checked, own: &PaymentKey) -> Result<Vec<Payment>, Fault> {
+        let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
+        let payer = checked.authorization.from;
+        let kind = AuthorizationKind::Eip3009;
+        let prefix = PaymentKey::prefix(kind, self.network, checked.token.as_slice(), payer.as_slice());
+        let mut rows = ledger.unanswered(&prefix).await?;
+        rows.retain(|row| row.key != *own);
+        Ok(rows)
+    }
+
+    /// Refuses a payer whose transactions revert although they pass in simulation.
+    fn check_payer(&self, payer: Address, others: &[Payment], now: UnixSeconds) -> Result<(), Rejection> {
+        for row in others.iter().filter(|row| has_reverted(row)) {
+            self.unreliable.note(payer, &row.key, now);
+        }
+        match self.unreliable.refused_until(payer, now) {
+            None => Ok(()),
+            Some(until) => Err(Rejection::new(ErrorReason::PAYER_REVERTS).because(format!(
+                "{MAX_REVERTS} transactions for a payment of this payer reverted, which passed in simulation: refused \
+                 until {until}"
+            ))),
+        }
     }
 
     fn check(&self, claim: &Claim, now: UnixSeconds) -> Result<Checked, Rejection> {
@@ -122,17 +195,28 @@ impl<C: Chain> ExactMechanism<C> {
     }
 
     /// What the chain says comes next, where nothing is in the air.
-    async fn next(&self, payment: &Payment, checked: &Checked, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn next(
+        &self,
+        payment: &Payment,
+        checked: &Checked,
+        before: Vec<(B256, U256)>,
+        now: UnixSeconds,
+    ) -> Result<Plan, Fault> {
         let loose = payment.open_step();
+        if has_reverted(payment) {
+            self.unreliable.note(checked.authorization.from, &payment.key, now);
+        }
         let wait = Ok(Plan::Wait(now.plus(2)));
         // Nothing of the transfer has left, so it fails here. Of a loose step only a final block says that.
         if loose.is_none() && now >= checked.authorization.valid_before {
             return Ok(Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
         }
-        let next = match self.probe(checked).await {
+        let next = match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
             // A contract can tell a transaction from its simulation, and revert in the one alone.
-            Ok(Signer::Contract | Signer::Undeployed) if loose.is_some_and(|step| step.parcels.len() >= ATTEMPTS) => {
+            Ok(Signer::Contract | Signer::Undeployed)
+                if loose.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
+            {
                 return wait;
             }
             Ok(Signer::Undeployed) => DEPLOY,
@@ -191,8 +275,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let checked = self.check(claim, now)?;
         let payer = EvmAddress::from(checked.authorization.from);
-        self.probe(&checked).await.map_err(|refusal| match refusal {
-            Refusal::Rejection(rejection) => Refusal::Rejection(rejection.of(payer.as_str())),
+        let key = checked.authorization.key(self.network, checked.token);
+        // Before the chain is read: what was used in between is not counted twice.
+        let others = self.others(&checked, &key).await?;
+        let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
+        self.check_payer(checked.authorization.from, &others, now).map_err(of_payer)?;
+        let under_way = others.iter().filter_map(taken_by).collect();
+        self.probe(&checked, self.lanes.first(), under_way, now).await.map_err(|refusal| match refusal {
+            Refusal::Rejection(rejection) => of_payer(rejection),
             fault @ Refusal::Fault(_) => fault,
         })?;
         Ok(Verdict {
@@ -222,10 +312,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                 // Verified a moment ago: nothing more is read before the bytes leave, but whether an account that can
                 // be deployed still has to be. Later it is a row that was claimed and then left alone, by a crash.
                 let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
-                if at_once && checked.signature.deployment().is_none() {
+                let others = self.others(&checked, &payment.key).await?;
+                let before: Vec<_> =
+                    others.iter().filter(|other| comes_first(other, payment)).filter_map(taken_by).collect();
+                let covered = before.is_empty() || self.balances.cover(&checked, &before, now);
+                if at_once && covered && checked.signature.deployment().is_none() {
                     return self.transfer(&checked).await;
                 }
-                self.next(payment, &checked, now).await
+                self.next(payment, &checked, before, now).await
             }
         }
     }
@@ -305,6 +399,27 @@ impl<C: Chain> ExactMechanism<C> {
             }
             _ => Ok(Observation::Pending),
         }
+    }
+}
+
+/// Whether as many transactions as a payment may cost have left, and nothing of them has been seen.
+fn has_reverted(payment: &Payment) -> bool {
+    payment.open_step().is_some_and(|step| step.state == StepState::Loose && step.parcels.len() >= MAX_REVERTS)
+}
+
+/// Nonce and value of the authorization of a row.
+fn taken_by(row: &Payment) -> Option<(B256, U256)> {
+    let written = Written::read(&row.claim.payload).ok()?;
+    Some((written.nonce, written.value.value()))
+}
+
+/// Whether another payment of the payer is served before ours: one that has begun, and of two that have or have not the
+/// one with the lower key, so that they do not wait for each other.
+fn comes_first(other: &Payment, own: &Payment) -> bool {
+    match (other.steps.is_empty(), own.steps.is_empty()) {
+        (false, true) => true,
+        (true, false) => false,
+        _ => other.key < own.key,
     }
 }
 

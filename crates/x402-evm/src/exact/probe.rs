@@ -3,14 +3,15 @@
 
 use std::sync::OnceLock;
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{Address, B256, Bytes, U256};
 use x402_types::{ErrorReason, Fault, Refusal, Rejection};
 
 use super::check::{Checked, not_signed};
-use crate::chain::{Answers, Program};
-use crate::eip3009::{balance_call, name_call, state_call, version_call};
+use crate::chain::{Answers, Program, Returned};
+use crate::eip3009::{balance_call, domain_call, name_call, read_domain, state_call, version_call};
 use crate::signature::Signature;
 use crate::token::Domain;
+use crate::token_error::TokenRefusal;
 use crate::wallet::{Asked, Signer};
 
 /// The gas limit of a transfer that a key has signed. USDC takes 60,000 to 90,000; what takes more is not a transfer.
@@ -20,6 +21,10 @@ pub const TRANSFER_GAS: u64 = 150_000;
 pub(super) const VIEW_GAS: u32 = 100_000;
 /// What the call itself may use in a simulation: [`TRANSFER_GAS`] without 21,000 and the call data.
 const SIMULATION_GAS: u32 = 120_000;
+/// Words of an answer to `eip712Domain()` that are kept.
+const DOMAIN_WORDS: u16 = 20;
+/// Authorizations under way that are looked at one by one; more count whether they were used meanwhile or not.
+const LOOKED_AT: usize = 64;
 /// Seconds that must be left where the account is to be deployed first: two transactions, one after the other is final.
 const DEPLOYMENT_MARGIN: u64 = 30;
 
@@ -56,36 +61,83 @@ impl Transfer {
     }
 }
 
+/// What a probe depends on beside the payment.
+#[derive(Debug, Default)]
+pub(super) struct Context<'a> {
+    /// Where the token's domain is put once it was read, and the chain id that it must have.
+    pub(super) unread: Option<(&'a OnceLock<Domain>, u64)>,
+    /// Who will send the transaction: a contract that looks at `tx.origin` sees it.
+    pub(super) sender: Option<Address>,
+    /// The payer's authorizations under way that come before this one: nonce and value.
+    pub(super) under_way: Vec<(B256, U256)>,
+}
+
 /// A program, and where its answers stand.
 #[derive(Debug)]
 pub(super) struct Probe<'a> {
     checked: &'a Checked,
-    /// Where the token's domain is put once it was read.
-    unread: Option<&'a OnceLock<Domain>>,
+    context: Context<'a>,
     asked: Asked,
+    under_way: usize,
     transfer: usize,
 }
 
 impl<'a> Probe<'a> {
-    pub(super) fn new(checked: &'a Checked, unread: Option<&'a OnceLock<Domain>>) -> (Program, Self) {
+    pub(super) fn new(checked: &'a Checked, context: Context<'a>) -> (Program, Self) {
         let Checked { token, authorization, signature, .. } = checked;
         let mut program = Program::new()
             .code_size(*token)
             .call(*token, balance_call(authorization.from), VIEW_GAS, 1)
             .call(*token, state_call(authorization.from, authorization.nonce), VIEW_GAS, 1);
-        if unread.is_some() {
-            program = program.call(*token, name_call(), VIEW_GAS, 5).call(*token, version_call(), VIEW_GAS, 5);
+        if let Some(sender) = context.sender {
+            program = program.sent_by(sender);
+        }
+        if context.unread.is_some() {
+            program = program.call(*token, name_call(), VIEW_GAS, 5).call(*token, version_call(), VIEW_GAS, 5).call(
+                *token,
+                domain_call(),
+                VIEW_GAS,
+                DOMAIN_WORDS,
+            );
+        }
+        let (_, under_way) = program.places();
+        for (nonce, _) in context.under_way.iter().take(LOOKED_AT) {
+            program = program.call(*token, state_call(authorization.from, *nonce), VIEW_GAS, 1);
         }
         // Behind the question, which deploys an account that is not there yet; before it the token would ask nobody.
         let (program, asked) = signature.clone().ask(program);
         let (_, transfer) = program.places();
         let call = Transfer::of(checked);
         let program = program.call(*token, call.data, call.simulation_gas, 5);
-        (program, Self { checked, unread, asked, transfer })
+        (program, Self { checked, context, asked, under_way, transfer })
     }
 
-    /// What the chain has against the payment: token, signature, authorization, balance, simulation.
-    pub(super) fn judge(&self, answers: &Answers) -> Result<Signer, Refusal> {
+    /// What the payer's authorizations under way will still take. One that was used since is in the balance already.
+    fn taken(&self, answers: &Answers) -> U256 {
+        let states = answers.calls.get(self.under_way..).unwrap_or_default();
+        let mut taken = U256::ZERO;
+        for (place, (_, value)) in self.context.under_way.iter().enumerate() {
+            let used = states.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
+            if used.is_none_or(|used| used.is_zero()) {
+                taken = taken.saturating_add(*value);
+            }
+        }
+        taken
+    }
+
+    /// `name` and `version` by the token's own methods; by EIP-5267 where one of them is missing.
+    fn names(&self, answers: &[Returned], chain_id: u64) -> Option<(String, String)> {
+        let [name, version, domain, ..] = answers else { return None };
+        match (name.text(), version.text()) {
+            (Some(name), Some(version)) => Some((name.to_owned(), version.to_owned())),
+            _ if domain.success => read_domain(&domain.data, chain_id, self.checked.token),
+            _ => None,
+        }
+    }
+
+    /// What the chain has against the payment: token, signature, authorization, balance, simulation. Who signed, and the
+    /// payer's balance.
+    pub(super) fn judge(&self, answers: &Answers) -> Result<(Signer, U256), Refusal> {
         let refuse = |reason, why: &str| Err(Rejection::new(reason).because(why).into());
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let ([token_code, ..], [balance, state, names @ ..]) = (&*answers.sizes, &*answers.calls) else {
@@ -101,9 +153,9 @@ impl<'a> Probe<'a> {
             Some(false) => return refuse(ErrorReason::NONCE_ALREADY_USED, "the authorization is used or cancelled"),
             Some(true) => {}
         }
-        if let (Some(cell), [name, version, ..]) = (self.unread, names) {
-            let (Some(name), Some(version)) = (name.text(), version.text()) else {
-                return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset has no name and version");
+        if let Some((cell, chain_id)) = self.context.unread {
+            let Some((name, version)) = self.names(names, chain_id) else {
+                return refuse(ErrorReason::EIP3009_NOT_SUPPORTED, "the asset tells no EIP-712 domain");
             };
             if *name != *self.checked.domain.name {
                 return refuse(ErrorReason::TOKEN_NAME_MISMATCH, "extra.name is not the token's");
@@ -121,11 +173,16 @@ impl<'a> Probe<'a> {
         if balance < authorization.value.value() {
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, "the balance does not cover the amount");
         }
+        if balance < authorization.value.value().saturating_add(self.taken(answers)) {
+            let why = "the balance does not cover the amount beside the payer's payments that are under way";
+            return refuse(ErrorReason::INSUFFICIENT_FUNDS, why);
+        }
         if !transfer.success {
             // "5. Simulate": FiatToken refuses here what no view tells, such as a blocklisted party or a pause.
-            let reason = transfer.revert_reason().unwrap_or("the transfer would revert");
-            if reason.contains("blacklist") || reason.contains("blocklist") {
-                return refuse(ErrorReason::PAYER_BLOCKED, reason);
+            let refusal = TokenRefusal::read(transfer, authorization.nonce);
+            let reason = refusal.text.as_str();
+            if let Some(code) = refusal.reason {
+                return refuse(code, reason);
             }
             if answers.timestamp <= authorization.valid_after.0 {
                 return refuse(ErrorReason::INVALID_VALID_AFTER, reason);
@@ -139,6 +196,6 @@ impl<'a> Probe<'a> {
         if signer == Signer::Undeployed && answers.timestamp.saturating_add(DEPLOYMENT_MARGIN) > ends {
             return refuse(ErrorReason::INVALID_VALID_BEFORE, "too little time to deploy the payer's account first");
         }
-        Ok(signer)
+        Ok((signer, balance))
     }
 }

@@ -5,5 +5,6 @@ mod rail;
 mod settle;
 mod smart;
 mod stage;
+mod trial;
 mod verify;
 mod wallet;

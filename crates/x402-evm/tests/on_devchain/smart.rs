@@ -1,5 +1,7 @@
 //! Smart accounts pay with EIP-3009: deployed, not deployed yet, delegated. Beside each, what is refused.
 
+use std::sync::Arc;
+
 use alloy_primitives::{Address, B256, Bytes, U256, hex};
 use alloy_signer::SignerSync;
 use async_trait::async_trait;
@@ -9,8 +11,8 @@ use x402_evm::eip6492::Counterfactual;
 use x402_evm::exact::{ExactMechanism, Payer, Policy, SignAs, TRANSFER_GAS};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
-use x402_facilitator_core::{Mechanism, Observation, Payment, Plan, Rail, StepState};
-use x402_types::{Claim, ErrorReason, Fault, MakePayment, Occasion, TimeoutSeconds};
+use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, Observation, Payment, Plan, Rail, StepState};
+use x402_types::{Claim, ErrorReason, Fault, MakePayment, Occasion, TimeoutSeconds, UnixSeconds};
 
 use crate::stage::{PRICE, Stage, claim_of, payload, stage, terms};
 use crate::wallet::{FACTORY, FACTORY_CODE, OWNER, WALLET, init_code, made_by_factory, wallet_code, wallet_of};
@@ -72,9 +74,17 @@ async fn claim(stage: &Stage, account: &Account) -> Claim {
 }
 
 async fn claim_within(stage: &Stage, account: &Account, seconds: u64) -> Claim {
+    claim_with(stage, account, seconds, [7; 32]).await
+}
+
+async fn claim_under(stage: &Stage, account: &Account, entropy: [u8; 32]) -> Claim {
+    claim_with(stage, account, 60, entropy).await
+}
+
+async fn claim_with(stage: &Stage, account: &Account, seconds: u64, entropy: [u8; 32]) -> Claim {
     let mut terms = terms();
     terms.max_timeout_seconds = TimeoutSeconds::try_from(seconds).unwrap();
-    let occasion = Occasion { now: stage.now, entropy: [7; 32], url: "https://example.com/", method: "GET" };
+    let occasion = Occasion { now: stage.now, entropy, url: "https://example.com/", method: "GET" };
     let made = Payer::new(account.clone()).make_payment(&terms, &occasion).await.unwrap();
     claim_of(terms, made.payload)
 }
@@ -349,15 +359,42 @@ async fn what_cannot_be_deployed_here_is_refused() {
     stage.verify(&claim_within(&stage, &account, 30).await).await.unwrap();
 }
 
-/// `isValidSignature` that says yes while `tx.origin` is zero, as it is in `eth_call`, and reverts in a transaction.
+/// `isValidSignature` that says yes while `tx.gasprice` is zero, as it is in `eth_call`, and reverts in a transaction.
+const BY_GAS_PRICE: [u8; 22] = hex!("3a601257631626ba7e60e01b5f5260205ff35b5f5ffd");
+/// The same by `tx.origin`, which is zero in an `eth_call` that names nobody.
+const BY_ORIGIN: [u8; 22] = hex!("32601257631626ba7e60e01b5f5260205ff35b5f5ffd");
+
+fn two_faced(stage: &Stage, code: [u8; 22]) -> Account {
+    stage.chain.set_balance_of(WALLET, U256::from(TOKENS_EACH));
+    stage.chain.set_code(WALLET, code.to_vec().into()).unwrap();
+    Account { address: WALLET, owner: OWNER, factory: None }
+}
+
+#[tokio::test]
+async fn a_contract_that_looks_at_the_origin_is_refused_at_verification() {
+    let stage = stage(0);
+    let account = two_faced(&stage, BY_ORIGIN);
+    let claim = claim(&stage, &account).await;
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_signature");
+    // `contracts/TwoFacedWallet.sol`: it agrees where the origin is not the account that will send.
+    let artifact = include_str!("../../../x402-devchain/contracts/artifacts/TwoFacedWallet.json");
+    let artifact: serde_json::Value = serde_json::from_str(artifact).unwrap();
+    let code: Bytes = artifact["deployedBytecode"].as_str().unwrap().parse().unwrap();
+    stage.chain.set_code(WALLET, code).unwrap();
+    stage.chain.set_storage(WALLET, U256::ZERO, B256::with_last_byte(1));
+    stage.chain.set_storage(WALLET, U256::ONE, stage.rail.address().into_word());
+    assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_signature");
+    stage.chain.set_storage(WALLET, U256::ONE, ACCOUNTS[8].address.into_word());
+    stage.verify(&claim).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_contract_that_fools_the_simulation_costs_three_transactions() {
     // A contract with an owner, and one that a key has delegated to, which signs by that key.
     let delegated = Account { address: ACCOUNTS[6].address, owner: 6, factory: None };
     for account in [Account { address: WALLET, owner: OWNER, factory: None }, delegated] {
         let stage = stage(0);
-        stage.chain.set_balance_of(WALLET, U256::from(TOKENS_EACH));
-        stage.chain.set_code(WALLET, hex!("32601257631626ba7e60e01b5f5260205ff35b5f5ffd").to_vec().into()).unwrap();
+        two_faced(&stage, BY_GAS_PRICE);
         if account.address != WALLET {
             let delegation = [&hex!("ef0100")[..], WALLET.as_slice()].concat();
             stage.chain.set_code(account.address, delegation.into()).unwrap();
@@ -376,4 +413,43 @@ async fn a_contract_that_fools_the_simulation_costs_three_transactions() {
         assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
         assert_eq!(stage.paid(), U256::ZERO);
     }
+}
+
+/// After that its payments are refused for an hour, and others' are not. A new process knows it by the ledger's rows.
+#[tokio::test]
+async fn a_payer_whose_transactions_reverted_is_refused_for_an_hour() {
+    let mut stage = stage(0);
+    let account = two_faced(&stage, BY_GAS_PRICE);
+    let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(0)));
+    let tokens = Tokens::default;
+    let mechanism = |stage: &Stage| {
+        ExactMechanism::new(stage.reader.clone(), tokens(), stage.rail.lanes()).with_ledger(ledger.clone())
+    };
+    stage.mechanism = mechanism(&stage);
+    let mut payment = stage.payment(claim(&stage, &account).await).await;
+    for nonce in 0..3 {
+        stage.carry(&mut payment, nonce).await;
+        stage.chain.mine(1);
+        payment.steps[0].state = StepState::Loose;
+    }
+    let next = claim_under(&stage, &account, [8; 32]).await;
+    stage.verify(&next).await.unwrap();
+    // Noted when its next step is planned.
+    assert_eq!(plan(&stage, &payment).await, Plan::Wait(stage.now.plus(2)));
+    assert_eq!(stage.refused(&next).await, "payer_reverts");
+    stage.verify(&stage.claim(1, 1).await).await.unwrap();
+
+    // Another process: by the row, which has no answer yet.
+    stage.mechanism = mechanism(&stage);
+    stage.verify(&next).await.unwrap();
+    ledger.claim(payment).await.unwrap();
+    assert_eq!(stage.refused(&next).await, "payer_reverts");
+    let until = stage.now.plus(3_600);
+    stage.chain.set_next_timestamp(until.0 - 1);
+    stage.chain.mine(1);
+    stage.now = UnixSeconds(until.0 - 1);
+    assert_eq!(stage.refused(&claim_under(&stage, &account, [8; 32]).await).await, "payer_reverts");
+    stage.now = until;
+    let next = claim_under(&stage, &account, [8; 32]).await;
+    stage.verify(&next).await.unwrap();
 }

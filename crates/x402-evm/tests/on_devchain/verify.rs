@@ -1,13 +1,16 @@
 //! Each thing that only the chain knows, alone, with its code; one request for all of it.
 
+use std::sync::Arc;
+
 use alloy_primitives::{U256, hex};
 use alloy_sol_types::SolCall;
 use x402_devchain::{ACCOUNTS, Failure, TOKEN, Token, When};
+use x402_evm::exact::ExactMechanism;
 use x402_evm::token::Tokens;
-use x402_facilitator_core::Mechanism;
-use x402_types::{Asset, Assets, Fault, Refusal, UnixSeconds, Version};
+use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, Plan, Rail};
+use x402_types::{Asset, Assets, ErrorReason, Fault, Refusal, UnixSeconds, Version};
 
-use crate::stage::{PAYEE, PAYER, cancel_call, claim_of, sign, stage, stage_with, terms, transfer_call};
+use crate::stage::{PAYEE, PAYER, PRICE, cancel_call, claim_of, sign, stage, stage_with, terms, transfer_call};
 
 #[tokio::test]
 async fn a_good_payment_takes_one_request() {
@@ -155,6 +158,58 @@ async fn a_node_that_fails_is_our_fault_not_the_payer_s() {
         assert!(matches!(stage.verify(&claim).await, Err(Refusal::Fault(Fault::Unreachable { .. }))));
     }
     stage.verify(&claim).await.unwrap();
+}
+
+/// One balance of a cent, and many authorizations of a cent: what is under way counts.
+#[tokio::test]
+async fn what_a_payer_has_under_way_counts_against_the_balance() {
+    let mut stage = stage(0);
+    let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(0)));
+    stage.mechanism =
+        ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes()).with_ledger(ledger.clone());
+    stage.chain.set_balance_of(ACCOUNTS[PAYER].address, U256::from(PRICE));
+    let first = stage.claim(PAYER, 1).await;
+    let mut payment = stage.payment(first.clone()).await;
+    ledger.claim(payment.clone()).await.unwrap();
+    // Its own row takes nothing from it; another payer is not concerned.
+    stage.verify(&first).await.unwrap();
+    stage.verify(&stage.claim(2, 1).await).await.unwrap();
+    for nonce in 2..=200 {
+        assert_eq!(stage.refused(&stage.claim(PAYER, nonce).await).await, "insufficient_funds", "{nonce}");
+    }
+    // One request still says all.
+    let second = stage.claim(PAYER, 2).await;
+    stage.chain.reset_calls();
+    assert_eq!(stage.refused(&second).await, "insufficient_funds");
+    assert_eq!(stage.chain.calls().total(), 1);
+
+    // Used on chain and not answered yet: the balance is the one behind it.
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    stage.chain.set_balance_of(ACCOUNTS[PAYER].address, U256::from(PRICE));
+    stage.verify(&second).await.unwrap();
+}
+
+/// 2 were verified at once, before either was claimed: the one that comes first is sent, the other is told why not.
+#[tokio::test]
+async fn of_two_that_one_balance_cannot_pay_one_is_sent() {
+    let mut stage = stage(0);
+    let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(0)));
+    stage.mechanism =
+        ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes()).with_ledger(ledger.clone());
+    stage.chain.set_balance_of(ACCOUNTS[PAYER].address, U256::from(PRICE));
+    let (low, high) = (stage.claim(PAYER, 1).await, stage.claim(PAYER, 2).await);
+    let (low, high) = (stage.payment(low).await, stage.payment(high).await);
+    assert!(low.key < high.key);
+    for payment in [&low, &high] {
+        ledger.claim(payment.clone()).await.unwrap();
+    }
+    let plan = stage.mechanism.plan(&high, stage.now).await.unwrap();
+    assert_eq!(plan, Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS));
+    stage.chain.reset_calls();
+    let plan = stage.mechanism.plan(&low, stage.now).await.unwrap();
+    assert!(matches!(plan, Plan::Do { .. }), "{plan:?}");
+    assert_eq!(stage.chain.calls().of("eth_call"), 0, "nobody comes before it, so nothing is read");
 }
 
 #[tokio::test]

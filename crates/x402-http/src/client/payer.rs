@@ -202,7 +202,7 @@ impl Payer {
             Ok(reserved) => reserved,
             Err(over) => return Ok(Err(over.into())),
         };
-        let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
+        let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
         let occasion = Occasion { now, entropy, url, method: purchase.method.as_str() };

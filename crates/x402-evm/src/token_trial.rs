@@ -1,0 +1,282 @@
+//! A trial of a token before it is served: what a transfer by authorization does with it, without a transaction.
+//!
+//! An account that holds nothing is given a balance for one simulated call. First choice is `eth_simulateV1`, which
+//! answers with the logs; where a node does not know it, an `eth_call` with the same state override shows what arrives.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, Bytes, U64, U256, address, b256, keccak256};
+use serde::{Deserialize, Serialize};
+use x402_types::{Fault, UnixSeconds};
+
+use crate::chain::{Answers, At, Program, ReadChain, Returned, RpcChain};
+use crate::eip3009::{
+    AUTHORIZATION_USED, Authorization, TRANSFER, balance_call, domain_call, name_call, read_domain, state_call,
+    version_call,
+};
+use crate::exact::SignAs;
+use crate::signature::Signature;
+use crate::token::{Domain, Token};
+use crate::token_error::TokenRefusal;
+
+/// What is moved: a fee of a millionth shows.
+const VALUE: u64 = 1_000_000;
+/// Who is paid: nobody's address.
+const PAYEE: Address = address!("7402000000000000000000000000000000007402");
+const NONCE: B256 = b256!("7402740274027402740274027402740274027402740274020000000000000000");
+/// Gas of the simulated transfer.
+const GAS: u64 = 500_000;
+const VIEW_GAS: u32 = 100_000;
+/// Slots in which a Solidity contract may have its mapping of balances: upgradeable ones leave gaps of 50.
+const SLOTS: u64 = 420;
+/// Of `ERC20Upgradeable` of OpenZeppelin 5, by ERC-7201.
+const OZ_NAMESPACE: B256 = b256!("52c63247e1f47db19d5ce0460030c497f067ca4cebf71ba98eeadabe20bace00");
+/// Of Solady's ERC20, behind the account and 8 zero bytes.
+const SOLADY_SEED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0x87, 0xa2, 0x11, 0xa2];
+
+/// How a trial ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trial {
+    /// A transfer moves what is signed, and the logs say so.
+    Good,
+    /// A transfer moves what is signed; the node cannot tell whether the logs say so.
+    WithoutLogs,
+    /// A transfer is made, and is none that can be proven or that pays what is signed.
+    Unfit(String),
+    /// No transfer could be tried. It says nothing against the token: it may be paused, or keep its balances elsewhere.
+    Untried(String),
+}
+
+/// A state override: slots of contracts.
+type Overrides = BTreeMap<Address, StateDiff>;
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StateDiff {
+    state_diff: BTreeMap<B256, B256>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Call {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Address>,
+    data: Bytes,
+    gas: U64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Simulation {
+    block_state_calls: [Block; 1],
+    trace_transfers: bool,
+    validation: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Block {
+    state_overrides: Overrides,
+    calls: [Call; 1],
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct SimulatedBlock {
+    calls: Vec<SimulatedCall>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SimulatedCall {
+    status: U64,
+    #[serde(default)]
+    return_data: Bytes,
+    #[serde(default)]
+    logs: Vec<Log>,
+    #[serde(default)]
+    error: Option<CallError>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct CallError {
+    #[serde(default)]
+    data: Option<Bytes>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Log {
+    address: Address,
+    topics: Vec<B256>,
+    data: Bytes,
+}
+
+impl RpcChain {
+    /// Tries a transfer of the token by `payer`, which needs to hold nothing, in a simulated transaction of `sender`.
+    ///
+    /// # Errors
+    /// The signer of `payer`. What the node does not answer is [`Trial::Untried`].
+    pub async fn try_token<S: SignAs>(&self, token: &Token, payer: &S, sender: Address) -> Result<Trial, Fault> {
+        match self.attempt(token, payer, sender).await {
+            Err(Fault::Unreachable { .. }) if self.head().await.is_err() => {
+                Ok(Trial::Untried("the node does not answer".to_owned()))
+            }
+            Err(fault @ Fault::Unreachable { .. }) => Ok(Trial::Untried(fault.to_string())),
+            ended => ended,
+        }
+    }
+
+    async fn attempt<S: SignAs>(&self, token: &Token, payer: &S, sender: Address) -> Result<Trial, Fault> {
+        let untried = |why: &str| Ok(Trial::Untried(why.to_owned()));
+        let account = payer.account();
+        let program = Program::new()
+            .code_size(token.address)
+            .view(token.address, name_call(), VIEW_GAS, 5)
+            .view(token.address, version_call(), VIEW_GAS, 5)
+            .view(token.address, domain_call(), VIEW_GAS, 20)
+            .view(token.address, state_call(account, NONCE), VIEW_GAS, 1);
+        let answers = self.run(&program, At::Latest).await?;
+        let (Some(code), [name, version, by_5267, state]) = (answers.sizes.first(), &*answers.calls) else {
+            return untried("the node answers something else");
+        };
+        if *code == 0 {
+            return untried("there is no contract");
+        }
+        if state.word().is_none() {
+            return untried("it has no authorizationState");
+        }
+        let domain = match (&token.domain, name.text(), version.text()) {
+            (Some(domain), ..) => domain.clone(),
+            (None, Some(name), Some(version)) => Domain::new(name, version, token.chain_id, token.address),
+            _ => match read_domain(&by_5267.data, token.chain_id, token.address) {
+                Some((name, version)) => Domain::new(&name, &version, token.chain_id, token.address),
+                None => return untried("it tells no EIP-712 domain"),
+            },
+        };
+        let Some(slot) = self.balance_slot(token.address, account).await? else {
+            return untried("the place of its balances is not known");
+        };
+        let authorization = Authorization {
+            from: account,
+            to: PAYEE,
+            value: VALUE.into(),
+            valid_after: UnixSeconds(0),
+            valid_before: UnixSeconds(answers.timestamp).plus(3_600),
+            nonce: NONCE,
+        };
+        let signature = payer.sign_digest(authorization.digest(domain.separator)).await?;
+        let signature = Signature::from_bytes(&signature).map_err(Fault::broken)?;
+        let transfer = authorization.transfer_call(&signature);
+        let balance = B256::from(U256::from(VALUE.saturating_mul(10)));
+        let state_diff = BTreeMap::from([(slot, balance)]);
+        let overrides = Overrides::from([(token.address, StateDiff { state_diff })]);
+        match self.by_simulation(token, account, sender, transfer.clone(), overrides.clone()).await {
+            Err(Fault::Unreachable { .. }) => self.by_call(token, sender, transfer, overrides).await,
+            ended => ended,
+        }
+    }
+
+    /// The slot of the account's balance: every candidate is given another number, and the token says which it reads.
+    async fn balance_slot(&self, token: Address, account: Address) -> Result<Option<B256>, Fault> {
+        let slots = candidates(account);
+        let first = U256::from(VALUE);
+        let numbered =
+            slots.iter().zip(0u64..).map(|(slot, at)| (*slot, (first.saturating_add(U256::from(at))).into()));
+        let overrides = Overrides::from([(token, StateDiff { state_diff: numbered.collect() })]);
+        let call = Call { from: None, to: Some(token), data: balance_call(account), gas: U64::from(VIEW_GAS) };
+        let balance: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
+        let read = Returned { success: true, data: balance }.word();
+        let place = read.and_then(|read| usize::try_from(read.checked_sub(first)?).ok());
+        Ok(place.and_then(|place| slots.get(place)).copied())
+    }
+
+    async fn by_simulation(
+        &self,
+        token: &Token,
+        account: Address,
+        sender: Address,
+        transfer: Bytes,
+        state_overrides: Overrides,
+    ) -> Result<Trial, Fault> {
+        let call = Call { from: Some(sender), to: Some(token.address), data: transfer, gas: U64::from(GAS) };
+        let block = Block { state_overrides, calls: [call] };
+        let simulation = Simulation { block_state_calls: [block], trace_transfers: false, validation: false };
+        let blocks: Vec<SimulatedBlock> = self.request("eth_simulateV1", (simulation, "latest")).await?;
+        let call = blocks.first().and_then(|block| block.calls.first());
+        let call = call.ok_or_else(|| Fault::unreachable("the node", "a simulation without an answer"))?;
+        Ok(call.judge(token.address, account))
+    }
+
+    /// Balances before and after, by one `eth_call`: there are no logs.
+    async fn by_call(
+        &self,
+        token: &Token,
+        sender: Address,
+        transfer: Bytes,
+        overrides: Overrides,
+    ) -> Result<Trial, Fault> {
+        let program = Program::new()
+            .call(token.address, balance_call(PAYEE), VIEW_GAS, 1)
+            .call(token.address, transfer, 500_000, 5)
+            .call(token.address, balance_call(PAYEE), VIEW_GAS, 1);
+        let call = Call { from: Some(sender), to: None, data: program.code(), gas: U64::from(program.gas()) };
+        let returned: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
+        let answers = program.answers(&returned);
+        let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
+        Ok(arrived(&answers))
+    }
+}
+
+fn arrived(answers: &Answers) -> Trial {
+    let [before, transfer, after] = &*answers.calls else { return Trial::Untried("another answer".to_owned()) };
+    if !transfer.success {
+        return Trial::Untried(TokenRefusal::read(transfer, NONCE).text);
+    }
+    match (before.word(), after.word()) {
+        (Some(before), Some(after)) => match after.saturating_sub(before) {
+            moved if moved == U256::from(VALUE) => Trial::WithoutLogs,
+            moved => Trial::Unfit(format!("of {VALUE} that are signed, {moved} arrive")),
+        },
+        _ => Trial::Untried("it has no balanceOf".to_owned()),
+    }
+}
+
+impl SimulatedCall {
+    fn judge(&self, token: Address, account: Address) -> Trial {
+        if self.status != U64::from(1) {
+            let data = self.error.as_ref().and_then(|error| error.data.clone()).filter(|data| !data.is_empty());
+            let data = data.unwrap_or_else(|| self.return_data.clone());
+            return Trial::Untried(TokenRefusal::read(&Returned { success: false, data }, NONCE).text);
+        }
+        let logs = || self.logs.iter().filter(|log| log.address == token);
+        let used = [AUTHORIZATION_USED, account.into_word(), NONCE];
+        if logs().filter(|log| log.topics == used).count() != 1 {
+            return Trial::Unfit(
+                "a transfer by authorization emits no AuthorizationUsed(authorizer, nonce)".to_owned(),
+            );
+        }
+        let to_payee = [TRANSFER, account.into_word(), PAYEE.into_word()];
+        let values: Vec<U256> = logs()
+            .filter(|log| log.topics == to_payee)
+            .filter_map(|log| Some(U256::from_be_bytes(*log.data.as_array::<32>()?)))
+            .collect();
+        match values.as_slice() {
+            [] => Trial::Unfit("a transfer by authorization emits no Transfer(from, to, value)".to_owned()),
+            [value] if *value == U256::from(VALUE) => Trial::Good,
+            [value] => Trial::Unfit(format!("of {VALUE} that are signed, {value} arrive")),
+            _ => Trial::Unfit("a transfer by authorization emits several Transfer(from, to, value)".to_owned()),
+        }
+    }
+}
+
+/// Where the account's balance may be.
+fn candidates(account: Address) -> Vec<B256> {
+    let word = account.into_word();
+    let joined = |a: B256, b: B256| keccak256([a, b].concat());
+    let number = |slot: u64| B256::from(U256::from(slot));
+    let solidity = (0..SLOTS).map(|slot| joined(word, number(slot)));
+    let vyper = (0..32).map(|slot| joined(number(slot), word));
+    let solady = keccak256([account.as_slice(), &SOLADY_SEED].concat());
+    solidity.chain(vyper).chain([joined(word, OZ_NAMESPACE), solady]).collect()
+}
