@@ -16,6 +16,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use serde::{Deserialize, Serialize};
 use x402_types::{ChainId, Fault};
 
+use super::node_error::{NodeError, node_fault};
 use super::sightings::Sightings;
 use super::{
     AccountNonces, Answers, At, Head, Program, ReadChain, ReadNonces, SendTransaction, Sighting, WatchAuthorizations,
@@ -265,20 +266,12 @@ impl SendTransaction for RpcChain {
             self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
             Ok(_) => Ok(()),
-            Err(error) => match error.as_error_resp() {
-                Some(refusal) if known(&refusal.message) => Ok(()),
-                _ => Err(node_fault(error)),
+            Err(error) => match NodeError::of(&error) {
+                NodeError::AlreadyKnown | NodeError::NonceUsed => Ok(()),
+                kind => Err(kind.of_sending(error)),
             },
         }
     }
-}
-
-/// What geth, reth, erigon, nethermind and besu say of a transaction that they have, or whose nonce is used.
-fn known(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    ["already known", "alreadyknown", "known transaction", "already imported", "nonce too low", "nonce is too low"]
-        .iter()
-        .any(|known| message.contains(known))
 }
 
 #[async_trait]
@@ -312,11 +305,4 @@ impl WatchAuthorizations for RpcChain {
             self.sightings().apply(&query, logs)?;
         }
     }
-}
-
-/// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
-#[must_use]
-pub fn node_fault(error: TransportError) -> Fault {
-    let text = error.to_string();
-    Fault::unreachable("the node", text.split(" for url (").next().unwrap_or_default())
 }
