@@ -16,6 +16,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use serde::{Deserialize, Serialize};
 use x402_types::{ChainId, Fault};
 
+use super::node_error::{NodeError, node_fault};
 use super::sightings::Sightings;
 use super::{
     AccountNonces, Answers, At, Head, Program, ReadChain, ReadNonces, SendTransaction, Sighting, WatchAuthorizations,
@@ -161,10 +162,14 @@ impl RpcChain {
         let mut found = Vec::with_capacity(nonces.len());
         for (account, at_head, at_final) in nonces {
             let at_head = at_head.await.map_err(node_fault)?.to();
+            let known = self.polled().accounts.get(&account).copied().flatten();
+            let known = known.map_or(0, |nonces| nonces.finalized);
             let finalized = match at_final {
-                Some(waiter) => waiter.await.map_err(node_fault)?.to(),
+                // A node that was away for longer than it keeps states has no longer that of the final block that we
+                // know. What was final is final still, and the head must move on, or it asks for that block for ever.
+                Some(waiter) => waiter.await.map_or(known, |nonce| nonce.to::<u64>().max(known)),
                 None if self.depth == 0 => at_head,
-                None => 0,
+                None => known,
             };
             found.push((account, AccountNonces { head: at_head, finalized }));
         }
@@ -222,6 +227,15 @@ struct Block {
     base_fee_per_gas: Option<U64>,
 }
 
+/// A block by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)): a node that does not have it, or has it
+/// on another branch, refuses. The opcode `NUMBER` proves no block: on Arbitrum and Orbit it is another chain's.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pinned {
+    block_hash: B256,
+    require_canonical: bool,
+}
+
 /// `eth_call` without `to`: the data are init code.
 #[derive(Debug, Clone, Serialize)]
 struct Deployless {
@@ -242,12 +256,17 @@ impl ReadChain for RpcChain {
     }
 
     async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault> {
-        let at = match at {
-            At::Latest => "latest".to_owned(),
-            At::Number(number) => format!("0x{number:x}"),
-        };
         let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
-        let returned: Bytes = self.request("eth_call", (call, at)).await?;
+        let returned: Bytes = match at {
+            At::Latest => self.request("eth_call", (call, "latest")).await?,
+            At::Number(number) => {
+                let block: Option<Block> = self.request("eth_getBlockByNumber", (U64::from(number), false)).await?;
+                let block = block.filter(|block| block.number == U64::from(number));
+                let block = block.ok_or_else(|| Fault::unreachable("the node", "it does not have that block yet"))?;
+                let pinned = Pinned { block_hash: block.hash, require_canonical: true };
+                self.request("eth_call", (call, pinned)).await?
+            }
+        };
         program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
     }
 
@@ -299,20 +318,12 @@ impl SendTransaction for RpcChain {
             self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
             Ok(_) => Ok(()),
-            Err(error) => match error.as_error_resp() {
-                Some(refusal) if known(&refusal.message) => Ok(()),
-                _ => Err(node_fault(error)),
+            Err(error) => match NodeError::of(&error) {
+                NodeError::AlreadyKnown | NodeError::NonceUsed => Ok(()),
+                kind => Err(kind.of_sending(error)),
             },
         }
     }
-}
-
-/// What geth, reth, erigon, nethermind and besu say of a transaction that they have, or whose nonce is used.
-fn known(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    ["already known", "alreadyknown", "known transaction", "already imported", "nonce too low", "nonce is too low"]
-        .iter()
-        .any(|known| message.contains(known))
 }
 
 #[async_trait]
@@ -343,7 +354,21 @@ impl WatchAuthorizations for RpcChain {
                 }
                 sightings.query(block, &watched)
             };
-            let logs = self.request("eth_getLogs", (query.filter(),)).await?;
+            let logs: Result<_, TransportError> =
+                self.provider.client().request("eth_getLogs", (query.filter(),)).await;
+            let logs = match logs {
+                Ok(logs) => logs,
+                Err(error) => {
+                    // Nodes limit blocks or logs of one query, each with a code and words of its own.
+                    let answered = NodeError::of(&error) != NodeError::MayPass;
+                    let smaller = self.sightings().refused(&query);
+                    if smaller && answered {
+                        continue;
+                    }
+                    let words = "a query for logs was refused (network.log_query_blocks): ";
+                    return Err(Fault::unreachable("the node", format_args!("{words}{}", node_fault(error))));
+                }
+            };
             self.sightings().apply(&query, logs)?;
             self.clear_up(&watched).await?;
         }
@@ -369,11 +394,4 @@ impl RpcChain {
 #[derive(Debug, Clone, Deserialize)]
 struct Logs {
     logs: Vec<super::sightings::Log>,
-}
-
-/// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
-#[must_use]
-pub fn node_fault(error: TransportError) -> Fault {
-    let text = error.to_string();
-    Fault::unreachable("the node", text.split(" for url (").next().unwrap_or_default())
 }
