@@ -217,9 +217,8 @@ impl Seller {
         if offers.len() > self.limits.accepts {
             return Err(SellerError::TooManyOffers { limit: self.limits.accepts });
         }
-        match offers.iter().position(|offer| Flow::of(&offer.terms).is_none()) {
-            Some(entry) => return Err(SellerError::Flow { entry }),
-            None => {}
+        if let Some(entry) = offers.iter().position(|offer| Flow::of(&offer.terms).is_none()) {
+            return Err(SellerError::Flow { entry });
         }
         if self.v1
             && let Some((first, second)) = alike_in_v1(offers)
