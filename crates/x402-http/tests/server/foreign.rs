@@ -27,7 +27,7 @@ async fn answer(State(far): State<Far>, Path(name): Path<String>, headers: Heade
     let nth = calls.iter().filter(|(called, _)| *called == name).count();
     calls.push((name.clone(), headers));
     let answer = match &far.case[&name] {
-        Value::Array(answers) => answers.get(nth).or(answers.last()).unwrap(),
+        Value::Array(answers) => answers.get(nth).or_else(|| answers.last()).unwrap(),
         answer => answer,
     };
     let status = answer["status"].as_u64().map_or(200, |status| u16::try_from(status).unwrap());
