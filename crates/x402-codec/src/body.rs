@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::de::{Error, IgnoredAny, MapAccess};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
+use x402_types::{ErrorReason, PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, json};
 
@@ -93,15 +93,17 @@ fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Deco
 /// # Errors
 /// The kinds of [`json::from_slice`].
 pub fn verify_response(body: &[u8], limits: &Limits) -> Result<VerifyResponse, DecodeError> {
-    json::from_slice(body, limits)
+    let response: VerifyResponse = json::from_slice(body, limits)?;
+    Ok(VerifyResponse { invalid_reason: response.invalid_reason.map(ErrorReason::of_peer), ..response })
 }
 
-/// A facilitator's answer to `/settle`.
+/// A facilitator's answer to `/settle`; a peer's code becomes ours ([`ErrorReason::of_peer`]).
 ///
 /// # Errors
 /// The kinds of [`json::from_slice`]. The outcome is then unknown, not failed.
 pub fn settle_response(body: &[u8], limits: &Limits) -> Result<SettleResponse, DecodeError> {
-    json::from_slice(body, limits)
+    let response: SettleResponse = json::from_slice(body, limits)?;
+    Ok(SettleResponse { error_reason: response.error_reason.map(ErrorReason::of_peer), ..response })
 }
 
 /// A facilitator's answer to `/supported`.

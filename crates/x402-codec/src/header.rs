@@ -184,8 +184,8 @@ impl fmt::Debug for Payment {
 /// Server: the payment of a request, if it has one.
 ///
 /// # Errors
-/// `ambiguous_header` where it has more than one: a header given twice, values joined by a comma, `PAYMENT-SIGNATURE`
-/// together with `X-PAYMENT`. Otherwise what is wrong with the value.
+/// `ambiguous_header` where it has more than one: a header given twice, values joined by a comma, another
+/// value in `PAYMENT-SIGNATURE` than in `X-PAYMENT`. Otherwise what is wrong with the value.
 pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, DecodeError> {
     match payment_text(headers, limits)? {
         Some(text) => text.into_payment(limits).map(Some),
@@ -201,10 +201,12 @@ pub fn payment_text(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payme
     let v2 = one(headers, &PAYMENT_SIGNATURE, "PAYMENT-SIGNATURE")?;
     let v1 = one(headers, &X_PAYMENT, "X-PAYMENT")?;
     match (v2, v1) {
+        // A client that does not know the server's version sends one payment in both.
+        (Some(v2), Some(v1)) if v2 == v1 => decode_payment_text(PaymentHeader::PaymentSignature, v2, limits).map(Some),
         (Some(_), Some(_)) => Err(DecodeError::at_header(
             DecodeErrorKind::AmbiguousHeader,
             "X-PAYMENT",
-            "expected either PAYMENT-SIGNATURE or X-PAYMENT",
+            "expected one payment, found another than in PAYMENT-SIGNATURE",
         )),
         (Some(value), None) => decode_payment_text(PaymentHeader::PaymentSignature, value, limits).map(Some),
         (None, Some(value)) => decode_payment_text(PaymentHeader::XPayment, value, limits).map(Some),

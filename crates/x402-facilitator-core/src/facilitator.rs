@@ -54,4 +54,11 @@ pub trait Facilitator: Send + Sync {
     /// # Errors
     /// Ours or the facilitator's fault.
     async fn supported(&self) -> Result<SupportedResponse, Fault>;
+
+    /// Whether a request that comes again with the same identity is answered by what became of it: kept before anything
+    /// is sent, found again after a restart. Where it is not, no refusal of the second asking says that the first moved
+    /// nothing, but for [few](x402_types::ErrorReason::is_final_for_begun).
+    fn keeps_requests(&self) -> bool {
+        false
+    }
 }

@@ -384,6 +384,10 @@ impl Facilitator for Engine {
         }
     }
 
+    fn keeps_requests(&self) -> bool {
+        true
+    }
+
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
         Ok(SupportedResponse {
             kinds: self.settlement.kinds().iter().cloned().map(Entry::Known).collect(),

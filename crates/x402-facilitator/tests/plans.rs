@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_codec::{Limits, base64, header};
 use x402_devchain::{ACCOUNTS, DevChain, DevPlan, signer};
-use x402_erc4337::nvm::{Allowance, Payer as PlanPayer, Plans};
+use x402_erc4337::nvm::{Allowance, Payer as PlanPayer, Plans, RegisterKeys};
 use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
 use x402_http::client::{ClientError, PayClient, Payer, Receipt, SpendLimits};
@@ -22,7 +23,7 @@ use x402_http::remote::RemoteFacilitator;
 use x402_http::server::{Seller, Used};
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, MakePayment, Occasion, PaymentPayload, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, Occasion, PaymentPayload, UnixSeconds};
 
 const PLAN: u64 = 42;
 const PRICE: u64 = 1_000_000;
@@ -101,7 +102,10 @@ impl World {
 
     /// A payment for a resource as the client makes it.
     async fn payment(&self, nonce: u8, purchases: u64) -> Value {
-        let payer = self.payer(Self::signers(), purchases);
+        self.payment_of(self.payer(Self::signers(), purchases), nonce).await
+    }
+
+    async fn payment_of(&self, payer: impl MakePayment, nonce: u8) -> Value {
         let terms = self.entry().verb("POST").to_terms(AtomicAmount::ZERO).unwrap();
         let now = UnixSeconds(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
         let occasion = Occasion { now, entropy: [nonce; 32], url: URL, method: "POST" };
@@ -379,5 +383,49 @@ async fn a_registered_key_is_named_by_its_hash_until_it_is_removed() {
     let (_, wrong) = world.ask("/verify", &world.body(&wrong, 3), None).await;
     assert_eq!(missing["invalidReason"], "INVALID_PAYLOAD");
     assert_eq!(missing["error"], wrong["error"], "a missing key answers as a wrong one");
+    world.facilitator.stop().await;
+}
+
+/// Registers keys over HTTP, and counts them.
+struct Registrar {
+    url: String,
+    registered: Arc<AtomicUsize>,
+}
+
+#[async_trait::async_trait]
+impl RegisterKeys for Registrar {
+    async fn register_key(&self, network: ChainId, from: Address, provider: &str, data: &str) -> Result<(), Fault> {
+        let body = json!({"network": network, "from": from, "sessionKeysProvider": provider, "data": data});
+        let request = reqwest::Client::new().post(&self.url).json(&body);
+        let response = request.send().await.map_err(|error| Fault::unreachable("facilitator", error))?;
+        self.registered.fetch_add(1, Ordering::SeqCst);
+        let answer = response.error_for_status().map(drop);
+        answer.map_err(|error| Fault::unreachable("facilitator", error))
+    }
+}
+
+/// A default nginx takes 8 KiB of request head, and other proxies 4 KiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_with_registered_keys_fits_into_4_kib_and_settles() {
+    let world = world(ten_credits()).await;
+    let header = |payment: &Value| header::encode(payment).unwrap().len();
+    assert!(header(&world.payment(1, 1).await) > 8_192, "with whole keys no default nginx takes it");
+    let registered: Arc<AtomicUsize> = Arc::default();
+    let payer = |path: &str| {
+        let url = format!("{}{path}", world.facilitator.url());
+        let registrar = Registrar { url, registered: Arc::clone(&registered) };
+        world.payer(World::signers(), 1).register(Arc::new(registrar))
+    };
+    let payment = world.payment_of(payer("/session-keys"), 2).await;
+    assert!(header(&payment) < 4_096, "{} bytes", header(&payment));
+    assert_eq!(registered.load(Ordering::SeqCst), 2, "order and redeem, once each");
+    let (_, settled) = world.ask("/settle", &world.body(&payment, 3), Some("by hash")).await;
+    assert_eq!(settled["success"], true, "{settled}");
+    let url = world.shop(3, || "done".into_response()).await;
+    let response = post_to(&world.client(payer("/session-keys")), &url).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    // A facilitator that takes no registrations gets the keys whole.
+    let whole = world.payment_of(payer("/no-such-route"), 3).await;
+    assert!(header(&whole) > 8_192);
     world.facilitator.stop().await;
 }

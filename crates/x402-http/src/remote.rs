@@ -59,6 +59,7 @@ pub struct RemoteFacilitator {
     timeouts: Timeouts,
     limits: Limits,
     authorize: Option<Arc<dyn Authorize>>,
+    keeps_requests: bool,
 }
 
 /// Why a facilitator cannot be talked to.
@@ -99,7 +100,17 @@ impl RemoteFacilitator {
             timeouts,
             limits: Limits::DEFAULT,
             authorize: None,
+            keeps_requests: false,
         })
+    }
+
+    /// The facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and comes again with
+    /// what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a settlement that was begun and
+    /// not answered is then believed; of any other facilitator hardly any is, since it would verify such a request anew.
+    #[must_use]
+    pub const fn keeps_requests(mut self) -> Self {
+        self.keeps_requests = true;
+        self
     }
 
     /// With headers for each request.
@@ -207,12 +218,34 @@ fn read<T>(
     read: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
     yes: impl FnOnce(&T) -> bool,
 ) -> Result<T, Fault> {
-    let fault = |error: &dyn fmt::Display| Fault::unreachable(SERVICE, format_args!("HTTP {status}, {error}"));
+    let fault =
+        |error: &dyn fmt::Display| Fault::no_verdict(SERVICE, status, format_args!("{error}{}", Shown(&answer)));
     let verdict = read(&answer).map_err(|error| fault(&error))?;
     if yes(&verdict) && !(200..300).contains(&status) {
         return Err(fault(&"and yet a yes"));
     }
     Ok(verdict)
+}
+
+/// How a body begins, for a log: what is no plain text is escaped.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 200;
+        let (start, cut) = self.0.split_at_checked(LONGEST).map_or((self.0, ""), |(start, _)| (start, "…"));
+        if start.is_empty() {
+            return f.write_str(", with an empty body");
+        }
+        f.write_str(", its body begins: ")?;
+        for letter in String::from_utf8_lossy(start).chars() {
+            match letter {
+                '"' | '\'' => fmt::Write::write_char(f, letter)?,
+                other => write!(f, "{}", other.escape_debug())?,
+            }
+        }
+        f.write_str(cut)
+    }
 }
 
 #[async_trait]
@@ -233,6 +266,10 @@ impl Facilitator for RemoteFacilitator {
         let request = self.http.get(self.supported.clone()).headers(headers).timeout(self.timeouts.verify);
         let answer = exchange(request, self.limits.body).await?;
         read(answer, |json| body::supported_response(json, &self.limits), |_| true)
+    }
+
+    fn keeps_requests(&self) -> bool {
+        self.keeps_requests
     }
 }
 

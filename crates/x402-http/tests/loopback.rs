@@ -183,7 +183,7 @@ async fn what_a_remote_facilitator_says_is_read_or_unknown() {
         let said = near.settle(&presented()).await;
         assert_eq!(said.as_ref().ok().map(|said| said.success), read, "{status} {body}: {said:?}");
         if let Err(fault) = said {
-            assert!(matches!(fault, Fault::Unreachable { service: "facilitator", .. }), "{fault:?}");
+            assert!(matches!(fault, Fault::NoVerdict { service: "facilitator", .. }), "{fault:?}");
         }
     }
     far.says(200, format!("{{\"success\":true,\"x\":\"{}\"}}", "x".repeat(64 * 1024)));

@@ -180,6 +180,12 @@ pub trait KeyOf: Send + Sync {
     /// # Errors
     /// The payload cannot be read as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
+
+    /// Whether the scheme settles less than was authorized when less was used. `false` for a scheme whose payments move
+    /// what was signed, as `exact`.
+    fn settles_less(&self) -> bool {
+        false
+    }
 }
 
 impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> KeyOf for F {

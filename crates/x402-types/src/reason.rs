@@ -84,6 +84,7 @@ reasons! {
     PAYER_HAS_CODE = "invalid_exact_evm_payer_has_code", Ours, 402, "the payer is a smart wallet or a delegated account, which is not served here";
     AUTHORIZATION_CANCELED = "invalid_exact_evm_authorization_canceled", Ours, 402, "the payer cancelled the authorization";
     PAYER_REVERTS = "payer_reverts", Ours, 402, "transactions for this payer reverted although they passed in simulation, and it is refused for an hour";
+    SELLER_MISCONFIGURED = "seller_misconfigured", Ours, 500, "the seller's facilitator refuses the seller's requests, so that repeating this one does not help";
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }
 
@@ -112,6 +113,40 @@ impl ErrorReason {
     #[must_use]
     pub fn from_wire(code: &str) -> Self {
         Self::known(code).unwrap_or_else(|| Self(Cow::Owned(code.to_owned())))
+    }
+
+    /// The code as this workspace writes it, where a peer spells one of its codes otherwise ([`ALIASES`]). Answers of
+    /// facilitators are read with it, so that no judgement depends on who answered.
+    #[must_use]
+    pub fn of_peer(code: Self) -> Self {
+        if code.row().is_some() {
+            return code;
+        }
+        let ours = ALIASES.iter().find(|(_, _, theirs)| *theirs == code.as_str()).map(|(ours, ..)| ours.clone());
+        ours.unwrap_or(code)
+    }
+
+    /// Whether a settlement that was begun before, for the same request, and never answered can be called failed when
+    /// this refusal is the next answer. Everything else leaves its outcome unknown: the first attempt may have moved the
+    /// money, and what is refused now may be refused because of that.
+    ///
+    /// `keeps_requests`: the facilitator keeps what it began and answers a named request with what became of it, as ours
+    /// does. Its refusals are final but for those that our own attempt by another way may have caused.
+    #[must_use]
+    pub fn is_final_for_begun(&self, keeps_requests: bool) -> bool {
+        // The authorization itself could never pay these terms, or the chain shows that it never will.
+        let never_made = [Self::INVALID_VALUE, Self::RECIPIENT_MISMATCH, Self::AUTHORIZATION_CANCELED];
+        let perhaps_made = [
+            Self::DUPLICATE_SETTLEMENT,
+            Self::NONCE_ALREADY_USED,
+            Self::INSUFFICIENT_FUNDS,
+            Self::TRANSACTION_SIMULATION_FAILED,
+            crate::nvm::Code::InvalidPayload.reason(),
+            crate::nvm::Code::InsufficientBalance.reason(),
+            crate::nvm::Code::InvalidUserOperation.reason(),
+        ];
+        let undecided = self.row().is_some_and(|row| row.status >= 500);
+        never_made.contains(self) || (keeps_requests && !undecided && !perhaps_made.contains(self))
     }
 
     /// A code that another crate of a scheme defines.

@@ -74,6 +74,17 @@ pub enum Fault {
         /// What it said.
         detail: Box<str>,
     },
+    /// A service answered over HTTP, and its answer decides nothing: a schema or credentials that it refuses, a redirect,
+    /// a proxy's page.
+    #[error("{service} answered HTTP {status} without a verdict: {detail}")]
+    NoVerdict {
+        /// The service.
+        service: &'static str,
+        /// The status of its answer.
+        status: u16,
+        /// What could not be read, and how the answer's body begins.
+        detail: Box<str>,
+    },
     /// The ledger or another store failed.
     #[error("the store failed: {detail}")]
     Store {
@@ -118,6 +129,20 @@ impl Fault {
     #[must_use]
     pub fn unreachable(service: &'static str, detail: impl core::fmt::Display) -> Self {
         Self::Unreachable { service, detail: detail.to_string().into() }
+    }
+
+    /// A service whose answer decides nothing.
+    #[must_use]
+    pub fn no_verdict(service: &'static str, status: u16, detail: impl core::fmt::Display) -> Self {
+        Self::NoVerdict { service, status, detail: detail.to_string().into() }
+    }
+
+    /// Whether the same request would meet the same fault until somebody changes a configuration: a redirect, or a 4xx
+    /// other than 408, 425 and 429.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::NoVerdict { status: 300..=499, .. })
+            && !matches!(self, Self::NoVerdict { status: 408 | 425 | 429, .. })
     }
 
     /// A store that failed.

@@ -58,12 +58,28 @@ impl Terms {
         }
     }
 
+    /// The network as the terms' version writes it: CAIP-2 in version 2, in version 1 the legacy name where there is one.
+    #[must_use]
+    pub fn network_name(&self) -> NetworkName {
+        match self.version {
+            Version::V1 => v1_network(self.network),
+            Version::V2 => self.network.into(),
+        }
+    }
+
+    /// Whether clients of version 1 know such an entry: the scheme `exact` on a network with a legacy name. Published
+    /// ones refuse a whole document for one entry that they do not know.
+    #[must_use]
+    pub fn is_known_to_v1(&self) -> bool {
+        self.scheme == SchemeName::EXACT && networks::legacy_name(self.network).is_some()
+    }
+
     /// The entry as version 1 writes it: the legacy network name where there is one, the resource in each entry.
     #[must_use]
     pub fn to_v1(&self, resource: &ResourceInfo) -> v1::PaymentRequirements {
         v1::PaymentRequirements {
             scheme: self.scheme.clone(),
-            network: networks::legacy_name(self.network).map_or_else(|| self.network.into(), NetworkName::from),
+            network: v1_network(self.network),
             max_amount_required: self.amount,
             asset: self.asset.clone(),
             pay_to: self.pay_to.clone(),
@@ -277,6 +293,10 @@ impl PaymentRequired {
             }
         }
     }
+}
+
+fn v1_network(network: ChainId) -> NetworkName {
+    networks::legacy_name(network).map_or_else(|| network.into(), NetworkName::from)
 }
 
 fn v1_resource(entry: &v1::PaymentRequirements) -> ResourceInfo {

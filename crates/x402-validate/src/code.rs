@@ -299,7 +299,7 @@ codes! {
     HeaderTooLarge = "HEADER_TOO_LARGE", Ours, Warning, "$";
         "the document is too large for a header";
         "offer fewer ways to pay, or shorten descriptions and schemas";
-        "Version 2 travels base64-encoded in the `PAYMENT-REQUIRED` header. Common proxies stop at 8 KiB of headers and Node's fetch at 16 KiB, so clients behind them cannot pay. Measured on the header where there was one, else on the compact document as it would be encoded.";
+        "Version 2 travels base64-encoded in the `PAYMENT-REQUIRED` header. nginx passes 4 KiB of response head unless `proxy_buffer_size` says otherwise and Node's fetch 16 KiB, so clients behind them see a 502 and cannot pay: over 3,500 bytes this is told (docs/proxies.md). Measured on the header where there was one, else on the compact document as it would be encoded.";
         r#"{"x402Version":2,"accepts":["… 40 entries …"]}"# => r#"{"x402Version":2,"accepts":["… 4 entries …"]}"#;
 }
 

@@ -302,9 +302,9 @@ fn entries<'n, 'a>(
     entries
 }
 
-/// "The encoded header over 8 KiB": the one that was sent, or the one that the compact document would make.
+/// The encoded header, over what nginx passes by default in a response head (4 KiB, the other headers included): the one that was sent, or the one that the compact document would make.
 fn header(cx: &mut Context<'_>, root: &Node<'_>, bytes: &[u8]) {
-    const LARGEST: usize = 8 * 1024;
+    const LARGEST: usize = 3_500;
     let encoded = |n: usize| n.div_ceil(3) * 4;
     let length = match cx.options.header {
         Some(length) => length,
@@ -313,7 +313,7 @@ fn header(cx: &mut Context<'_>, root: &Node<'_>, bytes: &[u8]) {
     };
     if length > LARGEST {
         cx.push(Issue::new(Code::HeaderTooLarge, Place::ROOT.field(""), &root.span).message(format!(
-            "the encoded header is {length} bytes long, more than the {LARGEST} that proxies let through"
+            "the encoded header is {length} bytes long; over {LARGEST}, a proxy with default settings may answer 502 instead"
         )));
     }
 }

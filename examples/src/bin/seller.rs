@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use x402_evm::exact::Exact;
 use x402_http::remote::RemoteFacilitator;
-use x402_http::server::Seller;
+use x402_http::server::{Incident, Seller};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -20,7 +20,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let origin = format!("http://{}", listener.local_addr()?);
 
     let facilitator = RemoteFacilitator::new(&env::var("FACILITATOR_URL")?)?;
-    let seller = Seller::new(&origin, Arc::new(facilitator))?;
+    let seller = Seller::new(&origin, Arc::new(facilitator))?.on_incident(|incident: &Incident<'_>| {
+        eprintln!("{} at {}: {}", incident.step, incident.route, incident.fault);
+    });
     let (network, pay_to) = ("eip155:84532".parse()?, env::var("PAY_TO")?.parse()?);
     let offer = Exact::default().requirements(network, pay_to, "$0.01".parse()?)?;
 

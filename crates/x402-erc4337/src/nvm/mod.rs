@@ -32,7 +32,7 @@ pub use credits::{ChainCredits, ReadCredits};
 pub use keys::{NoSessionKeys, ReadSessionKeys};
 #[cfg(feature = "facilitator")]
 pub use mechanism::{NvmMechanism, ORDER, Operations, Parts, REDEEM};
-pub use payer::{Allowance, Payer};
+pub use payer::{Allowance, Payer, RegisterKeys};
 pub use plan::{Arg, CallTemplate, Fill, Plan, PlanCalls, PlanError, Plans};
 #[cfg(feature = "facilitator")]
 pub use policy::Policy;

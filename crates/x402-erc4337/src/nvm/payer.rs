@@ -6,7 +6,7 @@
 
 use core::fmt;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, Bytes, U256};
 use alloy_signer::Signer;
@@ -46,6 +46,16 @@ impl Default for Allowance {
     }
 }
 
+/// Hands session keys to a facilitator, which finds them by their hash afterwards (`POST /session-keys`).
+#[async_trait]
+pub trait RegisterKeys: Send + Sync {
+    /// Registers the key `data` of this account.
+    ///
+    /// # Errors
+    /// The facilitator does not have the key now.
+    async fn register_key(&self, network: ChainId, from: Address, provider: &str, data: &str) -> Result<(), Fault>;
+}
+
 /// Pays out of plans, for one Kernel account.
 pub struct Payer<S> {
     owner: S,
@@ -55,6 +65,7 @@ pub struct Payer<S> {
     allowance: Allowance,
     domain: StatementDomain,
     nonce: u32,
+    register: Option<Arc<dyn RegisterKeys>>,
     issued: Mutex<HashMap<(ChainId, PlanId, Address), Issued>>,
 }
 
@@ -83,6 +94,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
             allowance: Allowance::default(),
             domain: StatementDomain::default(),
             nonce: 1,
+            register: None,
             issued: Mutex::default(),
         }
     }
@@ -106,6 +118,25 @@ impl<S: Signer + Send + Sync> Payer<S> {
     pub const fn nonce(mut self, nonce: u32) -> Self {
         self.nonce = nonce;
         self
+    }
+
+    /// Registers each key at the facilitator once, so that payments name it by its hash: with whole keys a payment's
+    /// header has about 12,000 bytes, more than common proxies take, with hashes less than 4,096. A key whose
+    /// registration fails is sent whole.
+    #[must_use]
+    pub fn register(mut self, register: Arc<dyn RegisterKeys>) -> Self {
+        self.register = Some(register);
+        self
+    }
+
+    /// The key as payments show it.
+    async fn shown(&self, network: ChainId, id: &str, text: &str) -> SessionKey {
+        let whole = SessionKey::with_data(id, text);
+        let Some(register) = &self.register else { return whole };
+        match register.register_key(network, self.account.address(), PROVIDER, text).await {
+            Ok(()) => SessionKey::with_hash(id, whole.hash()),
+            Err(_) => whole,
+        }
     }
 
     fn issued(&self) -> MutexGuard<'_, HashMap<(ChainId, PlanId, Address), Issued>> {
@@ -134,7 +165,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
         let mut keys = Vec::new();
         for (id, grant) in self.grants(plan, until)? {
             let approval = issue(&self.owner, &self.account, signer, &grant, chain_id, self.nonce).await;
-            keys.push(SessionKey::with_data(id, &approval.map_err(not_issued)?.write()));
+            keys.push(self.shown(network, id, &approval.map_err(not_issued)?.write()).await);
         }
         let issued = Issued { keys, until, left: self.allowance.count.saturating_sub(1) };
         self.issued().insert(place, issued.clone());

@@ -34,7 +34,7 @@ pub(super) async fn verify(facilitator: &dyn Facilitator, presented: &Presented)
     if verdict.is_valid {
         return Ok(());
     }
-    let reason = verdict.invalid_reason.unwrap_or(ErrorReason::UNEXPECTED_VERIFY_ERROR);
+    let reason = verdict.invalid_reason.unwrap_or(ErrorReason::INVALID_PAYLOAD);
     let rejection = rejection(reason, verdict.invalid_message);
     if rejection.reason.row().is_some_and(|row| row.status == 503) {
         return Err(ProofError::Unmoved(Fault::unreachable("facilitator", words(&rejection))));
@@ -60,7 +60,7 @@ pub(super) async fn settle(
     let reason = response.error_reason.unwrap_or(ErrorReason::UNEXPECTED_SETTLE_ERROR);
     let rejection = rejection(reason, response.error_message);
     let unknown = rejection.reason.row().is_some_and(|row| row.status == 503);
-    if unknown || (again && OURS.contains(&rejection.reason)) {
+    if unknown || (again && !rejection.reason.is_final_for_begun(facilitator.keeps_requests())) {
         return Err(ProofError::Unknown(Fault::unreachable("facilitator", words(&rejection))));
     }
     Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
@@ -73,11 +73,3 @@ fn rejection(reason: ErrorReason, message: Option<String>) -> Rejection {
         None => rejection,
     }
 }
-
-/// What a facilitator answers of an authorization that an earlier attempt of ours may have used.
-const OURS: [ErrorReason; 4] = [
-    ErrorReason::DUPLICATE_SETTLEMENT,
-    ErrorReason::NONCE_ALREADY_USED,
-    ErrorReason::INSUFFICIENT_FUNDS,
-    ErrorReason::TRANSACTION_SIMULATION_FAILED,
-];

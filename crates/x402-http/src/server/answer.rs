@@ -6,9 +6,11 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use x402_codec::{EncodeError, body, header};
 use x402_types::nvm;
+use x402_types::v1;
 use x402_types::v2::{self, ResourceInfo, SettleResponse};
 use x402_types::{
-    ErrorReason, Fault, Members, Offer, PaymentPayload, PaymentRequired, RawJson, Rejection, SchemeName, Version,
+    Entry, ErrorReason, Fault, Members, Offer, PaymentPayload, PaymentRequired, RawJson, Rejection, SchemeName, Terms,
+    Version,
 };
 
 use crate::Body;
@@ -87,12 +89,25 @@ pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<
     }
 }
 
+/// The document as version 1 writes it, with the entries that clients of version 1 know: published ones refuse all
+/// entries for one foreign one. `None` where none is left.
+fn of_v1(document: v2::PaymentRequired) -> Option<v1::PaymentRequired> {
+    let known =
+        |entry: &Entry<v2::PaymentRequirements>| entry.known().is_some_and(|entry| Terms::from(entry).is_known_to_v1());
+    let accepts: Vec<_> = document.accepts.into_iter().filter(known).collect();
+    (!accepts.is_empty()).then(|| PaymentRequired::V2(v2::PaymentRequired { accepts, ..document }).to_v1())
+}
+
 impl Prepared {
     /// "The 402 body is the v2 object again", or the v1 object where version 1 is served.
     pub(super) fn of(document: v2::PaymentRequired, v1: bool) -> Result<Self, EncodeError> {
         let json = body::write(&document)?;
         let header = header::encode_text(&json)?;
-        let body = if v1 { body::write(&PaymentRequired::V2(document).to_v1())?.into() } else { json.into() };
+        let v1 = if v1 { of_v1(document) } else { None };
+        let body = match v1 {
+            Some(document) => body::write(&document)?.into(),
+            None => json.into(),
+        };
         let mut answer = Response::new(body);
         *answer.status_mut() = StatusCode::PAYMENT_REQUIRED;
         let headers = answer.headers_mut();
@@ -145,24 +160,49 @@ pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Bo
     response
 }
 
+/// 204 for a `HEAD` whose payment is good and whose handler counts on money that has not moved.
+pub(super) fn verified<B>() -> Response<Body<B>> {
+    let mut response = Response::new(Body::own(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
+    response
+}
+
 /// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
-/// the wire shows a general code.
-pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
+/// the wire shows a general code. Without `Retry-After` where repeating the request does not help.
+pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Response<Body<B>> {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Reason::new(code));
+    put_fault(&mut response, fault);
+    if let Some(seconds) = retry_after {
+        later(&mut response, seconds);
+    }
+    response
+}
+
+/// 500: the facilitator refuses what this server asks, whoever pays.
+pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
+    let words = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
+    let reason = Reason::because(ErrorReason::SELLER_MISCONFIGURED, words);
+    let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &reason);
+    put_fault(&mut response, Some(fault));
+    response
+}
+
+fn put_fault<B>(response: &mut Response<Body<B>>, fault: Option<Fault>) {
     if let Some(fault) = fault {
         response.extensions_mut().insert(fault);
     }
-    later(&mut response, retry_after);
-    response
 }
 
 /// 503 with the settlement as far as it is known.
 pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
     let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body::write(response).unwrap_or_default());
-    if let Some(fault) = fault {
-        answer.extensions_mut().insert(fault);
+    // Whether the money moved is open, so the payer must come again, but not every few seconds where a person has to
+    // mend something first.
+    if !fault.as_ref().is_some_and(Fault::is_lasting) {
+        later(&mut answer, retry_after);
     }
-    later(&mut answer, retry_after);
+    put_fault(&mut answer, fault);
     answer
 }
 

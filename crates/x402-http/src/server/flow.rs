@@ -23,7 +23,7 @@ use super::answer::{self, Reason};
 use super::layer::Route;
 use super::seller::Flow;
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
-use super::{Claimed, GrantState, Grants, Paid, Ticket, Used};
+use super::{Claimed, GrantState, Grants, Paid, Step, Ticket, Used};
 use crate::Body;
 
 /// The hold on a claim: let go of when it is dropped, wherever that happens.
@@ -47,10 +47,12 @@ struct Matched {
     presented: Presented,
     key: PaymentKey,
     flow: Flow,
+    /// What was used may be less than what was authorized.
+    settles_less: bool,
 }
 
 /// A request that may go on, or its answer.
-type Step<T, B> = Result<T, Box<Response<Body<B>>>>;
+type Answered<T, B> = Result<T, Box<Response<Body<B>>>>;
 
 pub(super) fn run<S, Q, B>(
     route: Arc<Route>,
@@ -65,13 +67,32 @@ where
     async move {
         let offers = match route.offers(&parts).await {
             Ok(offers) => offers,
-            Err(fault) => return Ok(unavailable(&route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault)),
+            Err(fault) => {
+                route.seller.report(&route.served(parts.uri.path()).url, Step::Price, &fault);
+                return Ok(unavailable(&route, fault));
+            }
         };
         let paying = Paying { route: &route, offers: &offers, resource: route.served(parts.uri.path()) };
         let mut matched = match paying.matched(&parts) {
             Ok(matched) => matched,
             Err(answer) => return Ok(*answer),
         };
+        route.look_at_served(&offers, &paying.resource.url).await;
+        if parts.method == Method::HEAD {
+            // Nothing but headers would be given for it, so nothing is taken.
+            let payer = match paying.look(&matched).await {
+                Ok(payer) => payer,
+                Err(answer) => return Ok(*answer),
+            };
+            if matched.flow == Flow::Upfront {
+                // Its handler counts on the money.
+                return Ok(answer::verified());
+            }
+            parts.extensions.insert(matched.paid(payer, None));
+            let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+            answer::make_private(response.headers_mut());
+            return Ok(response);
+        }
         let (mut hold, resumed, payer) = match paying.claim(&mut matched).await {
             Ok(claimed) => claimed,
             Err(answer) => return Ok(*answer),
@@ -106,7 +127,9 @@ where
             return Ok(response);
         }
         // From here to the end the handler's answer is only held: none of its body is read before the money moved.
-        if let Some(Used(amount)) = response.extensions().get() {
+        if matched.settles_less
+            && let Some(Used(amount)) = response.extensions().get()
+        {
             let terms = &mut matched.presented.terms;
             terms.amount = terms.amount.min(*amount);
         }
@@ -132,7 +155,7 @@ struct Paying<'r> {
 
 impl Paying<'_> {
     /// Reads the payment and finds the entry it was made for.
-    fn matched<B>(&self, parts: &Parts) -> Step<Box<Matched>, B> {
+    fn matched<B>(&self, parts: &Parts) -> Answered<Box<Matched>, B> {
         let seller = &self.route.seller;
         let payment = x402_codec::nvm::payment(&parts.headers, &seller.limits)
             .map_err(|rejection| self.refuse(rejection.into()))?
@@ -176,19 +199,31 @@ impl Paying<'_> {
         };
         let terms = give_back(claim, &mut payment);
         let presented = Presented { raw, payment, terms, resource, identity, verified_as: None };
-        Ok(Box::new(Matched { presented, key, flow }))
+        Ok(Box::new(Matched { presented, key, flow, settles_less: offer.key.settles_less() }))
+    }
+
+    /// Verifies a payment that is new here, and claims nothing: for `HEAD`. The payer comes back.
+    async fn look<B>(&self, matched: &Matched) -> Answered<Option<String>, B> {
+        let seller = &self.route.seller;
+        let standing = seller.grants.look(&matched.key).await.map_err(|fault| self.unavailable(Step::Grants, fault))?;
+        match standing {
+            Some(standing) if standing.state == GrantState::Granted => Err(self.used()),
+            // The request that began it has its answer.
+            Some(_) => Err(self.busy()),
+            None => self.verify(matched).await.map(|(payer, _)| payer),
+        }
     }
 
     /// Verifies a payment that is new here and claims its key. The second part says whether its settlement was begun
     /// before.
-    async fn claim<B>(&self, matched: &mut Matched) -> Step<(Hold, bool, Option<String>), B> {
+    async fn claim<B>(&self, matched: &mut Matched) -> Answered<(Hold, bool, Option<String>), B> {
         let seller = &self.route.seller;
         let request = &matched.presented.identity.request;
-        let standing = seller.grants.look(&matched.key).await.map_err(|fault| self.unavailable(fault))?;
+        let standing = seller.grants.look(&matched.key).await.map_err(|fault| self.unavailable(Step::Grants, fault))?;
         let (mut payer, mut verified_as) = (None, None);
         match standing {
             Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
-                return Err(self.refuse(Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, "this payment was used")));
+                return Err(self.used());
             }
             Some(standing) if standing.held => return Err(self.busy()),
             // Its nonce may be used by now, so that verification would refuse what this server settled.
@@ -197,7 +232,8 @@ impl Paying<'_> {
             None if matched.flow == Flow::Authorization => (payer, verified_as) = self.verify(matched).await?,
             None => {}
         }
-        let claimed = seller.grants.claim(&matched.key, request).await.map_err(|fault| self.unavailable(fault))?;
+        let claimed = seller.grants.claim(&matched.key, request).await;
+        let claimed = claimed.map_err(|fault| self.unavailable(Step::Grants, fault))?;
         let (ticket, resumed) = match claimed {
             Claimed::Open(ticket) => (ticket, false),
             Claimed::Pending(ticket) => (ticket, true),
@@ -208,27 +244,45 @@ impl Paying<'_> {
     }
 
     /// Who pays, and what the facilitator calls the request.
-    async fn verify<B>(&self, matched: &Matched) -> Step<(Option<String>, Option<String>), B> {
+    async fn verify<B>(&self, matched: &Matched) -> Answered<(Option<String>, Option<String>), B> {
         let verdict = self.route.seller.facilitator.verify(&matched.presented).await;
-        let verdict = verdict.map_err(|fault| self.unavailable(fault))?;
+        let verdict = verdict.map_err(|fault| self.unavailable(Step::Verify, fault))?;
         if verdict.is_valid {
             return Ok((verdict.payer, verdict.rest.text("agentRequestId")));
         }
         let details = nvm::Verdict::from_response(&verdict).ok().and_then(|verdict| verdict.error);
         let details = details.map(|error| error.details).unwrap_or_default();
-        let code = verdict.invalid_reason.unwrap_or(ErrorReason::UNEXPECTED_VERIFY_ERROR);
-        Err(self.refuse(Reason { code, message: verdict.invalid_message, details }))
+        let (code, message) = match verdict.invalid_reason {
+            Some(code) => (code, verdict.invalid_message),
+            // A no is a no, also without a reason.
+            None => {
+                let by_plan = matches!(*matched.presented.payment, PaymentPayload::Nvm(_));
+                let code = ErrorReason::INVALID_PAYLOAD;
+                let words = "the facilitator refuses the payment and gives no reason";
+                let message = verdict.invalid_message.or_else(|| Some(words.to_owned()));
+                (if by_plan { Code::translate(code) } else { code }, message)
+            }
+        };
+        if code.row().is_some_and(|row| row.status >= 500) {
+            let words = message.as_deref().unwrap_or_default();
+            let fault = Fault::unreachable("facilitator", format_args!("it answered {code}: {words}"));
+            self.report(Step::Verify, &fault);
+        }
+        Err(self.refuse(Reason { code, message, details }))
     }
 
     /// Has the money moved. Only a plain success comes back.
-    async fn settle<B>(&self, matched: &Matched, hold: &mut Hold, resumed: bool) -> Step<SettleResponse, B> {
+    async fn settle<B>(&self, matched: &Matched, hold: &mut Hold, resumed: bool) -> Answered<SettleResponse, B> {
         let seller = &self.route.seller;
         let terms = &matched.presented.terms;
-        hold.grants.pend(&hold.ticket).await.map_err(|fault| self.unavailable(fault))?;
+        hold.grants.pend(&hold.ticket).await.map_err(|fault| self.unavailable(Step::Grants, fault))?;
         let answer = seller.facilitator.settle(&matched.presented).await;
-        let failed = match judge(answer, terms, resumed) {
-            Settlement::Made(response) => return Ok(for_the_payer(response)),
+        let failed = match judge(answer, terms, resumed, seller.facilitator.keeps_requests()) {
+            Settlement::Made(response) => return Ok(for_the_payer(response, terms)),
             Settlement::Unknown(known, fault) => {
+                if let Some(fault) = &fault {
+                    self.report(Step::Settle, fault);
+                }
                 return Err(self.unknown(matched, unknown_response(known, terms), fault));
             }
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
@@ -247,16 +301,18 @@ impl Paying<'_> {
         let details = nvm::Receipt::from_response(&response).ok().and_then(|receipt| receipt.error);
         let details = details.map(|error| error.details).unwrap_or_default();
         let reason = Reason { code: code.clone(), message: response.error_message.clone(), details };
-        let response = for_the_payer(SettleResponse { success: false, error_reason: Some(code), ..response });
+        let response = SettleResponse { success: false, error_reason: Some(code), ..response };
+        let response = for_the_payer(response, &matched.presented.terms);
         let mut refusal = self.route.ask(self.path(), self.offers, Some(&reason));
         answer::attach(&mut refusal, &matched.presented.payment, &response);
         Box::new(refusal)
     }
 
-    async fn grant<B>(&self, matched: &Matched, hold: &mut Hold, settlement: &SettleResponse) -> Step<(), B> {
+    async fn grant<B>(&self, matched: &Matched, hold: &mut Hold, settlement: &SettleResponse) -> Answered<(), B> {
         let granted = hold.grants.grant(&hold.ticket).await;
         hold.over = granted.is_ok();
         granted.map_err(|fault| {
+            self.report(Step::Grants, &fault);
             // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
             let response = unknown_response(Some(settlement.clone()), &matched.presented.terms);
             self.unknown(matched, response, Some(fault))
@@ -271,6 +327,10 @@ impl Paying<'_> {
         Box::new(self.route.refuse(self.path(), self.offers, &reason))
     }
 
+    fn used<B>(&self) -> Box<Response<Body<B>>> {
+        self.refuse(Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, "this payment was used"))
+    }
+
     fn busy<B>(&self) -> Box<Response<Body<B>>> {
         let why = "this payment is being used by a request that is not answered yet";
         let mut answer =
@@ -279,8 +339,13 @@ impl Paying<'_> {
         Box::new(answer)
     }
 
-    fn unavailable<B>(&self, fault: Fault) -> Box<Response<Body<B>>> {
-        Box::new(unavailable(self.route, ErrorReason::UNEXPECTED_VERIFY_ERROR, fault))
+    fn unavailable<B>(&self, step: Step, fault: Fault) -> Box<Response<Body<B>>> {
+        self.report(step, &fault);
+        Box::new(unavailable(self.route, fault))
+    }
+
+    fn report(&self, step: Step, fault: &Fault) {
+        self.route.seller.report(&self.resource.url, step, fault);
     }
 
     fn unknown<B>(&self, matched: &Matched, response: SettleResponse, fault: Option<Fault>) -> Box<Response<Body<B>>> {
@@ -355,13 +420,16 @@ fn many_uses(claim: &Claim, payment: &PaymentPayload, parts: &Parts) -> Result<O
     Ok(Some(hex(hash)))
 }
 
-/// "No settlement when the handler answers 4xx or 5xx."
+/// "No settlement when the handler answers 4xx or 5xx", and none for a 304, which says that the payer has the content.
 fn failed(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error()
+    status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
 }
 
-fn unavailable<B>(route: &Route, code: ErrorReason, fault: Fault) -> Response<Body<B>> {
-    answer::unavailable(code, Some(fault), route.seller.retry_after)
+fn unavailable<B>(route: &Route, fault: Fault) -> Response<Body<B>> {
+    if fault.is_lasting() {
+        return answer::misconfigured(fault);
+    }
+    answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, Some(fault), Some(route.seller.retry_after))
 }
 
 /// The same payload, byte for byte, for the same resource and method is the same request. The bytes count: one who

@@ -21,11 +21,12 @@ use super::answer::{self, Prepared, Reason};
 #[cfg(feature = "challenge")]
 use super::challenge::{self, Counter};
 use super::flow;
-use super::{Price, Seller, SellerError};
+use super::{Price, Seller, SellerError, Step};
 use crate::Body;
 
-/// nginx passes on 8 KiB of headers by default; status line and other headers need some of it.
-const LONGEST_HEADER: usize = 7 * 1024;
+/// A header that a proxy with its default settings may not pass: nginx takes 4 KiB of response head by default
+/// (`proxy_buffer_size`), the status line and the other headers included. Its 8 KiB are for requests.
+const LONG_HEADER: usize = 3_500;
 /// The path stands in `resource.url`, inside that header.
 const LONGEST_PATH: usize = 1024;
 
@@ -57,6 +58,8 @@ pub(super) struct Route {
     /// The first path asked for, which is all there is on a route without parameters: its 402, and what it serves.
     prepared: OnceLock<(Box<str>, Prepared)>,
     served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
+    /// Set by the first paid request, which looks whether the facilitator serves what is offered.
+    looked: OnceLock<()>,
 }
 
 #[derive(Clone)]
@@ -145,8 +148,8 @@ impl RequirePaymentLayer {
 
 impl Route {
     fn asking(seller: Seller, asks: Asks) -> Self {
-        let (prepared, served) = (OnceLock::new(), OnceLock::new());
-        Self { seller, asks, description: None, mime_type: None, prefix: Box::default(), prepared, served }
+        let (prepared, served, looked) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { seller, asks, description: None, mime_type: None, prefix: Box::default(), prepared, served, looked }
     }
 
     fn forget(&mut self) {
@@ -158,10 +161,34 @@ impl Route {
         let Asks::Fixed(offers) = &self.asks else { return Ok(()) };
         let document = answer::document(offers, self.resource("/"), None);
         let size = Prepared::of(document, false).map_or(usize::MAX, |prepared| prepared.header_len());
-        if size > LONGEST_HEADER {
-            return Err(SellerError::HeaderTooLarge { size, limit: LONGEST_HEADER });
+        let limit = self.seller.header_limit;
+        if size > limit {
+            return Err(SellerError::HeaderTooLarge { size, limit });
+        }
+        if size >= LONG_HEADER {
+            let fault = Fault::broken(format_args!(
+                "PAYMENT-REQUIRED has {size} bytes: nginx passes 4096 bytes of response head unless proxy_buffer_size \
+                 says otherwise (docs/proxies.md)"
+            ));
+            self.seller.report(&self.resource("/").url, Step::Start, &fault);
         }
         Ok(())
+    }
+
+    /// Before the first paid request: whether the facilitator serves what is offered.
+    pub(super) async fn look_at_served(&self, offers: &[Offer], url: &str) {
+        let seller = &self.seller;
+        if seller.served.refuses || self.looked.set(()).is_err() {
+            return;
+        }
+        match seller.served.read(&*seller.facilitator).await {
+            Ok(()) => {
+                if let Some(error) = seller.not_served(offers) {
+                    seller.report(url, Step::Supported, &Fault::broken(error));
+                }
+            }
+            Err(fault) => seller.report(url, Step::Supported, &fault),
+        }
     }
 
     pub(super) fn resource(&self, path: &str) -> ResourceInfo {
@@ -203,7 +230,9 @@ impl Route {
     pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], reason: &Reason) -> Response<Body<B>> {
         match reason.status() {
             StatusCode::PAYMENT_REQUIRED => self.ask(path, offers, Some(reason)),
-            StatusCode::SERVICE_UNAVAILABLE => answer::unavailable(reason.code.clone(), None, self.seller.retry_after),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                answer::unavailable(reason.code.clone(), None, Some(self.seller.retry_after))
+            }
             status => answer::plain(status, reason),
         }
     }
@@ -243,7 +272,7 @@ impl Route {
         }
         make().map(Cow::Owned).map_err(|error| {
             let fault = Some(Fault::broken(error));
-            Box::new(answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, self.seller.retry_after))
+            Box::new(answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, Some(self.seller.retry_after)))
         })
     }
 }

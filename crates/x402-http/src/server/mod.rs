@@ -2,7 +2,8 @@
 //! tower layer.
 //!
 //! The gate is a layer on the matched route, not a matcher of its own: what the router serves is what is paid for,
-//! however the path was spelled. `HEAD` is paid like `GET`; `OPTIONS` is not paid.
+//! however the path was spelled. `HEAD` asks for payment like `GET`, and one with a payment is
+//! verified and not settled, since nothing but headers is given; `OPTIONS` is not paid.
 
 mod answer;
 #[cfg(feature = "challenge")]
@@ -10,14 +11,17 @@ pub mod challenge;
 pub mod cors;
 mod flow;
 mod grants;
+mod incident;
 mod layer;
 mod paid;
 mod price;
 mod seller;
+mod served;
 mod verdict;
 
 pub use cors::{Cors, CorsLayer};
 pub use grants::{Claimed, GrantState, Grants, MemoryGrants, Standing, Ticket};
+pub use incident::{Incident, OnIncident, Step};
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
 pub use paid::{Paid, Used};
 pub use price::{Price, PriceFuture, price_by};

@@ -6,10 +6,15 @@ use std::sync::Arc;
 use http::Uri;
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::{Offer, SchemeName, Terms};
+use x402_types::{ChainId, Fault, Offer, SchemeName, Terms};
 
+use super::incident::{self, Incident, OnIncident, Step};
 use super::layer::RequirePaymentLayer;
+use super::served::{NotServed, Served};
 use super::{Grants, MemoryGrants, Price};
+
+/// Of `PAYMENT-REQUIRED`, by default.
+const LONGEST_HEADER: usize = 7 * 1024;
 
 /// A seller. Its routes share one grant store, so that a payment buys one answer of one route.
 #[derive(Clone)]
@@ -20,6 +25,9 @@ pub struct Seller {
     pub(super) limits: Limits,
     pub(super) v1: bool,
     pub(super) retry_after: u32,
+    pub(super) header_limit: usize,
+    pub(super) served: Served,
+    on_incident: Option<Arc<dyn OnIncident>>,
 }
 
 /// A configuration that cannot be served.
@@ -44,14 +52,40 @@ pub enum SellerError {
         /// Which entry, from 0.
         entry: usize,
     },
-    /// The `PAYMENT-REQUIRED` header would be longer than common proxies pass on.
-    #[error("the PAYMENT-REQUIRED header would have {size} bytes, more than the {limit} that proxies pass on")]
+    /// The `PAYMENT-REQUIRED` header would be longer than [`Seller::header_limit`].
+    #[error("the PAYMENT-REQUIRED header would have {size} bytes, more than the limit of {limit} (docs/proxies.md)")]
     HeaderTooLarge {
         /// How long it would be.
         size: usize,
         /// How long it may be.
         limit: usize,
     },
+    /// Two entries that a payment of version 1 cannot tell apart, since it names nothing but scheme and network.
+    #[error(
+        "entries {first} and {second} have one scheme and network, and a version 1 payment names nothing else: \
+         offer one of them, or no version 1"
+    )]
+    AlikeInV1 {
+        /// Which entry, from 0.
+        first: usize,
+        /// Which other entry.
+        second: usize,
+    },
+    /// The facilitator does not serve an entry.
+    #[error("the facilitator does not serve entry {entry} in version {version}: {scheme} on {network}")]
+    NotServed {
+        /// Which entry, from 0.
+        entry: usize,
+        /// In which version of the protocol.
+        version: u8,
+        /// The entry's scheme.
+        scheme: SchemeName,
+        /// The entry's network.
+        network: ChainId,
+    },
+    /// The facilitator does not say what it serves.
+    #[error("what the facilitator serves cannot be read")]
+    Supported(#[source] Fault),
     /// A challenge binds the request's body, and nothing reads it.
     #[error("a bound body has to be read before the challenge: `bind_body` does both")]
     BodyNotRead,
@@ -98,7 +132,38 @@ impl Seller {
             limits: Limits::DEFAULT,
             v1: false,
             retry_after: 2,
+            header_limit: LONGEST_HEADER,
+            served: Served::default(),
+            on_incident: None,
         })
+    }
+
+    /// Asks the facilitator what it serves, so that an offer which it does not serve is refused by
+    /// [`Seller::charge`], at start. Without it the first paid request of each route asks, and what is not served is an
+    /// [`Incident`] of [`Step::Supported`].
+    ///
+    /// # Errors
+    /// [`SellerError::Supported`].
+    pub async fn checked(mut self) -> Result<Self, SellerError> {
+        self.served = Served::refusing();
+        self.served.read(&*self.facilitator).await.map_err(SellerError::Supported)?;
+        Ok(self)
+    }
+
+    /// Hands every [`Incident`] to this hook, beside the log.
+    #[must_use]
+    pub fn on_incident(mut self, hook: impl OnIncident + 'static) -> Self {
+        self.on_incident = Some(Arc::new(hook));
+        self
+    }
+
+    /// The longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's fetch and
+    /// common proxies that were told to. nginx passes a response head of 4 KiB unless `proxy_buffer_size` says otherwise,
+    /// so a route whose header has 3,500 bytes or more is an [`Incident`] of [`Step::Start`].
+    #[must_use]
+    pub const fn header_limit(mut self, bytes: usize) -> Self {
+        self.header_limit = bytes;
+        self
     }
 
     /// Keeps the grants in this store; in memory by default.
@@ -152,11 +217,46 @@ impl Seller {
         if offers.len() > self.limits.accepts {
             return Err(SellerError::TooManyOffers { limit: self.limits.accepts });
         }
-        match offers.iter().position(|offer| Flow::of(&offer.terms).is_none()) {
-            Some(entry) => Err(SellerError::Flow { entry }),
-            None => Ok(()),
+        if let Some(entry) = offers.iter().position(|offer| Flow::of(&offer.terms).is_none()) {
+            return Err(SellerError::Flow { entry });
         }
+        if self.v1
+            && let Some((first, second)) = alike_in_v1(offers)
+        {
+            return Err(SellerError::AlikeInV1 { first, second });
+        }
+        if self.served.refuses
+            && let Some(error) = self.not_served(offers)
+        {
+            return Err(error);
+        }
+        Ok(())
     }
+
+    /// The first entry that the facilitator does not serve, as far as that was asked.
+    pub(super) fn not_served(&self, offers: &[Offer]) -> Option<SellerError> {
+        let NotServed { entry, version } = self.served.missing(offers, self.v1)?;
+        let terms = &offers.get(entry)?.terms;
+        Some(SellerError::NotServed { entry, version, scheme: terms.scheme.clone(), network: terms.network })
+    }
+
+    /// Logs a fault, and hands it to the hook.
+    pub(super) fn report(&self, route: &str, step: Step, fault: &Fault) {
+        incident::report(self.on_incident.as_ref(), &Incident { route, step, fault });
+    }
+}
+
+/// Two entries that a payment of version 1 names alike.
+fn alike_in_v1(offers: &[Offer]) -> Option<(usize, usize)> {
+    let mut known = offers.iter().enumerate().filter(|(_, offer)| offer.terms.is_known_to_v1());
+    known.find_map(|(second, offer)| {
+        let alike = |other: &Offer| {
+            other.terms.is_known_to_v1()
+                && other.terms.scheme == offer.terms.scheme
+                && other.terms.network == offer.terms.network
+        };
+        offers.iter().take(second).position(alike).map(|first| (first, second))
+    })
 }
 
 impl fmt::Debug for Seller {

@@ -2,9 +2,8 @@
 //!
 //! Unknown is never taken for failed, and nothing but a plain success for paid.
 
-use x402_types::nvm::Code;
 use x402_types::v2::SettleResponse;
-use x402_types::{ErrorReason, Fault, RawJson, Terms};
+use x402_types::{ErrorReason, Fault, NetworkName, RawJson, Terms};
 
 /// What is known after settlement was asked for.
 #[derive(Debug)]
@@ -19,8 +18,15 @@ pub(super) enum Settlement {
     Unknown(Option<SettleResponse>, Option<Fault>),
 }
 
-/// `resumed`: settlement was begun for this very request before.
-pub(super) fn judge(answer: Result<SettleResponse, Fault>, terms: &Terms, resumed: bool) -> Settlement {
+/// `resumed`: settlement was begun for this very request before. `keeps_requests`: [`Facilitator::keeps_requests`].
+///
+/// [`Facilitator::keeps_requests`]: x402_facilitator_core::Facilitator::keeps_requests
+pub(super) fn judge(
+    answer: Result<SettleResponse, Fault>,
+    terms: &Terms,
+    resumed: bool,
+    keeps_requests: bool,
+) -> Settlement {
     let response = match answer {
         Err(fault) => return Settlement::Unknown(None, Some(fault)),
         Ok(response) => response,
@@ -40,24 +46,20 @@ pub(super) fn judge(answer: Result<SettleResponse, Fault>, terms: &Terms, resume
         };
     }
     let reason = response.error_reason.as_ref();
-    let unknown = reason.and_then(ErrorReason::row).is_some_and(|row| row.status == 503);
-    let spent = reason.is_some_and(|r| *r == ErrorReason::DUPLICATE_SETTLEMENT);
-    // Our own earlier attempt may be what used the authorization, and the balance.
-    let maybe_ours = spent
-        || reason.is_some_and(|reason| {
-            [
-                ErrorReason::NONCE_ALREADY_USED,
-                ErrorReason::INSUFFICIENT_FUNDS,
-                ErrorReason::TRANSACTION_SIMULATION_FAILED,
-                Code::InvalidPayload.reason(),
-                Code::InsufficientBalance.reason(),
-                Code::InvalidUserOperation.reason(),
-            ]
-            .contains(reason)
-        });
-    if unknown || (resumed && maybe_ours) {
-        Settlement::Unknown(Some(response), None)
-    } else if spent {
+    let unknown = reason.and_then(ErrorReason::row).is_some_and(|row| row.status >= 500);
+    if unknown {
+        let fault =
+            response.error_reason.as_ref().filter(|code| **code != ErrorReason::SETTLEMENT_PENDING).map(|code| {
+                let words = response.error_message.as_deref().unwrap_or_default();
+                Fault::unreachable("facilitator", format_args!("it answered {code}: {words}"))
+            });
+        return Settlement::Unknown(Some(response), fault);
+    }
+    // Our own earlier attempt may be what used the authorization, emptied the wallet or outlived the time.
+    if resumed && !reason.is_some_and(|reason| reason.is_final_for_begun(keeps_requests)) {
+        return Settlement::Unknown(Some(response), None);
+    }
+    if reason.is_some_and(|reason| *reason == ErrorReason::DUPLICATE_SETTLEMENT) {
         Settlement::Duplicate(response)
     } else {
         Settlement::Failed(response)
@@ -84,7 +86,7 @@ pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> 
         error_message: None,
         payer,
         transaction,
-        network: if network.as_str().is_empty() { terms.network.into() } else { network },
+        network: named(network, terms),
         amount: None,
         extra: Default::default(),
         extensions: Default::default(),
@@ -92,9 +94,20 @@ pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> 
     }
 }
 
-/// What the payer may see: all of it but `extensionResponses`, which is between facilitator and server.
-pub(super) fn for_the_payer(mut response: SettleResponse) -> SettleResponse {
+/// The network as the payer's version writes it, where the facilitator wrote none or the same one otherwise. Another
+/// network stays as it is.
+fn named(network: NetworkName, terms: &Terms) -> NetworkName {
+    match network.chain_id() {
+        Some(other) if other != terms.network => network,
+        _ => terms.network_name(),
+    }
+}
+
+/// What the payer may see: all of it but `extensionResponses`, which is between facilitator and server. The network is
+/// named in the payer's version, whatever the facilitator wrote.
+pub(super) fn for_the_payer(mut response: SettleResponse, terms: &Terms) -> SettleResponse {
     const PRIVATE: &str = "extensionResponses";
+    response.network = named(response.network, terms);
     if response.rest.get(PRIVATE).is_some() {
         let mut rest = x402_types::Members::new();
         for (key, value) in response.rest.iter().filter(|(key, _)| *key != PRIVATE) {

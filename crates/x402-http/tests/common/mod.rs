@@ -5,7 +5,7 @@ pub(crate) mod record;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -36,6 +36,10 @@ pub(crate) struct Script {
     pub(crate) settle: Verdicts<SettleResponse>,
     pub(crate) log: Mutex<Vec<String>>,
     pub(crate) seen: Mutex<Vec<Presented>>,
+    /// What `/supported` lists, as JSON.
+    pub(crate) kinds: Mutex<Option<String>>,
+    /// Whether it is a facilitator like ours.
+    pub(crate) keeps: AtomicBool,
 }
 
 impl Script {
@@ -82,7 +86,12 @@ impl Facilitator for Script {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
-        Ok(serde_json::from_str(r#"{"kinds":[]}"#).unwrap())
+        let kinds = self.kinds.lock().unwrap().clone().unwrap_or_else(|| "[]".into());
+        Ok(serde_json::from_str(&format!(r#"{{"kinds":{kinds}}}"#)).unwrap())
+    }
+
+    fn keeps_requests(&self) -> bool {
+        self.keeps.load(Ordering::SeqCst)
     }
 }
 

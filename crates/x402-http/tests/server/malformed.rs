@@ -71,13 +71,12 @@ async fn malformed_headers_are_402_with_the_reason() {
         assert_eq!(headers["cache-control"], "no-store");
         assert_eq!(shop.script.log(), "", "{what}: nobody was asked");
     }
-    // Both headers at once.
+    // Two payments at once.
     let shop = shop();
     let service = shop.sells(vec![offer(terms())]);
-    let value = header(&good);
+    let (value, other) = (header(&good), header(&payment_json(&terms(), 2)));
     let (status, headers, _) =
-        call(&service, get("/weather", &[(&names::PAYMENT_SIGNATURE, value.clone()), (&names::X_PAYMENT, value)]))
-            .await;
+        call(&service, get("/weather", &[(&names::PAYMENT_SIGNATURE, value), (&names::X_PAYMENT, other)])).await;
     assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
     assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["error"], "invalid_payload");
     // An empty header counts as absent.

@@ -1,16 +1,18 @@
 //! What is asked for, and what is taken for it: resources, prices, entries, versions, origins.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
-use x402_http::server::{CorsLayer, Seller, SellerError, price_by};
-use x402_types::{AtomicAmount, Fault, Offer, Terms};
+use x402_http::server::{CorsLayer, Incident, Seller, SellerError, Step, Used, price_by};
+use x402_types::{AtomicAmount, Claim, Fault, KeyOf, Offer, PaymentKey, Rejection, Terms};
 
 use crate::common::{
-    PAYER, Script, TRANSACTION, call, decoded, get, header, offer, paying, payment_json, terms, v1_payment_json,
+    PAYER, Script, TRANSACTION, call, decoded, get, header, offer, paying, payment_json, terms, upfront,
+    v1_payment_json,
 };
 use crate::stage::{pending, shop};
 
@@ -73,12 +75,168 @@ async fn head_is_paid_and_options_is_not() {
     let mut request = get("/weather", &[]);
     *request.method_mut() = Method::OPTIONS;
     assert_eq!(call(&service, request).await.0, StatusCode::OK);
-    // What was begun with HEAD is the same request with GET.
+    // A paid HEAD is verified and not settled: the payment still buys the GET.
+    let head = || {
+        let mut request = paying("/weather", &payment_json(&terms(), 1));
+        *request.method_mut() = Method::HEAD;
+        request
+    };
+    let (status, headers, _) = call(&service, head()).await;
+    assert_eq!((status, headers.contains_key(&names::PAYMENT_RESPONSE)), (StatusCode::OK, false));
+    assert_eq!(headers["cache-control"], "private");
+    assert_eq!(shop.script.log(), "handler, verify, handler", "the first is OPTIONS");
     shop.script.settle_says(&pending());
-    let mut request = paying("/weather", &payment_json(&terms(), 1));
-    *request.method_mut() = Method::HEAD;
-    assert_eq!(call(&service, request).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), 1))).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(call(&service, head()).await.0, StatusCode::CONFLICT, "the GET that began it has its answer");
     assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), 1))).await.0, StatusCode::OK);
+    assert_eq!(call(&service, head()).await.0, StatusCode::CONFLICT);
+    shop.script.verify_says(r#"{"isValid":false,"invalidReason":"insufficient_funds"}"#);
+    let mut request = paying("/weather", &payment_json(&terms(), 2));
+    *request.method_mut() = Method::HEAD;
+    assert_eq!(call(&service, request).await.0, StatusCode::PAYMENT_REQUIRED);
+    // A handler behind `upfront` counts on the money, so it does not run.
+    let (shop, terms) = (self::shop(), upfront(terms()));
+    let service = shop.sells(vec![offer(terms.clone())]);
+    let mut request = paying("/weather", &payment_json(&terms, 1));
+    *request.method_mut() = Method::HEAD;
+    assert_eq!(call(&service, request).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(shop.script.log(), "verify");
+    assert_eq!(call(&service, paying("/weather", &payment_json(&terms, 1))).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_was_not_modified_is_not_settled() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    shop.handler.statuses.lock().unwrap().push_back(StatusCode::NOT_MODIFIED);
+    let json = payment_json(&terms(), 1);
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::NOT_MODIFIED);
+    assert_eq!(shop.script.log(), "verify, handler");
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::OK, "and the payment is good still");
+}
+
+/// One scheme's key, which settles what was used.
+struct Metered;
+
+impl KeyOf for Metered {
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        crate::common::key_of(claim)
+    }
+
+    fn settles_less(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn what_was_used_counts_only_where_less_can_be_settled() {
+    let shop = shop();
+    let metered = Terms { scheme: "metered".parse().unwrap(), ..terms() };
+    let handler = tower::service_fn(|_: http::Request<Full<Bytes>>| async {
+        let mut response = http::Response::new(Full::<Bytes>::from("sunny"));
+        response.extensions_mut().insert(Used(7.into()));
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let offers = [Offer { terms: metered.clone(), key: Arc::new(Metered) }, offer(terms())];
+    let service = shop.seller.charge(offers).unwrap().layer(handler).boxed_clone();
+    for (paid, settled) in [(terms(), 10_000), (metered, 7)] {
+        let nonce = u8::try_from(settled % 100).unwrap();
+        assert_eq!(call(&service, paying("/weather", &payment_json(&paid, nonce))).await.0, StatusCode::OK);
+        let last = shop.script.seen.lock().unwrap().last().unwrap().terms.amount;
+        assert_eq!(last, settled.into(), "{}", paid.scheme);
+    }
+}
+
+#[tokio::test]
+async fn version_1_reads_only_what_it_knows() {
+    let shop = shop();
+    let unnamed = Terms { network: "eip155:42161".parse().unwrap(), ..terms() };
+    let metered = Terms { scheme: "metered".parse().unwrap(), ..terms() };
+    let seller = shop.seller.clone().with_v1();
+    let service = |offers: Vec<Offer>| seller.charge(offers).unwrap().layer(shop.handler.service()).boxed_clone();
+    let all = service(vec![offer(metered.clone()), offer(unnamed.clone()), offer(terms())]);
+    let (_, headers, body) = call(&all, get("/weather", &[])).await;
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(body["accepts"].as_array().unwrap().len(), 1, "{body}");
+    assert_eq!(body["accepts"][0]["network"], "base-sepolia");
+    assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["accepts"].as_array().unwrap().len(), 3);
+    let none = service(vec![offer(metered), offer(unnamed)]);
+    let (_, _, body) = call(&none, get("/weather", &[])).await;
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["x402Version"], 2);
+}
+
+#[tokio::test]
+async fn entries_that_version_1_cannot_tell_apart_are_refused_at_start() {
+    let shop = shop();
+    let other = Terms { asset: "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913".into(), ..terms() };
+    let elsewhere = Terms { network: "eip155:8453".parse().unwrap(), ..terms() };
+    let offers = || [offer(elsewhere.clone()), offer(terms()), offer(other.clone())];
+    let v1 = shop.seller.clone().with_v1();
+    assert_eq!(v1.charge(offers()).map(|_| ()).unwrap_err(), SellerError::AlikeInV1 { first: 1, second: 2 });
+    v1.charge([offer(elsewhere.clone()), offer(terms())]).unwrap();
+    shop.seller.charge(offers()).unwrap();
+}
+
+#[tokio::test]
+async fn one_payment_in_both_headers_is_one() {
+    let shop = shop();
+    let service = shop.sells(vec![offer(terms())]);
+    let (one, other) = (header(&payment_json(&terms(), 1)), header(&payment_json(&terms(), 2)));
+    let both = [(&names::PAYMENT_SIGNATURE, one.clone()), (&names::X_PAYMENT, other)];
+    assert_eq!(call(&service, get("/weather", &both)).await.0, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(shop.script.log(), "");
+    let both = [(&names::PAYMENT_SIGNATURE, one.clone()), (&names::X_PAYMENT, one)];
+    assert_eq!(call(&service, get("/weather", &both)).await.0, StatusCode::OK);
+    assert_eq!(shop.script.log(), "verify, handler, settle");
+}
+
+#[tokio::test]
+async fn what_the_facilitator_does_not_serve_is_refused_at_start_or_told() {
+    let v1_only = r#"[{"x402Version":1,"scheme":"exact","network":"base-sepolia"},{"later":1}]"#;
+    let served = r#"[{"x402Version":2,"scheme":"exact","network":"eip155:*"}]"#;
+    let missing = SellerError::NotServed { entry: 0, version: 2, scheme: terms().scheme, network: terms().network };
+    let shop = shop();
+    *shop.script.kinds.lock().unwrap() = Some(v1_only.into());
+    let checked = shop.seller.clone().checked().await.unwrap();
+    assert_eq!(checked.charge([offer(terms())]).map(|_| ()).unwrap_err(), missing);
+    // Not asked for at start: the first paid request looks, and the hook hears of it once.
+    let heard: Arc<Mutex<Vec<(Step, String)>>> = Arc::default();
+    let told = heard.clone();
+    let seller = shop.seller.clone().on_incident(move |incident: &Incident<'_>| {
+        told.lock().unwrap().push((incident.step, incident.fault.to_string()));
+    });
+    let service = seller.charge([offer(terms())]).unwrap().layer(shop.handler.service()).boxed_clone();
+    call(&service, get("/weather", &[])).await;
+    assert!(heard.lock().unwrap().is_empty(), "nobody has paid");
+    for nonce in [1, 2] {
+        assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), nonce))).await.0, StatusCode::OK);
+    }
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!(heard, [(Step::Supported, format!("a rule was broken: {missing}"))]);
+    *shop.script.kinds.lock().unwrap() = Some(served.into());
+    let checked = shop.seller.clone().checked().await.unwrap();
+    checked.charge([offer(terms())]).unwrap();
+    let both = checked.with_v1().charge([offer(terms())]).map(|_| ()).unwrap_err();
+    assert!(matches!(both, SellerError::NotServed { entry: 0, version: 1, .. }), "{both}");
+}
+
+#[tokio::test]
+async fn a_header_that_nginx_may_not_pass_is_told_at_start() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = heard.clone();
+    let seller = shop().seller.on_incident(move |incident: &Incident<'_>| {
+        assert_eq!(incident.step, Step::Start);
+        told.lock().unwrap().push(incident.fault.to_string());
+    });
+    let many = |count: u64| (0..count).map(|more| offer(Terms { amount: (10_000 + more).into(), ..terms() }));
+    // The figures of a default nginx 1.22.1: 10 entries pass, 15 are answered with its 502.
+    seller.charge(many(10)).unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 0);
+    seller.charge(many(15)).unwrap();
+    let said = heard.lock().unwrap().join(" ");
+    assert!(said.contains("proxy_buffer_size") && said.contains("4096 bytes"), "{said}");
+    let refused = seller.header_limit(3_500).charge(many(15)).map(|_| ()).unwrap_err();
+    assert!(matches!(refused, SellerError::HeaderTooLarge { limit: 3_500, .. }), "{refused}");
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ async fn what_settlement_says() {
 async fn after_an_unknown_outcome_spent_is_not_failed() {
     for code in ["duplicate_settlement", "invalid_exact_evm_nonce_already_used", "insufficient_funds"] {
         let shop = shop();
+        shop.script.keeps.store(true, std::sync::atomic::Ordering::SeqCst);
         let service = shop.sells(vec![offer(terms())]);
         let json = payment_json(&terms(), 1);
         shop.script.settle_is_unreachable();
@@ -140,4 +141,68 @@ async fn an_unreachable_facilitator_is_met_before_the_handler() {
     assert!(!headers.contains_key(&names::PAYMENT_RESPONSE));
     assert_eq!(shop.script.log(), "verify");
     assert_eq!(shop.state(&json).await, None);
+}
+
+/// A facilitator that does not know the request verifies it anew: whatever it refuses may be refused because the first
+/// attempt moved the money.
+#[tokio::test]
+async fn a_strangers_refusal_after_an_unknown_outcome_decides_nothing() {
+    let answer = |code: &str| format!(r#"{{"success":false,"errorReason":{code},"transaction":"","network":""}}"#);
+    for code in [
+        r#""invalid_exact_evm_payload_authorization_valid_before""#,
+        r#""invalid_exact_evm_payload_signature""#,
+        r#""invalid_transaction_state""#,
+        r#""invalid_network""#,
+        r#""invalid_payload""#,
+        r#""a_code_of_tomorrow""#,
+        "null",
+    ] {
+        let shop = shop();
+        let service = shop.sells(vec![offer(terms())]);
+        let json = payment_json(&terms(), 1);
+        shop.script.settle_is_unreachable();
+        assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        shop.script.settle_says(&answer(code));
+        let (status, headers, _) = call(&service, paying("/weather", &json)).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{code}");
+        assert!(!headers.contains_key(&names::PAYMENT_REQUIRED), "no new payment is asked for: {code}");
+        assert_eq!(shop.state(&json).await, Some(GrantState::Pending), "{code}");
+        assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::OK, "{code}");
+    }
+    for code in [
+        r#""invalid_exact_evm_payload_authorization_value_mismatch""#,
+        r#""invalid_exact_evm_payload_recipient_mismatch""#,
+        r#""invalid_exact_evm_authorization_canceled""#,
+    ] {
+        let shop = shop();
+        let service = shop.sells(vec![offer(terms())]);
+        let json = payment_json(&terms(), 1);
+        shop.script.settle_is_unreachable();
+        assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        shop.script.settle_says(&answer(code));
+        assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::PAYMENT_REQUIRED, "{code}");
+        assert_eq!(shop.state(&json).await, None, "such a payment was never made: {code}");
+    }
+}
+
+#[tokio::test]
+async fn the_payer_reads_the_network_in_its_own_version() {
+    for (json, name, version, network) in [
+        (payment_json(&terms(), 1), &names::PAYMENT_SIGNATURE, &names::PAYMENT_RESPONSE, "eip155:84532"),
+        (crate::common::v1_payment_json(1), &names::X_PAYMENT, &names::X_PAYMENT_RESPONSE, "base-sepolia"),
+    ] {
+        for written in ["", "base-sepolia", "eip155:84532"] {
+            for success in [true, false] {
+                let shop = shop();
+                let service = shop.seller.clone().with_v1().charge([offer(terms())]).unwrap();
+                let service = tower::ServiceExt::boxed_clone(service.layer(shop.handler.service()));
+                shop.script.settle_says(&format!(
+                    r#"{{"success":{success},"transaction":"{TRANSACTION}","network":"{written}"}}"#
+                ));
+                let request = crate::common::get("/weather", &[(name, crate::common::header(&json))]);
+                let (_, headers, _) = call(&service, request).await;
+                assert_eq!(decoded(&headers, version)["network"], network, "{written:?} {success}");
+            }
+        }
+    }
 }

@@ -32,3 +32,17 @@ pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     }
     Ok(key(&request))
 }
+
+/// The key of a plan's payments, for [`Offer`](crate::Offer). A plan's credits are redeemed as they were used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlanKey;
+
+impl crate::KeyOf for PlanKey {
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        payment_key(claim)
+    }
+
+    fn settles_less(&self) -> bool {
+        true
+    }
+}

@@ -114,7 +114,7 @@ impl Requirements {
     /// # Errors
     /// The network is not CAIP-2.
     pub fn to_offer(&self, credits: AtomicAmount) -> Result<Offer, Malformed> {
-        Ok(Offer { terms: self.to_terms(credits)?, key: Arc::new(super::payment_key) })
+        Ok(Offer { terms: self.to_terms(credits)?, key: Arc::new(super::key::PlanKey) })
     }
 
     /// Whether what a payer echoes is this entry: scheme, network and plan equal, `extra` a superset.

@@ -1,0 +1,64 @@
+//! What the facilitator serves, beside what is offered.
+
+use std::sync::{Arc, OnceLock};
+
+use x402_facilitator_core::Facilitator;
+use x402_types::v2::SupportedKind;
+use x402_types::{Fault, Offer, Terms, Version};
+
+/// The kinds of the facilitator's `/supported`, once they were read.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Served {
+    kinds: Arc<OnceLock<Vec<SupportedKind>>>,
+    /// Whether an offer that is not among them is refused.
+    pub(super) refuses: bool,
+}
+
+/// An offer that the facilitator does not serve.
+pub(super) struct NotServed {
+    pub(super) entry: usize,
+    pub(super) version: u8,
+}
+
+impl Served {
+    /// One whose missing kinds are refused at start.
+    pub(super) fn refusing() -> Self {
+        Self { refuses: true, ..Self::default() }
+    }
+
+    /// Reads `/supported`, if that was not done before.
+    pub(super) async fn read(&self, facilitator: &dyn Facilitator) -> Result<(), Fault> {
+        if self.kinds.get().is_none() {
+            let supported = facilitator.supported().await?;
+            let kinds = supported.kinds.iter().filter_map(|kind| kind.known().cloned()).collect();
+            // Another request may have been first; both are right.
+            let _ = self.kinds.set(kinds);
+        }
+        Ok(())
+    }
+
+    /// The first offer that is not among the kinds; none where they were not read.
+    pub(super) fn missing(&self, offers: &[Offer], v1: bool) -> Option<NotServed> {
+        let kinds = self.kinds.get()?;
+        let versions = [(Version::V2, 2), (Version::V1, 1)];
+        offers.iter().enumerate().find_map(|(entry, offer)| {
+            let asked = versions.iter().filter(|(version, _)| match version {
+                Version::V1 => v1 && offer.terms.is_known_to_v1(),
+                Version::V2 => true,
+            });
+            let mut missing =
+                asked.filter(|(version, _)| !kinds.iter().any(|kind| serves(kind, *version, &offer.terms)));
+            missing.next().map(|&(_, version)| NotServed { entry, version })
+        })
+    }
+}
+
+fn serves(kind: &SupportedKind, version: Version, terms: &Terms) -> bool {
+    let network = kind.network.as_str();
+    // Some facilitators list a whole namespace as `eip155:*`.
+    let namespace = terms.network.as_str().split(':').next().unwrap_or_default();
+    kind.x402_version == version
+        && kind.scheme == terms.scheme
+        && (kind.network.chain_id() == Some(terms.network)
+            || network.strip_suffix(":*").is_some_and(|listed| listed == namespace))
+}
