@@ -5,6 +5,7 @@ pub mod challenges;
 pub mod clock;
 pub mod config;
 pub mod credits;
+#[cfg(feature = "dev")]
 pub mod dev;
 pub mod engine;
 pub mod grants;

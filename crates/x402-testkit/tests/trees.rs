@@ -19,8 +19,12 @@ fn tree(package: &str, edges: &str, features: &[&str]) -> BTreeSet<String> {
 }
 
 /// The greatest number of packages in each tree, itself counted: a crate, its features, the number.
-const COUNTS: [(&str, &[&str], usize); 3] =
-    [("x402-types", &[], 29), ("x402-http", &["server"], 44), ("x402-http", &["client"], 74)];
+const COUNTS: [(&str, &[&str], usize); 4] = [
+    ("x402-types", &[], 29),
+    ("x402-http", &["server"], 44),
+    ("x402-http", &["client"], 74),
+    ("x402-facilitator", &[], 270),
+];
 
 #[test]
 fn no_tree_grows_over_its_number() {
@@ -49,4 +53,13 @@ fn the_halves_of_http_have_no_client_below_them_and_no_chain() {
         }
         assert!(!tree.iter().any(|name| name.starts_with("alloy")), "{half}: {tree:?}");
     }
+}
+
+#[test]
+fn the_facilitator_has_a_chain_of_its_own_by_one_feature() {
+    let plain = tree("x402-facilitator", "normal", &[]);
+    for evm in ["revm", "x402-devchain"] {
+        assert!(!plain.contains(evm), "{evm}");
+    }
+    assert!(tree("x402-facilitator", "normal", &["dev"]).contains("revm"));
 }
