@@ -340,7 +340,7 @@ fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), Refused> {
     if payment.network != challenge.network {
         return differs("network");
     }
-    if payment.asset.unchecked() != challenge.asset.unchecked() {
+    if payment.asset.to_bytes() != challenge.asset.to_bytes() {
         return differs("asset");
     }
     // They move a fixed sum.

@@ -111,7 +111,8 @@ pub fn decode_nvm(data: &[u8]) {
             let signed = x402_types::nvm::Payload::from_raw(payment.payload()).unwrap();
             let written: Value = payment.payload().read().unwrap();
             let signature = written.get("signature").and_then(Value::as_str).unwrap();
-            assert_eq!(signed.signature().to_string(), signature.to_ascii_lowercase(), "it has one spelling");
+            let digits: String = signed.signature().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(format!("0x{digits}"), signature.to_ascii_lowercase(), "it has one spelling");
         }
         payment => assert_eq!(Some(payment), theirs.as_ref().map(header::Payment::payload)),
     }

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config;
 pub mod credits;
+#[cfg(feature = "dev")]
 pub mod dev;
 pub mod engine;
 pub mod heads;

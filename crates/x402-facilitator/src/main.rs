@@ -1,6 +1,7 @@
 //! The facilitator's process.
 
 use std::io::Write;
+#[cfg(feature = "dev")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use x402_facilitator::config::Config;
+#[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::mechanisms::{Configured, StartError, configured};
 use x402_facilitator::routes::{Callers, routes_with};
@@ -28,15 +30,21 @@ enum Command {
     /// Serves until it is told to stop; prints one line of JSON once it listens.
     Serve {
         /// The configuration file.
-        #[arg(long, required_unless_present = "dev", conflicts_with = "dev")]
+        #[cfg_attr(feature = "dev", arg(long, required_unless_present = "dev", conflicts_with = "dev"))]
+        #[cfg_attr(not(feature = "dev"), arg(long, required = true))]
         config: Option<PathBuf>,
         /// Without configuration, on a chain in this process.
+        #[cfg(feature = "dev")]
         #[arg(long)]
         dev: bool,
         /// Where to listen, with `--dev`.
+        #[cfg(feature = "dev")]
         #[arg(long, default_value = "127.0.0.1:0", requires = "dev")]
         listen: SocketAddr,
     },
+    /// Prints whose contracts this binary holds for `serve --dev`, and under which licences.
+    #[cfg(feature = "dev")]
+    Licences,
 }
 
 #[tokio::main]
@@ -46,10 +54,19 @@ async fn main() -> ExitCode {
         .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
         .with_writer(std::io::stderr)
         .init();
-    let Command::Serve { config, dev: _, listen } = Cli::parse().command;
-    let served = match config {
-        Some(path) => serve(&path).await,
-        None => serve_dev(listen).await,
+    let served = match Cli::parse().command {
+        Command::Serve { config: Some(path), .. } => serve(&path).await,
+        #[cfg(feature = "dev")]
+        Command::Serve { config: None, listen, .. } => serve_dev(listen).await,
+        // clap has refused it.
+        #[cfg(not(feature = "dev"))]
+        Command::Serve { config: None } => Ok(ExitCode::from(2)),
+        #[cfg(feature = "dev")]
+        Command::Licences => {
+            // A pager that was closed does not want to know.
+            drop(std::io::stdout().lock().write_all(x402_devchain::LICENCES.as_bytes()));
+            Ok(ExitCode::SUCCESS)
+        }
     };
     match served {
         Ok(code) => code,
@@ -112,6 +129,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     Ok(code)
 }
 
+#[cfg(feature = "dev")]
 async fn serve_dev(listen: SocketAddr) -> Result<ExitCode, StartError> {
     let mut facilitator = DevFacilitator::start(listen, |routes| routes).await?;
     let signals = signals();

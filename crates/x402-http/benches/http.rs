@@ -80,7 +80,7 @@ struct Authorization<'a> {
 fn key_of(claim: &Claim) -> Result<PaymentKey, Rejection> {
     let payload: Payload<'_> =
         serde_json::from_str(claim.payload.as_str()).map_err(|_| Rejection::new(ErrorReason::INVALID_PAYLOAD))?;
-    let payer = payload.authorization.from.unchecked();
+    let payer = payload.authorization.from.to_bytes();
     let (asset, nonce) = (claim.terms.asset.as_bytes(), payload.authorization.nonce.as_bytes());
     Ok(PaymentKey::new(AuthorizationKind::Eip3009, claim.terms.network, asset, payer.as_slice(), nonce))
 }

@@ -97,9 +97,8 @@ struct Details {
 
 impl Details {
     fn differ(&self, challenge: &Challenge) -> bool {
-        let account = |said: Option<EvmAddress>, asked: EvmAddress| {
-            said.is_some_and(|said| said.unchecked() != asked.unchecked())
-        };
+        let account =
+            |said: Option<EvmAddress>, asked: EvmAddress| said.is_some_and(|said| said.to_bytes() != asked.to_bytes());
         self.challenge_id.as_ref().is_some_and(|id| *id != challenge.challenge_id)
             || self.network.as_ref().is_some_and(|network| *network != challenge.network)
             || account(self.asset, challenge.asset)

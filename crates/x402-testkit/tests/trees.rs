@@ -18,23 +18,48 @@ fn tree(package: &str, edges: &str, features: &[&str]) -> BTreeSet<String> {
     names.filter(|name| name != package && !name.starts_with('[')).collect()
 }
 
+/// The greatest number of packages in each tree, itself counted: a crate, its features, the number.
+const COUNTS: [(&str, &[&str], usize); 4] = [
+    ("x402-types", &[], 29),
+    ("x402-http", &["server"], 44),
+    ("x402-http", &["client"], 74),
+    ("x402-facilitator", &[], 270),
+];
+
 #[test]
-fn types_has_a_small_tree() {
+fn no_tree_grows_over_its_number() {
+    for (package, features, most) in COUNTS {
+        let tree = tree(package, "normal", features);
+        assert!(tree.len() < most, "{package} {features:?}: {} packages: {tree:?}", tree.len() + 1);
+    }
+}
+
+#[test]
+fn types_has_no_chain_and_no_runtime() {
     let tree = tree("x402-types", "normal,build", &[]);
-    assert!(tree.contains("alloy-primitives"), "{tree:?}");
-    assert!(tree.len() < 40, "{} packages: {tree:?}", tree.len());
-    for runtime in ["tokio", "alloy-provider", "time", "chrono", "reqwest"] {
+    assert!(tree.contains("ruint"), "{tree:?}");
+    for runtime in ["tokio", "alloy-primitives", "time", "chrono", "reqwest"] {
         assert!(!tree.contains(runtime), "{runtime}");
     }
 }
 
 #[test]
-fn the_server_half_of_http_needs_no_client() {
-    let tree = tree("x402-http", "normal", &["server"]);
-    assert!(tree.contains("x402-types") && tree.contains("tower-layer"), "{tree:?}");
-    for client in ["reqwest", "rustls", "hyper-rustls", "axum"] {
-        assert!(!tree.contains(client), "{client}");
+fn the_halves_of_http_have_no_client_below_them_and_no_chain() {
+    for half in ["server", "client"] {
+        let tree = tree("x402-http", "normal", &[half]);
+        assert!(tree.contains("x402-types") && tree.contains("tower-layer"), "{tree:?}");
+        for client in ["reqwest", "rustls", "hyper-rustls", "axum"] {
+            assert!(!tree.contains(client), "{half}: {client}");
+        }
+        assert!(!tree.iter().any(|name| name.starts_with("alloy")), "{half}: {tree:?}");
     }
-    let alloy: Vec<&String> = tree.iter().filter(|name| name.starts_with("alloy")).collect();
-    assert_eq!(alloy, ["alloy-primitives"]);
+}
+
+#[test]
+fn the_facilitator_has_a_chain_of_its_own_by_one_feature() {
+    let plain = tree("x402-facilitator", "normal", &[]);
+    for evm in ["revm", "x402-devchain"] {
+        assert!(!plain.contains(evm), "{evm}");
+    }
+    assert!(tree("x402-facilitator", "normal", &["dev"]).contains("revm"));
 }

@@ -3,15 +3,18 @@
 use core::fmt;
 use core::str::FromStr;
 
-use alloy_primitives::{Address, hex, keccak256};
+#[cfg(feature = "alloy")]
+use alloy_primitives::Address;
+use const_hex as hex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Malformed;
+use crate::{Malformed, keccak256};
 
 /// `0x` and 40 hex digits, the text kept as it came.
 ///
-/// Reading one checks its shape only. [`Address::try_from`] checks its case as EIP-55 asks: all lower,
-/// all upper, or the right checksum; anything else is refused.
+/// Reading one checks its shape only. [`EvmAddress::checked`] checks its case as EIP-55 asks: all lower,
+/// all upper, or the right checksum; anything else is refused. Two of them are equal if their texts are; compare
+/// [`EvmAddress::to_bytes`] where the address is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EvmAddress([u8; 42]);
 
@@ -25,27 +28,56 @@ impl EvmAddress {
         core::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The address, whatever the case of its digits.
+    /// The 20 bytes, whatever the case of the digits.
     #[must_use]
-    pub fn unchecked(&self) -> Address {
+    pub fn to_bytes(&self) -> [u8; 20] {
         let mut out = [0u8; 20];
         let digits = self.0.get(2..).unwrap_or_default();
         let read = hex::decode_to_slice(digits, &mut out);
         debug_assert_eq!(read, Ok(()), "reading it checked the digits");
-        Address::new(out)
+        out
+    }
+
+    /// The 20 bytes of a text in one case or with the right checksum.
+    ///
+    /// # Errors
+    /// Mixed case that is not the checksum of EIP-55.
+    pub fn checked(&self) -> Result<[u8; 20], Malformed> {
+        let digits = self.0.get(2..).unwrap_or_default();
+        let one_case = !digits.iter().any(u8::is_ascii_uppercase) || !digits.iter().any(u8::is_ascii_lowercase);
+        if one_case || self.checksummed() == *self {
+            Ok(self.to_bytes())
+        } else {
+            Err(Malformed::new("an EVM address in one case or with its EIP-55 checksum"))
+        }
+    }
+
+    /// The address, whatever the case of its digits.
+    #[cfg(feature = "alloy")]
+    #[must_use]
+    pub fn unchecked(&self) -> Address {
+        Address::new(self.to_bytes())
     }
 }
 
-impl From<Address> for EvmAddress {
+impl From<[u8; 20]> for EvmAddress {
     /// Written with its EIP-55 checksum.
-    fn from(address: Address) -> Self {
+    fn from(address: [u8; 20]) -> Self {
         let mut text = *b"0x0000000000000000000000000000000000000000";
-        let mut nibbles = address.as_slice().iter().flat_map(|b| [b >> 4, b & 15]);
+        let mut nibbles = address.iter().flat_map(|b| [b >> 4, b & 15]);
         for to in text.iter_mut().skip(2) {
             let nibble = nibbles.next().unwrap_or(0);
             *to = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
         }
         Self(text).checksummed()
+    }
+}
+
+#[cfg(feature = "alloy")]
+impl From<Address> for EvmAddress {
+    /// Written with its EIP-55 checksum.
+    fn from(address: Address) -> Self {
+        address.into_array().into()
     }
 }
 
@@ -63,17 +95,13 @@ impl EvmAddress {
     }
 }
 
+#[cfg(feature = "alloy")]
 impl TryFrom<EvmAddress> for Address {
     type Error = Malformed;
 
+    /// The address, where [`EvmAddress::checked`] takes its case.
     fn try_from(text: EvmAddress) -> Result<Self, Malformed> {
-        let digits = text.0.get(2..).unwrap_or_default();
-        let one_case = !digits.iter().any(u8::is_ascii_uppercase) || !digits.iter().any(u8::is_ascii_lowercase);
-        if one_case || text.checksummed() == text {
-            Ok(text.unchecked())
-        } else {
-            Err(Malformed::new("an EVM address in one case or with its EIP-55 checksum"))
-        }
+        text.checked().map(Self::new)
     }
 }
 
@@ -135,17 +163,17 @@ mod tests {
     fn eip55_examples_pass_and_are_written_again() {
         for s in EIP55 {
             let text: EvmAddress = s.parse().unwrap();
-            let address = Address::try_from(text).unwrap();
+            let address = text.checked().unwrap();
             assert_eq!(EvmAddress::from(address).as_str(), s);
             let lower: EvmAddress = s.to_lowercase().parse().unwrap();
-            assert_eq!(Address::try_from(lower).unwrap(), address);
+            assert_eq!(lower.checked().unwrap(), address);
         }
     }
 
     #[test]
     fn one_wrong_letter_case_is_refused_when_used() {
         let text: EvmAddress = "0x5aAeb6053f3E94C9b9A09f33669435E7Ef1BeAed".parse().unwrap();
-        assert!(Address::try_from(text).is_err());
+        assert!(text.checked().is_err());
         for s in [
             "",
             "0x",

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use alloy_primitives::U256;
+use ruint::aliases::U256;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Malformed;

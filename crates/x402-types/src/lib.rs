@@ -11,6 +11,7 @@ mod entry;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
+mod keccak;
 mod make_payment;
 mod malformed;
 mod message;
@@ -35,6 +36,7 @@ pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::ChainId;
 pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
 pub use entry::Entry;
+pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, Occasion, payment_entropy};
 pub use malformed::Malformed;
 pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
@@ -46,3 +48,6 @@ pub use scalar::{Blank, TimeoutSeconds, Version};
 pub use scheme::SchemeName;
 pub use terms::Terms;
 pub use time::UnixSeconds;
+
+/// The 256-bit integers that amounts and identifiers are, and alloy's.
+pub use ruint::aliases::U256;

@@ -1,6 +1,5 @@
 //! What is asked, whatever the version of the document it stood in. Versions end here.
 
-use alloy_primitives::Address;
 use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
@@ -131,7 +130,7 @@ fn same_account(a: &str, b: &str) -> bool {
     if a == b {
         return true;
     }
-    let value = |s: &str| s.parse::<EvmAddress>().and_then(Address::try_from);
+    let value = |s: &str| s.parse::<EvmAddress>().and_then(|address| address.checked());
     matches!((value(a), value(b)), (Ok(a), Ok(b)) if a == b)
 }
 

@@ -103,7 +103,7 @@ fn the_documents_payment_says_who_pays_with_what() {
     // "`0x` + 64 hex in `data` is taken as a hash, as real payloads have it".
     let key = authorization.key(Operation::Order).unwrap();
     let hash = "0x20a13d82dd9ee289fc5e5a90f4011c8dc03f8f5d5223aafd6b5cd67e3b1ab425";
-    assert_eq!((key.id(), key.data(), key.hash().to_string().as_str()), ("order", None, hash));
+    assert_eq!((key.id(), key.data(), const_hex::encode_prefixed(key.hash()).as_str()), ("order", None, hash));
     assert!(authorization.key(Operation::Redeem).is_some());
 
     let required: PaymentRequired = serde_json::from_value(document("payment-required")).unwrap();
@@ -317,7 +317,10 @@ fn the_statements_version_is_detected() {
         assert_eq!(with(blank.clone(), None).unwrap().authorization().version(), StatementVersion::V2, "{blank}");
     }
     let payload = with(json!(nonce), Some("/x")).unwrap();
-    assert_eq!(payload.authorization().proof().map(|proof| proof.nonce.to_string()), Some(nonce.clone()));
+    assert_eq!(
+        payload.authorization().proof().map(|proof| const_hex::encode_prefixed(proof.nonce)),
+        Some(nonce.clone())
+    );
     for (bad, url) in [(json!("0xab"), Some("/x")), (json!(&nonce[2..]), Some("/x")), (json!(nonce), None)] {
         assert_eq!(with(bad.clone(), url).unwrap_err().0, Code::InvalidPayload.reason(), "{bad} {url:?}");
     }
@@ -412,6 +415,6 @@ fn a_receipt_has_one_transaction() {
 #[test]
 fn keys_are_not_shown() {
     let authorization =
-        Authorization::new([7; 20].into(), "zerodev", vec![nvm::SessionKey::with_data("redeem", "c2VjcmV0")]).unwrap();
+        Authorization::new([7_u8; 20], "zerodev", vec![nvm::SessionKey::with_data("redeem", "c2VjcmV0")]).unwrap();
     assert!(!format!("{authorization:?}").contains("c2VjcmV0"));
 }

@@ -89,7 +89,7 @@ impl Namespace {
     #[must_use]
     pub fn spell(self, text: &str) -> String {
         let evm = if self == Self::Eip155 { text.parse::<EvmAddress>().ok() } else { None };
-        evm.map_or_else(|| text.to_owned(), |address| EvmAddress::from(address.unchecked()).to_string())
+        evm.map_or_else(|| text.to_owned(), |address| EvmAddress::from(address.to_bytes()).to_string())
     }
 
     fn elsewhere(self, text: &str, role: Role) -> Flaw {
@@ -116,7 +116,7 @@ fn evm(text: &str, role: Role) -> Result<(), Flaw> {
     if !lower {
         return Ok(());
     }
-    let checksummed = EvmAddress::from(address.unchecked());
+    let checksummed = EvmAddress::from(address.to_bytes());
     match (upper, checksummed.as_str() == text) {
         (true, true) => Ok(()),
         (true, false) => Err(Flaw::BadChecksum(checksummed.to_string())),

@@ -108,8 +108,8 @@ impl Question<'_> {
     /// owner did not approve or has taken back.
     pub(super) async fn ask(&self, chain: &dyn ReadChain) -> Result<OnChain, Refusal> {
         let account = self.presented.account;
-        let signature = self.presented.payload.signature();
-        let unproven = self.policy.signers.read(account, self.digest, signature).map_err(signature_refused)?;
+        let signature = self.presented.payload.signature().to_vec().into();
+        let unproven = self.policy.signers.read(account, self.digest, &signature).map_err(signature_refused)?;
         owner_s(unproven.inner())?;
         let view = |program: Program, data: Vec<u8>, words| program.view(account, data.into(), VIEW_GAS, words);
         let mut program = Program::new().code_size(account);

@@ -62,7 +62,7 @@ pub(super) async fn text(
     if let Some(text) = key.data() {
         return Ok(Zeroizing::new(text.to_owned()));
     }
-    let stored = store.session_key(network, account, key.hash()).await?;
+    let stored = store.session_key(network, account, key.hash().into()).await?;
     let unknown = || named(key, Code::InvalidPayload, "no such key is registered").detail("nvmCode", "BCK.X402.0035");
     Ok(stored.filter(|text| keccak256(text.as_bytes()) == key.hash()).ok_or_else(unknown)?)
 }

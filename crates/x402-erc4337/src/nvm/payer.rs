@@ -266,17 +266,17 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
         }
         let chain_id = terms.network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
         let issued = self.keys(terms.network, plan, signer, occasion.now).await?;
-        let proof = Proof { nonce: occasion.entropy.into(), resource_url: resource(occasion.url) };
+        let proof = Proof { nonce: occasion.entropy, resource_url: resource(occasion.url) };
         let statement = Statement {
             from: self.account.address(),
             provider: PROVIDER.to_owned(),
-            keys: issued.keys.iter().map(|key| NamedKey { id: key.id().to_owned(), hash: key.hash() }).collect(),
+            keys: issued.keys.iter().map(|key| NamedKey { id: key.id().to_owned(), hash: key.hash().into() }).collect(),
             plan: plan.id.value(),
             binding: Some(Binding {
                 agent_id: entry.extra.agent_id.map(|id| id.to_string()).unwrap_or_default(),
                 resource_url: proof.resource_url.clone(),
                 http_verb: method.clone(),
-                nonce: proof.nonce,
+                nonce: proof.nonce.into(),
             }),
         };
         let signature = self.sign(&statement, chain_id).await?;

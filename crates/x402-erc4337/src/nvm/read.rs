@@ -64,10 +64,10 @@ impl Presented {
                         .detail("nvmCode", "BCK.X402.0013"));
                 }
                 let resource_url = proof.resource_url.clone();
-                Some(Binding { agent_id, resource_url, http_verb: verb, nonce: proof.nonce })
+                Some(Binding { agent_id, resource_url, http_verb: verb, nonce: proof.nonce.into() })
             }
         };
-        let named = |key: &x402_types::nvm::SessionKey| NamedKey { id: key.id().to_owned(), hash: key.hash() };
+        let named = |key: &x402_types::nvm::SessionKey| NamedKey { id: key.id().to_owned(), hash: key.hash().into() };
         let statement = Statement {
             from: account,
             provider: authorization.provider().to_owned(),
@@ -82,7 +82,7 @@ impl Presented {
 /// `from`; in version 0.2, which has none, "the account that all `data` approvals agree on".
 fn account(authorization: &Authorization) -> Result<Address, Rejection> {
     if let Some(from) = authorization.from() {
-        return Ok(from);
+        return Ok(from.unchecked());
     }
     let mut agreed = None;
     for key in authorization.session_keys().iter().filter(|key| key.operation().is_some()) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::U256;
 use x402_devchain::{ACCOUNTS, DevPlan, Orphans, PLANS};
 use x402_erc4337::nvm::{ORDER, Policy};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion, issue};
@@ -98,7 +98,7 @@ async fn an_order_that_cannot_be_executed_is_refused_and_nothing_is_sent() {
     let mut draft = stage.draft(2, 8).await;
     draft.keys.insert(0, stage.key("order", &order_grant(10).times(1)).await);
     receipt(stage.settle(&draft.sign()).await.unwrap());
-    draft.proof = draft.proof.map(|proof| Proof { nonce: B256::repeat_byte(3), ..proof });
+    draft.proof = draft.proof.map(|proof| Proof { nonce: [3; 32], ..proof });
     let rejection = stage.refused(&draft.sign()).await;
     assert_eq!(rejection.reason, Code::InvalidUserOperation.reason());
     assert!(rejection.message.as_deref().unwrap().starts_with("order: operation 0: AA23"), "{rejection}");
@@ -372,10 +372,10 @@ async fn registered_keys_are_named_by_their_hash() {
     assert_eq!(unknown.reason, Code::InvalidPayload.reason());
     // A key of another account, and a text that the hash is not of: the same answer.
     for (account, text) in [(ACCOUNTS[5].address, text.clone()), (stage.account.address(), format!("{text} "))] {
-        registered.put(account, draft.keys[0].hash(), &text);
+        registered.put(account, draft.keys[0].hash().into(), &text);
         assert_eq!(stage.refused(&claim).await, unknown);
     }
-    registered.put(stage.account.address(), draft.keys[0].hash(), &text);
+    registered.put(stage.account.address(), draft.keys[0].hash().into(), &text);
     receipt(stage.settle(&claim).await.unwrap());
 }
 

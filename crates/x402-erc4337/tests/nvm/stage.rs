@@ -315,7 +315,7 @@ impl Stage {
             accepted: Requirements::new(x402_types::ChainId::eip155(CHAIN), plan).verb("POST"),
             provider: "zerodev".to_owned(),
             resource: Some(URL.to_owned()),
-            proof: Some(Proof { nonce: B256::repeat_byte(nonce), resource_url: URL.to_owned() }),
+            proof: Some(Proof { nonce: [nonce; 32], resource_url: URL.to_owned() }),
             amount,
             identity: Identity { caller: "shop".to_owned(), request: format!("request-{nonce}") },
         }
@@ -508,13 +508,13 @@ impl Draft {
         Statement {
             from: self.from,
             provider: self.provider.clone(),
-            keys: self.keys.iter().map(|k| NamedKey { id: k.id().to_owned(), hash: k.hash() }).collect(),
+            keys: self.keys.iter().map(|k| NamedKey { id: k.id().to_owned(), hash: k.hash().into() }).collect(),
             plan: self.accepted.plan_id.value(),
             binding: self.proof.as_ref().map(|proof| Binding {
                 agent_id: extra.agent_id.map(|id| id.to_string()).unwrap_or_default(),
                 resource_url: proof.resource_url.clone(),
                 http_verb: extra.http_verb.clone().unwrap_or_default().to_ascii_uppercase(),
-                nonce: proof.nonce,
+                nonce: proof.nonce.into(),
             }),
         }
     }

@@ -15,7 +15,7 @@ use crate::{AuthorizationKind, Claim, PaymentKey, Rejection};
 pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     let payload = Payload::from_raw(&claim.payload)?;
     let authorization = payload.authorization();
-    let account = authorization.from();
+    let account = authorization.from().map(|from| from.to_bytes());
     let account = account.as_ref().map_or(&[][..], |account| account.as_slice());
     let key = |nonce: &[u8]| PaymentKey::new(AuthorizationKind::NvmErc4337, claim.terms.network, &[], account, nonce);
     if let Some(proof) = authorization.proof() {

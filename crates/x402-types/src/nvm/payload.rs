@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use alloy_primitives::{Address, B256, Bytes, hex};
+use const_hex as hex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::nvm::session_key::{SessionKey, word};
@@ -23,7 +23,7 @@ pub enum StatementVersion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// 32 bytes that are spent by the first settlement.
-    pub nonce: B256,
+    pub nonce: [u8; 32],
     /// The resource as written: it enters the hash unnormalised.
     pub resource_url: String,
 }
@@ -46,7 +46,6 @@ wire! {
 #[derive(Clone, PartialEq)]
 pub struct Authorization {
     wire: Wire,
-    from: Option<Address>,
     proof: Option<Proof>,
 }
 
@@ -55,7 +54,7 @@ impl Authorization {
     ///
     /// # Errors
     /// No keys, or keys that contradict each other.
-    pub fn new(from: Address, provider: &str, keys: Vec<SessionKey>) -> Result<Self, Malformed> {
+    pub fn new(from: impl Into<EvmAddress>, provider: &str, keys: Vec<SessionKey>) -> Result<Self, Malformed> {
         Self::try_from(Wire {
             from: Some(from.into()),
             session_keys_provider: Some(provider.to_owned()),
@@ -72,7 +71,7 @@ impl Authorization {
     /// The same, for one request: version 3 of the statement.
     #[must_use]
     pub fn bound(mut self, proof: Proof) -> Self {
-        self.wire.nonce = RawJson::of(&proof.nonce.to_string()).ok();
+        self.wire.nonce = RawJson::of(&hex::encode_prefixed(proof.nonce)).ok();
         self.wire.resource_url = Some(proof.resource_url.clone());
         self.proof = Some(proof);
         self
@@ -81,8 +80,8 @@ impl Authorization {
     /// "Client's smart account address". `None` in version 0.2 alone: there it is the account that all `data`
     /// approvals agree on.
     #[must_use]
-    pub const fn from(&self) -> Option<Address> {
-        self.from
+    pub const fn from(&self) -> Option<EvmAddress> {
+        self.wire.from
     }
 
     /// "Session key provider identifier", as written: it enters the hash unnormalised.
@@ -137,7 +136,7 @@ impl TryFrom<Wire> for Authorization {
     type Error = Malformed;
 
     fn try_from(wire: Wire) -> Result<Self, Malformed> {
-        let from = wire.from.map(Address::try_from).transpose()?;
+        wire.from.map(|from| from.checked()).transpose()?;
         if wire.session_keys_provider.is_some() && wire.provider.is_some() {
             return Err(Malformed::new("`sessionKeysProvider` or `provider`, not both"));
         }
@@ -158,14 +157,14 @@ impl TryFrom<Wire> for Authorization {
             }
         }
         // Version 0.2, where `from` is not written, has the statement's version 2 only.
-        let proof = match nonce_text(wire.nonce.as_ref()).filter(|_| from.is_some()) {
+        let proof = match nonce_text(wire.nonce.as_ref()).filter(|_| wire.from.is_some()) {
             None => None,
             Some(text) => Some(Proof {
                 nonce: word(&text).ok_or(Malformed::new("`nonce`: `0x` and 64 hex digits"))?,
                 resource_url: wire.resource_url.clone().ok_or(Malformed::new("`resourceUrl` beside `nonce`"))?,
             }),
         };
-        Ok(Self { wire, from, proof })
+        Ok(Self { wire, proof })
     }
 }
 
@@ -184,7 +183,7 @@ impl<'de> Deserialize<'de> for Authorization {
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authorization")
-            .field("from", &self.from)
+            .field("from", &self.wire.from)
             .field("provider", &self.provider())
             .field("session_keys", &self.wire.session_keys)
             .field("proof", &self.proof)
@@ -204,14 +203,15 @@ wire! {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Payload {
     wire: PayloadWire,
-    signature: Bytes,
+    signature: Vec<u8>,
 }
 
 impl Payload {
     /// A signed authorization.
     #[must_use]
-    pub fn new(authorization: Authorization, signature: Bytes) -> Self {
-        let wire = PayloadWire { signature: signature.to_string(), authorization, rest: Members::new() };
+    pub fn new(authorization: Authorization, signature: impl Into<Vec<u8>>) -> Self {
+        let signature = signature.into();
+        let wire = PayloadWire { signature: hex::encode_prefixed(&signature), authorization, rest: Members::new() };
         Self { wire, signature }
     }
 
@@ -225,7 +225,7 @@ impl Payload {
 
     /// The signature's bytes.
     #[must_use]
-    pub const fn signature(&self) -> &Bytes {
+    pub fn signature(&self) -> &[u8] {
         &self.signature
     }
 
@@ -250,6 +250,6 @@ impl<'de> Deserialize<'de> for Payload {
         let bytes = digits.and_then(|digits| hex::decode(digits).ok());
         let bytes = bytes.filter(|bytes| !bytes.is_empty());
         let signature = bytes.ok_or_else(|| serde::de::Error::custom(Malformed::new("`signature`: `0x` and hex")))?;
-        Ok(Self { wire, signature: signature.into() })
+        Ok(Self { wire, signature })
     }
 }

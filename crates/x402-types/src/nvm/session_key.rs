@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-use alloy_primitives::{B256, keccak256};
+use const_hex as hex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::wire::wire;
-use crate::{Malformed, Members};
+use crate::{Malformed, Members, keccak256};
 
 /// §3.4: what a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,7 +47,7 @@ wire! {
 #[derive(Clone, PartialEq)]
 pub struct SessionKey {
     wire: Wire,
-    hash: B256,
+    hash: [u8; 32],
     text: bool,
 }
 
@@ -61,8 +61,9 @@ impl SessionKey {
 
     /// A key that the facilitator has already, by the hash of its text.
     #[must_use]
-    pub fn with_hash(id: &str, hash: B256) -> Self {
-        let wire = Wire { id: id.to_owned(), data: None, hash: Some(hash.to_string()), rest: Members::new() };
+    pub fn with_hash(id: &str, hash: impl Into<[u8; 32]>) -> Self {
+        let hash = hash.into();
+        let wire = Wire { id: id.to_owned(), data: None, hash: Some(hex::encode_prefixed(hash)), rest: Members::new() };
         Self { wire, hash, text: false }
     }
 
@@ -80,7 +81,7 @@ impl SessionKey {
 
     /// keccak256 of the text as sent, or the 32 bytes where a hash was sent: both forms sign alike.
     #[must_use]
-    pub const fn hash(&self) -> B256 {
+    pub const fn hash(&self) -> [u8; 32] {
         self.hash
     }
 
@@ -92,9 +93,9 @@ impl SessionKey {
 }
 
 /// `0x` and 64 hex digits.
-pub(super) fn word(text: &str) -> Option<B256> {
+pub(super) fn word(text: &str) -> Option<[u8; 32]> {
     let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64)?;
-    digits.parse().ok()
+    hex::decode_to_array(digits).ok()
 }
 
 impl TryFrom<Wire> for SessionKey {
@@ -136,6 +137,9 @@ impl<'de> Deserialize<'de> for SessionKey {
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionKey").field("id", &self.wire.id).field("hash", &self.hash).finish_non_exhaustive()
+        f.debug_struct("SessionKey")
+            .field("id", &self.wire.id)
+            .field("hash", &hex::encode_prefixed(self.hash))
+            .finish_non_exhaustive()
     }
 }
