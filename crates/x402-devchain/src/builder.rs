@@ -129,7 +129,7 @@ impl DevChainBuilder {
     pub fn build(self) -> Result<DevChain, BuildError> {
         let history = genesis::state(self.chain_id)?;
         let clock = Clock::new(self.time, self.time_step);
-        let rules = Rules { chain_id: self.chain_id, code_size_limit: self.code_size_limit };
+        let rules = Rules { chain_id: self.chain_id, code_size_limit: self.code_size_limit, number_ahead: 0 };
         let world = World::new(rules, self.finality_depth, history, clock);
         let automine = self.block_time == BlockTime::PerTransaction;
         let chain = DevChain::start(world, Faults::new(self.rpc_delay), automine);

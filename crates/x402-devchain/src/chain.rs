@@ -9,7 +9,7 @@ use alloy_sol_types::SolEvent;
 use revm::bytecode::Bytecode;
 
 use crate::builder::{BuildError, DevChainBuilder};
-use crate::faults::{Calls, Disturbance, Failure, Faults, When};
+use crate::faults::{Calls, Disturbance, Failure, Faults, NodeFault, When};
 use crate::genesis::construct;
 use crate::token::{TOKEN, Token, Transfer, balance_slot};
 use crate::world::{Orphans, World};
@@ -285,9 +285,18 @@ impl DevChain {
         self.core().faults.rpc_delay = delay;
     }
 
+    /// The node is faulty in this way until [`clear_faults`](Self::clear_faults).
+    pub fn node_fault(&self, fault: NodeFault) {
+        let mut core = self.core();
+        core.world.show(&fault);
+        core.faults.stand(fault);
+    }
+
     /// Takes back every fault and the delay.
     pub fn clear_faults(&self) {
-        self.core().faults.clear();
+        let mut core = self.core();
+        core.world.show_all();
+        core.faults.clear();
     }
 
     // Counters

@@ -28,9 +28,16 @@ pub(crate) struct Rules {
     pub(crate) chain_id: u64,
     /// The most bytes of code that a transaction can deploy.
     pub(crate) code_size_limit: usize,
+    /// What the opcode `NUMBER` is ahead of the block's number.
+    pub(crate) number_ahead: u64,
 }
 
 impl Rules {
+    /// The block that code sees.
+    pub(crate) fn block_env(self, header: &Header) -> BlockEnv {
+        block_env(header, self.number_ahead)
+    }
+
     /// Of transactions in blocks.
     pub(crate) fn block(self) -> CfgEnv {
         let mut rules = CfgEnv::new_with_spec(HARDFORK);
@@ -57,9 +64,9 @@ impl Rules {
     }
 }
 
-pub(crate) fn block_env(header: &Header) -> BlockEnv {
+fn block_env(header: &Header, number_ahead: u64) -> BlockEnv {
     BlockEnv {
-        number: U256::from(header.number),
+        number: U256::from(header.number.saturating_add(number_ahead)),
         beneficiary: header.beneficiary,
         timestamp: U256::from(header.timestamp),
         gas_limit: header.gas_limit,

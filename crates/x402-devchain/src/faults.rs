@@ -42,6 +42,53 @@ pub enum Disturbance {
     Replace,
 }
 
+/// What is wrong with the node for as long as it is not taken back by [`clear_faults`](crate::DevChain::clear_faults).
+/// Several at once add up; a second one of the same kind takes the place of the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeFault {
+    /// The opcode `NUMBER` is not the block's number but so much more, as on Arbitrum, where it is another chain's.
+    NumberAhead(u64),
+    /// States of blocks older than this many before the head are gone.
+    StateWindow(u64),
+    /// `eth_getLogs` answers without the logs of this many newest blocks, and without an error.
+    LogLag(u64),
+    /// `eth_getLogs` refuses more than this many blocks.
+    LogSpan {
+        /// The most blocks.
+        most: u64,
+        /// The error's code.
+        code: i64,
+        /// The error's text.
+        message: String,
+    },
+    /// `eth_getLogs` refuses where it finds more than this many logs.
+    LogCount {
+        /// The most logs.
+        most: usize,
+        /// The error's code.
+        code: i64,
+        /// The error's text.
+        message: String,
+    },
+    /// Every second round trip is answered by another node, which is so many blocks behind.
+    SecondNode(u64),
+    /// Every so many calls one fails before it does anything.
+    Every(u64, Failure),
+    /// Every answer has at least so many bytes.
+    Padded(usize),
+    /// `eth_call` sees this time, whatever the block's is, as a fresh anvil sees 1.
+    CallTime(u64),
+}
+
+/// The most that `eth_getLogs` gives out, and how it refuses more.
+#[derive(Clone, Debug)]
+pub(crate) struct Limit<T> {
+    pub(crate) most: T,
+    pub(crate) code: i64,
+    pub(crate) message: String,
+}
+
 /// How often each method was called. A batch counts as its members and as one round trip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
@@ -78,9 +125,29 @@ pub(crate) struct Faults {
     calls: Vec<CallFault>,
     transactions: VecDeque<Disturbance>,
     pub(crate) rpc_delay: Duration,
+    pub(crate) padded: usize,
+    second_node: u64,
+    second_next: bool,
+    every: Option<(u64, Failure)>,
+    counted: u64,
 }
 
 impl Faults {
+    pub(crate) fn stand(&mut self, fault: NodeFault) {
+        match fault {
+            NodeFault::SecondNode(behind) => self.second_node = behind,
+            NodeFault::Every(calls, failure) => self.every = Some((calls.max(1), failure)),
+            NodeFault::Padded(bytes) => self.padded = bytes,
+            _ => {}
+        }
+    }
+
+    /// How many blocks the node that answers this round trip is behind.
+    pub(crate) fn behind(&mut self) -> u64 {
+        self.second_next = !self.second_next;
+        if self.second_next { 0 } else { self.second_node }
+    }
+
     pub(crate) fn new(rpc_delay: Duration) -> Self {
         Self { rpc_delay, ..Self::default() }
     }
@@ -100,6 +167,13 @@ impl Faults {
     /// The failure that is due for this call, which uses it up.
     pub(crate) fn next_failure(&mut self, method: &str) -> Option<(When, Failure)> {
         self.calls.retain(|fault| fault.left > 0);
+        if let Some((calls, failure)) = &self.every {
+            self.counted = self.counted.saturating_add(1);
+            if self.counted >= *calls {
+                self.counted = 0;
+                return Some((When::Before, failure.clone()));
+            }
+        }
         let due = |fault: &&mut CallFault| fault.method.as_deref().is_none_or(|named| named == method);
         let fault = self.calls.iter_mut().find(due)?;
         fault.left = fault.left.saturating_sub(1);

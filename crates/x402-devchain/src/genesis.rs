@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::accounts::{ACCOUNTS, DevAccount};
 use crate::builder::BuildError;
 use crate::contracts::{CONTRACTS, Code, Contract, Made, creation};
-use crate::execute::{Overlay, Rules, block_env, run};
+use crate::execute::{Overlay, Rules, run};
 use crate::state::{History, StateAt};
 use crate::token::{SUPPLY_SLOT, TOKEN, TOKENS_EACH, balance_slot};
 use crate::world::BLOCK_GAS_LIMIT;
@@ -127,8 +127,8 @@ pub(crate) fn call(
         chain_id: Some(chain_id),
         ..TxEnv::default()
     };
-    let block = block_env(&Header { gas_limit: BLOCK_GAS_LIMIT, timestamp, ..Header::default() });
-    let rules = Rules { chain_id, code_size_limit: usize::MAX };
+    let rules = Rules { chain_id, code_size_limit: usize::MAX, number_ahead: 0 };
+    let block = rules.block_env(&Header { gas_limit: BLOCK_GAS_LIMIT, timestamp, ..Header::default() });
     let outcome = run(overlay, rules.call(), block, tx).map_err(|error| error.to_string())?;
     match outcome.result {
         ExecutionResult::Success { output: Output::Call(output), .. } => {

@@ -12,7 +12,8 @@ use revm::state::EvmState;
 
 use crate::block::{Block, Ran, next_header, seal};
 use crate::clock::Clock;
-use crate::execute::{Overlay, Rules, block_env, run, tx_env};
+use crate::execute::{Overlay, Rules, run, tx_env};
+use crate::faults::{Limit, NodeFault};
 use crate::pool::{Pool, Pooled};
 use crate::state::{History, StateAt};
 
@@ -36,8 +37,21 @@ pub enum Orphans {
     Drop,
 }
 
+/// How a faulty node shows the chain.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    /// The newest blocks that it does not have yet.
+    pub(crate) hidden: usize,
+    pub(crate) state_window: Option<u64>,
+    pub(crate) log_lag: u64,
+    pub(crate) log_span: Option<Limit<u64>>,
+    pub(crate) log_count: Option<Limit<usize>>,
+    pub(crate) call_time: Option<u64>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct World {
+    pub(crate) view: View,
     pub(crate) rules: Rules,
     pub(crate) finality_depth: u64,
     pub(crate) history: History,
@@ -77,6 +91,7 @@ impl World {
         history.push_hash(genesis.hash);
         let numbers = HashMap::from([(genesis.hash, 0)]);
         Self {
+            view: View::default(),
             rules,
             finality_depth,
             history,
@@ -138,7 +153,7 @@ impl World {
             let nonce_of = |sender| nonces.get(&sender).copied().unwrap_or_else(|| self.latest().account(sender).nonce);
             let admits = |pooled: &Pooled| self.admits(pooled, header, gas_left);
             let Some(Pooled { tx, .. }) = self.pool.first_ready(nonce_of, admits) else { return filling };
-            match run(&mut overlay, self.rules.block(), block_env(header), tx_env(tx)) {
+            match run(&mut overlay, self.rules.block(), self.rules.block_env(header), tx_env(tx)) {
                 Ok(outcome) => {
                     gas_left = gas_left.saturating_sub(outcome.result.tx_gas_used());
                     overlay.commit(outcome.state.clone());
@@ -197,8 +212,31 @@ impl World {
         true
     }
 
+    /// Stands until it is taken back.
+    pub(crate) fn show(&mut self, fault: &NodeFault) {
+        match fault {
+            NodeFault::NumberAhead(blocks) => self.rules.number_ahead = *blocks,
+            NodeFault::StateWindow(blocks) => self.view.state_window = Some(*blocks),
+            NodeFault::LogLag(blocks) => self.view.log_lag = *blocks,
+            NodeFault::LogSpan { most, code, message } => {
+                self.view.log_span = Some(Limit { most: *most, code: *code, message: message.clone() });
+            }
+            NodeFault::LogCount { most, code, message } => {
+                self.view.log_count = Some(Limit { most: *most, code: *code, message: message.clone() });
+            }
+            NodeFault::CallTime(time) => self.view.call_time = Some(*time),
+            NodeFault::SecondNode(_) | NodeFault::Every(..) | NodeFault::Padded(_) => {}
+        }
+    }
+
+    pub(crate) fn show_all(&mut self) {
+        self.rules.number_ahead = 0;
+        self.view = View::default();
+    }
+
     pub(crate) fn head(&self) -> &Arc<Block> {
-        self.later.last().unwrap_or(&self.genesis)
+        let seen = self.later.len().saturating_sub(self.view.hidden);
+        seen.checked_sub(1).and_then(|last| self.later.get(last)).unwrap_or(&self.genesis)
     }
 
     pub(crate) fn head_number(&self) -> u64 {
@@ -212,12 +250,13 @@ impl World {
     pub(crate) fn block(&self, number: u64) -> Option<&Arc<Block>> {
         match number.checked_sub(1) {
             None => Some(&self.genesis),
+            Some(_) if number > self.head_number() => None,
             Some(index) => self.later.get(usize::try_from(index).ok()?),
         }
     }
 
     pub(crate) fn number_of(&self, hash: B256) -> Option<u64> {
-        self.numbers.get(&hash).copied()
+        self.numbers.get(&hash).copied().filter(|number| *number <= self.head_number())
     }
 
     pub(crate) fn mined(&self, hash: B256) -> Option<(&Arc<Block>, &crate::block::Mined)> {

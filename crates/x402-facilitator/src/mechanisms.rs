@@ -13,7 +13,7 @@ use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_transport_http::Http;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
-use x402_evm::chain::{ReadChain, RpcChain};
+use x402_evm::chain::{ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, Policy};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
@@ -122,6 +122,8 @@ impl Builder {
     /// # Errors
     /// The network is served already or is none of `eip155`.
     pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
+        // What the node refuses for a moment is asked again before a caller hears of it.
+        let evm = Evm { provider: repeating(&evm.provider), ..evm };
         let chain = RpcChain::new(evm.provider.clone(), evm.network, evm.finality);
         let chain = chain.fresh_for(evm.polling.fresh()).log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);

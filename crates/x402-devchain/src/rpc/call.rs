@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::answer;
 use super::error::RpcError;
 use super::params::{At, Params};
-use crate::execute::{Overlay, Rules, block_env, run};
+use crate::execute::{Overlay, Rules, run};
 use crate::world::World;
 
 /// What is read of an account, from a block or from the pending one.
@@ -121,8 +121,9 @@ impl<'a> Prepared<'a> {
     fn new(world: &'a World, params: &Params<'_>) -> Result<Self, RpcError> {
         let request: TransactionRequest = params.required(0)?;
         // A call on a block runs inside that block, as geth has it.
-        let Ground { mut overlay, header, .. } = Ground::new(world, params.block(1, world)?);
-        let mut block = block_env(&header);
+        let Ground { mut overlay, header, .. } = Ground::new(world, params.state(1, world)?);
+        let mut block = world.rules.block_env(&header);
+        block.timestamp = world.view.call_time.map_or(block.timestamp, U256::from);
         for (address, account) in params.optional::<StateOverride>(2)?.unwrap_or_default() {
             override_account(&mut overlay, address, account)?;
         }

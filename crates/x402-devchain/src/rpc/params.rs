@@ -49,12 +49,25 @@ impl Params<'_> {
         self.number(index)?.ok_or_else(|| RpcError::params(format!("missing value for required argument {index}")))
     }
 
+    /// The block named at `index`, whose state is wanted; `latest` where none is.
+    pub(crate) fn state(&self, index: usize, world: &World) -> Result<At, RpcError> {
+        let at = self.block(index, world)?;
+        match (at, world.view.state_window) {
+            (At::Number(number), Some(window)) if world.head_number().saturating_sub(number) > window => {
+                let root = world.block(number).map(|block| block.header.state_root).unwrap_or_default();
+                Err(RpcError::refused(format!("missing trie node {root} (path ) state {root} is not available")))
+            }
+            _ => Ok(at),
+        }
+    }
+
     /// The block named at `index`; `latest` where none is.
     pub(crate) fn block(&self, index: usize, world: &World) -> Result<At, RpcError> {
         match self.optional::<BlockId>(index)? {
             None => Ok(At::Number(world.head_number())),
             Some(BlockId::Number(tag)) => numbered(tag, world).ok_or_else(|| RpcError::refused("header not found")),
             Some(BlockId::Hash(hash)) => {
+                // EIP-1898. Blocks that were replaced are not kept, so one that is not canonical is not found either.
                 let number = world.number_of(hash.block_hash);
                 number.map(At::Number).ok_or_else(|| RpcError::refused("header for hash not found"))
             }

@@ -37,22 +37,22 @@ pub(crate) fn block_receipts(world: &World, params: &Params<'_>) -> Result<Value
 
 pub(crate) fn balance(world: &World, params: &Params<'_>) -> Result<Value, RpcError> {
     let address: Address = params.required(0)?;
-    answer(with_state(world, params.block(1, world)?, |state| state.account(address).balance))
+    answer(with_state(world, params.state(1, world)?, |state| state.account(address).balance))
 }
 
 pub(crate) fn code(world: &World, params: &Params<'_>) -> Result<Value, RpcError> {
     let address: Address = params.required(0)?;
-    answer(with_state(world, params.block(1, world)?, |state| state.code(address)))
+    answer(with_state(world, params.state(1, world)?, |state| state.code(address)))
 }
 
 pub(crate) fn storage(world: &World, params: &Params<'_>) -> Result<Value, RpcError> {
     let (address, slot): (Address, U256) = (params.required(0)?, params.required(1)?);
-    answer(B256::from(with_state(world, params.block(2, world)?, |state| state.slot(address, slot))))
+    answer(B256::from(with_state(world, params.state(2, world)?, |state| state.slot(address, slot))))
 }
 
 pub(crate) fn transaction_count(world: &World, params: &Params<'_>) -> Result<Value, RpcError> {
     let address: Address = params.required(0)?;
-    answer(U64::from(match params.block(1, world)? {
+    answer(U64::from(match params.state(1, world)? {
         At::Number(number) => world.history.at(number).account(address).nonce,
         At::Pending => world.pending_nonce(address),
     }))
@@ -95,7 +95,12 @@ pub(crate) fn logs(world: &World, params: &Params<'_>) -> Result<Value, RpcError
             if from > to {
                 return Err(RpcError::params("invalid block range params"));
             }
-            (from, to.min(world.head_number()))
+            if let Some(limit) = &world.view.log_span
+                && to.saturating_sub(from) >= limit.most
+            {
+                return Err(RpcError::new(limit.code, limit.message.clone()));
+            }
+            (from, to.min(world.head_number().saturating_sub(world.view.log_lag)))
         }
     };
     let logs: Vec<&rpc::Log> = (from..=to)
@@ -104,5 +109,10 @@ pub(crate) fn logs(world: &World, params: &Params<'_>) -> Result<Value, RpcError
         .flat_map(|block| block.logs())
         .filter(|log| filter.matches_address(log.address()) && filter.matches_topics(log.topics()))
         .collect();
+    if let Some(limit) = &world.view.log_count
+        && logs.len() > limit.most
+    {
+        return Err(RpcError::new(limit.code, limit.message.clone()));
+    }
     answer(logs)
 }

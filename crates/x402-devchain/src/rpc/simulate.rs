@@ -17,7 +17,7 @@ use super::call::{Ground, consistent, override_account, override_block};
 use super::error::RpcError;
 use super::params::Params;
 use crate::block::{Block, Ran, next_header, seal};
-use crate::execute::{Rules, block_env, run, tx_env};
+use crate::execute::{Rules, run, tx_env};
 use crate::world::{World, base_fee_after};
 
 /// Between two blocks whose times are not given, in seconds: geth's constant, whatever the network.
@@ -32,7 +32,7 @@ pub(crate) fn simulate(world: &World, params: &Params<'_>) -> Result<Value, RpcE
     if payload.trace_transfers {
         return Err(RpcError::params("traceTransfers is not supported"));
     }
-    let ground = Ground::new(world, params.block(1, world)?);
+    let ground = Ground::new(world, params.state(1, world)?);
     let blocks = in_order(&ground.header, payload.block_state_calls)?;
     let mut simulation = Simulation { ground, rules: world.rules, validation: payload.validation };
     let mut answers = Vec::with_capacity(blocks.len());
@@ -94,7 +94,7 @@ impl Simulation<'_> {
             parent_beacon_block_root: Some(overrides.beacon_root.unwrap_or_default()),
             ..next_header(&self.ground.header, self.ground.hash, time, base_fee, 0)
         };
-        let mut env = block_env(&header);
+        let mut env = self.rules.block_env(&header);
         env.prevrandao = Some(B256::ZERO);
         override_block(&mut self.ground.overlay, &mut env, overrides);
         header.gas_limit = env.gas_limit;

@@ -5,6 +5,8 @@ mod node_error;
 mod program;
 mod receipts;
 #[cfg(feature = "rpc")]
+mod repeat;
+#[cfg(feature = "rpc")]
 mod rpc;
 #[cfg(feature = "rpc")]
 mod sightings;
@@ -13,6 +15,8 @@ mod sightings;
 pub use node_error::{NodeError, node_fault};
 pub use program::{Answers, Program, Returned};
 pub use receipts::{Mined, ReadReceipts, TokenTransfer};
+#[cfg(feature = "rpc")]
+pub use repeat::repeating;
 #[cfg(feature = "rpc")]
 pub use rpc::RpcChain;
 
