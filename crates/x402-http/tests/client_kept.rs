@@ -336,3 +336,18 @@ async fn nothing_leaves_that_was_not_written_down() {
     assert!(matches!(ask(&purse, &wire).await, Err(ClientError::Pay(PayError::Fault(_)))));
     assert_eq!((wire.requests.lock().unwrap().len(), purse.used().as_str()), (1, "0"));
 }
+
+#[tokio::test]
+async fn a_payment_whose_end_was_never_heard_stands_in_the_way_of_a_new_one() {
+    let book = Arc::new(Book::default());
+    let first = process(&book);
+    let wire = Wire::default().says([asks(&[terms()]), status(500)]);
+    ask(&first, &wire).await.unwrap();
+    for purse in [first, process(&book)] {
+        purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+        let error = ask(&purse, &Wire::default().says([asks(&[terms()])])).await.unwrap_err();
+        assert!(matches!(error, ClientError::Pay(PayError::EarlierUnknown(_))), "{error:?}");
+    }
+    book.rows.lock().unwrap().clear();
+    ask(&process(&book), &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+}

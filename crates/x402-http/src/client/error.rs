@@ -3,8 +3,8 @@
 use x402_codec::{DecodeError, EncodeError};
 use x402_types::{AtomicAmount, Fault};
 
-use super::Receipt;
 use super::budget::OverBudget;
+use super::{OpenPayment, Receipt};
 
 /// Why an entry of `accepts` is not paid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +90,10 @@ pub enum PayError {
     /// The server requires the extension `payment-identifier`, and the client is not set to give payments an id.
     #[error("the server requires a payment-identifier, which this client is not set to give")]
     IdentifierRequired,
+    /// An earlier payment of this request ended with its outcome unknown: it may have been settled. It is in the
+    /// journal until it is removed there; until then the request is not paid anew.
+    #[error("an earlier payment of this request was valid until {}, and whether it was settled is not known", .0.valid_until)]
+    EarlierUnknown(Box<OpenPayment>),
     /// The payment cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),

@@ -12,7 +12,7 @@ use x402_types::v2::SettleResponse;
 use x402_types::{Fault, UnixSeconds};
 
 use super::flight::{Purchase, Signed};
-use super::{Payer, Receipt};
+use super::{PayError, Payer, Receipt};
 
 /// A signed payment whose end is not known. Whoever holds its `value` can have it settled.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -89,7 +89,9 @@ impl fmt::Debug for OpenPayment {
 
 /// Where open payments outlive the process. Without one the client keeps them in memory.
 ///
-/// A payment is written before it leaves, and removed when its end is known. Its rows hold signed authorizations.
+/// A payment is written before it leaves, and removed when its end is known. One that expired with its end unknown
+/// stands in the way of a new one ([`PayError::EarlierUnknown`]) until it is removed by whoever knows. The rows hold
+/// signed authorizations. Payments of challenges are not journaled: theirs end with the challenge, within minutes.
 #[async_trait]
 pub trait PaymentJournal: Send + Sync + fmt::Debug {
     /// Writes a payment, in the place of the one with the same `id` if there is one.
@@ -139,16 +141,25 @@ impl Payer {
     }
 
     /// A payment for this request that an earlier process left open.
-    pub(super) async fn journaled(&self, purchase: &Purchase) -> Result<Option<Signed>, Fault> {
+    pub(super) async fn journaled(&self, purchase: &Purchase) -> Result<Option<Signed>, PayError> {
         let Some(journal) = &self.journal else { return Ok(None) };
         let found = journal.find(&hex(&purchase.digest)).await?;
         let now = self.clock.now();
         let mut in_hand = self.in_hand.ids();
-        let found = found.into_iter().find(|open| open.lasts(now) && !in_hand.contains(&open.id));
-        Ok(found.and_then(|open| {
-            in_hand.insert(open.id.clone());
-            open.signed()
-        }))
+        let mut found = found.into_iter().filter(|open| !in_hand.contains(&open.id));
+        let Some(open) = found.next() else { return Ok(None) };
+        if !open.lasts(now) {
+            return Err(PayError::EarlierUnknown(Box::new(open)));
+        }
+        in_hand.insert(open.id.clone());
+        Ok(open.signed())
+    }
+
+    /// A payment that is kept no longer in memory: what becomes of it is up to the journal.
+    pub(super) fn let_go(&self, open: Option<OpenPayment>) {
+        if let Some(open) = open {
+            self.in_hand.ids().remove(&open.id);
+        }
     }
 }
 

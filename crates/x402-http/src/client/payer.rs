@@ -137,10 +137,12 @@ impl Payer {
     pub(super) async fn take_kept(&self, purchase: &Purchase) -> Result<Option<Signed>, PayError> {
         let now = self.clock.now();
         let kept = self.kept().remove(purchase);
-        match kept.filter(|kept| kept.lasts(now)) {
-            Some(kept) => Ok(Some(kept)),
-            None => Ok(self.journaled(purchase).await?),
+        match kept {
+            Some(kept) if kept.lasts(now) => return Ok(Some(kept)),
+            Some(expired) => self.let_go(expired.open(purchase)),
+            None => {}
         }
+        self.journaled(purchase).await
     }
 
     /// Signs a payment for the first acceptable entry in the server's order, those of the flow `authorization` first.
@@ -273,6 +275,8 @@ impl Payer {
         }
         if kept.len() < KEPT {
             kept.insert(purchase, signed);
+        } else {
+            self.let_go(signed.open(&purchase));
         }
     }
 
