@@ -64,6 +64,16 @@ pub enum Fault {
         /// What it said.
         detail: Box<str>,
     },
+    /// A node answered that it does not take a transaction, and named the reason. It has not got the transaction.
+    #[error("{service} does not take the transaction, {why}: {detail}")]
+    NotTaken {
+        /// What refused it.
+        service: &'static str,
+        /// The kind of the reason.
+        why: NotTaken,
+        /// What it said.
+        detail: Box<str>,
+    },
     /// The ledger or another store failed.
     #[error("the store failed: {detail}")]
     Store {
@@ -78,7 +88,32 @@ pub enum Fault {
     },
 }
 
+/// Why a node does not take a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotTaken {
+    /// The sending account holds too little of the network's own coin. It lasts until somebody sends it some.
+    #[error("the account cannot pay the gas")]
+    NoGasFunds,
+    /// It offers less than the network, the node or a replacement asks for now. A later or a higher offer is taken.
+    #[error("its fee is too low")]
+    FeeTooLow,
+    /// Its nonce lies ahead of the account's: the node does not see the transactions before it.
+    #[error("its nonce is ahead of the account's")]
+    NonceTooHigh,
+}
+
 impl Fault {
+    /// The same of another service, for a client that is built on another's.
+    #[must_use]
+    pub fn of_service(self, name: &'static str) -> Self {
+        match self {
+            Self::Unreachable { detail, .. } => Self::Unreachable { service: name, detail },
+            Self::NotTaken { why, detail, .. } => Self::NotTaken { service: name, why, detail },
+            fault => fault,
+        }
+    }
+
     /// A service that cannot be used.
     #[must_use]
     pub fn unreachable(service: &'static str, detail: impl core::fmt::Display) -> Self {

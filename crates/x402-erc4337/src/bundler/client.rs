@@ -124,10 +124,7 @@ fn other(what: impl core::fmt::Display) -> Fault {
 }
 
 fn bundler_fault(error: TransportError) -> Fault {
-    match node_fault(error) {
-        Fault::Unreachable { detail, .. } => Fault::Unreachable { service: "the bundler", detail },
-        fault => fault,
-    }
+    node_fault(error).of_service("the bundler")
 }
 
 /// A refusal where the bundler's code says so; anything else, a timeout above all, leaves open what it did.

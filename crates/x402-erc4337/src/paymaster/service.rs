@@ -107,10 +107,7 @@ impl PaymasterService {
 }
 
 fn service_fault(error: TransportError) -> Fault {
-    match node_fault(error) {
-        Fault::Unreachable { detail, .. } => Fault::Unreachable { service: "the paymaster service", detail },
-        fault => fault,
-    }
+    node_fault(error).of_service("the paymaster service")
 }
 
 impl Answer {

@@ -1,5 +1,7 @@
 //! What is read of a chain and sent to it: small traits, and one implementation on an alloy `Provider`.
 
+#[cfg(feature = "rpc")]
+mod node_error;
 mod program;
 mod receipts;
 #[cfg(feature = "rpc")]
@@ -7,10 +9,12 @@ mod rpc;
 #[cfg(feature = "rpc")]
 mod sightings;
 
+#[cfg(feature = "rpc")]
+pub use node_error::{NodeError, node_fault};
 pub use program::{Answers, Program, Returned};
 pub use receipts::{Mined, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]
-pub use rpc::{RpcChain, node_fault};
+pub use rpc::RpcChain;
 
 use core::num::NonZeroU64;
 
@@ -102,7 +106,7 @@ pub trait SendTransaction: Send + Sync {
     /// Sends the bytes. That the node knows them already, or that their nonce is used, is no error.
     ///
     /// # Errors
-    /// The node did not take it, or did and its answer was lost.
+    /// `NotTaken` where the node says why it does not take it; else it did not, or did and its answer was lost.
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault>;
 }
 

@@ -16,6 +16,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use serde::{Deserialize, Serialize};
 use x402_types::{ChainId, Fault};
 
+use super::node_error::{NodeError, node_fault};
 use super::sightings::Sightings;
 use super::{
     AccountNonces, Answers, At, Head, Program, ReadChain, ReadNonces, SendTransaction, Sighting, WatchAuthorizations,
@@ -299,20 +300,12 @@ impl SendTransaction for RpcChain {
             self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
             Ok(_) => Ok(()),
-            Err(error) => match error.as_error_resp() {
-                Some(refusal) if known(&refusal.message) => Ok(()),
-                _ => Err(node_fault(error)),
+            Err(error) => match NodeError::of(&error) {
+                NodeError::AlreadyKnown | NodeError::NonceUsed => Ok(()),
+                kind => Err(kind.of_sending(error)),
             },
         }
     }
-}
-
-/// What geth, reth, erigon, nethermind and besu say of a transaction that they have, or whose nonce is used.
-fn known(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    ["already known", "alreadyknown", "known transaction", "already imported", "nonce too low", "nonce is too low"]
-        .iter()
-        .any(|known| message.contains(known))
 }
 
 #[async_trait]
@@ -369,11 +362,4 @@ impl RpcChain {
 #[derive(Debug, Clone, Deserialize)]
 struct Logs {
     logs: Vec<super::sightings::Log>,
-}
-
-/// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
-#[must_use]
-pub fn node_fault(error: TransportError) -> Fault {
-    let text = error.to_string();
-    Fault::unreachable("the node", text.split(" for url (").next().unwrap_or_default())
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use x402_types::{AtomicAmount, Fault, PaymentKey, UnixSeconds};
 
 use crate::clock::now;
-use crate::requests::{Remembered, Requests};
+use x402_store::requests::{Remembered, Requests};
 
 /// Seconds that a name is kept which was settled under.
 const STORED: u64 = 86_400;
@@ -116,7 +116,7 @@ pub(super) fn payment(key: &PaymentKey) -> B256 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requests::MemoryRequests;
+    use x402_store::requests::MemoryRequests;
 
     #[tokio::test]
     async fn a_name_is_one_payments_and_one_callers() {
