@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy_primitives::{B256, hex, keccak256};
+use alloy_primitives::{hex, keccak256};
 use sha2::{Digest, Sha256};
 use x402_types::{AtomicAmount, Fault, PaymentKey, UnixSeconds};
 
@@ -29,7 +29,7 @@ pub(super) struct Names {
 
 #[derive(Debug, Default)]
 struct Seen {
-    payments: HashMap<String, B256>,
+    payments: HashMap<String, [u8; 32]>,
     /// Oldest first, with when each goes.
     order: VecDeque<(UnixSeconds, String)>,
 }
@@ -40,7 +40,7 @@ impl Names {
     }
 
     /// Whether a caller's key is for this payment, or for none yet. Takes nothing.
-    pub(super) async fn fits(&self, caller: &str, key: &str, payment: B256) -> Result<bool, Fault> {
+    pub(super) async fn fits(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
         let id = named(caller, key);
         if self.seen().get(&id).is_some_and(|seen| seen != payment) {
             return Ok(false);
@@ -49,7 +49,7 @@ impl Names {
     }
 
     /// The payment was found good under this key.
-    pub(super) fn verified(&self, caller: &str, key: &str, payment: B256) {
+    pub(super) fn verified(&self, caller: &str, key: &str, payment: [u8; 32]) {
         let now = now();
         let id = named(caller, key);
         let mut seen = self.seen();
@@ -60,7 +60,7 @@ impl Names {
     }
 
     /// Takes the key for this payment before it is settled. `false`: it is another's.
-    pub(super) async fn take(&self, caller: &str, key: &str, payment: B256) -> Result<bool, Fault> {
+    pub(super) async fn take(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
         let id = named(caller, key);
         if self.seen().get(&id).is_some_and(|seen| seen != payment) {
             return Ok(false);
@@ -85,7 +85,7 @@ impl Names {
 }
 
 impl Seen {
-    fn get(&self, id: &str) -> Option<B256> {
+    fn get(&self, id: &str) -> Option<[u8; 32]> {
         self.payments.get(id).copied()
     }
 
@@ -109,8 +109,8 @@ pub(super) fn named(caller: &str, key: &str) -> String {
 }
 
 /// Which payment this is, whatever it is offered for.
-pub(super) fn payment(key: &PaymentKey) -> B256 {
-    keccak256(key.as_bytes())
+pub(super) fn payment(key: &PaymentKey) -> [u8; 32] {
+    keccak256(key.as_bytes()).into()
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_one_payments_and_one_callers() {
         let names = Names::new(Arc::new(MemoryRequests::default()));
-        let (one, two) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let (one, two) = ([1; 32], [2; 32]);
         assert_eq!(names.fits("shop", "k", one).await, Ok(true));
         names.verified("shop", "k", one);
         assert_eq!(names.fits("shop", "k", one).await, Ok(true));
@@ -137,14 +137,14 @@ mod tests {
     fn what_was_only_verified_goes_with_time_and_number() {
         let mut seen = Seen::default();
         for number in 0..MOST_SEEN {
-            seen.payments.insert(number.to_string(), B256::ZERO);
+            seen.payments.insert(number.to_string(), [0; 32]);
             seen.order.push_back((UnixSeconds(if number < 5 { 10 } else { 20 }), number.to_string()));
         }
         seen.prune(UnixSeconds(11));
         assert_eq!((seen.payments.len(), seen.order.len()), (MOST_SEEN - 5, MOST_SEEN - 5));
         for number in 0..6 {
             seen.prune(UnixSeconds(11));
-            seen.payments.insert(format!("new {number}"), B256::ZERO);
+            seen.payments.insert(format!("new {number}"), [0; 32]);
             seen.order.push_back((UnixSeconds(30), format!("new {number}")));
         }
         seen.prune(UnixSeconds(11));
