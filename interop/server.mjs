@@ -18,5 +18,9 @@ app.use(
     resourceServer,
   ),
 );
-app.get("/paid", (_request, response) => response.json(BODY));
+// `?ms=`: how long the handler takes.
+app.get("/paid", async (request, response) => {
+  await new Promise((done) => setTimeout(done, Number(request.query.ms ?? 0)));
+  response.json(BODY);
+});
 ready({ listening: await listen(createServer(app)) });

@@ -47,7 +47,7 @@ pub struct Head {
 pub enum At {
     /// The newest.
     Latest,
-    /// This one.
+    /// The one that has this number on the node's chain now: read by its hash, so that a node that lacks it refuses.
     Number(u64),
 }
 

@@ -28,8 +28,6 @@ struct Entry {
 pub struct Answers {
     /// The block's time, Unix seconds.
     pub timestamp: u64,
-    /// The block's number.
-    pub number: u64,
     /// The bytes of code at each address that was asked for.
     pub sizes: Vec<u64>,
     /// What each call returned.
@@ -78,7 +76,7 @@ fn abi_string(data: &[u8]) -> Option<&str> {
 }
 
 impl Program {
-    /// Nothing but the block's time and number.
+    /// Nothing but the block's time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -151,7 +149,7 @@ impl Program {
         }
         let (words, _) = returned.as_chunks::<32>();
         let number = |at: usize| u64::try_from(U256::from_be_bytes(*words.get(at)?)).ok();
-        let sizes = (0..self.sizes.len()).map(|i| number(i.checked_add(2)?)).collect::<Option<_>>()?;
+        let sizes = (0..self.sizes.len()).map(|i| number(i.checked_add(1)?)).collect::<Option<_>>()?;
         let mut at = self.first();
         let mut calls = Vec::with_capacity(self.calls.len());
         for call in &self.calls {
@@ -163,12 +161,12 @@ impl Program {
             let size = usize::try_from(size).map_or(kept, |size| size.min(kept));
             calls.push(Returned { success: success == 1, data: data.get(..size)?.to_vec().into() });
         }
-        Some(Answers { timestamp: number(0)?, number: number(1)?, sizes, calls })
+        Some(Answers { timestamp: number(0)?, sizes, calls })
     }
 
-    /// Where the first call's answer stands: behind time, number and sizes.
+    /// Where the first call's answer stands: behind time and sizes.
     fn first(&self) -> usize {
-        self.sizes.len().saturating_add(2).saturating_mul(32)
+        self.sizes.len().saturating_add(1).saturating_mul(32)
     }
 
     fn output(&self) -> usize {
@@ -181,9 +179,8 @@ impl Program {
         let mut asm = Line(Vec::with_capacity(256));
         let scratch = self.output();
         asm.op(TIMESTAMP).push(0).op(MSTORE);
-        asm.op(NUMBER).push(32).op(MSTORE);
         for (i, address) in self.sizes.iter().enumerate() {
-            asm.address(*address).op(EXTCODESIZE).push(i.saturating_add(2).saturating_mul(32)).op(MSTORE);
+            asm.address(*address).op(EXTCODESIZE).push(i.saturating_add(1).saturating_mul(32)).op(MSTORE);
         }
         let (mut at, mut from) = (self.first(), data);
         for call in &self.calls {
@@ -210,7 +207,6 @@ const CODECOPY: u8 = 0x39;
 const EXTCODESIZE: u8 = 0x3b;
 const RETURNDATASIZE: u8 = 0x3d;
 const TIMESTAMP: u8 = 0x42;
-const NUMBER: u8 = 0x43;
 const MSTORE: u8 = 0x52;
 const PUSH2: u8 = 0x61;
 const PUSH4: u8 = 0x63;
@@ -259,13 +255,11 @@ mod tests {
         let expected = concat!(
             "42610000",
             "52",
-            "43610020",
-            "52",
             "73aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "3b",
-            "610040",
+            "610020",
             "52",
-            "610060",
+            "610040",
             "610000",
             "f3",
         );
@@ -275,19 +269,18 @@ mod tests {
     #[test]
     fn answers_of_another_length_are_none() {
         let program = Program::new().call(Address::ZERO, vec![1].into(), 1, 1);
-        assert_eq!(program.answers(&[0; 64]), None);
+        assert_eq!(program.answers(&[0; 32]), None);
         assert_eq!(program.answers(&[]), None);
-        let mut returned = [0u8; 160];
+        let mut returned = [0u8; 128];
         returned[31] = 7;
-        returned[63] = 8;
-        returned[95] = 1;
-        returned[127] = 32;
-        returned[159] = 9;
+        returned[63] = 1;
+        returned[95] = 32;
+        returned[127] = 9;
         let answers = program.answers(&returned).unwrap();
-        assert_eq!((answers.timestamp, answers.number), (7, 8));
+        assert_eq!(answers.timestamp, 7);
         assert_eq!(answers.calls[0].word(), Some(U256::from(9)));
         // A length beyond what is kept is cut; a number beyond 64 bits is no answer.
-        returned[126] = 0xff;
+        returned[94] = 0xff;
         assert_eq!(program.answers(&returned).unwrap().calls[0].data.len(), 32);
         returned[0] = 1;
         assert_eq!(program.answers(&returned), None);

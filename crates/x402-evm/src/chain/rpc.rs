@@ -162,10 +162,14 @@ impl RpcChain {
         let mut found = Vec::with_capacity(nonces.len());
         for (account, at_head, at_final) in nonces {
             let at_head = at_head.await.map_err(node_fault)?.to();
+            let known = self.polled().accounts.get(&account).copied().flatten();
+            let known = known.map_or(0, |nonces| nonces.finalized);
             let finalized = match at_final {
-                Some(waiter) => waiter.await.map_err(node_fault)?.to(),
+                // A node that was away for longer than it keeps states has no longer that of the final block that we
+                // know. What was final is final still, and the head must move on, or it asks for that block for ever.
+                Some(waiter) => waiter.await.map_or(known, |nonce| nonce.to::<u64>().max(known)),
                 None if self.depth == 0 => at_head,
-                None => 0,
+                None => known,
             };
             found.push((account, AccountNonces { head: at_head, finalized }));
         }
@@ -223,6 +227,15 @@ struct Block {
     base_fee_per_gas: Option<U64>,
 }
 
+/// A block by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)): a node that does not have it, or has it
+/// on another branch, refuses. The opcode `NUMBER` proves no block: on Arbitrum and Orbit it is another chain's.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pinned {
+    block_hash: B256,
+    require_canonical: bool,
+}
+
 /// `eth_call` without `to`: the data are init code.
 #[derive(Debug, Clone, Serialize)]
 struct Deployless {
@@ -243,12 +256,17 @@ impl ReadChain for RpcChain {
     }
 
     async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault> {
-        let at = match at {
-            At::Latest => "latest".to_owned(),
-            At::Number(number) => format!("0x{number:x}"),
-        };
         let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
-        let returned: Bytes = self.request("eth_call", (call, at)).await?;
+        let returned: Bytes = match at {
+            At::Latest => self.request("eth_call", (call, "latest")).await?,
+            At::Number(number) => {
+                let block: Option<Block> = self.request("eth_getBlockByNumber", (U64::from(number), false)).await?;
+                let block = block.filter(|block| block.number == U64::from(number));
+                let block = block.ok_or_else(|| Fault::unreachable("the node", "it does not have that block yet"))?;
+                let pinned = Pinned { block_hash: block.hash, require_canonical: true };
+                self.request("eth_call", (call, pinned)).await?
+            }
+        };
         program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
     }
 
@@ -336,7 +354,21 @@ impl WatchAuthorizations for RpcChain {
                 }
                 sightings.query(block, &watched)
             };
-            let logs = self.request("eth_getLogs", (query.filter(),)).await?;
+            let logs: Result<_, TransportError> =
+                self.provider.client().request("eth_getLogs", (query.filter(),)).await;
+            let logs = match logs {
+                Ok(logs) => logs,
+                Err(error) => {
+                    // Nodes limit blocks or logs of one query, each with a code and words of its own.
+                    let answered = NodeError::of(&error) != NodeError::MayPass;
+                    let smaller = self.sightings().refused(&query);
+                    if smaller && answered {
+                        continue;
+                    }
+                    let words = "a query for logs was refused (network.log_query_blocks): ";
+                    return Err(Fault::unreachable("the node", format_args!("{words}{}", node_fault(error))));
+                }
+            };
             self.sightings().apply(&query, logs)?;
             self.clear_up(&watched).await?;
         }

@@ -12,6 +12,11 @@ use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
 
 /// Authorizations of one query; geth refuses more than 1,000 values in one place of a topic.
 const MANY: usize = 200;
+/// Blocks before the first that was not looked at, with which a query begins: a node that lags answers without the logs
+/// of its newest blocks, and without an error.
+const OVERLAP: u64 = 4;
+/// Full queries in a row after which the next may cover twice as many blocks.
+const GROW_AFTER: u32 = 8;
 /// Blocks after which one that nobody asks for is no longer part of a query.
 const IDLE: u64 = 32;
 /// Blocks after which it is forgotten.
@@ -35,8 +40,16 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Sightings {
     entries: HashMap<Id, Entry>,
-    /// Blocks of one query at most.
+    /// Blocks of one query at most, as configured.
+    most: u64,
+    /// As many as the node takes now: halved when it refuses, doubled after a while.
     span: u64,
+    /// Authorizations of one query.
+    many: usize,
+    /// Full queries that were answered since `span` changed.
+    answered: u32,
+    /// How many it takes before `span` grows; more after each refusal.
+    patience: u32,
 }
 
 impl Default for Sightings {
@@ -91,7 +104,37 @@ const fn id(watched: &Watched) -> Id {
 impl Sightings {
     /// Nothing yet, to be asked for in so many blocks at once.
     pub(crate) fn spanning(blocks: NonZeroU64) -> Self {
-        Self { entries: HashMap::new(), span: blocks.get() }
+        let span = blocks.get();
+        Self { entries: HashMap::new(), most: span, span, many: MANY, answered: 0, patience: GROW_AFTER }
+    }
+
+    /// A query was refused: the next one covers half as many blocks, then half as many authorizations. Answers whether
+    /// there was anything to halve.
+    pub(crate) fn refused(&mut self, query: &Query) -> bool {
+        let blocks = query.to.saturating_sub(query.from).saturating_add(1);
+        self.answered = 0;
+        self.patience = self.patience.saturating_mul(2).min(4_096);
+        if blocks > 1 {
+            self.span = blocks.div_ceil(2).min(self.span);
+            return true;
+        }
+        let many = query.ids.len();
+        self.many = many.div_euclid(2).max(1).min(self.many);
+        many > 1
+    }
+
+    /// A query was answered: after some that were as long as they may be, longer ones are tried again.
+    fn grow(&mut self, query: &Query) {
+        let full = query.to.saturating_sub(query.from).saturating_add(1) >= self.span;
+        if (self.span, self.many) == (self.most, MANY) || !(full || self.many < MANY) {
+            return;
+        }
+        self.answered = self.answered.saturating_add(1);
+        if self.answered >= self.patience {
+            self.answered = 0;
+            self.span = self.span.saturating_mul(2).min(self.most);
+            self.many = self.many.saturating_mul(2).min(MANY);
+        }
     }
 
     pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {
@@ -124,7 +167,11 @@ impl Sightings {
     /// The next query up to a final block: this one, and others that somebody has asked for lately.
     pub(crate) fn query(&mut self, block: u64, first: &Watched) -> Query {
         self.entries.retain(|_, entry| entry.asked.saturating_add(FORGOTTEN) >= block);
-        let from = self.entries.get(&id(first)).map_or(first.since, |entry| entry.next);
+        let next = self.entries.get(&id(first)).map_or(first.since, |entry| entry.next);
+        let since = self.entries.get(&id(first)).map_or(first.since, |entry| entry.watched.since);
+        // Always shorter than the query, so that each gets on.
+        let overlap = OVERLAP.min(self.span.div_euclid(2));
+        let from = next.saturating_sub(overlap).max(since.min(next));
         let to = block.min(from.saturating_add(self.span.saturating_sub(1)));
         let others = self.entries.iter().filter(|(_, entry)| {
             // One that begins earlier would stretch the range; its own query comes when it is asked for.
@@ -132,7 +179,7 @@ impl Sightings {
             live && (from..=to).contains(&entry.next)
         });
         let mut ids = vec![id(first)];
-        ids.extend(others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(MANY));
+        ids.extend(others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(self.many.saturating_sub(1)));
         let found: Vec<Watched> = ids.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.watched).collect();
         let unique = |mut values: Vec<B256>| {
             values.sort_unstable();
@@ -190,6 +237,7 @@ impl Sightings {
             }
             entry.next = query.to.saturating_add(1);
         }
+        self.grow(query);
         Ok(())
     }
 }
@@ -369,10 +417,11 @@ mod tests {
         assert_eq!(fate(&sightings, 1), Some(Fate::Unseen));
         assert_eq!(fate(&sightings, 2), fate_of(Moved::Paid));
         assert_eq!(sightings.answer(&watched(1), 13), None);
-        // What is decided is no longer asked for; what is new begins where the others are.
+        // What is decided is no longer asked for; what is new begins where the others are. The blocks before are read
+        // again: a node that lagged may not have had their logs.
         sightings.watch(Watched { since: 13, ..watched(4) }, 12);
         let query = sightings.query(13, &watched(1));
-        assert_eq!((query.ids.len(), query.from, query.to), (3, 13, 13));
+        assert_eq!((query.ids.len(), query.from, query.to), (3, 10, 13));
         // Looked for again from the beginning.
         sightings.look_again(watched(2));
         assert_eq!(fate(&sightings, 2), None);
@@ -392,7 +441,54 @@ mod tests {
         sightings.apply(&query, vec![wrong]).unwrap();
         assert_eq!(sightings.answer(&watched(1), 5_000), None);
         let query = sightings.query(5_000, &watched(1));
-        assert_eq!((query.from, query.to), (1_010, 2_009));
+        assert_eq!((query.from, query.to), (1_006, 2_005));
+    }
+
+    #[test]
+    fn a_log_that_a_lagging_node_did_not_have_is_found_by_the_next_query() {
+        let mut sightings = Sightings::default();
+        sightings.watch(watched(1), 11);
+        let query = sightings.query(11, &watched(1));
+        sightings.apply(&query, Vec::new()).unwrap();
+        let query = sightings.query(12, &watched(1));
+        assert!(query.from <= 11, "{}", query.from);
+        sightings.apply(&query, vec![used(4, 1), transfer(5, 100)]).unwrap();
+        assert_eq!(sightings.answer(&watched(1), 12).map(|seen| seen.fate), fate_of(Moved::Paid));
+    }
+
+    #[test]
+    fn a_refused_query_is_halved_down_to_one_block_and_grows_again() {
+        let mut sightings = Sightings::default();
+        sightings.watch(watched(1), 900);
+        sightings.watch(watched(2), 900);
+        let mut spans = Vec::new();
+        let block = 900;
+        loop {
+            let query = sightings.query(block, &watched(1));
+            spans.push(query.to - query.from + 1);
+            if !sightings.refused(&query) {
+                break;
+            }
+        }
+        assert_eq!(spans, [891, 446, 223, 112, 56, 28, 14, 7, 4, 2, 1, 1]);
+        // At one block each gets on, with no block read twice.
+        let mut queries = 0u32;
+        while sightings.answer(&watched(1), 900).is_none() {
+            let query = sightings.query(block, &watched(1));
+            sightings.apply(&query, Vec::new()).unwrap();
+            queries += 1;
+            assert!(queries < 2_000);
+        }
+        // In the long run it is as configured again.
+        for to in 0..100_000u64 {
+            if sightings.span == sightings.most {
+                break;
+            }
+            sightings.look_again(watched(1));
+            let query = sightings.query(to.clamp(900, 5_000), &watched(1));
+            sightings.apply(&query, Vec::new()).unwrap();
+        }
+        assert_eq!((sightings.span, sightings.many), (1_000, MANY));
     }
 
     #[test]

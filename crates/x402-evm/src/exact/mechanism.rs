@@ -222,7 +222,13 @@ impl<C: Chain> ExactMechanism<C> {
             Ok(Signer::Undeployed) => DEPLOY,
             Ok(Signer::Key | Signer::Contract) => TRANSFER,
             // Bytes have left: a read that refuses proves nothing, but keeps gas from being burned.
-            Err(Refusal::Rejection(_)) if loose.is_some() => return wait,
+            Err(Refusal::Rejection(why)) if loose.is_some() => {
+                if why.reason == ErrorReason::NONCE_ALREADY_USED {
+                    // It happened, and its log was not seen: a node that lagged did not have it yet.
+                    self.look_again(loose);
+                }
+                return wait;
+            }
             Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => {
                 return Ok(Plan::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
             }
@@ -233,6 +239,16 @@ impl<C: Chain> ExactMechanism<C> {
             return wait;
         }
         if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked).await }
+    }
+
+    /// Has the logs of a transfer read again from the beginning.
+    fn look_again(&self, loose: Option<&Step>) {
+        let calls = loose.into_iter().flat_map(|step| &step.parcels).filter_map(|it| Call::from_bytes(&it.bytes).ok());
+        let calls: Vec<Call> = calls.collect();
+        let (Some(first), Some(since)) = (calls.first(), calls.iter().map(|call| call.since).min()) else { return };
+        if let Some(authorization) = Authorization::of_transfer_call(&first.data) {
+            self.chain.look_again(watched(first.to, &authorization, since));
+        }
     }
 
     /// The payment of a row: it was checked when it was claimed.
@@ -363,7 +379,7 @@ impl<C: Chain> ExactMechanism<C> {
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
             // "now < validBefore" is what the token asks, so a block of that very second is too late.
-            Some(false) if answers.number == head.finalized && answers.timestamp >= authorization.valid_before.0 => {
+            Some(false) if answers.timestamp >= authorization.valid_before.0 => {
                 Ok(Observation::Dead(ErrorReason::INVALID_VALID_BEFORE))
             }
             // Used, yet no log was seen: a node that lags, or a block replaced after it was read. Its log is there.
@@ -384,9 +400,6 @@ impl<C: Chain> ExactMechanism<C> {
         let until = until.ok_or_else(|| Fault::broken("a deployment without an end"))?;
         let head = self.chain.head().await?;
         let answers = self.chain.run(&Program::new().code_size(account), At::Number(head.finalized)).await?;
-        if answers.number != head.finalized {
-            return Ok(Observation::Pending);
-        }
         match answers.sizes.first() {
             Some(1..) => Ok(Observation::Proven(Facts {
                 // The last of ours; the one that did it may be somebody else's.

@@ -108,6 +108,7 @@ impl Stage {
             due: self.now,
             keep_until: verdict.keep_until,
             version: 0,
+            untold: false,
         }
     }
 

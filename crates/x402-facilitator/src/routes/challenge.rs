@@ -10,7 +10,6 @@
 //!
 //! 200 for verdicts, 400 for a body that cannot be read, 409 for a name of another payment, 413 over size, 503 where it is not known.
 
-use alloy_primitives::B256;
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -243,7 +242,7 @@ pub(super) async fn settle(api: &Api, received: Received) -> Response {
 struct Name {
     caller: String,
     key: String,
-    payment: B256,
+    payment: [u8; 32],
 }
 
 impl Name {

@@ -3,7 +3,6 @@
 //! 200 for verdicts, 400 with `isValid` or `success` `false` and a code for what cannot be decoded or routed,
 //! 409 for a payment of another request or a name of another payment, 413 over size, 503 where the fault is ours.
 
-use alloy_primitives::B256;
 use axum::http::StatusCode;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
@@ -17,7 +16,7 @@ use crate::engine::{invalid, refused, undecided};
 /// A claim that was read, and its caller's name for it.
 struct Read {
     claim: Claim,
-    payment: B256,
+    payment: [u8; 32],
     name: Option<String>,
 }
 
