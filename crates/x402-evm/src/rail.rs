@@ -1,7 +1,7 @@
 //! Parcels carried by an externally owned account:
 //! [EIP-1559](https://eips.ethereum.org/EIPS/eip-1559) transactions, one call each.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_consensus::transaction::SignableTransaction;
 use alloy_consensus::{Transaction, TxEip1559, TxEnvelope};
@@ -10,9 +10,10 @@ use alloy_primitives::{Address, Bytes, TxKind, U256, hex};
 use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
-use x402_types::{EvmAddress, Fault};
+use x402_types::{EvmAddress, Fault, NotTaken};
 
-use crate::chain::{Call, Chain};
+use crate::chain::{Call, Chain, Head};
+use crate::exact::TRANSFER_GAS;
 use crate::signature::Signature;
 
 /// What a transaction may cost.
@@ -55,7 +56,13 @@ pub struct EoaRail<C, S> {
     lane: LaneId,
     chain_id: u64,
     fees: Fees,
+    /// What the account had, and in which block, when a node last refused a transaction of it for want of gas.
+    refused: Mutex<Option<(U256, u64)>>,
 }
+
+/// For so many blocks a node's word that the account cannot pay outweighs a balance that looks large enough: nodes count
+/// what waits in their pool, too.
+const REFUSED_BLOCKS: u64 = 30;
 
 impl<C, S: Signer> core::fmt::Debug for EoaRail<C, S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -73,7 +80,9 @@ impl<C: Chain, S: Signer> EoaRail<C, S> {
         let chain_id = crate::token::chain_id(network)
             .ok_or_else(|| Fault::broken(format_args!("{network} is not an EVM network")))?;
         let account = EvmAddress::from(signer.address()).as_str().to_ascii_lowercase();
-        Ok(Self { lane: LaneId::new(network, &account), chain, signer, chain_id, fees: Fees::default() })
+        chain.watch_funds(signer.address());
+        let lane = LaneId::new(network, &account);
+        Ok(Self { lane, chain, signer, chain_id, fees: Fees::default(), refused: Mutex::default() })
     }
 
     /// With other fees.
@@ -95,12 +104,26 @@ impl<C: Chain, S: Signer> EoaRail<C, S> {
         &self.lane
     }
 
+    /// The most for a unit of gas at this head, and the tip in it.
+    fn price(&self, head: &Head) -> (u128, u128) {
+        let tip = head.tip.max(self.fees.least_tip).min(self.fees.cap);
+        (head.base_fee.saturating_mul(2).saturating_add(tip).min(self.fees.cap), tip)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<(U256, u64)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn no_gas(&self, detail: impl core::fmt::Display) -> Fault {
+        let detail = format!("{} on {}: {detail}", self.address(), self.chain.network());
+        Fault::NotTaken { service: "the network", why: NotTaken::NoGasFunds, detail: detail.into() }
+    }
+
     /// What to bid: room for the base fee to double, and a tip. A replacement bids both at least an eighth more than
     /// what it replaces, which is the least that nodes take; 1/7 is some more.
     async fn bid(&self, replaces: Option<&Attempt>) -> Result<(u128, u128), Fault> {
         let head = self.chain.head().await?;
-        let tip = head.tip.max(self.fees.least_tip).min(self.fees.cap);
-        let max = head.base_fee.saturating_mul(2).saturating_add(tip).min(self.fees.cap);
+        let (max, tip) = self.price(&head);
         let Some(old) = replaces else { return Ok((max, tip)) };
         let old = TxEnvelope::decode_2718_exact(&old.bytes)
             .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;
@@ -162,7 +185,36 @@ impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
         })
     }
 
+    /// The node takes a transaction of an account that has its gas limit times its fee; the least that settles a payment
+    /// is [`TRANSFER_GAS`].
+    fn funded(&self, _lane: &LaneId) -> Result<(), Fault> {
+        let Some(funds) = self.chain.funds(self.address()) else { return Ok(()) };
+        let needed = U256::from(self.price(&funds.head).0).saturating_mul(U256::from(TRANSFER_GAS));
+        if funds.balance < needed {
+            return Err(self.no_gas(format_args!("it has {} wei, and a transaction needs {needed}", funds.balance)));
+        }
+        match *self.refused() {
+            Some((balance, block))
+                if funds.balance <= balance && funds.head.number < block.saturating_add(REFUSED_BLOCKS) =>
+            {
+                Err(self.no_gas(format_args!("the node refused a transaction at a balance of {balance} wei")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
-        self.chain.send_transaction(&attempt.bytes).await
+        match self.chain.send_transaction(&attempt.bytes).await {
+            Ok(()) => {
+                *self.refused() = None;
+                Ok(())
+            }
+            Err(Fault::NotTaken { why: NotTaken::NoGasFunds, detail, .. }) => {
+                let funds = self.chain.funds(self.address());
+                *self.refused() = funds.map(|funds| (funds.balance, funds.head.number));
+                Err(self.no_gas(detail))
+            }
+            Err(fault) => Err(fault),
+        }
     }
 }

@@ -27,21 +27,21 @@ pub enum Outcome {
     Failed {
         /// Why.
         reason: ErrorReason,
-        /// The last transaction that was sent for it.
+        /// The last transaction for it that the far side took.
         transaction: Option<TxId>,
         /// Who would have paid.
         payer: String,
     },
     /// Not known yet. The caller may wait.
     Pending {
-        /// The last transaction that was stored to be sent; `None`: nothing has left.
+        /// The last transaction for it that the far side took; `None`: none that is known of.
         transaction: Option<TxId>,
         /// Who pays.
         payer: String,
     },
     /// It belongs to another request, or this request is being answered elsewhere.
     Duplicate {
-        /// The transaction that paid, else the last that was stored to be sent.
+        /// The transaction that paid, else the last that the far side took.
         transaction: Option<TxId>,
     },
 }

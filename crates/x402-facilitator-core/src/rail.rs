@@ -65,6 +65,15 @@ pub trait Rail: Send + Sync {
     /// nothing is aboard.
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
 
+    /// Whether the lane can pay for one more transaction, as far as that is known without a question. A lane that
+    /// cannot takes no new payments.
+    ///
+    /// # Errors
+    /// It cannot: which account, on which network, what it has and what it needs.
+    fn funded(&self, _lane: &LaneId) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// The account's nonce at head and at finality. `None`: nothing here is numbered (bundler, card).
     ///
     /// # Errors

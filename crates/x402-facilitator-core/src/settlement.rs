@@ -126,6 +126,13 @@ impl Settlement {
         &self.kinds
     }
 
+    /// The lanes that cannot pay for a transaction, as far as is known, and what each says of it.
+    #[must_use]
+    pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
+        let funded = |(lane, rail): (&LaneId, &Arc<dyn Rail>)| Some((lane.clone(), rail.funded(lane).err()?));
+        self.rails.iter().filter_map(funded).collect()
+    }
+
     /// The lanes to work.
     pub fn lanes(&self) -> impl Iterator<Item = &LaneId> {
         self.rails.keys()
@@ -185,6 +192,10 @@ impl Settlement {
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
         let verdict = self.mechanism(&claim.terms)?.verify(claim, now).await?;
+        // The payment is good, and nobody here could send it: that is no fault of the payer's.
+        if let Some(fault) = self.shortage(&verdict.lanes) {
+            return Err(fault.into());
+        }
         Ok(Verified::new(claim.clone(), key, verdict))
     }
 
@@ -316,21 +327,40 @@ impl Settlement {
         self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
     }
 
-    /// The transaction that paid, else the last that was stored for it.
+    /// The transaction that paid, else the last that the far side took: a hash that nobody has is of no use to a caller.
     async fn transaction(&self, row: &Payment) -> Result<Option<TxId>, Fault> {
         if let Some(paid) = row.paid_by() {
             return Ok(Some(paid.clone()));
         }
         let carriers: Vec<SlotId> = row.steps.iter().flat_map(|step| step.carriers.iter().cloned()).collect();
-        let Some(last) = carriers.last() else { return Ok(None) };
-        let slots = self.ledger.slots(core::slice::from_ref(last)).await?;
-        Ok(slots.last().and_then(|slot| slot.attempts.last()).map(|attempt| attempt.tx.clone()))
+        if carriers.is_empty() {
+            return Ok(None);
+        }
+        let slots = self.ledger.slots(&carriers).await?;
+        let taken = |id: &SlotId| slots.iter().find(|slot| slot.id == *id)?.taken.clone();
+        Ok(carriers.iter().rev().find_map(taken))
     }
 
-    /// One lane of those that may carry it: always the same for one key, evenly over many.
+    /// Why none of these lanes can pay for a transaction; `None` where one can, or no rail serves any.
+    fn shortage(&self, lanes: &[LaneId]) -> Option<Fault> {
+        let mut shortage = None;
+        for (lane, rail) in lanes.iter().filter_map(|lane| self.rails.get_key_value(lane)) {
+            match rail.funded(lane) {
+                Ok(()) => return None,
+                Err(fault) => drop(shortage.get_or_insert(fault)),
+            }
+        }
+        shortage
+    }
+
+    /// One lane of those that may carry it and can pay for it: always the same for one key, evenly over many.
     fn lane_for(&self, verified: &Verified) -> Result<LaneId, Fault> {
-        let lanes: Vec<&LaneId> =
-            verified.verdict().lanes.iter().filter(|lane| self.rails.contains_key(lane)).collect();
+        let lanes = &verified.verdict().lanes;
+        if let Some(fault) = self.shortage(lanes) {
+            return Err(fault);
+        }
+        let funded = |lane: &&LaneId| self.rails.get(lane).is_some_and(|rail| rail.funded(lane).is_ok());
+        let lanes: Vec<&LaneId> = lanes.iter().filter(funded).collect();
         let spread = verified
             .key()
             .as_bytes()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use x402_types::{PaymentKey, UnixSeconds};
 
 use crate::bytes;
-use crate::{Attempt, SlotId};
+use crate::{Attempt, SlotId, TxId};
 
 /// One account nonce and everything that was ever signed for it. Nursed until the nonce is final: sent again,
 /// with a higher fee, or used up by a transaction that does nothing.
@@ -17,6 +17,10 @@ pub struct Slot {
     pub cargo: Vec<PaymentKey>,
     /// What was signed, oldest first. Stored before the first byte is sent.
     pub attempts: Vec<Attempt>,
+    /// The newest attempt that the far side took: callers are named this one and no other. Stored after it was sent,
+    /// so a crash between leaves it as it was, and the next send finds out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<TxId>,
     /// The nonce is used in a final block; on a lane that numbers nothing, it was given up.
     pub used: bool,
     /// How often it was looked after since it was first sent.

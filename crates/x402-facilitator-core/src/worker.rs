@@ -7,6 +7,7 @@ use core::future::{Future, poll_fn};
 use core::ops::Range;
 use core::pin::Pin;
 use core::task::Poll;
+use std::collections::BTreeMap;
 
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -171,7 +172,7 @@ impl Round<'_> {
                     Err(fault) => self.failed(fault),
                 }
             }
-            let attempt = slot.attempts.last().cloned();
+            let attempt = slot.attempts.last().map(|attempt| (slot.id.clone(), attempt.clone()));
             if self.commit(None, Vec::new(), vec![slot]).await {
                 again.extend(attempt);
             }
@@ -211,7 +212,7 @@ impl Round<'_> {
         if slots.is_empty() {
             return;
         }
-        let attempts = slots.iter().filter_map(|slot| slot.attempts.last().cloned()).collect();
+        let attempts = slots.iter().filter_map(|slot| Some((slot.id.clone(), slot.attempts.last()?.clone()))).collect();
         let moved = slots.iter().any(|slot| slot.id.nonce >= from).then_some(Next { from, to: next });
         if self.commit(moved, payments, slots).await {
             self.send(attempts).await;
@@ -249,6 +250,7 @@ impl Round<'_> {
                     id: id.clone(),
                     cargo: Vec::new(),
                     attempts: vec![attempt],
+                    taken: None,
                     used: false,
                     turns: 0,
                     due: self.now.plus(self.patience(1)),
@@ -315,13 +317,35 @@ impl Round<'_> {
     }
 
     /// All at once, lowest nonce first.
-    async fn send(&mut self, attempts: Vec<Attempt>) {
+    async fn send(&mut self, attempts: Vec<(SlotId, Attempt)>) {
         let rail = self.rail;
-        let sends = attempts.iter().map(|attempt| rail.send(attempt)).collect();
-        for sent in join(sends).await {
-            if let Err(fault) = sent {
-                self.failed(fault);
+        let sends = attempts.iter().map(|(_, attempt)| rail.send(attempt)).collect();
+        let mut taken = BTreeMap::new();
+        for (sent, (id, attempt)) in join(sends).await.into_iter().zip(attempts) {
+            match sent {
+                Ok(()) => drop(taken.insert(id, attempt.tx)),
+                Err(fault) => self.failed(fault),
             }
+        }
+        self.note_taken(&taken).await;
+    }
+
+    /// Stores which attempts the far side took. Without it they travel all the same, and no caller is named them.
+    async fn note_taken(&mut self, taken: &BTreeMap<SlotId, TxId>) {
+        let ids: Vec<SlotId> = taken.keys().cloned().collect();
+        if ids.is_empty() {
+            return;
+        }
+        match self.settlement.ledger.slots(&ids).await {
+            Ok(slots) => {
+                let new = |slot: &Slot| !slot.cargo.is_empty() && slot.taken.as_ref() != taken.get(&slot.id);
+                let slots = slots.into_iter().filter(new);
+                let slots: Vec<Slot> = slots.map(|slot| Slot { taken: taken.get(&slot.id).cloned(), ..slot }).collect();
+                if !slots.is_empty() {
+                    self.commit(None, Vec::new(), slots).await;
+                }
+            }
+            Err(fault) => self.failed(fault),
         }
     }
 

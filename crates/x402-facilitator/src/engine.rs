@@ -1,7 +1,7 @@
 //! The settlement machine with a clock and tasks: what `x402-facilitator-core` leaves to the process that runs it.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use x402_facilitator_core::{Call, Facilitator, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified};
+use x402_store::sqlite::Database;
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    Assets, Claim, Entry, EvmAddress, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
+    Assets, ChainId, Claim, Entry, EvmAddress, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
+    UnixSeconds,
 };
 
 use crate::clock::now;
@@ -23,6 +25,8 @@ use crate::nvm;
 const FORGET_AT_ONCE: usize = 1_000;
 /// How often what may be forgotten is.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How long `/health` waits for the writer.
+const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// A facilitator in this process: verifies, claims, and settles in tasks of its own, so that a caller who hangs up
 /// changes nothing.
@@ -41,6 +45,28 @@ pub struct Engine {
     moves: watch::Sender<()>,
     /// The lanes with unfinished payments.
     unfinished: watch::Sender<BTreeSet<LaneId>>,
+    /// The file that holds the ledger, where there is one.
+    database: Option<Database>,
+    seen: Mutex<Seen>,
+}
+
+/// What was last seen of the networks and their signers.
+#[derive(Default)]
+struct Seen {
+    /// The time of the newest block of each network.
+    heads: BTreeMap<ChainId, UnixSeconds>,
+    /// The lanes that could not pay for a transaction.
+    unfunded: BTreeSet<LaneId>,
+}
+
+/// How well an engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Health {
+    /// Seconds since the ledger's file last took a change; `None` where the ledger is in memory.
+    pub last_commit: Option<u64>,
+    /// How old the newest block of each network is that was seen, in seconds by this machine's clock.
+    pub heads: BTreeMap<ChainId, u64>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -93,6 +119,8 @@ impl Engine {
             nonces: watch::Sender::new(()),
             moves: watch::Sender::new(()),
             unfinished: watch::Sender::default(),
+            database: None,
+            seen: Mutex::default(),
         }
     }
 
@@ -115,6 +143,14 @@ impl Engine {
     #[must_use]
     pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
         self.replaying = callers.into_iter().collect();
+        self
+    }
+
+    /// With the file that holds the ledger: [`Engine::health`] asks its writer, and the end of its threads is the end of
+    /// what [`Engine::start`] started.
+    #[must_use]
+    pub fn with_database(mut self, database: Database) -> Self {
+        self.database = Some(database);
         self
     }
 
@@ -145,6 +181,15 @@ impl Engine {
                 tokio::select! { _ = stopped.changed() => {} () = tokio::time::sleep(FORGET_EVERY) => {} }
             }
         });
+        if let Some(database) = self.database.clone() {
+            let mut stopped = stop.subscribe();
+            tasks.spawn(async move {
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                    () = database.stopped() => tracing::error!("a thread of the ledger has ended"),
+                }
+            });
+        }
         Running { tasks, stop }
     }
 
@@ -213,15 +258,51 @@ impl Engine {
         &self.settlement
     }
 
-    /// Whether the ledger answers.
+    /// Whether the ledger answers, its writer, too, and how old what is known of it and the networks is.
     ///
     /// # Errors
-    /// It does not.
-    pub async fn healthy(&self) -> Result<(), Fault> {
+    /// It does not, or its last change could not be stored.
+    pub async fn health(&self) -> Result<Health, Fault> {
         for lane in self.settlement.lanes() {
             self.ledger.due(lane, now(), 1).await?;
         }
-        Ok(())
+        let last_commit = match &self.database {
+            None => None,
+            Some(database) => {
+                let asked = tokio::time::timeout(WRITER_ANSWERS, database.check_writer()).await;
+                Some(asked.map_err(|_| Fault::store("the writer does not answer"))??.as_secs())
+            }
+        };
+        let now = now();
+        let heads = self.seen().heads.iter().map(|(network, time)| (*network, now.0.saturating_sub(time.0))).collect();
+        Ok(Health { last_commit, heads })
+    }
+
+    /// The signers that cannot pay for a transaction, as far as is known, and what is missing. They take no new payments.
+    #[must_use]
+    pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
+        self.settlement.unfunded()
+    }
+
+    /// Says of each signer once that it ran out of gas, and that it has some again.
+    pub fn note_funds(&self) {
+        let unfunded = self.unfunded();
+        let now: BTreeSet<LaneId> = unfunded.iter().map(|(lane, _)| lane.clone()).collect();
+        let before = std::mem::replace(&mut self.seen().unfunded, now.clone());
+        for (lane, fault) in unfunded.iter().filter(|(lane, _)| !before.contains(lane)) {
+            tracing::error!(%lane, %fault, "a signer has no gas; it takes no new payments");
+        }
+        for lane in before.difference(&now) {
+            tracing::info!(%lane, "a signer has gas again");
+        }
+    }
+
+    pub(crate) fn note_head(&self, network: ChainId, time: UnixSeconds) {
+        self.seen().heads.insert(network, time);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the payment is good.

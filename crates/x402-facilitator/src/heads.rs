@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use x402_evm::chain::{At, Program, ReadChain, RpcChain};
 use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
-use x402_types::Fault;
+use x402_types::{Fault, UnixSeconds};
 
 use crate::engine::Engine;
 
@@ -83,6 +83,8 @@ impl Heads {
     pub async fn check(&self) -> Result<(), Fault> {
         for watch in &self.0 {
             watch.chain.check_network().await?;
+            // What the signers have is known from here on.
+            watch.chain.poll().await?;
             let sizes = watch.bundlers.iter().fold(Program::new(), |program, account| program.code_size(*account));
             let answers = watch.chain.run(&sizes, At::Latest).await?;
             if let Some((account, _)) = watch.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
@@ -134,6 +136,8 @@ impl Watch {
             let began = Instant::now();
             let found = match self.chain.poll().await {
                 Ok(head) => {
+                    engine.note_head(network, UnixSeconds(head.timestamp));
+                    engine.note_funds();
                     let new = last.replace(head.number) != Some(head.number);
                     if new {
                         engine.new_block();

@@ -115,6 +115,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     }
     let Configured { engine, heads, requests, session_keys } = configured(&config).await?;
     heads.check().await?;
+    engine.note_funds();
     let mut serving = Serving::start(
         config.listen,
         &engine,

@@ -86,6 +86,7 @@ pub struct Builder {
     assets: Vec<Asset>,
     replaying: BTreeSet<String>,
     longest: Option<u64>,
+    database: Option<Database>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -183,6 +184,13 @@ impl Builder {
         self
     }
 
+    /// With the file that holds the ledger, see [`Engine::with_database`].
+    #[must_use]
+    pub fn database(mut self, database: Database) -> Self {
+        self.database = Some(database);
+        self
+    }
+
     /// Who checks session keys that are to be registered: one for each network that serves plans.
     #[must_use]
     pub fn registrars(&self) -> &[Registrar] {
@@ -203,6 +211,7 @@ impl Builder {
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(settlement, ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_patience(patience.0, patience.1).with_replaying(self.replaying);
+        let engine = self.database.into_iter().fold(engine, Engine::with_database);
         Ok((Arc::new(engine), Heads(self.watches)))
     }
 }
@@ -313,6 +322,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     };
     let ledger: Arc<dyn Ledger> = Arc::new(store.clone());
     let mut builder = Builder::new(owner(), Arc::clone(&ledger));
+    builder = builder.database(database.clone());
     let replaying = config.callers.iter().filter(|caller| caller.replay_success);
     builder = builder.replaying(replaying.map(|caller| caller.name.clone()));
     if let Some(kept) = &kept {

@@ -19,7 +19,8 @@ use crate::support::{body, send, signed, terms, tls};
 const DELAY: Duration = Duration::from_millis(40);
 const BLOCK: Duration = Duration::from_secs(2);
 /// The members of the head poll, one for all payments of a network.
-const POLL: [&str; 3] = ["eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_getTransactionCount"];
+const POLL: [&str; 4] =
+    ["eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_getTransactionCount", "eth_getBalance"];
 
 async fn start(block_time: BlockTime) -> DevFacilitator {
     tls();

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
@@ -18,9 +18,11 @@ use x402_devchain::{ACCOUNTS, DevChain, DevPlan, signer};
 use x402_erc4337::nvm::{Allowance, Payer as PlanPayer, Plans, RegisterKeys};
 use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
+use x402_facilitator::routes::routes_with;
 use x402_http::client::{ClientError, PayClient, Payer, Receipt, SpendLimits};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::{Seller, Used};
+use x402_store::requests::{MemoryRequests, Remembered, Requests};
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
 use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, Occasion, PaymentPayload, UnixSeconds};
@@ -274,6 +276,41 @@ async fn the_facilitator_answers_in_both_forms_and_each_id_once() {
     let (status, second) = world.ask("/settle", &world.body(&payment, 3), Some("another")).await;
     assert_eq!((status, &second["errorReason"]), (409, &"duplicate_settlement".into()));
     assert_eq!(world.credits(), 7);
+    world.facilitator.stop().await;
+}
+
+/// Remembers when each row ends.
+#[derive(Debug, Default)]
+struct Ends(MemoryRequests, Mutex<Vec<u64>>);
+
+#[async_trait::async_trait]
+impl Requests for Ends {
+    async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault> {
+        self.1.lock().unwrap().push(request.expires.0 - now.0);
+        self.0.put(request, now).await
+    }
+
+    async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault> {
+        self.0.read(caller, id).await
+    }
+}
+
+/// The key of the payment lives for long, and every verification without a name has a row of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_is_remembered_for_a_day_at_most() {
+    let world = world(ten_credits()).await;
+    let ends = Arc::new(Ends::default());
+    let requests = Arc::clone(&ends) as Arc<dyn Requests>;
+    let routes = routes_with(Arc::clone(world.facilitator.engine()), Vec::new(), requests, None);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}/verify", listener.local_addr().unwrap());
+    let serving = tokio::spawn(axum::serve(listener, routes).into_future());
+    let body = world.body(&world.payment(1, 1).await, 3).to_string();
+    let sent = reqwest::Client::new().post(&url).header("content-type", "application/json").body(body);
+    let verdict: Value = serde_json::from_slice(&sent.send().await.unwrap().bytes().await.unwrap()).unwrap();
+    assert_eq!(verdict["isValid"], true, "{verdict}");
+    assert_eq!(*ends.1.lock().unwrap(), [86_400]);
+    serving.abort();
     world.facilitator.stop().await;
 }
 

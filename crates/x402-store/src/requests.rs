@@ -3,7 +3,7 @@
 //!
 //! A second store beside the ledger, written by the routes and never by a mechanism: nothing here is proof of anything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -42,10 +42,36 @@ pub trait Requests: Send + Sync + std::fmt::Debug {
 
 /// In memory: for one process, gone with it.
 #[derive(Debug, Default)]
-pub struct MemoryRequests(Mutex<HashMap<(String, String), Remembered>>);
+pub struct MemoryRequests(Mutex<Rows>);
+
+/// A caller and an id.
+type Name = (String, String);
+
+#[derive(Debug, Default)]
+struct Rows {
+    requests: HashMap<Name, Remembered>,
+    /// The names by when they expire, so that nobody looks at those that stay.
+    expiry: BTreeSet<(UnixSeconds, Name)>,
+}
+
+impl Rows {
+    /// Forgets what has expired. Answers how many rows were looked at.
+    fn forget(&mut self, now: UnixSeconds) -> usize {
+        let mut seen: usize = 0;
+        while let Some((expires, name)) = self.expiry.pop_first() {
+            seen = seen.saturating_add(1);
+            if expires >= now {
+                self.expiry.insert((expires, name));
+                break;
+            }
+            self.requests.remove(&name);
+        }
+        seen
+    }
+}
 
 impl MemoryRequests {
-    fn rows(&self) -> MutexGuard<'_, HashMap<(String, String), Remembered>> {
+    fn rows(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,11 +80,43 @@ impl MemoryRequests {
 impl Requests for MemoryRequests {
     async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault> {
         let mut rows = self.rows();
-        rows.retain(|_, row| row.expires >= now);
-        Ok(rows.entry((request.caller.clone(), request.id.clone())).or_insert(request).clone())
+        rows.forget(now);
+        let name = (request.caller.clone(), request.id.clone());
+        if let Some(known) = rows.requests.get(&name) {
+            return Ok(known.clone());
+        }
+        rows.expiry.insert((request.expires, name.clone()));
+        rows.requests.insert(name, request.clone());
+        Ok(request)
     }
 
     async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault> {
-        Ok(self.rows().get(&(caller.to_owned(), id.to_owned())).cloned())
+        Ok(self.rows().requests.get(&(caller.to_owned(), id.to_owned())).cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_that_stay_are_not_looked_at() {
+        let store = MemoryRequests::default();
+        let request = |n: u64| Remembered {
+            id: n.to_string(),
+            caller: String::new(),
+            digest: [7; 32],
+            max_amount: AtomicAmount::from(1),
+            expires: UnixSeconds(1_000 + n),
+        };
+        for n in 0..1_000 {
+            store.put(request(n), UnixSeconds(0)).await.unwrap();
+        }
+        assert_eq!(store.rows().forget(UnixSeconds(1_000)), 1);
+        assert_eq!(store.rows().forget(UnixSeconds(1_003)), 4, "three are gone, the next stays");
+        assert_eq!(store.read("", "2").await, Ok(None));
+        assert_eq!(store.read("", "3").await, Ok(Some(request(3))));
+        let rows = store.rows();
+        assert_eq!((rows.requests.len(), rows.expiry.len()), (997, 997));
     }
 }

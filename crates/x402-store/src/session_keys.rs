@@ -24,7 +24,7 @@ pub struct KeyName {
 /// Keeps serialized session keys for payments that name them by hash.
 #[async_trait]
 pub trait SessionKeys: Send + Sync + std::fmt::Debug {
-    /// Keeps a key for a caller. Registering it again changes nothing.
+    /// Keeps a key for a caller. Registering it again changes nothing, unless what is kept cannot be read any more.
     ///
     /// # Errors
     /// The store failed.

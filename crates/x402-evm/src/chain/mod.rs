@@ -104,6 +104,25 @@ pub struct AccountNonces {
     pub finalized: u64,
 }
 
+/// Reads what an account has for gas.
+pub trait ReadFunds: Send + Sync {
+    /// Has the polls of the head bring what this account has.
+    fn watch_funds(&self, account: Address);
+
+    /// As last polled, without a call. `None` before the first poll, and where the node does not say: that is unknown,
+    /// not nothing.
+    fn funds(&self, account: Address) -> Option<Funds>;
+}
+
+/// What an account has for gas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Funds {
+    /// Wei, in the block that was the newest.
+    pub balance: U256,
+    /// The newest block that was seen, and with it what gas costs.
+    pub head: Head,
+}
+
 /// Hands a signed transaction to the chain.
 #[async_trait]
 pub trait SendTransaction: Send + Sync {
@@ -186,9 +205,9 @@ pub trait WatchAuthorizations: Send + Sync {
 }
 
 /// Everything that a mechanism reads.
-pub trait Chain: ReadChain + ReadNonces + SendTransaction + WatchAuthorizations {}
+pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations {}
 
-impl<T: ReadChain + ReadNonces + SendTransaction + WatchAuthorizations> Chain for T {}
+impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations> Chain for T {}
 
 /// A call to be made by a transaction of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, B256, Bytes, U64, b256, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, b256, hex};
 use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_client::BatchRequest;
 use alloy_transport::TransportError;
@@ -19,8 +19,8 @@ use x402_types::{ChainId, Fault};
 use super::node_error::{NodeError, node_fault};
 use super::sightings::Sightings;
 use super::{
-    AccountNonces, Answers, At, Head, Program, ReadChain, ReadNonces, SendTransaction, Sighting, WatchAuthorizations,
-    Watched,
+    AccountNonces, Answers, At, Funds, Head, Program, ReadChain, ReadFunds, ReadNonces, SendTransaction, Sighting,
+    WatchAuthorizations, Watched,
 };
 
 /// A chain behind an alloy provider.
@@ -48,6 +48,8 @@ struct Polled {
     /// The hash of that block.
     hash: B256,
     accounts: BTreeMap<Address, Option<AccountNonces>>,
+    /// What the accounts that pay for gas have, wei.
+    balances: BTreeMap<Address, Option<U256>>,
     /// The newest block that was known when fees and nonces were asked for.
     asked_at: B256,
 }
@@ -102,8 +104,8 @@ impl RpcChain {
         }
     }
 
-    /// Polls the head: one call. The first poll after one that found a new block asks, in the same batch, for fees and
-    /// for the nonces of all accounts that were ever asked for.
+    /// Polls the head: one call. The first poll after one that found a new block asks, in the same batch, for fees, for
+    /// the nonces of all accounts that were ever asked for, and for the balances of those that pay for gas.
     ///
     /// # Errors
     /// The node.
@@ -115,10 +117,11 @@ impl RpcChain {
 
     /// `all`: with fees and nonces.
     async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
-        let (before, hash, accounts) = {
+        let (before, hash, accounts, payers) = {
             let polled = self.polled();
             let accounts: Vec<Address> = polled.accounts.keys().filter(|_| all).copied().collect();
-            (polled.head.map(|(head, _)| head), polled.hash, accounts)
+            let payers: Vec<Address> = polled.balances.keys().filter(|_| all).copied().collect();
+            (polled.head.map(|(head, _)| head), polled.hash, accounts, payers)
         };
         // A nonce at the final block of the poll before is final still, and can be asked for in the same batch.
         // `latest` is that block where the head is trusted.
@@ -142,6 +145,11 @@ impl RpcChain {
                 ),
             };
             nonces.push((account, head, finalized));
+        }
+        let mut balances = Vec::with_capacity(payers.len());
+        for payer in payers {
+            let balance = batch.add_call::<_, U256>("eth_getBalance", &(payer, "latest")).map_err(node_fault)?;
+            balances.push((payer, balance));
         }
         batch.send().await.map_err(node_fault)?;
         let block =
@@ -173,7 +181,13 @@ impl RpcChain {
             };
             found.push((account, AccountNonces { head: at_head, finalized }));
         }
+        let mut known = Vec::with_capacity(balances.len());
+        for (payer, balance) in balances {
+            // A node that does not say leaves it unknown, and an unknown balance refuses nothing.
+            known.push((payer, balance.await.ok()));
+        }
         let mut polled = self.polled();
+        polled.balances.extend(known);
         polled.head = Some((head, Instant::now()));
         polled.hash = block.hash;
         if all {
@@ -308,6 +322,18 @@ impl ReadNonces for RpcChain {
     async fn account_nonces(&self, account: Address) -> Result<AccountNonces, Fault> {
         self.polled().accounts.entry(account).or_default();
         self.polled_or(|polled| polled.accounts.get(&account).copied().flatten()).await
+    }
+}
+
+impl ReadFunds for RpcChain {
+    fn watch_funds(&self, account: Address) {
+        self.polled().balances.entry(account).or_default();
+    }
+
+    fn funds(&self, account: Address) -> Option<Funds> {
+        let polled = self.polled();
+        let balance = polled.balances.get(&account).copied().flatten()?;
+        polled.head.map(|(head, _)| Funds { balance, head })
     }
 }
 

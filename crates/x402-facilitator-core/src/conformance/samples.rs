@@ -105,6 +105,7 @@ pub(super) fn slot(lane: &LaneId, nonce: u64, cargo: &[u8]) -> Slot {
         id: SlotId { lane: lane.clone(), nonce },
         cargo: cargo.iter().map(|number| key(*number)).collect(),
         attempts: vec![Attempt { tx: tx(9), bytes: vec![2, 0, 0xfe], fee: u128::MAX }],
+        taken: Some(tx(9)),
         used: false,
         turns: 0,
         due: UnixSeconds(20),

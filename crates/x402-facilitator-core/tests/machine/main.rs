@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, missing_docs, missing_debug_implementations, reason = "a test has no public surface")]
 
 mod callers;
+mod gas;
 mod lost;
 mod seams;
 mod toy;

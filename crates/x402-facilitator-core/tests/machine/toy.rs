@@ -11,8 +11,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, PaymentKey, RawJson,
-    Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken, PaymentKey,
+    RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
 };
 
 pub const NOW: UnixSeconds = UnixSeconds(100);
@@ -76,6 +76,8 @@ pub struct World {
     pub seen: Option<Observation>,
     pub nonces: Option<Nonces>,
     pub cannot_sign: bool,
+    pub cannot_send: bool,
+    pub unfunded: bool,
     pub sent: Vec<Attempt>,
     pub loads: Vec<usize>,
 }
@@ -159,10 +161,22 @@ impl Rail for Toy {
         Ok(Attempt { tx: TxId::from(format!("{}:{fee}", slot.nonce)), bytes: vec![slot.nonce as u8], fee })
     }
 
+    fn funded(&self, lane: &LaneId) -> Result<(), Fault> {
+        if self.0.lock().unwrap().unfunded { Err(no_gas(lane)) } else { Ok(()) }
+    }
+
     async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
-        self.0.lock().unwrap().sent.push(attempt.clone());
+        let mut world = self.0.lock().unwrap();
+        if world.cannot_send {
+            return Err(no_gas(&lane()));
+        }
+        world.sent.push(attempt.clone());
         Ok(())
     }
+}
+
+pub fn no_gas(lane: &LaneId) -> Fault {
+    Fault::NotTaken { service: "the chain", why: NotTaken::NoGasFunds, detail: lane.to_string().into() }
 }
 
 pub struct Bench {

@@ -20,7 +20,7 @@ fn a_row_is_stored_whole_before_its_bytes_leave() {
     // Two fit together, the third takes the next nonce; both go out in one round.
     let slots = bench.ledger.all_slots();
     let loads: Vec<_> = slots.iter().map(|slot| (slot.id.nonce, slot.cargo.len(), slot.version)).collect();
-    assert_eq!(loads, [(0, 2, 1), (1, 1, 1)]);
+    assert_eq!(loads, [(0, 2, 2), (1, 1, 2)], "stored, then noted as taken");
     assert_eq!(bench.toy.sent(), ["0:10", "1:10"]);
     assert_eq!(wait(bench.ledger.lane(&lane())).unwrap().next, 2);
     for nonce in 1..=3 {

@@ -65,7 +65,8 @@ pub async fn hide_gaps(ledger: &MemoryLedger, lane: &LaneId, view: &mut LaneView
         let id = SlotId { lane: lane.clone(), nonce };
         if ledger.slots(std::slice::from_ref(&id)).await?.is_empty() {
             let due = UnixSeconds(u64::MAX);
-            view.open.push(Slot { id, cargo: vec![], attempts: vec![], used: false, turns: 0, due, version: 0 });
+            let attempts = Vec::new();
+            view.open.push(Slot { id, cargo: vec![], attempts, taken: None, used: false, turns: 0, due, version: 0 });
         }
     }
     Ok(())

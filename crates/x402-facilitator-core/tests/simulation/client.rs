@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use x402_facilitator_core::{Ledger, Outcome, Payment};
+use x402_facilitator_core::{Ledger, Outcome, Payment, SlotId, TxId};
 use x402_types::{
     AtomicAmount, Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, SchemeName, Terms, TimeoutSeconds,
     Version,
@@ -179,10 +179,16 @@ pub async fn ask(process: Process, claim: Claim) {
             break;
         }
         world.pause(15).await;
-        let left = row(&process, &key).await.is_some_and(|row| has_left(&row));
+        let known = taken(&process, &key).await;
         let looked = settlement.look(&call, &key).await;
-        if left && matches!(looked, Ok(Outcome::Pending { transaction: None, .. })) {
+        if !known.is_empty() && matches!(looked, Ok(Outcome::Pending { transaction: None, .. })) {
             world.violation(format!("I5 {} is pending without a hash", name(&key)));
+        }
+        // Whoever is told a hash can look for it: a node has said that it has it.
+        for tx in taken(&process, &key).await {
+            if !world.with(|world| world.taken.contains(&tx)) {
+                world.violation(format!("I5 {} names {tx}, which no node took", name(&key)));
+            }
         }
         told = looked.map_err(Refusal::from);
     }
@@ -191,6 +197,14 @@ pub async fn ask(process: Process, claim: Claim) {
 
 fn has_left(row: &Payment) -> bool {
     row.steps.iter().any(|step| !step.carriers.is_empty())
+}
+
+/// The transactions that may be named for it, as the test sees them.
+async fn taken(process: &Process, key: &PaymentKey) -> Vec<TxId> {
+    let Some(row) = row(process, key).await else { return Vec::new() };
+    let ids: Vec<SlotId> = row.steps.into_iter().flat_map(|step| step.carriers).collect();
+    let slots = process.ledger.ledger.slots(&ids).await.unwrap_or_default();
+    slots.into_iter().filter_map(|slot| slot.taken).collect()
 }
 
 /// The row, as the test sees it.

@@ -6,10 +6,12 @@ use core::task::{Context, Poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
+use x402_facilitator_core::TxId;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::chain::{Call, Hash, Kind, Op, State, Tx, mix, of};
 use crate::client::Log;
+use crate::rails::transaction;
 
 /// Lanes that are accounts; the lane after them is a bundler.
 pub const ACCOUNTS: u64 = 2;
@@ -92,6 +94,8 @@ pub struct Inner {
     outside: Vec<Call>,
     /// Transactions that the ledger holds.
     pub stored: BTreeSet<Hash>,
+    /// Transactions that the node said it has.
+    pub taken: BTreeSet<TxId>,
     pub violations: Vec<String>,
     pub log: Log,
     pub tally: BTreeMap<&'static str, u64>,
@@ -139,6 +143,7 @@ impl World {
             heard: Vec::new(),
             outside: Vec::new(),
             stored: BTreeSet::new(),
+            taken: BTreeSet::new(),
             violations: Vec::new(),
             log: Log::default(),
             tally: BTreeMap::new(),
@@ -376,6 +381,7 @@ impl Inner {
         if !self.stored.contains(&tx.hash()) {
             self.violations.push(format!("I3 sent before it was stored: lane {} nonce {}", tx.lane, tx.nonce));
         }
+        self.taken.insert(transaction(tx.hash()));
         let id = (tx.lane, tx.nonce);
         let used = tx.lane < ACCOUNTS && tx.nonce < of(&self.head().nonces, &tx.lane);
         if used || self.pool.get(&id).is_some_and(|other| other.fee >= tx.fee) {

@@ -21,7 +21,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use x402_codec::nvm::is_request;
 use x402_codec::{Limits, body};
-use x402_facilitator_core::Facilitator;
+use x402_facilitator_core::{Facilitator, LaneId};
 use x402_types::{ErrorReason, Fault, NetworkName, Rejection};
 use zeroize::Zeroizing;
 
@@ -85,6 +85,7 @@ pub fn routes_with(
         .route("/api/v1/x402/settle", post(settle))
         .route("/supported", get(supported))
         .route("/health", get(health))
+        .route("/ready", get(ready))
         .route("/session-keys", post(session_keys::register).delete(session_keys::remove))
         .with_state(api)
 }
@@ -186,10 +187,29 @@ async fn supported(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn health(State(api): State<Arc<Api>>) -> Response {
-    match api.engine.healthy().await {
-        Ok(()) => json(StatusCode::OK, &serde_json::json!({ "status": "ok" })),
+    match api.engine.health().await {
+        Ok(health) => {
+            let heads: serde_json::Map<_, _> =
+                health.heads.iter().map(|(network, age)| (network.to_string(), (*age).into())).collect();
+            let mut answer = serde_json::json!({ "status": "ok", "headAgeSeconds": heads });
+            if let (Some(age), Some(answer)) = (health.last_commit, answer.as_object_mut()) {
+                answer.insert("lastCommitAgeSeconds".to_owned(), age.into());
+            }
+            json(StatusCode::OK, &answer)
+        }
         Err(fault) => unavailable(&fault, &serde_json::json!({ "status": "unavailable" })),
     }
+}
+
+/// Whether every signer can pay for a transaction. The log said so when it changed.
+async fn ready(State(api): State<Arc<Api>>) -> Response {
+    let unfunded = api.engine.unfunded();
+    if unfunded.is_empty() {
+        return json(StatusCode::OK, &serde_json::json!({ "status": "ready" }));
+    }
+    let signer = |(lane, _): &(LaneId, Fault)| serde_json::json!({ "network": lane.network().map(|network| network.to_string()), "address": lane.account() });
+    let signers: Vec<_> = unfunded.iter().map(signer).collect();
+    again_later(json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "no gas", "signers": signers })))
 }
 
 impl Refused {
@@ -209,7 +229,10 @@ impl Refused {
 /// The log has what happened; the wire a general code.
 fn unavailable<T: Serialize>(fault: &Fault, answer: &T) -> Response {
     tracing::error!(%fault, "a request could not be answered");
-    let mut response = json(StatusCode::SERVICE_UNAVAILABLE, answer);
+    again_later(json(StatusCode::SERVICE_UNAVAILABLE, answer))
+}
+
+fn again_later(mut response: Response) -> Response {
     response.headers_mut().insert("retry-after", axum::http::HeaderValue::from_static("2"));
     response
 }

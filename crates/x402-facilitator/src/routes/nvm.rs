@@ -25,6 +25,10 @@ use x402_store::requests::Remembered;
 /// Seconds that a request is remembered that was settled without being verified first.
 const REMEMBERED: u64 = 30 * 86_400;
 
+/// Seconds that a request is remembered at most that was verified: a session key may last for years, and every
+/// verification without a name has a row of its own.
+const VERIFIED: u64 = 86_400;
+
 /// A request that was read.
 struct Asked {
     request: Request,
@@ -128,9 +132,10 @@ async fn verified(api: &Api, caller: String, headers: &HeaderMap, body: &[u8]) -
         Err(Refusal::Fault(fault)) => return Err(fault.into()),
     };
     let Identity { caller, request } = claim.identity;
-    let expires = verified.verdict().keep_until;
+    let now = now();
+    let expires = verified.verdict().keep_until.min(now.plus(VERIFIED));
     let stored = Remembered { id: request.clone(), caller, digest, max_amount: credits, expires };
-    let first = api.requests.put(stored, now()).await?;
+    let first = api.requests.put(stored, now).await?;
     if (first.digest, first.max_amount) != (digest, credits) {
         return Err(Stopped::Taken);
     }

@@ -109,6 +109,12 @@ fn stored_slot(connection: &Connection, id: &SlotId) -> Sql<Option<Slot>> {
     row.as_deref().map(from_row).transpose()
 }
 
+/// All as of one commit, however many statements it takes.
+fn stored_slots<'a>(connection: &Connection, ids: impl Iterator<Item = &'a SlotId>) -> Sql<Vec<Slot>> {
+    let view = connection.unchecked_transaction()?;
+    ids.filter_map(|id| stored_slot(&view, id).transpose()).collect()
+}
+
 fn rows<T: DeserializeOwned>(connection: &Connection, sql: &str, lane: &LaneId) -> Sql<Vec<T>> {
     let mut statement = connection.prepare_cached(sql)?;
     let texts = statement.query_map([lane.as_str()], |row| row.get::<_, String>(0))?;
@@ -322,9 +328,7 @@ impl Ledger for SqliteLedger {
             return Ok(Vec::new());
         }
         let ids = ids.to_vec();
-        self.database
-            .read(move |connection| ids.iter().filter_map(|id| stored_slot(connection, id).transpose()).collect())
-            .await
+        self.database.read(move |connection| stored_slots(connection, ids.iter())).await
     }
 
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
@@ -382,5 +386,39 @@ impl Ledger for SqliteLedger {
 
     async fn forget(&self, now: UnixSeconds, limit: usize) -> Result<usize, Fault> {
         self.database.write(move |transaction| forget(transaction, now, limit).map(Ok)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_read_as_of_one_commit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let _made = Database::open(file.path()).unwrap();
+        let (mut writer, reader) = (Connection::open(file.path()).unwrap(), Connection::open(file.path()).unwrap());
+        let mut store = |used: bool| {
+            let transaction = writer.transaction().unwrap();
+            for nonce in 0..3 {
+                let id = SlotId { lane: LaneId::from("a"), nonce };
+                let (cargo, attempts) = (Vec::new(), Vec::new());
+                let slot = Slot { id, cargo, attempts, taken: None, used, turns: 0, due: UnixSeconds(0), version: 1 };
+                write_slot(&transaction, &slot).unwrap();
+            }
+            transaction.commit().unwrap();
+        };
+        store(false);
+        let ids: Vec<SlotId> = (0..3).map(|nonce| SlotId { lane: LaneId::from("a"), nonce }).collect();
+        // Between the first and the second row all three are written.
+        let between = ids.iter().inspect(|id| {
+            if id.nonce == 1 {
+                store(true)
+            }
+        });
+        let used: Vec<bool> = stored_slots(&reader, between).unwrap().iter().map(|slot| slot.used).collect();
+        assert_eq!(used, [false; 3]);
+        let used: Vec<bool> = stored_slots(&reader, ids.iter()).unwrap().iter().map(|slot| slot.used).collect();
+        assert_eq!(used, [true; 3]);
     }
 }

@@ -30,12 +30,13 @@ pub use session_keys::{SealError, SealKey, SqliteSessionKeys};
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use x402_types::Fault;
 
 /// Writes that share one commit at most.
@@ -47,8 +48,15 @@ const OLDEST: i32 = 3_051_003;
 
 /// What a job answers: its value, or what failed.
 type Answer<T> = Result<T, rusqlite::Error>;
-/// A write, and how its caller hears of the outcome once the commit is done.
-type Job = Box<dyn FnOnce(&Transaction<'_>) -> Done + Send>;
+/// A write.
+type Work = Box<dyn FnOnce(&Transaction<'_>) -> Done + Send>;
+/// What the writer does.
+enum Job {
+    /// A write, and how its caller hears of the outcome once the commit is done.
+    Write(Work),
+    /// Nothing: whoever waits for it hears that the writer is there.
+    Check(oneshot::Sender<()>),
+}
 /// Called with whether the commit succeeded.
 type Done = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
 /// A read.
@@ -59,8 +67,28 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 pub struct Database {
     writer: SyncSender<Job>,
     reader: SyncSender<Look>,
+    commits: Arc<Mutex<Commits>>,
+    /// Changes when one of the two threads ends.
+    ended: watch::Receiver<()>,
     /// Held by the one process that works the lanes.
     _alone: Option<Arc<File>>,
+}
+
+/// Says that a thread has ended, by a panic, too.
+struct End(watch::Sender<()>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.send_replace(());
+    }
+}
+
+/// What became of the last commits.
+struct Commits {
+    /// When one last succeeded, or the file was opened.
+    last: Instant,
+    /// What the newest failed with, unless one has succeeded since.
+    failing: Option<Fault>,
 }
 
 impl std::fmt::Debug for Database {
@@ -104,9 +132,25 @@ impl Database {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(Fault::store)
         };
-        spawn("ledger-write", Box::new(move || write_loop(&mut write, &jobs)))?;
-        spawn("ledger-read", Box::new(move || looks.iter().for_each(|look| look(&read))))?;
-        Ok(Self { writer, reader, _alone: None })
+        let commits = Arc::new(Mutex::new(Commits { last: Instant::now(), failing: None }));
+        let noted = Arc::clone(&commits);
+        let (end, ended) = watch::channel(());
+        let (writes, reads) = (End(end.clone()), End(end));
+        spawn(
+            "ledger-write",
+            Box::new(move || {
+                let _end = writes;
+                write_loop(&mut write, &jobs, &noted);
+            }),
+        )?;
+        spawn(
+            "ledger-read",
+            Box::new(move || {
+                let _end = reads;
+                looks.iter().for_each(|look| look(&read));
+            }),
+        )?;
+        Ok(Self { writer, reader, commits, ended, _alone: None })
     }
 
     /// Runs a write; the answer comes after the commit. Dropping the future does not take the write back.
@@ -118,7 +162,7 @@ impl Database {
         work: impl FnOnce(&Transaction<'_>) -> Answer<Result<T, E>> + Send + 'static,
     ) -> Result<T, E> {
         let (tell, told) = oneshot::channel();
-        let job: Job = Box::new(move |transaction| {
+        let job = Job::Write(Box::new(move |transaction| {
             let outcome = in_savepoint(transaction, work);
             Box::new(move |commit| {
                 let answer = match (outcome, commit) {
@@ -128,9 +172,27 @@ impl Database {
                 };
                 drop(tell.send(answer));
             })
-        });
+        }));
         self.writer.try_send(job).map_err(refused)?;
         told.await.unwrap_or_else(|_| Err(Fault::store("the writer stopped").into()))
+    }
+
+    /// Has the writer do nothing, behind all that waits for it, and answers how long ago the file last took a change.
+    /// A facilitator at work changes it every few seconds, for its leases.
+    ///
+    /// # Errors
+    /// The writer is gone, or the last change could not be stored.
+    pub async fn check_writer(&self) -> Result<Duration, Fault> {
+        let (tell, told) = oneshot::channel();
+        self.writer.try_send(Job::Check(tell)).map_err(refused)?;
+        told.await.map_err(|_| Fault::store("the writer stopped"))?;
+        let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.failing.clone().map_or_else(|| Ok(commits.last.elapsed()), Err)
+    }
+
+    /// Waits until the writer or the reader has ended, which neither does while this handle is there, unless it panics.
+    pub async fn stopped(&self) {
+        drop(self.ended.clone().changed().await);
     }
 
     /// Runs a read of what is committed.
@@ -168,6 +230,9 @@ fn in_savepoint<T, E>(
 ) -> Answer<Result<T, E>> {
     transaction.execute_batch("SAVEPOINT job")?;
     let outcome = work(transaction);
+    if transaction.is_autocommit() {
+        return outcome.and_then(|_| Err(rolled_back()));
+    }
     if !matches!(outcome, Ok(Ok(_))) {
         transaction.execute_batch("ROLLBACK TO job")?;
     }
@@ -175,27 +240,155 @@ fn in_savepoint<T, E>(
     outcome
 }
 
-fn write_loop(connection: &mut Connection, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let transaction = match connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                // The job is dropped; its caller hears that the writer did not answer.
-                tracing::error!(%error, "the ledger cannot begin a transaction");
-                continue;
+/// What the group of a job hears that made SQLite roll back.
+fn rolled_back() -> rusqlite::Error {
+    let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK);
+    rusqlite::Error::SqliteFailure(abort, Some("the transaction was rolled back with a write beside it".to_owned()))
+}
+
+fn write_loop(connection: &mut Connection, jobs: &Receiver<Job>, commits: &Mutex<Commits>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::Check(tell) => tell.send(()).unwrap_or_default(),
+            Job::Write(first) => {
+                let committed = write_group(connection, first, jobs);
+                let mut commits = commits.lock().unwrap_or_else(PoisonError::into_inner);
+                match committed {
+                    Ok(()) => *commits = Commits { last: Instant::now(), failing: None },
+                    Err(error) => commits.failing = Some(Fault::store(error)),
+                }
             }
+        }
+    }
+}
+
+/// Runs the first write and what waits behind it, and tells all of them how their commit went.
+fn write_group(connection: &mut Connection, first: Work, jobs: &Receiver<Job>) -> Result<(), rusqlite::Error> {
+    // Where there is no transaction the job is dropped; its caller hears that the writer did not answer.
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .inspect_err(|error| tracing::error!(%error, "the ledger cannot begin a transaction"))?;
+    let mut done: Vec<Done> = vec![first(&transaction)];
+    let mut checks = Vec::new();
+    // Full, IOERR and NOMEM make SQLite roll back by itself. What was done before is gone, and what came after would
+    // begin a transaction of its own: the group ends here, and all of it failed.
+    while done.len() < GROUP && !transaction.is_autocommit() {
+        match jobs.try_recv() {
+            Ok(Job::Write(next)) => done.push(next(&transaction)),
+            Ok(Job::Check(tell)) => checks.push(tell),
+            Err(_) => break,
+        }
+    }
+    let commit = if transaction.is_autocommit() { Err(rolled_back()) } else { transaction.commit() };
+    if let Err(error) = &commit {
+        tracing::error!(%error, "the ledger cannot commit");
+    }
+    for tell in done {
+        tell(commit.as_ref().copied());
+    }
+    checks.into_iter().for_each(|tell| tell.send(()).unwrap_or_default());
+    commit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::NamedTempFile, Database) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let database = Database::open(file.path()).unwrap();
+        (file, database)
+    }
+
+    async fn run(database: &Database, sql: &'static str) -> Result<(), Fault> {
+        database.write(move |transaction| transaction.execute_batch(sql).map(Ok)).await
+    }
+
+    /// Keeps the writer busy until the other end is dropped, so that what is written meanwhile shares one commit.
+    fn hold(database: &Database) -> (impl Future<Output = Result<(), Fault>>, std::sync::mpsc::Sender<()>) {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let write = database.clone();
+        let held = async move {
+            write
+                .write(move |_| {
+                    held.recv().unwrap_or_default();
+                    Ok(Ok(()))
+                })
+                .await
         };
-        let mut done: Vec<Done> = vec![first(&transaction)];
-        while done.len() < GROUP {
-            let Ok(next) = jobs.try_recv() else { break };
-            done.push(next(&transaction));
+        (held, release)
+    }
+
+    async fn names(database: &Database) -> Vec<String> {
+        let names = |connection: &Connection| {
+            connection.prepare("SELECT name FROM t ORDER BY name")?.query_map([], |row| row.get(0))?.collect()
+        };
+        database.read(names).await.unwrap()
+    }
+
+    /// What each of three writes of one group heard, and what is stored.
+    async fn with_a_rollback(second: &'static str) -> ([bool; 3], Vec<String>) {
+        let (_file, database) = open();
+        run(&database, "CREATE TABLE t (name TEXT NOT NULL)").await.unwrap();
+        run(
+            &database,
+            "CREATE TRIGGER full BEFORE INSERT ON t WHEN new.name = 'full' BEGIN SELECT RAISE(ROLLBACK, 'full'); END",
+        )
+        .await
+        .unwrap();
+        let (held, release) = hold(&database);
+        let (_, one, two, three, ()) = tokio::join!(
+            held,
+            run(&database, "INSERT INTO t VALUES ('one')"),
+            run(&database, second),
+            run(&database, "INSERT INTO t VALUES ('three')"),
+            async move { drop(release) },
+        );
+        ([one.is_ok(), two.is_ok(), three.is_ok()], names(&database).await)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_makes_sqlite_roll_back_fails_its_group_and_nothing_else() {
+        for second in
+            ["INSERT INTO t VALUES ('full')", "ROLLBACK", "ROLLBACK; BEGIN; INSERT INTO t VALUES ('two'); ROLLBACK"]
+        {
+            let (told, stored) = with_a_rollback(second).await;
+            assert_eq!((told, stored), ([false, false, true], vec!["three".to_owned()]), "{second}");
         }
-        let commit = transaction.commit();
-        if let Err(error) = &commit {
-            tracing::error!(%error, "the ledger cannot commit");
-        }
-        for tell in done {
-            tell(commit.as_ref().copied());
-        }
+        let (told, stored) = with_a_rollback("INSERT INTO nothing VALUES (1)").await;
+        assert_eq!((told, stored), ([true, false, true], vec!["one".to_owned(), "three".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn the_writer_is_checked_behind_what_waits_for_it() {
+        let (_file, database) = open();
+        let (held, release) = hold(&database);
+        let mut check = Box::pin(database.check_writer());
+        let mut held = Box::pin(held);
+        assert!(futures_util::poll!(&mut held).is_pending());
+        assert!(futures_util::poll!(&mut check).is_pending(), "the writer is busy");
+        drop(release);
+        held.await.unwrap();
+        check.await.unwrap();
+        // A commit that fails is said until one succeeds.
+        assert!(run(&database, "ROLLBACK").await.is_err());
+        assert!(matches!(database.check_writer().await, Err(Fault::Store { .. })));
+        run(&database, "SELECT 1").await.unwrap();
+        database.check_writer().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_thread_is_noticed() {
+        let (_file, database) = open();
+        let mut stopped = Box::pin(database.stopped());
+        assert!(futures_util::poll!(&mut stopped).is_pending());
+        let panics = database.write::<(), Fault>(|_| std::panic::panic_any("a job that panics"));
+        assert!(panics.await.is_err());
+        stopped.await;
+        assert!(database.check_writer().await.is_err());
+
+        let (_file, database) = open();
+        assert!(database.read::<()>(|_| std::panic::panic_any("a look that panics")).await.is_err());
+        database.stopped().await;
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use x402_types::Fault;
 use zeroize::Zeroizing;
 
@@ -100,17 +100,39 @@ fn bound(name: &KeyName) -> Vec<u8> {
     bytes
 }
 
+/// A sealed key and the nonce it is sealed with.
+type Sealed = ([u8; NONCE_LEN], Vec<u8>);
+
+fn row(connection: &Connection, name: &KeyName) -> Result<Option<Sealed>, rusqlite::Error> {
+    connection
+        .prepare_cached(
+            "SELECT nonce, sealed FROM session_keys
+             WHERE network = ?1 AND account = ?2 AND provider = ?3 AND hash = ?4",
+        )?
+        .query_row(params![name.network.as_str(), name.account, name.provider, name.hash], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()
+}
+
 #[async_trait]
 impl SessionKeys for SqliteSessionKeys {
     async fn register(&self, name: &KeyName, caller: &str, text: &str) -> Result<(), Fault> {
         let (nonce, sealed) = self.seal(name, text)?;
-        let (name, caller) = (name.clone(), caller.to_owned());
+        let (keys, name, caller) = (self.clone(), name.clone(), caller.to_owned());
         self.database
             .write(move |transaction| {
+                // A row that does not open is of another seal key: it is worth nothing, and the key is here again.
+                if let Some((nonce, sealed)) = row(transaction, &name)?
+                    && keys.open(&name, nonce, sealed).is_ok()
+                {
+                    return Ok(Ok(()));
+                }
                 transaction
                     .prepare_cached(
                         "INSERT INTO session_keys (network, account, provider, hash, caller, nonce, sealed)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                         ON CONFLICT DO UPDATE SET caller = ?5, nonce = ?6, sealed = ?7",
                     )?
                     .execute(params![
                         name.network.as_str(),
@@ -143,20 +165,7 @@ impl SessionKeys for SqliteSessionKeys {
 
     async fn read(&self, name: &KeyName) -> Result<Option<Zeroizing<String>>, Fault> {
         let wanted = name.clone();
-        let row: Option<([u8; NONCE_LEN], Vec<u8>)> = self
-            .database
-            .read(move |connection| {
-                connection
-                    .prepare_cached(
-                        "SELECT nonce, sealed FROM session_keys
-                         WHERE network = ?1 AND account = ?2 AND provider = ?3 AND hash = ?4",
-                    )?
-                    .query_row(params![wanted.network.as_str(), wanted.account, wanted.provider, wanted.hash], |row| {
-                        Ok((row.get(0)?, row.get(1)?))
-                    })
-                    .optional()
-            })
-            .await?;
+        let row = self.database.read(move |connection| row(connection, &wanted)).await?;
         row.map(|(nonce, sealed)| self.open(name, nonce, sealed)).transpose()
     }
 }
@@ -235,6 +244,27 @@ mod tests {
             .await
             .unwrap();
         assert!(again.read(&other).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_registered_again_heals_after_the_seal_key_was_changed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let database = Database::open(file.path()).unwrap();
+        let seal = |byte: &str| SealKey::from_hex(&byte.repeat(32)).unwrap();
+        let before = SqliteSessionKeys::new(database.clone(), &seal("ab")).unwrap();
+        let key = name("c2VjcmV0");
+        before.register(&key, "shop", "c2VjcmV0").await.unwrap();
+        let after = SqliteSessionKeys::new(database.clone(), &seal("cd")).unwrap();
+        assert!(after.read(&key).await.is_err());
+        after.register(&key, "other", "c2VjcmV0").await.unwrap();
+        assert_eq!(after.read(&key).await.unwrap().unwrap().as_str(), "c2VjcmV0");
+        assert!(before.read(&key).await.is_err());
+        // It is of whoever brought it again; and one that opens stays as it is.
+        after.register(&key, "shop", "c2VjcmV0").await.unwrap();
+        after.remove(&key, "shop").await.unwrap();
+        assert!(after.read(&key).await.unwrap().is_some(), "another caller's");
+        after.remove(&key, "other").await.unwrap();
+        assert_eq!(after.read(&key).await, Ok(None));
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! An account that cannot pay the gas.
+
+use x402_types::Refusal;
+
+use crate::toy::*;
+
+#[test]
+fn a_lane_that_cannot_pay_takes_no_new_payments() {
+    let bench = Bench::new();
+    let settle = |nonce| wait(bench.settlement.settle(&bench.settlement.call(), &claim(nonce, "a"), NOW));
+    let first = bench.settlement.call();
+    assert_eq!(wait(bench.settlement.settle(&first, &claim(1, "a"), NOW)), Ok(pending(None)));
+    // Between the check and the claim it may run out of gas, too.
+    let verified = wait(bench.settlement.verify(&claim(2, "a"), NOW)).unwrap();
+    bench.toy.set(|world| world.unfunded = true);
+
+    assert_eq!(bench.settlement.unfunded(), [(lane(), no_gas(&lane()))]);
+    assert_eq!(wait(bench.settlement.verify(&claim(2, "a"), NOW)), Err(Refusal::Fault(no_gas(&lane()))));
+    assert_eq!(settle(2), Err(Refusal::Fault(no_gas(&lane()))));
+    assert_eq!(wait(bench.settlement.claim(&bench.settlement.call(), verified, NOW)), Err(no_gas(&lane())));
+    assert_eq!(bench.ledger.payments().len(), 1, "nothing is claimed");
+    // What was claimed before goes on: it may still be paid when the account is.
+    drop(first);
+    assert_eq!(settle(1), Ok(pending(None)));
+
+    bench.toy.set(|world| world.unfunded = false);
+    assert_eq!(settle(2), Ok(pending(None)));
+    assert!(bench.settlement.unfunded().is_empty());
+}
+
+#[test]
+fn a_hash_that_nobody_took_is_not_named() {
+    let bench = Bench::new();
+    let call = bench.settlement.call();
+    let key = bench.settlement.key(&claim(1, "a")).unwrap();
+    let look = || wait(bench.settlement.look(&call, &key)).unwrap();
+    assert_eq!(wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)), Ok(pending(None)));
+    bench.advance(1).unwrap();
+    bench.toy.set(|world| world.cannot_send = true);
+    assert_eq!(bench.carry(NOW), Err(no_gas(&lane())));
+    assert_eq!(bench.ledger.all_slots()[0].attempts.len(), 1, "stored to be sent");
+    assert_eq!(look(), pending(None));
+    let other = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "b"), NOW));
+    assert_eq!(other, Ok(duplicate(None)));
+
+    // The account has gas again: the same bytes are taken, and named.
+    bench.toy.set(|world| world.cannot_send = false);
+    bench.carry(NOW.plus(60)).unwrap();
+    assert_eq!(bench.toy.sent(), ["0:10"]);
+    assert_eq!(look(), pending(Some("0:10")));
+
+    // A replacement that is not taken leaves the name of the one that was.
+    bench.toy.set(|world| world.cannot_send = true);
+    assert_eq!(bench.carry(NOW.plus(600)), Err(no_gas(&lane())));
+    assert_eq!(bench.ledger.all_slots()[0].attempts.len(), 2);
+    assert_eq!(look(), pending(Some("0:10")));
+    bench.toy.set(|world| world.cannot_send = false);
+    bench.carry(NOW.plus(6_000)).unwrap();
+    assert_eq!(look(), pending(Some("0:20")));
+}
+
+#[test]
+fn what_was_taken_is_noted_once() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    bench.carry(NOW).unwrap();
+    // Stored, noted, sent again: the second send of the same bytes stores nothing beside the turn.
+    assert_eq!(bench.ledger.all_slots()[0].version, 2);
+    bench.carry(NOW.plus(60)).unwrap();
+    assert_eq!(bench.toy.sent(), ["0:10", "0:10"]);
+    let slots = bench.ledger.all_slots();
+    assert_eq!((slots[0].version, slots[0].taken.as_ref().map(|tx| tx.as_str())), (3, Some("0:10")));
+}

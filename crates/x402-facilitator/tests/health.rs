@@ -1,0 +1,94 @@
+//! `/health`: the writer of the ledger, and what ends with it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use x402_devchain::{DevChain, signer};
+use x402_evm::chain::LOG_QUERY_BLOCKS;
+use x402_evm::rail::Fees;
+use x402_facilitator::heads::Polling;
+use x402_facilitator::mechanisms::{Builder, Evm, owner};
+use x402_facilitator::routes::routes;
+use x402_facilitator::server::Serving;
+use x402_facilitator_core::Ledger;
+use x402_store::sqlite::{Database, SqliteLedger};
+use x402_types::{Assets, ChainId, Fault};
+
+use crate::support::tls;
+
+async fn serving(chain: &DevChain, database: &Database) -> Serving {
+    tls();
+    let evm = Evm {
+        provider: chain.provider(),
+        network: ChainId::eip155(chain.chain_id()),
+        finality: 0,
+        polling: Polling::default(),
+        log_query_blocks: LOG_QUERY_BLOCKS,
+        fees: Fees::default(),
+        signers: vec![signer(0).unwrap()],
+        assets: Assets::default(),
+        factories: Vec::new(),
+    };
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(database.clone()));
+    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap().database(database.clone());
+    let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(30))).unwrap();
+    let routes = routes(Arc::clone(&engine), Vec::new());
+    Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap()
+}
+
+async fn health(serving: &Serving) -> (u16, Value) {
+    let response = reqwest::get(format!("http://{}/health", serving.address())).await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_a_ledger_that_can_be_read_and_not_written() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let database = Database::open(file.path()).unwrap();
+    let serving = serving(&DevChain::new().unwrap(), &database).await;
+    let (status, answer) = health(&serving).await;
+    assert_eq!((status, &answer["status"]), (200, &json!("ok")), "{answer}");
+    assert!(answer["lastCommitAgeSeconds"].is_u64(), "{answer}");
+
+    // The writer is busy for good: it does not answer, and reads still do.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let writer = database.clone();
+    let busy = tokio::spawn(async move {
+        writer
+            .write(move |_| {
+                held.recv().unwrap_or_default();
+                Ok(Ok::<(), Fault>(()))
+            })
+            .await
+    });
+    loop {
+        let (status, answer) = health(&serving).await;
+        if status == 503 {
+            assert_eq!(answer["status"], "unavailable");
+            break;
+        }
+    }
+    drop(release);
+    busy.await.unwrap().unwrap();
+    assert_eq!(health(&serving).await.0, 200);
+    serving.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_writer_ends_the_process() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let database = Database::open(file.path()).unwrap();
+    let mut serving = serving(&DevChain::new().unwrap(), &database).await;
+    let panics = database.write::<(), Fault>(|_| std::panic::panic_any("a job that panics")).await;
+    assert!(panics.is_err());
+    let (status, answer) = health(&serving).await;
+    assert_eq!((status, &answer["status"]), (503, &json!("unavailable")));
+    serving.broken().await;
+}
