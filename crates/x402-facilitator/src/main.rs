@@ -98,6 +98,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     }
     let Configured { engine, heads, requests, session_keys } = configured(&config).await?;
     heads.check().await?;
+    engine.name_unserved().await?;
     let mut serving = Serving::start(
         config.listen,
         &engine,
