@@ -31,6 +31,7 @@
 
 mod claims;
 mod commits;
+mod forgetting;
 mod guards;
 mod leases;
 mod rows;
@@ -44,7 +45,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use x402_types::Fault;
 
-use crate::{CommitError, Ledger};
+use crate::{CommitError, Ledger, Payment, Slot};
+
+pub use forgetting::forgets_by_the_row;
 
 /// A kind of ledger under test.
 #[async_trait]
@@ -57,6 +60,15 @@ pub trait Subject: Send + Sync {
 
     /// The ledger's clock goes on by so many seconds.
     async fn pass(&self, seconds: u64);
+
+    /// Stores these rows in the newest empty ledger as they are, guards included, in whatever way is quick. For
+    /// [`forgets_by_the_row`]; as they are claimed and committed unless told otherwise.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn fill(&self, ledger: &Arc<dyn Ledger>, payments: Vec<Payment>, slots: Vec<Slot>) -> Result<(), Fault> {
+        forgetting::fill(ledger, payments, slots).await
+    }
 }
 
 /// A rule that a ledger does not keep.

@@ -10,7 +10,7 @@ use crate::{Guard, LaneId, OwnerId, Payment, Slot, SlotId};
 /// The rules that a ledger keeps, tested by the conformance suite (feature `conformance`):
 /// - what a method answered with `Ok` survives a crash of the process and of the host;
 /// - an error may hide a success: whoever gets one reads again;
-/// - each method is one transaction: it sees and leaves no half of another.
+/// - each method is one transaction, [`Ledger::forget`] several: it sees and leaves no half of another.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// Inserts the row as version 1 with an empty history, or answers the row that has this key and changes nothing.
@@ -65,7 +65,9 @@ pub trait Ledger: Send + Sync {
     async fn commit(&self, write: Write) -> Result<(), CommitError>;
 
     /// Forgets answered payments whose `keep_until` is before `now` and whose slots are all used, with the slots
-    /// that carried nothing else, at most `limit` payments. Answers how many.
+    /// that carried nothing else, at most `limit` payments. Answers how many. What one costs does not depend on how
+    /// many are kept (`conformance::forgets_by_the_row`), and it may be
+    /// several transactions, each of which leaves whole payments: a claim must not wait for all of them.
     ///
     /// # Errors
     /// The store failed; some may be gone.

@@ -26,7 +26,7 @@ pub use call::Call;
 pub use facilitator::{Facilitator, Presented};
 pub use ids::{CallId, Guard, LaneId, OwnerId, SlotId, StepName, TxId};
 pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
-pub use mechanism::{Mechanism, Observation, Plan, Verdict};
+pub use mechanism::{MAX_PARCELS, Mechanism, Observation, Plan, Verdict};
 pub use memory::MemoryLedger;
 pub use outcome::Outcome;
 pub use payment::{Event, Payment, Step, StepState, Telling, Todo};

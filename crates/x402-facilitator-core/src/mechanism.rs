@@ -7,6 +7,10 @@ use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, Unix
 
 use crate::{Facts, Guard, LaneId, Parcel, Payment, Receipt, Step, StepName, TxId};
 
+/// How many parcels a step may have at most, whatever its scheme says. A payer's contract can tell a transaction from
+/// its simulation and revert in the one alone: each parcel may cost a transaction that does nothing.
+pub const MAX_PARCELS: usize = 3;
+
 /// What a scheme means. It knows no account nonce, no fee, no transaction and no way to send.
 #[async_trait]
 pub trait Mechanism: Send + Sync {
@@ -26,10 +30,17 @@ pub trait Mechanism: Send + Sync {
     /// The payment is not good, or it could not be checked.
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal>;
 
+    /// How many parcels a step of this scheme may have, where that is fewer than [`MAX_PARCELS`]: each may cost a
+    /// transaction. A step that had them waits for what is observed of it, and ends with its authorization.
+    fn max_parcels(&self) -> usize {
+        MAX_PARCELS
+    }
+
     /// What comes next, given the steps so far. Reads, may sign a parcel, sends nothing, may be asked again.
     ///
     /// After a `Loose` step only `Do` with the same name and guard, or `Wait`: bytes have left, a read proves
-    /// nothing.
+    /// nothing. A `Do` beyond [`Mechanism::max_parcels`] counts as `Wait`, so it must cost nothing to answer. A payment
+    /// that only waits is planned ever less often, a loose step of it hardly ever after a while.
     ///
     /// # Errors
     /// It could not be found out; it will be asked again.

@@ -35,6 +35,12 @@ impl MemoryLedger {
         self.rows().slots.values().cloned().collect()
     }
 
+    /// How many entries [`Ledger::forget`] has looked at since the ledger was made: what its cost is measured by.
+    #[must_use]
+    pub fn forget_looked_at(&self) -> u64 {
+        self.rows().looked_at
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows> {
         // A commit checks everything before it changes anything, and what changes rows cannot panic.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
@@ -126,6 +132,10 @@ struct Rows {
     payments: BTreeMap<PaymentKey, Payment>,
     /// The payments without an answer, by lane and due time.
     due: BTreeSet<(LaneId, UnixSeconds, PaymentKey)>,
+    /// The payments with an answer, by how long they must be kept.
+    answered: BTreeSet<(UnixSeconds, PaymentKey)>,
+    /// The entries that [`Rows::forget`] has looked at.
+    looked_at: u64,
     /// Who holds a guard.
     guards: BTreeMap<Guard, PaymentKey>,
     slots: BTreeMap<SlotId, Slot>,
@@ -153,9 +163,12 @@ impl Rows {
         let at = |payment: &Payment| (payment.lane.clone(), payment.due, payment.key.clone());
         if let Some(old) = self.payments.get(&payment.key) {
             self.due.remove(&at(old));
+            self.answered.remove(&(old.keep_until, old.key.clone()));
         }
         if payment.answer.is_none() {
             self.due.insert(at(&payment));
+        } else {
+            self.answered.insert((payment.keep_until, payment.key.clone()));
         }
         self.payments.insert(payment.key.clone(), payment);
     }
@@ -235,16 +248,28 @@ impl Rows {
     }
 
     fn forget(&mut self, now: UnixSeconds, limit: usize) -> usize {
-        let is_over = |payment: &&Payment| {
-            payment.answer.is_some()
-                && payment.keep_until < now
-                && carriers(payment).all(|id| self.slots.get(id).is_none_or(|slot| slot.used))
-        };
-        let over: Vec<PaymentKey> =
-            self.payments.values().filter(is_over).take(limit).map(|payment| payment.key.clone()).collect();
-        for payment in over.iter().filter_map(|key| self.payments.remove(key)).collect::<Vec<_>>() {
-            self.guards.retain(|_, holder| *holder != payment.key);
+        let mut over = Vec::new();
+        for (keep_until, key) in &self.answered {
+            if *keep_until >= now || over.len() == limit {
+                break;
+            }
+            self.looked_at = self.looked_at.saturating_add(1);
+            let Some(payment) = self.payments.get(key) else { continue };
+            if carriers(payment).all(|id| self.slots.get(id).is_none_or(|slot| slot.used)) {
+                over.push(key.clone());
+            }
+        }
+        for key in &over {
+            let Some(payment) = self.payments.remove(key) else { continue };
+            self.answered.remove(&(payment.keep_until, payment.key.clone()));
+            for guard in payment.steps.iter().flat_map(Step::guards) {
+                self.looked_at = self.looked_at.saturating_add(1);
+                if self.guards.get(guard) == Some(&payment.key) {
+                    self.guards.remove(guard);
+                }
+            }
             for id in carriers(&payment) {
+                self.looked_at = self.looked_at.saturating_add(1);
                 let is_empty = |slot: &Slot| !slot.cargo.iter().any(|key| self.payments.contains_key(key));
                 if self.slots.get(id).is_some_and(is_empty) {
                     self.slots.remove(id);

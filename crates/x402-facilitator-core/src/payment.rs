@@ -32,6 +32,9 @@ pub struct Payment {
     pub reopened: u32,
     /// When it wants to be looked at again.
     pub due: UnixSeconds,
+    /// How often in a row it was looked at and had to wait: it is looked at ever less often.
+    #[serde(default)]
+    pub waits: u32,
     /// How long the row must be kept.
     pub keep_until: UnixSeconds,
     /// Counted up by the ledger with every commit; 0 in a row that is not stored yet.
@@ -71,6 +74,12 @@ pub enum StepState {
     /// It can never happen.
     Dead(ErrorReason),
 }
+
+/// Seconds between two looks at a payment that waits, at most.
+const LONGEST_WAIT: u64 = 30;
+/// How many looks in a row a loose step is planned again at to no avail. Then it is observed only, but for looks that
+/// lie twice as far from the first each time: what changes in the end is found out, at a cost that does not count.
+const PLANNED_LOOSE: u32 = 8;
 
 /// What a row wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +173,7 @@ impl Payment {
             untold: false,
             reopened: 0,
             due: now,
+            waits: 0,
             keep_until: verdict.keep_until,
             version: 0,
         }
@@ -196,7 +206,10 @@ impl Payment {
         match self.steps.last().map(|step| &step.state) {
             None | Some(StepState::Proven(_) | StepState::Dead(_)) => Todo::Plan,
             Some(StepState::Ready | StepState::Carried) => Todo::Observe { replan: false },
-            Some(StepState::Loose) => Todo::Observe { replan: true },
+            // A read that refuses again and again will not change its mind for being repeated.
+            Some(StepState::Loose) => {
+                Todo::Observe { replan: self.waits < PLANNED_LOOSE || self.waits.is_power_of_two() }
+            }
         }
     }
 
@@ -250,6 +263,7 @@ impl Payment {
                 Some(step) if step.state == StepState::Ready => {
                     step.carriers.push(slot);
                     step.state = StepState::Carried;
+                    self.waits = 0;
                     self.due = now.plus(poll);
                     Ok(())
                 }
@@ -263,7 +277,11 @@ impl Payment {
     fn planned(&mut self, plan: Plan, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
         match plan {
             // A plan that says "not yet" must not be asked for again at once.
-            Plan::Wait(until) => self.due = until.max(now.plus(1)),
+            Plan::Wait(until) => {
+                self.due = until.max(now.plus(1));
+                self.wait(now, poll);
+                return Ok(());
+            }
             Plan::Do { name, guard, alone, parcel } => {
                 if self.steps.iter().any(|step| step.proven().is_some() && (step.name == name || step.guard == guard)) {
                     return Err(Fault::broken(format_args!("the proven step {name} was planned again")));
@@ -300,7 +318,22 @@ impl Payment {
             }
             Plan::Failed(reason) => self.answer = Some(Err(reason)),
         }
+        self.waits = 0;
         Ok(())
+    }
+
+    /// It was looked at to no avail: the next look is the later, up to [`LONGEST_WAIT`].
+    fn wait(&mut self, now: UnixSeconds, poll: u64) {
+        if let Some(doublings) = self.waits.checked_sub(1) {
+            let wait = poll.saturating_mul(1_u64.checked_shl(doublings).unwrap_or(u64::MAX));
+            self.due = self.due.max(now.plus(wait.min(LONGEST_WAIT)));
+        }
+        self.waits = self.waits.saturating_add(1);
+    }
+
+    /// It wants to be looked at again at the usual pace: another payment has to move first.
+    pub(crate) fn yields(&mut self, now: UnixSeconds, poll: u64) {
+        self.due = now.plus(poll.max(1));
     }
 
     fn observed(&mut self, observation: Observation, spent: bool, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
@@ -312,8 +345,15 @@ impl Payment {
             Observation::Proven(facts) => step.state = StepState::Proven(facts),
             Observation::Dead(reason) => step.state = StepState::Dead(reason),
             Observation::Pending if spent && step.state == StepState::Carried => step.state = StepState::Loose,
+            Observation::Pending if step.state == StepState::Loose => {
+                self.due = now.plus(poll);
+                self.wait(now, poll);
+                return Ok(());
+            }
+            // It is on its way, and may be seen in the next block.
             Observation::Pending => self.due = now.plus(poll),
         }
+        self.waits = 0;
         Ok(())
     }
 
@@ -332,6 +372,7 @@ impl Payment {
         }
         self.answer = None;
         self.reopened = self.reopened.saturating_add(1);
+        self.waits = 0;
         self.due = now;
         Ok(())
     }

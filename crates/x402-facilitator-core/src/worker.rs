@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::{
-    Attempt, CommitError, Event, LaneView, Lease, Next, Nonces, Observation, Parcel, Payment, Plan, Rail, Settlement,
-    Slot, SlotId, StepState, Todo, TxId, Write,
+    Attempt, CommitError, Event, LaneView, Lease, MAX_PARCELS, Mechanism, Next, Nonces, Observation, Parcel, Payment,
+    Plan, Rail, Settlement, Slot, SlotId, StepState, Todo, TxId, Write,
 };
 
 /// What a round came to.
@@ -44,7 +44,7 @@ impl Settlement {
         let mechanism = self.mechanism(&before.claim.terms).map_err(Fault::broken)?;
         let event = match before.todo() {
             Todo::Nothing => return Ok(Progress::Idle),
-            Todo::Plan => Event::Planned(mechanism.plan(&before, now).await?),
+            Todo::Plan => Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?),
             Todo::Observe { replan } => {
                 let Some(step) = before.open_step() else { return Ok(Progress::Idle) };
                 // Read before the chain is asked: that the slots are used must be the older fact.
@@ -52,7 +52,9 @@ impl Settlement {
                 let sent: Vec<TxId> =
                     slots.iter().flat_map(|slot| slot.attempts.iter().map(|attempt| attempt.tx.clone())).collect();
                 match mechanism.observe(step, &sent).await? {
-                    Observation::Pending if replan => Event::Planned(mechanism.plan(&before, now).await?),
+                    Observation::Pending if replan => {
+                        Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?)
+                    }
                     observation => {
                         let spent = slots.len() == step.carriers.len() && slots.iter().all(|slot| slot.used);
                         Event::Observed { observation, spent }
@@ -66,11 +68,20 @@ impl Settlement {
         if after.todo() == Todo::Plan
             && after.due <= now
             && after.steps.last().is_some_and(crate::Step::is_decided)
-            && let Ok(plan) = mechanism.plan(&after, now).await
+            && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
         {
             after.apply(Event::Planned(plan), now, self.pace.poll)?;
         }
         self.store(lease, before, after, now).await
+    }
+
+    /// What comes next, within the limit of parcels: bytes that have left may still land, so a step that had all of
+    /// its parcels is not failed. It waits for what is observed of it.
+    async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+        let plan = mechanism.plan(payment, now).await?;
+        let most = mechanism.max_parcels().min(MAX_PARCELS);
+        let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
+        Ok(if is_over && matches!(plan, Plan::Do { .. }) { Plan::Wait(now.plus(self.pace.poll)) } else { plan })
     }
 
     async fn store(
@@ -84,7 +95,7 @@ impl Settlement {
         {
             // Another payment of this payer has the same nonce of the far side in hand: wait for its end.
             Err(CommitError::Guarded(_)) => {
-                before.apply(Event::Planned(Plan::Wait(now.plus(self.pace.poll))), now, self.pace.poll)?;
+                before.yields(now, self.pace.poll);
                 let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
                 settle_commit(self.ledger.commit(write).await)?;
                 Ok(Progress::Idle)
@@ -193,7 +204,11 @@ impl Round<'_> {
         }
         let mut next = from.max(head);
         let in_the_air = open.iter().filter(|slot| slot.id.nonce >= head).count();
-        for batch in self.batches(ready, MAX_OPEN.saturating_sub(in_the_air)) {
+        let mut room = MAX_OPEN.saturating_sub(in_the_air);
+        for batch in self.batches(ready) {
+            if room == 0 {
+                break;
+            }
             let parcels: Vec<Parcel> = batch.iter().filter_map(newest_parcel).cloned().collect();
             // A refusal to sign has used up nothing: the next batch takes the nonce.
             let Some(id) = self.fill(next, &parcels, &mut slots).await else { continue };
@@ -208,6 +223,7 @@ impl Round<'_> {
                 }
             }
             next = next.saturating_add(1);
+            room = room.saturating_sub(1);
         }
         if slots.is_empty() {
             return;
@@ -266,7 +282,7 @@ impl Round<'_> {
     }
 
     /// What travels together. What failed to land once travels alone: it may be what makes the others revert.
-    fn batches(&self, ready: Vec<Payment>, room: usize) -> Vec<Vec<Payment>> {
+    fn batches(&self, ready: Vec<Payment>) -> Vec<Vec<Payment>> {
         let fresh = |payment: &Payment| payment.steps.last().is_some_and(|step| step.carriers.is_empty());
         let mut batches: Vec<Vec<Payment>> = Vec::new();
         for payment in ready {
@@ -277,7 +293,7 @@ impl Round<'_> {
             };
             if let Some(batch) = batches.iter_mut().find(fits) {
                 batch.push(payment);
-            } else if batches.len() < room {
+            } else {
                 batches.push(vec![payment]);
             }
         }

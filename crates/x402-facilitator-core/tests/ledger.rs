@@ -2,23 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
-use x402_facilitator_core::conformance::{Subject, run};
+use x402_facilitator_core::conformance::{Subject, forgets_by_the_row, run};
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::UnixSeconds;
 
 #[derive(Default)]
-struct InMemory(Arc<AtomicU64>);
+struct InMemory(Arc<AtomicU64>, Mutex<Option<Arc<MemoryLedger>>>);
 
 #[async_trait]
 impl Subject for InMemory {
     async fn empty(&self) -> Arc<dyn Ledger> {
         let clock = Arc::clone(&self.0);
-        Arc::new(MemoryLedger::new(move || UnixSeconds(clock.load(Ordering::Relaxed))))
+        let ledger = Arc::new(MemoryLedger::new(move || UnixSeconds(clock.load(Ordering::Relaxed))));
+        *self.1.lock().unwrap() = Some(Arc::clone(&ledger));
+        ledger
     }
 
     async fn reopened(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
@@ -34,5 +36,13 @@ impl Subject for InMemory {
 fn memory_conforms() {
     let subject = InMemory::default();
     let mut future = Box::pin(run(&subject));
+    assert_eq!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn memory_forgets_by_the_row() {
+    let subject = InMemory::default();
+    let steps = || subject.1.lock().unwrap().as_ref().unwrap().forget_looked_at();
+    let mut future = Box::pin(forgets_by_the_row(&subject, &steps));
     assert_eq!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
 }

@@ -305,6 +305,30 @@ impl Engine {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Names in the log every unfinished payment that nothing here can finish, because its scheme, network, token or
+    /// plan was taken out of the configuration, for example. Answers how many.
+    ///
+    /// # Errors
+    /// The ledger failed.
+    pub async fn name_unserved(&self) -> Result<usize, Fault> {
+        let mut unserved = 0;
+        for row in self.ledger.unanswered(&[]).await? {
+            let terms = &row.claim.terms;
+            let lane = &row.lane;
+            let why = match self.settlement.key(&row.claim) {
+                Err(rejection) => rejection.to_string(),
+                Ok(_) if !self.settlement.lanes().any(|served| served == lane) => "no signer for its lane".to_owned(),
+                Ok(_) => continue,
+            };
+            unserved += 1;
+            tracing::warn!(
+                key = %row.key, scheme = %terms.scheme, network = %terms.network, %lane, %why,
+                "a payment is not finished, and nothing here can finish it"
+            );
+        }
+        Ok(unserved)
+    }
+
     /// Whether the payment is good.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
 use x402_types::{Fault, UnixSeconds};
 
+use crate::backoff;
 use crate::engine::Engine;
 
 /// [`Polling::busy`] unless told, ms.
@@ -41,13 +42,15 @@ impl Polling {
         self.rest.max(self.busy)
     }
 
-    /// From the beginning of one poll to that of the next, the last of which found a new block, or did not.
-    fn pause(self, busy: bool, found: bool) -> Duration {
-        match (busy, found) {
+    /// From the beginning of one poll to that of the next, the last of which found a new block, or did not. A node that
+    /// did not answer so often in a row is asked ever less often: it may refuse for being asked too much.
+    fn pause(self, busy: bool, found: bool, failures: u32) -> Duration {
+        let pause = match (busy, found) {
             (false, _) => self.at_rest(),
             (true, false) => self.busy,
             (true, true) => Duration::ZERO,
-        }
+        };
+        pause.max(backoff::rest(backoff::FIRST, failures))
     }
 
     /// For how long a poll answers: nobody waits for one while they come as they should.
@@ -132,12 +135,14 @@ impl Watch {
         let mut last = None;
         // The account nonces may be those of the block before: the next poll brings them.
         let mut behind = false;
+        let mut failures = 0_u32;
         loop {
             let began = Instant::now();
             let found = match self.chain.poll().await {
                 Ok(head) => {
                     engine.note_head(network, UnixSeconds(head.timestamp));
                     engine.note_funds();
+                    failures = 0;
                     let new = last.replace(head.number) != Some(head.number);
                     if new {
                         engine.new_block();
@@ -149,14 +154,15 @@ impl Watch {
                     new
                 }
                 Err(fault) => {
-                    tracing::warn!(%fault, "the head could not be read");
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(%network, %fault, failures, "the head could not be read");
                     false
                 }
             };
             loop {
                 let busy = unfinished.borrow_and_update().iter().any(|lane| lane.network() == Some(network));
                 tokio::select! {
-                    () = tokio::time::sleep_until(began + self.polling.pause(busy, found)) => break,
+                    () = tokio::time::sleep_until(began + self.polling.pause(busy, found, failures)) => break,
                     Ok(()) = unfinished.changed() => {}
                 }
             }
@@ -208,13 +214,17 @@ mod tests {
     #[test]
     fn a_node_is_asked_often_while_a_payment_is_open_and_at_once_behind_a_new_block() {
         let polling = Polling::default();
-        assert_eq!(polling.pause(false, false), Duration::from_secs(2));
-        assert_eq!(polling.pause(false, true), Duration::from_secs(2));
-        assert_eq!(polling.pause(true, false), Duration::from_millis(100));
-        assert_eq!(polling.pause(true, true), Duration::ZERO);
+        assert_eq!(polling.pause(false, false, 0), Duration::from_secs(2));
+        assert_eq!(polling.pause(false, true, 0), Duration::from_secs(2));
+        assert_eq!(polling.pause(true, false, 0), Duration::from_millis(100));
+        assert_eq!(polling.pause(true, true, 0), Duration::ZERO);
+        // One that does not answer, up to half a minute.
+        let failed: Vec<u128> = (1..9).map(|failures| polling.pause(true, false, failures).as_millis()).collect();
+        assert_eq!(failed, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
+        assert_eq!(polling.pause(false, false, 1), Duration::from_secs(2));
         // Who polls seldom does not poll more often at rest.
         let seldom = Polling { busy: Duration::from_secs(5), ..polling };
-        assert_eq!(seldom.pause(false, false), Duration::from_secs(5));
+        assert_eq!(seldom.pause(false, false, 0), Duration::from_secs(5));
         assert_eq!(seldom.fresh(), Duration::from_secs(20));
     }
 

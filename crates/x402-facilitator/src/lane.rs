@@ -2,7 +2,7 @@
 //!
 //! It keeps nothing that a restart would miss: what is to be done stands in the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use x402_facilitator_core::{LaneId, Lease, Progress};
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
+use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
 
@@ -20,9 +21,7 @@ use crate::engine::Engine;
 const AT_ONCE: usize = 256;
 /// How long nothing happens at most before the lane looks again.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long something rests after it failed.
-const REST: Duration = Duration::from_millis(250);
-/// How long something rests after another writer was first.
+/// How long something rests after another writer was first, for the first time.
 const YIELD: Duration = Duration::from_millis(10);
 
 enum Done {
@@ -32,18 +31,36 @@ enum Done {
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
+/// How it stands with a payment that is worked on, or that failed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    working: bool,
+    /// In a row.
+    failures: u32,
+    /// Not before that.
+    until: Option<Instant>,
+}
+
+impl Turn {
+    fn is_free(&self, at: Instant) -> bool {
+        !self.working && self.until.is_none_or(|until| until <= at)
+    }
+}
+
 /// The worker of one lane.
 pub(crate) struct Lane {
     engine: Arc<Engine>,
     id: LaneId,
     lease: Option<(Lease, Instant)>,
     running: FuturesUnordered<Work>,
-    /// What is worked on (`None`) or rests until a time.
-    busy: BTreeMap<PaymentKey, Option<Instant>>,
+    /// The payments that are worked on or that failed when they were tried last.
+    turns: BTreeMap<PaymentKey, Turn>,
     carrying: bool,
     /// There may be something to carry.
     wanted: bool,
     carry_from: Instant,
+    /// How often carrying failed in a row.
+    carry_failures: u32,
 }
 
 impl Lane {
@@ -53,10 +70,11 @@ impl Lane {
             id,
             lease: None,
             running: FuturesUnordered::new(),
-            busy: BTreeMap::new(),
+            turns: BTreeMap::new(),
             carrying: false,
             wanted: true,
             carry_from: Instant::now(),
+            carry_failures: 0,
         }
     }
 
@@ -66,20 +84,27 @@ impl Lane {
         let mut blocks = self.engine.blocks();
         let mut nonces = self.engine.nonces();
         let mut block = true;
+        let mut failures = 0_u32;
+        let mut rounds_from = Instant::now();
         loop {
-            match self.round(block).await {
-                Ok(open) if *stop.borrow() && !open && self.running.is_empty() => return,
-                // Nothing is carried here: another process has the lane and finishes it.
-                Ok(_) if *stop.borrow() && self.lease.is_none() && self.running.is_empty() => return,
-                Ok(_) => block = false,
-                Err(fault) => {
-                    tracing::warn!(lane = %self.id, %fault, "the ledger does not answer");
-                    tokio::time::sleep(REST).await;
+            let at = Instant::now();
+            // What is under way goes on while the ledger is left alone.
+            if rounds_from <= at {
+                match self.round(block, at).await {
+                    Ok(open) if *stop.borrow() && !open && self.running.is_empty() => return,
+                    // Nothing is carried here: another process has the lane and finishes it.
+                    Ok(_) if *stop.borrow() && self.lease.is_none() && self.running.is_empty() => return,
+                    Ok(_) => (block, failures) = (false, 0),
+                    Err(fault) => {
+                        failures = failures.saturating_add(1);
+                        tracing::warn!(lane = %self.id, %fault, failures, "the ledger does not answer");
+                        rounds_from = at + backoff::rest(backoff::FIRST, failures);
+                    }
                 }
             }
-            let rest_over = self.next_rest_over();
+            let rest_over = self.next_rest_over(at).max(rounds_from);
             tokio::select! {
-                Some(done) = self.running.next(), if !self.running.is_empty() => self.note(done),
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.note(done, Instant::now()),
                 _ = claims.changed() => {}
                 _ = blocks.changed() => { block = true; self.wanted = true; }
                 _ = nonces.changed() => self.wanted = true,
@@ -91,18 +116,19 @@ impl Lane {
     }
 
     /// Starts what is due. Answers whether the lane has unfinished payments.
-    async fn round(&mut self, block: bool) -> Result<bool, Fault> {
+    async fn round(&mut self, block: bool, at: Instant) -> Result<bool, Fault> {
         let Some(lease) = self.hold().await? else { return Ok(true) };
-        let at = Instant::now();
-        self.busy.retain(|_, rest| rest.is_none_or(|until| until > at));
         let time = now();
         // A new block is looked at at once, whatever the pace says.
         let horizon = if block { UnixSeconds(time.0.saturating_add(self.engine.pace().poll)) } else { time };
-        for key in self.engine.ledger().due(&self.id, horizon, AT_ONCE).await? {
-            if self.busy.contains_key(&key) {
-                continue;
-            }
-            self.busy.insert(key.clone(), None);
+        let working = self.turns.values().filter(|turn| turn.working).count();
+        // Those that rest are due, too, and the longest: as many more are read, so that the others have their turn.
+        let most = AT_ONCE.saturating_add(self.turns.len());
+        let due = self.engine.ledger().due(&self.id, horizon, most).await?;
+        self.forget_turns(&due, most);
+        let free = due.into_iter().filter(|key| self.turns.get(key).is_none_or(|turn| turn.is_free(at)));
+        for key in free.take(AT_ONCE.saturating_sub(working)).collect::<Vec<_>>() {
+            self.turns.entry(key.clone()).or_default().working = true;
             let (engine, lease) = (Arc::clone(&self.engine), lease.clone());
             self.running.push(Box::pin(async move {
                 let done = engine.settlement().advance(&lease, &key, now()).await;
@@ -117,6 +143,14 @@ impl Lane {
         let open = !self.engine.ledger().due(&self.id, UnixSeconds(u64::MAX), 1).await?.is_empty();
         self.engine.note_unfinished(&self.id, open);
         Ok(open)
+    }
+
+    /// What is not due any more, though all that is due was read, was finished by another process.
+    fn forget_turns(&mut self, due: &[PaymentKey], most: usize) {
+        if due.len() < most && self.turns.len() > due.len() {
+            let due: BTreeSet<&PaymentKey> = due.iter().collect();
+            self.turns.retain(|key, turn| turn.working || due.contains(key));
+        }
     }
 
     /// The lease, renewed after a third of its time.
@@ -134,35 +168,54 @@ impl Lane {
     }
 
     /// When the next of those that rest may be tried again.
-    fn next_rest_over(&self) -> Instant {
+    fn next_rest_over(&self, at: Instant) -> Instant {
+        if self.lease.is_none() {
+            // Another process has the lane: nothing here is tried before it is free.
+            return at + IDLE;
+        }
         let carry = (self.wanted && !self.carrying).then_some(self.carry_from);
-        let rests = self.busy.values().filter_map(|rest| *rest).chain(carry);
-        rests.min().unwrap_or_else(|| Instant::now() + IDLE)
+        let rests = self.turns.values().filter(|turn| !turn.working).filter_map(|turn| turn.until);
+        // What was free already waits for a place among those that are worked on, not for a time.
+        rests.filter(|until| *until > at).chain(carry).min().unwrap_or_else(|| at + IDLE)
     }
 
-    fn note(&mut self, done: Done) {
-        let rest = |progress: &Result<Progress, Fault>| match progress {
-            Ok(Progress::Idle | Progress::Moved) => None,
-            Ok(Progress::Overtaken) => Some(YIELD),
-            Err(_) => Some(REST),
-        };
-        let progress = match done {
+    fn note(&mut self, done: Done, at: Instant) {
+        match done {
             Done::Advanced(key, progress) => {
-                match rest(&progress) {
-                    Some(rest) => self.busy.insert(key, Some(Instant::now() + rest)),
-                    None => self.busy.remove(&key),
+                self.noted(&progress);
+                let failures = self.turns.get(&key).map_or(0, |turn| turn.failures).saturating_add(1);
+                let Some(rest) = rest(&progress, failures) else {
+                    self.turns.remove(&key);
+                    if progress == Ok(Progress::Moved) {
+                        // What has moved is carried at once, whatever else failed.
+                        self.carry_from = at;
+                    }
+                    return;
                 };
-                progress
+                if let Err(fault) = &progress {
+                    tracing::warn!(lane = %self.id, %key, %fault, failures, ?rest, "a payment will be tried again");
+                }
+                self.turns.insert(key, Turn { working: false, failures, until: Some(at + rest) });
             }
             Done::Carried(progress) => {
+                self.noted(&progress);
                 self.carrying = false;
-                if let Some(rest) = rest(&progress) {
-                    self.wanted = true;
-                    self.carry_from = Instant::now() + rest;
+                self.carry_failures = self.carry_failures.saturating_add(1);
+                let Some(rest) = rest(&progress, self.carry_failures) else {
+                    self.carry_failures = 0;
+                    return;
+                };
+                if let Err(fault) = &progress {
+                    let failures = self.carry_failures;
+                    tracing::warn!(lane = %self.id, %fault, failures, ?rest, "transactions will be tried again");
                 }
-                progress
+                self.wanted = true;
+                self.carry_from = at + rest;
             }
-        };
+        }
+    }
+
+    fn noted(&mut self, progress: &Result<Progress, Fault>) {
         match progress {
             Ok(Progress::Moved) => {
                 self.wanted = true;
@@ -170,8 +223,19 @@ impl Lane {
             }
             // Perhaps another process has the lane: ask before anything else is tried.
             Ok(Progress::Overtaken) => self.lease = None,
-            Ok(Progress::Idle) => {}
-            Err(fault) => tracing::warn!(lane = %self.id, %fault, "it will be tried again"),
+            Ok(Progress::Idle) | Err(_) => {}
         }
     }
 }
+
+/// How long something rests that has now failed, or was overtaken, so often in a row.
+fn rest(progress: &Result<Progress, Fault>, failures: u32) -> Option<Duration> {
+    match progress {
+        Ok(Progress::Idle | Progress::Moved) => None,
+        Ok(Progress::Overtaken) => Some(backoff::rest(YIELD, failures)),
+        Err(_) => Some(backoff::rest(backoff::FIRST, failures)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

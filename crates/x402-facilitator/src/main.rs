@@ -116,6 +116,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let Configured { engine, heads, requests, session_keys } = configured(&config).await?;
     heads.check().await?;
     engine.note_funds();
+    engine.name_unserved().await?;
     let mut serving = Serving::start(
         config.listen,
         &engine,

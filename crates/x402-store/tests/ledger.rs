@@ -1,34 +1,45 @@
 //! The SQLite ledger keeps the rules of every ledger.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use x402_facilitator_core::Ledger;
-use x402_facilitator_core::conformance::{Subject, run};
+use rusqlite::params;
+use x402_facilitator_core::conformance::{Subject, forgets_by_the_row, run};
+use x402_facilitator_core::{Ledger, Payment, Slot};
 use x402_store::sqlite::{Database, SqliteLedger};
-use x402_types::UnixSeconds;
+use x402_types::{Fault, UnixSeconds};
 
 static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);
-static FILES: AtomicU64 = AtomicU64::new(0);
 
 /// One file a ledger; `reopened` opens the newest again, as a process does that was killed.
-struct OnDisk(tempfile::TempDir);
+struct OnDisk(tempfile::TempDir, AtomicU64);
 
 impl OnDisk {
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join(format!("{}.sqlite", self.1.load(Ordering::Relaxed)))
+    }
+
+    fn database(&self) -> Database {
+        Database::open(&self.path()).unwrap()
+    }
+
     fn open(&self) -> Arc<dyn Ledger> {
-        let path = self.0.path().join(format!("{}.sqlite", FILES.load(Ordering::Relaxed)));
+        Self::over(self.database())
+    }
+
+    fn over(database: Database) -> Arc<dyn Ledger> {
         let clock = || UnixSeconds(CLOCK.load(Ordering::Relaxed));
-        Arc::new(SqliteLedger::new(Database::open(&path).unwrap()).with_clock(clock))
+        Arc::new(SqliteLedger::new(database).with_clock(clock))
     }
 }
 
 #[async_trait]
 impl Subject for OnDisk {
     async fn empty(&self) -> Arc<dyn Ledger> {
-        FILES.fetch_add(1, Ordering::Relaxed);
+        self.1.fetch_add(1, Ordering::Relaxed);
         self.open()
     }
 
@@ -43,6 +54,70 @@ impl Subject for OnDisk {
 
 #[tokio::test]
 async fn sqlite_conforms() {
-    let subject = OnDisk(tempfile::tempdir().unwrap());
+    let subject = OnDisk(tempfile::tempdir().unwrap(), AtomicU64::new(0));
     run(&subject).await.unwrap();
+}
+
+/// The instructions of SQLite's virtual machine, 16 at a time, of whichever ledger counts them.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// A ledger on disk whose writer counts its instructions.
+struct Counting(OnDisk);
+
+#[async_trait]
+impl Subject for Counting {
+    async fn empty(&self) -> Arc<dyn Ledger> {
+        self.0.1.fetch_add(1, Ordering::Relaxed);
+        let counting = |writer: &mut rusqlite::Connection| {
+            let count = || {
+                STEPS.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            writer.progress_handler(16, Some(count))
+        };
+        let database = Database::open_prepared(&self.0.path(), counting).unwrap();
+        OnDisk::over(database)
+    }
+
+    async fn reopened(&self, _: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        self.0.open()
+    }
+
+    async fn pass(&self, seconds: u64) {
+        self.0.pass(seconds).await;
+    }
+
+    /// 200,000 claims and commits through the ledger would be 200,000 durable writes.
+    async fn fill(&self, _: &Arc<dyn Ledger>, payments: Vec<Payment>, slots: Vec<Slot>) -> Result<(), Fault> {
+        let fill = move |transaction: &rusqlite::Transaction<'_>| {
+            for payment in &payments {
+                transaction.prepare_cached("INSERT INTO payments VALUES (?1, ?2, 1, NULL, 0, ?3, ?4)")?.execute(
+                    params![
+                        payment.key.as_bytes(),
+                        payment.lane.as_str(),
+                        i64::try_from(payment.keep_until.0).unwrap(),
+                        serde_json::to_string(payment).unwrap(),
+                    ],
+                )?;
+                transaction
+                    .prepare_cached("INSERT INTO guards VALUES (?1, ?2)")?
+                    .execute(params![payment.steps[0].guard.0, payment.key.as_bytes()])?;
+            }
+            for slot in &slots {
+                transaction.prepare_cached("INSERT INTO slots VALUES (?1, ?2, 1, 1, ?3)")?.execute(params![
+                    slot.id.lane.as_str(),
+                    i64::try_from(slot.id.nonce).unwrap(),
+                    serde_json::to_string(slot).unwrap(),
+                ])?;
+            }
+            Ok(Ok(()))
+        };
+        self.0.database().write(fill).await
+    }
+}
+
+#[tokio::test]
+async fn sqlite_forgets_by_the_row() {
+    let subject = Counting(OnDisk(tempfile::tempdir().unwrap(), AtomicU64::new(0)));
+    forgets_by_the_row(&subject, &|| STEPS.load(Ordering::Relaxed)).await.unwrap();
 }

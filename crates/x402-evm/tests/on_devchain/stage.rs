@@ -109,6 +109,7 @@ impl Stage {
             keep_until: verdict.keep_until,
             version: 0,
             untold: false,
+            waits: 0,
         }
     }
 

@@ -78,6 +78,8 @@ pub struct World {
     pub cannot_sign: bool,
     pub cannot_send: bool,
     pub unfunded: bool,
+    pub max_parcels: Option<usize>,
+    pub planned: usize,
     pub sent: Vec<Attempt>,
     pub loads: Vec<usize>,
 }
@@ -127,7 +129,12 @@ impl Mechanism for Toy {
         }
     }
 
+    fn max_parcels(&self) -> usize {
+        self.0.lock().unwrap().max_parcels.unwrap_or(usize::MAX)
+    }
+
     async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<Plan, Fault> {
+        self.set(|world| world.planned += 1);
         let nonce: u8 = payment.claim.payload.read().unwrap();
         Ok(self.0.lock().unwrap().plan.clone().unwrap_or_else(|| step(ORDER, nonce, nonce)))
     }
@@ -202,8 +209,12 @@ impl Bench {
     }
 
     pub fn advance(&self, nonce: u8) -> Result<Progress, Fault> {
+        self.advance_at(nonce, NOW)
+    }
+
+    pub fn advance_at(&self, nonce: u8, now: UnixSeconds) -> Result<Progress, Fault> {
         let key = self.settlement.key(&claim(nonce, "")).unwrap();
-        wait(self.settlement.advance(&self.lease, &key, NOW))
+        wait(self.settlement.advance(&self.lease, &key, now))
     }
 
     pub fn carry(&self, now: UnixSeconds) -> Result<Progress, Fault> {

@@ -1,7 +1,7 @@
 //! Rows, slots and what leaves.
 
-use x402_facilitator_core::{Lease, Ledger, Nonces, Plan, Progress, StepState};
-use x402_types::Fault;
+use x402_facilitator_core::{Lease, Ledger, MAX_PARCELS, Nonces, Observation, Plan, Progress, StepState};
+use x402_types::{ErrorReason, Fault};
 
 use crate::toy::*;
 
@@ -132,4 +132,86 @@ fn a_worker_that_lost_its_lane_sends_nothing() {
     let stale = Lease { fence: bench.lease.fence + 1, ..bench.lease.clone() };
     assert_eq!(wait(bench.settlement.carry(&stale, NOW)), Ok(Progress::Overtaken));
     assert!(bench.toy.sent().is_empty() && bench.ledger.all_slots().is_empty());
+}
+
+/// A payer's contract that passes every simulation and reverts in every transaction: the mechanism says "once more" as
+/// often as it is asked.
+#[test]
+fn a_step_that_always_reverts_costs_three_transactions() {
+    for (of_scheme, most) in [(None, MAX_PARCELS), (Some(2), 2), (Some(9), MAX_PARCELS)] {
+        let bench = Bench::new();
+        bench.toy.set(|world| world.max_parcels = of_scheme);
+        wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+        let mut now = NOW;
+        for _ in 0..40 {
+            now = now.max(bench.row(1).due);
+            bench.advance_at(1, now).unwrap();
+            bench.carry(now).unwrap();
+            // Mined and final, with nothing to be seen of it.
+            let next = wait(bench.ledger.lane(&lane())).unwrap().next;
+            bench.toy.set(|world| world.nonces = Some(Nonces { head: next, finalized: next }));
+            bench.carry(now).unwrap();
+        }
+        assert_eq!(bench.toy.sent().len(), most, "{of_scheme:?}");
+        let row = bench.row(1);
+        assert_eq!((row.steps[0].parcels.len(), &row.steps[0].state), (most, &StepState::Loose));
+        assert_eq!(row.answer, None, "bytes have left: unknown is not failed");
+        // The end is what a final block says.
+        let expired = ErrorReason::INVALID_VALID_BEFORE;
+        bench.toy.set(|world| {
+            world.seen = Some(Observation::Dead(expired.clone()));
+            world.plan = Some(Plan::Failed(expired.clone()));
+        });
+        bench.advance_at(1, row.due).unwrap();
+        assert_eq!(bench.row(1).answer, Some(Err(ErrorReason::INVALID_VALID_BEFORE)));
+    }
+}
+
+/// A payer who moved the balance away: each look is another call to the node, and a commit.
+#[test]
+fn a_loose_step_that_must_wait_is_looked_at_ever_less_often_and_at_last_by_its_logs_only() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.advance(1).unwrap();
+    bench.carry(NOW).unwrap();
+    bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 1 }));
+    bench.carry(NOW).unwrap();
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    assert_eq!(bench.row(1).steps[0].state, StepState::Loose);
+    bench.toy.set(|world| (world.plan, world.planned) = (Some(Plan::Wait(NOW)), 0));
+    let mut distances = Vec::new();
+    for _ in 0..100 {
+        let now = bench.row(1).due;
+        bench.advance_at(1, now).unwrap();
+        distances.push(bench.row(1).due.0 - now.0);
+    }
+    assert_eq!(distances[..8], [1, 2, 4, 8, 16, 30, 30, 30]);
+    assert!(distances[8..].iter().all(|distance| *distance == 30));
+    // The first eight looks, and the 9th, 17th, 33rd and 65th.
+    assert_eq!(bench.toy.0.lock().unwrap().planned, 8 + 4);
+    // Its transaction is found after all: at once it goes on at the usual pace.
+    let now = bench.row(1).due;
+    bench.toy.set(|world| {
+        world.seen = Some(Observation::Proven(facts()));
+        world.plan = Some(Plan::Settled(receipt()));
+    });
+    bench.advance_at(1, now).unwrap();
+    assert_eq!(bench.row(1).answer, Some(Ok(receipt())));
+}
+
+/// One that waits for credits, for example: nothing of it has left, so it may still be planned.
+#[test]
+fn a_payment_that_must_wait_is_planned_ever_less_often() {
+    let bench = Bench::new();
+    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    bench.toy.set(|world| world.plan = Some(Plan::Wait(NOW)));
+    let mut now = NOW;
+    while now < NOW.plus(600) {
+        bench.advance_at(1, now).unwrap();
+        now = bench.row(1).due;
+    }
+    assert_eq!(bench.toy.0.lock().unwrap().planned, 5 + 19);
+    bench.toy.set(|world| world.plan = None);
+    bench.advance_at(1, now).unwrap();
+    assert_eq!((bench.row(1).steps.len(), bench.row(1).waits), (1, 0));
 }

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use x402_facilitator_core::{LaneId, LaneView, Lease, Ledger, MemoryLedger, Slot, SlotId, StepState, Write};
-use x402_types::{ErrorReason, Fault, PaymentKey, UnixSeconds};
+use x402_facilitator_core::{LaneId, LaneView, Lease, Ledger, MemoryLedger, Payment, Slot, SlotId, StepState, Write};
+use x402_types::{ErrorReason, Fault, PaymentKey, SchemeName, UnixSeconds};
 
 use crate::process::Process;
 
@@ -39,10 +39,12 @@ pub enum Bug {
     ToldInMemory,
     /// Every caller is taken for one that named its request.
     AllNamed,
+    /// The ledger gives the newest parcel of a step only, so that none is ever the last one.
+    ParcelsForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::SentBeforeStored,
         Self::TimeoutTakenForFailure,
         Self::RevertTakenForFailure,
@@ -56,6 +58,7 @@ impl Bug {
         Self::SecondOrder,
         Self::ToldInMemory,
         Self::AllNamed,
+        Self::ParcelsForgotten,
     ];
 }
 
@@ -70,6 +73,15 @@ pub async fn hide_gaps(ledger: &MemoryLedger, lane: &LaneId, view: &mut LaneView
         }
     }
     Ok(())
+}
+
+/// A payment whose loose transfer has had one parcel.
+pub fn forget_parcels(mut row: Payment) -> Payment {
+    let is_exact = row.claim.terms.scheme == SchemeName::EXACT;
+    if let Some(step) = row.steps.last_mut().filter(|step| is_exact && step.state == StepState::Loose) {
+        step.parcels.drain(..step.parcels.len() - 1);
+    }
+    row
 }
 
 /// Since when a worker has seen a payment on its way.

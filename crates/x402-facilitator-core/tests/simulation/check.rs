@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use x402_facilitator_core::{Ledger, MemoryLedger, Outcome, Payment, StepState};
+use x402_facilitator_core::{Attempt, Ledger, MAX_PARCELS, MemoryLedger, Outcome, Payment, StepState};
 use x402_types::{AtomicAmount, AuthorizationKind, Claim, SchemeName};
 
 use crate::chain::{Done, Effect, State, of};
@@ -29,6 +29,9 @@ pub fn check(world: &mut Inner, ledger: &MemoryLedger, claims: &[Claim], next: &
             bad.push(format!("I7 lane {number} is stuck at {head}, next {next}"));
         }
     }
+    for row in &rows {
+        cost_little(row, ledger, &truth, &mut bad);
+    }
     told_truly(world, &rows, &mut bad);
     world.violations.append(&mut bad);
     world.violations.sort();
@@ -45,6 +48,21 @@ fn effects(row: &Payment, truth: &State) -> Vec<Done> {
         Effect::Pulled { payer, nonce }
     };
     truth.effects.iter().filter(|(found, _)| *found == effect).map(|(_, done)| *done).collect()
+}
+
+/// "At most 3 transactions a payment": of each of its steps, in final blocks.
+fn cost_little(row: &Payment, ledger: &MemoryLedger, truth: &State, bad: &mut Vec<String>) {
+    let slots = ledger.all_slots();
+    for step in &row.steps {
+        let landed = slots.iter().filter(|slot| {
+            let by = |attempt: &Attempt| truth.landed.iter().any(|hash| transaction(*hash) == attempt.tx);
+            step.carriers.contains(&slot.id) && slot.attempts.iter().any(by)
+        });
+        let landed = landed.count();
+        if landed > MAX_PARCELS {
+            bad.push(format!("I7 {} cost {landed} transactions for one step", name(&row.key)));
+        }
+    }
 }
 
 fn ended_truly(row: &Payment, truth: &State, bad: &mut Vec<String>) {
@@ -171,6 +189,9 @@ fn count(world: &mut Inner, ledger: &MemoryLedger, rows: &[Payment]) {
         for step in &row.steps {
             if step.parcels.len() > 1 {
                 world.tally("step rebuilt");
+            }
+            if step.parcels.len() == MAX_PARCELS {
+                world.tally("step out of parcels");
             }
             if matches!(step.state, StepState::Dead(_)) {
                 world.tally("step dead");

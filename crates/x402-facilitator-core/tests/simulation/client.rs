@@ -9,6 +9,7 @@ use x402_types::{
 };
 
 use crate::bugs::Bug;
+use crate::chain::REVERTING;
 use crate::mechanisms::{Signed, network};
 use crate::process::Process;
 use crate::world::{ACCOUNTS, CALM, Chance, END, World, name};
@@ -65,6 +66,11 @@ pub fn claims(chance: &mut Chance) -> Vec<Claim> {
         if scheme == SchemeName::EXACT && chance.percent(30) {
             claims.push(claim(SchemeName::UPTO, &signed, max - 1, "under another scheme"));
         }
+    }
+    if chance.percent(40) {
+        let before = 400 + chance.below(1_200);
+        let signed = Signed { payer: REVERTING, nonce: 0, max: 5, before, only: 0, order: false };
+        claims.push(claim(SchemeName::EXACT, &signed, 5, "reverts"));
     }
     claims
 }

@@ -87,6 +87,7 @@ fn a_thousand_seeds_keep_the_invariants() {
         "conflict",
         "guarded",
         "step rebuilt",
+        "step out of parcels",
         "step dead",
         "fee raised",
         "shared transaction",

@@ -8,7 +8,7 @@ use x402_facilitator_core::{
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::bugs::{Bug, hide_gaps};
+use crate::bugs::{Bug, forget_parcels, hide_gaps};
 use crate::chain::Tx;
 use crate::world::World;
 
@@ -29,7 +29,10 @@ impl Ledger for Wire {
 
     async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
         self.world.there().await?;
-        let row = self.ledger.read(key).await?;
+        let mut row = self.ledger.read(key).await?;
+        if self.bug == Bug::ParcelsForgotten {
+            row = row.map(forget_parcels);
+        }
         self.world.back().await?;
         Ok(row)
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use x402_facilitator_core::TxId;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::chain::{Call, Hash, Kind, Op, State, Tx, mix, of};
+use crate::chain::{Call, Hash, Kind, Op, REVERTING, State, Tx, mix, of};
 use crate::client::Log;
 use crate::rails::transaction;
 
@@ -127,6 +127,7 @@ impl World {
             genesis.balances.insert(payer, 60);
             genesis.balances.insert(payer + 100, 60);
         }
+        genesis.balances.insert(REVERTING, 60);
         for payer in 300..303 {
             genesis.credits.insert(payer, payer % 3 * 6);
         }

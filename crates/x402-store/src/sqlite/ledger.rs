@@ -65,6 +65,9 @@ fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
+/// Payments that are forgotten in one transaction.
+const FORGET_GROUP: usize = 50;
+
 type Sql<T> = Result<T, rusqlite::Error>;
 
 /// SQLite has no unsigned 64-bit integers. Times, nonces and versions beyond 2^63-1 do not occur; they saturate.
@@ -248,41 +251,64 @@ fn take_over(transaction: &Transaction<'_>) -> Sql<()> {
     Ok(())
 }
 
-fn forget(transaction: &Transaction<'_>, now: UnixSeconds, limit: usize) -> Sql<usize> {
-    let candidates: Vec<Payment> = transaction
-        .prepare_cached("SELECT row FROM payments WHERE due IS NULL AND keep_until < ?1 ORDER BY keep_until")?
-        .query_map([number(now.0)], |row| row.get::<_, String>(0))?
-        .map(|text| from_row(&text?))
+/// How far a pass over the rows that may be forgotten has come: `keep_until` and row number.
+type Passed = (i64, i64);
+
+/// Forgets some of the rows behind `passed`, [`FORGET_GROUP`] at most. Answers how many, and how far it came; `None`
+/// where no row is left. Every statement finds its rows by a key or an index, so a row costs the same in any table.
+fn forget(
+    transaction: &Transaction<'_>,
+    now: UnixSeconds,
+    passed: Passed,
+    limit: usize,
+) -> Sql<(usize, Option<Passed>)> {
+    let group = limit.min(FORGET_GROUP);
+    let candidates: Vec<(Passed, Payment)> = transaction
+        .prepare_cached(
+            "SELECT keep_until, rowid, row FROM payments
+             WHERE due IS NULL AND keep_until < ?1 AND (keep_until, rowid) > (?2, ?3)
+             ORDER BY keep_until, rowid LIMIT ?4",
+        )?
+        .query_map(params![number(now.0), passed.0, passed.1, i64::try_from(group).unwrap_or(i64::MAX)], |row| {
+            Ok(((row.get(0)?, row.get(1)?), row.get::<_, String>(2)?))
+        })?
+        .map(|row| row.and_then(|(at, text)| Ok((at, from_row(&text)?))))
         .collect::<Sql<_>>()?;
+    let passed = candidates.last().map(|(at, _)| *at).filter(|_| candidates.len() == group);
     let mut gone = 0;
-    for old in candidates {
-        if gone == limit {
-            break;
-        }
-        let mut slots = Vec::new();
-        for id in old.steps.iter().flat_map(|step| &step.carriers) {
-            slots.extend(stored_slot(transaction, id)?);
-        }
-        if slots.iter().any(|slot| !slot.used) {
-            continue;
-        }
-        transaction.execute("DELETE FROM payments WHERE key = ?1", [old.key.as_bytes()])?;
-        transaction.execute("DELETE FROM guards WHERE key = ?1", [old.key.as_bytes()])?;
-        for slot in slots {
-            let mut carries = false;
-            for key in &slot.cargo {
-                carries |= stored_payment(transaction, key)?.is_some();
-            }
-            if !carries {
-                transaction.execute(
-                    "DELETE FROM slots WHERE lane = ?1 AND nonce = ?2",
-                    params![slot.id.lane.as_str(), number(slot.id.nonce)],
-                )?;
-            }
-        }
-        gone += 1;
+    for (_, old) in candidates {
+        gone += usize::from(forget_one(transaction, &old)?);
     }
-    Ok(gone)
+    Ok((gone, passed))
+}
+
+/// Forgets an answered payment, unless one of its slots may still land.
+fn forget_one(transaction: &Transaction<'_>, old: &Payment) -> Sql<bool> {
+    let mut slots = Vec::new();
+    for id in old.steps.iter().flat_map(|step| &step.carriers) {
+        slots.extend(stored_slot(transaction, id)?);
+    }
+    if slots.iter().any(|slot| !slot.used) {
+        return Ok(false);
+    }
+    transaction.prepare_cached("DELETE FROM payments WHERE key = ?1")?.execute([old.key.as_bytes()])?;
+    for guard in old.steps.iter().flat_map(Step::guards) {
+        transaction
+            .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
+            .execute(params![guard.0, old.key.as_bytes()])?;
+    }
+    for slot in slots {
+        let mut carries = false;
+        for key in &slot.cargo {
+            carries |= transaction.prepare_cached("SELECT 1 FROM payments WHERE key = ?1")?.exists([key.as_bytes()])?;
+        }
+        if !carries {
+            transaction
+                .prepare_cached("DELETE FROM slots WHERE lane = ?1 AND nonce = ?2")?
+                .execute(params![slot.id.lane.as_str(), number(slot.id.nonce)])?;
+        }
+    }
+    Ok(true)
 }
 
 #[async_trait]
@@ -385,7 +411,16 @@ impl Ledger for SqliteLedger {
     }
 
     async fn forget(&self, now: UnixSeconds, limit: usize) -> Result<usize, Fault> {
-        self.database.write(move |transaction| forget(transaction, now, limit).map(Ok)).await
+        let (mut gone, mut passed) = (0, Some((i64::MIN, i64::MIN)));
+        // A transaction a group, so that claims and commits come in between.
+        while let Some(from) = passed.filter(|_| gone < limit) {
+            let rest = limit.saturating_sub(gone);
+            let (more, to) =
+                self.database.write(move |transaction| forget(transaction, now, from, rest).map(Ok)).await?;
+            gone = gone.saturating_add(more);
+            passed = to;
+        }
+        Ok(gone)
     }
 }
 

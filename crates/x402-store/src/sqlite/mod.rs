@@ -118,6 +118,18 @@ impl Database {
     /// # Errors
     /// The file cannot be used, or the SQLite compiled in is older than 3.51.3.
     pub fn open(path: &Path) -> Result<Self, Fault> {
+        Self::open_prepared(path, |_| Ok(()))
+    }
+
+    /// The same, where something more is done with the writer's connection before it is used: a progress handler set,
+    /// for example.
+    ///
+    /// # Errors
+    /// As [`Database::open`]; or that failed.
+    pub fn open_prepared(
+        path: &Path,
+        further: impl FnOnce(&mut Connection) -> Result<(), rusqlite::Error>,
+    ) -> Result<Self, Fault> {
         if rusqlite::version_number() < OLDEST {
             return Err(Fault::broken(format_args!("sqlite {} is older than 3.51.3", rusqlite::version())));
         }
@@ -125,6 +137,7 @@ impl Database {
         let mut write = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
         prepare(&write).map_err(Fault::store)?;
         migrate::to_newest(&mut write)?;
+        further(&mut write).map_err(Fault::store)?;
         let read = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
         read.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=ON;").map_err(Fault::store)?;
         let (writer, jobs) = sync_channel(QUEUE);

@@ -1,0 +1,248 @@
+//! Times here are made up: a round is told what time it is, and nothing waits.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use x402_facilitator_core::{
+    Attempt, Ledger, Mechanism, MemoryLedger, Nonces, Observation, Parcel, Payment, Plan, Rail, Settlement, SlotId,
+    Step, TxId, Verdict,
+};
+use x402_types::v2::SupportedKind;
+use x402_types::{
+    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Identity, Members, RawJson, Refusal, Rejection,
+    SchemeName, Terms, TimeoutSeconds, Version,
+};
+
+use super::*;
+
+/// Payments from this number on can be settled; nothing can be found out about the others.
+const GOOD: u32 = 1_000;
+
+/// How often each payment was planned.
+#[derive(Clone, Default)]
+struct World(Arc<Mutex<BTreeMap<u32, usize>>>);
+
+fn network() -> ChainId {
+    ChainId::eip155(84_532)
+}
+
+fn lane() -> LaneId {
+    LaneId::new(network(), "0xaa")
+}
+
+fn claim(number: u32) -> Claim {
+    Claim {
+        terms: Terms {
+            version: Version::V2,
+            scheme: SchemeName::EXACT,
+            network: network(),
+            amount: AtomicAmount::from(5),
+            asset: "token".to_owned(),
+            pay_to: "shop".to_owned(),
+            max_timeout_seconds: TimeoutSeconds::DEFAULT,
+            extra: Members::new(),
+        },
+        payload: RawJson::of(&number).unwrap(),
+        resource: None,
+        extensions: Members::new(),
+        identity: Identity { caller: "shop".to_owned(), request: String::new() },
+    }
+}
+
+fn number(claim: &Claim) -> u32 {
+    claim.payload.read().unwrap()
+}
+
+#[async_trait]
+impl Mechanism for World {
+    fn kinds(&self) -> Vec<SupportedKind> {
+        let (scheme, network) = (SchemeName::EXACT, network().into());
+        vec![SupportedKind { x402_version: Version::V2, scheme, network, extra: Members::new(), rest: Members::new() }]
+    }
+
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        let nonce = number(claim).to_be_bytes();
+        Ok(PaymentKey::new(AuthorizationKind::Eip3009, network(), b"token", b"payer", &nonce))
+    }
+
+    async fn verify(&self, _: &Claim, time: UnixSeconds) -> Result<Verdict, Refusal> {
+        Ok(Verdict { payer: "payer".to_owned(), lanes: vec![lane()], keep_until: time.plus(900) })
+    }
+
+    async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<Plan, Fault> {
+        let number = number(&payment.claim);
+        *self.0.lock().unwrap().entry(number).or_default() += 1;
+        if number < GOOD {
+            return Err(Fault::broken("a stored claim names an unknown token"));
+        }
+        Ok(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS))
+    }
+
+    async fn observe(&self, _: &Step, _: &[TxId]) -> Result<Observation, Fault> {
+        Ok(Observation::Pending)
+    }
+}
+
+#[async_trait]
+impl Rail for World {
+    fn lanes(&self) -> Vec<LaneId> {
+        vec![lane()]
+    }
+
+    fn fits(&self, aboard: &[&Parcel], _: &Parcel) -> bool {
+        aboard.is_empty()
+    }
+
+    async fn nonces(&self, _: &LaneId) -> Result<Option<Nonces>, Fault> {
+        Ok(None)
+    }
+
+    async fn sign(&self, _: &SlotId, _: &[Parcel], _: Option<&Attempt>) -> Result<Attempt, Fault> {
+        Err(Fault::broken("nothing is carried here"))
+    }
+
+    async fn send(&self, _: &Attempt) -> Result<(), Fault> {
+        Err(Fault::broken("nothing is carried here"))
+    }
+}
+
+struct Bench {
+    world: World,
+    ledger: Arc<dyn Ledger>,
+    engine: Arc<Engine>,
+    lane: Lane,
+    began: Instant,
+    at: Instant,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let world = World::default();
+        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
+        let settlement = Settlement::new("test".into(), Arc::clone(&ledger));
+        let settlement = settlement.with_mechanism(Arc::new(world.clone())).unwrap();
+        let settlement = settlement.with_rail(Arc::new(world.clone())).unwrap();
+        let engine = Arc::new(Engine::new(settlement, Arc::clone(&ledger)));
+        let (lane, began) = (Lane::new(Arc::clone(&engine), lane()), Instant::now());
+        Self { world, ledger, engine, lane, began, at: began }
+    }
+
+    async fn claim(&self, number: u32) {
+        let settlement = self.engine.settlement();
+        settlement.settle(&settlement.call(), &claim(number), now()).await.unwrap();
+    }
+
+    async fn answered(&self, number: u32) -> bool {
+        let settlement = self.engine.settlement();
+        let key = settlement.key(&claim(number)).unwrap();
+        settlement.payment(&key).await.unwrap().unwrap().answer.is_some()
+    }
+
+    fn planned(&self, number: u32) -> usize {
+        self.world.0.lock().unwrap().get(&number).copied().unwrap_or(0)
+    }
+
+    /// The lane's rounds as [`Lane::run`] has them, until nothing is to be done before that time.
+    async fn work(&mut self, seconds: u64) {
+        let end = self.began + Duration::from_secs(seconds);
+        loop {
+            self.lane.round(false, self.at).await.unwrap();
+            if let Some(done) = self.lane.running.next().await {
+                self.lane.note(done, self.at);
+                continue;
+            }
+            let next = self.lane.next_rest_over(self.at);
+            if next > end {
+                return;
+            }
+            self.at = next;
+        }
+    }
+}
+
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// From now on, until the guard is dropped.
+    fn capture(&self) -> tracing::subscriber::DefaultGuard {
+        let log = self.clone();
+        let writer = move || log.clone();
+        tracing::subscriber::set_default(tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish())
+    }
+
+    fn lines_with(&self, parts: &[&str]) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_the_payment_that_fails_and_the_start_those_that_nothing_can_finish() {
+    let log = Log::default();
+    let _guard = log.capture();
+    let mut bench = Bench::new();
+    for number in [1, 2, GOOD] {
+        bench.claim(number).await;
+    }
+    bench.work(0).await;
+    let key = |number| format!("key={}", bench.engine.settlement().key(&claim(number)).unwrap());
+    for number in [1, 2] {
+        let parts = [&key(number), "unknown token", "failures=1", "rest=250ms", "a payment will be tried again"];
+        assert_eq!(log.lines_with(&parts), 1);
+    }
+    assert_eq!(log.lines_with(&[&key(GOOD)]), 0);
+
+    // The next start serves neither the scheme nor the lane.
+    assert_eq!(bench.engine.name_unserved().await, Ok(0));
+    let next = Engine::new(Settlement::new("next".into(), Arc::clone(&bench.ledger)), Arc::clone(&bench.ledger));
+    assert_eq!(next.name_unserved().await, Ok(2));
+    for number in [1, 2] {
+        let parts = [&key(number), "scheme=exact", "network=eip155:84532", "nothing here can finish it"];
+        assert_eq!(log.lines_with(&parts), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_move_rests_ever_longer_and_holds_up_nothing() {
+    let mut bench = Bench::new();
+    // More than are worked on at once, and due for as long as the others.
+    let stuck = u32::try_from(AT_ONCE).unwrap() + 44;
+    for number in 0..stuck {
+        bench.claim(number).await;
+    }
+    bench.work(0).await;
+    assert!((0..stuck).all(|number| bench.planned(number) == 1), "each once, and then it rests");
+    bench.claim(GOOD).await;
+    bench.work(0).await;
+    assert!(bench.answered(GOOD).await, "without any rest being over");
+    bench.work(600).await;
+    // At 0, 1/4, 3/4, 7/4, 15/4, 31/4, 63/4 seconds, then 16 and 30 seconds apart.
+    let expected = 8 + (600 - 31) / 30;
+    let planned: BTreeSet<usize> = (0..stuck).map(|number| bench.planned(number)).collect();
+    assert_eq!(planned, BTreeSet::from([expected]));
+    // And those that are claimed later are not behind the ones that rest.
+    bench.claim(GOOD + 1).await;
+    bench.work(600).await;
+    assert!(bench.answered(GOOD + 1).await);
+}
+
+#[tokio::test]
+async fn a_lane_that_another_has_is_asked_for_at_its_pace() {
+    let mut bench = Bench::new();
+    bench.engine.ledger().lease(&lane(), &"another".into(), 3_600).await.unwrap().unwrap();
+    assert_eq!(bench.lane.round(false, bench.at).await, Ok(true));
+    assert_eq!(bench.lane.next_rest_over(bench.at), bench.at + IDLE);
+}
