@@ -146,7 +146,9 @@ fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refuse
     match (receipt, refused) {
         (Some(receipt), _) => eprintln!("{receipt}"),
         (None, Some(reason)) => eprintln!("refused: {reason}"),
-        (None, None) if status.is_success() => eprintln!("a payment was sent; the answer has no receipt that can be read"),
+        (None, None) if status.is_success() => {
+            eprintln!("a payment was sent; the answer has no receipt that can be read")
+        }
         (None, None) => eprintln!("a payment was sent; the answer does not say what became of it"),
     }
 }

@@ -65,7 +65,8 @@ impl Server {
                 let mut stream = stream.unwrap();
                 let Some(request) = read(&stream) else { continue };
                 kept.lock().unwrap().push(request.clone());
-                let wrong = content_type.as_deref().is_some_and(|wanted| request.header("content-type") != Some(wanted));
+                let wrong =
+                    content_type.as_deref().is_some_and(|wanted| request.header("content-type") != Some(wanted));
                 let answer = match request.payment() {
                     _ if wrong => json!({"status": 415, "body": {"error": "unsupported media type"}}),
                     None => unpaid.clone(),
@@ -203,13 +204,13 @@ fn the_reason_of_a_refusal_is_shown_c03() {
     let state = State::new("c03");
     let case = case("clients/c03-refused-reason-only-in-header");
     let (out, err, code) = text(&state.pay(&[&Server::of(&case).url]));
-    assert_eq!(
-        (out.as_str(), err.trim(), code),
-        ("{}", "refused: invalid_exact_evm_payload_signature", Some(1))
-    );
+    assert_eq!((out.as_str(), err.trim(), code), ("{}", "refused: invalid_exact_evm_payload_signature", Some(1)));
     let (out, _, code) = text(&state.pay(&[&Server::of(&case).url, "--json"]));
     let out: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((&out["error"], &out["status"], code), (&json!("invalid_exact_evm_payload_signature"), &json!(402), Some(1)));
+    assert_eq!(
+        (&out["error"], &out["status"], code),
+        (&json!("invalid_exact_evm_payload_signature"), &json!(402), Some(1))
+    );
 }
 
 #[test]
@@ -384,13 +385,14 @@ fn documents() {
         ("l05-other-verifying-contract", "extra.verifyingContract: another contract than the asset"),
         ("l06-flat-version-2", "accepts"),
         ("l09-accepts-empty", "asks for no payment"),
-        ("l12-v1-with-caip2-and-token", "asset"),
+        ("l12-v1-with-caip2-and-token", "maxAmountRequired"),
         ("l15-amount-in-dollars", "amount"),
         ("l16-amount-number", "amount"),
         ("l22-timeout-milliseconds", "an authorization of 300000 s is asked for, more than the limit of 3600 s"),
         ("l23-payto-ens", "payTo"),
         ("l25-version-as-text", "x402Version"),
         ("l32-v2-with-v1-amount-names", "amount"),
+        ("l35-amount-leading-zero", "amount"),
         ("l36-scheme-capital", "no configured scheme can pay it"),
         ("l39-solana-only", "network: solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp is not an EVM chain"),
     ];

@@ -50,7 +50,10 @@ async fn what_decides_no_money_does_not_sink_an_offer() {
         let mut json = document(&[terms()]);
         json[member] = value;
         let error = ask(&purse(), &Wire::default().says([asks_json(&json)])).await.unwrap_err();
-        assert!(matches!(&error, ClientError::Pay(PayError::Terms(why)) if why.to_string().contains(member)), "{error:?}");
+        assert!(
+            matches!(&error, ClientError::Pay(PayError::Terms(why)) if why.to_string().contains(member)),
+            "{error:?}"
+        );
     }
 }
 
@@ -143,7 +146,10 @@ async fn a_required_payment_identifier_is_given_or_refused_before_signing() {
     ask(&purse, &wire).await.unwrap();
     let extension = payment_of(&wire, 1)["extensions"]["payment-identifier"].clone();
     let id = extension["info"]["id"].as_str().unwrap();
-    assert!((16..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)), "{id}");
+    assert!(
+        (16..=128).contains(&id.len()) && id.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)),
+        "{id}"
+    );
     assert_eq!((&extension["info"]["required"], &extension["schema"]), (&json!(true), &json!({"type": "object"})));
     assert_eq!(payment_of(&wire, 2), payment_of(&wire, 1), "the id is that of the payment, however often it is shown");
     // Without the declaration nothing is added.

@@ -72,9 +72,8 @@ impl PaymentJournal for Journal {
 
     async fn find(&self, purchase: &str) -> Result<Vec<OpenPayment>, Fault> {
         let file = self.file();
-        let mut rows = file
-            .prepare("SELECT payment FROM payments WHERE purchase = ?1 ORDER BY rowid")
-            .map_err(Fault::store)?;
+        let mut rows =
+            file.prepare("SELECT payment FROM payments WHERE purchase = ?1 ORDER BY rowid").map_err(Fault::store)?;
         let texts = rows.query_map([purchase], |row| row.get::<_, String>(0)).map_err(Fault::store)?;
         let now = SystemClock.now();
         let mut found = Vec::new();

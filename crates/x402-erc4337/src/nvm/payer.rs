@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use x402_evm::signature::Signature;
 use x402_types::nvm::{Authorization, Code, Payload, PlanId, Proof, Requirements, SessionKey, payment_key};
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, Occasion, RawJson, Refusal,
-    Rejection, SchemeName, Terms, UnixSeconds,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, Occasion, RawJson,
+    Refusal, Rejection, SchemeName, Terms, UnixSeconds,
 };
 
 use super::{Arg, Binding, NamedKey, Plan, Plans, Statement, StatementDomain, same_resource};

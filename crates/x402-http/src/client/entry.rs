@@ -76,9 +76,8 @@ fn why<T: serde::de::DeserializeOwned>(raw: &RawJson, limits: &Limits) -> Unread
 impl Asked<'_> {
     pub(super) fn terms(&self) -> Result<Terms, Unreadable> {
         match self {
-            Self::V1(entry) => {
-                Terms::try_from(&**entry).map_err(|_| Unreadable(format!("network: {} is not known", entry.network.as_str())))
-            }
+            Self::V1(entry) => Terms::try_from(&**entry)
+                .map_err(|_| Unreadable(format!("network: {} is not known", entry.network.as_str()))),
             Self::V2(entry) => Ok((*entry).into()),
             // The document names no price in credits: the session key's rules are the limit.
             Self::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO).map_err(|why| Unreadable(why.to_string())),
@@ -136,4 +135,3 @@ impl Asked<'_> {
         }
     }
 }
-

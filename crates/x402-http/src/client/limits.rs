@@ -22,7 +22,13 @@ const LONGEST: u64 = 3_600;
 
 impl Default for SpendLimits {
     fn default() -> Self {
-        Self { assets: Assets::default(), per_payment: Dollars::ONE, listed: Vec::new(), flows: Vec::new(), longest: LONGEST }
+        Self {
+            assets: Assets::default(),
+            per_payment: Dollars::ONE,
+            listed: Vec::new(),
+            flows: Vec::new(),
+            longest: LONGEST,
+        }
     }
 }
 

@@ -130,7 +130,11 @@ pub(crate) fn status(code: u16) -> Response<Full<Bytes>> {
     Response::builder().status(code).body(Full::default()).unwrap()
 }
 
-pub(crate) fn with(mut response: Response<Full<Bytes>>, name: &http::HeaderName, value: HeaderValue) -> Response<Full<Bytes>> {
+pub(crate) fn with(
+    mut response: Response<Full<Bytes>>,
+    name: &http::HeaderName,
+    value: HeaderValue,
+) -> Response<Full<Bytes>> {
     response.headers_mut().insert(name, value);
     response
 }

@@ -80,7 +80,16 @@ impl Payer {
         // A server takes it no longer than its challenge lasts.
         let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
         let challenge = Some(challenge.challenge_id.clone());
-        Ok(Ok(Signed { header, valid_until, reservation: Some(reserved.keep()), sent: false, paid: false, settled: None, challenge }))
+        Ok(Ok(Signed {
+            header,
+            valid_until,
+            reservation: Some(reserved.keep()),
+            sent: false,
+            paid: false,
+            settled: None,
+            challenge,
+            challenge_receipt: None,
+        }))
     }
 
     fn acceptable_challenge(
