@@ -93,6 +93,9 @@ fn the_demo_of_plans_orders_redeems_and_refuses() {
     assert_eq!((&third["details"]["requiredBalance"], &third["details"]["currentBalance"]), (&"5".into(), &"4".into()));
 
     let steps: Vec<Value> = out(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // nginx takes 8 KiB of a request's header line by default.
+    let lengths: Vec<_> = steps.iter().filter(|step| step["step"] == "header").map(|s| s["bytes"].as_u64()).collect();
+    assert!(lengths.len() == 2 && lengths.iter().all(|bytes| *bytes > Some(8_192)), "{lengths:?}");
     let seen = |step: &&Value| (step["request"]["path"].clone(), step["response"]["status"].clone());
     let exchanges: Vec<_> = steps.iter().filter(|step| step["step"] == "exchange").collect();
     let shown: Vec<_> = exchanges.iter().map(seen).filter(|(path, _)| path != "/supported").collect();

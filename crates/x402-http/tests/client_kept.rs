@@ -22,9 +22,9 @@ use x402_http::client::{
 use x402_http::server::Seller;
 use x402_types::Fault;
 
-/// An input of `../shared/cases/clients`, copied: a 402 and the answers that follow the payment.
+/// An input of `x402-testkit/vectors/cases/clients`: a 402 and the answers that follow the payment.
 fn case(name: &str) -> Wire {
-    let path = format!("{}/tests/cases/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../x402-testkit/vectors/cases/clients/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let case: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let first = match case.get("unpaid") {
         Some(unpaid) => answer(unpaid),

@@ -72,13 +72,13 @@ wire! {
         /// The version.
         x402_version: Version => "x402Version" required;
         /// Both.
-        error: Option<String> => "error" optional;
+        error: Option<String> => "error" lenient;
         /// Version 2.
-        resource: Option<ResourceInfo> => "resource" optional;
+        resource: Option<ResourceInfo> => "resource" lenient;
         /// Both.
         accepts: Vec<RawJson> => "accepts" required;
         /// Version 2.
-        extensions: Members => "extensions" unless_empty;
+        extensions: Members => "extensions" lenient;
     }
 }
 
@@ -154,6 +154,8 @@ impl<'de> Deserialize<'de> for PaymentRequired {
             Version::V1 => Self::V1({
                 any.rest.keep("resource", any.resource);
                 any.rest.keep("extensions", (!any.extensions.is_empty()).then_some(any.extensions));
+                // Version 1 always writes its own.
+                any.rest.remove("error");
                 v1::PaymentRequired {
                     x402_version: Version::V1,
                     error: any.error.unwrap_or_default(),

@@ -211,6 +211,13 @@ impl Members {
         }
     }
 
+    /// Takes a member out.
+    pub(crate) fn remove(&mut self, key: &str) {
+        if self.get(key).is_some() {
+            self.change(|list| list.retain(|(name, _)| name != key));
+        }
+    }
+
     pub(crate) fn push(&mut self, key: SmolStr, value: RawJson) {
         self.change(|list| list.push((key, value)));
     }

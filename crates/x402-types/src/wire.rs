@@ -9,7 +9,8 @@
 /// `required` (must be there, never `null`), `object` (the same for a [`crate::RawJson`] that must be an object),
 /// `version_1` and `version_2` (the same for a [`crate::Version`] that must be this one), `optional` (an `Option`, written only when there),
 /// `or EXPR` (absent or `null` reads as EXPR, always written), `unless_empty` (absent or `null` reads as the
-/// default, written unless `is_empty`).
+/// default, written unless `is_empty`), `lenient` (the same, and a value of another form is kept in `rest`; for messages
+/// that are only read).
 macro_rules! wire {
     (
         $(#[$meta:meta])*
@@ -72,7 +73,7 @@ macro_rules! wire {
                                     if $field.is_some() {
                                         return Err(<A::Error as serde::de::Error>::duplicate_field($key));
                                     }
-                                    $field = Some($crate::wire::wire!(@read map, $type, $kind));
+                                    $field = Some($crate::wire::wire!(@read map, $type, $kind, rest, $key));
                                 } )*
                                 Key::Unknown(key) => rest.push(key, map.next_value()?),
                             }
@@ -98,13 +99,20 @@ macro_rules! wire {
     (@write $map:ident, $value:expr, $key:literal, unless_empty) => {
         if !$value.is_empty() { $map.serialize_entry($key, &$value)?; }
     };
-    (@read $map:ident, $type:ty, required) => { $map.next_value::<$type>()? };
-    (@read $map:ident, $type:ty, object) => { $map.next_value::<$crate::raw::ObjectJson>()?.into() };
-    (@read $map:ident, $type:ty, version_1) => { $map.next_value::<$crate::scalar::Only<1>>()?.into() };
-    (@read $map:ident, $type:ty, version_2) => { $map.next_value::<$crate::scalar::Only<2>>()?.into() };
-    (@read $map:ident, $type:ty, optional) => { $map.next_value::<$type>()? };
-    (@read $map:ident, $type:ty, or) => { $map.next_value::<Option<$type>>()? };
-    (@read $map:ident, $type:ty, unless_empty) => { $map.next_value::<Option<$type>>()? };
+    (@read $map:ident, $type:ty, required, $rest:ident, $key:literal) => { $map.next_value::<$type>()? };
+    (@read $map:ident, $type:ty, object, $rest:ident, $key:literal) => { $map.next_value::<$crate::raw::ObjectJson>()?.into() };
+    (@read $map:ident, $type:ty, version_1, $rest:ident, $key:literal) => { $map.next_value::<$crate::scalar::Only<1>>()?.into() };
+    (@read $map:ident, $type:ty, version_2, $rest:ident, $key:literal) => { $map.next_value::<$crate::scalar::Only<2>>()?.into() };
+    (@read $map:ident, $type:ty, optional, $rest:ident, $key:literal) => { $map.next_value::<$type>()? };
+    (@read $map:ident, $type:ty, or, $rest:ident, $key:literal) => { $map.next_value::<Option<$type>>()? };
+    (@read $map:ident, $type:ty, unless_empty, $rest:ident, $key:literal) => { $map.next_value::<Option<$type>>()? };
+    (@read $map:ident, $type:ty, lenient, $rest:ident, $key:literal) => {
+        $crate::wire::leniently(&mut $rest, $key, $map.next_value()?)
+    };
+    (@write $map:ident, $value:expr, $key:literal, lenient) => {
+        $crate::wire::wire!(@write $map, $value, $key, required)
+    };
+    (@take $field:ident, $key:literal, lenient) => { $field.unwrap_or_default() };
     (@take $field:ident, $key:literal, required) => {
         $field.ok_or_else(|| <A::Error as serde::de::Error>::missing_field($key))?
     };
@@ -116,3 +124,16 @@ macro_rules! wire {
     (@take $field:ident, $key:literal, or $default:expr) => { $field.flatten().unwrap_or_else(|| $default) };
 }
 pub(crate) use wire;
+
+/// The value of a member that decides no money: one of another form does not sink its document, and goes to `rest`.
+pub(crate) fn leniently<T: serde::de::DeserializeOwned + Default>(
+    rest: &mut crate::Members,
+    key: &str,
+    raw: crate::RawJson,
+) -> T {
+    if let Ok(value) = raw.read::<Option<T>>() {
+        return value.unwrap_or_default();
+    }
+    rest.push(key.into(), raw);
+    T::default()
+}

@@ -18,7 +18,7 @@ use x402_devchain::{DevChain, DevPlan, signer};
 use x402_erc4337::nvm::{Allowance, Payer as PlanPayer, Plans};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, served};
-use x402_http::client::{PayClient, Payer, Receipt, SpendLimits};
+use x402_http::client::{PayClient, Payer, PaymentSent, Receipt, SpendLimits};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
 use x402_types::nvm::{self, Requirements};
@@ -122,10 +122,10 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
     }));
     let both = client(allowance)?;
     let task = format!("{origin}/task");
-    let first = paid(&both, &task).await?;
+    let first = paid(show, &both, &task).await?;
     record(show, &recorder);
     balances(show, "after the first")?;
-    let second = paid(&both, &task).await?;
+    let second = paid(show, &both, &task).await?;
     record(show, &recorder);
     balances(show, "after the second")?;
 
@@ -178,8 +178,11 @@ fn client(
     PayClient::new(Payer::new([Arc::new(payer) as _]).spending(spending)).map_err(failed)
 }
 
-async fn paid(client: &PayClient, url: &str) -> Result<nvm::Receipt, Failure> {
+async fn paid(show: &mut Show, client: &PayClient, url: &str) -> Result<nvm::Receipt, Failure> {
     let response = client.get(url).await.map_err(failed)?;
+    let sent = response.extensions().get::<PaymentSent>().ok_or("nothing was paid")?;
+    // Session keys make it longer than some proxies pass.
+    show.step(&json!({ "step": "header", "name": "PAYMENT-SIGNATURE", "bytes": sent.header_bytes }));
     let receipt = response.extensions().get::<Receipt>().map(|receipt| receipt.0.clone()).ok_or("no receipt")?;
     let receipt = nvm::Receipt::from_response(&receipt).map_err(failed)?;
     response.bytes().await.map_err(failed)?;

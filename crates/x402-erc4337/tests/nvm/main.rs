@@ -4,5 +4,6 @@
 mod ends;
 mod flow;
 mod pairs;
+mod payer;
 mod refusals;
 mod stage;

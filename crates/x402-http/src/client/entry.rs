@@ -1,5 +1,7 @@
 //! An entry of `accepts` as the client reads it.
 
+use std::borrow::Cow;
+
 use x402_codec::{DecodeError, Limits, json};
 use x402_types::v2::ResourceInfo;
 use x402_types::{
@@ -20,7 +22,7 @@ impl From<Unreadable> for NotPayable {
 
 /// An entry as the server wrote it: the payment echoes it in full.
 pub(super) enum Asked<'d> {
-    V1(&'d v1::PaymentRequirements),
+    V1(Cow<'d, v1::PaymentRequirements>),
     V2(&'d v2::PaymentRequirements),
     Nvm(Box<nvm::Requirements>),
 }
@@ -32,8 +34,11 @@ pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec
             .accepts
             .iter()
             .map(|entry| match entry {
-                Entry::Known(entry) => Ok(Asked::V1(entry)),
-                Entry::Opaque(raw) => Err(why::<v1::PaymentRequirements>(raw, limits)),
+                Entry::Known(entry) => Ok(Asked::V1(Cow::Borrowed(entry))),
+                Entry::Opaque(raw) => match leniently(raw) {
+                    Some(entry) => Ok(Asked::V1(Cow::Owned(entry))),
+                    None => Err(why::<v1::PaymentRequirements>(raw, limits)),
+                },
             })
             .collect(),
         PaymentRequired::V2(document) => document
@@ -50,6 +55,18 @@ pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec
     }
 }
 
+/// An entry of version 1 without the members that decide no money: a payment of version 1 does not echo them.
+fn leniently(raw: &RawJson) -> Option<v1::PaymentRequirements> {
+    let members: Members = raw.read().ok()?;
+    let mut deciding = Members::new();
+    for (key, value) in members.iter() {
+        if !matches!(key, "resource" | "description" | "mimeType" | "outputSchema") {
+            deciding.insert(key, value.clone());
+        }
+    }
+    RawJson::of(&deciding).ok()?.read().ok()
+}
+
 /// What the strict reader says of it: it names the member.
 fn why<T: serde::de::DeserializeOwned>(raw: &RawJson, limits: &Limits) -> Unreadable {
     let read: Result<T, DecodeError> = json::from_slice(raw.as_str().as_bytes(), limits);
@@ -59,7 +76,7 @@ fn why<T: serde::de::DeserializeOwned>(raw: &RawJson, limits: &Limits) -> Unread
 impl Asked<'_> {
     pub(super) fn terms(&self) -> Result<Terms, Unreadable> {
         match self {
-            Self::V1(entry) => Terms::try_from(*entry)
+            Self::V1(entry) => Terms::try_from(&**entry)
                 .map_err(|_| Unreadable(format!("network: {} is not known", entry.network.as_str()))),
             Self::V2(entry) => Ok((*entry).into()),
             // The document names no price in credits: the session key's rules are the limit.

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use x402_types::UnixSeconds;
 #[cfg(feature = "challenge")]
-use x402_types::challenge::ChallengeId;
+use x402_types::challenge::{ChallengeId, PaymentResponse};
 
 use super::{Closed, OpenPayment, Payer, Receipt};
 
@@ -44,6 +44,9 @@ pub(super) struct Signed {
     /// The challenge that it pays, where it pays one.
     #[cfg(feature = "challenge")]
     pub(super) challenge: Option<ChallengeId>,
+    /// The receipt of a challenge whose request was not served yet.
+    #[cfg(feature = "challenge")]
+    pub(super) challenge_receipt: Option<PaymentResponse>,
 }
 
 impl Signed {
@@ -103,6 +106,21 @@ impl<'p> Flight<'p> {
             self.payer.close(signed, Closed::Paid);
             signed.paid = true;
         }
+    }
+
+    /// [`Self::count`], with the receipt of a challenge.
+    #[cfg(feature = "challenge")]
+    pub(super) fn count_challenge(&mut self, receipt: PaymentResponse) {
+        self.count();
+        if let Some(signed) = self.signed.as_mut() {
+            signed.challenge_receipt = Some(receipt);
+        }
+    }
+
+    /// The receipt of a challenge that was paid by an earlier sending and not served.
+    #[cfg(feature = "challenge")]
+    pub(super) fn challenge_receipt(&self) -> Option<&PaymentResponse> {
+        self.signed.as_ref()?.challenge_receipt.as_ref()
     }
 
     /// [`Self::count`], with the receipt.

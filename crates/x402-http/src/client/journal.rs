@@ -72,6 +72,8 @@ impl OpenPayment {
             settled: self.settled.map(Receipt),
             #[cfg(feature = "challenge")]
             challenge: None,
+            #[cfg(feature = "challenge")]
+            challenge_receipt: None,
         })
     }
 }

@@ -229,6 +229,8 @@ impl Payer {
             settled: None,
             #[cfg(feature = "challenge")]
             challenge: None,
+            #[cfg(feature = "challenge")]
+            challenge_receipt: None,
         };
         // Before it leaves: whoever comes after a crash shows this one again.
         self.note(signed.open(purchase)).await?;

@@ -386,6 +386,29 @@ async fn the_same_payment_is_sent_again_while_its_outcome_is_not_known() {
     assert_ne!(purse.wire.payments()[1], sent[1]);
 }
 
+/// The money moved and the handler failed: no second payment, whatever the shop does with the first.
+#[tokio::test]
+async fn a_challenge_that_was_paid_and_not_served_is_paid_once() {
+    let purse = purse(ask());
+    purse.shop.handler.statuses.lock().unwrap().push_back(StatusCode::INTERNAL_SERVER_ERROR);
+    let response = purse.get(URL).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let receipt = response.extensions().get::<ChallengeReceipt>().unwrap().clone();
+    let sent = purse.wire.payments();
+    // Made again, the request shows the same payment; where that is taken once only, its receipt stands on the refusal.
+    let again = purse.get(URL).await.unwrap();
+    assert_eq!(again.extensions().get::<ChallengeReceipt>(), Some(&receipt));
+    assert_eq!(purse.wire.payments()[1], sent[1]);
+    assert_eq!(purse.used(), "1000");
+
+    // With an entitlement what was bought is in hand, and is presented.
+    let purse = self::purse(ask().entitle(Entitle::cookie(3600)));
+    purse.shop.handler.statuses.lock().unwrap().push_back(StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::OK);
+    assert_eq!((purse.wire.counts(), purse.used().as_str()), ((3, 1), "1000"));
+}
+
 #[tokio::test]
 async fn a_transport_that_fails_leaves_the_outcome_unknown() {
     let purse = purse(ask());

@@ -110,8 +110,21 @@ impl Paying<'_> {
                     }
                 }
                 Said::Unserved(receipt) => {
-                    flight.count();
-                    response.extensions_mut().insert(ChallengeReceipt(receipt));
+                    self.keep(&receipt, response.headers());
+                    response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
+                    if receipt.entitlement.is_some() {
+                        // What was bought is in hand: the next request presents it.
+                        flight.land(Some(Closed::Paid)).await;
+                    } else {
+                        flight.count_challenge(receipt);
+                    }
+                }
+                // Paid by an earlier sending, and its answer is lost: the receipt stands on the refusal.
+                Said::Unused(_) | Said::Refused | Said::Spent if flight.challenge_receipt().is_some() => {
+                    if let Some(receipt) = flight.challenge_receipt() {
+                        response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
+                    }
+                    flight.land(None).await;
                 }
                 // After an earlier sending whose outcome is not known, a refusal may mean that one.
                 Said::Unused(_) | Said::Refused if before => flight.land(None).await,

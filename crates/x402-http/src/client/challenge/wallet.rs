@@ -88,6 +88,7 @@ impl Payer {
             paid: false,
             settled: None,
             challenge,
+            challenge_receipt: None,
         }))
     }
 
