@@ -90,6 +90,14 @@ impl TimeoutSeconds {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// The seconds of a JSON number that is whole, however it is spelled.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "in range")]
+    pub fn whole(number: f64) -> Option<Self> {
+        let fits = number.fract() == 0.0 && number >= 1.0 && number <= Self::MAX.0 as f64;
+        fits.then_some(Self(number as u64))
+    }
 }
 
 impl TryFrom<u64> for TimeoutSeconds {
@@ -120,6 +128,11 @@ impl<'de> Deserialize<'de> for TimeoutSeconds {
             }
             fn visit_u64<E: Error>(self, n: u64) -> Result<TimeoutSeconds, E> {
                 TimeoutSeconds::try_from(n).map_err(E::custom)
+            }
+            // `60.0` and `6e1` are the same number as `60` to JSON, and to every SDK that reads it as a double.
+            fn visit_f64<E: Error>(self, n: f64) -> Result<TimeoutSeconds, E> {
+                let whole = TimeoutSeconds::whole(n).ok_or(Malformed::new("an integer of seconds, 1 to 2^53-1"));
+                whole.map_err(E::custom)
             }
         }
         deserializer.deserialize_u64(Number)
@@ -158,5 +171,24 @@ impl<'de, T: core::str::FromStr<Err = Malformed> + DeserializeOwned> Deserialize
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         if text.is_empty() { Ok(Self::Blank) } else { text.parse().map(Self::Value).map_err(D::Error::custom) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_has_many_spellings() {
+        let read = |text: &str| serde_json::from_str::<TimeoutSeconds>(text).ok().map(TimeoutSeconds::get);
+        for text in ["60", "60.0", "6e1", "0.6E2", "600e-1"] {
+            assert_eq!(read(text), Some(60), "{text}");
+        }
+        assert_eq!(read("9007199254740991"), Some((1 << 53) - 1));
+        for text in
+            ["0", "0.0", "-60", "-60.0", "59.5", "9007199254740992", "9007199254740993", "1e18", "\"60\"", "true"]
+        {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 }

@@ -159,7 +159,7 @@ codes! {
     InvalidNetworkFormat = "INVALID_NETWORK_FORMAT", Document, Error, "accepts[0].network";
         "`network` is not a CAIP-2 identifier";
         "write `namespace:reference`, such as `eip155:8453`";
-        "It must match `[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}`. A simple name such as `base` (in any case) is reported with the identifier that it means. An entry of `nvm:card-delegation` may name a card processor instead: `stripe`, `braintree`, `visa`.";
+        "It must match `[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}`. The reference of an `eip155` network is the number of its chain, without leading zeros. A simple name such as `base` (in any case) is reported with the identifier that it means. An entry of `nvm:card-delegation` may name a card processor instead: `stripe`, `braintree`, `visa`.";
         r#"{"accepts":[{"network":"base"}]}"# => r#"{"accepts":[{"network":"eip155:8453"}]}"#;
     MissingAmount = "MISSING_AMOUNT", Document, Error, "accepts[0].amount";
         "`amount` is missing";
@@ -169,7 +169,7 @@ codes! {
     InvalidAmount = "INVALID_AMOUNT", Document, Error, "accepts[0].amount";
         "`amount` is not a whole number of atomic units in a string";
         "write digits only, as a string: 0.01 USDC is \"10000\"";
-        "It must be a string of the digits 0 to 9, at most 2^256-1. A number, a sign, a decimal point, an exponent and spaces are refused; leading zeros are accepted. Also reported where `amount` and `maxAmountRequired` stand side by side and differ.";
+        "It must be a string of the digits 0 to 9, at most 2^256-1. A number, a sign, a decimal point, an exponent, spaces and leading zeros are refused. Also reported where `amount` and `maxAmountRequired` stand side by side and differ.";
         r#"{"accepts":[{"amount":"0.01"}]}"# => r#"{"accepts":[{"amount":"10000"}]}"#;
     ZeroAmount = "ZERO_AMOUNT", Document, Error, "accepts[0].amount";
         "`amount` is zero";
@@ -199,7 +199,7 @@ codes! {
     InvalidTimeout = "INVALID_TIMEOUT", Document, Error, "accepts[0].maxTimeoutSeconds";
         "`maxTimeoutSeconds` is not a positive integer";
         "write a whole number of seconds, such as \"maxTimeoutSeconds\": 60";
-        "It must be a JSON number that is whole and above zero; null, text, fractions and negative numbers are refused.";
+        "It must be a JSON number that is whole, above zero and at most 2^53-1, the largest that every reader keeps; null, text, fractions and negative numbers are refused. `60.0` and `6e1` are whole.";
         r#"{"accepts":[{"maxTimeoutSeconds":"60"}]}"# => r#"{"accepts":[{"maxTimeoutSeconds":60}]}"#;
     InvalidEvmAddress = "INVALID_EVM_ADDRESS", Document, Error, "accepts[0].payTo, accepts[0].asset";
         "not an EVM address";
@@ -289,13 +289,23 @@ codes! {
     MissingPlanId = "MISSING_PLAN_ID", Ours, Error, "accepts[0].planId";
         "`planId` is missing";
         "add the plan's id as `planId`, a decimal number in a string";
-        "An entry of `nvm:erc4337` names the plan that is ordered and redeemed; `planId` is absent, null, empty, or not the decimal digits of a 256-bit number in a string. For `nvm:card-delegation` an absent one is a warning: the field is optional there, and every server sends it.";
+        "An entry of `nvm:erc4337` names the plan that is ordered and redeemed; `planId` is absent, null, empty, or not the decimal digits of a 256-bit number in a string, without leading zeros. For `nvm:card-delegation` an absent one is a warning: the field is optional there, and every server sends it.";
         r#"{"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532"}]}"# => r#"{"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532","planId":"44742763076047497640080230236781474129970992727896593861997347135613135571071"}]}"#;
     InvalidPaymentIdentifier = "INVALID_PAYMENT_IDENTIFIER", Ours, Error, "extensions.payment-identifier";
         "the payment-identifier extension is malformed";
         "write \"payment-identifier\": { \"info\": { \"required\": false } }";
         "The extension is an object whose `info.required` is true or false. An `info.id` is 16 to 128 letters, digits, `_` and `-`. A `schema` is an object that compiles. What is absent is reported at the object that lacks it.";
         r#"{"extensions":{"payment-identifier":{"info":{"required":"yes"}}}}"# => r#"{"extensions":{"payment-identifier":{"info":{"required":true}}}}"#;
+    InvalidExtra = "INVALID_EXTRA", Ours, Error, "accepts[0].extra";
+        "`extra` is not what the scheme adds";
+        "write `extra` as an object; for a known token leave out what it does not have, and name its EIP-712 domain";
+        "`extra` is not an object. Or, for `exact` on a token that is known: `extra.name` or `extra.version` is not that of the token's EIP-712 domain, so that every signature fails; `extra.verifyingContract` is another contract than `asset`. What is absent is not reported. An entry of `nvm:erc4337` has an `extra.version` (a string), an `agentId` of decimal digits in a string and an `httpVerb` that is a string; the last two are optional.";
+        r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USDC"}}]}"# => r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USD Coin"}}]}"#;
+    InvalidMember = "INVALID_MEMBER", Ours, Error, "accepts[0].description";
+        "a member has another type than the protocol gives it";
+        "write a string, or leave it out";
+        "Version 1: `description` or `mimeType` of an entry is not a string. Clients that read the entry as a whole pass it over.";
+        r#"{"x402Version":1,"accepts":[{"description":7}]}"# => r#"{"x402Version":1,"accepts":[{"description":"weather"}]}"#;
     HeaderTooLarge = "HEADER_TOO_LARGE", Ours, Warning, "$";
         "the document is too large for a header";
         "offer fewer ways to pay, or shorten descriptions and schemas";
@@ -412,7 +422,7 @@ mod tests {
                 .collect();
             assert_eq!(table, names);
         }
-        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 5);
+        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 7);
     }
 
     #[test]

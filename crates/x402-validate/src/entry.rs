@@ -1,6 +1,8 @@
 //! One entry of `accepts`: the document's "Field Rules" for `accepts[]`, and those of schemes with other fields.
 
 use x402_codec::json::{Node, Value};
+use x402_types::assets::TABLE;
+use x402_types::{AtomicAmount, ChainId, SchemeName, TimeoutSeconds};
 
 use crate::address::{Flaw, Namespace, Role};
 use crate::amount;
@@ -121,19 +123,136 @@ impl Kind {
     }
 }
 
+/// What an entry of `nvm:erc4337` has in `extra`.
+const SCHEME_VERSION: &str = "write \"extra\": {\"version\": \"1\"}";
+
 /// The networks of `nvm:card-delegation`.
 const PROCESSORS: [&str; 3] = ["stripe", "braintree", "visa"];
 
 pub(crate) fn check(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect) {
     let kind = fields.kind();
-    required(cx, place, fields, "scheme", fields.scheme, Code::MissingScheme);
+    scheme(cx, place, fields);
     let network = network(cx, place, fields, kind);
     price(cx, place, fields, dialect, kind);
     asset(cx, place, fields, &network, kind);
     pay_to(cx, place, fields, &network, kind);
     timeout(cx, place, fields, dialect, kind);
     plan(cx, place, fields, kind);
+    extra(cx, place, fields, &network, kind);
+    texts(cx, place, fields, dialect);
     batch(cx, place, fields, &network);
+}
+
+/// Text that is no name of a scheme is none that a client knows.
+fn scheme(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>) {
+    let Some(text) = required(cx, place, fields, "scheme", fields.scheme, Code::MissingScheme) else { return };
+    if text.parse::<SchemeName>().is_err() {
+        let span = fields.scheme.map_or(&fields.node.span, |node| &node.span);
+        cx.push(Issue::new(Code::MissingScheme, place.field("scheme"), span).message(format!(
+            "{} is no scheme: expected {}",
+            quote(text),
+            SchemeName::EXPECTED
+        )));
+    }
+}
+
+/// What the scheme adds: an object. For a token that is known, `exact` signs under its EIP-712 domain and no other.
+fn extra(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
+    let issue = |name: &str, node: &Node<'_>| Issue::new(Code::InvalidExtra, place.field(name), &node.span);
+    let Some(node) = fields.extra.filter(|node| !node.is_null()) else {
+        // What is absent is reported at the object that lacks it.
+        if kind == Kind::Erc4337 {
+            let (name, whole) = fields.extra.map_or(("", fields.node), |null| ("extra", null));
+            cx.push(issue(name, whole).message("`extra` is missing").fix(SCHEME_VERSION));
+        }
+        return;
+    };
+    if node.as_object().is_none() {
+        return cx.push(issue("extra", node).message(format!("`extra` must be an object, found {}", node.kind())));
+    }
+    if kind == Kind::Erc4337 {
+        return plan_extra(cx, place, node);
+    }
+    if fields.scheme.and_then(Node::as_str) != Some("exact") {
+        return;
+    }
+    let (Some(id), Some(token)) = (network.caip2.or(network.meant.as_deref()), fields.asset.and_then(Node::as_str))
+    else {
+        return;
+    };
+    let is_evm = network.namespace == Some(Namespace::Eip155);
+    if let Some(contract) = node.get("verifyingContract").filter(|node| is_evm && !missing(node))
+        && !contract.as_str().is_some_and(|contract| contract.eq_ignore_ascii_case(token))
+    {
+        cx.push(
+            issue("extra.verifyingContract", contract)
+                .message(format!(
+                    "the token is the verifying contract of its own transfers: {} is not `asset`, and no payer by EIP-3009 can sign for it",
+                    spelt(contract)
+                ))
+                .fix("leave `verifyingContract` out"),
+        );
+    }
+    let known =
+        TABLE.iter().find(|row| is_evm && row.0 == id && row.1.eq_ignore_ascii_case(token) && !row.3.is_empty());
+    let Some(row) = known else { return };
+    for (name, own) in [("name", row.3), ("version", row.4)] {
+        if let Some(node) = node.get(name).filter(|node| !missing(node) && node.as_str() != Some(own)) {
+            cx.push(
+                issue(&format!("extra.{name}"), node)
+                    .message(format!("{} is not the EIP-712 {name} of {}: {}", spelt(node), row.2, quote(own)))
+                    .fix(format!("write \"{name}\": {}", quote(own))),
+            );
+        }
+    }
+}
+
+/// smart-accounts v0.3 §3.3: `version` is required, `agentId` a 256-bit number in a string, `httpVerb` text.
+fn plan_extra(cx: &mut Context<'_>, place: Place<'_>, extra: &Node<'_>) {
+    let issue = |name: &str, node: &Node<'_>| Issue::new(Code::InvalidExtra, place.field(name), &node.span);
+    match extra.get("version") {
+        Some(version) if version.as_str().is_some() => {}
+        None => cx.push(issue("extra", extra).message("`extra.version` is missing").fix(SCHEME_VERSION)),
+        Some(other) => cx.push(
+            issue("extra.version", other)
+                .message(format!("`version` must be a string, found {}", spelt(other)))
+                .fix(SCHEME_VERSION),
+        ),
+    }
+    let mut wrong = |name: &str, node: &Node<'_>, expected: &str| {
+        cx.push(
+            issue(name, node)
+                .message(format!("`{name}` must be {expected}, found {}", spelt(node)))
+                .fix(format!("write {expected}")),
+        );
+    };
+    let there = |name| extra.get(name).filter(|node| !node.is_null());
+    if let Some(agent) = there("agentId").filter(|node| !node.as_str().is_some_and(is_id)) {
+        wrong("extra.agentId", agent, "a decimal 256-bit number in a string");
+    }
+    if let Some(verb) = there("httpVerb").filter(|node| node.as_str().is_none()) {
+        wrong("extra.httpVerb", verb, "a string");
+    }
+}
+
+/// A 256-bit identifier has one spelling.
+fn is_id(text: &str) -> bool {
+    text.parse::<AtomicAmount>().is_ok()
+}
+
+/// Version 1 has `description` and `mimeType` in the entry: text.
+fn texts(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect) {
+    if dialect != Dialect::V1 {
+        return;
+    }
+    for (name, node) in [("description", fields.description), ("mimeType", fields.mime_type)] {
+        if let Some(node) = node.filter(|node| !node.is_null() && node.as_str().is_none()) {
+            cx.push(
+                Issue::new(Code::InvalidMember, place.field(name), &node.span)
+                    .message(format!("`{name}` must be a string, found {}", node.kind())),
+            );
+        }
+    }
 }
 
 /// Reports a field that is absent, null, empty or no string; gives its text otherwise.
@@ -195,6 +314,10 @@ fn network<'n>(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'n, '_>, 
         return nothing;
     }
     if let Some(id) = Caip2::parse(text) {
+        if let (Err(why), "eip155") = (text.parse::<ChainId>(), id.namespace()) {
+            cx.push(bad(format!("{} is no network: expected {why}", quote(text))));
+            return Net { caip2: None, meant: None, namespace: Some(Namespace::Eip155) };
+        }
         if cx.options.registry.network(text).is_none() {
             cx.push(
                 Issue::new(Code::UnknownNetwork, place.field("network"), &node.span)
@@ -246,6 +369,10 @@ fn price(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialec
                     cx.push(invalid(format!("{} is not a whole number of atomic units up to 2^256-1", quote(text))))
                 }
                 Some("0") => cx.push(Issue::new(Code::ZeroAmount, place.field("amount"), &node.span)),
+                Some(digits) if digits.len() < text.len() => cx.push(
+                    invalid(format!("{} has leading zeros, which not every reader takes", quote(text)))
+                        .fix(format!("write \"{digits}\"")),
+                ),
                 Some(_) => {}
             }
             digits
@@ -370,11 +497,10 @@ fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dial
         }
         return;
     };
-    let whole = |n: &f64| n.is_finite() && n.fract() == 0.0 && *n > 0.0;
-    if !node.as_number().and_then(|text| text.parse().ok()).is_some_and(|n| whole(&n)) {
+    if !node.as_number().and_then(|text| text.parse().ok()).is_some_and(|n| TimeoutSeconds::whole(n).is_some()) {
         cx.push(
             Issue::new(Code::InvalidTimeout, place.field("maxTimeoutSeconds"), &node.span)
-                .message(format!("`maxTimeoutSeconds` must be a positive integer, found {}", spelt(node))),
+                .message(format!("`maxTimeoutSeconds` must be a positive integer up to 2^53-1, found {}", spelt(node))),
         );
     }
 }
@@ -390,7 +516,7 @@ fn plan(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, kind: K
             let issue = Issue::new(Code::MissingPlanId, place.field("planId"), span);
             cx.push(if kind == Kind::Card { issue.severity(Severity::Warning) } else { issue });
         }
-        Some(node) if node.as_str().and_then(amount::digits).is_none() => cx.push(
+        Some(node) if !node.as_str().is_some_and(is_id) => cx.push(
             Issue::new(Code::MissingPlanId, place.field("planId"), &node.span)
                 .message(format!("`planId` must be a decimal 256-bit number in a string, found {}", spelt(node))),
         ),

@@ -61,17 +61,19 @@ async fn a_payment_of_one_purpose_pays_for_no_other() {
             let mut claim = payment.clone();
             claim.terms = entry(asked).to_terms(3.into()).unwrap();
             claim.resource = Some(x402_types::v2::ResourceInfo::of(asked.resource));
-            if asked == paid {
+            // A server may name the resource by the path of the URL that was signed, and not the other way round.
+            let is_resource = asked.resource == paid.resource || (asked.resource == "/tasks" && paid.resource == URL);
+            if is_resource && (Purpose { resource: paid.resource, ..asked.clone() }) == *paid {
                 stage.verify(&claim).await.unwrap();
                 continue;
             }
             refused += 1;
             let reason = stage.refused(&claim).await.reason;
-            let expected = if asked.resource == paid.resource { Code::InvalidSignature } else { Code::InvalidPayload };
+            let expected = if is_resource { Code::InvalidSignature } else { Code::InvalidPayload };
             assert_eq!(reason, expected.reason(), "{paid:?} for {asked:?}");
         }
     }
-    assert_eq!(refused, 36 * 35);
+    assert_eq!(refused, 36 * 35 - 12);
 }
 
 /// Version 2 of the statement is a bearer token of its plan, and of nothing else.

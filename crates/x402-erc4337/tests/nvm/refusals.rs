@@ -349,12 +349,15 @@ async fn account_plan_and_resource() {
     stage.verify(&agent.sign()).await.unwrap();
     // What only looks equal to the resource that was signed.
     for served in
-        ["/tasks", "https://agent.example/%74asks", "https://agent.example/tasks/", "http://agent.example/tasks"]
+        ["/task", "https://agent.example/%74asks", "https://agent.example/tasks/", "http://agent.example/tasks"]
     {
         let draft = Draft { resource: Some(served.to_owned()), ..good.clone() };
         assert_eq!(stage.refused(&draft.sign()).await.reason, invalid, "{served}");
     }
-    stage.verify(&Draft { resource: Some(format!("{URL}?page=2#x")), ..good.clone() }.sign()).await.unwrap();
+    // Nevermined's middleware names the resource by its path alone.
+    for served in [format!("{URL}?page=2#x"), "/tasks".to_owned(), "/tasks?page=2".to_owned()] {
+        stage.verify(&Draft { resource: Some(served), ..good.clone() }.sign()).await.unwrap();
+    }
     // Another network, and none that is served.
     let mut elsewhere = good.sign();
     elsewhere.terms.network = x402_types::ChainId::eip155(8453);

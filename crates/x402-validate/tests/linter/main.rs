@@ -7,4 +7,5 @@ mod pages;
 mod properties;
 mod response;
 mod tables;
+mod wire;
 mod x402lint;
