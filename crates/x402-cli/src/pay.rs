@@ -1,15 +1,25 @@
 //! `x402 pay`: one request, paid for if it must be.
 
+mod journal;
+mod request;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use alloy_signer_local::PrivateKeySigner;
+use http::StatusCode;
 use serde_json::{Value, json};
+use x402_codec::{Limits, header};
 use x402_evm::exact;
-use x402_http::client::{ClientError, Dollars, PayClient, Payer, Receipt, SpendLimits};
+use x402_http::client::{
+    ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt, SpendLimits,
+};
+use x402_types::PaymentRequired;
 use zeroize::Zeroizing;
+
+use journal::Journal;
 
 /// Makes a request and pays for it. The key comes from the environment variable `X402_PRIVATE_KEY` or from a file.
 #[derive(Debug, clap::Args)]
@@ -19,16 +29,25 @@ pub(crate) struct Args {
     /// The most to pay, in US dollars.
     #[arg(long, default_value = "1")]
     max: Dollars,
-    /// The request's method.
-    #[arg(long, short = 'X', default_value = "GET")]
-    method: String,
-    /// The request's body.
-    #[arg(long, short)]
-    data: Option<String>,
+    /// The longest that an authorization may be valid, in seconds.
+    #[arg(long, default_value_t = 3_600)]
+    max_seconds: u64,
+    #[command(flatten)]
+    request: request::Request,
     /// A file with the private key.
     #[arg(long)]
     key_file: Option<PathBuf>,
-    /// Prints one JSON object: status, body, payment.
+    /// Where payments are kept whose end is not known, so that the same command shows the same payment again: by
+    /// default `x402/payments.sqlite` in `$XDG_STATE_HOME`. It holds signed payments.
+    #[arg(long, value_name = "PATH", conflicts_with = "no_journal")]
+    journal: Option<PathBuf>,
+    /// Keeps nothing: the same command, run again, pays anew.
+    #[arg(long)]
+    no_journal: bool,
+    /// Pays anew where an earlier payment of this request expired and whether it was settled is not known.
+    #[arg(long)]
+    pay_anew: bool,
+    /// Prints one JSON object: status, body, payment, error.
     #[arg(long)]
     json: bool,
 }
@@ -56,35 +75,100 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     }
 }
 
+fn journal(path: Option<PathBuf>, none: bool, anew: bool) -> Result<Journal, String> {
+    if none {
+        return Journal::in_memory();
+    }
+    let path = path.or_else(journal::default_path);
+    let path = path.ok_or("neither XDG_STATE_HOME nor HOME is set; give --journal or --no-journal")?;
+    Journal::open(&path, anew)
+}
+
 async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let usage = |message: String| (ExitCode::from(2), message);
-    let payer = exact::Payer::new(signer(args.key_file).map_err(usage)?);
-    let payer = Payer::new([Arc::new(payer) as _]).spending(SpendLimits::default().per_payment(args.max));
-    let client = PayClient::new(payer).map_err(|error| usage(error.to_string()))?;
-    let method = args.method.parse().map_err(|_| usage("the method: expected a token such as GET".to_owned()))?;
-    let mut request = client.http().request(method, &args.url);
-    if let Some(body) = args.data {
+    let key = signer(args.key_file).map_err(usage)?;
+    let parts = args.request.parts().map_err(usage)?;
+    let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
+    let limits = SpendLimits::default().per_payment(args.max).longest_authorization(args.max_seconds);
+    let payer = Payer::new([Arc::new(exact::Payer::new(key)) as _]).spending(limits).payment_identifiers();
+    let client = PayClient::new(payer.journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
+    let mut request = client.http().request(parts.method, &args.url).headers(parts.headers);
+    if let Some(body) = parts.body {
         request = request.body(body);
     }
     let request = request.build().map_err(|error| usage(error.to_string()))?;
     let response = client.execute(request).await.map_err(|error| match error {
         ClientError::Transport(error) => usage(error.to_string()),
+        ClientError::Unknown(_) => {
+            let again = if args.no_journal { "" } else { "; the same command shows the same payment again" };
+            let signed = journal.last().map(|open| format!("\n{}{again}", signed(&open))).unwrap_or_default();
+            (ExitCode::FAILURE, format!("{error}{signed}"))
+        }
+        ClientError::Pay(PayError::EarlierUnknown(ref open)) => {
+            let message = format!("{error}\n{}; --pay-anew pays once more", signed(open));
+            (ExitCode::FAILURE, message)
+        }
         other => (ExitCode::FAILURE, other.to_string()),
     })?;
     let status = response.status();
-    let receipt = response.extensions().get::<Receipt>().map(|receipt| receipt.0.clone());
+    let receipt = response.extensions().get::<Receipt>().cloned();
+    let sent = response.extensions().get::<PaymentSent>().copied();
+    let in_header = header::payment_required_header(response.headers(), &Limits::DEFAULT).ok().flatten();
     let body = response.bytes().await.map_err(|error| usage(error.to_string()))?;
+    let refused = sent.and_then(|_| refusal(status, in_header, &body));
     let out = |text: &[u8]| std::io::stdout().write_all(text).map_err(|error| usage(error.to_string()));
     if args.json {
         let text = String::from_utf8_lossy(&body);
         let body = serde_json::from_str::<Value>(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
-        let answer = json!({ "status": status.as_u16(), "body": body, "payment": receipt });
+        let payment = receipt.as_ref().map(|receipt| &receipt.0);
+        let answer = json!({ "status": status.as_u16(), "body": body, "payment": payment, "error": refused });
         out(format!("{answer}\n").as_bytes())?;
     } else {
         out(&body)?;
-        if let Some(receipt) = receipt {
-            eprintln!("paid: transaction {} on {}", receipt.transaction, receipt.network);
-        }
+    }
+    if let Some(sent) = sent {
+        tell(status, sent, receipt.as_ref(), refused.as_deref(), args.json);
     }
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What became of a payment that was sent, on standard error.
+fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refused: Option<&str>, json: bool) {
+    if sent.header_may_be_too_long {
+        eprintln!(
+            "the payment header has {} bytes; {status} may be a proxy's answer to a header of that length",
+            sent.header_bytes
+        );
+    }
+    if json {
+        return;
+    }
+    match (receipt, refused) {
+        (Some(receipt), _) => eprintln!("{receipt}"),
+        (None, Some(reason)) => eprintln!("refused: {reason}"),
+        (None, None) if status.is_success() => {
+            eprintln!("a payment was sent; the answer has no receipt that can be read")
+        }
+        (None, None) => eprintln!("a payment was sent; the answer does not say what became of it"),
+    }
+}
+
+/// Why the payment was refused: the `error` of the second 402, from its header, else from its body.
+fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) -> Option<String> {
+    if status != StatusCode::PAYMENT_REQUIRED {
+        return None;
+    }
+    let required = in_header.or_else(|| x402_codec::body::payment_required(body, &Limits::DEFAULT).ok())?;
+    match required {
+        PaymentRequired::V1(document) => Some(document.error).filter(|error| !error.is_empty()),
+        PaymentRequired::V2(document) => document.error,
+    }
+}
+
+/// What was signed, without the signature.
+fn signed(open: &OpenPayment) -> String {
+    let payment: Option<Value> = header::decode(open.value.as_bytes(), &Limits::DEFAULT).ok();
+    let nonce = payment.as_ref().and_then(|payment| payment.pointer("/payload/authorization/nonce")?.as_str());
+    let nonce = nonce.map(|nonce| format!("nonce {nonce}, ")).unwrap_or_default();
+    format!("signed: {nonce}valid until {}", open.valid_until)
 }

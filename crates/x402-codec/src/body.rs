@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::de::{Error, IgnoredAny, MapAccess};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{ErrorReason, PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version};
+use x402_types::{
+    ErrorReason, Members, PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version,
+};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, json};
 
@@ -27,7 +29,7 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
     // either version read again, or say what is wrong with it.
     let mut request = verify_request_v2(body, limits);
     if request.is_err() {
-        request = json::from_slice(body, limits);
+        request = json::from_slice(body, limits).map_err(|error| text_payment(body, limits).unwrap_or(error));
     }
     if let Ok(read) = &request
         && let Err(error) = check_request(read)
@@ -35,6 +37,20 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
         request = Err(error);
     }
     request
+}
+
+/// A payment passed on as the header has it, the commonest fault of a server that is written by hand.
+#[cold]
+fn text_payment(body: &[u8], limits: &Limits) -> Option<DecodeError> {
+    let members: Members = json::from_slice(body, limits).ok()?;
+    let payment = members.get("paymentPayload")?;
+    payment.as_str().starts_with('"').then(|| {
+        DecodeError::at_path(
+            DecodeErrorKind::InvalidField,
+            ".paymentPayload",
+            "expected the payment's JSON object, found text: decode the header's base64 first",
+        )
+    })
 }
 
 fn check_request(request: &VerifyRequest) -> Result<(), DecodeError> {

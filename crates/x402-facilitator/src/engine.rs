@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,7 +13,9 @@ use x402_facilitator_core::{
 };
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Assets, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName};
+use x402_types::{
+    Assets, Claim, Entry, EvmAddress, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
+};
 
 use crate::clock::now;
 use crate::lane::Lane;
@@ -247,7 +250,27 @@ impl Engine {
     /// # Errors
     /// It is not good, or it could not be found out.
     pub async fn check(&self, claim: &Claim) -> Result<Verified, Refusal> {
-        self.settlement.verify(claim, now()).await
+        self.settlement.verify(claim, now()).await.map_err(|refusal| match refusal {
+            Refusal::Rejection(rejection) => self.of_payer(claim, rejection).into(),
+            fault @ Refusal::Fault(_) => fault,
+        })
+    }
+
+    /// The refusal with the payer, where the payload could be read: whichever rule refused it.
+    pub(crate) fn of_payer(&self, claim: &Claim, rejection: Rejection) -> Rejection {
+        if rejection.payer.is_some() {
+            return rejection;
+        }
+        let key = match self.settlement.key(claim) {
+            Ok(key) => key,
+            // What cannot be settled here may have been read all the same.
+            Err(Rejection { payer: Some(payer), .. }) => return rejection.of(payer),
+            Err(_) => return rejection,
+        };
+        match key.payer().and_then(|payer| <[u8; 20]>::try_from(payer).ok()) {
+            Some(payer) => rejection.of(EvmAddress::from(Address::from(payer)).as_str()),
+            None => rejection,
+        }
     }
 
     /// Settles the payment, and waits for its end as long as is configured. Success is told once, whoever asks.
@@ -273,10 +296,13 @@ impl Engine {
         let mut moves = self.moves.subscribe();
         let mut outcome = match self.settlement.settle(&call, claim, now()).await {
             Ok(outcome) => outcome,
-            Err(Refusal::Rejection(rejection)) if is_by_plan(claim) => {
-                return Ok(nvm::refused(&nvm::refusal(rejection), claim.terms.network));
+            Err(Refusal::Rejection(rejection)) => {
+                let rejection = self.of_payer(claim, rejection);
+                if is_by_plan(claim) {
+                    return Ok(nvm::refused(&nvm::refusal(rejection), claim.terms.network));
+                }
+                return Ok(refused(rejection, claim));
             }
-            Err(Refusal::Rejection(rejection)) => return Ok(refused(rejection, claim)),
             Err(Refusal::Fault(fault)) => return Err(fault),
         };
         self.claims.send_replace(());

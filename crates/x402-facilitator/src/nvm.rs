@@ -1,7 +1,7 @@
 //! `nvm:erc4337` as a facilitator hears and says it: claims from what servers present, answers in the form of
 //! [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §6.3 and §7 beside that of x402.
 
-use x402_erc4337::nvm::same_resource;
+use x402_erc4337::nvm::is_resource;
 use x402_facilitator_core::{Outcome, Payment, StepName};
 use x402_types::nvm::{Code, ErrorBody, PaymentPayload, Receipt, Requirements};
 use x402_types::v2::{ResourceInfo, SettleResponse, VerifyResponse};
@@ -39,8 +39,12 @@ pub(crate) fn claim<'a>(
     };
     match payment.resource().map(|resource| resource.url.as_str()).filter(|url| !url.is_empty()) {
         // "`agentId` without `resource.url` is `INVALID_PAYLOAD`."
-        None if names_agent => return refuse("resource.url: expected beside extra.agentId", "BCK.X402.0012"),
-        Some(url) if !same_resource(url, &resource.url) => {
+        // The payer's echo is optional: what it would repeat is what the server sent.
+        None if names_agent && resource.url.is_empty() => {
+            return refuse("resource.url: expected beside extra.agentId", "BCK.X402.0012");
+        }
+        // Neither of the two is signed, so either may be the path of the other.
+        Some(url) if !is_resource(url, &resource.url) && !is_resource(&resource.url, url) => {
             return refuse("resource.url: another resource than paymentRequired has", "BCK.X402.0013");
         }
         _ => {}
@@ -56,13 +60,13 @@ pub(crate) fn claim<'a>(
 pub(crate) fn refusal(rejection: Rejection) -> Rejection {
     // Whoever serves no plan on a network has it on no allow-list.
     let unserved = [ErrorReason::UNSUPPORTED_SCHEME, ErrorReason::INVALID_NETWORK].contains(&rejection.reason);
-    if unserved {
-        return Code::UnsupportedNetwork.because("accepted.network: nvm:erc4337 is not served there");
-    }
-    if rejection.reason == ErrorReason::DUPLICATE_SETTLEMENT {
-        return spent();
-    }
-    let mut rejection = rejection;
+    let payer = rejection.payer.clone();
+    let mut rejection = match rejection.reason {
+        _ if unserved => Code::UnsupportedNetwork.because("accepted.network: nvm:erc4337 is not served there"),
+        ref reason if *reason == ErrorReason::DUPLICATE_SETTLEMENT => spent(),
+        _ => rejection,
+    };
+    rejection.payer = payer;
     rejection.reason = Code::translate(rejection.reason);
     rejection
 }
@@ -244,9 +248,16 @@ mod tests {
         let other = Requirements::new(NETWORK.parse().unwrap(), "7".parse().unwrap());
         assert_eq!(fits(&payment, core::slice::from_ref(&other), url), invalid("BCK.X402.0014"));
         assert_eq!(fits(&payment, &offered, "/api/other"), invalid("BCK.X402.0013"));
+        let absolute = format!("https://shop.example{url}");
+        assert_eq!(
+            fits(&payment, &offered, &absolute).unwrap().resource.unwrap().url,
+            absolute,
+            "the echo is its path"
+        );
         let mut alone = payment;
         alone.as_object_mut().unwrap().remove("resource");
-        assert_eq!(fits(&alone, &offered, url), invalid("BCK.X402.0012"));
+        assert_eq!(fits(&alone, &offered, url).unwrap().resource.unwrap().url, url, "the echo is optional");
+        assert_eq!(fits(&alone, &offered, ""), invalid("BCK.X402.0012"), "neither names it");
 
         let old = vector("payment-payload-v0.2")["filled"].take();
         assert!(fits(&old, &offered, url).is_ok());

@@ -13,12 +13,12 @@ use alloy_primitives::{B256, Bytes};
 use alloy_provider::Provider;
 use serde_json::{Value, json};
 use x402_devchain::{ACCOUNTS, Failure, NodeFault, TOKEN, When, signer};
-use x402_evm::eip3009::Payload;
+use x402_evm::eip3009::{Payload, Written};
 use x402_evm::exact::Payer;
 use x402_evm::signature::Signature;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::routes::routes;
-use x402_types::{MakePayment, Occasion, RawJson, TimeoutSeconds, UnixSeconds, Version};
+use x402_types::{EvmAddress, MakePayment, Occasion, RawJson, TimeoutSeconds, UnixSeconds, Version};
 use zeroize::Zeroizing;
 
 use crate::support::{SELLER, body, body_v1, send, signed, terms, tls};
@@ -40,7 +40,19 @@ async fn good(facilitator: &DevFacilitator) -> Value {
     body(&terms, &signed(1, &terms, facilitator.chain().time()).await)
 }
 
-/// Both endpoints refuse the body, nothing is sent, and the answer has code, status and words.
+/// What a refusal has to repeat of a body: the network that was asked, and who would have paid, where it can be read.
+fn named(sent: &str) -> (Option<Value>, Option<String>) {
+    let Ok(body) = serde_json::from_str::<Value>(sent) else { return (None, None) };
+    let places = ["/paymentRequirements/network", "/paymentPayload/accepted/network", "/paymentPayload/network"];
+    let mut networks = places.iter().filter_map(|place| body.pointer(place));
+    let network = networks.find(|network| network.as_str().is_some_and(|name| !name.is_empty())).cloned();
+    let payload = body.pointer("/paymentPayload/payload").map(|payload| RawJson::of(payload).unwrap());
+    let payer = payload.and_then(|payload| Written::read(&payload).ok());
+    (network, payer.map(|payer| EvmAddress::from(payer.from.unchecked()).to_string()))
+}
+
+/// Both endpoints refuse the body, nothing is sent, and the answer has code, status and words. Both name the payer once
+/// the payload was read, and `/settle` the network.
 async fn refused(facilitator: &DevFacilitator, sent: impl Into<String>, status: u16, code: &str, words: &str) {
     let sent = sent.into();
     let nonce = facilitator.chain().nonce_of(ACCOUNTS[0].address);
@@ -52,8 +64,14 @@ async fn refused(facilitator: &DevFacilitator, sent: impl Into<String>, status: 
         assert_eq!((is, &answer[flag], &answer[reason]), (status, &json!(false), &json!(code)), "{answer} {shown}");
         let said = answer[message].as_str().unwrap_or_default();
         assert!(said.contains(words), "{path}: {words:?} is not in {said:?}: {shown}");
+        let (network, payer) = named(&sent);
+        if status == 200 || code == "invalid_payment_requirements" {
+            assert_eq!(answer["payer"].as_str(), payer.as_deref(), "{path}: who would have paid: {answer} {shown}");
+        }
         if path == "settle" {
             assert_eq!(answer["transaction"], "", "nothing was sent: {answer}");
+            let network = network.filter(|_| status != 413).unwrap_or_else(|| json!(""));
+            assert_eq!(answer["network"], network, "what was asked: {answer} {shown}");
         }
     }
     assert_eq!(facilitator.chain().nonce_of(ACCOUNTS[0].address), nonce, "{code}: nothing was sent");
@@ -246,11 +264,74 @@ async fn what_is_served_by_nobody_here_cannot_be_routed() {
         (both("asset", json!(other)), "invalid_payment_requirements", "asset"),
         (with(&good, "/paymentRequirements/amount", json!("9999")), "invalid_payment_requirements", "accepted"),
         (with(&good, "/paymentRequirements/payTo", json!(other)), "invalid_payment_requirements", "accepted"),
-        (with(&good, "/paymentRequirements/scheme", json!("upto")), "invalid_payment_requirements", "accepted"),
         (with(&good, "/paymentRequirements/extra/name", json!("USD Coin")), "invalid_payment_requirements", "accepted"),
         (with(&good, "/paymentRequirements/maxTimeoutSeconds", json!(301)), "invalid_payment_requirements", "accepted"),
     ] {
         refused(&facilitator, sent, 400, code, words).await;
+    }
+    facilitator.stop().await;
+}
+
+#[tokio::test]
+async fn another_scheme_or_network_than_the_one_asked_is_a_verdict() {
+    let facilitator = start().await;
+    let terms = terms();
+    let payload = signed(1, &terms, facilitator.chain().time()).await;
+    let (v2, v1) = (body(&terms, &payload), body_v1(&terms, &payload));
+    for (body, at) in [(&v2, "/paymentPayload/accepted"), (&v1, "/paymentPayload")] {
+        let networks = if at == "/paymentPayload" { ["base", "polygon"] } else { ["eip155:8453", "eip155:137"] };
+        for entry in [at, "/paymentRequirements"] {
+            for scheme in ["upto", "exakt"] {
+                let sent = with(body, &format!("{entry}/scheme"), json!(scheme));
+                refused(&facilitator, sent, 200, "invalid_scheme", "scheme: expected the one in").await;
+            }
+            for network in networks {
+                let sent = with(body, &format!("{entry}/network"), json!(network));
+                refused(&facilitator, sent, 200, "invalid_network", "network: expected the one in").await;
+            }
+        }
+    }
+    facilitator.stop().await;
+}
+
+#[tokio::test]
+async fn nevermineds_paths_are_the_same_endpoints() {
+    let facilitator = start().await;
+    let good = good(&facilitator).await.to_string();
+    let payer = json!(ACCOUNTS[1].address.to_string());
+    let under = |path: &str| format!("{}/api/v1/x402/{path}", facilitator.url());
+    let verified = send(&under("verify"), good.clone(), None).await;
+    assert_eq!(verified, (200, json!({ "isValid": true, "payer": payer })));
+    let (status, answer) = send(&under("settle"), good, None).await;
+    assert_eq!((status, &answer["success"], &answer["payer"]), (200, &json!(true), &payer), "{answer}");
+    facilitator.stop().await;
+}
+
+/// `vectors/cases/bodies`: what public reports of servers and operators show.
+#[tokio::test]
+async fn bodies_of_public_reports_are_named_as_what_they_are() {
+    let facilitator = start().await;
+    let case = |name: &str| {
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/../x402-testkit/vectors/cases/bodies");
+        std::fs::read_to_string(format!("{cases}/{name}.json")).unwrap()
+    };
+    let permit = case("v01-permit2-payload").replace("0x036CbD53842c5426634e7929541eC2318f3dCF7e", &TOKEN.to_string());
+    for (sent, status, code, words) in [
+        (case("v02-payload-as-base64-text"), 400, "invalid_payload", "decode the header's base64 first"),
+        (case("v03-settle-on-a-network-not-served"), 400, "invalid_network", "not served here"),
+    ] {
+        refused(&facilitator, sent, status, code, words).await;
+    }
+    let (_, answer) =
+        send(&format!("{}/settle", facilitator.url()), case("v03-settle-on-a-network-not-served"), None).await;
+    assert_eq!(answer["network"], "eip155:1");
+    for (path, why, message) in
+        [("verify", "invalidReason", "invalidMessage"), ("settle", "errorReason", "errorMessage")]
+    {
+        let (status, answer) = send(&format!("{}/{path}", facilitator.url()), permit.clone(), None).await;
+        assert_eq!((status, &answer[why]), (200, &json!("unsupported_payload_type")), "{answer}");
+        assert!(answer[message].as_str().unwrap().contains("Permit2"), "{answer}");
+        assert_eq!(answer["payer"], "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", "{answer}");
     }
     facilitator.stop().await;
 }
@@ -515,6 +596,7 @@ async fn a_node_that_fails_is_no_verdict() {
             facilitator.chain().fail_calls("eth_call", 1, When::Before, failure);
             let (status, answer) = send(&format!("{}/{path}", facilitator.url()), good.clone(), None).await;
             assert_eq!((status, &answer[flag], &answer[reason]), (503, &json!(false), &json!(code)), "{answer}");
+            assert_eq!(answer["network"].as_str(), (path == "settle").then_some("eip155:84532"), "{answer}");
         }
     }
     let (_, answer) = send(&format!("{}/settle", facilitator.url()), good, None).await;

@@ -1,189 +1,24 @@
 //! The client, in memory: what it pays, what it refuses, and that it pays once.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod buyer;
 mod common;
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
+use buyer::*;
 use bytes::Bytes;
-use common::{Handler, PAYER, Script, Service, TRANSACTION, offer, terms, upfront};
+use common::{Handler, Script, Service, TRANSACTION, offer, terms, upfront};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::Body;
-use x402_http::client::{
-    ClientError, Clock, MemoryBudget, NotPayable, Pause, PayError, PayLayer, Payer, Receipt, SpendLimits,
-};
+use x402_http::client::{ClientError, MemoryBudget, NotPayable, PayError, PayLayer, Receipt, SpendLimits};
 use x402_http::server::Seller;
-use x402_types::{
-    AuthorizationKind, MadePayment, MakePayment, Occasion, PaymentKey, PaymentRequired, RawJson, Refusal, SchemeName,
-    Terms, UnixSeconds,
-};
-
-const NOW: u64 = 1_763_600_000;
-const URL: &str = "https://api.example.com/weather";
-
-#[derive(Debug, Default)]
-struct Ticks {
-    passed: AtomicU64,
-    drawn: AtomicU64,
-    slept: Mutex<Vec<Duration>>,
-}
-
-impl Clock for Ticks {
-    fn now(&self) -> UnixSeconds {
-        UnixSeconds(NOW + self.passed.load(Ordering::SeqCst))
-    }
-    fn sleep(&self, time: Duration) -> Pause {
-        self.slept.lock().unwrap().push(time);
-        self.passed.fetch_add(time.as_secs(), Ordering::SeqCst);
-        Box::pin(std::future::ready(()))
-    }
-    fn entropy(&self) -> Option<[u8; 32]> {
-        Some([u8::try_from(self.drawn.fetch_add(1, Ordering::SeqCst)).unwrap(); 32])
-    }
-}
-
-/// Signs nothing, counts.
-#[derive(Default)]
-struct Exact {
-    signed: AtomicUsize,
-}
-
-#[async_trait]
-impl MakePayment for Exact {
-    fn can_pay(&self, terms: &Terms) -> bool {
-        terms.scheme == SchemeName::EXACT && terms.network.namespace() == "eip155"
-    }
-
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
-        self.signed.fetch_add(1, Ordering::SeqCst);
-        let payload = common::payload(occasion.entropy[0]);
-        let nonce = payload["authorization"]["nonce"].as_str().unwrap().to_owned();
-        let key = PaymentKey::new(AuthorizationKind::Eip3009, terms.network, &[], PAYER.as_bytes(), nonce.as_bytes());
-        let until = occasion.now.plus(terms.max_timeout_seconds.get());
-        Ok(MadePayment::new(RawJson::of(&payload).unwrap(), PAYER.to_owned(), key, until))
-    }
-}
-
-struct Purse {
-    exact: Arc<Exact>,
-    clock: Arc<Ticks>,
-    budget: Arc<MemoryBudget>,
-    payer: Payer,
-}
-
-fn purse() -> Purse {
-    purse_of(MemoryBudget::default().per_day("0.05".parse().unwrap()))
-}
-
-fn purse_of(budget: MemoryBudget) -> Purse {
-    let (exact, clock, budget) = (Arc::new(Exact::default()), Arc::new(Ticks::default()), Arc::new(budget));
-    let payer = Payer::new([exact.clone() as Arc<dyn MakePayment>]).clock(clock.clone()).budget(budget.clone());
-    Purse { exact, clock, budget, payer }
-}
-
-impl Purse {
-    fn signed(&self) -> usize {
-        self.exact.signed.load(Ordering::SeqCst)
-    }
-
-    fn used(&self) -> String {
-        self.budget.used("api.example.com", terms().network, &terms().asset).to_string()
-    }
-}
-
-type Said = Result<Response<Full<Bytes>>, &'static str>;
-
-/// Answers one after the other, and keeps the requests.
-#[derive(Clone, Default)]
-struct Wire {
-    answers: Arc<Mutex<VecDeque<Said>>>,
-    requests: Arc<Mutex<Vec<Request<Bytes>>>>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Broken(&'static str);
-
-impl Wire {
-    fn says(self, answers: impl IntoIterator<Item = Response<Full<Bytes>>>) -> Self {
-        self.answers.lock().unwrap().extend(answers.into_iter().map(Ok));
-        self
-    }
-
-    fn service(&self) -> tower::util::BoxCloneService<Request<Full<Bytes>>, Response<Full<Bytes>>, Broken> {
-        let this = self.clone();
-        tower::service_fn(move |request: Request<Full<Bytes>>| {
-            let this = this.clone();
-            async move {
-                let (parts, body) = request.into_parts();
-                let body = body.collect().await.unwrap().to_bytes();
-                this.requests.lock().unwrap().push(Request::from_parts(parts, body));
-                this.answers.lock().unwrap().pop_front().expect("an answer for each request").map_err(Broken)
-            }
-        })
-        .boxed_clone()
-    }
-}
-
-fn status(code: u16) -> Response<Full<Bytes>> {
-    Response::builder().status(code).body(Full::default()).unwrap()
-}
-
-fn with(mut response: Response<Full<Bytes>>, name: &http::HeaderName, value: HeaderValue) -> Response<Full<Bytes>> {
-    response.headers_mut().insert(name, value);
-    response
-}
-
-fn document(entries: &[Terms]) -> serde_json::Value {
-    let accepts: Vec<_> = entries.iter().map(|terms| serde_json::to_value(terms.to_v2()).unwrap()).collect();
-    serde_json::json!({"x402Version": 2, "error": "Payment required", "resource": {"url": URL}, "accepts": accepts})
-}
-
-fn asks(entries: &[Terms]) -> Response<Full<Bytes>> {
-    with(status(402), &names::PAYMENT_REQUIRED, common::header(&document(entries)))
-}
-
-fn settled(code: u16, json: &serde_json::Value) -> Response<Full<Bytes>> {
-    with(status(code), &names::PAYMENT_RESPONSE, common::header(json))
-}
-
-fn paid() -> Response<Full<Bytes>> {
-    settled(200, &serde_json::json!({"success": true, "transaction": TRANSACTION, "network": "eip155:84532"}))
-}
-
-fn pending() -> Response<Full<Bytes>> {
-    let json = serde_json::json!({"success": false, "errorReason": "settlement_pending", "transaction": TRANSACTION, "network": "eip155:84532"});
-    with(settled(503, &json), &http::header::RETRY_AFTER, HeaderValue::from_static("3"))
-}
-
-fn refused(reason: &str) -> Response<Full<Bytes>> {
-    settled(
-        402,
-        &serde_json::json!({"success": false, "errorReason": reason, "transaction": "", "network": "eip155:84532"}),
-    )
-}
-
-async fn ask(purse: &Purse, wire: &Wire) -> Result<Response<Body<Full<Bytes>>>, ClientError<Broken>> {
-    ask_with(purse, wire, Request::post(URL).body(Full::from("question")).unwrap()).await
-}
-
-async fn ask_with(
-    purse: &Purse,
-    wire: &Wire,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Body<Full<Bytes>>>, ClientError<Broken>> {
-    PayLayer::new(purse.payer.clone()).follow_redirects().layer(wire.service()).oneshot(request).await
-}
-
-fn payment_of(wire: &Wire, request: usize) -> serde_json::Value {
-    common::decoded(wire.requests.lock().unwrap()[request].headers(), &names::PAYMENT_SIGNATURE)
-}
+use x402_types::{PaymentRequired, SchemeName, Terms};
 
 #[tokio::test]
 async fn our_client_pays_our_server() {

@@ -136,6 +136,19 @@ impl PaymentKey {
         joined(kind, &[network.as_str().as_bytes(), contract, payer])
     }
 
+    /// The payer that the key names.
+    #[must_use]
+    pub fn payer(&self) -> Option<&[u8]> {
+        let (_kind, parts) = self.0.split_first()?;
+        let part = |bytes| -> Option<(&[u8], &[u8])> {
+            let (length, rest) = <[u8]>::split_first_chunk::<2>(bytes)?;
+            rest.split_at_checked(u16::from_be_bytes(*length).into())
+        };
+        let (_network, rest) = part(parts)?;
+        let (_contract, rest) = part(rest)?;
+        part(rest).map(|(payer, _nonce)| payer)
+    }
+
     /// The canonical bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -206,5 +219,20 @@ pub struct Offer {
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.terms.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_payer() {
+        let network = crate::ChainId::eip155(8453);
+        let key = PaymentKey::new(AuthorizationKind::Eip3009, network, &[1; 20], &[2; 20], &[3; 32]);
+        assert_eq!(key.payer(), Some([2; 20].as_slice()));
+        for bytes in [&b""[..], b"\x01", b"\x01\x00", b"\x01\x00\x01a\x00\x00\x00\x05b"] {
+            assert_eq!(PaymentKey::from_bytes(bytes).payer(), None, "{bytes:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{Members, PaymentKey, RawJson, Refusal, Terms, UnixSeconds};
+use crate::{Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds};
 
 /// What making a payment may depend on, beside the terms. Time and randomness are arguments.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +59,13 @@ impl MadePayment {
 pub trait MakePayment: Send + Sync {
     /// Whether these terms can be paid: scheme, network, transfer method, flow. Asks nobody.
     fn can_pay(&self, terms: &Terms) -> bool;
+
+    /// Why these terms cannot be paid, with the member that stands in the way. `None` where they can be, or where the
+    /// scheme has nothing to say of them.
+    fn objection(&self, terms: &Terms) -> Option<Rejection> {
+        let _ = terms;
+        None
+    }
 
     /// Signs one payment for the terms.
     ///

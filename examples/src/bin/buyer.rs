@@ -18,9 +18,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let client = PayClient::new(payer)?;
 
     let response = client.get(&url).await?;
-    if let Some(Receipt(receipt)) = response.extensions().get() {
-        eprintln!("paid in transaction {} on {}", receipt.transaction, receipt.network);
+    if let Some(receipt) = response.extensions().get::<Receipt>() {
+        // "paid: transaction 0x… on eip155:8453", or that it was not, and why.
+        eprintln!("{receipt}");
     }
-    println!("{}", response.text().await?);
+    println!("{}", response.error_for_status()?.text().await?);
     Ok(())
 }

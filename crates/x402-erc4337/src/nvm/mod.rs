@@ -36,5 +36,5 @@ pub use payer::{Allowance, Payer, RegisterKeys};
 pub use plan::{Arg, CallTemplate, Fill, Plan, PlanCalls, PlanError, Plans};
 #[cfg(feature = "facilitator")]
 pub use policy::Policy;
-pub use resource::same_resource;
+pub use resource::{is_resource, same_resource};
 pub use statement::{Binding, NamedKey, Statement, StatementDomain};

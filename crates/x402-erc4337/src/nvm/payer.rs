@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use x402_evm::signature::Signature;
 use x402_types::nvm::{Authorization, Code, Payload, PlanId, Proof, Requirements, SessionKey, payment_key};
 use x402_types::{
-    ChainId, Claim, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, Occasion, RawJson, Refusal,
-    Rejection, SchemeName, Terms, UnixSeconds,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, Occasion, RawJson,
+    Refusal, Rejection, SchemeName, Terms, UnixSeconds,
 };
 
 use super::{Arg, Binding, NamedKey, Plan, Plans, Statement, StatementDomain, same_resource};
@@ -62,6 +62,7 @@ pub struct Payer<S> {
     account: KernelAccount,
     plans: Plans,
     signers: Vec<Address>,
+    unnamed: Option<Address>,
     allowance: Allowance,
     domain: StatementDomain,
     nonce: u32,
@@ -91,6 +92,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
             account,
             plans,
             signers: signers.into(),
+            unnamed: None,
             allowance: Allowance::default(),
             domain: StatementDomain::default(),
             nonce: 1,
@@ -103,6 +105,14 @@ impl<S: Signer + Send + Sync> Payer<S> {
     #[must_use]
     pub const fn allowance(mut self, allowance: Allowance) -> Self {
         self.allowance = allowance;
+        self
+    }
+
+    /// Issues keys to this session signer where a 402 names none in `extra.sessionSigner`: `/supported` of the server's
+    /// facilitator lists it.
+    #[must_use]
+    pub const fn session_signer(mut self, signer: Address) -> Self {
+        self.unnamed = Some(signer);
         self
     }
 
@@ -144,10 +154,29 @@ impl<S: Signer + Send + Sync> Payer<S> {
     }
 
     /// "The client issues keys only to signers on its list."
-    fn signer(&self, entry: &Requirements) -> Option<Address> {
-        let named: EvmAddress = entry.extra.rest.get("sessionSigner")?.read().ok()?;
-        let named = Address::try_from(named).ok()?;
-        self.signers.contains(&named).then_some(named)
+    fn signer(&self, entry: &Requirements) -> Result<Address, Rejection> {
+        let named = entry.extra.rest.get("sessionSigner").map_or(Ok(None), |named| named.read::<Option<EvmAddress>>());
+        let named = named.map_err(|_| unpayable("extra.sessionSigner: expected an EVM address"))?;
+        let Some(named) = named else {
+            return self.unnamed.ok_or_else(|| {
+                unpayable("extra.sessionSigner: the 402 names no session signer, and the client is given none")
+            });
+        };
+        let named = Address::try_from(named).map_err(|_| unpayable("extra.sessionSigner: expected an EVM address"))?;
+        let listed = self.signers.contains(&named).then_some(named);
+        listed.ok_or_else(|| unpayable("extra.sessionSigner: not on our list"))
+    }
+
+    /// What these terms are paid with: the entry, its plan, who carries it out, and on which chain.
+    fn prepare(&self, terms: &Terms) -> Result<(Requirements, &Plan, Address, u64), Rejection> {
+        if terms.scheme != SchemeName::NVM_ERC4337 {
+            return Err(Rejection::new(ErrorReason::UNSUPPORTED_SCHEME));
+        }
+        let chain_id = terms.network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let entry = Requirements::try_from(terms).map_err(|why| unpayable(&format!("accepted: {why}")))?;
+        let plan = self.plans.find(entry.plan_id).ok_or_else(|| unpayable("accepted.planId: no plan of ours"))?;
+        let signer = self.signer(&entry)?;
+        Ok((entry, plan, signer, chain_id))
     }
 
     /// Keys for one more payment: those that are there, or new ones.
@@ -249,22 +278,20 @@ impl<S> fmt::Debug for Payer<S> {
 #[async_trait]
 impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
     fn can_pay(&self, terms: &Terms) -> bool {
-        terms.scheme == SchemeName::NVM_ERC4337
-            && terms.network.eip155_chain().is_some()
-            && Requirements::try_from(terms)
-                .is_ok_and(|entry| self.plans.find(entry.plan_id).is_some() && self.signer(&entry).is_some())
+        self.prepare(terms).is_ok()
+    }
+
+    fn objection(&self, terms: &Terms) -> Option<Rejection> {
+        self.prepare(terms).err()
     }
 
     async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
-        let entry = Requirements::try_from(terms).map_err(|why| unpayable(&format!("accepted: {why}")))?;
-        let plan = self.plans.find(entry.plan_id).ok_or_else(|| unpayable("accepted.planId: no plan of ours"))?;
-        let signer = self.signer(&entry).ok_or_else(|| unpayable("extra.sessionSigner: not on our list"))?;
+        let (entry, plan, signer, chain_id) = self.prepare(terms)?;
         let method = occasion.method.to_ascii_uppercase();
         let verb = entry.extra.http_verb.as_deref().map(str::to_ascii_uppercase);
         if verb.as_ref().is_some_and(|verb| *verb != method) {
             return Err(unpayable("extra.httpVerb: another method than is used").into());
         }
-        let chain_id = terms.network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
         let issued = self.keys(terms.network, plan, signer, occasion.now).await?;
         let proof = Proof { nonce: occasion.entropy, resource_url: resource(occasion.url) };
         let statement = Statement {

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, U256, keccak256};
 use x402_types::nvm::{Authorization, Code, Operation, Payload, PlanId, Requirements, payment_key};
 use x402_types::{AuthorizationKind, Claim, PaymentKey, Rejection};
 
-use super::{Binding, NamedKey, Statement, same_resource};
+use super::{Binding, NamedKey, Statement, is_resource};
 use crate::session::zerodev::Approval;
 
 /// A claim of this scheme, read.
@@ -59,7 +59,7 @@ impl Presented {
             Some(proof) => {
                 let verb = verb.ok_or_else(|| invalid("extra.httpVerb: expected beside nonce".to_owned()))?;
                 // What the account signed against what is served.
-                if !resource.is_some_and(|served| same_resource(served, &proof.resource_url)) {
+                if !resource.is_some_and(|served| is_resource(served, &proof.resource_url)) {
                     return Err(invalid("authorization.resourceUrl: another resource".to_owned())
                         .detail("nvmCode", "BCK.X402.0013"));
                 }

@@ -20,6 +20,21 @@ pub fn same_resource(a: &str, b: &str) -> bool {
     }
 }
 
+/// Whether a resource as a server advertises it is the one that a payer signed for.
+///
+/// Nevermined's middleware advertises the path alone: it is the resource if it is the path of the signed URL. Never the
+/// other way round: a payer that signed a path signed for every host that has it.
+#[must_use]
+pub fn is_resource(advertised: &str, signed: &str) -> bool {
+    let is_path = || {
+        let path = advertised.split(['?', '#']).next().unwrap_or_default();
+        let one = path.starts_with('/') && !path.starts_with("//");
+        one && absolute(signed)
+            .is_some_and(|url| url.username().is_empty() && url.password().is_none() && url.path() == path)
+    };
+    same_resource(advertised, signed) || is_path()
+}
+
 fn absolute(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
@@ -58,6 +73,20 @@ mod tests {
             assert!(!same_resource(base, other) && !same_resource(other, base), "{other}");
         }
         assert!(!same_resource("https://u@shop.example/", "https://u@shop.example/"), "userinfo");
+    }
+
+    #[test]
+    fn a_path_is_the_resource_whose_signed_url_has_it() {
+        let signed = "https://shop.example/a/b";
+        for advertised in [signed, "/a/b", "/a/b?q=1", "https://shop.example/a/b?q=1"] {
+            assert!(is_resource(advertised, signed), "{advertised}");
+        }
+        for advertised in ["/a", "/a/b/", "a/b", "/A/b", "//shop.example/a/b", "", "/", "/x/../a/b", "/a%2Fb"] {
+            assert!(!is_resource(advertised, signed), "{advertised}");
+        }
+        assert!(!is_resource(signed, "/a/b"), "a signed path names no host");
+        assert!(is_resource("/a/b", "/a/b") && is_resource("/", "https://shop.example"));
+        assert!(!is_resource("/a/b", "https://user@shop.example/a/b"), "userinfo");
     }
 
     #[test]

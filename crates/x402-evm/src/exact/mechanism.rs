@@ -285,10 +285,15 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        let written = Written::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
         let token = self.tokens.of(&claim.terms).ok_or_else(|| {
-            Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because("asset: not configured here")
+            let why = Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because("asset: not configured here");
+            match &written {
+                Ok(written) => why.of(EvmAddress::from(written.from.unchecked()).as_str()),
+                Err(_) => why,
+            }
         })?;
-        Ok(Written::read(&claim.payload)?.key(self.network, token.address))
+        Ok(written?.key(self.network, token.address))
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
@@ -441,6 +446,24 @@ fn comes_first(other: &Payment, own: &Payment) -> bool {
         (true, false) => false,
         _ => other.key < own.key,
     }
+}
+
+/// What a payload that is not EIP-3009's is instead, where it or its entry says so: of a method that is not served.
+fn other_method(claim: &Claim) -> Option<Rejection> {
+    let refuse = |why: &str| Some(Rejection::new(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE).because(why));
+    let permit = claim.payload.read::<Members>().ok().and_then(|members| members.get("permit2Authorization").cloned());
+    if let Some(permit) = permit {
+        let payer = permit.read::<Members>().ok().and_then(|permit| permit.text("from")?.parse::<EvmAddress>().ok());
+        let why = refuse("payload.permit2Authorization: Permit2 is not served, expected `authorization` of EIP-3009");
+        return why.map(|why| match payer {
+            Some(payer) => why.of(EvmAddress::from(payer.unchecked()).as_str()),
+            None => why,
+        });
+    }
+    let method = claim.terms.extra.get("assetTransferMethod")?;
+    (method.read::<String>().ok().as_deref() != Some("eip3009"))
+        .then(|| refuse("extra.assetTransferMethod: expected `eip3009`"))
+        .flatten()
 }
 
 fn parcel(call: &Call) -> Parcel {

@@ -85,12 +85,13 @@ impl<S: SignAs> Payer<S> {
     }
 
     fn prepare(&self, terms: &Terms) -> Result<(Address, Domain, Address), Rejection> {
-        let refuse = |reason, why: &'static str| Rejection::new(reason).because(why);
+        let refuse = |reason, why: &str| Rejection::new(reason).because(why);
         if terms.scheme != SchemeName::EXACT {
             return Err(refuse(ErrorReason::UNSUPPORTED_SCHEME, "scheme: expected `exact`"));
         }
-        let chain_id =
-            chain_id(terms.network).ok_or_else(|| refuse(ErrorReason::INVALID_NETWORK, "network: not an EVM chain"))?;
+        let chain_id = chain_id(terms.network).ok_or_else(|| {
+            refuse(ErrorReason::INVALID_NETWORK, &format!("network: {} is not an EVM chain", terms.network))
+        })?;
         if let Some(method) = terms.extra.get("assetTransferMethod")
             && method.read::<String>().ok().as_deref() != Some("eip3009")
         {
@@ -109,17 +110,25 @@ impl<S: SignAs> Payer<S> {
         let (Some(name), Some(version)) = (terms.extra.text("name"), terms.extra.text("version")) else {
             return Err(refuse(ErrorReason::MISSING_EIP712_DOMAIN, "extra.name and extra.version: expected strings"));
         };
+        // An EIP-3009 token is its own verifying contract: a signature for another address is one for another token.
+        if let Some(named) = terms.extra.text("verifyingContract")
+            && address(&named).ok() != Some(asset)
+        {
+            return Err(bad("extra.verifyingContract: another contract than the asset"));
+        }
         let domain = match self.tokens.find(terms.network, asset).map(|token| &token.domain) {
             Some(Some(domain)) if *domain.name != *name => {
-                return Err(Rejection::new(ErrorReason::TOKEN_NAME_MISMATCH));
+                let why = format!("extra.name: {name:?}, but the token's domain is named {:?}", &*domain.name);
+                return Err(refuse(ErrorReason::TOKEN_NAME_MISMATCH, &why));
             }
             Some(Some(domain)) if *domain.version != *version => {
-                return Err(Rejection::new(ErrorReason::TOKEN_VERSION_MISMATCH));
+                let why = format!("extra.version: {version:?}, but the token's domain has {:?}", &*domain.version);
+                return Err(refuse(ErrorReason::TOKEN_VERSION_MISMATCH, &why));
             }
             Some(Some(domain)) => domain.clone(),
             Some(None) => Domain::new(&name, &version, chain_id, asset),
             None if self.any_token => Domain::new(&name, &version, chain_id, asset),
-            None => return Err(bad("asset: not known here")),
+            None => return Err(bad("asset: not a token that this client knows")),
         };
         Ok((asset, domain, pay_to))
     }
@@ -129,6 +138,10 @@ impl<S: SignAs> Payer<S> {
 impl<S: SignAs> MakePayment for Payer<S> {
     fn can_pay(&self, terms: &Terms) -> bool {
         self.prepare(terms).is_ok()
+    }
+
+    fn objection(&self, terms: &Terms) -> Option<Rejection> {
+        self.prepare(terms).err()
     }
 
     async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {

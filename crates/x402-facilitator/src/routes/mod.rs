@@ -22,13 +22,16 @@ use sha2::{Digest, Sha256};
 use x402_codec::nvm::is_request;
 use x402_codec::{Limits, body};
 use x402_facilitator_core::Facilitator;
-use x402_types::{ErrorReason, Fault, Rejection};
+use x402_types::{ErrorReason, Fault, NetworkName, Rejection};
 use zeroize::Zeroizing;
 
 use self::names::Names;
 use crate::engine::{Engine, invalid, undecided};
 use crate::session_keys::{Registrar, SessionKeys};
 use x402_store::requests::{MemoryRequests, Requests};
+
+/// The longest name of a network, CAIP-2: 8 characters, a colon, 32 characters.
+const LONGEST_NETWORK: usize = 41;
 
 /// Who may call: names and tokens.
 pub type Callers = Vec<(String, Zeroizing<String>)>;
@@ -77,6 +80,9 @@ pub fn routes_with(
         .route("/initiate", post(initiate))
         .route("/verify", post(verify))
         .route("/settle", post(settle))
+        // Where Nevermined's clients call: payments-py and payments have these paths built in.
+        .route("/api/v1/x402/verify", post(verify))
+        .route("/api/v1/x402/settle", post(settle))
         .route("/supported", get(supported))
         .route("/health", get(health))
         .route("/session-keys", post(session_keys::register).delete(session_keys::remove))
@@ -95,6 +101,8 @@ enum Refused {
     Unauthorized,
     TooLarge,
     Unreadable(Rejection),
+    /// It was read, and says itself that it is not good.
+    Verdict(Rejection),
 }
 
 impl Api {
@@ -119,6 +127,20 @@ impl Api {
 
 /// The words of 409 for a name that is another payment's.
 const NAMES_ANOTHER: &str = "Idempotency-Key: it names another payment";
+
+/// The network that a body of `/verify` or `/settle` asks for, as it is written there, for a body that was refused:
+/// its JSON is all that must be right. Empty where it names none.
+fn network_asked(body: &[u8]) -> NetworkName {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let places = [
+        "/paymentRequirements/network",
+        "/paymentPayload/accepted/network",
+        "/paymentPayload/network",
+        "/paymentRequired/accepts/0/network",
+    ];
+    let mut named = places.iter().filter_map(|place| body.pointer(place)?.as_str());
+    named.find(|name| !name.is_empty() && name.len() <= LONGEST_NETWORK).map(NetworkName::from).unwrap_or_default()
+}
 
 /// `Idempotency-Key`, if there is one.
 fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Rejection> {
@@ -179,6 +201,7 @@ impl Refused {
                 &say(Rejection::new(ErrorReason::INVALID_PAYLOAD).because("the body is larger than 64 KiB")),
             ),
             Self::Unreadable(rejection) => json(StatusCode::BAD_REQUEST, &say(rejection)),
+            Self::Verdict(rejection) => json(StatusCode::OK, &say(rejection)),
         }
     }
 }

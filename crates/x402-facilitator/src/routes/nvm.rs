@@ -9,14 +9,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::json;
 use x402_codec::nvm::Request;
-use x402_types::nvm::{Code, ErrorBody};
+use x402_types::nvm::{Code, Payload, PaymentPayload};
 use x402_types::v2::SettleResponse;
 use x402_types::{
-    AtomicAmount, Claim, ErrorReason, Fault, Identity, NetworkName, RawJson, Refusal, Rejection, UnixSeconds,
+    AtomicAmount, Claim, ErrorReason, EvmAddress, Fault, Identity, Members, NetworkName, RawJson, Refusal, Rejection,
+    UnixSeconds,
 };
 
 use super::names::named;
-use super::{Api, Received, json as answer, key_of, unavailable};
+use super::{Api, Received, json as answer, key_of, network_asked, unavailable};
 use crate::clock::now;
 use crate::nvm;
 use x402_store::requests::Remembered;
@@ -70,7 +71,11 @@ pub(super) async fn verify(api: &Api, received: Received) -> Response {
             let rejection = nvm::taken();
             answer(StatusCode::CONFLICT, &nvm::verdict(Err(rejection), &network))
         }
-        Err(Stopped::Fault(fault)) => ours(&fault, "isValid", "invalidReason", ErrorReason::UNEXPECTED_VERIFY_ERROR),
+        Err(Stopped::Fault(fault)) => {
+            let mut response = nvm::verdict(Err(ours(ErrorReason::UNEXPECTED_VERIFY_ERROR)), &network);
+            retryable(&mut response.rest);
+            unavailable(&fault, &response)
+        }
     }
 }
 
@@ -94,7 +99,11 @@ pub(super) async fn settle(api: &Api, received: Received) -> Response {
             let rejection = nvm::taken();
             answer(StatusCode::CONFLICT, &nvm::refused(&rejection, network))
         }
-        Stopped::Fault(fault) => ours(&fault, "success", "errorReason", ErrorReason::UNEXPECTED_SETTLE_ERROR),
+        Stopped::Fault(fault) => {
+            let mut response = nvm::refused(&ours(ErrorReason::UNEXPECTED_SETTLE_ERROR), network);
+            retryable(&mut response.rest);
+            unavailable(&fault, &response)
+        }
     }
 }
 
@@ -193,7 +202,13 @@ fn read(api: &Api, caller: String, headers: &HeaderMap, body: &[u8], required: O
 impl Asked {
     fn claim(self, credits: AtomicAmount) -> Result<Claim, Rejection> {
         let required = &self.request.body.payment_required;
-        let mut claim = nvm::claim(self.request.payment?, required.offered(), &required.resource, credits)?;
+        let payment = self.request.payment?;
+        let payer = payer_of(&payment);
+        let claim = nvm::claim(payment, required.offered(), &required.resource, credits);
+        let mut claim = claim.map_err(|mut rejection| {
+            rejection.payer = payer;
+            rejection
+        })?;
         claim.identity = self.identity;
         Ok(claim)
     }
@@ -211,22 +226,30 @@ fn digest(claim: &Claim) -> [u8; 32] {
     keccak256(canonical.to_string()).into()
 }
 
-/// The network that the payment names, for the answer; empty where it cannot be read.
+/// Who pays, as the payment says it itself.
+fn payer_of(payment: &PaymentPayload) -> Option<Box<str>> {
+    let payload = Payload::from_raw(payment.payload()).ok()?;
+    payload.authorization().from().map(|account| EvmAddress::from(account).as_str().into())
+}
+
+/// The network that the payment names, for the answer; where the payment cannot be read, the one that was asked.
 fn network_of(body: &[u8], api: &Api) -> NetworkName {
     let request = x402_codec::nvm::request(body, &api.limits).ok();
     let payment = request.and_then(|request| request.payment.ok());
     match payment {
-        Some(x402_types::nvm::PaymentPayload::V03(payment)) => payment.accepted.network,
-        Some(x402_types::nvm::PaymentPayload::V02(payment)) => payment.network().map(Into::into).unwrap_or_default(),
-        None => NetworkName::default(),
+        Some(PaymentPayload::V03(payment)) => payment.accepted.network,
+        Some(PaymentPayload::V02(payment)) => payment.network().map(Into::into).unwrap_or_default(),
+        None => network_asked(body),
     }
 }
 
 /// "503 ours (`retryable: true`)".
-fn ours(fault: &Fault, verdict: &str, why: &str, reason: ErrorReason) -> Response {
-    let text = reason.row().map_or("", |row| row.text);
-    let mut error = ErrorBody::new(reason.clone(), text);
-    error.details.insert_text("nvmCode", "BCK.X402.0051");
-    let body = json!({ verdict: false, why: reason, "retryable": true, "error": error });
-    unavailable(fault, &body)
+fn ours(reason: ErrorReason) -> Rejection {
+    Rejection::new(reason).detail("nvmCode", "BCK.X402.0051")
+}
+
+fn retryable(members: &mut Members) {
+    if let Ok(yes) = RawJson::of(&true) {
+        members.insert("retryable", yes);
+    }
 }

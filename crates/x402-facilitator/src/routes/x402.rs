@@ -1,16 +1,18 @@
 //! Versions 1 and 2: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 //!
-//! 200 for verdicts, 400 with `isValid` or `success` `false` and a code for what cannot be decoded or routed,
-//! 409 for a payment of another request or a name of another payment, 413 over size, 503 where the fault is ours.
+//! 200 for verdicts, an entry of another scheme or network among them; 400 with `isValid` or `success` `false` and a
+//! code for what cannot be decoded or routed, 409 for a payment of another request or a name of another payment, 413
+//! over size, 503 where the fault is ours.
 
 use axum::http::StatusCode;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 use x402_codec::{DecodeErrorKind, body};
-use x402_types::{Claim, ErrorReason, Fault, Identity, Rejection, Terms, VerifyRequest};
+use x402_types::v2::SettleResponse;
+use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentPayload, Rejection, Terms, VerifyRequest};
 
 use super::names::payment;
-use super::{Api, NAMES_ANOTHER, Received, Refused, json, key_of, unavailable};
+use super::{Api, NAMES_ANOTHER, Received, Refused, json, key_of, network_asked, unavailable};
 use crate::engine::{invalid, refused, undecided};
 
 /// A claim that was read, and its caller's name for it.
@@ -34,17 +36,49 @@ impl Api {
         let terms = terms.map_err(Refused::Unreadable)?;
         // The server has compared them; a facilitator that trusts it would settle what was never offered.
         if !request.payment_payload.is_for(&terms) {
-            return Err(Refused::Unreadable(
-                Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS)
-                    .because("paymentPayload.accepted: expected the entry in paymentRequirements"),
-            ));
+            return Err(self.another(request.payment_payload, terms));
         }
         let identity = Identity { caller, request: identity.map_err(Refused::Unreadable)? };
         let mut claim = Claim::new(terms, request.payment_payload);
         claim.identity = identity;
         // Somebody here serves the terms and can read the payload; what it says is for the verdict.
-        let key = self.engine.settlement().key(&claim).map_err(Refused::Unreadable)?;
-        Ok(Read { claim, payment: payment(&key), name: name.unwrap_or_default() })
+        match self.engine.settlement().key(&claim) {
+            Ok(key) => Ok(Read { claim, payment: payment(&key), name: name.unwrap_or_default() }),
+            // It was read: it is of another method.
+            Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => Err(Refused::Verdict(why)),
+            Err(why) => Err(Refused::Unreadable(why)),
+        }
+    }
+
+    /// A payment for another entry than the one that it must fulfil. Of another scheme or network that is a verdict.
+    fn another(&self, payment: PaymentPayload, terms: Terms) -> Refused {
+        let named = match &payment {
+            PaymentPayload::V1(payment) => Some((payment.scheme.clone(), payment.network.chain_id())),
+            PaymentPayload::V2(payment) => Some((payment.accepted.scheme.clone(), Some(payment.accepted.network))),
+            PaymentPayload::Nvm(_) => None,
+        };
+        let entry = match &payment {
+            PaymentPayload::V1(_) => "paymentPayload",
+            _ => "paymentPayload.accepted",
+        };
+        let (reason, is_verdict, member) = match &named {
+            Some((scheme, _)) if *scheme != terms.scheme => (ErrorReason::INVALID_SCHEME, true, ".scheme"),
+            Some((_, network)) if *network != Some(terms.network) => (ErrorReason::INVALID_NETWORK, true, ".network"),
+            _ => (ErrorReason::INVALID_PAYMENT_REQUIREMENTS, false, ""),
+        };
+        let rejection = Rejection::new(reason).because(format!(
+            "{entry}{member}: expected {} in paymentRequirements",
+            if is_verdict { "the one" } else { "the entry" }
+        ));
+        // Whoever serves the scheme asked, or else the one offered, can read who would pay.
+        let mut claim = Claim::new(terms, payment);
+        let mut rejection = self.engine.of_payer(&claim, rejection);
+        if let (None, Some((scheme, Some(network)))) = (&rejection.payer, named) {
+            claim.terms.scheme = scheme;
+            claim.terms.network = network;
+            rejection = self.engine.of_payer(&claim, rejection);
+        }
+        if is_verdict { Refused::Verdict(rejection) } else { Refused::Unreadable(rejection) }
     }
 }
 
@@ -92,9 +126,10 @@ pub(super) async fn verify(api: &Api, received: Received) -> Response {
 }
 
 pub(super) async fn settle(api: &Api, received: Received) -> Response {
+    let body = received.body.clone();
     let Read { claim, payment, name } = match api.claim(received) {
         Ok(read) => read,
-        Err(refused) => return refused.answer(undecided),
+        Err(refused) => return refused.answer(|rejection| on_network(&body, undecided(rejection))),
     };
     let settled = match &name {
         None => api.engine.settle_claim(&claim).await,
@@ -109,6 +144,14 @@ pub(super) async fn settle(api: &Api, received: Received) -> Response {
             json(StatusCode::CONFLICT, &response)
         }
         Ok(response) => json(StatusCode::OK, &response),
-        Err(fault) => unavailable(&fault, &undecided(Rejection::new(ErrorReason::UNEXPECTED_SETTLE_ERROR))),
+        Err(fault) => {
+            let rejection = Rejection::new(ErrorReason::UNEXPECTED_SETTLE_ERROR);
+            unavailable(&fault, &on_network(&body, undecided(api.engine.of_payer(&claim, rejection))))
+        }
     }
+}
+
+/// §5.3.2: `network` is required, in a refusal too. It is the one that was asked, as it is written.
+fn on_network(body: &[u8], response: SettleResponse) -> SettleResponse {
+    SettleResponse { network: network_asked(body), ..response }
 }

@@ -4,14 +4,15 @@ use x402_codec::{DecodeError, EncodeError};
 use x402_types::{AtomicAmount, Fault};
 
 use super::budget::OverBudget;
+use super::{OpenPayment, Receipt};
 
 /// Why an entry of `accepts` is not paid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotPayable {
-    /// It cannot be read, or its network is not known.
-    #[error("it cannot be read")]
-    Unreadable,
+    /// It cannot be read, or its network is not known. Which member, and why.
+    #[error("it cannot be read: {0}")]
+    Unreadable(Box<str>),
     /// No scheme that is configured can pay it.
     #[error("no configured scheme can pay it")]
     NoScheme,
@@ -28,6 +29,14 @@ pub enum NotPayable {
         amount: AtomicAmount,
         /// What may be paid, in atomic units.
         cap: AtomicAmount,
+    },
+    /// The server asks for an authorization that is valid for longer than the client signs.
+    #[error("an authorization of {seconds} s is asked for, more than the limit of {limit} s")]
+    TooLong {
+        /// `maxTimeoutSeconds`.
+        seconds: u64,
+        /// The limit.
+        limit: u64,
     },
     /// More than is left of a budget.
     #[error(transparent)]
@@ -78,6 +87,13 @@ pub enum PayError {
     /// The signer or the budget's store failed.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// The server requires the extension `payment-identifier`, and the client is not set to give payments an id.
+    #[error("the server requires a payment-identifier, which this client is not set to give")]
+    IdentifierRequired,
+    /// An earlier payment of this request ended with its outcome unknown: it may have been settled. It is in the
+    /// journal until it is removed there; until then the request is not paid anew.
+    #[error("an earlier payment of this request was valid until {}, and whether it was settled is not known", .0.valid_until)]
+    EarlierUnknown(Box<OpenPayment>),
     /// The payment cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -91,7 +107,8 @@ impl PayError {
 }
 
 fn list(reasons: &[NotPayable]) -> String {
-    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    let numbered = reasons.iter().enumerate().map(|(at, reason)| format!("accepts[{at}]: {reason}"));
+    numbered.collect::<Vec<_>>().join("; ")
 }
 
 /// Why there is no answer.
@@ -108,6 +125,15 @@ pub enum ClientError<E> {
     /// same payment again.
     #[error("the outcome of the payment is not known: {0}")]
     Unknown(#[source] E),
+    /// An earlier call of this request was settled and not served, and the server does not take the same payment
+    /// again: the money is gone and there is no answer. The next call of the request is a new purchase.
+    #[error("paid without an answer ({receipt}): shown again, the payment was answered with {status}")]
+    PaidWithoutAnswer {
+        /// The receipt of the settlement.
+        receipt: Box<Receipt>,
+        /// How the server answered when the payment was shown again.
+        status: http::StatusCode,
+    },
 }
 
 impl<E> From<PayError> for ClientError<E> {

@@ -14,8 +14,8 @@ use x402_codec::{body, header};
 
 #[cfg(feature = "challenge")]
 use super::challenge;
-use super::outcome::{Outcome, outcome};
-use super::payer::{Flight, Purchase};
+use super::flight::{Flight, Purchase};
+use super::outcome::{Outcome, PaymentSent, outcome};
 use super::{ClientError, Closed, PayError, Payer};
 use crate::Body;
 
@@ -68,7 +68,7 @@ where
         return Err(PayError::Redirected.into());
     }
     let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
-    if let Some(kept) = payer.take_kept(&purchase) {
+    if let Some(kept) = payer.take_kept(&purchase).await? {
         #[cfg(feature = "challenge")]
         if let Some(id) = kept.challenge.clone() {
             return challenge::pay_again(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept), id).await;
@@ -120,6 +120,7 @@ where
     let mut resends = payer.resends;
     loop {
         let Some((header, before)) = flight.depart() else { return Err(PayError::NoTerms.into()) };
+        let bytes = header.1.len();
         let response = match send(service, leg.request(Some(header))).await {
             Ok(response) => response,
             Err(error) if resends == 0 => return Err(ClientError::Unknown(error)),
@@ -129,23 +130,43 @@ where
                 continue;
             }
         };
-        let (receipt, decided) = match outcome(response.status(), response.headers(), &payer.limits) {
-            Outcome::Pending(_, wait) if resends > 0 => {
-                resends -= 1;
-                payer.clock.sleep(wait).await;
-                continue;
-            }
-            Outcome::Pending(receipt, _) | Outcome::Open(receipt) => (receipt, None),
-            Outcome::Paid(receipt) => (receipt, Some(Some(Closed::Paid))),
-            // After an earlier sending whose outcome is not known, a refusal may mean that one.
-            Outcome::Refused(receipt) => (receipt, Some((!before).then_some(Closed::Refused))),
-            Outcome::Spent(receipt) => (receipt, Some(None)),
-        };
-        if let Some(how) = decided {
-            flight.land(how);
+        let status = response.status();
+        let outcome = outcome(status, response.headers(), &payer.limits);
+        if let Outcome::Pending(_, wait) = &outcome
+            && resends > 0
+        {
+            resends -= 1;
+            payer.clock.sleep(*wait).await;
+            continue;
         }
+        let sent = PaymentSent::new(bytes, flight.valid_until(), status, response.headers());
+        let earlier = flight.settled().cloned();
+        let refused = matches!(outcome, Outcome::Refused(_));
+        let receipt = match outcome {
+            Outcome::Paid(receipt) => {
+                flight.land(Some(Closed::Paid)).await;
+                receipt
+            }
+            Outcome::Unserved(receipt) => {
+                flight.settle(receipt.clone()).await;
+                Some(receipt)
+            }
+            Outcome::Pending(receipt, _) | Outcome::Open(receipt) => receipt,
+            Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
+                // After an earlier sending whose outcome is not known, a refusal may mean that one.
+                flight.land((refused && !before).then_some(Closed::Refused)).await;
+                receipt
+            }
+            Outcome::Refused(receipt) | Outcome::Spent(receipt) => {
+                flight.land(None).await;
+                let Some(receipt) = earlier.or(receipt).map(Box::new) else { return Err(PayError::NoTerms.into()) };
+                return Err(ClientError::PaidWithoutAnswer { receipt, status });
+            }
+        };
         let mut response = response.map(Body::inner);
-        if let Some(receipt) = receipt {
+        response.extensions_mut().insert(sent);
+        // What was settled before is not undone by an answer that does not speak of it.
+        if let Some(receipt) = earlier.filter(|_| receipt.is_none()).or(receipt) {
             response.extensions_mut().insert(receipt);
         }
         return Ok(response);

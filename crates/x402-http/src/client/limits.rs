@@ -6,18 +6,29 @@ use super::{Dollars, NotPayable};
 
 /// What may be paid at once, in which assets and flows.
 ///
-/// By default one dollar a payment in the assets of the default table, in the flows `authorization` and `upfront`.
+/// By default one dollar a payment in the assets of the default table, in the flows `authorization` and `upfront`, by
+/// authorizations that are valid for one hour at most.
 #[derive(Debug, Clone)]
 pub struct SpendLimits {
     assets: Assets,
     per_payment: Dollars,
     listed: Vec<(ChainId, String, AtomicAmount)>,
     flows: Vec<String>,
+    longest: u64,
 }
+
+/// One hour.
+const LONGEST: u64 = 3_600;
 
 impl Default for SpendLimits {
     fn default() -> Self {
-        Self { assets: Assets::default(), per_payment: Dollars::ONE, listed: Vec::new(), flows: Vec::new() }
+        Self {
+            assets: Assets::default(),
+            per_payment: Dollars::ONE,
+            listed: Vec::new(),
+            flows: Vec::new(),
+            longest: LONGEST,
+        }
     }
 }
 
@@ -50,6 +61,15 @@ impl SpendLimits {
         self
     }
 
+    /// Entries that ask for a longer authorization (`maxTimeoutSeconds`) are not paid: one hour by default.
+    ///
+    /// A shorter one is not signed in their place: the server may refuse it, and a signed payment would be in its hands.
+    #[must_use]
+    pub const fn longest_authorization(mut self, seconds: u64) -> Self {
+        self.longest = seconds;
+        self
+    }
+
     /// The decimals of a known asset that stands for dollars.
     pub(super) fn dollar_decimals(&self, terms: &Terms) -> Option<u8> {
         self.known_dollar(terms).map(|asset| asset.decimals)
@@ -72,6 +92,10 @@ impl SpendLimits {
         let cap = self.cap(terms).ok_or(NotPayable::UnknownAsset)?;
         if terms.amount > cap {
             return Err(NotPayable::OverCap { amount: terms.amount, cap });
+        }
+        let seconds = terms.max_timeout_seconds.get();
+        if seconds > self.longest {
+            return Err(NotPayable::TooLong { seconds, limit: self.longest });
         }
         Ok(flow == "authorization")
     }

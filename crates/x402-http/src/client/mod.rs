@@ -2,15 +2,21 @@
 //! 402 to the receipt.
 //!
 //! It pays once a request: a second 402 is an answer, not another bill. While the outcome of a payment is not known the
-//! same authorization is sent again, never a new one, since a new one could be settled beside the first.
+//! same authorization is sent again, never a new one, since a new one could be settled beside the first. So it is where
+//! the payment was settled and the request was not served: the same request, made again, shows the same payment. With a
+//! [`PaymentJournal`] both hold across processes.
 
 mod budget;
 #[cfg(feature = "challenge")]
 mod challenge;
 mod clock;
 mod dollars;
+mod entry;
 mod error;
 mod exchange;
+mod flight;
+mod identifier;
+mod journal;
 mod limits;
 mod outcome;
 mod payer;
@@ -24,8 +30,9 @@ pub use challenge::ChallengeReceipt;
 pub use clock::{Clock, Pause, SystemClock};
 pub use dollars::Dollars;
 pub use error::{ClientError, NotPayable, PayError};
+pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
-pub use outcome::Receipt;
+pub use outcome::{PaymentSent, Receipt, ReceiptOutcome};
 pub use payer::Payer;
 #[cfg(feature = "reqwest")]
 pub use reqwest_client::PayClient;

@@ -1,22 +1,109 @@
 //! What the answer to a paid request says of the payment.
 
+use core::fmt;
 use core::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use x402_codec::{Limits, header};
-use x402_types::ErrorReason;
 use x402_types::v2::SettleResponse;
+use x402_types::{AtomicAmount, Blank, ErrorReason, UnixSeconds};
 
 /// What the server said of the payment. The caller finds it in the response's extensions.
+///
+/// It may say that nothing was paid: [`Receipt::outcome`] reads it, and its `Display` is that in words.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt(pub SettleResponse);
+
+/// What a receipt says of the payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReceiptOutcome<'r> {
+    /// The payment was made.
+    Paid {
+        /// The transaction that made it.
+        transaction: &'r str,
+    },
+    /// The scheme charged nothing, so that there is no transaction: `upto` of an amount of zero.
+    NothingCharged,
+    /// The server calls the payment made and names no transaction, so that nobody can look it up.
+    NoTransaction,
+    /// The settlement is not decided yet.
+    Pending {
+        /// Where to look, as far as it is known.
+        transaction: &'r str,
+    },
+    /// The payment was not made.
+    Failed(Option<&'r ErrorReason>),
+}
+
+impl Receipt {
+    /// What it says.
+    #[must_use]
+    pub fn outcome(&self) -> ReceiptOutcome<'_> {
+        let Self(settlement) = self;
+        let transaction = settlement.transaction.trim();
+        let zero = matches!(&settlement.amount, Some(Blank::Value(AtomicAmount::ZERO)));
+        match settlement.success {
+            true if !transaction.is_empty() => ReceiptOutcome::Paid { transaction },
+            true if zero => ReceiptOutcome::NothingCharged,
+            true => ReceiptOutcome::NoTransaction,
+            false if settlement.error_reason.as_ref() == Some(&ErrorReason::SETTLEMENT_PENDING) => {
+                ReceiptOutcome::Pending { transaction }
+            }
+            false => ReceiptOutcome::Failed(settlement.error_reason.as_ref()),
+        }
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(settlement) = self;
+        match self.outcome() {
+            ReceiptOutcome::Paid { transaction } => write!(f, "paid: transaction {transaction}")?,
+            ReceiptOutcome::NothingCharged => f.write_str("nothing was charged")?,
+            ReceiptOutcome::NoTransaction => {
+                return f.write_str("not proven: the receipt says success and names no transaction");
+            }
+            ReceiptOutcome::Pending { transaction: "" } => f.write_str("not decided yet: settlement_pending")?,
+            ReceiptOutcome::Pending { transaction } => write!(f, "not decided yet: transaction {transaction}")?,
+            ReceiptOutcome::Failed(None) => f.write_str("not paid: the receipt gives no reason")?,
+            ReceiptOutcome::Failed(Some(reason)) => write!(f, "not paid: {reason}")?,
+        }
+        let network = settlement.network.as_str();
+        if network.is_empty() { Ok(()) } else { write!(f, " on {network}") }
+    }
+}
+
+/// The payment that a response answers, whatever became of it. The caller finds it in the response's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PaymentSent {
+    /// The length of the payment header's value.
+    pub header_bytes: usize,
+    /// Until when the payment can be settled.
+    pub valid_until: UnixSeconds,
+    /// Whether the answer looks like that of a proxy which passes no header of this length: 400, 414, 431 or 494
+    /// without a header of x402.
+    pub header_may_be_too_long: bool,
+}
+
+impl PaymentSent {
+    pub(super) fn new(header_bytes: usize, valid_until: UnixSeconds, status: StatusCode, headers: &HeaderMap) -> Self {
+        let ours = [&header::PAYMENT_REQUIRED, &header::PAYMENT_RESPONSE, &header::X_PAYMENT_RESPONSE];
+        let speaks = ours.into_iter().any(|name| headers.contains_key(name));
+        let header_may_be_too_long = matches!(status.as_u16(), 400 | 414 | 431 | 494) && !speaks;
+        Self { header_bytes, valid_until, header_may_be_too_long }
+    }
+}
 
 /// What becomes of a payment that was sent.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    /// It was made.
+    /// It was made, and the request was answered.
     Paid(Option<Receipt>),
+    /// It was made, and the handler failed: it is shown again with the same request, and no other is made.
+    Unserved(Receipt),
     /// It was not, and the server will not have it.
     Refused(Option<Receipt>),
     /// Not known yet: the same one is to be sent again after this time.
@@ -29,21 +116,28 @@ pub(super) enum Outcome {
 
 pub(super) fn outcome(status: StatusCode, headers: &HeaderMap, limits: &Limits) -> Outcome {
     let wait = retry_after(headers);
-    let Ok(settlement) = header::settle_response(headers, limits) else {
+    let failed = status.is_client_error() || status.is_server_error();
+    let settlement = header::settle_response(headers, limits);
+    if !failed {
+        // The request was served, so the money is taken to be gone, whatever the receipt looks like.
+        return Outcome::Paid(settlement.ok().flatten().map(Receipt));
+    }
+    let Ok(settlement) = settlement else {
         // A header that cannot be read says nothing, neither paid nor refused.
         return Outcome::Open(None);
     };
-    let receipt = settlement.map(Receipt);
-    if let Some(Receipt(settlement)) = &receipt {
-        let pending = settlement.error_reason.as_ref() == Some(&ErrorReason::SETTLEMENT_PENDING);
-        let duplicate = settlement.error_reason.as_ref() == Some(&ErrorReason::DUPLICATE_SETTLEMENT);
-        return match settlement.success {
-            true => Outcome::Paid(receipt),
-            false if pending || status == StatusCode::SERVICE_UNAVAILABLE => {
-                Outcome::Pending(receipt, wait.unwrap_or(DEFAULT_WAIT))
+    if let Some(receipt) = settlement.map(Receipt) {
+        let duplicate = receipt.0.error_reason.as_ref() == Some(&ErrorReason::DUPLICATE_SETTLEMENT);
+        return match receipt.outcome() {
+            ReceiptOutcome::Paid { .. } | ReceiptOutcome::NothingCharged | ReceiptOutcome::NoTransaction => {
+                Outcome::Unserved(receipt)
             }
-            false if duplicate => Outcome::Spent(receipt),
-            false => Outcome::Refused(receipt),
+            ReceiptOutcome::Pending { .. } => Outcome::Pending(Some(receipt), wait.unwrap_or(DEFAULT_WAIT)),
+            ReceiptOutcome::Failed(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                Outcome::Pending(Some(receipt), wait.unwrap_or(DEFAULT_WAIT))
+            }
+            ReceiptOutcome::Failed(_) if duplicate => Outcome::Spent(Some(receipt)),
+            ReceiptOutcome::Failed(_) => Outcome::Refused(Some(receipt)),
         };
     }
     match status {
@@ -52,9 +146,7 @@ pub(super) fn outcome(status: StatusCode, headers: &HeaderMap, limits: &Limits) 
             let open = if status == StatusCode::CONFLICT { Outcome::Spent(None) } else { Outcome::Open(None) };
             wait.map_or(open, |wait| Outcome::Pending(None, wait))
         }
-        status if status.is_client_error() || status.is_server_error() => Outcome::Open(None),
-        // Served without a receipt: the money is taken to be gone.
-        _ => Outcome::Paid(None),
+        _ => Outcome::Open(None),
     }
 }
 

@@ -1,27 +1,23 @@
 //! Who pays: the schemes, the limits, the budget, and the payments whose outcome is not known.
 
 use core::fmt;
-use core::hash::{Hash, Hasher};
 use std::collections::HashMap;
-use std::hash::DefaultHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::{HeaderName, HeaderValue, Method};
 use url::Url;
 use x402_codec::{Limits, header};
-#[cfg(feature = "challenge")]
-use x402_types::challenge::ChallengeId;
-use x402_types::nvm;
-use x402_types::v2::ResourceInfo;
-use x402_types::{
-    AtomicAmount, Entry, Fault, MadePayment, MakePayment, Members, Occasion, PaymentPayload, PaymentRequired, Refusal,
-    Terms, UnixSeconds, Version, v1, v2,
-};
+use x402_types::{ErrorReason, Fault, MakePayment, Occasion, PaymentRequired, Refusal, Terms, UnixSeconds};
 
 use super::budget::{OverBudget, canonical_asset};
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
-use super::{Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, Spend, SpendLimits, SystemClock};
+use super::entry::{Asked, Unreadable, entries};
+use super::flight::{Purchase, Signed};
+use super::identifier::Identifiers;
+use super::journal::InHand;
+use super::{
+    Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock,
+};
 
 /// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
 #[derive(Clone)]
@@ -36,37 +32,9 @@ pub struct Payer {
     #[cfg(feature = "challenge")]
     pub(super) wallet: Wallet,
     kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
-}
-
-/// A request that may be paid for: the same one, made again, sends the same payment.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Purchase {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    /// Of the body: kept payments must not keep megabytes.
-    length: usize,
-    hash: u64,
-}
-
-impl Purchase {
-    pub(super) fn new(method: Method, url: Url, body: &[u8]) -> Self {
-        let mut hasher = DefaultHasher::new();
-        body.hash(&mut hasher);
-        Self { method, url, length: body.len(), hash: hasher.finish() }
-    }
-}
-
-/// A payment, signed.
-#[derive(Clone)]
-pub(super) struct Signed {
-    pub(super) header: (HeaderName, HeaderValue),
-    pub(super) valid_until: UnixSeconds,
-    pub(super) reservation: u64,
-    /// Whether it may have reached the server before.
-    pub(super) sent: bool,
-    /// The challenge that it pays, where it pays one.
-    #[cfg(feature = "challenge")]
-    pub(super) challenge: Option<ChallengeId>,
+    pub(super) journal: Option<Arc<dyn PaymentJournal>>,
+    pub(super) in_hand: Arc<InHand>,
+    identifiers: Identifiers,
 }
 
 /// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
@@ -88,6 +56,9 @@ impl Payer {
             #[cfg(feature = "challenge")]
             wallet: Wallet::default(),
             kept: Arc::default(),
+            journal: None,
+            in_hand: Arc::default(),
+            identifiers: Identifiers::Never,
         }
     }
 
@@ -134,6 +105,21 @@ impl Payer {
         self
     }
 
+    /// Keeps open payments in this journal, so that another process shows the same payment for the same request.
+    #[must_use]
+    pub fn journal(mut self, journal: Arc<dyn PaymentJournal>) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Gives each payment an id where the server declares the extension `payment-identifier`. Without this, a server
+    /// that requires one is not paid.
+    #[must_use]
+    pub const fn payment_identifiers(mut self) -> Self {
+        self.identifiers = Identifiers::WhereDeclared;
+        self
+    }
+
     /// Whether it pays challenges, too.
     #[cfg(feature = "challenge")]
     pub(super) fn takes_challenges(&self) -> bool {
@@ -146,10 +132,17 @@ impl Payer {
         false
     }
 
-    /// The payment that was signed for the same request and whose outcome is not known.
-    pub(super) fn take_kept(&self, purchase: &Purchase) -> Option<Signed> {
+    /// The payment that was signed for the same request, by this process or an earlier one, and whose outcome is not
+    /// known or which bought no answer yet.
+    pub(super) async fn take_kept(&self, purchase: &Purchase) -> Result<Option<Signed>, PayError> {
         let now = self.clock.now();
-        self.kept().remove(purchase).filter(|kept| now < kept.valid_until)
+        let kept = self.kept().remove(purchase);
+        match kept {
+            Some(kept) if kept.lasts(now) => return Ok(Some(kept)),
+            Some(expired) => self.let_go(expired.open(purchase)),
+            None => {}
+        }
+        self.journaled(purchase).await
     }
 
     /// Signs a payment for the first acceptable entry in the server's order, those of the flow `authorization` first.
@@ -157,10 +150,11 @@ impl Payer {
         let now = self.clock.now();
         let mut reasons = Vec::new();
         let mut candidates = Vec::new();
-        for entry in entries(required) {
+        for entry in entries(required, &self.limits) {
             match self.acceptable(entry) {
                 Ok((candidate, authorization)) => {
-                    reasons.push(NotPayable::Unreadable);
+                    // Replaced where the candidate is not paid.
+                    reasons.push(NotPayable::NoScheme);
                     candidates.push((!authorization, reasons.len() - 1, candidate));
                 }
                 Err(reason) => reasons.push(reason),
@@ -181,12 +175,24 @@ impl Payer {
         if reasons.is_empty() { Err(PayError::NoTerms) } else { Err(PayError::NothingPayable(reasons)) }
     }
 
-    fn acceptable<'d>(&self, entry: Option<Asked<'d>>) -> Result<(Candidate<'d>, bool), NotPayable> {
-        let asked = entry.ok_or(NotPayable::Unreadable)?;
-        let terms = asked.terms().ok_or(NotPayable::Unreadable)?;
-        let scheme = self.schemes.iter().position(|scheme| scheme.can_pay(&terms)).ok_or(NotPayable::NoScheme)?;
+    fn acceptable<'d>(&self, entry: Result<Asked<'d>, Unreadable>) -> Result<(Candidate<'d>, bool), NotPayable> {
+        let asked = entry?;
+        let terms = asked.terms()?;
+        let Some(scheme) = self.schemes.iter().position(|scheme| scheme.can_pay(&terms)) else {
+            return Err(self.unpayable(&terms));
+        };
         let authorization = self.allows(&terms)?;
         Ok((Candidate { asked, terms, scheme }, authorization))
+    }
+
+    /// Why no scheme pays these terms: the word of one that serves their scheme, if there is one.
+    fn unpayable(&self, terms: &Terms) -> NotPayable {
+        let objections = self.schemes.iter().filter_map(|scheme| scheme.objection(terms));
+        let mut objections = objections.filter(|objection| objection.reason != ErrorReason::UNSUPPORTED_SCHEME);
+        match objections.next() {
+            Some(objection) => NotPayable::Refused(objection),
+            None => NotPayable::NoScheme,
+        }
     }
 
     async fn sign_one(
@@ -202,6 +208,7 @@ impl Payer {
             Ok(reserved) => reserved,
             Err(over) => return Ok(Err(over.into())),
         };
+        let extensions = self.identifiers.extensions(required, &*self.clock)?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
@@ -212,15 +219,21 @@ impl Payer {
             Err(Refusal::Fault(fault)) => return Err(fault.into()),
         };
         let valid_until = made.valid_until;
-        let header = header::encode_payment(&candidate.asked.payment(required, made))?;
-        Ok(Ok(Signed {
-            header,
+        let payment = candidate.asked.payment(required, extensions, made);
+        let mut signed = Signed {
+            header: header::encode_payment(&payment)?,
             valid_until,
-            reservation: reserved.keep(),
+            reservation: None,
             sent: false,
+            paid: false,
+            settled: None,
             #[cfg(feature = "challenge")]
             challenge: None,
-        }))
+        };
+        // Before it leaves: whoever comes after a crash shows this one again.
+        self.note(signed.open(purchase)).await?;
+        signed.reservation = Some(reserved.keep());
+        Ok(Ok(signed))
     }
 
     /// Whether these terms keep to the limits of one payment, and whether they are of the preferred flow.
@@ -248,18 +261,22 @@ impl Payer {
     }
 
     /// The payment was decided.
-    fn close(&self, signed: &Signed, how: Closed) {
-        self.budget.close(signed.reservation, how);
+    pub(super) fn close(&self, signed: &Signed, how: Closed) {
+        if let Some(reservation) = signed.reservation {
+            self.budget.close(reservation, how);
+        }
     }
 
-    fn keep(&self, purchase: Purchase, signed: Signed) {
+    pub(super) fn keep(&self, purchase: Purchase, signed: Signed) {
         let now = self.clock.now();
         let mut kept = self.kept();
         if kept.len() >= KEPT {
-            kept.retain(|_, signed| now < signed.valid_until);
+            kept.retain(|_, signed| signed.lasts(now));
         }
         if kept.len() < KEPT {
             kept.insert(purchase, signed);
+        } else {
+            self.let_go(signed.open(&purchase));
         }
     }
 
@@ -271,47 +288,6 @@ impl Payer {
 impl fmt::Debug for Payer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payer").field("spending", &self.spending).field("budget", &self.budget).finish_non_exhaustive()
-    }
-}
-
-/// A payment on its way. Whoever drops it undecided leaves it for the same request to be sent again.
-pub(super) struct Flight<'p> {
-    payer: &'p Payer,
-    purchase: Purchase,
-    signed: Option<Signed>,
-}
-
-impl<'p> Flight<'p> {
-    pub(super) const fn new(payer: &'p Payer, purchase: Purchase, signed: Signed) -> Self {
-        Self { payer, purchase, signed: Some(signed) }
-    }
-
-    /// What is paid for.
-    #[cfg(feature = "challenge")]
-    pub(super) const fn purchase(&self) -> &Purchase {
-        &self.purchase
-    }
-
-    /// The header to send, and whether it may have been sent before.
-    pub(super) fn depart(&mut self) -> Option<((HeaderName, HeaderValue), bool)> {
-        let signed = self.signed.as_mut()?;
-        let before = core::mem::replace(&mut signed.sent, true);
-        Some((signed.header.clone(), before))
-    }
-
-    /// It is decided. `None`: used, so that neither the money nor the authorization comes back.
-    pub(super) fn land(mut self, how: Option<Closed>) {
-        if let (Some(signed), Some(how)) = (self.signed.take(), how) {
-            self.payer.close(&signed, how);
-        }
-    }
-}
-
-impl Drop for Flight<'_> {
-    fn drop(&mut self) {
-        if let Some(signed) = self.signed.take() {
-            self.payer.keep(self.purchase.clone(), signed);
-        }
     }
 }
 
@@ -336,89 +312,10 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// An entry as the server wrote it: the payment echoes it in full.
-enum Asked<'d> {
-    V1(&'d v1::PaymentRequirements),
-    V2(&'d v2::PaymentRequirements),
-    Nvm(Box<nvm::Requirements>),
-}
-
 struct Candidate<'d> {
     asked: Asked<'d>,
     terms: Terms,
     scheme: usize,
-}
-
-fn entries(required: &PaymentRequired) -> Vec<Option<Asked<'_>>> {
-    match required {
-        PaymentRequired::V1(document) => document.accepts.iter().map(|e| Entry::known(e).map(Asked::V1)).collect(),
-        PaymentRequired::V2(document) => document
-            .accepts
-            .iter()
-            .map(|entry| match entry {
-                Entry::Known(entry) => Some(Asked::V2(entry)),
-                Entry::Opaque(raw) => raw.read().ok().map(|entry| Asked::Nvm(Box::new(entry))),
-            })
-            .collect(),
-    }
-}
-
-impl Asked<'_> {
-    fn terms(&self) -> Option<Terms> {
-        match self {
-            Self::V1(entry) => Terms::try_from(*entry).ok(),
-            Self::V2(entry) => Some((*entry).into()),
-            // The document names no price in credits: the session key's rules are the limit.
-            Self::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO).ok(),
-        }
-    }
-
-    /// What is paid for, as the scheme signs it: the URL that is requested. Servers of plans may name the resource by
-    /// its path alone and compare that very text.
-    fn url<'u>(&self, required: &'u Option<ResourceInfo>, requested: &'u str) -> &'u str {
-        let named = required.as_ref().map(|resource| resource.url.as_str()).filter(|url| url.starts_with('/'));
-        match self {
-            Self::Nvm(_) => named.unwrap_or(requested),
-            Self::V1(_) | Self::V2(_) => requested,
-        }
-    }
-
-    fn payment(&self, required: &PaymentRequired, made: MadePayment) -> PaymentPayload {
-        match self {
-            Self::V1(entry) => PaymentPayload::V1(v1::PaymentPayload {
-                x402_version: Version::V1,
-                scheme: entry.scheme.clone(),
-                network: entry.network.clone(),
-                payload: made.payload,
-                rest: Members::new(),
-            }),
-            Self::V2(entry) => {
-                let mut accepted = (*entry).clone();
-                for (key, value) in made.extra.iter() {
-                    accepted.extra.insert(key, value.clone());
-                }
-                PaymentPayload::V2(v2::PaymentPayload {
-                    x402_version: Version::V2,
-                    resource: required.resource(),
-                    accepted,
-                    payload: made.payload,
-                    extensions: required.extensions(),
-                    rest: Members::new(),
-                })
-            }
-            Self::Nvm(entry) => {
-                let mut accepted = (**entry).clone();
-                for (key, value) in made.extra.iter() {
-                    match key {
-                        "httpVerb" => accepted.extra.http_verb = value.read().ok(),
-                        _ => accepted.extra.rest.insert(key, value.clone()),
-                    }
-                }
-                let payment = nvm::v03::PaymentPayload::new(required.resource(), accepted, made.payload);
-                PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))
-            }
-        }
-    }
 }
 
 fn host(url: &Url) -> String {

@@ -8,7 +8,7 @@ use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, ChallengeId, PaymentResponse, ResourceName};
 
 use super::super::exchange::{AFTER_FAILURE, Answer, Leg, send};
-use super::super::payer::{Flight, Purchase};
+use super::super::flight::{Flight, Purchase};
 use super::super::{ClientError, Closed, PayError, Payer};
 use super::said::{ChallengeReceipt, Said, peek, said};
 
@@ -103,16 +103,20 @@ impl Paying<'_> {
                 }
                 Said::Pending(_) | Said::Open => {}
                 Said::Paid(receipt) => {
-                    flight.land(Some(Closed::Paid));
+                    flight.land(Some(Closed::Paid)).await;
                     if let Some(receipt) = receipt {
                         self.keep(&receipt, response.headers());
                         response.extensions_mut().insert(ChallengeReceipt(receipt));
                     }
                 }
+                Said::Unserved(receipt) => {
+                    flight.count();
+                    response.extensions_mut().insert(ChallengeReceipt(receipt));
+                }
                 // After an earlier sending whose outcome is not known, a refusal may mean that one.
-                Said::Unused(_) | Said::Refused if before => flight.land(None),
+                Said::Unused(_) | Said::Refused if before => flight.land(None).await,
                 Said::Unused(fresh) => {
-                    flight.land(Some(Closed::Refused));
+                    flight.land(Some(Closed::Refused)).await;
                     if self.again && self.left > 0 {
                         match self.payer.sign_challenge(&fresh, &self.purchase, self.leg).await {
                             Ok(signed) => {
@@ -127,8 +131,8 @@ impl Paying<'_> {
                         }
                     }
                 }
-                Said::Refused => flight.land(Some(Closed::Refused)),
-                Said::Spent => flight.land(None),
+                Said::Refused => flight.land(Some(Closed::Refused)).await,
+                Said::Spent => flight.land(None).await,
             }
             return Ok(response);
         }

@@ -21,6 +21,8 @@ pub struct ChallengeReceipt(pub PaymentResponse);
 pub(super) enum Said {
     /// It was made.
     Paid(Option<PaymentResponse>),
+    /// It was made, and the handler failed: the same request shows it again.
+    Unserved(PaymentResponse),
     /// It was refused before its proof was looked at, and this may be paid instead.
     Unused(Box<Challenge>),
     /// It was refused.
@@ -40,7 +42,9 @@ where
 {
     let status = response.status();
     if let Some(receipt) = receipt(&response, paid) {
-        return (Said::Paid(Some(receipt)), response.map(Body::inner));
+        let failed = status.is_client_error() || status.is_server_error();
+        let said = if failed { Said::Unserved(receipt) } else { Said::Paid(Some(receipt)) };
+        return (said, response.map(Body::inner));
     }
     let wait = retry_after(response.headers());
     match status {

@@ -11,7 +11,7 @@ use x402_types::challenge::{Challenge, Networks, Proof, ResourceName};
 use x402_types::{Assets, Occasion, Refusal, SchemeName, Terms, UnixSeconds};
 
 use super::super::exchange::Leg;
-use super::super::payer::{Purchase, Signed};
+use super::super::flight::{Purchase, Signed};
 use super::super::{NotPayable, PayError, Payer};
 use super::entitlements::Entitlements;
 
@@ -80,7 +80,15 @@ impl Payer {
         // A server takes it no longer than its challenge lasts.
         let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
         let challenge = Some(challenge.challenge_id.clone());
-        Ok(Ok(Signed { header, valid_until, reservation: reserved.keep(), sent: false, challenge }))
+        Ok(Ok(Signed {
+            header,
+            valid_until,
+            reservation: Some(reserved.keep()),
+            sent: false,
+            paid: false,
+            settled: None,
+            challenge,
+        }))
     }
 
     fn acceptable_challenge(
@@ -94,7 +102,8 @@ impl Payer {
         }
         bound(challenge, leg).map_err(NotPayable::Bound)?;
         let terms = x402_challenge::terms(challenge, &self.wallet.networks, &Assets::none());
-        let terms = terms.ok_or(NotPayable::Unreadable)?;
+        let unreadable = || NotPayable::Unreadable("its network or amount is not known".into());
+        let terms = terms.ok_or_else(unreadable)?;
         let maker = self.wallet.proofs.iter().find(|maker| maker.can_pay(challenge)).ok_or(NotPayable::NoScheme)?;
         self.allows(&terms)?;
         Ok((terms, maker))

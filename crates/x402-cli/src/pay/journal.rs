@@ -1,0 +1,111 @@
+//! Open payments in a file of SQLite, so that a second run of the same command shows the same payment.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use x402_http::client::{Clock, OpenPayment, PaymentJournal, SystemClock};
+use x402_types::Fault;
+
+const TABLES: &str = "
+    PRAGMA busy_timeout = 5000;
+    PRAGMA synchronous = FULL;
+    CREATE TABLE IF NOT EXISTS payments (id TEXT PRIMARY KEY, purchase TEXT NOT NULL, payment TEXT NOT NULL);
+    CREATE INDEX IF NOT EXISTS payments_of_purchase ON payments (purchase);
+";
+
+/// The journal of `x402 pay`.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: Mutex<Connection>,
+    /// Whether payments that expired with their end unknown are forgotten.
+    anew: bool,
+}
+
+/// `$XDG_STATE_HOME/x402/payments.sqlite`, by default under `~/.local/state`.
+pub(super) fn default_path() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
+    Some(state.or_else(|| set("LOCALAPPDATA"))?.join("x402").join("payments.sqlite"))
+}
+
+impl Journal {
+    /// Opens or makes the file, for its owner alone.
+    pub(super) fn open(path: &Path, anew: bool) -> Result<Self, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("the journal {}: {error}", path.display());
+        private(path).map_err(|error| failed(&error))?;
+        Self::on(Connection::open(path), anew).map_err(|error| failed(&error))
+    }
+
+    /// A journal that ends with the process.
+    pub(super) fn in_memory() -> Result<Self, String> {
+        Self::on(Connection::open_in_memory(), false).map_err(|error| error.to_string())
+    }
+
+    fn on(file: rusqlite::Result<Connection>, anew: bool) -> rusqlite::Result<Self> {
+        let file = file?;
+        file.execute_batch(TABLES)?;
+        Ok(Self { file: Mutex::new(file), anew })
+    }
+
+    /// The payment that was written last.
+    pub(super) fn last(&self) -> Option<OpenPayment> {
+        let file = self.file();
+        let last = "SELECT payment FROM payments ORDER BY rowid DESC LIMIT 1";
+        let text: String = file.query_row(last, [], |row| row.get(0)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn file(&self) -> MutexGuard<'_, Connection> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait::async_trait]
+impl PaymentJournal for Journal {
+    async fn write(&self, payment: &OpenPayment) -> Result<(), Fault> {
+        let text = serde_json::to_string(payment).map_err(Fault::store)?;
+        let insert = "INSERT OR REPLACE INTO payments (id, purchase, payment) VALUES (?1, ?2, ?3)";
+        self.file().execute(insert, (&payment.id, &payment.purchase, text)).map_err(Fault::store)?;
+        Ok(())
+    }
+
+    async fn find(&self, purchase: &str) -> Result<Vec<OpenPayment>, Fault> {
+        let file = self.file();
+        let mut rows =
+            file.prepare("SELECT payment FROM payments WHERE purchase = ?1 ORDER BY rowid").map_err(Fault::store)?;
+        let texts = rows.query_map([purchase], |row| row.get::<_, String>(0)).map_err(Fault::store)?;
+        let now = SystemClock.now();
+        let mut found = Vec::new();
+        for text in texts {
+            let payment: OpenPayment = serde_json::from_str(&text.map_err(Fault::store)?).map_err(Fault::store)?;
+            if self.anew && !payment.lasts(now) {
+                file.execute("DELETE FROM payments WHERE id = ?1", [&payment.id]).map_err(Fault::store)?;
+            } else {
+                found.push(payment);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), Fault> {
+        self.file().execute("DELETE FROM payments WHERE id = ?1", [id]).map(drop).map_err(Fault::store)
+    }
+}
+
+/// Makes the file readable for its owner alone before SQLite opens it, and the directory of a new one likewise.
+#[cfg(unix)]
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::fs::{DirBuilder, OpenOptions, Permissions};
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn private(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)
+}

@@ -1,0 +1,120 @@
+//! An entry of `accepts` as the client reads it.
+
+use x402_codec::{DecodeError, Limits, json};
+use x402_types::v2::ResourceInfo;
+use x402_types::{
+    AtomicAmount, Entry, MadePayment, Members, PaymentPayload, PaymentRequired, RawJson, Terms, Version, nvm, v1, v2,
+};
+
+use super::NotPayable;
+
+/// Why an entry cannot be read, with the member.
+#[derive(Debug)]
+pub(super) struct Unreadable(String);
+
+impl From<Unreadable> for NotPayable {
+    fn from(Unreadable(why): Unreadable) -> Self {
+        Self::Unreadable(why.into())
+    }
+}
+
+/// An entry as the server wrote it: the payment echoes it in full.
+pub(super) enum Asked<'d> {
+    V1(&'d v1::PaymentRequirements),
+    V2(&'d v2::PaymentRequirements),
+    Nvm(Box<nvm::Requirements>),
+}
+
+/// The entries in the server's order.
+pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec<Result<Asked<'d>, Unreadable>> {
+    match required {
+        PaymentRequired::V1(document) => document
+            .accepts
+            .iter()
+            .map(|entry| match entry {
+                Entry::Known(entry) => Ok(Asked::V1(entry)),
+                Entry::Opaque(raw) => Err(why::<v1::PaymentRequirements>(raw, limits)),
+            })
+            .collect(),
+        PaymentRequired::V2(document) => document
+            .accepts
+            .iter()
+            .map(|entry| match entry {
+                Entry::Known(entry) => Ok(Asked::V2(entry)),
+                Entry::Opaque(raw) => match raw.read() {
+                    Ok(entry) => Ok(Asked::Nvm(Box::new(entry))),
+                    Err(_) => Err(why::<v2::PaymentRequirements>(raw, limits)),
+                },
+            })
+            .collect(),
+    }
+}
+
+/// What the strict reader says of it: it names the member.
+fn why<T: serde::de::DeserializeOwned>(raw: &RawJson, limits: &Limits) -> Unreadable {
+    let read: Result<T, DecodeError> = json::from_slice(raw.as_str().as_bytes(), limits);
+    Unreadable(read.err().map_or_else(|| "its form is not known".to_owned(), |error| error.to_string()))
+}
+
+impl Asked<'_> {
+    pub(super) fn terms(&self) -> Result<Terms, Unreadable> {
+        match self {
+            Self::V1(entry) => Terms::try_from(*entry)
+                .map_err(|_| Unreadable(format!("network: {} is not known", entry.network.as_str()))),
+            Self::V2(entry) => Ok((*entry).into()),
+            // The document names no price in credits: the session key's rules are the limit.
+            Self::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO).map_err(|why| Unreadable(why.to_string())),
+        }
+    }
+
+    /// What is paid for, as the scheme signs it: the URL that is requested. Servers of plans may name the resource by
+    /// its path alone and compare that very text.
+    pub(super) fn url<'u>(&self, required: &'u Option<ResourceInfo>, requested: &'u str) -> &'u str {
+        let named = required.as_ref().map(|resource| resource.url.as_str()).filter(|url| url.starts_with('/'));
+        match self {
+            Self::Nvm(_) => named.unwrap_or(requested),
+            Self::V1(_) | Self::V2(_) => requested,
+        }
+    }
+
+    pub(super) fn payment(&self, required: &PaymentRequired, extensions: Members, made: MadePayment) -> PaymentPayload {
+        match self {
+            Self::V1(entry) => PaymentPayload::V1(v1::PaymentPayload {
+                x402_version: Version::V1,
+                scheme: entry.scheme.clone(),
+                network: entry.network.clone(),
+                payload: made.payload,
+                rest: Members::new(),
+            }),
+            Self::V2(entry) => {
+                let mut accepted = (*entry).clone();
+                for (key, value) in made.extra.iter() {
+                    accepted.extra.insert(key, value.clone());
+                }
+                // Some servers read version 2 as version 1 is written, and look for these at the top; others ignore them.
+                let mut rest = Members::new();
+                rest.insert_text("scheme", accepted.scheme.as_str());
+                rest.insert_text("network", accepted.network.as_str());
+                PaymentPayload::V2(v2::PaymentPayload {
+                    x402_version: Version::V2,
+                    resource: required.resource(),
+                    accepted,
+                    payload: made.payload,
+                    extensions,
+                    rest,
+                })
+            }
+            Self::Nvm(entry) => {
+                let mut accepted = (**entry).clone();
+                for (key, value) in made.extra.iter() {
+                    match key {
+                        "httpVerb" => accepted.extra.http_verb = value.read().ok(),
+                        _ => accepted.extra.rest.insert(key, value.clone()),
+                    }
+                }
+                let payment = nvm::v03::PaymentPayload::new(required.resource(), accepted, made.payload);
+                PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))
+            }
+        }
+    }
+}

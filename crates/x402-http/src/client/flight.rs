@@ -1,0 +1,135 @@
+//! A payment from its signature to its end.
+
+use http::{HeaderName, HeaderValue, Method};
+use sha2::{Digest, Sha256};
+use url::Url;
+use x402_types::UnixSeconds;
+#[cfg(feature = "challenge")]
+use x402_types::challenge::ChallengeId;
+
+use super::{Closed, OpenPayment, Payer, Receipt};
+
+/// A request that may be paid for: the same one, made again, sends the same payment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Purchase {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// Of method, URL and body: kept payments must not keep megabytes, and a journal outlives the process.
+    pub(super) digest: [u8; 32],
+}
+
+impl Purchase {
+    pub(super) fn new(method: Method, url: Url, body: &[u8]) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [method.as_str().as_bytes(), b"\n", url.as_str().as_bytes(), b"\n", body] {
+            hasher.update(part);
+        }
+        Self { method, url, digest: hasher.finalize().into() }
+    }
+}
+
+/// A payment, signed.
+#[derive(Clone)]
+pub(super) struct Signed {
+    pub(super) header: (HeaderName, HeaderValue),
+    pub(super) valid_until: UnixSeconds,
+    /// `None`: another process set the sum aside.
+    pub(super) reservation: Option<u64>,
+    /// Whether it may have reached the server before.
+    pub(super) sent: bool,
+    /// Whether the server said that it was made.
+    pub(super) paid: bool,
+    /// The receipt of a settlement whose request was not served yet.
+    pub(super) settled: Option<Receipt>,
+    /// The challenge that it pays, where it pays one.
+    #[cfg(feature = "challenge")]
+    pub(super) challenge: Option<ChallengeId>,
+}
+
+impl Signed {
+    /// Whether it may still be shown. One that was settled is not forgotten: a new one would be paid beside it.
+    pub(super) fn lasts(&self, now: UnixSeconds) -> bool {
+        self.paid || now < self.valid_until
+    }
+
+    /// As a journal keeps it. Challenges are answered within one exchange and are not journaled.
+    pub(super) fn open(&self, purchase: &Purchase) -> Option<OpenPayment> {
+        #[cfg(feature = "challenge")]
+        if self.challenge.is_some() {
+            return None;
+        }
+        OpenPayment::new(purchase, self)
+    }
+}
+
+/// A payment on its way. Whoever drops it undecided leaves it for the same request to be sent again.
+pub(super) struct Flight<'p> {
+    payer: &'p Payer,
+    purchase: Purchase,
+    signed: Option<Signed>,
+}
+
+impl<'p> Flight<'p> {
+    pub(super) const fn new(payer: &'p Payer, purchase: Purchase, signed: Signed) -> Self {
+        Self { payer, purchase, signed: Some(signed) }
+    }
+
+    /// What is paid for.
+    #[cfg(feature = "challenge")]
+    pub(super) const fn purchase(&self) -> &Purchase {
+        &self.purchase
+    }
+
+    /// The header to send, and whether it may have been sent before.
+    pub(super) fn depart(&mut self) -> Option<((HeaderName, HeaderValue), bool)> {
+        let signed = self.signed.as_mut()?;
+        let before = core::mem::replace(&mut signed.sent, true);
+        Some((signed.header.clone(), before))
+    }
+
+    /// Until when it is valid.
+    pub(super) fn valid_until(&self) -> UnixSeconds {
+        self.signed.as_ref().map_or(UnixSeconds(0), |signed| signed.valid_until)
+    }
+
+    /// The receipt of an earlier sending that was settled and not served.
+    pub(super) fn settled(&self) -> Option<&Receipt> {
+        self.signed.as_ref()?.settled.as_ref()
+    }
+
+    /// The money moved and nothing was served: it counts once, and is kept for the same request.
+    pub(super) fn count(&mut self) {
+        if let Some(signed) = self.signed.as_mut() {
+            self.payer.close(signed, Closed::Paid);
+            signed.paid = true;
+        }
+    }
+
+    /// [`Self::count`], with the receipt.
+    pub(super) async fn settle(&mut self, receipt: Receipt) {
+        self.count();
+        let Some(signed) = self.signed.as_mut() else { return };
+        signed.settled = Some(receipt);
+        let open = signed.open(&self.purchase);
+        // Without this note the row is still there, so that the next run shows the same payment.
+        self.payer.note(open).await.unwrap_or_default();
+    }
+
+    /// It is decided. `None`: used, so that neither the money nor the authorization comes back.
+    pub(super) async fn land(mut self, how: Option<Closed>) {
+        let Some(signed) = self.signed.take() else { return };
+        if let Some(how) = how {
+            self.payer.close(&signed, how);
+        }
+        // Where this fails the next run shows a used payment, and pays nothing.
+        self.payer.forget(signed.open(&self.purchase)).await.unwrap_or_default();
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if let Some(signed) = self.signed.take() {
+            self.payer.keep(self.purchase.clone(), signed);
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Payments whose request was not served: kept, shown again, counted once, and never paid anew.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod buyer;
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use buyer::*;
+use bytes::Bytes;
+use common::{Handler, Script, Service, TRANSACTION, offer, terms, upfront};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde_json::Value;
+use tower::{Layer, ServiceExt};
+use x402_codec::header as names;
+use x402_http::Body;
+use x402_http::client::{
+    ClientError, OpenPayment, PayError, PayLayer, PaymentJournal, PaymentSent, Receipt, ReceiptOutcome,
+};
+use x402_http::server::Seller;
+use x402_types::Fault;
+
+/// An input of `../shared/cases/clients`, copied: a 402 and the answers that follow the payment.
+fn case(name: &str) -> Wire {
+    let path = format!("{}/tests/cases/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let case: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let first = match case.get("unpaid") {
+        Some(unpaid) => answer(unpaid),
+        None => with(status(402), &names::PAYMENT_REQUIRED, common::header(&case["document"])),
+    };
+    let wire = Wire::default().says([first]);
+    let paid = match &case["paid"] {
+        Value::Array(list) => list.clone(),
+        one => vec![one.clone()],
+    };
+    for one in paid {
+        let said = if one == "hangup" { Err("connection reset") } else { Ok(answer(&one)) };
+        wire.answers.lock().unwrap().push_back(said);
+    }
+    wire
+}
+
+fn answer(json: &Value) -> Response<Full<Bytes>> {
+    let mut response = status(json.get("status").and_then(Value::as_u64).unwrap_or(200).try_into().unwrap());
+    for (name, value) in json.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        let name: http::HeaderName = name.parse().unwrap();
+        let value = match value {
+            Value::String(text) => HeaderValue::try_from(text).unwrap(),
+            message => common::header(message),
+        };
+        response.headers_mut().insert(name, value);
+    }
+    *response.body_mut() = Full::from(serde_json::to_vec(&json["body"]).unwrap());
+    response
+}
+
+fn receipt<B>(response: &Response<B>) -> &Receipt {
+    response.extensions().get().unwrap()
+}
+
+fn settled_and(code: u16) -> Response<Full<Bytes>> {
+    settled(code, &serde_json::json!({"success": true, "transaction": TRANSACTION, "network": "eip155:84532"}))
+}
+
+/// Our own layer and our own client, with a handler that fails after the money moved.
+#[tokio::test]
+async fn a_handler_that_fails_after_the_settlement_is_paid_once() {
+    for failure in [StatusCode::BAD_GATEWAY, StatusCode::UNPROCESSABLE_ENTITY] {
+        let script = Arc::new(Script::default());
+        let handler = Handler::default();
+        handler.statuses.lock().unwrap().extend([failure, failure]);
+        let seller = Seller::new("https://api.example.com", script.clone()).unwrap();
+        let server: Service<Body<Full<Bytes>>> =
+            seller.charge([offer(upfront(terms()))]).unwrap().layer(handler.service()).boxed_clone();
+        let purse = purse();
+        let client = PayLayer::new(purse.payer.clone()).layer(server);
+        let mut served = Vec::new();
+        for _ in 0..3 {
+            let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
+            let response = client.clone().oneshot(request).await.unwrap();
+            assert_eq!(receipt(&response).outcome(), ReceiptOutcome::Paid { transaction: TRANSACTION });
+            assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+            served.push(response.status());
+        }
+        assert_eq!(served, [failure, failure, StatusCode::OK]);
+        // Served: the next request is another purchase.
+        let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
+        assert_eq!(client.oneshot(request).await.unwrap().status(), StatusCode::OK);
+        assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"));
+    }
+}
+
+/// A handler that fails before the money moves: the same payment once more, and one settlement.
+#[tokio::test]
+async fn a_handler_that_fails_before_the_settlement_is_paid_once() {
+    let script = Arc::new(Script::default());
+    let handler = Handler::default();
+    handler.statuses.lock().unwrap().push_back(StatusCode::INTERNAL_SERVER_ERROR);
+    let seller = Seller::new("https://api.example.com", script.clone()).unwrap();
+    let server: Service<Body<Full<Bytes>>> =
+        seller.charge([offer(terms())]).unwrap().layer(handler.service()).boxed_clone();
+    let purse = purse();
+    let client = PayLayer::new(purse.payer.clone()).layer(server);
+    for expected in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::OK] {
+        let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
+        assert_eq!(client.clone().oneshot(request).await.unwrap().status(), expected);
+    }
+    assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+    assert_eq!(script.log().matches("settle").count(), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_server_that_does_not_take_the_shown_payment_again_is_told_as_paid_without_an_answer() {
+    for code in [402, 409] {
+        let purse = purse();
+        let wire = Wire::default().says([asks(&[terms()]), settled_and(500)]);
+        assert_eq!(ask(&purse, &wire).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+        // Long after the authorization ended: it was settled, so that a new one would be a second payment.
+        purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+        let again = Wire::default().says([asks(&[terms()]), status(code)]);
+        let ClientError::PaidWithoutAnswer { receipt, status } = ask(&purse, &again).await.unwrap_err() else {
+            panic!("paid, not refused")
+        };
+        assert_eq!((receipt.0.transaction.as_str(), status.as_u16()), (TRANSACTION, code));
+        assert_eq!(payment_of(&wire, 1), payment_of(&again, 1));
+        assert_eq!(purse.signed(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_between_that_says_nothing_keeps_the_receipt() {
+    let purse = purse();
+    ask(&purse, &Wire::default().says([asks(&[terms()]), settled_and(500)])).await.unwrap();
+    let response = ask(&purse, &Wire::default().says([asks(&[terms()]), status(502)])).await.unwrap();
+    assert_eq!(receipt(&response).0.transaction, TRANSACTION);
+    let response = ask(&purse, &Wire::default().says([asks(&[terms()]), status(200)])).await.unwrap();
+    assert_eq!(receipt(&response).0.transaction, TRANSACTION);
+    assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+}
+
+#[tokio::test]
+async fn a_receipt_that_says_failed_is_no_payment_c01() {
+    let purse = purse();
+    let response = ask(&purse, &case("c01-receipt-says-failed")).await.unwrap();
+    assert!(matches!(receipt(&response).outcome(), ReceiptOutcome::Failed(_)));
+    assert_eq!(receipt(&response).to_string(), "not paid: insufficient_funds on eip155:84532");
+    assert_eq!(purse.used(), "0");
+}
+
+#[tokio::test]
+async fn a_refusal_without_a_receipt_c03() {
+    let purse = purse();
+    let response = ask(&purse, &case("c03-refused-reason-only-in-header")).await.unwrap();
+    assert!(response.extensions().get::<Receipt>().is_none());
+    assert!(response.headers().contains_key(&names::PAYMENT_REQUIRED), "the reason stands there");
+}
+
+#[tokio::test]
+async fn settled_and_refused_by_the_handler_c04() {
+    let purse = purse();
+    let wire = case("c04-settled-and-400");
+    let response = ask(&purse, &wire).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert!(matches!(receipt(&response).outcome(), ReceiptOutcome::Paid { .. }));
+    let again = Wire::default().says([asks(&[terms()]), paid()]);
+    ask(&purse, &again).await.unwrap();
+    assert_eq!(payment_of(&wire, 1), payment_of(&again, 1));
+    assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+}
+
+#[tokio::test]
+async fn an_answer_lost_once_c06() {
+    let purse = purse();
+    let wire = case("c06-answer-lost-once");
+    let response = ask(&purse, &wire).await.unwrap();
+    assert!(matches!(receipt(&response).outcome(), ReceiptOutcome::Paid { .. }));
+    assert_eq!(payment_of(&wire, 1), payment_of(&wire, 2));
+    assert_eq!(purse.signed(), 1);
+}
+
+/// A 2xx ends the payment, whatever stands in the header.
+#[tokio::test]
+async fn a_success_ends_the_payment_whatever_its_receipt_looks_like_c08() {
+    let purse = purse();
+    let wire = case("c08-receipt-is-raw-json-of-another-shape");
+    assert_eq!(ask(&purse, &wire).await.unwrap().status(), StatusCode::OK);
+    let again = Wire::default().says([asks(&[terms()]), paid()]);
+    assert_eq!(ask(&purse, &again).await.unwrap().status(), StatusCode::OK);
+    assert_ne!(payment_of(&wire, 1), payment_of(&again, 1), "the first one is over");
+    assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"));
+
+    let shapes = [
+        serde_json::json!({"success": "true", "transaction": TRANSACTION}),
+        serde_json::json!({"success": true, "transaction": TRANSACTION, "amount": 0.01}),
+        serde_json::json!({"success": true, "transaction": TRANSACTION, "extensions": []}),
+        serde_json::json!({"success": false, "errorReason": "settlement_pending"}),
+        serde_json::json!([1]),
+    ];
+    for shape in shapes {
+        for value in [common::header(&shape), HeaderValue::try_from(shape.to_string()).unwrap()] {
+            let purse = buyer::purse();
+            for _ in 0..2 {
+                let served = with(status(200), &names::PAYMENT_RESPONSE, value.clone());
+                let response = ask(&purse, &Wire::default().says([asks(&[terms()]), served])).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK, "{shape}");
+            }
+            assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"), "{shape}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_of_version_1_c10() {
+    let wire = case("c10-v1-receipt");
+    let response = ask(&purse(), &wire).await.unwrap();
+    assert!(matches!(receipt(&response).outcome(), ReceiptOutcome::Paid { .. }));
+}
+
+#[test]
+fn what_a_receipt_says() {
+    let said = |json: Value| Receipt(serde_json::from_value(json).unwrap()).to_string();
+    let json = |success: bool, transaction: &str| serde_json::json!({"success": success, "transaction": transaction, "network": "eip155:84532"});
+    assert_eq!(said(json(true, "0xab")), "paid: transaction 0xab on eip155:84532");
+    assert_eq!(said(json(false, "0xab")), "not paid: the receipt gives no reason on eip155:84532");
+    assert_eq!(said(json(true, "")), "not proven: the receipt says success and names no transaction");
+    assert_eq!(said(json(true, " ")), "not proven: the receipt says success and names no transaction");
+    let mut upto = json(true, "");
+    upto["amount"] = "0".into();
+    assert_eq!(said(upto), "nothing was charged on eip155:84532");
+    let mut pending = json(false, "0xab");
+    pending["errorReason"] = "settlement_pending".into();
+    assert_eq!(said(pending), "not decided yet: transaction 0xab on eip155:84532");
+}
+
+#[tokio::test]
+async fn a_header_that_no_proxy_passes_is_named_by_its_length() {
+    for (code, suspect) in [(400, true), (414, true), (431, true), (494, true), (500, false), (422, false)] {
+        let wire = Wire::default().says([asks(&[terms()]), status(code)]);
+        let response = ask(&purse(), &wire).await.unwrap();
+        let sent = response.extensions().get::<PaymentSent>().unwrap();
+        let length = wire.requests.lock().unwrap()[1].headers()[&names::PAYMENT_SIGNATURE].len();
+        assert_eq!((sent.header_bytes, sent.header_may_be_too_long), (length, suspect), "{code}");
+    }
+    let response = ask(&purse(), &Wire::default().says([asks(&[terms()]), settled_and(400)])).await.unwrap();
+    assert!(!response.extensions().get::<PaymentSent>().unwrap().header_may_be_too_long, "it speaks x402");
+}
+
+/// A journal as a file would be: it outlives the payers that use it.
+#[derive(Debug, Default)]
+struct Book {
+    rows: Mutex<Vec<OpenPayment>>,
+    broken: bool,
+}
+
+#[async_trait]
+impl PaymentJournal for Book {
+    async fn write(&self, payment: &OpenPayment) -> Result<(), Fault> {
+        if self.broken {
+            return Err(Fault::store("disk full"));
+        }
+        let mut rows = self.rows.lock().unwrap();
+        rows.retain(|row| row.id != payment.id);
+        rows.push(payment.clone());
+        Ok(())
+    }
+
+    async fn find(&self, purchase: &str) -> Result<Vec<OpenPayment>, Fault> {
+        Ok(self.rows.lock().unwrap().iter().filter(|row| row.purchase == purchase).cloned().collect())
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), Fault> {
+        self.rows.lock().unwrap().retain(|row| row.id != id);
+        Ok(())
+    }
+}
+
+fn process(book: &Arc<Book>) -> Purse {
+    let mut purse = purse();
+    purse.payer = purse.payer.journal(book.clone());
+    purse
+}
+
+#[tokio::test]
+async fn a_second_process_shows_the_payment_of_the_first_c05() {
+    let book = Arc::new(Book::default());
+    let wire = case("c05-answer-lost-after-settlement");
+    wire.answers.lock().unwrap().extend((0..5).map(|_| Err("connection reset")));
+    assert!(matches!(ask(&process(&book), &wire).await, Err(ClientError::Unknown(_))));
+    let row = book.rows.lock().unwrap()[0].clone();
+    assert_eq!(row.valid_until.0, NOW + 60);
+    assert!(!format!("{row:?}").contains(&row.value), "a payment stays out of logs");
+
+    let second = process(&book);
+    let again = Wire::default().says([asks(&[terms()]), settled_and(503)]);
+    ask(&second, &again).await.unwrap();
+    assert_eq!(payment_of(&wire, 1), payment_of(&again, 1));
+    assert_eq!(second.signed(), 0);
+    assert_eq!(book.rows.lock().unwrap()[0].settled.as_ref().unwrap().transaction, TRANSACTION);
+
+    let third = process(&book);
+    let last = Wire::default().says([asks(&[terms()]), paid()]);
+    assert_eq!(ask(&third, &last).await.unwrap().status(), StatusCode::OK);
+    assert_eq!((payment_of(&wire, 1) == payment_of(&last, 1), third.signed()), (true, 0));
+    assert!(book.rows.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_process_that_dies_with_the_payment_on_its_way_left_it_in_the_journal() {
+    let book = Arc::new(Book::default());
+    {
+        use std::task::{Context, Waker};
+        let purse = process(&book);
+        let stuck = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+            if request.headers().contains_key(&names::PAYMENT_SIGNATURE) {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Broken>(asks(&[terms()]))
+        });
+        let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
+        let mut future = Box::pin(PayLayer::new(purse.payer.clone()).layer(stuck).oneshot(request));
+        assert!(std::future::Future::poll(future.as_mut(), &mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert_eq!(book.rows.lock().unwrap().len(), 1);
+    let purse = process(&book);
+    ask(&purse, &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+    assert_eq!((purse.signed(), book.rows.lock().unwrap().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn nothing_leaves_that_was_not_written_down() {
+    let book = Arc::new(Book { broken: true, ..Book::default() });
+    let purse = process(&book);
+    let wire = Wire::default().says([asks(&[terms()])]);
+    assert!(matches!(ask(&purse, &wire).await, Err(ClientError::Pay(PayError::Fault(_)))));
+    assert_eq!((wire.requests.lock().unwrap().len(), purse.used().as_str()), (1, "0"));
+}
+
+#[tokio::test]
+async fn a_payment_whose_end_was_never_heard_stands_in_the_way_of_a_new_one() {
+    let book = Arc::new(Book::default());
+    let first = process(&book);
+    let wire = Wire::default().says([asks(&[terms()]), status(500)]);
+    ask(&first, &wire).await.unwrap();
+    for purse in [first, process(&book)] {
+        purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+        let error = ask(&purse, &Wire::default().says([asks(&[terms()])])).await.unwrap_err();
+        assert!(matches!(error, ClientError::Pay(PayError::EarlierUnknown(_))), "{error:?}");
+    }
+    book.rows.lock().unwrap().clear();
+    ask(&process(&book), &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+}
