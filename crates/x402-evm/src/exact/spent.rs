@@ -1,7 +1,7 @@
 //! Authorizations that somebody else's transaction used before we first heard of them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, B256};
 use x402_types::{Fault, Rejection, UnixSeconds};
@@ -15,9 +15,12 @@ const HOLDS: u64 = 10;
 /// Answers that are kept.
 const KEPT: usize = 1_000;
 
-/// What was found of each lately: token, payer and nonce.
+/// By token, payer and nonce.
+type Found = BTreeMap<(Address, Address, B256), (Fate, UnixSeconds)>;
+
+/// What was found of each lately.
 #[derive(Debug, Default)]
-pub(super) struct SpentElsewhere(Mutex<BTreeMap<(Address, Address, B256), (Fate, UnixSeconds)>>);
+pub(super) struct SpentElsewhere(Mutex<Found>);
 
 impl SpentElsewhere {
     /// The refusal of a used authorization, with the transaction that used it where a node shows it: seller and payer
@@ -69,7 +72,7 @@ impl SpentElsewhere {
         Ok(fate)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Address, Address, B256), (Fate, UnixSeconds)>> {
+    fn kept(&self) -> MutexGuard<'_, Found> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
