@@ -193,7 +193,7 @@ await attempt("the first request: verification moves nothing, and the statement 
   assert.deepEqual([await credits(), await earned()], [0n, 0n]);
 });
 await attempt("the first request: deploys, orders and redeems", async () => {
-  const receipt = await settle(first.paid, 3n, { id: first.id });
+  const receipt = await settle(first.paid, 3n, { id: first.id, key: "first" });
   assert.equal(receipt.success, true, shown(receipt));
   assert.deepEqual([receipt.creditsRedeemed, receipt.remainingBalance], ["3", "7"], shown(receipt));
   assert.notEqual(receipt.orderTx, receipt.transaction);
@@ -205,9 +205,16 @@ await attempt("the first request: deploys, orders and redeems", async () => {
   assert.deepEqual([await mode(receipt.orderTx), await mode(receipt.transaction)], [1n, 1n]);
   assert.deepEqual([await credits(), await earned()], [7n, PRICE]);
 });
-await attempt("the same id again: the same receipt, replayed", async () => {
-  const { replayed, ...again } = await settle(first.paid, 3n, { id: first.id });
+await attempt("the same request again, by its name: the same receipt, replayed", async () => {
+  const { replayed, ...again } = await settle(first.paid, 3n, { id: first.id, key: "first" });
   assert.deepEqual([replayed, again], [true, first.receipt]);
+  assert.equal(await credits(), 7n);
+});
+await attempt("the same id without a name: paid, and told before", async () => {
+  const again = await settle(first.paid, 3n, { id: first.id });
+  assert.deepEqual([again.status, again.success, again.errorReason], [200, false, "INVALID_PAYLOAD"], shown(again));
+  assert.equal(again.error.details.nvmCode, "BCK.X402.0059");
+  assert.deepEqual([again.transaction, again.orderTx], [first.receipt.transaction, first.receipt.orderTx]);
   assert.equal(await credits(), 7n);
 });
 await attempt("the same nonce under another id: refused", async () => {

@@ -46,7 +46,8 @@ fn the_demo_ends_settled_and_its_chain_agrees() {
 
     let seen = |step: &&Value| (step["request"]["path"].clone(), step["response"]["status"].clone());
     let exchanges: Vec<_> = named("exchange").iter().map(seen).collect();
-    let expected = [("/weather", 402), ("/verify", 200), ("/settle", 200), ("/weather", 200)];
+    // The seller looks once at what its facilitator serves.
+    let expected = [("/weather", 402), ("/supported", 200), ("/verify", 200), ("/settle", 200), ("/weather", 200)];
     assert_eq!(exchanges, expected.map(|(path, status)| (path.into(), status.into())));
 }
 

@@ -6,6 +6,9 @@ use async_trait::async_trait;
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Fault, Identity, PaymentPayload, Terms};
 
+/// A member of `/supported` at a facilitator over HTTP: `true` where it [keeps requests](Facilitator::keeps_requests).
+pub const KEEPS_REQUESTS: &str = "keepsRequests";
+
 /// A payment as a resource server presents it.
 #[derive(Clone, PartialEq)]
 pub struct Presented {
@@ -57,7 +60,7 @@ pub trait Facilitator: Send + Sync {
 
     /// Whether a request that comes again with the same identity is answered by what became of it: kept before anything
     /// is sent, found again after a restart. Where it is not, no refusal of the second asking says that the first moved
-    /// nothing, but for [few](x402_types::ErrorReason::is_final_for_begun).
+    /// nothing, but for [few](x402_types::ErrorReason::is_final_for_begun). Over HTTP it says so by [`KEEPS_REQUESTS`].
     fn keeps_requests(&self) -> bool {
         false
     }

@@ -8,7 +8,9 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use x402_facilitator_core::{Call, Facilitator, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified};
+use x402_facilitator_core::{
+    Call, Facilitator, KEEPS_REQUESTS, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified,
+};
 use x402_store::sqlite::Database;
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
@@ -484,11 +486,12 @@ pub(crate) fn refused(rejection: Rejection, claim: &Claim) -> SettleResponse {
 /// A refusal as `/settle` says it before the terms are known.
 pub(crate) fn undecided(rejection: Rejection) -> SettleResponse {
     SettleResponse {
+        // Not ours: the one that used the authorization before.
+        transaction: rejection.details.text("transaction").unwrap_or_default(),
         success: false,
         error_message: Some(words(&rejection)),
         error_reason: Some(rejection.reason),
         payer: rejection.payer.map(String::from),
-        transaction: String::new(),
         network: x402_types::NetworkName::default(),
         amount: None,
         extra: Members::new(),
@@ -520,11 +523,13 @@ impl Facilitator for Engine {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
+        let mut rest = Members::new();
+        rest.insert(KEEPS_REQUESTS, RawJson::of(&true).map_err(Fault::broken)?);
         Ok(SupportedResponse {
             kinds: self.settlement.kinds().iter().cloned().map(Entry::Known).collect(),
             extensions: Vec::new(),
             signers: self.signers.clone(),
-            rest: Members::new(),
+            rest,
         })
     }
 }

@@ -5,6 +5,7 @@ mod nvm;
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 use x402_codec::{DecodeError, Limits, body};
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, Presented};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Fault, PaymentPayload, Version};
 
@@ -60,6 +61,8 @@ pub struct RemoteFacilitator {
     limits: Limits,
     authorize: Option<Arc<dyn Authorize>>,
     keeps_requests: bool,
+    /// The same by its own `/supported`, as last read.
+    advertised: Arc<AtomicBool>,
 }
 
 /// Why a facilitator cannot be talked to.
@@ -101,12 +104,15 @@ impl RemoteFacilitator {
             limits: Limits::DEFAULT,
             authorize: None,
             keeps_requests: false,
+            advertised: Arc::default(),
         })
     }
 
     /// The facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and comes again with
     /// what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a settlement that was begun and
     /// not answered is then believed; of any other facilitator hardly any is, since it would verify such a request anew.
+    ///
+    /// It need not be told of one whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
     #[must_use]
     pub const fn keeps_requests(mut self) -> Self {
         self.keeps_requests = true;
@@ -265,11 +271,14 @@ impl Facilitator for RemoteFacilitator {
         let headers = authorized(self.authorize.as_deref(), &Method::GET, &self.supported).await?;
         let request = self.http.get(self.supported.clone()).headers(headers).timeout(self.timeouts.verify);
         let answer = exchange(request, self.limits.body).await?;
-        read(answer, |json| body::supported_response(json, &self.limits), |_| true)
+        let supported = read(answer, |json| body::supported_response(json, &self.limits), |_| true)?;
+        let keeps = supported.rest.get(KEEPS_REQUESTS).and_then(|keeps| keeps.read().ok());
+        self.advertised.store(keeps == Some(true), Ordering::Relaxed);
+        Ok(supported)
     }
 
     fn keeps_requests(&self) -> bool {
-        self.keeps_requests
+        self.keeps_requests || self.advertised.load(Ordering::Relaxed)
     }
 }
 

@@ -30,6 +30,9 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 /// fewer.
 pub const LOG_QUERY_BLOCKS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 
+/// How many queries a search for the use of an authorization takes at most.
+pub const SEARCH_CALLS: u32 = 12;
+
 /// The newest block that was seen, and how much of the chain is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -202,6 +205,14 @@ pub trait WatchAuthorizations: Send + Sync {
 
     /// Forgets what was seen: the next query begins at `since` again.
     fn look_again(&self, watched: Watched);
+
+    /// What became of an authorization that the newest block has as used, and that nothing of ours used: looked for from
+    /// that block backwards, not beyond `since` nor a block of the time `after` or before, with [`SEARCH_CALLS`] queries
+    /// at most. Nothing is kept of it.
+    ///
+    /// # Errors
+    /// The node.
+    async fn search(&self, watched: Watched, after: UnixSeconds) -> Result<Fate, Fault>;
 }
 
 /// Everything that a mechanism reads.

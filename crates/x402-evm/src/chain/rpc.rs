@@ -14,13 +14,13 @@ use alloy_transport::TransportError;
 use async_trait::async_trait;
 use futures_util::lock::Mutex as AsyncMutex;
 use serde::{Deserialize, Serialize};
-use x402_types::{ChainId, Fault};
+use x402_types::{ChainId, Fault, UnixSeconds};
 
 use super::node_error::{NodeError, node_fault};
-use super::sightings::Sightings;
+use super::sightings::{Log, Sightings, found, paid, searching};
 use super::{
-    AccountNonces, Answers, At, Funds, Head, Program, ReadChain, ReadFunds, ReadNonces, SendTransaction, Sighting,
-    WatchAuthorizations, Watched,
+    AccountNonces, Answers, At, Fate, Funds, Head, Moved, Program, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
+    SendTransaction, Sighting, WatchAuthorizations, Watched,
 };
 
 /// A chain behind an alloy provider.
@@ -399,6 +399,46 @@ impl WatchAuthorizations for RpcChain {
             self.clear_up(&watched).await?;
         }
     }
+
+    async fn search(&self, watched: Watched, after: UnixSeconds) -> Result<Fate, Fault> {
+        // Polled anew: the use may stand in a block that the last poll did not see.
+        let mut to = self.poll().await?.number;
+        let mut span = self.sightings().span();
+        for _ in 0..SEARCH_CALLS {
+            let from = to.saturating_sub(span.saturating_sub(1)).max(watched.since.min(to));
+            let mut batch = BatchRequest::new(self.provider.client());
+            let filter = searching(&watched, from, to);
+            let logs = batch.add_call::<_, Vec<Log>>("eth_getLogs", &(filter,)).map_err(node_fault)?;
+            let first = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &(U64::from(from), false));
+            let first = first.map_err(node_fault)?;
+            batch.send().await.map_err(node_fault)?;
+            let logs = match logs.await {
+                Ok(logs) => logs,
+                // The watched ones go on with the span that they have: this query may ask for what a node no longer has.
+                Err(error) if span > 1 && NodeError::of(&error) != NodeError::MayPass => {
+                    span = span.div_ceil(2);
+                    continue;
+                }
+                Err(error) => return Err(node_fault(error)),
+            };
+            match found(&watched, logs) {
+                Some(Fate::Used { transaction, moved: Moved::Unclear }) => {
+                    let receipt: Option<Logs> = self.request("eth_getTransactionReceipt", (transaction,)).await?;
+                    let paid = receipt.is_some_and(|Logs { logs }| paid(&watched, transaction, &logs));
+                    let moved = if paid { Moved::Paid } else { Moved::Unclear };
+                    return Ok(Fate::Used { transaction, moved });
+                }
+                Some(fate) => return Ok(fate),
+                None => {}
+            }
+            let first = first.await.map_err(node_fault)?;
+            if from <= watched.since || first.is_none_or(|block| block.timestamp.to::<u64>() <= after.0) {
+                break;
+            }
+            to = from.saturating_sub(1);
+        }
+        Ok(Fate::Unseen)
+    }
 }
 
 impl RpcChain {
@@ -419,5 +459,5 @@ impl RpcChain {
 /// A receipt, as far as it matters.
 #[derive(Debug, Clone, Deserialize)]
 struct Logs {
-    logs: Vec<super::sightings::Log>,
+    logs: Vec<Log>,
 }

@@ -200,6 +200,11 @@ impl Sightings {
         Query { ids, from, to, filter }
     }
 
+    /// As many blocks as one query covers now.
+    pub(crate) const fn span(&self) -> u64 {
+        self.span
+    }
+
     /// The transaction of a use whose transfer does not stand right behind it, until all its logs were looked at.
     pub(crate) fn unclear(&self, watched: &Watched) -> Option<B256> {
         match self.entries.get(&id(watched))? {
@@ -240,6 +245,27 @@ impl Sightings {
         self.grow(query);
         Ok(())
     }
+}
+
+/// The query for one authorization in blocks that nobody watches.
+pub(crate) fn searching(watched: &Watched, from: u64, to: u64) -> Filter {
+    let topics = [
+        vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
+        vec![watched.payer.into_word()],
+        vec![watched.nonce, watched.pay_to.into_word()],
+    ];
+    Filter { from_block: U64::from(from), to_block: U64::from(to), address: vec![watched.token], topics }
+}
+
+/// What the logs of a few blocks say of an authorization; nothing where they do not show it.
+pub(crate) fn found(watched: &Watched, mut logs: Vec<Log>) -> Option<Fate> {
+    logs.retain(|log| !log.removed);
+    fate(watched, &logs)
+}
+
+/// Whether all logs of the transaction that used it say that it paid.
+pub(crate) fn paid(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
+    moved_alone(watched, transaction, logs)
 }
 
 fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {

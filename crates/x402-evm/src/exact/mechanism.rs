@@ -18,6 +18,7 @@ use x402_types::{
 
 use super::check::{Checked, Policy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
+use super::spent::SpentElsewhere;
 use crate::chain::{At, Call, Chain, Fate, Moved, Program, Watched};
 use crate::eip3009::{Authorization, Payload, Written, state_call};
 use crate::token::{Domain, Tokens};
@@ -50,6 +51,7 @@ pub struct ExactMechanism<C> {
     ledger: Option<Arc<dyn Ledger>>,
     unreliable: UnreliablePayers,
     balances: Balances,
+    spent: SpentElsewhere,
 }
 
 /// Balances as read in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is sent
@@ -91,7 +93,8 @@ impl<C: Chain> ExactMechanism<C> {
         let unknown = tokens.iter().filter(|token| token.domain.is_none());
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
         let (policy, unreliable) = (Policy::default(), UnreliablePayers::default());
-        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances: Balances::default() }
+        let (balances, spent) = (Balances::default(), SpentElsewhere::default());
+        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances, spent }
     }
 
     /// With the ledger that the settlement machine has: what a payer has under way counts against the balance, and
@@ -302,10 +305,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.check_payer(checked.authorization.from, &others, now).map_err(of_payer)?;
         let under_way = others.iter().filter_map(taken_by).collect();
-        self.probe(&checked, self.lanes.first(), under_way, now).await.map_err(|refusal| match refusal {
-            Refusal::Rejection(rejection) => of_payer(rejection),
-            fault @ Refusal::Fault(_) => fault,
-        })?;
+        match self.probe(&checked, self.lanes.first(), under_way, now).await {
+            Ok(_) => {}
+            Err(Refusal::Rejection(rejection)) if rejection.reason == ErrorReason::NONCE_ALREADY_USED => {
+                return Err(of_payer(self.spent.refusal(&*self.chain, &checked, rejection, now).await));
+            }
+            Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
+            Err(fault @ Refusal::Fault(_)) => return Err(fault),
+        }
         Ok(Verdict {
             payer: payer.to_string(),
             lanes: self.lanes.clone(),
@@ -463,7 +470,7 @@ fn parcel(call: &Call) -> Parcel {
     Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() }
 }
 
-fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
+pub(super) fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
     Watched {
         token,
         payer: authorization.from,
@@ -489,7 +496,7 @@ fn account_of(guard: &Guard) -> Option<Address> {
     guard.0.last_chunk::<20>().map(Address::from)
 }
 
-fn tx_id(hash: B256) -> TxId {
+pub(super) fn tx_id(hash: B256) -> TxId {
     hex::encode_prefixed(hash).into()
 }
 

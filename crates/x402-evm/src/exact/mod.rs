@@ -8,6 +8,8 @@ mod payer;
 mod price;
 #[cfg(feature = "facilitator")]
 mod probe;
+#[cfg(feature = "facilitator")]
+mod spent;
 
 pub use check::{Checked, Policy};
 #[cfg(feature = "facilitator")]

@@ -195,11 +195,30 @@ async fn the_retry_of_a_settlement_that_a_stranger_began_is_never_called_failed(
         }
         assert_eq!(shop.pay().await.0, StatusCode::OK, "{code}");
     }
-    // One that keeps requests knows that it began nothing.
+}
+
+/// One that keeps requests knows that it began nothing: the seller says so, or reads it in `/supported`.
+#[tokio::test]
+async fn the_refusal_of_a_facilitator_that_keeps_requests_is_believed() {
     let timeout = json!({"status": 504});
     let no = json!({"body": {"success": false, "errorReason": "invalid_exact_evm_payload_authorization_valid_before"}});
-    let case = json!({"verify": yes(), "settle": [timeout, no], "supported": supported()});
-    let shop = Shop::with(case, RemoteFacilitator::keeps_requests).await;
-    assert_eq!(shop.pay().await.0, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(shop.pay().await.0, StatusCode::PAYMENT_REQUIRED);
+    let case = |supported| json!({"verify": yes(), "settle": [&timeout, &no], "supported": supported});
+    let second = async |shop: Shop| {
+        assert_eq!(shop.pay().await.0, StatusCode::SERVICE_UNAVAILABLE);
+        shop.pay().await.0
+    };
+    let by_hand = Shop::with(case(supported()), RemoteFacilitator::keeps_requests).await;
+    assert_eq!(second(by_hand).await, StatusCode::PAYMENT_REQUIRED);
+    for (member, status) in [
+        (json!(true), StatusCode::PAYMENT_REQUIRED),
+        (json!(false), StatusCode::SERVICE_UNAVAILABLE),
+        (json!("yes"), StatusCode::SERVICE_UNAVAILABLE),
+        (json!(null), StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let mut supported = supported();
+        supported["body"]["keepsRequests"] = member.clone();
+        assert_eq!(second(Shop::before(case(supported)).await).await, status, "{member}");
+    }
+    let unreadable = json!({"status": 503, "body": {"kinds": [], "keepsRequests": true}});
+    assert_eq!(second(Shop::before(case(unreadable)).await).await, StatusCode::SERVICE_UNAVAILABLE);
 }
