@@ -99,6 +99,17 @@ impl DevChain {
         }
     }
 
+    /// Mines a block if that would be so many seconds younger than the last one or more. Answers whether it did.
+    pub fn mine_if_older(&self, seconds: u64) -> bool {
+        let mut core = self.core();
+        let last = core.world.head().header.timestamp;
+        let older = core.world.next_timestamp().saturating_sub(last) >= seconds;
+        if older {
+            core.world.mine();
+        }
+        older
+    }
+
     /// Whether a block is mined for each transaction; an interval goes on beside it.
     pub fn set_automine(&self, on: bool) {
         self.core().automine = on;

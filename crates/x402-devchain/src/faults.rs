@@ -73,12 +73,20 @@ pub enum NodeFault {
     },
     /// Every second round trip is answered by another node, which is so many blocks behind.
     SecondNode(u64),
-    /// Every so many calls one fails before it does anything.
+    /// Every so many calls one fails before it does anything; where the failure is that of a whole round trip, every so
+    /// many round trips.
     Every(u64, Failure),
     /// Every answer has at least so many bytes.
     Padded(usize),
     /// `eth_call` sees this time, whatever the block's is, as a fresh anvil sees 1.
     CallTime(u64),
+    /// A block cannot be named by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)) where a state is read.
+    NoBlockHash {
+        /// The error's code.
+        code: i64,
+        /// The error's text.
+        message: String,
+    },
 }
 
 /// The most that `eth_getLogs` gives out, and how it refuses more.
@@ -130,6 +138,8 @@ pub(crate) struct Faults {
     second_next: bool,
     every: Option<(u64, Failure)>,
     counted: u64,
+    /// No member of this round trip was counted yet.
+    first_member: bool,
 }
 
 impl Faults {
@@ -142,8 +152,9 @@ impl Faults {
         }
     }
 
-    /// How many blocks the node that answers this round trip is behind.
+    /// A round trip begins: how many blocks the node that answers it is behind.
     pub(crate) fn behind(&mut self) -> u64 {
+        self.first_member = true;
         self.second_next = !self.second_next;
         if self.second_next { 0 } else { self.second_node }
     }
@@ -167,7 +178,10 @@ impl Faults {
     /// The failure that is due for this call, which uses it up.
     pub(crate) fn next_failure(&mut self, method: &str) -> Option<(When, Failure)> {
         self.calls.retain(|fault| fault.left > 0);
-        if let Some((calls, failure)) = &self.every {
+        let first_member = std::mem::take(&mut self.first_member);
+        if let Some((calls, failure)) = &self.every
+            && (first_member || matches!(failure, Failure::Error { .. }))
+        {
             self.counted = self.counted.saturating_add(1);
             if self.counted >= *calls {
                 self.counted = 0;

@@ -1,6 +1,8 @@
 //! An EntryPoint behind an alloy `Provider`.
 
 use core::num::NonZeroU64;
+use core::ops::RangeInclusive;
+use std::sync::{Arc, Mutex};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64, U256};
@@ -8,7 +10,7 @@ use alloy_provider::{DynProvider, Provider};
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use x402_evm::chain::{LOG_QUERY_BLOCKS, node_fault};
+use x402_evm::chain::{LOG_QUERY_BLOCKS, LogSpan, node_fault};
 use x402_types::Fault;
 
 use crate::contract::get_nonce;
@@ -20,20 +22,23 @@ use crate::{Bundle, EntryPoint, NonceKey};
 pub struct RpcEntryPoint {
     provider: DynProvider,
     entry_point: EntryPoint,
-    log_query_blocks: NonZeroU64,
+    /// Of all clones.
+    log_span: Arc<Mutex<LogSpan>>,
 }
 
 impl RpcEntryPoint {
     /// This EntryPoint, behind a provider of its chain.
     #[must_use]
     pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint) -> Self {
-        Self { provider: provider.erased(), entry_point, log_query_blocks: LOG_QUERY_BLOCKS }
+        let log_span = Arc::new(Mutex::new(LogSpan::new(LOG_QUERY_BLOCKS)));
+        Self { provider: provider.erased(), entry_point, log_span }
     }
 
-    /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`] unless told.
+    /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`] unless told. Where the node refuses so
+    /// many, fewer.
     #[must_use]
-    pub const fn log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
-        self.log_query_blocks = blocks;
+    pub fn log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
+        self.log_span = Arc::new(Mutex::new(LogSpan::new(blocks)));
         self
     }
 
@@ -56,9 +61,26 @@ impl RpcEntryPoint {
         }
     }
 
-    /// The last block of a query that begins at `from` and should go on to `to`.
-    pub(crate) fn until(&self, from: u64, to: u64) -> u64 {
-        to.min(from.saturating_add(self.log_query_blocks.get() - 1))
+    pub(crate) fn log_span(&self) -> std::sync::MutexGuard<'_, LogSpan> {
+        self.log_span.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Logs of so many blocks with so many values in one place; `None` where the node refused the query and a smaller
+    /// one is to be tried.
+    pub(crate) async fn logs(
+        &self,
+        filter: impl RpcSend,
+        blocks: &RangeInclusive<u64>,
+        values: usize,
+    ) -> Result<Option<Vec<RpcLog>>, Fault> {
+        let blocks = blocks.end().saturating_sub(*blocks.start()).saturating_add(1);
+        match self.request("eth_getLogs", (filter,)).await {
+            Ok(logs) => {
+                self.log_span().answered(blocks);
+                Ok(Some(logs))
+            }
+            Err(error) => self.log_span().refused(blocks, values, error).map(|()| None),
+        }
     }
 
     pub(crate) const fn provider(&self) -> &DynProvider {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, signer};
 use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
@@ -25,6 +27,9 @@ use x402_store::requests::MemoryRequests;
 /// The account of the devchain that signs operations of session keys. It holds what every account of the devchain
 /// holds, and needs none of it.
 pub const SESSION_SIGNER: usize = 9;
+
+/// How old the last block is at most when a request is served, with [`DevFacilitator::keeping_time`].
+pub const OLDEST_BLOCK: Duration = Duration::from_secs(2);
 
 /// A plan of the devchain's contract as a facilitator, or a payer, knows it.
 #[must_use]
@@ -59,7 +64,25 @@ impl DevFacilitator {
     /// # Errors
     /// The chain cannot be built, or an address cannot be listened on.
     pub async fn start(listen: SocketAddr, dress: impl FnOnce(Router) -> Router) -> Result<Self, Fault> {
-        Self::on(DevChain::new().map_err(Fault::broken)?, listen, Duration::from_secs(30), dress).await
+        Self::keeping_time(DevChain::new().map_err(Fault::broken)?, listen, dress).await
+    }
+
+    /// Starts a facilitator on this chain, and mines a block whenever a request comes and the last one is
+    /// [`OLDEST_BLOCK`] old: payments are judged by the chain's time, which stands still between blocks.
+    ///
+    /// # Errors
+    /// An address cannot be listened on.
+    pub async fn keeping_time(
+        chain: DevChain,
+        listen: SocketAddr,
+        dress: impl FnOnce(Router) -> Router,
+    ) -> Result<Self, Fault> {
+        let clock = chain.clone();
+        let layer = from_fn(move |request: Request, next: Next| {
+            clock.mine_if_older(OLDEST_BLOCK.as_secs());
+            next.run(request)
+        });
+        Self::on(chain, listen, Duration::from_secs(30), |routes| dress(routes.layer(layer))).await
     }
 
     /// Starts a facilitator on this chain, whose `/settle` answers after `wait` at the latest.

@@ -13,6 +13,7 @@ use x402_evm::token_trial::Trial;
 use x402_types::{Fault, UnixSeconds};
 
 use crate::backoff;
+use crate::clock::now;
 use crate::engine::Engine;
 
 /// [`Polling::busy`] unless told, ms.
@@ -80,12 +81,16 @@ impl std::fmt::Debug for Heads {
 
 impl Heads {
     /// Whether every node serves the network that it should, and every token does in a simulation what a payment needs.
+    /// What a node does otherwise than most is logged.
     ///
     /// # Errors
     /// One does not, or a node does not answer.
     pub async fn check(&self) -> Result<(), Fault> {
         for watch in &self.0 {
             watch.chain.check_network().await?;
+            for peculiarity in watch.chain.peculiarities(now()).await? {
+                tracing::warn!(network = %watch.chain.network(), "the node is peculiar: {peculiarity}");
+            }
             // What the signers have is known from here on.
             watch.chain.poll().await?;
             let sizes = watch.bundlers.iter().fold(Program::new(), |program, account| program.code_size(*account));
@@ -133,6 +138,7 @@ impl Watch {
         let network = self.chain.network();
         let mut unfinished = engine.unfinished();
         let mut last = None;
+        let mut highest = None;
         // The account nonces may be those of the block before: the next poll brings them.
         let mut behind = false;
         let mut failures = 0_u32;
@@ -151,7 +157,10 @@ impl Watch {
                         engine.new_nonces();
                     }
                     behind = new;
-                    new
+                    // Behind one URL may be nodes of which one lags: a head that goes to and fro is no new block each time.
+                    let higher = Some(head.number) > highest;
+                    highest = highest.max(Some(head.number));
+                    higher
                 }
                 Err(fault) => {
                     failures = failures.saturating_add(1);
@@ -177,31 +186,84 @@ fn trial_payer() -> Result<PrivateKeySigner, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use x402_devchain::{BlockTime, DevChain};
+    use x402_devchain::{BlockTime, DevChain, NodeFault};
     use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Settlement};
 
     use super::*;
-    use crate::clock::now;
 
     const HOUR: Duration = Duration::from_secs(3_600);
     const SHORT: Duration = Duration::from_millis(1);
+    const BUSY: Duration = Duration::from_millis(100);
 
     fn lane(network: &str) -> LaneId {
         LaneId::new(network.parse().unwrap(), "0x00")
     }
 
-    /// An engine that is told of the blocks of a chain, which mines by hand. At rest its head is asked for once.
-    fn watched() -> (DevChain, Arc<Engine>, JoinSet<()>) {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peculiar_node_is_named_at_start() {
+        for (fault, words) in [
+            (None, ""),
+            (Some(NodeFault::CallTime(1)), "eth_call on the newest block sees the second 1"),
+            (Some(NodeFault::NoBlockHash { code: -32602, message: "no such thing".into() }), "EIP-1898"),
+        ] {
+            let log = Log::default();
+            let writer = log.clone();
+            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+            let _here = tracing::subscriber::set_default(subscriber);
+            let (chain, heads) = heads(SHORT);
+            fault.into_iter().for_each(|fault| chain.node_fault(fault));
+            heads.check().await.unwrap();
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            assert!(text.contains(words) && text.is_empty() == words.is_empty(), "{text}");
+        }
+    }
+
+    /// Two nodes behind one URL, of which one lags: a head that goes to and fro is waited for like any other.
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_goes_to_and_fro_is_no_new_block_each_time() {
+        let (chain, engine, _heads) = watched(BUSY);
+        chain.mine(5);
+        chain.node_fault(NodeFault::SecondNode(1));
+        engine.note_unfinished(&lane("eip155:84532"), true);
+        polled(&chain, 2).await;
+        let began = Instant::now();
+        polled(&chain, 40).await;
+        // By the clock of the test: the pause from one poll to the next, which a round trip of 1 ms would hide.
+        assert!(began.elapsed() >= BUSY * 37, "{:?}", began.elapsed());
+    }
+
+    /// The head of a chain, which mines by hand.
+    fn heads(busy: Duration) -> (DevChain, Heads) {
         let chain = DevChain::builder().block_time(BlockTime::Manual).rpc_delay(SHORT).build().unwrap();
-        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
-        let engine = Arc::new(Engine::new(Settlement::new("test".into(), Arc::clone(&ledger)), ledger));
         let watch = Watch {
             chain: Arc::new(RpcChain::new(chain.provider(), "eip155:84532".parse().unwrap(), 0)),
-            polling: Polling { busy: SHORT, rest: HOUR },
+            polling: Polling { busy, rest: HOUR },
             bundlers: Vec::new(),
             trials: Vec::new(),
         };
-        let heads = Heads(vec![watch]).watch(&engine);
+        (chain, Heads(vec![watch]))
+    }
+
+    /// An engine that is told of its blocks. At rest its head is asked for once.
+    fn watched(busy: Duration) -> (DevChain, Arc<Engine>, JoinSet<()>) {
+        let (chain, heads) = heads(busy);
+        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
+        let engine = Arc::new(Engine::new(Settlement::new("test".into(), Arc::clone(&ledger)), ledger));
+        let heads = heads.watch(&engine);
         (chain, engine, heads)
     }
 
@@ -230,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_payments_of_a_network_hurry_its_own_head_only() {
-        let (chain, engine, _heads) = watched();
+        let (chain, engine, _heads) = watched(SHORT);
         let ours = lane("eip155:84532");
         polled(&chain, 1).await;
         engine.note_unfinished(&lane("eip155:1"), true);
@@ -247,7 +309,7 @@ mod tests {
 
     #[tokio::test]
     async fn between_two_blocks_a_poll_is_one_call() {
-        let (chain, engine, _heads) = watched();
+        let (chain, engine, _heads) = watched(SHORT);
         let (mut blocks, mut nonces) = (engine.blocks(), engine.nonces());
         engine.note_unfinished(&lane("eip155:84532"), true);
         polled(&chain, 5).await;

@@ -12,13 +12,13 @@ use alloy_network::{Ethereum, Network, TransactionBuilder};
 use alloy_primitives::{B256, Bytes};
 use alloy_provider::Provider;
 use serde_json::{Value, json};
-use x402_devchain::{ACCOUNTS, Failure, NodeFault, TOKEN, When, signer};
+use x402_devchain::{ACCOUNTS, DevChain, Failure, NodeFault, TOKEN, When, signer};
 use x402_evm::eip3009::{Payload, Written};
 use x402_evm::exact::Payer;
 use x402_evm::signature::Signature;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::routes::routes;
-use x402_types::{EvmAddress, MakePayment, Occasion, RawJson, TimeoutSeconds, UnixSeconds, Version};
+use x402_types::{EvmAddress, MakePayment, Occasion, RawJson, Terms, TimeoutSeconds, UnixSeconds, Version};
 use zeroize::Zeroizing;
 
 use crate::support::{SELLER, body, body_v1, send, signed, terms, tls};
@@ -600,8 +600,9 @@ async fn a_node_that_fails_is_no_verdict() {
         ("verify", "isValid", "invalidReason", "unexpected_verify_error"),
         ("settle", "success", "errorReason", "unexpected_settle_error"),
     ] {
-        for failure in [Failure::Lost, Failure::Malformed, Failure::Status(429)] {
-            facilitator.chain().fail_calls("eth_call", 1, When::Before, failure);
+        // What may pass is asked four times more before a caller hears of it.
+        for (failure, times) in [(Failure::Lost, 5), (Failure::Malformed, 1), (Failure::Status(429), 5)] {
+            facilitator.chain().fail_calls("eth_call", times, When::Before, failure);
             let (status, answer) = send(&format!("{}/{path}", facilitator.url()), good.clone(), None).await;
             assert_eq!((status, &answer[flag], &answer[reason]), (503, &json!(false), &json!(code)), "{answer}");
             assert_eq!(answer["network"].as_str(), (path == "settle").then_some("eip155:84532"), "{answer}");
@@ -610,6 +611,36 @@ async fn a_node_that_fails_is_no_verdict() {
     let (_, answer) = send(&format!("{}/settle", facilitator.url()), good, None).await;
     assert_eq!(answer["success"], true, "nothing is left of it: {answer}");
     facilitator.stop().await;
+}
+
+/// R-F11: a chain that mines on demand stands still at rest, and payments are judged by its time.
+#[tokio::test]
+async fn a_chain_at_rest_keeps_time_for_those_who_pay() {
+    tls();
+    let now = x402_facilitator::clock::now().0;
+    for (age, keeping) in [(3_600, false), (3_600, true), (0, true)] {
+        let chain = DevChain::builder().time(now - age).build().unwrap();
+        chain.use_real_time();
+        let listen = (Ipv4Addr::LOCALHOST, 0).into();
+        let facilitator = if keeping {
+            DevFacilitator::keeping_time(chain, listen, |routes| routes).await.unwrap()
+        } else {
+            DevFacilitator::on(chain, listen, std::time::Duration::from_secs(30), |routes| routes).await.unwrap()
+        };
+        // `validAfter` is 600 s ago, as payers of version 1 have it.
+        let terms = Terms { version: Version::V1, ..terms() };
+        let sent = body_v1(&terms, &signed(1, &terms, now).await).to_string();
+        let (_, answer) = send(&format!("{}/verify", facilitator.url()), sent.clone(), None).await;
+        // By the chain's time it is not valid yet.
+        assert_eq!(answer["isValid"], keeping, "{answer}");
+        if keeping && age > 0 {
+            // One block, and none for what follows at once.
+            assert_eq!(facilitator.chain().block_number(), 1);
+            let (_, answer) = send(&format!("{}/settle", facilitator.url()), sent, None).await;
+            assert_eq!(answer["success"], true, "{answer}");
+        }
+        facilitator.stop().await;
+    }
 }
 
 #[tokio::test]

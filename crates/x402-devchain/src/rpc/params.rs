@@ -51,6 +51,11 @@ impl Params<'_> {
 
     /// The block named at `index`, whose state is wanted; `latest` where none is.
     pub(crate) fn state(&self, index: usize, world: &World) -> Result<At, RpcError> {
+        if let Some((code, message)) = &world.view.no_block_hash
+            && matches!(self.optional::<BlockId>(index), Ok(Some(BlockId::Hash(_))))
+        {
+            return Err(RpcError::new(*code, message.clone()));
+        }
         let at = self.block(index, world)?;
         match (at, world.view.state_window) {
             (At::Number(number), Some(window)) if world.head_number().saturating_sub(number) > window => {

@@ -16,9 +16,6 @@ use crate::contract::USER_OPERATION_EVENT;
 use crate::rpc::{RpcEntryPoint, RpcLog};
 use crate::{EntryPointEvent, Executed};
 
-/// Hashes of one query; geth refuses more than 1,000 values in one place of a topic.
-const MANY: usize = 200;
-
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Filter<'a> {
@@ -43,15 +40,23 @@ impl FindUserOps for RpcEntryPoint {
         let (mut from, to) = (*blocks.start(), *blocks.end());
         let mut missing: Vec<B256> = hashes.to_vec();
         while from <= to && !missing.is_empty() {
-            let until = self.until(from, to);
-            for some in missing.chunks(MANY) {
-                let carriers = self.carriers(some, from..=until).await?;
+            let (until, many) = {
+                let span = self.log_span();
+                (span.until(from, to), span.values())
+            };
+            let mut next = until.checked_add(1);
+            for some in missing.chunks(many) {
+                let Some(carriers) = self.carriers(some, from..=until).await? else {
+                    // Once more from here, with a smaller query.
+                    next = Some(from);
+                    break;
+                };
                 for (hash, landed) in self.landed(&carriers, some, from..=until).await? {
                     found.insert(hash, landed);
                 }
             }
             missing.retain(|hash| !found.contains_key(hash));
-            let Some(next) = until.checked_add(1) else { break };
+            let Some(next) = next else { break };
             from = next;
         }
         Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
@@ -78,14 +83,14 @@ impl FindNonces for RpcEntryPoint {
     ) -> Result<Option<B256>, Fault> {
         let (mut from, to) = (*blocks.start(), *blocks.end());
         while from <= to {
-            let until = self.until(from, to);
+            let until = self.log_span().until(from, to);
             let filter = OfSender {
                 from_block: U64::from(from),
                 to_block: U64::from(until),
                 address: self.entry_point().address,
                 topics: (USER_OPERATION_EVENT, None, sender.into_word()),
             };
-            let logs: Vec<RpcLog> = self.request("eth_getLogs", (filter,)).await.map_err(node_fault)?;
+            let Some(logs) = self.logs(filter, &(from..=until), 1).await? else { continue };
             let own = logs.iter().filter(|log| !log.removed && log.address == self.entry_point().address);
             let user = own.filter_map(|log| {
                 let log = log.to_log();
@@ -107,15 +112,15 @@ impl FindNonces for RpcEntryPoint {
 }
 
 impl RpcEntryPoint {
-    /// The transactions that executed some of these.
-    async fn carriers(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<BTreeSet<B256>, Fault> {
+    /// The transactions that executed some of these; `None` where the query is to be made again, smaller.
+    async fn carriers(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<Option<BTreeSet<B256>>, Fault> {
         let filter = Filter {
             from_block: U64::from(*blocks.start()),
             to_block: U64::from(*blocks.end()),
             address: self.entry_point().address,
             topics: (USER_OPERATION_EVENT, hashes),
         };
-        let logs: Vec<RpcLog> = self.request("eth_getLogs", (filter,)).await.map_err(node_fault)?;
+        let Some(logs) = self.logs(filter, &blocks, hashes.len()).await? else { return Ok(None) };
         let carrier = |log: &RpcLog| {
             let asked = log.address == self.entry_point().address
                 && log.topics().first() == Some(&USER_OPERATION_EVENT)
@@ -123,7 +128,7 @@ impl RpcEntryPoint {
                 && log.block_number.is_some_and(|number| blocks.contains(&number.to()));
             log.transaction_hash.filter(|_| asked).ok_or_else(|| other("eth_getLogs"))
         };
-        logs.iter().filter(|log| !log.removed).map(carrier).collect()
+        logs.iter().filter(|log| !log.removed).map(carrier).collect::<Result<_, _>>().map(Some)
     }
 
     /// How those of `hashes` ended that these transactions carried.

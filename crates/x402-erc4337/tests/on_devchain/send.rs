@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use alloy_primitives::{Address, Bytes, U256};
-use x402_devchain::{ACCOUNTS, Failure, When};
+use x402_devchain::{ACCOUNTS, Failure, NodeFault, When};
 use x402_erc4337::{
     BundleError, Call, FindNonces, FindUserOps, Gas, KernelMode, Landed, Revert, SendError, SendUserOp, Sent,
     UserOperation,
@@ -54,6 +54,46 @@ async fn a_long_range_is_looked_through_in_pieces() {
         assert_eq!(nonce, Some(stage.hash(&order)), "{blocks}");
         assert_eq!(stage.chain.calls().of("eth_getLogs"), 2 * queries, "{blocks}");
     }
+}
+
+/// R-F13, `shared/cases/nodes/n01-getlogs-10-blocks.json`: the node refuses so many blocks, or logs, at once.
+#[tokio::test]
+async fn a_look_up_shrinks_until_the_node_takes_it() {
+    let stage = stage().await;
+    stage.chain.mine(60);
+    let order = stage.op(&stage.order, KernelMode::Enable, 0, &to_order()).await;
+    stage.bundler.send_user_op(&order).await.unwrap();
+    let again = stage.op(&stage.order, KernelMode::Default, 0, &to_order()).await;
+    stage.bundler.send_user_op(&again).await.unwrap();
+    let hashes = [stage.hash(&order), stage.hash(&again)];
+    let landed = stage.node().find_user_ops(&hashes, 0..=62).await.unwrap();
+    assert!(landed.iter().all(Option::is_some));
+    let free_tier = "Under the free tier, eth_getLogs requests may have up to a 10 block range.";
+    for fault in [
+        NodeFault::LogSpan { most: 10, code: -32600, message: free_tier.into() },
+        NodeFault::LogSpan { most: 1, code: -1, message: "no".into() },
+        NodeFault::LogCount { most: 1, code: -32005, message: "query returned more than 1 results".into() },
+    ] {
+        stage.chain.clear_faults();
+        stage.chain.node_fault(fault.clone());
+        stage.chain.reset_calls();
+        let node = stage.node();
+        assert_eq!(node.find_user_ops(&hashes, 0..=62).await.as_ref(), Ok(&landed), "{fault:?}");
+        let nonce = node.find_nonce(order.sender, again.nonce, 0..=62).await;
+        assert_eq!(nonce, Ok(Some(hashes[1])), "{fault:?}");
+        assert!(stage.chain.calls().of("eth_getLogs") < 160, "{fault:?}");
+    }
+    // What no query is small enough for ends, and names the setting.
+    stage.chain.node_fault(NodeFault::LogSpan { most: 0, code: -32000, message: "no logs here".into() });
+    stage.chain.reset_calls();
+    let node = stage.node();
+    for fault in [
+        node.find_user_ops(&hashes, 0..=62).await.unwrap_err(),
+        node.find_nonce(order.sender, again.nonce, 0..=62).await.unwrap_err(),
+    ] {
+        assert!(fault.to_string().contains("network.log_query_blocks"), "{fault}");
+    }
+    assert!(stage.chain.calls().of("eth_getLogs") < 20);
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! What is read of a chain and sent to it: small traits, and one implementation on an alloy `Provider`.
 
 #[cfg(feature = "rpc")]
+mod log_span;
+#[cfg(feature = "rpc")]
 mod node_error;
+#[cfg(feature = "rpc")]
+mod pinned;
 mod program;
 mod receipts;
 #[cfg(feature = "rpc")]
@@ -12,7 +16,11 @@ mod rpc;
 mod sightings;
 
 #[cfg(feature = "rpc")]
+pub use log_span::LogSpan;
+#[cfg(feature = "rpc")]
 pub use node_error::{NodeError, node_fault};
+#[cfg(feature = "rpc")]
+pub use pinned::Peculiarity;
 pub use program::{Answers, Program, Returned};
 pub use receipts::{Mined, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use alloy_json_rpc::{RequestPacket, ResponsePacket};
+use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, SerializedRequest};
 use alloy_provider::{DynProvider, Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{BoxTransport, TransportError, TransportErrorKind, TransportFut};
@@ -28,21 +28,34 @@ pub fn repeating(provider: &DynProvider) -> DynProvider {
 #[derive(Debug, Clone)]
 struct Repeat(BoxTransport);
 
+/// Whether it is worth another try.
+const fn passes(kind: NodeError) -> bool {
+    matches!(kind, NodeError::MayPass | NodeError::BlockUnknown)
+}
+
 /// How long the node wants to be left alone, at most as long as the last pause; `None` where it says nothing that passes.
-fn pause(answer: &Result<ResponsePacket, TransportError>, before: Duration) -> Option<Duration> {
-    let passes = |kind| matches!(kind, NodeError::MayPass | NodeError::BlockUnknown);
-    match answer {
-        Ok(packet) => {
-            let mut errors = packet.iter_errors().map(|error| NodeError::of_response(error.code, &error.message));
-            errors.any(passes).then_some(before)
-        }
-        Err(error) if !passes(NodeError::of(error)) => None,
-        Err(TransportError::Transport(way @ TransportErrorKind::HttpErrorWithRetryAfter { .. })) => {
+fn pause(error: &TransportError, before: Duration) -> Option<Duration> {
+    match error {
+        _ if !passes(NodeError::of(error)) => None,
+        TransportError::Transport(way @ TransportErrorKind::HttpErrorWithRetryAfter { .. }) => {
             let wanted = way.retry_after().unwrap_or_default().max(before);
             PAUSES.last().is_some_and(|most| wanted <= *most).then_some(wanted)
         }
-        Err(_) => Some(before),
+        _ => Some(before),
     }
+}
+
+/// Splits what was answered into answers that stand and those that another try may better. Of a batch the members are
+/// refused each for itself: a node that counts calls refuses some of the same batch each time.
+fn split(answer: ResponsePacket) -> (Vec<Response>, Vec<Response>) {
+    let responses = match answer {
+        ResponsePacket::Single(response) => vec![response],
+        ResponsePacket::Batch(responses) => responses,
+    };
+    responses.into_iter().partition(|response| {
+        let error = response.payload.as_error();
+        error.is_none_or(|error| !passes(NodeError::of_response(error.code, &error.message)))
+    })
 }
 
 impl Service<RequestPacket> for Repeat {
@@ -57,12 +70,43 @@ impl Service<RequestPacket> for Repeat {
     fn call(&mut self, packet: RequestPacket) -> Self::Future {
         let mut transport = self.0.clone();
         Box::pin(async move {
+            let single = packet.as_single().is_some();
+            let whole = |mut responses: Vec<Response>| match responses.pop() {
+                Some(response) if single && responses.is_empty() => ResponsePacket::Single(response),
+                last => ResponsePacket::Batch(responses.into_iter().chain(last).collect()),
+            };
+            let (mut left, mut stands) = (packet, Vec::new());
             for before in PAUSES {
-                let answer = transport.call(packet.clone()).await;
-                let Some(pause) = pause(&answer, before) else { return answer };
-                tokio::time::sleep(pause).await;
+                let wait = match transport.call(left.clone()).await {
+                    Ok(answer) => {
+                        let (good, again) = split(answer);
+                        stands.extend(good);
+                        if again.is_empty() {
+                            return Ok(whole(stands));
+                        }
+                        let refused = |request: &SerializedRequest| again.iter().any(|it| it.id == *request.id());
+                        let requests = left.requests().iter().filter(|request| refused(request)).cloned();
+                        left = match (requests.collect::<Vec<_>>(), single) {
+                            // Refusals of what was not asked for: there is nothing to ask again.
+                            (none, _) if none.is_empty() => {
+                                stands.extend(again);
+                                return Ok(whole(stands));
+                            }
+                            (one, true) => one.into_iter().next().map_or(left, RequestPacket::Single),
+                            (some, false) => RequestPacket::Batch(some),
+                        };
+                        before
+                    }
+                    Err(error) => match pause(&error, before) {
+                        Some(pause) => pause,
+                        None => return Err(error),
+                    },
+                };
+                tokio::time::sleep(wait).await;
             }
-            transport.call(packet).await
+            let (good, refused) = split(transport.call(left).await?);
+            stands.extend(good.into_iter().chain(refused));
+            Ok(whole(stands))
         })
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
@@ -29,7 +30,9 @@ use super::{
 /// ([`RpcChain::poll`]) keeps every other call from waiting for one.
 #[derive(Debug)]
 pub struct RpcChain {
-    provider: DynProvider,
+    pub(super) provider: DynProvider,
+    /// The node takes no block by its hash.
+    pub(super) by_number: AtomicBool,
     network: ChainId,
     /// A block is final when so many are on top of it.
     depth: u64,
@@ -68,6 +71,7 @@ impl RpcChain {
     pub fn new(provider: impl Provider + 'static, network: ChainId, depth: u64) -> Self {
         Self {
             provider: provider.erased(),
+            by_number: AtomicBool::new(false),
             network,
             depth,
             fresh: Duration::from_secs(1),
@@ -233,10 +237,10 @@ impl RpcChain {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Block {
-    hash: B256,
-    number: U64,
-    timestamp: U64,
+pub(super) struct Block {
+    pub(super) hash: B256,
+    pub(super) number: U64,
+    pub(super) timestamp: U64,
     #[serde(default)]
     base_fee_per_gas: Option<U64>,
 }
@@ -245,18 +249,24 @@ struct Block {
 /// on another branch, refuses. The opcode `NUMBER` proves no block: on Arbitrum and Orbit it is another chain's.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Pinned {
-    block_hash: B256,
-    require_canonical: bool,
+pub(super) struct Pinned {
+    pub(super) block_hash: B256,
+    pub(super) require_canonical: bool,
 }
 
 /// `eth_call` without `to`: the data are init code.
 #[derive(Debug, Clone, Serialize)]
-struct Deployless {
+pub(super) struct Deployless {
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Address>,
     data: Bytes,
     gas: U64,
+}
+
+impl Deployless {
+    pub(super) fn of(program: &Program) -> Self {
+        Self { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) }
+    }
 }
 
 #[async_trait]
@@ -270,18 +280,14 @@ impl ReadChain for RpcChain {
     }
 
     async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault> {
-        let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
-        let returned: Bytes = match at {
-            At::Latest => self.request("eth_call", (call, "latest")).await?,
-            At::Number(number) => {
-                let block: Option<Block> = self.request("eth_getBlockByNumber", (U64::from(number), false)).await?;
-                let block = block.filter(|block| block.number == U64::from(number));
-                let block = block.ok_or_else(|| Fault::unreachable("the node", "it does not have that block yet"))?;
-                let pinned = Pinned { block_hash: block.hash, require_canonical: true };
-                self.request("eth_call", (call, pinned)).await?
+        match at {
+            At::Latest => {
+                let returned: Bytes = self.request("eth_call", (Deployless::of(program), "latest")).await?;
+                let answers = program.answers(&returned);
+                answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
             }
-        };
-        program.answers(&returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
+            At::Number(number) => self.run_at(program, number).await,
+        }
     }
 
     async fn run_with_implementation(
@@ -289,7 +295,7 @@ impl ReadChain for RpcChain {
         program: &Program,
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault> {
-        let call = Deployless { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) };
+        let call = Deployless::of(program);
         let mut batch = BatchRequest::new(self.provider.client());
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
         let slot =
@@ -385,14 +391,8 @@ impl WatchAuthorizations for RpcChain {
             let logs = match logs {
                 Ok(logs) => logs,
                 Err(error) => {
-                    // Nodes limit blocks or logs of one query, each with a code and words of its own.
-                    let answered = NodeError::of(&error) != NodeError::MayPass;
-                    let smaller = self.sightings().refused(&query);
-                    if smaller && answered {
-                        continue;
-                    }
-                    let words = "a query for logs was refused (network.log_query_blocks): ";
-                    return Err(Fault::unreachable("the node", format_args!("{words}{}", node_fault(error))));
+                    self.sightings().refused(&query, error)?;
+                    continue;
                 }
             };
             self.sightings().apply(&query, logs)?;

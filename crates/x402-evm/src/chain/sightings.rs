@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use alloy_primitives::{Address, B256, U64};
+use alloy_transport::TransportError;
 use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
+use super::log_span::LogSpan;
 use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
 use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
 
-/// Authorizations of one query; geth refuses more than 1,000 values in one place of a topic.
-const MANY: usize = 200;
 /// Blocks before the first that was not looked at, with which a query begins: a node that lags answers without the logs
 /// of its newest blocks, and without an error.
 const OVERLAP: u64 = 4;
-/// Full queries in a row after which the next may cover twice as many blocks.
-const GROW_AFTER: u32 = 8;
 /// Blocks after which one that nobody asks for is no longer part of a query.
 const IDLE: u64 = 32;
 /// Blocks after which it is forgotten.
@@ -40,16 +38,7 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Sightings {
     entries: HashMap<Id, Entry>,
-    /// Blocks of one query at most, as configured.
-    most: u64,
-    /// As many as the node takes now: halved when it refuses, doubled after a while.
-    span: u64,
-    /// Authorizations of one query.
-    many: usize,
-    /// Full queries that were answered since `span` changed.
-    answered: u32,
-    /// How many it takes before `span` grows; more after each refusal.
-    patience: u32,
+    span: LogSpan,
 }
 
 impl Default for Sightings {
@@ -95,6 +84,10 @@ impl Query {
     pub(crate) fn filter(&self) -> Filter {
         self.filter.clone()
     }
+
+    const fn blocks(&self) -> u64 {
+        self.to.saturating_sub(self.from).saturating_add(1)
+    }
 }
 
 const fn id(watched: &Watched) -> Id {
@@ -104,37 +97,12 @@ const fn id(watched: &Watched) -> Id {
 impl Sightings {
     /// Nothing yet, to be asked for in so many blocks at once.
     pub(crate) fn spanning(blocks: NonZeroU64) -> Self {
-        let span = blocks.get();
-        Self { entries: HashMap::new(), most: span, span, many: MANY, answered: 0, patience: GROW_AFTER }
+        Self { entries: HashMap::new(), span: LogSpan::new(blocks) }
     }
 
-    /// A query was refused: the next one covers half as many blocks, then half as many authorizations. Answers whether
-    /// there was anything to halve.
-    pub(crate) fn refused(&mut self, query: &Query) -> bool {
-        let blocks = query.to.saturating_sub(query.from).saturating_add(1);
-        self.answered = 0;
-        self.patience = self.patience.saturating_mul(2).min(4_096);
-        if blocks > 1 {
-            self.span = blocks.div_ceil(2).min(self.span);
-            return true;
-        }
-        let many = query.ids.len();
-        self.many = many.div_euclid(2).max(1).min(self.many);
-        many > 1
-    }
-
-    /// A query was answered: after some that were as long as they may be, longer ones are tried again.
-    fn grow(&mut self, query: &Query) {
-        let full = query.to.saturating_sub(query.from).saturating_add(1) >= self.span;
-        if (self.span, self.many) == (self.most, MANY) || !(full || self.many < MANY) {
-            return;
-        }
-        self.answered = self.answered.saturating_add(1);
-        if self.answered >= self.patience {
-            self.answered = 0;
-            self.span = self.span.saturating_mul(2).min(self.most);
-            self.many = self.many.saturating_mul(2).min(MANY);
-        }
+    /// A query was refused: the next one is smaller.
+    pub(crate) fn refused(&mut self, query: &Query, error: TransportError) -> Result<(), Fault> {
+        self.span.refused(query.blocks(), query.ids.len(), error)
     }
 
     pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {
@@ -170,16 +138,18 @@ impl Sightings {
         let next = self.entries.get(&id(first)).map_or(first.since, |entry| entry.next);
         let since = self.entries.get(&id(first)).map_or(first.since, |entry| entry.watched.since);
         // Always shorter than the query, so that each gets on.
-        let overlap = OVERLAP.min(self.span.div_euclid(2));
+        let overlap = OVERLAP.min(self.span.blocks().div_euclid(2));
         let from = next.saturating_sub(overlap).max(since.min(next));
-        let to = block.min(from.saturating_add(self.span.saturating_sub(1)));
+        let to = self.span.until(from, block);
         let others = self.entries.iter().filter(|(_, entry)| {
             // One that begins earlier would stretch the range; its own query comes when it is asked for.
             let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
             live && (from..=to).contains(&entry.next)
         });
         let mut ids = vec![id(first)];
-        ids.extend(others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(self.many.saturating_sub(1)));
+        ids.extend(
+            others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(self.span.values().saturating_sub(1)),
+        );
         let found: Vec<Watched> = ids.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.watched).collect();
         let unique = |mut values: Vec<B256>| {
             values.sort_unstable();
@@ -202,7 +172,7 @@ impl Sightings {
 
     /// As many blocks as one query covers now.
     pub(crate) const fn span(&self) -> u64 {
-        self.span
+        self.span.blocks()
     }
 
     /// The transaction of a use whose transfer does not stand right behind it, until all its logs were looked at.
@@ -242,7 +212,7 @@ impl Sightings {
             }
             entry.next = query.to.saturating_add(1);
         }
-        self.grow(query);
+        self.span.answered(query.blocks());
         Ok(())
     }
 }
@@ -492,7 +462,7 @@ mod tests {
         loop {
             let query = sightings.query(block, &watched(1));
             spans.push(query.to - query.from + 1);
-            if !sightings.refused(&query) {
+            if !sightings.span.halve(query.blocks(), query.ids.len()) {
                 break;
             }
         }
@@ -507,14 +477,14 @@ mod tests {
         }
         // In the long run it is as configured again.
         for to in 0..100_000u64 {
-            if sightings.span == sightings.most {
+            if sightings.span.is_whole() {
                 break;
             }
             sightings.look_again(watched(1));
             let query = sightings.query(to.clamp(900, 5_000), &watched(1));
             sightings.apply(&query, Vec::new()).unwrap();
         }
-        assert_eq!((sightings.span, sightings.many), (1_000, MANY));
+        assert_eq!((sightings.span.blocks(), sightings.span.values()), (1_000, 200));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use x402_devchain::{Disturbance, Failure, NodeFault, When};
-use x402_evm::chain::{At, Program, ReadChain, ReadNonces, RpcChain, repeating};
+use x402_evm::chain::{At, Peculiarity, Program, ReadChain, ReadNonces, RpcChain, repeating};
 use x402_evm::exact::ExactMechanism;
 use x402_evm::token::Tokens;
-use x402_facilitator_core::{Mechanism, Observation, Plan, StepState};
+use x402_facilitator_core::{Mechanism, Observation, Plan, Rail, StepState};
 use x402_types::ErrorReason;
 
 use crate::stage::{PAYER, Stage, payload, stage};
@@ -145,6 +145,113 @@ async fn what_may_pass_is_asked_again_and_not_for_ever() {
     stage.chain.node_fault(NodeFault::Every(3, Failure::Status(429)));
     for _ in 0..10 {
         stage.verify(&claim).await.unwrap();
+    }
+}
+
+/// R-F14: a node that counts the members of a batch refuses some of each, and the others stand.
+#[tokio::test(start_paused = true)]
+async fn of_a_batch_only_what_was_refused_is_asked_again() {
+    let stage = patient(stage(0));
+    stage.reader.account_nonces(stage.rail.address()).await.unwrap();
+    let limited = Failure::Error { code: 429, message: "capacity exceeded".into() };
+    stage.chain.mine(1);
+    // The poll that finds the new block and the one behind it, of 3 calls each.
+    for refused in [1, 2] {
+        stage.chain.reset_calls();
+        stage.chain.fail_any_calls(refused, When::Before, limited.clone());
+        stage.reader.poll().await.unwrap();
+        let made = stage.chain.calls();
+        assert_eq!(made.total(), 3 + u64::from(refused), "{made:?}");
+    }
+    stage.chain.node_fault(NodeFault::Every(2, limited));
+    for _ in 0..10 {
+        stage.chain.mine(1);
+        stage.reader.poll().await.unwrap();
+        stage.reader.poll().await.unwrap();
+        assert_eq!(stage.reader.head().await.unwrap().number, stage.chain.block_number());
+    }
+}
+
+/// `shared/cases/nodes/n05-already-known.json`: the node took the transaction, and says that it knows it.
+#[tokio::test]
+async fn a_transaction_that_the_node_knows_already_was_sent_and_settles_once() {
+    let known = Failure::Error { code: -32000, message: "already known".into() };
+    let stage = stage(0);
+    let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
+    stage.chain.fail_calls("eth_sendRawTransaction", 1, When::After, known);
+    let attempt = stage.carry(&mut payment, 0).await;
+    stage.rail.send(&attempt).await.unwrap();
+    stage.chain.mine(1);
+    let Observation::Proven(facts) = stage.observe(&payment).await else { panic!() };
+    assert_eq!(facts.tx, attempt.tx);
+    assert_eq!(stage.chain.nonce_of(stage.rail.address()), 1);
+    assert_eq!(stage.paid(), alloy_primitives::U256::from(crate::stage::PRICE));
+}
+
+/// A4: a node without EIP-1898 is read by number, and what expired ends.
+#[tokio::test]
+async fn a_payment_ends_at_a_node_that_takes_no_block_by_its_hash() {
+    for (code, message) in [
+        (-32602, "invalid argument 1: json: cannot unmarshal object into Go value of type string"),
+        (-32000, "EIP-1898 is not supported"),
+    ] {
+        let stage = stage(0);
+        stage.chain.node_fault(NodeFault::NoBlockHash { code, message: message.into() });
+        let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
+        stage.chain.disturb_transactions(1, Disturbance::Drop);
+        stage.carry(&mut payment, 0).await;
+        stage.chain.set_next_timestamp(payload(&payment.claim).authorization.valid_before.0);
+        stage.chain.mine(1);
+        assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+        // It is known from then on: the refused form is not tried again.
+        let trips = stage.chain.reset_calls().round_trips;
+        assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+        assert!(stage.chain.calls().round_trips < trips && stage.chain.calls().of("eth_call") == 1);
+        // At start it is known by name.
+        let reader = RpcChain::new(stage.chain.provider(), "eip155:84532".parse().unwrap(), 0);
+        let found = reader.peculiarities(stage.now).await.unwrap();
+        assert!(matches!(&found[..], [Peculiarity::NoBlockHash { words }] if words.contains(message)), "{found:?}");
+        assert!(found[0].to_string().contains("EIP-1898"), "{}", found[0]);
+    }
+}
+
+/// Without EIP-1898 a block that is not the one of that number before and after proves nothing, nor does another second.
+#[tokio::test]
+async fn what_was_read_by_number_of_another_block_is_not_believed() {
+    let stage = stage(0);
+    let number = stage.chain.block_number();
+    let refusal = NodeFault::NoBlockHash { code: -32602, message: "no".into() };
+    stage.chain.node_fault(refusal.clone());
+    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+    stage.chain.node_fault(NodeFault::SecondNode(1));
+    for _ in 0..4 {
+        stage.reader.run(&Program::new(), At::Number(number)).await.unwrap_err();
+    }
+    stage.chain.clear_faults();
+    stage.chain.node_fault(refusal);
+    stage.chain.node_fault(NodeFault::CallTime(1));
+    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap_err();
+}
+
+/// A fresh anvil's `eth_call` answers second 1. An expired payment ends there all the same, and the start names it.
+#[tokio::test]
+async fn a_node_whose_eth_call_sees_another_second_is_named() {
+    let stage = stage(0);
+    assert_eq!(stage.reader.peculiarities(stage.now).await, Ok(vec![]));
+    let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
+    stage.chain.disturb_transactions(1, Disturbance::Drop);
+    stage.carry(&mut payment, 0).await;
+    let block = payload(&payment.claim).authorization.valid_before.0;
+    stage.chain.set_next_timestamp(block);
+    stage.chain.mine(1);
+    stage.chain.node_fault(NodeFault::CallTime(1));
+    assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+    let found = stage.reader.peculiarities(stage.now).await.unwrap();
+    assert_eq!(found, [Peculiarity::CallTime { call: 1, block }]);
+    // One that is ahead of block and machine, too; the next block's time is none.
+    for (ahead, named) in [(30, false), (3_600, true)] {
+        stage.chain.node_fault(NodeFault::CallTime(block + ahead));
+        assert_eq!(stage.reader.peculiarities(stage.now).await.unwrap().len(), usize::from(named));
     }
 }
 
