@@ -319,7 +319,7 @@ async fn a_process_that_dies_with_the_payment_on_its_way_left_it_in_the_journal(
             Ok::<_, Broken>(asks(&[terms()]))
         });
         let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
-        let mut future = Box::pin(PayLayer::new(purse.payer.clone()).layer(stuck).oneshot(request));
+        let mut future = Box::pin(PayLayer::new(purse.payer).layer(stuck).oneshot(request));
         assert!(std::future::Future::poll(future.as_mut(), &mut Context::from_waker(Waker::noop())).is_pending());
     }
     assert_eq!(book.rows.lock().unwrap().len(), 1);

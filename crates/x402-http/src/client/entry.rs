@@ -1,7 +1,5 @@
 //! An entry of `accepts` as the client reads it.
 
-use std::borrow::Cow;
-
 use x402_codec::{DecodeError, Limits, json};
 use x402_types::v2::ResourceInfo;
 use x402_types::{
@@ -22,7 +20,7 @@ impl From<Unreadable> for NotPayable {
 
 /// An entry as the server wrote it: the payment echoes it in full.
 pub(super) enum Asked<'d> {
-    V1(Cow<'d, v1::PaymentRequirements>),
+    V1(Box<v1::PaymentRequirements>),
     V2(&'d v2::PaymentRequirements),
     Nvm(Box<nvm::Requirements>),
 }
@@ -34,9 +32,9 @@ pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec
             .accepts
             .iter()
             .map(|entry| match entry {
-                Entry::Known(entry) => Ok(Asked::V1(Cow::Borrowed(entry))),
+                Entry::Known(entry) => Ok(Asked::V1(Box::new(entry.clone()))),
                 Entry::Opaque(raw) => match leniently(raw) {
-                    Some(entry) => Ok(Asked::V1(Cow::Owned(entry))),
+                    Some(entry) => Ok(Asked::V1(Box::new(entry))),
                     None => Err(why::<v1::PaymentRequirements>(raw, limits)),
                 },
             })
