@@ -36,7 +36,7 @@ pub fn decode(text: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
 /// spelling, so it is the very text that [`encode`] writes.
 #[must_use]
 pub fn is_standard(text: &[u8]) -> bool {
-    text.len() % 4 == 0 && !text.iter().any(|byte| matches!(byte, b'-' | b'_'))
+    text.len().is_multiple_of(4) && !text.iter().any(|byte| matches!(byte, b'-' | b'_'))
 }
 
 /// Finds what was wrong; runs on refused input only.
