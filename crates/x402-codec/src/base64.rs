@@ -32,6 +32,13 @@ pub fn decode(text: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     url_safe.decode_to_vec(text).map_err(|_| why(text))
 }
 
+/// Whether a text that was read is in the form that is written: the standard alphabet, padded. Each form has one
+/// spelling, so it is the very text that [`encode`] writes.
+#[must_use]
+pub fn is_standard(text: &[u8]) -> bool {
+    text.len().is_multiple_of(4) && !text.iter().any(|byte| matches!(byte, b'-' | b'_'))
+}
+
 /// Finds what was wrong; runs on refused input only.
 #[cold]
 fn why(text: &[u8]) -> DecodeError {

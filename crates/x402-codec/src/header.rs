@@ -70,6 +70,8 @@ impl PaymentHeader {
 pub struct PaymentText {
     header: PaymentHeader,
     json: String,
+    /// The header's text, where `base64::encode` would write another for the JSON.
+    spelled: Option<Box<str>>,
 }
 
 /// A payment, typed, with the text that the payer sent.
@@ -129,6 +131,13 @@ impl Payment {
     #[must_use]
     pub fn payload(&self) -> &PaymentPayload {
         &self.payload
+    }
+
+    /// The header's text as the payer sent it, where it is no padded standard base64: whoever relays the token to a
+    /// service that knows it by its text sends this, or else the base64 of [`Self::json`].
+    #[must_use]
+    pub fn spelled(&self) -> Option<&str> {
+        self.text.spelled.as_deref()
     }
 
     /// The payment alone.
@@ -223,7 +232,9 @@ pub fn decode_payment(header: PaymentHeader, value: &[u8], limits: &Limits) -> R
 }
 
 fn decode_payment_text(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<PaymentText, DecodeError> {
-    Ok(PaymentText { header, json: decode_text(header.as_str(), value, limits)? })
+    let json = decode_text(header.as_str(), value, limits)?;
+    let spelled = (!base64::is_standard(value)).then(|| String::from_utf8_lossy(value).into());
+    Ok(PaymentText { header, json, spelled })
 }
 
 /// Client: the terms of a 402, from its header, or from its body where there is no `PAYMENT-REQUIRED`.

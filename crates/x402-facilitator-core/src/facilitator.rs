@@ -14,6 +14,8 @@ pub const KEEPS_REQUESTS: &str = "keepsRequests";
 pub struct Presented {
     /// The payment's JSON text as the payer sent it, forwarded byte for byte.
     pub raw: String,
+    /// The header's text as the payer sent it, where it is no padded standard base64 of `raw`.
+    pub token: Option<Box<str>>,
     /// The same, read.
     pub payment: Box<PaymentPayload>,
     /// What it must fulfil: the server's own entry, never the payer's echo of it.

@@ -315,6 +315,50 @@ async fn nevermineds_paths_are_the_same_endpoints() {
     facilitator.stop().await;
 }
 
+/// The shapes are those of `@faremeter/middleware` 0.22.0, `dist/src/http-handler.js` and `common.js`.
+#[tokio::test]
+async fn terms_are_completed_in_faremeters_shape() {
+    let facilitator = start().await;
+    let url = format!("{}/accepts", facilitator.url());
+    let pay_to = ACCOUNTS[SELLER].address.to_string();
+    let whole = json!({
+        "scheme": "exact", "network": "eip155:84532", "amount": "10000", "asset": TOKEN.to_string(), "payTo": pay_to,
+        "maxTimeoutSeconds": 300, "extra": { "name": "USDC", "version": "2" },
+    });
+    let with = |name: &str, value: Value| {
+        let mut entry = whole.clone();
+        entry[name] = value;
+        entry
+    };
+    let least = json!({ "network": "base-sepolia", "amount": "10000", "payTo": pay_to });
+    let own = with("extra", json!({ "name": "Mine", "more": 1 }));
+    let asked = json!({
+        "x402Version": 2, "resource": { "url": "https://shop.example/a", "description": "a" },
+        "accepts": [
+            whole, least, own, with("maxTimeoutSeconds", json!(60)),
+            // Not served here, or not to be completed.
+            with("network", json!("eip155:8453")), with("scheme", json!("upto")), with("asset", json!(pay_to)),
+            with("amount", json!("0.01")), with("payTo", Value::Null), with("extra", json!([])), json!("exact"),
+        ],
+    });
+    let completed = json!({
+        "x402Version": 2, "resource": { "url": "https://shop.example/a", "description": "a" },
+        "accepts": [
+            whole, whole, with("extra", json!({ "name": "Mine", "more": 1, "version": "2" })),
+            with("maxTimeoutSeconds", json!(60)),
+        ],
+    });
+    assert_eq!(send(&url, asked.to_string(), None).await, (200, completed));
+    // `createHTTPFacilitatorHandler` sends `{ url: "" }` where it knows no resource.
+    let none = send(&url, r#"{"x402Version":2,"accepts":[]}"#, None).await;
+    assert_eq!(none, (200, json!({ "x402Version": 2, "resource": { "url": "" }, "accepts": [] })));
+    for wrong in ["", "[]", "{}", r#"{"x402Version":1,"accepts":[]}"#, r#"{"x402Version":2,"accepts":{}}"#] {
+        let (status, answer) = send(&url, wrong, None).await;
+        assert_eq!((status, answer["error"].is_string()), (400, true), "{wrong}: {answer}");
+    }
+    facilitator.stop().await;
+}
+
 /// `vectors/cases/bodies`: what public reports of servers and operators show.
 #[tokio::test]
 async fn bodies_of_public_reports_are_named_as_what_they_are() {

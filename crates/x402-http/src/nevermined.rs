@@ -266,7 +266,11 @@ fn request(presented: &Presented) -> Result<FacilitatorRequest, Fault> {
             extensions: Members::new(),
             rest: Members::new(),
         },
-        token: Token::Base64(x402_codec::base64::encode(presented.raw.as_bytes())),
+        // Byte for byte as it came: the service may know a token by its text.
+        token: Token::Base64(match &presented.token {
+            Some(text) => String::from(&**text),
+            None => x402_codec::base64::encode(presented.raw.as_bytes()),
+        }),
         max_amount: Some(presented.terms.amount),
         agent_request_id: presented.verified_as.clone(),
         rest: Members::new(),

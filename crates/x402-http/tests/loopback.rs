@@ -125,6 +125,7 @@ fn presented() -> Presented {
     Presented {
         payment: serde_json::from_str(&text).unwrap(),
         raw: text,
+        token: None,
         terms: terms(),
         resource: ResourceInfo::of("https://api.example.com/weather").into(),
         identity: Identity { caller: String::new(), request: "the-request".into() },

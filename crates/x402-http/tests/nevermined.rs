@@ -66,6 +66,7 @@ fn presented() -> Presented {
     let payment = nvm::PaymentPayload::from_raw(&RawJson::parse(text.clone()).unwrap()).unwrap();
     Presented {
         raw: text,
+        token: None,
         payment: Box::new(PaymentPayload::Nvm(payment)),
         terms: entry().to_terms(AtomicAmount::from(2)).unwrap(),
         resource: ResourceInfo::of("/x").into(),
@@ -114,6 +115,43 @@ async fn requests_are_those_of_the_sdk() {
     assert_eq!(path, "/api/v1/x402/permissions");
     assert_eq!((&body["tokenVersion"], &body["delegationConfig"]["delegationId"]), (&3.into(), &"delegation".into()));
     assert_eq!((&body["accepted"], &body["resource"]["url"]), (&json!(entry()), &"/x".into()));
+}
+
+/// What the payer sent is what the API hears, whatever its base64, white space and order of members: the API may know a
+/// token by its text.
+#[tokio::test]
+async fn a_token_is_relayed_byte_for_byte() {
+    use x402_codec::{Limits, nvm as codec};
+
+    let api = Api::default();
+    let client = api.start().await;
+    let plain = vector("payment-payload");
+    let members = plain.as_object().unwrap().iter().rev().map(|(key, value)| format!(" {} :\n{value}", json!(key)));
+    let odd = format!("{{{}\t, \"\\u0061gent\" : \"\\u00fc?>~\" }}  ", members.collect::<Vec<_>>().join(" ,"));
+    let odd = [odd.clone(), format!("{odd} "), format!("{odd}  ")];
+    let spelled = odd.iter().flat_map(|text| {
+        let standard = base64::encode(text.as_bytes());
+        let url_safe = standard.replace('+', "-").replace('/', "_");
+        let bare = |text: &String| text.trim_end_matches('=').to_owned();
+        [bare(&standard), bare(&url_safe), standard, url_safe]
+    });
+    let mut seen = std::collections::BTreeSet::new();
+    for sent in spelled {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("payment-signature", sent.parse().unwrap());
+        let payment = codec::payment(&headers, &Limits::DEFAULT).unwrap().unwrap();
+        let token = payment.spelled().map(Box::from);
+        let (payment, raw) = payment.into_parts();
+        let presented = Presented { raw, token, payment, ..presented() };
+        api.says(200, vector("sdk-verify-response"));
+        Facilitator::verify(&client, &presented).await.unwrap();
+        assert_eq!(api.heard().2["x402AccessToken"], sent);
+        api.says(200, vector("sdk-settle-response"));
+        Facilitator::settle(&client, &presented).await.unwrap();
+        assert_eq!(api.heard().2["x402AccessToken"], sent);
+        seen.insert(sent);
+    }
+    assert!(seen.len() >= 10, "{seen:?}");
 }
 
 #[tokio::test]

@@ -497,7 +497,8 @@ fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dial
         }
         return;
     };
-    if !node.as_number().and_then(|text| text.parse().ok()).is_some_and(|n| TimeoutSeconds::whole(n).is_some()) {
+    let number = node.as_number().and_then(|text| text.parse().ok());
+    if number.and_then(TimeoutSeconds::whole).is_none() {
         cx.push(
             Issue::new(Code::InvalidTimeout, place.field("maxTimeoutSeconds"), &node.span)
                 .message(format!("`maxTimeoutSeconds` must be a positive integer up to 2^53-1, found {}", spelt(node))),

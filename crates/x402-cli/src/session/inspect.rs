@@ -101,6 +101,8 @@ pub(super) fn report(
         enabled: state.map(KernelState::is_enabled),
         nonce: state.map(|state| state.current_nonce),
         enable_signature: found.enable_signature.as_str(),
+        // The flag that says so is the permission's, which is not known without its signer.
+        operations: found.permission.is_some().then_some(scope.operations),
         valid_after: window.valid_after,
         valid_until: window.valid_until,
         calls: calls(&scope),
@@ -173,6 +175,11 @@ fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<
             "erc1271_open",
             "the key signs anything in the account's name by EIP-1271, whatever its calls are limited to",
         ),
+        (
+            !scope.operations,
+            "no_operations",
+            "the permission's flag forbids operations: none of the calls can be made, and nothing can be paid with the key",
+        ),
         (scope.widest_window().valid_until.is_none(), "no_expiry", "the key does not expire"),
         (sudo, "sudo", "no policy limits the calls, or one is sudo"),
         (any_target, "any_target", "calls to any contract are allowed"),
@@ -228,10 +235,41 @@ mod tests {
         assert_eq!(codes(&report), ["erc1271_open"]);
     }
 
+    /// `vectors/cases/keys`: a permission whose flag is 0x0002, as public reports show it.
+    #[test]
+    fn a_key_that_signs_nothing_but_operations() {
+        let text = include_str!("../../../x402-testkit/vectors/cases/keys/k01-permission-flag-no-signatures.txt");
+        let session = x402_devchain::ACCOUNTS[2].address;
+        let report = value(&read(text, &[session], &[84532]).unwrap());
+        assert_eq!((&report["permissionFlag"], &report["enableSignature"]), (&"0x0002".into(), &"valid".into()));
+        assert_eq!(report["operations"], true);
+        assert_eq!(codes(&report), <[&str; 0]>::default());
+    }
+
+    /// Flag 0x0001: the calls are listed, and not one can be made.
+    #[test]
+    fn a_key_that_may_sign_no_operation_is_named() {
+        let case = &cases()[0];
+        let signer: Address = case["sessionKey"].as_str().unwrap().parse().unwrap();
+        let approval = Approval::read(case["serialized"].as_str().unwrap()).unwrap();
+        let mut found = approval.inspect(&[signer], &[84532], 1).unwrap();
+        let flagged = found.permission.take().map(|mut permission| {
+            permission.flag = 1;
+            permission
+        });
+        let scope = approval.scope(flagged.as_ref());
+        found.permission = flagged;
+        let named = warnings(&approval, &found, &scope, None);
+        assert!(named.iter().any(|warning| warning.code == "no_operations"), "{named:?}");
+        let allowed = approval.scope(None);
+        assert!(!warnings(&approval, &found, &allowed, None).iter().any(|warning| warning.code == "no_operations"));
+    }
+
     #[test]
     fn what_is_not_known_is_null() {
         let report = value(&read(cases()[0]["serialized"].as_str().unwrap(), &[], &[84532]).unwrap());
-        for key in ["signer", "signerSource", "permissionFlag", "chainId", "deployed", "enabled", "nonce"] {
+        for key in ["signer", "signerSource", "permissionFlag", "operations", "chainId", "deployed", "enabled", "nonce"]
+        {
             assert_eq!(report[key], Value::Null, "{key}");
         }
         assert_eq!(report["enableSignature"], "unchecked");

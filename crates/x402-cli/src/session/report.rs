@@ -22,6 +22,8 @@ pub(super) struct Report {
     pub(super) enabled: Option<bool>,
     pub(super) nonce: Option<u32>,
     pub(super) enable_signature: &'static str,
+    /// Whether the key may sign operations at all; `None` where the permission is not known.
+    pub(super) operations: Option<bool>,
     pub(super) valid_after: Option<u64>,
     pub(super) valid_until: Option<u64>,
     pub(super) calls: Vec<CallLine>,
@@ -85,6 +87,7 @@ pub(super) fn words(report: &Report) -> String {
         line("nonce", nonce.to_string());
     }
     line("enable signature", report.enable_signature.into());
+    line("operations", report.operations.map_or_else(unknown, |may| if may { "allowed" } else { "none" }.into()));
     line("valid after", report.valid_after.map_or_else(|| "always".into(), |t| t.to_string()));
     line("valid until", report.valid_until.map_or_else(|| "forever".into(), |t| t.to_string()));
     for call in &report.calls {

@@ -21,7 +21,8 @@ pub(super) fn presented(terms: Terms, payload: RawJson, resource: &str, request:
     let raw = RawJson::of(&payment).map_err(Fault::broken)?.as_str().to_owned();
     let identity = Identity { caller: String::new(), request };
     let payment = Box::new(payment);
-    Ok(Presented { raw, payment, terms, resource: ResourceInfo::of(resource).into(), identity, verified_as: None })
+    let resource = ResourceInfo::of(resource).into();
+    Ok(Presented { raw, token: None, payment, terms, resource, identity, verified_as: None })
 }
 
 pub(super) fn refused(message: impl Into<Box<str>>) -> ProofError {

@@ -2,6 +2,7 @@
 //!
 //! `/verify` and `/settle` are told apart by what their body says of itself; each dialect has its file.
 
+mod accepts;
 mod challenge;
 mod names;
 mod nvm;
@@ -83,6 +84,7 @@ pub fn routes_with(
         // Where Nevermined's clients call: payments-py and payments have these paths built in.
         .route("/api/v1/x402/verify", post(verify))
         .route("/api/v1/x402/settle", post(settle))
+        .route("/accepts", post(accepts::complete))
         .route("/supported", get(supported))
         .route("/health", get(health))
         .route("/ready", get(ready))

@@ -183,6 +183,7 @@ impl Paying<'_> {
     }
 
     fn presented(&self, payment: Payment, offer: &Offer, flow: Flow, parts: &Parts) -> Result<Box<Matched>, Reason> {
+        let token = payment.spelled().map(Box::from);
         let (mut payment, raw) = payment.into_parts();
         // The server's own entry, in the version that the payer speaks.
         let terms = Terms { version: payment.version(), ..offer.terms.clone() };
@@ -198,7 +199,7 @@ impl Paying<'_> {
             None => identity(&key, &parts.method, &resource.url, claim.payload.as_str()),
         };
         let terms = give_back(claim, &mut payment);
-        let presented = Presented { raw, payment, terms, resource, identity, verified_as: None };
+        let presented = Presented { raw, token, payment, terms, resource, identity, verified_as: None };
         Ok(Box::new(Matched { presented, key, flow, settles_less: offer.key.settles_less() }))
     }
 
