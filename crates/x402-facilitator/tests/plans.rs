@@ -305,7 +305,9 @@ async fn a_verification_is_remembered_for_a_day_at_most() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/verify", listener.local_addr().unwrap());
     let serving = tokio::spawn(axum::serve(listener, routes).into_future());
-    let body = world.body(&world.payment(1, 1).await, 3).to_string();
+    let year = Allowance { seconds: 365 * 86_400, ..Allowance::default() };
+    let payment = world.payment_of(world.payer(World::signers(), 1).allowance(year), 1).await;
+    let body = world.body(&payment, 3).to_string();
     let sent = reqwest::Client::new().post(&url).header("content-type", "application/json").body(body);
     let verdict: Value = serde_json::from_slice(&sent.send().await.unwrap().bytes().await.unwrap()).unwrap();
     assert_eq!(verdict["isValid"], true, "{verdict}");

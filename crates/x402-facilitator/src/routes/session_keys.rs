@@ -19,7 +19,7 @@ pub(super) async fn register(State(api): State<Arc<Api>>, headers: HeaderMap, bo
     let done = async {
         let (store, name, caller, registration) = read(&api, headers, body).await?;
         store.register(&name, &caller, &registration.data).await.map_err(|fault| failed(&fault))?;
-        Ok(answer(StatusCode::OK, &json!({ "hash": name.hash })))
+        Ok(answer(StatusCode::OK, &json!({ "hash": alloy_primitives::hex::encode_prefixed(name.hash) })))
     };
     done.await.unwrap_or_else(|response: Box<Response>| *response)
 }
