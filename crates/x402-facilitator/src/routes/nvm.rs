@@ -12,8 +12,7 @@ use x402_codec::nvm::Request;
 use x402_types::nvm::{Code, Payload, PaymentPayload};
 use x402_types::v2::SettleResponse;
 use x402_types::{
-    AtomicAmount, Claim, ErrorReason, EvmAddress, Fault, Identity, Members, NetworkName, RawJson, Refusal, Rejection,
-    UnixSeconds,
+    AtomicAmount, Claim, ErrorReason, Fault, Identity, Members, NetworkName, RawJson, Refusal, Rejection, UnixSeconds,
 };
 
 use super::names::named;
@@ -234,7 +233,7 @@ fn digest(claim: &Claim) -> [u8; 32] {
 /// Who pays, as the payment says it itself.
 fn payer_of(payment: &PaymentPayload) -> Option<Box<str>> {
     let payload = Payload::from_raw(payment.payload()).ok()?;
-    payload.authorization().from().map(|account| EvmAddress::from(account).as_str().into())
+    payload.authorization().from().map(|account| account.as_str().into())
 }
 
 /// The network that the payment names, for the answer; where the payment cannot be read, the one that was asked.
