@@ -13,7 +13,9 @@ use crate::packed::PAYMASTER_SIG_MAGIC;
 use crate::session::SessionKey;
 use crate::session::biconomy::SessionDetails;
 use crate::session::smart::{SessionSignature, check_enable, scope, session_digest};
-use crate::session::zerodev::{Approval, KernelAccount, KernelSignature, MAX_APPROVAL, Permission, PolicyItem};
+use crate::session::zerodev::{
+    Approval, KernelAccount, KernelSignature, MAX_APPROVAL, Permission, PolicyItem, UnverifiedApproval,
+};
 use crate::{
     BlockTime, Call, EntryPoint, EntryPointEvent, EntryPointVersion, Executed, PackedUserOperation, Refused, Revert,
     UserOperation, UserOperationV06, ValidationData, flz,
@@ -150,6 +152,11 @@ pub fn decode_approval(data: &[u8]) {
     for text in [core::str::from_utf8(data).unwrap_or_default(), &inside] {
         let Ok(approval) = Approval::read(text) else { continue };
         assert_eq!(approval.hash(), keccak256(text));
+        let stated = UnverifiedApproval::read(text).unwrap();
+        assert_eq!(
+            (stated.account, stated.owner, stated.hash()),
+            (approval.account, approval.owner(), approval.hash())
+        );
         let written = approval.write();
         if written.len() > MAX_APPROVAL {
             continue;

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, FixedBytes, U256};
 use alloy_provider::Provider;
 use x402_erc4337::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test};
-use x402_erc4337::session::zerodev::{Approval, EnableStatus, Findings, KernelState, PermissionState, Policy, Root};
+use x402_erc4337::session::zerodev::{
+    AccountError, Approval, ApprovalError, EnableStatus, Findings, KernelState, KernelVersion, PermissionState, Policy,
+    PolicyItem, Root, UnverifiedApproval,
+};
 use x402_evm::chain::{At, RpcChain, node_fault};
 use x402_types::{ChainId, Fault};
 
@@ -33,17 +36,56 @@ pub(crate) struct Inspect {
 
 pub(super) async fn run(args: &Inspect) -> Result<(), Failure> {
     let text = input(args.file.as_ref())?;
-    let approval = Approval::read(text.trim())?;
+    let key = Key::read(text.trim())?;
     let chain = match &args.rpc {
-        Some(url) => Some(OnChain::read(url, &approval).await?),
+        Some(url) => Some(key.on_chain(url).await?),
         None => None,
     };
-    let report = report(&approval, &args.signer, &args.chain_id, chain.as_ref())?;
+    let report = key.report(&args.signer, &args.chain_id, chain.as_ref())?;
     show(&if args.json { json(&report)? } else { words(&report) })?;
     if report.enable_signature == EnableStatus::Invalid.as_str() {
         return Err(Failure::Refused("enableSignature: not the owner's".into()));
     }
     Ok(())
+}
+
+/// A key that is looked at.
+pub(super) enum Key {
+    /// Its account is the one that a known factory, or an EIP-7702 authorization, makes.
+    Verified(Box<Approval>),
+    /// An unknown factory makes its account: it is shown, and nothing else is done with it.
+    Unverified(Box<UnverifiedApproval>),
+}
+
+impl Key {
+    pub(super) fn read(text: &str) -> Result<Self, ApprovalError> {
+        match Approval::read(text) {
+            // Calldata for a factory itself do not name it: then the address is not one of a known factory.
+            Err(ApprovalError::Account(AccountError::Factory(_) | AccountError::Address)) => {
+                UnverifiedApproval::read(text).map(|key| Self::Unverified(Box::new(key)))
+            }
+            read => read.map(|key| Self::Verified(Box::new(key))),
+        }
+    }
+
+    async fn on_chain(&self, url: &str) -> Result<OnChain, Failure> {
+        match self {
+            Self::Verified(key) => OnChain::read(url, key.account, key.permission_id).await,
+            Self::Unverified(key) => OnChain::read(url, key.account, key.permission_id).await,
+        }
+    }
+
+    pub(super) fn report(
+        &self,
+        signers: &[Address],
+        chains: &[u64],
+        chain: Option<&OnChain>,
+    ) -> Result<Report, Failure> {
+        match self {
+            Self::Verified(key) => report(key, signers, chains, chain),
+            Self::Unverified(key) => unverified(key, signers, chain),
+        }
+    }
 }
 
 /// What the chain says of the account and the key.
@@ -53,13 +95,13 @@ pub(super) struct OnChain {
 }
 
 impl OnChain {
-    pub(super) async fn read(url: &str, approval: &Approval) -> Result<Self, Failure> {
+    pub(super) async fn read(url: &str, account: Address, permission_id: FixedBytes<4>) -> Result<Self, Failure> {
         // A node's URL may hold a key: it is never repeated.
         let fault = |error: Fault| Failure::Unreadable(error.to_string());
         let provider = crate::node::provider(url).map_err(Failure::Unreadable)?;
         let chain_id = provider.get_chain_id().await.map_err(|error| fault(node_fault(error)))?;
         let chain = RpcChain::new(provider, ChainId::eip155(chain_id), 0);
-        let state = KernelState::read(&chain, approval.account, approval.permission_id, At::Latest).await;
+        let state = KernelState::read(&chain, account, permission_id, At::Latest).await;
         Ok(Self { chain_id, state: state.map_err(fault)? })
     }
 }
@@ -80,19 +122,70 @@ pub(super) fn report(
         found.enable_signature = EnableStatus::Invalid;
     }
     let scope = approval.scope(found.permission.as_ref());
-    let signer = found.permission.as_ref().and_then(|p| p.signer.address());
-    let window = scope.widest_window();
     let factory = match &approval.root {
         Root::Factory(account) => Some(account.factory()),
         Root::Eip7702 => None,
     };
-    Ok(Report {
-        provider: "zerodev",
+    let warnings = warnings(approval, &found, &scope, state);
+    let facts = Facts {
         account: approval.account,
         owner,
         factory,
-        kernel_version: approval.version().as_str(),
-        permission_id: approval.permission_id.to_string(),
+        eip7702: approval.root == Root::Eip7702,
+        kernel_version: Some(approval.version().as_str()),
+        permission_id: approval.permission_id,
+        hash: approval.hash(),
+    };
+    Ok(filled(&facts, &found, &scope, chain, warnings))
+}
+
+/// The report of a key whose account an unknown factory makes: account and owner are those that the key states, unless
+/// the chain names the owner.
+fn unverified(key: &UnverifiedApproval, signers: &[Address], chain: Option<&OnChain>) -> Result<Report, Failure> {
+    let state = chain.map(|c| &c.state);
+    let found = key.inspect(signers).map_err(|e| Failure::Refused(e.to_string()))?;
+    let scope = key.scope(found.permission.as_ref());
+    let unknown_factory = Warning {
+        code: "unknown_factory",
+        message: "no known factory makes the account: nothing ties it to this owner, and no payment with the key is taken",
+    };
+    let general = general(&key.policies, key.embedded_signer.is_some(), &found, &scope, state);
+    let facts = Facts {
+        account: key.account,
+        owner: state.and_then(|state| state.owner).unwrap_or(key.owner),
+        factory: key.factory,
+        eip7702: false,
+        kernel_version: state.and_then(|state| state.version).map(KernelVersion::as_str),
+        permission_id: key.permission_id,
+        hash: key.hash(),
+    };
+    let warnings = core::iter::once(unknown_factory).chain(general).collect();
+    Ok(filled(&facts, &found, &scope, chain, warnings))
+}
+
+/// What a report holds of the account and the key themselves.
+struct Facts {
+    account: Address,
+    owner: Address,
+    factory: Option<Address>,
+    eip7702: bool,
+    kernel_version: Option<&'static str>,
+    permission_id: FixedBytes<4>,
+    hash: B256,
+}
+
+fn filled(facts: &Facts, found: &Findings, scope: &Scope, chain: Option<&OnChain>, warnings: Vec<Warning>) -> Report {
+    let state = chain.map(|c| &c.state);
+    let signer = found.permission.as_ref().and_then(|p| p.signer.address());
+    let window = scope.widest_window();
+    Report {
+        provider: "zerodev",
+        account: facts.account,
+        owner: facts.owner,
+        factory: facts.factory,
+        eip7702: facts.eip7702,
+        kernel_version: facts.kernel_version,
+        permission_id: facts.permission_id.to_string(),
         permission_flag: found.permission.as_ref().map(|p| format!("0x{:04x}", p.flag)),
         signer,
         signer_source: signer.map(|_| if found.signer_embedded { "embedded" } else { "given" }),
@@ -105,11 +198,11 @@ pub(super) fn report(
         operations: found.permission.is_some().then_some(scope.operations),
         valid_after: window.valid_after,
         valid_until: window.valid_until,
-        calls: calls(&scope),
+        calls: calls(scope),
         limits: scope.limits.iter().map(limit).collect(),
-        hash: approval.hash(),
-        warnings: warnings(approval, &found, &scope, state),
-    })
+        hash: facts.hash,
+        warnings,
+    }
 }
 
 fn calls(scope: &Scope) -> Vec<CallLine> {
@@ -163,13 +256,31 @@ fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<
         (Some(signer), Some(state)) => state.is_enabled() && approval.check_installed(signer, state).is_err(),
         _ => false,
     };
+    let mut warnings = general(&approval.policies, approval.private_key.is_some(), found, scope, state);
+    if other {
+        warnings.push(Warning {
+            code: "other_installed",
+            message: "what the account has installed under this id is another permission",
+        });
+    }
+    warnings
+}
+
+/// The warnings that need no word on who made the account.
+fn general(
+    policies: &[PolicyItem],
+    embedded: bool,
+    found: &Findings,
+    scope: &Scope,
+    state: Option<&KernelState>,
+) -> Vec<Warning> {
     let any_target = match &scope.calls {
         Calls::Any => true,
         Calls::Only(kinds) => kinds.iter().any(|k| k.target.is_none()),
     };
-    let sudo = approval.policies.iter().any(|p| p.policy == Policy::Sudo) || scope.calls == Calls::Any;
+    let sudo = policies.iter().any(|p| p.policy == Policy::Sudo) || scope.calls == Calls::Any;
     let checks = [
-        (approval.private_key.is_some(), "embedded_key", "the private key of the session stands in the text"),
+        (embedded, "embedded_key", "the private key of the session stands in the text"),
         (
             scope.signatures == Signatures::Open,
             "erc1271_open",
@@ -189,7 +300,6 @@ fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<
             "revoked",
             "the owner took the key back: it can never be enabled again",
         ),
-        (other, "other_installed", "what the account has installed under this id is another permission"),
         (found.permission.is_none(), "signer_unknown", "the session key is unknown, and with it the permission's flag"),
     ];
     checks.into_iter().filter(|(holds, ..)| *holds).map(|(_, code, message)| Warning { code, message }).collect()
@@ -198,6 +308,7 @@ fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    use alloy_primitives::keccak256;
     use serde_json::Value;
 
     use super::super::tests::{cases, codes, lower, read, value};
@@ -244,6 +355,35 @@ mod tests {
         assert_eq!((&report["permissionFlag"], &report["enableSignature"]), (&"0x0002".into(), &"valid".into()));
         assert_eq!(report["operations"], true);
         assert_eq!(codes(&report), <[&str; 0]>::default());
+    }
+
+    /// `vectors/cases/keys`: what can be read of a key whose account an own factory made.
+    #[test]
+    fn a_key_of_an_unknown_factory_is_shown_with_a_warning() {
+        let text = include_str!("../../../x402-testkit/vectors/cases/keys/k03-own-factory.txt");
+        let shown = read(text, &[], &[84532]).unwrap();
+        let report = value(&shown);
+        for (key, expected) in [
+            ("account", "0x00000000000000000000000000000000000000f1"),
+            ("owner", "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"),
+            ("factory", "0x00000000000000000000000000000000000000ee"),
+            ("permissionId", "0xad9304ab"),
+        ] {
+            assert_eq!(lower(&report[key]), lower(&expected.into()), "{key}");
+        }
+        assert_eq!(report["hash"], keccak256(text.trim()).to_string());
+        assert_eq!((&report["kernelVersion"], &report["enableSignature"]), (&Value::Null, &"unchecked".into()));
+        assert_eq!(lower(&report["calls"][0]["target"]), "\"0x036cbd53842c5426634e7929541ec2318f3dcf7e\"");
+        assert_eq!(
+            (&report["calls"][0]["selector"], &report["validUntil"]),
+            (&"0xa9059cbb".into(), &1_900_000_000.into())
+        );
+        assert_eq!(codes(&report), ["unknown_factory", "erc1271_open", "signer_unknown"]);
+        assert!(words(&shown).contains("unknown_factory"));
+
+        // Nothing that acts on a key reads it: `register` and `revoke` begin with this, and so does the facilitator.
+        let refused = Failure::from(Approval::read(text.trim()).unwrap_err());
+        assert!(matches!(refused, Failure::Refused(why) if why.contains("unknown factory")));
     }
 
     /// Flag 0x0001: the calls are listed, and not one can be made.

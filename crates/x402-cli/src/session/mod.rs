@@ -91,7 +91,7 @@ mod tests {
     use x402_erc4337::Call;
     use x402_erc4337::session::zerodev::{Approval, invalidate_nonce};
 
-    use super::inspect::{OnChain, report};
+    use super::inspect::{Key, OnChain, report};
     use super::issue::{Issue, issue};
     use super::report::Report;
     use super::revoke::owner_calls;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     pub(super) fn read(text: &str, signers: &[Address], chains: &[u64]) -> Result<Report, Failure> {
-        report(&Approval::read(text.trim())?, signers, chains, None)
+        Key::read(text.trim())?.report(signers, chains, None)
     }
 
     pub(super) fn codes(report: &Value) -> Vec<&str> {
@@ -171,8 +171,9 @@ mod tests {
         let args = Issue { signer: ACCOUNTS[2].address, ..issue_args(&format!("{TOKEN}:0xa9059cbb:32<=5")) };
         let text = issue(&args, &owner).unwrap();
         let approval = Approval::read(&text).unwrap();
+        let on_chain = async |url| OnChain::read(url, approval.account, approval.permission_id).await;
         let inspect = async || {
-            let found = OnChain::read(&node.url, &approval).await.unwrap();
+            let found = on_chain(&node.url).await.unwrap();
             value(&report(&approval, &[args.signer], &[], Some(&found)).unwrap())
         };
         let before = inspect().await;
@@ -224,8 +225,8 @@ mod tests {
         );
         assert_eq!(codes(&after), ["revoked"]);
 
-        assert!(matches!(OnChain::read("ftp://127.0.0.1", &approval).await, Err(Failure::Unreadable(_))));
+        assert!(matches!(on_chain("ftp://127.0.0.1").await, Err(Failure::Unreadable(_))));
         drop(node);
-        assert!(matches!(OnChain::read("http://127.0.0.1:1", &approval).await, Err(Failure::Unreadable(_))));
+        assert!(matches!(on_chain("http://127.0.0.1:1").await, Err(Failure::Unreadable(_))));
     }
 }

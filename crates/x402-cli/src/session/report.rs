@@ -11,8 +11,12 @@ pub(super) struct Report {
     pub(super) provider: &'static str,
     pub(super) account: Address,
     pub(super) owner: Address,
+    /// `None` for an EIP-7702 account, and for a factory that the key does not name.
     pub(super) factory: Option<Address>,
-    pub(super) kernel_version: &'static str,
+    #[serde(skip)]
+    pub(super) eip7702: bool,
+    /// `None` where an unknown factory makes the account and no chain names the version.
+    pub(super) kernel_version: Option<&'static str>,
     pub(super) permission_id: String,
     pub(super) permission_flag: Option<String>,
     pub(super) signer: Option<Address>,
@@ -72,8 +76,9 @@ pub(super) fn words(report: &Report) -> String {
     line("provider", report.provider.into());
     line("account", report.account.to_string());
     line("owner", report.owner.to_string());
-    line("factory", report.factory.map_or_else(|| "none (EIP-7702)".into(), |f| f.to_string()));
-    line("kernel version", report.kernel_version.into());
+    let none = || if report.eip7702 { "none (EIP-7702)".into() } else { unknown() };
+    line("factory", report.factory.map_or_else(none, |f| f.to_string()));
+    line("kernel version", report.kernel_version.map_or_else(unknown, Into::into));
     line("permission id", report.permission_id.clone());
     line("permission flag", report.permission_flag.clone().unwrap_or_else(unknown));
     line(

@@ -59,6 +59,11 @@ impl KernelVersion {
         }
     }
 
+    /// The version whose factory this is.
+    pub(super) fn of_factory(factory: Address) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.factory() == factory)
+    }
+
     /// The implementation: what a proxy or an EIP-7702 delegation points to.
     #[must_use]
     pub const fn implementation(self) -> Address {
@@ -124,28 +129,16 @@ impl KernelAccount {
     /// # Errors
     /// Another factory, validator, hook or module.
     pub fn from_factory_data(data: &[u8]) -> Result<Self, AccountError> {
-        let (meta_factory, factory, create, salt) = if data.starts_with(&deployWithFactoryCall::SELECTOR) {
-            let call = deployWithFactoryCall::abi_decode(data).map_err(|_| AccountError::NotKernel)?;
-            (true, Some(call.factory), call.createData, call.salt)
-        } else {
-            let call = createAccountCall::abi_decode(data).map_err(|_| AccountError::NotKernel)?;
-            (false, None, call.data, call.salt)
-        };
-        let version = match factory {
-            Some(f) => KernelVersion::ALL.into_iter().find(|v| v.factory() == f).ok_or(AccountError::Factory(f))?,
+        Self::from_read(FactoryData::read(data)?)
+    }
+
+    fn from_read(data: FactoryData) -> Result<Self, AccountError> {
+        let version = match data.factory {
+            Some(factory) => KernelVersion::of_factory(factory).ok_or(AccountError::Factory(factory))?,
             // Direct factories of 0.3.1 and later take the same calldata; which one it is, the address says.
             None => KernelVersion::V031,
         };
-        let init = initializeCall::abi_decode(&create).map_err(|_| AccountError::NotKernel)?;
-        if !init.hook.is_zero() || !init.hookData.is_empty() || !init.initConfig.is_empty() {
-            return Err(AccountError::Extra);
-        }
-        if init.rootValidator != root_validator() {
-            return Err(AccountError::RootValidator(init.rootValidator));
-        }
-        let owner: [u8; 20] = init.validatorData.as_ref().try_into().map_err(|_| AccountError::NotKernel)?;
-        let account = Self { version, meta_factory, owner: owner.into(), salt };
-        if *account.factory_data() == *data { Ok(account) } else { Err(AccountError::NotKernel) }
+        Ok(Self { version, meta_factory: data.factory.is_some(), owner: data.owner, salt: data.salt })
     }
 
     /// Reads factory data for an account whose address is known: the address must be the one that it makes.
@@ -153,7 +146,11 @@ impl KernelAccount {
     /// # Errors
     /// As [`from_factory_data`](Self::from_factory_data), and [`AccountError::Address`].
     pub fn at(address: Address, factory_data: &[u8]) -> Result<Self, AccountError> {
-        let account = Self::from_factory_data(factory_data)?;
+        Self::made_at(address, FactoryData::read(factory_data)?)
+    }
+
+    pub(super) fn made_at(address: Address, data: FactoryData) -> Result<Self, AccountError> {
+        let account = Self::from_read(data)?;
         let versions: &[KernelVersion] = if account.meta_factory { &[account.version] } else { &KernelVersion::ALL };
         versions
             .iter()
@@ -178,19 +175,69 @@ impl KernelAccount {
     /// What it is called with.
     #[must_use]
     pub fn factory_data(&self) -> Bytes {
-        let create = self.create_data();
-        let data = if self.meta_factory {
-            let call = deployWithFactoryCall { factory: self.version.factory(), createData: create, salt: self.salt };
-            call.abi_encode()
+        self.data().write()
+    }
+
+    /// How an operation makes the account.
+    #[must_use]
+    pub fn init(&self) -> Init {
+        Init::Factory { factory: self.factory(), data: self.factory_data() }
+    }
+
+    pub(super) fn data(&self) -> FactoryData {
+        let factory = self.meta_factory.then(|| self.version.factory());
+        FactoryData { factory, owner: self.owner, salt: self.salt }
+    }
+
+    fn create_data(&self) -> Bytes {
+        self.data().create_data()
+    }
+}
+
+/// What the factory data of a Kernel hold, whoever its factory is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FactoryData {
+    /// The factory behind the meta factory; `None` where the data are for the factory itself, which they do not name.
+    pub(super) factory: Option<Address>,
+    /// Who signs for the root validator.
+    pub(super) owner: Address,
+    salt: B256,
+}
+
+impl FactoryData {
+    /// Only bytes that [`write`](Self::write) writes are read.
+    pub(super) fn read(data: &[u8]) -> Result<Self, AccountError> {
+        let (factory, create, salt) = if data.starts_with(&deployWithFactoryCall::SELECTOR) {
+            let call = deployWithFactoryCall::abi_decode(data).map_err(|_| AccountError::NotKernel)?;
+            (Some(call.factory), call.createData, call.salt)
         } else {
-            createAccountCall { data: create, salt: self.salt }.abi_encode()
+            let call = createAccountCall::abi_decode(data).map_err(|_| AccountError::NotKernel)?;
+            (None, call.data, call.salt)
+        };
+        let init = initializeCall::abi_decode(&create).map_err(|_| AccountError::NotKernel)?;
+        if !init.hook.is_zero() || !init.hookData.is_empty() || !init.initConfig.is_empty() {
+            return Err(AccountError::Extra);
+        }
+        if init.rootValidator != root_validator() {
+            return Err(AccountError::RootValidator(init.rootValidator));
+        }
+        let owner: [u8; 20] = init.validatorData.as_ref().try_into().map_err(|_| AccountError::NotKernel)?;
+        let read = Self { factory, owner: owner.into(), salt };
+        if *read.write() == *data { Ok(read) } else { Err(AccountError::NotKernel) }
+    }
+
+    fn write(&self) -> Bytes {
+        let (create, salt) = (self.create_data(), self.salt);
+        let data = match self.factory {
+            Some(factory) => deployWithFactoryCall { factory, createData: create, salt }.abi_encode(),
+            None => createAccountCall { data: create, salt }.abi_encode(),
         };
         data.into()
     }
 
     /// The factory data as the SDK spells it: validator and owner keep the upper case of their checksums.
-    pub(super) fn factory_data_text(&self) -> String {
-        let mut text = hex::encode_prefixed(self.factory_data());
+    pub(super) fn text(&self) -> String {
+        let mut text = hex::encode_prefixed(self.write());
         // Salt and offsets stand before them, so the last ones are those of `initialize`.
         for (before, address) in [("3c3b752b01", ECDSA_VALIDATOR), ("", self.owner)] {
             let checksum = address.to_checksum(None);
@@ -201,12 +248,6 @@ impl KernelAccount {
             }
         }
         text
-    }
-
-    /// How an operation makes the account.
-    #[must_use]
-    pub fn init(&self) -> Init {
-        Init::Factory { factory: self.factory(), data: self.factory_data() }
     }
 
     fn create_data(&self) -> Bytes {

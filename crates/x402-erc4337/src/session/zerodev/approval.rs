@@ -8,15 +8,15 @@ use core::fmt;
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, hex, keccak256};
 use alloy_signer::k256::ecdsa::SigningKey;
 use base64_simd::STANDARD;
-use x402_codec::json;
-use x402_codec::{DecodeError, Limits};
+use x402_codec::DecodeError;
 use x402_evm::signature::{self, Signature};
 use zeroize::Zeroizing;
 
 use super::account::{AccountError, KernelAccount, KernelVersion};
-use super::permission::{MAX_POLICIES, Permission, PermissionSigner, enable_digest, permission_id, policy_id};
+use super::permission::{Permission, PermissionSigner, enable_digest, permission_id, policy_id};
 use super::policy::{PolicyError, PolicyItem};
-use super::{read, write};
+use super::serialized::Serialized;
+use super::write;
 use crate::fields::{Field, FieldError, Problem, is_lower};
 use crate::{Call, Eip7702Authorization, Init};
 
@@ -154,60 +154,20 @@ impl Approval {
     /// # Errors
     /// Not such a text; the member or policy is named, its value never.
     pub fn read(text: &str) -> Result<Self, ApprovalError> {
-        if text.len() > MAX_APPROVAL {
-            return Err(ApprovalError::TooLong);
-        }
-        let json = Zeroizing::new(STANDARD.decode_to_vec(text).map_err(|_| ApprovalError::Base64)?);
-        // Bits beyond the last byte would be a second spelling.
-        if *Zeroizing::new(STANDARD.encode_to_string(&*json)) != *text {
-            return Err(ApprovalError::Base64);
-        }
-        let node = json::parse(&json, &Limits::DEFAULT).map_err(ApprovalError::Json)?;
-        let root = Field::root(&node).object()?;
-        let params = root.required("permissionParams")?.object()?;
-        let account = root.required("accountParams")?.object()?;
-        execute_only(&root.required("action")?.object()?)?;
-
-        let policies = read::policies(&params.required("policies")?, MAX_POLICIES)?;
-        for (i, item) in policies.iter().enumerate() {
-            if policies.iter().skip(i + 1).any(|other| other.address == item.address) {
-                return Err(ApprovalError::PolicyTwice(item.address));
-            }
-        }
-        let address = account.required("accountAddress")?.address()?;
-        let init_field = account.required("initCode")?;
-        let init_code = init_field.bytes(4096)?;
-        let pre_installed = root.optional("isPreInstalled").map_or(Ok(false), |f| f.boolean())?;
-        let enable_signature = if pre_installed {
-            root.refuse("enableSignature", "a pre-installed permission has none")?;
-            None
-        } else {
-            Some(root.required("enableSignature")?.lower_bytes(1024)?)
-        };
-        let eip7702_auth = root.optional("eip7702Auth").map(|f| Eip7702Authorization::read(&f)).transpose()?;
-        let kernel = if init_code.is_empty() {
-            let implementation = KernelVersion::V033.implementation();
-            if eip7702_auth.is_some_and(|auth| auth.address != implementation) {
-                return Err(FieldError::new("eip7702Auth.address", Problem::Refused("is not Kernel 0.3.3")).into());
-            }
-            Root::Eip7702
-        } else {
-            let account = KernelAccount::at(address, &init_code)?;
-            let text = init_field.text()?;
-            if !is_lower(text) && text != account.factory_data_text() {
-                return Err(init_field.error(Problem::Form("lower-case hexadecimal, or the SDK's spelling")).into());
-            }
-            Root::Factory(account)
+        let read = Serialized::read(text)?;
+        let root = match read.init {
+            Some(data) => Root::Factory(KernelAccount::made_at(read.account, data)?),
+            None => Root::Eip7702,
         };
         Ok(Self {
-            policies,
-            permission_id: params.required("permissionId")?.lower_fixed()?,
-            account: address,
-            root: kernel,
-            enable_signature,
-            private_key: root.optional("privateKey").map(|f| SessionPrivateKey::read(&f)).transpose()?,
-            eip7702_auth,
-            hash: keccak256(text),
+            policies: read.policies,
+            permission_id: read.permission_id,
+            account: read.account,
+            root,
+            enable_signature: read.enable_signature,
+            private_key: read.private_key,
+            eip7702_auth: read.eip7702_auth,
+            hash: read.hash,
         })
     }
 
@@ -283,13 +243,7 @@ impl Approval {
     /// The permission that this approval is, if `signer` is its session key: the flag is found by its id.
     #[must_use]
     pub fn permission_for(&self, signer: Address) -> Option<Permission> {
-        self.fit(&policy_id(&self.policies), signer)
-    }
-
-    fn fit(&self, policy_id: &[u8], signer: Address) -> Option<Permission> {
-        let signer = PermissionSigner::ecdsa(signer);
-        let flag = (0..=3).find(|flag| permission_id(policy_id, *flag, &signer) == self.permission_id)?;
-        Some(Permission { policies: self.policies.clone(), flag, signer })
+        fit(&self.policies, self.permission_id, [signer])
     }
 
     /// Checks that the owner approved this permission, for this session key, on this chain.
@@ -315,12 +269,7 @@ impl Approval {
     /// [`CheckError::PermissionId`] if there are candidates and none of them fits.
     pub fn inspect(&self, signers: &[Address], chains: &[u64], nonce: u32) -> Result<Findings, CheckError> {
         let embedded = self.private_key.as_ref().map(SessionPrivateKey::address);
-        let policy_id = policy_id(&self.policies);
-        let candidates: Vec<Address> = embedded.into_iter().chain(signers.iter().copied()).collect();
-        let permission = candidates.iter().find_map(|signer| self.fit(&policy_id, *signer));
-        if permission.is_none() && !candidates.is_empty() {
-            return Err(CheckError::PermissionId);
-        }
+        let permission = fit_any(&self.policies, self.permission_id, embedded, signers)?;
         let mut chain_id = None;
         let enable_signature = match (&self.enable_signature, &permission) {
             (None, _) => EnableStatus::Absent,
@@ -353,32 +302,36 @@ impl Approval {
     }
 }
 
+/// The permission of these policies with one of the signers that gives the id; its flag is found with it.
+fn fit(policies: &[PolicyItem], id: FixedBytes<4>, signers: impl IntoIterator<Item = Address>) -> Option<Permission> {
+    let policy_id = policy_id(policies);
+    signers.into_iter().map(PermissionSigner::ecdsa).find_map(|signer| {
+        let flag = (0..=3).find(|flag| permission_id(&policy_id, *flag, &signer) == id)?;
+        Some(Permission { policies: policies.to_vec(), flag, signer })
+    })
+}
+
+/// [`fit`] for the embedded key and the candidates; `None` where there are none of them.
+pub(super) fn fit_any(
+    policies: &[PolicyItem],
+    id: FixedBytes<4>,
+    embedded: Option<Address>,
+    signers: &[Address],
+) -> Result<Option<Permission>, CheckError> {
+    let permission = fit(policies, id, embedded.into_iter().chain(signers.iter().copied()));
+    if permission.is_none() && (embedded.is_some() || !signers.is_empty()) {
+        return Err(CheckError::PermissionId);
+    }
+    Ok(permission)
+}
+
 /// Who made a 65-byte signature: `v` of 27 or 28 and the lower `s`, so that each signature has one form.
 pub(crate) fn recover(digest: B256, signature: &[u8]) -> Option<Address> {
     signature::recover(digest, &Signature::from_bytes(signature).ok()?).ok()
 }
 
-/// "selectorData … always this, for execute": another action would enable another selector with the permission.
-fn execute_only(action: &Field<'_>) -> Result<(), FieldError> {
-    let selector = action.required("selector")?;
-    if selector.lower_fixed::<4>()?.0 != [0xe9, 0xae, 0x5c, 0x53] {
-        return Err(selector.error(Problem::Refused("is not execute(bytes32,bytes)")));
-    }
-    let address = action.required("address")?;
-    if !address.address()?.is_zero() {
-        return Err(address.error(Problem::Refused("runs another contract's code in the account")));
-    }
-    if let Some(hook) = action.optional("hook") {
-        let none = hook.text().is_ok() && hook.address()?.is_zero();
-        if !none {
-            return Err(hook.error(Problem::Refused("a hook is installed beside the permission")));
-        }
-    }
-    Ok(())
-}
-
 impl SessionPrivateKey {
-    fn read(field: &Field<'_>) -> Result<Self, FieldError> {
+    pub(super) fn read(field: &Field<'_>) -> Result<Self, FieldError> {
         let digits = field.text()?.strip_prefix("0x").unwrap_or_default();
         let mut key = Zeroizing::new([0; 32]);
         let bad = || field.error(Problem::Form("32 bytes of a private key"));

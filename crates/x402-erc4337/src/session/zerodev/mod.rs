@@ -9,7 +9,9 @@ mod policy;
 mod read;
 mod revoke;
 mod scope;
+mod serialized;
 mod state;
+mod unverified;
 mod write;
 
 pub use account::{AccountError, ECDSA_VALIDATOR, KernelAccount, KernelVersion, META_FACTORY};
@@ -29,4 +31,5 @@ pub use policy::{
 };
 pub use revoke::{invalidate_nonce, uninstall};
 pub use state::{Installed, KernelState, PermissionState};
+pub use unverified::UnverifiedApproval;
 pub use x402_evm::eip6492::Counterfactual;

@@ -4,12 +4,21 @@ use alloy_primitives::Address;
 
 use super::approval::Approval;
 use super::policy::{NOT_FOR_SIGNATURES, NOT_FOR_USER_OP, Policy, PolicyItem};
-use super::{CallPermission, ECDSA_SIGNER, ECDSA_VALIDATOR, Permission};
+use super::{CallPermission, ECDSA_SIGNER, ECDSA_VALIDATOR, Permission, UnverifiedApproval};
 use crate::EntryPointVersion;
 use crate::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test, Window};
 
 impl Approval {
     /// What the key may do. Without a permission its flag is unknown, and read as "no limit of the permission".
+    #[must_use]
+    pub fn scope(&self, permission: Option<&Permission>) -> Scope {
+        scope(self.account, &self.policies, permission.map_or(0, |p| p.flag))
+    }
+}
+
+impl UnverifiedApproval {
+    /// What the key may do if its account is the Kernel that it is stated to be; `permission` as in
+    /// [`Approval::scope`].
     #[must_use]
     pub fn scope(&self, permission: Option<&Permission>) -> Scope {
         scope(self.account, &self.policies, permission.map_or(0, |p| p.flag))

@@ -13,7 +13,7 @@ use crate::Eip7702Authorization;
 pub(super) fn approval(approval: &Approval) -> Zeroizing<String> {
     let policies = list(approval.policies.iter().map(|p| object(&[("policyParams", policy(p))])));
     let init_code = match &approval.root {
-        Root::Factory(account) => account.factory_data_text(),
+        Root::Factory(account) => account.data().text(),
         Root::Eip7702 => "0x".into(),
     };
     let zero = Address::ZERO.to_string();
