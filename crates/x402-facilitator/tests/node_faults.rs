@@ -308,7 +308,9 @@ async fn payments_end_as_they_should_under_each_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn payments_end_as_they_should_under_pairs_of_faults() {
     let mut dice = Dice(11);
-    let mut pairs = Vec::new();
+    // By turns one of the two lacks the block that is read by number.
+    let no_hash = NodeFault::NoBlockHash { code: -32602, message: "invalid argument 1".into() };
+    let mut pairs = vec![(NodeFault::SecondNode(1), no_hash)];
     while pairs.len() < 12 {
         let (one, other) = (light(dice.of(&standing())), light(dice.of(&standing())));
         if !same_kind(&one, &other) {
