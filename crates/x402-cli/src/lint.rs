@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    const VALID: &str = r#"{"x402Version":2,"resource":{"url":"https://a.example/"},"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532","planId":"1"}]}"#;
+    const VALID: &str = r#"{"x402Version":2,"resource":{"url":"https://a.example/"},"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532","planId":"1","extra":{"version":"1"}}]}"#;
 
     #[tokio::test]
     async fn json_is_exactly_the_report() {

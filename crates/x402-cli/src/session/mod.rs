@@ -226,7 +226,6 @@ mod tests {
         assert_eq!(codes(&after), ["revoked"]);
 
         assert!(matches!(on_chain("ftp://127.0.0.1").await, Err(Failure::Unreadable(_))));
-        drop(node);
         assert!(matches!(on_chain("http://127.0.0.1:1").await, Err(Failure::Unreadable(_))));
     }
 }
