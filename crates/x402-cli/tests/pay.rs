@@ -391,7 +391,7 @@ fn documents() {
         ("l22-timeout-milliseconds", "an authorization of 300000 s is asked for, more than the limit of 3600 s"),
         ("l23-payto-ens", "payTo"),
         ("l25-version-as-text", "x402Version"),
-        ("l32-v2-with-v1-amount-names", "amount"),
+        ("l32-v2-with-v1-amount-names", "network"),
         ("l35-amount-leading-zero", "amount"),
         ("l36-scheme-capital", "no configured scheme can pay it"),
         ("l39-solana-only", "network: solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp is not an EVM chain"),
