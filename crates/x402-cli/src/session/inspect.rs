@@ -381,6 +381,13 @@ mod tests {
         assert_eq!(codes(&report), ["unknown_factory", "erc1271_open", "signer_unknown"]);
         assert!(words(&shown).contains("unknown_factory"));
 
+        // With its signer, the flag is known, too; the signature stays unchecked.
+        let with_signer = value(&read(text, &[x402_devchain::ACCOUNTS[2].address], &[84532]).unwrap());
+        assert_eq!((&with_signer["permissionFlag"], &with_signer["operations"]), (&"0x0000".into(), &true.into()));
+        assert_eq!(with_signer["enableSignature"], "unchecked");
+        assert_eq!(codes(&with_signer), ["unknown_factory", "erc1271_open"]);
+        assert!(matches!(read(text, &[Address::repeat_byte(1)], &[]), Err(Failure::Refused(_))));
+
         // Nothing that acts on a key reads it: `register` and `revoke` begin with this, and so does the facilitator.
         let refused = Failure::from(Approval::read(text.trim()).unwrap_err());
         assert!(matches!(refused, Failure::Refused(why) if why.contains("unknown factory")));

@@ -171,9 +171,9 @@ mod tests {
         let args = Issue { signer: ACCOUNTS[2].address, ..issue_args(&format!("{TOKEN}:0xa9059cbb:32<=5")) };
         let text = issue(&args, &owner).unwrap();
         let approval = Approval::read(&text).unwrap();
-        let on_chain = async |url| OnChain::read(url, approval.account, approval.permission_id).await;
+        let (account, id) = (approval.account, approval.permission_id);
         let inspect = async || {
-            let found = on_chain(&node.url).await.unwrap();
+            let found = OnChain::read(&node.url, account, id).await.unwrap();
             value(&report(&approval, &[args.signer], &[], Some(&found)).unwrap())
         };
         let before = inspect().await;
@@ -225,7 +225,8 @@ mod tests {
         );
         assert_eq!(codes(&after), ["revoked"]);
 
-        assert!(matches!(on_chain("ftp://127.0.0.1").await, Err(Failure::Unreadable(_))));
-        assert!(matches!(on_chain("http://127.0.0.1:1").await, Err(Failure::Unreadable(_))));
+        assert!(matches!(OnChain::read("ftp://127.0.0.1", account, id).await, Err(Failure::Unreadable(_))));
+        drop(node);
+        assert!(matches!(OnChain::read("http://127.0.0.1:1", account, id).await, Err(Failure::Unreadable(_))));
     }
 }
