@@ -1,7 +1,7 @@
 //! A payment from its signature to its end.
 
 use http::{HeaderName, HeaderValue, Method};
-use sha2::{Digest, Sha256};
+use sha3::{Digest, Sha3_256};
 use url::Url;
 use x402_types::UnixSeconds;
 #[cfg(feature = "challenge")]
@@ -20,7 +20,7 @@ pub(super) struct Purchase {
 
 impl Purchase {
     pub(super) fn new(method: Method, url: Url, body: &[u8]) -> Self {
-        let mut hasher = Sha256::new();
+        let mut hasher = Sha3_256::new();
         for part in [method.as_str().as_bytes(), b"\n", url.as_str().as_bytes(), b"\n", body] {
             hasher.update(part);
         }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha3::{Digest, Sha3_256};
 use x402_types::v2::SettleResponse;
 use x402_types::{Fault, UnixSeconds};
 
@@ -18,9 +18,9 @@ use super::{PayError, Payer, Receipt};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OpenPayment {
-    /// SHA-256 of the header's value, in hex: one row a payment.
+    /// SHA3-256 of the header's value, in hex: one row a payment.
     pub id: String,
-    /// SHA-256 of method, URL and body, in hex: the request that it pays for.
+    /// SHA3-256 of method, URL and body, in hex: the request that it pays for.
     pub purchase: String,
     /// The request's method.
     pub method: String,
@@ -42,7 +42,7 @@ impl OpenPayment {
         let (name, value) = &signed.header;
         let value = value.to_str().ok()?.to_owned();
         Some(Self {
-            id: hex(&Sha256::digest(value.as_bytes())),
+            id: hex(&Sha3_256::digest(value.as_bytes())),
             purchase: hex(&purchase.digest),
             method: purchase.method.as_str().to_owned(),
             url: purchase.url.as_str().to_owned(),

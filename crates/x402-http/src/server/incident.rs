@@ -60,9 +60,11 @@ impl<F: Fn(&Incident<'_>) + Send + Sync> OnIncident for F {
     }
 }
 
-/// Logs an incident and hands it on.
+/// Logs an incident, with the feature `tracing`, and hands it on.
 pub(super) fn report(hook: Option<&Arc<dyn OnIncident>>, incident: &Incident<'_>) {
+    #[cfg(feature = "tracing")]
     let Incident { route, step, fault } = *incident;
+    #[cfg(feature = "tracing")]
     tracing::warn!(route, step = %step, lasting = fault.is_lasting(), "{fault}");
     if let Some(hook) = hook {
         hook.incident(incident);

@@ -81,6 +81,7 @@ pub(super) fn unknown<B>(error: CheckError) -> Response<Body<B>> {
         answer::later(&mut response, u32::try_from(seconds).unwrap_or(u32::MAX));
     }
     if let CheckError::Fault(fault) = error {
+        #[cfg(feature = "tracing")]
         tracing::warn!(step = "challenge", lasting = fault.is_lasting(), "{fault}");
         response.extensions_mut().insert(fault);
     }
