@@ -37,7 +37,7 @@ pub use chain_id::ChainId;
 pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
 pub use entry::Entry;
 pub(crate) use keccak::keccak256;
-pub use make_payment::{MadePayment, MakePayment, Occasion, payment_entropy};
+pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
 pub use malformed::Malformed;
 pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
 pub use network_name::NetworkName;

@@ -6,7 +6,7 @@ use crate::{Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds
 
 /// What making a payment may depend on, beside the terms. Time and randomness are arguments.
 #[derive(Debug, Clone, Copy)]
-pub struct Occasion<'a> {
+pub struct SigningContext<'a> {
     /// Now.
     pub now: UnixSeconds,
     /// Fresh random bytes, which `exact` has as the nonce: 32, or better those of [`payment_entropy`].
@@ -71,5 +71,5 @@ pub trait MakePayment: Send + Sync {
     ///
     /// # Errors
     /// `Rejection` for terms that cannot be paid, `Fault` for a signer that fails.
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal>;
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal>;
 }
