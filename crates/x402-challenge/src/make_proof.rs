@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use x402_types::challenge::{Challenge, Networks, Payment, Proof, ProofKind};
 use x402_types::{
-    Assets, ErrorReason, MakePayment, Members, Refusal, Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
-    Version,
+    Assets, ErrorReason, MakePayment, Members, Occasion, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
 };
 
 use crate::canonical::exact_nonce;
@@ -35,7 +34,7 @@ pub trait MakeProof: Send + Sync {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        context: &SigningContext<'_>,
+        occasion: &Occasion<'_>,
     ) -> Result<MadeProof, Refusal>;
 }
 
@@ -120,13 +119,13 @@ impl<M: MakePayment> MakeProof for ExactProof<M> {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        context: &SigningContext<'_>,
+        occasion: &Occasion<'_>,
     ) -> Result<MadeProof, Refusal> {
         let unpayable = || Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS);
         let terms = self.terms(challenge).ok_or_else(unpayable)?;
         // Bound to this payment: an authorization that is seen elsewhere pays nothing else.
-        let context = SigningContext { entropy: exact_nonce(&payment), ..*context };
-        let made = self.scheme.make_payment(&terms, &context).await?;
+        let occasion = Occasion { entropy: exact_nonce(&payment), ..*occasion };
+        let made = self.scheme.make_payment(&terms, &occasion).await?;
         let proof = Proof { payload: Some(made.payload), ..Proof::new(ProofKind::Exact) };
         Ok(MadeProof { payment: Payment { proof, ..payment }, valid_until: made.valid_until })
     }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
-use x402_types::{Refusal, SigningContext, UnixSeconds};
+use x402_types::{Occasion, Refusal, UnixSeconds};
 
 use crate::canonical::{body_sha256, canonical_payment};
 use crate::make_proof::{MadeProof, MakeProof};
@@ -60,9 +60,9 @@ impl MakeProof for MockProof {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        context: &SigningContext<'_>,
+        occasion: &Occasion<'_>,
     ) -> Result<MadeProof, Refusal> {
-        let valid_until = context.now.plus(challenge.max_timeout_seconds.get());
+        let valid_until = occasion.now.plus(challenge.max_timeout_seconds.get());
         Ok(MadeProof { payment: Self::sign(payment), valid_until })
     }
 }

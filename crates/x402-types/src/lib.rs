@@ -49,5 +49,5 @@ pub use scheme::SchemeName;
 pub use terms::Terms;
 pub use time::UnixSeconds;
 
-/// The 256-bit integers that amounts and identifiers are, and alloy's.
+/// The 256-bit integer type of amounts and identifiers. It is also alloy's.
 pub use ruint::aliases::U256;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::{SolCall, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, BatchRead, ReadChain};
+use x402_evm::chain::{At, Program, ReadChain};
 use x402_types::Fault;
 use x402_types::nvm::PlanId;
 
@@ -59,8 +59,8 @@ impl fmt::Debug for ChainCredits {
 impl ReadCredits for ChainCredits {
     async fn credits(&self, plan: PlanId, holder: Address) -> Result<U256, Fault> {
         let call = balanceOfCall { account: holder, id: plan.value() }.abi_encode();
-        let reads = BatchRead::new().code_size(self.contract).call(self.contract, call.into(), VIEW_GAS, 1);
-        let answers = self.chain.run(&reads, At::Latest).await?;
+        let program = Program::new().code_size(self.contract).call(self.contract, call.into(), VIEW_GAS, 1);
+        let answers = self.chain.run(&program, At::Latest).await?;
         // A call to an address without code succeeds with nothing in it.
         let balance = answers.calls.first().and_then(x402_evm::chain::Returned::word);
         balance

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use x402_evm::signature::Signature;
 use x402_types::nvm::{Authorization, Code, Payload, PlanId, Proof, Requirements, SessionKey, payment_key};
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, RawJson, Refusal,
-    Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, Occasion, RawJson,
+    Refusal, Rejection, SchemeName, Terms, UnixSeconds,
 };
 
 use super::{Arg, Binding, NamedKey, Plan, Plans, Statement, StatementDomain, same_resource};
@@ -285,15 +285,15 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
         self.prepare(terms).err()
     }
 
-    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
+    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
         let (entry, plan, signer, chain_id) = self.prepare(terms)?;
-        let method = context.method.to_ascii_uppercase();
+        let method = occasion.method.to_ascii_uppercase();
         let verb = entry.extra.http_verb.as_deref().map(str::to_ascii_uppercase);
         if verb.as_ref().is_some_and(|verb| *verb != method) {
             return Err(unpayable("extra.httpVerb: another method than is used").into());
         }
-        let issued = self.keys(terms.network, plan, signer, context.now).await?;
-        let proof = Proof { nonce: context.entropy, resource_url: resource(context.url) };
+        let issued = self.keys(terms.network, plan, signer, occasion.now).await?;
+        let proof = Proof { nonce: occasion.entropy, resource_url: resource(occasion.url) };
         let statement = Statement {
             from: self.account.address(),
             provider: PROVIDER.to_owned(),

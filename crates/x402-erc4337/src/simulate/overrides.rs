@@ -4,7 +4,7 @@
 //! `eth_call` of `handleOps` shows what validation refuses and hides what execution reverts with: there are no logs. So
 //! a second call is made to the EntryPoint with another code in its place, which does what the EntryPoint does with
 //! an operation (deploy, validate, execute) and returns how each execution ended. That code is a straight line
-//! ([`BatchRead`]), written for these operations; nobody's contract is needed for it.
+//! ([`Program`]), written for these operations; nobody's contract is needed for it.
 //!
 //! The first call validates all operations before any is executed, also those of a later bundle. Paymasters are
 //! asked in the first call only.
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_sol_types::{SolCall, sol};
 use alloy_transport::TransportError;
-use x402_evm::chain::{BatchRead, node_fault};
+use x402_evm::chain::{Program, node_fault};
 use x402_types::Fault;
 
 use super::v1::{Call, Override, delegations};
@@ -88,7 +88,7 @@ fn delegations_of(live: &[(usize, &Bundle)]) -> BTreeMap<Address, Override> {
 /// The steps of the EntryPoint, made from its address.
 async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec<Vec<Trial>>, Fault> {
     let Some((_, first)) = live.first() else { return Ok(Vec::new()) };
-    let mut reads = BatchRead::new();
+    let mut program = Program::new();
     // Which of the program's calls must succeed, and which are the executions.
     let (mut must, mut ends) = (Vec::new(), Vec::new());
     let mut calls = 0usize;
@@ -97,28 +97,28 @@ async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec
         for (op, hash) in bundle.operations().iter().zip(bundle.hashes()) {
             let gas = gas(op.account_gas_limits.get(..16));
             for (to, data) in deploy(creator, op).into_iter().chain([(op.sender, validate_user_op(op, *hash))]) {
-                reads = reads.call(to, data, gas, 1);
+                program = program.call(to, data, gas, 1);
                 must.push(calls);
                 calls = calls.saturating_add(1);
             }
         }
         for (op, hash) in bundle.operations().iter().zip(bundle.hashes()) {
             let gas = gas(op.account_gas_limits.get(16..));
-            reads = reads.call(op.sender, execute_user_op(op, *hash), gas, REVERT_WORDS);
+            program = program.call(op.sender, execute_user_op(op, *hash), gas, REVERT_WORDS);
             ends.push(calls);
             calls = calls.saturating_add(1);
         }
     }
-    let code = reads.code();
+    let code = program.code();
     if code.len() > MAX_PROGRAM {
         return Err(Fault::unreachable("the node", "without eth_simulateV1, so long a bundle cannot be simulated"));
     }
     let entry_point = first.entry_point().address;
-    let call = Call { input: Bytes::new(), gas: U64::from(reads.gas()), ..Call::new(first) };
+    let call = Call { input: Bytes::new(), gas: U64::from(program.gas()), ..Call::new(first) };
     let mut overrides = delegations_of(live);
     overrides.insert(entry_point, Override { code });
     let returned: Bytes = chain.request("eth_call", (call, "latest", overrides)).await.map_err(node_fault)?;
-    let answers = reads.answers(&returned);
+    let answers = program.answers(&returned);
     let answers = answers.ok_or_else(|| Fault::unreachable("the node", "the override was not applied"))?;
     if must.iter().any(|at| !answers.calls.get(*at).is_some_and(|answer| answer.success)) {
         return Err(Fault::unreachable("the node", "a validation that handleOps passes fails by itself"));

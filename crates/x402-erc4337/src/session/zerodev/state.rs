@@ -3,7 +3,7 @@
 
 use alloy_primitives::{Address, B256, FixedBytes};
 use alloy_sol_types::{SolCall, sol};
-use x402_evm::chain::{Answers, At, BatchRead, ReadChain, Returned};
+use x402_evm::chain::{Answers, At, Program, ReadChain, Returned};
 use x402_types::Fault;
 
 use super::approval::CheckError;
@@ -83,14 +83,14 @@ impl KernelState {
         permission_id: FixedBytes<4>,
         at: At,
     ) -> Result<Self, Fault> {
-        let answers = chain.run(&Self::reads(account, permission_id), at).await?;
+        let answers = chain.run(&Self::program(account, permission_id), at).await?;
         Self::from_answers(&answers).ok_or_else(|| Fault::unreachable("the account", "it does not answer as a Kernel"))
     }
 
     /// The reads, to be part of a longer program: they come last.
-    fn reads(account: Address, permission_id: FixedBytes<4>) -> BatchRead {
+    fn program(account: Address, permission_id: FixedBytes<4>) -> Program {
         let id = B256::right_padding_from(permission_id.as_slice());
-        BatchRead::new()
+        Program::new()
             .code_size(account)
             .call(account, accountIdCall {}.abi_encode().into(), 50_000, 4)
             .call(account, currentNonceCall {}.abi_encode().into(), 50_000, 1)
