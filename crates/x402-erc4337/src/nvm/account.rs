@@ -3,7 +3,7 @@
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, sol};
-use x402_evm::chain::{Answers, Program, ReadChain, Returned};
+use x402_evm::chain::{Answers, BatchRead, ReadChain, Returned};
 use x402_evm::wallet::{Asked, NotSigned};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Refusal, Rejection};
@@ -109,28 +109,28 @@ impl Question<'_> {
     pub(super) async fn ask(&self, chain: &dyn ReadChain) -> Result<OnChain, Refusal> {
         let account = self.presented.account;
         let signature = self.presented.payload.signature().to_vec().into();
-        let unproven = self.policy.signers.read(account, self.digest, &signature).map_err(signature_refused)?;
-        owner_s(unproven.inner())?;
-        let view = |program: Program, data: Vec<u8>, words| program.view(account, data.into(), VIEW_GAS, words);
-        let mut program = Program::new().code_size(account);
+        let unverified = self.policy.signers.read(account, self.digest, &signature).map_err(signature_refused)?;
+        owner_s(unverified.inner())?;
+        let view = |reads: BatchRead, data: Vec<u8>, words| reads.view(account, data.into(), VIEW_GAS, words);
+        let mut reads = BatchRead::new().code_size(account);
         if let Some(sender) = self.sender {
-            program = program.sent_by(sender);
+            reads = reads.sent_by(sender);
         }
-        program = view(program, Kernel::accountIdCall {}.abi_encode(), 4);
-        program = view(program, Kernel::currentNonceCall {}.abi_encode(), 1);
-        program = view(program, valid_from_call().to_vec(), 1);
+        reads = view(reads, Kernel::accountIdCall {}.abi_encode(), 4);
+        reads = view(reads, Kernel::currentNonceCall {}.abi_encode(), 1);
+        reads = view(reads, valid_from_call().to_vec(), 1);
         // A stranger asks: an account lets only its EntryPoint in.
-        program = view(program, probe_calldata(account).to_vec(), 1);
+        reads = view(reads, probe_calldata(account).to_vec(), 1);
         for (key, lane) in self.keys {
-            program = view(program, installed_call(key.permission.validation_id()).to_vec(), 2);
+            reads = view(reads, installed_call(key.permission.validation_id()).to_vec(), 2);
             for mode in [KernelMode::Default, KernelMode::Enable] {
                 let nonce = nonce_call(account, nonce_key(key, mode, *lane));
-                program = program.view(self.entry_point.address, nonce, VIEW_GAS, 1);
+                reads = reads.view(self.entry_point.address, nonce, VIEW_GAS, 1);
             }
         }
         // Last, for it may deploy the account.
-        let (program, asked) = unproven.ask(program);
-        let (answers, implementation) = chain.run_with_implementation(&program, account).await?;
+        let (reads, asked) = unverified.ask(reads);
+        let (answers, implementation) = chain.run_with_implementation(&reads, account).await?;
         self.judge(&answers, implementation, &asked)
     }
 

@@ -3,7 +3,7 @@
 use core::ops::RangeInclusive;
 
 use alloy_primitives::{Address, B256, U256, hex};
-use x402_evm::chain::{At, Program};
+use x402_evm::chain::{At, BatchRead};
 use x402_facilitator_core::{Facts, Observation, Step, StepState};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Members};
@@ -72,12 +72,12 @@ impl NvmMechanism {
         let sender = carried.op.sender;
         let (key, _) = carried.nonce();
         let validation = key.kernel_validation();
-        let program = Program::new()
+        let reads = BatchRead::new()
             .code_size(sender)
             .view(self.entry_point.address, nonce_call(sender, key), VIEW_GAS, 1)
             .view(sender, installed_call(validation), VIEW_GAS, 2)
             .view(sender, valid_from_call(), VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(*blocks.end())).await?;
+        let answers = self.chain.run(&reads, At::Number(*blocks.end())).await?;
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let ([code], [nonce, config, valid_from]) = (&*answers.sizes, &*answers.calls) else { return Err(malformed()) };
         let next = nonce.word().ok_or_else(malformed)?;
