@@ -9,7 +9,7 @@ use alloy_primitives::{Address, B256, Bytes, U64, U256, address, b256, keccak256
 use serde::{Deserialize, Serialize};
 use x402_types::{Fault, UnixSeconds};
 
-use crate::chain::{Answers, At, Program, ReadChain, Returned, RpcChain};
+use crate::chain::{Answers, At, BatchRead, ReadChain, Returned, RpcChain};
 use crate::eip3009::{
     AUTHORIZATION_USED, Authorization, TRANSFER, balance_call, domain_call, name_call, read_domain, state_call,
     version_call,
@@ -130,13 +130,13 @@ impl RpcChain {
     async fn attempt<S: SignAs>(&self, token: &Token, payer: &S, sender: Address) -> Result<Trial, Fault> {
         let untried = |why: &str| Ok(Trial::Untried(why.to_owned()));
         let account = payer.account();
-        let program = Program::new()
+        let reads = BatchRead::new()
             .code_size(token.address)
             .view(token.address, name_call(), VIEW_GAS, 5)
             .view(token.address, version_call(), VIEW_GAS, 5)
             .view(token.address, domain_call(), VIEW_GAS, 20)
             .view(token.address, state_call(account, NONCE), VIEW_GAS, 1);
-        let answers = self.run(&program, At::Latest).await?;
+        let answers = self.run(&reads, At::Latest).await?;
         let (Some(code), [name, version, by_5267, state]) = (answers.sizes.first(), &*answers.calls) else {
             return untried("the node answers something else");
         };
@@ -216,13 +216,13 @@ impl RpcChain {
         transfer: Bytes,
         overrides: Overrides,
     ) -> Result<Trial, Fault> {
-        let program = Program::new()
+        let reads = BatchRead::new()
             .call(token.address, balance_call(PAYEE), VIEW_GAS, 1)
             .call(token.address, transfer, 500_000, 5)
             .call(token.address, balance_call(PAYEE), VIEW_GAS, 1);
-        let call = Call { from: Some(sender), to: None, data: program.code(), gas: U64::from(program.gas()) };
+        let call = Call { from: Some(sender), to: None, data: reads.code(), gas: U64::from(reads.gas()) };
         let returned: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
-        let answers = program.answers(&returned);
+        let answers = reads.answers(&returned);
         let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
         Ok(arrived(&answers))
     }

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall, sol};
 use x402_types::Fault;
 
-use crate::chain::{Answers, Program, Returned};
+use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip6492::Counterfactual;
 use crate::signature::{Signature, SignatureError, recover};
 
@@ -36,7 +36,7 @@ pub struct Signers {
 
 /// A signature that the chain is still to be asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unproven {
+pub struct UnverifiedSignature {
     account: Address,
     digest: B256,
     /// What a contract is asked about: without its wrapping, if it has one.
@@ -48,10 +48,10 @@ pub struct Unproven {
     gas: u32,
 }
 
-/// A signature that a program asks about.
+/// A signature that a batch read asks about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    unproven: Unproven,
+    unverified: UnverifiedSignature,
     size: usize,
     call: usize,
 }
@@ -142,7 +142,7 @@ impl Signers {
     ///
     /// # Errors
     /// [`NotSigned::TooLong`] and [`NotSigned::Malformed`]: it is nobody's, whatever the chain says.
-    pub fn read(&self, account: Address, digest: B256, signature: &Bytes) -> Result<Unproven, NotSigned> {
+    pub fn read(&self, account: Address, digest: B256, signature: &Bytes) -> Result<UnverifiedSignature, NotSigned> {
         if signature.len() > MAX_SIGNATURE {
             return Err(NotSigned::TooLong);
         }
@@ -160,7 +160,7 @@ impl Signers {
                 (of.signature, Some((of.factory, of.factory_data, allowed)))
             }
         };
-        Ok(Unproven { account, digest, signature, deployment, key, gas: self.gas })
+        Ok(UnverifiedSignature { account, digest, signature, deployment, key, gas: self.gas })
     }
 }
 
@@ -169,7 +169,7 @@ fn of_key(account: Address, digest: B256, signature: &[u8]) -> Result<(), NotSig
     if signer == account { Ok(()) } else { Err(NotSigned::Other(signer)) }
 }
 
-impl Unproven {
+impl UnverifiedSignature {
     /// Whether it would be the account's if there is no code: what is known before the chain is asked.
     ///
     /// # Errors
@@ -199,34 +199,34 @@ impl Unproven {
         self.gas
     }
 
-    /// Has a program ask. A factory's call changes what later calls of the program see, so this stands at its end.
+    /// Adds the questions to a batch. A factory's call changes what later calls of the batch see, so this stands at its end.
     #[must_use]
-    pub fn ask(self, program: Program) -> (Program, Asked) {
-        let (size, call) = program.places();
+    pub fn ask(self, reads: BatchRead) -> (BatchRead, Asked) {
+        let (size, call) = reads.places();
         let question: Bytes =
             isValidSignatureCall { hash: self.digest, signature: self.signature.clone() }.abi_encode().into();
-        let mut program = program.code_size(self.account).view(self.account, question.clone(), self.gas, 1);
+        let mut reads = reads.code_size(self.account).view(self.account, question.clone(), self.gas, 1);
         if let Some((factory, data, true)) = &self.deployment {
-            program = program.call(*factory, data.clone(), DEPLOY_GAS, 0).view(self.account, question, self.gas, 1);
+            reads = reads.call(*factory, data.clone(), DEPLOY_GAS, 0).view(self.account, question, self.gas, 1);
         }
-        (program, Asked { unproven: self, size, call })
+        (reads, Asked { unverified: self, size, call })
     }
 }
 
 impl Asked {
-    /// What the program's answers say.
+    /// What the answers of the batch say.
     ///
     /// # Errors
-    /// `Broken`: the answers of another program.
+    /// `Broken`: the answers of another batch read.
     pub fn verdict(&self, answers: &Answers) -> Result<Verdict, Fault> {
-        let missing = || Fault::broken("the answers of another program");
+        let missing = || Fault::broken("the answers are those of another batch read");
         let size = answers.sizes.get(self.size).ok_or_else(missing)?;
         let mut calls = answers.calls.get(self.call..).unwrap_or_default().iter();
         let mut next = || calls.next().ok_or_else(missing);
         let deployed = next()?;
-        let judged = match (*size, &self.unproven.deployment) {
+        let judged = match (*size, &self.unverified.deployment) {
             (1.., _) => agreed(deployed).map(|()| Signer::Contract),
-            (0, None) => self.unproven.key.map(|()| Signer::Key),
+            (0, None) => self.unverified.key.map(|()| Signer::Key),
             (0, Some((factory, _, false))) => Err(NotSigned::Factory(*factory)),
             // The account itself is asked, so a factory that has made another one has made nothing.
             (0, Some((factory, _, true))) => match (next()?.success, next()?) {

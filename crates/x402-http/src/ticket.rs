@@ -22,7 +22,7 @@ use x402_challenge::{
 };
 use x402_codec::{Limits, challenge as codec, json};
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Payment, Proof, ProofKind, ResourceName};
-use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, Occasion, RawJson, Refusal, UnixSeconds};
+use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, RawJson, Refusal, SigningContext, UnixSeconds};
 
 use crate::remote::{
     Authorize, IDEMPOTENCY_KEY, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange,
@@ -314,10 +314,10 @@ impl<M: MakePayment> MakeProof for TicketPayer<M> {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        occasion: &Occasion<'_>,
+        context: &SigningContext<'_>,
     ) -> Result<MadeProof, Refusal> {
         let ticket = self.facilitator.initiate(challenge).await?;
-        let mut made = self.exact.make_proof(challenge, payment, occasion).await?;
+        let mut made = self.exact.make_proof(challenge, payment, context).await?;
         let payload = made.payment.proof.payload.take();
         made.payment.proof = Proof { payload, ..ticket };
         Ok(made)

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, Bytes, U256};
 
 /// Reads and calls to be made on one block.
 #[derive(Debug, Clone, Default)]
-pub struct Program {
+pub struct BatchRead {
     sizes: Vec<Address>,
     calls: Vec<Entry>,
     from: Option<Address>,
@@ -23,7 +23,7 @@ struct Entry {
     view: bool,
 }
 
-/// What a program found.
+/// What a batch read found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
     /// The block's time, Unix seconds.
@@ -39,7 +39,7 @@ pub struct Answers {
 pub struct Returned {
     /// It did not revert.
     pub success: bool,
-    /// What it returned or reverted with, cut off where the program said.
+    /// What it returned or reverted with, cut off at the limit that the batch set.
     pub data: Bytes,
 }
 
@@ -75,14 +75,15 @@ fn abi_string(data: &[u8]) -> Option<&str> {
     core::str::from_utf8(rest.get(..len)?).ok()
 }
 
-impl Program {
+impl BatchRead {
     /// Nothing but the block's time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Runs it as a transaction of this account: what is called sees it as `tx.origin`. `msg.sender` is the program.
+    /// Runs the batch as a transaction of this account: what is called sees it as `tx.origin`, and the batch's own
+    /// initcode as `msg.sender`.
     #[must_use]
     pub fn sent_by(mut self, account: Address) -> Self {
         self.from = Some(account);
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn the_line_is_as_assembled_by_hand() {
-        let program = Program::new().code_size(Address::repeat_byte(0xaa));
+        let reads = BatchRead::new().code_size(Address::repeat_byte(0xaa));
         let expected = concat!(
             "42610000",
             "52",
@@ -263,27 +264,27 @@ mod tests {
             "610000",
             "f3",
         );
-        assert_eq!(hex::encode(program.code()), expected);
+        assert_eq!(hex::encode(reads.code()), expected);
     }
 
     #[test]
     fn answers_of_another_length_are_none() {
-        let program = Program::new().call(Address::ZERO, vec![1].into(), 1, 1);
-        assert_eq!(program.answers(&[0; 32]), None);
-        assert_eq!(program.answers(&[]), None);
+        let reads = BatchRead::new().call(Address::ZERO, vec![1].into(), 1, 1);
+        assert_eq!(reads.answers(&[0; 32]), None);
+        assert_eq!(reads.answers(&[]), None);
         let mut returned = [0u8; 128];
         returned[31] = 7;
         returned[63] = 1;
         returned[95] = 32;
         returned[127] = 9;
-        let answers = program.answers(&returned).unwrap();
+        let answers = reads.answers(&returned).unwrap();
         assert_eq!(answers.timestamp, 7);
         assert_eq!(answers.calls[0].word(), Some(U256::from(9)));
         // A length beyond what is kept is cut; a number beyond 64 bits is no answer.
         returned[94] = 0xff;
-        assert_eq!(program.answers(&returned).unwrap().calls[0].data.len(), 32);
+        assert_eq!(reads.answers(&returned).unwrap().calls[0].data.len(), 32);
         returned[0] = 1;
-        assert_eq!(program.answers(&returned), None);
+        assert_eq!(reads.answers(&returned), None);
     }
 
     #[test]

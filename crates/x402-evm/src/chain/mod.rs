@@ -1,12 +1,12 @@
 //! What is read of a chain and sent to it: small traits, and one implementation on an alloy `Provider`.
 
+mod batch_read;
 #[cfg(feature = "rpc")]
 mod log_span;
 #[cfg(feature = "rpc")]
 mod node_error;
 #[cfg(feature = "rpc")]
 mod pinned;
-mod program;
 mod receipts;
 #[cfg(feature = "rpc")]
 mod repeat;
@@ -15,13 +15,13 @@ mod rpc;
 #[cfg(feature = "rpc")]
 mod sightings;
 
+pub use batch_read::{Answers, BatchRead, Returned};
 #[cfg(feature = "rpc")]
 pub use log_span::LogSpan;
 #[cfg(feature = "rpc")]
 pub use node_error::{NodeError, node_fault};
 #[cfg(feature = "rpc")]
 pub use pinned::Peculiarity;
-pub use program::{Answers, Program, Returned};
 pub use receipts::{Mined, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]
 pub use repeat::repeating;
@@ -78,11 +78,11 @@ pub trait ReadChain: Send + Sync {
     /// The node.
     async fn head(&self) -> Result<Head, Fault>;
 
-    /// Runs a program of reads and calls on one block: one `eth_call`, one round trip, nothing deployed.
+    /// Runs a batch of reads and calls on one block: one `eth_call`, one round trip, nothing deployed.
     ///
     /// # Errors
-    /// The node. A call of the program that reverts is an answer, not an error.
-    async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault>;
+    /// The node. A call of the batch that reverts is an answer, not an error.
+    async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault>;
 
     /// The same on the newest block, and in the same round trip the contract whose code an account runs: where an
     /// [ERC-1967](https://eips.ethereum.org/EIPS/eip-1967) proxy or a delegation by EIP-7702 points to.
@@ -91,7 +91,7 @@ pub trait ReadChain: Send + Sync {
     /// The node.
     async fn run_with_implementation(
         &self,
-        program: &Program,
+        reads: &BatchRead,
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault>;
 }

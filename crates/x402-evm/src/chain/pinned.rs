@@ -12,7 +12,7 @@ use x402_types::{Fault, UnixSeconds};
 
 use super::node_error::{NodeError, node_fault};
 use super::rpc::{Block, Deployless, Pinned, RpcChain};
-use super::{Answers, Program};
+use super::{Answers, BatchRead};
 
 /// Seconds that `eth_call` and the newest block may lie apart: a node may have a block more by then.
 const APART: u64 = 60;
@@ -61,22 +61,22 @@ impl RpcChain {
     /// # Errors
     /// The node.
     pub async fn peculiarities(&self, now: UnixSeconds) -> Result<Vec<Peculiarity>, Fault> {
-        let program = Program::new();
+        let reads = BatchRead::new();
         let mut batch = BatchRequest::new(self.provider.client());
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
         let returned =
-            batch.add_call::<_, Bytes>("eth_call", &(Deployless::of(&program), "latest")).map_err(node_fault)?;
+            batch.add_call::<_, Bytes>("eth_call", &(Deployless::of(&reads), "latest")).map_err(node_fault)?;
         batch.send().await.map_err(node_fault)?;
         let block = block.await.map_err(node_fault)?;
         let block = block.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
-        let call = answers(&program, &returned.await.map_err(node_fault)?)?.timestamp;
+        let call = answers(&reads, &returned.await.map_err(node_fault)?)?.timestamp;
         let mut found = Vec::new();
         let time: u64 = block.timestamp.to();
         if call.saturating_add(APART) < time || call > time.max(now.0).saturating_add(APART) {
             found.push(Peculiarity::CallTime { call, block: time });
         }
-        let read = self.pinned(&Deployless::of(&program), &block).await;
+        let read = self.pinned(&Deployless::of(&reads), &block).await;
         if let Err(error) = read
             && is_unsupported(&error)
         {
@@ -87,9 +87,9 @@ impl RpcChain {
         Ok(found)
     }
 
-    /// Runs a program on the block of that number. Its time is the block's own, whatever `eth_call` sees.
-    pub(super) async fn run_at(&self, program: &Program, number: u64) -> Result<Answers, Fault> {
-        let call = Deployless::of(program);
+    /// Runs a batch read on the block of that number. Its time is the block's own, whatever `eth_call` sees.
+    pub(super) async fn run_at(&self, reads: &BatchRead, number: u64) -> Result<Answers, Fault> {
+        let call = Deployless::of(reads);
         let mut block: Option<Block> = None;
         for pause in PAUSES {
             tokio::time::sleep(pause).await;
@@ -103,7 +103,7 @@ impl RpcChain {
         let timestamp = block.timestamp.to();
         if !self.by_number.load(Ordering::Relaxed) {
             match self.pinned(&call, &block).await {
-                Ok(returned) => return Ok(Answers { timestamp, ..answers(program, &returned)? }),
+                Ok(returned) => return Ok(Answers { timestamp, ..answers(reads, &returned)? }),
                 Err(error) if is_unsupported(&error) => {}
                 Err(error) => return Err(node_fault(error)),
             }
@@ -118,7 +118,7 @@ impl RpcChain {
         }
         let returned =
             returned.ok_or_else(|| Fault::unreachable("the node", "it does not have that block at each look"))?;
-        let answers = answers(program, &returned)?;
+        let answers = answers(reads, &returned)?;
         if answers.timestamp != timestamp {
             // Neither hash nor time says that this block was read.
             return Err(Fault::unreachable("the node", "eth_call runs in another second than the block that it is on"));
@@ -156,6 +156,6 @@ fn is_unsupported(error: &TransportError) -> bool {
     matches!(error, TransportError::ErrorResp(_)) && NodeError::of(error) == NodeError::Unusable
 }
 
-fn answers(program: &Program, returned: &Bytes) -> Result<Answers, Fault> {
-    program.answers(returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
+fn answers(reads: &BatchRead, returned: &Bytes) -> Result<Answers, Fault> {
+    reads.answers(returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
 }

@@ -1,4 +1,4 @@
-//! The chain on an alloy `Provider`. One poll for all readers, one `eth_call` a program, one `eth_getLogs` for all
+//! The chain on an alloy `Provider`. One poll for all readers, one `eth_call` a batch read, one `eth_getLogs` for all
 //! authorizations that are watched.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 use super::node_error::{NodeError, node_fault};
 use super::sightings::{Log, Sightings, found, paid, searching};
 use super::{
-    AccountNonces, Answers, At, Fate, Funds, Head, Moved, Program, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
+    AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
     SendTransaction, Sighting, WatchAuthorizations, Watched,
 };
 
@@ -264,8 +264,8 @@ pub(super) struct Deployless {
 }
 
 impl Deployless {
-    pub(super) fn of(program: &Program) -> Self {
-        Self { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) }
+    pub(super) fn of(reads: &BatchRead) -> Self {
+        Self { from: reads.sender(), data: reads.code(), gas: U64::from(reads.gas()) }
     }
 }
 
@@ -279,23 +279,23 @@ impl ReadChain for RpcChain {
         self.polled_or(|polled| polled.head.map(|(head, _)| head)).await
     }
 
-    async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault> {
+    async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault> {
         match at {
             At::Latest => {
-                let returned: Bytes = self.request("eth_call", (Deployless::of(program), "latest")).await?;
-                let answers = program.answers(&returned);
+                let returned: Bytes = self.request("eth_call", (Deployless::of(reads), "latest")).await?;
+                let answers = reads.answers(&returned);
                 answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
             }
-            At::Number(number) => self.run_at(program, number).await,
+            At::Number(number) => self.run_at(reads, number).await,
         }
     }
 
     async fn run_with_implementation(
         &self,
-        program: &Program,
+        reads: &BatchRead,
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault> {
-        let call = Deployless::of(program);
+        let call = Deployless::of(reads);
         let mut batch = BatchRequest::new(self.provider.client());
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
         let slot =
@@ -304,7 +304,7 @@ impl ReadChain for RpcChain {
         batch.send().await.map_err(node_fault)?;
         let returned = returned.await.map_err(node_fault)?;
         let (slot, code) = (slot.await.map_err(node_fault)?, code.await.map_err(node_fault)?);
-        let answers = program.answers(&returned);
+        let answers = reads.answers(&returned);
         let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
         Ok((answers, implementation(slot, &code)))
     }

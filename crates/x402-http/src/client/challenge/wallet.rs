@@ -8,7 +8,7 @@ use url::Url;
 use x402_challenge::{MakeProof, answer, body_sha256, host};
 use x402_codec::{challenge as codec, header};
 use x402_types::challenge::{Challenge, Networks, Proof, ResourceName};
-use x402_types::{Assets, Occasion, Refusal, SchemeName, Terms, UnixSeconds};
+use x402_types::{Assets, Refusal, SchemeName, SigningContext, Terms, UnixSeconds};
 
 use super::super::exchange::Leg;
 use super::super::flight::{Purchase, Signed};
@@ -70,8 +70,8 @@ impl Payer {
         let nonce = self.clock.entropy().and_then(|bytes| bytes.first_chunk().copied()).ok_or(PayError::Entropy)?;
         let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
         let payment = answer(challenge, Proof::new(maker.kind()), nonce, now);
-        let occasion = Occasion { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
-        let made = match maker.make_proof(challenge, payment, &occasion).await {
+        let context = SigningContext { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
+        let made = match maker.make_proof(challenge, payment, &context).await {
             Ok(made) => made,
             Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
             Err(Refusal::Fault(fault)) => return Err(fault.into()),
