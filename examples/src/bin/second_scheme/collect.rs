@@ -23,8 +23,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Malformed, Members, Occasion, Offer,
-    PaymentKey, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Malformed, Members, Offer, PaymentKey,
+    Refusal, Rejection, SchemeName, SigningContext, Terms, UnixSeconds, Version,
 };
 
 sol! {
@@ -100,15 +100,15 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
         Asked::of(&self.tokens, terms).is_ok()
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
         let asked = Asked::of(&self.tokens, terms)?;
         let authorization = Authorization {
             from: self.signer.address(),
             to: asked.pay_to,
             value: terms.amount,
             valid_after: UnixSeconds(0),
-            valid_before: occasion.now.plus(terms.max_timeout_seconds.get()),
-            nonce: occasion.entropy.into(),
+            valid_before: context.now.plus(terms.max_timeout_seconds.get()),
+            nonce: context.entropy.into(),
         };
         let signature = self.signer.sign_hash(&asked.digest(&authorization)).await;
         let signature = signature.map_err(|why| Fault::unreachable("the signer", why))?;
