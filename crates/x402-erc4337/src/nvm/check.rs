@@ -288,7 +288,7 @@ impl NvmMechanism {
 
 /// Whether as many transactions as a step may cost have left, and nothing of them has been seen.
 pub(super) fn has_reverted(step: &Step) -> bool {
-    step.state == StepState::Loose && step.parcels.len() >= MAX_REVERTS
+    step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS
 }
 
 fn judge(name: &str, trial: &Simulated) -> Result<(), Refusal> {

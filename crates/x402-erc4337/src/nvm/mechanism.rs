@@ -6,7 +6,7 @@ use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_evm::chain::ReadChain;
 use x402_evm::unreliable::UnreliablePayers;
-use x402_facilitator_core::{LaneId, Ledger, Mechanism, Observation, Payment, Plan, Step, StepName, TxId, Verdict};
+use x402_facilitator_core::{LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Step, StepName, TxId, Verdict};
 use x402_types::v2::SupportedKind;
 use x402_types::{
     ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds, Version,
@@ -155,7 +155,7 @@ impl Mechanism for NvmMechanism {
         Ok(Verdict { payer: account.to_string(), lanes: self.lanes.clone(), keep_until: last.max(now).plus(KEEP) })
     }
 
-    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         self.next(payment, now).await
     }
 

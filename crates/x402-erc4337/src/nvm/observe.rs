@@ -4,7 +4,7 @@ use core::ops::RangeInclusive;
 
 use alloy_primitives::{Address, B256, U256, hex};
 use x402_evm::chain::{At, BatchRead};
-use x402_facilitator_core::{Facts, Observation, Step, StepState};
+use x402_facilitator_core::{Observation, Step, StepProof, StepState};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Members};
 
@@ -35,7 +35,9 @@ impl NvmMechanism {
         }
         match carried.last() {
             // Everything it travelled in is used, and it has not happened: may it still?
-            Some(last) if step.state == StepState::Loose => self.may_still(last, &hashes, since..=head.finalized).await,
+            Some(last) if step.state == StepState::Unaccounted => {
+                self.may_still(last, &hashes, since..=head.finalized).await
+            }
             _ => Ok(Observation::Pending),
         }
     }
@@ -59,7 +61,7 @@ impl NvmMechanism {
             minted(logs, plan, account)
         };
         let tx = hex::encode_prefixed(landed.transaction).into();
-        Ok(Observation::Proven(Facts { tx, amount: amount.into(), extra: Members::new() }))
+        Ok(Observation::Proven(StepProof { tx, amount: amount.into(), extra: Members::new() }))
     }
 
     /// Whether an operation that did not land can never land: by the state and the time of one final block.

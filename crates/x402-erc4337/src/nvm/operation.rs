@@ -6,7 +6,7 @@
 
 use alloy_primitives::{Address, B256, U256};
 use alloy_signer::Signer;
-use x402_facilitator_core::{Guard, LaneId, Parcel};
+use x402_facilitator_core::{LaneId, OnceKey, Parcel};
 use x402_types::nvm::Operation;
 use x402_types::{ChainId, EvmAddress, Fault, PaymentKey, UnixSeconds};
 
@@ -75,14 +75,14 @@ impl Draft<'_> {
 
 /// What lets a bundle's operation happen once: (network, entry point, sender, nonce key, sequence). EntryPoint, account
 /// and key are the same on many networks.
-pub(super) fn guard(network: ChainId, bundle: &Bundle) -> Result<Guard, Fault> {
+pub(super) fn once_key(network: ChainId, bundle: &Bundle) -> Result<OnceKey, Fault> {
     let op = bundle.operations().first().ok_or_else(|| Fault::broken("a bundle of nothing"))?;
     Ok(slot(network, bundle.entry_point().address, op.sender, op.nonce))
 }
 
-pub(super) fn slot(network: ChainId, entry_point: Address, sender: Address, nonce: U256) -> Guard {
+pub(super) fn slot(network: ChainId, entry_point: Address, sender: Address, nonce: U256) -> OnceKey {
     let network = network.as_str().as_bytes();
-    Guard([network, entry_point.as_slice(), sender.as_slice(), &nonce.to_be_bytes::<32>()].concat())
+    OnceKey([network, entry_point.as_slice(), sender.as_slice(), &nonce.to_be_bytes::<32>()].concat())
 }
 
 /// What travels: the bundle as a call, known by the operation's hash. `until`: the last second in which it can happen.

@@ -3,13 +3,13 @@
 //!
 //! What comes next is read from the steps of the row and from the chain; nothing is remembered here.
 
-use x402_facilitator_core::{Facts, Guard, Payment, Plan, Receipt, Step, StepName, StepState};
+use x402_facilitator_core::{NextStep, OnceKey, Payment, Receipt, Step, StepName, StepProof, StepState};
 use x402_types::nvm::{Code, Operation};
 use x402_types::{AtomicAmount, ErrorReason, Fault, Members, RawJson, Refusal, UnixSeconds};
 
 use super::check::{Asking, Examined, Intent, has_reverted};
 use super::mechanism::{NvmMechanism, ORDER, REDEEM};
-use super::operation::{Carried, guard, parcel, payer, slot};
+use super::operation::{Carried, once_key, parcel, payer, slot};
 use crate::Bundle;
 
 /// Seconds after which a claim that nothing was planned for is simulated again before anything is sent.
@@ -20,17 +20,17 @@ const POLL: u64 = 2;
 const LOOK_BACK: u64 = 512;
 
 impl NvmMechanism {
-    pub(super) async fn next(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    pub(super) async fn next(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let pays_by_order = self.plan_of(payment)?.is_pay_as_you_go();
         match payment.steps.last().map(|step| (step, &step.state)) {
-            Some((_, StepState::Ready | StepState::Carried)) => Ok(Plan::Wait(now.plus(1))),
-            Some((step, StepState::Loose)) => self.again(payment, step, now).await,
-            Some((step, StepState::Proven(facts))) if step.name == REDEEM => {
-                self.settled(payment, facts, facts.amount).await
+            Some((_, StepState::Ready | StepState::InFlight)) => Ok(NextStep::Wait(now.plus(1))),
+            Some((step, StepState::Unaccounted)) => self.again(payment, step, now).await,
+            Some((step, StepState::Proven(proof))) if step.name == REDEEM => {
+                self.settled(payment, proof, proof.amount).await
             }
             // "Pay-as-you-go plans mint nothing: there the order is the payment."
-            Some((_, StepState::Proven(facts))) if pays_by_order => {
-                self.settled(payment, facts, AtomicAmount::ZERO).await
+            Some((_, StepState::Proven(proof))) if pays_by_order => {
+                self.settled(payment, proof, AtomicAmount::ZERO).await
             }
             Some((_, StepState::Proven(_) | StepState::Dead(_))) | None => match payment.proven(&ORDER) {
                 Some(_) => self.redeem_alone(payment, now).await,
@@ -40,10 +40,10 @@ impl NvmMechanism {
     }
 
     /// Nothing is proven yet.
-    async fn begin(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn begin(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         // Once something has landed and failed, that is what happened.
         let failed = |reason: ErrorReason| {
-            Ok(Plan::Failed(if payment.steps.is_empty() { reason } else { Code::SettlementFailed.reason() }))
+            Ok(NextStep::Failed(if payment.steps.is_empty() { reason } else { Code::SettlementFailed.reason() }))
         };
         if self.is_used_up(payment) {
             return failed(Code::SettlementFailed.reason());
@@ -64,7 +64,7 @@ impl NvmMechanism {
                 self.step(
                     ORDER,
                     &order,
-                    Some(self.alone(&examined)),
+                    Some(self.order_in_flight(&examined)),
                     examined.order.as_ref().and_then(|k| k.valid_until()),
                 )
                 .await
@@ -80,8 +80,8 @@ impl NvmMechanism {
 
     /// The order is done. "Until it has answered, the facilitator drives the redeem on, over restarts, with at most 3
     /// operation slots." A redemption for which credits are missing waits until the key ends.
-    async fn redeem_alone(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
-        let failed = Ok(Plan::Failed(Code::SettlementFailed.reason()));
+    async fn redeem_alone(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
+        let failed = Ok(NextStep::Failed(Code::SettlementFailed.reason()));
         if self.is_used_up(payment) {
             return failed;
         }
@@ -93,7 +93,7 @@ impl NvmMechanism {
         };
         // The order was for this redemption: what others have under way takes nothing of it.
         if examined.balance < examined.need {
-            return Ok(Plan::Wait(now.plus(POLL)));
+            return Ok(NextStep::Wait(now.plus(POLL)));
         }
         let intent = match self.intend(&examined, &payment.key, false, payer(&payment.lane)?).await {
             Ok(intent) => intent,
@@ -102,7 +102,7 @@ impl NvmMechanism {
         };
         match self.rehearse(&examined, &intent).await {
             Ok(()) => {}
-            Err(Refusal::Rejection(_)) => return Ok(Plan::Wait(now.plus(POLL))),
+            Err(Refusal::Rejection(_)) => return Ok(NextStep::Wait(now.plus(POLL))),
             Err(Refusal::Fault(fault)) => return Err(fault),
         }
         let redeem = intent.redeem.ok_or_else(|| Fault::broken("a redemption of a plan that has none"))?;
@@ -111,8 +111,8 @@ impl NvmMechanism {
 
     /// Bytes have left and did not land. The same slot once more, where it may work now: without the init code of an
     /// account that is there meanwhile, for example.
-    async fn again(&self, payment: &Payment, step: &Step, now: UnixSeconds) -> Result<Plan, Fault> {
-        let wait = Ok(Plan::Wait(now.plus(POLL)));
+    async fn again(&self, payment: &Payment, step: &Step, now: UnixSeconds) -> Result<NextStep, Fault> {
+        let wait = Ok(NextStep::Wait(now.plus(POLL)));
         // An account can tell a transaction from its simulation. A bundle that reverts as a whole leaves the nonce.
         if has_reverted(step) {
             if let Ok(account) = payment.payer.parse::<x402_types::EvmAddress>().and_then(TryInto::try_into) {
@@ -133,18 +133,21 @@ impl NvmMechanism {
             }
             // Another slot is another operation: first it must be certain that this one can never happen.
             let bundle = if ordering { intent.order.clone() } else { intent.redeem.clone() };
-            let same = bundle.filter(|bundle| guard(self.network, bundle).as_ref() == Ok(&step.guard));
+            let same = bundle.filter(|bundle| once_key(self.network, bundle).as_ref() == Ok(&step.once_key));
             match same {
                 None => Ok(None),
                 Some(bundle) => self.rehearse(&examined, &intent).await.map(|()| Some((examined, bundle))),
             }
         };
-        debug_assert_eq!(slot(self.network, self.entry_point.address, carried.op.sender, carried.op.nonce), step.guard);
+        debug_assert_eq!(
+            slot(self.network, self.entry_point.address, carried.op.sender, carried.op.nonce),
+            step.once_key
+        );
         match tried.await {
             Ok(Some((examined, bundle))) => {
                 let key = if operation == Operation::Order { examined.order.as_ref() } else { Some(&examined.redeem) };
                 let until = key.and_then(super::keys::Key::valid_until);
-                self.step(step.name.clone(), &bundle, step.alone.clone(), until).await
+                self.step(step.name.clone(), &bundle, step.exclusive.clone(), until).await
             }
             Ok(None) | Err(Refusal::Rejection(_)) => wait,
             Err(Refusal::Fault(fault)) => Err(fault),
@@ -155,17 +158,22 @@ impl NvmMechanism {
         &self,
         name: StepName,
         bundle: &Bundle,
-        alone: Option<Guard>,
+        exclusive: Option<OnceKey>,
         until: Option<u64>,
-    ) -> Result<Plan, Fault> {
+    ) -> Result<NextStep, Fault> {
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
-        Ok(Plan::Do { name, guard: guard(self.network, bundle)?, alone, parcel: parcel(bundle, since, until)? })
+        Ok(NextStep::Do {
+            name,
+            once_key: once_key(self.network, bundle)?,
+            exclusive,
+            parcel: parcel(bundle, since, until)?,
+        })
     }
 
     /// "One order in flight per (network, account, plan)."
-    fn alone(&self, examined: &Examined<'_>) -> Guard {
+    fn order_in_flight(&self, examined: &Examined<'_>) -> OnceKey {
         let id = examined.plan.id.value().to_be_bytes::<32>();
-        Guard([b"order", self.network.as_str().as_bytes(), examined.presented.account.as_slice(), &id].concat())
+        OnceKey([b"order", self.network.as_str().as_bytes(), examined.presented.account.as_slice(), &id].concat())
     }
 
     /// Whether a step has had all its operations. Each reopening gives it as many again.
@@ -176,7 +184,7 @@ impl NvmMechanism {
         tried(&ORDER) >= most.saturating_add(usize::from(payment.proven(&ORDER).is_some())) || tried(&REDEEM) >= most
     }
 
-    async fn settled(&self, payment: &Payment, facts: &Facts, redeemed: AtomicAmount) -> Result<Plan, Fault> {
+    async fn settled(&self, payment: &Payment, proof: &StepProof, redeemed: AtomicAmount) -> Result<NextStep, Fault> {
         let mut extra = Members::new();
         let number = |number: AtomicAmount| RawJson::of(&number).map_err(Fault::broken);
         extra.insert("creditsRedeemed", number(redeemed)?);
@@ -191,8 +199,8 @@ impl NvmMechanism {
         if let Some(order) = payment.proven(&ORDER) {
             extra.insert_text("orderTx", order.tx.as_str());
         }
-        Ok(Plan::Settled(Receipt {
-            transaction: Some(facts.tx.clone()),
+        Ok(NextStep::Settled(Receipt {
+            transaction: Some(proof.tx.clone()),
             network: self.network,
             payer: payment.payer.clone(),
             amount: None,

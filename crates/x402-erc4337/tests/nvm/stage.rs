@@ -350,7 +350,7 @@ impl Stage {
 
     /// Settles, and works until it is answered.
     pub(crate) async fn settle(&self, claim: &Claim) -> Result<Outcome, Refusal> {
-        let call = self.settlement.call().named();
+        let call = self.settlement.begin_request().named();
         let outcome = self.settlement.settle(&call, claim, self.now()).await?;
         if outcome.is_final() {
             return Ok(outcome);
@@ -392,7 +392,7 @@ impl Stage {
 
     /// Settles until the order has happened and nothing else has left.
     pub(crate) async fn ordered(&self, claim: &Claim) {
-        self.settlement.settle(&self.settlement.call(), claim, self.now()).await.unwrap();
+        self.settlement.settle(&self.settlement.begin_request(), claim, self.now()).await.unwrap();
         self.plan_only().await;
         self.carry_only().await;
         let owner = self.settlement.owner().clone();

@@ -8,7 +8,7 @@ use x402_devchain::{Disturbance, Failure, NodeFault, When};
 use x402_evm::chain::{At, BatchRead, Peculiarity, ReadChain, ReadNonces, RpcChain, repeating};
 use x402_evm::exact::ExactMechanism;
 use x402_evm::token::Tokens;
-use x402_facilitator_core::{Mechanism, Observation, Plan, Rail, StepState};
+use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepState};
 use x402_types::ErrorReason;
 
 use crate::stage::{PAYER, Stage, payload, stage};
@@ -79,8 +79,8 @@ async fn a_log_that_the_node_did_not_have_yet_is_looked_for_when_the_nonce_is_us
     assert_eq!(stage.observe(&payment).await, Observation::Pending);
     stage.chain.clear_faults();
     assert_eq!(stage.observe(&payment).await, Observation::Pending, "that block was looked at");
-    payment.steps[0].state = StepState::Loose;
-    assert!(matches!(stage.mechanism.plan(&payment, stage.now).await, Ok(Plan::Wait(_))));
+    payment.steps[0].state = StepState::Unaccounted;
+    assert!(matches!(stage.mechanism.plan(&payment, stage.now).await, Ok(NextStep::Wait(_))));
     assert!(matches!(stage.observe(&payment).await, Observation::Proven(_)));
 }
 
@@ -182,8 +182,8 @@ async fn a_transaction_that_the_node_knows_already_was_sent_and_settles_once() {
     let attempt = stage.carry(&mut payment, 0).await;
     stage.rail.send(&attempt).await.unwrap();
     stage.chain.mine(1);
-    let Observation::Proven(facts) = stage.observe(&payment).await else { panic!() };
-    assert_eq!(facts.tx, attempt.tx);
+    let Observation::Proven(proof) = stage.observe(&payment).await else { panic!() };
+    assert_eq!(proof.tx, attempt.tx);
     assert_eq!(stage.chain.nonce_of(stage.rail.address()), 1);
     assert_eq!(stage.paid(), alloy_primitives::U256::from(crate::stage::PRICE));
 }

@@ -190,28 +190,28 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Sql<Result<(), CommitE
         }
         write_payment(transaction, &Payment { version: payment.version.saturating_add(1), ..payment.clone() })?;
     }
-    guard(transaction, &payments)
+    hold(transaction, &payments)
 }
 
-/// Enforces one payment per guard: first releases what these payments held, then takes what they hold.
-fn guard(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), CommitError>> {
+/// Enforces one payment per once key: first releases what these payments held, then takes what they hold.
+fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), CommitError>> {
     for payment in payments {
-        for guard in payment.steps.iter().flat_map(Step::guards) {
+        for once_key in payment.steps.iter().flat_map(Step::once_keys) {
             transaction
                 .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
-                .execute(params![guard.0, payment.key.as_bytes()])?;
+                .execute(params![once_key.0, payment.key.as_bytes()])?;
         }
     }
     for payment in payments {
-        for guard in payment.steps.iter().flat_map(Step::held) {
+        for once_key in payment.steps.iter().flat_map(Step::held) {
             transaction
                 .prepare_cached("INSERT INTO guards (guard, key) VALUES (?1, ?2) ON CONFLICT (guard) DO NOTHING")?
-                .execute(params![guard.0, payment.key.as_bytes()])?;
+                .execute(params![once_key.0, payment.key.as_bytes()])?;
             let holder: Vec<u8> = transaction
                 .prepare_cached("SELECT key FROM guards WHERE guard = ?1")?
-                .query_row([&guard.0], |row| row.get(0))?;
+                .query_row([&once_key.0], |row| row.get(0))?;
             if holder != payment.key.as_bytes() {
-                return Ok(Err(CommitError::Guarded(guard.clone())));
+                return Ok(Err(CommitError::Taken(once_key.clone())));
             }
         }
     }
@@ -291,14 +291,14 @@ fn forget_one(transaction: &Transaction<'_>, old: &Payment) -> Sql<bool> {
         return Ok(false);
     }
     transaction.prepare_cached("DELETE FROM payments WHERE key = ?1")?.execute([old.key.as_bytes()])?;
-    for guard in old.steps.iter().flat_map(Step::guards) {
+    for once_key in old.steps.iter().flat_map(Step::once_keys) {
         transaction
             .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
-            .execute(params![guard.0, old.key.as_bytes()])?;
+            .execute(params![once_key.0, old.key.as_bytes()])?;
     }
     for slot in slots {
         let mut carries = false;
-        for key in &slot.cargo {
+        for key in &slot.payments {
             carries |= transaction.prepare_cached("SELECT 1 FROM payments WHERE key = ?1")?.exists([key.as_bytes()])?;
         }
         if !carries {
@@ -436,8 +436,9 @@ mod tests {
             let transaction = writer.transaction().unwrap();
             for nonce in 0..3 {
                 let id = SlotId { lane: LaneId::from("a"), nonce };
-                let (cargo, attempts) = (Vec::new(), Vec::new());
-                let slot = Slot { id, cargo, attempts, taken: None, used, turns: 0, due: UnixSeconds(0), version: 1 };
+                let (payments, attempts) = (Vec::new(), Vec::new());
+                let slot =
+                    Slot { id, payments, attempts, taken: None, used, resends: 0, due: UnixSeconds(0), version: 1 };
                 write_slot(&transaction, &slot).unwrap();
             }
             transaction.commit().unwrap();

@@ -54,8 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
 
     // Verified, claimed, and worked until it has its end. A facilitator's process has a loop for this.
-    let call = settlement.call();
-    let mut outcome = settlement.settle(&call, &claim, now).await?;
+    let request = settlement.begin_request();
+    let mut outcome = settlement.settle(&request, &claim, now).await?;
     let key = settlement.key(&claim)?;
     let lease = ledger.lease(&lane, settlement.owner(), 60).await?.ok_or("the lane has another worker")?;
     for _ in 0..10 {
@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         settlement.advance(&lease, &key, now).await?;
         settlement.carry(&lease, now).await?;
-        outcome = settlement.look(&call, &key).await?;
+        outcome = settlement.look(&request, &key).await?;
     }
 
     let Outcome::Settled { receipt, replayed: false } = &outcome else { return Err(format!("{outcome:?}").into()) };
