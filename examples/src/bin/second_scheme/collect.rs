@@ -12,7 +12,7 @@ use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use alloy_signer::Signer;
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, Call, Chain, Fate, Moved, Program, Returned, Watched};
+use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Watched};
 use x402_evm::eip3009::{Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
 use x402_evm::signature::{Signature, recover};
@@ -173,9 +173,9 @@ impl<C: Chain> Collect<C> {
             return refuse(ErrorReason::INVALID_VALID_AFTER);
         }
         let views = [balance_call(signed.from), state_call(signed.from, signed.nonce)];
-        let program = Program::new().code_size(signed.from);
-        let program = views.into_iter().fold(program, |program, view| program.call(*token, view, VIEW_GAS, 1));
-        let answers = self.chain.run(&program, At::Latest).await?;
+        let reads = BatchRead::new().code_size(signed.from);
+        let reads = views.into_iter().fold(reads, |reads, view| reads.call(*token, view, VIEW_GAS, 1));
+        let answers = self.chain.run(&reads, At::Latest).await?;
         let ([code], [balance, state]) = (&*answers.sizes, &*answers.calls) else {
             return Err(Fault::unreachable("the node", "an answer of another form").into());
         };
@@ -221,8 +221,8 @@ impl<C: Chain> Collect<C> {
         }
         let finalized = head.finalized;
         let state = state_call(watched.payer, watched.nonce);
-        let program = Program::new().call(watched.token, state, VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(finalized)).await?;
+        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let answers = self.chain.run(&reads, At::Number(finalized)).await?;
         let used = answers.calls.first().and_then(Returned::word).map(|word| !word.is_zero());
         let over = U256::from(answers.timestamp) >= valid_before;
         if used == Some(true) {
