@@ -102,7 +102,7 @@ impl Builder<NeedsNonce> {
         self
     }
 
-    /// Sets the key, which identifies validator and lane, and the next sequence number of that key.
+    /// Sets the key, which identifies validator and channel, and the next sequence number of that key.
     #[must_use]
     pub fn nonce(mut self, key: NonceKey, sequence: u64) -> Builder<NeedsCall> {
         self.op.nonce = key.nonce(sequence);

@@ -23,9 +23,9 @@ impl NonceKey {
         (Self(FixedBytes::left_padding_from(bytes.split_at(8).1)), sequence)
     }
 
-    /// Builds the key of Kernel v3: `mode ‖ type ‖ id(20) ‖ lane(2)`.
+    /// Builds the key of Kernel v3: `mode ‖ type ‖ id(20) ‖ channel(2)`.
     #[must_use]
-    pub fn kernel(mode: KernelMode, validation: KernelValidation, lane: u16) -> Self {
+    pub fn kernel(mode: KernelMode, validation: KernelValidation, channel: u16) -> Self {
         let mut key = [0; 24];
         let (kind, id) = match validation {
             KernelValidation::Root => (0, [0; 20]),
@@ -36,7 +36,7 @@ impl NonceKey {
         head.copy_from_slice(&[mode as u8, kind]);
         let (place, tail) = rest.split_at_mut(20);
         place.copy_from_slice(&id);
-        tail.copy_from_slice(&lane.to_be_bytes());
+        tail.copy_from_slice(&channel.to_be_bytes());
         Self(key.into())
     }
 
@@ -58,21 +58,21 @@ impl NonceKey {
 
     /// Builds the key of Nexus: `3 free bytes ‖ mode 0 ‖ validator(20)`.
     #[must_use]
-    pub fn nexus(validator: Address, lane: [u8; 3]) -> Self {
+    pub fn nexus(validator: Address, channel: [u8; 3]) -> Self {
         let mut key = [0; 24];
         let (free, rest) = key.split_at_mut(3);
-        free.copy_from_slice(&lane);
+        free.copy_from_slice(&channel);
         rest.split_at_mut(1).1.copy_from_slice(validator.as_slice());
         Self(key.into())
     }
 
     /// Builds the key of Safe7579: `validator(20) ‖ 4 free bytes`.
     #[must_use]
-    pub fn safe7579(validator: Address, lane: [u8; 4]) -> Self {
+    pub fn safe7579(validator: Address, channel: [u8; 4]) -> Self {
         let mut key = [0; 24];
         let (place, free) = key.split_at_mut(20);
         place.copy_from_slice(validator.as_slice());
-        free.copy_from_slice(&lane);
+        free.copy_from_slice(&channel);
         Self(key.into())
     }
 }

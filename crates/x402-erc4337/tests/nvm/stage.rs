@@ -408,12 +408,12 @@ impl Stage {
     }
 
     /// Another holder of the session signer's key burns one credit, by an operation of its own.
-    pub(crate) async fn another_burns(&self, approval: &Approval, mode: KernelMode, lane: u16) {
+    pub(crate) async fn another_burns(&self, approval: &Approval, mode: KernelMode, channel: u16) {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let permission = approval.permission_for(ACCOUNTS[SESSION].address).unwrap();
         let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 2_500_000, ..Gas::default() };
         let ready = Builder::new(entry_point, self.account.address())
-            .nonce(permission.nonce_key(mode, lane), 0)
+            .nonce(permission.nonce_key(mode, channel), 0)
             .call(&self.burn(1))
             .unwrap()
             .gas(gas)

@@ -122,11 +122,11 @@ impl Permission {
         if *permission.enable_data() == *data { Ok(permission) } else { Err(PermissionError::Malformed) }
     }
 
-    /// Returns the key of the permission's nonces. The SDK uses lane 0; with further lanes, operations in default mode
+    /// Returns the key of the permission's nonces. The SDK uses channel 0; with further channels, operations in default mode
     /// do not wait for each other.
     #[must_use]
-    pub fn nonce_key(&self, mode: KernelMode, lane: u16) -> NonceKey {
-        NonceKey::kernel(mode, KernelValidation::Permission(self.id()), lane)
+    pub fn nonce_key(&self, mode: KernelMode, channel: u16) -> NonceKey {
+        NonceKey::kernel(mode, KernelValidation::Permission(self.id()), channel)
     }
 
     /// Computes the digest that the owner signs to enable the permission. `nonce` is the account's `currentNonce()`, 1
