@@ -12,11 +12,12 @@ use x402_facilitator_core::{
     Facilitator, InFlightRequest, KEEPS_REQUESTS, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified,
 };
 use x402_store::sqlite::Database;
+use x402_types::extension::Extensions;
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    Assets, ChainId, Claim, Entry, EvmAddress, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
-    UnixSeconds,
+    Assets, ChainId, Claim, Entry, EvmAddress, Extension, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection,
+    SchemeName, UnixSeconds,
 };
 
 use crate::clock::now;
@@ -37,6 +38,7 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     signers: Members,
     assets: Assets,
+    extensions: Extensions,
     /// Callers that are told a success again although they name no request.
     replaying: BTreeSet<String>,
     lease_seconds: u64,
@@ -113,6 +115,7 @@ impl Engine {
             ledger,
             signers: Members::new(),
             assets: Assets::none(),
+            extensions: Extensions::new(),
             replaying: BTreeSet::new(),
             lease_seconds: 15,
             wait: Duration::from_secs(30),
@@ -137,6 +140,13 @@ impl Engine {
     #[must_use]
     pub fn with_assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
+        self
+    }
+
+    /// Adds an extension, which `/supported` lists, and which reads payments and receipts.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Arc<dyn Extension>) -> Self {
+        self.extensions.register(extension);
         self
     }
 
@@ -331,6 +341,12 @@ impl Engine {
         Ok(unserved)
     }
 
+    /// Returns the registered extensions.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
     /// Whether the payment is good.
     ///
     /// # Errors
@@ -433,7 +449,11 @@ impl Engine {
             };
             return Ok(nvm::answer(&outcome, row.as_ref(), claim.terms.network));
         }
-        Ok(outcome.to_response(&claim.terms))
+        let mut response = outcome.to_response(&claim.terms);
+        if response.success {
+            self.extensions.on_receipt(claim, &mut response);
+        }
+        Ok(response)
     }
 }
 
@@ -504,16 +524,24 @@ pub(crate) fn undecided(rejection: Rejection) -> SettleResponse {
 impl Facilitator for Engine {
     async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
         match claim(presented) {
-            Ok(claim) => self.verify_claim(&claim).await,
+            Ok(claim) => match self.extensions.on_claim(&claim).await {
+                Ok(_) => self.verify_claim(&claim).await,
+                Err(Refusal::Rejection(rejection)) => Ok(invalid(self.of_payer(&claim, rejection))),
+                Err(Refusal::Fault(fault)) => Err(fault),
+            },
             Err(rejection) => Ok(nvm::verdict(Err(rejection), &presented.terms.network.into())),
         }
     }
 
     async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
         match claim(presented) {
-            // A server in this process names its requests, as one does by `Idempotency-Key`.
-            Ok(claim) if !claim.identity.request.is_empty() => self.settle_named(&claim).await,
-            Ok(claim) => self.settle_claim(&claim).await,
+            Ok(claim) => match self.extensions.on_claim(&claim).await {
+                // A server in this process names its requests, as one does by `Idempotency-Key`.
+                Ok(_) if !claim.identity.request.is_empty() => self.settle_named(&claim).await,
+                Ok(_) => self.settle_claim(&claim).await,
+                Err(Refusal::Rejection(rejection)) => Ok(refused(self.of_payer(&claim, rejection), &claim)),
+                Err(Refusal::Fault(fault)) => Err(fault),
+            },
             Err(rejection) => Ok(nvm::refused(&rejection, presented.terms.network)),
         }
     }
@@ -527,7 +555,7 @@ impl Facilitator for Engine {
         rest.insert(KEEPS_REQUESTS, RawJson::of(&true).map_err(Fault::broken)?);
         Ok(SupportedResponse {
             kinds: self.settlement.kinds().iter().cloned().map(Entry::Known).collect(),
-            extensions: Vec::new(),
+            extensions: self.extensions.iter().map(|extension| extension.name().to_owned()).collect(),
             signers: self.signers.clone(),
             rest,
         })

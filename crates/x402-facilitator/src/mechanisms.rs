@@ -21,6 +21,7 @@ use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
 use x402_store::requests::Requests;
 use x402_store::sqlite::{Database, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
+use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Fault, Members};
 
 use self::nvm::Place;
@@ -215,6 +216,7 @@ impl Builder {
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(settlement, ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_patience(patience.0, patience.1).with_replaying(self.replaying);
+        let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
         let engine = self.database.into_iter().fold(engine, Engine::with_database);
         Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }

@@ -106,6 +106,8 @@ enum Refused {
     Unreadable(Rejection),
     /// It was read, and says itself that it is not good.
     Verdict(Rejection),
+    /// Verification met a fault.
+    Unavailable(Fault),
 }
 
 impl Api {
@@ -224,6 +226,7 @@ impl Refused {
             ),
             Self::Unreadable(rejection) => json(StatusCode::BAD_REQUEST, &say(rejection)),
             Self::Verdict(rejection) => json(StatusCode::OK, &say(rejection)),
+            Self::Unavailable(fault) => unavailable(&fault, &say(Rejection::new(ErrorReason::UNEXPECTED_VERIFY_ERROR))),
         }
     }
 }

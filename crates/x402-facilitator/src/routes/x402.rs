@@ -6,30 +6,43 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use x402_codec::{DecodeErrorKind, body};
 use x402_types::v2::SettleResponse;
-use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentPayload, Rejection, Terms, VerifyRequest};
+use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentPayload, Refusal, Rejection, Terms, VerifyRequest};
 
 use super::names::payment;
 use super::{Api, NAMES_ANOTHER, Received, Refused, json, key_of, network_asked, unavailable};
 use crate::engine::{invalid, refused, undecided};
 
-/// A claim that was read, and its caller's name for it.
+/// A claim that was read, and the names of its request.
 struct Read {
     claim: Claim,
-    payment: [u8; 32],
-    name: Option<String>,
+    names: Vec<Name>,
+    /// Whether the caller named the request. The name of an extension is chosen by the payer, and a server that receives a
+    /// success twice serves twice.
+    by_caller: bool,
+}
+
+/// One name of a request.
+struct Name {
+    name: String,
+    /// The payment or the exact payload that the name is for.
+    of: [u8; 32],
+    /// The message of 409.
+    another: String,
 }
 
 impl Api {
-    fn claim(&self, received: Received) -> Result<Read, Refused> {
+    async fn claim(&self, received: Received) -> Result<Read, Refused> {
         let Received { caller, headers, body } = received;
         let request = body::verify_request(&body, &self.limits).map_err(|error| match error.kind() {
             DecodeErrorKind::TooLarge => Refused::TooLarge,
             _ => Refused::Unreadable(error.into()),
         })?;
         let name = key_of(&headers).map(|name| name.map(str::to_owned));
+        let exact = (!self.engine.extensions().is_empty()).then(|| digest(&request.payment_payload)).transpose();
         let identity = name.clone().and_then(|name| request_id(name.as_deref(), &request));
         let terms = Terms::try_from(request.payment_requirements)
             .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
@@ -42,12 +55,41 @@ impl Api {
         let mut claim = Claim::new(terms, request.payment_payload);
         claim.identity = identity;
         // Somebody here serves the terms and can read the payload; what it says is for the verdict.
-        match self.engine.settlement().key(&claim) {
-            Ok(key) => Ok(Read { claim, payment: payment(&key), name: name.unwrap_or_default() }),
+        let key = match self.engine.settlement().key(&claim) {
+            Ok(key) => key,
             // It was read: it is of another method.
-            Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => Err(Refused::Verdict(why)),
-            Err(why) => Err(Refused::Unreadable(why)),
+            Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => return Err(Refused::Verdict(why)),
+            Err(why) => return Err(Refused::Unreadable(why)),
+        };
+        let mut read = Read { claim, names: Vec::new(), by_caller: false };
+        if let Some(name) = name.unwrap_or_default() {
+            read.by_caller = true;
+            read.names.push(Name { name, of: payment(&key), another: NAMES_ANOTHER.to_owned() });
         }
+        match self.engine.extensions().on_claim(&read.claim).await {
+            Ok(Some(name)) => {
+                if !read.by_caller {
+                    read.claim.identity.request = name.to_string();
+                }
+                let of = exact.map_err(Refused::Unreadable)?.unwrap_or_default();
+                let another = format!("{}: it names another payment", name.extension);
+                // A header value contains no line feed, so the name differs from every `Idempotency-Key`.
+                read.names.push(Name { name: format!("{}\n{}", name.extension, name.name), of, another });
+            }
+            Ok(None) => {}
+            Err(Refusal::Rejection(why)) => {
+                let why = self.engine.of_payer(&read.claim, why);
+                return Err(if why.status == Some(400) { Refused::Unreadable(why) } else { Refused::Verdict(why) });
+            }
+            Err(Refusal::Fault(fault)) => return Err(Refused::Unavailable(fault)),
+        }
+        Ok(read)
+    }
+
+    /// Returns 503 of `/settle`.
+    fn not_known(&self, body: &[u8], claim: &Claim, fault: &Fault) -> Response {
+        let rejection = Rejection::new(ErrorReason::UNEXPECTED_SETTLE_ERROR);
+        unavailable(fault, &on_network(body, undecided(self.engine.of_payer(claim, rejection))))
     }
 
     /// A payment for another entry than the one that it must fulfil. Of another scheme or network that is a verdict.
@@ -87,37 +129,40 @@ fn request_id(name: Option<&str>, request: &VerifyRequest) -> Result<String, Rej
     if let Some(name) = name {
         return Ok(format!("key:{name}"));
     }
-    // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
-    // Without it two requests could pass for one, so there is no default.
-    let canonical = serde_json::to_value(request)
-        .map_err(|error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("the body: {error}")))?
-        .to_string();
-    Ok(format!("body:{}", alloy_primitives::hex::encode(Sha256::digest(canonical.as_bytes()))))
+    Ok(format!("body:{}", alloy_primitives::hex::encode(digest(request)?)))
 }
 
-/// 409: the name is another payment's.
-fn taken() -> Rejection {
-    Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).because(NAMES_ANOTHER)
+/// Hashes the canonical JSON of a message: members in alphabetical order, numbers and strings in one spelling, no white
+/// space. There is no default on failure, because two requests could then pass for one.
+fn digest<T: Serialize>(message: &T) -> Result<[u8; 32], Rejection> {
+    let canonical = serde_json::to_value(message)
+        .map_err(|error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("the body: {error}")))?;
+    Ok(Sha256::digest(canonical.to_string().as_bytes()).into())
+}
+
+/// Creates the rejection of 409: the name belongs to another payment.
+fn taken(name: &Name) -> Rejection {
+    Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).because(&*name.another)
 }
 
 pub(super) async fn verify(api: &Api, received: Received) -> Response {
-    let Read { claim, payment, name } = match api.claim(received) {
+    let Read { claim, names, .. } = match api.claim(received).await {
         Ok(read) => read,
         Err(refused) => return refused.answer(invalid),
     };
-    let name = name.as_deref().map(|name| (claim.identity.caller.as_str(), name));
+    let caller = &claim.identity.caller;
     let fault = |fault: Fault| unavailable(&fault, &invalid(Rejection::new(ErrorReason::UNEXPECTED_VERIFY_ERROR)));
-    if let Some((caller, name)) = name {
-        match api.names.fits(caller, name, payment).await {
+    for name in &names {
+        match api.names.fits(caller, &name.name, name.of).await {
             Ok(true) => {}
-            Ok(false) => return json(StatusCode::CONFLICT, &invalid(taken())),
+            Ok(false) => return json(StatusCode::CONFLICT, &invalid(taken(name))),
             Err(unread) => return fault(unread),
         }
     }
     match api.engine.verify_claim(&claim).await {
         Ok(response) => {
-            if let Some((caller, name)) = name.filter(|_| response.is_valid) {
-                api.names.verified(caller, name, payment);
+            for name in names.iter().filter(|_| response.is_valid) {
+                api.names.verified(caller, &name.name, name.of);
             }
             json(StatusCode::OK, &response)
         }
@@ -127,27 +172,24 @@ pub(super) async fn verify(api: &Api, received: Received) -> Response {
 
 pub(super) async fn settle(api: &Api, received: Received) -> Response {
     let body = received.body.clone();
-    let Read { claim, payment, name } = match api.claim(received) {
+    let Read { claim, names, by_caller } = match api.claim(received).await {
         Ok(read) => read,
         Err(refused) => return refused.answer(|rejection| on_network(&body, undecided(rejection))),
     };
-    let settled = match &name {
-        None => api.engine.settle_claim(&claim).await,
-        Some(name) => match api.names.take(&claim.identity.caller, name, payment).await {
-            Ok(true) => api.engine.settle_named(&claim).await,
-            Ok(false) => return json(StatusCode::CONFLICT, &refused(taken(), &claim)),
-            Err(fault) => Err(fault),
-        },
-    };
+    for name in &names {
+        match api.names.take(&claim.identity.caller, &name.name, name.of).await {
+            Ok(true) => {}
+            Ok(false) => return json(StatusCode::CONFLICT, &refused(taken(name), &claim)),
+            Err(fault) => return api.not_known(&body, &claim, &fault),
+        }
+    }
+    let settled = if by_caller { api.engine.settle_named(&claim).await } else { api.engine.settle_claim(&claim).await };
     match settled {
         Ok(response) if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) => {
             json(StatusCode::CONFLICT, &response)
         }
         Ok(response) => json(StatusCode::OK, &response),
-        Err(fault) => {
-            let rejection = Rejection::new(ErrorReason::UNEXPECTED_SETTLE_ERROR);
-            unavailable(&fault, &on_network(&body, undecided(api.engine.of_payer(&claim, rejection))))
-        }
+        Err(fault) => api.not_known(&body, &claim, &fault),
     }
 }
 

@@ -36,32 +36,44 @@ pub(super) struct Reason {
     pub(super) message: Option<String>,
     /// What the code adds, for schemes whose errors have `details`.
     pub(super) details: Members,
+    /// The status of a code that an extension defines.
+    pub(super) status: Option<u16>,
 }
 
 impl Reason {
     pub(super) const fn new(code: ErrorReason) -> Self {
-        Self { code, message: None, details: Members::new() }
+        Self { code, message: None, details: Members::new(), status: None }
     }
 
     pub(super) fn because(code: ErrorReason, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), details: Members::new() }
+        Self { message: Some(message.into()), ..Self::new(code) }
     }
 
-    /// The status of the code's row; 402 for codes of peers.
+    /// The status of the code's row, or the one that came with it; 402 for codes of peers.
     pub(super) fn status(&self) -> StatusCode {
-        let status = self.code.row().map_or(402, |row| row.status);
+        let status = self.code.row().map_or_else(|| self.status.unwrap_or(402), |row| row.status);
         StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
     }
 }
 
 impl From<Rejection> for Reason {
     fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.reason, message: rejection.message.map(String::from), details: rejection.details }
+        Self {
+            code: rejection.reason,
+            message: rejection.message.map(String::from),
+            details: rejection.details,
+            status: rejection.status,
+        }
     }
 }
 
 /// The 402 document. `error` is a machine code alone; words for people stand beside it.
-pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<&Reason>) -> v2::PaymentRequired {
+pub(super) fn document(
+    offers: &[Offer],
+    resource: ResourceInfo,
+    extensions: Members,
+    reason: Option<&Reason>,
+) -> v2::PaymentRequired {
     let mut rest = Members::new();
     if let Some(message) = reason.and_then(|reason| reason.message.as_deref()) {
         // A peer's words, in a header of limited length.
@@ -74,7 +86,8 @@ pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<
         rest.insert("details", details);
     }
     // Smart Accounts §3.3: `extensions` is required, "empty object `{}` for x402 spec alignment".
-    if offers.iter().any(|offer| offer.terms.scheme == SchemeName::NVM_ERC4337)
+    if extensions.is_empty()
+        && offers.iter().any(|offer| offer.terms.scheme == SchemeName::NVM_ERC4337)
         && let Ok(none) = RawJson::of(&Members::new())
     {
         rest.insert("extensions", none);
@@ -84,7 +97,7 @@ pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<
         error: Some(reason.map_or_else(|| "Payment required".to_owned(), |reason| reason.code.to_string())),
         resource: Some(resource),
         accepts: offers.iter().map(|offer| offer.terms.to_entry()).collect(),
-        extensions: Members::new(),
+        extensions,
         rest,
     }
 }
@@ -186,6 +199,12 @@ pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
     let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &reason);
     put_fault(&mut response, Some(fault));
     response
+}
+
+/// Returns 500 for a handler's response that ends early or fails. The code is the TypeScript SDK's.
+pub(super) fn broken<B>() -> Response<Body<B>> {
+    let words = "the answer broke off; the payment was made, and the same request is answered again";
+    plain(StatusCode::INTERNAL_SERVER_ERROR, &Reason::because(ErrorReason::defined("handler_failed"), words))
 }
 
 fn put_fault<B>(response: &mut Response<Body<B>>, fault: Option<Fault>) {

@@ -7,20 +7,24 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use tower_service::Service;
 use x402_codec::header::Payment;
 use x402_facilitator_core::Presented;
+use x402_types::extension::Required;
 use x402_types::nvm::{self, Code};
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{
-    Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Terms, Version,
+    Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Refusal, Terms, Version,
 };
 
 use super::answer::{self, Reason};
+use super::kept;
 use super::layer::Route;
+use super::named::Named;
 use super::seller::Flow;
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
 use super::{Claimed, GrantState, Grants, Paid, Step, Ticket, Used};
@@ -30,14 +34,45 @@ use crate::Body;
 struct Hold {
     grants: Arc<dyn Grants>,
     ticket: Ticket,
+    /// The hold on the request's name, if an extension named it.
+    name: Option<Ticket>,
     /// Granted or freed: there is nothing left to let go of.
     over: bool,
+}
+
+impl Hold {
+    async fn pend(&self) -> Result<(), Fault> {
+        // The name comes first, so that a pending payment always has its name.
+        if let Some(name) = &self.name {
+            self.grants.pend(name).await?;
+        }
+        self.grants.pend(&self.ticket).await
+    }
+
+    async fn grant(&mut self) -> Result<(), Fault> {
+        self.grants.grant(&self.ticket).await?;
+        self.over = true;
+        Ok(())
+    }
+
+    async fn free(&mut self) -> Result<(), Fault> {
+        self.grants.free(&self.ticket).await?;
+        self.over = true;
+        match self.name.take() {
+            Some(name) => self.grants.free(&name).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         if !self.over {
             self.grants.release(&self.ticket);
+        }
+        // The name stays pending for its payment: the same request may use it again, and no other.
+        if let Some(name) = &self.name {
+            self.grants.release(name);
         }
     }
 }
@@ -49,6 +84,10 @@ struct Matched {
     flow: Flow,
     /// What was used may be less than what was authorized.
     settles_less: bool,
+    /// The claim for the extensions, if any are registered.
+    claim: Option<Claim>,
+    /// The name that an extension gives to the request.
+    named: Option<Named>,
 }
 
 /// A request that may go on, or its answer.
@@ -61,6 +100,7 @@ pub(super) fn run<S, Q, B>(
 ) -> impl Future<Output = Result<Response<Body<B>>, S::Error>>
 where
     S: Service<Request<Q>, Response = Response<B>>,
+    B: http_body::Body<Data = Bytes>,
 {
     // Not an `async fn`, which would hold the request twice: as it came, and in parts.
     let (mut parts, body) = request.into_parts();
@@ -77,6 +117,9 @@ where
             Ok(matched) => matched,
             Err(answer) => return Ok(*answer),
         };
+        if let Err(answer) = paying.admit(&mut matched, &parts.method).await {
+            return Ok(*answer);
+        }
         route.look_at_served(&offers, &paying.resource.url).await;
         if parts.method == Method::HEAD {
             // Nothing but headers would be given for it, so nothing is taken.
@@ -111,8 +154,8 @@ where
                 // when it comes again.
                 response
             } else {
-                match paying.grant(&matched, &mut hold, &settlement).await {
-                    Ok(()) => response,
+                match paying.deliver(&matched, &mut hold, &settlement, response).await {
+                    Ok(response) => return Ok(response),
                     Err(answer) => return Ok(*answer),
                 }
             };
@@ -122,7 +165,7 @@ where
         }
 
         parts.extensions.insert(matched.paid(payer, None));
-        let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+        let response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
         if failed(response.status()) {
             return Ok(response);
         }
@@ -137,12 +180,10 @@ where
             Ok(settlement) => settlement,
             Err(answer) => return Ok(*answer),
         };
-        if let Err(answer) = paying.grant(&matched, &mut hold, &settlement).await {
-            return Ok(*answer);
+        match paying.deliver(&matched, &mut hold, &settlement, response).await {
+            Ok(response) => Ok(response),
+            Err(answer) => Ok(*answer),
         }
-        answer::attach(&mut response, &matched.presented.payment, &settlement);
-        answer::make_private(response.headers_mut());
-        Ok(response)
     }
 }
 
@@ -200,7 +241,43 @@ impl Paying<'_> {
         };
         let terms = give_back(claim, &mut payment);
         let presented = Presented { raw, token, payment, terms, resource, identity, verified_as: None };
-        Ok(Box::new(Matched { presented, key, flow, settles_less: offer.key.settles_less() }))
+        Ok(Box::new(Matched { presented, key, flow, settles_less: offer.key.settles_less(), claim: None, named: None }))
+    }
+
+    /// Compares the echo of extensions with their declarations, and passes the payment to the extensions. A name that one
+    /// of them gives must be free or this request's own. A response that was kept for the request is returned as `Err`.
+    async fn admit<B>(&self, matched: &mut Matched, method: &Method) -> Answered<(), B> {
+        let seller = &self.route.seller;
+        if seller.extensions.is_empty() {
+            return Ok(());
+        }
+        let presented = &mut matched.presented;
+        let claim = Claim::new(presented.terms.clone(), (*presented.payment).clone());
+        let declared = seller.extensions.declared(&Required::new(&self.resource, self.offers));
+        let read = seller.extensions.compare(&declared, &claim);
+        let read = match read {
+            Ok(()) => seller.extensions.on_claim(&claim).await,
+            Err(refusal) => Err(refusal),
+        };
+        let name = read.map_err(|refusal| match refusal {
+            Refusal::Rejection(rejection) => self.refuse(rejection.into()),
+            Refusal::Fault(fault) => self.unavailable(Step::Extension, fault),
+        })?;
+        matched.claim = Some(claim);
+        let Some(name) = name else { return Ok(()) };
+        let named = Named::new(&name, method_of(method).as_str(), presented);
+        presented.identity.request.clone_from(&named.request);
+        let known = seller.grants.look(&named.key).await.map_err(|fault| self.unavailable(Step::Grants, fault))?;
+        if known.is_some_and(|known| known.request != named.request) {
+            return Err(self.names_another(&named));
+        }
+        if method != Method::HEAD
+            && let Some(answer) = seller.kept.get(&named.key, &named.request)
+        {
+            return Err(Box::new(answer));
+        }
+        matched.named = Some(named);
+        Ok(())
     }
 
     /// Verifies a payment that is new here, and claims nothing: for `HEAD`. The payer comes back.
@@ -240,8 +317,17 @@ impl Paying<'_> {
             Claimed::Pending(ticket) => (ticket, true),
             Claimed::Taken => return Err(self.busy()),
         };
+        let mut hold = Hold { grants: Arc::clone(&seller.grants), ticket, name: None, over: false };
+        if let Some(named) = &matched.named {
+            let claimed = seller.grants.claim(&named.key, &named.request).await;
+            match claimed.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+                Claimed::Open(ticket) | Claimed::Pending(ticket) => hold.name = Some(ticket),
+                // Another payment took the name first.
+                Claimed::Taken => return Err(self.names_another(named)),
+            }
+        }
         matched.presented.verified_as = verified_as;
-        Ok((Hold { grants: Arc::clone(&seller.grants), ticket, over: false }, resumed, payer))
+        Ok((hold, resumed, payer))
     }
 
     /// Who pays, and what the facilitator calls the request.
@@ -269,17 +355,23 @@ impl Paying<'_> {
             let fault = Fault::unreachable("facilitator", format_args!("it answered {code}: {words}"));
             self.report(Step::Verify, &fault);
         }
-        Err(self.refuse(Reason { code, message, details }))
+        Err(self.refuse(Reason { message, details, ..Reason::new(code) }))
     }
 
     /// Has the money moved. Only a plain success comes back.
     async fn settle<B>(&self, matched: &Matched, hold: &mut Hold, resumed: bool) -> Answered<SettleResponse, B> {
         let seller = &self.route.seller;
         let terms = &matched.presented.terms;
-        hold.grants.pend(&hold.ticket).await.map_err(|fault| self.unavailable(Step::Grants, fault))?;
+        hold.pend().await.map_err(|fault| self.unavailable(Step::Grants, fault))?;
         let answer = seller.facilitator.settle(&matched.presented).await;
         let failed = match judge(answer, terms, resumed, seller.facilitator.keeps_requests()) {
-            Settlement::Made(response) => return Ok(for_the_payer(response, terms)),
+            Settlement::Made(response) => {
+                let mut response = for_the_payer(response, terms);
+                if let Some(claim) = &matched.claim {
+                    seller.extensions.on_receipt(claim, &mut response);
+                }
+                return Ok(response);
+            }
             Settlement::Unknown(known, fault) => {
                 if let Some(fault) = &fault {
                     self.report(Step::Settle, fault);
@@ -289,7 +381,7 @@ impl Paying<'_> {
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
         };
         // Should the store fail here, the claim stays pending: the same request may ask again.
-        hold.over = hold.grants.free(&hold.ticket).await.is_ok();
+        let _ = hold.free().await;
         Err(self.not_settled(matched, *failed))
     }
 
@@ -301,7 +393,8 @@ impl Paying<'_> {
         };
         let details = nvm::Receipt::from_response(&response).ok().and_then(|receipt| receipt.error);
         let details = details.map(|error| error.details).unwrap_or_default();
-        let reason = Reason { code: code.clone(), message: response.error_message.clone(), details };
+        let message = response.error_message.clone();
+        let reason = Reason { message, details, ..Reason::new(code.clone()) };
         let response = SettleResponse { success: false, error_reason: Some(code), ..response };
         let response = for_the_payer(response, &matched.presented.terms);
         let mut refusal = self.route.ask(self.path(), self.offers, Some(&reason));
@@ -309,10 +402,34 @@ impl Paying<'_> {
         Box::new(refusal)
     }
 
+    /// Grants the payment and returns its response; the response of a named request is kept.
+    async fn deliver<B: http_body::Body<Data = Bytes>>(
+        &self,
+        matched: &Matched,
+        hold: &mut Hold,
+        settlement: &SettleResponse,
+        mut response: Response<Body<B>>,
+    ) -> Answered<Response<Body<B>>, B> {
+        answer::attach(&mut response, &matched.presented.payment, settlement);
+        answer::make_private(response.headers_mut());
+        let mut copy = None;
+        if matched.named.is_some() {
+            // The claim stays pending if the handler's response fails: the same request gets a whole one later.
+            (response, copy) = kept::in_hand(response).await.map_err(|_| {
+                let mut broken = answer::broken();
+                answer::attach(&mut broken, &matched.presented.payment, settlement);
+                Box::new(broken)
+            })?;
+        }
+        self.grant(matched, hold, settlement).await?;
+        if let (Some(named), Some(copy)) = (&matched.named, copy) {
+            self.route.seller.kept.put(named.key.clone(), &named.request, copy);
+        }
+        Ok(response)
+    }
+
     async fn grant<B>(&self, matched: &Matched, hold: &mut Hold, settlement: &SettleResponse) -> Answered<(), B> {
-        let granted = hold.grants.grant(&hold.ticket).await;
-        hold.over = granted.is_ok();
-        granted.map_err(|fault| {
+        hold.grant().await.map_err(|fault| {
             self.report(Step::Grants, &fault);
             // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
             let response = unknown_response(Some(settlement.clone()), &matched.presented.terms);
@@ -338,6 +455,12 @@ impl Paying<'_> {
             self.route.refuse(self.path(), self.offers, &Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, why));
         answer::later(&mut answer, self.route.seller.retry_after);
         Box::new(answer)
+    }
+
+    /// Returns 409, because the name belongs to another payment.
+    fn names_another<B>(&self, named: &Named) -> Box<Response<Body<B>>> {
+        let why = format!("{}: it names another payment", named.extension);
+        self.refuse(Reason::because(ErrorReason::DUPLICATE_SETTLEMENT, why))
     }
 
     fn unavailable<B>(&self, step: Step, fault: Fault) -> Box<Response<Body<B>>> {
@@ -433,10 +556,15 @@ fn unavailable<B>(route: &Route, fault: Fault) -> Response<Body<B>> {
     answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, Some(fault), Some(route.seller.retry_after))
 }
 
+/// Returns the method whose answer is requested: `HEAD` requests the headers of `GET`.
+fn method_of(method: &Method) -> &Method {
+    if method == Method::HEAD { &Method::GET } else { method }
+}
+
 /// The same payload, byte for byte, for the same resource and method is the same request. The bytes count: one who
 /// only knows the authorization must not take up what its payer began.
 fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Identity {
-    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let method = method_of(method);
     let mut hash = Sha256::new();
     // Neither a method nor a URL holds a space or a line's end, and the key is of known length.
     for part in [method.as_str(), " ", url, "\n"] {
@@ -448,7 +576,7 @@ fn identity(key: &PaymentKey, method: &Method, url: &str, payload: &str) -> Iden
     Identity { caller: String::new(), request: hex(hash) }
 }
 
-fn hex(hash: Sha256) -> String {
+pub(super) fn hex(hash: Sha256) -> String {
     let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
     let mut text = [[0; 2]; 32];
     for (to, byte) in text.iter_mut().zip(hash.finalize()) {

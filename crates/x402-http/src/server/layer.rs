@@ -14,7 +14,8 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 use x402_codec::header;
-use x402_types::v2::ResourceInfo;
+use x402_types::extension::Required;
+use x402_types::v2::{self, ResourceInfo};
 use x402_types::{ErrorReason, Fault, Offer};
 
 use super::answer::{self, Prepared, Reason};
@@ -159,7 +160,7 @@ impl Route {
 
     fn check_size(&self) -> Result<(), SellerError> {
         let Asks::Fixed(offers) = &self.asks else { return Ok(()) };
-        let document = answer::document(offers, self.resource("/"), None);
+        let document = self.document("/", offers, None);
         let size = Prepared::of(document, false).map_or(usize::MAX, |prepared| prepared.header_len());
         let limit = self.seller.header_limit;
         if size > limit {
@@ -173,6 +174,12 @@ impl Route {
             self.seller.report(&self.resource("/").url, Step::Start, &fault);
         }
         Ok(())
+    }
+
+    fn document(&self, path: &str, offers: &[Offer], reason: Option<&Reason>) -> v2::PaymentRequired {
+        let resource = self.resource(path);
+        let declared = self.seller.extensions.declared(&Required::new(&resource, offers));
+        answer::document(offers, resource, declared, reason)
     }
 
     /// Before the first paid request: whether the facilitator serves what is offered.
@@ -258,7 +265,7 @@ impl Route {
                 Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, "the path is too long to be paid for");
             return Err(Box::new(answer::plain(StatusCode::URI_TOO_LONG, &reason)));
         }
-        let make = || Prepared::of(answer::document(offers, self.resource(path), reason), self.seller.v1);
+        let make = || Prepared::of(self.document(path, offers, reason), self.seller.v1);
         if reason.is_none() && matches!(self.asks, Asks::Fixed(_)) {
             if let Some((prepared_path, prepared)) = self.prepared.get() {
                 if **prepared_path == *path {

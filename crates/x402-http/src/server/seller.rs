@@ -6,9 +6,11 @@ use std::sync::Arc;
 use http::Uri;
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::{ChainId, Fault, Offer, SchemeName, Terms};
+use x402_types::extension::Extensions;
+use x402_types::{ChainId, Extension, Fault, Offer, SchemeName, Terms};
 
 use super::incident::{self, Incident, OnIncident, Step};
+use super::kept::KeptAnswers;
 use super::layer::RequirePaymentLayer;
 use super::served::{NotServed, Served};
 use super::{Grants, MemoryGrants, Price};
@@ -27,6 +29,8 @@ pub struct Seller {
     pub(super) retry_after: u32,
     pub(super) header_limit: usize,
     pub(super) served: Served,
+    pub(super) extensions: Extensions,
+    pub(super) kept: Arc<KeptAnswers>,
     on_incident: Option<Arc<dyn OnIncident>>,
 }
 
@@ -134,6 +138,8 @@ impl Seller {
             retry_after: 2,
             header_limit: LONGEST_HEADER,
             served: Served::default(),
+            extensions: Extensions::new(),
+            kept: Arc::default(),
             on_incident: None,
         })
     }
@@ -163,6 +169,13 @@ impl Seller {
     #[must_use]
     pub const fn header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
+        self
+    }
+
+    /// Registers an extension: the routes of the seller declare it, and it reads their payments and receipts.
+    #[must_use]
+    pub fn extension(mut self, extension: impl Extension + 'static) -> Self {
+        self.extensions.register(Arc::new(extension));
         self
     }
 
