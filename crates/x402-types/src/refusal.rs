@@ -45,6 +45,13 @@ impl Rejection {
         self
     }
 
+    /// What was wrong, for people: the rule's own words, else those of its code.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        let of_code = || self.reason.row().map_or_else(|| self.reason.as_str(), |row| row.text);
+        self.message.as_deref().unwrap_or_else(of_code)
+    }
+
     /// A field that does not have the form it must have: `invalid_payload`.
     #[must_use]
     pub fn field(path: &str, why: Malformed) -> Self {
