@@ -12,7 +12,7 @@ use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
 use x402_erc4337::session::zerodev::{Grant, KernelAccount, KernelVersion, issue};
 use x402_evm::exact::{Exact, Payer, Price};
 use x402_facilitator::dev::DevFacilitator;
-use x402_types::{MakePayment, Occasion, UnixSeconds};
+use x402_types::{MakePayment, SigningContext, UnixSeconds};
 
 #[test]
 fn a_scheme_of_ones_own_is_paid() {
@@ -127,6 +127,7 @@ fn a_smart_sessions_signature_is_written_and_read() {
 /// A till's dialect stands beside x402's own: one payment is paid once, whichever of them asks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_facilitator_speaks_a_dialect_of_ones_own() {
+    x402_http::service::install_tls();
     let mut facilitator = Command::new(env!("CARGO_BIN_EXE_own_dialect_facilitator"))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -146,8 +147,8 @@ async fn a_facilitator_speaks_a_dialect_of_ones_own() {
     let terms =
         Exact::default().requirements("eip155:84532".parse().unwrap(), ACCOUNTS[5].address, price).unwrap().terms;
     let now = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
-    let occasion = Occasion { now, entropy: [3; 32], url: "https://shop.example/", method: "GET" };
-    let payload = Payer::new(signer(1).unwrap()).make_payment(&terms, &occasion).await.unwrap().payload;
+    let context = SigningContext { now, entropy: [3; 32], url: "https://shop.example/", method: "GET" };
+    let payload = Payer::new(signer(1).unwrap()).make_payment(&terms, &context).await.unwrap().payload;
     let payload: serde_json::Value = payload.read().unwrap();
     let bill = json!({
         "till": "7", "sum": "10000", "authorization": payload["authorization"], "signature": payload["signature"],

@@ -14,7 +14,7 @@ use x402_types::{Asset, Assets, ChainId, Fault};
 use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
 use crate::credits::HttpCredits;
 use crate::engine::{Engine, Patience};
-use crate::heads::{Heads, Polling};
+use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::{owner, provider};
 use crate::routes::KeptKeys;
@@ -38,7 +38,7 @@ pub struct Configured {
     /// The engine, not yet started.
     pub engine: Arc<Engine>,
     /// The tasks that tell it of new blocks.
-    pub heads: Heads,
+    pub heads: HeadPollers,
     /// What `/verify` remembers for `/settle`.
     pub requests: Arc<dyn Requests>,
     /// Session keys that payments name by their hash, where they are kept.

@@ -22,7 +22,7 @@ use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 use self::nvm::Place;
 use crate::dialect::Dialect;
 use crate::engine::{Engine, Patience};
-use crate::heads::{Heads, Polling, Watch};
+use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::session_keys::Registrar;
 
 pub use nvm::Nvm;
@@ -63,7 +63,7 @@ pub struct Builder {
     signers: BTreeMap<ChainId, Vec<String>>,
     places: BTreeMap<ChainId, Place>,
     registrars: Vec<Registrar>,
-    watches: Vec<Watch>,
+    pollers: Vec<HeadPoller>,
     assets: Vec<Asset>,
     replaying: BTreeSet<String>,
     longest: Option<u64>,
@@ -89,7 +89,7 @@ impl Builder {
             signers: BTreeMap::new(),
             places: BTreeMap::new(),
             registrars: Vec::new(),
-            watches: Vec::new(),
+            pollers: Vec::new(),
             assets: Vec::new(),
             replaying: BTreeSet::new(),
             longest: None,
@@ -150,7 +150,7 @@ impl Builder {
         let log_query_blocks = evm.log_query_blocks;
         let place = Place { chain: Arc::clone(&chain), provider: evm.provider, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
-        self.watches.push(Watch { chain, polling: evm.polling, bundlers: Vec::new(), trials });
+        self.pollers.push(HeadPoller { chain, polling: evm.polling, bundlers: Vec::new(), trials });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }
@@ -166,8 +166,8 @@ impl Builder {
         self.registrars.extend(Registrar::new(Arc::clone(&place.chain) as _, nvm.session_signer.address()));
         let mechanism = nvm.mechanism(place, Arc::clone(&self.ledger), Arc::clone(&self.keys))?;
         let bundlers = place.lanes.iter().filter_map(|lane| lane.account().parse::<Address>().ok());
-        if let Some(watch) = self.watches.iter_mut().find(|watch| watch.chain.network() == network) {
-            watch.bundlers.extend(bundlers);
+        if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.chain.network() == network) {
+            poller.bundlers.extend(bundlers);
         }
         self.settlement = self.settlement.with_mechanism(Arc::new(mechanism))?;
         Ok(self)
@@ -204,7 +204,7 @@ impl Builder {
     ///
     /// # Errors
     /// The parts do not fit together.
-    pub fn build(self) -> Result<(Arc<Engine>, Heads), Fault> {
+    pub fn build(self) -> Result<(Arc<Engine>, HeadPollers), Fault> {
         let mut signers = Members::new();
         for (network, list) in &self.signers {
             signers.insert(network.as_str(), RawJson::of(list).map_err(Fault::broken)?);
@@ -215,7 +215,7 @@ impl Builder {
         let engine = engine.with_patience(self.patience).with_replaying(self.replaying);
         let engine = self.database.into_iter().fold(engine, Engine::with_database);
         let engine = self.dialects.into_iter().fold(engine, Engine::with_dialect);
-        Ok((Arc::new(engine), Heads(self.watches)))
+        Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }
 }
 

@@ -24,7 +24,7 @@ use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::MemoryLedger;
 use x402_types::challenge::{Networks, Proof, ProofKind};
-use x402_types::{Assets, ChainId, MakePayment, Occasion, TimeoutSeconds};
+use x402_types::{Assets, ChainId, MakePayment, SigningContext, TimeoutSeconds};
 
 use crate::support::{SELLER, body, body_v1, send, signed, tls};
 
@@ -194,9 +194,9 @@ async fn challenge_body(url: &str) -> Value {
     assert_eq!(status, 200, "{said}");
     let mut payment = answer(&challenge, Proof::new(ProofKind::Facilitator), [1; 16], now());
     let entropy = exact_nonce(&payment);
-    let occasion = Occasion { now: now(), entropy, url: "https://api.example.com/", method: "GET" };
+    let context = SigningContext { now: now(), entropy, url: "https://api.example.com/", method: "GET" };
     let terms = terms(&challenge, &Networks::default(), &Assets::default()).unwrap();
-    let made = Payer::new(signer(1).unwrap()).make_payment(&terms, &occasion).await.unwrap();
+    let made = Payer::new(signer(1).unwrap()).make_payment(&terms, &context).await.unwrap();
     payment.proof.ticket = Some(said["ticket"].as_str().unwrap().into());
     payment.proof.payload = Some(made.payload);
     let header = x402_codec::challenge::encode_payment(&payment).unwrap();

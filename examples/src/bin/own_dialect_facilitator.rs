@@ -51,7 +51,7 @@ impl Dialect for Tills {
     }
 
     fn read(&self, context: &Context, request: &Request) -> Result<Submission, Stopped> {
-        let bill = request.body.view(from_slice::<Bill>);
+        let bill = request.body.view(|bytes, limits| from_slice::<Bill>(bytes, limits));
         let bill = (*bill).as_ref().map_err(unreadable)?;
         let offer = Exact::default().requirements(self.network, self.pay_to, Price::Atomic(bill.sum));
         let payload = json!({ "signature": bill.signature, "authorization": bill.authorization });

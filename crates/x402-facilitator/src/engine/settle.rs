@@ -21,11 +21,11 @@ impl Engine {
         dialect: &dyn Dialect,
     ) -> Result<Settled, Refusal> {
         let may_replay = may_replay || self.replaying.contains(&claim.identity.caller);
-        let call = self.settlement.call();
-        let call = if may_replay { call.named() } else { call };
+        let request = self.settlement.begin_request();
+        let request = if may_replay { request.named() } else { request };
         // Subscribed before the first look, so that no move is missed between look and wait.
         let mut moves = self.moves.subscribe();
-        let mut outcome = match self.settlement.settle(&call, claim, now()).await {
+        let mut outcome = match self.settlement.settle(&request, claim, now()).await {
             Ok(outcome) => outcome,
             Err(Refusal::Rejection(rejection)) => return Err(self.of_payer(claim, rejection).into()),
             Err(Refusal::Fault(fault)) => return Err(fault.into()),
@@ -36,7 +36,7 @@ impl Engine {
         while !outcome.is_final() {
             let moved = tokio::time::timeout_at(deadline, moves.changed()).await;
             // Once more after the deadline: the end may have come with it, from another process too.
-            outcome = self.settlement.look(&call, &key).await?;
+            outcome = self.settlement.look(&request, &key).await?;
             if moved.is_err() {
                 break;
             }
