@@ -152,7 +152,7 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
     let said = engine.unfunded()[0].1.to_string();
     assert!(said.contains(&ACCOUNTS[8].address.to_string()) && said.contains("eip155:84532"), "{said}");
 
-    let heads = heads.spawn(&engine);
+    let heads = heads.watch(&engine);
     let running = engine.start();
     for _ in 0..6 {
         let (claim, _) = payment(1, chain.time()).await;

@@ -150,7 +150,7 @@ impl Scene {
             tries += 1;
             assert!(tries < 10, "{name}: {fault}");
         }
-        let (heads, running) = (heads.spawn(&engine), engine.start());
+        let (heads, running) = (heads.watch(&engine), engine.start());
         Self { name, chain, engine, running, heads, began: Instant::now(), blocks: 0, payments: 0 }
     }
 

@@ -77,7 +77,7 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
         .with_patience(Patience::waiting(Duration::from_secs(2)));
     let (engine, heads) = builder.build().unwrap();
     let running = engine.start();
-    let heads = heads.spawn(&engine);
+    let heads = heads.watch(&engine);
 
     let row = async |key: &str| -> Payment {
         let key = PaymentKey::from_bytes(&alloy_primitives::hex::decode(key).unwrap());
