@@ -39,6 +39,20 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
     request
 }
 
+/// A payment of version 1 or 2 in its own JSON text. The version is the one that the payment names.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`].
+pub fn payment(json: &str, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
+    // As in `verify_request`: the common version first, whose refusal decides nothing.
+    let payment = match json::from_str(json, limits) {
+        Ok(payment) => Box::new(PaymentPayload::V2(payment)),
+        Err(_) => json::from_str(json, limits)?,
+    };
+    demand_object(&payment, "")?;
+    Ok(payment)
+}
+
 /// A payment passed on as the header has it, the commonest fault of a server that is written by hand.
 #[cold]
 fn text_payment(body: &[u8], limits: &Limits) -> Option<DecodeError> {
@@ -162,7 +176,7 @@ pub fn write_verify_request(
 }
 
 /// §5.2: `payload` is an object, whatever the scheme.
-pub(crate) fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
+fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
     let payload: &RawJson = match payment {
         PaymentPayload::V1(payment) => &payment.payload,
         PaymentPayload::V2(payment) => &payment.payload,

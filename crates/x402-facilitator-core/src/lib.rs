@@ -23,7 +23,7 @@ mod verified;
 mod worker;
 
 pub use call::Call;
-pub use facilitator::{Facilitator, KEEPS_REQUESTS, Presented};
+pub use facilitator::{AskFacilitator, Facilitator, KEEPS_REQUESTS, PaymentRequest};
 pub use ids::{CallId, Guard, LaneId, OwnerId, SlotId, StepName, TxId};
 pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
 pub use mechanism::{MAX_PARCELS, Mechanism, Observation, Plan, Verdict};

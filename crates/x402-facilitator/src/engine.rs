@@ -9,14 +9,12 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use x402_facilitator_core::{
-    Call, Facilitator, KEEPS_REQUESTS, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified,
+    Call, Facilitator, KEEPS_REQUESTS, LaneId, Ledger, Outcome, Pace, PaymentRequest, Settlement, Verified,
 };
 use x402_store::sqlite::Database;
-use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    Assets, ChainId, Claim, Entry, EvmAddress, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
-    UnixSeconds,
+    Assets, ChainId, Claim, Entry, EvmAddress, Fault, Members, RawJson, Refusal, Rejection, SchemeName, UnixSeconds,
 };
 
 use crate::clock::now;
@@ -502,19 +500,19 @@ pub(crate) fn undecided(rejection: Rejection) -> SettleResponse {
 
 #[async_trait]
 impl Facilitator for Engine {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        match claim(presented) {
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        match claim(request) {
             Ok(claim) => self.verify_claim(&claim).await,
-            Err(rejection) => Ok(nvm::verdict(Err(rejection), &presented.terms.network.into())),
+            Err(rejection) => Ok(nvm::verdict(Err(rejection), &request.claim.terms.network.into())),
         }
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        match claim(presented) {
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        match claim(request) {
             // A server in this process names its requests, as one does by `Idempotency-Key`.
             Ok(claim) if !claim.identity.request.is_empty() => self.settle_named(&claim).await,
             Ok(claim) => self.settle_claim(&claim).await,
-            Err(rejection) => Ok(nvm::refused(&rejection, presented.terms.network)),
+            Err(rejection) => Ok(nvm::refused(&rejection, request.claim.terms.network)),
         }
     }
 
@@ -534,16 +532,13 @@ impl Facilitator for Engine {
     }
 }
 
-fn claim(presented: &Presented) -> Result<Claim, Rejection> {
-    let mut claim = match &*presented.payment {
-        PaymentPayload::Nvm(payment) => {
-            let entry = Requirements::try_from(&presented.terms)
-                .map_err(|why| x402_types::nvm::Code::InvalidPayload.because(format!("accepted: {why}")))?;
-            nvm::claim(payment.clone(), [&entry].into_iter(), &presented.resource, presented.terms.amount)?
-        }
-        payment => Claim::new(presented.terms.clone(), payment.clone()),
-    };
-    claim.identity = presented.identity.clone();
+fn claim(request: &PaymentRequest) -> Result<Claim, Rejection> {
+    let mut claim = request.claim.clone();
+    if is_by_plan(&claim) {
+        let names_agent = claim.terms.extra.get("agentId").is_some();
+        nvm::check_resource(claim.resource.as_ref(), &request.resource, names_agent)?;
+        claim.resource = Some((*request.resource).clone());
+    }
     Ok(claim)
 }
 

@@ -187,7 +187,7 @@ impl fmt::Debug for PaymentKey {
 }
 
 /// Finds the key of a claim without asking anybody.
-pub trait KeyOf: Send + Sync {
+pub trait PaymentKeyFn: Send + Sync {
     /// The key.
     ///
     /// # Errors
@@ -199,9 +199,15 @@ pub trait KeyOf: Send + Sync {
     fn settles_less(&self) -> bool {
         false
     }
+
+    /// Whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme whose
+    /// payments are settled for work that was done, as `nvm:erc4337`.
+    fn settles_upfront(&self) -> bool {
+        true
+    }
 }
 
-impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> KeyOf for F {
+impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> PaymentKeyFn for F {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self(claim)
     }
@@ -213,7 +219,7 @@ pub struct Offer {
     /// What is asked.
     pub terms: Terms,
     /// Names the payment of a claim, so that a server grants it once.
-    pub key: std::sync::Arc<dyn KeyOf>,
+    pub key: std::sync::Arc<dyn PaymentKeyFn>,
 }
 
 impl fmt::Debug for Offer {
