@@ -16,10 +16,12 @@ const SELLER: &[&str] = &[
 ];
 
 /// Names of schemes and dialects, as code has them.
-const NAMES: &[&str] = &["nvm", "by_plan", "ByPlan", "V02", "V03", "Version::V1", "is_known_to_v1", "SchemeName::", "NVM_", "EXACT"];
+const NAMES: &[&str] =
+    &["nvm", "by_plan", "ByPlan", "V02", "V03", "Version::V1", "is_known_to_v1", "SchemeName::", "NVM_", "EXACT"];
 
 /// What a transport is made of: the part of a seller that knows no transport may use none of it.
-const TRANSPORT: &[&str] = &["use http::", "http::", "tower", "HeaderMap", "StatusCode", "Response<", "Request<", "crate::server"];
+const TRANSPORT: &[&str] =
+    &["use http::", "http::", "tower", "HeaderMap", "StatusCode", "Response<", "Request<", "crate::server"];
 
 /// The lines of a file that are no comments, before its tests.
 fn code(path: &Path) -> Vec<(usize, String)> {
