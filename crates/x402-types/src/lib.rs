@@ -35,7 +35,7 @@ pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::ChainId;
-pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
+pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
 pub use entry::Entry;
 pub use extension::Extension;
 pub(crate) use keccak::keccak256;

@@ -170,7 +170,7 @@ fn the_recorded_echoes_pass_or_fail() {
         match case["error"].as_str() {
             None => assert_eq!(compared, Ok(()), "{id}"),
             Some(error) => {
-                let Err(Refusal::Rejection(rejection)) = compared else { panic!("{id}: {compared:?}") };
+                let Err(rejection) = compared else { panic!("{id}: {compared:?}") };
                 assert_eq!(
                     (rejection.reason.as_str(), &rejection.reason),
                     (error, &ErrorReason::EXTENSION_ECHO_MISMATCH)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, Presented};
+use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Terms};
 
@@ -28,9 +28,8 @@ impl Engine {
     }
 
     /// Reads the claim of a payment, with the identity of its request, and passes it to the extensions.
-    async fn claim(&self, dialect: &dyn Dialect, presented: &Presented) -> Result<Claim, Refusal> {
-        let mut claim = dialect.claim(presented)?;
-        claim.identity = presented.identity.clone();
+    async fn claim(&self, dialect: &dyn Dialect, request: &PaymentRequest) -> Result<Claim, Refusal> {
+        let claim = dialect.claim(request)?;
         match self.extensions().on_claim(&claim).await {
             Ok(_) => Ok(claim),
             Err(Refusal::Rejection(rejection)) => Err(self.of_payer(&claim, rejection).into()),
@@ -44,28 +43,27 @@ impl Engine {
     }
 }
 
-
 #[async_trait]
 impl Facilitator for Engine {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        let dialect = self.dialect_for(&presented.terms)?.as_ref();
-        let verified = match self.claim(dialect, presented).await {
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
+        let verified = match self.claim(dialect, request).await {
             Ok(claim) => self.check(&claim).await.map(|verified| verified.verdict().payer.clone()),
             Err(refusal) => Err(refusal),
         };
         match verified {
-            Ok(payer) => Ok(dialect.verify_response(&presented.terms, Ok(&payer))),
-            Err(Refusal::Rejection(rejection)) => Ok(dialect.verify_response(&presented.terms, Err(&rejection))),
+            Ok(payer) => Ok(dialect.verify_response(&request.claim.terms, Ok(&payer))),
+            Err(Refusal::Rejection(rejection)) => Ok(dialect.verify_response(&request.claim.terms, Err(&rejection))),
             Err(Refusal::Fault(fault)) => Err(fault),
         }
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let dialect = self.dialect_for(&presented.terms)?.as_ref();
-        match self.claim(dialect, presented).await {
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
+        match self.claim(dialect, request).await {
             // A server in this process names its requests, as one does by `Idempotency-Key`.
             Ok(claim) => self.settle_in(dialect, &claim, !claim.identity.request.is_empty()).await,
-            Err(Refusal::Rejection(rejection)) => Ok(dialect.settle_response(&presented.terms, Err(&rejection))),
+            Err(Refusal::Rejection(rejection)) => Ok(dialect.settle_response(&request.claim.terms, Err(&rejection))),
             Err(Refusal::Fault(fault)) => Err(fault),
         }
     }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use x402_types::PaymentKey;
 
 use crate::Body;
 use crate::body::BrokenOff;
@@ -27,35 +26,32 @@ pub(super) struct KeptAnswers(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    answers: HashMap<PaymentKey, Answer>,
-    /// The names of the responses, the oldest first. A name may occur twice.
-    order: VecDeque<(Instant, PaymentKey)>,
+    answers: HashMap<Box<str>, Answer>,
+    /// The requests, the oldest first. A request may occur twice.
+    order: VecDeque<(Instant, Box<str>)>,
     size: usize,
 }
 
 #[derive(Debug)]
 struct Answer {
-    request: Box<str>,
     response: Response<Bytes>,
     size: usize,
 }
 
 impl KeptAnswers {
-    /// Returns the response that this request had under this name.
-    pub(super) fn get<B>(&self, name: &PaymentKey, request: &str) -> Option<Response<Body<B>>> {
-        let kept = self.kept();
-        let answer = kept.answers.get(name).filter(|answer| *answer.request == *request)?;
-        Some(answer.response.clone().map(Body::own))
+    /// Returns the response that this request had.
+    pub(super) fn get<B>(&self, request: &str) -> Option<Response<Body<B>>> {
+        self.kept().answers.get(request).map(|answer| answer.response.clone().map(Body::own))
     }
 
     /// Keeps a response.
-    pub(super) fn put(&self, name: PaymentKey, request: &str, response: Response<Bytes>) {
+    pub(super) fn put(&self, request: Box<str>, response: Response<Bytes>) {
         let size = response.body().len().saturating_add(size_of_headers(response.headers()));
         let now = Instant::now();
         let mut kept = self.kept();
         kept.size = kept.size.saturating_add(size);
-        kept.order.push_back((now, name.clone()));
-        let old = kept.answers.insert(name, Answer { request: request.into(), response, size });
+        kept.order.push_back((now, request.clone()));
+        let old = kept.answers.insert(request, Answer { response, size });
         kept.size = kept.size.saturating_sub(old.map_or(0, |old| old.size));
         kept.forget(now.checked_sub(KEEP));
     }
@@ -69,8 +65,8 @@ impl KeptAnswers {
 impl Kept {
     fn forget(&mut self, limit: Option<Instant>) {
         while self.order.front().is_some_and(|(at, _)| self.size > MOST || limit.is_some_and(|limit| *at < limit)) {
-            let Some((_, name)) = self.order.pop_front() else { return };
-            if let Some(answer) = self.answers.remove(&name) {
+            let Some((_, request)) = self.order.pop_front() else { return };
+            if let Some(answer) = self.answers.remove(&request) {
                 self.size = self.size.saturating_sub(answer.size);
             }
         }
@@ -81,23 +77,25 @@ fn size_of_headers(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len().saturating_add(value.len())).sum()
 }
 
-/// Reads the body of a response ahead, and returns the response with a copy to keep. A body that is too long, or of
-/// unknown length, is passed on unread, without a copy. Trailers are passed on, and are in no copy.
+/// Reads the body of a response ahead, and returns the response with the body to keep. A body that is too long, or of
+/// unknown length, is passed on unread, and is not kept. Trailers are passed on, and are not kept.
 ///
 /// # Errors
 /// The body ends early or fails.
 pub(super) async fn in_hand<B: http_body::Body<Data = Bytes>>(
     response: Response<Body<B>>,
-) -> Result<(Response<Body<B>>, Option<Response<Bytes>>), BrokenOff> {
+) -> Result<(Response<Body<B>>, Option<Bytes>), BrokenOff> {
     let (parts, body) = response.into_parts();
     let (body, read) = body.read_ahead(LONGEST).await?;
-    let copy = read.map(|read| {
-        let mut copy = Response::new(read);
-        *copy.status_mut() = parts.status;
-        copy.headers_mut().clone_from(&parts.headers);
-        copy
-    });
-    Ok((Response::from_parts(parts, body), copy))
+    Ok((Response::from_parts(parts, body), read))
+}
+
+/// Returns the response to keep for one whose body was read ahead.
+pub(super) fn copy<B>(response: &Response<B>, body: Bytes) -> Response<Bytes> {
+    let mut copy = Response::new(body);
+    *copy.status_mut() = response.status();
+    copy.headers_mut().clone_from(response.headers());
+    copy
 }
 
 #[cfg(test)]
@@ -105,41 +103,32 @@ mod tests {
     use super::*;
     use http::StatusCode;
 
-    fn name(number: usize) -> PaymentKey {
-        PaymentKey::from_bytes(&number.to_be_bytes())
-    }
-
-    fn answer(
-        kept: &KeptAnswers,
-        number: usize,
-        request: &str,
-    ) -> Option<Response<Body<http_body_util::Empty<Bytes>>>> {
-        kept.get(&name(number), request)
+    fn answer(kept: &KeptAnswers, request: &str) -> Option<Response<Body<http_body_util::Empty<Bytes>>>> {
+        kept.get(request)
     }
 
     #[test]
     fn an_answer_is_one_requests() {
         let kept = KeptAnswers::default();
-        let mut response = Response::new(Bytes::from_static(b"body"));
+        let mut response = Response::new(());
         *response.status_mut() = StatusCode::CREATED;
-        kept.put(name(1), "request", response);
-        assert_eq!(answer(&kept, 1, "request").unwrap().status(), StatusCode::CREATED);
-        assert!(answer(&kept, 1, "another").is_none());
-        assert!(answer(&kept, 2, "request").is_none());
+        kept.put("request".into(), copy(&response, Bytes::from_static(b"body")));
+        assert_eq!(answer(&kept, "request").unwrap().status(), StatusCode::CREATED);
+        assert!(answer(&kept, "another").is_none());
     }
 
     #[test]
     fn what_is_kept_has_a_size_and_an_age() {
         let kept = KeptAnswers::default();
-        let put = |number| kept.put(name(number), "request", Response::new(Bytes::from(vec![0; LONGEST])));
+        let put = |number: usize| kept.put(number.to_string().into(), Response::new(Bytes::from(vec![0; LONGEST])));
         let most = MOST / LONGEST;
         (0..=most).for_each(put);
-        assert!(answer(&kept, 0, "request").is_none(), "the oldest goes");
-        assert!(answer(&kept, 1, "request").is_some() && answer(&kept, most, "request").is_some());
-        // The same name again takes no more room.
+        assert!(answer(&kept, "0").is_none(), "the oldest goes");
+        assert!(answer(&kept, "1").is_some() && answer(&kept, &most.to_string()).is_some());
+        // The same request again takes no more room.
         (0..1_000).for_each(|_| put(7));
-        assert!(kept.kept().size <= MOST);
         let mut rows = kept.kept();
+        assert!(rows.size <= MOST);
         rows.forget(Instant::now().checked_add(Duration::from_secs(1)));
         assert_eq!((rows.size, rows.answers.len()), (0, 0));
     }
@@ -151,7 +140,7 @@ mod tests {
             in_hand(Response::new(Body::inner(Full::new(Bytes::from_static(b"content"))))).await.unwrap();
         assert_eq!(http_body::Body::size_hint(live.body()).exact(), Some(7));
         assert_eq!(live.into_body().collect().await.unwrap().to_bytes(), "content");
-        assert_eq!(copy.unwrap().into_body(), "content");
+        assert_eq!(copy.unwrap(), "content");
         let long = Full::new(Bytes::from(vec![0; LONGEST + 1]));
         let (live, copy) = in_hand(Response::new(Body::inner(long))).await.unwrap();
         assert!(copy.is_none());

@@ -183,7 +183,7 @@ async fn an_open_outcome_keeps_the_id_for_its_payment() {
     assert_eq!(shop.script.log(), "verify, handler, settle, settle, handler");
     // The facilitator hears of the request by one name.
     let seen = shop.script.seen.lock().unwrap();
-    assert!(seen.iter().all(|presented| presented.identity == seen[0].identity));
+    assert!(seen.iter().all(|presented| presented.claim.identity == seen[0].claim.identity));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::v2::{ResourceInfo, SettleResponse};
-use crate::{Claim, Members, Offer, RawJson, Refusal, SigningContext};
+use crate::{Claim, Members, Offer, RawJson, Refusal, Rejection, SigningContext};
 
 /// An extension, with a method for each thing that it may do. Every method but `name` has a default that does nothing.
 #[async_trait]
@@ -150,7 +150,7 @@ impl Extensions {
     ///
     /// # Errors
     /// [`ErrorReason::EXTENSION_ECHO_MISMATCH`](crate::ErrorReason::EXTENSION_ECHO_MISMATCH), with the extension's name.
-    pub fn compare(&self, declared: &Members, claim: &Claim) -> Result<(), Refusal> {
+    pub fn compare(&self, declared: &Members, claim: &Claim) -> Result<(), Rejection> {
         for (name, declaration) in declared.iter() {
             let not_compared = self.get(name).map_or(&[][..], Extension::not_compared);
             echo::compare(name, declaration, claim.extensions.get(name), not_compared)?;
