@@ -21,6 +21,8 @@ pub mod nevermined;
 pub mod remote;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "reqwest")]
+pub mod service;
 #[cfg(all(feature = "challenge", feature = "reqwest"))]
 pub mod ticket;
 
