@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Rejection, Terms};
+use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Terms};
 
 use super::Engine;
 use crate::dialect::Dialect;
