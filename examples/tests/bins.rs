@@ -20,6 +20,21 @@ fn a_scheme_of_ones_own_is_paid() {
     assert!(done.status.success(), "{done:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialect_of_ones_own_is_paid() {
+    let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
+    let (buyer, pay_to) = (ACCOUNTS[1], ACCOUNTS[2].address);
+    let mut shop = Command::new(env!("CARGO_BIN_EXE_own_dialect"));
+    shop.env("FACILITATOR_URL", facilitator.url()).env("PAY_TO", pay_to.to_string());
+    shop.env("X402_PRIVATE_KEY", buyer.key.to_string());
+    let done = tokio::task::spawn_blocking(move || shop.output().unwrap()).await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let transfer = facilitator.chain().transfers().pop().unwrap();
+    assert_eq!(String::from_utf8(done.stdout).unwrap().trim(), transfer.transaction.to_string());
+    assert_eq!((transfer.from, transfer.to, transfer.value), (buyer.address, pay_to, U256::from(10_000)));
+    facilitator.stop().await;
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_buyer_pays_the_seller() {
