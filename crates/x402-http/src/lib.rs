@@ -9,6 +9,8 @@
 mod body;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", all(feature = "server", feature = "challenge")))]
+mod clock;
 #[cfg(feature = "reqwest")]
 pub mod nevermined;
 #[cfg(feature = "reqwest")]
