@@ -340,7 +340,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Re
     }
 }
 
-/// The text of a header, and whether its base64 has the form that is written.
+/// Decodes the text of a header, and tells whether its base64 has the form that we write.
 fn decode_text(name: &'static str, value: &[u8], limits: &Limits) -> Result<(String, bool), DecodeError> {
     let (bytes, is_standard) = base64::decode_form(value, limits.header).map_err(|error| joined(name, value, error))?;
     let text = String::from_utf8(bytes).map_err(|e| json::not_utf8(e.utf8_error().valid_up_to()))?;

@@ -75,7 +75,7 @@ impl ChainId {
         if self.namespace() == "eip155" { self.reference().parse().ok() } else { None }
     }
 
-    /// The EVM chain number, where no other network will do.
+    /// Returns the EVM chain number, for code that serves no other networks.
     ///
     /// # Errors
     /// [`NotEvm`] if the namespace is not `eip155`, or the number is over 2^64-1.
@@ -84,7 +84,7 @@ impl ChainId {
     }
 }
 
-/// A network stands where only an EVM chain can.
+/// The error that a network is not an EVM chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not an EVM chain")]
 pub struct NotEvm(pub ChainId);

@@ -16,17 +16,17 @@ pub struct Dollars {
 }
 
 impl Dollars {
-    /// One dollar.
+    /// The sum of one US dollar.
     pub const ONE: Self = Self { digits: U256::ONE, decimals: 0 };
 
-    /// How many digits stand behind the point.
+    /// Returns the number of digits behind the point.
     #[must_use]
     pub const fn decimals(self) -> u8 {
         self.decimals
     }
 
-    /// The sum in the smallest unit of a token of which one is a dollar; what is smaller than that unit is dropped.
-    /// `None` over 2^256-1.
+    /// Converts the sum to the smallest unit of a token of which one is a dollar, and drops what is smaller than that
+    /// unit. Returns `None` if the result is over 2^256-1.
     #[must_use]
     pub fn to_atomic(self, decimals: u8) -> Option<AtomicAmount> {
         let power = |digits: u8| U256::from(10).checked_pow(U256::from(digits));
@@ -61,7 +61,7 @@ impl FromStr for Dollars {
 }
 
 impl fmt::Display for Dollars {
-    /// As it was written, with the sign.
+    /// Writes the digits as they were read, behind a dollar sign.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let decimals = usize::from(self.decimals);
         let digits = format!("{:0>width$}", self.digits.to_string(), width = decimals + 1);
