@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use x402_devchain::{
-    ACCOUNTS, BlockTime, DevChain, Disturbance, Failure, NodeFault, Orphans, TOKEN, Token, When, signer,
+    ACCOUNTS, DevChain, Disturbance, Failure, MiningMode, NodeFault, Orphans, TOKEN, Token, When, signer,
 };
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::eip712::DomainSeparator;
@@ -124,7 +124,7 @@ type Ending = JoinHandle<SettleResponse>;
 
 impl Scene {
     async fn start(name: String, finality: u64, faults: &[NodeFault]) -> Self {
-        let chain = DevChain::builder().block_time(BlockTime::Manual).finality_depth(finality).build().unwrap();
+        let chain = DevChain::builder().block_time(MiningMode::Manual).finality_depth(finality).build().unwrap();
         chain.mine(2);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| UnixSeconds(unix_time())));
         let evm = Evm {
