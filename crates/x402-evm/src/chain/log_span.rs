@@ -25,6 +25,8 @@ pub struct LogSpan {
     answered: u32,
     /// How many it takes before it grows; more after each refusal.
     patience: u32,
+    /// A query that nothing can be taken from was refused: it is made once more before that is a fault.
+    last_try: bool,
 }
 
 impl LogSpan {
@@ -32,7 +34,7 @@ impl LogSpan {
     #[must_use]
     pub const fn new(blocks: NonZeroU64) -> Self {
         let blocks = blocks.get();
-        Self { most: blocks, blocks, values: VALUES, answered: 0, patience: GROW_AFTER }
+        Self { most: blocks, blocks, values: VALUES, answered: 0, patience: GROW_AFTER, last_try: false }
     }
 
     /// Blocks of the next query at most.
@@ -53,15 +55,25 @@ impl LogSpan {
         to.min(from.saturating_add(self.blocks.saturating_sub(1)))
     }
 
-    /// A query was refused: the next one covers half as many blocks, then half as many values.
+    /// Whether the next query is the last try: the smallest one was refused.
+    #[must_use]
+    pub const fn is_last_try(&self) -> bool {
+        self.last_try
+    }
+
+    /// A query was refused: the next one covers half as many blocks, then half as many values, then is a last try.
     ///
     /// # Errors
-    /// There is nothing to halve, or it may pass: the fault names the setting.
+    /// The last try was refused, or it may pass: the fault names the setting.
     pub fn refused(&mut self, blocks: u64, values: usize, error: TransportError) -> Result<(), Fault> {
         // Nodes limit blocks or logs of one query, each with a code and words of its own.
         let smaller = self.halve(blocks, values);
-        if smaller && NodeError::of(&error) != NodeError::MayPass {
-            return Ok(());
+        if NodeError::of(&error) != NodeError::MayPass {
+            let last_try = !smaller && !self.last_try;
+            self.last_try |= last_try;
+            if smaller || last_try {
+                return Ok(());
+            }
         }
         let words = "a query for logs was refused (network.log_query_blocks): ";
         Err(Fault::unreachable("the node", format_args!("{words}{}", node_fault(error))))
@@ -81,6 +93,7 @@ impl LogSpan {
 
     /// A query was answered: after some that were as long as they may be, longer ones are tried again.
     pub fn answered(&mut self, blocks: u64) {
+        self.last_try = false;
         let full = blocks >= self.blocks;
         if self.is_whole() || !(full || self.values < VALUES) {
             return;

@@ -16,7 +16,8 @@ const PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400), Duration::from_millis(900)];
 
 /// The same provider, whose requests are made again, four times at most and within some 1.5 s, where what the node said
-/// may pass: a limit of rate, a gateway without its node, a connection that broke, a block that it does not have yet.
+/// may pass: a limit of rate, a gateway without its node, a connection that broke, an answer that cannot be read, a block
+/// that it does not have yet.
 /// Everything that is asked of a node here can be asked twice: a transaction that it has already, it says so.
 #[must_use]
 pub fn repeating(provider: &DynProvider) -> DynProvider {
@@ -36,6 +37,8 @@ const fn passes(kind: NodeError) -> bool {
 /// How long the node wants to be left alone, at most as long as the last pause; `None` where it says nothing that passes.
 fn pause(error: &TransportError, before: Duration) -> Option<Duration> {
     match error {
+        // Of an answer that cannot be read nothing is known, the least that the request was at fault.
+        TransportError::DeserError { .. } => Some(before),
         _ if !passes(NodeError::of(error)) => None,
         TransportError::Transport(way @ TransportErrorKind::HttpErrorWithRetryAfter { .. }) => {
             let wanted = way.retry_after().unwrap_or_default().max(before);
