@@ -32,8 +32,8 @@
 mod claims;
 mod commits;
 mod forgetting;
-mod guards;
 mod leases;
+mod once_keys;
 mod rows;
 mod samples;
 mod views;
@@ -61,7 +61,7 @@ pub trait Subject: Send + Sync {
     /// The ledger's clock goes on by so many seconds.
     async fn pass(&self, seconds: u64);
 
-    /// Stores these rows in the newest empty ledger as they are, guards included, in whatever way is quick. For
+    /// Stores these rows in the newest empty ledger as they are, once keys included, in whatever way is quick. For
     /// [`forgets_by_the_row`]; as they are claimed and committed unless told otherwise.
     ///
     /// # Errors
@@ -116,11 +116,11 @@ const RULES: &[(&str, Rule)] = &[
     ("a lease is given back", |s| Box::pin(leases::given_back(s))),
     ("a worker that lost its lane writes nothing", |s| Box::pin(leases::fence(s))),
     ("a lease is for one lane", |s| Box::pin(leases::one_lane(s))),
-    ("one live step per guard", |s| Box::pin(guards::one_live_step(s))),
-    ("a dead step gives its guard back", |s| Box::pin(guards::dead_gives_back(s))),
-    ("a proven step keeps its guard", |s| Box::pin(guards::proven_keeps(s))),
-    ("a guard passes over within one write", |s| Box::pin(guards::passes_over(s))),
-    ("what a step needs alone is held while it is open", |s| Box::pin(guards::alone_while_open(s))),
+    ("one live step per once key", |s| Box::pin(once_keys::one_live_step(s))),
+    ("a dead step gives its once key back", |s| Box::pin(once_keys::dead_gives_back(s))),
+    ("a proven step keeps its once key", |s| Box::pin(once_keys::proven_keeps(s))),
+    ("a once key passes over within one write", |s| Box::pin(once_keys::passes_over(s))),
+    ("what a step needs for itself is held while it is open", |s| Box::pin(once_keys::exclusive_while_open(s))),
     ("due payments come in order and up to a limit", |s| Box::pin(views::due_order(s))),
     ("an answered payment is never due", |s| Box::pin(views::answered_is_not_due(s))),
     ("a lane shows what is open and ready", |s| Box::pin(views::lane_shows(s))),

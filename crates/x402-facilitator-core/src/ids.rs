@@ -94,9 +94,9 @@ pub struct SlotId {
     pub nonce: u64,
 }
 
-/// One request that is being answered, see [`crate::Call`].
+/// One request that is being answered, see [`crate::InFlightRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct CallId {
+pub struct RequestId {
     /// Who answers it.
     pub owner: OwnerId,
     /// Which of the owner's.
@@ -138,15 +138,15 @@ impl fmt::Debug for StepName {
 /// nonce), (network, entry point, sender, key, seq), a processor's idempotency key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Guard(#[serde(with = "bytes::hex")] pub Vec<u8>);
+pub struct OnceKey(#[serde(with = "bytes::hex")] pub Vec<u8>);
 
-impl fmt::Display for Guard {
+impl fmt::Display for OnceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         bytes::write(&self.0, f)
     }
 }
 
-impl fmt::Debug for Guard {
+impl fmt::Debug for OnceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::{Guard, LaneId, OwnerId, Payment, Slot, SlotId};
+use crate::{LaneId, OnceKey, OwnerId, Payment, Slot, SlotId};
 
 /// Durable rows. Every row has a version; a write that names an old one changes nothing.
 ///
@@ -58,7 +58,8 @@ pub trait Ledger: Send + Sync {
     /// The store failed.
     async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault>;
 
-    /// All or nothing: fence, versions, the lane's `next`, one payment per guard that is held ([`crate::Step::held`]).
+    /// All or nothing: fence, versions, the lane's `next`, one payment for each once key that is held
+    /// ([`crate::Step::held`]).
     ///
     /// # Errors
     /// Nothing was changed, but for [`CommitError::Fault`], which may hide a success.
@@ -130,9 +131,9 @@ pub enum CommitError {
     /// A row or the lane's next nonce is not at the version that was read.
     #[error("a row has changed since it was read")]
     Conflict,
-    /// Another payment has a step under this guard that is not dead.
-    #[error("the guard {0} is taken")]
-    Guarded(Guard),
+    /// Another payment has a step under this once key that is not dead.
+    #[error("the once key {0} is taken")]
+    Taken(OnceKey),
     /// The store failed; what was written may be there.
     #[error(transparent)]
     Fault(#[from] Fault),

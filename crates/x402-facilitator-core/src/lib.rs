@@ -5,11 +5,11 @@
 )]
 
 mod bytes;
-mod call;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod facilitator;
 mod ids;
+mod in_flight;
 mod ledger;
 mod mechanism;
 mod memory;
@@ -22,16 +22,16 @@ mod slot;
 mod verified;
 mod worker;
 
-pub use call::Call;
 pub use facilitator::{Facilitator, KEEPS_REQUESTS, Presented};
-pub use ids::{CallId, Guard, LaneId, OwnerId, SlotId, StepName, TxId};
+pub use ids::{LaneId, OnceKey, OwnerId, RequestId, SlotId, StepName, TxId};
+pub use in_flight::InFlightRequest;
 pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
-pub use mechanism::{MAX_PARCELS, Mechanism, Observation, Plan, Verdict};
+pub use mechanism::{MAX_PARCELS, Mechanism, NextStep, Observation, Verdict};
 pub use memory::MemoryLedger;
 pub use outcome::Outcome;
 pub use payment::{Event, Payment, Step, StepState, Telling, Todo};
 pub use rail::{Attempt, Nonces, Parcel, Rail};
-pub use receipt::{Facts, Receipt};
+pub use receipt::{Receipt, StepProof};
 pub use settlement::{Pace, Settlement};
 pub use slot::Slot;
 pub use verified::Verified;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use x402_types::v2::SupportedKind;
 use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
-use crate::{Facts, Guard, LaneId, Parcel, Payment, Receipt, Step, StepName, TxId};
+use crate::{LaneId, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId};
 
 /// How many parcels a step may have at most, whatever its scheme says. A payer's contract can tell a transaction from
 /// its simulation and revert in the one alone: each parcel may cost a transaction that does nothing.
@@ -38,13 +38,13 @@ pub trait Mechanism: Send + Sync {
 
     /// What comes next, given the steps so far. Reads, may sign a parcel, sends nothing, may be asked again.
     ///
-    /// After a `Loose` step only `Do` with the same name and guard, or `Wait`: bytes have left, a read proves
+    /// After an `Unaccounted` step only `Do` with the same name and once key, or `Wait`: bytes have left, a read proves
     /// nothing. A `Do` beyond [`Mechanism::max_parcels`] counts as `Wait`, so it must cost nothing to answer. A payment
-    /// that only waits is planned ever less often, a loose step of it hardly ever after a while.
+    /// that only waits is planned ever less often, an unaccounted step of it hardly ever after a while.
     ///
     /// # Errors
     /// It could not be found out; it will be asked again.
-    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault>;
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault>;
 
     /// What ONE final block says of this step, over every parcel it ever had; `sent` is everything it ever
     /// travelled in. No `now`: only the block's own time proves a deadline.
@@ -67,15 +67,15 @@ pub struct Verdict {
 
 /// What comes next for a payment.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Plan {
+pub enum NextStep {
     /// A step, or a step that did not land once more.
     Do {
         /// What it does.
         name: StepName,
         /// What lets it happen once.
-        guard: Guard,
-        /// What it needs alone while it is open: nothing else that needs it, of any payment, goes on beside it.
-        alone: Option<Guard>,
+        once_key: OnceKey,
+        /// What it needs for itself while it is open: nothing else that needs it, of any payment, goes on beside it.
+        exclusive: Option<OnceKey>,
         /// How it is done.
         parcel: Parcel,
     },
@@ -93,7 +93,7 @@ pub enum Observation {
     /// Nothing yet. A reverted transaction alone is this: the authorization is still good.
     Pending,
     /// It happened.
-    Proven(Facts),
+    Proven(StepProof),
     /// It can never happen any more: cancelled, expired by a final block's own time, nonce taken by something else.
     Dead(ErrorReason),
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::{
-    CommitError, Guard, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
 };
 
 /// A ledger in memory.
@@ -136,8 +136,8 @@ struct Rows {
     answered: BTreeSet<(UnixSeconds, PaymentKey)>,
     /// The entries that [`Rows::forget`] has looked at.
     looked_at: u64,
-    /// Who holds a guard.
-    guards: BTreeMap<Guard, PaymentKey>,
+    /// Who holds a once key.
+    once_keys: BTreeMap<OnceKey, PaymentKey>,
     slots: BTreeMap<SlotId, Slot>,
     /// The slots that are not used.
     open: BTreeSet<SlotId>,
@@ -198,8 +198,8 @@ impl Rows {
         if !current || !in_step {
             return Err(CommitError::Conflict);
         }
-        self.check_guards(&payments)?;
-        self.take_guards(&payments);
+        self.check_once_keys(&payments)?;
+        self.take_once_keys(&payments);
         for payment in payments {
             self.put(Payment { version: payment.version.saturating_add(1), ..payment });
         }
@@ -217,33 +217,33 @@ impl Rows {
         Ok(())
     }
 
-    /// One live step per guard. What the write gives back is free for what it takes.
-    fn check_guards(&self, payments: &[Payment]) -> Result<(), CommitError> {
-        let mut taken: BTreeMap<&Guard, &PaymentKey> = BTreeMap::new();
-        for (guard, key) in payments.iter().flat_map(held) {
-            if *taken.entry(guard).or_insert(key) != key {
-                return Err(CommitError::Guarded(guard.clone()));
+    /// One live step per once key. What the write gives back is free for what it takes.
+    fn check_once_keys(&self, payments: &[Payment]) -> Result<(), CommitError> {
+        let mut taken: BTreeMap<&OnceKey, &PaymentKey> = BTreeMap::new();
+        for (once_key, key) in payments.iter().flat_map(held) {
+            if *taken.entry(once_key).or_insert(key) != key {
+                return Err(CommitError::Taken(once_key.clone()));
             }
         }
-        for (guard, key) in taken {
-            let holder = self.guards.get(guard).filter(|holder| *holder != key);
+        for (once_key, key) in taken {
+            let holder = self.once_keys.get(once_key).filter(|holder| *holder != key);
             if holder.is_some_and(|holder| payments.iter().all(|payment| payment.key != *holder)) {
-                return Err(CommitError::Guarded(guard.clone()));
+                return Err(CommitError::Taken(once_key.clone()));
             }
         }
         Ok(())
     }
 
-    fn take_guards(&mut self, payments: &[Payment]) {
+    fn take_once_keys(&mut self, payments: &[Payment]) {
         for payment in payments {
-            for guard in payment.steps.iter().flat_map(Step::guards) {
-                if self.guards.get(guard) == Some(&payment.key) {
-                    self.guards.remove(guard);
+            for once_key in payment.steps.iter().flat_map(Step::once_keys) {
+                if self.once_keys.get(once_key) == Some(&payment.key) {
+                    self.once_keys.remove(once_key);
                 }
             }
         }
-        for (guard, key) in payments.iter().flat_map(held) {
-            self.guards.insert(guard.clone(), key.clone());
+        for (once_key, key) in payments.iter().flat_map(held) {
+            self.once_keys.insert(once_key.clone(), key.clone());
         }
     }
 
@@ -262,15 +262,15 @@ impl Rows {
         for key in &over {
             let Some(payment) = self.payments.remove(key) else { continue };
             self.answered.remove(&(payment.keep_until, payment.key.clone()));
-            for guard in payment.steps.iter().flat_map(Step::guards) {
+            for once_key in payment.steps.iter().flat_map(Step::once_keys) {
                 self.looked_at = self.looked_at.saturating_add(1);
-                if self.guards.get(guard) == Some(&payment.key) {
-                    self.guards.remove(guard);
+                if self.once_keys.get(once_key) == Some(&payment.key) {
+                    self.once_keys.remove(once_key);
                 }
             }
             for id in carriers(&payment) {
                 self.looked_at = self.looked_at.saturating_add(1);
-                let is_empty = |slot: &Slot| !slot.cargo.iter().any(|key| self.payments.contains_key(key));
+                let is_empty = |slot: &Slot| !slot.payments.iter().any(|key| self.payments.contains_key(key));
                 if self.slots.get(id).is_some_and(is_empty) {
                     self.slots.remove(id);
                 }
@@ -284,6 +284,6 @@ fn carriers(payment: &Payment) -> impl Iterator<Item = &SlotId> {
     payment.steps.iter().flat_map(|step| step.carriers.iter())
 }
 
-fn held(payment: &Payment) -> impl Iterator<Item = (&Guard, &PaymentKey)> {
-    payment.steps.iter().flat_map(Step::held).map(|guard| (guard, &payment.key))
+fn held(payment: &Payment) -> impl Iterator<Item = (&OnceKey, &PaymentKey)> {
+    payment.steps.iter().flat_map(Step::held).map(|once_key| (once_key, &payment.key))
 }

@@ -13,10 +13,10 @@ pub enum Outcome {
     Settled {
         /// The receipt, the same for every retry.
         receipt: Receipt,
-        /// Another call was told this as new.
+        /// Another request was told this as new.
         replayed: bool,
     },
-    /// It was made, and another call was told so: this one named no request by which it could have it again.
+    /// It was made, and another request was told so: this one named no request by which it could have it again.
     Spent {
         /// The transaction that paid.
         transaction: Option<TxId>,

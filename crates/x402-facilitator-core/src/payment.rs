@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentKey, UnixSeconds};
 
 use crate::bytes;
-use crate::{CallId, Facts, Guard, LaneId, Observation, Parcel, Plan, Receipt, SlotId, StepName, TxId, Verified};
+use crate::{
+    LaneId, NextStep, Observation, OnceKey, Parcel, Receipt, RequestId, SlotId, StepName, StepProof, TxId, Verified,
+};
 
 /// The row of a payment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +24,9 @@ pub struct Payment {
     pub steps: Vec<Step>,
     /// How it ended.
     pub answer: Option<Result<Receipt, ErrorReason>>,
-    /// The call that is answered: the newest that waits for the end, then the one that its success was told to.
-    pub call: CallId,
+    /// The request that is answered: the newest that waits for the end, then the one that its success was told to.
+    #[serde(rename = "call")]
+    pub request: RequestId,
     /// It was made, and nobody was told so yet. Rows of before this was stored say `false`: an older process may have
     /// told it, so it is not told again.
     #[serde(default)]
@@ -47,11 +50,12 @@ pub struct Step {
     /// What it does.
     pub name: StepName,
     /// What lets it happen once.
-    pub guard: Guard,
-    /// What it needs alone while it is open: no other payment's step under this, as guard or as this, goes on beside
-    /// it. Given back when it is decided, where a guard is kept by what is proven.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alone: Option<Guard>,
+    #[serde(rename = "guard")]
+    pub once_key: OnceKey,
+    /// What it needs for itself while it is open: no other payment's step under this, as its once key or as this, goes
+    /// on beside it. It is given back when the step is decided; the once key of a proven step is kept.
+    #[serde(rename = "alone", default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<OnceKey>,
     /// Everything that was ever to be sent for it, oldest first. Any of them may still land.
     pub parcels: Vec<Parcel>,
     /// The slots it ever travelled in, oldest first.
@@ -66,20 +70,22 @@ pub enum StepState {
     /// Its newest parcel waits for a slot.
     Ready,
     /// In a slot that may still land.
-    Carried,
-    /// Every slot it travelled in is used, and it has not been seen to happen.
-    Loose,
+    #[serde(rename = "Carried")]
+    InFlight,
+    /// Every slot that it travelled in is used, and it has not been seen to happen. It may still land.
+    #[serde(rename = "Loose")]
+    Unaccounted,
     /// It happened.
-    Proven(Facts),
+    Proven(StepProof),
     /// It can never happen.
     Dead(ErrorReason),
 }
 
 /// Seconds between two looks at a payment that waits, at most.
 const LONGEST_WAIT: u64 = 30;
-/// How many looks in a row a loose step is planned again at to no avail. Then it is observed only, but for looks that
-/// lie twice as far from the first each time: what changes in the end is found out, at a cost that does not count.
-const PLANNED_LOOSE: u32 = 8;
+/// How many looks in a row an unaccounted step is planned again at to no avail. Then it is observed only, but for looks
+/// that lie twice as far from the first each time: what changes in the end is found out, at a cost that does not count.
+const PLANNED_UNACCOUNTED: u32 = 8;
 
 /// What a row wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +105,9 @@ pub enum Todo {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The mechanism said what comes next.
-    Planned(Plan),
+    Planned(NextStep),
     /// The last step's newest parcel is in this slot.
-    Carried(SlotId),
+    InFlight(SlotId),
     /// A final block was looked at.
     Observed {
         /// What it said.
@@ -111,11 +117,11 @@ pub enum Event {
     },
     /// The request asks once more after an answer that may be taken back.
     Reopen,
-    /// A call is to be told that it was made. Stored before the call hears of it.
-    Told(CallId),
+    /// A request is to be told that the payment was made. Stored before the request hears of it.
+    Told(RequestId),
 }
 
-/// What one call of the payment's own request may hear of it. Success is told once; only a caller that named its
+/// What one request for the payment may hear of it. Success is told once; only a caller that named its
 /// request may have it again, for to every other server the same answer again is another sale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Telling {
@@ -123,11 +129,11 @@ pub enum Telling {
     Nothing,
     /// Success, once [`Event::Told`] is stored.
     Due,
-    /// Success: it was stored for this very call.
+    /// Success: it was stored for this very request.
     Stored,
     /// Success, as one that was told before.
     Replayed,
-    /// No success: another call was told it.
+    /// No success: another request was told it.
     Spent,
 }
 
@@ -138,29 +144,29 @@ impl Step {
         matches!(self.state, StepState::Proven(_) | StepState::Dead(_))
     }
 
-    /// Every guard that it may hold.
-    pub fn guards(&self) -> impl Iterator<Item = &Guard> {
-        core::iter::once(&self.guard).chain(&self.alone)
+    /// Every once key that it may hold.
+    pub fn once_keys(&self) -> impl Iterator<Item = &OnceKey> {
+        core::iter::once(&self.once_key).chain(&self.exclusive)
     }
 
-    /// The guards that it holds: no other payment may hold one of them.
-    pub fn held(&self) -> impl Iterator<Item = &Guard> {
+    /// The once keys that it holds: no other payment may hold one of them.
+    pub fn held(&self) -> impl Iterator<Item = &OnceKey> {
         let live = !matches!(self.state, StepState::Dead(_));
-        let alone = self.alone.as_ref().filter(|_| !self.is_decided());
-        live.then_some(&self.guard).into_iter().chain(alone)
+        let exclusive = self.exclusive.as_ref().filter(|_| !self.is_decided());
+        live.then_some(&self.once_key).into_iter().chain(exclusive)
     }
 
     /// What is known of it, if it happened.
     #[must_use]
-    pub const fn proven(&self) -> Option<&Facts> {
-        if let StepState::Proven(facts) = &self.state { Some(facts) } else { None }
+    pub const fn proven(&self) -> Option<&StepProof> {
+        if let StepState::Proven(proof) = &self.state { Some(proof) } else { None }
     }
 }
 
 impl Payment {
     /// The row of a payment that was checked and is to be settled.
     #[must_use]
-    pub fn new(verified: Verified, lane: LaneId, call: CallId, now: UnixSeconds) -> Self {
+    pub fn new(verified: Verified, lane: LaneId, request: RequestId, now: UnixSeconds) -> Self {
         let (claim, key, verdict) = verified.into_parts();
         Self {
             key,
@@ -169,7 +175,7 @@ impl Payment {
             lane,
             steps: Vec::new(),
             answer: None,
-            call,
+            request,
             untold: false,
             reopened: 0,
             due: now,
@@ -193,7 +199,7 @@ impl Payment {
 
     /// What is known of the step of that name, if it happened.
     #[must_use]
-    pub fn proven(&self, name: &StepName) -> Option<&Facts> {
+    pub fn proven(&self, name: &StepName) -> Option<&StepProof> {
         self.steps.iter().filter(|step| step.name == *name).find_map(Step::proven)
     }
 
@@ -205,10 +211,10 @@ impl Payment {
         }
         match self.steps.last().map(|step| &step.state) {
             None | Some(StepState::Proven(_) | StepState::Dead(_)) => Todo::Plan,
-            Some(StepState::Ready | StepState::Carried) => Todo::Observe { replan: false },
+            Some(StepState::Ready | StepState::InFlight) => Todo::Observe { replan: false },
             // A read that refuses again and again will not change its mind for being repeated.
-            Some(StepState::Loose) => {
-                Todo::Observe { replan: self.waits < PLANNED_LOOSE || self.waits.is_power_of_two() }
+            Some(StepState::Unaccounted) => {
+                Todo::Observe { replan: self.waits < PLANNED_UNACCOUNTED || self.waits.is_power_of_two() }
             }
         }
     }
@@ -222,14 +228,14 @@ impl Payment {
             && self.steps.iter().any(|step| step.proven().is_some())
     }
 
-    /// What a call of this payment's own request may hear. `named`: its caller named the request. `lost`: the call
-    /// that it was told to ended without passing it on.
+    /// What one request for this payment may hear. `named`: its caller named it. `lost`: the request that it was told
+    /// to ended without passing it on.
     #[must_use]
-    pub fn telling(&self, call: &CallId, named: bool, lost: bool) -> Telling {
+    pub fn telling(&self, request: &RequestId, named: bool, lost: bool) -> Telling {
         match &self.answer {
             None | Some(Err(_)) => Telling::Nothing,
             Some(Ok(_)) if self.untold || lost => Telling::Due,
-            Some(Ok(_)) if self.call == *call => Telling::Stored,
+            Some(Ok(_)) if self.request == *request => Telling::Stored,
             Some(Ok(_)) if named => Telling::Replayed,
             Some(Ok(_)) => Telling::Spent,
         }
@@ -240,7 +246,7 @@ impl Payment {
     pub fn paid_by(&self) -> Option<&TxId> {
         match &self.answer {
             Some(Ok(receipt)) => receipt.transaction.as_ref(),
-            _ => self.steps.last().and_then(Step::proven).map(|facts| &facts.tx),
+            _ => self.steps.last().and_then(Step::proven).map(|proof| &proof.tx),
         }
     }
 
@@ -251,7 +257,7 @@ impl Payment {
     pub fn apply(&mut self, event: Event, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
         match event {
             Event::Reopen => return self.reopen(now),
-            Event::Told(call) => return self.told(call),
+            Event::Told(request) => return self.told(request),
             _ => {}
         }
         if self.answer.is_some() {
@@ -259,48 +265,52 @@ impl Payment {
         }
         match event {
             Event::Planned(plan) => self.planned(plan, now, poll),
-            Event::Carried(slot) => match self.steps.last_mut() {
+            Event::InFlight(slot) => match self.steps.last_mut() {
                 Some(step) if step.state == StepState::Ready => {
                     step.carriers.push(slot);
-                    step.state = StepState::Carried;
+                    step.state = StepState::InFlight;
                     self.waits = 0;
                     self.due = now.plus(poll);
                     Ok(())
                 }
-                _ => Err(Fault::broken("carried what was not ready")),
+                _ => Err(Fault::broken("put into a slot what was not ready")),
             },
             Event::Observed { observation, spent } => self.observed(observation, spent, now, poll),
             Event::Reopen | Event::Told(_) => Ok(()),
         }
     }
 
-    fn planned(&mut self, plan: Plan, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
+    fn planned(&mut self, plan: NextStep, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
         match plan {
             // A plan that says "not yet" must not be asked for again at once.
-            Plan::Wait(until) => {
+            NextStep::Wait(until) => {
                 self.due = until.max(now.plus(1));
                 self.wait(now, poll);
                 return Ok(());
             }
-            Plan::Do { name, guard, alone, parcel } => {
-                if self.steps.iter().any(|step| step.proven().is_some() && (step.name == name || step.guard == guard)) {
+            NextStep::Do { name, once_key, exclusive, parcel } => {
+                if self
+                    .steps
+                    .iter()
+                    .any(|step| step.proven().is_some() && (step.name == name || step.once_key == once_key))
+                {
                     return Err(Fault::broken(format_args!("the proven step {name} was planned again")));
                 }
                 match self.steps.last_mut().filter(|step| !step.is_decided()) {
                     None => self.steps.push(Step {
                         name,
-                        guard,
-                        alone,
+                        once_key,
+                        exclusive,
                         parcels: vec![parcel],
                         carriers: Vec::new(),
                         state: StepState::Ready,
                     }),
-                    Some(step) if step.state != StepState::Loose => {
+                    Some(step) if step.state != StepState::Unaccounted => {
                         return Err(Fault::broken(format_args!("{name} was planned over an open step")));
                     }
-                    // Whatever left before may still land: only the same guard keeps it from happening twice.
-                    Some(step) if step.guard != guard || step.name != name || step.alone != alone => {
-                        return Err(Fault::broken(format_args!("{name} was rebuilt under another guard")));
+                    // Whatever left before may still land: only the same once key keeps it from happening twice.
+                    Some(step) if step.once_key != once_key || step.name != name || step.exclusive != exclusive => {
+                        return Err(Fault::broken(format_args!("{name} was rebuilt under another once key")));
                     }
                     Some(step) => {
                         step.parcels.push(parcel);
@@ -309,14 +319,14 @@ impl Payment {
                 }
                 self.due = now.plus(poll);
             }
-            Plan::Settled(_) | Plan::Failed(_) if self.open_step().is_some() => {
+            NextStep::Settled(_) | NextStep::Failed(_) if self.open_step().is_some() => {
                 return Err(Fault::broken("answered over an open step"));
             }
-            Plan::Settled(receipt) => {
+            NextStep::Settled(receipt) => {
                 self.answer = Some(Ok(receipt));
                 self.untold = true;
             }
-            Plan::Failed(reason) => self.answer = Some(Err(reason)),
+            NextStep::Failed(reason) => self.answer = Some(Err(reason)),
         }
         self.waits = 0;
         Ok(())
@@ -342,10 +352,10 @@ impl Payment {
         };
         self.due = now;
         match observation {
-            Observation::Proven(facts) => step.state = StepState::Proven(facts),
+            Observation::Proven(proof) => step.state = StepState::Proven(proof),
             Observation::Dead(reason) => step.state = StepState::Dead(reason),
-            Observation::Pending if spent && step.state == StepState::Carried => step.state = StepState::Loose,
-            Observation::Pending if step.state == StepState::Loose => {
+            Observation::Pending if spent && step.state == StepState::InFlight => step.state = StepState::Unaccounted,
+            Observation::Pending if step.state == StepState::Unaccounted => {
                 self.due = now.plus(poll);
                 self.wait(now, poll);
                 return Ok(());
@@ -357,11 +367,11 @@ impl Payment {
         Ok(())
     }
 
-    fn told(&mut self, call: CallId) -> Result<(), Fault> {
+    fn told(&mut self, request: RequestId) -> Result<(), Fault> {
         if !matches!(self.answer, Some(Ok(_))) {
             return Err(Fault::broken("told a success that there is not"));
         }
-        self.call = call;
+        self.request = request;
         self.untold = false;
         Ok(())
     }

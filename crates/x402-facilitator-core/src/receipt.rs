@@ -8,7 +8,7 @@ use crate::TxId;
 
 /// What a final block says of a step that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct StepProof {
     /// The transaction that did it, ours or another's.
     pub tx: TxId,
     /// What it moved.

@@ -8,7 +8,7 @@ use x402_types::{
     ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
 };
 
-use crate::call::{Call, Calls};
+use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::{
     CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, Telling, TxId, Verified,
     Write,
@@ -20,13 +20,13 @@ pub struct Pace {
     /// Between two looks at one payment, in seconds. About a block.
     pub poll: u64,
     /// Before a slot that has not landed is sent again, in seconds; the fee is raised every second time.
-    pub nurse: u64,
+    pub rebroadcast: u64,
 }
 
 impl Default for Pace {
     /// For chains with blocks of two seconds.
     fn default() -> Self {
-        Self { poll: 2, nurse: 10 }
+        Self { poll: 2, rebroadcast: 10 }
     }
 }
 
@@ -40,7 +40,7 @@ pub struct Settlement {
     kinds: Vec<SupportedKind>,
     rails: BTreeMap<LaneId, Arc<dyn Rail>>,
     owner: OwnerId,
-    calls: Arc<Calls>,
+    in_flight: Arc<InFlightRequests>,
 }
 
 impl core::fmt::Debug for Settlement {
@@ -64,7 +64,7 @@ impl Settlement {
             mechanisms: BTreeMap::new(),
             kinds: Vec::new(),
             rails: BTreeMap::new(),
-            calls: Calls::new(owner.clone()),
+            in_flight: InFlightRequests::new(owner.clone()),
             owner,
         }
     }
@@ -201,8 +201,8 @@ impl Settlement {
 
     /// A request begins to be answered. Keep it until the answer is on its way; drop it then.
     #[must_use]
-    pub fn call(&self) -> Call {
-        self.calls.begin()
+    pub fn begin_request(&self) -> InFlightRequest {
+        self.in_flight.begin()
     }
 
     /// Has a payment settled: finds its row, or verifies and claims it. Sends nothing, so a caller that hangs up
@@ -210,16 +210,16 @@ impl Settlement {
     ///
     /// # Errors
     /// The payment is not good, and no row says otherwise; or it could not be found out.
-    pub async fn settle(&self, call: &Call, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Refusal> {
+    pub async fn settle(&self, request: &InFlightRequest, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Refusal> {
         let key = self.key(claim)?;
         if let Some(row) = self.ledger.read(&key).await? {
-            return Ok(self.again(call, row, claim, now).await?);
+            return Ok(self.again(request, row, claim, now).await?);
         }
         match self.check(claim, key.clone(), now).await {
-            Ok(verified) => Ok(self.claim(call, verified, now).await?),
-            // The nonce may be "used" because another call for this very payment won in the meantime.
+            Ok(verified) => Ok(self.claim(request, verified, now).await?),
+            // The nonce may be "used" because another request for this very payment won in the meantime.
             Err(refusal) => match self.ledger.read(&key).await? {
-                Some(row) => Ok(self.again(call, row, claim, now).await?),
+                Some(row) => Ok(self.again(request, row, claim, now).await?),
                 None => Err(refusal),
             },
         }
@@ -229,35 +229,46 @@ impl Settlement {
     ///
     /// # Errors
     /// The store failed, the payment may be claimed; or no rail serves a lane that may carry it.
-    pub async fn claim(&self, call: &Call, verified: Verified, now: UnixSeconds) -> Result<Outcome, Fault> {
+    pub async fn claim(
+        &self,
+        request: &InFlightRequest,
+        verified: Verified,
+        now: UnixSeconds,
+    ) -> Result<Outcome, Fault> {
         let lane = self.lane_for(&verified)?;
         let claim = verified.claim().clone();
-        let row = self.ledger.claim(Payment::new(verified, lane, call.id().clone(), now)).await?;
-        self.again(call, row, &claim, now).await
+        let row = self.ledger.claim(Payment::new(verified, lane, request.id().clone(), now)).await?;
+        self.again(request, row, &claim, now).await
     }
 
-    /// How the payment stands for a call that was told `Pending`.
+    /// How the payment stands for a request that was told `Pending`.
     ///
     /// # Errors
     /// The store failed, or there is no such payment.
-    pub async fn look(&self, call: &Call, key: &PaymentKey) -> Result<Outcome, Fault> {
+    pub async fn look(&self, request: &InFlightRequest, key: &PaymentKey) -> Result<Outcome, Fault> {
         let row = self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
-        self.outcome(call, row).await
+        self.outcome(request, row).await
     }
 
     /// A row was there already, or is ours from a moment ago.
-    async fn again(&self, call: &Call, mut row: Payment, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Fault> {
+    async fn again(
+        &self,
+        request: &InFlightRequest,
+        mut row: Payment,
+        claim: &Claim,
+        now: UnixSeconds,
+    ) -> Result<Outcome, Fault> {
         loop {
-            if row.call == *call.id() {
-                return self.outcome(call, row).await;
+            if row.request == *request.id() {
+                return self.outcome(request, row).await;
             }
-            // While the first call is unanswered: 409 `duplicate_settlement`. For another request: always, or that the
-            // authorization is used, where its caller has no name to tell it from a retry of the first.
+            // While the first request is unanswered: 409 `duplicate_settlement`. For another request: always, or that
+            // the authorization is used, where its caller has no name to tell it from a retry of the first.
             let same = is_same_request(&row, claim);
-            if !same || self.calls.is_open(&row.call) {
+            if !same || self.in_flight.is_open(&row.request) {
                 let transaction = self.transaction(&row).await?;
-                let told = matches!(row.answer, Some(Ok(_))) && !row.untold && !self.calls.is_lost(&row.call);
-                return Ok(if told && *row.identity() != claim.identity && !call.is_named() {
+                let told = matches!(row.answer, Some(Ok(_))) && !row.untold && !self.in_flight.is_lost(&row.request);
+                return Ok(if told && *row.identity() != claim.identity && !request.is_named() {
                     Outcome::Spent { transaction, payer: row.payer }
                 } else {
                     Outcome::Duplicate { transaction }
@@ -265,13 +276,13 @@ impl Settlement {
             }
             if row.answer.is_some() {
                 if !row.may_reopen(now) {
-                    return self.outcome(call, row).await;
+                    return self.outcome(request, row).await;
                 }
                 row.apply(Event::Reopen, now, self.pace.poll)?;
             }
-            row.call = call.id().clone();
+            row.request = request.id().clone();
             match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
-                Ok(()) => return self.outcome(call, row).await,
+                Ok(()) => return self.outcome(request, row).await,
                 Err(CommitError::Fault(fault)) => return Err(fault),
                 // Some other writer was first, and only writers that get on can be first: this ends.
                 Err(_) => row = self.stored(&row.key).await?,
@@ -279,29 +290,29 @@ impl Settlement {
         }
     }
 
-    /// How the payment stands for a call of its own request. That a success is told is stored first.
-    async fn outcome(&self, call: &Call, mut row: Payment) -> Result<Outcome, Fault> {
+    /// How the payment stands for a request of its own. That a success is told is stored first.
+    async fn outcome(&self, request: &InFlightRequest, mut row: Payment) -> Result<Outcome, Fault> {
         loop {
-            let before = row.call.clone();
-            match (row.telling(call.id(), call.is_named(), self.calls.is_lost(&before)), &row.answer) {
+            let before = row.request.clone();
+            match (row.telling(request.id(), request.is_named(), self.in_flight.is_lost(&before)), &row.answer) {
                 (Telling::Due, _) => {
-                    row.apply(Event::Told(call.id().clone()), row.due, self.pace.poll)?;
-                    call.begin_telling();
+                    row.apply(Event::Told(request.id().clone()), row.due, self.pace.poll)?;
+                    request.begin_telling();
                     match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
                         // No wait and no failure from here to the caller.
                         Ok(()) => {
-                            self.calls.found(&before);
+                            self.in_flight.found(&before);
                         }
-                        // It may be stored. Whoever asks next is told in the place of this call.
+                        // It may be stored. Whoever asks next is told in the place of this request.
                         Err(CommitError::Fault(fault)) => return Err(fault),
                         Err(_) => {
-                            call.end_telling();
+                            request.end_telling();
                             row = self.stored(&row.key).await?;
                         }
                     }
                 }
                 (Telling::Stored, Some(Ok(receipt))) => {
-                    call.end_telling();
+                    request.end_telling();
                     return Ok(Outcome::Settled { receipt: receipt.clone(), replayed: false });
                 }
                 (Telling::Replayed, Some(Ok(receipt))) => {

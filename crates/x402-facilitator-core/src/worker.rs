@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::{
-    Attempt, CommitError, Event, LaneView, Lease, MAX_PARCELS, Mechanism, Next, Nonces, Observation, Parcel, Payment,
-    Plan, Rail, Settlement, Slot, SlotId, StepState, Todo, TxId, Write,
+    Attempt, CommitError, Event, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces, Observation, Parcel,
+    Payment, Rail, Settlement, Slot, SlotId, StepState, Todo, TxId, Write,
 };
 
 /// What a round came to.
@@ -31,7 +31,7 @@ pub enum Progress {
 const MAX_OPEN: usize = 64;
 /// How many missing nonces one round fills at most.
 const MAX_GAPS: usize = 16;
-/// After how many turns a slot on a lane without nonces is given up, so that its step can be rebuilt.
+/// After how many resends a slot on a lane without nonces is given up, so that its step can be rebuilt.
 const PATIENCE: u32 = 2;
 
 impl Settlement {
@@ -77,11 +77,11 @@ impl Settlement {
 
     /// What comes next, within the limit of parcels: bytes that have left may still land, so a step that had all of
     /// its parcels is not failed. It waits for what is observed of it.
-    async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let plan = mechanism.plan(payment, now).await?;
         let most = mechanism.max_parcels().min(MAX_PARCELS);
         let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
-        Ok(if is_over && matches!(plan, Plan::Do { .. }) { Plan::Wait(now.plus(self.pace.poll)) } else { plan })
+        Ok(if is_over && matches!(plan, NextStep::Do { .. }) { NextStep::Wait(now.plus(self.pace.poll)) } else { plan })
     }
 
     async fn store(
@@ -94,7 +94,7 @@ impl Settlement {
         match self.ledger.commit(Write { lease: Some(lease.clone()), payments: vec![after], ..Write::default() }).await
         {
             // Another payment of this payer has the same nonce of the far side in hand: wait for its end.
-            Err(CommitError::Guarded(_)) => {
+            Err(CommitError::Taken(_)) => {
                 before.yields(now, self.pace.poll);
                 let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
                 settle_commit(self.ledger.commit(write).await)?;
@@ -104,7 +104,7 @@ impl Settlement {
         }
     }
 
-    /// One round for one lane: closes what is final, fills gaps, nurses what is open, loads what is ready.
+    /// One round for one lane: closes what is final, fills gaps, rebroadcasts what is open, loads what is ready.
     ///
     /// # Errors
     /// The first thing that failed; the rest of the round was done as far as it could be.
@@ -114,7 +114,7 @@ impl Settlement {
         let view = self.ledger.lane(&lease.lane).await?;
         let mut round = Round { settlement: self, rail, lease, now, progress: Progress::Idle, fault: None };
         round.close(&view, nonces).await;
-        round.nurse(&view, nonces).await;
+        round.rebroadcast(&view, nonces).await;
         round.load(view, nonces).await;
         round.fault.map_or(Ok(round.progress), Err)
     }
@@ -124,7 +124,7 @@ fn settle_commit(done: Result<(), CommitError>) -> Result<Progress, Fault> {
     match done {
         Ok(()) => Ok(Progress::Moved),
         Err(CommitError::Fault(fault)) => Err(fault),
-        Err(CommitError::Fenced | CommitError::Conflict | CommitError::Guarded(_)) => Ok(Progress::Overtaken),
+        Err(CommitError::Fenced | CommitError::Conflict | CommitError::Taken(_)) => Ok(Progress::Overtaken),
     }
 }
 
@@ -153,9 +153,9 @@ impl Round<'_> {
         }
     }
 
-    /// A stored slot is nursed until its nonce is final: sent again, with a higher fee every second time, or used
+    /// A stored slot is rebroadcast until its nonce is final: sent again, with a higher fee every second time, or used
     /// up with an empty transaction when its payments are decided.
-    async fn nurse(&mut self, view: &LaneView, nonces: Option<Nonces>) {
+    async fn rebroadcast(&mut self, view: &LaneView, nonces: Option<Nonces>) {
         let head = nonces.map_or(0, |nonces| nonces.head);
         let mut again = Vec::new();
         let now = self.now;
@@ -168,15 +168,15 @@ impl Round<'_> {
                     continue;
                 }
             };
-            slot.turns = slot.turns.saturating_add(1);
-            slot.due = self.now.plus(self.patience(slot.turns));
-            if nonces.is_none() && (load.is_empty() || slot.turns > PATIENCE) {
-                // The far side forgets when it likes: the step is rebuilt under the same guard.
+            slot.resends = slot.resends.saturating_add(1);
+            slot.due = self.now.plus(self.patience(slot.resends));
+            if nonces.is_none() && (load.is_empty() || slot.resends > PATIENCE) {
+                // The far side forgets when it likes: the step is rebuilt under the same once key.
                 slot.used = true;
                 self.commit(None, Vec::new(), vec![slot]).await;
                 continue;
             }
-            if nonces.is_some() && slot.turns.is_multiple_of(2) {
+            if nonces.is_some() && slot.resends.is_multiple_of(2) {
                 match self.rail.sign(&slot.id, &load, slot.attempts.last()).await {
                     Ok(attempt) if slot.attempts.contains(&attempt) => {}
                     Ok(attempt) => slot.attempts.push(attempt),
@@ -214,9 +214,9 @@ impl Round<'_> {
             let Some(id) = self.fill(next, &parcels, &mut slots).await else { continue };
             let Some(slot) = slots.last_mut() else { continue };
             for mut payment in batch {
-                match payment.apply(Event::Carried(id.clone()), self.now, self.settlement.pace.poll) {
+                match payment.apply(Event::InFlight(id.clone()), self.now, self.settlement.pace.poll) {
                     Ok(()) => {
-                        slot.cargo.push(payment.key.clone());
+                        slot.payments.push(payment.key.clone());
                         payments.push(payment);
                     }
                     Err(fault) => self.failed(fault),
@@ -264,11 +264,11 @@ impl Round<'_> {
             Ok(attempt) => {
                 slots.push(Slot {
                     id: id.clone(),
-                    cargo: Vec::new(),
+                    payments: Vec::new(),
                     attempts: vec![attempt],
                     taken: None,
                     used: false,
-                    turns: 0,
+                    resends: 0,
                     due: self.now.plus(self.patience(1)),
                     version: 0,
                 });
@@ -303,12 +303,12 @@ impl Round<'_> {
     /// The parcels of a slot that are still worth landing.
     async fn undecided(&self, slot: &Slot) -> Result<Vec<Parcel>, Fault> {
         let mut load = Vec::new();
-        for key in &slot.cargo {
+        for key in &slot.payments {
             let payment = self.settlement.ledger.read(key).await?;
             let aboard = payment
                 .as_ref()
                 .and_then(|payment| payment.steps.last())
-                .filter(|step| step.state == StepState::Carried && step.carriers.last() == Some(&slot.id));
+                .filter(|step| step.state == StepState::InFlight && step.carriers.last() == Some(&slot.id));
             load.extend(aboard.and_then(|step| step.parcels.last()).cloned());
         }
         Ok(load)
@@ -354,7 +354,7 @@ impl Round<'_> {
         }
         match self.settlement.ledger.slots(&ids).await {
             Ok(slots) => {
-                let new = |slot: &Slot| !slot.cargo.is_empty() && slot.taken.as_ref() != taken.get(&slot.id);
+                let new = |slot: &Slot| !slot.payments.is_empty() && slot.taken.as_ref() != taken.get(&slot.id);
                 let slots = slots.into_iter().filter(new);
                 let slots: Vec<Slot> = slots.map(|slot| Slot { taken: taken.get(&slot.id).cloned(), ..slot }).collect();
                 if !slots.is_empty() {
@@ -365,9 +365,9 @@ impl Round<'_> {
         }
     }
 
-    /// Seconds until a slot is looked after again: longer each time, up to six times the pace.
-    fn patience(&self, turns: u32) -> u64 {
-        self.settlement.pace.nurse.saturating_mul(u64::from(turns.clamp(1, 6)))
+    /// Seconds until a slot is sent again: longer each time, up to six times the pace.
+    fn patience(&self, resends: u32) -> u64 {
+        self.settlement.pace.rebroadcast.saturating_mul(u64::from(resends.clamp(1, 6)))
     }
 
     fn failed(&mut self, fault: Fault) {

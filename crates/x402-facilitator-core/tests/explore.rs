@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use x402_facilitator_core::{
-    CallId, Event, Facts, Guard, LaneId, Observation, OwnerId, Parcel, Payment, Plan, Receipt, SlotId, Step, StepName,
-    StepState, Todo, TxId,
+    Event, LaneId, NextStep, Observation, OnceKey, OwnerId, Parcel, Payment, Receipt, RequestId, SlotId, Step,
+    StepName, StepProof, StepState, Todo, TxId,
 };
 use x402_types::{AtomicAmount, ChainId, ErrorReason, Members, UnixSeconds};
 
@@ -38,26 +38,26 @@ fn events() -> Vec<Event> {
     };
     let mut events = vec![
         Event::Reopen,
-        Event::Told(CallId { owner: OwnerId::from("one"), number: 2 }),
-        Event::Planned(Plan::Wait(UnixSeconds(0))),
-        Event::Planned(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
-        Event::Planned(Plan::Settled(receipt)),
-        Event::Carried(SlotId { lane: LaneId::from("eip155:1/a"), nonce: 0 }),
+        Event::Told(RequestId { owner: OwnerId::from("one"), number: 2 }),
+        Event::Planned(NextStep::Wait(UnixSeconds(0))),
+        Event::Planned(NextStep::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
+        Event::Planned(NextStep::Settled(receipt)),
+        Event::InFlight(SlotId { lane: LaneId::from("eip155:1/a"), nonce: 0 }),
     ];
     for name in [ORDER, REDEEM] {
-        for guard in 1..3 {
+        for once_key in 1..3 {
             let parcel = Parcel { id: [0; 32], bytes: Vec::new() };
-            events.push(Event::Planned(Plan::Do {
+            events.push(Event::Planned(NextStep::Do {
                 name: name.clone(),
-                guard: Guard(vec![guard]),
-                alone: None,
+                once_key: OnceKey(vec![once_key]),
+                exclusive: None,
                 parcel,
             }));
         }
     }
-    let facts = Facts { tx: TxId::from("0x1"), amount: AtomicAmount::from(1), extra: Members::new() };
+    let proof = StepProof { tx: TxId::from("0x1"), amount: AtomicAmount::from(1), extra: Members::new() };
     let dead = Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED);
-    for observation in [Observation::Pending, Observation::Proven(facts), dead] {
+    for observation in [Observation::Pending, Observation::Proven(proof), dead] {
         for spent in [false, true] {
             events.push(Event::Observed { observation: observation.clone(), spent });
         }
@@ -74,9 +74,9 @@ fn is_small(row: &Payment) -> bool {
 /// What the machine may look at. Of a decided step that is not how it travelled.
 fn shape(row: &Payment) -> String {
     let steps = row.steps.iter().map(|step| match &step.state {
-        StepState::Proven(_) => format!("{}{} proven", step.name, step.guard),
-        StepState::Dead(_) => format!("{}{} dead", step.name, step.guard),
-        open => format!("{}{} {open:?} {} {}", step.name, step.guard, step.parcels.len(), step.carriers.len()),
+        StepState::Proven(_) => format!("{}{} proven", step.name, step.once_key),
+        StepState::Dead(_) => format!("{}{} dead", step.name, step.once_key),
+        open => format!("{}{} {open:?} {} {}", step.name, step.once_key, step.parcels.len(), step.carriers.len()),
     });
     format!("{:?} {:?} {}", steps.collect::<Vec<_>>(), row.answer, row.reopened)
 }
@@ -91,22 +91,22 @@ fn check(before: &Payment, event: &Event, after: &Payment) {
     }
     assert!(after.steps.len() >= before.steps.len(), "a step was lost");
     for (old, new) in before.steps.iter().zip(&after.steps) {
-        assert!(old.guard == new.guard && old.name == new.name, "a step became another");
+        assert!(old.once_key == new.once_key && old.name == new.name, "a step became another");
         assert!(!old.is_decided() || old == new, "what was decided was changed");
         assert!(new.parcels.starts_with(&old.parcels), "a parcel was forgotten");
         assert!(new.carriers.starts_with(&old.carriers), "a carrier was forgotten");
-        let loose_without_carrier = new.state == StepState::Loose && new.carriers.is_empty();
-        assert!(!loose_without_carrier, "loose, but nothing ever left");
+        let unaccounted_without_carrier = new.state == StepState::Unaccounted && new.carriers.is_empty();
+        assert!(!unaccounted_without_carrier, "unaccounted, but nothing ever left");
     }
-    // Bytes may have left: only an end, or the same guard again.
-    if before.open_step().is_some_and(|step| step.state == StepState::Loose) && after.answer.is_some() {
+    // Bytes may have left: only an end, or the same once key again.
+    if before.open_step().is_some_and(|step| step.state == StepState::Unaccounted) && after.answer.is_some() {
         panic!("answered while bytes may land");
     }
     if before.answer.is_some() {
         if let Event::Told(call) = event {
             assert!(matches!(before.answer, Some(Ok(_))), "no success was told");
-            assert_eq!((&after.call, after.untold), (call, false));
-            let same = Payment { call: before.call.clone(), untold: before.untold, ..after.clone() };
+            assert_eq!((&after.request, after.untold), (call, false));
+            let same = Payment { request: before.request.clone(), untold: before.untold, ..after.clone() };
             assert_eq!(same, *before, "telling changed the row");
             return;
         }
@@ -150,12 +150,17 @@ fn every_row_keeps_the_rules() {
 fn a_planned_step_waits_for_its_slot() {
     let mut row = start();
     let parcel = Parcel { id: [7; 32], bytes: vec![1] };
-    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), alone: Some(Guard(vec![2])), parcel: parcel.clone() };
+    let plan = NextStep::Do {
+        name: ORDER,
+        once_key: OnceKey(vec![1]),
+        exclusive: Some(OnceKey(vec![2])),
+        parcel: parcel.clone(),
+    };
     row.apply(Event::Planned(plan), NOW, 2).unwrap();
     let expected = Step {
         name: ORDER,
-        guard: Guard(vec![1]),
-        alone: Some(Guard(vec![2])),
+        once_key: OnceKey(vec![1]),
+        exclusive: Some(OnceKey(vec![2])),
         parcels: vec![parcel],
         carriers: Vec::new(),
         state: StepState::Ready,
@@ -169,11 +174,11 @@ fn a_revert_is_no_failure() {
     let mut row = start();
     let parcel = Parcel { id: [7; 32], bytes: vec![1] };
     let slot = SlotId { lane: LaneId::from("eip155:1/a"), nonce: 4 };
-    let plan = Plan::Do { name: ORDER, guard: Guard(vec![1]), alone: None, parcel };
+    let plan = NextStep::Do { name: ORDER, once_key: OnceKey(vec![1]), exclusive: None, parcel };
     row.apply(Event::Planned(plan.clone()), NOW, 2).unwrap();
-    row.apply(Event::Carried(slot), NOW, 2).unwrap();
+    row.apply(Event::InFlight(slot), NOW, 2).unwrap();
     row.apply(Event::Observed { observation: Observation::Pending, spent: true }, NOW, 2).unwrap();
-    assert_eq!(row.steps[0].state, StepState::Loose);
+    assert_eq!(row.steps[0].state, StepState::Unaccounted);
     assert_eq!(row.todo(), Todo::Observe { replan: true });
     row.apply(Event::Planned(plan), NOW, 2).unwrap();
     assert_eq!((row.steps[0].parcels.len(), &row.steps[0].state), (2, &StepState::Ready));

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use x402_facilitator_core::{
-    Call, Facilitator, KEEPS_REQUESTS, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified,
+    Facilitator, InFlightRequest, KEEPS_REQUESTS, LaneId, Ledger, Outcome, Pace, Presented, Settlement, Verified,
 };
 use x402_store::sqlite::Database;
 use x402_types::nvm::Requirements;
@@ -383,7 +383,7 @@ impl Engine {
     /// # Errors
     /// Its outcome could not be found out: it is unknown, not failed.
     pub async fn settle_claim(&self, claim: &Claim) -> Result<SettleResponse, Fault> {
-        self.settle_for(self.settlement.call(), claim).await
+        self.settle_for(self.settlement.begin_request(), claim).await
     }
 
     /// The same for a caller that named its request: the claim's identity is that name, and under it a success may be
@@ -392,14 +392,14 @@ impl Engine {
     /// # Errors
     /// Its outcome could not be found out: it is unknown, not failed.
     pub async fn settle_named(&self, claim: &Claim) -> Result<SettleResponse, Fault> {
-        self.settle_for(self.settlement.call().named(), claim).await
+        self.settle_for(self.settlement.begin_request().named(), claim).await
     }
 
-    async fn settle_for(&self, call: Call, claim: &Claim) -> Result<SettleResponse, Fault> {
-        let call = if self.replaying.contains(&claim.identity.caller) { call.named() } else { call };
+    async fn settle_for(&self, request: InFlightRequest, claim: &Claim) -> Result<SettleResponse, Fault> {
+        let request = if self.replaying.contains(&claim.identity.caller) { request.named() } else { request };
         // Subscribed before the first look, so that no move is missed between look and wait.
         let mut moves = self.moves.subscribe();
-        let mut outcome = match self.settlement.settle(&call, claim, now()).await {
+        let mut outcome = match self.settlement.settle(&request, claim, now()).await {
             Ok(outcome) => outcome,
             Err(Refusal::Rejection(rejection)) => {
                 let rejection = self.of_payer(claim, rejection);
@@ -416,7 +416,7 @@ impl Engine {
         while !outcome.is_final() {
             let moved = tokio::time::timeout_at(deadline, moves.changed()).await;
             // Once more after the deadline: the end may have come with it, from another process too.
-            outcome = self.settlement.look(&call, &key).await?;
+            outcome = self.settlement.look(&request, &key).await?;
             if moved.is_err() {
                 break;
             }

@@ -134,7 +134,7 @@ pub(crate) fn refused(rejection: &Rejection, network: impl Into<NetworkName>) ->
 
 /// How a settlement stands.
 pub(crate) fn answer(outcome: &Outcome, row: Option<&Payment>, network: ChainId) -> SettleResponse {
-    let order = row.and_then(|row| row.proven(&ORDER)).map(|facts| facts.tx.as_str());
+    let order = row.and_then(|row| row.proven(&ORDER)).map(|proof| proof.tx.as_str());
     let (reason, payer, transaction) = match outcome {
         Outcome::Settled { receipt, replayed } => {
             let transaction = receipt.transaction.as_ref().map(|tx| tx.as_str()).unwrap_or_default();

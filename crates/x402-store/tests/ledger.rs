@@ -101,7 +101,7 @@ impl Subject for Counting {
                 )?;
                 transaction
                     .prepare_cached("INSERT INTO guards VALUES (?1, ?2)")?
-                    .execute(params![payment.steps[0].guard.0, payment.key.as_bytes()])?;
+                    .execute(params![payment.steps[0].once_key.0, payment.key.as_bytes()])?;
             }
             for slot in &slots {
                 transaction.prepare_cached("INSERT INTO slots VALUES (?1, ?2, 1, 1, ?3)")?.execute(params![

@@ -21,7 +21,7 @@ async fn planned(stage: &Stage) -> (Claim, Approval) {
     let draft = stage.draft(1, 3).await;
     let approval = Approval::read(draft.keys[0].data().unwrap()).unwrap();
     let claim = draft.sign();
-    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &claim, stage.now()).await.unwrap();
     stage.plan_only().await;
     (claim, approval)
 }
@@ -55,7 +55,7 @@ async fn a_used_nonce_without_a_log_is_unknown() {
     stage.work(40).await;
     assert_eq!(stage.credits(), 7, "it has landed");
     let row = stage.row(&claim);
-    assert_eq!((row.answer, &row.steps[0].state), (None, &StepState::Loose));
+    assert_eq!((row.answer, &row.steps[0].state), (None, &StepState::Unaccounted));
     stage.operations.without_logs.store(false, Ordering::Relaxed);
     stage.work(60).await;
     assert_eq!((names(&stage, &claim), stage.credits()), (vec!["redeem proven".to_owned()], 7));
@@ -126,7 +126,7 @@ async fn an_account_that_reverts_outside_simulations_costs_three_transactions() 
     stage.work(60).await;
     assert_eq!(stage.chain.nonce_of(ACCOUNTS[GAS].address) - before, 3);
     let row = stage.row(&claim);
-    assert_eq!((row.answer, &row.steps[0].state, row.steps[0].parcels.len()), (None, &StepState::Loose, 3));
+    assert_eq!((row.answer, &row.steps[0].state, row.steps[0].parcels.len()), (None, &StepState::Unaccounted, 3));
     assert_eq!(stage.credits(), 10);
 
     let next = stage.draft(2, 3).await.sign();

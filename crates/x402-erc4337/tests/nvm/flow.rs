@@ -208,7 +208,7 @@ async fn two_settlements_of_one_request_at_once_redeem_once() {
     let stage = stage().await;
     stage.give(1).await;
     let claim = stage.draft(1, 3).await.sign();
-    let (one, two) = (stage.settlement.call(), stage.settlement.call());
+    let (one, two) = (stage.settlement.begin_request(), stage.settlement.begin_request());
     let now = stage.now();
     assert!(matches!(stage.settlement.settle(&one, &claim, now).await.unwrap(), Outcome::Pending { .. }));
     assert!(matches!(stage.settlement.settle(&two, &claim, now).await.unwrap(), Outcome::Duplicate { .. }));
@@ -229,7 +229,7 @@ async fn two_payments_at_once_order_once() {
     let mut second = stage.draft_with_order(2, 5).await;
     second.keys[0] = stage.key("order", &order_grant(9)).await;
     for draft in [&first, &second] {
-        let call = stage.settlement.call();
+        let call = stage.settlement.begin_request();
         stage.settlement.settle(&call, &draft.sign(), stage.now()).await.unwrap();
     }
     stage.work(100).await;
@@ -245,13 +245,13 @@ async fn what_is_under_way_counts_beside_the_balance() {
     let stage = stage().await;
     stage.give(1).await;
     let (first, second) = (stage.draft(1, 6).await.sign(), stage.draft(2, 6).await.sign());
-    stage.settlement.settle(&stage.settlement.call(), &first, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &first, stage.now()).await.unwrap();
     let rejection = stage.refused(&second).await;
     assert_eq!(rejection.reason, Code::InsufficientBalance.reason());
     assert_eq!(rejection.details.text("currentBalance").as_deref(), Some("4"));
     // Another request of a bearer token counts alike.
     let bearer = Draft { proof: None, amount: 4, ..stage.draft(3, 6).await }.sign();
-    stage.settlement.settle(&stage.settlement.call(), &bearer, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &bearer, stage.now()).await.unwrap();
     assert_eq!(stage.refused(&second).await.details.text("currentBalance").as_deref(), Some("0"));
     stage.work(60).await;
     assert_eq!(stage.credits(), 0);
@@ -268,7 +268,7 @@ async fn two_claims_on_the_same_credits_have_one_winner() {
         verified.push(stage.settlement.verify(claim, stage.now()).await.unwrap());
     }
     for verified in verified {
-        stage.settlement.claim(&stage.settlement.call(), verified, stage.now()).await.unwrap();
+        stage.settlement.claim(&stage.settlement.begin_request(), verified, stage.now()).await.unwrap();
     }
     stage.work(100).await;
     let answers: Vec<_> = claims.iter().map(|claim| stage.row(claim).answer.unwrap().is_ok()).collect();
@@ -282,7 +282,7 @@ async fn a_redemption_that_reverts_while_it_enables_is_made_in_default_mode() {
     let stage = stage().await;
     stage.give(1).await;
     let claim = stage.draft(1, 3).await.sign();
-    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &claim, stage.now()).await.unwrap();
     stage.plan_only().await;
     // The owner spends the credits before it lands.
     stage.owner_burns(10).await;
@@ -290,8 +290,9 @@ async fn a_redemption_that_reverts_while_it_enables_is_made_in_default_mode() {
     stage.give(1).await;
     stage.work(60).await;
     assert_eq!(names(&stage, &claim), ["redeem dead", "redeem proven"]);
-    let guards: Vec<_> = stage.row(&claim).steps.iter().map(|step| step.guard.0[step.guard.0.len() - 32]).collect();
-    assert_eq!(guards, [1, 0], "the mode is the first byte of the nonce key");
+    let once_keys: Vec<_> =
+        stage.row(&claim).steps.iter().map(|step| step.once_key.0[step.once_key.0.len() - 32]).collect();
+    assert_eq!(once_keys, [1, 0], "the mode is the first byte of the nonce key");
     assert_eq!(stage.credits(), 7);
 }
 
@@ -301,7 +302,7 @@ async fn an_operation_in_another_s_transaction_counts() {
     let stage = stage().await;
     stage.give(1).await;
     let claim = stage.draft(1, 3).await.sign();
-    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &claim, stage.now()).await.unwrap();
     stage.plan_only().await;
     let parcel = stage.row(&claim).steps[0].parcels[0].clone();
     let call = x402_evm::chain::Call::from_bytes(&parcel.bytes).unwrap();
@@ -418,7 +419,7 @@ async fn an_order_is_waited_for_until_it_is_final() {
     let stage = Setup { depth: 3, ..Setup::default() }.build().await;
     stage.chain.mine(3);
     let claim = stage.draft_with_order(1, 3).await.sign();
-    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &claim, stage.now()).await.unwrap();
     while stage.orders_at_head() == 0 {
         stage.round().await;
     }
@@ -439,7 +440,7 @@ async fn a_reorganisation_orders_no_second_time() {
     let stage = Setup { depth: 3, ..Setup::default() }.build().await;
     stage.chain.mine(3);
     let claim = stage.draft_with_order(1, 3).await.sign();
-    stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+    stage.settlement.settle(&stage.settlement.begin_request(), &claim, stage.now()).await.unwrap();
     while stage.orders_at_head() == 0 {
         stage.round().await;
     }
@@ -470,7 +471,7 @@ async fn one_key_serves_many_payments_side_by_side_once_it_is_enabled() {
         let mut claims = Vec::new();
         for nonce in nonces {
             let claim = stage.draft(nonce, 2).await.sign();
-            stage.settlement.settle(&stage.settlement.call(), &claim, stage.now()).await.unwrap();
+            stage.settlement.settle(&stage.settlement.begin_request(), &claim, stage.now()).await.unwrap();
             claims.push(claim);
         }
         claims
@@ -487,7 +488,7 @@ async fn one_key_serves_many_payments_side_by_side_once_it_is_enabled() {
     stage.plan_only().await;
     assert_eq!(planned(&second), second.len());
     let slots: std::collections::BTreeSet<_> =
-        second.iter().map(|claim| stage.row(claim).steps[0].guard.clone()).collect();
+        second.iter().map(|claim| stage.row(claim).steps[0].once_key.clone()).collect();
     assert_eq!(slots.len(), second.len());
     stage.work(100).await;
     assert_eq!(stage.credits(), 6);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    Facts, Guard, LaneId, Ledger, Mechanism, Observation, Parcel, Payment, Plan, Receipt, Step, StepName, StepState,
-    TxId, Verdict,
+    LaneId, Ledger, Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof,
+    StepState, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -19,8 +19,8 @@ use x402_types::{
 use super::check::{Checked, Policy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, Call, Chain, Fate, Moved, Program, Watched};
-use crate::eip3009::{Authorization, Payload, Written, state_call};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched};
+use crate::eip3009::{Authorization, Payload, UncheckedPayload, state_call};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
@@ -127,8 +127,8 @@ impl<C: Chain> ExactMechanism<C> {
             sender: sender.and_then(|lane| lane.account().parse().ok()),
             under_way,
         };
-        let (program, probe) = Probe::new(checked, context);
-        let answers = self.chain.run(&program, At::Latest).await?;
+        let (reads, probe) = Probe::new(checked, context);
+        let answers = self.chain.run(&reads, At::Latest).await?;
         let (signer, balance) = probe.judge(&answers)?;
         self.balances.note((checked.token, checked.authorization.from), balance, now);
         Ok(signer)
@@ -173,28 +173,28 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
-    async fn transfer(&self, checked: &Checked) -> Result<Plan, Fault> {
+    async fn transfer(&self, checked: &Checked) -> Result<NextStep, Fault> {
         let Checked { token, authorization, .. } = checked;
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
         self.chain.watch(watched(*token, authorization, since));
         let Transfer { data, transaction_gas: gas, .. } = Transfer::of(checked);
         let call = Call { to: *token, data, gas, since, until: None };
-        Ok(Plan::Do {
+        Ok(NextStep::Do {
             name: TRANSFER,
-            guard: guard(self.network, *token, authorization),
-            alone: None,
+            once_key: once_key(self.network, *token, authorization),
+            exclusive: None,
             parcel: parcel(&call),
         })
     }
 
     /// The factory's call with the payer's exact data and no value. Anybody may have been first: what counts is code.
-    fn deploy(&self, checked: &Checked) -> Result<Plan, Fault> {
+    fn deploy(&self, checked: &Checked) -> Result<NextStep, Fault> {
         let (factory, data) =
             checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
         let until = Some(checked.authorization.valid_before);
         let call = Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until };
-        let guard = deployment_guard(self.network, checked.authorization.from);
-        Ok(Plan::Do { name: DEPLOY, guard, alone: None, parcel: parcel(&call) })
+        let once_key = deployment_key(self.network, checked.authorization.from);
+        Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call) })
     }
 
     /// What the chain says comes next, where nothing is in the air.
@@ -204,49 +204,50 @@ impl<C: Chain> ExactMechanism<C> {
         checked: &Checked,
         before: Vec<(B256, U256)>,
         now: UnixSeconds,
-    ) -> Result<Plan, Fault> {
-        let loose = payment.open_step();
+    ) -> Result<NextStep, Fault> {
+        let unaccounted = payment.open_step();
         if has_reverted(payment) {
             self.unreliable.note(checked.authorization.from, &payment.key, now);
         }
-        let wait = Ok(Plan::Wait(now.plus(2)));
-        // Nothing of the transfer has left, so it fails here. Of a loose step only a final block says that.
-        if loose.is_none() && now >= checked.authorization.valid_before {
-            return Ok(Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
+        let wait = Ok(NextStep::Wait(now.plus(2)));
+        // Nothing of the transfer has left, so it fails here. Of an unaccounted step only a final block says that.
+        if unaccounted.is_none() && now >= checked.authorization.valid_before {
+            return Ok(NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
         }
         let next = match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
             // A contract can tell a transaction from its simulation, and revert in the one alone.
             Ok(Signer::Contract | Signer::Undeployed)
-                if loose.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
+                if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
             {
                 return wait;
             }
             Ok(Signer::Undeployed) => DEPLOY,
             Ok(Signer::Key | Signer::Contract) => TRANSFER,
             // Bytes have left: a read that refuses proves nothing, but keeps gas from being burned.
-            Err(Refusal::Rejection(why)) if loose.is_some() => {
+            Err(Refusal::Rejection(why)) if unaccounted.is_some() => {
                 if why.reason == ErrorReason::NONCE_ALREADY_USED {
                     // It happened, and its log was not seen: a node that lagged did not have it yet.
-                    self.look_again(loose);
+                    self.look_again(unaccounted);
                 }
                 return wait;
             }
             Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => {
-                return Ok(Plan::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
+                return Ok(NextStep::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
             }
-            Err(Refusal::Rejection(why)) => return Ok(Plan::Failed(why.reason)),
+            Err(Refusal::Rejection(why)) => return Ok(NextStep::Failed(why.reason)),
         };
         // The newest block need not be the final one in which a step was seen, nor of the same node.
-        if loose.is_some_and(|step| step.name != next) || payment.proven(&next).is_some() {
+        if unaccounted.is_some_and(|step| step.name != next) || payment.proven(&next).is_some() {
             return wait;
         }
         if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked).await }
     }
 
     /// Has the logs of a transfer read again from the beginning.
-    fn look_again(&self, loose: Option<&Step>) {
-        let calls = loose.into_iter().flat_map(|step| &step.parcels).filter_map(|it| Call::from_bytes(&it.bytes).ok());
+    fn look_again(&self, unaccounted: Option<&Step>) {
+        let calls =
+            unaccounted.into_iter().flat_map(|step| &step.parcels).filter_map(|it| Call::from_bytes(&it.bytes).ok());
         let calls: Vec<Call> = calls.collect();
         let (Some(first), Some(since)) = (calls.first(), calls.iter().map(|call| call.since).min()) else { return };
         if let Some(authorization) = Authorization::of_transfer_call(&first.data) {
@@ -285,15 +286,16 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        let written = Written::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
+        let unchecked =
+            UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
         let token = self.tokens.of(&claim.terms).ok_or_else(|| {
             let why = Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because("asset: not configured here");
-            match &written {
-                Ok(written) => why.of(EvmAddress::from(written.from.unchecked()).as_str()),
+            match &unchecked {
+                Ok(unchecked) => why.of(EvmAddress::from(unchecked.from.unchecked()).as_str()),
                 Err(_) => why,
             }
         })?;
-        Ok(written?.key(self.network, token.address))
+        Ok(unchecked?.key(self.network, token.address))
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
@@ -320,12 +322,12 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         })
     }
 
-    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let last = payment.steps.last();
         match last.map(|step| &step.state) {
-            Some(StepState::Proven(facts)) if last.is_some_and(|step| step.name == TRANSFER) => {
-                Ok(Plan::Settled(Receipt {
-                    transaction: Some(facts.tx.clone()),
+            Some(StepState::Proven(proof)) if last.is_some_and(|step| step.name == TRANSFER) => {
+                Ok(NextStep::Settled(Receipt {
+                    transaction: Some(proof.tx.clone()),
                     network: self.network,
                     payer: payment.payer.clone(),
                     amount: None,
@@ -333,8 +335,8 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                     extensions: Members::new(),
                 }))
             }
-            Some(StepState::Dead(reason)) => Ok(Plan::Failed(reason.clone())),
-            Some(StepState::Ready | StepState::Carried) => Ok(Plan::Wait(now.plus(1))),
+            Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
+            Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             first_or_next => {
                 let checked = self.stored(&payment.claim)?;
                 // Verified a moment ago: nothing more is read before the bytes leave, but whether an account that can
@@ -365,7 +367,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let watched = watched(first.to, &authorization, since);
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
-            Fate::Used { transaction, moved: Moved::Paid } => Ok(Observation::Proven(Facts {
+            Fate::Used { transaction, moved: Moved::Paid } => Ok(Observation::Proven(StepProof {
                 tx: tx_id(transaction),
                 amount: authorization.value,
                 extra: Members::new(),
@@ -386,8 +388,8 @@ impl<C: Chain> ExactMechanism<C> {
             return Ok(Observation::Pending);
         }
         let state = state_call(authorization.from, authorization.nonce);
-        let program = Program::new().call(watched.token, state, VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(head.finalized)).await?;
+        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
             // "now < validBefore" is what the token asks, so a block of that very second is too late.
@@ -407,13 +409,13 @@ impl<C: Chain> ExactMechanism<C> {
 impl<C: Chain> ExactMechanism<C> {
     /// Deployed is what a final block says, whoever did it. From `validBefore` on nothing is left to deploy it for.
     async fn deployment(&self, step: &Step, calls: &[Call], sent: &[TxId]) -> Result<Observation, Fault> {
-        let account = account_of(&step.guard).ok_or_else(|| Fault::broken("a deployment of no account"))?;
+        let account = account_of(&step.once_key).ok_or_else(|| Fault::broken("a deployment of no account"))?;
         let until = calls.iter().filter_map(|call| call.until).max();
         let until = until.ok_or_else(|| Fault::broken("a deployment without an end"))?;
         let head = self.chain.head().await?;
-        let answers = self.chain.run(&Program::new().code_size(account), At::Number(head.finalized)).await?;
+        let answers = self.chain.run(&BatchRead::new().code_size(account), At::Number(head.finalized)).await?;
         match answers.sizes.first() {
-            Some(1..) => Ok(Observation::Proven(Facts {
+            Some(1..) => Ok(Observation::Proven(StepProof {
                 // The last of ours; the one that did it may be somebody else's.
                 tx: sent.last().cloned().unwrap_or_else(|| "".into()),
                 amount: AtomicAmount::default(),
@@ -429,13 +431,13 @@ impl<C: Chain> ExactMechanism<C> {
 
 /// Whether as many transactions as a payment may cost have left, and nothing of them has been seen.
 fn has_reverted(payment: &Payment) -> bool {
-    payment.open_step().is_some_and(|step| step.state == StepState::Loose && step.parcels.len() >= MAX_REVERTS)
+    payment.open_step().is_some_and(|step| step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS)
 }
 
 /// Nonce and value of the authorization of a row.
 fn taken_by(row: &Payment) -> Option<(B256, U256)> {
-    let written = Written::read(&row.claim.payload).ok()?;
-    Some((written.nonce, written.value.value()))
+    let unchecked = UncheckedPayload::read(&row.claim.payload).ok()?;
+    Some((unchecked.nonce, unchecked.value.value()))
 }
 
 /// Whether another payment of the payer is served before ours: one that has begun, and of two that have or have not the
@@ -482,18 +484,18 @@ pub(super) fn watched(token: Address, authorization: &Authorization, since: u64)
 }
 
 /// (network, token, payer, nonce): what the token burns. A token may have one address on many networks.
-fn guard(network: ChainId, token: Address, authorization: &Authorization) -> Guard {
+fn once_key(network: ChainId, token: Address, authorization: &Authorization) -> OnceKey {
     let network = network.as_str().as_bytes();
-    Guard([network, token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
+    OnceKey([network, token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
 }
 
 /// (network, account): an address is deployed once. One account has the same address on many networks.
-fn deployment_guard(network: ChainId, account: Address) -> Guard {
-    Guard([network.as_str().as_bytes(), account.as_slice()].concat())
+fn deployment_key(network: ChainId, account: Address) -> OnceKey {
+    OnceKey([network.as_str().as_bytes(), account.as_slice()].concat())
 }
 
-fn account_of(guard: &Guard) -> Option<Address> {
-    guard.0.last_chunk::<20>().map(Address::from)
+fn account_of(once_key: &OnceKey) -> Option<Address> {
+    once_key.0.last_chunk::<20>().map(Address::from)
 }
 
 pub(super) fn tx_id(hash: B256) -> TxId {
@@ -517,8 +519,8 @@ mod tests {
             valid_before: UnixSeconds(1),
             nonce: B256::repeat_byte(3),
         };
-        let on = |network: &str| guard(network.parse().unwrap(), Address::repeat_byte(4), &authorization);
+        let on = |network: &str| once_key(network.parse().unwrap(), Address::repeat_byte(4), &authorization);
         assert_ne!(on("eip155:8453"), on("eip155:84532"));
-        assert_ne!(deployment_guard("eip155:1".parse().unwrap(), authorization.from), on("eip155:1"));
+        assert_ne!(deployment_key("eip155:1".parse().unwrap(), authorization.from), on("eip155:1"));
     }
 }

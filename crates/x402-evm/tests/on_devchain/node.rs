@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use x402_devchain::{Disturbance, Failure, NodeFault, When};
-use x402_evm::chain::{At, Peculiarity, Program, ReadChain, ReadNonces, RpcChain, repeating};
+use x402_evm::chain::{At, BatchRead, Peculiarity, ReadChain, ReadNonces, RpcChain, repeating};
 use x402_evm::exact::ExactMechanism;
 use x402_evm::token::Tokens;
-use x402_facilitator_core::{Mechanism, Observation, Plan, Rail, StepState};
+use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepState};
 use x402_types::ErrorReason;
 
 use crate::stage::{PAYER, Stage, payload, stage};
@@ -41,10 +41,10 @@ async fn a_second_node_that_lacks_the_block_refuses_to_read_it() {
     let stage = stage(0);
     let number = stage.chain.block_number();
     stage.chain.node_fault(NodeFault::SecondNode(1));
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap_err();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap_err();
     // By turns: the one that has it is asked again.
     let stage = patient(stage);
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
 }
 
 /// A6: the node was away for longer than it keeps states.
@@ -79,8 +79,8 @@ async fn a_log_that_the_node_did_not_have_yet_is_looked_for_when_the_nonce_is_us
     assert_eq!(stage.observe(&payment).await, Observation::Pending);
     stage.chain.clear_faults();
     assert_eq!(stage.observe(&payment).await, Observation::Pending, "that block was looked at");
-    payment.steps[0].state = StepState::Loose;
-    assert!(matches!(stage.mechanism.plan(&payment, stage.now).await, Ok(Plan::Wait(_))));
+    payment.steps[0].state = StepState::Unaccounted;
+    assert!(matches!(stage.mechanism.plan(&payment, stage.now).await, Ok(NextStep::Wait(_))));
     assert!(matches!(stage.observe(&payment).await, Observation::Proven(_)));
 }
 
@@ -104,7 +104,7 @@ async fn a_query_for_logs_shrinks_until_the_node_takes_it() {
     }
 }
 
-/// Transfers of one payer to one recipient in one block, more than the node gives out: no query is smaller than a block.
+/// One block contains more transfers of a payer than the node returns, and no query is smaller than a block.
 #[tokio::test]
 async fn transfers_in_one_block_that_are_more_logs_than_the_node_gives_out_hold_up_no_payment() {
     let stage = stage(0);
@@ -133,7 +133,7 @@ async fn transfers_in_one_block_that_are_more_logs_than_the_node_gives_out_hold_
     assert!(calls < 100, "{calls}");
 }
 
-/// An answer that cannot be read now and then is no refusal of so many blocks: the query is asked again, as it was.
+/// An unreadable answer is not a refusal of the number of blocks: the same query is repeated.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_cannot_be_read_is_asked_for_again_and_makes_no_query_smaller() {
     let stage = patient(stage(0));
@@ -229,8 +229,8 @@ async fn a_transaction_that_the_node_knows_already_was_sent_and_settles_once() {
     let attempt = stage.carry(&mut payment, 0).await;
     stage.rail.send(&attempt).await.unwrap();
     stage.chain.mine(1);
-    let Observation::Proven(facts) = stage.observe(&payment).await else { panic!() };
-    assert_eq!(facts.tx, attempt.tx);
+    let Observation::Proven(proof) = stage.observe(&payment).await else { panic!() };
+    assert_eq!(proof.tx, attempt.tx);
     assert_eq!(stage.chain.nonce_of(stage.rail.address()), 1);
     assert_eq!(stage.paid(), alloy_primitives::U256::from(crate::stage::PRICE));
 }
@@ -269,18 +269,18 @@ async fn what_was_read_by_number_of_another_block_is_not_believed() {
     let number = stage.chain.block_number();
     let refusal = NodeFault::NoBlockHash { code: -32602, message: "no".into() };
     stage.chain.node_fault(refusal.clone());
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
     stage.chain.node_fault(NodeFault::SecondNode(1));
     // By turns: the one that lags does not have the block, and the other is asked again.
     let time = stage.reader.head().await.unwrap().timestamp;
     for _ in 0..4 {
-        let answers = stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+        let answers = stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
         assert!(answers.timestamp >= time);
     }
     stage.chain.clear_faults();
     stage.chain.node_fault(refusal);
     stage.chain.node_fault(NodeFault::CallTime(1));
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap_err();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap_err();
 }
 
 /// A fresh anvil's `eth_call` answers second 1. An expired payment ends there all the same, and the start names it.

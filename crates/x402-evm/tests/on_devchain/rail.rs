@@ -20,9 +20,9 @@ fn decoded(attempt: &Attempt) -> TxEnvelope {
 }
 
 async fn parcel(stage: &Stage) -> Parcel {
-    use x402_facilitator_core::{Mechanism, Plan};
+    use x402_facilitator_core::{Mechanism, NextStep};
     let payment = stage.payment(stage.claim(PAYER, 1).await).await;
-    let Plan::Do { parcel, .. } = stage.mechanism.plan(&payment, stage.now).await.unwrap() else { panic!() };
+    let NextStep::Do { parcel, .. } = stage.mechanism.plan(&payment, stage.now).await.unwrap() else { panic!() };
     parcel
 }
 

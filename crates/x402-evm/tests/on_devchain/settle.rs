@@ -10,13 +10,13 @@ use x402_evm::eip3009::Authorization;
 use x402_evm::exact::ExactMechanism;
 use x402_evm::rail::EoaRail;
 use x402_evm::token::Tokens;
-use x402_facilitator_core::{Facts, Mechanism, Observation, Plan, Rail, StepState, TxId};
+use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepProof, StepState, TxId};
 use x402_types::{ErrorReason, Members, UnixSeconds};
 
 use crate::stage::{PAYER, PRICE, cancel_call, domain, payload, sign, stage, transfer_call};
 
 fn proven(tx: impl Into<TxId>) -> Observation {
-    Observation::Proven(Facts { tx: tx.into(), amount: PRICE.into(), extra: Members::new() })
+    Observation::Proven(StepProof { tx: tx.into(), amount: PRICE.into(), extra: Members::new() })
 }
 
 fn hash(hash: alloy_primitives::B256) -> TxId {
@@ -39,9 +39,9 @@ async fn a_payment_is_made_and_answered_with_its_transaction() {
     let of_this = calls.of("eth_call") + calls.of("eth_sendRawTransaction") + calls.of("eth_getLogs");
     assert_eq!((of_this, calls.of("eth_call"), calls.of("eth_sendRawTransaction")), (4, 1, 1), "{calls:?}");
 
-    let Observation::Proven(facts) = observed else { panic!() };
-    payment.steps[0].state = StepState::Proven(facts);
-    let Plan::Settled(receipt) = stage.mechanism.plan(&payment, stage.now).await.unwrap() else { panic!() };
+    let Observation::Proven(proof) = observed else { panic!() };
+    payment.steps[0].state = StepState::Proven(proof);
+    let NextStep::Settled(receipt) = stage.mechanism.plan(&payment, stage.now).await.unwrap() else { panic!() };
     assert_eq!(receipt.transaction, Some(attempt.tx));
     assert_eq!(receipt.payer, ACCOUNTS[PAYER].address.to_string());
     // Asked again it says the same, and asks nobody.
@@ -77,7 +77,7 @@ async fn a_cancelled_authorization_is_dead() {
     assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED));
     payment.steps[0].state = StepState::Dead(ErrorReason::AUTHORIZATION_CANCELED);
     let plan = stage.mechanism.plan(&payment, stage.now).await.unwrap();
-    assert_eq!(plan, Plan::Failed(ErrorReason::AUTHORIZATION_CANCELED));
+    assert_eq!(plan, NextStep::Failed(ErrorReason::AUTHORIZATION_CANCELED));
     assert_eq!(stage.paid(), U256::ZERO);
 }
 
@@ -142,8 +142,8 @@ async fn a_revert_is_pending_and_the_transfer_can_be_sent_again() {
     assert_eq!(stage.observe(&payment).await, Observation::Pending);
 
     // Nothing is sent while it would revert again.
-    payment.steps[0].state = StepState::Loose;
-    assert_eq!(stage.mechanism.plan(&payment, stage.now).await.unwrap(), Plan::Wait(stage.now.plus(2)));
+    payment.steps[0].state = StepState::Unaccounted;
+    assert_eq!(stage.mechanism.plan(&payment, stage.now).await.unwrap(), NextStep::Wait(stage.now.plus(2)));
     stage.chain.set_balance_of(payer, rich);
     let again = stage.carry(&mut payment, 1).await;
     stage.chain.mine(1);
@@ -223,14 +223,14 @@ async fn a_row_left_alone_by_a_crash_is_looked_up_before_anything_is_sent() {
     let claim = stage.claim(PAYER, 1).await;
     let payment = stage.payment(claim.clone()).await;
     let later = stage.now.plus(30);
-    assert!(matches!(stage.mechanism.plan(&payment, later).await.unwrap(), Plan::Do { .. }));
+    assert!(matches!(stage.mechanism.plan(&payment, later).await.unwrap(), NextStep::Do { .. }));
     stage.other(5, TOKEN, transfer_call(&claim)).await;
     stage.chain.mine(1);
     let plan = stage.mechanism.plan(&payment, later).await.unwrap();
-    assert_eq!(plan, Plan::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
+    assert_eq!(plan, NextStep::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
     let after = UnixSeconds(payload(&claim).authorization.valid_before.0);
     let plan = stage.mechanism.plan(&payment, after).await.unwrap();
-    assert_eq!(plan, Plan::Failed(ErrorReason::INVALID_VALID_BEFORE));
+    assert_eq!(plan, NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use x402_evm::eip6492::Counterfactual;
 use x402_evm::exact::{ExactMechanism, Payer, Policy, SignAs, TRANSFER_GAS};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
-use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, Observation, Payment, Plan, Rail, StepState};
-use x402_types::{Claim, ErrorReason, Fault, MakePayment, Occasion, TimeoutSeconds, UnixSeconds};
+use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Observation, Payment, Rail, StepState};
+use x402_types::{Claim, ErrorReason, Fault, MakePayment, SigningContext, TimeoutSeconds, UnixSeconds};
 
 use crate::stage::{PRICE, Stage, claim_of, payload, stage, terms};
 use crate::wallet::{FACTORY, FACTORY_CODE, OWNER, WALLET, init_code, made_by_factory, wallet_code, wallet_of};
@@ -84,19 +84,19 @@ async fn claim_under(stage: &Stage, account: &Account, entropy: [u8; 32]) -> Cla
 async fn claim_with(stage: &Stage, account: &Account, seconds: u64, entropy: [u8; 32]) -> Claim {
     let mut terms = terms();
     terms.max_timeout_seconds = TimeoutSeconds::try_from(seconds).unwrap();
-    let occasion = Occasion { now: stage.now, entropy, url: "https://example.com/", method: "GET" };
-    let made = Payer::new(account.clone()).make_payment(&terms, &occasion).await.unwrap();
+    let context = SigningContext { now: stage.now, entropy, url: "https://example.com/", method: "GET" };
+    let made = Payer::new(account.clone()).make_payment(&terms, &context).await.unwrap();
     claim_of(terms, made.payload)
 }
 
-async fn plan(stage: &Stage, payment: &Payment) -> Plan {
+async fn plan(stage: &Stage, payment: &Payment) -> NextStep {
     stage.mechanism.plan(payment, stage.now).await.unwrap()
 }
 
 /// What is seen becomes the state of the last step.
 async fn decide(stage: &Stage, payment: &mut Payment) {
     let state = match stage.observe(payment).await {
-        Observation::Proven(facts) => StepState::Proven(facts),
+        Observation::Proven(proof) => StepState::Proven(proof),
         Observation::Dead(reason) => StepState::Dead(reason),
         Observation::Pending => panic!("pending"),
     };
@@ -118,7 +118,7 @@ async fn a_deployed_contract_pays_in_the_overload_with_bytes() {
     verified_in_one_round_trip(&stage, &claim).await;
     let mut payment = stage.payment(claim.clone()).await;
     assert_eq!(payment.payer, WALLET.to_string());
-    let Plan::Do { parcel, .. } = plan(&stage, &payment).await else { panic!() };
+    let NextStep::Do { parcel, .. } = plan(&stage, &payment).await else { panic!() };
     let call = Call::from_bytes(&parcel.bytes).unwrap();
     let signed = payload(&claim);
     assert_eq!(call.data, signed.authorization.transfer_call_with_bytes(signed.signature));
@@ -139,9 +139,9 @@ async fn an_account_that_is_not_there_is_deployed_first() {
     verified_in_one_round_trip(&stage, &claim).await;
     let mut payment = stage.payment(claim.clone()).await;
 
-    let Plan::Do { name, guard, parcel, .. } = plan(&stage, &payment).await else { panic!() };
+    let NextStep::Do { name, once_key, parcel, .. } = plan(&stage, &payment).await else { panic!() };
     assert_eq!(name.as_str(), "deploy");
-    assert_eq!(guard.0, [b"eip155:84532", account.address.as_slice()].concat());
+    assert_eq!(once_key.0, [b"eip155:84532", account.address.as_slice()].concat());
     // The factory of the list, the payer's exact data, a bound on gas. The rail sends no value with anything.
     let call = Call::from_bytes(&parcel.bytes).unwrap();
     let (factory, data) = account.factory.clone().unwrap();
@@ -153,20 +153,20 @@ async fn an_account_that_is_not_there_is_deployed_first() {
     assert_eq!(stage.observe(&payment).await, Observation::Pending);
     stage.chain.mine(2);
     decide(&stage, &mut payment).await;
-    let Plan::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
+    let NextStep::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
     assert_eq!(name.as_str(), "transfer");
     let attempt = stage.carry(&mut payment, 1).await;
     stage.chain.mine(3);
     decide(&stage, &mut payment).await;
-    let Plan::Settled(receipt) = plan(&stage, &payment).await else { panic!() };
+    let NextStep::Settled(receipt) = plan(&stage, &payment).await else { panic!() };
     assert_eq!((receipt.transaction, receipt.payer), (Some(attempt.tx), account.address.to_string()));
     assert_eq!(stage.paid(), U256::from(PRICE));
 
     // The same bytes pay again under another nonce, without the factory: it is there now.
-    let occasion = Occasion { now: stage.now, entropy: [8; 32], url: "https://example.com/", method: "GET" };
-    let made = Payer::new(account).make_payment(&terms(), &occasion).await.unwrap();
+    let context = SigningContext { now: stage.now, entropy: [8; 32], url: "https://example.com/", method: "GET" };
+    let made = Payer::new(account).make_payment(&terms(), &context).await.unwrap();
     let payment = stage.payment(claim_of(terms(), made.payload)).await;
-    let Plan::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
+    let NextStep::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
     assert_eq!(name.as_str(), "transfer");
 }
 
@@ -184,7 +184,7 @@ async fn a_deployment_by_anybody_counts() {
     stage.carry(&mut payment, 0).await;
     stage.chain.mine(1);
     decide(&stage, &mut payment).await;
-    assert!(matches!(plan(&stage, &payment).await, Plan::Settled(_)));
+    assert!(matches!(plan(&stage, &payment).await, NextStep::Settled(_)));
     assert_eq!(stage.paid(), U256::from(PRICE));
 }
 
@@ -203,7 +203,7 @@ async fn a_deployment_that_never_happens_ends_with_the_authorization() {
     assert_eq!(stage.observe(&payment).await, Observation::Pending, "the final block is older");
     stage.chain.mine(1);
     decide(&stage, &mut payment).await;
-    assert_eq!(plan(&stage, &payment).await, Plan::Failed(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED));
+    assert_eq!(plan(&stage, &payment).await, NextStep::Failed(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED));
 }
 
 /// What the newest block says is not what a final one says, nor need two answers be of one node.
@@ -215,11 +215,11 @@ async fn a_deployment_that_one_node_sees_and_another_does_not_is_waited_for() {
     let mut payment = stage.payment(claim(&stage, &account).await).await;
     stage.chain.disturb_transactions(1, Disturbance::Drop);
     stage.carry(&mut payment, 0).await;
-    payment.steps[0].state = StepState::Loose;
-    let wait = Plan::Wait(stage.now.plus(2));
-    // Still not there: once more, under the same guard. There by somebody's hand, not final yet: wait.
-    let Plan::Do { name, guard, .. } = plan(&stage, &payment).await else { panic!() };
-    assert_eq!((&name, &guard), (&payment.steps[0].name, &payment.steps[0].guard));
+    payment.steps[0].state = StepState::Unaccounted;
+    let wait = NextStep::Wait(stage.now.plus(2));
+    // Still not there: once more, under the same once key. There by somebody's hand, not final yet: wait.
+    let NextStep::Do { name, once_key, .. } = plan(&stage, &payment).await else { panic!() };
+    assert_eq!((&name, &once_key), (&payment.steps[0].name, &payment.steps[0].once_key));
     stage.other(5, factory, data).await;
     stage.chain.mine(1);
     assert_eq!(plan(&stage, &payment).await, wait);
@@ -232,7 +232,7 @@ async fn a_deployment_that_one_node_sees_and_another_does_not_is_waited_for() {
     stage.chain.client().request::<_, ()>("anvil_setNonce", (account.address, U256::ZERO)).await.unwrap();
     assert_eq!(plan(&stage, &payment).await, wait);
     assert!(stage.chain.client().request::<_, bool>("evm_revert", (there,)).await.unwrap());
-    let Plan::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
+    let NextStep::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
     assert_eq!(name.as_str(), "transfer");
 }
 
@@ -262,7 +262,7 @@ async fn what_changes_while_it_is_deployed_is_seen() {
                 stage.chain.mine(1);
             }
         }
-        assert_eq!(plan(&stage, &payment).await, Plan::Failed(expected), "{change}");
+        assert_eq!(plan(&stage, &payment).await, NextStep::Failed(expected), "{change}");
     }
 }
 
@@ -404,10 +404,10 @@ async fn a_contract_that_fools_the_simulation_costs_three_transactions() {
             stage.carry(&mut payment, nonce).await;
             stage.chain.mine(1);
             assert_eq!(stage.observe(&payment).await, Observation::Pending);
-            payment.steps[0].state = StepState::Loose;
+            payment.steps[0].state = StepState::Unaccounted;
         }
         assert_eq!(stage.chain.nonce_of(stage.rail.address()), 3);
-        assert_eq!(plan(&stage, &payment).await, Plan::Wait(stage.now.plus(2)));
+        assert_eq!(plan(&stage, &payment).await, NextStep::Wait(stage.now.plus(2)));
         stage.chain.set_next_timestamp(payload(&payment.claim).authorization.valid_before.0);
         stage.chain.mine(1);
         assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
@@ -430,12 +430,12 @@ async fn a_payer_whose_transactions_reverted_is_refused_for_an_hour() {
     for nonce in 0..3 {
         stage.carry(&mut payment, nonce).await;
         stage.chain.mine(1);
-        payment.steps[0].state = StepState::Loose;
+        payment.steps[0].state = StepState::Unaccounted;
     }
     let next = claim_under(&stage, &account, [8; 32]).await;
     stage.verify(&next).await.unwrap();
     // Noted when its next step is planned.
-    assert_eq!(plan(&stage, &payment).await, Plan::Wait(stage.now.plus(2)));
+    assert_eq!(plan(&stage, &payment).await, NextStep::Wait(stage.now.plus(2)));
     assert_eq!(stage.refused(&next).await, "payer_reverts");
     stage.verify(&stage.claim(1, 1).await).await.unwrap();
 

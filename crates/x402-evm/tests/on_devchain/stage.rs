@@ -18,9 +18,9 @@ use x402_evm::rail::EoaRail;
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{
-    Attempt, CallId, Mechanism, Observation, Payment, Plan, Rail, SlotId, Step, StepState, Verdict,
+    Attempt, Mechanism, NextStep, Observation, Payment, Rail, RequestId, SlotId, Step, StepState, Verdict,
 };
-use x402_types::{Claim, Identity, MakePayment, Members, Occasion, Refusal, Terms, TimeoutSeconds, UnixSeconds};
+use x402_types::{Claim, Identity, MakePayment, Members, Refusal, SigningContext, Terms, TimeoutSeconds, UnixSeconds};
 
 pub(crate) const START: u64 = 1_740_672_000;
 pub(crate) const PRICE: u64 = 10_000;
@@ -74,8 +74,9 @@ pub(crate) fn domain() -> DomainSeparator {
 
 impl Stage {
     pub(crate) async fn claim(&self, payer: usize, nonce: u8) -> Claim {
-        let occasion = Occasion { now: self.now, entropy: [nonce; 32], url: "https://example.com/", method: "GET" };
-        let made = Payer::new(signer(payer).unwrap()).make_payment(&terms(), &occasion).await.unwrap();
+        let context =
+            SigningContext { now: self.now, entropy: [nonce; 32], url: "https://example.com/", method: "GET" };
+        let made = Payer::new(signer(payer).unwrap()).make_payment(&terms(), &context).await.unwrap();
         claim_of(terms(), made.payload)
     }
 
@@ -103,7 +104,7 @@ impl Stage {
             lane: verdict.lanes[0].clone(),
             steps: Vec::new(),
             answer: None,
-            call: CallId { owner: "test".into(), number: 0 },
+            request: RequestId { owner: "test".into(), number: 0 },
             reopened: 0,
             due: self.now,
             keep_until: verdict.keep_until,
@@ -116,22 +117,22 @@ impl Stage {
     /// Plans what comes next, signs it for this nonce, and sends it.
     pub(crate) async fn carry(&self, payment: &mut Payment, nonce: u64) -> Attempt {
         let plan = self.mechanism.plan(payment, self.now).await.unwrap();
-        let Plan::Do { name, guard, alone, parcel } = plan else { panic!("{plan:?}") };
+        let NextStep::Do { name, once_key, exclusive, parcel } = plan else { panic!("{plan:?}") };
         let slot = SlotId { lane: self.rail.lane().clone(), nonce };
         let attempt = self.rail.sign(&slot, std::slice::from_ref(&parcel), None).await.unwrap();
         match payment.steps.last_mut().filter(|step| !step.is_decided()) {
             None => payment.steps.push(Step {
                 name,
-                guard,
-                alone,
+                once_key,
+                exclusive,
                 parcels: vec![parcel],
                 carriers: vec![slot],
-                state: StepState::Carried,
+                state: StepState::InFlight,
             }),
             Some(step) => {
-                assert_eq!((&step.name, &step.guard), (&name, &guard));
+                assert_eq!((&step.name, &step.once_key), (&name, &once_key));
                 step.parcels.push(parcel);
-                step.state = StepState::Carried;
+                step.state = StepState::InFlight;
             }
         }
         self.rail.send(&attempt).await.unwrap();

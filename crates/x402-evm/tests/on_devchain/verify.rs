@@ -7,7 +7,7 @@ use alloy_sol_types::SolCall;
 use x402_devchain::{ACCOUNTS, Failure, TOKEN, Token, When};
 use x402_evm::exact::ExactMechanism;
 use x402_evm::token::Tokens;
-use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, Plan, Rail};
+use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Rail};
 use x402_types::{Asset, Assets, ErrorReason, Fault, Refusal, UnixSeconds, Version};
 
 use crate::stage::{PAYEE, PAYER, PRICE, cancel_call, claim_of, sign, stage, stage_with, terms, transfer_call};
@@ -205,10 +205,10 @@ async fn of_two_that_one_balance_cannot_pay_one_is_sent() {
         ledger.claim(payment.clone()).await.unwrap();
     }
     let plan = stage.mechanism.plan(&high, stage.now).await.unwrap();
-    assert_eq!(plan, Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS));
+    assert_eq!(plan, NextStep::Failed(ErrorReason::INSUFFICIENT_FUNDS));
     stage.chain.reset_calls();
     let plan = stage.mechanism.plan(&low, stage.now).await.unwrap();
-    assert!(matches!(plan, Plan::Do { .. }), "{plan:?}");
+    assert!(matches!(plan, NextStep::Do { .. }), "{plan:?}");
     assert_eq!(stage.chain.calls().of("eth_call"), 0, "nobody comes before it, so nothing is read");
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::samples::{claimed, payment, read};
 use super::{Broken, Subject, ensure, same};
 use crate::worker::join;
-use crate::{CallId, Ledger, OwnerId, Payment};
+use crate::{Ledger, OwnerId, Payment, RequestId};
 
 pub(super) async fn inserted_once(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
@@ -25,8 +25,8 @@ pub(super) async fn one_winner(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
     let claim = |number: u64| -> core::pin::Pin<Box<dyn Future<Output = _> + Send>> {
         let ledger: Arc<dyn Ledger> = Arc::clone(&ledger);
-        let call = CallId { owner: OwnerId::from("many"), number };
-        Box::pin(async move { ledger.claim(Payment { call, ..payment(1) }).await })
+        let request = RequestId { owner: OwnerId::from("many"), number };
+        Box::pin(async move { ledger.claim(Payment { request, ..payment(1) }).await })
     };
     let row = {
         let mut answers = join((0..16).map(claim).collect()).await.into_iter();

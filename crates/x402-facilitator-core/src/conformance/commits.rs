@@ -9,7 +9,7 @@ use x402_types::UnixSeconds;
 use super::samples::{claimed, commit, lane, leased, payment, read, receipt, slot, step};
 use super::{Broken, Subject, ensure, same};
 use crate::worker::join;
-use crate::{CallId, CommitError, Ledger, Next, OwnerId, Payment, Slot, StepState, Write};
+use crate::{CommitError, Ledger, Next, OwnerId, Payment, RequestId, Slot, StepState, Write};
 
 pub(super) async fn version_counts(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
@@ -81,8 +81,8 @@ pub(super) async fn slot_once(subject: &dyn Subject) -> Result<(), Broken> {
     same(&ledger.commit(missing).await, &Err(CommitError::Conflict), "a slot that is not there")?;
     ledger.commit(write(new.clone())).await?;
     same(&ledger.commit(write(new.clone())).await, &Err(CommitError::Conflict), "a slot that is there")?;
-    ledger.commit(write(Slot { turns: 1, version: 1, ..new.clone() })).await?;
-    let expected = Slot { turns: 1, version: 2, ..new };
+    ledger.commit(write(Slot { resends: 1, version: 1, ..new.clone() })).await?;
+    let expected = Slot { resends: 1, version: 2, ..new };
     same(&ledger.slots(core::slice::from_ref(&expected.id)).await?, &vec![expected], "the slot")
 }
 
@@ -105,7 +105,8 @@ pub(super) async fn all_or_nothing(subject: &dyn Subject) -> Result<(), Broken> 
     let ledger = subject.empty().await;
     let lease = leased(&ledger).await?;
     let (one, two) = (claimed(&ledger, 1).await?, claimed(&ledger, 2).await?);
-    let changed = |row: &Payment, guard: u8| Payment { steps: vec![step(guard, StepState::Ready)], ..row.clone() };
+    let changed =
+        |row: &Payment, once_key: u8| Payment { steps: vec![step(once_key, StepState::Ready)], ..row.clone() };
     let good = Write {
         lease: Some(lease.clone()),
         next: Some(Next { from: 0, to: 1 }),
@@ -125,9 +126,9 @@ pub(super) async fn all_or_nothing(subject: &dyn Subject) -> Result<(), Broken> 
     for bad in conflicts {
         same(&ledger.commit(bad).await, &Err(CommitError::Conflict), "one bad row")?;
     }
-    let guarded = Write { payments: second(changed(&two, 1)), ..good.clone() };
-    let refused = ledger.commit(guarded).await;
-    ensure(matches!(refused, Err(CommitError::Guarded(_))), "two payments under one guard")?;
+    let keyed = Write { payments: second(changed(&two, 1)), ..good.clone() };
+    let refused = ledger.commit(keyed).await;
+    ensure(matches!(refused, Err(CommitError::Taken(_))), "two payments under one once key")?;
     same(&(read(&ledger, 1).await?, read(&ledger, 2).await?), &(one.clone(), two.clone()), "no payment was changed")?;
     let view = ledger.lane(&lane("a")).await?;
     ensure(view.next == 0 && view.open.is_empty() && view.ready.is_empty(), "no slot, no nonce, nothing ready")?;
@@ -150,8 +151,8 @@ pub(super) async fn row_once(subject: &dyn Subject) -> Result<(), Broken> {
 pub(super) async fn caller_writes(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
     let row = claimed(&ledger, 1).await?;
-    let call = CallId { owner: OwnerId::from("two"), number: 8 };
-    let joined = Payment { call, ..row.clone() };
+    let request = RequestId { owner: OwnerId::from("two"), number: 8 };
+    let joined = Payment { request, ..row.clone() };
     let write = Write { payments: vec![joined.clone()], ..Write::default() };
     let with_slot = Write { slots: vec![slot(&lane("a"), 0, &[])], ..write.clone() };
     let with_next = Write { next: Some(Next { from: 0, to: 1 }), ..write.clone() };
@@ -172,8 +173,8 @@ pub(super) async fn caller_writes(subject: &dyn Subject) -> Result<(), Broken> {
     let made = read(&ledger, 1).await?;
     let told = |number: u64| -> Pin<Box<dyn Future<Output = _> + Send>> {
         let ledger: Arc<dyn Ledger> = Arc::clone(&ledger);
-        let call = CallId { owner: OwnerId::from("two"), number };
-        let row = Payment { call, untold: false, ..made.clone() };
+        let request = RequestId { owner: OwnerId::from("two"), number };
+        let row = Payment { request, untold: false, ..made.clone() };
         let write = Write { payments: vec![row.clone()], ..Write::default() };
         Box::pin(async move { (row, ledger.commit(write).await) })
     };

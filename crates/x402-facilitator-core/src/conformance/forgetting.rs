@@ -6,7 +6,7 @@ use x402_types::{AuthorizationKind, ChainId, Fault, PaymentKey, UnixSeconds};
 
 use super::samples::{NETWORK, lane, owner, payment, proven, receipt, slot, step};
 use super::{Broken, Subject, Violation, ensure, same};
-use crate::{Guard, Ledger, Next, Payment, Slot, Step, Write};
+use crate::{Ledger, Next, OnceKey, Payment, Slot, Step, Write};
 
 /// How many payments are over.
 const OVER: u32 = 10_000;
@@ -49,12 +49,15 @@ async fn forgets(subject: &dyn Subject, steps: &(dyn Fn() -> u64 + Sync)) -> Res
     )
 }
 
-/// An answered payment with a proven step, its guard and a slot that is used.
+/// An answered payment with a proven step, its once key and a slot that is used.
 fn over_or_kept(number: u32) -> (Payment, Slot) {
     let carrier = Slot { used: true, ..slot(&lane("a"), number.into(), &[]) };
-    let carrier = Slot { cargo: vec![key(number)], ..carrier };
-    let carried =
-        Step { guard: Guard(number.to_be_bytes().to_vec()), carriers: vec![carrier.id.clone()], ..step(1, proven(1)) };
+    let carrier = Slot { payments: vec![key(number)], ..carrier };
+    let carried = Step {
+        once_key: OnceKey(number.to_be_bytes().to_vec()),
+        carriers: vec![carrier.id.clone()],
+        ..step(1, proven(1))
+    };
     let payment = Payment {
         key: key(number),
         steps: vec![carried],

@@ -4,7 +4,7 @@ use x402_types::{ErrorReason, UnixSeconds};
 
 use super::samples::{claimed, commit, dead, key, lane, leased, payment, proven, read, receipt, slot, step};
 use super::{Broken, Subject, ensure, same};
-use crate::{Guard, LaneView, Next, Payment, Slot, Step, StepState, Write};
+use crate::{LaneView, Next, OnceKey, Payment, Slot, Step, StepState, Write};
 
 pub(super) async fn read_as_written(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
@@ -15,7 +15,7 @@ pub(super) async fn read_as_written(subject: &dyn Subject) -> Result<(), Broken>
         steps: vec![
             step(1, dead()),
             step(2, proven(2)),
-            Step { carriers: vec![carrier.id.clone()], ..step(3, StepState::Carried) },
+            Step { carriers: vec![carrier.id.clone()], ..step(3, StepState::InFlight) },
         ],
         reopened: 3,
         untold: true,
@@ -84,10 +84,10 @@ pub(super) async fn forget(subject: &dyn Subject) -> Result<(), Broken> {
     let left = ledger.slots(&[used.id, open.id.clone(), shared.id.clone()]).await?;
     same(&left.into_iter().map(|slot| slot.id).collect(), &vec![open.id, shared.id], "the slots left")?;
     same(&ledger.lane(&lane("a")).await?.next, &3, "the next nonce stays")?;
-    // The guard and the key of what is forgotten are free.
+    // The once key and the key of what is forgotten are free.
     let again = claimed(&ledger, 1).await?;
     same(&again, &Payment { version: 1, ..payment(1) }, "the key is free")?;
-    let guarded = Step { guard: Guard(vec![5]), ..step(1, StepState::Ready) };
-    commit(&ledger, &lease, vec![Payment { steps: vec![guarded], ..again }]).await?;
+    let keyed = Step { once_key: OnceKey(vec![5]), ..step(1, StepState::Ready) };
+    commit(&ledger, &lease, vec![Payment { steps: vec![keyed], ..again }]).await?;
     Ok(())
 }

@@ -9,8 +9,8 @@ use x402_types::{
 
 use super::Broken;
 use crate::{
-    Attempt, CallId, CommitError, Facts, Guard, LaneId, Lease, Ledger, OwnerId, Parcel, Payment, Receipt, Slot, SlotId,
-    Step, StepName, StepState, TxId, Verdict, Verified, Write,
+    Attempt, CommitError, LaneId, Lease, Ledger, OnceKey, OwnerId, Parcel, Payment, Receipt, RequestId, Slot, SlotId,
+    Step, StepName, StepProof, StepState, TxId, Verdict, Verified, Write,
 };
 
 pub(super) const NETWORK: u64 = 84_532;
@@ -48,8 +48,8 @@ pub(super) fn payment(number: u8) -> Payment {
         identity: Identity { caller: "shop".to_owned(), request: format!("request-{number}") },
     };
     let verdict = Verdict { payer: format!("payer-{number}"), lanes: vec![lane("a")], keep_until: UnixSeconds(1_000) };
-    let call = CallId { owner: owner("one"), number: u64::from(number) };
-    Payment::new(Verified::new(claim, key(number), verdict), lane("a"), call, UnixSeconds(10))
+    let request = RequestId { owner: owner("one"), number: u64::from(number) };
+    Payment::new(Verified::new(claim, key(number), verdict), lane("a"), request, UnixSeconds(10))
 }
 
 pub(super) fn members(name: &str, value: &str) -> Members {
@@ -62,19 +62,19 @@ pub(super) fn parcel(number: u8) -> Parcel {
     Parcel { id: [number; 32], bytes: vec![0, number, 0xff] }
 }
 
-pub(super) fn step(guard: u8, state: StepState) -> Step {
+pub(super) fn step(once_key: u8, state: StepState) -> Step {
     Step {
         name: StepName::new("transfer"),
-        guard: Guard(vec![guard]),
-        alone: None,
-        parcels: vec![parcel(guard)],
+        once_key: OnceKey(vec![once_key]),
+        exclusive: None,
+        parcels: vec![parcel(once_key)],
         carriers: Vec::new(),
         state,
     }
 }
 
 pub(super) fn proven(number: u8) -> StepState {
-    StepState::Proven(Facts {
+    StepState::Proven(StepProof {
         tx: tx(number),
         amount: AtomicAmount::from(u64::from(number)),
         extra: members("block", "7"),
@@ -100,14 +100,14 @@ pub(super) fn receipt(number: u8) -> Receipt {
     }
 }
 
-pub(super) fn slot(lane: &LaneId, nonce: u64, cargo: &[u8]) -> Slot {
+pub(super) fn slot(lane: &LaneId, nonce: u64, payments: &[u8]) -> Slot {
     Slot {
         id: SlotId { lane: lane.clone(), nonce },
-        cargo: cargo.iter().map(|number| key(*number)).collect(),
+        payments: payments.iter().map(|number| key(*number)).collect(),
         attempts: vec![Attempt { tx: tx(9), bytes: vec![2, 0, 0xfe], fee: u128::MAX }],
         taken: Some(tx(9)),
         used: false,
-        turns: 0,
+        resends: 0,
         due: UnixSeconds(20),
         version: 0,
     }

@@ -43,8 +43,15 @@ pub(super) async fn answered_is_not_due(subject: &dyn Subject) -> Result<(), Bro
 async fn a_lane(subject: &dyn Subject) -> Result<LaneView, Broken> {
     let ledger = subject.empty().await;
     let lease = leased(&ledger).await?;
-    let states =
-        [StepState::Ready, StepState::Carried, StepState::Loose, proven(4), dead(), StepState::Ready, StepState::Ready];
+    let states = [
+        StepState::Ready,
+        StepState::InFlight,
+        StepState::Unaccounted,
+        proven(4),
+        dead(),
+        StepState::Ready,
+        StepState::Ready,
+    ];
     let mut payments = Vec::new();
     for (number, state) in (1..).zip(states) {
         let due = UnixSeconds(100 - u64::from(number));
@@ -52,7 +59,7 @@ async fn a_lane(subject: &dyn Subject) -> Result<LaneView, Broken> {
     }
     // A Ready step that is not the last is none.
     if let Some(last) = payments.last_mut() {
-        last.steps.push(step(8, StepState::Carried));
+        last.steps.push(step(8, StepState::InFlight));
     }
     let a = lane("a");
     let slots = vec![

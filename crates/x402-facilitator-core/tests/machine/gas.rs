@@ -7,8 +7,8 @@ use crate::toy::*;
 #[test]
 fn a_lane_that_cannot_pay_takes_no_new_payments() {
     let bench = Bench::new();
-    let settle = |nonce| wait(bench.settlement.settle(&bench.settlement.call(), &claim(nonce, "a"), NOW));
-    let first = bench.settlement.call();
+    let settle = |nonce| wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(nonce, "a"), NOW));
+    let first = bench.settlement.begin_request();
     assert_eq!(wait(bench.settlement.settle(&first, &claim(1, "a"), NOW)), Ok(pending(None)));
     // Between the check and the claim it may run out of gas, too.
     let verified = wait(bench.settlement.verify(&claim(2, "a"), NOW)).unwrap();
@@ -17,7 +17,7 @@ fn a_lane_that_cannot_pay_takes_no_new_payments() {
     assert_eq!(bench.settlement.unfunded(), [(lane(), no_gas(&lane()))]);
     assert_eq!(wait(bench.settlement.verify(&claim(2, "a"), NOW)), Err(Refusal::Fault(no_gas(&lane()))));
     assert_eq!(settle(2), Err(Refusal::Fault(no_gas(&lane()))));
-    assert_eq!(wait(bench.settlement.claim(&bench.settlement.call(), verified, NOW)), Err(no_gas(&lane())));
+    assert_eq!(wait(bench.settlement.claim(&bench.settlement.begin_request(), verified, NOW)), Err(no_gas(&lane())));
     assert_eq!(bench.ledger.payments().len(), 1, "nothing is claimed");
     // What was claimed before goes on: it may still be paid when the account is.
     drop(first);
@@ -31,7 +31,7 @@ fn a_lane_that_cannot_pay_takes_no_new_payments() {
 #[test]
 fn a_hash_that_nobody_took_is_not_named() {
     let bench = Bench::new();
-    let call = bench.settlement.call();
+    let call = bench.settlement.begin_request();
     let key = bench.settlement.key(&claim(1, "a")).unwrap();
     let look = || wait(bench.settlement.look(&call, &key)).unwrap();
     assert_eq!(wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)), Ok(pending(None)));
@@ -40,7 +40,7 @@ fn a_hash_that_nobody_took_is_not_named() {
     assert_eq!(bench.carry(NOW), Err(no_gas(&lane())));
     assert_eq!(bench.ledger.all_slots()[0].attempts.len(), 1, "stored to be sent");
     assert_eq!(look(), pending(None));
-    let other = wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "b"), NOW));
+    let other = wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "b"), NOW));
     assert_eq!(other, Ok(duplicate(None)));
 
     // The account has gas again: the same bytes are taken, and named.
@@ -62,7 +62,7 @@ fn a_hash_that_nobody_took_is_not_named() {
 #[test]
 fn what_was_taken_is_noted_once() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     bench.carry(NOW).unwrap();
     // Stored, noted, sent again: the second send of the same bytes stores nothing beside the turn.

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, MemoryLedger, OwnerId, Payment, Plan, Settlement, Slot, SlotId, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, MemoryLedger, NextStep, OwnerId, Payment, Settlement, Slot, SlotId,
+    Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -56,15 +57,15 @@ fn the_next_caller_is_told_in_its_place() {
         .with_rail(Arc::new(bench.toy.clone()))
         .unwrap();
     let key = settlement.key(&claim(1, "a")).unwrap();
-    let first = settlement.call();
+    let first = settlement.begin_request();
     assert_eq!(wait(settlement.settle(&first, &claim(1, "a"), NOW)), Ok(pending(None)));
-    bench.finish(1, Plan::Settled(receipt()));
+    bench.finish(1, NextStep::Settled(receipt()));
     hides.1.store(true, Ordering::Relaxed);
     assert!(wait(settlement.look(&first, &key)).is_err());
     assert!(!bench.row(1).untold, "it is stored as told");
     drop(first);
     let settle = |call| wait(settlement.settle(&call, &claim(1, "a"), NOW)).unwrap();
-    assert_eq!(settle(settlement.call()), settled(false));
-    assert_eq!(settle(settlement.call()), spent("0x01"));
-    assert_eq!(settle(settlement.call().named()), settled(true));
+    assert_eq!(settle(settlement.begin_request()), settled(false));
+    assert_eq!(settle(settlement.begin_request()), spent("0x01"));
+    assert_eq!(settle(settlement.begin_request().named()), settled(true));
 }

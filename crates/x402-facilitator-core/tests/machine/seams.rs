@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use x402_facilitator_core::{Facilitator, Ledger, Mechanism, Outcome, Payment, Plan, Rail, Slot};
+use x402_facilitator_core::{Facilitator, Ledger, Mechanism, NextStep, Outcome, Payment, Rail, Slot};
 use x402_types::{ChainId, ErrorReason, Fault, NetworkName, RawJson, Refusal, Rejection, SchemeName, Terms, Version};
 
 use crate::toy::*;
@@ -13,7 +13,7 @@ fn what_is_not_served_is_refused_by_name() {
     let refused = |change: &dyn Fn(&mut Terms)| {
         let mut claim = claim(1, "a");
         change(&mut claim.terms);
-        wait(bench.settlement.settle(&bench.settlement.call(), &claim, NOW)).unwrap_err()
+        wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim, NOW)).unwrap_err()
     };
     let rejection = |reason| Refusal::from(Rejection::new(reason));
     assert_eq!(refused(&|terms| terms.scheme = SchemeName::UPTO), rejection(ErrorReason::UNSUPPORTED_SCHEME));
@@ -21,7 +21,7 @@ fn what_is_not_served_is_refused_by_name() {
     assert_eq!(refused(&|terms| terms.version = Version::V1), rejection(ErrorReason::INVALID_X402_VERSION));
     let mut unreadable = claim(1, "a");
     unreadable.payload = RawJson::null();
-    let refused = wait(bench.settlement.settle(&bench.settlement.call(), &unreadable, NOW));
+    let refused = wait(bench.settlement.settle(&bench.settlement.begin_request(), &unreadable, NOW));
     assert_eq!(refused, Err(rejection(ErrorReason::INVALID_PAYLOAD)));
 }
 
@@ -60,8 +60,8 @@ fn outcomes_on_the_wire() {
 #[test]
 fn rows_survive_their_store() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
-    bench.finish(1, Plan::Settled(receipt()));
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
+    bench.finish(1, NextStep::Settled(receipt()));
     let row = bench.row(1);
     let text = serde_json::to_string(&row).unwrap();
     assert_eq!(serde_json::from_str::<Payment>(&text).unwrap(), row);

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    Attempt, Facts, Guard, LaneId, Lease, Ledger, Mechanism, MemoryLedger, Nonces, Observation, Outcome, OwnerId,
-    Parcel, Payment, Plan, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, TxId, Verdict,
+    Attempt, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Outcome, OwnerId,
+    Parcel, Payment, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -64,15 +64,15 @@ pub fn receipt() -> Receipt {
     }
 }
 
-pub fn facts() -> Facts {
-    Facts { tx: TxId::from("0x01"), amount: AtomicAmount::from(5), extra: Members::new() }
+pub fn proof() -> StepProof {
+    StepProof { tx: TxId::from("0x01"), amount: AtomicAmount::from(5), extra: Members::new() }
 }
 
 /// The world as a test sets it.
 #[derive(Default)]
 pub struct World {
     pub rejection: Option<ErrorReason>,
-    pub plan: Option<Plan>,
+    pub plan: Option<NextStep>,
     pub seen: Option<Observation>,
     pub nonces: Option<Nonces>,
     pub cannot_sign: bool,
@@ -97,8 +97,13 @@ impl Toy {
     }
 }
 
-pub fn step(name: StepName, guard: u8, nonce: u8) -> Plan {
-    Plan::Do { name, guard: Guard(vec![guard]), alone: None, parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] } }
+pub fn step(name: StepName, once_key: u8, nonce: u8) -> NextStep {
+    NextStep::Do {
+        name,
+        once_key: OnceKey(vec![once_key]),
+        exclusive: None,
+        parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] },
+    }
 }
 
 #[async_trait]
@@ -133,7 +138,7 @@ impl Mechanism for Toy {
         self.0.lock().unwrap().max_parcels.unwrap_or(usize::MAX)
     }
 
-    async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<NextStep, Fault> {
         self.set(|world| world.planned += 1);
         let nonce: u8 = payment.claim.payload.read().unwrap();
         Ok(self.0.lock().unwrap().plan.clone().unwrap_or_else(|| step(ORDER, nonce, nonce)))
@@ -222,11 +227,11 @@ impl Bench {
     }
 
     /// Plans, sends and proves the payment's step, and answers with `end`.
-    pub fn finish(&self, nonce: u8, end: Plan) {
+    pub fn finish(&self, nonce: u8, end: NextStep) {
         assert_eq!(self.advance(nonce), Ok(Progress::Moved));
         assert_eq!(self.carry(NOW), Ok(Progress::Moved));
         self.toy.set(|world| {
-            world.seen = Some(Observation::Proven(facts()));
+            world.seen = Some(Observation::Proven(proof()));
             world.plan = Some(end);
         });
         assert_eq!(self.advance(nonce), Ok(Progress::Moved));

@@ -1,6 +1,6 @@
 //! Rows, slots and what leaves.
 
-use x402_facilitator_core::{Lease, Ledger, MAX_PARCELS, Nonces, Observation, Plan, Progress, StepState};
+use x402_facilitator_core::{Lease, Ledger, MAX_PARCELS, NextStep, Nonces, Observation, Progress, StepState};
 use x402_types::{ErrorReason, Fault};
 
 use crate::toy::*;
@@ -9,7 +9,7 @@ use crate::toy::*;
 fn a_row_is_stored_whole_before_its_bytes_leave() {
     let bench = Bench::new();
     for nonce in 1..=3 {
-        wait(bench.settlement.settle(&bench.settlement.call(), &claim(nonce, "a"), NOW)).unwrap();
+        wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(nonce, "a"), NOW)).unwrap();
         bench.advance(nonce).unwrap();
     }
     bench.toy.set(|world| world.cannot_sign = true);
@@ -19,20 +19,20 @@ fn a_row_is_stored_whole_before_its_bytes_leave() {
     assert_eq!(bench.carry(NOW), Ok(Progress::Moved));
     // Two fit together, the third takes the next nonce; both go out in one round.
     let slots = bench.ledger.all_slots();
-    let loads: Vec<_> = slots.iter().map(|slot| (slot.id.nonce, slot.cargo.len(), slot.version)).collect();
+    let loads: Vec<_> = slots.iter().map(|slot| (slot.id.nonce, slot.payments.len(), slot.version)).collect();
     assert_eq!(loads, [(0, 2, 2), (1, 1, 2)], "stored, then noted as taken");
     assert_eq!(bench.toy.sent(), ["0:10", "1:10"]);
     assert_eq!(wait(bench.ledger.lane(&lane())).unwrap().next, 2);
     for nonce in 1..=3 {
         let steps = bench.row(nonce).steps;
-        assert_eq!((&steps[0].state, steps[0].carriers.len()), (&StepState::Carried, 1));
+        assert_eq!((&steps[0].state, steps[0].carriers.len()), (&StepState::InFlight, 1));
     }
 }
 
 #[test]
-fn a_slot_is_nursed_until_its_nonce_is_final() {
+fn a_slot_is_rebroadcast_until_its_nonce_is_final() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     bench.carry(NOW).unwrap();
     let mut now = NOW;
@@ -47,9 +47,9 @@ fn a_slot_is_nursed_until_its_nonce_is_final() {
     bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 1 }));
     assert_eq!(bench.carry(now.plus(600)), Ok(Progress::Moved));
     assert!(bench.ledger.all_slots()[0].used);
-    // It reverted, for it is used and nothing is to be seen: that is no failure. The same guard goes again, alone.
+    // It reverted, for it is used and nothing is to be seen: that is no failure. The same once key goes again, alone.
     assert_eq!(bench.advance(1), Ok(Progress::Moved));
-    assert_eq!(bench.row(1).steps[0].state, StepState::Loose);
+    assert_eq!(bench.row(1).steps[0].state, StepState::Unaccounted);
     assert_eq!(bench.advance(1), Ok(Progress::Moved));
     assert_eq!((bench.row(1).answer, bench.row(1).steps[0].parcels.len()), (None, 2));
 }
@@ -57,9 +57,9 @@ fn a_slot_is_nursed_until_its_nonce_is_final() {
 #[test]
 fn a_slot_without_undecided_payments_is_used_up_empty() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     // Somebody else's transaction settles it, so ours would only revert.
-    bench.finish(1, Plan::Settled(receipt()));
+    bench.finish(1, NextStep::Settled(receipt()));
     bench.carry(NOW.plus(60)).unwrap();
     bench.carry(NOW.plus(120)).unwrap();
     assert_eq!(bench.toy.0.lock().unwrap().loads, [1, 0]);
@@ -70,7 +70,7 @@ fn a_slot_without_undecided_payments_is_used_up_empty() {
 fn a_nonce_that_nobody_holds_is_filled() {
     let bench = Bench::new();
     bench.toy.set(|world| world.nonces = Some(Nonces { head: 3, finalized: 0 }));
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     bench.carry(NOW).unwrap();
     assert_eq!(bench.toy.sent(), ["3:10"], "the key was used elsewhere three times");
@@ -84,14 +84,14 @@ fn a_nonce_that_nobody_holds_is_filled() {
 #[test]
 fn a_node_that_lags_opens_no_gap() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     bench.carry(NOW).unwrap();
     bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 1 }));
     bench.carry(NOW).unwrap();
     assert!(bench.ledger.all_slots()[0].used);
     bench.toy.set(|world| world.nonces = Some(Nonces { head: 0, finalized: 0 }));
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(2, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(2, "a"), NOW)).unwrap();
     bench.advance(2).unwrap();
     assert_eq!(bench.carry(NOW), Ok(Progress::Moved));
     assert_eq!(bench.toy.sent(), ["0:10", "1:10"]);
@@ -101,7 +101,7 @@ fn a_node_that_lags_opens_no_gap() {
 fn a_lane_without_nonces_gives_a_slot_up() {
     let bench = Bench::new();
     bench.toy.set(|world| world.nonces = None);
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     let mut now = NOW;
     for _ in 0..4 {
@@ -117,7 +117,7 @@ fn two_payments_under_one_guard_take_turns() {
     let bench = Bench::new();
     bench.toy.set(|world| world.plan = Some(step(REDEEM, 7, 7)));
     for nonce in 1..=2 {
-        wait(bench.settlement.settle(&bench.settlement.call(), &claim(nonce, "a"), NOW)).unwrap();
+        wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(nonce, "a"), NOW)).unwrap();
     }
     assert_eq!(bench.advance(1), Ok(Progress::Moved));
     assert_eq!(bench.advance(2), Ok(Progress::Idle));
@@ -127,7 +127,7 @@ fn two_payments_under_one_guard_take_turns() {
 #[test]
 fn a_worker_that_lost_its_lane_sends_nothing() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     let stale = Lease { fence: bench.lease.fence + 1, ..bench.lease.clone() };
     assert_eq!(wait(bench.settlement.carry(&stale, NOW)), Ok(Progress::Overtaken));
@@ -141,7 +141,7 @@ fn a_step_that_always_reverts_costs_three_transactions() {
     for (of_scheme, most) in [(None, MAX_PARCELS), (Some(2), 2), (Some(9), MAX_PARCELS)] {
         let bench = Bench::new();
         bench.toy.set(|world| world.max_parcels = of_scheme);
-        wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+        wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
         let mut now = NOW;
         for _ in 0..40 {
             now = now.max(bench.row(1).due);
@@ -154,13 +154,13 @@ fn a_step_that_always_reverts_costs_three_transactions() {
         }
         assert_eq!(bench.toy.sent().len(), most, "{of_scheme:?}");
         let row = bench.row(1);
-        assert_eq!((row.steps[0].parcels.len(), &row.steps[0].state), (most, &StepState::Loose));
+        assert_eq!((row.steps[0].parcels.len(), &row.steps[0].state), (most, &StepState::Unaccounted));
         assert_eq!(row.answer, None, "bytes have left: unknown is not failed");
         // The end is what a final block says.
         let expired = ErrorReason::INVALID_VALID_BEFORE;
         bench.toy.set(|world| {
             world.seen = Some(Observation::Dead(expired.clone()));
-            world.plan = Some(Plan::Failed(expired.clone()));
+            world.plan = Some(NextStep::Failed(expired.clone()));
         });
         bench.advance_at(1, row.due).unwrap();
         assert_eq!(bench.row(1).answer, Some(Err(ErrorReason::INVALID_VALID_BEFORE)));
@@ -169,16 +169,16 @@ fn a_step_that_always_reverts_costs_three_transactions() {
 
 /// A payer who moved the balance away: each look is another call to the node, and a commit.
 #[test]
-fn a_loose_step_that_must_wait_is_looked_at_ever_less_often_and_at_last_by_its_logs_only() {
+fn an_unaccounted_step_that_must_wait_is_looked_at_ever_less_often_and_at_last_by_its_logs_only() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.advance(1).unwrap();
     bench.carry(NOW).unwrap();
     bench.toy.set(|world| world.nonces = Some(Nonces { head: 1, finalized: 1 }));
     bench.carry(NOW).unwrap();
     assert_eq!(bench.advance(1), Ok(Progress::Moved));
-    assert_eq!(bench.row(1).steps[0].state, StepState::Loose);
-    bench.toy.set(|world| (world.plan, world.planned) = (Some(Plan::Wait(NOW)), 0));
+    assert_eq!(bench.row(1).steps[0].state, StepState::Unaccounted);
+    bench.toy.set(|world| (world.plan, world.planned) = (Some(NextStep::Wait(NOW)), 0));
     let mut distances = Vec::new();
     for _ in 0..100 {
         let now = bench.row(1).due;
@@ -192,8 +192,8 @@ fn a_loose_step_that_must_wait_is_looked_at_ever_less_often_and_at_last_by_its_l
     // Its transaction is found after all: at once it goes on at the usual pace.
     let now = bench.row(1).due;
     bench.toy.set(|world| {
-        world.seen = Some(Observation::Proven(facts()));
-        world.plan = Some(Plan::Settled(receipt()));
+        world.seen = Some(Observation::Proven(proof()));
+        world.plan = Some(NextStep::Settled(receipt()));
     });
     bench.advance_at(1, now).unwrap();
     assert_eq!(bench.row(1).answer, Some(Ok(receipt())));
@@ -203,8 +203,8 @@ fn a_loose_step_that_must_wait_is_looked_at_ever_less_often_and_at_last_by_its_l
 #[test]
 fn a_payment_that_must_wait_is_planned_ever_less_often() {
     let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.call(), &claim(1, "a"), NOW)).unwrap();
-    bench.toy.set(|world| world.plan = Some(Plan::Wait(NOW)));
+    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
+    bench.toy.set(|world| world.plan = Some(NextStep::Wait(NOW)));
     let mut now = NOW;
     while now < NOW.plus(600) {
         bench.advance_at(1, now).unwrap();

@@ -69,16 +69,25 @@ pub async fn hide_gaps(ledger: &MemoryLedger, lane: &LaneId, view: &mut LaneView
         if ledger.slots(std::slice::from_ref(&id)).await?.is_empty() {
             let due = UnixSeconds(u64::MAX);
             let attempts = Vec::new();
-            view.open.push(Slot { id, cargo: vec![], attempts, taken: None, used: false, turns: 0, due, version: 0 });
+            view.open.push(Slot {
+                id,
+                payments: vec![],
+                attempts,
+                taken: None,
+                used: false,
+                resends: 0,
+                due,
+                version: 0,
+            });
         }
     }
     Ok(())
 }
 
-/// A payment whose loose transfer has had one parcel.
+/// A payment whose unaccounted transfer has had one parcel.
 pub fn forget_parcels(mut row: Payment) -> Payment {
     let is_exact = row.claim.terms.scheme == SchemeName::EXACT;
-    if let Some(step) = row.steps.last_mut().filter(|step| is_exact && step.state == StepState::Loose) {
+    if let Some(step) = row.steps.last_mut().filter(|step| is_exact && step.state == StepState::Unaccounted) {
         step.parcels.drain(..step.parcels.len() - 1);
     }
     row
@@ -91,7 +100,7 @@ pub type Waiting = Arc<Mutex<BTreeMap<PaymentKey, u64>>>;
 pub async fn give_up(process: &Process, waiting: &Waiting, lease: &Lease, key: &PaymentKey) -> Result<bool, Fault> {
     let now = process.world.now().0;
     let Some(mut row) = process.ledger.read(key).await? else { return Ok(false) };
-    if row.open_step().is_none_or(|step| step.state != StepState::Carried) {
+    if row.open_step().is_none_or(|step| step.state != StepState::InFlight) {
         return Ok(false);
     }
     let since = *waiting.lock().unwrap().entry(key.clone()).or_insert(now);

@@ -205,7 +205,7 @@ fn count(world: &mut Inner, ledger: &MemoryLedger, rows: &[Payment]) {
         if slot.attempts.len() > 1 {
             world.tally("fee raised");
         }
-        match slot.cargo.len() {
+        match slot.payments.len() {
             0 => world.tally("empty transaction"),
             1 => {}
             _ => world.tally("shared transaction"),

@@ -151,7 +151,7 @@ pub async fn ask(process: Process, claim: Claim) {
     let Process { world, settlement, .. } = &process;
     let Ok(key) = settlement.key(&claim) else { return };
     let waits = Waits::new(&process, &key, &claim);
-    let call = settlement.call();
+    let call = settlement.begin_request();
     let named = is_named(&claim.identity.request) || process.bug == Bug::AllNamed;
     let call = if named { call.named() } else { call };
     let start = world.now().0;

@@ -85,7 +85,7 @@ fn a_thousand_seeds_keep_the_invariants() {
         "key used elsewhere",
         "fenced",
         "conflict",
-        "guarded",
+        "keyed",
         "step rebuilt",
         "step out of parcels",
         "step dead",

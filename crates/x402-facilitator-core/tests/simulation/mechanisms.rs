@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use x402_facilitator_core::{
-    Facts, Guard, Mechanism, Observation, Parcel, Payment, Plan, Receipt, Step, StepName, TxId, Verdict,
+    Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -68,20 +68,20 @@ fn kind(scheme: SchemeName) -> Vec<SupportedKind> {
     }]
 }
 
-fn facts(done: Done) -> Facts {
-    Facts { tx: transaction(done.tx), amount: AtomicAmount::from(done.amount), extra: Members::new() }
+fn proof(done: Done) -> StepProof {
+    StepProof { tx: transaction(done.tx), amount: AtomicAmount::from(done.amount), extra: Members::new() }
 }
 
-fn receipt(payment: &Payment, facts: Option<&Facts>) -> Plan {
+fn receipt(payment: &Payment, proof: Option<&StepProof>) -> NextStep {
     let mut extra = Members::new();
     if let Some(order) = payment.proven(&ORDER) {
         extra.insert_text("orderTx", order.tx.as_str());
     }
-    Plan::Settled(Receipt {
-        transaction: facts.map(|facts| facts.tx.clone()),
+    NextStep::Settled(Receipt {
+        transaction: proof.map(|proof| proof.tx.clone()),
         network: network(),
         payer: payment.payer.clone(),
-        amount: Some(facts.map_or(AtomicAmount::ZERO, |facts| facts.amount)),
+        amount: Some(proof.map_or(AtomicAmount::ZERO, |proof| proof.amount)),
         extra,
         extensions: Members::new(),
     })
@@ -155,17 +155,17 @@ impl Mechanism for Pull {
         })
     }
 
-    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let signed = signed(&payment.claim);
         let amount = amount(&payment.claim);
         if amount == 0 {
             return Ok(receipt(payment, None));
         }
-        if let Some(facts) = payment.proven(&TRANSFER) {
-            return Ok(receipt(payment, Some(facts)));
+        if let Some(proof) = payment.proven(&TRANSFER) {
+            return Ok(receipt(payment, Some(proof)));
         }
         if let Some(Step { state: x402_facilitator_core::StepState::Dead(reason), .. }) = payment.steps.last() {
-            return Ok(Plan::Failed(reason.clone()));
+            return Ok(NextStep::Failed(reason.clone()));
         }
         let state = self.world.rpc(|world| world.seen_head()).await?;
         let refusal = if state.auths.contains_key(&(signed.payer, signed.nonce)) {
@@ -177,14 +177,14 @@ impl Mechanism for Pull {
         };
         match (refusal, payment.open_step()) {
             // Bytes have left: a read proves nothing.
-            (Some(_), Some(_)) => return Ok(Plan::Wait(now.plus(BLOCK))),
-            (Some(reason), None) => return Ok(Plan::Failed(reason)),
+            (Some(_), Some(_)) => return Ok(NextStep::Wait(now.plus(BLOCK))),
+            (Some(reason), None) => return Ok(NextStep::Failed(reason)),
             (None, _) => {}
         }
         let Signed { payer, nonce, before, only, .. } = signed;
         let pull = Call::Pull { payer, nonce, amount, before, only: self.is_upto().then_some(only) };
-        let guard = Guard(payment.key.as_bytes().to_vec());
-        Ok(Plan::Do { name: TRANSFER, guard, alone: None, parcel: parcel(&pull) })
+        let once_key = OnceKey(payment.key.as_bytes().to_vec());
+        Ok(NextStep::Do { name: TRANSFER, once_key, exclusive: None, parcel: parcel(&pull) })
     }
 
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
@@ -192,7 +192,7 @@ impl Mechanism for Pull {
         let at_head = self.bug == Bug::ProofAtHead;
         let state = self.world.rpc(|world| if at_head { world.seen_head() } else { world.seen_final() }).await?;
         Ok(match state.auths.get(&(payer, nonce)) {
-            Some(Auth::Used(done)) => Observation::Proven(facts(*done)),
+            Some(Auth::Used(done)) => Observation::Proven(proof(*done)),
             Some(Auth::Cancelled) => Observation::Dead(CANCELLED),
             None if self.now(&state) > before => Observation::Dead(EXPIRED),
             None if self.bug == Bug::RevertTakenForFailure && reverted(&state, sent) => {
@@ -255,35 +255,35 @@ impl Mechanism for Credits {
         })
     }
 
-    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let signed = signed(&payment.claim);
-        if let Some(facts) = payment.proven(&REDEEM) {
-            return Ok(receipt(payment, Some(facts)));
+        if let Some(proof) = payment.proven(&REDEEM) {
+            return Ok(receipt(payment, Some(proof)));
         }
         let state = self.head().await?;
         let ordered = payment.proven(&ORDER).is_some();
         let short = of(&state.credits, &signed.payer) < amount(&payment.claim);
         let late = now.0 > signed.before;
-        let wait = Ok(Plan::Wait(now.plus(BLOCK)));
+        let wait = Ok(NextStep::Wait(now.plus(BLOCK)));
         let tries = payment.steps.iter().filter(|step| step.name == REDEEM).count() as u32;
         let patience = 1 + signed.nonce as u32 % 3;
         let kind = match payment.open_step() {
             // Left once and did not land: the same nonce, perhaps with other call data.
             Some(step) => {
                 let kind = if step.name == ORDER { Kind::Order } else { Kind::Redeem };
-                let taken = step.guard != guard(&signed, kind, &state);
+                let taken = step.once_key != once_key(&signed, kind, &state);
                 if late || taken || (kind == Kind::Redeem && short) {
                     return wait;
                 }
                 kind
             }
             None if late || tries >= patience * (payment.reopened + 1) => {
-                return Ok(Plan::Failed(if ordered { ErrorReason::UNEXPECTED_SETTLE_ERROR } else { EXPIRED }));
+                return Ok(NextStep::Failed(if ordered { ErrorReason::UNEXPECTED_SETTLE_ERROR } else { EXPIRED }));
             }
             // Never a second order: others may have taken the credits.
             None if short && ordered && self.bug != Bug::SecondOrder => return wait,
             None if short && signed.order => Kind::Order,
-            None if short => return Ok(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
+            None if short => return Ok(NextStep::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
             None => Kind::Redeem,
         };
         let op = Op {
@@ -297,7 +297,12 @@ impl Mechanism for Credits {
             purchase: purchase(&payment.key),
         };
         let name = if kind == Kind::Order { ORDER } else { REDEEM };
-        Ok(Plan::Do { name, guard: guard(&signed, kind, &state), alone: None, parcel: parcel(&Call::Op(op)) })
+        Ok(NextStep::Do {
+            name,
+            once_key: once_key(&signed, kind, &state),
+            exclusive: None,
+            parcel: parcel(&Call::Op(op)),
+        })
     }
 
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
@@ -310,7 +315,7 @@ impl Mechanism for Credits {
         let watched = if self.bug == Bug::NewestParcelOnly { ops.len() - 1 } else { 0 };
         for op in &ops[watched..] {
             match state.ops.get(&op.hash()) {
-                Some((true, done)) => return Ok(Observation::Proven(facts(*done))),
+                Some((true, done)) => return Ok(Observation::Proven(proof(*done))),
                 Some((false, _)) => return Ok(Observation::Dead(ErrorReason::INVALID_TRANSACTION_STATE)),
                 None => {}
             }
@@ -331,7 +336,7 @@ impl Mechanism for Credits {
     }
 }
 
-fn guard(signed: &Signed, kind: Kind, state: &State) -> Guard {
+fn once_key(signed: &Signed, kind: Kind, state: &State) -> OnceKey {
     let seq = of(&state.seqs, &(signed.payer, kind));
-    Guard(format!("{} {kind:?} {seq}", signed.payer).into_bytes())
+    OnceKey(format!("{} {kind:?} {seq}", signed.payer).into_bytes())
 }

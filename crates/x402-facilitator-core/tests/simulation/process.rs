@@ -32,7 +32,7 @@ impl Process {
         let pull = |scheme| Arc::new(Pull { scheme, world: world.clone(), bug });
         let accounts = Accounts { world: world.clone(), bug, sent: Default::default() };
         let settlement = Settlement::new(OwnerId::from(owner.to_string()), Arc::clone(&wire) as Arc<dyn Ledger>)
-            .with_pace(Pace { poll: 10, nurse: 40 })
+            .with_pace(Pace { poll: 10, rebroadcast: 40 })
             .with_mechanism(pull(SchemeName::EXACT))
             .and_then(|it| it.with_mechanism(pull(SchemeName::UPTO)))
             .and_then(|it| it.with_mechanism(Arc::new(Credits { world: world.clone(), bug })))

@@ -86,7 +86,7 @@ impl Ledger for Wire {
             Ok(()) => self.world.with(|world| world.stored.extend(stored)),
             Err(CommitError::Fenced) => self.world.tally("fenced"),
             Err(CommitError::Conflict) => self.world.tally("conflict"),
-            Err(CommitError::Guarded(_)) => self.world.tally("guarded"),
+            Err(CommitError::Taken(_)) => self.world.tally("keyed"),
             Err(_) => {}
         }
         self.world.back().await?;

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    Attempt, Ledger, Mechanism, MemoryLedger, Nonces, Observation, Parcel, Payment, Plan, Rail, Settlement, SlotId,
+    Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Settlement, SlotId,
     Step, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
@@ -69,13 +69,13 @@ impl Mechanism for World {
         Ok(Verdict { payer: "payer".to_owned(), lanes: vec![lane()], keep_until: time.plus(900) })
     }
 
-    async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<NextStep, Fault> {
         let number = number(&payment.claim);
         *self.0.lock().unwrap().entry(number).or_default() += 1;
         if number < GOOD {
             return Err(Fault::broken("a stored claim names an unknown token"));
         }
-        Ok(Plan::Failed(ErrorReason::INSUFFICIENT_FUNDS))
+        Ok(NextStep::Failed(ErrorReason::INSUFFICIENT_FUNDS))
     }
 
     async fn observe(&self, _: &Step, _: &[TxId]) -> Result<Observation, Fault> {
@@ -129,7 +129,7 @@ impl Bench {
 
     async fn claim(&self, number: u32) {
         let settlement = self.engine.settlement();
-        settlement.settle(&settlement.call(), &claim(number), now()).await.unwrap();
+        settlement.settle(&settlement.begin_request(), &claim(number), now()).await.unwrap();
     }
 
     async fn answered(&self, number: u32) -> bool {

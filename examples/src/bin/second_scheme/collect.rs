@@ -12,19 +12,19 @@ use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use alloy_signer::Signer;
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, Call, Chain, Fate, Moved, Program, Returned, Watched};
+use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Watched};
 use x402_evm::eip3009::{Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
 use x402_evm::signature::{Signature, recover};
 use x402_evm::token::{Domain, Tokens};
 use x402_facilitator_core::{
-    Facts, Guard, LaneId, Mechanism, Observation, Parcel, Payment, Plan, Receipt, Step, StepName, StepState, TxId,
-    Verdict,
+    LaneId, Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, StepState,
+    TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Malformed, Members, Occasion, Offer,
-    PaymentKey, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Malformed, Members, Offer, PaymentKey,
+    Refusal, Rejection, SchemeName, SigningContext, Terms, UnixSeconds, Version,
 };
 
 sol! {
@@ -100,15 +100,15 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
         Asked::of(&self.tokens, terms).is_ok()
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
         let asked = Asked::of(&self.tokens, terms)?;
         let authorization = Authorization {
             from: self.signer.address(),
             to: asked.pay_to,
             value: terms.amount,
             valid_after: UnixSeconds(0),
-            valid_before: occasion.now.plus(terms.max_timeout_seconds.get()),
-            nonce: occasion.entropy.into(),
+            valid_before: context.now.plus(terms.max_timeout_seconds.get()),
+            nonce: context.entropy.into(),
         };
         let signature = self.signer.sign_hash(&asked.digest(&authorization)).await;
         let signature = signature.map_err(|why| Fault::unreachable("the signer", why))?;
@@ -173,9 +173,9 @@ impl<C: Chain> Collect<C> {
             return refuse(ErrorReason::INVALID_VALID_AFTER);
         }
         let views = [balance_call(signed.from), state_call(signed.from, signed.nonce)];
-        let program = Program::new().code_size(signed.from);
-        let program = views.into_iter().fold(program, |program, view| program.call(*token, view, VIEW_GAS, 1));
-        let answers = self.chain.run(&program, At::Latest).await?;
+        let reads = BatchRead::new().code_size(signed.from);
+        let reads = views.into_iter().fold(reads, |reads, view| reads.call(*token, view, VIEW_GAS, 1));
+        let answers = self.chain.run(&reads, At::Latest).await?;
         let ([code], [balance, state]) = (&*answers.sizes, &*answers.calls) else {
             return Err(Fault::unreachable("the node", "an answer of another form").into());
         };
@@ -189,7 +189,7 @@ impl<C: Chain> Collect<C> {
         }
     }
 
-    async fn collect(&self, checked: &Checked) -> Result<Plan, Fault> {
+    async fn collect(&self, checked: &Checked) -> Result<NextStep, Fault> {
         let Checked { token, authorization: signed, signature } = checked;
         let call = receiveWithAuthorizationCall {
             from: signed.from,
@@ -205,10 +205,10 @@ impl<C: Chain> Collect<C> {
         // The nonce was unused in a later block than this a moment ago: nothing before it can have used it.
         let since = self.chain.head().await?.finalized;
         let call = Call { to: *token, data: call.abi_encode().into(), gas: GAS, since, until: None };
-        Ok(Plan::Do {
+        Ok(NextStep::Do {
             name: COLLECT,
-            guard: Guard([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
-            alone: None,
+            once_key: OnceKey([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
+            exclusive: None,
             parcel: Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() },
         })
     }
@@ -221,8 +221,8 @@ impl<C: Chain> Collect<C> {
         }
         let finalized = head.finalized;
         let state = state_call(watched.payer, watched.nonce);
-        let program = Program::new().call(watched.token, state, VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(finalized)).await?;
+        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let answers = self.chain.run(&reads, At::Number(finalized)).await?;
         let used = answers.calls.first().and_then(Returned::word).map(|word| !word.is_zero());
         let over = U256::from(answers.timestamp) >= valid_before;
         if used == Some(true) {
@@ -263,27 +263,27 @@ impl<C: Chain> Mechanism for Collect<C> {
         })
     }
 
-    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<Plan, Fault> {
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let state = payment.steps.last().map(|step| &step.state);
         match state {
-            Some(StepState::Proven(facts)) => Ok(Plan::Settled(Receipt {
-                transaction: Some(facts.tx.clone()),
+            Some(StepState::Proven(proof)) => Ok(NextStep::Settled(Receipt {
+                transaction: Some(proof.tx.clone()),
                 network: payment.claim.terms.network,
                 payer: payment.payer.clone(),
                 amount: None,
                 extra: Members::new(),
                 extensions: Members::new(),
             })),
-            Some(StepState::Dead(reason)) => Ok(Plan::Failed(reason.clone())),
-            Some(StepState::Ready | StepState::Carried) => Ok(Plan::Wait(now.plus(1))),
-            None | Some(StepState::Loose) => {
+            Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
+            Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
+            None | Some(StepState::Unaccounted) => {
                 let checked = self.check(&payment.claim).map_err(Fault::broken)?;
                 match self.probe(&checked, now).await {
                     Ok(()) => self.collect(&checked).await,
                     Err(Refusal::Fault(fault)) => Err(fault),
                     // Nothing of ours has left: a refusal is the end. After bytes have left it proves nothing.
-                    Err(Refusal::Rejection(why)) if state.is_none() => Ok(Plan::Failed(why.reason)),
-                    Err(Refusal::Rejection(_)) => Ok(Plan::Wait(now.plus(2))),
+                    Err(Refusal::Rejection(why)) if state.is_none() => Ok(NextStep::Failed(why.reason)),
+                    Err(Refusal::Rejection(_)) => Ok(NextStep::Wait(now.plus(2))),
                 }
             }
         }
@@ -305,7 +305,7 @@ impl<C: Chain> Mechanism for Collect<C> {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
             Fate::Used { transaction, moved: Moved::Paid } => {
                 let tx = TxId::from(hex::encode_prefixed(transaction));
-                Ok(Observation::Proven(Facts { tx, amount: signed.value.into(), extra: Members::new() }))
+                Ok(Observation::Proven(StepProof { tx, amount: signed.value.into(), extra: Members::new() }))
             }
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),

@@ -1,4 +1,4 @@
-//! Who is being answered.
+//! Which requests this process is answering.
 //!
 //! x402 gives a payment to one request. While that request waits for its answer, the same request once more is
 //! refused (`duplicate_settlement`); after it was told `settlement_pending`, the same request may wait again. So
@@ -7,39 +7,41 @@
 //! answer, and needs no recovery.
 //!
 //! Success is told once, to the first that asks when it is known: a server that is told it serves what was paid for.
-//! That it was told, and to which call, is a fact of the payment: it is stored in the row, by the row's version, before
-//! the call hears of it. So of two calls, in one process or in two, one is told it. Every later one is refused, but for
-//! a call whose caller named its request ([`Call::named`]) and gets the same end again, marked as replayed.
+//! That it was told, and to which request ([`RequestId`]), is a fact of the payment: it is stored in the row, by the
+//! row's version, before the request hears of it. So of two requests, in one process or in two, one is told it. Every
+//! later one is refused, unless its caller named it ([`InFlightRequest::named`]): it gets the same end again, marked as
+//! replayed.
 //!
-//! A call that is dropped, or loses the store, after it asked for that write and before it could pass the answer on was
-//! told nothing. That again is a fact of the process: it is kept in memory, and the next call is told in its place.
-//! Between two replicas the same request joins instead of being refused, for no replica can know that another still
-//! answers; the first to look is told the end.
+//! A request that is dropped, or loses the store, after it asked for that write and before it could pass the answer on
+//! was told nothing. That again is a fact of the process: it is kept in memory, and the next request is told in its
+//! place. Between two replicas the same request joins instead of being refused, for no replica can know that another
+//! still answers; the first to look is told the end.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{CallId, OwnerId};
+use crate::{OwnerId, RequestId};
 
-/// How many calls are remembered that ended so. They are rare: a caller goes away during one write, or the write fails.
+/// How many requests are remembered that ended so. They are rare: a caller goes away during one write, or the write
+/// fails.
 const MOST_LOST: usize = 10_000;
 
 /// A request that is being answered. Dropping it says that it was: with an outcome, with `settlement_pending`, or
 /// not at all because the caller hung up.
 #[derive(Debug)]
-pub struct Call {
-    id: CallId,
+pub struct InFlightRequest {
+    id: RequestId,
     named: bool,
     /// That it is told a success is being stored, and it has not heard of it.
     telling: AtomicBool,
-    calls: Arc<Calls>,
+    others: Arc<InFlightRequests>,
 }
 
-impl Call {
+impl InFlightRequest {
     /// Its name in the row.
     #[must_use]
-    pub const fn id(&self) -> &CallId {
+    pub const fn id(&self) -> &RequestId {
         &self.id
     }
 
@@ -55,7 +57,7 @@ impl Call {
         self.named
     }
 
-    /// From now on the row may say that this call was told a success.
+    /// From now on the row may say that this request was told a success.
     pub(crate) fn begin_telling(&self) {
         self.telling.store(true, Ordering::Relaxed);
     }
@@ -66,9 +68,9 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        let mut open = self.calls.open();
+        let mut open = self.others.open();
         open.numbers.remove(&self.id.number);
         if self.telling.load(Ordering::Relaxed) {
             open.lost.insert(self.id.number);
@@ -79,9 +81,9 @@ impl Drop for Call {
     }
 }
 
-/// The calls that this process is answering.
+/// The requests that this process is answering.
 #[derive(Debug)]
-pub(crate) struct Calls {
+pub(crate) struct InFlightRequests {
     owner: OwnerId,
     open: Mutex<Open>,
 }
@@ -90,45 +92,45 @@ pub(crate) struct Calls {
 struct Open {
     /// The last number.
     last: u64,
-    /// The open calls.
+    /// The open requests.
     numbers: BTreeSet<u64>,
-    /// Calls that ended while it was stored that they are told a success.
+    /// Requests that ended while it was stored that they are told a success.
     lost: BTreeSet<u64>,
 }
 
-impl Calls {
+impl InFlightRequests {
     pub(crate) fn new(owner: OwnerId) -> Arc<Self> {
         Arc::new(Self { owner, open: Mutex::default() })
     }
 
-    pub(crate) fn begin(self: &Arc<Self>) -> Call {
+    pub(crate) fn begin(self: &Arc<Self>) -> InFlightRequest {
         let mut open = self.open();
         open.last = open.last.wrapping_add(1);
         let number = open.last;
         open.numbers.insert(number);
         drop(open);
-        Call {
-            id: CallId { owner: self.owner.clone(), number },
+        InFlightRequest {
+            id: RequestId { owner: self.owner.clone(), number },
             named: false,
             telling: AtomicBool::new(false),
-            calls: Arc::clone(self),
+            others: Arc::clone(self),
         }
     }
 
-    /// Whether this process is still answering that call.
-    pub(crate) fn is_open(&self, call: &CallId) -> bool {
-        call.owner == self.owner && self.open().numbers.contains(&call.number)
+    /// Whether this process is still answering that request.
+    pub(crate) fn is_open(&self, request: &RequestId) -> bool {
+        request.owner == self.owner && self.open().numbers.contains(&request.number)
     }
 
-    /// Whether that call ended here before it could pass on what it was told.
-    pub(crate) fn is_lost(&self, call: &CallId) -> bool {
-        call.owner == self.owner && self.open().lost.contains(&call.number)
+    /// Whether that request ended here before it could pass on what it was told.
+    pub(crate) fn is_lost(&self, request: &RequestId) -> bool {
+        request.owner == self.owner && self.open().lost.contains(&request.number)
     }
 
-    /// Another call was told in its place.
-    pub(crate) fn found(&self, call: &CallId) {
-        if call.owner == self.owner {
-            self.open().lost.remove(&call.number);
+    /// Another request was told in its place.
+    pub(crate) fn found(&self, request: &RequestId) {
+        if request.owner == self.owner {
+            self.open().lost.remove(&request.number);
         }
     }
 

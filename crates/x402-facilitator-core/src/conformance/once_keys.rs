@@ -1,10 +1,10 @@
-//! One live step per guard.
+//! One live step per once key.
 
 use std::sync::Arc;
 
 use super::samples::{claimed, commit, dead, leased, proven, read, step};
 use super::{Broken, Subject, same};
-use crate::{CommitError, Guard, Lease, Ledger, Payment, Step, StepState};
+use crate::{CommitError, Lease, Ledger, OnceKey, Payment, Step, StepState};
 
 async fn with_step(
     ledger: &Arc<dyn Ledger>,
@@ -25,18 +25,18 @@ async fn three(subject: &dyn Subject) -> Result<(Arc<dyn Ledger>, Lease), Broken
     Ok((ledger, lease))
 }
 
-fn taken(guard: u8) -> Result<(), CommitError> {
-    Err(CommitError::Guarded(Guard(vec![guard])))
+fn taken(once_key: u8) -> Result<(), CommitError> {
+    Err(CommitError::Taken(OnceKey(vec![once_key])))
 }
 
 pub(super) async fn one_live_step(subject: &dyn Subject) -> Result<(), Broken> {
     let (ledger, lease) = three(subject).await?;
     with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await??;
-    for state in [StepState::Ready, StepState::Carried, StepState::Loose, proven(2)] {
-        same(&with_step(&ledger, &lease, 2, step(7, state)).await?, &taken(7), "the guard of another's live step")?;
+    for state in [StepState::Ready, StepState::InFlight, StepState::Unaccounted, proven(2)] {
+        same(&with_step(&ledger, &lease, 2, step(7, state)).await?, &taken(7), "the once key of another's live step")?;
     }
     with_step(&ledger, &lease, 2, step(8, StepState::Ready)).await??;
-    for state in [StepState::Carried, StepState::Loose, StepState::Ready] {
+    for state in [StepState::InFlight, StepState::Unaccounted, StepState::Ready] {
         with_step(&ledger, &lease, 1, step(7, state)).await??;
     }
     let ledger = subject.reopened(ledger).await;
@@ -48,10 +48,14 @@ pub(super) async fn dead_gives_back(subject: &dyn Subject) -> Result<(), Broken>
     with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await??;
     with_step(&ledger, &lease, 1, step(7, dead())).await??;
     with_step(&ledger, &lease, 2, step(7, StepState::Ready)).await??;
-    // A dead step of one payment takes nothing from another that lives under its guard.
+    // A dead step of one payment takes nothing from another that lives under its once key.
     with_step(&ledger, &lease, 1, step(7, dead())).await??;
-    same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "the guard has its new holder")?;
-    // Dead and live under one guard in one payment: it lives.
+    same(
+        &with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?,
+        &taken(7),
+        "the once key has its new holder",
+    )?;
+    // Dead and live under one once key in one payment: it lives.
     with_step(&ledger, &lease, 2, step(7, dead())).await??;
     let row = read(&ledger, 3).await?;
     commit(&ledger, &lease, vec![Payment { steps: vec![step(7, dead()), step(7, StepState::Ready)], ..row }]).await?;
@@ -63,7 +67,7 @@ pub(super) async fn proven_keeps(subject: &dyn Subject) -> Result<(), Broken> {
     with_step(&ledger, &lease, 1, step(7, proven(1))).await??;
     let row = read(&ledger, 1).await?;
     commit(&ledger, &lease, vec![Payment { answer: Some(Ok(super::samples::receipt(1))), ..row }]).await?;
-    same(&with_step(&ledger, &lease, 2, step(7, StepState::Ready)).await?, &taken(7), "a proven step's guard")
+    same(&with_step(&ledger, &lease, 2, step(7, StepState::Ready)).await?, &taken(7), "a proven step's once key")
 }
 
 pub(super) async fn passes_over(subject: &dyn Subject) -> Result<(), Broken> {
@@ -76,22 +80,22 @@ pub(super) async fn passes_over(subject: &dyn Subject) -> Result<(), Broken> {
     same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "it is the other's now")
 }
 
-/// What a step needs alone is held while it is open, and by nobody after it.
-pub(super) async fn alone_while_open(subject: &dyn Subject) -> Result<(), Broken> {
+/// What a step needs for itself is held while it is open, and by nobody after it.
+pub(super) async fn exclusive_while_open(subject: &dyn Subject) -> Result<(), Broken> {
     let (ledger, lease) = three(subject).await?;
-    let alone = |guard, state| Step { alone: Some(Guard(vec![9])), ..step(guard, state) };
+    let exclusive = |once_key, state| Step { exclusive: Some(OnceKey(vec![9])), ..step(once_key, state) };
     for end in [proven(1), dead()] {
-        for state in [StepState::Ready, StepState::Carried, StepState::Loose] {
-            with_step(&ledger, &lease, 1, alone(1, state)).await??;
-            same(&with_step(&ledger, &lease, 2, alone(2, StepState::Ready)).await?, &taken(9), "it is another's")?;
-            same(&with_step(&ledger, &lease, 2, step(9, StepState::Ready)).await?, &taken(9), "as a guard, too")?;
+        for state in [StepState::Ready, StepState::InFlight, StepState::Unaccounted] {
+            with_step(&ledger, &lease, 1, exclusive(1, state)).await??;
+            same(&with_step(&ledger, &lease, 2, exclusive(2, StepState::Ready)).await?, &taken(9), "it is another's")?;
+            same(&with_step(&ledger, &lease, 2, step(9, StepState::Ready)).await?, &taken(9), "as a once key, too")?;
         }
         with_step(&ledger, &lease, 2, step(2, StepState::Ready)).await??;
         let ledger = subject.reopened(Arc::clone(&ledger)).await;
-        same(&with_step(&ledger, &lease, 3, alone(3, StepState::Ready)).await?, &taken(9), "after a restart")?;
-        with_step(&ledger, &lease, 1, alone(1, end)).await??;
-        with_step(&ledger, &lease, 3, alone(3, StepState::Ready)).await??;
-        with_step(&ledger, &lease, 3, alone(3, dead())).await??;
+        same(&with_step(&ledger, &lease, 3, exclusive(3, StepState::Ready)).await?, &taken(9), "after a restart")?;
+        with_step(&ledger, &lease, 1, exclusive(1, end)).await??;
+        with_step(&ledger, &lease, 3, exclusive(3, StepState::Ready)).await??;
+        with_step(&ledger, &lease, 3, exclusive(3, dead())).await??;
     }
     Ok(())
 }
