@@ -105,7 +105,7 @@ impl HeadPollers {
 
     /// Polls until it is dropped; wakes the engine at every new block, and when the nonces as of it are there.
     #[must_use]
-    pub fn spawn(self, engine: &Arc<Engine>) -> JoinSet<()> {
+    pub fn watch(self, engine: &Arc<Engine>) -> JoinSet<()> {
         self.0.into_iter().map(|poller| poller.run(Arc::clone(engine))).collect()
     }
 }
@@ -263,7 +263,7 @@ mod tests {
         let (chain, heads) = heads(busy);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
         let engine = Arc::new(Engine::new(Settlement::new("test".into(), Arc::clone(&ledger)), ledger));
-        let heads = heads.spawn(&engine);
+        let heads = heads.watch(&engine);
         (chain, engine, heads)
     }
 

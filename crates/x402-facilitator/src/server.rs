@@ -40,7 +40,7 @@ impl Serving {
         let unusable = |error: std::io::Error| Fault::unreachable("the address to listen on", error);
         let listener = TcpListener::bind(listen).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;
-        let heads = heads.spawn(engine);
+        let heads = heads.watch(engine);
         let running = engine.start();
         let stop = watch::Sender::new(false);
         let mut stopped = stop.subscribe();
