@@ -1,4 +1,4 @@
-//! A server in this process: the machine without HTTP, answered in the dialect that serves its terms.
+//! The facilitator of a server in this process, without HTTP. The dialect that serves the terms writes the answers.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Engine {
     }
 }
 
-/// The claim of a payment, with whose request it is.
+/// Returns the claim of a payment, with the identity of its request.
 fn claim(dialect: &dyn Dialect, presented: &Presented) -> Result<Claim, Rejection> {
     let mut claim = dialect.claim(presented)?;
     claim.identity = presented.identity.clone();
