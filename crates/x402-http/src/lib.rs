@@ -7,8 +7,14 @@
 
 #[cfg(any(feature = "server", feature = "client"))]
 mod body;
+#[cfg(feature = "checkout")]
+pub mod checkout;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "checkout")]
+pub mod dialects;
+#[cfg(feature = "checkout")]
+mod digest;
 #[cfg(feature = "reqwest")]
 pub mod nevermined;
 #[cfg(feature = "reqwest")]

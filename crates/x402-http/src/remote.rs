@@ -1,7 +1,5 @@
 //! A facilitator over HTTP: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 
-mod nvm;
-
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
@@ -13,9 +11,9 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 use x402_codec::{DecodeError, Limits, body};
-use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, Presented};
+use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
+use x402_types::Fault;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Fault, PaymentPayload, Version};
 
 use crate::service::{base, below, first_bytes, install_tls};
 
@@ -135,17 +133,18 @@ impl RemoteFacilitator {
         self
     }
 
-    async fn post(&self, url: &Url, presented: &Presented, timeout: Duration) -> Result<(u16, Bytes), Fault> {
-        let json = if let PaymentPayload::Nvm(_) = *presented.payment {
-            nvm::body(presented)?
-        } else {
-            let requirements = presented.terms.to_requirements(&presented.resource);
-            let version: Version = presented.payment.version();
-            body::write_verify_request(version, &presented.raw, &requirements).map_err(Fault::broken)?
+    async fn post(&self, url: &Url, request: &PaymentRequest, timeout: Duration) -> Result<(u16, Bytes), Fault> {
+        let json = match &request.form {
+            Some(form) => form.request_body(request)?,
+            None => {
+                let terms = &request.claim.terms;
+                let requirements = terms.to_requirements(&request.resource);
+                body::write_verify_request(terms.version, &request.raw, &requirements).map_err(Fault::broken)?
+            }
         };
         let mut headers = authorized(self.authorize.as_deref(), &Method::POST, url).await?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Ok(key) = HeaderValue::from_str(&presented.identity.request)
+        if let Ok(key) = HeaderValue::from_str(&request.claim.identity.request)
             && !key.is_empty()
         {
             headers.insert(IDEMPOTENCY_KEY, key);
@@ -235,15 +234,18 @@ impl fmt::Display for Shown<'_> {
 
 #[async_trait]
 impl Facilitator for RemoteFacilitator {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        let answer = self.post(&self.verify, presented, self.timeouts.verify).await?;
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        let answer = self.post(&self.verify, request, self.timeouts.verify).await?;
         read(answer, |json| body::verify_response(json, &self.limits), |verdict| verdict.is_valid)
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let answer = self.post(&self.settle, presented, self.timeouts.settle).await?;
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        let answer = self.post(&self.settle, request, self.timeouts.settle).await?;
         let response = read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)?;
-        if let PaymentPayload::Nvm(_) = *presented.payment { nvm::receipt(response) } else { Ok(response) }
+        match &request.form {
+            Some(form) => form.settle_response(response),
+            None => Ok(response),
+        }
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {

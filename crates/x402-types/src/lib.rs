@@ -8,6 +8,7 @@ mod chain_id;
 pub mod challenge;
 mod claim;
 mod entry;
+pub mod extension;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
@@ -34,8 +35,9 @@ pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::ChainId;
-pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
+pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
 pub use entry::Entry;
+pub use extension::Extension;
 pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
 pub use malformed::Malformed;

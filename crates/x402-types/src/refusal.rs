@@ -15,13 +15,15 @@ pub struct Rejection {
     pub payer: Option<Box<str>>,
     /// Further data of the code, for schemes whose errors have `details`.
     pub details: Members,
+    /// The HTTP status of a code that an extension defines. A code without a status is answered with 402.
+    pub status: Option<u16>,
 }
 
 impl Rejection {
     /// Creates a rejection with only a code.
     #[must_use]
     pub const fn new(reason: ErrorReason) -> Self {
-        Self { reason, message: None, payer: None, details: Members::new() }
+        Self { reason, message: None, payer: None, details: Members::new(), status: None }
     }
 
     /// Adds a description for people.
@@ -42,6 +44,13 @@ impl Rejection {
     #[must_use]
     pub fn detail(mut self, key: &str, value: &str) -> Self {
         self.details.insert_text(key, value);
+        self
+    }
+
+    /// Adds the HTTP status of the resource server's answer, for a code that no table contains.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
         self
     }
 

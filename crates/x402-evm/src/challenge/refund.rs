@@ -9,7 +9,7 @@ use x402_facilitator_core::Facilitator;
 use x402_types::challenge::Networks;
 use x402_types::{MakePayment, Refusal, SigningContext, TimeoutSeconds};
 
-use super::settle::{presented, refused, settle};
+use super::settle::{payment_request, refused, settle};
 use super::terms::{Known, Sum};
 use crate::token::Tokens;
 
@@ -64,9 +64,9 @@ impl RefundPayment for ExactRefund {
             Refusal::Rejection(rejection) => refused(rejection.words()),
             Refusal::Fault(fault) => ProofError::Unmoved(fault),
         })?;
-        let presented =
-            presented(terms, made.payload, &refund.proof.0, nonce.to_string()).map_err(ProofError::Unmoved)?;
+        let request =
+            payment_request(terms, made.payload, &refund.proof.0, nonce.to_string()).map_err(ProofError::Unmoved)?;
         // Any call may be the second: a crash leaves no mark but the one in the token.
-        Ok(settle(&*self.facilitator, &presented, true).await?.transaction.into())
+        Ok(settle(&*self.facilitator, &request, true).await?.transaction.into())
     }
 }

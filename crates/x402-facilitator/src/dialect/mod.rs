@@ -18,7 +18,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use x402_codec::Limits;
-use x402_facilitator_core::{Outcome, Payment, Presented, Verified};
+use x402_facilitator_core::{Outcome, Payment, PaymentRequest, Verified};
 use x402_store::requests::Requests;
 use x402_types::v2::{SettleResponse, VerifyResponse};
 use x402_types::{Claim, ErrorReason, Fault, Refusal, Rejection, Terms};
@@ -105,12 +105,12 @@ pub trait Dialect: Send + Sync {
         false
     }
 
-    /// Returns the claim of a payment that a server in this process presents. Its identity is set by the caller.
+    /// Returns the claim of a payment that a server in this process presents, with the identity of its request.
     ///
     /// # Errors
     /// The payment cannot fulfil the terms.
-    fn claim(&self, presented: &Presented) -> Result<Claim, Rejection> {
-        Ok(Claim::new(presented.terms.clone(), (*presented.payment).clone()))
+    fn claim(&self, request: &PaymentRequest) -> Result<Claim, Rejection> {
+        Ok(request.claim.clone())
     }
 
     /// Returns a verdict for a server in this process: the payer, or the reason of the refusal.

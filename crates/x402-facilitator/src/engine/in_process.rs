@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, Presented};
+use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Rejection, Terms};
+use x402_types::{Claim, Entry, Fault, Members, RawJson, Refusal, Terms};
 
 use super::Engine;
 use crate::dialect::Dialect;
@@ -27,40 +27,44 @@ impl Engine {
         }
     }
 
+    /// Reads the claim of a payment, with the identity of its request, and passes it to the extensions.
+    async fn claim(&self, dialect: &dyn Dialect, request: &PaymentRequest) -> Result<Claim, Refusal> {
+        let claim = dialect.claim(request)?;
+        match self.extensions().on_claim(&claim).await {
+            Ok(_) => Ok(claim),
+            Err(Refusal::Rejection(rejection)) => Err(self.of_payer(&claim, rejection).into()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     fn dialect_for(&self, terms: &Terms) -> Result<&Arc<dyn Dialect>, Fault> {
         let served = self.dialects().iter().find(|dialect| dialect.serves(terms));
         served.ok_or_else(|| Fault::broken(format_args!("no dialect serves {}", terms.scheme)))
     }
 }
 
-/// Returns the claim of a payment, with the identity of its request.
-fn claim(dialect: &dyn Dialect, presented: &Presented) -> Result<Claim, Rejection> {
-    let mut claim = dialect.claim(presented)?;
-    claim.identity = presented.identity.clone();
-    Ok(claim)
-}
-
 #[async_trait]
 impl Facilitator for Engine {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        let dialect = self.dialect_for(&presented.terms)?.as_ref();
-        let verified = match claim(dialect, presented) {
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
+        let verified = match self.claim(dialect, request).await {
             Ok(claim) => self.check(&claim).await.map(|verified| verified.verdict().payer.clone()),
-            Err(rejection) => Err(rejection.into()),
+            Err(refusal) => Err(refusal),
         };
         match verified {
-            Ok(payer) => Ok(dialect.verify_response(&presented.terms, Ok(&payer))),
-            Err(Refusal::Rejection(rejection)) => Ok(dialect.verify_response(&presented.terms, Err(&rejection))),
+            Ok(payer) => Ok(dialect.verify_response(&request.claim.terms, Ok(&payer))),
+            Err(Refusal::Rejection(rejection)) => Ok(dialect.verify_response(&request.claim.terms, Err(&rejection))),
             Err(Refusal::Fault(fault)) => Err(fault),
         }
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let dialect = self.dialect_for(&presented.terms)?.as_ref();
-        match claim(dialect, presented) {
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
+        match self.claim(dialect, request).await {
             // A server in this process names its requests, as one does by `Idempotency-Key`.
             Ok(claim) => self.settle_in(dialect, &claim, !claim.identity.request.is_empty()).await,
-            Err(rejection) => Ok(dialect.settle_response(&presented.terms, Err(&rejection))),
+            Err(Refusal::Rejection(rejection)) => Ok(dialect.settle_response(&request.claim.terms, Err(&rejection))),
+            Err(Refusal::Fault(fault)) => Err(fault),
         }
     }
 
@@ -73,7 +77,7 @@ impl Facilitator for Engine {
         rest.insert(KEEPS_REQUESTS, RawJson::of(&true).map_err(Fault::broken)?);
         Ok(SupportedResponse {
             kinds: self.settlement.kinds().iter().cloned().map(Entry::Known).collect(),
-            extensions: Vec::new(),
+            extensions: self.extensions().iter().map(|extension| extension.name().to_owned()).collect(),
             signers: self.signers.clone(),
             rest,
         })

@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
 use x402_store::sqlite::Database;
-use x402_types::{Assets, ChainId, Members, UnixSeconds};
+use x402_types::extension::Extensions;
+use x402_types::{Assets, ChainId, Extension, Members, UnixSeconds};
 
 pub use self::health::Health;
 pub use self::running::Running;
@@ -27,6 +28,7 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     signers: Members,
     assets: Assets,
+    extensions: Extensions,
     /// The callers that may get a success again although they name no request.
     replaying: BTreeSet<String>,
     /// The dialects; the first one that recognises a body reads it.
@@ -90,6 +92,7 @@ impl Engine {
             ledger,
             signers: Members::new(),
             assets: Assets::none(),
+            extensions: Extensions::new(),
             replaying: BTreeSet::new(),
             dialects: dialects::all(),
             patience: Patience::default(),
@@ -114,6 +117,13 @@ impl Engine {
     #[must_use]
     pub fn with_assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
+        self
+    }
+
+    /// Adds an extension, which `/supported` lists, and which reads payments and receipts.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Arc<dyn Extension>) -> Self {
+        self.extensions.register(extension);
         self
     }
 
@@ -151,6 +161,12 @@ impl Engine {
     #[must_use]
     pub const fn settlement(&self) -> &Settlement {
         &self.settlement
+    }
+
+    /// Returns the registered extensions.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
     /// Returns the dialects; the first one that recognises a body reads it.

@@ -44,6 +44,11 @@ impl Engine {
             // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet").into());
         }
+        if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
+            let mut response = receipt.to_response(claim.terms.version, false);
+            self.extensions.on_receipt(claim, &mut response);
+            receipt.extensions = response.extensions;
+        }
         // Nothing may wait or fail between a success that was stored as told and its answer.
         let row = match outcome {
             Outcome::Settled { .. } => None,

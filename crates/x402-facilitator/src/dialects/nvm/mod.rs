@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use axum::http::StatusCode;
 use serde_json::json;
 use x402_codec::nvm::{self as codec, is_request};
-use x402_facilitator_core::{Presented, Verified};
+use x402_facilitator_core::{PaymentRequest, Verified};
 use x402_store::requests::Remembered;
 use x402_types::nvm::{Code, Payload, PaymentPayload, Requirements};
 use x402_types::v2::{SettleResponse, VerifyResponse};
@@ -227,13 +227,12 @@ impl Dialect for Nvm {
         terms.scheme == SchemeName::NVM_ERC4337
     }
 
-    fn claim(&self, presented: &Presented) -> Result<Claim, Rejection> {
-        let Payment::Nvm(payment) = &*presented.payment else {
-            return Ok(Claim::new(presented.terms.clone(), (*presented.payment).clone()));
-        };
-        let entry = Requirements::try_from(&presented.terms)
-            .map_err(|why| Code::InvalidPayload.because(format!("accepted: {why}")))?;
-        words::claim(payment.clone(), [&entry].into_iter(), &presented.resource, presented.terms.amount)
+    fn claim(&self, request: &PaymentRequest) -> Result<Claim, Rejection> {
+        let mut claim = request.claim.clone();
+        let names_agent = claim.terms.extra.get("agentId").is_some();
+        words::check_resource(claim.resource.as_ref(), &request.resource, names_agent)?;
+        claim.resource = Some((*request.resource).clone());
+        Ok(claim)
     }
 
     fn verify_response(&self, terms: &Terms, verdict: Result<&str, &Rejection>) -> VerifyResponse {

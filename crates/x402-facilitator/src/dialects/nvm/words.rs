@@ -22,7 +22,6 @@ pub(super) fn claim<'a>(
     resource: &ResourceInfo,
     credits: AtomicAmount,
 ) -> Result<Claim, Rejection> {
-    let refuse = |why: &str, code: &str| Err(Code::InvalidPayload.because(why).detail("nvmCode", code));
     let entry = match &payment {
         PaymentPayload::V03(payment) => offered.find(|entry| entry.is_accepted_by(&payment.accepted)),
         // "`planId` the only offered entry's".
@@ -37,23 +36,39 @@ pub(super) fn claim<'a>(
         PaymentPayload::V03(payment) => payment.accepted.extra.agent_id.is_some(),
         PaymentPayload::V02(_) => false,
     };
-    match payment.resource().map(|resource| resource.url.as_str()).filter(|url| !url.is_empty()) {
-        // "`agentId` without `resource.url` is `INVALID_PAYLOAD`."
-        // The payer's echo is optional: what it would repeat is what the server sent.
-        None if names_agent && resource.url.is_empty() => {
-            return refuse("resource.url: expected beside extra.agentId", "BCK.X402.0012");
-        }
-        // Neither of the two is signed, so either may be the path of the other.
-        Some(url) if !is_resource(url, &resource.url) && !is_resource(&resource.url, url) => {
-            return refuse("resource.url: another resource than paymentRequired has", "BCK.X402.0013");
-        }
-        _ => {}
-    }
+    check_resource(payment.resource(), resource, names_agent)?;
     let terms =
         entry.to_terms(credits).map_err(|_| Code::UnsupportedNetwork.because("accepted.network: expected CAIP-2"))?;
     let mut claim = Claim::new(terms, Payload::Nvm(payment));
     claim.resource = Some(resource.clone());
     Ok(claim)
+}
+
+/// Compares the resource that the payer names with the one that the server sells.
+///
+/// # Errors
+/// `INVALID_PAYLOAD`: another resource, no resource beside an agent.
+pub(crate) fn check_resource(
+    echo: Option<&ResourceInfo>,
+    resource: &ResourceInfo,
+    names_agent: bool,
+) -> Result<(), Rejection> {
+    match echo.map(|resource| resource.url.as_str()).filter(|url| !url.is_empty()) {
+        // "`agentId` without `resource.url` is `INVALID_PAYLOAD`."
+        // The payer's echo is optional: what it would repeat is what the server sent.
+        None if names_agent && resource.url.is_empty() => {
+            refuse("resource.url: expected beside extra.agentId", "BCK.X402.0012")
+        }
+        // Neither of the two is signed, so either may be the path of the other.
+        Some(url) if !is_resource(url, &resource.url) && !is_resource(&resource.url, url) => {
+            refuse("resource.url: another resource than paymentRequired has", "BCK.X402.0013")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse<T>(why: &str, code: &str) -> Result<T, Rejection> {
+    Err(Code::InvalidPayload.because(why).detail("nvmCode", code))
 }
 
 /// A refusal of the parts that serve every scheme, in the extension's codes.
