@@ -10,6 +10,7 @@ pub mod challenge;
 mod claim;
 mod dollars;
 mod entry;
+pub mod extension;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
@@ -39,6 +40,7 @@ pub use chain_id::{ChainId, NotEvm};
 pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
 pub use dollars::Dollars;
 pub use entry::Entry;
+pub use extension::Extension;
 pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
 pub use malformed::Malformed;

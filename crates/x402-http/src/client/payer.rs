@@ -6,14 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 use x402_codec::{Limits, header};
-use x402_types::{ErrorReason, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds};
+use x402_types::extension::Extensions;
+use x402_types::{
+    ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
+};
 
 use super::budget::{OverBudget, canonical_asset};
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
 use super::entry::{Asked, Unreadable, entries};
+use super::extensions;
 use super::flight::{Purchase, Signed};
-use super::identifier::Identifiers;
 use super::journal::InHand;
 use super::{
     Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock, Timer,
@@ -34,7 +37,7 @@ pub struct Payer {
     kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
     pub(super) journal: Option<Arc<dyn PaymentJournal>>,
     pub(super) in_hand: Arc<InHand>,
-    identifiers: Identifiers,
+    extensions: Extensions,
 }
 
 /// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
@@ -58,7 +61,7 @@ impl Payer {
             kept: Arc::default(),
             journal: None,
             in_hand: Arc::default(),
-            identifiers: Identifiers::Never,
+            extensions: Extensions::new(),
         }
     }
 
@@ -112,11 +115,11 @@ impl Payer {
         self
     }
 
-    /// Gives each payment an id where the server declares the extension `payment-identifier`. Without this, a server
-    /// that requires one is not paid.
+    /// Registers an extension, which adds to payments where a server declares it. Declarations of other extensions are
+    /// echoed unchanged, and a server that requires one of them is not paid.
     #[must_use]
-    pub const fn payment_identifiers(mut self) -> Self {
-        self.identifiers = Identifiers::WhereDeclared;
+    pub fn extension(mut self, extension: impl Extension + 'static) -> Self {
+        self.extensions.register(Arc::new(extension));
         self
     }
 
@@ -208,7 +211,7 @@ impl Payer {
             Ok(reserved) => reserved,
             Err(over) => return Ok(Err(over.into())),
         };
-        let extensions = self.identifiers.extensions(required, &*self.clock)?;
+        let extensions = extensions::echoed(&self.extensions, required, purchase, &*self.clock).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
