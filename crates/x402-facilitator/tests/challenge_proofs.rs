@@ -25,7 +25,7 @@ use x402_evm::exact::Payer;
 use x402_facilitator::clock::now;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::engine::Engine;
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_store::sqlite::Database;
 use x402_store::sqlite::SqliteChallenges;
 use x402_types::challenge::{Challenge, Code, Networks, Payment, Proof, ProofKind};
@@ -62,12 +62,12 @@ struct Wire {
 
 #[async_trait]
 impl Facilitator for Wire {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        self.engine.verify(presented).await
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        self.engine.verify(request).await
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let answer = self.engine.settle(presented).await;
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        let answer = self.engine.settle(request).await;
         if self.hangs.load(Ordering::Relaxed) {
             core::future::pending::<()>().await;
         }

@@ -18,7 +18,7 @@ use x402_devchain::{ACCOUNTS, DevChain, DevPlan, signer};
 use x402_erc4337::nvm::{DelegationLimits, Payer as PlanPayer, Plans, RegisterKeys};
 use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
-use x402_facilitator::routes::routes_with;
+use x402_facilitator::routes::Routes;
 use x402_http::client::{ClientError, PayClient, Payer, Receipt, SpendLimits};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::{Seller, Used};
@@ -301,7 +301,7 @@ async fn a_verification_is_remembered_for_a_day_at_most() {
     let world = world(ten_credits()).await;
     let ends = Arc::new(Ends::default());
     let requests = Arc::clone(&ends) as Arc<dyn Requests>;
-    let routes = routes_with(Arc::clone(world.facilitator.engine()), Vec::new(), requests, None);
+    let routes = Routes::new(Arc::clone(world.facilitator.engine())).with_requests(requests).into_router();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/verify", listener.local_addr().unwrap());
     let serving = tokio::spawn(axum::serve(listener, routes).into_future());

@@ -34,7 +34,7 @@ pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::ChainId;
-pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
+pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
 pub use entry::Entry;
 pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
