@@ -20,11 +20,11 @@ use crate::process::{owner, provider};
 use crate::routes::KeptKeys;
 use crate::session_keys::{ByHash, SessionKeys};
 
-/// Why a facilitator cannot start.
+/// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration.
+    /// The configuration is unusable.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A node, the ledger, or the parts do not fit together.
@@ -37,15 +37,15 @@ pub enum StartError {
 pub struct Configured {
     /// The engine, not yet started.
     pub engine: Arc<Engine>,
-    /// The tasks that tell it of new blocks.
+    /// The tasks that poll the heads of the chains.
     pub heads: HeadPollers,
-    /// What `/verify` remembers for `/settle`.
+    /// The store of requests, which `/verify` fills and `/settle` reads.
     pub requests: Arc<dyn Requests>,
     /// Session keys that payments name by their hash, where they are kept.
     pub session_keys: Option<KeptKeys>,
 }
 
-/// The facilitator that a configuration describes, not yet started.
+/// Builds the facilitator that a configuration describes. It is not started yet.
 ///
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
@@ -93,7 +93,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {
-        // What a parser says of a bad key is not repeated: it may quote it.
+        // The parser's message may quote a bad key, so it is not repeated.
         let key = source.read("network.signers")?;
         signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
     }

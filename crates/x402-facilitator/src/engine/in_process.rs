@@ -1,4 +1,4 @@
-//! A server in this process: the machine without HTTP, answered in the dialect that serves its terms.
+//! The facilitator of a server in this process, without HTTP. The dialect that serves the terms writes the answers.
 
 use std::sync::Arc;
 

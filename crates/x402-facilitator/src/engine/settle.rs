@@ -8,9 +8,8 @@ use crate::clock::now;
 use crate::dialect::{Dialect, Settled};
 
 impl Engine {
-    /// Settles a payment for a caller, and waits for its end as long as is configured. Success is told once, whoever
-    /// asks, but to a caller that named its request (`may_replay`): the claim's identity is that name, and under it a
-    /// success may be told again.
+    /// Settles a payment for a caller, and waits for its end as long as is configured. A success is answered once. A
+    /// caller that named its request (`may_replay`) may get it again: the claim's identity is that name.
     ///
     /// # Errors
     /// The payment is refused; or its outcome could not be found out: it is unknown, not failed.

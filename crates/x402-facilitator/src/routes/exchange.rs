@@ -1,4 +1,4 @@
-//! `/verify` and `/settle`: the road of a request, the same for every dialect.
+//! `/verify` and `/settle`: the way of a request, which is the same for every dialect.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ async fn answer(api: &Api, endpoint: Endpoint, headers: HeaderMap, body: HttpBod
         Err(Refused::TooLarge) => (String::new(), Err(Stopped::TooLarge)),
         Err(refused) => return refused.answer(|_| ()),
     };
-    // A body that was not read to its end is nobody's, and the last of the dialects says so.
+    // A body that is too large has no dialect; the last one writes the answer.
     let (bytes, whole) = bytes.map_or_else(|stopped| (Bytes::new(), Err(stopped)), |bytes| (bytes, Ok(())));
     let request = Request { endpoint, caller, headers, body: Body::new(bytes, *context.limits()) };
     let Some(dialect) = context.engine().dialect_of(&request.body) else {
@@ -86,7 +86,7 @@ fn payload(claim: &Claim) -> Result<[u8; 32], serde_json::Error> {
     Ok(Sha256::digest(exact.to_string()).into())
 }
 
-/// Who pays.
+/// Verifies a payment and returns its payer.
 async fn verified(
     context: &Context,
     dialect: &dyn Dialect,
@@ -99,7 +99,7 @@ async fn verified(
     Ok(verified.verdict().payer.clone())
 }
 
-/// How the payment stands.
+/// Settles a payment.
 async fn settled(
     context: &Context,
     dialect: &dyn Dialect,
@@ -110,7 +110,7 @@ async fn settled(
     Ok(context.engine().settle_as(&submission.claim, submission.may_replay, dialect).await?)
 }
 
-/// The log has what happened; the wire a general code.
+/// Logs a fault: the answer has a general code alone.
 fn logged<T>(answer: Result<T, Stopped>) -> Result<T, Stopped> {
     if let Err(Stopped::Fault(fault)) = &answer {
         log(fault);
