@@ -38,6 +38,20 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
     request
 }
 
+/// Parses a payment of version 1 or 2 from its own JSON text. The version is the one that the payment names.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`].
+pub fn payment(json: &str, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
+    // The common version is tried first, and its refusal is inconclusive, as in `verify_request`.
+    let payment = match json::from_str(json, limits) {
+        Ok(payment) => Box::new(PaymentPayload::V2(payment)),
+        Err(_) => json::from_str(json, limits)?,
+    };
+    demand_object(&payment, "")?;
+    Ok(payment)
+}
+
 /// Recognises a payment that was passed on as the header's text, the most common fault of servers written by hand.
 #[cold]
 fn text_payment(body: &[u8], limits: &Limits) -> Option<DecodeError> {
@@ -192,7 +206,7 @@ pub fn write_verify_request(
 }
 
 /// Checks that `payload` is an object, whatever the scheme: §5.2.
-pub(crate) fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
+fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
     let payload: &RawJson = match payment {
         PaymentPayload::V1(payment) => &payment.payload,
         PaymentPayload::V2(payment) => &payment.payload,

@@ -108,17 +108,13 @@ impl PaymentText {
     /// # Errors
     /// The kinds of [`json::from_slice`].
     pub fn into_payment(self, limits: &Limits) -> Result<Payment, DecodeError> {
-        Ok(Payment { payload: self.payload(limits)?, text: self })
+        Ok(Payment { payload: body::payment(&self.json, limits)?, text: self })
     }
 
-    pub(crate) fn payload(&self, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
-        // The common version is tried first, and its refusal is inconclusive, as in `body::verify_request`.
-        let payload = match self.read(limits) {
-            Ok(payment) => Box::new(PaymentPayload::V2(payment)),
-            Err(_) => self.read(limits)?,
-        };
-        body::demand_object(&payload, "")?;
-        Ok(payload)
+    /// Returns the decoded text, and the header's own where `base64::encode` would write another for it.
+    #[must_use]
+    pub fn into_parts(self) -> (String, Option<Box<str>>) {
+        (self.json, self.spelled)
     }
 }
 

@@ -13,7 +13,11 @@ fn released(name: &str) -> PathBuf {
     let _ = fs::remove_dir_all(&clone);
     fs::create_dir_all(clone.join("docs/api")).unwrap();
     write(&clone, "docs/api/x402-types.txt", API);
-    write(&clone, "CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n## [0.1.0]\n\n### Breaking\n\n- `x402_types::Terms`\n");
+    write(
+        &clone,
+        "CHANGELOG.md",
+        "# Changelog\n\n## [Unreleased]\n\n## [0.1.0]\n\n### Breaking\n\n- `x402_types::Terms`\n",
+    );
     version(&clone, "0.1.0");
     git(&clone, &["init", "--quiet"]);
     git(&clone, &["add", "."]);

@@ -36,7 +36,7 @@ pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::{ChainId, NotEvm};
-pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
+pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
 pub use dollars::Dollars;
 pub use entry::Entry;
 pub(crate) use keccak::keccak256;

@@ -27,6 +27,15 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits) -
     read(bytes, limits)
 }
 
+/// Parses a document in text that was decoded before, of at most `limits.body` bytes or `limits.header` if that is more.
+///
+/// # Errors
+/// Those of [`from_slice`].
+pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str, limits: &Limits) -> Result<T, DecodeError> {
+    within(text.len(), limits.body.max(limits.header))?;
+    read_str(text, limits)
+}
+
 /// Parses a document whose size was checked before.
 pub(crate) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits) -> Result<T, DecodeError> {
     document(Reader::new(Lexer::new(bytes)?, limits))

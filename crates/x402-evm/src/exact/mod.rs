@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 use x402_types::{
-    AtomicAmount, ChainId, Claim, EvmAddress, KeyOf, Members, Offer, PaymentKey, Rejection, SchemeName, Terms,
+    AtomicAmount, ChainId, Claim, EvmAddress, Members, Offer, PaymentKey, PaymentKeyFn, Rejection, SchemeName, Terms,
     TimeoutSeconds, Version,
 };
 
@@ -113,7 +113,7 @@ struct Eip3009Key {
     token: Address,
 }
 
-impl KeyOf for Eip3009Key {
+impl PaymentKeyFn for Eip3009Key {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Ok(UncheckedPayload::read(&claim.payload)?.key(claim.terms.network, self.token))
     }

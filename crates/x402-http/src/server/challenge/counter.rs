@@ -120,7 +120,7 @@ impl Case<'_> {
             return Ok(Decision::Granted(Access::Entitled { left }, None));
         }
         let beside = self.counter.beside();
-        match (spoken(&self.parts.headers, beside.map(|route| &route.seller.limits)), beside) {
+        match (spoken(&self.parts.headers, beside.map(|route| route.seller.checkout.limits())), beside) {
             (Spoken::Nothing, _) => Err(self.ask().await?),
             (Spoken::Challenge(json), _) => self.paid(&json).await,
             (Spoken::TooLong, _) => {

@@ -36,7 +36,7 @@ pub struct Standing {
 
 /// The hold that one request has on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub struct GrantLock {
     /// The key.
     pub key: PaymentKey,
     /// Different for every claim, so that one who lost the hold cannot write.
@@ -47,9 +47,9 @@ pub struct Ticket {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// The key was free: it is `open` and held.
-    Open(Ticket),
+    Open(GrantLock),
     /// The key was `pending` for this very request and not held: now it is held.
-    Pending(Ticket),
+    Pending(GrantLock),
     /// Granted, held by somebody, or another request's.
     Taken,
 }
@@ -77,25 +77,25 @@ pub trait Grants: Send + Sync + fmt::Debug {
     /// that goes away leaves a payment that the same request can take up.
     ///
     /// # Errors
-    /// The store failed, or the ticket holds the key no longer.
-    async fn pend(&self, ticket: &Ticket) -> Result<(), Fault>;
+    /// The store failed, or the lock holds the key no longer.
+    async fn pend(&self, lock: &GrantLock) -> Result<(), Fault>;
 
     /// The answer is given: `pending` becomes `granted`.
     ///
     /// # Errors
-    /// The store failed, or the ticket holds the key no longer.
-    async fn grant(&self, ticket: &Ticket) -> Result<(), Fault>;
+    /// The store failed, or the lock holds the key no longer.
+    async fn grant(&self, lock: &GrantLock) -> Result<(), Fault>;
 
     /// Settlement failed for good: the key is free.
     ///
     /// # Errors
-    /// The store failed, or the ticket holds the key no longer.
-    async fn free(&self, ticket: &Ticket) -> Result<(), Fault>;
+    /// The store failed, or the lock holds the key no longer.
+    async fn free(&self, lock: &GrantLock) -> Result<(), Fault>;
 
     /// Lets go of the key: `open` becomes free, `pending` stays for the same request, `granted` stays.
     ///
     /// Called from `Drop`: it must not block. A store that cannot do it at once puts it in a queue.
-    fn release(&self, ticket: &Ticket);
+    fn release(&self, lock: &GrantLock);
 }
 
 /// Grants in memory: for one process, gone with it.
@@ -162,9 +162,9 @@ impl Rows {
         }
     }
 
-    fn held(&mut self, ticket: &Ticket) -> Result<&mut Row, Fault> {
-        match self.by_key.get_mut(&ticket.key) {
-            Some(row) if row.holder == Some(ticket.holder) => Ok(row),
+    fn held(&mut self, lock: &GrantLock) -> Result<&mut Row, Fault> {
+        match self.by_key.get_mut(&lock.key) {
+            Some(row) if row.holder == Some(lock.holder) => Ok(row),
             _ => Err(Fault::broken("the grant is held by another request")),
         }
     }
@@ -188,13 +188,13 @@ impl Grants for MemoryGrants {
         let is_full = rows.by_key.len() >= self.capacity;
         rows.holders += 1;
         let holder = rows.holders;
-        let ticket = Ticket { key: key.clone(), holder };
+        let lock = GrantLock { key: key.clone(), holder };
         match rows.by_key.entry(key.clone()) {
             Entry::Occupied(mut row) => {
                 let row = row.get_mut();
                 if row.state == GrantState::Pending && row.holder.is_none() && *row.request == *request {
                     row.holder = Some(holder);
-                    return Ok(Claimed::Pending(ticket));
+                    return Ok(Claimed::Pending(lock));
                 }
                 Ok(Claimed::Taken)
             }
@@ -202,45 +202,45 @@ impl Grants for MemoryGrants {
             Entry::Vacant(place) => {
                 let request = request.into();
                 place.insert(Row { state: GrantState::Open, request, holder: Some(holder), began: None });
-                Ok(Claimed::Open(ticket))
+                Ok(Claimed::Open(lock))
             }
         }
     }
 
-    async fn pend(&self, ticket: &Ticket) -> Result<(), Fault> {
+    async fn pend(&self, lock: &GrantLock) -> Result<(), Fault> {
         let mut rows = self.rows();
-        let row = rows.held(ticket)?;
+        let row = rows.held(lock)?;
         row.state = GrantState::Pending;
         if row.began.is_none() {
-            row.began = Some(ticket.holder);
+            row.began = Some(lock.holder);
             let now = Instant::now();
-            rows.begun.push_back((now, ticket.holder, ticket.key.clone()));
+            rows.begun.push_back((now, lock.holder, lock.key.clone()));
             rows.forget_before(now.checked_sub(self.keep));
         }
         Ok(())
     }
 
-    async fn grant(&self, ticket: &Ticket) -> Result<(), Fault> {
+    async fn grant(&self, lock: &GrantLock) -> Result<(), Fault> {
         let mut rows = self.rows();
-        let row = rows.held(ticket)?;
+        let row = rows.held(lock)?;
         row.state = GrantState::Granted;
         row.holder = None;
         Ok(())
     }
 
-    async fn free(&self, ticket: &Ticket) -> Result<(), Fault> {
+    async fn free(&self, lock: &GrantLock) -> Result<(), Fault> {
         let mut rows = self.rows();
-        rows.held(ticket)?;
-        rows.by_key.remove(&ticket.key);
+        rows.held(lock)?;
+        rows.by_key.remove(&lock.key);
         Ok(())
     }
 
-    fn release(&self, ticket: &Ticket) {
+    fn release(&self, lock: &GrantLock) {
         let mut rows = self.rows();
-        let Ok(row) = rows.held(ticket) else { return };
+        let Ok(row) = rows.held(lock) else { return };
         row.holder = None;
         if row.state == GrantState::Open {
-            rows.by_key.remove(&ticket.key);
+            rows.by_key.remove(&lock.key);
         }
     }
 }

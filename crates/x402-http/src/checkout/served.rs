@@ -6,6 +6,8 @@ use x402_facilitator_core::Facilitator;
 use x402_types::v2::SupportedKind;
 use x402_types::{Fault, Offer, Terms, Version};
 
+use super::Dialect;
+
 /// The kinds of the facilitator's `/supported`, once they were read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Served {
@@ -17,7 +19,7 @@ pub(super) struct Served {
 /// An offer that the facilitator does not serve.
 pub(super) struct NotServed {
     pub(super) entry: usize,
-    pub(super) version: u8,
+    pub(super) version: Version,
 }
 
 impl Served {
@@ -37,18 +39,14 @@ impl Served {
         Ok(())
     }
 
-    /// The first offer that is not among the kinds; none where they were not read.
-    pub(super) fn missing(&self, offers: &[Offer], v1: bool) -> Option<NotServed> {
+    /// The first offer that is not among the kinds, in one of the versions in which it may be paid; none where the
+    /// kinds were not read.
+    pub(super) fn missing<D: Dialect + ?Sized>(&self, offers: &[Offer], dialects: &[Arc<D>]) -> Option<NotServed> {
         let kinds = self.kinds.get()?;
-        let versions = [(Version::V2, 2), (Version::V1, 1)];
         offers.iter().enumerate().find_map(|(entry, offer)| {
-            let asked = versions.iter().filter(|(version, _)| match version {
-                Version::V1 => v1 && offer.terms.is_known_to_v1(),
-                Version::V2 => true,
-            });
-            let mut missing =
-                asked.filter(|(version, _)| !kinds.iter().any(|kind| serves(kind, *version, &offer.terms)));
-            missing.next().map(|&(_, version)| NotServed { entry, version })
+            let mut versions = dialects.iter().filter_map(|dialect| dialect.kind_of(&offer.terms));
+            let version = versions.find(|version| !kinds.iter().any(|kind| serves(kind, *version, &offer.terms)))?;
+            Some(NotServed { entry, version })
         })
     }
 }
