@@ -17,6 +17,7 @@ mod outcome;
 mod payment;
 mod rail;
 mod receipt;
+mod routing;
 mod settlement;
 mod slot;
 mod verified;

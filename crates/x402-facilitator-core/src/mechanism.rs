@@ -14,8 +14,22 @@ pub const MAX_PARCELS: usize = 3;
 /// What a scheme means. It knows no account nonce, no fee, no transaction and no way to send.
 #[async_trait]
 pub trait Mechanism: Send + Sync {
-    /// The kinds of payment served. A claim is routed here by version, scheme and network.
+    /// The kinds of payment served. A claim is routed here by version, scheme and network, and where several mechanisms
+    /// serve one kind, by [`Mechanism::is_own`].
     fn kinds(&self) -> Vec<SupportedKind>;
+
+    /// Which of its scheme's ways to move money this mechanism is, as claims name it: `eip3009`, `permit2`. `None`: it
+    /// takes every claim for its kinds, and no other mechanism can serve one of them.
+    fn method(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a claim for one of its kinds is its own, by what the claim alone says: `extra.assetTransferMethod`, the
+    /// payload's shape. It is asked where several mechanisms serve the kind, and exactly one of them must say so; for one
+    /// claim the answer is always the same, for stored claims are routed by it too.
+    fn is_own(&self, _claim: &Claim) -> bool {
+        true
+    }
 
     /// Identity of the authorization, from the claim alone: a retry finds its row before verification could call
     /// its own nonce "used".

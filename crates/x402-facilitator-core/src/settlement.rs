@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{
-    ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
-};
+use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
+use crate::routing::Routing;
 use crate::{
     CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, Telling, TxId, Verified,
     Write,
@@ -36,8 +35,7 @@ impl Default for Pace {
 pub struct Settlement {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) pace: Pace,
-    mechanisms: BTreeMap<(Version, SchemeName, ChainId), Arc<dyn Mechanism>>,
-    kinds: Vec<SupportedKind>,
+    routing: Routing,
     rails: BTreeMap<LaneId, Arc<dyn Rail>>,
     owner: OwnerId,
     in_flight: Arc<InFlightRequests>,
@@ -47,7 +45,7 @@ impl core::fmt::Debug for Settlement {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Settlement")
             .field("owner", &self.owner)
-            .field("kinds", &self.mechanisms.keys().collect::<Vec<_>>())
+            .field("kinds", &self.routing)
             .field("lanes", &self.rails.keys().collect::<Vec<_>>())
             .field("pace", &self.pace)
             .finish_non_exhaustive()
@@ -61,8 +59,7 @@ impl Settlement {
         Self {
             ledger,
             pace: Pace::default(),
-            mechanisms: BTreeMap::new(),
-            kinds: Vec::new(),
+            routing: Routing::default(),
             rails: BTreeMap::new(),
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
@@ -82,22 +79,12 @@ impl Settlement {
         self.pace
     }
 
-    /// Serves the kinds of a mechanism.
+    /// Serves the kinds of a mechanism. Several may serve one kind, each by a [method](Mechanism::method) of its own.
     ///
     /// # Errors
-    /// One of its kinds is on no known network or is served already.
+    /// One of its kinds is on no known network, or is served already by this method or by a mechanism without one.
     pub fn with_mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Result<Self, Fault> {
-        for kind in mechanism.kinds() {
-            let network = kind
-                .network
-                .chain_id()
-                .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
-            let route = (kind.x402_version, kind.scheme.clone(), network);
-            if self.mechanisms.insert(route, Arc::clone(&mechanism)).is_some() {
-                return Err(Fault::broken(format_args!("{} on {network} is served twice", kind.scheme)));
-            }
-            self.kinds.push(kind);
-        }
+        self.routing.add(&mechanism)?;
         Ok(self)
     }
 
@@ -123,7 +110,7 @@ impl Settlement {
     /// The kinds of payment served, in the order in which they were added.
     #[must_use]
     pub fn kinds(&self) -> &[SupportedKind] {
-        &self.kinds
+        self.routing.kinds()
     }
 
     /// The lanes that cannot pay for a transaction, as far as is known, and what each says of it.
@@ -138,22 +125,13 @@ impl Settlement {
         self.rails.keys()
     }
 
-    /// Who checks and settles payments for such terms.
+    /// Who checks and settles such a claim.
     ///
     /// # Errors
-    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: nobody here does.
-    pub fn mechanism(&self, terms: &Terms) -> Result<&Arc<dyn Mechanism>, Rejection> {
-        let route = (terms.version, terms.scheme.clone(), terms.network);
-        self.mechanisms.get(&route).ok_or_else(|| {
-            let served = |of: &dyn Fn(&(Version, SchemeName, ChainId)) -> bool| self.mechanisms.keys().any(of);
-            Rejection::new(if !served(&|kind| kind.1 == terms.scheme) {
-                ErrorReason::UNSUPPORTED_SCHEME
-            } else if !served(&|kind| kind.1 == terms.scheme && kind.2 == terms.network) {
-                ErrorReason::INVALID_NETWORK
-            } else {
-                ErrorReason::INVALID_X402_VERSION
-            })
-        })
+    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: nobody here does; `unsupported_payload_type`:
+    /// of several mechanisms of this kind none or more than one calls it its own.
+    pub fn mechanism(&self, claim: &Claim) -> Result<&Arc<dyn Mechanism>, Rejection> {
+        self.routing.of(claim)
     }
 
     /// The identity of a claim's authorization.
@@ -161,7 +139,7 @@ impl Settlement {
     /// # Errors
     /// Nobody here serves its terms, or its payload cannot be read.
     pub fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        self.mechanism(&claim.terms)?.key(claim)
+        self.mechanism(claim)?.key(claim)
     }
 
     /// The row of a payment.
@@ -191,7 +169,7 @@ impl Settlement {
     }
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
-        let verdict = self.mechanism(&claim.terms)?.verify(claim, now).await?;
+        let verdict = self.mechanism(claim)?.verify(claim, now).await?;
         // The payment is good, and nobody here could send it: that is no fault of the payer's.
         if let Some(fault) = self.shortage(&verdict.lanes) {
             return Err(fault.into());

@@ -41,7 +41,7 @@ impl Settlement {
     /// It could not be found out, or a mechanism broke a rule. It will be asked again.
     pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
         let Some(before) = self.ledger.read(key).await? else { return Ok(Progress::Idle) };
-        let mechanism = self.mechanism(&before.claim.terms).map_err(Fault::broken)?;
+        let mechanism = self.mechanism(&before.claim).map_err(Fault::broken)?;
         let event = match before.todo() {
             Todo::Nothing => return Ok(Progress::Idle),
             Todo::Plan => Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?),

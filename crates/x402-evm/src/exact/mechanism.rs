@@ -285,6 +285,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         [Some(kind(Version::V2, self.network.into())), legacy].into_iter().flatten().collect()
     }
 
+    fn method(&self) -> Option<&'static str> {
+        Some("eip3009")
+    }
+
+    fn is_own(&self, claim: &Claim) -> bool {
+        other_method(claim).is_none()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let written = Written::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
         let token = self.tokens.of(&claim.terms).ok_or_else(|| {

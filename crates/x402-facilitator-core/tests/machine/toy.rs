@@ -79,6 +79,7 @@ pub struct World {
     pub cannot_send: bool,
     pub unfunded: bool,
     pub max_parcels: Option<usize>,
+    pub method: Option<&'static str>,
     pub planned: usize,
     pub sent: Vec<Attempt>,
     pub loads: Vec<usize>,
@@ -116,6 +117,15 @@ impl Mechanism for Toy {
             extra: Members::new(),
             rest: Members::new(),
         }]
+    }
+
+    fn method(&self) -> Option<&'static str> {
+        self.0.lock().unwrap().method
+    }
+
+    /// `extra` names the methods that a claim is for.
+    fn is_own(&self, claim: &Claim) -> bool {
+        self.method().is_some_and(|method| claim.terms.extra.get(method).is_some())
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
