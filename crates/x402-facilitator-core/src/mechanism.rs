@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use x402_types::v2::SupportedKind;
-use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
 use crate::{LaneId, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId};
 
@@ -29,6 +29,12 @@ pub trait Mechanism: Send + Sync {
     /// claim the answer is always the same, for stored claims are routed by it too.
     fn is_own(&self, _claim: &Claim) -> bool {
         true
+    }
+
+    /// Whether what is settled may be below what was authorized: [`AmountRule::Equal`] unless the scheme says otherwise.
+    /// All mechanisms of a scheme say the same.
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::Equal
     }
 
     /// Identity of the authorization, from the claim alone: a retry finds its row before verification could call

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{ChainId, Claim, ErrorReason, Fault, Rejection, SchemeName, Terms, Version};
+use x402_types::{AmountRule, ChainId, Claim, ErrorReason, Fault, Rejection, SchemeName, Terms, Version};
 
 use crate::Mechanism;
 
@@ -14,6 +14,8 @@ type Kind = (Version, SchemeName, ChainId);
 #[derive(Default)]
 pub(crate) struct Routing {
     mechanisms: BTreeMap<Kind, Vec<Arc<dyn Mechanism>>>,
+    /// Of each scheme served.
+    rules: BTreeMap<SchemeName, AmountRule>,
     kinds: Vec<SupportedKind>,
 }
 
@@ -23,9 +25,14 @@ impl Routing {
         &self.kinds
     }
 
+    /// Whether a scheme settles what was authorized, or may settle less.
+    pub(crate) fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
+        self.rules.get(scheme).copied().unwrap_or_default()
+    }
+
     /// Adds the kinds of a mechanism.
     pub(crate) fn add(&mut self, mechanism: &Arc<dyn Mechanism>) -> Result<(), Fault> {
-        let method = mechanism.method();
+        let (method, rule) = (mechanism.method(), mechanism.amount_rule());
         for kind in mechanism.kinds() {
             let network = kind
                 .network
@@ -35,6 +42,9 @@ impl Routing {
             // Without a method a mechanism takes every claim, and two of one method take the same ones.
             if served.iter().any(|other| method.is_none() || other.method().is_none() || other.method() == method) {
                 return Err(Fault::broken(format_args!("{} on {network} is served twice", kind.scheme)));
+            }
+            if self.rules.insert(kind.scheme.clone(), rule).is_some_and(|other| other != rule) {
+                return Err(Fault::broken(format_args!("{} has two rules for its amount", kind.scheme)));
             }
             served.push(Arc::clone(mechanism));
             if !self.kinds.contains(&kind) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::routing::Routing;
@@ -82,7 +82,8 @@ impl Settlement {
     /// Serves the kinds of a mechanism. Several may serve one kind, each by a [method](Mechanism::method) of its own.
     ///
     /// # Errors
-    /// One of its kinds is on no known network, or is served already by this method or by a mechanism without one.
+    /// One of its kinds is on no known network, or is served already by this method or by a mechanism without
+    /// one; or its scheme has another rule for the amount.
     pub fn with_mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Result<Self, Fault> {
         self.routing.add(&mechanism)?;
         Ok(self)
@@ -132,6 +133,12 @@ impl Settlement {
     /// of several mechanisms of this kind none or more than one calls it its own.
     pub fn mechanism(&self, claim: &Claim) -> Result<&Arc<dyn Mechanism>, Rejection> {
         self.routing.of(claim)
+    }
+
+    /// Whether a scheme settles what was authorized, or may settle less. [`AmountRule::Equal`] where nobody serves it.
+    #[must_use]
+    pub fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
+        self.routing.amount_rule(scheme)
     }
 
     /// The identity of a claim's authorization.

@@ -13,7 +13,7 @@ use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::{
     Attempt, CommitError, Event, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces, Observation, Parcel,
-    Payment, Rail, Settlement, Slot, SlotId, StepState, Todo, TxId, Write,
+    Payment, Rail, Receipt, Settlement, Slot, SlotId, StepState, Todo, TxId, Write,
 };
 
 /// What a round came to.
@@ -79,6 +79,12 @@ impl Settlement {
     /// its parcels is not failed. It waits for what is observed of it.
     async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let plan = mechanism.plan(payment, now).await?;
+        if let NextStep::Settled(Receipt { amount: Some(amount), .. }) = &plan {
+            let asked = payment.claim.terms.amount;
+            if !mechanism.amount_rule().allows(*amount, asked) {
+                return Err(Fault::broken(format_args!("{amount} was settled where {asked} was asked")));
+            }
+        }
         let most = mechanism.max_parcels().min(MAX_PARCELS);
         let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
         Ok(if is_over && matches!(plan, NextStep::Do { .. }) { NextStep::Wait(now.plus(self.pace.poll)) } else { plan })

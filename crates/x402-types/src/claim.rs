@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
-use crate::{Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Version, nvm, v1, v2};
+use crate::{AmountRule, Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Version, nvm, v1, v2};
 
 /// A payment that claims to fulfil terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,9 +88,16 @@ impl PaymentPayload {
     /// Whether the payment was made for this entry: v2 echoes it, v1 names scheme and network.
     #[must_use]
     pub fn is_for(&self, terms: &Terms) -> bool {
+        self.settles(terms, AmountRule::Equal)
+    }
+
+    /// Whether these terms may be settled by the payment: it was made for such an entry, and the amount follows the
+    /// scheme's rule. A facilitator is asked to settle what was used, and `accepted` says what was authorized.
+    #[must_use]
+    pub fn settles(&self, terms: &Terms, rule: AmountRule) -> bool {
         match self {
             Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
-            Self::V2(payment) => terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&payment.accepted),
+            Self::V2(payment) => terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&payment.accepted, rule),
             Self::Nvm(payment) => payment.is_for(terms),
         }
     }
@@ -194,10 +201,9 @@ pub trait KeyOf: Send + Sync {
     /// The payload cannot be read as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
 
-    /// Whether the scheme settles less than was authorized when less was used. `false` for a scheme whose payments move
-    /// what was signed, as `exact`.
-    fn settles_less(&self) -> bool {
-        false
+    /// Whether what is settled may be below what was authorized: [`AmountRule::Equal`] unless the scheme says otherwise.
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::Equal
     }
 }
 

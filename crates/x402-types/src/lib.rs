@@ -31,7 +31,7 @@ pub mod v2;
 mod wire;
 
 pub use address::EvmAddress;
-pub use amount::AtomicAmount;
+pub use amount::{AmountRule, AtomicAmount};
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::ChainId;
 pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};

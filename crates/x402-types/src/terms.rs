@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
 use crate::{
-    AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements, RawJson,
-    SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
+    AmountRule, AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements,
+    RawJson, SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
 };
 
 /// One way to pay, as both versions mean it.
@@ -30,12 +30,13 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether an entry that a payer echoes is this one: core fields equal, addresses by value, `extra` a superset.
+    /// Whether an entry that a payer echoes is this one: core fields equal, the amount by the scheme's rule, addresses by
+    /// value, `extra` a superset.
     #[must_use]
-    pub fn matches(&self, accepted: &v2::PaymentRequirements) -> bool {
+    pub fn matches(&self, accepted: &v2::PaymentRequirements, rule: AmountRule) -> bool {
         self.scheme == accepted.scheme
             && self.network == accepted.network
-            && self.amount == accepted.amount
+            && rule.allows(self.amount, accepted.amount)
             && self.max_timeout_seconds == accepted.max_timeout_seconds
             && same_account(&self.asset, &accepted.asset)
             && same_account(&self.pay_to, &accepted.pay_to)

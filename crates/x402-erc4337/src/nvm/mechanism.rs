@@ -9,7 +9,8 @@ use x402_evm::unreliable::UnreliablePayers;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Step, StepName, TxId, Verdict};
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds, Version,
+    AmountRule, ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds,
+    Version,
 };
 
 use super::check::Asking;
@@ -132,6 +133,10 @@ impl Mechanism for NvmMechanism {
             extra,
             rest: Members::new(),
         }]
+    }
+
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::AtMost
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {

@@ -11,8 +11,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken, PaymentKey,
-    RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+    AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken,
+    PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
 };
 
 pub const NOW: UnixSeconds = UnixSeconds(100);
@@ -80,6 +80,7 @@ pub struct World {
     pub unfunded: bool,
     pub max_parcels: Option<usize>,
     pub method: Option<&'static str>,
+    pub rule: AmountRule,
     pub planned: usize,
     pub sent: Vec<Attempt>,
     pub loads: Vec<usize>,
@@ -117,6 +118,10 @@ impl Mechanism for Toy {
             extra: Members::new(),
             rest: Members::new(),
         }]
+    }
+
+    fn amount_rule(&self) -> AmountRule {
+        self.0.lock().unwrap().rule
     }
 
     fn method(&self) -> Option<&'static str> {

@@ -9,8 +9,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Members, PaymentKey, Refusal, Rejection,
-    SchemeName, UnixSeconds, Version,
+    AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Members, PaymentKey, Refusal,
+    Rejection, SchemeName, UnixSeconds, Version,
 };
 
 use crate::bugs::Bug;
@@ -124,6 +124,10 @@ impl Pull {
 impl Mechanism for Pull {
     fn kinds(&self) -> Vec<SupportedKind> {
         kind(self.scheme.clone())
+    }
+
+    fn amount_rule(&self) -> AmountRule {
+        if self.is_upto() { AmountRule::AtMost } else { AmountRule::Equal }
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {

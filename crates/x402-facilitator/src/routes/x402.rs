@@ -35,7 +35,8 @@ impl Api {
             .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
         let terms = terms.map_err(Refused::Unreadable)?;
         // The server has compared them; a facilitator that trusts it would settle what was never offered.
-        if !request.payment_payload.is_for(&terms) {
+        let rule = self.engine.settlement().amount_rule(&terms.scheme);
+        if !request.payment_payload.settles(&terms, rule) {
             return Err(self.another(request.payment_payload, terms));
         }
         let identity = Identity { caller, request: identity.map_err(Refused::Unreadable)? };

@@ -16,7 +16,7 @@ use x402_facilitator_core::Presented;
 use x402_types::nvm::{self, Code};
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{
-    Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Terms, Version,
+    AmountRule, Blank, Claim, ErrorReason, Fault, Identity, Members, Offer, PaymentKey, PaymentPayload, Terms, Version,
 };
 
 use super::answer::{self, Reason};
@@ -47,8 +47,8 @@ struct Matched {
     presented: Presented,
     key: PaymentKey,
     flow: Flow,
-    /// What was used may be less than what was authorized.
-    settles_less: bool,
+    /// Whether what was used may be less than what was authorized.
+    rule: AmountRule,
 }
 
 /// A request that may go on, or its answer.
@@ -127,11 +127,9 @@ where
             return Ok(response);
         }
         // From here to the end the handler's answer is only held: none of its body is read before the money moved.
-        if matched.settles_less
-            && let Some(Used(amount)) = response.extensions().get()
-        {
+        if let Some(Used(amount)) = response.extensions().get() {
             let terms = &mut matched.presented.terms;
-            terms.amount = terms.amount.min(*amount);
+            terms.amount = matched.rule.settles(terms.amount, *amount);
         }
         let settlement = match paying.settle(&matched, &mut hold, false).await {
             Ok(settlement) => settlement,
@@ -200,7 +198,7 @@ impl Paying<'_> {
         };
         let terms = give_back(claim, &mut payment);
         let presented = Presented { raw, token, payment, terms, resource, identity, verified_as: None };
-        Ok(Box::new(Matched { presented, key, flow, settles_less: offer.key.settles_less() }))
+        Ok(Box::new(Matched { presented, key, flow, rule: offer.key.amount_rule() }))
     }
 
     /// Verifies a payment that is new here, and claims nothing: for `HEAD`. The payer comes back.

@@ -3,10 +3,10 @@
 use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
 /// What a request used of what it was verified for. A handler puts it into its answer's extensions; more than was
-/// verified is never taken. It counts for schemes that settle less than was authorized ([`KeyOf::settles_less`]) and for no other:
-/// `nvm:erc4337` redeems so many credits, within the plan's minimum and maximum; `exact` moves what was signed.
+/// verified is never taken. It counts for schemes that settle at most what was authorized ([`KeyOf::amount_rule`]) and for no
+/// other: `nvm:erc4337` redeems so many credits, within the plan's minimum and maximum; `exact` moves what was signed.
 ///
-/// [`KeyOf::settles_less`]: x402_types::KeyOf::settles_less
+/// [`KeyOf::amount_rule`]: x402_types::KeyOf::amount_rule
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used(pub AtomicAmount);
 

@@ -1,7 +1,7 @@
 //! What makes a payment the same payment.
 
 use crate::nvm::Payload;
-use crate::{AuthorizationKind, Claim, PaymentKey, Rejection};
+use crate::{AmountRule, AuthorizationKind, Claim, PaymentKey, Rejection};
 
 /// The identity of a claim's authorization, from the claim alone.
 ///
@@ -42,7 +42,7 @@ impl crate::KeyOf for PlanKey {
         payment_key(claim)
     }
 
-    fn settles_less(&self) -> bool {
-        true
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::AtMost
     }
 }
