@@ -30,7 +30,7 @@ pub use rpc::RpcChain;
 
 use core::num::NonZeroU64;
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, b256};
 use async_trait::async_trait;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
@@ -144,21 +144,58 @@ pub trait SendTransaction: Send + Sync {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault>;
 }
 
-/// An EIP-3009 authorization that something is to be seen of.
+/// `Transfer(address indexed from, address indexed to, uint256 value)` of
+/// [ERC-20](https://eips.ethereum.org/EIPS/eip-20).
+pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+
+/// An event as its log names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The contract that emits it.
+    pub contract: Address,
+    /// The hash of its signature, and its two indexed words.
+    pub topics: [B256; 3],
+}
+
+/// What a mechanism watches on the chain for one authorization: the events that say what became of it, and the transfer
+/// that it must have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Watched {
-    /// The token.
-    pub token: Address,
-    /// Who signed it.
-    pub payer: Address,
-    /// Its nonce.
-    pub nonce: B256,
-    /// Who is to be paid.
-    pub pay_to: Address,
-    /// How much.
+    /// It was used. The first indexed word names the payer and the second the authorization, so that other uses of the
+    /// payer's can be told from it.
+    pub used: Event,
+    /// It can never be used.
+    pub canceled: Option<Event>,
+    /// The transfer: [`TRANSFER`] of the token, from the payer to the payee.
+    pub transfer: Event,
+    /// How much must be transferred.
     pub value: U256,
     /// The first block that can hold anything of it.
     pub since: u64,
+}
+
+impl Watched {
+    /// An authorization that says by this event that it was used, and moves so much of this token from one to another.
+    #[must_use]
+    pub const fn new(used: Event, transfer: Event, value: U256, since: u64) -> Self {
+        Self { used, canceled: None, transfer, value, since }
+    }
+
+    /// With the event that says that it can never be used.
+    #[must_use]
+    pub const fn with_cancellation(mut self, canceled: Event) -> Self {
+        self.canceled = Some(canceled);
+        self
+    }
+}
+
+impl Event {
+    /// The transfer of a token from one account to another.
+    #[must_use]
+    pub fn transfer(token: Address, from: Address, to: Address) -> Self {
+        Self { contract: token, topics: [TRANSFER, from.into_word(), to.into_word()] }
+    }
 }
 
 /// What final blocks say of an authorization.
@@ -176,14 +213,14 @@ pub struct Sighting {
 pub enum Fate {
     /// Nothing.
     Unseen,
-    /// `AuthorizationUsed`, in this transaction.
+    /// It was used, in this transaction.
     Used {
         /// The transaction, whoever sent it.
         transaction: B256,
-        /// Whether it paid `pay_to`.
+        /// Whether it made the transfer.
         moved: Moved,
     },
-    /// `AuthorizationCanceled`.
+    /// It can never be used.
     Canceled,
 }
 
@@ -199,9 +236,9 @@ pub enum Moved {
     Unclear,
 }
 
-/// Watches authorizations in final blocks, many with one query.
+/// Watches the events of authorizations in final blocks, many with one query.
 #[async_trait]
-pub trait WatchAuthorizations: Send + Sync {
+pub trait WatchEvents: Send + Sync {
     /// Has the next query ask for it, too.
     fn watch(&self, watched: Watched);
 
@@ -224,9 +261,9 @@ pub trait WatchAuthorizations: Send + Sync {
 }
 
 /// Everything that a mechanism reads.
-pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations {}
+pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents {}
 
-impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations> Chain for T {}
+impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents> Chain for T {}
 
 /// A call to be made by a transaction of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,6 +336,11 @@ mod tests {
     fn traits_are_object_safe() {
         fn one(_: Option<&dyn Chain>, _: Option<&dyn ReadChain>, _: Option<&dyn SendTransaction>) {}
         one(None, None, None);
+    }
+
+    #[test]
+    fn the_transfer_event_is_erc_20_s() {
+        assert_eq!(TRANSFER, alloy_primitives::keccak256("Transfer(address,address,uint256)"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::node_error::{NodeError, node_fault};
 use super::sightings::{Log, Sightings, found, paid, searching};
 use super::{
     AccountNonces, Answers, At, Fate, Funds, Head, Moved, Program, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
-    SendTransaction, Sighting, WatchAuthorizations, Watched,
+    SendTransaction, Sighting, WatchEvents, Watched,
 };
 
 /// A chain behind an alloy provider.
@@ -359,7 +359,7 @@ impl SendTransaction for RpcChain {
 }
 
 #[async_trait]
-impl WatchAuthorizations for RpcChain {
+impl WatchEvents for RpcChain {
     fn watch(&self, watched: Watched) {
         let asked = self.polled().head.map_or(watched.since, |(head, _)| head.finalized);
         self.sightings().watch(watched, asked);

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
 use super::log_span::LogSpan;
-use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
-use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
+use super::{Event, Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
 
 /// Blocks before the first that was not looked at, with which a query begins: a node that lags answers without the logs
 /// of its newest blocks, and without an error.
@@ -20,7 +19,8 @@ const IDLE: u64 = 32;
 /// Blocks after which it is forgotten.
 const FORGOTTEN: u64 = 4_096;
 
-type Id = (Address, Address, B256);
+/// The event that says that it was used: there is one for each authorization.
+type Id = Event;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -90,8 +90,37 @@ impl Query {
     }
 }
 
+impl Filter {
+    /// The logs of all events of these: each topic is one of theirs at its place.
+    fn of(watched: &[Watched], from: u64, to: u64) -> Self {
+        let events = || watched.iter().flat_map(|one| [Some(one.used), one.canceled, Some(one.transfer)]).flatten();
+        let topic = |at: usize| unique(events().filter_map(|event| event.topics.get(at).copied()).collect());
+        let address = unique(events().map(|event| event.contract).collect());
+        let topics = [topic(0), topic(1), topic(2)];
+        Self { from_block: U64::from(from), to_block: U64::from(to), address, topics }
+    }
+}
+
+fn unique<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+impl Event {
+    fn is(&self, log: &Log) -> bool {
+        log.address == self.contract && log.topics == self.topics
+    }
+
+    /// Whether it is this event of whichever second indexed word: the same payer's.
+    fn is_like(&self, log: &Log) -> bool {
+        let [event, first, _] = self.topics;
+        log.address == self.contract && log.topics.starts_with(&[event, first])
+    }
+}
+
 const fn id(watched: &Watched) -> Id {
-    (watched.token, watched.payer, watched.nonce)
+    watched.used
 }
 
 impl Sightings {
@@ -109,10 +138,8 @@ impl Sightings {
         let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen, whole: false };
         let entry = self.entries.entry(id(&watched)).or_insert(fresh);
         entry.asked = entry.asked.max(asked);
-        // An older beginning, or another recipient or sum of the same nonce, makes what was seen worth nothing.
-        if watched.since < entry.watched.since
-            || (watched.pay_to, watched.value) != (entry.watched.pay_to, entry.watched.value)
-        {
+        // An older beginning, or another recipient or sum of the same authorization, makes what was seen worth nothing.
+        if watched.since < entry.watched.since || watched != (Watched { since: watched.since, ..entry.watched }) {
             *entry = fresh;
         }
     }
@@ -151,23 +178,7 @@ impl Sightings {
             others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(self.span.values().saturating_sub(1)),
         );
         let found: Vec<Watched> = ids.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.watched).collect();
-        let unique = |mut values: Vec<B256>| {
-            values.sort_unstable();
-            values.dedup();
-            values
-        };
-        let mut address: Vec<Address> = found.iter().map(|watched| watched.token).collect();
-        address.sort_unstable();
-        address.dedup();
-        // Topic 2 is the nonce of the two events of EIP-3009 and the recipient of a transfer.
-        let second = found.iter().flat_map(|watched| [watched.nonce, watched.pay_to.into_word()]).collect();
-        let topics = [
-            vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
-            unique(found.iter().map(|watched| watched.payer.into_word()).collect()),
-            unique(second),
-        ];
-        let filter = Filter { from_block: U64::from(from), to_block: U64::from(to), address, topics };
-        Query { ids, from, to, filter }
+        Query { ids, from, to, filter: Filter::of(&found, from, to) }
     }
 
     /// As many blocks as one query covers now.
@@ -219,12 +230,7 @@ impl Sightings {
 
 /// The query for one authorization in blocks that nobody watches.
 pub(crate) fn searching(watched: &Watched, from: u64, to: u64) -> Filter {
-    let topics = [
-        vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
-        vec![watched.payer.into_word()],
-        vec![watched.nonce, watched.pay_to.into_word()],
-    ];
-    Filter { from_block: U64::from(from), to_block: U64::from(to), address: vec![watched.token], topics }
+    Filter::of(&[*watched], from, to)
 }
 
 /// What the logs of a few blocks say of an authorization; nothing where they do not show it.
@@ -239,27 +245,23 @@ pub(crate) fn paid(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
 }
 
 fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {
-    let payer = watched.payer.into_word();
-    let log = logs.iter().find(|log| {
-        let event = [AUTHORIZATION_USED, AUTHORIZATION_CANCELED].iter().any(|event| log.topics.first() == Some(event));
-        event && log.address == watched.token && log.topics.get(1..) == Some(&[payer, watched.nonce][..])
-    })?;
-    if log.topics.first() == Some(&AUTHORIZATION_CANCELED) {
+    let canceled = |log: &Log| watched.canceled.is_some_and(|event| event.is(log));
+    let log = logs.iter().find(|log| watched.used.is(log) || canceled(log))?;
+    if canceled(log) {
         return Some(Fate::Canceled);
     }
     Some(Fate::Used { transaction: log.transaction_hash, moved: moved(watched, log, logs) })
 }
 
-/// The transfer that belongs to a use is the token's log right behind it, as FiatToken and the EIP's own code have it.
+/// The transfer that belongs to a use is the token's log right behind it, as FiatToken and EIP-3009's own code have it.
 /// Anywhere else in the transaction it may belong to another use: a payer can put two authorizations into one
 /// transaction, of which only one pays, and would want both to count.
 fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
-    let transfer = [TRANSFER, watched.payer.into_word(), watched.pay_to.into_word()];
     let value = watched.value.to_be_bytes::<32>();
     let mut matching = logs
         .iter()
-        .filter(|log| log.transaction_hash == used.transaction_hash && log.address == watched.token)
-        .filter(|log| log.topics == transfer && log.data[..] == value)
+        .filter(|log| log.transaction_hash == used.transaction_hash)
+        .filter(|log| watched.transfer.is(log) && log.data[..] == value)
         .peekable();
     let behind = used.log_index.to::<u64>().checked_add(1);
     if matching.peek().is_none() {
@@ -273,18 +275,17 @@ fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
 
 /// Whether the transaction holds one use by the payer and one matching transfer, in whichever order: a token may move
 /// first, or put a log of its own between the two. `logs` are all logs of the transaction: a query for what is watched
-/// does not show the uses of other nonces.
+/// does not show the uses of other authorizations.
 fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
-    let payer = watched.payer.into_word();
-    let of_token = || logs.iter().filter(|log| log.address == watched.token && log.transaction_hash == transaction);
-    let mut uses = of_token().filter(|log| log.topics.starts_with(&[AUTHORIZATION_USED, payer]));
+    let inside = || logs.iter().filter(|log| log.transaction_hash == transaction);
+    let mut uses = inside().filter(|log| watched.used.is_like(log));
     let (Some(used), None) = (uses.next(), uses.next()) else { return false };
-    if used.topics.get(2) != Some(&watched.nonce) {
+    if !watched.used.is(used) {
         return false;
     }
     let value = watched.value.to_be_bytes::<32>();
-    let matches = |log: &Log| log.topics.get(2) == Some(&watched.pay_to.into_word()) && log.data[..] == value;
-    let transfers = || of_token().filter(|log| log.topics.starts_with(&[TRANSFER, payer]));
+    let matches = |log: &Log| log.topics.get(2) == watched.transfer.topics.get(2) && log.data[..] == value;
+    let transfers = || inside().filter(|log| watched.transfer.is_like(log));
     // A transfer to somebody else beside the use is the use's own: another authorization under the same nonce.
     let beside = transfers().filter(|log| log.log_index.to::<u64>().abs_diff(used.log_index.to()) == 1);
     let (mut ours, mut others) = (false, false);
@@ -295,6 +296,8 @@ fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::TRANSFER;
+    use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED};
     use alloy_primitives::U256;
 
     const TOKEN: Address = Address::repeat_byte(1);
@@ -303,14 +306,9 @@ mod tests {
     const TX: B256 = B256::repeat_byte(9);
 
     fn watched(nonce: u8) -> Watched {
-        Watched {
-            token: TOKEN,
-            payer: PAYER,
-            nonce: B256::repeat_byte(nonce),
-            pay_to: TO,
-            value: U256::from(100),
-            since: 10,
-        }
+        let event = |event| Event { contract: TOKEN, topics: [event, PAYER.into_word(), B256::repeat_byte(nonce)] };
+        Watched::new(event(AUTHORIZATION_USED), Event::transfer(TOKEN, PAYER, TO), U256::from(100), 10)
+            .with_cancellation(event(AUTHORIZATION_CANCELED))
     }
 
     fn log(index: u64, topics: &[B256], data: &[u8]) -> Log {

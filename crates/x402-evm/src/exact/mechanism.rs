@@ -19,8 +19,8 @@ use x402_types::{
 use super::check::{Checked, Policy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, Call, Chain, Fate, Moved, Program, Watched};
-use crate::eip3009::{Authorization, Payload, Written, state_call};
+use crate::chain::{At, Call, Chain, Event, Fate, Moved, Program, Watched};
+use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, Written, state_call};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
@@ -395,7 +395,7 @@ impl<C: Chain> ExactMechanism<C> {
             return Ok(Observation::Pending);
         }
         let state = state_call(authorization.from, authorization.nonce);
-        let program = Program::new().call(watched.token, state, VIEW_GAS, 1);
+        let program = Program::new().call(watched.used.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&program, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
@@ -479,15 +479,12 @@ fn parcel(call: &Call) -> Parcel {
     Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() }
 }
 
+/// What the token's logs say of an authorization.
 pub(super) fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
-    Watched {
-        token,
-        payer: authorization.from,
-        nonce: authorization.nonce,
-        pay_to: authorization.to,
-        value: authorization.value.value(),
-        since,
-    }
+    let Authorization { from, to, value, nonce, .. } = authorization;
+    let event = |name| Event { contract: token, topics: [name, from.into_word(), *nonce] };
+    Watched::new(event(AUTHORIZATION_USED), Event::transfer(token, *from, *to), value.value(), since)
+        .with_cancellation(event(AUTHORIZATION_CANCELED))
 }
 
 /// (network, token, payer, nonce): what the token burns. A token may have one address on many networks.

@@ -12,8 +12,8 @@ use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use alloy_signer::Signer;
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, Call, Chain, Fate, Moved, Program, Returned, Watched};
-use x402_evm::eip3009::{Authorization, Payload, balance_call, state_call};
+use x402_evm::chain::{At, Call, Chain, Event, Fate, Moved, Program, Returned, Watched};
+use x402_evm::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
 use x402_evm::signature::{Signature, recover};
 use x402_evm::token::{Domain, Tokens};
@@ -214,17 +214,17 @@ impl<C: Chain> Collect<C> {
     }
 
     /// Expired is what ONE final block says: its own time, and the state in it.
-    async fn expiry(&self, watched: Watched, valid_before: U256) -> Result<Observation, Fault> {
+    async fn expiry(&self, watched: Watched, signed: &receiveWithAuthorizationCall) -> Result<Observation, Fault> {
         let head = self.chain.head().await?;
-        if U256::from(head.timestamp) < valid_before {
+        if U256::from(head.timestamp) < signed.validBefore {
             return Ok(Observation::Pending);
         }
         let finalized = head.finalized;
-        let state = state_call(watched.payer, watched.nonce);
-        let program = Program::new().call(watched.token, state, VIEW_GAS, 1);
+        let state = state_call(signed.from, signed.nonce);
+        let program = Program::new().call(watched.used.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&program, At::Number(finalized)).await?;
         let used = answers.calls.first().and_then(Returned::word).map(|word| !word.is_zero());
-        let over = U256::from(answers.timestamp) >= valid_before;
+        let over = U256::from(answers.timestamp) >= signed.validBefore;
         if used == Some(true) {
             self.chain.look_again(watched);
         }
@@ -293,14 +293,10 @@ impl<C: Chain> Mechanism for Collect<C> {
         let broken = || Fault::broken("a step that collects nothing");
         let call = Call::from_bytes(&step.parcels.first().ok_or_else(broken)?.bytes)?;
         let signed = receiveWithAuthorizationCall::abi_decode(&call.data).map_err(|_| broken())?;
-        let watched = Watched {
-            token: call.to,
-            payer: signed.from,
-            nonce: signed.nonce,
-            pay_to: signed.to,
-            value: signed.value,
-            since: call.since,
-        };
+        let event = |name| Event { contract: call.to, topics: [name, signed.from.into_word(), signed.nonce] };
+        let transfer = Event::transfer(call.to, signed.from, signed.to);
+        let watched = Watched::new(event(AUTHORIZATION_USED), transfer, signed.value, call.since)
+            .with_cancellation(event(AUTHORIZATION_CANCELED));
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
             Fate::Used { transaction, moved: Moved::Paid } => {
@@ -310,7 +306,7 @@ impl<C: Chain> Mechanism for Collect<C> {
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
-            Fate::Unseen => self.expiry(watched, signed.validBefore).await,
+            Fate::Unseen => self.expiry(watched, &signed).await,
         }
     }
 }
