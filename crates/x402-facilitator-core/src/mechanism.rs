@@ -1,7 +1,6 @@
 //! What a scheme means.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use x402_types::v2::SupportedKind;
 use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
@@ -44,6 +43,12 @@ pub trait Mechanism: Send + Sync {
     /// The payload cannot be read as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
 
+    /// Who pays, as the scheme writes it, of a key that [`Mechanism::key`] made: for refusals before the payment was
+    /// verified. `None`: the key does not say.
+    fn payer(&self, _key: &PaymentKey) -> Option<String> {
+        None
+    }
+
     /// Reads only. Names the payer and the lanes that may carry it (`upto`: the signer in its witness).
     ///
     /// # Errors
@@ -75,7 +80,8 @@ pub trait Mechanism: Send + Sync {
 }
 
 /// A payment is good: what the core must know to have it settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Who pays, as the scheme writes it.
     pub payer: String,
@@ -83,6 +89,14 @@ pub struct Verdict {
     pub lanes: Vec<LaneId>,
     /// How long the row must be kept: until the authorization can do nothing any more, and finality.
     pub keep_until: UnixSeconds,
+}
+
+impl Verdict {
+    /// A good payment: who pays, the lanes that may carry it, and how long its row must be kept.
+    #[must_use]
+    pub const fn new(payer: String, lanes: Vec<LaneId>, keep_until: UnixSeconds) -> Self {
+        Self { payer, lanes, keep_until }
+    }
 }
 
 /// What comes next for a payment.

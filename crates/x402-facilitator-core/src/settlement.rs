@@ -7,10 +7,11 @@ use x402_types::v2::SupportedKind;
 use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
+use crate::observer::NoObserver;
 use crate::routing::Routing;
 use crate::{
-    CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, Telling, TxId, Verified,
-    Write,
+    CommitError, Doing, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId, Payment, Rail, SlotId,
+    Telling, TxId, Verified, Write,
 };
 
 /// How long the machine waits before it looks again.
@@ -37,6 +38,7 @@ pub struct Settlement {
     pub(crate) pace: Pace,
     routing: Routing,
     rails: BTreeMap<LaneId, Arc<dyn Rail>>,
+    observer: Arc<dyn Observer>,
     owner: OwnerId,
     in_flight: Arc<InFlightRequests>,
 }
@@ -61,6 +63,7 @@ impl Settlement {
             pace: Pace::default(),
             routing: Routing::default(),
             rails: BTreeMap::new(),
+            observer: Arc::new(NoObserver),
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
         }
@@ -70,6 +73,13 @@ impl Settlement {
     #[must_use]
     pub const fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
+        self
+    }
+
+    /// With one who hears what it does.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
         self
     }
 
@@ -149,6 +159,17 @@ impl Settlement {
         self.mechanism(claim)?.key(claim)
     }
 
+    /// Who would pay a claim, where its payload can be read.
+    #[must_use]
+    pub fn payer(&self, claim: &Claim) -> Option<String> {
+        let mechanism = self.mechanism(claim).ok()?;
+        match mechanism.key(claim) {
+            Ok(key) => mechanism.payer(&key),
+            // What cannot be settled here may have been read all the same.
+            Err(rejection) => rejection.payer.map(String::from),
+        }
+    }
+
     /// The row of a payment.
     ///
     /// # Errors
@@ -162,6 +183,12 @@ impl Settlement {
     /// # Errors
     /// The payment is not good, or it could not be checked.
     pub async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
+        let verified = self.verified(claim, now).await;
+        self.refused(Doing::Verify, claim, verified.as_ref().err(), now);
+        verified
+    }
+
+    async fn verified(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
         let key = self.key(claim)?;
         if let Some(row) = self.ledger.read(&key).await?
             && !(is_same_request(&row, claim) && row.may_reopen(now))
@@ -196,12 +223,23 @@ impl Settlement {
     /// # Errors
     /// The payment is not good, and no row says otherwise; or it could not be found out.
     pub async fn settle(&self, request: &InFlightRequest, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Refusal> {
+        let outcome = self.found_or_claimed(request, claim, now).await;
+        self.refused(Doing::Settle, claim, outcome.as_ref().err(), now);
+        outcome
+    }
+
+    async fn found_or_claimed(
+        &self,
+        request: &InFlightRequest,
+        claim: &Claim,
+        now: UnixSeconds,
+    ) -> Result<Outcome, Refusal> {
         let key = self.key(claim)?;
         if let Some(row) = self.ledger.read(&key).await? {
             return Ok(self.again(request, row, claim, now).await?);
         }
         match self.check(claim, key.clone(), now).await {
-            Ok(verified) => Ok(self.claim(request, verified, now).await?),
+            Ok(verified) => Ok(self.claimed(request, verified, now).await?),
             // The nonce may be "used" because another request for this very payment won in the meantime.
             Err(refusal) => match self.ledger.read(&key).await? {
                 Some(row) => Ok(self.again(request, row, claim, now).await?),
@@ -220,9 +258,17 @@ impl Settlement {
         verified: Verified,
         now: UnixSeconds,
     ) -> Result<Outcome, Fault> {
+        let outcome = self.claimed(request, verified, now).await;
+        outcome.inspect_err(|fault| self.faulted(Doing::Settle, fault, now))
+    }
+
+    async fn claimed(&self, request: &InFlightRequest, verified: Verified, now: UnixSeconds) -> Result<Outcome, Fault> {
         let lane = self.lane_for(&verified)?;
         let claim = verified.claim().clone();
         let row = self.ledger.claim(Payment::new(verified, lane, request.id().clone(), now)).await?;
+        if row.request == *request.id() && row.version == 1 {
+            self.notice(Happening::Claimed { payment: &row }, now);
+        }
         self.again(request, row, &claim, now).await
     }
 
@@ -367,6 +413,22 @@ impl Settlement {
             .and_then(|at| lanes.get(at))
             .map(|lane| (*lane).clone())
             .ok_or_else(|| Fault::broken("no rail serves a lane that may carry this payment"))
+    }
+
+    pub(crate) fn notice(&self, happening: Happening<'_>, now: UnixSeconds) {
+        self.observer.notice(&happening, now);
+    }
+
+    pub(crate) fn faulted(&self, during: Doing, fault: &Fault, now: UnixSeconds) {
+        self.notice(Happening::Faulted { during, fault }, now);
+    }
+
+    fn refused(&self, during: Doing, claim: &Claim, refusal: Option<&Refusal>, now: UnixSeconds) {
+        match refusal {
+            Some(Refusal::Rejection(rejection)) => self.notice(Happening::Refused { claim, rejection }, now),
+            Some(Refusal::Fault(fault)) => self.faulted(during, fault, now),
+            None => {}
+        }
     }
 
     pub(crate) fn rail(&self, lane: &LaneId) -> Result<&Arc<dyn Rail>, Fault> {

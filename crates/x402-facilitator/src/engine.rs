@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,7 +14,7 @@ use x402_store::sqlite::Database;
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    Assets, ChainId, Claim, Entry, EvmAddress, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
+    Assets, ChainId, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
     UnixSeconds,
 };
 
@@ -366,14 +365,8 @@ impl Engine {
         if rejection.payer.is_some() {
             return rejection;
         }
-        let key = match self.settlement.key(claim) {
-            Ok(key) => key,
-            // What cannot be settled here may have been read all the same.
-            Err(Rejection { payer: Some(payer), .. }) => return rejection.of(payer),
-            Err(_) => return rejection,
-        };
-        match key.payer().and_then(|payer| <[u8; 20]>::try_from(payer).ok()) {
-            Some(payer) => rejection.of(EvmAddress::from(Address::from(payer)).as_str()),
+        match self.settlement.payer(claim) {
+            Some(payer) => rejection.of(payer),
             None => rejection,
         }
     }

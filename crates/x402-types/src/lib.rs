@@ -43,7 +43,7 @@ pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRe
 pub use network_name::NetworkName;
 pub use raw::{Members, RawJson};
 pub use reason::{ALIASES, ErrorReason, Origin, Reason};
-pub use refusal::{Fault, NotTaken, Refusal, Rejection};
+pub use refusal::{Fault, FaultKind, NotTaken, Refusal, Rejection};
 pub use scalar::{Blank, TimeoutSeconds, Version};
 pub use scheme::SchemeName;
 pub use terms::Terms;

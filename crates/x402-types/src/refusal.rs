@@ -99,6 +99,45 @@ pub enum Fault {
     },
 }
 
+/// The kind of a fault: for labels of metrics, so its names do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// A node or another service does not answer, or says what cannot be used.
+    Unreachable,
+    /// A node does not take a transaction, and says why.
+    NotTaken,
+    /// A service's answer decides nothing, and the next may.
+    NoVerdict,
+    /// A service will not do until somebody changes a configuration.
+    Misconfigured,
+    /// A store failed.
+    Store,
+    /// Something that must not happen.
+    BrokenRule,
+}
+
+impl FaultKind {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::NotTaken => "not_taken",
+            Self::NoVerdict => "no_verdict",
+            Self::Misconfigured => "misconfigured",
+            Self::Store => "store",
+            Self::BrokenRule => "broken_rule",
+        }
+    }
+}
+
+impl core::fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Why a node does not take a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -115,6 +154,30 @@ pub enum NotTaken {
 }
 
 impl Fault {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Unreachable { .. } => FaultKind::Unreachable,
+            Self::NotTaken { .. } => FaultKind::NotTaken,
+            Self::NoVerdict { .. } if self.is_lasting() => FaultKind::Misconfigured,
+            Self::NoVerdict { .. } => FaultKind::NoVerdict,
+            Self::Store { .. } => FaultKind::Store,
+            Self::Broken { .. } => FaultKind::BrokenRule,
+        }
+    }
+
+    /// The node or service that it is of; `None` for our own.
+    #[must_use]
+    pub const fn service(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { service, .. } | Self::NotTaken { service, .. } | Self::NoVerdict { service, .. } => {
+                Some(service)
+            }
+            Self::Store { .. } | Self::Broken { .. } => None,
+        }
+    }
+
     /// The same of another service, for a client that is built on another's.
     #[must_use]
     pub fn of_service(self, name: &'static str) -> Self {
@@ -167,4 +230,26 @@ pub enum Refusal {
     /// Ours.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alarms are made of these.
+    #[test]
+    fn every_fault_has_a_kind_with_a_name_that_stays() {
+        let not_taken = Fault::NotTaken { service: "node", why: NotTaken::NoGasFunds, detail: "".into() };
+        for (fault, kind, name, service) in [
+            (Fault::unreachable("node", "gone"), FaultKind::Unreachable, "unreachable", Some("node")),
+            (not_taken, FaultKind::NotTaken, "not_taken", Some("node")),
+            (Fault::no_verdict("api", 503, ""), FaultKind::NoVerdict, "no_verdict", Some("api")),
+            (Fault::no_verdict("api", 429, ""), FaultKind::NoVerdict, "no_verdict", Some("api")),
+            (Fault::no_verdict("api", 401, ""), FaultKind::Misconfigured, "misconfigured", Some("api")),
+            (Fault::store("full"), FaultKind::Store, "store", None),
+            (Fault::broken("twice"), FaultKind::BrokenRule, "broken_rule", None),
+        ] {
+            assert_eq!((fault.kind(), fault.kind().as_str(), fault.service()), (kind, name, service), "{fault}");
+        }
+    }
 }

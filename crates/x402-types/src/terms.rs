@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
 use crate::{
-    AmountRule, AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements,
+    AmountRule, AtomicAmount, ChainId, Entry, Members, NetworkName, PaymentRequired, PaymentRequirements,
     RawJson, SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
 };
 
@@ -30,16 +30,16 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether an entry that a payer echoes is this one: core fields equal, the amount by the scheme's rule, addresses by
-    /// value, `extra` a superset.
+    /// Whether an entry that a payer echoes is this one: core fields equal, the amount by the scheme's rule, accounts as
+    /// the network compares them, `extra` a superset.
     #[must_use]
     pub fn matches(&self, accepted: &v2::PaymentRequirements, rule: AmountRule) -> bool {
         self.scheme == accepted.scheme
             && self.network == accepted.network
             && rule.allows(self.amount, accepted.amount)
             && self.max_timeout_seconds == accepted.max_timeout_seconds
-            && same_account(&self.asset, &accepted.asset)
-            && same_account(&self.pay_to, &accepted.pay_to)
+            && self.network.same_account(&self.asset, &accepted.asset)
+            && self.network.same_account(&self.pay_to, &accepted.pay_to)
             && accepted.extra.contains(&self.extra)
     }
 
@@ -124,15 +124,6 @@ impl Terms {
             }
         }
     }
-}
-
-/// Equal as EVM addresses if both are, else equal as text.
-fn same_account(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    let value = |s: &str| s.parse::<EvmAddress>().and_then(|address| address.checked());
-    matches!((value(a), value(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 impl From<v2::PaymentRequirements> for Terms {

@@ -143,6 +143,11 @@ impl Mechanism for NvmMechanism {
         key(claim)
     }
 
+    fn payer(&self, key: &PaymentKey) -> Option<String> {
+        let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
+        Some(EvmAddress::from(Address::from(payer)).to_string())
+    }
+
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let own = key(claim)?;
         let examined = self.examine(claim, &own, Asking::Verify, now).await?;
@@ -157,7 +162,7 @@ impl Mechanism for NvmMechanism {
         self.rehearse(&examined, &intent).await.map_err(of_payer)?;
         // "Nonces are kept until the keys' last validUntil."
         let last = examined.last_second().map_or_else(|| now.plus(LONG), UnixSeconds);
-        Ok(Verdict { payer: account.to_string(), lanes: self.lanes.clone(), keep_until: last.max(now).plus(KEEP) })
+        Ok(Verdict::new(account.to_string(), self.lanes.clone(), last.max(now).plus(KEEP)))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {

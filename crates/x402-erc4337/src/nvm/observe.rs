@@ -61,7 +61,7 @@ impl NvmMechanism {
             minted(logs, plan, account)
         };
         let tx = hex::encode_prefixed(landed.transaction).into();
-        Ok(Observation::Proven(StepProof { tx, amount: amount.into(), extra: Members::new() }))
+        Ok(Observation::Proven(StepProof::new(tx, amount.into())))
     }
 
     /// Whether an operation that did not land can never land: by the state and the time of one final block.

@@ -305,6 +305,11 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         Ok(written?.key(self.network, token.address))
     }
 
+    fn payer(&self, key: &PaymentKey) -> Option<String> {
+        let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
+        Some(EvmAddress::from(Address::from(payer)).to_string())
+    }
+
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let checked = self.check(claim, now)?;
         let payer = EvmAddress::from(checked.authorization.from);
@@ -322,25 +327,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
             Err(fault @ Refusal::Fault(_)) => return Err(fault),
         }
-        Ok(Verdict {
-            payer: payer.to_string(),
-            lanes: self.lanes.clone(),
-            keep_until: checked.authorization.valid_before.plus(KEEP),
-        })
+        Ok(Verdict::new(payer.to_string(), self.lanes.clone(), checked.authorization.valid_before.plus(KEEP)))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let last = payment.steps.last();
         match last.map(|step| &step.state) {
             Some(StepState::Proven(proof)) if last.is_some_and(|step| step.name == TRANSFER) => {
-                Ok(NextStep::Settled(Receipt {
-                    transaction: Some(proof.tx.clone()),
-                    network: self.network,
-                    payer: payment.payer.clone(),
-                    amount: None,
-                    extra: Members::new(),
-                    extensions: Members::new(),
-                }))
+                Ok(NextStep::Settled(Receipt::new(Some(proof.tx.clone()), self.network, payment.payer.clone())))
             }
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
@@ -374,11 +368,9 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let watched = watched(first.to, &authorization, since);
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
-            Fate::Used { transaction, moved: Moved::Paid } => Ok(Observation::Proven(StepProof {
-                tx: tx_id(transaction),
-                amount: authorization.value,
-                extra: Members::new(),
-            })),
+            Fate::Used { transaction, moved: Moved::Paid } => {
+                Ok(Observation::Proven(StepProof::new(tx_id(transaction), authorization.value)))
+            }
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
@@ -422,12 +414,11 @@ impl<C: Chain> ExactMechanism<C> {
         let head = self.chain.head().await?;
         let answers = self.chain.run(&Program::new().code_size(account), At::Number(head.finalized)).await?;
         match answers.sizes.first() {
-            Some(1..) => Ok(Observation::Proven(StepProof {
-                // The last of ours; the one that did it may be somebody else's.
-                tx: sent.last().cloned().unwrap_or_else(|| "".into()),
-                amount: AtomicAmount::default(),
-                extra: Members::new(),
-            })),
+            // The last of ours; the one that did it may be somebody else's.
+            Some(1..) => {
+                let tx = sent.last().cloned().unwrap_or_else(|| "".into());
+                Ok(Observation::Proven(StepProof::new(tx, AtomicAmount::ZERO)))
+            }
             Some(0) if answers.timestamp >= until.0 => {
                 Ok(Observation::Dead(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED))
             }
@@ -476,7 +467,7 @@ fn other_method(claim: &Claim) -> Option<Rejection> {
 }
 
 fn parcel(call: &Call) -> Parcel {
-    Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() }
+    Parcel::new(keccak256(&call.data).0, call.to_bytes())
 }
 
 /// What the token's logs say of an authorization.

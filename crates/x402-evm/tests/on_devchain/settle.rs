@@ -16,7 +16,7 @@ use x402_types::{ErrorReason, Members, UnixSeconds};
 use crate::stage::{PAYER, PRICE, cancel_call, domain, payload, sign, stage, transfer_call};
 
 fn proven(tx: impl Into<TxId>) -> Observation {
-    Observation::Proven(StepProof { tx: tx.into(), amount: PRICE.into(), extra: Members::new() })
+    Observation::Proven(StepProof::new(tx.into(), PRICE.into()))
 }
 
 fn hash(hash: alloy_primitives::B256) -> TxId {

@@ -97,20 +97,6 @@ fn outcomes_on_the_wire() {
     assert_eq!((&told["errorReason"], &told["transaction"]), (&"duplicate_settlement".into(), &"".into()));
 }
 
-#[test]
-fn rows_survive_their_store() {
-    let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
-    bench.finish(1, NextStep::Settled(receipt()));
-    let row = bench.row(1);
-    let text = serde_json::to_string(&row).unwrap();
-    assert_eq!(serde_json::from_str::<Payment>(&text).unwrap(), row);
-    let slot = bench.ledger.all_slots().remove(0);
-    let text = serde_json::to_string(&slot).unwrap();
-    assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
-    assert!(text.contains(r#""fee":"10""#), "{text}");
-}
-
 /// The seams are object-safe.
 #[test]
 fn seams_are_objects() {

@@ -54,18 +54,11 @@ pub fn claim(nonce: u8, request: &str) -> Claim {
 }
 
 pub fn receipt() -> Receipt {
-    Receipt {
-        transaction: Some(TxId::from("0x01")),
-        network: network(),
-        payer: "payer".to_owned(),
-        amount: None,
-        extra: Members::new(),
-        extensions: Members::new(),
-    }
+    Receipt::new(Some(TxId::from("0x01")), network(), "payer".to_owned())
 }
 
 pub fn proof() -> StepProof {
-    StepProof { tx: TxId::from("0x01"), amount: AtomicAmount::from(5), extra: Members::new() }
+    StepProof::new(TxId::from("0x01"), AtomicAmount::from(5))
 }
 
 /// The world as a test sets it.
@@ -104,7 +97,7 @@ pub fn step(name: StepName, once_key: u8, nonce: u8) -> NextStep {
         name,
         once_key: OnceKey(vec![once_key]),
         exclusive: None,
-        parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] },
+        parcel: Parcel::new([nonce; 32], vec![nonce]),
     }
 }
 
@@ -141,11 +134,7 @@ impl Mechanism for Toy {
     async fn verify(&self, _: &Claim, _: UnixSeconds) -> Result<Verdict, Refusal> {
         match &self.0.lock().unwrap().rejection {
             Some(reason) => Err(Rejection::new(reason.clone()).into()),
-            None => Ok(Verdict {
-                payer: "payer".to_owned(),
-                lanes: vec![LaneId::from("another"), lane()],
-                keep_until: NOW.plus(900),
-            }),
+            None => Ok(Verdict::new("payer".to_owned(), vec![LaneId::from("another"), lane()], NOW.plus(900))),
         }
     }
 
@@ -185,7 +174,7 @@ impl Rail for Toy {
         }
         world.loads.push(load.len());
         let fee = replaces.map_or(10, |attempt| attempt.fee * 2);
-        Ok(Attempt { tx: TxId::from(format!("{}:{fee}", slot.nonce)), bytes: vec![slot.nonce as u8], fee })
+        Ok(Attempt::new(TxId::from(format!("{}:{fee}", slot.nonce)), vec![slot.nonce as u8], fee))
     }
 
     fn funded(&self, lane: &LaneId) -> Result<(), Fault> {

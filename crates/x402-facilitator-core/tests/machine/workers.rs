@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use x402_facilitator_core::{Lease, Ledger, MAX_PARCELS, NextStep, Nonces, Observation, Progress, Receipt, StepState};
+use x402_facilitator_core::{Lease, Ledger, MAX_PARCELS, NextStep, Nonces, Observation, Progress, StepState};
 use x402_types::{AmountRule, AtomicAmount, ErrorReason, Fault};
 
 use crate::toy::*;
@@ -230,7 +230,7 @@ fn a_receipt_of_an_amount_that_the_rule_forbids_breaks_a_rule() {
         let bench = Bench::new();
         bench.toy.set(|world| world.rule = rule);
         wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
-        let end = Receipt { amount: Some(AtomicAmount::from(amount)), ..receipt() };
+        let end = receipt().of_amount(AtomicAmount::from(amount));
         bench.toy.set(|world| world.plan = Some(NextStep::Settled(end)));
         assert_eq!(bench.advance(1).is_ok(), answered, "{rule:?} {amount}");
         assert_eq!(bench.row(1).answer.is_some(), answered, "{rule:?} {amount}");

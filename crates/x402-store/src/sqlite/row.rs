@@ -1,7 +1,7 @@
 //! Rows of the ledger as they stand in the file: `{"format":1,"row":{…}}`.
 //!
-//! Rows of format 0, which commit 17f55ea wrote, are the members alone. A member that is added to a row later needs a
-//! default, or a new format that is read here.
+//! Rows of format 0, which commit 17f55ea wrote, are the members alone. What stands in a row is [`crate::rows`]. A member
+//! that is added to it later needs a default, or a new format that is read here.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -209,7 +209,7 @@ impl<C: Chain> Collect<C> {
             name: COLLECT,
             once_key: OnceKey([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
             exclusive: None,
-            parcel: Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() },
+            parcel: Parcel::new(keccak256(&call.data).0, call.to_bytes()),
         })
     }
 
@@ -256,24 +256,21 @@ impl<C: Chain> Mechanism for Collect<C> {
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let checked = self.check(claim)?;
         self.probe(&checked, now).await?;
-        Ok(Verdict {
-            payer: EvmAddress::from(checked.authorization.from).to_string(),
-            lanes: vec![self.lane.clone()],
-            keep_until: checked.authorization.valid_before.plus(KEEP),
-        })
+        Ok(Verdict::new(
+            EvmAddress::from(checked.authorization.from).to_string(),
+            vec![self.lane.clone()],
+            checked.authorization.valid_before.plus(KEEP),
+        ))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let state = payment.steps.last().map(|step| &step.state);
         match state {
-            Some(StepState::Proven(proof)) => Ok(NextStep::Settled(Receipt {
-                transaction: Some(proof.tx.clone()),
-                network: payment.claim.terms.network,
-                payer: payment.payer.clone(),
-                amount: None,
-                extra: Members::new(),
-                extensions: Members::new(),
-            })),
+            Some(StepState::Proven(proof)) => Ok(NextStep::Settled(Receipt::new(
+                Some(proof.tx.clone()),
+                payment.claim.terms.network,
+                payment.payer.clone(),
+            ))),
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             None | Some(StepState::Unaccounted) => {
@@ -301,7 +298,7 @@ impl<C: Chain> Mechanism for Collect<C> {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
             Fate::Used { transaction, moved: Moved::Paid } => {
                 let tx = TxId::from(hex::encode_prefixed(transaction));
-                Ok(Observation::Proven(StepProof { tx, amount: signed.value.into(), extra: Members::new() }))
+                Ok(Observation::Proven(StepProof::new(tx, signed.value.into())))
             }
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
