@@ -14,8 +14,7 @@ use x402_store::sqlite::Database;
 use x402_types::nvm::Requirements;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    Assets, ChainId, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName,
-    UnixSeconds,
+    Assets, ChainId, Claim, Entry, Fault, Members, PaymentPayload, RawJson, Refusal, Rejection, SchemeName, UnixSeconds,
 };
 
 use crate::clock::now;

@@ -113,6 +113,8 @@ pub enum AuthorizationKind {
     Permit2 = 2,
     /// A redemption of plan credits by a smart account.
     NvmErc4337 = 3,
+    /// Of a scheme from outside of these crates, which names itself where the others name their contract.
+    Other = 255,
 }
 
 /// The identity of an authorization, in canonical bytes: kind, network, contract, payer, nonce.

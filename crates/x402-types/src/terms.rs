@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
 use crate::{
-    AmountRule, AtomicAmount, ChainId, Entry, Members, NetworkName, PaymentRequired, PaymentRequirements,
-    RawJson, SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
+    AmountRule, AtomicAmount, ChainId, Entry, Members, NetworkName, PaymentRequired, PaymentRequirements, RawJson,
+    SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
 };
 
 /// One way to pay, as both versions mean it.
