@@ -1,6 +1,6 @@
 //! One payment, many requests.
 
-use x402_facilitator_core::{NextStep, Nonces, Outcome, Payment, Progress, Settlement, Telling, TxId};
+use x402_facilitator_core::{NextStep, Nonces, Outcome, Progress, Settlement, Telling, TxId};
 use x402_types::{AtomicAmount, Claim, ErrorReason, Fault, Refusal, Rejection};
 
 use crate::toy::*;

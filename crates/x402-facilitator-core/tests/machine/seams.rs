@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use x402_facilitator_core::{Facilitator, Ledger, Mechanism, MemoryLedger, NextStep, Outcome, Payment, Rail, Slot};
+use x402_facilitator_core::{Facilitator, Ledger, Mechanism, MemoryLedger, Outcome, Rail};
 use x402_types::{ChainId, ErrorReason, Fault, NetworkName, RawJson, Refusal, Rejection, SchemeName, Terms, Version};
 
 use crate::toy::*;
@@ -40,7 +40,7 @@ fn a_kind_or_a_lane_is_served_once() {
 #[test]
 fn several_mechanisms_serve_one_kind_by_a_method_each() {
     let ledger = Arc::new(MemoryLedger::new(|| NOW));
-    let of_method = |method| {
+    let of_method = |method: Option<&'static str>| {
         let toy = Toy::default();
         toy.set(|world| (world.method, world.rejection) = (method, method.map(ErrorReason::defined)));
         toy
