@@ -6,11 +6,11 @@ use alloy_provider::{DynProvider, Provider, ProviderBuilder};
 use alloy_rpc_client::RpcClient;
 use alloy_transport_http::Http;
 
-/// A provider that reads. Answers take 10 s at most.
+/// Creates a provider for reading. Responses may take 10 s at most.
 pub(crate) fn provider(url: &str) -> Result<DynProvider, String> {
     let url = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or("rpc: expected an http or https URL")?;
-    // Fails where another part of the process was first: then that one is used.
+    // This fails if a provider is already installed, which is then used.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))

@@ -1,9 +1,9 @@
 //! Signatures of externally owned accounts: the Yellow Paper's appendix F, low `s` as
-//! [EIP-2](https://eips.ethereum.org/EIPS/eip-2) asks, and the compact form of
+//! [EIP-2](https://eips.ethereum.org/EIPS/eip-2) requires, and the compact form of
 //! [EIP-2098](https://eips.ethereum.org/EIPS/eip-2098).
 //!
-//! A digest and an account have exactly one accepted spelling each: 65 bytes, `v` 27 or 28, `s` in the lower half.
-//! A second spelling would let the same authorization pass a check that looks at bytes.
+//! A digest and an account have exactly one accepted spelling each: 65 bytes, `v` 27 or 28, `s` in the lower half. A
+//! second spelling would let the same authorization pass a check that compares bytes.
 
 use alloy_primitives::{Address, B256, b256, keccak256};
 
@@ -12,14 +12,14 @@ const ORDER: B256 = b256!("0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd
 /// n / 2, rounded down.
 const HALF_ORDER: B256 = b256!("0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0");
 
-/// Why bytes are not a signature of an account, or not one of this digest.
+/// The reason why bytes are not a signature of an account, or not one of this digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// Another length.
+    /// The length is not 65 bytes.
     #[error("expected 65 bytes, got {0}")]
     Length(usize),
-    /// The last byte.
+    /// The last byte is not 27 or 28.
     #[error("expected v to be 27 or 28, got {0}")]
     V(u8),
     /// `r` is zero or not below the order of the group.
@@ -28,10 +28,10 @@ pub enum SignatureError {
     /// `s` is zero or not below the order of the group.
     #[error("s is out of range")]
     S,
-    /// `s` lies in the upper half: the malleated twin of a valid signature.
+    /// `s` is in the upper half: the malleated twin of a valid signature.
     #[error("s is in the upper half of its range")]
     HighS,
-    /// No key has signed this digest so.
+    /// No key gives this signature of the digest.
     #[error("no account has signed this")]
     NoKey,
 }
@@ -45,8 +45,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// From its parts. `odd`: the parity of the y coordinate of R.
-    ///
+    /// Creates a signature from its parts. `odd` is the parity of the y coordinate of R.
     /// # Errors
     /// `R`, `S` or `HighS`.
     pub fn new(r: B256, s: B256, odd: bool) -> Result<Self, SignatureError> {
@@ -63,10 +62,9 @@ impl Signature {
         Ok(Self { r, s, odd })
     }
 
-    /// From `r ‖ s ‖ v`, 65 bytes with `v` 27 or 28.
-    ///
+    /// Parses `r ‖ s ‖ v`, 65 bytes with `v` 27 or 28.
     /// # Errors
-    /// Every other length, `v` or range.
+    /// The length, `v` or range is another.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SignatureError> {
         let bytes: &[u8; 65] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
         let [rs @ .., v] = bytes;
@@ -79,10 +77,9 @@ impl Signature {
         Self::new(B256::from_slice(r), B256::from_slice(s), odd)
     }
 
-    /// From the compact form of EIP-2098, `r ‖ yParityAndS`, 64 bytes. Nothing here does so by itself.
-    ///
+    /// Parses the compact form of EIP-2098, `r ‖ yParityAndS`, 64 bytes. No other function accepts it.
     /// # Errors
-    /// Every other length or range.
+    /// The length or range is another.
     pub fn from_compact(bytes: &[u8]) -> Result<Self, SignatureError> {
         let bytes: &[u8; 64] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
         let (r, s) = bytes.split_at(32);
@@ -92,7 +89,7 @@ impl Signature {
         Self::new(B256::from_slice(r), s, odd)
     }
 
-    /// `r ‖ s ‖ v`, `v` 27 or 28.
+    /// Encodes `r ‖ s ‖ v`, `v` 27 or 28.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 65] {
         let mut bytes = [0; 65];
@@ -104,19 +101,19 @@ impl Signature {
         bytes
     }
 
-    /// `r`.
+    /// Returns the value `r`.
     #[must_use]
     pub const fn r(&self) -> B256 {
         self.r
     }
 
-    /// `s`.
+    /// Returns the value `s`.
     #[must_use]
     pub const fn s(&self) -> B256 {
         self.s
     }
 
-    /// 27 or 28.
+    /// Returns `v`, 27 or 28.
     #[must_use]
     pub const fn v(&self) -> u8 {
         if self.odd { 28 } else { 27 }
@@ -126,17 +123,16 @@ impl Signature {
 impl TryFrom<alloy_primitives::Signature> for Signature {
     type Error = SignatureError;
 
-    /// What a signer answers; a high `s`, as some hardware makes it, is turned into its lower twin.
+    /// Converts a signer's output; a high `s`, as some hardware produces it, is converted to its lower twin.
     fn try_from(signature: alloy_primitives::Signature) -> Result<Self, SignatureError> {
         let signature = signature.normalized_s();
         Self::new(signature.r().into(), signature.s().into(), signature.v())
     }
 }
 
-/// The account that has signed this digest.
+/// Recovers the account that has signed this digest.
 ///
-/// By libsecp256k1 where the feature of that name is on, else by k256. Both accept the same set.
-///
+/// Recovery uses libsecp256k1 if the feature of that name is enabled, otherwise k256. Both accept the same set.
 /// # Errors
 /// `NoKey`: `r` is not the x coordinate of a point, or the key would be the point at infinity.
 pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
@@ -146,7 +142,7 @@ pub fn recover(digest: B256, signature: &Signature) -> Result<Address, Signature
     pure::recover(digest, signature)
 }
 
-/// keccak256 of the key's 64 bytes; the last 20 of it.
+/// Computes the address: the last 20 bytes of the keccak256 of the key's 64 bytes.
 fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
     match uncompressed {
         [4, key @ ..] if key.len() == 64 => Ok(Address::from_word(keccak256(key))),
@@ -154,7 +150,7 @@ fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
     }
 }
 
-/// Recovery in Rust alone.
+/// Recovery in pure Rust.
 pub mod pure {
     use super::{Address, B256, Signature, SignatureError, address_of};
     use k256::ecdsa::VerifyingKey;
@@ -163,12 +159,11 @@ pub mod pure {
     use k256::elliptic_curve::point::DecompressPoint;
     use k256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar};
 
-    /// The account that has signed this digest, by k256.
+    /// Recovers the account that has signed this digest, by k256.
     ///
-    /// `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so nothing is verified again, which
-    /// k256 0.13 does at more than twice the cost. Signatures are public, so nothing here need take constant time:
-    /// inverting `r` in variable time is what makes this 66 µs where k256 0.14's own recovery takes 69.
-    ///
+    /// `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so nothing is verified again, which k256
+    /// 0.13 does at more than twice the cost. Signatures are public, so constant time is unnecessary: inverting `r` in
+    /// variable time makes this take 66 µs where k256 0.14's own recovery takes 69.
     /// # Errors
     /// `NoKey`.
     pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
@@ -184,7 +179,7 @@ pub mod pure {
         let inverse = r.invert_vartime().into_option()?;
         let (u1, u2) = (-(inverse * z), inverse * s);
         let key = ProjectivePoint::mul_by_generator_and_mul_add_vartime(&u1, &u2, &point.into());
-        // Refuses the point at infinity.
+        // This refuses the point at infinity.
         VerifyingKey::from_affine(key.to_affine()).ok()
     }
 }
@@ -196,8 +191,7 @@ pub mod libsecp256k1 {
     use secp256k1::Message;
     use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
 
-    /// The account that has signed this digest, by libsecp256k1.
-    ///
+    /// Recovers the account that has signed this digest, by libsecp256k1.
     /// # Errors
     /// `NoKey`.
     pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 use x402_codec::{Limits, header};
-use x402_types::{ErrorReason, Fault, MakePayment, Occasion, PaymentRequired, Refusal, Terms, UnixSeconds};
+use x402_types::{ErrorReason, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds};
 
 use super::budget::{OverBudget, canonical_asset};
 #[cfg(feature = "challenge")]
@@ -212,8 +212,8 @@ impl Payer {
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
-        let occasion = Occasion { now, entropy, url, method: purchase.method.as_str() };
-        let made = match scheme.make_payment(terms, &occasion).await {
+        let context = SigningContext { now, entropy, url, method: purchase.method.as_str() };
+        let made = match scheme.make_payment(terms, &context).await {
             Ok(made) => made,
             Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
             Err(Refusal::Fault(fault)) => return Err(fault.into()),
