@@ -256,7 +256,7 @@ impl From<StoredPayment> for Payment {
     fn from(stored: StoredPayment) -> Self {
         let StoredPayment { key, claim, payer, lane, steps, answer, call, .. } = stored;
         let request = RequestId { owner: OwnerId::from(call.owner), number: call.number };
-        let mut payment = Self::restored(key.into(), claim.into(), payer, lane.into(), request);
+        let mut payment = Self::from_row(key.into(), claim.into(), payer, lane.into(), request);
         payment.steps = steps.into_iter().map(Into::into).collect();
         payment.answer = answer.map(|answer| answer.map(Into::into));
         payment.untold = stored.untold;

@@ -111,6 +111,11 @@ fn slots() -> Vec<Slot> {
     vec![full, empty]
 }
 
+fn insert(file: &Connection, payment: &Payment, row: &str) {
+    const SQL: &str = "INSERT INTO payments VALUES (?1, ?2, 1, NULL, 0, 0, ?3)";
+    file.execute(SQL, params![payment.key.as_bytes(), payment.lane.as_str(), row]).unwrap();
+}
+
 fn texts(path: &Path, sql: &str) -> Vec<String> {
     let file = Connection::open(path).unwrap();
     let mut statement = file.prepare(sql).unwrap();
@@ -148,9 +153,7 @@ async fn format_1_is_read() {
     let file = Connection::open(&path).unwrap();
     let mut rows = FORMAT_1.lines();
     for (payment, row) in payments().iter().zip(&mut rows) {
-        let key = payment.key.as_bytes();
-        let values = params![key, lane().as_str(), row];
-        file.execute("INSERT INTO payments VALUES (?1, ?2, 1, NULL, 0, 0, ?3)", values).unwrap();
+        insert(&file, payment, row);
     }
     for (slot, row) in slots().iter().zip(&mut rows) {
         let nonce = i64::try_from(slot.id.nonce).unwrap();
@@ -173,8 +176,7 @@ async fn a_row_without_the_members_that_came_later_is_read() {
         assert!(row["row"].as_object_mut().unwrap().remove(member).is_some(), "{member}");
     }
     let file = Connection::open(&path).unwrap();
-    let values = params![payment(6).key.as_bytes(), lane().as_str(), row.to_string()];
-    file.execute("INSERT INTO payments VALUES (?1, ?2, 1, NULL, 0, 0, ?3)", values).unwrap();
+    insert(&file, &payment(6), &row.to_string());
     let read = ledger.read(&payment(6).key).await.unwrap().unwrap();
     assert_eq!(
         (read.untold, read.waits, read.claimed, read.reopened),

@@ -30,8 +30,8 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Returns whether a payer's echo is this entry: core fields are equal, addresses are compared by value, `extra` is
-    /// a superset.
+    /// Returns whether a payer's echo is this entry: core fields are equal, the amount follows the scheme's rule, accounts
+    /// are compared as the network does, `extra` is a superset.
     #[must_use]
     pub fn matches(&self, accepted: &v2::PaymentRequirements, rule: AmountRule) -> bool {
         self.scheme == accepted.scheme

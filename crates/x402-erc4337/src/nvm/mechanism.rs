@@ -144,7 +144,7 @@ impl Mechanism for NvmMechanism {
 
     fn payer(&self, key: &PaymentKey) -> Option<String> {
         let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
-        Some(EvmAddress::from(Address::from(payer)).to_string())
+        Some(EvmAddress::from(alloy_primitives::Address::from(payer)).to_string())
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {

@@ -6,8 +6,8 @@ use core::ops::RangeInclusive;
 use alloy_primitives::{Address, B256, U256, hex};
 use x402_evm::chain::{At, BatchRead};
 use x402_facilitator_core::{Observation, Step, StepProof, StepState};
+use x402_types::Fault;
 use x402_types::nvm::Code;
-use x402_types::{Fault, Members};
 
 use super::Plan;
 use super::account::{Installed, installed_call, nonce_call, valid_from_call};

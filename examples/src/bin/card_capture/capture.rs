@@ -16,8 +16,8 @@ use x402_facilitator_core::{
 use x402_types::v2::SupportedKind;
 use x402_types::{
     AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, KeyOf, MadePayment, MakePayment,
-    Malformed, Members, Occasion, Offer, PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds,
-    UnixSeconds, Version,
+    Malformed, Members, Offer, PaymentKey, RawJson, Refusal, Rejection, SchemeName, SigningContext, Terms,
+    TimeoutSeconds, UnixSeconds, Version,
 };
 
 const NAME: &str = "capture";
@@ -96,8 +96,8 @@ impl MakePayment for Card {
         terms.scheme.as_str() == NAME && terms.network.as_str() == NETWORK && terms.asset == CURRENCY
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
-        let nonce = occasion.entropy;
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
+        let nonce = context.entropy;
         let approval = approval(&self.secret, terms.amount, &nonce, &terms.pay_to);
         let payload = json!({
             "card": self.number,
@@ -107,7 +107,7 @@ impl MakePayment for Card {
         });
         let payload = RawJson::of(&payload).map_err(Fault::broken)?;
         let key = Payload::read(&payload)?.key(terms.network);
-        let until = occasion.now.plus(terms.max_timeout_seconds.get());
+        let until = context.now.plus(terms.max_timeout_seconds.get());
         Ok(MadePayment::new(payload, self.number.to_owned(), key, until))
     }
 }
