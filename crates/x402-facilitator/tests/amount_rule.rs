@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
+mod support;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,6 +19,8 @@ use x402_types::{
     AmountRule, AuthorizationKind, Claim, ErrorReason, Fault, Members, PaymentKey, Refusal, Rejection, UnixSeconds,
     Version,
 };
+
+use crate::support::{send, tls};
 
 /// A scheme that is asked to verify, and says no.
 struct Ruled(&'static str, AmountRule);
@@ -66,6 +70,7 @@ fn request(scheme: &str, amount: u64) -> Value {
 
 #[tokio::test]
 async fn less_than_was_accepted_is_settled_where_the_scheme_says_so() {
+    tls();
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let settlement = Settlement::new(OwnerId::from("test"), Arc::clone(&ledger))
         .with_mechanism(Arc::new(Ruled("fixed", AmountRule::Equal)))
@@ -77,7 +82,6 @@ async fn less_than_was_accepted_is_settled_where_the_scheme_says_so() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, routes(engine, Vec::new())).await });
 
-    let client = reqwest::Client::new();
     let another = ErrorReason::INVALID_PAYMENT_REQUIREMENTS;
     let judged = ErrorReason::INSUFFICIENT_FUNDS;
     for (scheme, amount, status, reason) in [
@@ -90,10 +94,7 @@ async fn less_than_was_accepted_is_settled_where_the_scheme_says_so() {
     ] {
         for (path, member) in [("verify", "invalidReason"), ("settle", "errorReason")] {
             let body = request(scheme, amount).to_string();
-            let post = client.post(format!("{url}/{path}")).header("content-type", "application/json").body(body);
-            let response = post.send().await.unwrap();
-            let found = response.status().as_u16();
-            let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+            let (found, answer) = send(&format!("{url}/{path}"), body, None).await;
             assert_eq!(
                 (found, &answer[member]),
                 (status, &json!(reason.as_str())),
