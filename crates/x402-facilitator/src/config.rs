@@ -12,8 +12,8 @@ use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_types::{ChainId, EvmAddress};
 use zeroize::Zeroizing;
 
+use crate::configured::{NAMESPACES, SERVED_NAMESPACES};
 use crate::heads::{BUSY_MILLISECONDS, REST_MILLISECONDS};
-use crate::mechanisms::{NAMESPACES, SERVED_NAMESPACES};
 
 /// What [`NetworkConfig::log_query_blocks`] must be.
 pub(crate) const LOG_QUERY_RANGE: &str = "1 to 100000";

@@ -197,7 +197,7 @@ impl fmt::Debug for PaymentKey {
 }
 
 /// Derives the key of a claim from the claim alone, without I/O.
-pub trait KeyOf: Send + Sync {
+pub trait PaymentKeyFn: Send + Sync {
     /// Derives the key.
     ///
     /// # Errors
@@ -209,9 +209,15 @@ pub trait KeyOf: Send + Sync {
     fn amount_rule(&self) -> AmountRule {
         AmountRule::Equal
     }
+
+    /// Whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme whose
+    /// payments are settled for work that was done, as `nvm:erc4337`.
+    fn settles_upfront(&self) -> bool {
+        true
+    }
 }
 
-impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> KeyOf for F {
+impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> PaymentKeyFn for F {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self(claim)
     }
@@ -223,7 +229,7 @@ pub struct Offer {
     /// The terms of the offer.
     pub terms: Terms,
     /// The function that derives a claim's payment key, by which a server grants each payment once.
-    pub key: std::sync::Arc<dyn KeyOf>,
+    pub key: std::sync::Arc<dyn PaymentKeyFn>,
 }
 
 impl fmt::Debug for Offer {

@@ -15,9 +15,9 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, KeyOf, MadePayment, MakePayment,
-    Malformed, Members, Offer, PaymentKey, RawJson, Refusal, Rejection, SchemeName, SigningContext, Terms,
-    TimeoutSeconds, UnixSeconds, Version,
+    AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, MadePayment, MakePayment,
+    Malformed, Members, Offer, PaymentKey, PaymentKeyFn, RawJson, Refusal, Rejection, SchemeName, SigningContext,
+    Terms, TimeoutSeconds, UnixSeconds, Version,
 };
 
 const NAME: &str = "capture";
@@ -74,7 +74,7 @@ pub(crate) fn requirements(pay_to: &str, limit: u64) -> Result<Offer, Malformed>
 /// The server's word on the scheme: which payment is which, and that less may be settled than was approved.
 struct Key;
 
-impl KeyOf for Key {
+impl PaymentKeyFn for Key {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Ok(Payload::read(&claim.payload)?.key(claim.terms.network))
     }

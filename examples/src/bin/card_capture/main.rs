@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use axum::routing::get;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use x402_facilitator_core::{Facilitator, Ledger, MemoryLedger, Outcome, OwnerId, Presented, Settlement};
+use x402_facilitator_core::{Facilitator, Ledger, MemoryLedger, Outcome, OwnerId, PaymentRequest, Settlement};
 use x402_http::client::{Clock, PayClient, Payer, Receipt, SpendLimits, SystemClock};
 use x402_http::server::{Seller, Used};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Claim, Entry, ErrorReason, Fault, Members, Refusal, Rejection, UnixSeconds};
+use x402_types::{Claim, Entry, Fault, Members, Refusal, UnixSeconds};
 
 use capture::{Bank, Capture, Card};
 
@@ -28,15 +28,6 @@ struct InProcess {
 }
 
 impl InProcess {
-    fn claim(&self, presented: &Presented) -> Result<Claim, Rejection> {
-        let rule = self.settlement.amount_rule(&presented.terms.scheme);
-        if !presented.payment.settles(&presented.terms, rule) {
-            return Err(Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS));
-        }
-        let claim = Claim::new(presented.terms.clone(), (*presented.payment).clone());
-        Ok(Claim { identity: presented.identity.clone(), ..claim })
-    }
-
     async fn outcome(&self, claim: &Claim) -> Result<Outcome, Refusal> {
         let request = self.settlement.begin_request().named();
         let key = self.settlement.key(claim)?;
@@ -57,11 +48,8 @@ impl InProcess {
 
 #[async_trait]
 impl Facilitator for InProcess {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        let verified = match self.claim(presented) {
-            Ok(claim) => self.settlement.verify(&claim, now()).await,
-            Err(rejection) => Err(rejection.into()),
-        };
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        let verified = self.settlement.verify(&request.claim, now()).await;
         let (payer, reason) = match verified {
             Ok(verified) => (Some(verified.verdict().payer.clone()), None),
             Err(Refusal::Rejection(why)) => (why.payer.map(String::from), Some(why.reason)),
@@ -78,21 +66,18 @@ impl Facilitator for InProcess {
         })
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let refused = |why: Rejection| Outcome::Failed {
-            reason: why.reason,
-            transaction: None,
-            payer: why.payer.map(String::from).unwrap_or_default(),
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        // The claim asks for what was used; the payload says what was approved.
+        let outcome = match self.outcome(&request.claim).await {
+            Ok(outcome) => outcome,
+            Err(Refusal::Rejection(why)) => Outcome::Failed {
+                reason: why.reason,
+                transaction: None,
+                payer: why.payer.map(String::from).unwrap_or_default(),
+            },
+            Err(Refusal::Fault(fault)) => return Err(fault),
         };
-        let outcome = match self.claim(presented) {
-            Ok(claim) => self.outcome(&claim).await,
-            Err(rejection) => Err(rejection.into()),
-        };
-        match outcome {
-            Ok(outcome) => Ok(outcome.to_response(&presented.terms)),
-            Err(Refusal::Rejection(why)) => Ok(refused(why).to_response(&presented.terms)),
-            Err(Refusal::Fault(fault)) => Err(fault),
-        }
+        Ok(outcome.to_response(&request.claim.terms))
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
