@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use x402_facilitator::clock::now;
 use x402_facilitator::engine::Engine;
-use x402_facilitator::routes::routes;
+use x402_facilitator::routes::Routes;
 use x402_facilitator_core::{
     Ledger, Mechanism, MemoryLedger, NextStep, Observation, OwnerId, Payment, Settlement, Step, TxId, Verdict,
 };
@@ -80,7 +80,7 @@ async fn less_than_was_accepted_is_settled_where_the_scheme_says_so() {
     let engine = Arc::new(Engine::new(settlement, ledger));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let serving = tokio::spawn(async move { axum::serve(listener, routes(engine, Vec::new())).await });
+    let serving = tokio::spawn(async move { axum::serve(listener, Routes::new(engine).into_router()).await });
 
     let another = ErrorReason::INVALID_PAYMENT_REQUIREMENTS;
     let judged = ErrorReason::INSUFFICIENT_FUNDS;
