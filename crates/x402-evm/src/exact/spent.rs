@@ -9,7 +9,7 @@ use x402_types::{Fault, Rejection, UnixSeconds};
 
 use super::check::Checked;
 use super::mechanism::{tx_id, watched};
-use crate::chain::{Fate, Moved, WatchAuthorizations};
+use crate::chain::{Fate, Moved, WatchEvents};
 
 /// Seconds that an answer holds: a body that is shown again and again is looked for once.
 const HOLDS: u64 = 10;
@@ -28,7 +28,7 @@ impl SpentElsewhere {
     /// have to settle it between them, and need to know what was paid by what.
     pub(super) async fn refusal(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         refusal: Rejection,
         now: UnixSeconds,
@@ -67,7 +67,7 @@ impl SpentElsewhere {
 
     async fn fate(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         now: UnixSeconds,
     ) -> Result<Fate, Fault> {

@@ -80,7 +80,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
     /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
     /// the payer, and the answer may leave with it.
     ///
-    /// `used` is what the work used, where it says so; it counts for schemes that settle less than was authorized.
+    /// `used` is what the work used, where it says so; it counts for schemes that settle at most what was authorized.
     ///
     /// # Errors
     /// Settlement failed, or its outcome or the grant's is not known: the answer must not leave.
@@ -88,9 +88,10 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         let settlement = match self.settled.take() {
             Some(settlement) => settlement,
             None => {
-                if let Some(Used(amount)) = used.filter(|_| self.received.matched.settles_less) {
-                    let terms = &mut self.received.matched.request.claim.terms;
-                    terms.amount = terms.amount.min(amount);
+                if let Some(Used(amount)) = used {
+                    let matched = &mut self.received.matched;
+                    let terms = &mut matched.request.claim.terms;
+                    terms.amount = matched.rule.settles(terms.amount, amount);
                 }
                 self.settle(false).await?
             }
