@@ -55,7 +55,7 @@ impl SpentElsewhere {
     /// Returns the transaction that used an authorization, if a node shows it.
     pub(super) async fn transaction(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         now: UnixSeconds,
     ) -> Option<TxId> {

@@ -11,7 +11,7 @@ use x402_evm::exact::ExactMechanism;
 use x402_evm::rail::EoaRail;
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepProof, StepState, TxId};
-use x402_types::{ErrorReason, UnixSeconds};
+use x402_types::ErrorReason;
 
 use crate::stage::{PAYER, PRICE, Stage, cancel_call, domain, payload, sign, stage, transfer_call};
 
