@@ -1,4 +1,4 @@
-//! From a configuration to a facilitator that can be started.
+//! The assembly of a facilitator from its configuration.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -20,35 +20,35 @@ use crate::process::{owner, provider};
 use crate::routes::KeptKeys;
 use crate::session_keys::{ByHash, SessionKeys};
 
-/// Why a facilitator cannot start.
+/// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration.
+    /// The configuration is unusable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A node, the ledger, or the parts do not fit together.
+    /// A node or the ledger failed, or the parts do not fit together.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// A facilitator as a configuration describes it.
+/// A facilitator that was assembled from a configuration.
 #[derive(Debug)]
 pub struct Configured {
     /// The engine, not yet started.
     pub engine: Arc<Engine>,
-    /// The tasks that tell it of new blocks.
+    /// The tasks that notify it of new blocks.
     pub heads: HeadPollers,
-    /// What `/verify` remembers for `/settle`.
+    /// The memory in which `/settle` finds what `/verify` approved.
     pub requests: Arc<dyn Requests>,
-    /// Session keys that payments name by their hash, where they are kept.
+    /// The store of the session keys that payments name by their hash, if one is configured.
     pub session_keys: Option<KeptKeys>,
 }
 
-/// The facilitator that a configuration describes, not yet started.
+/// Assembles the facilitator that a configuration describes, without starting it.
 ///
 /// # Errors
-/// The configuration cannot be used, or a file or node it names.
+/// The configuration, or a file or node that it names, is unusable.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let database = Database::open_alone(&config.ledger)?;
     let store = SqliteLedger::new(database.clone());
@@ -93,7 +93,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {
-        // What a parser says of a bad key is not repeated: it may quote it.
+        // The parser's message about a malformed key is not repeated: it may quote the key.
         let key = source.read("network.signers")?;
         signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
     }

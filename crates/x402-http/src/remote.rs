@@ -126,7 +126,7 @@ impl RemoteFacilitator {
         self
     }
 
-    /// Reads answers within these limits.
+    /// Sets the limits of the answers that are read.
     #[must_use]
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;

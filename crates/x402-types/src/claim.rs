@@ -201,8 +201,8 @@ pub trait PaymentKeyFn: Send + Sync {
         false
     }
 
-    /// Whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme whose
-    /// payments are settled for work that was done, as `nvm:erc4337`.
+    /// Returns whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme
+    /// whose payments are settled for work that was done, as `nvm:erc4337`.
     fn settles_upfront(&self) -> bool {
         true
     }

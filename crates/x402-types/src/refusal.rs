@@ -45,7 +45,7 @@ impl Rejection {
         self
     }
 
-    /// What was wrong, for people: the rule's own words, else those of its code.
+    /// Returns the error text for people: the rule's own, or else the one of its code.
     #[must_use]
     pub fn words(&self) -> &str {
         let of_code = || self.reason.row().map_or_else(|| self.reason.as_str(), |row| row.text);

@@ -111,13 +111,13 @@ wire! {
 }
 
 impl VerifyResponse {
-    /// The payment is good, and this is who pays.
+    /// Makes the response for a good payment of this payer.
     #[must_use]
     pub fn valid(payer: impl Into<String>) -> Self {
         Self { is_valid: true, payer: Some(payer.into()), ..Self::without_verdict() }
     }
 
-    /// The payment is refused.
+    /// Makes the response for a refused payment.
     #[must_use]
     pub fn invalid(rejection: &Rejection) -> Self {
         Self {
@@ -167,7 +167,7 @@ wire! {
 }
 
 impl SettleResponse {
-    /// The payment was made by this transaction, which is `""` where nothing had to be moved.
+    /// Makes the response for a payment that this transaction made. It is `""` if no money had to be moved.
     #[must_use]
     pub fn settled(payer: impl Into<String>, transaction: impl Into<String>, network: impl Into<NetworkName>) -> Self {
         Self {
@@ -178,14 +178,14 @@ impl SettleResponse {
         }
     }
 
-    /// The payment was not made, or it is not known: a code, and neither payer nor transaction.
+    /// Makes the response for a failed or unknown payment: a code, without payer and transaction.
     #[must_use]
     pub fn failed(reason: ErrorReason, network: impl Into<NetworkName>) -> Self {
         Self { error_reason: Some(reason), ..Self::without_outcome(network.into()) }
     }
 
-    /// The payment was refused, and nothing was sent. A transaction in the details of the refusal is the one that used
-    /// the authorization before.
+    /// Makes the response for a refused payment of which nothing was sent. A transaction in the details of the refusal is
+    /// the one that used the authorization before.
     #[must_use]
     pub fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> Self {
         Self {

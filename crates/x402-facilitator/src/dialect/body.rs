@@ -1,4 +1,4 @@
-//! The body of a request, read once however many dialects look at it.
+//! The body of a request, which is parsed once however many dialects inspect it.
 
 use std::any::Any;
 use std::fmt;
@@ -10,8 +10,8 @@ use x402_codec::Limits;
 
 /// The body of `/verify` or `/settle`.
 ///
-/// Nobody is handed its bytes but the function that reads them into a type, and what it made is kept: the second
-/// dialect that asks for the same type is given the same value.
+/// Only the function that parses it into a type gets its bytes, and the result is kept: a second dialect that requests
+/// the same type gets the same value.
 pub struct Body {
     bytes: Bytes,
     limits: Limits,
@@ -20,22 +20,22 @@ pub struct Body {
 }
 
 impl Body {
-    /// A body that is read within these limits.
+    /// Makes a body that is parsed within these limits.
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>, limits: Limits) -> Self {
         Self { bytes: bytes.into(), limits, views: Mutex::default(), reads: AtomicUsize::new(0) }
     }
 
-    /// Whether this text stands anywhere in the body: what a dialect asks before it reads the body, for a member without
-    /// which it is none of its own. A body that spells letters as `\u…` may have any text.
+    /// Returns whether this text occurs anywhere in the body. A dialect checks it before it parses the body, for a
+    /// member that all of its bodies have. The answer is always yes for a body that spells letters as `\u…`.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {
         let has = |part: &[u8]| self.bytes.windows(part.len().max(1)).any(|window| window == part);
         has(text.as_bytes()) || has(br"\u")
     }
 
-    /// The body read as a `T`: by this function the first time, as it was read before from then on. A `T` is made by one
-    /// dialect or family of dialects, so that its type says how the body was read.
+    /// Returns the body as a `T`, parsed by this function the first time and kept from then on. Each `T` belongs to one
+    /// dialect or family of dialects, so that the type determines how the body is parsed.
     #[must_use]
     pub fn view<T: Any + Send + Sync>(&self, read: impl FnOnce(&[u8], &Limits) -> T) -> Arc<T> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl Body {
         view
     }
 
-    /// How often the body was read so far.
+    /// Returns the number of times that the body was parsed so far.
     #[must_use]
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
@@ -56,7 +56,7 @@ impl Body {
 }
 
 impl fmt::Debug for Body {
-    /// Without the bytes: whoever reads a log could present the payment.
+    /// Leaves the bytes out: a reader of the log could present the payment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").field("length", &self.bytes.len()).finish_non_exhaustive()
     }

@@ -1,10 +1,10 @@
-//! The seam between the routes and what callers write: a dialect is one value, registered once.
+//! The interface between the routes and the protocols of callers: a dialect is one value, registered once.
 //!
-//! A dialect recognises a body of `/verify` or `/settle`, reads it into a [`Claim`], and writes what became of it in its
-//! own words. The road between is the same for all of them (`routes/exchange.rs`): the caller is let in, the dialect
-//! reads, the request's name is taken, the machine verifies or settles, the dialect writes.
+//! A dialect recognises a body of `/verify` or `/settle`, reads it into a [`Claim`], and writes the result in its own
+//! format. The steps between are the same for all dialects (`routes/exchange.rs`): the caller is admitted, the dialect
+//! reads, the request's name is claimed, the machine verifies or settles, the dialect writes.
 //!
-//! [`crate::dialects::all`] lists those that every facilitator knows; [`Engine::with_dialect`] adds one.
+//! [`crate::dialects::all`] lists the built-in dialects; [`Engine::with_dialect`] adds one.
 
 mod body;
 
@@ -27,11 +27,11 @@ pub use self::body::Body;
 use crate::engine::Engine;
 use crate::names::Names;
 
-/// One way to ask a facilitator over HTTP, and to be answered.
+/// A protocol in which callers use a facilitator over HTTP.
 #[async_trait]
 pub trait Dialect: Send + Sync {
-    /// Whether a body is of this dialect. The dialects are asked in turn, and the first one has it; the last one has
-    /// every body that no other wants.
+    /// Returns whether a body is in this dialect. The dialects are tried in order and the first match takes the body;
+    /// the last dialect takes every body that no other recognises.
     fn recognises(&self, body: &Body) -> bool;
 
     /// Reads a request into a claim, whose identity it sets.
@@ -40,10 +40,10 @@ pub trait Dialect: Send + Sync {
     /// The request is answered without the machine.
     fn read(&self, context: &Context, request: &Request) -> Result<Submission, Stopped>;
 
-    /// Compares a request with what was asked under its name before, and at `/settle` gives the name to its payment.
+    /// Compares a request with the earlier ones under its name and, at `/settle`, binds the name to its payment.
     ///
     /// # Errors
-    /// The name is another payment's, or it could not be found out.
+    /// The name belongs to another payment, or the store failed.
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
         let caller = &submission.claim.identity.caller;
         for name in &submission.names {
@@ -58,10 +58,10 @@ pub trait Dialect: Send + Sync {
         Ok(())
     }
 
-    /// Remembers that a payment was found good under the request's name.
+    /// Remembers that a payment was verified under the request's name.
     ///
     /// # Errors
-    /// The name is another payment's by now, or the store failed.
+    /// The name belongs to another payment by now, or the store failed.
     async fn remember(&self, context: &Context, submission: &Submission, _: &Verified) -> Result<(), Stopped> {
         for name in &submission.names {
             context.names.verified(&submission.claim.identity.caller, &name.text, name.of);
@@ -69,8 +69,8 @@ pub trait Dialect: Send + Sync {
         Ok(())
     }
 
-    /// Writes a verdict: who pays, or why there is no answer or none that is good. `submission` is what was read of the
-    /// request, where it could be read.
+    /// Writes a verdict: the payer, or the reason for a refusal or for the lack of an answer. `submission` is the
+    /// request as it was read, if it could be read.
     fn write_verdict(
         &self,
         context: &Context,
@@ -79,7 +79,7 @@ pub trait Dialect: Send + Sync {
         verdict: Result<String, Stopped>,
     ) -> Reply;
 
-    /// Writes how a payment stands that was to be made.
+    /// Writes the state of a payment that was to be settled.
     fn write_settlement(
         &self,
         context: &Context,
@@ -88,24 +88,25 @@ pub trait Dialect: Send + Sync {
         settled: Result<Settled, Stopped>,
     ) -> Reply;
 
-    /// Where this dialect's callers look for the endpoints beside `/verify` and `/settle`. Every dialect is spoken there.
+    /// Returns the paths at which this dialect's callers expect the endpoints, beside `/verify` and `/settle`. Every
+    /// dialect is accepted at each of them.
     fn paths(&self) -> &'static [(&'static str, Endpoint)] {
         &[]
     }
 
-    /// Routes that only this dialect has.
+    /// Returns the routes that only this dialect has.
     fn routes(&self, context: &Arc<Context>) -> Router {
         let _ = context;
         Router::new()
     }
 
-    /// Whether a server in this process is answered in this dialect about such terms. No HTTP is between them.
+    /// Returns whether this dialect answers a server in this process about such terms, without HTTP.
     fn serves(&self, terms: &Terms) -> bool {
         let _ = terms;
         false
     }
 
-    /// The claim of a payment that a server in this process asks about.
+    /// Makes the claim of a payment that a server in this process has received.
     ///
     /// # Errors
     /// The payment cannot fulfil the terms.
@@ -113,13 +114,14 @@ pub trait Dialect: Send + Sync {
         Ok(request.claim.clone())
     }
 
-    /// A verdict in this dialect's words: who pays, or why the payment is refused.
+    /// Writes a verdict for a server in this process: the payer, or the refusal.
     fn verify_response(&self, terms: &Terms, verdict: Result<&str, &Rejection>) -> VerifyResponse {
         let _ = terms;
         verdict.map_or_else(VerifyResponse::invalid, VerifyResponse::valid)
     }
 
-    /// A settlement in this dialect's words: how the payment stands, or why it was refused before anything was sent.
+    /// Writes a settlement for a server in this process: the state of the payment, or its refusal before anything was
+    /// sent.
     fn settle_response(&self, terms: &Terms, settled: Result<&Settled, &Rejection>) -> SettleResponse {
         match settled {
             Ok(settled) => settled.outcome.to_response(terms),
@@ -127,39 +129,39 @@ pub trait Dialect: Send + Sync {
         }
     }
 
-    /// Whether [`Settled::row`] is needed to write of a payment that was not made: an answer that tells of its steps.
+    /// Returns whether [`Settled::row`] is needed to describe a payment that was not made, for answers that list its
+    /// steps.
     fn tells_steps(&self) -> bool {
         false
     }
 }
 
-/// What is asked of a facilitator.
+/// The endpoint of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Whether a payment is good. Nothing moves.
+    /// The check whether a payment is good. It moves no money.
     Verify,
-    /// To have a payment made, once.
+    /// The settlement of a payment, at most once.
     Settle,
 }
 
-/// A request whose caller was let in.
+/// A request whose caller was admitted.
 #[derive(Debug)]
 pub struct Request {
-    /// What is asked.
+    /// The requested endpoint.
     pub endpoint: Endpoint,
-    /// The caller's name; empty where callers are not told apart.
+    /// The caller's name; empty if callers are not distinguished.
     pub caller: String,
-    /// The headers.
+    /// The HTTP headers.
     pub headers: HeaderMap,
-    /// The body.
+    /// The unparsed body.
     pub body: Body,
 }
 
 impl Request {
-    /// What the caller calls this request: `Idempotency-Key`, if there is one.
+    /// Returns the caller's name for this request: `Idempotency-Key`, if present.
     ///
-    /// # Errors
-    /// `invalid_payload`: it is no 1 to 255 visible ASCII characters.
+    /// # Errors `invalid_payload`: it is not 1 to 255 visible ASCII characters.
     pub fn name(&self) -> Result<Option<&str>, Rejection> {
         let Some(value) = self.headers.get("idempotency-key") else { return Ok(None) };
         let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
@@ -173,28 +175,28 @@ impl Request {
 /// A request that was read.
 #[derive(Debug)]
 pub struct Submission {
-    /// The payment, with whose request it is.
+    /// The payment, with the identity of its request.
     pub claim: Claim,
-    /// The names of the request. Each is for one thing.
+    /// The names of the request, each bound to one thing.
     pub names: Vec<Name>,
-    /// Whether a success that was told before may be told again: the caller named the request, and knows by that name
-    /// that it is its own.
+    /// Whether a success may be reported again: the caller named the request, and recognises its own request by that
+    /// name.
     pub may_replay: bool,
 }
 
 /// A name of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// The name, which is the caller's own: another's is another name.
+    /// The name, which includes the caller's own: two callers never share a name.
     pub text: String,
-    /// What it is for: a payment, or the exact payload.
+    /// The hash of what the name is bound to: a payment, or the exact payload.
     pub of: [u8; 32],
-    /// The words for a request that uses it for something else.
+    /// The error message for a request that uses the name for something else.
     pub another: String,
 }
 
 impl Name {
-    /// `Idempotency-Key`, for a payment.
+    /// Binds the caller's `Idempotency-Key` to a payment.
     #[must_use]
     pub fn of_caller(name: &str, payment: [u8; 32]) -> Self {
         let another = "Idempotency-Key: it names another payment".to_owned();
@@ -202,25 +204,25 @@ impl Name {
     }
 }
 
-/// Why a payment is not found good, or not taken up for settlement.
+/// The reason why a payment was not verified, or not accepted for settlement.
 #[derive(Debug)]
 pub enum Stopped {
     /// The body is too large: 413.
     TooLarge,
     /// The request cannot be read: 400.
     Unreadable(Rejection),
-    /// It was read, and says itself that it is not good: a verdict, in the dialect's own words.
+    /// The request was read, but its payment is already known to be refused: a verdict, in the dialect's own words.
     Refused(Rejection),
     /// The machine refuses the payment: a verdict.
     Rejected(Rejection),
-    /// A name of the request is another payment's: 409, in these words.
+    /// A name of the request belongs to another payment: 409, with this message.
     Taken(String),
-    /// It could not be found out: 503.
+    /// The answer could not be determined: 503.
     Fault(Fault),
 }
 
 impl Stopped {
-    /// The status that says so.
+    /// Returns the HTTP status for this reason.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -248,26 +250,26 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// How a payment stands that was taken up for settlement.
+/// The state of a payment that was accepted for settlement.
 #[derive(Debug)]
 pub struct Settled {
-    /// What its caller is told.
+    /// The outcome that its caller gets.
     pub outcome: Outcome,
-    /// Its row, where [`Dialect::tells_steps`] and the payment was not made.
+    /// The payment's row, where [`Dialect::tells_steps`] and the payment was not made.
     pub row: Option<Payment>,
 }
 
-/// A status and a body of JSON.
+/// An HTTP status with a JSON body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The status. 503 gets `Retry-After`.
+    /// The status. A 503 also gets `Retry-After`.
     pub status: StatusCode,
-    /// The body.
+    /// The JSON body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// A reply of this value. One that cannot be written is logged and answered by 500.
+    /// Serializes this value. If that fails, the error is logged and the reply is 500.
     pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Self {
         match x402_codec::body::write(body) {
             Ok(body) => Self { status, body },
@@ -293,7 +295,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// What dialects share: the machine, and what is remembered of requests.
+/// The state that dialects share: the machine, and the memory of requests.
 #[derive(Debug)]
 pub struct Context {
     engine: Arc<Engine>,
@@ -307,19 +309,19 @@ impl Context {
         Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits }
     }
 
-    /// Within which bodies are read.
+    /// Returns the limits of bodies.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The machine.
+    /// Returns the machine.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// What `/verify` remembers for `/settle`.
+    /// Returns the memory in which `/settle` finds what `/verify` approved.
     #[must_use]
     pub fn requests(&self) -> &dyn Requests {
         self.requests.as_ref()

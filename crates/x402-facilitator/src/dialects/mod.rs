@@ -1,4 +1,4 @@
-//! The dialects that every facilitator speaks. A new one is one line in [`all`].
+//! The built-in dialects. A new one is one line in [`all`].
 
 mod challenge;
 mod nvm;
@@ -10,7 +10,7 @@ use x402_types::{NetworkName, Version};
 
 use crate::dialect::{Body, Dialect};
 
-/// Every dialect, in the order in which they are asked whether a body is theirs.
+/// Lists every built-in dialect, in the order in which they are tried.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Dialect>> {
     vec![
@@ -22,14 +22,14 @@ pub fn all() -> Vec<Arc<dyn Dialect>> {
     ]
 }
 
-/// The words of 413.
+/// The error message of status 413.
 const TOO_LARGE: &str = "the body is larger than 64 KiB";
 
-/// The longest name of a network, CAIP-2: 8 characters, a colon, 32 characters.
+/// The longest name of a network in CAIP-2: 8 characters, a colon, 32 characters.
 const LONGEST_NETWORK: usize = 41;
 
-/// The network that a body of `/verify` or `/settle` asks for, as it is written there, for a body that was refused:
-/// its JSON is all that must be right. Empty where it names none.
+/// Finds the network that a refused body of `/verify` or `/settle` names, as it is written there; the body need only be
+/// valid JSON. The result is empty if the body names none.
 fn network_asked(body: &Body) -> NetworkName {
     const PLACES: [&str; 4] = [
         "/paymentRequirements/network",

@@ -1,4 +1,4 @@
-//! Settling a payment, and waiting for its end.
+//! The settlement of a payment, and the wait for its end.
 
 use x402_facilitator_core::Outcome;
 use x402_types::{Claim, Fault, Refusal};
@@ -8,12 +8,12 @@ use crate::clock::now;
 use crate::dialect::{Dialect, Settled};
 
 impl Engine {
-    /// Settles a payment for a caller, and waits for its end as long as is configured. Success is told once, whoever
-    /// asks, but to a caller that named its request (`may_replay`): the claim's identity is that name, and under it a
-    /// success may be told again.
+    /// Settles a payment for a caller, and waits for its end as long as is configured. A success is reported once,
+    /// whichever caller requests it first, except to a caller that named its request (`may_replay`): the claim's
+    /// identity contains that name, and under it a success may be reported again.
     ///
     /// # Errors
-    /// The payment is refused; or its outcome could not be found out: it is unknown, not failed.
+    /// The payment is refused; or its outcome could not be determined: it is unknown, not failed.
     pub(crate) async fn settle_as(
         &self,
         claim: &Claim,
@@ -23,7 +23,7 @@ impl Engine {
         let may_replay = may_replay || self.replaying.contains(&claim.identity.caller);
         let request = self.settlement.begin_request();
         let request = if may_replay { request.named() } else { request };
-        // Subscribed before the first look, so that no move is missed between look and wait.
+        // The subscription precedes the first look, so that no move is missed between look and wait.
         let mut moves = self.moves.subscribe();
         let mut outcome = match self.settlement.settle(&request, claim, now()).await {
             Ok(outcome) => outcome,
@@ -35,17 +35,17 @@ impl Engine {
         let key = self.settlement.key(claim).map_err(Fault::broken)?;
         while !outcome.is_final() {
             let moved = tokio::time::timeout_at(deadline, moves.changed()).await;
-            // Once more after the deadline: the end may have come with it, from another process too.
+            // One more look after the deadline: the end may have coincided with it, and may come from another process.
             outcome = self.settlement.look(&request, &key).await?;
             if moved.is_err() {
                 break;
             }
         }
         if let Outcome::Pending { transaction: None, .. } = outcome {
-            // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
+            // `settlement_pending` names the transaction to watch; nothing was sent yet, so there is none.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet").into());
         }
-        // Nothing may wait or fail between a success that was stored as told and its answer.
+        // Nothing may wait or fail between the moment that a success is stored as reported and its answer.
         let row = match outcome {
             Outcome::Settled { .. } => None,
             _ if !dialect.tells_steps() => None,

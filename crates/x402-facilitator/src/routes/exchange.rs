@@ -1,4 +1,4 @@
-//! `/verify` and `/settle`: the road of a request, the same for every dialect.
+//! The handling of `/verify` and `/settle`, the same for every dialect.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ async fn answer(api: &Api, endpoint: Endpoint, headers: HeaderMap, body: HttpBod
         Err(Refused::TooLarge) => (String::new(), Err(Stopped::TooLarge)),
         Err(refused) => return refused.answer(|_| ()),
     };
-    // A body that was not read to its end is nobody's, and the last of the dialects says so.
+    // A body that was not read to its end is in no dialect, so the last dialect answers.
     let (bytes, whole) = bytes.map_or_else(|stopped| (Bytes::new(), Err(stopped)), |bytes| (bytes, Ok(())));
     let request = Request { endpoint, caller, headers, body: Body::new(bytes, *context.limits()) };
     let Some(dialect) = context.engine().dialect_of(&request.body) else {
@@ -48,7 +48,7 @@ async fn answer(api: &Api, endpoint: Endpoint, headers: HeaderMap, body: HttpBod
     reply.into_response()
 }
 
-/// Who pays.
+/// Verifies a payment and returns its payer.
 async fn verified(
     context: &Context,
     dialect: &dyn Dialect,
@@ -61,7 +61,7 @@ async fn verified(
     Ok(verified.verdict().payer.clone())
 }
 
-/// How the payment stands.
+/// Settles a payment and returns its state.
 async fn settled(
     context: &Context,
     dialect: &dyn Dialect,
@@ -72,7 +72,7 @@ async fn settled(
     Ok(context.engine().settle_as(&submission.claim, submission.may_replay, dialect).await?)
 }
 
-/// The log has what happened; the wire a general code.
+/// Logs a fault; the caller gets only a general code.
 fn logged<T>(answer: Result<T, Stopped>) -> Result<T, Stopped> {
     if let Err(Stopped::Fault(fault)) = &answer {
         log(fault);

@@ -1,14 +1,14 @@
-//! Sums in US dollars, for caps and budgets.
+//! Sums in US dollars, for limits and budgets.
 
 use core::fmt;
 use core::str::FromStr;
 
 use x402_types::{AtomicAmount, Malformed};
 
-/// A sum in US dollars, to the millionth.
+/// A sum in US dollars, in millionths.
 ///
-/// Written `1`, `0.10` or `$0.10`: digits, at most six of them behind a point; no sign, exponent, separator or leading
-/// zero.
+/// Its text is `1`, `0.10` or `$0.10`: digits, at most six of them after the decimal point; without sign, exponent,
+/// separator or leading zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dollars(u64);
 
@@ -16,13 +16,13 @@ impl Dollars {
     /// One dollar.
     pub const ONE: Self = Self(1_000_000);
 
-    /// The sum in millionths.
+    /// The sum in millionths of a dollar.
     #[must_use]
     pub const fn micros(self) -> u64 {
         self.0
     }
 
-    /// The sum in the smallest unit of a token of which one is a dollar; what is smaller than that unit is dropped.
+    /// Converts the sum to atomic units of a token that is worth one dollar, rounded down.
     #[must_use]
     pub fn to_atomic(self, decimals: u8) -> AtomicAmount {
         if let Some(missing) = 6u8.checked_sub(decimals) {
@@ -30,7 +30,7 @@ impl Dollars {
         }
         let zeros = usize::from(decimals.saturating_sub(6));
         let text = if self.0 == 0 { "0".to_owned() } else { format!("{}{}", self.0, "0".repeat(zeros)) };
-        // Only a token of 70 digits and more overflows: then nothing may be paid in it.
+        // This overflows only for tokens with 70 or more decimals: nothing may be paid in them.
         text.parse().unwrap_or(AtomicAmount::ZERO)
     }
 }

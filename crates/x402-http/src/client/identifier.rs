@@ -1,6 +1,6 @@
 //! The extension
-//! [`payment-identifier`](https://github.com/coinbase/x402/blob/main/specs/extensions/payment_identifier.md): the client
-//! gives its payment an id, which stays the same however often the payment is shown.
+//! [`payment-identifier`](https://github.com/coinbase/x402/blob/main/specs/extensions/payment_identifier.md): the
+//! client gives its payment an id, which stays the same however often the payment is sent.
 
 use core::fmt::Write;
 
@@ -10,23 +10,23 @@ use super::{Clock, PayError};
 
 const NAME: &str = "payment-identifier";
 
-/// Whether payments get an id.
+/// The policy for payment ids.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Identifiers {
-    /// A server that requires one is not paid.
+    /// Payments have no id, and a server that requires one is not paid.
     Never,
-    /// Where the server declares the extension.
+    /// Payments have an id where the server declares the extension.
     WhereDeclared,
 }
 
 impl Identifiers {
-    /// The server's extensions as the payment echoes them, with an id where one is due.
+    /// Copies the server's extensions into the payment, with an id if the server declares the extension.
     pub(super) fn extensions(self, required: &PaymentRequired, clock: &dyn Clock) -> Result<Members, PayError> {
         let mut extensions = required.extensions();
         let Some(declared) = extensions.get(NAME) else { return Ok(extensions) };
         let mut declared: Members = match declared.read() {
             Ok(declared) => declared,
-            // What is no object is echoed as it came.
+            // An extension that is not an object is echoed unchanged.
             Err(_) => return Ok(extensions),
         };
         let mut info: Members = declared.get("info").and_then(|info| info.read().ok()).unwrap_or_default();
@@ -49,7 +49,7 @@ fn written(members: &Members) -> Result<RawJson, PayError> {
     RawJson::of(members).map_err(|error| x402_types::Fault::broken(error).into())
 }
 
-/// 36 of the 16 to 128 characters that an id may have: `pay_` and 16 random bytes in hex.
+/// Makes an id of 36 characters, where 16 to 128 are allowed: `pay_` and 16 random bytes in hex.
 fn id(clock: &dyn Clock) -> Option<String> {
     let random = clock.entropy()?;
     let mut id = "pay_".to_owned();
