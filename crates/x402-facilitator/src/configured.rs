@@ -37,18 +37,18 @@ pub enum StartError {
 pub struct Configured {
     /// The engine, not yet started.
     pub engine: Arc<Engine>,
-    /// The tasks that notify it of new blocks.
+    /// The tasks that poll the heads of the chains.
     pub heads: HeadPollers,
-    /// The memory in which `/settle` finds what `/verify` approved.
+    /// The store of requests, which `/verify` fills and `/settle` reads.
     pub requests: Arc<dyn Requests>,
     /// The store of the session keys that payments name by their hash, if one is configured.
     pub session_keys: Option<KeptKeys>,
 }
 
-/// Assembles the facilitator that a configuration describes, without starting it.
+/// Builds the facilitator that a configuration describes. It is not started yet.
 ///
 /// # Errors
-/// The configuration, or a file or node that it names, is unusable.
+/// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let database = Database::open_alone(&config.ledger)?;
     let store = SqliteLedger::new(database.clone());
@@ -93,7 +93,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {
-        // The parser's message about a malformed key is not repeated: it may quote the key.
+        // The parser's message may quote a bad key, so it is not repeated.
         let key = source.read("network.signers")?;
         signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
     }

@@ -1,4 +1,4 @@
-//! The resources of a process: its name among the owners of leases, HTTP clients, and providers for nodes.
+//! Parts that belong to a process: its name among the owners of leases, HTTP clients, and providers for nodes.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use x402_facilitator_core::OwnerId;
 
 use crate::config::ConfigError;
 
-/// Makes a name for this start of this process.
+/// Returns a name for this start of this process.
 #[must_use]
 pub fn owner() -> OwnerId {
     use std::hash::{BuildHasher, Hasher};

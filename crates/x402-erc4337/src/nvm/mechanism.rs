@@ -95,8 +95,7 @@ impl NvmMechanism {
     /// The network is not `eip155`, or a lane's account is not an address.
     pub fn new(parts: NvmParts) -> Result<Self, Fault> {
         let network = parts.chain.network();
-        let chain_id = x402_evm::token::chain_id(network)
-            .ok_or_else(|| Fault::broken(format_args!("{network} is not an EVM network")))?;
+        let chain_id = network.evm_chain().map_err(Fault::broken)?;
         for lane in &parts.lanes {
             payer(lane)?;
         }

@@ -171,7 +171,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
         if terms.scheme != SchemeName::NVM_ERC4337 {
             return Err(Rejection::new(ErrorReason::UNSUPPORTED_SCHEME));
         }
-        let chain_id = terms.network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let chain_id = chain_id(terms.network)?;
         let entry = Requirements::try_from(terms).map_err(|why| unpayable(&format!("accepted: {why}")))?;
         let plan = self.plans.find(entry.plan_id).ok_or_else(|| unpayable("accepted.planId: no plan of ours"))?;
         let signer = self.signer(&entry)?;
@@ -188,7 +188,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
             issued.left = issued.left.saturating_sub(1);
             return Ok(issued.clone());
         }
-        let chain_id = network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let chain_id = chain_id(network)?;
         let until = now.0.saturating_add(self.allowance.seconds);
         let mut keys = Vec::new();
         for (id, grant) in self.grants(plan, until)? {
@@ -252,6 +252,10 @@ impl Bounds<'_> {
             }
         })
     }
+}
+
+fn chain_id(network: ChainId) -> Result<u64, Rejection> {
+    network.evm_chain().map_err(|why| unpayable(&format!("accepted.network: {why}")))
 }
 
 fn unpayable(why: &str) -> Rejection {

@@ -110,6 +110,7 @@ impl Stage {
             keep_until: verdict.keep_until,
             version: 0,
             untold: false,
+            spent_by: None,
             waits: 0,
         }
     }

@@ -10,8 +10,8 @@ use x402_codec::Limits;
 
 /// The body of `/verify` or `/settle`.
 ///
-/// Only the function that parses it into a type gets its bytes, and the result is kept: a second dialect that requests
-/// the same type gets the same value.
+/// Only the function that reads the bytes into a type sees them. Its result is kept, and the next dialect that needs the
+/// same type gets the same value.
 pub struct Body {
     bytes: Bytes,
     limits: Limits,
@@ -20,22 +20,22 @@ pub struct Body {
 }
 
 impl Body {
-    /// Makes a body that is parsed within these limits.
+    /// Creates a body that is read within these limits.
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>, limits: Limits) -> Self {
         Self { bytes: bytes.into(), limits, views: Mutex::default(), reads: AtomicUsize::new(0) }
     }
 
-    /// Returns whether this text occurs anywhere in the body. A dialect checks it before it parses the body, for a
-    /// member that all of its bodies have. The answer is always yes for a body that spells letters as `\u…`.
+    /// Returns whether the body may contain this text. A dialect looks for the name of a member that all of its bodies
+    /// have, before it reads the body. A body that spells letters as `\u…` may contain any text.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {
         let has = |part: &[u8]| self.bytes.windows(part.len().max(1)).any(|window| window == part);
         has(text.as_bytes()) || has(br"\u")
     }
 
-    /// Returns the body as a `T`, parsed by this function the first time and kept from then on. Each `T` belongs to one
-    /// dialect or family of dialects, so that the type determines how the body is parsed.
+    /// Returns the body as a `T`. The first call reads the body by this function; later calls return what the first one
+    /// read. Only one family of dialects may read a `T`, since the type is the key under which the value is kept.
     #[must_use]
     pub fn view<T: Any + Send + Sync>(&self, read: impl FnOnce(&[u8], &Limits) -> T) -> Arc<T> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl Body {
         view
     }
 
-    /// Returns the number of times that the body was parsed so far.
+    /// Returns the number of times that the body was read.
     #[must_use]
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
@@ -56,7 +56,7 @@ impl Body {
 }
 
 impl fmt::Debug for Body {
-    /// Leaves the bytes out: a reader of the log could present the payment.
+    /// Leaves the bytes out: a reader of the log could use the payment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").field("length", &self.bytes.len()).finish_non_exhaustive()
     }

@@ -1,10 +1,10 @@
-//! The interface between the routes and the protocols of callers: a dialect is one value, registered once.
+//! The seam between the routes and the messages of callers: a dialect is one value, registered once.
 //!
-//! A dialect recognises a body of `/verify` or `/settle`, reads it into a [`Claim`], and writes the result in its own
-//! format. The steps between are the same for all dialects (`routes/exchange.rs`): the caller is admitted, the dialect
-//! reads, the request's name is claimed, the machine verifies or settles, the dialect writes.
+//! A dialect recognises a body of `/verify` or `/settle`, reads it into a [`Claim`], and writes what became of it in its
+//! own words. The road between is the same for all of them (`routes/exchange.rs`): the caller is let in, the dialect
+//! reads, the request's name is taken, the machine verifies or settles, the dialect writes.
 //!
-//! [`crate::dialects::all`] lists the built-in dialects; [`Engine::with_dialect`] adds one.
+//! [`crate::dialects::all`] lists those that every facilitator knows; [`Engine::with_dialect`] adds one.
 
 mod body;
 
@@ -27,11 +27,11 @@ pub use self::body::Body;
 use crate::engine::Engine;
 use crate::names::Names;
 
-/// A protocol in which callers use a facilitator over HTTP.
+/// A format of requests to a facilitator over HTTP, and of its answers.
 #[async_trait]
 pub trait Dialect: Send + Sync {
-    /// Returns whether a body is in this dialect. The dialects are tried in order and the first match takes the body;
-    /// the last dialect takes every body that no other recognises.
+    /// Returns whether a body is of this dialect. The first dialect that recognises a body reads it. The last one reads
+    /// every body that no other recognises.
     fn recognises(&self, body: &Body) -> bool;
 
     /// Reads a request into a claim, whose identity it sets.
@@ -40,7 +40,7 @@ pub trait Dialect: Send + Sync {
     /// The request is answered without the machine.
     fn read(&self, context: &Context, request: &Request) -> Result<Submission, Stopped>;
 
-    /// Compares a request with the earlier ones under its name and, at `/settle`, binds the name to its payment.
+    /// Compares a request with earlier ones of the same name. At `/settle`, the name is bound to the payment.
     ///
     /// # Errors
     /// The name belongs to another payment, or the store failed.
@@ -58,7 +58,7 @@ pub trait Dialect: Send + Sync {
         Ok(())
     }
 
-    /// Remembers that a payment was verified under the request's name.
+    /// Remembers that a payment was found good under the request's name.
     ///
     /// # Errors
     /// The name belongs to another payment by now, or the store failed.
@@ -69,8 +69,8 @@ pub trait Dialect: Send + Sync {
         Ok(())
     }
 
-    /// Writes a verdict: the payer, or the reason for a refusal or for the lack of an answer. `submission` is the
-    /// request as it was read, if it could be read.
+    /// Writes the answer to `/verify`: the payer of a valid payment, or the reason why there is no such verdict.
+    /// `submission` is `None` if the request could not be read.
     fn write_verdict(
         &self,
         context: &Context,
@@ -79,7 +79,7 @@ pub trait Dialect: Send + Sync {
         verdict: Result<String, Stopped>,
     ) -> Reply;
 
-    /// Writes the state of a payment that was to be settled.
+    /// Writes the answer to `/settle`.
     fn write_settlement(
         &self,
         context: &Context,
@@ -88,8 +88,7 @@ pub trait Dialect: Send + Sync {
         settled: Result<Settled, Stopped>,
     ) -> Reply;
 
-    /// Returns the paths at which this dialect's callers expect the endpoints, beside `/verify` and `/settle`. Every
-    /// dialect is accepted at each of them.
+    /// Returns further paths of the endpoints, which the callers of this dialect use. They serve every dialect.
     fn paths(&self) -> &'static [(&'static str, Endpoint)] {
         &[]
     }
@@ -100,13 +99,13 @@ pub trait Dialect: Send + Sync {
         Router::new()
     }
 
-    /// Returns whether this dialect answers a server in this process about such terms, without HTTP.
+    /// Returns whether this dialect writes the answers to a server in this process, for a payment of these terms.
     fn serves(&self, terms: &Terms) -> bool {
         let _ = terms;
         false
     }
 
-    /// Makes the claim of a payment that a server in this process has received.
+    /// Returns the claim of a payment that a server in this process presents, with the identity of its request.
     ///
     /// # Errors
     /// The payment cannot fulfil the terms.
@@ -114,14 +113,14 @@ pub trait Dialect: Send + Sync {
         Ok(request.claim.clone())
     }
 
-    /// Writes a verdict for a server in this process: the payer, or the refusal.
+    /// Returns a verdict for a server in this process: the payer, or the reason of the refusal.
     fn verify_response(&self, terms: &Terms, verdict: Result<&str, &Rejection>) -> VerifyResponse {
         let _ = terms;
         verdict.map_or_else(VerifyResponse::invalid, VerifyResponse::valid)
     }
 
-    /// Writes a settlement for a server in this process: the state of the payment, or its refusal before anything was
-    /// sent.
+    /// Returns a settlement for a server in this process: its outcome, or the reason why it was refused before a
+    /// transaction was sent.
     fn settle_response(&self, terms: &Terms, settled: Result<&Settled, &Rejection>) -> SettleResponse {
         match settled {
             Ok(settled) => settled.outcome.to_response(terms),
@@ -129,39 +128,39 @@ pub trait Dialect: Send + Sync {
         }
     }
 
-    /// Returns whether [`Settled::row`] is needed to describe a payment that was not made, for answers that list its
-    /// steps.
+    /// Returns whether the answers name single steps of a payment that was not made, for which they need [`Settled::row`].
     fn tells_steps(&self) -> bool {
         false
     }
 }
 
-/// The endpoint of a request.
+/// An endpoint that takes payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// The check whether a payment is good. It moves no money.
+    /// `/verify` checks a payment and moves nothing.
     Verify,
-    /// The settlement of a payment, at most once.
+    /// `/settle` has a payment made, once.
     Settle,
 }
 
 /// A request whose caller was admitted.
 #[derive(Debug)]
 pub struct Request {
-    /// The requested endpoint.
+    /// The endpoint of the request.
     pub endpoint: Endpoint,
-    /// The caller's name; empty if callers are not distinguished.
+    /// The caller's name; empty if the facilitator has no list of callers.
     pub caller: String,
-    /// The HTTP headers.
+    /// The headers of the request.
     pub headers: HeaderMap,
-    /// The unparsed body.
+    /// The body of the request.
     pub body: Body,
 }
 
 impl Request {
-    /// Returns the caller's name for this request: `Idempotency-Key`, if present.
+    /// Returns the caller's name for this request: `Idempotency-Key`, if there is one.
     ///
-    /// # Errors `invalid_payload`: it is not 1 to 255 visible ASCII characters.
+    /// # Errors
+    /// `invalid_payload`: the key is not 1 to 255 visible ASCII characters.
     pub fn name(&self) -> Result<Option<&str>, Rejection> {
         let Some(value) = self.headers.get("idempotency-key") else { return Ok(None) };
         let key = value.to_str().ok().filter(|key| (1..=255).contains(&key.len()));
@@ -177,26 +176,26 @@ impl Request {
 pub struct Submission {
     /// The payment, with the identity of its request.
     pub claim: Claim,
-    /// The names of the request, each bound to one thing.
+    /// The names of the request. Each belongs to one payment.
     pub names: Vec<Name>,
-    /// Whether a success may be reported again: the caller named the request, and recognises its own request by that
-    /// name.
+    /// Whether a success may be answered more than once: the caller named the request, and recognises a repeated answer
+    /// by that name.
     pub may_replay: bool,
 }
 
 /// A name of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// The name, which includes the caller's own: two callers never share a name.
+    /// The name. Names of different callers are different names.
     pub text: String,
-    /// The hash of what the name is bound to: a payment, or the exact payload.
+    /// A digest of the payment, or of the exact payload, to which the name belongs.
     pub of: [u8; 32],
-    /// The error message for a request that uses the name for something else.
+    /// The message for a request that uses the name for something else.
     pub another: String,
 }
 
 impl Name {
-    /// Binds the caller's `Idempotency-Key` to a payment.
+    /// Creates the name that `Idempotency-Key` gives to a payment.
     #[must_use]
     pub fn of_caller(name: &str, payment: [u8; 32]) -> Self {
         let another = "Idempotency-Key: it names another payment".to_owned();
@@ -204,25 +203,25 @@ impl Name {
     }
 }
 
-/// The reason why a payment was not verified, or not accepted for settlement.
+/// The reason why a payment is not verified, or not settled.
 #[derive(Debug)]
 pub enum Stopped {
     /// The body is too large: 413.
     TooLarge,
-    /// The request cannot be read: 400.
+    /// The request cannot be parsed: 400.
     Unreadable(Rejection),
-    /// The request was read, but its payment is already known to be refused: a verdict, in the dialect's own words.
+    /// The dialect refuses the payment: a verdict with a code of the dialect.
     Refused(Rejection),
-    /// The machine refuses the payment: a verdict.
+    /// The settlement machine refuses the payment: a verdict.
     Rejected(Rejection),
-    /// A name of the request belongs to another payment: 409, with this message.
+    /// A name of the request belongs to another payment: 409 with this message.
     Taken(String),
-    /// The answer could not be determined: 503.
+    /// A node or a store failed: 503.
     Fault(Fault),
 }
 
 impl Stopped {
-    /// Returns the HTTP status for this reason.
+    /// Returns the usual HTTP status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -250,26 +249,26 @@ impl From<Refusal> for Stopped {
     }
 }
 
-/// The state of a payment that was accepted for settlement.
+/// The state of a payment that was taken up for settlement.
 #[derive(Debug)]
 pub struct Settled {
-    /// The outcome that its caller gets.
+    /// The outcome for the caller.
     pub outcome: Outcome,
-    /// The payment's row, where [`Dialect::tells_steps`] and the payment was not made.
+    /// The row of the payment, if the payment was not made and [`Dialect::tells_steps`] is `true`.
     pub row: Option<Payment>,
 }
 
 /// An HTTP status with a JSON body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The status. A 503 also gets `Retry-After`.
+    /// The HTTP status. A reply with 503 gets `Retry-After`.
     pub status: StatusCode,
-    /// The JSON body.
+    /// The body in JSON.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// Serializes this value. If that fails, the error is logged and the reply is 500.
+    /// Creates a reply with this value as its body. A value that cannot be written is logged, and the reply is 500.
     pub fn json<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Self {
         match x402_codec::body::write(body) {
             Ok(body) => Self { status, body },
@@ -295,7 +294,7 @@ impl IntoResponse for Reply {
     }
 }
 
-/// The state that dialects share: the machine, and the memory of requests.
+/// The engine and the stores that all dialects share.
 #[derive(Debug)]
 pub struct Context {
     engine: Arc<Engine>,
@@ -315,13 +314,13 @@ impl Context {
         &self.limits
     }
 
-    /// Returns the machine.
+    /// Returns the engine.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// Returns the memory in which `/settle` finds what `/verify` approved.
+    /// Returns the store of requests, which `/verify` fills and `/settle` reads.
     #[must_use]
     pub fn requests(&self) -> &dyn Requests {
         self.requests.as_ref()

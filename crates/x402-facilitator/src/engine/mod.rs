@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
 use x402_store::sqlite::Database;
-use x402_types::{Assets, ChainId, Members, UnixSeconds};
+use x402_types::extension::Extensions;
+use x402_types::{Assets, ChainId, Extension, Members, UnixSeconds};
 
 pub use self::health::Health;
 pub use self::running::Running;
@@ -27,9 +28,10 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     signers: Members,
     assets: Assets,
-    /// The callers that get a success again although they name no request.
+    extensions: Extensions,
+    /// The callers that may get a success again although they name no request.
     replaying: BTreeSet<String>,
-    /// The dialects, in the order in which they are tried.
+    /// The dialects; the first one that recognises a body reads it.
     dialects: Vec<Arc<dyn Dialect>>,
     patience: Patience,
     claims: watch::Sender<()>,
@@ -46,14 +48,14 @@ pub struct Engine {
 /// The time limits of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// The length of a lane's lease, in seconds: 15 by default.
+    /// The duration of a lane's lease in seconds. Default: 15.
     pub lease_seconds: u64,
-    /// The time that `/settle` waits for the chain: 30 s by default.
+    /// The longest time that `/settle` waits for the chain. Default: 30 s.
     pub wait: Duration,
 }
 
 impl Patience {
-    /// Sets the time that `/settle` waits.
+    /// Creates limits with this longest time for `/settle`.
     #[must_use]
     pub const fn waiting(wait: Duration) -> Self {
         Self { lease_seconds: 15, wait }
@@ -90,6 +92,7 @@ impl Engine {
             ledger,
             signers: Members::new(),
             assets: Assets::none(),
+            extensions: Extensions::new(),
             replaying: BTreeSet::new(),
             dialects: dialects::all(),
             patience: Patience::default(),
@@ -117,6 +120,13 @@ impl Engine {
         self
     }
 
+    /// Adds an extension, which `/supported` lists, and which reads payments and receipts.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Arc<dyn Extension>) -> Self {
+        self.extensions.register(extension);
+        self
+    }
+
     /// Sets the callers that get a success again although they name no request: each of their bodies serves one
     /// request, and they repeat a body only for that request.
     #[must_use]
@@ -140,7 +150,7 @@ impl Engine {
         self
     }
 
-    /// Adds a dialect, which is tried before all others.
+    /// Adds a dialect in front of the others.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<dyn Dialect>) -> Self {
         self.dialects.insert(0, dialect);
@@ -153,12 +163,18 @@ impl Engine {
         &self.settlement
     }
 
-    /// The dialects, in the order in which they are tried.
+    /// Returns the registered extensions.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Returns the dialects; the first one that recognises a body reads it.
     pub(crate) fn dialects(&self) -> &[Arc<dyn Dialect>] {
         &self.dialects
     }
 
-    /// The dialect that recognises a body.
+    /// Returns the first dialect that recognises a body, or else the last one.
     pub(crate) fn dialect_of(&self, body: &Body) -> Option<&Arc<dyn Dialect>> {
         self.dialects.iter().find(|dialect| dialect.recognises(body)).or_else(|| self.dialects.last())
     }

@@ -8,12 +8,11 @@ use crate::clock::now;
 use crate::dialect::{Dialect, Settled};
 
 impl Engine {
-    /// Settles a payment for a caller, and waits for its end as long as is configured. A success is reported once,
-    /// whichever caller requests it first, except to a caller that named its request (`may_replay`): the claim's
-    /// identity contains that name, and under it a success may be reported again.
+    /// Settles a payment for a caller, and waits for its end as long as is configured. A success is answered once. A
+    /// caller that named its request (`may_replay`) may get it again: the claim's identity is that name.
     ///
     /// # Errors
-    /// The payment is refused; or its outcome could not be determined: it is unknown, not failed.
+    /// The payment is refused; or its outcome could not be found out: it is unknown, not failed.
     pub(crate) async fn settle_as(
         &self,
         claim: &Claim,
@@ -44,6 +43,11 @@ impl Engine {
         if let Outcome::Pending { transaction: None, .. } = outcome {
             // `settlement_pending` names the transaction to watch; nothing was sent yet, so there is none.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet").into());
+        }
+        if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
+            let mut response = receipt.to_response(claim.terms.version, false);
+            self.extensions.on_receipt(claim, &mut response);
+            receipt.extensions = response.extensions;
         }
         // Nothing may wait or fail between the moment that a success is stored as reported and its answer.
         let row = match outcome {

@@ -54,8 +54,7 @@ impl Nvm {
         ledger: Arc<dyn Ledger>,
         keys: Arc<dyn ReadSessionKeys>,
     ) -> Result<NvmMechanism, Fault> {
-        let chain_id = self.network.eip155_chain();
-        let chain_id = chain_id.ok_or_else(|| Fault::broken(format_args!("{} is not an EVM network", self.network)))?;
+        let chain_id = self.network.evm_chain().map_err(Fault::broken)?;
         let credits: Arc<dyn ReadCredits> = match self.credits {
             Some(books) => Arc::new(books),
             None => Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),

@@ -1,6 +1,6 @@
 //! The facilitator's HTTP API: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 //!
-//! The dialects of `/verify` and `/settle` are distinguished by the body: [`crate::dialect`].
+//! The bodies of `/verify` and `/settle` have several dialects: [`crate::dialect`].
 
 mod accepts;
 mod exchange;
@@ -27,8 +27,8 @@ use crate::dialect::{Context, Endpoint, Reply};
 use crate::engine::Engine;
 use crate::session_keys::{Registrar, SessionKeys};
 
-/// The routes of a facilitator. By default every client that reaches the port may call, and all count as one caller;
-/// requests are remembered in memory; and no session keys are kept.
+/// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
+/// remembered in memory; and no session keys are kept.
 #[derive(Debug)]
 pub struct Routes {
     engine: Arc<Engine>,
@@ -37,7 +37,7 @@ pub struct Routes {
     session_keys: Option<KeptKeys>,
 }
 
-/// An admitted caller.
+/// A caller and its bearer token.
 struct Caller {
     name: String,
     token: Zeroizing<String>,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Caller {
     }
 }
 
-/// The state that every route gets.
+/// The state that all routes share.
 struct Api {
     context: Arc<Context>,
     callers: Vec<Caller>,
@@ -66,13 +66,13 @@ pub struct KeptKeys {
 }
 
 impl Routes {
-    /// Makes the routes of this engine.
+    /// Creates the routes of this engine.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
         Self { engine, callers: Vec::new(), requests: Arc::new(MemoryRequests::default()), session_keys: None }
     }
 
-    /// Admits a caller that presents this bearer token. From then on a token is required.
+    /// Admits a caller with this bearer token. Callers without a token are then refused.
     #[must_use]
     pub fn with_caller(mut self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
         self.callers.push(Caller { name: name.into(), token });
@@ -93,7 +93,7 @@ impl Routes {
         self
     }
 
-    /// Makes the router to be served.
+    /// Returns the routes as a router that can be served.
     pub fn into_router(self) -> Router {
         let Self { engine, callers, requests, session_keys } = self;
         let context = Arc::new(Context::new(engine, requests, Limits::DEFAULT));
@@ -124,7 +124,7 @@ struct Received {
     body: Bytes,
 }
 
-/// The reason why a request was not admitted.
+/// The reason why a request was not processed.
 enum Refused {
     Unauthorized,
     TooLarge,
@@ -173,7 +173,7 @@ async fn health(State(api): State<Arc<Api>>) -> Response {
     }
 }
 
-/// Returns whether every signer can pay for a transaction. Changes are logged where they are noticed.
+/// Answers whether every signer can pay for a transaction. Each change is in the log.
 async fn ready(State(api): State<Arc<Api>>) -> Response {
     let unfunded = api.context.engine().unfunded();
     if unfunded.is_empty() {
@@ -197,7 +197,7 @@ impl Refused {
     }
 }
 
-/// Logs a fault; the caller gets only a general code.
+/// Logs a fault: the answer has a general code alone.
 fn unavailable<T: Serialize>(fault: &Fault, answer: &T) -> Response {
     exchange::log(fault);
     json(StatusCode::SERVICE_UNAVAILABLE, answer)
