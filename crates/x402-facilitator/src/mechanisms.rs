@@ -11,7 +11,7 @@ use alloy_provider::DynProvider;
 use alloy_signer_local::PrivateKeySigner;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::chain::{ReadChain, RpcChain, repeating};
-use x402_evm::exact::{ExactMechanism, Policy};
+use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
@@ -143,7 +143,7 @@ impl Builder {
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
-        let mut policy = Policy::default().signers(accounts);
+        let mut policy = ExactPolicy::default().signers(accounts);
         policy.longest = self.longest.unwrap_or(policy.longest);
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));

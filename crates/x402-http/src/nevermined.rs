@@ -12,7 +12,7 @@ use serde_json::json;
 use url::Url;
 use x402_codec::{Limits, json as strict};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
-use x402_types::nvm::{Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, Token, Verdict};
+use x402_types::nvm::{Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, AccessToken, VerdictResponse};
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Entry, ErrorReason, Fault, Members, RawJson};
 
@@ -52,7 +52,7 @@ pub enum NeverminedError {
 #[non_exhaustive]
 pub enum ApiError {
     /// It refused, and said why.
-    Refused(Refused),
+    Refused(NeverminedRefusal),
     /// It did not answer, or said what cannot be used. Nothing is known of the request.
     Fault(Fault),
 }
@@ -61,7 +61,7 @@ pub enum ApiError {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Refused {
+pub struct NeverminedRefusal {
     /// `BCK.` and more.
     pub code: String,
     /// For people.
@@ -82,7 +82,7 @@ pub struct Refused {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Permission {
+pub struct NeverminedPermission {
     /// The value of `PAYMENT-SIGNATURE`. Whoever has it can spend it.
     pub access_token: String,
     /// Names it when it is looked up or revoked.
@@ -90,9 +90,9 @@ pub struct Permission {
     pub permission_hash: Option<String>,
 }
 
-impl fmt::Debug for Permission {
+impl fmt::Debug for NeverminedPermission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permission").field("permission_hash", &self.permission_hash).finish_non_exhaustive()
+        f.debug_struct("NeverminedPermission").field("permission_hash", &self.permission_hash).finish_non_exhaustive()
     }
 }
 
@@ -160,7 +160,7 @@ impl NeverminedApi {
         resource: Option<&ResourceInfo>,
         delegation: &str,
         bound: bool,
-    ) -> Result<Permission, ApiError> {
+    ) -> Result<NeverminedPermission, ApiError> {
         let mut body = json!({ "accepted": entry, "delegationConfig": { "delegationId": delegation } });
         if let Some(members) = body.as_object_mut() {
             members.extend(resource.map(|resource| ("resource".to_owned(), json!({ "url": resource.url }))));
@@ -173,7 +173,7 @@ impl NeverminedApi {
     ///
     /// # Errors
     /// It was refused otherwise than by a verdict, or nothing is known.
-    pub async fn verify(&self, request: &FacilitatorRequest) -> Result<Verdict, ApiError> {
+    pub async fn verify(&self, request: &FacilitatorRequest) -> Result<VerdictResponse, ApiError> {
         self.ask("verify", request, self.timeouts.verify).await
     }
 
@@ -193,8 +193,8 @@ impl NeverminedApi {
     ) -> Result<T, ApiError> {
         let encoded;
         let token = match &request.token {
-            Token::Base64(text) => text,
-            Token::Json(raw) => {
+            AccessToken::Base64(text) => text,
+            AccessToken::Json(raw) => {
                 encoded = x402_codec::base64::encode(raw.as_str().as_bytes());
                 &encoded
             }
@@ -234,11 +234,11 @@ impl NeverminedApi {
         if status >= 500 || [401, 403, 429].contains(&status) || refused.retryable == Some(true) {
             return Err(fault(&format_args!("{}: {}", refused.code, refused.message)));
         }
-        Err(ApiError::Refused(Refused { status, ..refused }))
+        Err(ApiError::Refused(NeverminedRefusal { status, ..refused }))
     }
 }
 
-impl Refused {
+impl NeverminedRefusal {
     /// The refusal among the extension's codes, where Nevermined's own has a place there.
     #[must_use]
     pub fn reason(&self) -> Option<ErrorReason> {
@@ -268,7 +268,7 @@ fn facilitator_request(request: &PaymentRequest) -> Result<FacilitatorRequest, F
             rest: Members::new(),
         },
         // Byte for byte as it came: the service may know a token by its text.
-        token: Token::Base64(match &request.token {
+        token: AccessToken::Base64(match &request.token {
             Some(text) => String::from(&**text),
             None => x402_codec::base64::encode(request.raw.as_bytes()),
         }),

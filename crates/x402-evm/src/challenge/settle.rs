@@ -1,6 +1,6 @@
 //! Having a sum moved by a facilitator, and what its answers mean. Unknown is never taken for failed.
 
-use x402_challenge::{ProofError, Refused};
+use x402_challenge::{ProofError, ChallengeRefusal};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_types::challenge::Code;
 use x402_types::v2::{ResourceInfo, SettleResponse};
@@ -22,7 +22,7 @@ pub(super) fn payment_request(
 }
 
 pub(super) fn refused(message: impl Into<Box<str>>) -> ProofError {
-    Refused::new(Code::VerificationFailed, message).into()
+    ChallengeRefusal::new(Code::VerificationFailed, message).into()
 }
 
 /// Is it good? Nothing moves.

@@ -15,7 +15,7 @@ const LONGEST: u64 = 3_600;
 /// What a facilitator leaves open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Policy {
+pub struct ExactPolicy {
     /// Seconds that must be left before `validBefore`: 6, as the SDKs have it, to land in a block.
     pub margin: u64,
     /// Seconds beyond `maxTimeoutSeconds` that `validBefore` may lie in the future; `None`: any.
@@ -26,13 +26,13 @@ pub struct Policy {
     pub signers: Signers,
 }
 
-impl Default for Policy {
+impl Default for ExactPolicy {
     fn default() -> Self {
         Self { margin: 6, skew: Some(60), longest: LONGEST, signers: Signers::any() }
     }
 }
 
-impl Policy {
+impl ExactPolicy {
     /// With so many seconds beyond `maxTimeoutSeconds`, or any with `None`.
     #[must_use]
     pub const fn skew(mut self, skew: Option<u64>) -> Self {
@@ -80,7 +80,7 @@ pub struct Checked {
     pub domain: Domain,
 }
 
-impl Policy {
+impl ExactPolicy {
     /// Checks everything that needs no chain, with one recovery. The signature is read, not yet believed.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use x402_types::{
     Refusal, Rejection, SchemeName, UnixSeconds, Version, networks,
 };
 
-use super::check::{Checked, Policy};
+use super::check::{Checked, ExactPolicy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
 use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched};
@@ -46,7 +46,7 @@ pub struct ExactMechanism<C> {
     /// Domains that were read from the chain, beside `tokens`; a token's domain does not change.
     read: Vec<(Address, OnceLock<Domain>)>,
     lanes: Vec<LaneId>,
-    policy: Policy,
+    policy: ExactPolicy,
     /// The settlement machine's: what a payer has under way counts against the balance.
     ledger: Option<Arc<dyn Ledger>>,
     unreliable: UnreliablePayers,
@@ -92,7 +92,7 @@ impl<C: Chain> ExactMechanism<C> {
         let tokens = tokens.on(network);
         let unknown = tokens.iter().filter(|token| token.domain.is_none());
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
-        let (policy, unreliable) = (Policy::default(), UnreliablePayers::default());
+        let (policy, unreliable) = (ExactPolicy::default(), UnreliablePayers::default());
         let (balances, spent) = (Balances::default(), SpentElsewhere::default());
         Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances, spent }
     }
@@ -107,7 +107,7 @@ impl<C: Chain> ExactMechanism<C> {
 
     /// With another policy.
     #[must_use]
-    pub fn with_policy(mut self, policy: Policy) -> Self {
+    pub fn with_policy(mut self, policy: ExactPolicy) -> Self {
         self.policy = policy;
         self
     }

@@ -12,7 +12,7 @@ mod probe;
 mod spent;
 mod terms;
 
-pub use check::{Checked, Policy};
+pub use check::{Checked, ExactPolicy};
 #[cfg(feature = "facilitator")]
 pub use mechanism::ExactMechanism;
 pub use payer::{Payer, SignAs};

@@ -7,7 +7,7 @@ use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, Rejection};
 
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
-use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, Step, Used};
+use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, IncidentStep, Used};
 
 /// The hold on a claim, which ends when it is dropped, wherever that happens.
 pub(super) struct Hold {
@@ -122,7 +122,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         let facilitator = &received.checkout.facilitator;
         let request = &received.matched.request;
         let terms = &request.claim.terms;
-        hold.pend().await.map_err(|fault| received.unavailable(Step::Grants, fault))?;
+        hold.pend().await.map_err(|fault| received.unavailable(IncidentStep::Grants, fault))?;
         let answer = facilitator.settle(request).await;
         let failed = match judge(answer, terms, resumed, facilitator.keeps_requests()) {
             Settlement::Made(response) => {
@@ -132,7 +132,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
             }
             Settlement::Unknown(known, fault) => {
                 if let Some(fault) = &fault {
-                    received.report(Step::Settle, fault);
+                    received.report(IncidentStep::Settle, fault);
                 }
                 return Err(Declined::Unknown { receipt: unknown_response(known, terms).into(), fault });
             }
@@ -149,7 +149,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         match granted {
             Ok(()) => Ok(settlement),
             Err(fault) => {
-                self.received.report(Step::Grants, &fault);
+                self.received.report(IncidentStep::Grants, &fault);
                 // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
                 let receipt = unknown_response(Some(settlement), &self.received.matched.request.claim.terms);
                 Err(Declined::Unknown { receipt: receipt.into(), fault: Some(fault) })

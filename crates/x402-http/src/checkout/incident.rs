@@ -8,7 +8,7 @@ use x402_types::Fault;
 /// What was being done when the fault was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Step {
+pub enum IncidentStep {
     /// The route was set up: a header that proxies may not pass.
     Start,
     /// The facilitator was asked for what it serves, or does not serve what is offered.
@@ -27,7 +27,7 @@ pub enum Step {
     Settle,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for IncidentStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Start => "start",
@@ -49,7 +49,7 @@ pub struct Incident<'a> {
     /// The URL of the resource, without a query.
     pub route: &'a str,
     /// What was being done.
-    pub step: Step,
+    pub step: IncidentStep,
     /// The fault. [`Fault::is_lasting`] tells one that a configuration must end.
     pub fault: &'a Fault,
 }

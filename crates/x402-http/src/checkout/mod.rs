@@ -36,7 +36,7 @@ pub use declined::Declined;
 pub use dialect::{Dialect, RawPayment, ReadPayment, fitting};
 pub use error::SellerError;
 pub use grants::{Claimed, GrantLock, GrantState, Grants, MemoryGrants, Standing};
-pub use incident::{Incident, OnIncident, Step};
+pub use incident::{Incident, OnIncident, IncidentStep};
 pub use paid::{Paid, Used};
 pub use payment::{Flow, PaymentIn};
 pub use received::Received;
@@ -164,7 +164,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     }
 
     /// Asks the facilitator, once for each `looked`, whether it serves these offers. What it does not serve is an
-    /// [`Incident`] of [`Step::Supported`]. Nothing is asked where [`Checkout::checked`] asked at start.
+    /// [`Incident`] of [`IncidentStep::Supported`]. Nothing is asked where [`Checkout::checked`] asked at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
         if self.served.refuses || looked.set(()).is_err() {
             return;
@@ -172,10 +172,10 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         match self.served.read(&*self.facilitator).await {
             Ok(()) => {
                 if let Some(error) = self.not_served(offers) {
-                    self.report(url, Step::Supported, &Fault::broken(error));
+                    self.report(url, IncidentStep::Supported, &Fault::broken(error));
                 }
             }
-            Err(fault) => self.report(url, Step::Supported, &fault),
+            Err(fault) => self.report(url, IncidentStep::Supported, &fault),
         }
     }
 
@@ -188,7 +188,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     }
 
     /// Logs a fault that was met for a resource, and hands it to the hook.
-    pub fn report(&self, url: &str, step: Step, fault: &Fault) {
+    pub fn report(&self, url: &str, step: IncidentStep, fault: &Fault) {
         incident::report(self.on_incident.as_ref(), &Incident { route: url, step, fault });
     }
 }

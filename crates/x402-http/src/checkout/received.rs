@@ -12,7 +12,7 @@ use x402_types::{Blank, ErrorReason, Fault, Offer, PaymentKey, Rejection};
 use super::admitted::{Admitted, Hold};
 use super::dialect::{RawPayment, ReadPayment};
 use super::named;
-use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, Paid, PaymentIn, Step};
+use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, Paid, PaymentIn, IncidentStep};
 use crate::digest::hex;
 
 /// A payment that was read and fits an offer. Nothing was asked of anybody yet.
@@ -82,7 +82,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
     pub async fn look(&self) -> Result<Paid, Declined> {
         self.named().await?;
         let standing = self.checkout.grants.look(&self.matched.key).await;
-        match standing.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        match standing.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Some(standing) if standing.state == GrantState::Granted => Err(used()),
             // The request that began it has its answer.
             Some(_) => Err(busy()),
@@ -106,7 +106,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         let request = &self.matched.request.claim.identity.request;
         let standing = grants.look(&self.matched.key).await;
         let (mut payer, mut verified_as) = (None, None);
-        match standing.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        match standing.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
                 return Err(match used() {
                     Declined::Refused(rejection) if named.is_some() && standing.request == *request => {
@@ -123,7 +123,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
             None => {}
         }
         let claimed = grants.claim(&self.matched.key, request).await;
-        let (lock, resumed) = match claimed.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        let (lock, resumed) = match claimed.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Claimed::Open(lock) => (lock, false),
             Claimed::Pending(lock) => (lock, true),
             Claimed::Taken => return Err(busy()),
@@ -131,7 +131,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         let mut hold = Hold::new(Arc::clone(grants), lock);
         if let Some(named) = &named {
             let claimed = grants.claim(&named.key, &named.request).await;
-            match claimed.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+            match claimed.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
                 Claimed::Open(lock) | Claimed::Pending(lock) => hold.name = Some(lock),
                 // Another payment took the name first.
                 Claimed::Taken => return Err(named.taken()),
@@ -151,7 +151,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
     /// Asks the facilitator whether the payment is good. Who pays comes back, and what the facilitator calls the request.
     async fn verify(&self) -> Result<(Option<String>, Option<String>), Declined> {
         let verdict = self.checkout.facilitator.verify(&self.matched.request).await;
-        let verdict = verdict.map_err(|fault| self.unavailable(Step::Verify, fault))?;
+        let verdict = verdict.map_err(|fault| self.unavailable(IncidentStep::Verify, fault))?;
         if verdict.is_valid {
             return Ok((verdict.payer, verdict.rest.text("agentRequestId")));
         }
@@ -172,7 +172,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         if code.row().is_some_and(|row| row.status >= 500) {
             let message = message.as_deref().unwrap_or_default();
             let fault = Fault::unreachable("facilitator", format_args!("it answered {code}: {message}"));
-            self.report(Step::Verify, &fault);
+            self.report(IncidentStep::Verify, &fault);
         }
         let mut rejection = Rejection::new(code);
         rejection.message = message.map(String::into_boxed_str);
@@ -180,11 +180,11 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         rejection
     }
 
-    pub(super) fn report(&self, step: Step, fault: &Fault) {
+    pub(super) fn report(&self, step: IncidentStep, fault: &Fault) {
         self.checkout.report(&self.matched.request.resource.url, step, fault);
     }
 
-    pub(super) fn unavailable(&self, step: Step, fault: Fault) -> Declined {
+    pub(super) fn unavailable(&self, step: IncidentStep, fault: Fault) -> Declined {
         self.report(step, &fault);
         Declined::Unavailable(fault)
     }

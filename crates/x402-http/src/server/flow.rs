@@ -17,7 +17,7 @@ use super::dialect::HttpDialect;
 use super::kept;
 use super::layer::Route;
 use crate::Body;
-use crate::checkout::{Declined, Flow, PaymentIn, Received, Step, Used};
+use crate::checkout::{Declined, Flow, PaymentIn, Received, IncidentStep, Used};
 
 pub(super) fn run<S, Q, B>(
     route: Arc<Route>,
@@ -35,7 +35,7 @@ where
             Ok(offers) => offers,
             Err(fault) => {
                 let resource = route.served(parts.uri.path());
-                route.seller.checkout.report(&resource.url, Step::Price, &fault);
+                route.seller.checkout.report(&resource.url, IncidentStep::Price, &fault);
                 return Ok(unavailable(&route, fault));
             }
         };

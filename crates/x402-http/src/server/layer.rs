@@ -20,7 +20,7 @@ use super::answer::{self, Prepared};
 #[cfg(feature = "challenge")]
 use super::challenge::{self, Counter};
 use super::flow;
-use super::{Price, Seller, SellerError, Step};
+use super::{Pricing, Seller, SellerError, IncidentStep};
 use crate::Body;
 
 /// A header that a proxy with its default settings may not pass: nginx takes 4 KiB of response head by default
@@ -64,7 +64,7 @@ pub(super) struct Route {
 #[derive(Clone)]
 enum Asks {
     Fixed(Vec<Offer>),
-    By(Arc<dyn Price>),
+    By(Arc<dyn Pricing>),
 }
 
 impl RequirePaymentLayer {
@@ -74,7 +74,7 @@ impl RequirePaymentLayer {
         Ok(Self::of(route))
     }
 
-    pub(super) fn by(seller: Seller, price: Arc<dyn Price>) -> Self {
+    pub(super) fn by(seller: Seller, price: Arc<dyn Pricing>) -> Self {
         Self::of(Route::asking(seller, Asks::By(price)))
     }
 
@@ -169,7 +169,7 @@ impl Route {
                 "PAYMENT-REQUIRED has {size} bytes: nginx passes 4096 bytes of response head unless proxy_buffer_size \
                  says otherwise (docs/proxies.md)"
             ));
-            self.seller.checkout.report(&self.resource("/").url, Step::Start, &fault);
+            self.seller.checkout.report(&self.resource("/").url, IncidentStep::Start, &fault);
         }
         Ok(())
     }

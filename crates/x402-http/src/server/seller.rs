@@ -11,7 +11,7 @@ use x402_types::{Extension, Offer};
 use super::dialect::HttpDialect;
 use super::kept::KeptAnswers;
 use super::layer::RequirePaymentLayer;
-use super::{Grants, OnIncident, Price, SellerError};
+use super::{Grants, OnIncident, Pricing, SellerError};
 use crate::checkout::Checkout;
 
 /// Of `PAYMENT-REQUIRED`, by default.
@@ -49,7 +49,7 @@ impl Seller {
 
     /// Asks the facilitator what it serves, so that an offer which it does not serve is refused by
     /// [`Seller::charge`], at start. Without it the first paid request of each route asks, and what is not served is an
-    /// [`Incident`](super::Incident) of [`Step::Supported`](super::Step::Supported).
+    /// [`Incident`](super::Incident) of [`IncidentStep::Supported`](super::IncidentStep::Supported).
     ///
     /// # Errors
     /// [`SellerError::Supported`].
@@ -83,7 +83,7 @@ impl Seller {
     /// The longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's fetch and
     /// common proxies that were told to. nginx passes a response head of 4 KiB unless `proxy_buffer_size` says otherwise,
     /// so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident) of
-    /// [`Step::Start`](super::Step::Start).
+    /// [`IncidentStep::Start`](super::IncidentStep::Start).
     #[must_use]
     pub const fn header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
@@ -123,7 +123,7 @@ impl Seller {
 
     /// A layer for a route whose price depends on the request.
     #[must_use]
-    pub fn charge_by(&self, price: impl Price + 'static) -> RequirePaymentLayer {
+    pub fn charge_by(&self, price: impl Pricing + 'static) -> RequirePaymentLayer {
         RequirePaymentLayer::by(self.clone(), Arc::new(price))
     }
 

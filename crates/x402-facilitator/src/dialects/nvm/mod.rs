@@ -49,7 +49,7 @@ pub(super) enum Version {
 pub(super) struct Nvm(pub(super) Version);
 
 /// A body of either version.
-type Asked = Result<codec::Request, Rejection>;
+type Asked = Result<codec::DecodedRequest, Rejection>;
 
 /// Whether an unreadable body belongs to this extension all the same.
 struct IsOne(bool);
@@ -80,7 +80,7 @@ impl Dialect for Nvm {
     /// Determines the request's name, too: `agentRequestId`, else a name derived from `Idempotency-Key`, else a new one.
     fn read(&self, _: &Context, request: &Request) -> Result<Submission, Stopped> {
         let asked = asked(&request.body);
-        let codec::Request { body, payment, .. } = (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
+        let codec::DecodedRequest { body, payment, .. } = (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
         let too_few = || Code::InvalidPayload.because("maxAmount: expected a decimal of at least 1");
         let credits = match (body.max_amount, request.endpoint) {
             (None, Endpoint::Settle) => return Err(Stopped::Unreadable(too_few())),

@@ -3,7 +3,7 @@
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
-use x402_challenge::{CheckError, Grant, Granted};
+use x402_challenge::{CheckError, EntitlementGrant, Granted};
 use x402_codec::{body, challenge as codec, header};
 use x402_types::challenge::{Carrier, Challenge, Code, RefusalBody};
 use x402_types::{ErrorReason, Fault, Members, RawJson};
@@ -93,7 +93,7 @@ pub(super) fn fault<B>(fault: Fault) -> Response<Body<B>> {
 }
 
 /// Tells the payer what was paid and what it grants.
-pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&Grant>) {
+pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&EntitlementGrant>) {
     if let Ok(value) = codec::encode_response(&granted.response) {
         headers.insert(&header::X_PAYMENT_RESPONSE, value);
     }

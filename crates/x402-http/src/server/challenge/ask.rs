@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Uri;
 use http::request::Parts;
-use x402_challenge::{Allowance, Bind, Gate, Grant, Granted, Offer, Token};
+use x402_challenge::{Allowance, Bind, Gate, EntitlementGrant, Granted, ChallengeOffer, EntitlementToken};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Carrier, ChallengeId, HostName, PaymentResponse};
 use x402_types::{Members, UnixSeconds};
@@ -130,21 +130,21 @@ pub struct Ask {
 
 #[derive(Clone)]
 enum OfferOf {
-    Fixed(Box<Offer>),
-    By(Arc<dyn Fn(&Parts) -> Offer + Send + Sync>),
+    Fixed(Box<ChallengeOffer>),
+    By(Arc<dyn Fn(&Parts) -> ChallengeOffer + Send + Sync>),
 }
 
 impl Ask {
     /// The same for each request.
     #[must_use]
-    pub fn new(offer: Offer) -> Self {
+    pub fn new(offer: ChallengeOffer) -> Self {
         Self { offer: OfferOf::Fixed(Box::new(offer)), entitle: None }
     }
 
     /// By the request: a route with parameters sells a resource for each. The same request must be asked the same when
     /// it comes back with its payment.
     #[must_use]
-    pub fn by(offer: impl Fn(&Parts) -> Offer + Send + Sync + 'static) -> Self {
+    pub fn by(offer: impl Fn(&Parts) -> ChallengeOffer + Send + Sync + 'static) -> Self {
         Self { offer: OfferOf::By(Arc::new(offer)), entitle: None }
     }
 
@@ -155,7 +155,7 @@ impl Ask {
         self
     }
 
-    pub(super) fn offer(&self, request: &Parts, bind_body: bool) -> Cow<'_, Offer> {
+    pub(super) fn offer(&self, request: &Parts, bind_body: bool) -> Cow<'_, ChallengeOffer> {
         let offer = match &self.offer {
             OfferOf::Fixed(offer) => Cow::Borrowed(&**offer),
             OfferOf::By(offer) => Cow::Owned(offer(request)),
@@ -168,9 +168,9 @@ impl Ask {
         offer
     }
 
-    pub(super) fn grant(&self, token: impl FnOnce() -> Option<Token>) -> Option<Option<Grant>> {
+    pub(super) fn grant(&self, token: impl FnOnce() -> Option<EntitlementToken>) -> Option<Option<EntitlementGrant>> {
         let Some(Entitle { carrier, allowance, ttl_seconds }) = self.entitle else { return Some(None) };
-        token().map(|token| Some(Grant { token, carrier, allowance, ttl_seconds }))
+        token().map(|token| Some(EntitlementGrant { token, carrier, allowance, ttl_seconds }))
     }
 
     fn check(&self) -> Result<(), SellerError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use x402_challenge::{CheckError, Grant, Granted, MeterError, Offer, Refused, Request, Spent, Token};
+use x402_challenge::{CheckError, EntitlementGrant, Granted, MeterError, ChallengeOffer, ChallengeRefusal, BoundRequest, Spent, EntitlementToken};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
@@ -32,7 +32,7 @@ pub(in super::super) struct Counter {
 /// What becomes of a request.
 pub(super) enum Decision<B> {
     /// The handler runs.
-    Granted(Access, Option<Grant>),
+    Granted(Access, Option<EntitlementGrant>),
     /// Version 1 or 2 is spoken.
     Offers(Arc<Route>),
     /// This is the answer.
@@ -96,7 +96,7 @@ impl Counter {
                 let offer = self.ask.offer(parts, self.bind_body);
                 let seen = Seen::of(parts, &self.prefix);
                 let this = Case { counter: self, offer: &offer, parts, request: seen.request(), now };
-                Err(this.refuse(Refused::new(Code::VerificationFailed, error.to_string())).await?)
+                Err(this.refuse(ChallengeRefusal::new(Code::VerificationFailed, error.to_string())).await?)
             }
         }
     }
@@ -105,9 +105,9 @@ impl Counter {
 /// One request at the counter.
 struct Case<'c> {
     counter: &'c Counter,
-    offer: &'c Offer,
+    offer: &'c ChallengeOffer,
     parts: &'c Parts,
-    request: Request<'c>,
+    request: BoundRequest<'c>,
     now: UnixSeconds,
 }
 
@@ -137,7 +137,7 @@ impl Case<'_> {
     async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
-        let tokens = [Token::presented(bearer(headers), None), Token::presented(None, cookies.as_deref())];
+        let tokens = [EntitlementToken::presented(bearer(headers), None), EntitlementToken::presented(None, cookies.as_deref())];
         for token in tokens.into_iter().flatten() {
             let store = self.counter.challenges.gate().store();
             if let Spent::Good { left } = store.spend(&token.hash(), &self.offer.resource, self.now).await? {
@@ -163,7 +163,7 @@ impl Case<'_> {
         let id = challenges.random().ok_or_else(no_randomness)?;
         if x402_challenge::host(self.request.host).ok().as_ref() != Some(challenges.host()) {
             let message = format!("host: expected `{}`", challenges.host());
-            return Err(Refused::new(Code::InvalidBinding, message).into());
+            return Err(ChallengeRefusal::new(Code::InvalidBinding, message).into());
         }
         let challenge = challenges.gate().issue(self.offer, &self.request, id, self.now).await?;
         challenges.forget(self.now).await;
@@ -189,7 +189,7 @@ impl Case<'_> {
                 Err(error) => Err(Box::new(answer::unknown(error))),
             };
         }
-        let token = || challenges.random().map(Token::from_random);
+        let token = || challenges.random().map(EntitlementToken::from_random);
         let grant = self.counter.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {
             Ok(granted) => Ok(paid(granted, grant)),
@@ -200,7 +200,7 @@ impl Case<'_> {
 
     /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." Where none can be
     /// issued the refusal stands all the same.
-    async fn refuse<B>(&self, refused: Refused) -> Step<Box<Response<Body<B>>>, B> {
+    async fn refuse<B>(&self, refused: ChallengeRefusal) -> Step<Box<Response<Body<B>>>, B> {
         if refused.code.status() != 402 {
             return Ok(Box::new(answer::refusal(&refused.body(None), None)));
         }
@@ -218,7 +218,7 @@ impl Case<'_> {
     }
 }
 
-fn paid<B>(granted: Granted, grant: Option<Grant>) -> Decision<B> {
+fn paid<B>(granted: Granted, grant: Option<EntitlementGrant>) -> Decision<B> {
     Decision::Granted(Access::Paid(Box::new(granted)), grant)
 }
 
@@ -251,8 +251,8 @@ impl<'p> Seen<'p> {
         }
     }
 
-    fn request(&self) -> Request<'_> {
-        Request {
+    fn request(&self) -> BoundRequest<'_> {
+        BoundRequest {
             method: self.method,
             host: self.host,
             path: &self.path,
