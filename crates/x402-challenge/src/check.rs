@@ -15,8 +15,8 @@ use crate::proof::{Evidence, ProofError, Proofs, VerifyProof};
 use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
 use crate::refused::{CheckError, ChallengeRefusal};
 use crate::store::{
-    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest, ProofKey,
-    Store,
+    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
+    ProofKey, Store,
 };
 
 /// Issues challenges, and checks payments against them.
@@ -297,10 +297,10 @@ impl Gate {
     /// `Unpaid`, `Other` and `Refused`, which paid nothing; a fault, after which the same refund may be repeated.
     pub async fn refund(&self, adapter: &dyn RefundPayment, refund: &Refund) -> Result<Box<str>, RefundError> {
         match self.store.begin_refund(refund).await? {
-            RefundChallengeState::Unpaid => Err(RefundError::Unpaid),
-            RefundChallengeState::Other => Err(RefundError::Other),
-            RefundChallengeState::Done { receipt } => Ok(receipt),
-            RefundChallengeState::Begun => match adapter.refund(refund).await {
+            RefundStanding::Unpaid => Err(RefundError::Unpaid),
+            RefundStanding::Other => Err(RefundError::Other),
+            RefundStanding::Done { receipt } => Ok(receipt),
+            RefundStanding::Begun => match adapter.refund(refund).await {
                 Ok(receipt) => {
                     self.store.end_refund(refund, Some(&receipt)).await?;
                     Ok(receipt)
