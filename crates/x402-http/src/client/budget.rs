@@ -14,7 +14,7 @@ use x402_types::{AtomicAmount, ChainId, Dollars, Fault};
 pub struct Spend {
     /// The host of the request, with the port if it is not the default.
     pub host: String,
-    /// The network.
+    /// The network of the payment.
     pub network: ChainId,
     /// The asset as the terms write it; EVM addresses in lower case.
     pub asset: String,
@@ -105,7 +105,7 @@ impl MemoryBudget {
         self
     }
 
-    /// The sum that is spent or reserved today for a host and an asset.
+    /// Returns the sum that is spent or reserved today for a host and an asset.
     #[must_use]
     pub fn used(&self, host: &str, network: ChainId, asset: &str) -> AtomicAmount {
         let account = (host.to_ascii_lowercase(), network, canonical_asset(network, asset));

@@ -189,7 +189,7 @@ impl Payer {
         Ok((Candidate { asked, terms, scheme }, authorization))
     }
 
-    /// The reason why no scheme pays these terms, from a payer of their scheme if there is one.
+    /// Returns the reason why no scheme pays these terms, from a payer of their scheme if there is one.
     fn unpayable(&self, terms: &Terms) -> NotPayable {
         let objections = self.schemes.iter().filter_map(|scheme| scheme.objection(terms));
         let mut objections = objections.filter(|objection| objection.reason != ErrorReason::UNSUPPORTED_SCHEME);

@@ -1,4 +1,4 @@
-//! What a route costs.
+//! The price of a route.
 
 use core::fmt;
 use core::future::Future;
@@ -7,21 +7,20 @@ use core::pin::Pin;
 use http::request::Parts;
 use x402_types::{Fault, Offer};
 
-/// What a request costs, decided for each request: several entries are several ways to pay.
+/// The price of a request, decided for each request: several entries are several ways to pay.
 ///
-/// The same request must be offered the same entries when it comes back with its payment.
+/// The same request must get the same entries when it is repeated with its payment.
 pub trait Pricing: Send + Sync {
-    /// The entries offered for this request.
-    ///
+    /// Returns the entries offered for this request.
     /// # Errors
-    /// The price cannot be told now; the request is answered with 503.
+    /// The price cannot be determined now; the request is answered with 503.
     fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a>;
 }
 
-/// The entries, or why they cannot be told.
+/// The entries, or the fault that prevents determining them.
 pub type PriceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Offer>, Fault>> + Send + 'a>>;
 
-/// A price from a closure: it takes what it needs from the request, then may wait.
+/// Makes a price of a closure, which reads the request and then may wait.
 ///
 /// ```
 /// # use x402_http::server::{Pricing, price_by};

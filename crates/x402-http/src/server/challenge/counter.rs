@@ -1,4 +1,4 @@
-//! One route that is paid by challenge: what a request is, and what becomes of it.
+//! One route with challenges: parses its requests, and decides about them.
 
 use core::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::body::BodyHash;
 use super::spoken::{Spoken, spoken};
 use crate::Body;
 
-/// What a route asks by challenge, and the offers beside it.
+/// The challenges of a route, and the offers in other dialects.
 #[derive(Clone)]
 pub(in super::super) struct Counter {
     challenges: Challenges,
@@ -29,17 +29,17 @@ pub(in super::super) struct Counter {
     bind_body: bool,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 pub(super) enum Decision<B> {
     /// The handler runs.
     Granted(Access, Option<EntitlementGrant>),
-    /// Version 1 or 2 is spoken.
+    /// The request uses version 1 or 2.
     Offers(Arc<Route>),
-    /// This is the answer.
+    /// The response is already decided.
     Answered(Box<Response<Body<B>>>),
 }
 
-/// A request that may go on, or its answer.
+/// A request that may continue, or its response.
 type Step<T, B> = Result<T, Box<Response<Body<B>>>>;
 
 impl Counter {
@@ -71,7 +71,7 @@ impl Counter {
         self.bind_body = true;
     }
 
-    /// "Entitlements are looked at before payment."
+    /// Decides about a request: "Entitlements are looked at before payment."
     pub(super) async fn decide<B>(&self, parts: &Parts) -> Decision<B> {
         let now = self.challenges.clock().now();
         let offer = self.ask.offer(parts, self.bind_body);
@@ -84,9 +84,9 @@ impl Counter {
         matches!(access, Access::Paid(granted) if granted.meter.is_some())
     }
 
-    /// "upto scheme (metering)": has what the handler counted settled, before its answer leaves. Where the settlement is
-    /// refused for good the answer is withheld; where its end is not known it is not: the payer did all there was to do,
-    /// and `Store::open_meters` has what is owed.
+    /// Settles the recorded usage before the response is sent: "upto scheme (metering)". If the settlement is refused
+    /// permanently, the response is withheld; if its result is unknown, it is sent: the payer has done everything, and
+    /// `Store::open_meters` lists the debt.
     pub(super) async fn settle<B>(&self, parts: &Parts, granted: &Granted) -> Step<Option<Fault>, B> {
         let now = self.challenges.clock().now();
         match self.challenges.gate().settle(&granted.challenge.challenge_id, now).await {
@@ -102,7 +102,7 @@ impl Counter {
     }
 }
 
-/// One request at the counter.
+/// One request to a route with challenges.
 struct Case<'c> {
     counter: &'c Counter,
     offer: &'c ChallengeOffer,
@@ -133,7 +133,7 @@ impl Case<'_> {
         }
     }
 
-    /// The first of the tokens presented that is good for this resource; what is left of it.
+    /// Finds the first presented token that is valid for this resource, and its remaining uses.
     async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
@@ -147,7 +147,7 @@ impl Case<'_> {
         Ok(None)
     }
 
-    /// A request without payment: 402. Where it cannot be bound, no challenge is issued for it.
+    /// Answers a request without payment with 402. If it cannot be bound, no challenge is issued for it.
     async fn ask<B>(&self) -> Step<Box<Response<Body<B>>>, B> {
         let offers = self.offers().await?;
         match (self.issue().await, offers) {
@@ -170,7 +170,7 @@ impl Case<'_> {
         Ok(challenge)
     }
 
-    /// The offers of version 2 for this request, as bytes.
+    /// Returns the offers of version 2 for this request, as bytes.
     async fn offers<B>(&self) -> Step<Option<Prepared>, B> {
         let Some(route) = self.counter.beside() else { return Ok(None) };
         let offers = route.offers(self.parts).await.map_err(fault)?;
@@ -198,8 +198,8 @@ impl Case<'_> {
         }
     }
 
-    /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." Where none can be
-    /// issued the refusal stands all the same.
+    /// Answers a refused payment: "With 402 the fresh challenge's members stand beside them, so that a client can go
+    /// on." If no challenge can be issued, the refusal is sent without one.
     async fn refuse<B>(&self, refused: ChallengeRefusal) -> Step<Box<Response<Body<B>>>, B> {
         if refused.code.status() != 402 {
             return Ok(Box::new(answer::refusal(&refused.body(None), None)));
@@ -230,7 +230,7 @@ fn no_randomness() -> Fault {
     Fault::unreachable("the source of randomness", "nothing came")
 }
 
-/// A request as it is bound.
+/// The parts of a request that a challenge binds.
 struct Seen<'p> {
     method: &'p str,
     host: &'p str,
@@ -262,7 +262,8 @@ impl<'p> Seen<'p> {
     }
 }
 
-/// RFC 9112 §3.2.2: the authority of the target, where there is one, stands above `Host`. Two `Host`s are none.
+/// Returns the host: by RFC 9112 §3.2.2 the authority of the target takes precedence over `Host`. Two `Host` headers
+/// count as none.
 fn host(parts: &Parts) -> Option<&str> {
     if let Some(authority) = parts.uri.authority() {
         return Some(authority.as_str());
@@ -280,7 +281,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h str> {
     if values.next().is_some() { None } else { Some(value) }
 }
 
-/// RFC 9113 §8.2.3: the lines of one `Cookie` are joined.
+/// Joins the lines of one `Cookie`, as RFC 9113 §8.2.3 requires.
 fn cookies(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<&str> = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join("; "))
