@@ -36,7 +36,7 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error>
     parse(&text).ok_or_else(|| D::Error::custom("not lower-case hex"))
 }
 
-/// `Vec<u8>`.
+/// The serde functions of a `Vec<u8>`.
 pub(crate) mod hex {
     use super::{Deserializer, Serializer, read, text};
 
@@ -49,7 +49,7 @@ pub(crate) mod hex {
     }
 }
 
-/// `[u8; 32]`.
+/// The serde functions of a `[u8; 32]`.
 pub(crate) mod hex32 {
     use super::{Deserializer, Error, Serializer, read, text};
 
@@ -62,7 +62,7 @@ pub(crate) mod hex32 {
     }
 }
 
-/// `PaymentKey`.
+/// The serde functions of a `PaymentKey`.
 pub(crate) mod key {
     use super::{Deserializer, Serializer, read, text};
     use x402_types::PaymentKey;
@@ -76,7 +76,7 @@ pub(crate) mod key {
     }
 }
 
-/// `Vec<PaymentKey>`.
+/// The serde functions of a `Vec<PaymentKey>`.
 pub(crate) mod keys {
     use super::{Deserialize, Deserializer, Error, Serializer, parse, text};
     use x402_types::PaymentKey;
@@ -92,7 +92,7 @@ pub(crate) mod keys {
     }
 }
 
-/// `u128` as decimal text: JSON readers that buffer lose what does not fit into 64 bits.
+/// The serde functions of a `u128` as decimal text: JSON parsers that buffer lose numbers beyond 64 bits.
 pub(crate) mod decimal {
     use super::{Cow, Deserialize, Deserializer, Error, Serializer};
 

@@ -1,4 +1,4 @@
-//! What is known of a step that happened, and what the payer and the server are told of a payment that did.
+//! The proof of a step that happened, and the receipt of a payment that was made.
 
 use serde::{Deserialize, Serialize};
 use x402_types::v2::SettleResponse;
@@ -6,40 +6,41 @@ use x402_types::{AtomicAmount, Blank, ChainId, Members, NetworkName, RawJson, Ve
 
 use crate::TxId;
 
-/// What a final block says of a step that happened.
+/// The facts that a final block proves about a step that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepProof {
-    /// The transaction that did it, ours or another's.
+    /// The transaction that did it, this facilitator's or another's.
     pub tx: TxId,
-    /// What it moved.
+    /// The amount that was moved.
     pub amount: AtomicAmount,
-    /// What the mechanism needs later, for its receipt or its next step.
+    /// The facts that the mechanism needs for its receipt or its next step.
     #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extra: Members,
 }
 
-/// The answer of a payment that was made. The same for every retry.
+/// The receipt of a payment that was made. It is the same for every retry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The transaction; `None` where nothing had to be moved (`upto` of 0).
+    /// The transaction; `None` if nothing had to be moved (`upto` of 0).
     pub transaction: Option<TxId>,
-    /// The network.
+    /// The network of the payment.
     pub network: ChainId,
-    /// Who paid.
+    /// The payer's account.
     pub payer: String,
-    /// What was moved, where the scheme lets it differ from what was asked.
+    /// The amount moved, for schemes in which it may differ from the amount of the terms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<AtomicAmount>,
-    /// What the scheme adds.
+    /// The scheme's additional members.
     #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extra: Members,
-    /// What extensions add.
+    /// The members that extensions add.
     #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extensions: Members,
 }
 
 impl Receipt {
-    /// The answer on the wire. `replayed` marks one that was given before, so that no server grants it twice.
+    /// Converts to the response on the wire. `replayed` marks one that was returned before, so that no server grants it
+    /// twice.
     #[must_use]
     pub fn to_response(&self, version: Version, replayed: bool) -> SettleResponse {
         let mut extensions = self.extensions.clone();
@@ -56,7 +57,7 @@ impl Receipt {
     }
 }
 
-/// CAIP-2 in v2, the legacy name in v1 where there is one.
+/// Returns the network's name: CAIP-2 in v2; in v1 the legacy name, if there is one.
 fn network_name(network: ChainId, version: Version) -> NetworkName {
     match version {
         Version::V1 => networks::legacy_name(network).map_or_else(|| network.into(), NetworkName::from),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The crates whose comments are checked. It must grow to all of them.
 const COVERED: &str = "x402-types x402-codec x402-validate x402-erc4337 x402-challenge x402-devchain x402-store \
-    x402-cli x402-testkit x402-facilitator x402-http";
+    x402-cli x402-testkit x402-facilitator x402-http \
+    x402-facilitator-core x402-evm";
 
 /// A sentence that begins with one of these has no subject, or has a pronoun for one. A question may.
 const OPENERS: &str = "Who Whom Whose Which What Whatever Why How Now Nobody Somebody Ours Theirs Not So As Always Never Also \

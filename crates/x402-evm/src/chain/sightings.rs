@@ -241,8 +241,8 @@ impl Sightings {
     }
 }
 
-/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it. Without
-/// the transfers among them it does not tell what a use moved.
+/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it. The
+/// `moved` of a use has a meaning only if the transfers are among them.
 pub(crate) fn found(watched: &Watched, mut logs: Vec<Log>) -> Option<Fate> {
     logs.retain(|log| !log.removed);
     fate(watched, &logs)
