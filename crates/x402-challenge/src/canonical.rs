@@ -135,7 +135,8 @@ pub fn canonical_payment(payment: &Payment) -> String {
 /// # Errors
 /// `invalid_schema`, if the proof cannot be serialized as JSON.
 pub fn payment_digest(payment: &Payment) -> Result<PaymentDigest, ChallengeRefusal> {
-    let proof = RawJson::of(&payment.proof).map_err(|error| ChallengeRefusal::new(Code::InvalidSchema, error.to_string()))?;
+    let proof =
+        RawJson::of(&payment.proof).map_err(|error| ChallengeRefusal::new(Code::InvalidSchema, error.to_string()))?;
     let text = format!("{}\n{}", canonical_payment(payment), body_sha256(proof.as_str().as_bytes()));
     Ok(PaymentDigest(Sha256::digest(text.as_bytes()).into()))
 }

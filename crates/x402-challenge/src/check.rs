@@ -13,7 +13,7 @@ use crate::issue::{ChallengeOffer, issue};
 use crate::meter::{Meter, MeterError, MeterState, Metered};
 use crate::proof::{Evidence, ProofError, Proofs, VerifyProof};
 use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
-use crate::refused::{CheckError, ChallengeRefusal};
+use crate::refused::{ChallengeRefusal, CheckError};
 use crate::store::{
     ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
     ProofKey, Store,
@@ -129,7 +129,8 @@ impl Gate {
         now: UnixSeconds,
     ) -> Result<Granted, CheckError> {
         // Size, base64, JSON, fields, CR or LF, unknown proof type, `paidAmount` not canonical: 400 `invalid_schema`.
-        let payment = codec::payment(header).map_err(|error| ChallengeRefusal::new(Code::InvalidSchema, error.to_string()))?;
+        let payment =
+            codec::payment(header).map_err(|error| ChallengeRefusal::new(Code::InvalidSchema, error.to_string()))?;
         self.check_payment(payment, offer, request, grant, now).await
     }
 
@@ -250,7 +251,9 @@ impl Gate {
             ChallengeState::Begun { by } if by == digest => {}
             ChallengeState::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
             ChallengeState::Open => {}
-            ChallengeState::Paid { .. } => return Err(ChallengeRefusal::new(Code::Replay, "challengeId: paid before").into()),
+            ChallengeState::Paid { .. } => {
+                return Err(ChallengeRefusal::new(Code::Replay, "challengeId: paid before").into());
+            }
             _ => return Err(ChallengeRefusal::new(Code::Replay, "challengeId: another payment of it was begun").into()),
         }
         let Some(adapter) = self.proofs.adapter(payment.proof.kind) else {

@@ -52,7 +52,10 @@ pub fn canonical_texts(data: &[u8]) {
         let again = EntitlementToken::presented(Some(&format!("Bearer {}", token.reveal())), None);
         assert_eq!(again.map(|token| token.hash()), Some(token.hash()));
         let set = token.set_cookie(60);
-        assert_eq!(EntitlementToken::presented(None, set.split(';').next()).map(|token| token.hash()), Some(token.hash()));
+        assert_eq!(
+            EntitlementToken::presented(None, set.split(';').next()).map(|token| token.hash()),
+            Some(token.hash())
+        );
     }
 }
 

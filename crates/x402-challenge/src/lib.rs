@@ -29,14 +29,14 @@ pub use canonical::{
 };
 pub use check::{Gate, Granted};
 pub use entitlement::{Allowance, COOKIE, Entitlement, EntitlementGrant, EntitlementToken, TokenHash};
-pub use issue::{Charge, ChallengeOffer, answer, issue};
+pub use issue::{ChallengeOffer, Charge, answer, issue};
 pub use make_proof::{ExactProof, MadeProof, MakeProof, terms};
 pub use memory::MemoryStore;
 pub use meter::{Added, Meter, MeterError, MeterState, Metered};
 pub use mock::MockProof;
 pub use proof::{Evidence, ProofError, Proofs, Proven, UnnamedMock, VerifyProof};
 pub use refund::{Refund, RefundError, RefundPayment, RefundStanding};
-pub use refused::{CheckError, ChallengeRefusal};
+pub use refused::{ChallengeRefusal, CheckError};
 pub use store::{
     ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
     ProofKey, Spent, Store,

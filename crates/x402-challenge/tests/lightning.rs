@@ -8,7 +8,7 @@ use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
 use x402_challenge::lightning::{INVOICE, VerifyLightning, asset, pay_to};
-use x402_challenge::{Bind, Charge, CheckError, Gate, MemoryStore, ChallengeOffer, Proofs, answer};
+use x402_challenge::{Bind, ChallengeOffer, Charge, CheckError, Gate, MemoryStore, Proofs, answer};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{Members, TimeoutSeconds, UnixSeconds};
 

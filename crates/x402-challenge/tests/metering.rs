@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Charge, Evidence, Gate, Granted, MemoryStore, Meter, MeterError, Metered, ChallengeOffer, ProofError, ProofKey, Proofs,
-    Proven, Refund, RefundError, RefundPayment, ChallengeRefusal, VerifyProof, answer,
+    ChallengeOffer, ChallengeRefusal, Charge, Evidence, Gate, Granted, MemoryStore, Meter, MeterError, Metered,
+    ProofError, ProofKey, Proofs, Proven, Refund, RefundError, RefundPayment, VerifyProof, answer,
 };
 use x402_types::challenge::{Challenge, Code, Proof, ProofKind};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};

@@ -8,8 +8,8 @@ use std::sync::{Arc, Barrier};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Allowance, CheckError, Evidence, Gate, EntitlementGrant, MemoryStore, ProofError, Proofs, Proven, Spent, EntitlementToken, VerifyProof,
-    answer,
+    Allowance, CheckError, EntitlementGrant, EntitlementToken, Evidence, Gate, MemoryStore, ProofError, Proofs, Proven,
+    Spent, VerifyProof, answer,
 };
 use x402_types::UnixSeconds;
 use x402_types::challenge::{Carrier, Code, Payment, Proof, ProofKind, ResourceName};
@@ -139,8 +139,12 @@ fn a_payment_grants_what_the_route_grants() {
 fn a_refused_payment_grants_nothing() {
     let gate = gate();
     let token = EntitlementToken::from_random([1; 16]);
-    let grant =
-        EntitlementGrant { token: token.clone(), carrier: Carrier::Bearer, allowance: Allowance::Unlimited, ttl_seconds: 60 };
+    let grant = EntitlementGrant {
+        token: token.clone(),
+        carrier: Carrier::Bearer,
+        allowance: Allowance::Unlimited,
+        ttl_seconds: 60,
+    };
     let mut forged = payment(&challenge(&gate, 1), 1, NOW);
     forged.proof.signature = Some("forged".into());
     let header = x402_codec::challenge::encode_payment(&forged).unwrap();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use serde_json::json;
 use x402_challenge::{
-    Bind, Evidence, Gate, MemoryStore, MockProof, ProofError, ProofKey, Proofs, Proven, ChallengeRefusal, BoundRequest, UnnamedMock,
-    VerifyProof, body_sha256,
+    Bind, BoundRequest, ChallengeRefusal, Evidence, Gate, MemoryStore, MockProof, ProofError, ProofKey, Proofs, Proven,
+    UnnamedMock, VerifyProof, body_sha256,
 };
 use x402_types::challenge::{Code, Payment, Proof, ProofKind};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -175,7 +175,8 @@ fn invalid_binding_of_body_and_query() {
     let asked = BoundRequest { method: "POST", query: Some("a=1"), body_sha256: Some(body_sha256(b"abc")), ..REQUEST };
     let challenge = block_on(gate.issue(&offer, &asked, [1; 16], NOW)).unwrap();
     let header = x402_codec::challenge::encode_payment(&payment(&challenge, 1, NOW)).unwrap();
-    let check = |request: &BoundRequest<'_>| block_on(gate.check(header.as_bytes(), &offer, request, None, NOW)).map(drop);
+    let check =
+        |request: &BoundRequest<'_>| block_on(gate.check(header.as_bytes(), &offer, request, None, NOW)).map(drop);
     for other in [
         BoundRequest { body_sha256: Some(body_sha256(b"abd")), ..asked },
         BoundRequest { body_sha256: None, ..asked },

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Added, ChallengeHold, ChallengeState, CheckError, ClaimOutcome, Confirmation, Confirmed, Evidence, Gate, Granted,
-    Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest, ProofError, ProofKey, Proofs, Proven,
-    Refund, RefundStanding, ChallengeRefusal, Spent, Store, TokenHash, VerifyProof, answer, payment_digest,
+    Added, ChallengeHold, ChallengeRefusal, ChallengeState, CheckError, ClaimOutcome, Confirmation, Confirmed,
+    Evidence, Gate, Granted, Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest, ProofError,
+    ProofKey, Proofs, Proven, Refund, RefundStanding, Spent, Store, TokenHash, VerifyProof, answer, payment_digest,
 };
 use x402_types::challenge::{Challenge, ChallengeId, Code, Nonce, Payment, Proof, ProofKind, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};

@@ -3,7 +3,7 @@
 //! them with the codes of its own §7.
 
 use http::{HeaderMap, HeaderName};
-use x402_types::nvm::{self, Code, FacilitatorRequest, AccessToken};
+use x402_types::nvm::{self, AccessToken, Code, FacilitatorRequest};
 use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 
 use crate::header::{DecodedPayment, PaymentText, payment_text};

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use x402_codec::json::{self, Value};
-use x402_codec::{ErrorPlace, DecodeError, Limits};
+use x402_codec::{DecodeError, ErrorPlace, Limits};
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
     json::from_slice(text.as_bytes(), &Limits::DEFAULT)

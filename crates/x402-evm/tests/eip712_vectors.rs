@@ -6,7 +6,7 @@ use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::{Authorization, Payload, TRANSFER_TYPE};
-use x402_evm::exact::{Exact, Payer, ExactPolicy};
+use x402_evm::exact::{Exact, ExactPolicy, Payer};
 use x402_evm::signature::{Signature, recover};
 use x402_types::{
     AtomicAmount, Claim, Identity, MakePayment, Members, RawJson, SigningContext, TimeoutSeconds, UnixSeconds, Version,

@@ -7,7 +7,7 @@ use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::{Authorization, Payload};
-use x402_evm::exact::{Exact, Payer, ExactPolicy};
+use x402_evm::exact::{Exact, ExactPolicy, Payer};
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
 use x402_types::{
@@ -298,11 +298,15 @@ fn every_member_of_the_payload_has_one_form() {
     assert!(whole(&typed).1.starts_with("payload: duplicate field `signature`"), "{typed}");
     // White space and escapes are how one writes JSON, not what it says.
     let spaced = serde_json::to_string_pretty(&wire).unwrap().replace("value", "v\\u0061lue").replace("0x", "\\u0030x");
-    assert!(ExactPolicy::default().check(&Tokens::default(), &claim(terms(), RawJson::parse(spaced).unwrap()), NOW).is_ok());
+    assert!(
+        ExactPolicy::default().check(&Tokens::default(), &claim(terms(), RawJson::parse(spaced).unwrap()), NOW).is_ok()
+    );
     // What is unknown is ignored.
     let mut more = wire;
     more["authorization"]["memo"] = json!({"a": [1, {}, "}\"\\"], "value": null, "b": -1.5e3});
-    assert!(ExactPolicy::default().check(&Tokens::default(), &claim(terms(), RawJson::of(&more).unwrap()), NOW).is_ok());
+    assert!(
+        ExactPolicy::default().check(&Tokens::default(), &claim(terms(), RawJson::of(&more).unwrap()), NOW).is_ok()
+    );
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Bind, Charge, CheckError, Evidence, Gate, Metered, ChallengeOffer, ProofError, ProofKey, Proofs, Proven, BoundRequest,
-    VerifyProof, answer,
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Evidence, Gate, Metered, ProofError, ProofKey, Proofs,
+    Proven, VerifyProof, answer,
 };
 use x402_facilitator::clock::now;
 use x402_store::sqlite::Database;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::routing::get;
-use x402_challenge::{Bind, Charge, ExactProof, Gate, MakeProof, MockProof, ChallengeOffer, Proofs, VerifyProof, answer};
+use x402_challenge::{
+    Bind, ChallengeOffer, Charge, ExactProof, Gate, MakeProof, MockProof, Proofs, VerifyProof, answer,
+};
 use x402_codec::challenge as codec;
 use x402_codec::header::X_PAYMENT;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};

@@ -14,8 +14,8 @@ use alloy_provider::Provider;
 use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use x402_challenge::{
-    Bind, Charge, CheckError, ExactProof, Gate, Granted, MakeProof, ChallengeOffer, Proofs, Refund, RefundError, BoundRequest, Store,
-    answer, exact_nonce,
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, ExactProof, Gate, Granted, MakeProof, Proofs, Refund,
+    RefundError, Store, answer, exact_nonce,
 };
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, Token, signer};
 use x402_evm::chain::RpcChain;

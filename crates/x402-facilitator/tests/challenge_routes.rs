@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use x402_challenge::{Bind, Charge, ChallengeOffer, BoundRequest, answer, exact_nonce, issue, terms};
+use x402_challenge::{Bind, BoundRequest, ChallengeOffer, Charge, answer, exact_nonce, issue, terms};
 use x402_codec::challenge as codec;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};
 use x402_evm::exact::Payer;

@@ -12,7 +12,9 @@ use serde_json::json;
 use url::Url;
 use x402_codec::{Limits, json as strict};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
-use x402_types::nvm::{Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, AccessToken, VerdictResponse};
+use x402_types::nvm::{
+    AccessToken, Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, VerdictResponse,
+};
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Entry, ErrorReason, Fault, Members, RawJson};
 

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use x402_challenge::{
-    Evidence, ExactProof, MadeProof, MakeProof, Metered, ProofError, ProofKey, Proven, ChallengeRefusal, VerifyProof,
+    ChallengeRefusal, Evidence, ExactProof, MadeProof, MakeProof, Metered, ProofError, ProofKey, Proven, VerifyProof,
     payment_digest,
 };
 use x402_codec::{Limits, challenge as codec, json};

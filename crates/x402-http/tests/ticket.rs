@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
 use x402_challenge::{
-    Bind, Charge, CheckError, Gate, Granted, MemoryStore, MeterError, ChallengeOffer, Proofs, BoundRequest, answer,
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, Granted, MemoryStore, MeterError, Proofs, answer,
 };
 use x402_http::remote::Timeouts;
 use x402_http::ticket::TicketFacilitator;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
-use x402_challenge::{Bind, Charge, CheckError, Gate, MockProof, ChallengeOffer, Proofs, BoundRequest, Store, answer};
+use x402_challenge::{Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, MockProof, Proofs, Store, answer};
 use x402_store::sqlite::{Database, SqliteChallenges};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{TimeoutSeconds, UnixSeconds};

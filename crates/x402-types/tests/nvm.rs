@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use x402_types::nvm::{
-    self, Authorization, Code, ErrorResponse, FacilitatorRequest, Operation, Payload, PaymentPayload, PaymentRequired,
-    Receipt, Requirements, StatementVersion, AccessToken, VerdictResponse, payment_key,
+    self, AccessToken, Authorization, Code, ErrorResponse, FacilitatorRequest, Operation, Payload, PaymentPayload,
+    PaymentRequired, Receipt, Requirements, StatementVersion, VerdictResponse, payment_key,
 };
 use x402_types::{AtomicAmount, Claim, Entry, ErrorReason, Identity, RawJson, SchemeName};
 

@@ -7,8 +7,8 @@ use x402_types::{AtomicAmount, Malformed, TimeoutSeconds, UnixSeconds};
 
 use super::Broken;
 use crate::{
-    Bind, ChallengeHold, Charge, ClaimOutcome, Confirmation, Entitlement, Issued, ChallengeOffer, PaymentAttempt, PaymentDigest,
-    ProofKey, ChallengeRefusal, BoundRequest, Store, TokenHash, issue,
+    Bind, BoundRequest, ChallengeHold, ChallengeOffer, ChallengeRefusal, Charge, ClaimOutcome, Confirmation,
+    Entitlement, Issued, PaymentAttempt, PaymentDigest, ProofKey, Store, TokenHash, issue,
 };
 
 impl From<Malformed> for Broken {

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use x402_challenge::{Bind, Charge, CheckError, Gate, MemoryStore, MockProof, ChallengeOffer, Proofs, BoundRequest, answer};
+use x402_challenge::{
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, MemoryStore, MockProof, Proofs, answer,
+};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{TimeoutSeconds, UnixSeconds};
 
@@ -52,7 +54,12 @@ pub(crate) fn payment(challenge: &Challenge, n: u8, at: UnixSeconds) -> Payment 
     MockProof::sign(answer(challenge, Proof::new(ProofKind::Mock), [n; 16], at))
 }
 
-pub(crate) fn check(gate: &Gate, payment: &Payment, request: &BoundRequest<'_>, now: UnixSeconds) -> Result<(), CheckError> {
+pub(crate) fn check(
+    gate: &Gate,
+    payment: &Payment,
+    request: &BoundRequest<'_>,
+    now: UnixSeconds,
+) -> Result<(), CheckError> {
     let header = x402_codec::challenge::encode_payment(payment).unwrap();
     block_on(gate.check(header.as_bytes(), &offer(), request, None, now)).map(drop)
 }

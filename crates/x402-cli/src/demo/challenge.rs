@@ -12,7 +12,7 @@ use http::HeaderValue;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use x402_challenge::{Bind, Charge, ExactProof, Gate, MakeProof, MemoryStore, ChallengeOffer, Proofs};
+use x402_challenge::{Bind, ChallengeOffer, Charge, ExactProof, Gate, MakeProof, MemoryStore, Proofs};
 use x402_codec::header::X_PAYMENT;
 use x402_devchain::{TOKEN, signer};
 use x402_evm::challenge::VerifyExact;

@@ -1,6 +1,6 @@
 //! Settles an amount by a facilitator, and interprets its responses. An unknown result is never treated as failed.
 
-use x402_challenge::{ProofError, ChallengeRefusal};
+use x402_challenge::{ChallengeRefusal, ProofError};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_types::challenge::Code;
 use x402_types::v2::{ResourceInfo, SettleResponse};

@@ -39,7 +39,9 @@ pub enum PriceError {
     #[error("expected a known token of the network, found another")]
     UnknownToken,
     /// One unit of this token is not one US dollar.
-    #[error("expected a token that represents dollars, or a price in atomic units; found a price in dollars for another token")]
+    #[error(
+        "expected a token that represents dollars, or a price in atomic units; found a price in dollars for another token"
+    )]
     NotDollar,
     /// The token's EIP-712 name and version are not configured.
     #[error("the token's EIP-712 name and version are not configured")]

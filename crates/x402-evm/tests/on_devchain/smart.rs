@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use x402_devchain::{ACCOUNTS, Disturbance, TOKENS_EACH, signer};
 use x402_evm::chain::Call;
 use x402_evm::eip6492::Counterfactual;
-use x402_evm::exact::{ExactMechanism, Payer, ExactPolicy, SignAs, TRANSFER_GAS};
+use x402_evm::exact::{ExactMechanism, ExactPolicy, Payer, SignAs, TRANSFER_GAS};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Observation, Payment, Rail, StepState};

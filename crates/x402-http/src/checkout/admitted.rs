@@ -7,7 +7,7 @@ use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, Rejection};
 
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
-use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, IncidentStep, Used};
+use super::{Declined, Dialect, GrantLock, Grants, IncidentStep, Paid, Received, Used};
 
 /// The hold on a claim, which ends when it is dropped, wherever that happens.
 pub(super) struct Hold {

@@ -36,7 +36,7 @@ pub use declined::Declined;
 pub use dialect::{Dialect, RawPayment, ReadPayment, fitting};
 pub use error::SellerError;
 pub use grants::{Claimed, GrantLock, GrantState, Grants, MemoryGrants, Standing};
-pub use incident::{Incident, OnIncident, IncidentStep};
+pub use incident::{Incident, IncidentStep, OnIncident};
 pub use paid::{Paid, Used};
 pub use payment::{Flow, PaymentIn};
 pub use received::Received;

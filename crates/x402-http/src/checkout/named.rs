@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use x402_types::extension::{RequestName, Required};
 use x402_types::{ErrorReason, Offer, PaymentKey, Refusal, Rejection};
 
-use super::{Checkout, Declined, Dialect, PaymentIn, Received, IncidentStep};
+use super::{Checkout, Declined, Dialect, IncidentStep, PaymentIn, Received};
 use crate::digest::hex;
 
 /// A request with a name from an extension.

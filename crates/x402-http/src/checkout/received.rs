@@ -12,7 +12,7 @@ use x402_types::{Blank, ErrorReason, Fault, Offer, PaymentKey, Rejection};
 use super::admitted::{Admitted, Hold};
 use super::dialect::{RawPayment, ReadPayment};
 use super::named;
-use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, Paid, PaymentIn, IncidentStep};
+use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, IncidentStep, Paid, PaymentIn};
 use crate::digest::hex;
 
 /// A parsed payment that matches an offer. Nothing was verified yet.

@@ -17,7 +17,7 @@ use super::dialect::HttpDialect;
 use super::kept;
 use super::layer::Route;
 use crate::Body;
-use crate::checkout::{Declined, Flow, PaymentIn, Received, IncidentStep, Used};
+use crate::checkout::{Declined, Flow, IncidentStep, PaymentIn, Received, Used};
 
 pub(super) fn run<S, Q, B>(
     route: Arc<Route>,

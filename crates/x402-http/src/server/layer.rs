@@ -20,7 +20,7 @@ use super::answer::{self, Prepared};
 #[cfg(feature = "challenge")]
 use super::challenge::{self, Counter};
 use super::flow;
-use super::{Pricing, Seller, SellerError, IncidentStep};
+use super::{IncidentStep, Pricing, Seller, SellerError};
 use crate::Body;
 
 /// The length of a header that a proxy with default settings may not forward: nginx accepts 4 KiB of response head by

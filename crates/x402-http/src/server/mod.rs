@@ -19,9 +19,10 @@ mod seller;
 pub use cors::{Cors, CorsLayer};
 pub use dialect::{HttpDialect, write_receipt};
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
-pub use price::{Pricing, PriceFuture, price_by};
+pub use price::{PriceFuture, Pricing, price_by};
 pub use seller::Seller;
 
 pub use crate::checkout::{
-    Claimed, GrantLock, GrantState, Grants, Incident, MemoryGrants, OnIncident, Paid, SellerError, Standing, IncidentStep, Used,
+    Claimed, GrantLock, GrantState, Grants, Incident, IncidentStep, MemoryGrants, OnIncident, Paid, SellerError,
+    Standing, Used,
 };

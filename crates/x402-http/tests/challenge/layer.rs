@@ -13,8 +13,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use x402_challenge::{
-    Allowance, Bind, Charge, Evidence, Gate, MemoryStore, Metered, ProofError, Proofs, Proven, ChallengeRefusal, EntitlementToken,
-    VerifyProof,
+    Allowance, Bind, ChallengeRefusal, Charge, EntitlementToken, Evidence, Gate, MemoryStore, Metered, ProofError,
+    Proofs, Proven, VerifyProof,
 };
 use x402_codec::{challenge as codec, header as names};
 use x402_http::server::challenge::{Access, Ask, Challenges, Clock, Entitle, SystemClock};

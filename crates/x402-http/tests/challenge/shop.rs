@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_challenge::{
-    Bind, Charge, Evidence, Gate, MemoryStore, MockProof, ChallengeOffer, ProofError, Proofs, Proven, VerifyProof, answer,
+    Bind, ChallengeOffer, Charge, Evidence, Gate, MemoryStore, MockProof, ProofError, Proofs, Proven, VerifyProof,
+    answer,
 };
 use x402_codec::{challenge as codec, header};
 use x402_http::Body;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::remote::RemoteFacilitator;
-use x402_http::server::{Incident, Seller, IncidentStep};
+use x402_http::server::{Incident, IncidentStep, Seller};
 
 use crate::common::{Handler, ORIGIN, PAYER, TRANSACTION, call, decoded, offer, paying, payment_json, terms};
 use crate::stage::Paywalled;

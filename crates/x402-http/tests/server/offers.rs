@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
-use x402_http::server::{CorsLayer, Incident, Seller, SellerError, IncidentStep, Used, price_by};
+use x402_http::server::{CorsLayer, Incident, IncidentStep, Seller, SellerError, Used, price_by};
 use x402_types::{AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
 
 use crate::common::{

@@ -22,7 +22,7 @@ pub use id::{AgentId, PlanId};
 pub use key::payment_key;
 pub use payload::{Authorization, Payload, RequestProof, StatementVersion};
 pub use receipt::{Receipt, VerdictResponse};
-pub use request::{FacilitatorRequest, AccessToken};
+pub use request::{AccessToken, FacilitatorRequest};
 pub use required::{Extra, PaymentRequired, Requirements};
 pub use session_key::{Operation, SessionKey};
 

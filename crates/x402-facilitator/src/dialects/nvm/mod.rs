@@ -80,7 +80,8 @@ impl Dialect for Nvm {
     /// Determines the request's name, too: `agentRequestId`, else a name derived from `Idempotency-Key`, else a new one.
     fn read(&self, _: &Context, request: &Request) -> Result<Submission, Stopped> {
         let asked = asked(&request.body);
-        let codec::DecodedRequest { body, payment, .. } = (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
+        let codec::DecodedRequest { body, payment, .. } =
+            (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
         let too_few = || Code::InvalidPayload.because("maxAmount: expected a decimal of at least 1");
         let credits = match (body.max_amount, request.endpoint) {
             (None, Endpoint::Settle) => return Err(Stopped::Unreadable(too_few())),

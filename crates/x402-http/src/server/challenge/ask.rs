@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Uri;
 use http::request::Parts;
-use x402_challenge::{Allowance, Bind, Gate, EntitlementGrant, Granted, ChallengeOffer, EntitlementToken};
+use x402_challenge::{Allowance, Bind, ChallengeOffer, EntitlementGrant, EntitlementToken, Gate, Granted};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Carrier, ChallengeId, HostName, PaymentResponse};
 use x402_types::{Members, UnixSeconds};

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use x402_challenge::{CheckError, EntitlementGrant, Granted, MeterError, ChallengeOffer, ChallengeRefusal, BoundRequest, Spent, EntitlementToken};
+use x402_challenge::{
+    BoundRequest, ChallengeOffer, ChallengeRefusal, CheckError, EntitlementGrant, EntitlementToken, Granted,
+    MeterError, Spent,
+};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
@@ -137,7 +140,8 @@ impl Case<'_> {
     async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
-        let tokens = [EntitlementToken::presented(bearer(headers), None), EntitlementToken::presented(None, cookies.as_deref())];
+        let tokens =
+            [EntitlementToken::presented(bearer(headers), None), EntitlementToken::presented(None, cookies.as_deref())];
         for token in tokens.into_iter().flatten() {
             let store = self.counter.challenges.gate().store();
             if let Spent::Good { left } = store.spend(&token.hash(), &self.offer.resource, self.now).await? {
