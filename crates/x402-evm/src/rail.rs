@@ -176,11 +176,7 @@ impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
         let signature = self.signer.sign_hash(&tx.signature_hash()).await.map_err(|why| unsigned(&why))?;
         Signature::try_from(signature).map_err(|why| unsigned(&why))?;
         let envelope = TxEnvelope::from(tx.into_signed(signature.normalized_s()));
-        Ok(Attempt {
-            tx: hex::encode_prefixed(envelope.tx_hash()).into(),
-            bytes: envelope.encoded_2718(),
-            fee: max_fee_per_gas,
-        })
+        Ok(Attempt::new(hex::encode_prefixed(envelope.tx_hash()).into(), envelope.encoded_2718(), max_fee_per_gas))
     }
 
     /// Checks the balance. A node accepts a transaction if the account has its gas limit times its fee; the least that

@@ -3,7 +3,6 @@
 use core::fmt;
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
 use x402_types::ChainId;
 
 use crate::bytes;
@@ -11,8 +10,7 @@ use crate::bytes;
 macro_rules! text_id {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -87,7 +85,7 @@ impl LaneId {
 }
 
 /// Lane and account nonce. On a lane without nonces, the number is a running number of this machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId {
     /// The lane of the slot.
     pub lane: LaneId,
@@ -96,7 +94,7 @@ pub struct SlotId {
 }
 
 /// One request that is being answered, see [`crate::InFlightRequest`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     /// The process that answers the request.
     pub owner: OwnerId,
@@ -105,8 +103,7 @@ pub struct RequestId {
 }
 
 /// The name of a step's action: `transfer`, `order`, `redeem`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepName(Cow<'static, str>);
 
 impl StepName {
@@ -120,6 +117,12 @@ impl StepName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for StepName {
+    fn from(name: String) -> Self {
+        Self(Cow::Owned(name))
     }
 }
 
@@ -137,9 +140,8 @@ impl fmt::Debug for StepName {
 
 /// The value that lets a step happen only once on the far side, in canonical bytes of its mechanism: (network, token,
 /// payer, nonce), (network, entry point, sender, key, seq), a processor's idempotency key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct OnceKey(#[serde(with = "bytes::hex")] pub Vec<u8>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OnceKey(pub Vec<u8>);
 
 impl fmt::Display for OnceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

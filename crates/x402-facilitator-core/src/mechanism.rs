@@ -1,9 +1,8 @@
 //! The mechanism: the meaning of a scheme, for the facilitator.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use x402_types::v2::SupportedKind;
-use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
 use crate::{LaneId, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId};
 
@@ -14,14 +13,41 @@ pub const MAX_PARCELS: usize = 3;
 /// The meaning of a scheme. A mechanism knows no account nonce, no fee, no transaction and no way to send.
 #[async_trait]
 pub trait Mechanism: Send + Sync {
-    /// Returns the kinds of payment that are served. Claims are routed by version, scheme and network.
+    /// Returns the kinds of payment served. A claim is routed here by version, scheme and network and, if several
+    /// mechanisms serve one kind, by [`Mechanism::is_own`].
     fn kinds(&self) -> Vec<SupportedKind>;
+
+    /// Returns the method by which this mechanism moves money, as claims name it: `eip3009`, `permit2`. A mechanism
+    /// with `None` takes every claim for its kinds, and no other mechanism can serve one of them.
+    fn method(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns whether a claim for one of its kinds belongs to this mechanism, by the claim alone:
+    /// `extra.assetTransferMethod`, the payload's shape. The method decides where several mechanisms serve the kind,
+    /// and exactly one of them must return `true`. The result for one claim must always be the same, since stored
+    /// claims are routed by it, too.
+    fn is_own(&self, _claim: &Claim) -> bool {
+        true
+    }
+
+    /// Returns whether the settled amount may be below the authorized one; [`AmountRule::Equal`] by default. All
+    /// mechanisms of a scheme must have the same rule.
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::Equal
+    }
 
     /// Derives the identity of the authorization from the claim alone: a retry finds its row before verification could
     /// report its own nonce as used.
     /// # Errors
     /// The payload cannot be parsed as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
+
+    /// Returns the payer, as the scheme writes it, from a key that [`Mechanism::key`] derived, for refusals before the
+    /// payment was verified. `None` means that the key does not contain it.
+    fn payer(&self, _key: &PaymentKey) -> Option<String> {
+        None
+    }
 
     /// Verifies a payment by reads only. Names the payer and the lanes that may carry the payment (`upto`: the signer
     /// in its witness).
@@ -54,7 +80,8 @@ pub trait Mechanism: Send + Sync {
 }
 
 /// The verdict on a valid payment: what the core must know to have it settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// The payer, as the scheme writes it.
     pub payer: String,
@@ -62,6 +89,15 @@ pub struct Verdict {
     pub lanes: Vec<LaneId>,
     /// The time until which the row must be kept: the authorization has no further effect, and that is final.
     pub keep_until: UnixSeconds,
+}
+
+impl Verdict {
+    /// Makes the verdict on a valid payment of its payer, the lanes that may carry it, and the time until which its row
+    /// must be kept.
+    #[must_use]
+    pub const fn new(payer: String, lanes: Vec<LaneId>, keep_until: UnixSeconds) -> Self {
+        Self { payer, lanes, keep_until }
+    }
 }
 
 /// The next step of a payment.

@@ -1,18 +1,16 @@
 //! A payment's row, the work that it needs, and the effect of events on it. All functions are pure.
 
-use serde::{Deserialize, Serialize};
 use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentKey, UnixSeconds};
 
-use crate::bytes;
 use crate::{
     LaneId, NextStep, Observation, OnceKey, Parcel, Receipt, RequestId, SlotId, StepName, StepProof, TxId, Verified,
 };
 
 /// The row of a payment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Payment {
     /// The identity of the authorization.
-    #[serde(with = "bytes::key")]
     pub key: PaymentKey,
     /// The claim to settle, with the request that it belongs to.
     pub claim: Claim,
@@ -26,21 +24,19 @@ pub struct Payment {
     pub answer: Option<Result<Receipt, ErrorReason>>,
     /// The request that is being answered: the newest that waits for the result, then the one that received the
     /// success.
-    #[serde(rename = "call")]
     pub request: RequestId,
     /// Whether the payment was made, and no request has received the success yet. Rows written before this member
     /// existed count as `false`: an older process may have returned the success, so it is not returned again.
-    #[serde(default)]
     pub untold: bool,
     /// The third party's transaction that spent the authorization before anything was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spent_by: Option<TxId>,
     /// The number of times that the answer was reopened.
     pub reopened: u32,
+    /// The time at which the payment was claimed; 0 in rows that were written before this member existed.
+    pub claimed: UnixSeconds,
     /// The time at which the row needs attention again.
     pub due: UnixSeconds,
     /// The number of consecutive waits of the payment: the intervals grow.
-    #[serde(default)]
     pub waits: u32,
     /// The time until which the row must be kept.
     pub keep_until: UnixSeconds,
@@ -49,17 +45,16 @@ pub struct Payment {
 }
 
 /// One action that must happen on the far side.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Step {
     /// The name of the action.
     pub name: StepName,
     /// The key that lets the step happen only once.
-    #[serde(rename = "guard")]
     pub once_key: OnceKey,
     /// A resource that the step needs exclusively while it is open: no other payment's step with this value, as its
     /// once key or its exclusive resource, runs meanwhile. It is released when the step is decided; the once key of a
     /// proven step is kept.
-    #[serde(rename = "alone", default, skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<OnceKey>,
     /// Every parcel that was ever to be sent for the step, oldest first. Any of them may still land.
     pub parcels: Vec<Parcel>,
@@ -70,15 +65,13 @@ pub struct Step {
 }
 
 /// The state of a step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StepState {
     /// The newest parcel waits for a slot.
     Ready,
     /// The step is in a slot that may still land.
-    #[serde(rename = "Carried")]
     InFlight,
     /// Every slot that carried the step is used, and the step was not seen to happen. It may still land.
-    #[serde(rename = "Loose")]
     Unaccounted,
     /// The step happened.
     Proven(StepProof),
@@ -143,6 +136,12 @@ pub enum Telling {
 }
 
 impl Step {
+    /// Makes a step without a parcel.
+    #[must_use]
+    pub const fn new(name: StepName, once_key: OnceKey) -> Self {
+        Self { name, once_key, exclusive: None, parcels: Vec::new(), carriers: Vec::new(), state: StepState::Ready }
+    }
+
     /// Returns whether the step has happened or never can.
     #[must_use]
     pub const fn is_decided(&self) -> bool {
@@ -173,10 +172,18 @@ impl Payment {
     #[must_use]
     pub fn new(verified: Verified, lane: LaneId, request: RequestId, now: UnixSeconds) -> Self {
         let (claim, key, verdict) = verified.into_parts();
+        let row = Self::from_row(key, claim, verdict.payer, lane, request);
+        Self { claimed: now, due: now, keep_until: verdict.keep_until, ..row }
+    }
+
+    /// Makes a row from a ledger's stored members; all others are empty until the ledger sets them. Only
+    /// [`claim`](crate::Settlement::claim) begins a payment.
+    #[must_use]
+    pub const fn from_row(key: PaymentKey, claim: Claim, payer: String, lane: LaneId, request: RequestId) -> Self {
         Self {
             key,
             claim,
-            payer: verdict.payer,
+            payer,
             lane,
             steps: Vec::new(),
             answer: None,
@@ -184,9 +191,10 @@ impl Payment {
             untold: false,
             spent_by: None,
             reopened: 0,
-            due: now,
+            claimed: UnixSeconds(0),
+            due: UnixSeconds(0),
             waits: 0,
-            keep_until: verdict.keep_until,
+            keep_until: UnixSeconds(0),
             version: 0,
         }
     }
@@ -302,14 +310,7 @@ impl Payment {
                     return Err(Fault::broken(format_args!("the proven step {name} was planned again")));
                 }
                 match self.steps.last_mut().filter(|step| !step.is_decided()) {
-                    None => self.steps.push(Step {
-                        name,
-                        once_key,
-                        exclusive,
-                        parcels: vec![parcel],
-                        carriers: Vec::new(),
-                        state: StepState::Ready,
-                    }),
+                    None => self.steps.push(Step { exclusive, parcels: vec![parcel], ..Step::new(name, once_key) }),
                     Some(step) if step.state != StepState::Unaccounted => {
                         return Err(Fault::broken(format_args!("{name} was planned over an open step")));
                     }

@@ -3,21 +3,27 @@
 use core::fmt;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
 use crate::bytes;
 use crate::{LaneId, SlotId, TxId};
 
 /// An action that a mechanism requests, ready to be put into a transaction: a call, an operation, a charge.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parcel {
     /// The far side's identifier: the hash of a call's bytes, a userOpHash, an idempotency key.
-    #[serde(with = "bytes::hex32")]
     pub id: [u8; 32],
     /// The content for the rail, in a form that mechanism and rail agree on. It must hold no secret.
-    #[serde(with = "bytes::hex")]
     pub bytes: Vec<u8>,
+}
+
+impl Parcel {
+    /// Makes a parcel of these bytes, with the far side's identifier.
+    #[must_use]
+    pub const fn new(id: [u8; 32], bytes: Vec<u8>) -> Self {
+        Self { id, bytes }
+    }
 }
 
 impl fmt::Debug for Parcel {
@@ -28,16 +34,23 @@ impl fmt::Debug for Parcel {
 }
 
 /// Signed bytes that may be sent.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// The transaction's identifier on the far side.
     pub tx: TxId,
     /// The exact bytes.
-    #[serde(with = "bytes::hex")]
     pub bytes: Vec<u8>,
     /// The bid, in the rail's own unit; an attempt that replaces another bids more.
-    #[serde(with = "bytes::decimal")]
     pub fee: u128,
+}
+
+impl Attempt {
+    /// Makes an attempt of signed bytes, with the transaction's identifier on the far side and the bid.
+    #[must_use]
+    pub const fn new(tx: TxId, bytes: Vec<u8>, fee: u128) -> Self {
+        Self { tx, bytes, fee }
+    }
 }
 
 impl fmt::Debug for Attempt {

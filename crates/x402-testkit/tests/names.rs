@@ -39,6 +39,10 @@ fn every_public_type_is_in_the_glossary_once() {
     for line in glossary.lines().filter(|line| line.starts_with("| `")) {
         *defined.entry(line.split('`').nth(1).unwrap()).or_default() += 1;
     }
+    let mut words = glossary.lines().filter_map(|line| line.strip_prefix("| **")?.split_once("**"));
+    let mut seen = BTreeSet::new();
+    assert_eq!(words.find(|(word, _)| !seen.insert(*word)), None, "a word has two definitions");
+    assert!(seen.len() > 50, "{seen:?}");
     let twice: Vec<_> = defined.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "defined more than once: {twice:?}");
     let types: Vec<Type> = DEFINED.iter().flat_map(|name| types_of(name)).collect();

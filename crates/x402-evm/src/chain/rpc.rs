@@ -21,7 +21,7 @@ use super::node_error::{NodeError, node_fault};
 use super::sightings::{Filter, Log, Sightings, found, moved_by};
 use super::{
     AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
-    SendTransaction, Sighting, WatchAuthorizations, Watched,
+    SendTransaction, Sighting, WatchEvents, Watched,
 };
 
 /// A chain behind an alloy provider.
@@ -358,7 +358,7 @@ impl SendTransaction for RpcChain {
 }
 
 #[async_trait]
-impl WatchAuthorizations for RpcChain {
+impl WatchEvents for RpcChain {
     fn watch(&self, watched: Watched) {
         let asked = self.polled().head.map_or(watched.since, |(head, _)| head.finalized);
         self.sightings().watch(watched, asked);

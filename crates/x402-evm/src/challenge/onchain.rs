@@ -16,6 +16,7 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 
 use super::settle::refused;
 use crate::chain::ReadReceipts;
+use crate::eip3009::AUTHORIZATION_USED;
 
 /// Verifies `onchain` proofs on the chains that it reads. Each chain determines the depth from which a block counts.
 #[derive(Clone, Default)]
@@ -77,7 +78,7 @@ impl VerifyProof for VerifyOnchain {
             return Err(refused("proof.txHash: no transfer of paidAmount in the token to payTo is in the transaction"));
         };
         // An authorization made the transfer for the seller that required it, where it counts as an `exact` payment.
-        if pays.by_authorization {
+        if pays.beside.contains(&Some(AUTHORIZATION_USED)) {
             return Err(refused("proof.txHash: a transfer by an EIP-3009 authorization, which is not presented so"));
         }
         // The transaction may still disappear: the same payment must be sent again until its block is deep enough.

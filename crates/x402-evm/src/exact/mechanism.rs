@@ -19,8 +19,10 @@ use x402_types::{
 use super::check::{Checked, ExactPolicy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched};
-use crate::eip3009::{Authorization, Payload, UncheckedPayload, state_call};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched, WatchedEvent};
+use crate::eip3009::{
+    AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, UncheckedPayload, state_call,
+};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
@@ -319,6 +321,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         [Some(kind(Version::V2, self.network.into())), legacy].into_iter().flatten().collect()
     }
 
+    fn method(&self) -> Option<&'static str> {
+        Some("eip3009")
+    }
+
+    fn is_own(&self, claim: &Claim) -> bool {
+        other_method(claim).is_none()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let unchecked =
             UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
@@ -330,6 +340,11 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             }
         })?;
         Ok(unchecked?.key(self.network, token.address))
+    }
+
+    fn payer(&self, key: &PaymentKey) -> Option<String> {
+        let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
+        Some(EvmAddress::from(Address::from(payer)).to_string())
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
@@ -355,25 +370,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
             Err(fault @ Refusal::Fault(_)) => return Err(fault),
         }
-        Ok(Verdict {
-            payer: payer.to_string(),
-            lanes: self.lanes.clone(),
-            keep_until: checked.authorization.valid_before.plus(KEEP),
-        })
+        Ok(Verdict::new(payer.to_string(), self.lanes.clone(), checked.authorization.valid_before.plus(KEEP)))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let last = payment.steps.last();
         match last.map(|step| &step.state) {
             Some(StepState::Proven(proof)) if last.is_some_and(|step| step.name == TRANSFER) => {
-                Ok(NextStep::Settled(Receipt {
-                    transaction: Some(proof.tx.clone()),
-                    network: self.network,
-                    payer: payment.payer.clone(),
-                    amount: None,
-                    extra: Members::new(),
-                    extensions: Members::new(),
-                }))
+                Ok(NextStep::Settled(Receipt::new(Some(proof.tx.clone()), self.network, payment.payer.clone())))
             }
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
@@ -407,11 +411,9 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let watched = watched(first.to, &authorization, since);
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
-            Fate::Used { transaction, moved: Moved::Paid } => Ok(Observation::Proven(StepProof {
-                tx: tx_id(transaction),
-                amount: authorization.value,
-                extra: Members::new(),
-            })),
+            Fate::Used { transaction, moved: Moved::Paid } => {
+                Ok(Observation::Proven(StepProof::new(tx_id(transaction), authorization.value)))
+            }
             // Another authorization of the payer with the same nonce was used.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
@@ -428,7 +430,7 @@ impl<C: Chain> ExactMechanism<C> {
             return Ok(Observation::Pending);
         }
         let state = state_call(authorization.from, authorization.nonce);
-        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let reads = BatchRead::new().call(watched.used.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
@@ -457,12 +459,11 @@ impl<C: Chain> ExactMechanism<C> {
         let head = self.chain.head().await?;
         let answers = self.chain.run(&BatchRead::new().code_size(account), At::Number(head.finalized)).await?;
         match answers.sizes.first() {
-            Some(1..) => Ok(Observation::Proven(StepProof {
-                // This is the last transaction of this facilitator; another one may have deployed the account.
-                tx: sent.last().cloned().unwrap_or_else(|| "".into()),
-                amount: AtomicAmount::default(),
-                extra: Members::new(),
-            })),
+            // This is the last transaction of this facilitator; another one may have deployed the account.
+            Some(1..) => {
+                let tx = sent.last().cloned().unwrap_or_else(|| "".into());
+                Ok(Observation::Proven(StepProof::new(tx, AtomicAmount::ZERO)))
+            }
             Some(0) if answers.timestamp >= until.0 => {
                 Ok(Observation::Dead(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED))
             }
@@ -512,18 +513,15 @@ fn other_method(claim: &Claim) -> Option<Rejection> {
 }
 
 fn parcel(call: &Call) -> Parcel {
-    Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() }
+    Parcel::new(keccak256(&call.data).0, call.to_bytes())
 }
 
+/// Names the token's logs that show what became of an authorization.
 pub(super) fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
-    Watched {
-        token,
-        payer: authorization.from,
-        nonce: authorization.nonce,
-        pay_to: authorization.to,
-        value: authorization.value.value(),
-        since,
-    }
+    let Authorization { from, to, value, nonce, .. } = authorization;
+    let event = |name| WatchedEvent { contract: token, topics: [name, from.into_word(), *nonce] };
+    Watched::new(event(AUTHORIZATION_USED), WatchedEvent::transfer(token, *from, *to), value.value(), since)
+        .with_cancellation(event(AUTHORIZATION_CANCELED))
 }
 
 /// Returns (network, token, payer, nonce), which the token burns. A token may have the same address on many networks.

@@ -9,7 +9,7 @@ use x402_types::{Fault, Rejection, UnixSeconds};
 
 use super::check::Checked;
 use super::mechanism::{tx_id, watched};
-use crate::chain::{Fate, Moved, WatchAuthorizations};
+use crate::chain::{Fate, Moved, WatchEvents};
 
 /// The seconds for which a result is cached: a body that is presented repeatedly is searched for once.
 const HOLDS: u64 = 10;
@@ -28,7 +28,7 @@ impl SpentElsewhere {
     /// payer have to settle the matter, and need to know what was paid by which transaction.
     pub(super) async fn refusal(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         refusal: Rejection,
         now: UnixSeconds,
@@ -67,7 +67,7 @@ impl SpentElsewhere {
 
     async fn fate(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         now: UnixSeconds,
     ) -> Result<Fate, Fault> {

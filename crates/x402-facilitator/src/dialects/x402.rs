@@ -51,7 +51,8 @@ impl Dialect for X402 {
         let terms = terms.map_err(Stopped::Unreadable)?;
         // The server has compared them already, but a facilitator that relied on it could settle a payment that was
         // never offered.
-        if !asked.payment_payload.is_for(&terms) {
+        let rule = engine.settlement().amount_rule(&terms.scheme);
+        if !asked.payment_payload.settles(&terms, rule) {
             return Err(another(engine, asked.payment_payload, terms));
         }
         let identity = Identity { caller: request.caller.clone(), request: identity.map_err(Stopped::Unreadable)? };

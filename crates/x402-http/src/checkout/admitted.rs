@@ -77,20 +77,22 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         self.hold.name.as_ref().map(|_| &*self.received.matched.request.claim.identity.request)
     }
 
-    /// Ends a request whose work is done: settles, unless that was done before, and grants the response. The receipt is
-    /// for the payer, and the response may be sent with it.
+    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
+    /// the payer, and the answer may be sent with it.
     ///
-    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle less than was
-    /// authorized.
+    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle at most the authorized
+    /// amount.
+    ///
     /// # Errors
-    /// Settlement failed, or the result of the settlement or of the grant is unknown: the response must not be sent.
+    /// Settlement failed, or the result of the settlement or of the grant is unknown: the answer must not be sent.
     pub async fn finish(mut self, used: Option<Used>) -> Result<SettleResponse, Declined> {
         let settlement = match self.settled.take() {
             Some(settlement) => settlement,
             None => {
-                if let Some(Used(amount)) = used.filter(|_| self.received.matched.settles_less) {
-                    let terms = &mut self.received.matched.request.claim.terms;
-                    terms.amount = terms.amount.min(amount);
+                if let Some(Used(amount)) = used {
+                    let matched = &mut self.received.matched;
+                    let terms = &mut matched.request.claim.terms;
+                    terms.amount = matched.rule.settles(terms.amount, amount);
                 }
                 self.settle(false).await?
             }

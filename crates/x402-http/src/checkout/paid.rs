@@ -3,11 +3,11 @@
 use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
 /// The part of the verified amount that a request used. A handler puts it into its response's extensions; more than was
-/// verified is never taken. It counts only for schemes that settle less than was authorized
-/// ([`PaymentKeyFn::settles_less`]): `nvm:erc4337` redeems this many credits, within the plan's minimum and maximum;
-/// `exact` moves what was signed.
+/// verified is never taken. It counts only for schemes that settle at most the authorized amount
+/// ([`PaymentKeyFn::amount_rule`]): `nvm:erc4337` redeems this many credits, within the plan's minimum and maximum; `exact`
+/// moves the signed amount.
 ///
-/// [`PaymentKeyFn::settles_less`]: x402_types::PaymentKeyFn::settles_less
+/// [`PaymentKeyFn::amount_rule`]: x402_types::PaymentKeyFn::amount_rule
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used(pub AtomicAmount);
 

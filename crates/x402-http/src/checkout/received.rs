@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use x402_codec::Limits;
 use x402_facilitator_core::PaymentRequest;
 use x402_types::v2::{SettleResponse, VerifyResponse};
-use x402_types::{Blank, ErrorReason, Fault, Offer, PaymentKey, Rejection};
+use x402_types::{AmountRule, Blank, ErrorReason, Fault, Offer, PaymentKey, Rejection};
 
 use super::admitted::{Admitted, Hold};
 use super::dialect::{RawPayment, ReadPayment};
@@ -28,7 +28,7 @@ pub(super) struct Matched {
     pub(super) key: PaymentKey,
     pub(super) flow: Flow,
     /// Whether the settled amount may be below the authorized one.
-    pub(super) settles_less: bool,
+    pub(super) rule: AmountRule,
     /// The digest of all that a name from an extension is bound to, if extensions are registered.
     pub(super) exact: Option<String>,
 }
@@ -54,7 +54,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
         let raw = forwarded.unwrap_or(raw);
         let request = PaymentRequest { raw, token, claim, resource, verified_as: None, form: dialect.form() };
-        let matched = Matched { request, key, flow, settles_less: offer.key.settles_less(), exact };
+        let matched = Matched { request, key, flow, rule: offer.key.amount_rule(), exact };
         let received = Received { checkout: self, dialect, matched: Box::new(matched) };
         self.compare_echo(&received, offers)?;
         Ok(received)
