@@ -19,8 +19,6 @@ pub enum Step {
     Grants,
     /// An extension reads the payment: nothing moved.
     Extension,
-    /// An extension reads the payment: nothing moved.
-    Extension,
     /// `/verify`: nothing moved.
     Verify,
     /// `/settle`: whether money moved is not known.
@@ -34,7 +32,6 @@ impl fmt::Display for Step {
             Self::Supported => "supported",
             Self::Price => "price",
             Self::Grants => "grants",
-            Self::Extension => "extension",
             Self::Extension => "extension",
             Self::Verify => "verify",
             Self::Settle => "settle",

@@ -15,11 +15,11 @@ use serde_json::json;
 use x402_codec::nvm::{self as codec, is_request};
 use x402_facilitator_core::{PaymentRequest, Verified};
 use x402_store::requests::Remembered;
-use x402_types::nvm::{Code, Payload, PaymentPayload, Requirements};
+use x402_types::nvm::{Code, Payload, PaymentPayload};
 use x402_types::v2::{SettleResponse, VerifyResponse};
 use x402_types::{
-    AtomicAmount, Claim, ErrorReason, Fault, Identity, Members, NetworkName, PaymentPayload as Payment, RawJson,
-    Rejection, SchemeName, Terms, UnixSeconds,
+    AtomicAmount, Claim, ErrorReason, Fault, Identity, Members, NetworkName, RawJson, Rejection, SchemeName, Terms,
+    UnixSeconds,
 };
 
 use super::network_asked;
