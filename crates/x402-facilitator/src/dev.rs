@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, signer};
-use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy};
+use x402_erc4337::nvm::{NvmPolicy, Plan, PlanCalls, Plans};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator_core::{Ledger, MemoryLedger};
@@ -129,7 +129,7 @@ impl DevFacilitator {
         if !plans.is_empty() {
             let session_signer = signer(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
-            let policy = Policy::default().kernel_factories();
+            let policy = NvmPolicy::default().kernel_factories();
             builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(&store))));
             builder = builder.nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
         }

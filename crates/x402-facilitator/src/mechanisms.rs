@@ -224,7 +224,7 @@ impl Builder {
 #[cfg(test)]
 mod tests {
     use alloy_primitives::B256;
-    use x402_devchain::{BlockTime, DevChain};
+    use x402_devchain::{DevChain, MiningMode};
     use x402_erc4337::FindUserOps as _;
     use x402_facilitator_core::MemoryLedger;
 
@@ -234,7 +234,7 @@ mod tests {
     /// For payments of `exact` it is `tests/log_query.rs` that says so.
     #[tokio::test]
     async fn operations_are_looked_up_in_as_many_blocks_at_once_as_is_configured() {
-        let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+        let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
         chain.mine(5);
         let network = ChainId::eip155(84532);
         let evm = Evm {

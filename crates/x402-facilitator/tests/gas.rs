@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 use serde_json::{Value, json};
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, signer};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::dev::DevFacilitator;
@@ -29,7 +29,7 @@ const SHORT: Duration = Duration::from_millis(1);
 /// On blocks by hand; `/settle` waits for so long.
 async fn start(wait: Duration) -> DevFacilitator {
     tls();
-    let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_provider::Provider;
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, signer};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::engine::Patience;
@@ -48,7 +48,7 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
     assert_eq!((sent.len(), keys.len()), (3, 3));
 
     // The chain as it was: the first transaction is mined, the second waits in the pool, the third never arrived.
-    let chain = DevChain::builder().block_time(BlockTime::Manual).time(WRITTEN).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).time(WRITTEN).build().unwrap();
     let bytes = |text: &str| alloy_primitives::hex::decode(text).unwrap();
     drop(chain.provider().send_raw_transaction(&bytes(&sent[0])).await.unwrap());
     chain.mine(1);

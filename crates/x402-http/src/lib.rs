@@ -11,6 +11,8 @@ mod body;
 pub mod checkout;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", all(feature = "server", feature = "challenge")))]
+mod clock;
 #[cfg(feature = "checkout")]
 pub mod dialects;
 #[cfg(feature = "checkout")]

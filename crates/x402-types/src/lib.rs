@@ -5,8 +5,10 @@ mod address;
 mod amount;
 pub mod assets;
 mod chain_id;
+#[cfg(feature = "challenge")]
 pub mod challenge;
 mod claim;
+mod dollars;
 mod entry;
 pub mod extension;
 #[cfg(feature = "fuzz")]
@@ -34,8 +36,9 @@ mod wire;
 pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
-pub use chain_id::ChainId;
+pub use chain_id::{ChainId, NotEvm};
 pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
+pub use dollars::Dollars;
 pub use entry::Entry;
 pub use extension::Extension;
 pub(crate) use keccak::keccak256;

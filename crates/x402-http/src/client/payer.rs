@@ -19,7 +19,7 @@ use super::extensions;
 use super::flight::{Purchase, Signed};
 use super::journal::InHand;
 use super::{
-    Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock,
+    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock, Timer,
 };
 
 /// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
@@ -28,7 +28,7 @@ pub struct Payer {
     schemes: Arc<[Arc<dyn MakePayment>]>,
     spending: Arc<SpendLimits>,
     budget: Arc<dyn Budget>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Timer>,
     pub(super) limits: Limits,
     pub(super) longest_body: usize,
     pub(super) resends: u32,
@@ -81,7 +81,7 @@ impl Payer {
 
     /// Time and randomness.
     #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+    pub fn clock(mut self, clock: Arc<dyn Timer>) -> Self {
         self.clock = clock;
         self
     }
