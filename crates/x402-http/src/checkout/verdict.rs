@@ -81,18 +81,7 @@ pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> 
     };
     let reason =
         if transaction.is_empty() { ErrorReason::UNEXPECTED_SETTLE_ERROR } else { ErrorReason::SETTLEMENT_PENDING };
-    SettleResponse {
-        success: false,
-        error_reason: Some(reason),
-        error_message: None,
-        payer,
-        transaction,
-        network: named(network, terms),
-        amount: None,
-        extra: Default::default(),
-        extensions: Default::default(),
-        rest: Default::default(),
-    }
+    SettleResponse { payer, transaction, ..SettleResponse::failed(reason, named(network, terms)) }
 }
 
 /// Returns the network as the payer's version writes it, if the facilitator wrote none or another spelling. A different
