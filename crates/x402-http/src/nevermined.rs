@@ -226,7 +226,7 @@ impl NeverminedApi {
             let raw: RawJson = strict::from_slice(&answer, &self.limits).map_err(|why| fault(&why))?;
             return raw.read().map_err(|why| fault(&why));
         }
-        let refused: Refused = strict::from_slice(&answer, &self.limits).map_err(|why| fault(&why))?;
+        let refused: NeverminedRefusal = strict::from_slice(&answer, &self.limits).map_err(|why| fault(&why))?;
         // A refused key is the caller's own fault, never the payer's.
         if status >= 500 || [401, 403, 429].contains(&status) || refused.retryable == Some(true) {
             return Err(fault(&format_args!("{}: {}", refused.code, refused.message)));

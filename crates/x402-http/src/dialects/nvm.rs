@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use x402_codec::{base64, body, nvm as codec};
 use x402_facilitator_core::{AskFacilitator, PaymentRequest};
 use x402_types::nvm::{
-    Code, FacilitatorRequest, Payload, PaymentPayload, PaymentRequired, Receipt, Requirements, StatementVersion, Token,
-    is_payment,
+    AccessToken, Code, FacilitatorRequest, Payload, PaymentPayload, PaymentRequired, Receipt, Requirements,
+    StatementVersion, is_payment,
 };
 use x402_types::v2::{self, SettleResponse};
 use x402_types::{
@@ -169,7 +169,7 @@ fn facilitator_request(request: &PaymentRequest, token: String) -> Result<Facili
             extensions: Members::new(),
             rest: Members::new(),
         },
-        token: Token::Base64(token),
+        token: AccessToken::Base64(token),
         max_amount: Some(terms.amount),
         agent_request_id: request.verified_as.clone(),
         rest: Members::new(),
