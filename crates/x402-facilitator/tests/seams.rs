@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use x402_challenge::{Bind, BoundBoundRequest as Asked, ChallengeOffer, Charge, answer, exact_nonce, issue, terms};
+use x402_challenge::{Bind, BoundRequest as Asked, ChallengeOffer, Charge, answer, exact_nonce, issue, terms};
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::exact::Payer;
