@@ -95,6 +95,9 @@ where
     }
 }
 
+/// A payment's JSON text, and the text of its header where that is not the padded standard base64 of the first.
+type PaymentText = (String, Option<Box<str>>);
+
 /// What every step of one request needs.
 struct Exchange<'r> {
     route: &'r Route,
@@ -114,7 +117,7 @@ impl<'r> Exchange<'r> {
     }
 
     /// The payment's text: from a header that one dialect has for itself, else from those that all of them share.
-    fn payment_text(&self, headers: &HeaderMap) -> Result<Option<(String, Option<Box<str>>)>, Rejection> {
+    fn payment_text(&self, headers: &HeaderMap) -> Result<Option<PaymentText>, Rejection> {
         let checkout = &self.route.seller.checkout;
         for dialect in checkout.dialects().iter().rev() {
             if let Some(text) = dialect.payment_text(headers, checkout.limits()) {
