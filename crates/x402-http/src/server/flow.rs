@@ -95,6 +95,9 @@ where
     }
 }
 
+/// A payment's JSON text, and the text of its header where that is not the padded standard base64 of the first.
+type PaymentText = (String, Option<Box<str>>);
+
 /// The values that every step of one request needs.
 struct Exchange<'r> {
     route: &'r Route,
@@ -114,7 +117,7 @@ impl<'r> Exchange<'r> {
     }
 
     /// Returns the payment's text: from a header of a single dialect, otherwise from those that all dialects share.
-    fn payment_text(&self, headers: &HeaderMap) -> Result<Option<(String, Option<Box<str>>)>, Rejection> {
+    fn payment_text(&self, headers: &HeaderMap) -> Result<Option<PaymentText>, Rejection> {
         let checkout = &self.route.seller.checkout;
         for dialect in checkout.dialects().iter().rev() {
             if let Some(text) = dialect.payment_text(headers, checkout.limits()) {
