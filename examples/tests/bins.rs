@@ -20,6 +20,18 @@ fn a_scheme_of_ones_own_is_paid() {
     assert!(done.status.success(), "{done:?}");
 }
 
+/// Ten cents are approved, three are used: three are captured, and the receipt says so.
+#[test]
+fn a_scheme_of_ones_own_settles_what_was_used() {
+    let done = Command::new(env!("CARGO_BIN_EXE_card_capture")).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let text = String::from_utf8(done.stdout).unwrap();
+    let left: Vec<&str> = text.lines().map(|line| line.rsplit("; ").next().unwrap()).collect();
+    let has = ["the card has 97 cents", "the card has 97 cents", "the card has 94 cents"];
+    assert_eq!(left, has, "{text}");
+    assert_eq!(text.matches("cap_").count(), 2, "nothing moves for what was not used: {text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extension_of_ones_own_refuses_and_adds_to_the_receipt() {
     let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();

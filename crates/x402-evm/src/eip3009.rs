@@ -15,15 +15,14 @@ use crate::eip712::{DomainSeparator, Words};
 use crate::payload;
 use crate::signature::Signature;
 
-/// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
+/// The hash `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256
+/// validBefore,bytes32 nonce)")`.
 pub const TRANSFER_TYPE: B256 = b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267");
 
-/// `AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)`.
+/// The topic of `AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)`.
 pub const AUTHORIZATION_USED: B256 = b256!("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
-/// `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
+/// The topic of `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
 pub const AUTHORIZATION_CANCELED: B256 = b256!("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
-/// ERC-20's `Transfer(address indexed from, address indexed to, uint256 value)`.
-pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 
 mod abi {
     alloy_sol_types::sol! {
@@ -39,25 +38,25 @@ mod abi {
     }
 }
 
-/// What a payer signs: the message of `TransferWithAuthorization`.
+/// The message that a payer signs, `TransferWithAuthorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Authorization {
-    /// Who pays.
+    /// The payer's address.
     pub from: Address,
-    /// Who is paid.
+    /// The recipient's address.
     pub to: Address,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub value: AtomicAmount,
-    /// Usable in blocks later than this.
+    /// The time after which a block must be.
     pub valid_after: UnixSeconds,
-    /// Usable in blocks earlier than this.
+    /// The time before which a block must be.
     pub valid_before: UnixSeconds,
-    /// 32 bytes of the payer's choosing; each can be used once.
+    /// A nonce of 32 bytes that the payer chooses; each can be used once.
     pub nonce: B256,
 }
 
 impl Authorization {
-    /// The EIP-712 digest that the payer signs.
+    /// Computes the EIP-712 digest that the payer signs.
     #[must_use]
     pub fn digest(&self, domain: DomainSeparator) -> B256 {
         let words = Words::<7>::new()
@@ -71,7 +70,7 @@ impl Authorization {
         domain.digest(words.hash())
     }
 
-    /// The call that makes the transfer, in the overload with `v, r, s`.
+    /// Encodes the call that makes the transfer, in the overload with `v, r, s`.
     #[must_use]
     pub fn transfer_call(&self, signature: &Signature) -> Bytes {
         abi::Eip3009::transferWithAuthorization_0Call {
@@ -89,7 +88,7 @@ impl Authorization {
         .into()
     }
 
-    /// The call that makes the transfer, in the overload with `bytes signature`.
+    /// Encodes the call that makes the transfer, in the overload with `bytes signature`.
     #[must_use]
     pub fn transfer_call_with_bytes(&self, signature: Bytes) -> Bytes {
         abi::Eip3009::transferWithAuthorization_1Call {
@@ -105,7 +104,7 @@ impl Authorization {
         .into()
     }
 
-    /// The message in a call of either overload of `transferWithAuthorization`.
+    /// Decodes the message from a call of either overload of `transferWithAuthorization`.
     #[must_use]
     pub fn of_transfer_call(data: &[u8]) -> Option<Self> {
         type Parts = (Address, Address, U256, U256, U256, B256);
@@ -126,7 +125,7 @@ impl Authorization {
         })
     }
 
-    /// The authorization's identity: the token burns (payer, nonce), whatever else was signed.
+    /// Derives the authorization's identity: the token burns (payer, nonce), whatever else was signed.
     #[must_use]
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
         key(network, token, self.from, self.nonce)
@@ -137,25 +136,26 @@ fn key(network: ChainId, token: Address, payer: Address, nonce: B256) -> Payment
     PaymentKey::new(AuthorizationKind::Eip3009, network, token.as_slice(), payer.as_slice(), nonce.as_slice())
 }
 
-/// `payload` of an `exact` payment by EIP-3009, as it is written: every member has its form, nothing is used yet.
+/// The `payload` of an `exact` payment by EIP-3009, as it was written: every member is well-formed, but none has been
+/// verified.
 ///
-/// The EIP-55 checksums of its two addresses are looked at where an address is used: [`UncheckedPayload::checked`] makes the
-/// [`Payload`] that is verified and settled.
+/// The EIP-55 checksums of its two addresses are verified where an address is used: [`UncheckedPayload::checked`]
+/// creates the [`Payload`] that is verified and settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncheckedPayload {
-    /// Who pays.
+    /// The payer's address.
     pub from: EvmAddress,
-    /// Who is paid.
+    /// The recipient's address.
     pub to: EvmAddress,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub value: AtomicAmount,
-    /// Usable in blocks later than this.
+    /// The time after which a block must be.
     pub valid_after: UnixSeconds,
-    /// Usable in blocks earlier than this.
+    /// The time before which a block must be.
     pub valid_before: UnixSeconds,
-    /// 32 bytes of the payer's choosing.
+    /// A nonce of 32 bytes that the payer chooses.
     pub nonce: B256,
-    /// The signature as it came.
+    /// The signature, as it was received.
     pub signature: Bytes,
 }
 
@@ -182,27 +182,25 @@ struct WireAuthorization {
 }
 
 impl UncheckedPayload {
-    /// Reads the payload: every member is a string. Unknown members are ignored.
-    ///
+    /// Parses the payload: every member is a string. Unknown members are ignored.
     /// # Errors
-    /// `invalid_payload` with the path of the member that is missing or does not have its form.
+    /// `invalid_payload` with the path of the member that is missing or malformed.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
         if !payload.as_str().starts_with('{') {
             return Err(Rejection::field("payload", Malformed::new("a JSON object")));
         }
         let text = payload.as_str().as_bytes();
         let Wire { signature, authorization } = json::from_slice(text, &Limits::DEFAULT).map_err(|why| {
-            // A member that stands twice is told before one that does not have its form.
+            // A duplicate member is reported before a malformed one.
             refused(&json::from_slice::<IgnoredAny>(text, &Limits::DEFAULT).err().unwrap_or(why))
         })?;
         let WireAuthorization { from, to, value, valid_after, valid_before, nonce } = authorization;
         Ok(Self { from, to, value, valid_after, valid_before, nonce, signature })
     }
 
-    /// The payload, its addresses checked.
-    ///
+    /// Converts to the payload with verified addresses.
     /// # Errors
-    /// `invalid_payload` with the path of an address that has neither one case nor its EIP-55 checksum.
+    /// `invalid_payload` with the path of an address that is neither in one case nor has its EIP-55 checksum.
     pub fn checked(self) -> Result<Payload, Rejection> {
         let address = |path: &str, text: EvmAddress| Address::try_from(text).map_err(|why| Rejection::field(path, why));
         Ok(Payload {
@@ -218,8 +216,8 @@ impl UncheckedPayload {
         })
     }
 
-    /// The authorization's identity, as [`Authorization::key`] has it. It names the payer by value: no money follows
-    /// from it, and a second spelling of one authorization has the same key.
+    /// Derives the authorization's identity, as [`Authorization::key`] does. It identifies the payer by value: no money
+    /// depends on it, and a second spelling of an authorization has the same key.
     #[must_use]
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
         key(network, token, self.from.unchecked(), self.nonce)
@@ -239,25 +237,24 @@ fn refused(why: &DecodeError) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
 }
 
-/// What a payer signs, and the signature.
+/// An authorization and its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
-    /// What was signed.
+    /// The message that was signed.
     pub authorization: Authorization,
-    /// The signature as it came; of an externally owned account 65 bytes.
+    /// The signature, as it was received; for an externally owned account 65 bytes.
     pub signature: Bytes,
 }
 
 impl Payload {
-    /// Reads the payload and checks its addresses.
-    ///
+    /// Parses the payload and verifies the form of its addresses.
     /// # Errors
-    /// `invalid_payload` with the path of the member that is missing or does not have its form.
+    /// `invalid_payload` with the path of the member that is missing or malformed.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
         UncheckedPayload::read(payload)?.checked()
     }
 
-    /// The payload as it stands on the wire.
+    /// Converts to the payload on the wire.
     #[must_use]
     pub fn to_json(&self) -> RawJson {
         #[derive(Serialize)]
@@ -292,38 +289,38 @@ impl Payload {
     }
 }
 
-/// `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
+/// Encodes `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
 #[must_use]
 pub fn state_call(authorizer: Address, nonce: B256) -> Bytes {
     abi::Eip3009::authorizationStateCall { authorizer, nonce }.abi_encode().into()
 }
 
-/// ERC-20's `balanceOf(account)`.
+/// Encodes ERC-20's `balanceOf(account)`.
 #[must_use]
 pub fn balance_call(account: Address) -> Bytes {
     abi::Eip3009::balanceOfCall { account }.abi_encode().into()
 }
 
-/// `name()`, which FiatToken and the OpenZeppelin tokens put into their EIP-712 domain.
+/// Encodes `name()`, which FiatToken and the OpenZeppelin tokens use in their EIP-712 domain.
 #[must_use]
 pub fn name_call() -> Bytes {
     abi::Eip3009::nameCall {}.abi_encode().into()
 }
 
-/// `version()` of the EIP-712 domain.
+/// Encodes `version()` of the EIP-712 domain.
 #[must_use]
 pub fn version_call() -> Bytes {
     abi::Eip3009::versionCall {}.abi_encode().into()
 }
 
-/// [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
+/// Encodes [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
 #[must_use]
 pub fn domain_call() -> Bytes {
     abi::Eip3009::eip712DomainCall {}.abi_encode().into()
 }
 
-/// `name` and `version` out of an answer to [`domain_call`], where the domain has these two, the chain and the contract,
-/// which are the token's, and nothing else.
+/// Decodes `name` and `version` from the result of [`domain_call`], if the domain has exactly these two, the chain and
+/// the contract, and the latter are the token's.
 #[must_use]
 pub fn read_domain(answer: &[u8], chain_id: u64, token: Address) -> Option<(String, String)> {
     let domain = abi::Eip3009::eip712DomainCall::abi_decode_returns(answer).ok()?;
@@ -342,10 +339,9 @@ mod tests {
         assert_eq!(TRANSFER_TYPE, keccak256(signed));
         assert_eq!(AUTHORIZATION_USED, keccak256("AuthorizationUsed(address,bytes32)"));
         assert_eq!(AUTHORIZATION_CANCELED, keccak256("AuthorizationCanceled(address,bytes32)"));
-        assert_eq!(TRANSFER, keccak256("Transfer(address,address,uint256)"));
     }
 
-    // Selectors of FiatTokenV2_2 as its verified sources on Etherscan list them.
+    // The selectors of FiatTokenV2_2, from its verified sources on Etherscan.
     #[test]
     fn selectors_are_those_of_fiat_token() {
         assert_eq!(abi::Eip3009::transferWithAuthorization_0Call::SELECTOR, hex!("e3ee160e"));

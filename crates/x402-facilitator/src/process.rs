@@ -13,12 +13,12 @@ use crate::config::ConfigError;
 #[must_use]
 pub fn owner() -> OwnerId {
     use std::hash::{BuildHasher, Hasher};
-    // `RandomState` is seeded by the operating system; the pid is for people who read the ledger.
+    // `RandomState` is seeded by the operating system; the pid is for readers of the ledger.
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{}-{random:016x}", std::process::id()).into()
 }
 
-/// A provider for a node's URL. Answers take 5 s at most.
+/// Makes a provider for a node's URL. It waits 5 s for an answer.
 pub(crate) fn provider(url: &str) -> Result<DynProvider, ConfigError> {
     let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
     let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
@@ -29,7 +29,7 @@ pub(crate) fn provider(url: &str) -> Result<DynProvider, ConfigError> {
     Ok(RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(Http::with_client(client, url), false)).erased())
 }
 
-/// A client that waits so long for an answer and follows it nowhere.
+/// Makes a client that waits `timeout` for an answer and follows no redirect.
 pub(crate) fn http_client(timeout: Duration) -> Result<reqwest::Client, ConfigError> {
     x402_http::service::install_tls();
     let builder = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());

@@ -34,7 +34,7 @@ pub mod v2;
 mod wire;
 
 pub use address::EvmAddress;
-pub use amount::AtomicAmount;
+pub use amount::{AmountRule, AtomicAmount};
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::{ChainId, NotEvm};
 pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
@@ -48,7 +48,7 @@ pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRe
 pub use network_name::NetworkName;
 pub use raw::{Members, RawJson};
 pub use reason::{ALIASES, ErrorReason, Origin, Reason};
-pub use refusal::{Fault, NotTaken, Refusal, Rejection};
+pub use refusal::{Fault, FaultKind, NotTaken, Refusal, Rejection};
 pub use scalar::{Blank, TimeoutSeconds, Version};
 pub use scheme::SchemeName;
 pub use terms::Terms;

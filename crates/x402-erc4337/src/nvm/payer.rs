@@ -12,7 +12,7 @@ use alloy_primitives::{Address, Bytes, U256};
 use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_evm::signature::Signature;
-use x402_types::nvm::{Authorization, Code, Payload, PlanId, Proof, Requirements, SessionKey, payment_key};
+use x402_types::nvm::{Authorization, Code, Payload, PlanId, RequestProof, Requirements, SessionKey, payment_key};
 use x402_types::{
     ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, RawJson, Refusal,
     Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
@@ -296,7 +296,7 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
             return Err(unpayable("extra.httpVerb: another method than is used").into());
         }
         let issued = self.keys(terms.network, plan, signer, context.now).await?;
-        let proof = Proof { nonce: context.entropy, resource_url: resource(context.url) };
+        let proof = RequestProof { nonce: context.entropy, resource_url: resource(context.url) };
         let statement = Statement {
             from: self.account.address(),
             provider: PROVIDER.to_owned(),

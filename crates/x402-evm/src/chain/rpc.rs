@@ -21,7 +21,7 @@ use super::node_error::{NodeError, node_fault};
 use super::sightings::{Filter, Log, Sightings, found, moved_by};
 use super::{
     AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
-    SendTransaction, Sighting, WatchAuthorizations, Watched,
+    SendTransaction, Sighting, WatchEvents, Watched,
 };
 
 /// A chain behind an alloy provider.
@@ -117,7 +117,7 @@ impl RpcChain {
         self.poll_now(behind).await
     }
 
-    /// Polls; with `all`, also fees and nonces.
+    /// Polls the head and, with `all`, also fees and nonces.
     async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
         let (before, hash, accounts, payers) = {
             let polled = self.polled();
@@ -158,7 +158,7 @@ impl RpcChain {
             block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
         let number: u64 = block.number.to();
         let tip = match tip {
-            // Not every node supports the method; the rail has a minimum tip of its own.
+            // Some nodes lack the method; the rail has a minimum tip of its own.
             Some(tip) => tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
             None => before.map(|head| head.tip).unwrap_or_default(),
         };
@@ -358,7 +358,7 @@ impl SendTransaction for RpcChain {
 }
 
 #[async_trait]
-impl WatchAuthorizations for RpcChain {
+impl WatchEvents for RpcChain {
     fn watch(&self, watched: Watched) {
         let asked = self.polled().head.map_or(watched.since, |(head, _)| head.finalized);
         self.sightings().watch(watched, asked);

@@ -11,12 +11,12 @@ use x402_evm::exact::ExactMechanism;
 use x402_evm::rail::EoaRail;
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepProof, StepState, TxId};
-use x402_types::{ErrorReason, Members};
+use x402_types::ErrorReason;
 
 use crate::stage::{PAYER, PRICE, Stage, cancel_call, domain, payload, sign, stage, transfer_call};
 
 fn proven(tx: impl Into<TxId>) -> Observation {
-    Observation::Proven(StepProof { tx: tx.into(), amount: PRICE.into(), extra: Members::new() })
+    Observation::Proven(StepProof::new(tx.into(), PRICE.into()))
 }
 
 fn hash(hash: alloy_primitives::B256) -> TxId {

@@ -1,6 +1,6 @@
 //! One payment, many requests.
 
-use x402_facilitator_core::{NextStep, Nonces, Outcome, Payment, Progress, Settlement, Telling, TxId};
+use x402_facilitator_core::{NextStep, Nonces, Outcome, Progress, Settlement, Telling, TxId};
 use x402_types::{AtomicAmount, Claim, ErrorReason, Fault, Refusal, Rejection};
 
 use crate::toy::*;
@@ -80,9 +80,8 @@ fn a_row_of_before_this_was_stored_is_not_told_again() {
     let bench = Bench::new();
     wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.finish(1, NextStep::Settled(receipt()));
-    let mut row = serde_json::to_value(bench.row(1)).unwrap();
-    assert_eq!(row.as_object_mut().unwrap().remove("untold"), Some(true.into()));
-    let row: Payment = serde_json::from_value(row).unwrap();
+    let mut row = bench.row(1);
+    assert!(core::mem::replace(&mut row.untold, false), "as a row without the member is read");
     let call = bench.settlement.begin_request();
     assert_eq!(row.telling(call.id(), false, false), Telling::Spent);
     assert_eq!(row.telling(call.id(), true, false), Telling::Replayed);

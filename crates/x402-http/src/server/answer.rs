@@ -1,4 +1,4 @@
-//! The answers made here: status, headers, body.
+//! The responses of this crate: status, headers, body.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
-/// A 402 as bytes, made once.
+/// A 402 as bytes, built once.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
     answer: Response<Bytes>,
-    /// Its `PAYMENT-REQUIRED`.
+    /// The value of its `PAYMENT-REQUIRED`.
     header: HeaderValue,
 }
 
@@ -32,8 +32,8 @@ pub(super) fn status(rejection: &Rejection) -> StatusCode {
 }
 
 impl Prepared {
-    /// "The 402 body is the v2 object again", or what the dialect has that was registered last of those with a body of
-    /// their own.
+    /// Builds a 402 whose body is "the v2 object again", or the one of the last registered dialect that has a body of
+    /// its own.
     pub(super) fn of(document: &v2::PaymentRequired, dialects: &[Arc<dyn HttpDialect>]) -> Result<Self, EncodeError> {
         let json = body::write(document)?;
         let header = header::encode_text(&json)?;
@@ -58,7 +58,7 @@ impl Prepared {
         self.header.len()
     }
 
-    /// The `PAYMENT-REQUIRED` header alone, for a 402 whose body is another dialect's.
+    /// Returns the `PAYMENT-REQUIRED` header alone, for a 402 whose body is another dialect's.
     #[cfg(feature = "challenge")]
     pub(super) const fn header(&self) -> &HeaderValue {
         &self.header
@@ -82,7 +82,7 @@ struct ErrorBody<'a> {
     message: Option<&'a str>,
 }
 
-/// An answer that is not a 402: a conflict, or a fault of ours. Asks for no payment.
+/// Builds a response other than 402, for a conflict or a fault of this server. It requires no payment.
 pub(super) fn plain<B>(status: StatusCode, rejection: &Rejection) -> Response<Body<B>> {
     let error = ErrorBody { error: rejection.reason.as_str(), message: rejection.message.as_deref() };
     json(status, body::write(&error).unwrap_or_default())
@@ -97,7 +97,7 @@ pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Bo
     response
 }
 
-/// 204 for a `HEAD` whose payment is good and whose handler counts on money that has not moved.
+/// Builds a 204, for a `HEAD` whose payment is valid and whose handler relies on money that has not moved.
 pub(super) fn verified<B>() -> Response<Body<B>> {
     let mut response = Response::new(Body::own(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -105,8 +105,8 @@ pub(super) fn verified<B>() -> Response<Body<B>> {
     response
 }
 
-/// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
-/// the wire shows a general code. Without `Retry-After` where repeating the request does not help.
+/// Builds a 503: the payment could not be checked. The fault itself goes into the response's extensions, for logging;
+/// the wire has a general code. There is no `Retry-After` if repeating the request does not help.
 pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Response<Body<B>> {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Rejection::new(code));
     put_fault(&mut response, fault);
@@ -116,7 +116,7 @@ pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_afte
     response
 }
 
-/// 500: the facilitator refuses what this server asks, whoever pays.
+/// Builds a 500: the facilitator refuses this server's requests, whoever pays.
 pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
     let why = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
     let rejection = Rejection::new(ErrorReason::SELLER_MISCONFIGURED).because(why);
@@ -138,11 +138,11 @@ fn put_fault<B>(response: &mut Response<Body<B>>, fault: Option<Fault>) {
     }
 }
 
-/// 503 with the settlement as far as it is known.
+/// Builds a 503 with the settlement as far as it is known.
 pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
     let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body::write(response).unwrap_or_default());
-    // Whether the money moved is open, so the payer must come again, but not every few seconds where a person has to
-    // mend something first.
+    // The money may have moved, so the payer must retry, but not every few seconds if a person has to repair something
+    // first.
     if !fault.as_ref().is_some_and(Fault::is_lasting) {
         later(&mut answer, retry_after);
     }
@@ -154,8 +154,8 @@ pub(super) fn later<B>(response: &mut Response<B>, seconds: u32) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
-/// A paid answer is for its payer alone: `private` is merged into the handler's `Cache-Control`, and what lets shared
-/// caches keep it is taken out.
+/// Makes a paid response private to its payer: `private` is merged into the handler's `Cache-Control`, and directives
+/// that let shared caches keep it are removed.
 pub(super) fn make_private(headers: &mut HeaderMap) {
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, PRIVATE);

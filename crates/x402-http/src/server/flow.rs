@@ -1,7 +1,7 @@
 //! A request with a payment: [x402 v2 §6.1](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md),
 //! flows `authorization` (verify, handler, settle) and `upfront` (settle, handler).
 //!
-//! This is HTTP's part of it. What becomes of the payment is decided by [`Checkout`](crate::checkout::Checkout).
+//! This module is the HTTP part. [`Checkout`](crate::checkout::Checkout) decides about the payment.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::dialect::HttpDialect;
 use super::kept;
 use super::layer::Route;
 use crate::Body;
-use crate::checkout::{Declined, Flow, PaymentIn, Received, Step, Used};
+use crate::checkout::{Declined, Flow, IncidentStep, PaymentIn, Received, Used};
 
 pub(super) fn run<S, Q, B>(
     route: Arc<Route>,
@@ -28,14 +28,14 @@ where
     S: Service<Request<Q>, Response = Response<B>>,
     B: http_body::Body<Data = bytes::Bytes>,
 {
-    // Not an `async fn`, which would hold the request twice: as it came, and in parts.
+    // This is not an `async fn`, which would hold the request twice: as received, and in parts.
     let (mut parts, body) = request.into_parts();
     async move {
         let offers = match route.offers(&parts).await {
             Ok(offers) => offers,
             Err(fault) => {
                 let resource = route.served(parts.uri.path());
-                route.seller.checkout.report(&resource.url, Step::Price, &fault);
+                route.seller.checkout.report(&resource.url, IncidentStep::Price, &fault);
                 return Ok(unavailable(&route, fault));
             }
         };
@@ -48,13 +48,13 @@ where
         route.look_at_served(&offers, &exchange.resource.url).await;
         let dialect = received.dialect();
         if parts.method == Method::HEAD {
-            // Nothing but headers would be given for it, so nothing is taken.
+            // The response would consist only of headers, so nothing is charged.
             let paid = match received.look().await {
                 Ok(paid) => paid,
                 Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
             };
             if received.flow() == Flow::Upfront {
-                // Its handler counts on the money.
+                // The handler relies on the money.
                 return Ok(answer::verified());
             }
             parts.extensions.insert(paid);
@@ -79,7 +79,7 @@ where
                 None => return Ok(response),
             }
         } else {
-            // From here to the end the handler's answer is only held: none of its body is read before the money moved.
+            // From here on the handler's response is only held: none of its body is read before the money moved.
             let used = response.extensions().get::<Used>().copied();
             match admitted.finish(used).await {
                 Ok(receipt) => receipt,
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// What every step of one request needs.
+/// The values that every step of one request needs.
 struct Exchange<'r> {
     route: &'r Route,
     offers: &'r [Offer],
@@ -103,7 +103,7 @@ struct Exchange<'r> {
 }
 
 impl<'r> Exchange<'r> {
-    /// Takes the payment out of the request, if it has one, and finds the entry that it was made for.
+    /// Takes the payment from the request, if it has one, and finds the entry that it was made for.
     fn receive(&self, parts: &Parts) -> Result<Option<Received<'r, dyn HttpDialect>>, Rejection> {
         let checkout = &self.route.seller.checkout;
         let Some((raw, token)) = self.payment_text(&parts.headers)? else { return Ok(None) };
@@ -113,7 +113,7 @@ impl<'r> Exchange<'r> {
         checkout.receive(payment, self.offers).map(Some)
     }
 
-    /// The payment's text: from a header that one dialect has for itself, else from those that all of them share.
+    /// Returns the payment's text: from a header of a single dialect, otherwise from those that all dialects share.
     fn payment_text(&self, headers: &HeaderMap) -> Result<Option<(String, Option<Box<str>>)>, Rejection> {
         let checkout = &self.route.seller.checkout;
         for dialect in checkout.dialects().iter().rev() {
@@ -153,7 +153,7 @@ impl<'r> Exchange<'r> {
         })
     }
 
-    /// Asks for payment, or answers with the status of the rejection's row.
+    /// Requires payment, or responds with the status of the rejection's row.
     fn refuse<B>(&self, rejection: Option<&Rejection>) -> Response<Body<B>> {
         self.route.refuse(self.path(), self.offers, rejection)
     }
@@ -163,7 +163,8 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// "No settlement when the handler answers 4xx or 5xx", and none for a 304, which says that the payer has the content.
+/// Returns whether nothing is settled: "No settlement when the handler answers 4xx or 5xx", and none for a 304, which
+/// means that the payer has the content.
 fn failed(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
 }

@@ -1,4 +1,4 @@
-//! The layer and its service. What needs no payment is answered without an allocation for the future.
+//! The layer and its service. A response that needs no payment is returned without allocating a future.
 
 use core::fmt;
 use core::future::Future;
@@ -20,25 +20,25 @@ use super::answer::{self, Prepared};
 #[cfg(feature = "challenge")]
 use super::challenge::{self, Counter};
 use super::flow;
-use super::{Price, Seller, SellerError, Step};
+use super::{IncidentStep, Pricing, Seller, SellerError};
 use crate::Body;
 
-/// A header that a proxy with its default settings may not pass: nginx takes 4 KiB of response head by default
-/// (`proxy_buffer_size`), the status line and the other headers included. Its 8 KiB are for requests.
+/// The length of a header that a proxy with default settings may not forward: nginx accepts 4 KiB of response head by
+/// default (`proxy_buffer_size`), including the status line and the other headers. Its 8 KiB are for requests.
 const LONG_HEADER: usize = 3_500;
-/// The path stands in `resource.url`, inside that header.
+/// The maximum length of a path, which is part of `resource.url` in that header.
 const LONGEST_PATH: usize = 1024;
 
-/// Asks for a payment before the service behind it is reached.
+/// Requires a payment before the inner service is called.
 ///
 /// Put it on the route itself (`get(handler).layer(layer)` in axum), inside of CORS and compression. `OPTIONS` passes
-/// unpaid: a handler that answers it with what is sold (`any` in axum) gives that away.
+/// unpaid: a handler that answers it with the sold content (`any` in axum) gives that away.
 #[derive(Clone)]
 pub struct RequirePaymentLayer {
     sells: Sells,
 }
 
-/// What is asked for, by which dialect.
+/// The requirements of a route, by dialect.
 #[derive(Clone)]
 enum Sells {
     Offers(Arc<Route>),
@@ -54,17 +54,17 @@ pub(super) struct Route {
     description: Option<String>,
     mime_type: Option<String>,
     prefix: Box<str>,
-    /// The first path asked for, which is all there is on a route without parameters: its 402, and what it serves.
+    /// The first requested path, which is the only one on a route without parameters: its 402, and its resource.
     prepared: OnceLock<(Box<str>, Prepared)>,
     served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
-    /// Set by the first paid request, which looks whether the facilitator serves what is offered.
+    /// A cell that the first paid request sets, when it checks whether the facilitator serves the offers.
     looked: OnceLock<()>,
 }
 
 #[derive(Clone)]
 enum Asks {
     Fixed(Vec<Offer>),
-    By(Arc<dyn Price>),
+    By(Arc<dyn Pricing>),
 }
 
 impl RequirePaymentLayer {
@@ -74,7 +74,7 @@ impl RequirePaymentLayer {
         Ok(Self::of(route))
     }
 
-    pub(super) fn by(seller: Seller, price: Arc<dyn Price>) -> Self {
+    pub(super) fn by(seller: Seller, price: Arc<dyn Pricing>) -> Self {
         Self::of(Route::asking(seller, Asks::By(price)))
     }
 
@@ -82,13 +82,13 @@ impl RequirePaymentLayer {
         Self { sells: Sells::Offers(Arc::new(route)) }
     }
 
-    /// Asks by challenge; what this layer offers already stands beside it.
+    /// Adds challenges to the offers of this layer.
     #[cfg(feature = "challenge")]
     pub(super) fn challenge(counter: Counter) -> Self {
         Self { sells: Sells::Challenge(Arc::new(counter)) }
     }
 
-    /// The offers, without the challenge if there is one.
+    /// Returns the offers, without the challenges if there are any.
     #[cfg(feature = "challenge")]
     pub(super) fn into_route(self) -> Option<Arc<Route>> {
         match self.sells {
@@ -113,8 +113,8 @@ impl RequirePaymentLayer {
         }
     }
 
-    /// The prefix that a router takes off the path before the request comes here (`nest` in axum), so that
-    /// `resource.url` has it again.
+    /// Restores the prefix that a router removes from the path before the request arrives here (`nest` in axum), so
+    /// that `resource.url` contains it.
     #[must_use]
     pub fn nested(mut self, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/');
@@ -129,8 +129,7 @@ impl RequirePaymentLayer {
         self
     }
 
-    /// What is sold, for people and for lists of services.
-    ///
+    /// Describes the resource, for people and for directories of services.
     /// # Errors
     /// The header would be too long.
     pub fn describe(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
@@ -169,12 +168,12 @@ impl Route {
                 "PAYMENT-REQUIRED has {size} bytes: nginx passes 4096 bytes of response head unless proxy_buffer_size \
                  says otherwise (docs/proxies.md)"
             ));
-            self.seller.checkout.report(&self.resource("/").url, Step::Start, &fault);
+            self.seller.checkout.report(&self.resource("/").url, IncidentStep::Start, &fault);
         }
         Ok(())
     }
 
-    /// Before the first paid request: whether the facilitator serves what is offered.
+    /// Checks, before the first paid request, whether the facilitator serves the offers.
     pub(super) async fn look_at_served(&self, offers: &[Offer], url: &str) {
         self.seller.checkout.look_at_served(&self.looked, offers, url).await;
     }
@@ -187,12 +186,12 @@ impl Route {
         }
     }
 
-    /// The path of one of its resources.
+    /// Returns the path of one of its resources.
     pub(super) fn path_of<'p>(&self, resource: &'p ResourceInfo) -> &'p str {
         resource.url.get(self.seller.origin.len() + self.prefix.len()..).unwrap_or("/")
     }
 
-    /// What is served at a path; kept for the first one.
+    /// Returns the resource at a path; that of the first path is kept.
     pub(super) fn served(&self, path: &str) -> Arc<ResourceInfo> {
         let (known, resource) = self.served.get_or_init(|| (path.into(), self.resource(path).into()));
         if **known == *path { Arc::clone(resource) } else { self.resource(path).into() }
@@ -214,7 +213,7 @@ impl Route {
         }
     }
 
-    /// Asks for payment, or answers with the status of the rejection's row.
+    /// Requires payment, or responds with the status of the rejection's row.
     pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
         match rejection {
             Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {
@@ -227,7 +226,7 @@ impl Route {
         }
     }
 
-    /// The 402 for this path.
+    /// Builds the 402 for this path.
     #[inline]
     pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
         match self.prepared(path, offers, rejection) {
@@ -236,7 +235,7 @@ impl Route {
         }
     }
 
-    /// The 402 for this path as bytes, or the answer where there is none.
+    /// Returns the 402 for this path as bytes, or the response if it cannot be built.
     pub(super) fn prepared<B>(
         &self,
         path: &str,
@@ -259,7 +258,7 @@ impl Route {
                     return Ok(Cow::Borrowed(prepared));
                 }
             } else if let Ok(prepared) = make() {
-                // Another request may have been first; both are right.
+                // Another request may have set it first; both values are right.
                 let _ = self.prepared.set((path.into(), prepared.clone()));
                 return Ok(Cow::Owned(prepared));
             }
@@ -301,7 +300,7 @@ impl<S> Layer<S> for RequirePaymentLayer {
     }
 }
 
-/// The service that [`RequirePaymentLayer`] makes.
+/// The service that [`RequirePaymentLayer`] creates.
 #[derive(Clone)]
 pub struct RequirePayment<S> {
     inner: S,
@@ -396,7 +395,7 @@ where
                 let response = ready!(future.poll(cx))?;
                 Poll::Ready(Ok(response.map(Body::inner)))
             }
-            // Polled again after it was ready: never ready again.
+            // A future polled after completion never becomes ready again.
             StateProjection::Answered { answer } => {
                 answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
             }

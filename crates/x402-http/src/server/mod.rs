@@ -1,9 +1,9 @@
 //! The seller's half: [x402 over HTTP](https://github.com/coinbase/x402/blob/main/specs/transports-v2/http.md) as a
 //! tower layer.
 //!
-//! The gate is a layer on the matched route, not a matcher of its own: what the router serves is what is paid for,
-//! however the path was spelled. `HEAD` asks for payment like `GET`, and one with a payment is
-//! verified and not settled, since nothing but headers is given; `OPTIONS` is not paid.
+//! The gate is a layer on the matched route, not a matcher of its own: the router decides what is paid for, however the
+//! path was spelled. `HEAD` requires payment like `GET`, and one with a payment is verified and not settled, since only
+//! headers are delivered; `OPTIONS` is not paid.
 
 mod answer;
 #[cfg(feature = "challenge")]
@@ -19,9 +19,10 @@ mod seller;
 pub use cors::{Cors, CorsLayer};
 pub use dialect::{HttpDialect, write_receipt};
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
-pub use price::{Price, PriceFuture, price_by};
+pub use price::{PriceFuture, Pricing, price_by};
 pub use seller::Seller;
 
 pub use crate::checkout::{
-    Claimed, GrantLock, GrantState, Grants, Incident, MemoryGrants, OnIncident, Paid, SellerError, Standing, Step, Used,
+    Claimed, GrantLock, GrantState, Grants, Incident, IncidentStep, MemoryGrants, OnIncident, Paid, SellerError,
+    Standing, Used,
 };

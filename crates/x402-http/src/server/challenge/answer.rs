@@ -1,9 +1,9 @@
-//! This dialect's answers: "Challenge Format (402 Body)", "Response Header (X-PAYMENT-RESPONSE)", "Error Codes".
+//! This dialect's responses: "Challenge Format (402 Body)", "Response Header (X-PAYMENT-RESPONSE)", "Error Codes".
 
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
-use x402_challenge::{CheckError, Grant, Granted};
+use x402_challenge::{CheckError, EntitlementGrant, Granted};
 use x402_codec::{body, challenge as codec, header};
 use x402_types::challenge::{Carrier, Challenge, Code, RefusalBody};
 use x402_types::{ErrorReason, Fault, Members, RawJson};
@@ -11,12 +11,12 @@ use x402_types::{ErrorReason, Fault, Members, RawJson};
 use super::super::answer::{self, Prepared};
 use crate::Body;
 
-/// 402 with a challenge, and the offers of version 2 in their header.
+/// Builds a 402 with a challenge, and the offers of version 2 in their header.
 pub(super) fn ask<B>(challenge: &Challenge, offers: Option<&Prepared>) -> Response<Body<B>> {
     payment_required(challenge, offers)
 }
 
-/// `{error, message}`, with 402 the fresh challenge's members beside them.
+/// Builds `{error, message}`, for a 402 together with the fresh challenge's members.
 pub(super) fn refusal<B>(refusal: &RefusalBody, offers: Option<&Prepared>) -> Response<Body<B>> {
     if refusal.error.status() == 402 {
         return payment_required(refusal, offers);
@@ -25,7 +25,7 @@ pub(super) fn refusal<B>(refusal: &RefusalBody, offers: Option<&Prepared>) -> Re
     answer::json(status, body::write(refusal).unwrap_or_default())
 }
 
-/// A refusal before anything was checked.
+/// Builds a refusal before anything was checked.
 pub(super) fn refuse<B>(error: Code, message: impl Into<Box<str>>) -> Response<Body<B>> {
     refusal(&RefusalBody { error, message: message.into(), rest: Members::new() }, None)
 }
@@ -42,8 +42,8 @@ fn payment_required<B, T: Serialize>(document: &T, offers: Option<&Prepared>) ->
     response
 }
 
-/// Version 1 has no header for its offers. Where it is served, its members stand in the body beside the challenge's,
-/// which has none of their names.
+/// Merges the challenge with version 1, which has no header for its offers. If it is served, its members are in the
+/// same body as the challenge's, which has other names.
 fn with_v1<T: Serialize>(document: &T, offers: &Prepared) -> Option<Members> {
     #[derive(serde::Deserialize)]
     struct Mark {
@@ -69,8 +69,8 @@ struct Words<'a> {
     message: &'a str,
 }
 
-/// 503, or 500 where the configuration is broken: whether it is paid is not known. The fault
-/// goes into the response's extensions; the wire shows a general code.
+/// Builds a 503, or a 500 if the configuration is wrong: it is unknown whether the challenge is paid. The fault goes
+/// into the response's extensions; the wire has a general code.
 pub(super) fn unknown<B>(error: CheckError) -> Response<Body<B>> {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let code = ErrorReason::UNEXPECTED_VERIFY_ERROR;
@@ -92,8 +92,8 @@ pub(super) fn fault<B>(fault: Fault) -> Response<Body<B>> {
     unknown(fault.into())
 }
 
-/// Tells the payer what was paid and what it grants.
-pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&Grant>) {
+/// Adds the receipt and the entitlement for the payer.
+pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&EntitlementGrant>) {
     if let Ok(value) = codec::encode_response(&granted.response) {
         headers.insert(&header::X_PAYMENT_RESPONSE, value);
     }

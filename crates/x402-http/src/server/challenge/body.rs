@@ -17,15 +17,15 @@ use super::super::answer;
 use super::super::{RequirePayment, RequirePaymentLayer};
 use crate::Body;
 
-/// The hash of the body that the handler gets. Only this module can make one.
+/// The hash of the body that the handler gets. Only this module can create one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyHash(pub(super) BodySha256);
 
 impl RequirePaymentLayer {
     /// Binds the body of each request to its challenge. The body is read first, at most `limit` bytes of it: a longer
-    /// one is 413 before anything is asked or paid. Trailers are dropped.
+    /// one is 413 before any challenge or payment. Trailers are dropped.
     ///
-    /// It changes nothing for what this layer offers in other dialects.
+    /// The layer's offers in other dialects are unaffected.
     #[must_use]
     pub fn bind_body(mut self, limit: usize) -> BindBodyLayer {
         if let Some(counter) = self.counter_mut() {
@@ -35,9 +35,9 @@ impl RequirePaymentLayer {
     }
 }
 
-/// Reads and hashes the body, then asks for payment. [`RequirePaymentLayer::bind_body`] makes it.
+/// Reads and hashes the body, then requires payment. [`RequirePaymentLayer::bind_body`] creates it.
 ///
-/// The service behind it takes a request whose body is a [`Body`], as any axum handler does.
+/// The inner service takes a request whose body is a [`Body`], as any axum handler does.
 #[derive(Debug, Clone)]
 pub struct BindBodyLayer {
     paid: RequirePaymentLayer,
@@ -52,7 +52,7 @@ impl<S> Layer<S> for BindBodyLayer {
     }
 }
 
-/// The service that [`BindBodyLayer`] makes.
+/// The service that [`BindBodyLayer`] creates.
 #[derive(Debug, Clone)]
 pub struct BindBody<S> {
     paid: RequirePayment<S>,
@@ -99,7 +99,7 @@ where
     Q: http_body::Body,
     Q::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
-    // What says that it is too long need not be read.
+    // A body whose size hint is too large need not be read.
     if body.size_hint().lower() > limit as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }

@@ -1,4 +1,4 @@
-//! One route that is paid by challenge: what a request is, and what becomes of it.
+//! One route with challenges: parses its requests, and decides about them.
 
 use core::fmt;
 use std::sync::Arc;
@@ -6,7 +6,10 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use x402_challenge::{CheckError, Grant, Granted, MeterError, Offer, Refused, Request, Spent, Token};
+use x402_challenge::{
+    BoundRequest, ChallengeOffer, ChallengeRefusal, CheckError, EntitlementGrant, EntitlementToken, Granted,
+    MeterError, Spent,
+};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
@@ -19,7 +22,7 @@ use super::body::BodyHash;
 use super::spoken::{Spoken, spoken};
 use crate::Body;
 
-/// What a route asks by challenge, and the offers beside it.
+/// The challenges of a route, and the offers in other dialects.
 #[derive(Clone)]
 pub(in super::super) struct Counter {
     challenges: Challenges,
@@ -29,17 +32,17 @@ pub(in super::super) struct Counter {
     bind_body: bool,
 }
 
-/// What becomes of a request.
+/// The decision about a request.
 pub(super) enum Decision<B> {
     /// The handler runs.
-    Granted(Access, Option<Grant>),
-    /// Version 1 or 2 is spoken.
+    Granted(Access, Option<EntitlementGrant>),
+    /// The request uses version 1 or 2.
     Offers(Arc<Route>),
-    /// This is the answer.
+    /// The response is already decided.
     Answered(Box<Response<Body<B>>>),
 }
 
-/// A request that may go on, or its answer.
+/// A request that may continue, or its response.
 type Step<T, B> = Result<T, Box<Response<Body<B>>>>;
 
 impl Counter {
@@ -71,7 +74,7 @@ impl Counter {
         self.bind_body = true;
     }
 
-    /// "Entitlements are looked at before payment."
+    /// Decides about a request: "Entitlements are looked at before payment."
     pub(super) async fn decide<B>(&self, parts: &Parts) -> Decision<B> {
         let now = self.challenges.clock().now();
         let offer = self.ask.offer(parts, self.bind_body);
@@ -84,9 +87,9 @@ impl Counter {
         matches!(access, Access::Paid(granted) if granted.meter.is_some())
     }
 
-    /// "upto scheme (metering)": has what the handler counted settled, before its answer leaves. Where the settlement is
-    /// refused for good the answer is withheld; where its end is not known it is not: the payer did all there was to do,
-    /// and `Store::open_meters` has what is owed.
+    /// Settles the recorded usage before the response is sent: "upto scheme (metering)". If the settlement is refused
+    /// permanently, the response is withheld; if its result is unknown, it is sent: the payer has done everything, and
+    /// `Store::open_meters` lists the debt.
     pub(super) async fn settle<B>(&self, parts: &Parts, granted: &Granted) -> Step<Option<Fault>, B> {
         let now = self.challenges.clock().now();
         match self.challenges.gate().settle(&granted.challenge.challenge_id, now).await {
@@ -96,18 +99,18 @@ impl Counter {
                 let offer = self.ask.offer(parts, self.bind_body);
                 let seen = Seen::of(parts, &self.prefix);
                 let this = Case { counter: self, offer: &offer, parts, request: seen.request(), now };
-                Err(this.refuse(Refused::new(Code::VerificationFailed, error.to_string())).await?)
+                Err(this.refuse(ChallengeRefusal::new(Code::VerificationFailed, error.to_string())).await?)
             }
         }
     }
 }
 
-/// One request at the counter.
+/// One request to a route with challenges.
 struct Case<'c> {
     counter: &'c Counter,
-    offer: &'c Offer,
+    offer: &'c ChallengeOffer,
     parts: &'c Parts,
-    request: Request<'c>,
+    request: BoundRequest<'c>,
     now: UnixSeconds,
 }
 
@@ -133,11 +136,12 @@ impl Case<'_> {
         }
     }
 
-    /// The first of the tokens presented that is good for this resource; what is left of it.
+    /// Finds the first presented token that is valid for this resource, and its remaining uses.
     async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
-        let tokens = [Token::presented(bearer(headers), None), Token::presented(None, cookies.as_deref())];
+        let tokens =
+            [EntitlementToken::presented(bearer(headers), None), EntitlementToken::presented(None, cookies.as_deref())];
         for token in tokens.into_iter().flatten() {
             let store = self.counter.challenges.gate().store();
             if let Spent::Good { left } = store.spend(&token.hash(), &self.offer.resource, self.now).await? {
@@ -147,7 +151,7 @@ impl Case<'_> {
         Ok(None)
     }
 
-    /// A request without payment: 402. Where it cannot be bound, no challenge is issued for it.
+    /// Answers a request without payment with 402. If it cannot be bound, no challenge is issued for it.
     async fn ask<B>(&self) -> Step<Box<Response<Body<B>>>, B> {
         let offers = self.offers().await?;
         match (self.issue().await, offers) {
@@ -163,14 +167,14 @@ impl Case<'_> {
         let id = challenges.random().ok_or_else(no_randomness)?;
         if x402_challenge::host(self.request.host).ok().as_ref() != Some(challenges.host()) {
             let message = format!("host: expected `{}`", challenges.host());
-            return Err(Refused::new(Code::InvalidBinding, message).into());
+            return Err(ChallengeRefusal::new(Code::InvalidBinding, message).into());
         }
         let challenge = challenges.gate().issue(self.offer, &self.request, id, self.now).await?;
         challenges.forget(self.now).await;
         Ok(challenge)
     }
 
-    /// The offers of version 2 for this request, as bytes.
+    /// Returns the offers of version 2 for this request, as bytes.
     async fn offers<B>(&self) -> Step<Option<Prepared>, B> {
         let Some(route) = self.counter.beside() else { return Ok(None) };
         let offers = route.offers(self.parts).await.map_err(fault)?;
@@ -189,7 +193,7 @@ impl Case<'_> {
                 Err(error) => Err(Box::new(answer::unknown(error))),
             };
         }
-        let token = || challenges.random().map(Token::from_random);
+        let token = || challenges.random().map(EntitlementToken::from_random);
         let grant = self.counter.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {
             Ok(granted) => Ok(paid(granted, grant)),
@@ -198,9 +202,9 @@ impl Case<'_> {
         }
     }
 
-    /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." Where none can be
-    /// issued the refusal stands all the same.
-    async fn refuse<B>(&self, refused: Refused) -> Step<Box<Response<Body<B>>>, B> {
+    /// Answers a refused payment: "With 402 the fresh challenge's members stand beside them, so that a client can go
+    /// on." If no challenge can be issued, the refusal is sent without one.
+    async fn refuse<B>(&self, refused: ChallengeRefusal) -> Step<Box<Response<Body<B>>>, B> {
         if refused.code.status() != 402 {
             return Ok(Box::new(answer::refusal(&refused.body(None), None)));
         }
@@ -218,7 +222,7 @@ impl Case<'_> {
     }
 }
 
-fn paid<B>(granted: Granted, grant: Option<Grant>) -> Decision<B> {
+fn paid<B>(granted: Granted, grant: Option<EntitlementGrant>) -> Decision<B> {
     Decision::Granted(Access::Paid(Box::new(granted)), grant)
 }
 
@@ -230,7 +234,7 @@ fn no_randomness() -> Fault {
     Fault::unreachable("the source of randomness", "nothing came")
 }
 
-/// A request as it is bound.
+/// The parts of a request that a challenge binds.
 struct Seen<'p> {
     method: &'p str,
     host: &'p str,
@@ -251,8 +255,8 @@ impl<'p> Seen<'p> {
         }
     }
 
-    fn request(&self) -> Request<'_> {
-        Request {
+    fn request(&self) -> BoundRequest<'_> {
+        BoundRequest {
             method: self.method,
             host: self.host,
             path: &self.path,
@@ -262,7 +266,8 @@ impl<'p> Seen<'p> {
     }
 }
 
-/// RFC 9112 §3.2.2: the authority of the target, where there is one, stands above `Host`. Two `Host`s are none.
+/// Returns the host: by RFC 9112 §3.2.2 the authority of the target takes precedence over `Host`. Two `Host` headers
+/// count as none.
 fn host(parts: &Parts) -> Option<&str> {
     if let Some(authority) = parts.uri.authority() {
         return Some(authority.as_str());
@@ -280,7 +285,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h str> {
     if values.next().is_some() { None } else { Some(value) }
 }
 
-/// RFC 9113 §8.2.3: the lines of one `Cookie` are joined.
+/// Joins the lines of one `Cookie`, as RFC 9113 §8.2.3 requires.
 fn cookies(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<&str> = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join("; "))

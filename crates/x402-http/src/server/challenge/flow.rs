@@ -1,4 +1,4 @@
-//! A request at a route that is paid by challenge: decide, run the handler, tell the payer.
+//! A request to a route with challenges: decide, run the handler, send the receipt.
 
 use std::sync::Arc;
 
@@ -29,13 +29,13 @@ where
         Decision::Answered(answer) => return Ok(*answer),
     };
     parts.extensions.insert(access.clone());
-    // What a refused settlement is answered with needs the request once more; the handler has its body.
+    // The response to a refused settlement needs the request again; the handler has its body.
     let asked = counter.is_metered(&access).then(|| parts.clone());
     let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
     if let (Some(asked), Access::Paid(granted)) = (&asked, &access) {
         match counter.settle(asked, granted).await {
             Ok(None) => {}
-            // What was used is written down, and settled when somebody asks again.
+            // The usage is stored, and settled when the settlement is repeated.
             Ok(Some(fault)) => drop(response.extensions_mut().insert(fault)),
             Err(answer) => return Ok(*answer),
         }

@@ -1,4 +1,4 @@
-//! Which dialect a request's payment speaks.
+//! Detects the dialect of a request's payment.
 
 use http::HeaderMap;
 use serde::Deserialize;
@@ -6,22 +6,22 @@ use x402_codec::header::{self, PaymentHeader};
 use x402_codec::{Limits, challenge as codec};
 use x402_types::RawJson;
 
-/// What came as payment.
+/// The payment in a request, by its dialect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Spoken {
-    /// Nothing.
+    /// There is no payment.
     Nothing,
-    /// This dialect's payment: its JSON text.
+    /// A payment of this dialect: its JSON text.
     Challenge(String),
-    /// This dialect's, but longer than it allows.
+    /// A payment of this dialect that is longer than the dialect allows.
     TooLong,
-    /// Version 1 or 2, or what is answered as if it were.
+    /// A payment of version 1 or 2, or one that is answered as such.
     Offers,
-    /// Neither, and here is what was wrong with it.
+    /// A payment of neither, with the fault.
     Neither(String),
 }
 
-/// The member by which each dialect names itself. What it says is for the dialect to judge.
+/// The members that identify the dialects. Each dialect checks their values.
 #[derive(Deserialize)]
 struct Marks {
     version: Option<RawJson>,
@@ -29,10 +29,11 @@ struct Marks {
     x402_version: Option<RawJson>,
 }
 
-/// "The dialects that share `X-PAYMENT` are told apart after decoding by `version` and `x402Version`."
+/// Detects the dialect. "The dialects that share `X-PAYMENT` are told apart after decoding by `version` and
+/// `x402Version`."
 ///
-/// `offers`: the limits of version 2 where the route offers it. What carries neither mark, or both, or cannot be
-/// decoded, is answered as version 2 there, and is malformed elsewhere.
+/// `offers` are the limits of version 2 if the route offers it. A payment with neither mark or both, or a malformed
+/// one, is then answered as version 2, and is malformed otherwise.
 pub(super) fn spoken(headers: &HeaderMap, offers: Option<&Limits>) -> Spoken {
     let neither = |why: String| if offers.is_some() { Spoken::Offers } else { Spoken::Neither(why) };
     let text = match header::payment_text(headers, offers.unwrap_or(&codec::LIMITS)) {
