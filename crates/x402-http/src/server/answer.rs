@@ -11,7 +11,9 @@ use x402_types::v2::{self, SettleResponse};
 use x402_types::{ErrorReason, Fault, Rejection};
 
 use super::dialect::HttpDialect;
-use crate::Body;
+
+/// An answer that is made here, before it takes the type of the service's bodies.
+pub(super) type Answer = Response<Bytes>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -20,9 +22,7 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 /// A 402 as bytes, made once.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
-    answer: Response<Bytes>,
-    /// Its `PAYMENT-REQUIRED`.
-    header: HeaderValue,
+    answer: Answer,
 }
 
 /// The status of the rejection's row; 402 for codes of peers.
@@ -50,28 +50,17 @@ impl Prepared {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_CONTROL, NO_STORE);
-        headers.insert(&header::PAYMENT_REQUIRED, header.clone());
-        Ok(Self { answer, header })
+        headers.insert(&header::PAYMENT_REQUIRED, header);
+        Ok(Self { answer })
     }
 
     pub(super) fn header_len(&self) -> usize {
-        self.header.len()
-    }
-
-    /// The `PAYMENT-REQUIRED` header alone, for a 402 whose body is another dialect's.
-    #[cfg(feature = "challenge")]
-    pub(super) const fn header(&self) -> &HeaderValue {
-        &self.header
-    }
-
-    #[cfg(feature = "challenge")]
-    pub(super) fn body(&self) -> &Bytes {
-        self.answer.body()
+        self.answer.headers().get(&header::PAYMENT_REQUIRED).map_or(0, HeaderValue::len)
     }
 
     #[inline]
-    pub(super) fn answer<B>(&self) -> Response<Body<B>> {
-        self.answer.clone().map(Body::own)
+    pub(super) fn answer(&self) -> Answer {
+        self.answer.clone()
     }
 }
 
@@ -83,13 +72,13 @@ struct ErrorBody<'a> {
 }
 
 /// An answer that is not a 402: a conflict, or a fault of ours. Asks for no payment.
-pub(super) fn plain<B>(status: StatusCode, rejection: &Rejection) -> Response<Body<B>> {
+pub(super) fn plain(status: StatusCode, rejection: &Rejection) -> Answer {
     let error = ErrorBody { error: rejection.reason.as_str(), message: rejection.message.as_deref() };
     json(status, body::write(&error).unwrap_or_default())
 }
 
-pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Body<B>> {
-    let mut response = Response::new(Body::own(body));
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
@@ -98,8 +87,8 @@ pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Bo
 }
 
 /// 204 for a `HEAD` whose payment is good and whose handler counts on money that has not moved.
-pub(super) fn verified<B>() -> Response<Body<B>> {
-    let mut response = Response::new(Body::own(Bytes::new()));
+pub(super) fn verified() -> Answer {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response
@@ -107,7 +96,7 @@ pub(super) fn verified<B>() -> Response<Body<B>> {
 
 /// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
 /// the wire shows a general code. Without `Retry-After` where repeating the request does not help.
-pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Response<Body<B>> {
+pub(super) fn unavailable(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Answer {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Rejection::new(code));
     put_fault(&mut response, fault);
     if let Some(seconds) = retry_after {
@@ -117,7 +106,7 @@ pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_afte
 }
 
 /// 500: the facilitator refuses what this server asks, whoever pays.
-pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
+pub(super) fn misconfigured(fault: Fault) -> Answer {
     let why = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
     let rejection = Rejection::new(ErrorReason::SELLER_MISCONFIGURED).because(why);
     let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection);
@@ -125,14 +114,14 @@ pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
     response
 }
 
-fn put_fault<B>(response: &mut Response<Body<B>>, fault: Option<Fault>) {
+fn put_fault(response: &mut Answer, fault: Option<Fault>) {
     if let Some(fault) = fault {
         response.extensions_mut().insert(fault);
     }
 }
 
 /// 503 with the settlement as far as it is known.
-pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
+pub(super) fn unknown(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Answer {
     let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body::write(response).unwrap_or_default());
     // Whether the money moved is open, so the payer must come again, but not every few seconds where a person has to
     // mend something first.
@@ -143,7 +132,7 @@ pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_
     answer
 }
 
-pub(super) fn later<B>(response: &mut Response<B>, seconds: u32) {
+pub(super) fn later(response: &mut Answer, seconds: u32) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 

@@ -12,7 +12,7 @@ use x402_codec::header;
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
-use super::answer;
+use super::answer::{self, Answer};
 use super::dialect::HttpDialect;
 use super::layer::Route;
 use crate::Body;
@@ -34,14 +34,14 @@ where
             Err(fault) => {
                 let resource = route.served(parts.uri.path());
                 route.seller.checkout.report(&resource.url, Step::Price, &fault);
-                return Ok(unavailable(&route, fault));
+                return Ok(unavailable(&route, fault).map(Body::own));
             }
         };
         let exchange = Exchange { route: &route, offers: &offers, resource: route.served(parts.uri.path()) };
         let received = match exchange.receive(&parts) {
             Ok(Some(received)) => received,
-            Ok(None) => return Ok(exchange.refuse(None)),
-            Err(rejection) => return Ok(exchange.refuse(Some(&rejection))),
+            Ok(None) => return Ok(exchange.refuse(None).map(Body::own)),
+            Err(rejection) => return Ok(exchange.refuse(Some(&rejection)).map(Body::own)),
         };
         route.look_at_served(&offers, &exchange.resource.url).await;
         let dialect = received.dialect();
@@ -49,11 +49,11 @@ where
             // Nothing but headers would be given for it, so nothing is taken.
             let paid = match received.look().await {
                 Ok(paid) => paid,
-                Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
+                Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
             };
             if received.flow() == Flow::Upfront {
                 // Its handler counts on the money.
-                return Ok(answer::verified());
+                return Ok(answer::verified().map(Body::own));
             }
             parts.extensions.insert(paid);
             let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
@@ -62,7 +62,7 @@ where
         }
         let (admitted, paid) = match received.admit().await {
             Ok(admitted) => admitted,
-            Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
+            Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
         };
         parts.extensions.insert(paid);
         let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
@@ -76,7 +76,7 @@ where
             let used = response.extensions().get::<Used>().copied();
             match admitted.finish(used).await {
                 Ok(receipt) => receipt,
-                Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
+                Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
             }
         };
         dialect.write_receipt(response.headers_mut(), &receipt);
@@ -116,13 +116,13 @@ impl<'r> Exchange<'r> {
         Ok(shared.map_err(unreadable)?.map(x402_codec::header::PaymentText::into_parts))
     }
 
-    fn decline<B>(&self, declined: Declined, dialect: &dyn HttpDialect) -> Box<Response<Body<B>>> {
+    fn decline(&self, declined: Declined, dialect: &dyn HttpDialect) -> Answer {
         let retry_after = self.route.seller.retry_after;
-        let with_receipt = |mut response: Response<Body<B>>, receipt: &SettleResponse| {
+        let with_receipt = |mut response: Answer, receipt: &SettleResponse| {
             dialect.write_receipt(response.headers_mut(), receipt);
             response
         };
-        Box::new(match declined {
+        match declined {
             Declined::Refused(rejection) => self.refuse(Some(&rejection)),
             Declined::Busy(rejection) => {
                 let mut response = self.refuse(Some(&rejection));
@@ -136,11 +136,11 @@ impl<'r> Exchange<'r> {
                 with_receipt(answer::unknown(&receipt, fault, retry_after), &receipt)
             }
             Declined::Unavailable(fault) => unavailable(self.route, fault),
-        })
+        }
     }
 
     /// Asks for payment, or answers with the status of the rejection's row.
-    fn refuse<B>(&self, rejection: Option<&Rejection>) -> Response<Body<B>> {
+    fn refuse(&self, rejection: Option<&Rejection>) -> Answer {
         self.route.refuse(self.path(), self.offers, rejection)
     }
 
@@ -154,7 +154,7 @@ fn failed(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
 }
 
-fn unavailable<B>(route: &Route, fault: Fault) -> Response<Body<B>> {
+fn unavailable(route: &Route, fault: Fault) -> Answer {
     if fault.is_lasting() {
         return answer::misconfigured(fault);
     }

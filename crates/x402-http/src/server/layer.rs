@@ -16,10 +16,9 @@ use tower_service::Service;
 use x402_types::v2::ResourceInfo;
 use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
-use super::answer::{self, Prepared};
-#[cfg(feature = "challenge")]
-use super::challenge::{self, Counter};
+use super::answer::{self, Answer, Prepared};
 use super::flow;
+use super::own::{self, OwnDialect};
 use super::{Price, Seller, SellerError, Step};
 use crate::Body;
 
@@ -35,15 +34,16 @@ const LONGEST_PATH: usize = 1024;
 /// unpaid: a handler that answers it with what is sold (`any` in axum) gives that away.
 #[derive(Clone)]
 pub struct RequirePaymentLayer {
-    sells: Sells,
+    pub(super) sells: Sells,
 }
 
-/// What is asked for, by which dialect.
+/// How a route is paid.
 #[derive(Clone)]
-enum Sells {
+pub(super) enum Sells {
+    /// By one of its offers, in any dialect of the seller.
     Offers(Arc<Route>),
-    #[cfg(feature = "challenge")]
-    Challenge(Arc<Counter>),
+    /// In a dialect that has a protocol of its own, which may have offers beside it.
+    Own(Arc<dyn OwnDialect>),
 }
 
 /// One paid route.
@@ -53,7 +53,7 @@ pub(super) struct Route {
     asks: Asks,
     description: Option<String>,
     mime_type: Option<String>,
-    prefix: Box<str>,
+    pub(super) prefix: Box<str>,
     /// The first path asked for, which is all there is on a route without parameters: its 402, and what it serves.
     prepared: OnceLock<(Box<str>, Prepared)>,
     served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
@@ -82,34 +82,16 @@ impl RequirePaymentLayer {
         Self { sells: Sells::Offers(Arc::new(route)) }
     }
 
-    /// Asks by challenge; what this layer offers already stands beside it.
-    #[cfg(feature = "challenge")]
-    pub(super) fn challenge(counter: Counter) -> Self {
-        Self { sells: Sells::Challenge(Arc::new(counter)) }
-    }
-
-    /// The offers, without the challenge if there is one.
-    #[cfg(feature = "challenge")]
-    pub(super) fn into_route(self) -> Option<Arc<Route>> {
-        match self.sells {
-            Sells::Offers(route) => Some(route),
-            Sells::Challenge(counter) => counter.beside().cloned(),
-        }
-    }
-
-    #[cfg(feature = "challenge")]
-    pub(super) fn counter_mut(&mut self) -> Option<&mut Counter> {
+    /// Changes the route of the offers, if there are any.
+    fn change_route(&mut self, change: impl FnOnce(&mut Route)) {
         match &mut self.sells {
-            Sells::Offers(_) => None,
-            Sells::Challenge(counter) => Some(Arc::make_mut(counter)),
-        }
-    }
-
-    fn route_mut(&mut self) -> Option<&mut Route> {
-        match &mut self.sells {
-            Sells::Offers(route) => Some(Arc::make_mut(route)),
-            #[cfg(feature = "challenge")]
-            Sells::Challenge(counter) => Arc::make_mut(counter).beside_mut(),
+            Sells::Offers(route) => change(Arc::make_mut(route)),
+            Sells::Own(dialect) => {
+                if let Some(mut route) = dialect.offers().cloned() {
+                    change(Arc::make_mut(&mut route));
+                    *dialect = dialect.with_offers(route);
+                }
+            }
         }
     }
 
@@ -118,13 +100,12 @@ impl RequirePaymentLayer {
     #[must_use]
     pub fn nested(mut self, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/');
-        if let Some(route) = self.route_mut() {
+        self.change_route(|route| {
             route.prefix = prefix.into();
             route.forget();
-        }
-        #[cfg(feature = "challenge")]
-        if let Some(counter) = self.counter_mut() {
-            counter.nested(prefix);
+        });
+        if let Sells::Own(dialect) = &mut self.sells {
+            *dialect = dialect.nested(prefix);
         }
         self
     }
@@ -135,13 +116,14 @@ impl RequirePaymentLayer {
     /// The header would be too long.
     pub fn describe(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        if let Some(route) = self.route_mut() {
+        let mut checked = Ok(());
+        self.change_route(|route| {
             route.description = text(description);
             route.mime_type = text(mime_type);
             route.forget();
-            route.check_size()?;
-        }
-        Ok(self)
+            checked = route.check_size();
+        });
+        checked.map(|()| self)
     }
 }
 
@@ -198,11 +180,6 @@ impl Route {
         if **known == *path { Arc::clone(resource) } else { self.resource(path).into() }
     }
 
-    #[cfg(feature = "challenge")]
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
     pub(super) async fn offers(&self, request: &Parts) -> Result<Cow<'_, [Offer]>, Fault> {
         match &self.asks {
             Asks::Fixed(offers) => Ok(Cow::Borrowed(offers)),
@@ -215,7 +192,7 @@ impl Route {
     }
 
     /// Asks for payment, or answers with the status of the rejection's row.
-    pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
+    pub(super) fn refuse(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match rejection {
             Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {
                 answer::unavailable(rejection.reason.clone(), None, Some(self.seller.retry_after))
@@ -229,7 +206,7 @@ impl Route {
 
     /// The 402 for this path.
     #[inline]
-    pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
+    pub(super) fn ask(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match self.prepared(path, offers, rejection) {
             Ok(prepared) => prepared.answer(),
             Err(other) => *other,
@@ -237,12 +214,12 @@ impl Route {
     }
 
     /// The 402 for this path as bytes, or the answer where there is none.
-    pub(super) fn prepared<B>(
+    pub(super) fn prepared(
         &self,
         path: &str,
         offers: &[Offer],
         rejection: Option<&Rejection>,
-    ) -> Result<Cow<'_, Prepared>, Box<Response<Body<B>>>> {
+    ) -> Result<Cow<'_, Prepared>, Box<Answer>> {
         if path.len() > LONGEST_PATH {
             let rejection = Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS)
                 .because("the path is too long to be paid for");
@@ -276,10 +253,9 @@ impl fmt::Debug for RequirePaymentLayer {
         let mut shown = f.debug_struct("RequirePaymentLayer");
         let route = match &self.sells {
             Sells::Offers(route) => Some(route),
-            #[cfg(feature = "challenge")]
-            Sells::Challenge(counter) => {
-                shown.field("challenge", counter);
-                counter.beside()
+            Sells::Own(dialect) => {
+                shown.field("own", dialect);
+                dialect.offers()
             }
         };
         if let Some(route) = route {
@@ -339,15 +315,15 @@ where
             && let Asks::Fixed(offers) = &route.asks
             && !route.seller.finds_payment(request.headers())
         {
-            return State::Answered { answer: Some(route.ask(request.uri().path(), offers, None)) }.into();
+            return State::Answered { answer: Some(route.ask(request.uri().path(), offers, None).map(Body::own)) }
+                .into();
         }
         // The service that was polled ready is the one that must be called.
         let clone = self.inner.clone();
         let ready = core::mem::replace(&mut self.inner, clone);
         let future: Running<B, S::Error> = match &self.sells {
             Sells::Offers(route) => Box::pin(flow::run(Arc::clone(route), ready, request)),
-            #[cfg(feature = "challenge")]
-            Sells::Challenge(counter) => Box::pin(challenge::run(Arc::clone(counter), ready, request)),
+            Sells::Own(dialect) => Box::pin(own::run(Arc::clone(dialect), ready, request)),
         };
         State::Running { future }.into()
     }

@@ -14,7 +14,8 @@ use x402_types::{Members, UnixSeconds};
 
 use super::super::seller::canonical_origin;
 use super::super::{RequirePaymentLayer, SellerError};
-use super::{Clock, Counter, SystemClock};
+use super::route::ChallengeRoute;
+use super::{Clock, SystemClock};
 
 /// By what a request was let in. The handler finds it in the request's extensions.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +73,7 @@ impl Challenges {
     /// [`bind_body`](RequirePaymentLayer::bind_body)'s to switch on.
     pub fn charge(&self, ask: Ask) -> Result<RequirePaymentLayer, SellerError> {
         ask.check()?;
-        Ok(RequirePaymentLayer::challenge(Counter::new(self.clone(), ask)))
+        Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, None))))
     }
 
     /// A layer for a route that is paid by challenge, or by what another layer offers: version 2 stands in
@@ -82,7 +83,7 @@ impl Challenges {
     /// Those of [`Self::charge`].
     pub fn charge_beside(&self, offers: RequirePaymentLayer, ask: Ask) -> Result<RequirePaymentLayer, SellerError> {
         ask.check()?;
-        Ok(RequirePaymentLayer::challenge(Counter::new(self.clone(), ask).with_offers(offers.into_route())))
+        Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, offers.into_offers()))))
     }
 
     /// The gate.

@@ -13,7 +13,8 @@ use tower_service::Service;
 use x402_types::challenge::BodySha256;
 use x402_types::{ErrorReason, Rejection};
 
-use super::super::answer;
+use super::super::answer::{self, Answer};
+use super::super::layer::Sells;
 use super::super::{RequirePayment, RequirePaymentLayer};
 use crate::Body;
 
@@ -28,8 +29,8 @@ impl RequirePaymentLayer {
     /// It changes nothing for what this layer offers in other dialects.
     #[must_use]
     pub fn bind_body(mut self, limit: usize) -> BindBodyLayer {
-        if let Some(counter) = self.counter_mut() {
-            counter.bind_body();
+        if let Sells::Own(dialect) = &mut self.sells {
+            *dialect = dialect.with_body();
         }
         BindBodyLayer { paid: self, limit }
     }
@@ -86,7 +87,7 @@ where
             let (mut parts, body) = request.into_parts();
             let bytes = match whole(body, limit).await {
                 Ok(bytes) => bytes,
-                Err(status) => return Ok(refuse(status, limit)),
+                Err(status) => return Ok(refuse(status, limit).map(Body::own)),
             };
             parts.extensions.insert(BodyHash(x402_challenge::body_sha256(&bytes)));
             ready.call(Request::from_parts(parts, Body::own(bytes))).await
@@ -122,7 +123,7 @@ where
     Ok(bytes.freeze())
 }
 
-fn refuse<B>(status: StatusCode, limit: usize) -> Response<Body<B>> {
+fn refuse(status: StatusCode, limit: usize) -> Answer {
     let why = match status {
         StatusCode::PAYLOAD_TOO_LARGE => format!("the body is larger than {limit} bytes"),
         _ => "the body broke off".to_owned(),

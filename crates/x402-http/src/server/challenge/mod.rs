@@ -16,12 +16,10 @@ mod answer;
 mod ask;
 mod body;
 mod clock;
-mod counter;
-mod flow;
-mod spoken;
+mod payment_dialect;
+mod route;
+mod visit;
 
 pub use ask::{Access, Ask, Challenges, Entitle};
 pub use body::{BindBody, BindBodyFuture, BindBodyLayer};
 pub use clock::{Clock, SystemClock};
-pub(super) use counter::Counter;
-pub(super) use flow::run;
