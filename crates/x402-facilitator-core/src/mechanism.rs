@@ -85,6 +85,13 @@ pub enum NextStep {
     Settled(Receipt),
     /// It can never be done, or nothing ever left.
     Failed(ErrorReason),
+    /// It can never be done: a transaction that is not ours spent the authorization.
+    Spent {
+        /// What is told of it.
+        reason: ErrorReason,
+        /// The transaction.
+        transaction: TxId,
+    },
 }
 
 /// What a final block says of a step.

@@ -31,6 +31,9 @@ pub struct Payment {
     /// told it, so it is not told again.
     #[serde(default)]
     pub untold: bool,
+    /// The transaction, not one of ours, that spent its authorization before anything was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent_by: Option<TxId>,
     /// How often its answer was taken back.
     pub reopened: u32,
     /// When it wants to be looked at again.
@@ -177,6 +180,7 @@ impl Payment {
             answer: None,
             request,
             untold: false,
+            spent_by: None,
             reopened: 0,
             due: now,
             waits: 0,
@@ -246,7 +250,7 @@ impl Payment {
     pub fn paid_by(&self) -> Option<&TxId> {
         match &self.answer {
             Some(Ok(receipt)) => receipt.transaction.as_ref(),
-            _ => self.steps.last().and_then(Step::proven).map(|proof| &proof.tx),
+            _ => self.spent_by.as_ref().or_else(|| Some(&self.steps.last()?.proven()?.tx)),
         }
     }
 
@@ -319,7 +323,7 @@ impl Payment {
                 }
                 self.due = now.plus(poll);
             }
-            NextStep::Settled(_) | NextStep::Failed(_) if self.open_step().is_some() => {
+            NextStep::Settled(_) | NextStep::Failed(_) | NextStep::Spent { .. } if self.open_step().is_some() => {
                 return Err(Fault::broken("answered over an open step"));
             }
             NextStep::Settled(receipt) => {
@@ -327,6 +331,10 @@ impl Payment {
                 self.untold = true;
             }
             NextStep::Failed(reason) => self.answer = Some(Err(reason)),
+            NextStep::Spent { reason, transaction } => {
+                self.answer = Some(Err(reason));
+                self.spent_by = Some(transaction);
+            }
         }
         self.waits = 0;
         Ok(())

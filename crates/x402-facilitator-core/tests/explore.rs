@@ -41,6 +41,7 @@ fn events() -> Vec<Event> {
         Event::Told(RequestId { owner: OwnerId::from("one"), number: 2 }),
         Event::Planned(NextStep::Wait(UnixSeconds(0))),
         Event::Planned(NextStep::Failed(ErrorReason::INSUFFICIENT_FUNDS)),
+        Event::Planned(NextStep::Spent { reason: ErrorReason::DUPLICATE_SETTLEMENT, transaction: TxId::from("0x2") }),
         Event::Planned(NextStep::Settled(receipt)),
         Event::InFlight(SlotId { lane: LaneId::from("eip155:1/a"), nonce: 0 }),
     ];

@@ -182,7 +182,7 @@ async fn an_exact_proof_is_settled_and_granted_once() {
     // The store opened again, as after a restart.
     let store = SqliteChallenges::new(Database::open(&stage.file.path().join("challenges.sqlite")).unwrap());
     let standing = store.find(&challenge.challenge_id, now()).await.unwrap().unwrap().1;
-    assert!(matches!(standing, x402_challenge::Standing::Paid { .. }));
+    assert!(matches!(standing, x402_challenge::ChallengeState::Paid { .. }));
     assert_eq!(stage.paid(), [PRICE]);
 }
 

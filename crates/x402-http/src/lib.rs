@@ -11,6 +11,8 @@ mod body;
 pub mod checkout;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", all(feature = "server", feature = "challenge")))]
+mod clock;
 #[cfg(feature = "checkout")]
 pub mod dialects;
 #[cfg(feature = "checkout")]
@@ -21,6 +23,8 @@ pub mod nevermined;
 pub mod remote;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "reqwest")]
+pub mod service;
 #[cfg(all(feature = "challenge", feature = "reqwest"))]
 pub mod ticket;
 

@@ -16,7 +16,8 @@ use x402_types::nvm::{Code, ErrorBody, FacilitatorRequest, PaymentRequired, Rece
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Entry, ErrorReason, Fault, Members, RawJson};
 
-use crate::remote::{RemoteError, Timeouts, base, below, client, exchange};
+use crate::remote::{RemoteError, Timeouts, client, exchange};
+use crate::service::{base, below};
 
 const SERVICE: &str = "Nevermined";
 /// The version of the API that is spoken.
@@ -132,7 +133,7 @@ impl NeverminedApi {
         let headers = [(ACCEPT, json.clone()), (CONTENT_TYPE, json), (AUTHORIZATION, token), VERSION];
         Ok(Self {
             http: client(timeouts)?,
-            base: base(address)?,
+            base: base(address).ok_or(RemoteError::Address)?,
             headers: headers.into_iter().collect(),
             timeouts,
             limits: Limits::DEFAULT,

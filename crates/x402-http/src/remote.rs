@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
@@ -14,6 +14,8 @@ use x402_codec::{DecodeError, Limits, body};
 use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
 use x402_types::Fault;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+
+use crate::service::{base, below, first_bytes, install_tls};
 
 /// Gives the headers that a facilitator wants to see, for each request: hosted ones bind their token to method and URL.
 #[async_trait]
@@ -92,7 +94,7 @@ impl RemoteFacilitator {
     /// # Errors
     /// The address is not one, or there is no TLS.
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
-        let base = base(address)?;
+        let base = base(address).ok_or(RemoteError::Address)?;
         Ok(Self {
             verify: below(&base, "verify"),
             settle: below(&base, "settle"),
@@ -151,29 +153,9 @@ impl RemoteFacilitator {
     }
 }
 
-/// The address of a service: http or https, without user, query and fragment.
-pub(crate) fn base(address: &str) -> Result<Url, RemoteError> {
-    let base = Url::parse(address.trim_end_matches('/')).map_err(|_| RemoteError::Address)?;
-    let plain = base.username().is_empty()
-        && base.password().is_none()
-        && base.query().is_none()
-        && base.fragment().is_none()
-        && base.has_host()
-        && matches!(base.scheme(), "http" | "https");
-    if plain { Ok(base) } else { Err(RemoteError::Address) }
-}
-
-/// One of its endpoints.
-pub(crate) fn below(base: &Url, end: &str) -> Url {
-    let path = format!("{}/{end}", base.path().trim_end_matches('/'));
-    let mut url = base.clone();
-    url.set_path(&path);
-    url
-}
-
 /// A client for services that are paid for or asked about payments.
 pub(crate) fn client(timeouts: Timeouts) -> Result<reqwest::Client, RemoteError> {
-    tls_provider();
+    install_tls();
     let builder = reqwest::Client::builder()
         .connect_timeout(timeouts.connect)
         // A payment is not carried to wherever an answer points.
@@ -197,14 +179,11 @@ pub(crate) async fn authorized(
 pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Bytes), Fault> {
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
-    let mut answer = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if answer.len() + chunk.len() > most {
-            return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}, an answer over {most} bytes")));
-        }
-        answer.extend_from_slice(&chunk);
+    let answer = first_bytes(&mut response, most.saturating_add(1)).await.map_err(unreachable)?;
+    if answer.len() > most {
+        return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}, an answer over {most} bytes")));
     }
-    Ok((status, answer.freeze()))
+    Ok((status, answer.into()))
 }
 
 pub(crate) const SERVICE: &str = "facilitator";
@@ -287,13 +266,5 @@ impl Facilitator for RemoteFacilitator {
 impl fmt::Debug for RemoteFacilitator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteFacilitator").field("settle", &self.settle.as_str()).finish_non_exhaustive()
-    }
-}
-
-/// rustls needs a provider of cryptography for the process. Where the program chose none, it is ring.
-pub(crate) fn tls_provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Lost only to another thread that installs one at the same time.
-        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

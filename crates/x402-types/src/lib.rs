@@ -5,9 +5,12 @@ mod address;
 mod amount;
 pub mod assets;
 mod chain_id;
+#[cfg(feature = "challenge")]
 pub mod challenge;
 mod claim;
+mod dollars;
 mod entry;
+pub mod extension;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
@@ -33,9 +36,11 @@ mod wire;
 pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
-pub use chain_id::ChainId;
+pub use chain_id::{ChainId, NotEvm};
 pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
+pub use dollars::Dollars;
 pub use entry::Entry;
+pub use extension::Extension;
 pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
 pub use malformed::Malformed;

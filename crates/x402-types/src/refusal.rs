@@ -15,13 +15,15 @@ pub struct Rejection {
     pub payer: Option<Box<str>>,
     /// Further data of the code, for schemes whose errors have `details`.
     pub details: Members,
+    /// The HTTP status of a code that an extension defines. A code without a status is answered with 402.
+    pub status: Option<u16>,
 }
 
 impl Rejection {
     /// Creates a rejection with only a code.
     #[must_use]
     pub const fn new(reason: ErrorReason) -> Self {
-        Self { reason, message: None, payer: None, details: Members::new() }
+        Self { reason, message: None, payer: None, details: Members::new(), status: None }
     }
 
     /// Adds a description for people.
@@ -43,6 +45,20 @@ impl Rejection {
     pub fn detail(mut self, key: &str, value: &str) -> Self {
         self.details.insert_text(key, value);
         self
+    }
+
+    /// Adds the HTTP status of the resource server's answer, for a code that no table contains.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Returns the reason for people: the message, or the text of the code without one.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        let of_code = || self.reason.row().map_or_else(|| self.reason.as_str(), |row| row.text);
+        self.message.as_deref().unwrap_or_else(of_code)
     }
 
     /// Creates the rejection `invalid_payload` for a malformed field.

@@ -2,8 +2,8 @@
 
 use crate::wire::wire;
 use crate::{
-    AtomicAmount, Blank, ChainId, Entry, ErrorReason, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds,
-    Version,
+    AtomicAmount, Blank, ChainId, Entry, ErrorReason, Members, NetworkName, RawJson, Rejection, SchemeName,
+    TimeoutSeconds, Version,
 };
 
 wire! {
@@ -110,6 +110,37 @@ wire! {
     }
 }
 
+impl VerifyResponse {
+    /// Creates the verdict that the payment is valid.
+    #[must_use]
+    pub fn valid(payer: impl Into<String>) -> Self {
+        Self { is_valid: true, payer: Some(payer.into()), ..Self::without_verdict() }
+    }
+
+    /// Creates the verdict that the payment is invalid.
+    #[must_use]
+    pub fn invalid(rejection: &Rejection) -> Self {
+        Self {
+            invalid_message: Some(rejection.words().to_owned()),
+            invalid_reason: Some(rejection.reason.clone()),
+            payer: rejection.payer.as_deref().map(str::to_owned),
+            ..Self::without_verdict()
+        }
+    }
+
+    const fn without_verdict() -> Self {
+        Self {
+            is_valid: false,
+            invalid_reason: None,
+            invalid_message: None,
+            payer: None,
+            extra: Members::new(),
+            extensions: Members::new(),
+            rest: Members::new(),
+        }
+    }
+}
+
 wire! {
     /// The result of a settlement: `SettlementResponse`, §5.3. Version 1 uses the same message.
     pub struct SettleResponse {
@@ -132,6 +163,53 @@ wire! {
         extra: Members => "extra" unless_empty;
         /// The members that extensions add.
         extensions: Members => "extensions" unless_empty;
+    }
+}
+
+impl SettleResponse {
+    /// Creates the response to a payment that was settled by this transaction, which is `""` if no transfer was needed.
+    #[must_use]
+    pub fn settled(payer: impl Into<String>, transaction: impl Into<String>, network: impl Into<NetworkName>) -> Self {
+        Self {
+            success: true,
+            payer: Some(payer.into()),
+            transaction: transaction.into(),
+            ..Self::without_outcome(network.into())
+        }
+    }
+
+    /// Creates the response to a payment that is not settled, with a code, and without payer and transaction.
+    #[must_use]
+    pub fn failed(reason: ErrorReason, network: impl Into<NetworkName>) -> Self {
+        Self { error_reason: Some(reason), ..Self::without_outcome(network.into()) }
+    }
+
+    /// Creates the response to a payment that was refused before a transaction was sent. A transaction in the details of
+    /// the rejection is the one that used the authorization before.
+    #[must_use]
+    pub fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> Self {
+        Self {
+            error_message: Some(rejection.words().to_owned()),
+            payer: rejection.payer.as_deref().map(str::to_owned),
+            transaction: rejection.details.text("transaction").unwrap_or_default(),
+            ..Self::failed(rejection.reason.clone(), network)
+        }
+    }
+
+    /// Creates a response without an outcome; the caller sets the members of the outcome.
+    pub(crate) const fn without_outcome(network: NetworkName) -> Self {
+        Self {
+            success: false,
+            error_reason: None,
+            error_message: None,
+            payer: None,
+            transaction: String::new(),
+            network,
+            amount: None,
+            extra: Members::new(),
+            extensions: Members::new(),
+            rest: Members::new(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use x402_evm::exact::Exact;
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::{Incident, Seller};
+use x402_types::extension::PaymentIdentifier;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -23,6 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seller = Seller::new(&origin, Arc::new(facilitator))?.on_incident(|incident: &Incident<'_>| {
         eprintln!("{} at {}: {}", incident.step, incident.route, incident.fault);
     });
+    // A payment that has an id and is shown again gets its answer again.
+    let seller = seller.extension(PaymentIdentifier::optional());
     let (network, pay_to) = ("eip155:84532".parse()?, env::var("PAY_TO")?.parse()?);
     let offer = Exact::default().requirements(network, pay_to, "$0.01".parse()?)?;
 

@@ -14,8 +14,8 @@ use alloy_signer_local::PrivateKeySigner;
 use x402_erc4337::bundler::BundlerClient;
 use x402_erc4337::session::zerodev::{Approval, KernelState, PermissionState, user_op_signature};
 use x402_erc4337::{
-    Builder, Call, EntryPoint, EntryPointVersion, FindUserOps, Gas, Init, KernelMode, RpcEntryPoint, SelfBundler,
-    SendUserOp, UserOperation,
+    Call, EntryPoint, EntryPointVersion, FindUserOps, Gas, Init, KernelMode, OperationBuilder, RpcEntryPoint,
+    SelfBundler, SendUserOp, UserOperation,
 };
 use x402_evm::chain::{At, RpcChain};
 use x402_types::{ChainId, UnixSeconds};
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sequence = node.next_sequence(approval.account, key).await?;
     let build = |gas: Gas| -> Result<UserOperation, Box<dyn Error>> {
         let init = if state.deployed { Init::None } else { approval.init() };
-        let started = Builder::new(entry_point, approval.account).init(init).nonce(key, sequence);
+        let started = OperationBuilder::new(entry_point, approval.account).init(init).nonce(key, sequence);
         let ready = started.call(&call)?.gas(gas).unsponsored()?;
         let signature = user_op_signature(&session.sign_message_sync(ready.hash().as_slice())?.as_bytes());
         Ok(match (mode, &approval.enable_signature) {

@@ -18,7 +18,7 @@ use x402_types::{
     Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
 };
 
-use super::{Arg, Binding, NamedKey, Plan, Plans, Statement, StatementDomain, same_resource};
+use super::{Arg, NamedKey, Plan, Plans, Statement, StatementBinding, StatementDomain, same_resource};
 use crate::session::zerodev::{
     Counterfactual, Grant, IssueError, KernelAccount, KernelSignature, issue, wrapped_digest,
 };
@@ -28,7 +28,7 @@ const PROVIDER: &str = "zerodev";
 
 /// The limits of the delegation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub struct DelegationLimits {
     /// The maximum credits of one redemption.
     pub credits: U256,
     /// The maximum purchases of one order; with 0, no key to order is issued.
@@ -39,7 +39,7 @@ pub struct Allowance {
     pub seconds: u64,
 }
 
-impl Default for Allowance {
+impl Default for DelegationLimits {
     /// Returns 10 credits a request, one purchase an order, 100 operations, one hour.
     fn default() -> Self {
         Self { credits: U256::from(10), purchases: 1, count: 100, seconds: 3_600 }
@@ -62,7 +62,7 @@ pub struct Payer<S> {
     plans: Plans,
     signers: Vec<Address>,
     unnamed: Option<Address>,
-    allowance: Allowance,
+    allowance: DelegationLimits,
     domain: StatementDomain,
     nonce: u32,
     register: Option<Arc<dyn RegisterKeys>>,
@@ -92,7 +92,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
             plans,
             signers: signers.into(),
             unnamed: None,
-            allowance: Allowance::default(),
+            allowance: DelegationLimits::default(),
             domain: StatementDomain::default(),
             nonce: 1,
             register: None,
@@ -102,7 +102,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
 
     /// Sets other limits of the delegation.
     #[must_use]
-    pub const fn allowance(mut self, allowance: Allowance) -> Self {
+    pub const fn allowance(mut self, allowance: DelegationLimits) -> Self {
         self.allowance = allowance;
         self
     }
@@ -171,7 +171,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
         if terms.scheme != SchemeName::NVM_ERC4337 {
             return Err(Rejection::new(ErrorReason::UNSUPPORTED_SCHEME));
         }
-        let chain_id = terms.network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let chain_id = chain_id(terms.network)?;
         let entry = Requirements::try_from(terms).map_err(|why| unpayable(&format!("accepted: {why}")))?;
         let plan = self.plans.find(entry.plan_id).ok_or_else(|| unpayable("accepted.planId: no plan of ours"))?;
         let signer = self.signer(&entry)?;
@@ -188,7 +188,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
             issued.left = issued.left.saturating_sub(1);
             return Ok(issued.clone());
         }
-        let chain_id = network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let chain_id = chain_id(network)?;
         let until = now.0.saturating_add(self.allowance.seconds);
         let mut keys = Vec::new();
         for (id, grant) in self.grants(plan, until)? {
@@ -232,7 +232,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
 struct Bounds<'a> {
     plan: &'a Plan,
     account: Address,
-    allowance: &'a Allowance,
+    allowance: &'a DelegationLimits,
 }
 
 impl Bounds<'_> {
@@ -252,6 +252,10 @@ impl Bounds<'_> {
             }
         })
     }
+}
+
+fn chain_id(network: ChainId) -> Result<u64, Rejection> {
+    network.evm_chain().map_err(|why| unpayable(&format!("accepted.network: {why}")))
 }
 
 fn unpayable(why: &str) -> Rejection {
@@ -298,7 +302,7 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
             provider: PROVIDER.to_owned(),
             keys: issued.keys.iter().map(|key| NamedKey { id: key.id().to_owned(), hash: key.hash().into() }).collect(),
             plan: plan.id.value(),
-            binding: Some(Binding {
+            binding: Some(StatementBinding {
                 agent_id: entry.extra.agent_id.map(|id| id.to_string()).unwrap_or_default(),
                 resource_url: proof.resource_url.clone(),
                 http_verb: method.clone(),

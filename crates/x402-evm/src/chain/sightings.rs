@@ -53,6 +53,7 @@ pub(crate) struct Query {
     ids: Vec<Id>,
     from: u64,
     to: u64,
+    uses_only: bool,
     filter: Filter,
 }
 
@@ -64,6 +65,16 @@ pub(crate) struct Filter {
     to_block: U64,
     address: Vec<Address>,
     topics: [Vec<B256>; 3],
+}
+
+impl Filter {
+    /// Builds the query for the events of one authorization without transfers: it finds one log at most, however many
+    /// transfers the payer makes.
+    pub(crate) fn of_uses(watched: &Watched, from: u64, to: u64) -> Self {
+        let events = vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED];
+        let topics = [events, vec![watched.payer.into_word()], vec![watched.nonce]];
+        Self { from_block: U64::from(from), to_block: U64::from(to), address: vec![watched.token], topics }
+    }
 }
 
 /// The relevant members of a log.
@@ -141,6 +152,17 @@ impl Sightings {
         let overlap = OVERLAP.min(self.span.blocks().div_euclid(2));
         let from = next.saturating_sub(overlap).max(since.min(next));
         let to = self.span.until(from, block);
+        if self.span.is_last_try() {
+            // One block can contain more transfers of a payer than the node returns, so none is requested.
+            let watched = self.entries.get(&id(first)).map_or(*first, |entry| entry.watched);
+            return Query {
+                ids: vec![id(first)],
+                from,
+                to,
+                uses_only: true,
+                filter: Filter::of_uses(&watched, from, to),
+            };
+        }
         let others = self.entries.iter().filter(|(_, entry)| {
             // An authorization that begins earlier would extend the range; it gets its own query when it is requested.
             let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
@@ -167,7 +189,7 @@ impl Sightings {
             unique(second),
         ];
         let filter = Filter { from_block: U64::from(from), to_block: U64::from(to), address, topics };
-        Query { ids, from, to, filter }
+        Query { ids, from, to, uses_only: false, filter }
     }
 
     /// Returns the number of blocks that one query covers now.
@@ -190,9 +212,7 @@ impl Sightings {
         }
         if let Some(entry) = self.entries.get_mut(&id(watched)) {
             entry.whole = true;
-            if moved_alone(watched, transaction, logs) {
-                entry.fate = Fate::Used { transaction, moved: Moved::Paid };
-            }
+            entry.fate = Fate::Used { transaction, moved: moved_by(watched, transaction, logs) };
         }
     }
 
@@ -207,8 +227,12 @@ impl Sightings {
             if !(query.from..=query.to).contains(&entry.next) {
                 continue;
             }
-            if let Some(fate) = fate(&entry.watched, &logs) {
-                entry.fate = fate;
+            match fate(&entry.watched, &logs) {
+                Some(Fate::Used { transaction, .. }) if query.uses_only => {
+                    entry.fate = Fate::Used { transaction, moved: Moved::Unclear };
+                }
+                Some(fate) => entry.fate = fate,
+                None => {}
             }
             entry.next = query.to.saturating_add(1);
         }
@@ -217,25 +241,21 @@ impl Sightings {
     }
 }
 
-/// Builds the query for one authorization in blocks that are not watched.
-pub(crate) fn searching(watched: &Watched, from: u64, to: u64) -> Filter {
-    let topics = [
-        vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
-        vec![watched.payer.into_word()],
-        vec![watched.nonce, watched.pay_to.into_word()],
-    ];
-    Filter { from_block: U64::from(from), to_block: U64::from(to), address: vec![watched.token], topics }
-}
-
-/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it.
+/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it. Without
+/// the transfers among them it does not tell what a use moved.
 pub(crate) fn found(watched: &Watched, mut logs: Vec<Log>) -> Option<Fate> {
     logs.retain(|log| !log.removed);
     fate(watched, &logs)
 }
 
-/// Returns whether all logs of the transaction that used it prove that it paid.
-pub(crate) fn paid(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
-    moved_alone(watched, transaction, logs)
+/// Returns what the use of an authorization moved according to all logs of its transaction.
+pub(crate) fn moved_by(watched: &Watched, transaction: B256, logs: &[Log]) -> Moved {
+    match fate(watched, logs) {
+        _ if moved_alone(watched, transaction, logs) => Moved::Paid,
+        Some(Fate::Used { transaction: of, moved }) if of == transaction => moved,
+        // The receipt does not contain the use: its block was replaced in between.
+        _ => Moved::Unclear,
+    }
 }
 
 fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {

@@ -10,7 +10,7 @@ use x402_types::challenge::Networks;
 use x402_types::{MakePayment, Refusal, SigningContext, TimeoutSeconds};
 
 use super::settle::{payment_request, refused, settle};
-use super::terms::{Known, Sum, words};
+use super::terms::{Known, Sum};
 use crate::token::Tokens;
 
 /// Pays back from the seller's account. The authorization's nonce is made from the proof that is paid back, so that the
@@ -61,7 +61,7 @@ impl RefundPayment for ExactRefund {
         let nonce = body_sha256(format!("{PREFIX}{}", refund.proof.0).as_bytes());
         let context = SigningContext { now: refund.asked_at, entropy: nonce.0, url: "", method: "" };
         let made = self.seller.make_payment(&terms, &context).await.map_err(|refusal| match refusal {
-            Refusal::Rejection(rejection) => refused(words(&rejection)),
+            Refusal::Rejection(rejection) => refused(rejection.words()),
             Refusal::Fault(fault) => ProofError::Unmoved(fault),
         })?;
         let request =

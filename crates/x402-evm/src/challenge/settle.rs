@@ -6,8 +6,6 @@ use x402_types::challenge::Code;
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{Claim, ErrorReason, Fault, Identity, Members, RawJson, Rejection, Terms};
 
-use super::terms::words;
-
 /// The request that puts a payment of the dialect before a facilitator, as one of x402 v2. Under the same `request` it
 /// is the same request.
 pub(super) fn payment_request(
@@ -36,9 +34,9 @@ pub(super) async fn verify(facilitator: &dyn Facilitator, request: &PaymentReque
     let reason = verdict.invalid_reason.unwrap_or(ErrorReason::INVALID_PAYLOAD);
     let rejection = rejection(reason, verdict.invalid_message);
     if rejection.reason.row().is_some_and(|row| row.status == 503) {
-        return Err(ProofError::Unmoved(Fault::unreachable("facilitator", words(&rejection))));
+        return Err(ProofError::Unmoved(Fault::unreachable("facilitator", rejection.words())));
     }
-    Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
+    Err(refused(format!("proof.payload: {}: {}", rejection.reason, rejection.words())))
 }
 
 /// Has it made. `again`: it was begun before, so that what is used up may be used up by that.
@@ -60,9 +58,9 @@ pub(super) async fn settle(
     let rejection = rejection(reason, response.error_message);
     let unknown = rejection.reason.row().is_some_and(|row| row.status == 503);
     if unknown || (again && !rejection.reason.is_final_for_begun(facilitator.keeps_requests())) {
-        return Err(ProofError::Unknown(Fault::unreachable("facilitator", words(&rejection))));
+        return Err(ProofError::Unknown(Fault::unreachable("facilitator", rejection.words())));
     }
-    Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
+    Err(refused(format!("proof.payload: {}: {}", rejection.reason, rejection.words())))
 }
 
 fn rejection(reason: ErrorReason, message: Option<String>) -> Rejection {

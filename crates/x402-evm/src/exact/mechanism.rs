@@ -121,9 +121,10 @@ impl<C: Chain> ExactMechanism<C> {
         now: UnixSeconds,
     ) -> Result<Signer, Refusal> {
         let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());
-        let chain_id = self.tokens.find(self.network, checked.token).map(|token| token.chain_id).unwrap_or_default();
+        let token = self.tokens.find(self.network, checked.token);
+        let token = token.ok_or_else(|| Fault::broken("asset: a checked payment names an unknown token"))?;
         let context = Context {
-            unread: unread.map(|(_, domain)| (domain, chain_id)),
+            unread: unread.map(|(_, domain)| (domain, token.chain_id)),
             sender: sender.and_then(|lane| lane.account().parse().ok()),
             under_way,
         };
@@ -173,6 +174,35 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
+    /// Returns the refusal of an authorization that comes too late. If another transaction used it in time, the refusal
+    /// names that transaction: the money has moved, and the seller has to learn it.
+    async fn late(&self, claim: &Claim, late: Rejection, now: UnixSeconds) -> Rejection {
+        let Ok(Payload { authorization, .. }) = Payload::read(&claim.payload) else { return late };
+        let in_time = UnixSeconds(authorization.valid_before.0.saturating_sub(self.policy.margin));
+        // The authorization is refused because it ends too late, or for something else besides.
+        let Some(checked) = Some(in_time).filter(|in_time| *in_time < now).and_then(|it| self.check(claim, it).ok())
+        else {
+            return late;
+        };
+        let payer = EvmAddress::from(authorization.from);
+        let used = match self.probe(&checked, self.lanes.first(), Vec::new(), now).await {
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => why.of(payer.as_str()),
+            _ => return late,
+        };
+        let used = self.spent.refusal(&*self.chain, &checked, used, now).await;
+        if used.details.get("transaction").is_some() { used } else { late }
+    }
+
+    /// Returns how a payment ends whose authorization was used, and not by a transaction of ours: the end names the
+    /// transaction that used it, if a node shows it.
+    async fn used_elsewhere(&self, checked: &Checked, now: UnixSeconds) -> NextStep {
+        let reason = ErrorReason::DUPLICATE_SETTLEMENT;
+        match self.spent.transaction(&*self.chain, checked, now).await {
+            Some(transaction) => NextStep::Spent { reason, transaction },
+            None => NextStep::Failed(reason),
+        }
+    }
+
     async fn transfer(&self, checked: &Checked) -> Result<NextStep, Fault> {
         let Checked { token, authorization, .. } = checked;
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
@@ -210,12 +240,15 @@ impl<C: Chain> ExactMechanism<C> {
             self.unreliable.note(checked.authorization.from, &payment.key, now);
         }
         let wait = Ok(NextStep::Wait(now.plus(2)));
-        // Nothing of the transfer has left, so it fails here. Of an unaccounted step only a final block says that.
-        if unaccounted.is_none() && now >= checked.authorization.valid_before {
-            return Ok(NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
-        }
         let next = match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
+            Err(Refusal::Rejection(why)) if unaccounted.is_none() && why.reason == ErrorReason::NONCE_ALREADY_USED => {
+                return Ok(self.used_elsewhere(checked, now).await);
+            }
+            // Nothing of the transfer has left, so it fails here. Of an unaccounted step only a final block says that.
+            _ if unaccounted.is_none() && now >= checked.authorization.valid_before => {
+                return Ok(NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
+            }
             // A contract can tell a transaction from its simulation, and revert in the one alone.
             Ok(Signer::Contract | Signer::Undeployed)
                 if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
@@ -231,9 +264,6 @@ impl<C: Chain> ExactMechanism<C> {
                     self.look_again(unaccounted);
                 }
                 return wait;
-            }
-            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => {
-                return Ok(NextStep::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
             }
             Err(Refusal::Rejection(why)) => return Ok(NextStep::Failed(why.reason)),
         };
@@ -299,7 +329,13 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
-        let checked = self.check(claim, now)?;
+        let checked = match self.check(claim, now) {
+            Ok(checked) => checked,
+            Err(why) if why.reason == ErrorReason::INVALID_VALID_BEFORE => {
+                return Err(self.late(claim, why, now).await.into());
+            }
+            Err(why) => return Err(why.into()),
+        };
         let payer = EvmAddress::from(checked.authorization.from);
         let key = checked.authorization.key(self.network, checked.token);
         // Before the chain is read: what was used in between is not counted twice.

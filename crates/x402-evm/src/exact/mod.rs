@@ -10,14 +10,16 @@ mod price;
 mod probe;
 #[cfg(feature = "facilitator")]
 mod spent;
+mod terms;
 
 pub use check::{Checked, Policy};
 #[cfg(feature = "facilitator")]
 pub use mechanism::ExactMechanism;
 pub use payer::{Payer, SignAs};
-pub use price::{Dollars, Price, PriceError};
+pub use price::{Price, PriceError};
 #[cfg(feature = "facilitator")]
 pub use probe::TRANSFER_GAS;
+pub use x402_types::Dollars;
 
 use std::sync::Arc;
 
@@ -81,7 +83,7 @@ impl Exact {
     fn offer(token: &Token, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
         let amount: AtomicAmount = match price {
             Price::Dollars(_) if !token.dollar => return Err(PriceError::NotDollar),
-            Price::Dollars(dollars) => dollars.atomic(token.decimals)?,
+            Price::Dollars(dollars) => price::atomic(dollars, token.decimals)?,
             Price::Atomic(amount) if amount.is_zero() => return Err(PriceError::Zero),
             Price::Atomic(amount) => amount,
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, B256};
+use x402_facilitator_core::TxId;
 use x402_types::{Fault, Rejection, UnixSeconds};
 
 use super::check::Checked;
@@ -49,6 +50,19 @@ impl SpentElsewhere {
         refusal
             .because(format!("the authorization was mined before by another transaction, {transaction}, {what}"))
             .detail("transaction", transaction)
+    }
+
+    /// Returns the transaction that used an authorization, if a node shows it.
+    pub(super) async fn transaction(
+        &self,
+        chain: &(impl WatchAuthorizations + ?Sized),
+        checked: &Checked,
+        now: UnixSeconds,
+    ) -> Option<TxId> {
+        match self.fate(chain, checked, now).await {
+            Ok(Fate::Used { transaction, .. }) => Some(tx_id(transaction)),
+            Ok(Fate::Unseen | Fate::Canceled) | Err(_) => None,
+        }
     }
 
     async fn fate(

@@ -201,6 +201,23 @@ fn an_order_without_a_redeem_is_taken_up_again_for_its_request_alone() {
 }
 
 #[test]
+fn a_payment_that_another_transaction_spent_names_it() {
+    let bench = Bench::new();
+    let call = bench.settlement.begin_request();
+    wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)).unwrap();
+    let (reason, transaction) = (ErrorReason::DUPLICATE_SETTLEMENT, TxId::from("0x0e"));
+    bench.toy.set(|world| {
+        world.plan = Some(NextStep::Spent { reason: reason.clone(), transaction: transaction.clone() });
+    });
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    let failed = Outcome::Failed { reason, transaction: Some(transaction), payer: "payer".to_owned() };
+    let key = bench.settlement.key(&claim(1, "a")).unwrap();
+    assert_eq!(wait(bench.settlement.look(&call, &key)), Ok(failed));
+    let other = wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "b"), NOW));
+    assert_eq!(other, Ok(duplicate(Some("0x0e"))));
+}
+
+#[test]
 fn a_failure_before_anything_happened_stays() {
     let bench = Bench::new();
     wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();

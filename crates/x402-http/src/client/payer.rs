@@ -6,17 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 use x402_codec::{Limits, header};
-use x402_types::{ErrorReason, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds};
+use x402_types::extension::Extensions;
+use x402_types::{
+    ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
+};
 
 use super::budget::{OverBudget, canonical_asset};
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
 use super::entry::{Asked, Unreadable, entries};
+use super::extensions;
 use super::flight::{Purchase, Signed};
-use super::identifier::Identifiers;
 use super::journal::InHand;
 use super::{
-    Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock,
+    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock, Timer,
 };
 
 /// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
@@ -25,7 +28,7 @@ pub struct Payer {
     schemes: Arc<[Arc<dyn MakePayment>]>,
     spending: Arc<SpendLimits>,
     budget: Arc<dyn Budget>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Timer>,
     pub(super) limits: Limits,
     pub(super) longest_body: usize,
     pub(super) resends: u32,
@@ -34,7 +37,7 @@ pub struct Payer {
     kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
     pub(super) journal: Option<Arc<dyn PaymentJournal>>,
     pub(super) in_hand: Arc<InHand>,
-    identifiers: Identifiers,
+    extensions: Extensions,
 }
 
 /// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
@@ -58,7 +61,7 @@ impl Payer {
             kept: Arc::default(),
             journal: None,
             in_hand: Arc::default(),
-            identifiers: Identifiers::Never,
+            extensions: Extensions::new(),
         }
     }
 
@@ -78,7 +81,7 @@ impl Payer {
 
     /// Time and randomness.
     #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+    pub fn clock(mut self, clock: Arc<dyn Timer>) -> Self {
         self.clock = clock;
         self
     }
@@ -112,11 +115,11 @@ impl Payer {
         self
     }
 
-    /// Gives each payment an id where the server declares the extension `payment-identifier`. Without this, a server
-    /// that requires one is not paid.
+    /// Registers an extension, which adds to payments where a server declares it. Declarations of other extensions are
+    /// echoed unchanged, and a server that requires one of them is not paid.
     #[must_use]
-    pub const fn payment_identifiers(mut self) -> Self {
-        self.identifiers = Identifiers::WhereDeclared;
+    pub fn extension(mut self, extension: impl Extension + 'static) -> Self {
+        self.extensions.register(Arc::new(extension));
         self
     }
 
@@ -208,7 +211,7 @@ impl Payer {
             Ok(reserved) => reserved,
             Err(over) => return Ok(Err(over.into())),
         };
-        let extensions = self.identifiers.extensions(required, &*self.clock)?;
+        let extensions = extensions::echoed(&self.extensions, required, purchase, &*self.clock).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());

@@ -25,9 +25,9 @@ pub(super) struct Prepared {
     answer: Answer,
 }
 
-/// The status of the rejection's row; 402 for codes of peers.
+/// The status of the rejection's row, or the one that an extension gave it; 402 for codes of peers.
 pub(super) fn status(rejection: &Rejection) -> StatusCode {
-    let status = rejection.reason.row().map_or(402, |row| row.status);
+    let status = rejection.reason.row().map_or_else(|| rejection.status.unwrap_or(402), |row| row.status);
     StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
 }
 
@@ -112,6 +112,13 @@ pub(super) fn misconfigured(fault: Fault) -> Answer {
     let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection);
     put_fault(&mut response, Some(fault));
     response
+}
+
+/// Returns 500 for a handler's response that ends early or fails. The code is the TypeScript SDK's.
+pub(super) fn broken() -> Answer {
+    let rejection =
+        Rejection::new(ErrorReason::defined("handler_failed")).because("the response of the handler broke off");
+    plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection)
 }
 
 fn put_fault(response: &mut Answer, fault: Option<Fault>) {

@@ -11,6 +11,7 @@ pub mod challenge;
 pub mod cors;
 mod dialect;
 mod flow;
+mod kept;
 mod layer;
 #[cfg_attr(not(feature = "challenge"), allow(dead_code, reason = "the only one of these dialects has a feature"))]
 mod own;

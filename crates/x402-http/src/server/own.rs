@@ -61,6 +61,7 @@ pub(super) async fn run<S, Q, B>(
 ) -> Result<Response<Body<B>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<B>>,
+    B: http_body::Body<Data = bytes::Bytes>,
 {
     let (mut parts, body) = request.into_parts();
     let mut visit = match dialect.decide(&parts).await {

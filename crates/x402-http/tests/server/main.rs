@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod extensions;
 mod foreign;
 mod grants;
 mod malformed;
@@ -19,6 +20,6 @@ fn seams_are_object_safe() {
     object::<dyn Grants>();
     object::<dyn x402_http::server::Price>();
     object::<dyn x402_http::client::Budget>();
-    object::<dyn x402_http::client::Clock>();
+    object::<dyn x402_http::client::Timer>();
     object::<dyn x402_http::remote::Authorize>();
 }

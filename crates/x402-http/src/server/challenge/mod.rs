@@ -15,11 +15,10 @@
 mod answer;
 mod ask;
 mod body;
-mod clock;
 mod payment_dialect;
 mod route;
 mod visit;
 
+pub use crate::clock::{Clock, SystemClock};
 pub use ask::{Access, Ask, Challenges, Entitle};
 pub use body::{BindBody, BindBodyFuture, BindBodyLayer};
-pub use clock::{Clock, SystemClock};

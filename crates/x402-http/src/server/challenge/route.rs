@@ -12,7 +12,7 @@ use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
 
-use super::super::answer::Answer;
+use super::super::answer::{Answer, verified};
 use super::super::layer::Route;
 use super::super::own::{Decision, OwnDialect};
 use super::answer;
@@ -150,7 +150,7 @@ impl ChallengeRequest<'_> {
 
     async fn issue(&self) -> Result<Challenge, CheckError> {
         let challenges = &self.route.challenges;
-        let id = challenges.clock().random().ok_or_else(no_randomness)?;
+        let id = challenges.random().ok_or_else(no_randomness)?;
         if x402_challenge::host(self.request.host).ok().as_ref() != Some(challenges.host()) {
             let message = format!("host: expected `{}`", challenges.host());
             return Err(Refused::new(Code::InvalidBinding, message).into());
@@ -171,7 +171,15 @@ impl ChallengeRequest<'_> {
         let payment = codec::payment_json(json.as_bytes())
             .map_err(|error| Box::new(answer::refuse(Code::InvalidSchema, error.to_string())))?;
         let challenges = &self.route.challenges;
-        let token = || challenges.clock().random().map(Token::from_random);
+        if self.parts.method == Method::HEAD {
+            // Only headers would be returned, so nothing is claimed. The handler counts on a paid challenge.
+            return match challenges.gate().look(&payment, self.offer, &self.request, self.now).await {
+                Ok(()) => Err(Box::new(verified())),
+                Err(CheckError::Refused(refused)) => Err(self.refuse(refused).await?),
+                Err(error) => Err(Box::new(answer::unknown(error))),
+            };
+        }
+        let token = || challenges.random().map(Token::from_random);
         let grant = self.route.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {
             Ok(granted) => Ok(self.admitted(Access::Paid(Box::new(granted)), grant)),

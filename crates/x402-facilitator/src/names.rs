@@ -22,7 +22,7 @@ const MOST_SEEN: usize = 100_000;
 
 /// Which payment each name is for.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(crate) struct Names {
     stored: Arc<dyn Requests>,
     seen: Mutex<Seen>,
 }
@@ -35,12 +35,12 @@ struct Seen {
 }
 
 impl Names {
-    pub(super) fn new(stored: Arc<dyn Requests>) -> Self {
+    pub(crate) fn new(stored: Arc<dyn Requests>) -> Self {
         Self { stored, seen: Mutex::default() }
     }
 
     /// Whether a caller's key is for this payment, or for none yet. Takes nothing.
-    pub(super) async fn fits(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
+    pub(crate) async fn fits(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
         let id = named(caller, key);
         if self.seen().get(&id).is_some_and(|seen| seen != payment) {
             return Ok(false);
@@ -49,7 +49,7 @@ impl Names {
     }
 
     /// The payment was found good under this key.
-    pub(super) fn verified(&self, caller: &str, key: &str, payment: [u8; 32]) {
+    pub(crate) fn verified(&self, caller: &str, key: &str, payment: [u8; 32]) {
         let now = now();
         let id = named(caller, key);
         let mut seen = self.seen();
@@ -60,7 +60,7 @@ impl Names {
     }
 
     /// Takes the key for this payment before it is settled. `false`: it is another's.
-    pub(super) async fn take(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
+    pub(crate) async fn take(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
         let id = named(caller, key);
         if self.seen().get(&id).is_some_and(|seen| seen != payment) {
             return Ok(false);
@@ -99,7 +99,7 @@ impl Seen {
 }
 
 /// The name of a request that its caller names: the same for the same key, and nobody else's.
-pub(super) fn named(caller: &str, key: &str) -> String {
+pub(crate) fn named(caller: &str, key: &str) -> String {
     let mut hash = Sha256::new();
     for part in [b"agentRequestId v1".as_slice(), caller.as_bytes(), key.as_bytes()] {
         hash.update((part.len() as u64).to_be_bytes());
@@ -109,7 +109,7 @@ pub(super) fn named(caller: &str, key: &str) -> String {
 }
 
 /// Which payment this is, whatever it is offered for.
-pub(super) fn payment(key: &PaymentKey) -> [u8; 32] {
+pub(crate) fn payment(key: &PaymentKey) -> [u8; 32] {
     keccak256(key.as_bytes()).into()
 }
 

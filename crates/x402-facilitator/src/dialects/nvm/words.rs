@@ -16,7 +16,7 @@ const ORDER: StepName = StepName::new("order");
 ///
 /// # Errors
 /// `INVALID_PAYLOAD`: another entry, another resource, no resource beside an agent.
-pub(crate) fn claim<'a>(
+pub(super) fn claim<'a>(
     payment: PaymentPayload,
     mut offered: impl Iterator<Item = &'a Requirements>,
     resource: &ResourceInfo,
@@ -72,7 +72,7 @@ fn refuse<T>(why: &str, code: &str) -> Result<T, Rejection> {
 }
 
 /// A refusal of the parts that serve every scheme, in the extension's codes.
-pub(crate) fn refusal(rejection: Rejection) -> Rejection {
+pub(super) fn refusal(rejection: Rejection) -> Rejection {
     // Whoever serves no plan on a network has it on no allow-list.
     let unserved = [ErrorReason::UNSUPPORTED_SCHEME, ErrorReason::INVALID_NETWORK].contains(&rejection.reason);
     let payer = rejection.payer.clone();
@@ -90,12 +90,12 @@ pub(crate) fn refusal(rejection: Rejection) -> Rejection {
 const SPENT: &str = "BCK.X402.0059";
 
 /// "A v3 nonce belongs to the first id whose settle was accepted, whatever its end."
-pub(crate) fn spent() -> Rejection {
+pub(super) fn spent() -> Rejection {
     Code::InvalidPayload.because("this payment was used for another request").detail("nvmCode", SPENT)
 }
 
 /// 409: the id or the caller's key is another payment's or another amount's.
-pub(crate) fn taken() -> Rejection {
+pub(super) fn taken() -> Rejection {
     Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).detail("nvmCode", SPENT)
 }
 
@@ -111,33 +111,25 @@ fn keep(members: &mut Members, key: &str, value: &impl serde::Serialize) {
 }
 
 /// A verdict: what x402 servers read, and the extension's own envelope.
-pub(crate) fn verdict(outcome: Result<String, Rejection>, network: &NetworkName) -> VerifyResponse {
+pub(super) fn verdict(outcome: Result<String, Rejection>, network: &NetworkName) -> VerifyResponse {
     let mut rest = Members::new();
     if !network.as_str().is_empty() {
         keep(&mut rest, "network", network);
     }
-    let (payer, refused) = match outcome {
-        Ok(payer) => (Some(payer), None),
-        Err(rejection) => (rejection.payer.as_deref().map(str::to_owned), Some(rejection)),
-    };
-    let said = refused.as_ref().map(error);
-    if let Some(said) = &said {
-        keep(&mut rest, "error", said);
-    }
-    VerifyResponse {
-        is_valid: said.is_none(),
-        invalid_reason: refused.map(|rejection| rejection.reason),
-        invalid_message: said.map(|said| said.message),
-        payer,
-        extra: Members::new(),
-        extensions: Members::new(),
-        rest,
+    match outcome {
+        Ok(payer) => VerifyResponse { rest, ..VerifyResponse::valid(payer) },
+        Err(rejection) => {
+            let said = error(&rejection);
+            keep(&mut rest, "error", &said);
+            let invalid_message = Some(said.message);
+            VerifyResponse { invalid_message, rest, ..VerifyResponse::invalid(&rejection) }
+        }
     }
 }
 
 /// A settlement that was refused before anything was sent: "a failure receipt has `transaction` = `transactionHash` =
 /// "" and keeps `orderTx`".
-pub(crate) fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> SettleResponse {
+pub(super) fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> SettleResponse {
     let said = error(rejection);
     let mut receipt = Receipt::new(false, "", network);
     receipt.payer = rejection.payer.as_deref().map(str::to_owned);
@@ -148,7 +140,7 @@ pub(crate) fn refused(rejection: &Rejection, network: impl Into<NetworkName>) ->
 }
 
 /// How a settlement stands.
-pub(crate) fn answer(outcome: &Outcome, row: Option<&Payment>, network: ChainId) -> SettleResponse {
+pub(super) fn answer(outcome: &Outcome, row: Option<&Payment>, network: ChainId) -> SettleResponse {
     let order = row.and_then(|row| row.proven(&ORDER)).map(|proof| proof.tx.as_str());
     let (reason, payer, transaction) = match outcome {
         Outcome::Settled { receipt, replayed } => {
