@@ -20,21 +20,21 @@ use crate::service::{base, below, first_bytes, install_tls};
 /// Gives the headers that a facilitator wants to see, for each request: hosted ones bind their token to method and URL.
 #[async_trait]
 pub trait Authorize: Send + Sync {
-    /// The headers for this request. Their values are marked sensitive before they are sent.
+    /// Returns the headers for this request. Their values are marked sensitive before they are sent.
     ///
     /// # Errors
     /// The credentials cannot be made now: nothing is sent.
     async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Fault>;
 }
 
-/// How long each answer is waited for.
+/// The waiting times for answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// To connect: 5 s.
     pub connect: Duration,
     /// For `/verify` and `/supported`: 10 s.
     pub verify: Duration,
-    /// For `/settle`, which waits for blocks: 90 s, as the TypeScript SDK does. When it ends the outcome is unknown.
+    /// For `/settle`, which waits for blocks: 90 s, as the TypeScript SDK does. The outcome is unknown when it ends.
     pub settle: Duration,
 }
 
@@ -65,7 +65,7 @@ pub struct RemoteFacilitator {
     advertised: Arc<AtomicBool>,
 }
 
-/// Why a facilitator cannot be talked to.
+/// The reason for which a facilitator cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
@@ -81,7 +81,7 @@ pub enum RemoteError {
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl RemoteFacilitator {
-    /// A facilitator at an address, for example `https://x402.org/facilitator`.
+    /// Returns a facilitator at an address, for example `https://x402.org/facilitator`.
     ///
     /// # Errors
     /// The address is not one, or there is no TLS.
@@ -89,7 +89,7 @@ impl RemoteFacilitator {
         Self::with_timeouts(address, Timeouts::DEFAULT)
     }
 
-    /// A facilitator at an address, with waiting times of its own.
+    /// Returns a facilitator at an address, with waiting times of its own.
     ///
     /// # Errors
     /// The address is not one, or there is no TLS.
@@ -108,18 +108,19 @@ impl RemoteFacilitator {
         })
     }
 
-    /// The facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and comes again with
-    /// what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a settlement that was begun and
-    /// not answered is then believed; of any other facilitator hardly any is, since it would verify such a request anew.
+    /// Declares that the facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and
+    /// comes again with what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a
+    /// settlement that was begun and not answered is then believed; of any other facilitator hardly any is, since it
+    /// would verify such a request anew.
     ///
-    /// It need not be told of one whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
+    /// The declaration is not needed for a facilitator whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
     #[must_use]
     pub const fn keeps_requests(mut self) -> Self {
         self.keeps_requests = true;
         self
     }
 
-    /// With headers for each request.
+    /// Sets the headers of each request.
     #[must_use]
     pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
@@ -153,7 +154,7 @@ impl RemoteFacilitator {
     }
 }
 
-/// A client for services that are paid for or asked about payments.
+/// Returns a client for services that verify or settle payments.
 pub(crate) fn client(timeouts: Timeouts) -> Result<reqwest::Client, RemoteError> {
     install_tls();
     let builder = reqwest::Client::builder()
@@ -188,15 +189,15 @@ pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> R
 
 pub(crate) const SERVICE: &str = "facilitator";
 
-/// The error without the URL, in which some keep a key.
+/// Returns the fault of an error without its URL, in which some keep a key.
 fn unreachable(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let cause = core::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Fault::unreachable(SERVICE, format_args!("{error}{cause}"))
 }
 
-/// A refusal counts whatever the status: some facilitators send theirs with 400, 409 or 500. A yes counts with 2xx
-/// alone. Anything else is a fault.
+/// Reads an answer. A refusal counts whatever the status, since some facilitators send refusals with 400, 409 or 500. A
+/// yes counts with 2xx alone. Anything else is a fault.
 fn read<T>(
     (status, answer): (u16, Bytes),
     read: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
@@ -211,7 +212,7 @@ fn read<T>(
     Ok(verdict)
 }
 
-/// How a body begins, for a log: what is no plain text is escaped.
+/// The beginning of a body, for a log. Characters that are no plain text are escaped.
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {

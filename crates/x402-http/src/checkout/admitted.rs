@@ -77,10 +77,11 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         self.hold.name.as_ref().map(|_| &*self.received.matched.request.claim.identity.request)
     }
 
-    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
-    /// the payer, and the answer may leave with it.
+    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is
+    /// for the payer, and the answer may leave with it.
     ///
-    /// `used` is what the work used, where it says so; it counts for schemes that settle less than was authorized.
+    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle less than was
+    /// authorized.
     ///
     /// # Errors
     /// Settlement failed, or its outcome or the grant's is not known: the answer must not leave.
@@ -100,14 +101,15 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
 
     /// Ends a request whose work failed. Nothing is settled, and an open claim is free again.
     ///
-    /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request gets
-    /// its answer when it comes again.
+    /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request
+    /// gets its answer when it comes again.
     #[must_use]
     pub fn fail(self) -> Option<SettleResponse> {
         self.settled
     }
 
-    /// Settles before the work, which is told of the settlement. `payer` is who pays as far as that is known.
+    /// Settles before the work, and returns what the work may know of the payment. `payer` is the payer as far as it is
+    /// known.
     pub(super) async fn settle_first(&mut self, resumed: bool, payer: Option<String>) -> Result<Paid, Declined> {
         let settlement = self.settle(resumed).await?;
         let payer = settlement.payer.clone().or(payer);
@@ -116,7 +118,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         Ok(paid)
     }
 
-    /// Has the money moved. Only a plain success comes back.
+    /// Settles the payment, and returns only a plain success.
     async fn settle(&mut self, resumed: bool) -> Result<SettleResponse, Declined> {
         let Self { received, hold, .. } = self;
         let facilitator = &received.checkout.facilitator;
@@ -138,7 +140,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
             }
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
         };
-        // Should the store fail here, the claim stays pending: the same request may ask again.
+        // If the store fails here, the claim stays pending, and the same request may come again.
         let _ = hold.free().await;
         Err(received.failed_settlement(*failed))
     }

@@ -1,4 +1,4 @@
-//! What a dialect is: one way to write payments, verdicts and receipts.
+//! The trait of a dialect, which is one way to write payments, verdicts and receipts.
 
 use core::cell::OnceCell;
 use core::fmt;
@@ -11,12 +11,13 @@ use x402_types::{Claim, ErrorReason, Members, Offer, PaymentPayload, Rejection, 
 
 use super::SellerError;
 
-/// One way to write payments, verdicts and receipts: x402 of one version, or what a scheme's own documents say.
+/// One way to write payments, verdicts and receipts: x402 of one version, or the form that a scheme's own
+/// documents define.
 ///
-/// A seller's dialects are asked one after the other whether a payment is theirs. What one of them reads is a [`Claim`];
-/// what follows is the same for all of them.
+/// A seller offers each payment to its dialects one after the other. The first dialect that recognises it reads it into
+/// a [`Claim`]; the rest is the same for all of them.
 pub trait Dialect: Send + Sync {
-    /// The dialect's name, for logs.
+    /// Returns the dialect's name, for logs.
     fn name(&self) -> &'static str;
 
     /// Reads a payment that is written in this dialect, and finds the offer that it was made for. `None` for a payment
@@ -25,12 +26,12 @@ pub trait Dialect: Send + Sync {
     /// The rejection of a payment has the dialect's own code.
     fn read(&self, payment: &mut RawPayment<'_>, offers: &[Offer]) -> Option<Result<ReadPayment, Rejection>>;
 
-    /// The dialect's code for what the parts that serve every dialect refuse.
+    /// Returns the dialect's code for a refusal by the parts that serve every dialect.
     fn code(&self, reason: ErrorReason) -> ErrorReason {
         reason
     }
 
-    /// The details of a refusal that a facilitator's answer carries beside the members of x402.
+    /// Returns the details of a refusal that a facilitator's answer carries beside the members of x402.
     fn details(&self, rest: &Members) -> Members {
         #[derive(Deserialize)]
         struct ErrorMember {
@@ -53,19 +54,19 @@ pub trait Dialect: Send + Sync {
         Ok(None)
     }
 
-    /// How a facilitator over HTTP is asked about a payment; `None` for x402's own requests.
+    /// Returns the form of the requests to a facilitator over HTTP; `None` for x402's own requests.
     fn form(&self) -> Option<Arc<dyn AskFacilitator>> {
         None
     }
 
-    /// The version in which a facilitator must list an offer so that it can be paid in this dialect; `None` where the
-    /// dialect does not pay for it, or leaves that to another.
+    /// Returns the version in which a facilitator must list an offer so that it can be paid in this dialect; `None` if
+    /// the dialect does not pay for it, or leaves that to another dialect.
     fn kind_of(&self, terms: &Terms) -> Option<Version> {
         let _ = terms;
         None
     }
 
-    /// Checks that these offers can stand side by side in this dialect.
+    /// Checks that a payment of this dialect identifies one of these offers.
     ///
     /// # Errors
     /// They cannot.
@@ -85,7 +86,8 @@ pub trait Dialect: Send + Sync {
 pub struct ReadPayment {
     /// The offer that it is for, by its place in the list.
     pub offer: usize,
-    /// What the payment claims to fulfil, and by what. The terms are the server's own, never the payer's echo of them.
+    /// The terms that the payment claims to fulfil, and its payload. The terms are the server's own, never the payer's
+    /// echo of them.
     pub claim: Claim,
     /// The payment's text for the facilitator, where that is not the payer's own.
     pub forwarded: Option<String>,
@@ -103,7 +105,7 @@ impl<'t> RawPayment<'t> {
         Self { json, limits, x402: OnceCell::new() }
     }
 
-    /// The text.
+    /// Returns the payment's text.
     #[must_use]
     pub const fn json(&self) -> &'t str {
         self.json
@@ -117,7 +119,7 @@ impl<'t> RawPayment<'t> {
         json::from_str(self.json, self.limits)
     }
 
-    /// The payment as x402 of version 1 or 2 reads it.
+    /// Returns the payment as x402 of version 1 or 2 reads it.
     ///
     /// # Errors
     /// It is neither.
@@ -141,7 +143,7 @@ impl fmt::Debug for RawPayment<'_> {
     }
 }
 
-/// The first offer that a payment fits, and whether it fits another one too.
+/// Returns the first offer that a payment fits, and whether it fits another one too.
 #[must_use]
 pub fn fitting(offers: &[Offer], fits: impl Fn(&Terms) -> bool) -> Option<(usize, bool)> {
     let mut places = offers.iter().enumerate().filter(|(_, offer)| fits(&offer.terms)).map(|(place, _)| place);

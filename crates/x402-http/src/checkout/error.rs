@@ -1,4 +1,4 @@
-//! What a seller is told at start.
+//! The errors of a seller's configuration, which are found at start.
 
 use x402_types::{ChainId, Fault, SchemeName};
 
@@ -15,38 +15,39 @@ pub enum SellerError {
     /// More entries than a client reads.
     #[error("at most {limit} ways to pay can be offered")]
     TooManyOffers {
-        /// How many are allowed.
+        /// The greatest number that is allowed.
         limit: usize,
     },
     /// `extra.paymentFlow` names a flow that is not served here.
     #[error("the payment flow of entry {entry} is neither `authorization` nor `upfront`")]
     Flow {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         entry: usize,
     },
-    /// The `PAYMENT-REQUIRED` header would be longer than [`Seller::header_limit`](crate::server::Seller::header_limit).
+    /// The `PAYMENT-REQUIRED` header would be longer than
+    /// [`Seller::header_limit`](crate::server::Seller::header_limit).
     #[error("the PAYMENT-REQUIRED header would have {size} bytes, more than the limit of {limit} (docs/proxies.md)")]
     HeaderTooLarge {
-        /// How long it would be.
+        /// The length that it would have.
         size: usize,
-        /// How long it may be.
+        /// The greatest length that is allowed.
         limit: usize,
     },
-    /// Two entries that a payment of version 1 cannot tell apart, since it names nothing but scheme and network.
+    /// Two entries that a payment of version 1 does not distinguish, since it names only scheme and network.
     #[error(
         "entries {first} and {second} have one scheme and network, and a version 1 payment names nothing else: \
          offer one of them, or no version 1"
     )]
     AlikeInV1 {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         first: usize,
-        /// Which other entry.
+        /// The index of the other entry.
         second: usize,
     },
     /// The facilitator does not serve an entry.
     #[error("the facilitator does not serve entry {entry} in version {version}: {scheme} on {network}")]
     NotServed {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         entry: usize,
         /// In which version of the protocol.
         version: u8,
@@ -55,7 +56,7 @@ pub enum SellerError {
         /// The entry's network.
         network: ChainId,
     },
-    /// The facilitator does not say what it serves.
+    /// The facilitator does not list what it serves.
     #[error("what the facilitator serves cannot be read")]
     Supported(#[source] Fault),
     /// A challenge binds the request's body, and nothing reads it.

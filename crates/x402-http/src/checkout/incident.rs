@@ -1,17 +1,17 @@
-//! What keeps a seller from selling and is not the payer's fault: logged, and handed to whoever wants to know.
+//! Faults that keep a seller from selling and are not the payer's: they are logged, and handed to a hook.
 
 use core::fmt;
 use std::sync::Arc;
 
 use x402_types::Fault;
 
-/// What was being done when the fault was met.
+/// The operation in which the fault occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Step {
     /// The route was set up: a header that proxies may not pass.
     Start,
-    /// The facilitator was asked for what it serves, or does not serve what is offered.
+    /// The request for the facilitator's kinds failed, or an offer is not among them.
     Supported,
     /// The price of a request was computed.
     Price,
@@ -45,15 +45,15 @@ impl fmt::Display for Step {
 pub struct Incident<'a> {
     /// The URL of the resource, without a query.
     pub route: &'a str,
-    /// What was being done.
+    /// The operation in which the fault occurred.
     pub step: Step,
-    /// The fault. [`Fault::is_lasting`] tells one that a configuration must end.
+    /// The fault. [`Fault::is_lasting`] is true for one that only a change of configuration ends.
     pub fault: &'a Fault,
 }
 
 /// Receives the incidents of a seller.
 pub trait OnIncident: Send + Sync {
-    /// One incident. It is called while a payer waits, so it must not block.
+    /// Receives one incident. It is called while a payer waits, so it must not block.
     fn incident(&self, incident: &Incident<'_>);
 }
 

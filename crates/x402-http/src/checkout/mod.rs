@@ -5,9 +5,9 @@
 //! none ([`Declined`]). Nothing here knows a header, a status or a body of HTTP; [`server`](crate::server) is the
 //! transport for tower.
 //!
-//! The order of what is written down: the key is claimed before the work is done, `pending` before settlement is asked
-//! for, `granted` before the answer leaves. A request that is dropped in between leaves a claim that nobody holds: an
-//! open one is free again, a pending one waits for the same request.
+//! The key is claimed before the work is done, `pending` is recorded before settlement is requested, and `granted`
+//! before the answer leaves. A request that is dropped in between leaves a claim that no request holds: an open claim
+//! is free again, and a pending one waits for the same request.
 
 mod admitted;
 mod declined;
@@ -81,7 +81,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
     }
 
-    /// Takes payments of this dialect too. It is asked before those that were there.
+    /// Takes payments of this dialect too. It is tried before those that were added earlier.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<D>) -> Self {
         self.dialects = self.dialects.iter().cloned().chain([dialect]).collect();
@@ -95,7 +95,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         self
     }
 
-    /// Asks the facilitator what it serves, so that [`Checkout::check`] refuses an offer that it does not serve.
+    /// Requests the facilitator's kinds, so that [`Checkout::check`] refuses an offer that it does not serve.
     ///
     /// # Errors
     /// [`SellerError::Supported`].
@@ -126,23 +126,23 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         self
     }
 
-    /// The limits of what is read.
+    /// Returns the limits of what is read.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The dialects in which payments are taken, the last one asked first.
+    /// Returns the dialects in which payments are taken. The last one is tried first.
     #[must_use]
     pub fn dialects(&self) -> &[Arc<D>] {
         &self.dialects
     }
 
-    /// Checks that these offers can stand side by side for one resource, and that the facilitator serves them, as far
-    /// as it was asked.
+    /// Checks that one resource can have these offers together, and that the facilitator serves them, as far as its
+    /// kinds were read.
     ///
     /// # Errors
-    /// No offer or too many, a flow that is not served, entries that a dialect cannot tell apart, an entry that the
+    /// No offer or too many, a flow that is not served, entries that a dialect does not distinguish, an entry that the
     /// facilitator does not serve.
     pub fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         if offers.is_empty() {
@@ -163,8 +163,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         Ok(())
     }
 
-    /// Asks the facilitator, once for each `looked`, whether it serves these offers. What it does not serve is an
-    /// [`Incident`] of [`Step::Supported`]. Nothing is asked where [`Checkout::checked`] asked at start.
+    /// Checks once for each `looked` whether the facilitator serves these offers. An offer that it does not serve is an
+    /// [`Incident`] of [`Step::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
         if self.served.refuses || looked.set(()).is_err() {
             return;
@@ -179,7 +179,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
     }
 
-    /// The first entry that the facilitator does not serve, as far as that was asked.
+    /// Returns the first entry that the facilitator does not serve, as far as its kinds were read.
     fn not_served(&self, offers: &[Offer]) -> Option<SellerError> {
         let NotServed { entry, version } = self.served.missing(offers, &self.dialects)?;
         let terms = &offers.get(entry)?.terms;

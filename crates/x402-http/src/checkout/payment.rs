@@ -15,7 +15,7 @@ pub struct PaymentIn<'t> {
     pub token: Option<Box<str>>,
     /// The resource that it is to buy.
     pub resource: Arc<ResourceInfo>,
-    /// How the resource is asked for: an HTTP method, or what another transport has in its place. The same payment for
+    /// The method of the request: an HTTP method, or its equivalent in another transport. The same payment for
     /// the same resource and method is the same request.
     pub method: &'t str,
     /// The payer's own name for the request, where the transport carries one: `Idempotency-Key` in HTTP.
@@ -23,7 +23,7 @@ pub struct PaymentIn<'t> {
 }
 
 impl<'t> PaymentIn<'t> {
-    /// A payment that came as JSON, without a name.
+    /// Returns a payment that came as JSON, without a name.
     #[must_use]
     pub const fn new(raw: String, resource: Arc<ResourceInfo>, method: &'t str) -> Self {
         Self { raw, token: None, resource, method, name: None }
@@ -40,12 +40,12 @@ impl fmt::Debug for PaymentIn<'_> {
     }
 }
 
-/// When money moves: x402 v2 §6.1.
+/// The order of settlement and work: x402 v2 §6.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Verify, work, settle.
+    /// The payment is verified, the work is done, the payment is settled.
     Authorization,
-    /// Settle, work.
+    /// The payment is settled, the work is done.
     Upfront,
 }
 

@@ -15,7 +15,7 @@ use super::named;
 use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, Paid, PaymentIn, Step};
 use crate::digest::hex;
 
-/// A payment that was read and fits an offer. Nothing was asked of anybody yet.
+/// A payment that was read and fits an offer. Neither the grants nor the facilitator were involved yet.
 pub struct Received<'c, D: ?Sized = dyn Dialect> {
     pub(super) checkout: &'c Checkout<D>,
     pub(super) dialect: &'c Arc<D>,
@@ -63,13 +63,13 @@ impl<D: Dialect + ?Sized> Checkout<D> {
 }
 
 impl<'c, D: Dialect + ?Sized> Received<'c, D> {
-    /// The dialect in which the payment is written.
+    /// Returns the dialect in which the payment is written.
     #[must_use]
     pub const fn dialect(&self) -> &'c Arc<D> {
         self.dialect
     }
 
-    /// When the payment's money moves.
+    /// Returns the payment's flow.
     #[must_use]
     pub const fn flow(&self) -> Flow {
         self.matched.flow
@@ -78,7 +78,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
     /// Verifies a payment that is new here, and claims nothing: for requests that are given nothing that is paid for.
     ///
     /// # Errors
-    /// The payment is refused, used, or in use, or nobody can say now.
+    /// The payment is refused, used, or in use, or its state is not known now.
     pub async fn look(&self) -> Result<Paid, Declined> {
         self.named().await?;
         let standing = self.checkout.grants.look(&self.matched.key).await;
@@ -90,13 +90,13 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         }
     }
 
-    /// Verifies a payment that is new here and claims its key. What was begun before is settled, and what is paid
-    /// upfront.
+    /// Verifies a payment that is new here and claims its key. A payment whose settlement began before is settled, and
+    /// one of the flow `upfront`.
     ///
-    /// The work may be done for what comes back, and is told of the payment by [`Paid`].
+    /// The work may be done for the admitted payment, and may know [`Paid`].
     ///
     /// # Errors
-    /// The payment is refused, used, in use or not settled, or nobody can say now.
+    /// The payment is refused, used, in use or not settled, or its state is not known now.
     pub async fn admit(mut self) -> Result<(Admitted<'c, D>, Paid), Declined> {
         let grants = &self.checkout.grants;
         let named = self.named().await?;
@@ -116,7 +116,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
                 });
             }
             Some(standing) if standing.held => return Err(busy()),
-            // Its nonce may be used by now, so that verification would refuse what this server settled.
+            // The nonce may be used by now, so that verification would refuse what this server settled.
             Some(_) => {}
             // Before the claim: whoever knows a nonce but cannot sign must not keep the payer out.
             None if self.matched.flow == Flow::Authorization => (payer, verified_as) = self.verify().await?,
@@ -139,7 +139,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         }
         self.matched.request.verified_as = verified_as;
         let mut admitted = Admitted::new(self, hold);
-        // What was begun before is settled first: its outcome may be that nothing is to be served.
+        // A settlement that began before is finished first: it may fail, and then nothing is served.
         let paid = if resumed || admitted.received.matched.flow == Flow::Upfront {
             admitted.settle_first(resumed, payer).await?
         } else {
@@ -148,7 +148,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         Ok((admitted, paid))
     }
 
-    /// Asks the facilitator whether the payment is good. Who pays comes back, and what the facilitator calls the request.
+    /// Verifies the payment, and returns the payer and the facilitator's name for the request.
     async fn verify(&self) -> Result<(Option<String>, Option<String>), Declined> {
         let verdict = self.checkout.facilitator.verify(&self.matched.request).await;
         let verdict = verdict.map_err(|fault| self.unavailable(Step::Verify, fault))?;
@@ -191,7 +191,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
 }
 
 impl Matched {
-    /// What the work is told of the payment.
+    /// Returns what the work may know of the payment.
     pub(super) fn paid(&self, payer: Option<String>, settlement: Option<&SettleResponse>) -> Paid {
         let terms = &self.request.claim.terms;
         let moved = settlement.and_then(|settlement| settlement.amount).and_then(Blank::value);
@@ -205,7 +205,7 @@ impl Matched {
     }
 }
 
-/// Has the payment read by the first dialect that knows it.
+/// Reads the payment by the first dialect that recognises it.
 fn read<'d, D: Dialect + ?Sized>(
     dialects: &'d [Arc<D>],
     raw: &str,
@@ -230,8 +230,8 @@ fn busy() -> Declined {
     Declined::Busy(Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).because(why))
 }
 
-/// The same payload, byte for byte, for the same resource and method is the same request. The bytes count: one who
-/// only knows the authorization must not take up what its payer began.
+/// Returns the identity of a request: the same payload, byte for byte, for the same resource and method. The bytes
+/// count, since one who only knows the authorization must not resume what its payer began.
 fn identity(key: &PaymentKey, method: &str, url: &str, payload: &str) -> String {
     let mut hash = Sha256::new();
     // Neither a method nor a URL holds a space or a line's end, and the key is of known length.

@@ -9,7 +9,7 @@ use super::{Checkout, Dialect};
 const LONGEST_MESSAGE: usize = 200;
 
 impl<D: Dialect + ?Sized> Checkout<D> {
-    /// The 402 document in version 2. `error` is a machine code alone; a message for people stands beside it.
+    /// Returns the 402 document in version 2. `error` is a machine code alone; `errorMessage` is for people.
     #[must_use]
     pub fn payment_required(
         &self,

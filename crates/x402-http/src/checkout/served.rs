@@ -1,4 +1,4 @@
-//! What the facilitator serves, beside what is offered.
+//! The kinds that the facilitator serves, compared with the offers.
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,20 +1,20 @@
-//! What a facilitator's answer to `settle` means for the resource.
+//! The meaning of a facilitator's answer to `settle` for the resource.
 //!
 //! Unknown is never taken for failed, and nothing but a plain success for paid.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, NetworkName, RawJson, Terms};
 
-/// What is known after settlement was asked for.
+/// The state of a settlement after the facilitator's answer.
 #[derive(Debug)]
 pub(super) enum Settlement {
     /// The money moved for this request.
     Made(SettleResponse),
-    /// It can never move. The payer may try another payment.
+    /// The money can never move. The payer may try another payment.
     Failed(SettleResponse),
-    /// It moved, or moves, for another request.
+    /// The money moved, or moves, for another request.
     Duplicate(SettleResponse),
-    /// Not known yet.
+    /// The outcome is not known yet.
     Unknown(Option<SettleResponse>, Option<Fault>),
 }
 
@@ -37,8 +37,8 @@ pub(super) fn judge(
             let fault = Fault::broken("the facilitator settled on another network");
             return Settlement::Unknown(Some(response), Some(fault));
         }
-        // A replayed answer tells of a settlement made before. Where this server did not begin it for this
-        // request, the answer was somebody else's.
+        // A replayed answer reports an earlier settlement. If this server did not begin it for this request, the answer
+        // belongs to another caller.
         return if replayed(&response) && !resumed {
             Settlement::Duplicate(response)
         } else {
@@ -94,8 +94,8 @@ pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> 
     }
 }
 
-/// The network as the payer's version writes it, where the facilitator wrote none or the same one otherwise. Another
-/// network stays as it is.
+/// Returns the network as the payer's version writes it, if the facilitator wrote none or the same one in another form.
+/// Another network stays as it is.
 fn named(network: NetworkName, terms: &Terms) -> NetworkName {
     match network.chain_id() {
         Some(other) if other != terms.network => network,
@@ -103,8 +103,8 @@ fn named(network: NetworkName, terms: &Terms) -> NetworkName {
     }
 }
 
-/// What the payer may see: all of it but `extensionResponses`, which is between facilitator and server. The network is
-/// named in the payer's version, whatever the facilitator wrote.
+/// Returns the part that the payer may see: all but `extensionResponses`, which is between facilitator and server. The
+/// network is named in the payer's version, whatever the facilitator wrote.
 pub(super) fn for_the_payer(mut response: SettleResponse, terms: &Terms) -> SettleResponse {
     const PRIVATE: &str = "extensionResponses";
     response.network = named(response.network, terms);

@@ -71,7 +71,7 @@ struct ErrorBody<'a> {
     message: Option<&'a str>,
 }
 
-/// An answer that is not a 402: a conflict, or a fault of ours. Asks for no payment.
+/// Returns an answer that is not a 402 and requests no payment: a conflict, or a fault of this server.
 pub(super) fn plain(status: StatusCode, rejection: &Rejection) -> Answer {
     let error = ErrorBody { error: rejection.reason.as_str(), message: rejection.message.as_deref() };
     json(status, body::write(&error).unwrap_or_default())
@@ -94,8 +94,8 @@ pub(super) fn verified() -> Answer {
     response
 }
 
-/// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
-/// the wire shows a general code. Without `Retry-After` where repeating the request does not help.
+/// Returns 503: the state of the payment is not known now. The fault itself goes into the response's extensions, for
+/// the logs; the wire shows a general code. The answer has no `Retry-After` if repeating the request does not help.
 pub(super) fn unavailable(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Answer {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Rejection::new(code));
     put_fault(&mut response, fault);
@@ -105,7 +105,7 @@ pub(super) fn unavailable(code: ErrorReason, fault: Option<Fault>, retry_after: 
     response
 }
 
-/// 500: the facilitator refuses what this server asks, whoever pays.
+/// Returns 500: the facilitator refuses this server's requests, whoever pays.
 pub(super) fn misconfigured(fault: Fault) -> Answer {
     let why = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
     let rejection = Rejection::new(ErrorReason::SELLER_MISCONFIGURED).because(why);

@@ -1,7 +1,7 @@
 //! A request with a payment: [x402 v2 §6.1](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md),
 //! flows `authorization` (verify, handler, settle) and `upfront` (settle, handler).
 //!
-//! This is HTTP's part of it. What becomes of the payment is decided by [`Checkout`](crate::checkout::Checkout).
+//! This is HTTP's part of it. [`Checkout`](crate::checkout::Checkout) decides on the payment.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ where
     S: Service<Request<Q>, Response = Response<B>>,
     B: http_body::Body<Data = bytes::Bytes>,
 {
-    // Not an `async fn`, which would hold the request twice: as it came, and in parts.
+    // An `async fn` would hold the request twice: as it came, and in parts.
     let (mut parts, body) = request.into_parts();
     async move {
         let offers = match route.offers(&parts).await {
@@ -54,7 +54,7 @@ where
                 Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
             };
             if received.flow() == Flow::Upfront {
-                // Its handler counts on the money.
+                // The handler of such a route relies on the money.
                 return Ok(answer::verified().map(Body::own));
             }
             parts.extensions.insert(paid);
@@ -71,7 +71,8 @@ where
         let (named, mut kept) = (admitted.named().map(Box::from), None);
         if named.is_some() && !failed(response.status()) {
             // An answer that is to be repeated must be whole before it is paid for.
-            (response, kept) = kept::in_hand(response).await.unwrap_or_else(|_| (answer::broken().map(Body::own), None));
+            (response, kept) =
+                kept::in_hand(response).await.unwrap_or_else(|_| (answer::broken().map(Body::own), None));
         }
         let receipt = if failed(response.status()) {
             match admitted.fail() {
@@ -95,7 +96,7 @@ where
     }
 }
 
-/// What every step of one request needs.
+/// The parts of one request that every step needs.
 struct Exchange<'r> {
     route: &'r Route,
     offers: &'r [Offer],
@@ -113,7 +114,8 @@ impl<'r> Exchange<'r> {
         checkout.receive(payment, self.offers).map(Some)
     }
 
-    /// The payment's text: from a header that one dialect has for itself, else from those that all of them share.
+    /// Returns the payment's text: from a header that one dialect has for itself, else from those that all of them
+    /// share.
     fn payment_text(&self, headers: &HeaderMap) -> Result<Option<(String, Option<Box<str>>)>, Rejection> {
         let checkout = &self.route.seller.checkout;
         for dialect in checkout.dialects().iter().rev() {
@@ -153,7 +155,7 @@ impl<'r> Exchange<'r> {
         }
     }
 
-    /// Asks for payment, or answers with the status of the rejection's row.
+    /// Returns the 402, or an answer with the status of the rejection's row.
     fn refuse(&self, rejection: Option<&Rejection>) -> Answer {
         self.route.refuse(self.path(), self.offers, rejection)
     }
@@ -163,7 +165,8 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// "No settlement when the handler answers 4xx or 5xx", and none for a 304, which says that the payer has the content.
+/// Returns whether the work failed: "No settlement when the handler answers 4xx or 5xx", and none for a 304, which
+/// means that the payer has the content.
 fn failed(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
 }

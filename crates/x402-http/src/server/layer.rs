@@ -1,4 +1,4 @@
-//! The layer and its service. What needs no payment is answered without an allocation for the future.
+//! The layer and its service. A request that needs no payment is answered without an allocation for the future.
 
 use core::fmt;
 use core::future::Future;
@@ -25,10 +25,10 @@ use crate::Body;
 /// A header that a proxy with its default settings may not pass: nginx takes 4 KiB of response head by default
 /// (`proxy_buffer_size`), the status line and the other headers included. Its 8 KiB are for requests.
 const LONG_HEADER: usize = 3_500;
-/// The path stands in `resource.url`, inside that header.
+/// The longest path, which is part of `resource.url`, inside that header.
 const LONGEST_PATH: usize = 1024;
 
-/// Asks for a payment before the service behind it is reached.
+/// Requires a payment before the service behind it is reached.
 ///
 /// Put it on the route itself (`get(handler).layer(layer)` in axum), inside of CORS and compression. `OPTIONS` passes
 /// unpaid: a handler that answers it with what is sold (`any` in axum) gives that away.
@@ -37,7 +37,7 @@ pub struct RequirePaymentLayer {
     pub(super) sells: Sells,
 }
 
-/// How a route is paid.
+/// The way in which a route is paid.
 #[derive(Clone)]
 pub(super) enum Sells {
     /// By one of its offers, in any dialect of the seller.
@@ -54,7 +54,8 @@ pub(super) struct Route {
     description: Option<String>,
     mime_type: Option<String>,
     pub(super) prefix: Box<str>,
-    /// The first path asked for, which is all there is on a route without parameters: its 402, and what it serves.
+    /// The first path that was requested, which is the only one of a route without parameters: its 402, and its
+    /// resource.
     prepared: OnceLock<(Box<str>, Prepared)>,
     served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
     /// Set by the first paid request, which looks whether the facilitator serves what is offered.
@@ -95,7 +96,7 @@ impl RequirePaymentLayer {
         }
     }
 
-    /// The prefix that a router takes off the path before the request comes here (`nest` in axum), so that
+    /// Sets the prefix that a router takes off the path before the request comes here (`nest` in axum), so that
     /// `resource.url` has it again.
     #[must_use]
     pub fn nested(mut self, prefix: &str) -> Self {
@@ -110,7 +111,7 @@ impl RequirePaymentLayer {
         self
     }
 
-    /// What is sold, for people and for lists of services.
+    /// Sets the description of what is sold, for people and for lists of services.
     ///
     /// # Errors
     /// The header would be too long.
@@ -174,7 +175,7 @@ impl Route {
         resource.url.get(self.seller.origin.len() + self.prefix.len()..).unwrap_or("/")
     }
 
-    /// What is served at a path; kept for the first one.
+    /// Returns the resource at a path. The first one is kept.
     pub(super) fn served(&self, path: &str) -> Arc<ResourceInfo> {
         let (known, resource) = self.served.get_or_init(|| (path.into(), self.resource(path).into()));
         if **known == *path { Arc::clone(resource) } else { self.resource(path).into() }
@@ -191,7 +192,7 @@ impl Route {
         }
     }
 
-    /// Asks for payment, or answers with the status of the rejection's row.
+    /// Returns the 402, or an answer with the status of the rejection's row.
     pub(super) fn refuse(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match rejection {
             Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {

@@ -2,7 +2,7 @@
 //! tower layer.
 //!
 //! The gate is a layer on the matched route, not a matcher of its own: what the router serves is what is paid for,
-//! however the path was spelled. `HEAD` asks for payment like `GET`, and one with a payment is
+//! however the path was spelled. `HEAD` requires payment like `GET`, and one with a payment is
 //! verified and not settled, since nothing but headers is given; `OPTIONS` is not paid.
 
 mod answer;

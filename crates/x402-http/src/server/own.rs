@@ -21,20 +21,20 @@ pub(super) trait OwnDialect: Send + Sync + fmt::Debug {
     /// Decides what becomes of a request.
     async fn decide(&self, request: &Parts) -> Decision;
 
-    /// The offers of x402 that the dialect has beside its own.
+    /// Returns the offers of x402 that the dialect has beside its own.
     fn offers(&self) -> Option<&Arc<Route>>;
 
-    /// The same dialect with these offers beside it.
+    /// Returns the same dialect with these offers beside it.
     fn with_offers(&self, route: Arc<Route>) -> Arc<dyn OwnDialect>;
 
-    /// The same dialect behind a prefix that a router takes off the path.
+    /// Returns the same dialect behind a prefix that a router takes off the path.
     fn nested(&self, prefix: &str) -> Arc<dyn OwnDialect>;
 
-    /// The same dialect where the request's body is read before the dialect decides.
+    /// Returns the same dialect for requests whose body is read before the dialect decides.
     fn with_body(&self) -> Arc<dyn OwnDialect>;
 }
 
-/// What becomes of a request.
+/// The decision on a request.
 pub(super) enum Decision {
     /// The handler runs.
     Admitted(Box<dyn Visit>),
@@ -50,7 +50,7 @@ pub(super) trait Visit: Send {
     /// Adds to the request what the handler may know of the payment.
     fn enter(&mut self, request: &mut Parts);
 
-    /// Ends the visit with the handler's answer, and adds what the payer is told. The error takes the answer's place.
+    /// Ends the visit with the handler's answer, and adds the payer's receipt. The error takes the answer's place.
     async fn leave(self: Box<Self>, answer: &mut response::Parts) -> Result<(), Box<Answer>>;
 }
 

@@ -1,4 +1,4 @@
-//! What the routes of one seller share: the public origin, and the checkout.
+//! The parts that the routes of one seller share: the public origin, and the checkout.
 
 use core::fmt;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Seller {
 }
 
 impl Seller {
-    /// A seller whose routes are reached at a public origin, for example `https://api.example.com`.
+    /// Creates a seller whose routes are reached at a public origin, for example `https://api.example.com`.
     ///
     /// The origin goes into `resource.url`; the `Host` of a request is never trusted.
     ///
@@ -47,8 +47,8 @@ impl Seller {
         })
     }
 
-    /// Asks the facilitator what it serves, so that an offer which it does not serve is refused by
-    /// [`Seller::charge`], at start. Without it the first paid request of each route asks, and what is not served is an
+    /// Requests the facilitator's kinds, so that an offer which it does not serve is refused by [`Seller::charge`], at
+    /// start. Without it the first paid request of each route does so, and an offer that is not served is an
     /// [`Incident`](super::Incident) of [`Step::Supported`](super::Step::Supported).
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Seller {
         Ok(self)
     }
 
-    /// Reads payments of this dialect too. It is asked before those that were there.
+    /// Reads payments of this dialect too. It is tried before those that were added earlier.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<dyn HttpDialect>) -> Self {
         self.own_headers = self.own_headers.iter().chain(dialect.headers()).cloned().collect();
@@ -80,10 +80,10 @@ impl Seller {
         self
     }
 
-    /// The longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's fetch and
-    /// common proxies that were told to. nginx passes a response head of 4 KiB unless `proxy_buffer_size` says otherwise,
-    /// so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident) of
-    /// [`Step::Start`](super::Step::Start).
+    /// Sets the longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's
+    /// fetch and common proxies with a matching configuration. nginx passes a response head of 4 KiB unless
+    /// `proxy_buffer_size` is set, so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident)
+    /// of [`Step::Start`](super::Step::Start).
     #[must_use]
     pub const fn header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
@@ -104,14 +104,14 @@ impl Seller {
         self
     }
 
-    /// The seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
+    /// Sets the seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
     #[must_use]
     pub const fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = seconds;
         self
     }
 
-    /// A layer for a route of a fixed price. Several offers are several ways to pay, the preferred one first.
+    /// Returns a layer for a route of a fixed price. Several offers are several ways to pay, the preferred one first.
     ///
     /// # Errors
     /// No offer or too many, a flow that is not served, a header that is too long.
@@ -121,7 +121,7 @@ impl Seller {
         RequirePaymentLayer::fixed(self.clone(), offers)
     }
 
-    /// A layer for a route whose price depends on the request.
+    /// Returns a layer for a route whose price depends on the request.
     #[must_use]
     pub fn charge_by(&self, price: impl Price + 'static) -> RequirePaymentLayer {
         RequirePaymentLayer::by(self.clone(), Arc::new(price))

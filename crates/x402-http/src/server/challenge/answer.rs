@@ -41,8 +41,8 @@ fn payment_required<T: Serialize>(document: &T, offers: Option<&Answer>) -> Answ
     response
 }
 
-/// Version 1 has no header for its offers. Where it is served, its members stand in the body beside the challenge's,
-/// which has none of their names.
+/// Returns the body with the members of version 1 beside the challenge's, which have other names, where version 1 is
+/// served: it has no header for its offers.
 fn with_v1<T: Serialize>(document: &T, offers: &Answer) -> Option<Members> {
     #[derive(serde::Deserialize)]
     struct Mark {
@@ -91,7 +91,7 @@ pub(super) fn fault(fault: Fault) -> Answer {
     unknown(fault.into())
 }
 
-/// Tells the payer what was paid and what it grants.
+/// Adds the receipt of the payment, and the entitlement that it grants.
 pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&Grant>) {
     if let Ok(value) = codec::encode_response(&granted.response) {
         headers.insert(&header::X_PAYMENT_RESPONSE, value);

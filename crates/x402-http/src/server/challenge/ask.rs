@@ -1,4 +1,5 @@
-//! What a route asks by challenge, what it grants, and what all such routes of a server share.
+//! The price of a route that is paid by challenge, the entitlement that it grants, and the parts that all such routes
+//! of a server share.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,16 +22,16 @@ use super::{Clock, SystemClock};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Access {
-    /// It was paid for.
+    /// The request was paid for.
     Paid(Box<Granted>),
-    /// It came with an entitlement that an earlier payment granted.
+    /// The request came with an entitlement that an earlier payment granted.
     Entitled {
-        /// How often the entitlement is still good, where that is counted.
+        /// The number of uses that are left, where uses are counted.
         left: Option<u32>,
     },
 }
 
-/// What the routes that ask by challenge share: the public host, the gate with its store, the clock.
+/// The parts that the routes paid by challenge share: the public host, the gate with its store, the clock.
 #[derive(Clone)]
 pub struct Challenges(Arc<Shared>);
 
@@ -38,11 +39,11 @@ struct Shared {
     gate: Gate,
     host: HostName,
     clock: Arc<dyn Clock>,
-    /// When the store was last told to forget, in Unix seconds.
+    /// The time at which the store last forgot what is over, in Unix seconds.
     forgot: AtomicU64,
 }
 
-/// How often the store forgets what is over, in seconds.
+/// The seconds after which the store forgets what is over.
 const FORGET_EVERY: u64 = 60;
 
 impl Challenges {
@@ -54,7 +55,7 @@ impl Challenges {
         Self::with_clock(origin, gate, Arc::new(SystemClock))
     }
 
-    /// The same by another clock.
+    /// Creates the same by another clock.
     ///
     /// # Errors
     /// [`SellerError::Origin`].
@@ -66,7 +67,7 @@ impl Challenges {
         Ok(Self(Arc::new(Shared { gate, host, clock, forgot: AtomicU64::new(0) })))
     }
 
-    /// A layer for a route that is paid by challenge alone.
+    /// Returns a layer for a route that is paid by challenge alone.
     ///
     /// # Errors
     /// [`SellerError::ResourceTooLong`]; [`SellerError::BodyNotRead`] where the offer binds the body: that is
@@ -76,8 +77,8 @@ impl Challenges {
         Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, None))))
     }
 
-    /// A layer for a route that is paid by challenge, or by what another layer offers: version 2 stands in
-    /// `PAYMENT-REQUIRED`, the challenge in the body. If that layer asks by challenge already, this one takes its place.
+    /// Returns a layer for a route that is paid by challenge, or by what another layer offers: `PAYMENT-REQUIRED` has
+    /// version 2, and the body has the challenge. If that layer has a challenge already, this one takes its place.
     ///
     /// # Errors
     /// Those of [`Self::charge`].
@@ -86,7 +87,7 @@ impl Challenges {
         Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, offers.into_offers()))))
     }
 
-    /// The gate.
+    /// Returns the gate.
     #[must_use]
     pub fn gate(&self) -> &Gate {
         &self.0.gate
@@ -105,8 +106,7 @@ impl Challenges {
         self.0.clock.entropy()?.first_chunk().copied()
     }
 
-    /// Has the store forget what is over, once a minute. Whoever is first does it; that it failed is not this
-    /// request's matter.
+    /// Removes what is over from the store, once a minute. The first request does it, and is not affected by a failure.
     pub(super) async fn forget(&self, now: UnixSeconds) {
         let last = self.0.forgot.load(Ordering::Relaxed);
         let due = now.0 >= last.saturating_add(FORGET_EVERY);
@@ -122,7 +122,7 @@ impl fmt::Debug for Challenges {
     }
 }
 
-/// What a route asks, and what it grants beyond the answer.
+/// The price of a route, and the entitlement that it grants beyond the answer.
 #[derive(Clone)]
 pub struct Ask {
     offer: OfferOf,
@@ -136,14 +136,14 @@ enum OfferOf {
 }
 
 impl Ask {
-    /// The same for each request.
+    /// Creates the same price for each request.
     #[must_use]
     pub fn new(offer: Offer) -> Self {
         Self { offer: OfferOf::Fixed(Box::new(offer)), entitle: None }
     }
 
-    /// By the request: a route with parameters sells a resource for each. The same request must be asked the same when
-    /// it comes back with its payment.
+    /// Creates a price by the request: a route with parameters sells a resource for each. The same request must have
+    /// the same price when it comes back with its payment.
     #[must_use]
     pub fn by(offer: impl Fn(&Parts) -> Offer + Send + Sync + 'static) -> Self {
         Self { offer: OfferOf::By(Arc::new(offer)), entitle: None }
@@ -212,19 +212,19 @@ pub struct Entitle {
 }
 
 impl Entitle {
-    /// A cookie, good for so many seconds and as often as wanted.
+    /// Creates a cookie, good for so many seconds and as often as wanted.
     #[must_use]
     pub const fn cookie(ttl_seconds: u64) -> Self {
         Self { carrier: Carrier::Cookie, allowance: Allowance::Unlimited, ttl_seconds }
     }
 
-    /// A bearer token, good for so many seconds and as often as wanted.
+    /// Creates a bearer token, good for so many seconds and as often as wanted.
     #[must_use]
     pub const fn bearer(ttl_seconds: u64) -> Self {
         Self { carrier: Carrier::Bearer, allowance: Allowance::Unlimited, ttl_seconds }
     }
 
-    /// Good so often within its time. The request that pays is not counted.
+    /// Limits the number of uses within the time. The request that pays is not counted.
     #[must_use]
     pub const fn uses(mut self, allowance: Allowance) -> Self {
         self.allowance = allowance;

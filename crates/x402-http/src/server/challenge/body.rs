@@ -24,7 +24,7 @@ pub(super) struct BodyHash(pub(super) BodySha256);
 
 impl RequirePaymentLayer {
     /// Binds the body of each request to its challenge. The body is read first, at most `limit` bytes of it: a longer
-    /// one is 413 before anything is asked or paid. Trailers are dropped.
+    /// one is 413 before anything is paid. Trailers are dropped.
     ///
     /// It changes nothing for what this layer offers in other dialects.
     #[must_use]
@@ -36,7 +36,7 @@ impl RequirePaymentLayer {
     }
 }
 
-/// Reads and hashes the body, then asks for payment. [`RequirePaymentLayer::bind_body`] makes it.
+/// Reads and hashes the body, then requires payment. [`RequirePaymentLayer::bind_body`] makes it.
 ///
 /// The service behind it takes a request whose body is a [`Body`], as any axum handler does.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ where
     Q: http_body::Body,
     Q::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
-    // What says that it is too long need not be read.
+    // A body whose declared length is too large need not be read.
     if body.size_hint().lower() > limit as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }

@@ -1,4 +1,4 @@
-//! Which dialect a request's payment speaks.
+//! The recognition of a payment's dialect.
 
 use http::HeaderMap;
 use serde::Deserialize;
@@ -6,10 +6,10 @@ use x402_codec::header::{self, PaymentHeader};
 use x402_codec::{Limits, challenge as codec};
 use x402_types::RawJson;
 
-/// What came as payment.
+/// The dialect of a request's payment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PaymentDialect {
-    /// Nothing.
+    /// There is no payment.
     Nothing,
     /// This dialect's payment: its JSON text.
     Challenge(String),
@@ -21,7 +21,7 @@ pub(super) enum PaymentDialect {
     Neither(String),
 }
 
-/// The member by which each dialect names itself. What it says is for the dialect to judge.
+/// The member by which each dialect names itself. The dialect judges its value.
 #[derive(Deserialize)]
 struct Marks {
     version: Option<RawJson>,
@@ -31,8 +31,8 @@ struct Marks {
 
 /// "The dialects that share `X-PAYMENT` are told apart after decoding by `version` and `x402Version`."
 ///
-/// `offers`: the limits of version 2 where the route offers it. What carries neither mark, or both, or cannot be
-/// decoded, is answered as version 2 there, and is malformed elsewhere.
+/// `offers`: the limits of version 2 where the route offers it. A payment with neither mark, or both, or that
+/// cannot be decoded, is answered as version 2 there, and is malformed elsewhere.
 pub(super) fn payment_dialect(headers: &HeaderMap, offers: Option<&Limits>) -> PaymentDialect {
     let neither = |why: String| if offers.is_some() { PaymentDialect::Offers } else { PaymentDialect::Neither(why) };
     let text = match header::payment_text(headers, offers.unwrap_or(&codec::LIMITS)) {

@@ -40,9 +40,9 @@ impl ChallengeRoute {
         Self { challenges, ask, offers, prefix, bind_body: false }
     }
 
-    /// Settles what the handler counted of a metered payment ("upto scheme (metering)"), before its answer leaves. Where
-    /// the settlement is refused for good the answer is withheld; where its end is not known it is not: the payer did
-    /// all there was to do, and `Store::open_meters` has what is owed.
+    /// Settles what the handler counted of a metered payment ("upto scheme (metering)"), before its answer leaves.
+    /// Where the settlement is refused for good the answer is withheld; where its end is not known it is not: the payer
+    /// did all there was to do, and `Store::open_meters` has what is owed.
     pub(super) async fn settle(&self, parts: &Parts, granted: &Granted) -> Step<Option<Fault>> {
         let now = self.challenges.clock().now();
         match self.challenges.gate().settle(&granted.challenge.challenge_id, now).await {
@@ -123,7 +123,7 @@ impl ChallengeRequest<'_> {
         Decision::Admitted(Box::new(ChallengeVisit::new(self.route, access, grant)))
     }
 
-    /// The first of the tokens presented that is good for this resource; what is left of it.
+    /// Uses the first of the presented tokens that is good for this resource, and returns what is left of it.
     async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
@@ -137,7 +137,7 @@ impl ChallengeRequest<'_> {
         Ok(None)
     }
 
-    /// A request without payment: 402. Where it cannot be bound, no challenge is issued for it.
+    /// Returns the 402 for a request without payment. If the request cannot be bound, no challenge is issued for it.
     async fn ask(&self) -> Step<Box<Answer>> {
         let offers = self.offers().await?;
         match (self.issue().await, offers) {
@@ -160,7 +160,7 @@ impl ChallengeRequest<'_> {
         Ok(challenge)
     }
 
-    /// The 402 with the offers of x402 for this request.
+    /// Returns the 402 with the offers of x402 for this request.
     async fn offers(&self) -> Step<Option<Answer>> {
         let Some(route) = &self.route.offers else { return Ok(None) };
         let offers = route.offers(self.parts).await.map_err(fault)?;
@@ -188,8 +188,8 @@ impl ChallengeRequest<'_> {
         }
     }
 
-    /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." Where none can be
-    /// issued the refusal stands all the same.
+    /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." If none can be
+    /// issued, the refusal is sent without one.
     async fn refuse(&self, refused: Refused) -> Step<Box<Answer>> {
         if refused.code.status() != 402 {
             return Ok(Box::new(answer::refusal(&refused.body(None), None)));
@@ -248,7 +248,7 @@ impl<'p> Seen<'p> {
     }
 }
 
-/// RFC 9112 §3.2.2: the authority of the target, where there is one, stands above `Host`. Two `Host`s are none.
+/// Returns the authority of the target, where there is one, before `Host`: RFC 9112 §3.2.2. Two `Host`s are none.
 fn host(parts: &Parts) -> Option<&str> {
     if let Some(authority) = parts.uri.authority() {
         return Some(authority.as_str());
@@ -266,7 +266,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h str> {
     if values.next().is_some() { None } else { Some(value) }
 }
 
-/// RFC 9113 §8.2.3: the lines of one `Cookie` are joined.
+/// Joins the lines of one `Cookie`: RFC 9113 §8.2.3.
 fn cookies(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<&str> = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join("; "))

@@ -40,7 +40,7 @@ impl Visit for ChallengeVisit {
         if let Some(request) = &self.metered
             && let Some(fault) = self.route.settle(request, granted).await?
         {
-            // What was used is written down, and settled when somebody asks again.
+            // The counted use is in the store, and is settled by a later attempt.
             response.extensions.insert(fault);
         }
         answer::attach(&mut response.headers, granted, self.grant.as_ref());
