@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tower_service::Service;
 use x402_codec::header;
 use x402_types::v2::{ResourceInfo, SettleResponse};
@@ -107,25 +107,27 @@ impl<'r> Exchange<'r> {
     /// Takes the payment out of the request, if it has one, and finds the entry that it was made for.
     fn receive(&self, parts: &Parts) -> Result<Option<Received<'r, dyn HttpDialect>>, Rejection> {
         let checkout = &self.route.seller.checkout;
-        let Some((raw, token)) = self.payment_text(&parts.headers)? else { return Ok(None) };
-        let method = if parts.method == Method::HEAD { Method::GET.as_str() } else { parts.method.as_str() };
-        let name = parts.headers.get("idempotency-key").and_then(|value| value.to_str().ok());
-        let payment = PaymentIn { raw, token, resource: Arc::clone(&self.resource), method, name };
+        let Some(payment) = self.payment(parts)? else { return Ok(None) };
         checkout.receive(payment, self.offers).map(Some)
     }
 
-    /// Returns the payment's text: from a header that one dialect has for itself, else from those that all of them
-    /// share.
-    fn payment_text(&self, headers: &HeaderMap) -> Result<Option<(String, Option<Box<str>>)>, Rejection> {
+    /// Returns the payment: from a header that one dialect has for itself, else from those that all of them share.
+    fn payment<'p>(&self, parts: &'p Parts) -> Result<Option<PaymentIn<'p>>, Rejection> {
+        let method = if parts.method == Method::HEAD { Method::GET.as_str() } else { parts.method.as_str() };
+        let name = parts.headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+        let resource = || Arc::clone(&self.resource);
         let checkout = &self.route.seller.checkout;
         for dialect in checkout.dialects().iter().rev() {
-            if let Some(text) = dialect.payment_text(headers, checkout.limits()) {
-                return text.map(|text| Some((text, None)));
+            if let Some(raw) = dialect.payment_text(&parts.headers, checkout.limits()) {
+                return raw.map(|raw| Some(PaymentIn { raw, token: None, resource: resource(), method, name }));
             }
         }
-        let shared = header::payment_text(headers, checkout.limits());
         let unreadable = |error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("{error}"));
-        Ok(shared.map_err(unreadable)?.map(x402_codec::header::PaymentText::into_parts))
+        let shared = header::payment_text(&parts.headers, checkout.limits()).map_err(unreadable)?;
+        Ok(shared.map(|text| {
+            let (raw, token) = text.into_parts();
+            PaymentIn { raw, token, resource: resource(), method, name }
+        }))
     }
 
     fn decline(&self, declined: Declined, dialect: &dyn HttpDialect) -> Answer {
