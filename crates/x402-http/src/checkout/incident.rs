@@ -46,7 +46,7 @@ pub struct Incident<'a> {
     /// The URL of the resource, without a query.
     pub route: &'a str,
     /// The operation in which the fault occurred.
-    pub step: Step,
+    pub step: IncidentStep,
     /// The fault. [`Fault::is_lasting`] is true for one that only a change of configuration ends.
     pub fault: &'a Fault,
 }

@@ -162,7 +162,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     }
 
     /// Checks once for each `looked` whether the facilitator serves these offers. An offer that it does not serve is an
-    /// [`Incident`] of [`Step::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
+    /// [`Incident`] of [`IncidentStep::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
         if self.served.refuses || looked.set(()).is_err() {
             return;

@@ -35,7 +35,7 @@ where
             Ok(offers) => offers,
             Err(fault) => {
                 let resource = route.served(parts.uri.path());
-                route.seller.checkout.report(&resource.url, Step::Price, &fault);
+                route.seller.checkout.report(&resource.url, IncidentStep::Price, &fault);
                 return Ok(unavailable(&route, fault).map(Body::own));
             }
         };

@@ -19,7 +19,7 @@ use x402_types::{ErrorReason, Fault, Offer, Rejection};
 use super::answer::{self, Answer, Prepared};
 use super::flow;
 use super::own::{self, OwnDialect};
-use super::{Price, Seller, SellerError, Step};
+use super::{IncidentStep, Pricing, Seller, SellerError};
 use crate::Body;
 
 /// The length of a header that a proxy with default settings may not forward: nginx accepts 4 KiB of response head by

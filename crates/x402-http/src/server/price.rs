@@ -10,7 +10,7 @@ use x402_types::{Fault, Offer};
 /// The price of a request, decided for each request: several entries are several ways to pay.
 ///
 /// The same request must be offered the same entries when it comes back with its payment.
-pub trait Price: Send + Sync {
+pub trait Pricing: Send + Sync {
     /// Returns the entries offered for this request.
     ///
     /// # Errors

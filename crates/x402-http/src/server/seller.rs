@@ -48,7 +48,7 @@ impl Seller {
 
     /// Requests the facilitator's kinds, so that an offer which it does not serve is refused by [`Seller::charge`], at
     /// start. Without it the first paid request of each route does so, and an offer that is not served is an
-    /// [`Incident`](super::Incident) of [`Step::Supported`](super::Step::Supported).
+    /// [`Incident`](super::Incident) of [`IncidentStep::Supported`](super::IncidentStep::Supported).
     ///
     /// # Errors
     /// [`SellerError::Supported`].
@@ -82,7 +82,7 @@ impl Seller {
     /// Sets the longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's
     /// fetch and common proxies with a matching configuration. nginx passes a response head of 4 KiB unless
     /// `proxy_buffer_size` is set, so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident)
-    /// of [`Step::Start`](super::Step::Start).
+    /// of [`IncidentStep::Start`](super::IncidentStep::Start).
     #[must_use]
     pub const fn header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;

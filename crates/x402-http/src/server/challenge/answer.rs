@@ -92,7 +92,7 @@ pub(super) fn fault(fault: Fault) -> Answer {
 }
 
 /// Adds the receipt of the payment, and the entitlement that it grants.
-pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&Grant>) {
+pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&EntitlementGrant>) {
     if let Ok(value) = codec::encode_response(&granted.response) {
         headers.insert(&header::X_PAYMENT_RESPONSE, value);
     }

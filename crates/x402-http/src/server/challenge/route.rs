@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use x402_challenge::{CheckError, Grant, Granted, MeterError, Offer, Refused, Request, Spent, Token};
+use x402_challenge::{
+    BoundRequest, ChallengeOffer, ChallengeRefusal, CheckError, EntitlementGrant, EntitlementToken, Granted,
+    MeterError, Spent,
+};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
@@ -52,7 +55,7 @@ impl ChallengeRoute {
                 let offer = self.ask.offer(parts, self.bind_body);
                 let seen = Seen::of(parts, &self.prefix);
                 let request = ChallengeRequest { route: self, offer: &offer, parts, request: seen.request(), now };
-                Err(request.refuse(Refused::new(Code::VerificationFailed, error.to_string())).await?)
+                Err(request.refuse(ChallengeRefusal::new(Code::VerificationFailed, error.to_string())).await?)
             }
         }
     }
@@ -88,7 +91,7 @@ impl OwnDialect for ChallengeRoute {
 /// One request at a route that is paid by challenge.
 struct ChallengeRequest<'c> {
     route: &'c ChallengeRoute,
-    offer: &'c Offer,
+    offer: &'c ChallengeOffer,
     parts: &'c Parts,
     request: BoundRequest<'c>,
     now: UnixSeconds,
@@ -119,7 +122,7 @@ impl ChallengeRequest<'_> {
         }
     }
 
-    fn admitted(&self, access: Access, grant: Option<Grant>) -> Decision {
+    fn admitted(&self, access: Access, grant: Option<EntitlementGrant>) -> Decision {
         Decision::Admitted(Box::new(ChallengeVisit::new(self.route, access, grant)))
     }
 
@@ -180,7 +183,7 @@ impl ChallengeRequest<'_> {
                 Err(error) => Err(Box::new(answer::unknown(error))),
             };
         }
-        let token = || challenges.random().map(Token::from_random);
+        let token = || challenges.random().map(EntitlementToken::from_random);
         let grant = self.route.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {
             Ok(granted) => Ok(self.admitted(Access::Paid(Box::new(granted)), grant)),
@@ -191,7 +194,7 @@ impl ChallengeRequest<'_> {
 
     /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." If none can be
     /// issued, the refusal is sent without one.
-    async fn refuse(&self, refused: Refused) -> Step<Box<Answer>> {
+    async fn refuse(&self, refused: ChallengeRefusal) -> Step<Box<Answer>> {
         if refused.code.status() != 402 {
             return Ok(Box::new(answer::refusal(&refused.body(None), None)));
         }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use http::request::Parts;
 use http::response;
-use x402_challenge::Grant;
+use x402_challenge::EntitlementGrant;
 
 use super::super::answer::Answer;
 use super::super::own::Visit;
@@ -15,13 +15,13 @@ use super::route::ChallengeRoute;
 pub(super) struct ChallengeVisit {
     route: ChallengeRoute,
     access: Access,
-    grant: Option<Grant>,
+    grant: Option<EntitlementGrant>,
     /// The request, where the payment is metered: the answer to a refused settlement needs it once more.
     metered: Option<Parts>,
 }
 
 impl ChallengeVisit {
-    pub(super) fn new(route: &ChallengeRoute, access: Access, grant: Option<Grant>) -> Self {
+    pub(super) fn new(route: &ChallengeRoute, access: Access, grant: Option<EntitlementGrant>) -> Self {
         Self { route: route.clone(), access, grant, metered: None }
     }
 }
