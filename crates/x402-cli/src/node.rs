@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use alloy_provider::{DynProvider, Provider, ProviderBuilder};
 use alloy_rpc_client::RpcClient;
 use alloy_transport_http::Http;
 
-/// A provider that reads. Answers take 10 s at most.
-pub(crate) fn provider(url: &str) -> Result<DynProvider, String> {
+/// A client of a node. Answers take 10 s at most.
+pub(crate) fn client(url: &str) -> Result<RpcClient, String> {
     let url = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or("rpc: expected an http or https URL")?;
     // Fails where another part of the process was first: then that one is used.
@@ -17,6 +16,5 @@ pub(crate) fn provider(url: &str) -> Result<DynProvider, String> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| error.to_string())?;
-    let client = RpcClient::new(Http::with_client(client, url), false);
-    Ok(ProviderBuilder::default().connect_client(client).erased())
+    Ok(RpcClient::new(Http::with_client(client, url), false))
 }

@@ -26,7 +26,7 @@ mod world;
 /// Whose contracts this crate holds beside its own, each with source, licence and hash: a page for people.
 pub const LICENCES: &str = include_str!("../contracts/third-party/README.md");
 
-pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, signer, signer_of};
+pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, key, signer, signer_of};
 pub use crate::builder::{BlockTime, BuildError, DevChainBuilder};
 pub use crate::chain::{BadCode, DevChain, ReorgTooDeep};
 pub use crate::faults::{Calls, Disturbance, Failure, NodeFault, When};

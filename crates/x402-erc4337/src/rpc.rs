@@ -1,4 +1,4 @@
-//! An EntryPoint behind an alloy `Provider`.
+//! An EntryPoint behind an alloy `RpcClient`.
 
 use core::num::NonZeroU64;
 use core::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64, U256};
-use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -17,21 +17,21 @@ use crate::contract::get_nonce;
 use crate::simulate::{self, SimulateUserOps, Simulated};
 use crate::{Bundle, EntryPoint, NonceKey};
 
-/// An EntryPoint behind an alloy provider: bundles are simulated there, and operations are looked up.
+/// An EntryPoint behind an alloy RPC client: bundles are simulated there, and operations are looked up.
 #[derive(Debug, Clone)]
 pub struct RpcEntryPoint {
-    provider: DynProvider,
+    client: RpcClient,
     entry_point: EntryPoint,
     /// Of all clones.
     log_span: Arc<Mutex<LogSpan>>,
 }
 
 impl RpcEntryPoint {
-    /// This EntryPoint, behind a provider of its chain.
+    /// This EntryPoint, behind a client of its chain.
     #[must_use]
-    pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint) -> Self {
+    pub fn new(client: RpcClient, entry_point: EntryPoint) -> Self {
         let log_span = Arc::new(Mutex::new(LogSpan::new(LOG_QUERY_BLOCKS)));
-        Self { provider: provider.erased(), entry_point, log_span }
+        Self { client, entry_point, log_span }
     }
 
     /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`] unless told. Where the node refuses so
@@ -83,8 +83,8 @@ impl RpcEntryPoint {
         }
     }
 
-    pub(crate) const fn provider(&self) -> &DynProvider {
-        &self.provider
+    pub(crate) const fn client(&self) -> &RpcClient {
+        &self.client
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
@@ -92,7 +92,7 @@ impl RpcEntryPoint {
         method: &'static str,
         params: P,
     ) -> Result<R, TransportError> {
-        self.provider.client().request::<P, R>(method, params).await
+        self.client.request::<P, R>(method, params).await
     }
 }
 

@@ -3,18 +3,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy_consensus::transaction::SignableTransaction;
-use alloy_consensus::{Transaction, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{Address, Bytes, TxKind, U256, hex};
-use alloy_signer::Signer;
+use alloy_primitives::{Address, Bytes, U256, hex, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
 use x402_types::{EvmAddress, Fault, NotTaken};
 
 use crate::chain::{Call, Chain, Head};
 use crate::exact::TRANSFER_GAS;
-use crate::signature::Signature;
+use crate::key::Sign;
+use crate::transaction::{Transaction, fees};
 
 /// What a transaction may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +61,13 @@ pub struct EoaRail<C, S> {
 /// what waits in their pool, too.
 const REFUSED_BLOCKS: u64 = 30;
 
-impl<C, S: Signer> core::fmt::Debug for EoaRail<C, S> {
+impl<C, S: Sign> core::fmt::Debug for EoaRail<C, S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("EoaRail").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 
-impl<C: Chain, S: Signer> EoaRail<C, S> {
+impl<C: Chain, S: Sign> EoaRail<C, S> {
     /// Carries by that signer's account.
     ///
     /// # Errors
@@ -125,11 +122,10 @@ impl<C: Chain, S: Signer> EoaRail<C, S> {
         let head = self.chain.head().await?;
         let (max, tip) = self.price(&head);
         let Some(old) = replaces else { return Ok((max, tip)) };
-        let old = TxEnvelope::decode_2718_exact(&old.bytes)
+        let (old_max, old_tip) = fees(&old.bytes)
             .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;
         let more = |fee: u128| fee.saturating_add(fee.div_ceil(7)).saturating_add(1);
-        let max = max.max(more(old.max_fee_per_gas()));
-        let tip = tip.max(more(old.max_priority_fee_per_gas().unwrap_or_default()));
+        let (max, tip) = (max.max(more(old_max)), tip.max(more(old_tip)));
         if max > self.fees.cap {
             return Err(Fault::unreachable("the rail", "the fee cap leaves no room for a replacement"));
         }
@@ -138,7 +134,7 @@ impl<C: Chain, S: Signer> EoaRail<C, S> {
 }
 
 #[async_trait]
-impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
+impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
     fn lanes(&self) -> Vec<LaneId> {
         vec![self.lane.clone()]
     }
@@ -163,26 +159,18 @@ impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
             _ => return Err(Fault::broken("more than one parcel in a transaction")),
         };
         let (max_fee_per_gas, max_priority_fee_per_gas) = self.bid(replaces).await?;
-        let tx = TxEip1559 {
+        let transaction = Transaction {
             chain_id: self.chain_id,
             nonce: slot.nonce,
-            gas_limit,
-            max_fee_per_gas,
             max_priority_fee_per_gas,
-            to: TxKind::Call(to),
-            value: U256::ZERO,
-            access_list: Default::default(),
+            max_fee_per_gas,
+            gas_limit,
+            to,
             input,
         };
-        let unsigned = |why: &dyn core::fmt::Display| Fault::unreachable("the signer", why);
-        let signature = self.signer.sign_hash(&tx.signature_hash()).await.map_err(|why| unsigned(&why))?;
-        Signature::try_from(signature).map_err(|why| unsigned(&why))?;
-        let envelope = TxEnvelope::from(tx.into_signed(signature.normalized_s()));
-        Ok(Attempt {
-            tx: hex::encode_prefixed(envelope.tx_hash()).into(),
-            bytes: envelope.encoded_2718(),
-            fee: max_fee_per_gas,
-        })
+        let signature = self.signer.sign(transaction.signing_hash()).await?;
+        let bytes = transaction.signed(&signature);
+        Ok(Attempt { tx: hex::encode_prefixed(keccak256(&bytes)).into(), bytes, fee: max_fee_per_gas })
     }
 
     /// The node takes a transaction of an account that has its gas limit times its fee; the least that settles a payment

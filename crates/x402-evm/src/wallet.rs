@@ -10,6 +10,7 @@ use x402_types::Fault;
 
 use crate::chain::{Answers, Program, Returned};
 use crate::eip6492::Counterfactual;
+pub use crate::signature::MAX_SIGNATURE;
 use crate::signature::{Signature, SignatureError, recover};
 
 sol! {
@@ -19,8 +20,6 @@ sol! {
 /// `0x1626ba7e` as a word. Bytes behind it would be another word: a contract that answers everything with its input
 /// is not one that agrees.
 const AGREED: U256 = U256::from_limbs([0, 0, 0, 0x1626_ba7e_0000_0000]);
-/// The longest signature that is read, in bytes: 8 KiB of hex. With factory data and a passkey they have about 2 KiB.
-pub const MAX_SIGNATURE: usize = 4096;
 /// Gas of `isValidSignature`, unless told. A passkey checked in Solidity takes about 350,000.
 const ASK_GAS: u32 = 500_000;
 /// Gas of a factory, unless told. A Kernel takes about 350,000, a Safe 300,000.

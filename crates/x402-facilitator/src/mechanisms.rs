@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use alloy_provider::{DynProvider, Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
-use alloy_signer_local::PrivateKeySigner;
 use alloy_transport_http::Http;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::chain::{ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, Policy};
+use x402_evm::key::Key;
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
@@ -48,7 +47,7 @@ pub enum StartError {
 /// What serves one EVM network.
 pub struct Evm {
     /// The node.
-    pub provider: DynProvider,
+    pub client: RpcClient,
     /// The network.
     pub network: ChainId,
     /// Blocks behind the head at which a block is final.
@@ -60,7 +59,7 @@ pub struct Evm {
     /// What a transaction may cost.
     pub fees: Fees,
     /// The accounts that send.
-    pub signers: Vec<PrivateKeySigner>,
+    pub signers: Vec<Key>,
     /// The tokens that are served.
     pub assets: Assets,
     /// The factories that may deploy a payer's smart account.
@@ -124,14 +123,14 @@ impl Builder {
     /// The network is served already or is none of `eip155`.
     pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // What the node refuses for a moment is asked again before a caller hears of it.
-        let evm = Evm { provider: repeating(&evm.provider), ..evm };
-        let chain = RpcChain::new(evm.provider.clone(), evm.network, evm.finality);
+        let evm = Evm { client: repeating(&evm.client), ..evm };
+        let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
         let chain = chain.fresh_for(evm.polling.fresh()).log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);
         let mut settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
-        let sender = evm.signers.first().map(PrivateKeySigner::address).unwrap_or_default();
+        let sender = evm.signers.first().map(Key::address).unwrap_or_default();
         let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
         for signer in evm.signers {
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
@@ -148,7 +147,7 @@ impl Builder {
         }
         self.settlement = Some(settlement.with_mechanism(Arc::new(exact))?);
         let log_query_blocks = evm.log_query_blocks;
-        let place = Place { chain: Arc::clone(&chain), provider: evm.provider, log_query_blocks, lanes };
+        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
         self.watches.push(Watch { chain, polling: evm.polling, bundlers: Vec::new(), trials });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
@@ -216,15 +215,15 @@ impl Builder {
     }
 }
 
-/// A provider for a node's URL. Answers take 5 s at most.
-fn provider(url: &str) -> Result<DynProvider, ConfigError> {
+/// A client for a node's URL. Answers take 5 s at most.
+fn node(url: &str) -> Result<RpcClient, ConfigError> {
     let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
     let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(range);
     }
     let client = http_client(Duration::from_secs(5))?;
-    Ok(RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(Http::with_client(client, url), false)).erased())
+    Ok(RpcClient::new(Http::with_client(client, url), false))
 }
 
 /// A client that waits so long for an answer and follows it nowhere.
@@ -257,7 +256,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     };
     let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
     Ok(Evm {
-        provider: provider(&config.rpc.read("network.rpc")?)?,
+        client: node(&config.rpc.read("network.rpc")?)?,
         network: config.id,
         finality: config.finality,
         polling: Polling {
@@ -363,7 +362,7 @@ mod tests {
         chain.mine(5);
         let network = ChainId::eip155(84532);
         let evm = Evm {
-            provider: chain.provider(),
+            client: chain.client(),
             network,
             finality: 0,
             polling: Polling::default(),
@@ -381,8 +380,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_in_the_url_of_a_node_stays_out_of_faults() {
-        let provider = provider("http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
-        let fault = RpcChain::new(provider, ChainId::eip155(1), 0).check_network().await.unwrap_err();
+        let client = node("http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
+        let fault = RpcChain::new(client, ChainId::eip155(1), 0).check_network().await.unwrap_err();
         assert!(!fault.to_string().contains("VERYSECRETKEY"), "{fault}");
     }
 }

@@ -130,13 +130,13 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
     let network = ChainId::eip155(chain.chain_id());
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| x402_types::UnixSeconds(1_700_000_000)));
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network,
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: vec![signer(8).unwrap(), signer(9).unwrap()],
+        signers: vec![x402_devchain::key(8).unwrap(), x402_devchain::key(9).unwrap()],
         assets: Assets::default(),
         factories: Vec::new(),
     };

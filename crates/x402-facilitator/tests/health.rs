@@ -17,7 +17,7 @@ use x402_facilitator::mechanisms::{Builder, Evm, owner};
 use x402_facilitator::routes::routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::Ledger;
-use x402_store::sqlite::{Database, SqliteLedger};
+use x402_store::sqlite::{Database, SqliteLedger, WriteError};
 use x402_types::{Assets, ChainId, Fault};
 
 use crate::support::tls;
@@ -25,13 +25,13 @@ use crate::support::tls;
 async fn serving(chain: &DevChain, database: &Database) -> Serving {
     tls();
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network: ChainId::eip155(chain.chain_id()),
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: vec![signer(0).unwrap()],
+        signers: vec![x402_devchain::key(0).unwrap()],
         assets: Assets::default(),
         factories: Vec::new(),
     };
@@ -64,7 +64,7 @@ async fn health_tells_a_ledger_that_can_be_read_and_not_written() {
         writer
             .write(move |_| {
                 held.recv().unwrap_or_default();
-                Ok(Ok::<(), Fault>(()))
+                Ok::<(), WriteError<Fault>>(())
             })
             .await
     });

@@ -127,13 +127,13 @@ impl Scene {
         chain.mine(2);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| UnixSeconds(unix_time())));
         let evm = Evm {
-            provider: chain.provider(),
+            client: chain.client(),
             network: ChainId::eip155(NETWORK),
             finality,
             polling: Polling { busy: BUSY, rest: BUSY * 5 },
             log_query_blocks: LOG_QUERY_BLOCKS,
             fees: Fees::default(),
-            signers: vec![signer(0).unwrap()],
+            signers: vec![x402_devchain::key(0).unwrap()],
             assets: Assets::default(),
             factories: Vec::new(),
         };

@@ -84,7 +84,7 @@ impl World {
 
     fn client(&self, payer: impl MakePayment + 'static) -> PayClient {
         let spending = SpendLimits::default().allow_asset(self.network, &PLAN.to_string(), AtomicAmount::ZERO);
-        PayClient::new(Payer::new([Arc::new(payer) as _]).spending(spending)).unwrap()
+        PayClient::new(Payer::new(payer).spending(spending)).unwrap()
     }
 
     /// A shop whose handler answers with this; each request costs up to so many credits.

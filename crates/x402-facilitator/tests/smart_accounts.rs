@@ -48,13 +48,13 @@ async fn stage(factories: Vec<Address>) -> Stage {
     let chain = DevChain::new().unwrap();
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network: ChainId::eip155(CHAIN),
         finality: 0,
         polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: signer(0).into_iter().collect(),
+        signers: x402_devchain::key(0).into_iter().collect(),
         assets: Assets::default(),
         factories,
     };

@@ -53,7 +53,7 @@ async fn reqwest_pays_axum() {
         .route("/weather/{city}", get(|| async { "sunny" }).post(|body: String| async move { body }).layer(paid))
         .route("/old", any(|| async { (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/weather/bern")]) }));
     let origin = serve(app).await;
-    let client = PayClient::new(Payer::new([Arc::new(Exact) as Arc<dyn MakePayment>])).unwrap();
+    let client = PayClient::new(Payer::new(Exact)).unwrap();
 
     let response = client.get(&format!("{origin}/weather/bern")).await.unwrap();
     assert_eq!(response.url().as_str(), format!("{origin}/weather/bern"));
@@ -73,7 +73,7 @@ async fn no_spelling_of_the_path_is_free() {
     let seller = Seller::new("https://api.example.com", Arc::new(Script::default())).unwrap();
     let paid = seller.charge([offer(terms())]).unwrap();
     let origin = serve(Router::new().route("/weather", get(|| async { "sunny" }).layer(paid))).await;
-    let http = PayClient::new(Payer::new([])).unwrap().http().clone();
+    let http = PayClient::new(Payer::default()).unwrap().http().clone();
     for path in
         ["/weather", "/weather?x", "/weather/", "//weather", "/%77eather", "/WEATHER", "/./weather", "/weather%2F"]
     {

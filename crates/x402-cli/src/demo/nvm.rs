@@ -175,7 +175,7 @@ fn client(
     let plans = Plans::new([served(U256::from(PLAN), plan)]).map_err(failed)?;
     let payer = PlanPayer::new(owner, smart, plans, [session_signer]).allowance(allowance);
     let spending = SpendLimits::default().allow_asset(network, &PLAN.to_string(), AtomicAmount::ZERO);
-    PayClient::new(Payer::new([Arc::new(payer) as _]).spending(spending)).map_err(failed)
+    PayClient::new(Payer::new(payer).spending(spending)).map_err(failed)
 }
 
 async fn paid(show: &mut Show, client: &PayClient, url: &str) -> Result<nvm::Receipt, Failure> {

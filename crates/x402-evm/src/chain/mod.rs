@@ -1,4 +1,4 @@
-//! What is read of a chain and sent to it: small traits, and one implementation on an alloy `Provider`.
+//! What is read of a chain and sent to it: small traits, and one implementation on an alloy `RpcClient`.
 
 #[cfg(feature = "rpc")]
 mod log_span;

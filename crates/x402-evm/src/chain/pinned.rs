@@ -5,8 +5,6 @@ use core::time::Duration;
 use std::sync::atomic::Ordering;
 
 use alloy_primitives::{Bytes, U64};
-use alloy_provider::Provider;
-use alloy_rpc_client::BatchRequest;
 use alloy_transport::TransportError;
 use x402_types::{Fault, UnixSeconds};
 
@@ -62,7 +60,7 @@ impl RpcChain {
     /// The node.
     pub async fn peculiarities(&self, now: UnixSeconds) -> Result<Vec<Peculiarity>, Fault> {
         let program = Program::new();
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
         let returned =
@@ -129,13 +127,13 @@ impl RpcChain {
 
     async fn pinned(&self, call: &Deployless, block: &Block) -> Result<Bytes, TransportError> {
         let pinned = Pinned { block_hash: block.hash, require_canonical: true };
-        self.provider.client().request("eth_call", (call, pinned)).await
+        self.client.request("eth_call", (call, pinned)).await
     }
 
     /// By number, in one batch between two looks at the block of that number: it must be the same before and after.
     /// `None` where a node answered that lags, and does not have it yet.
     async fn compared(&self, call: &Deployless, block: &Block) -> Result<Option<Bytes>, Fault> {
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let of_number = (block.number, false);
         let before = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &of_number).map_err(node_fault)?;
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, block.number)).map_err(node_fault)?;

@@ -4,7 +4,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, SerializedRequest};
-use alloy_provider::{DynProvider, Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{BoxTransport, TransportError, TransportErrorKind, TransportFut};
 use tower_service::Service;
@@ -15,14 +14,13 @@ use super::node_error::NodeError;
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400), Duration::from_millis(900)];
 
-/// The same provider, whose requests are made again, four times at most and within some 1.5 s, where what the node said
+/// The same client, whose requests are made again, four times at most and within some 1.5 s, where what the node said
 /// may pass: a limit of rate, a gateway without its node, a connection that broke, a block that it does not have yet.
 /// Everything that is asked of a node here can be asked twice: a transaction that it has already, it says so.
 #[must_use]
-pub fn repeating(provider: &DynProvider) -> DynProvider {
-    let client = provider.client();
+pub fn repeating(client: &RpcClient) -> RpcClient {
     let repeat = Repeat(client.transport().clone());
-    RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(repeat, client.is_local())).erased()
+    RpcClient::new(repeat, client.is_local())
 }
 
 #[derive(Debug, Clone)]

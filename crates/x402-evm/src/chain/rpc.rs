@@ -1,4 +1,4 @@
-//! The chain on an alloy `Provider`. One poll for all readers, one `eth_call` a program, one `eth_getLogs` for all
+//! The chain on an alloy `RpcClient`. One poll for all readers, one `eth_call` a program, one `eth_getLogs` for all
 //! authorizations that are watched.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, b256, hex};
-use alloy_provider::{DynProvider, Provider};
-use alloy_rpc_client::BatchRequest;
+use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use futures_util::lock::Mutex as AsyncMutex;
@@ -24,13 +23,13 @@ use super::{
     SendTransaction, Sighting, WatchAuthorizations, Watched,
 };
 
-/// A chain behind an alloy provider.
+/// A chain behind an alloy RPC client.
 ///
 /// Reads of the head are answered from the last poll while that is fresh, so that whoever polls regularly
 /// ([`RpcChain::poll`]) keeps every other call from waiting for one.
 #[derive(Debug)]
 pub struct RpcChain {
-    pub(super) provider: DynProvider,
+    pub(super) client: RpcClient,
     /// The node takes no block by its hash.
     pub(super) by_number: AtomicBool,
     network: ChainId,
@@ -65,12 +64,12 @@ impl Polled {
 }
 
 impl RpcChain {
-    /// The chain of that network behind a provider. `depth`: how many blocks make the one below them final; 0 where
+    /// The chain of that network behind a client. `depth`: how many blocks make the one below them final; 0 where
     /// the head is trusted.
     #[must_use]
-    pub fn new(provider: impl Provider + 'static, network: ChainId, depth: u64) -> Self {
+    pub fn new(client: RpcClient, network: ChainId, depth: u64) -> Self {
         Self {
-            provider: provider.erased(),
+            client,
             by_number: AtomicBool::new(false),
             network,
             depth,
@@ -131,7 +130,7 @@ impl RpcChain {
         // `latest` is that block where the head is trusted.
         let at = |block: Option<u64>| block.map_or_else(|| "latest".to_owned(), |number| format!("0x{number:x}"));
         let last_final = before.map(|head| head.finalized);
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
         let tip = match all {
@@ -231,7 +230,7 @@ impl RpcChain {
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
-        self.provider.client().request::<P, R>(method, params).await.map_err(node_fault)
+        self.client.request::<P, R>(method, params).await.map_err(node_fault)
     }
 }
 
@@ -296,7 +295,7 @@ impl ReadChain for RpcChain {
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault> {
         let call = Deployless::of(program);
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
         let slot =
             batch.add_call::<_, B256>("eth_getStorageAt", &(of, IMPLEMENTATION_SLOT, "latest")).map_err(node_fault)?;
@@ -347,7 +346,7 @@ impl ReadFunds for RpcChain {
 impl SendTransaction for RpcChain {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault> {
         let sent: Result<B256, TransportError> =
-            self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
+            self.client.request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
             Ok(_) => Ok(()),
             Err(error) => match NodeError::of(&error) {
@@ -386,8 +385,7 @@ impl WatchAuthorizations for RpcChain {
                 }
                 sightings.query(block, &watched)
             };
-            let logs: Result<_, TransportError> =
-                self.provider.client().request("eth_getLogs", (query.filter(),)).await;
+            let logs: Result<_, TransportError> = self.client.request("eth_getLogs", (query.filter(),)).await;
             let logs = match logs {
                 Ok(logs) => logs,
                 Err(error) => {
@@ -406,7 +404,7 @@ impl WatchAuthorizations for RpcChain {
         let mut span = self.sightings().span();
         for _ in 0..SEARCH_CALLS {
             let from = to.saturating_sub(span.saturating_sub(1)).max(watched.since.min(to));
-            let mut batch = BatchRequest::new(self.provider.client());
+            let mut batch = self.client.new_batch();
             let filter = searching(&watched, from, to);
             let logs = batch.add_call::<_, Vec<Log>>("eth_getLogs", &(filter,)).map_err(node_fault)?;
             let first = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &(U64::from(from), false));

@@ -1,7 +1,6 @@
 //! The client's half: signs one EIP-3009 authorization for the terms.
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_types::{
     ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Occasion, Refusal, Rejection, SchemeName, Terms,
@@ -9,13 +8,13 @@ use x402_types::{
 };
 
 use crate::eip3009::{Authorization, Payload};
-use crate::signature::Signature;
+use crate::key::Sign;
 use crate::token::{Domain, Tokens, chain_id};
 
 /// Signs for an account: a key for its own, or whatever a smart account takes for its signature by EIP-1271.
 ///
-/// Every alloy signer is one. Of a smart account it gives the bytes that the account's `isValidSignature` accepts for the
-/// digest, wrapped as [`Counterfactual`](crate::eip6492::Counterfactual) where the account is not deployed yet.
+/// Every [`Sign`] is one. Of a smart account it gives the bytes that the account's `isValidSignature` accepts for the
+/// digest, wrapped by EIP-6492 where the account is not deployed yet.
 #[async_trait]
 pub trait SignAs: Send + Sync {
     /// The account.
@@ -29,19 +28,17 @@ pub trait SignAs: Send + Sync {
 }
 
 #[async_trait]
-impl<S: Signer + Send + Sync> SignAs for S {
+impl<S: Sign> SignAs for S {
     fn account(&self) -> Address {
         self.address()
     }
 
     async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault> {
-        let signature = self.sign_hash(&digest).await.map_err(|why| Fault::unreachable("the signer", why))?;
-        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
-        Ok(signature.to_bytes().into())
+        Ok(self.sign(digest).await?.to_bytes().into())
     }
 }
 
-/// Pays `exact` by any alloy signer, or for a smart account by a [`SignAs`].
+/// Pays `exact` by a [`Key`](crate::key::Key), by any other [`Sign`], or for a smart account by a [`SignAs`].
 ///
 /// It signs for tokens that it knows, under the domain that it knows. [`Payer::any_token`] also signs for others,
 /// under the domain that the server names.

@@ -4,12 +4,12 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
-use alloy_provider::DynProvider;
-use alloy_signer_local::PrivateKeySigner;
+use alloy_rpc_client::RpcClient;
 use async_trait::async_trait;
 use x402_erc4337::nvm::{ChainCredits, NvmMechanism, Parts, Plans, Policy, ReadCredits, ReadSessionKeys};
 use x402_erc4337::{EntryPoint, EntryPointVersion, RpcEntryPoint};
 use x402_evm::chain::RpcChain;
+use x402_evm::key::Key;
 use x402_facilitator_core::{LaneId, Ledger};
 use x402_types::nvm::PlanId;
 use x402_types::{ChainId, Fault};
@@ -22,7 +22,7 @@ pub struct Nvm {
     /// The network, which is served by [`Evm`](super::Evm) too: its accounts pay the gas.
     pub network: ChainId,
     /// Signs operations.
-    pub session_signer: PrivateKeySigner,
+    pub session_signer: Key,
     /// The plans.
     pub plans: Plans,
     /// Who counts the credits of all of them; `None`: the contract of each.
@@ -34,7 +34,7 @@ pub struct Nvm {
 /// What a network has already.
 pub(super) struct Place {
     pub(super) chain: Arc<RpcChain>,
-    pub(super) provider: DynProvider,
+    pub(super) client: RpcClient,
     pub(super) log_query_blocks: NonZeroU64,
     pub(super) lanes: Vec<LaneId>,
 }
@@ -43,7 +43,7 @@ impl Place {
     /// Where operations are looked up.
     pub(super) fn operations(&self, chain_id: u64) -> RpcEntryPoint {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
-        RpcEntryPoint::new(self.provider.clone(), entry_point).log_query_blocks(self.log_query_blocks)
+        RpcEntryPoint::new(self.client.clone(), entry_point).log_query_blocks(self.log_query_blocks)
     }
 }
 

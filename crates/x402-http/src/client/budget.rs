@@ -39,6 +39,17 @@ pub struct OverBudget {
     pub asked: AtomicAmount,
 }
 
+/// Why nothing is set aside.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReserveError {
+    /// More is asked than is left.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// The books cannot be read or written.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
 /// How a reservation ended. One that never ends, since the outcome is unknown, stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
@@ -53,11 +64,12 @@ pub enum Closed {
 /// Keeps the day's books per host and asset. One budget may be shared by many clients.
 #[async_trait]
 pub trait Budget: Send + Sync + fmt::Debug {
-    /// Sets a sum aside and names the reservation, or says what is left.
+    /// Sets a sum aside and names the reservation.
     ///
     /// # Errors
-    /// The books cannot be read or written: then nothing is paid.
-    async fn reserve(&self, spend: &Spend) -> Result<Result<u64, OverBudget>, Fault>;
+    /// [`ReserveError::OverBudget`] says what is left; [`ReserveError::Fault`]: the books cannot be read or written. In
+    /// both cases nothing is paid.
+    async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError>;
 
     /// Ends a reservation. Called from `Drop` too: it must not block.
     fn close(&self, reservation: u64, how: Closed);
@@ -132,7 +144,7 @@ pub(super) fn canonical_asset(network: ChainId, asset: &str) -> String {
 
 #[async_trait]
 impl Budget for MemoryBudget {
-    async fn reserve(&self, spend: &Spend) -> Result<Result<u64, OverBudget>, Fault> {
+    async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError> {
         let limit = self.limit(spend);
         let mut books = self.books();
         // A clock that is set back opens no new day.
@@ -149,13 +161,13 @@ impl Budget for MemoryBudget {
         let Some(sum) = sum else {
             let budget = limit.unwrap_or_default();
             let left = budget.value().saturating_sub(used.sum.value()).into();
-            return Ok(Err(OverBudget { budget, left, asked: spend.amount }));
+            return Err(OverBudget { budget, left, asked: spend.amount }.into());
         };
         used.sum = sum;
         books.reservations += 1;
         let reservation = books.reservations;
         books.open.insert(reservation, (account, spend.amount));
-        Ok(Ok(reservation))
+        Ok(reservation)
     }
 
     fn close(&self, reservation: u64, how: Closed) {
@@ -195,8 +207,8 @@ mod tests {
         budget.used("Shop.example", spend(0, 0).network, "0x036CbD53842c5426634e7929541eC2318f3dCF7e").to_string()
     }
 
-    async fn reserve(budget: &MemoryBudget, amount: u64, day: u64) -> Result<u64, OverBudget> {
-        budget.reserve(&spend(amount, day)).await.unwrap()
+    async fn reserve(budget: &MemoryBudget, amount: u64, day: u64) -> Result<u64, ReserveError> {
+        budget.reserve(&spend(amount, day)).await
     }
 
     #[tokio::test]
@@ -204,7 +216,7 @@ mod tests {
         let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
         let first = reserve(&budget, 60_000, 1).await.unwrap();
         let over = reserve(&budget, 60_000, 1).await.unwrap_err();
-        assert_eq!(over, OverBudget { budget: 100_000.into(), left: 40_000.into(), asked: 60_000.into() });
+        assert_eq!(over, OverBudget { budget: 100_000.into(), left: 40_000.into(), asked: 60_000.into() }.into());
         budget.close(first, Closed::NeverSent);
         budget.close(first, Closed::NeverSent);
         assert_eq!(used(&budget), "0");
@@ -232,7 +244,7 @@ mod tests {
         let budget = MemoryBudget::default();
         let mut huge = spend(1, 1);
         huge.amount = "115792089237316195423570985008687907853269984665640564039457584007913129639935".parse().unwrap();
-        assert!(budget.reserve(&huge).await.unwrap().is_ok());
+        budget.reserve(&huge).await.unwrap();
         assert!(reserve(&budget, 1, 1).await.is_err());
     }
 }

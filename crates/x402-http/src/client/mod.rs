@@ -24,7 +24,7 @@ mod payer;
 mod reqwest_client;
 mod service;
 
-pub use budget::{Budget, Closed, MemoryBudget, OverBudget, Spend};
+pub use budget::{Budget, Closed, MemoryBudget, OverBudget, ReserveError, Spend};
 #[cfg(feature = "challenge")]
 pub use challenge::ChallengeReceipt;
 pub use clock::{Clock, Pause, SystemClock};

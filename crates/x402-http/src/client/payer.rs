@@ -8,7 +8,7 @@ use url::Url;
 use x402_codec::{Limits, header};
 use x402_types::{ErrorReason, Fault, MakePayment, Occasion, PaymentRequired, Refusal, Terms, UnixSeconds};
 
-use super::budget::{OverBudget, canonical_asset};
+use super::budget::canonical_asset;
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
 use super::entry::{Asked, Unreadable, entries};
@@ -16,13 +16,14 @@ use super::flight::{Purchase, Signed};
 use super::identifier::Identifiers;
 use super::journal::InHand;
 use super::{
-    Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock,
+    Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits,
+    SystemClock,
 };
 
 /// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
 #[derive(Clone)]
 pub struct Payer {
-    schemes: Arc<[Arc<dyn MakePayment>]>,
+    schemes: Arc<Vec<Arc<dyn MakePayment>>>,
     spending: Arc<SpendLimits>,
     budget: Arc<dyn Budget>,
     pub(super) clock: Arc<dyn Clock>,
@@ -42,24 +43,17 @@ pub struct Payer {
 const KEPT: usize = 10_000;
 
 impl Payer {
-    /// Pays with these schemes, at most one dollar a payment, without a budget over time.
+    /// Pays with this scheme, at most one dollar a payment, without a budget over time.
     #[must_use]
-    pub fn new(schemes: impl IntoIterator<Item = Arc<dyn MakePayment>>) -> Self {
-        Self {
-            schemes: schemes.into_iter().collect(),
-            spending: Arc::default(),
-            budget: Arc::new(MemoryBudget::default()),
-            clock: Arc::new(SystemClock),
-            limits: Limits::DEFAULT,
-            longest_body: 2 * 1024 * 1024,
-            resends: 5,
-            #[cfg(feature = "challenge")]
-            wallet: Wallet::default(),
-            kept: Arc::default(),
-            journal: None,
-            in_hand: Arc::default(),
-            identifiers: Identifiers::Never,
-        }
+    pub fn new(scheme: impl MakePayment + 'static) -> Self {
+        Self::default().and(scheme)
+    }
+
+    /// Pays with this scheme, too: of two that can pay, the one that was named first does.
+    #[must_use]
+    pub fn and(mut self, scheme: impl MakePayment + 'static) -> Self {
+        Arc::make_mut(&mut self.schemes).push(Arc::new(scheme));
+        self
     }
 
     /// What may be paid at once.
@@ -163,13 +157,14 @@ impl Payer {
         // A stable sort: the server's order stays within a flow.
         candidates.sort_by_key(|(upfront, ..)| *upfront);
         for (_, position, candidate) in candidates {
-            match self.sign_one(required, &candidate, purchase, now).await? {
+            match self.sign_one(required, &candidate, purchase, now).await {
                 Ok(signed) => return Ok(signed),
-                Err(reason) => {
+                Err(NotSigned::Entry(reason)) => {
                     if let Some(at) = reasons.get_mut(position) {
                         *at = reason;
                     }
                 }
+                Err(NotSigned::Whole(error)) => return Err(error),
             }
         }
         if reasons.is_empty() { Err(PayError::NoTerms) } else { Err(PayError::NothingPayable(reasons)) }
@@ -201,27 +196,20 @@ impl Payer {
         candidate: &Candidate<'_>,
         purchase: &Purchase,
         now: UnixSeconds,
-    ) -> Result<Result<Signed, NotPayable>, PayError> {
+    ) -> Result<Signed, NotSigned> {
         let terms = &candidate.terms;
-        let Some(scheme) = self.schemes.get(candidate.scheme) else { return Ok(Err(NotPayable::NoScheme)) };
-        let reserved = match self.reserve(terms, purchase, now).await? {
-            Ok(reserved) => reserved,
-            Err(over) => return Ok(Err(over.into())),
-        };
+        let scheme = self.schemes.get(candidate.scheme).ok_or(NotPayable::NoScheme)?;
+        let reserved = self.reserve(terms, purchase, now).await?;
         let extensions = self.identifiers.extensions(required, &*self.clock)?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
         let occasion = Occasion { now, entropy, url, method: purchase.method.as_str() };
-        let made = match scheme.make_payment(terms, &occasion).await {
-            Ok(made) => made,
-            Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
-            Err(Refusal::Fault(fault)) => return Err(fault.into()),
-        };
+        let made = scheme.make_payment(terms, &occasion).await?;
         let valid_until = made.valid_until;
         let payment = candidate.asked.payment(required, extensions, made);
         let mut signed = Signed {
-            header: header::encode_payment(&payment)?,
+            header: header::encode_payment(&payment).map_err(PayError::from)?,
             valid_until,
             reservation: None,
             sent: false,
@@ -235,7 +223,7 @@ impl Payer {
         // Before it leaves: whoever comes after a crash shows this one again.
         self.note(signed.open(purchase)).await?;
         signed.reservation = Some(reserved.keep());
-        Ok(Ok(signed))
+        Ok(signed)
     }
 
     /// Whether these terms keep to the limits of one payment, and whether they are of the preferred flow.
@@ -249,7 +237,7 @@ impl Payer {
         terms: &Terms,
         purchase: &Purchase,
         now: UnixSeconds,
-    ) -> Result<Result<Reserved<'_>, OverBudget>, Fault> {
+    ) -> Result<Reserved<'_>, ReserveError> {
         let spend = Spend {
             host: host(&purchase.url),
             network: terms.network,
@@ -259,7 +247,7 @@ impl Payer {
             day: now.0 / 86_400,
         };
         let reservation = self.budget.reserve(&spend).await?;
-        Ok(reservation.map(|reservation| Reserved { budget: &self.budget, reservation: Some(reservation) }))
+        Ok(Reserved { budget: &self.budget, reservation: Some(reservation) })
     }
 
     /// The payment was decided.
@@ -287,9 +275,74 @@ impl Payer {
     }
 }
 
+impl Default for Payer {
+    /// Pays with no scheme yet, at most one dollar a payment, without a budget over time.
+    fn default() -> Self {
+        Self {
+            schemes: Arc::default(),
+            spending: Arc::default(),
+            budget: Arc::new(MemoryBudget::default()),
+            clock: Arc::new(SystemClock),
+            limits: Limits::DEFAULT,
+            longest_body: 2 * 1024 * 1024,
+            resends: 5,
+            #[cfg(feature = "challenge")]
+            wallet: Wallet::default(),
+            kept: Arc::default(),
+            journal: None,
+            in_hand: Arc::default(),
+            identifiers: Identifiers::Never,
+        }
+    }
+}
+
 impl fmt::Debug for Payer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payer").field("spending", &self.spending).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// Why a payment was not signed.
+pub(super) enum NotSigned {
+    /// This way to pay is not taken; another may be.
+    Entry(NotPayable),
+    /// Nothing is paid at all.
+    Whole(PayError),
+}
+
+impl From<NotPayable> for NotSigned {
+    fn from(reason: NotPayable) -> Self {
+        Self::Entry(reason)
+    }
+}
+
+impl From<Fault> for NotSigned {
+    fn from(fault: Fault) -> Self {
+        Self::Whole(fault.into())
+    }
+}
+
+impl From<PayError> for NotSigned {
+    fn from(error: PayError) -> Self {
+        Self::Whole(error)
+    }
+}
+
+impl From<ReserveError> for NotSigned {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::OverBudget(over) => Self::Entry(over.into()),
+            ReserveError::Fault(fault) => Self::Whole(fault.into()),
+        }
+    }
+}
+
+impl From<Refusal> for NotSigned {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejection(rejection) => Self::Entry(NotPayable::Refused(rejection)),
+            Refusal::Fault(fault) => Self::Whole(fault.into()),
+        }
     }
 }
 

@@ -79,7 +79,7 @@ pub(crate) fn purse() -> Purse {
 
 pub(crate) fn purse_of(budget: MemoryBudget) -> Purse {
     let (exact, clock, budget) = (Arc::new(Exact::default()), Arc::new(Ticks::default()), Arc::new(budget));
-    let payer = Payer::new([exact.clone() as Arc<dyn MakePayment>]).clock(clock.clone()).budget(budget.clone());
+    let payer = Payer::new(exact.clone()).clock(clock.clone()).budget(budget.clone());
     Purse { exact, clock, budget, payer }
 }
 

@@ -133,7 +133,7 @@ fn purse(ask: Ask) -> Purse {
 fn purse_at(shop: Shop, wall: Paywalled) -> Purse {
     let watch = Watch { ticks: shop.clock.clone(), drawn: AtomicU64::default(), slept: Mutex::default() };
     let (watch, budget) = (Arc::new(watch), Arc::new(MemoryBudget::default()));
-    let payer = Payer::new([]).proofs([Arc::new(MockProof) as Arc<dyn MakeProof>]);
+    let payer = Payer::default().proofs([Arc::new(MockProof) as Arc<dyn MakeProof>]);
     let payer = payer.clock(watch.clone()).budget(budget.clone());
     Purse { wire: Wire::to(wall), shop, watch, budget, payer }
 }
@@ -514,7 +514,7 @@ async fn the_limits_hold() {
 #[tokio::test]
 async fn who_has_no_proof_pays_no_challenge() {
     let purse = purse(ask());
-    let payer = Payer::new([]);
+    let payer = Payer::default();
     let said = PayLayer::new(payer)
         .layer(purse.wire.service())
         .oneshot(Request::get(URL).header("host", "api.example.com").body(Full::<Bytes>::default()).unwrap());

@@ -14,7 +14,7 @@ use x402_challenge::{
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
-use super::Database;
+use super::{Database, WriteError};
 
 /// Challenges, nonces, proofs, entitlements, meters and refunds in a SQLite file. Whatever a method answered is durable.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl SqliteChallenges {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Sql<T> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.database.write(move |transaction| work(transaction).map(Ok::<_, Fault>)).await
+        self.database.write(move |transaction| Ok::<_, WriteError<Fault>>(work(transaction)?)).await
     }
 }
 

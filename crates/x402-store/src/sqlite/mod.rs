@@ -59,6 +59,21 @@ enum Job {
 }
 /// Called with whether the commit succeeded.
 type Done = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
+/// Why a write is undone.
+#[derive(Debug)]
+pub enum WriteError<E> {
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+    /// What is stored does not allow the write.
+    Refused(E),
+}
+
+impl<E> From<rusqlite::Error> for WriteError<E> {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
 /// A read.
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -102,7 +117,8 @@ impl Database {
     ///
     /// # Errors
     /// As [`Database::open`]; or another process has the file.
-    pub fn open_alone(path: &Path) -> Result<Self, Fault> {
+    pub fn open_alone(path: impl AsRef<Path>) -> Result<Self, Fault> {
+        let path = path.as_ref();
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let lock = File::create(&name).map_err(Fault::store)?;
@@ -117,8 +133,8 @@ impl Database {
     ///
     /// # Errors
     /// The file cannot be used, or the SQLite compiled in is older than 3.51.3.
-    pub fn open(path: &Path) -> Result<Self, Fault> {
-        Self::open_prepared(path, |_| Ok(()))
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Fault> {
+        Self::open_prepared(path.as_ref(), |_| Ok(()))
     }
 
     /// The same, where something more is done with the writer's connection before it is used: a progress handler set,
@@ -166,22 +182,25 @@ impl Database {
         Ok(Self { writer, reader, commits, ended, _alone: None })
     }
 
-    /// Runs a write; the answer comes after the commit. Dropping the future does not take the write back.
+    /// Runs a write; the answer comes after the commit. What the write did is undone where it fails. Dropping the future does not take the write back.
     ///
     /// # Errors
     /// The store is busy, or the write or its commit failed: it may have happened all the same.
     pub async fn write<T: Send + 'static, E: From<Fault> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Answer<Result<T, E>> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>> + Send + 'static,
     ) -> Result<T, E> {
         let (tell, told) = oneshot::channel();
         let job = Job::Write(Box::new(move |transaction| {
             let outcome = in_savepoint(transaction, work);
             Box::new(move |commit| {
                 let answer = match (outcome, commit) {
-                    (Ok(answer), Ok(())) => answer,
+                    (Ok(answer), Ok(())) => Ok(answer),
                     (Ok(_), Err(error)) => Err(Fault::store(error).into()),
-                    (Err(error), _) => Err(Fault::store(error).into()),
+                    // Its savepoint is undone; a commit that failed says more than the refusal of one write.
+                    (Err(WriteError::Refused(why)), Ok(())) => Err(why),
+                    (Err(WriteError::Refused(_)), Err(error)) => Err(Fault::store(error).into()),
+                    (Err(WriteError::Sqlite(error)), _) => Err(Fault::store(error).into()),
                 };
                 drop(tell.send(answer));
             })
@@ -239,14 +258,17 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
 /// Undoes a write that failed or was refused; what others did in the same commit stays.
 fn in_savepoint<T, E>(
     transaction: &Transaction<'_>,
-    work: impl FnOnce(&Transaction<'_>) -> Answer<Result<T, E>>,
-) -> Answer<Result<T, E>> {
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>>,
+) -> Result<T, WriteError<E>> {
     transaction.execute_batch("SAVEPOINT job")?;
     let outcome = work(transaction);
     if transaction.is_autocommit() {
-        return outcome.and_then(|_| Err(rolled_back()));
+        return match outcome {
+            Err(WriteError::Sqlite(error)) => Err(error.into()),
+            _ => Err(rolled_back().into()),
+        };
     }
-    if !matches!(outcome, Ok(Ok(_))) {
+    if outcome.is_err() {
         transaction.execute_batch("ROLLBACK TO job")?;
     }
     transaction.execute_batch("RELEASE job")?;
@@ -314,7 +336,7 @@ mod tests {
     }
 
     async fn run(database: &Database, sql: &'static str) -> Result<(), Fault> {
-        database.write(move |transaction| transaction.execute_batch(sql).map(Ok)).await
+        database.write(move |transaction| Ok(transaction.execute_batch(sql)?)).await
     }
 
     /// Keeps the writer busy until the other end is dropped, so that what is written meanwhile shares one commit.
@@ -325,7 +347,7 @@ mod tests {
             write
                 .write(move |_| {
                     held.recv().unwrap_or_default();
-                    Ok(Ok(()))
+                    Ok(())
                 })
                 .await
         };

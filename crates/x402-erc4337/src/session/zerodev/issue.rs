@@ -1,8 +1,9 @@
 //! Giving a session key: the owner approves calls, amounts, a count and a time, in one signature.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
-use alloy_signer::Signer;
+use x402_evm::key::Sign;
 use x402_evm::signature::{self, Signature, SignatureError};
+use x402_types::Fault;
 
 use super::policy::{CallPermission, CallPolicyVersion, CallRule, Condition, Policy, PolicyError, PolicyItem};
 use super::{Approval, KernelAccount, Permission, PermissionSigner};
@@ -59,7 +60,7 @@ pub enum IssueError {
     },
     /// The signer failed.
     #[error(transparent)]
-    Signer(#[from] alloy_signer::Error),
+    Signer(#[from] Fault),
     /// The signer answered with something that is no signature.
     #[error(transparent)]
     Signature(#[from] SignatureError),
@@ -201,7 +202,7 @@ impl Draft {
 ///
 /// # Errors
 /// A grant that is not given, a signer who is not the owner, or one that fails.
-pub async fn issue<S: Signer + Send + Sync>(
+pub async fn issue<S: Sign>(
     owner: &S,
     account: &KernelAccount,
     session: Address,
@@ -213,6 +214,6 @@ pub async fn issue<S: Signer + Send + Sync>(
         return Err(IssueError::Owner { signer: owner.address(), owner: account.owner });
     }
     let draft = Draft::new(account, session, grant, chain_id, nonce)?;
-    let signature = Signature::try_from(owner.sign_hash(&draft.digest()).await?)?;
+    let signature = owner.sign(draft.digest()).await?;
     draft.approved(&signature)
 }
