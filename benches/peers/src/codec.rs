@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use ours_codec::header::{self, PaymentHeader};
 use ours_codec::{Limits, body};
-use ours_evm::eip3009::{Payload, Written};
+use ours_evm::eip3009::{Payload, UncheckedPayload};
 use ours_types::{Claim, PaymentPayload, RawJson, Terms};
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ pub fn rows() -> Vec<Row> {
         .ours(plain(move || body::verify_request(d.as_bytes(), &Limits::DEFAULT).unwrap()));
     let payload = RawJson::parse(sample::PAYLOAD.to_owned()).unwrap();
     let again = payload.clone();
-    let written = Row::new("of that, the scheme's payload", None).ours(plain(move || Written::read(&payload).unwrap()));
+    let written = Row::new("of that, the scheme's payload", None).ours(plain(move || UncheckedPayload::read(&payload).unwrap()));
     let checked = Row::new("the scheme's payload, EIP-55 of two addresses checked", None)
         .ours(plain(move || Payload::read(&again).unwrap()));
     vec![decode, encode, verify, envelope, written, differs, checked]
@@ -89,11 +89,11 @@ fn sample_text(value: &HeaderValue) -> String {
 
 /// As the facilitator's route does, and on to the scheme's own type. It holds addresses as written: their EIP-55
 /// checksums are looked at where they are used, which is in `Policy::check` here and nowhere in the peers.
-fn ours_verify(body: &[u8]) -> (Claim, Written) {
+fn ours_verify(body: &[u8]) -> (Claim, UncheckedPayload) {
     let request = body::verify_request(body, &Limits::DEFAULT).unwrap();
     let terms = Terms::try_from(request.payment_requirements).unwrap();
     let claim = Claim::new(terms, request.payment_payload);
-    let payload = Written::read(&claim.payload).unwrap();
+    let payload = UncheckedPayload::read(&claim.payload).unwrap();
     (claim, payload)
 }
 

@@ -1,4 +1,5 @@
-//! Canonical texts: "Binding to request context". A challenge holds for one request; both sides are compared in one form.
+//! Canonical texts: "Binding to request context". A challenge is valid for one request; the request and the binding are
+//! compared in one canonical form.
 
 use sha2::{Digest, Sha256};
 use x402_types::challenge::{Binding, BodySha256, Code, HostName, Payment};
@@ -7,40 +8,41 @@ use x402_types::{Malformed, Members, RawJson};
 use crate::refused::Refused;
 use crate::store::PaymentDigest;
 
-/// What a request is, as the server received it.
+/// A request, as the server received it.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'r> {
-    /// The method.
+    /// The HTTP method of the request.
     pub method: &'r str,
     /// `Host`, or the authority of the request's target.
     pub host: &'r str,
-    /// The path as sent: `..` and `%2f` are not resolved, since whoever routes the request may read them otherwise.
+    /// The path as sent. `..` and `%2f` are not resolved, since the router may interpret them differently.
     pub path: &'r str,
     /// The query without `?`.
     pub query: Option<&'r str>,
-    /// The hash of the body, where the server read it.
+    /// The hash of the body, if the server has read it.
     pub body_sha256: Option<BodySha256>,
 }
 
-/// What of a request is bound beside method, host and path.
+/// The parts of a request that are bound in addition to method, host and path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bind {
-    /// The query, behind the path.
+    /// Whether the query is bound, after the path.
     pub query: bool,
-    /// The body's hash.
+    /// Whether the hash of the body is bound.
     pub body: bool,
 }
 
-/// The SHA-256 of a body.
+/// Computes the SHA-256 of a body.
 #[must_use]
 pub fn body_sha256(body: &[u8]) -> BodySha256 {
     BodySha256(Sha256::digest(body).into())
 }
 
-/// The binding of a request.
+/// Computes the binding of a request.
 ///
 /// # Errors
-/// The part that cannot be bound: its name and the form it must have. Also if the body is bound and its hash is not there.
+/// The part that cannot be bound: its name and its expected form. A body that is bound but whose hash is missing is
+/// such a part.
 pub fn binding(request: &Request<'_>, bind: Bind) -> Result<Binding, (&'static str, Malformed)> {
     let path = match request.query {
         Some(query) if bind.query => &format!("{}?{query}", request.path),
@@ -60,14 +62,14 @@ pub fn binding(request: &Request<'_>, bind: Bind) -> Result<Binding, (&'static s
     })
 }
 
-/// A host in lower case, without a default port (80, 443), without the dot that ends an absolute name.
+/// Normalises a host: lower case, without a default port (80, 443), without the dot that ends an absolute name.
 ///
 /// # Errors
-/// If nothing is left, or it cannot be a host.
+/// Nothing is left, or the text is not a host.
 pub fn host(text: &str) -> Result<HostName, Malformed> {
     const BAD: Malformed = Malformed::new(HostName::EXPECTED);
     let lower = text.to_ascii_lowercase();
-    // An IPv6 address stands in brackets, its port behind them; no other name has a colon.
+    // An IPv6 address is enclosed in brackets, which precede its port; no other name has a colon.
     let end = match lower.strip_prefix('[') {
         Some(inside) => inside.find(']').ok_or(BAD)? + 2,
         None => lower.find(':').unwrap_or(lower.len()),
@@ -90,7 +92,7 @@ pub fn host(text: &str) -> Result<HostName, Malformed> {
     }
 }
 
-/// The canonical binding: `METHOD\nhost\npath[\nbodySha256]`.
+/// Builds the canonical binding: `METHOD\nhost\npath[\nbodySha256]`.
 #[must_use]
 pub fn canonical_binding(binding: &Binding) -> String {
     let host = host(binding.host.as_str()).map_or_else(|_| binding.host.to_string(), |host| host.to_string());
@@ -101,9 +103,10 @@ pub fn canonical_binding(binding: &Binding) -> String {
     text
 }
 
-/// The canonical payment: `version\nscheme\nchallengeId\nnetwork\nasset\npaidAmount\nissuedAt\nnonce[\npayer]`, addresses in lower case.
+/// Builds the canonical payment: `version\nscheme\nchallengeId\nnetwork\nasset\npaidAmount\nissuedAt\nnonce[\npayer]`,
+/// with addresses in lower case.
 ///
-/// No member can hold a line feed, so no two payments have one text.
+/// No member can hold a line feed, so no two payments have the same text.
 #[must_use]
 pub fn canonical_payment(payment: &Payment) -> String {
     let mut text = format!(
@@ -124,20 +127,22 @@ pub fn canonical_payment(payment: &Payment) -> String {
     text
 }
 
-/// The exact payment: SHA-256 of the canonical payment, a line feed, and the SHA-256 of its proof's JSON in hex.
+/// Computes the identity of a payment: SHA-256 of the canonical payment, a line feed, and the SHA-256 of its proof's
+/// JSON in hex.
 ///
-/// A proof that is written otherwise is another payment.
+/// The same proof in another spelling gives another digest.
 ///
 /// # Errors
-/// `invalid_schema`, if the proof cannot be written as JSON.
+/// `invalid_schema`, if the proof cannot be serialized as JSON.
 pub fn payment_digest(payment: &Payment) -> Result<PaymentDigest, Refused> {
     let proof = RawJson::of(&payment.proof).map_err(|error| Refused::new(Code::InvalidSchema, error.to_string()))?;
     let text = format!("{}\n{}", canonical_payment(payment), body_sha256(proof.as_str().as_bytes()));
     Ok(PaymentDigest(Sha256::digest(text.as_bytes()).into()))
 }
 
-/// `exact`: the nonce that the payment's EIP-3009 authorization must have, the SHA-256 of the canonical payment. So it
-/// pays this challenge by this payment and nothing else, whoever sees it; only the payer can sign another.
+/// Computes the nonce that an `exact` payment's EIP-3009 authorization must have: the SHA-256 of the canonical payment.
+/// The authorization therefore pays only this challenge by this payment, whoever learns it, and only the payer can sign
+/// another.
 #[must_use]
 pub fn exact_nonce(payment: &Payment) -> [u8; 32] {
     body_sha256(canonical_payment(payment).as_bytes()).0

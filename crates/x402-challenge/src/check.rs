@@ -1,4 +1,4 @@
-//! "Server verifies payment and grants access": the one check, in its order.
+//! "Server verifies payment and grants access": the complete check, in the order of the document.
 
 use core::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
 use crate::refused::{CheckError, Refused};
 use crate::store::{Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, ProofKey, Standing, Store};
 
-/// Issues challenges and checks payments against them.
+/// Issues challenges, and checks payments against them.
 #[derive(Clone)]
 pub struct Gate {
     store: Arc<dyn Store>,
@@ -26,63 +26,64 @@ pub struct Gate {
     resume: u64,
 }
 
-/// A payment that passed. The challenge is paid, and never grants again.
+/// A payment that passed. Its challenge is paid, and never grants access again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Granted {
-    /// What was asked.
+    /// The challenge that was paid.
     pub challenge: Challenge,
-    /// What was paid.
+    /// The payment that was accepted.
     pub payment: Payment,
-    /// What `X-PAYMENT-RESPONSE` says.
+    /// The content of `X-PAYMENT-RESPONSE`.
     pub response: PaymentResponse,
-    /// What its proof proved once and for all, where it has such a thing.
+    /// The fact that the proof establishes only once, if its type has one.
     pub proof: Option<ProofKey>,
-    /// The meter to add to, where the scheme is `upto`; [`Gate::settle`] ends it.
+    /// The meter for usage, if the scheme is `upto`; [`Gate::settle`] ends it.
     pub meter: Option<Meter>,
 }
 
 impl Gate {
-    /// "Clock skew tolerance": 60 s both ways, inclusive.
+    /// "Clock skew tolerance": 60 s in both directions, inclusive.
     pub const SKEW: u64 = 60;
-    /// How long a payment under verification keeps itself out, if its server dies: 120 s.
+    /// The number of seconds for which a payment under verification blocks itself, in case its server dies: 120 s.
     pub const HOLD: u64 = 120;
-    /// How long a payment that was begun may be taken up again, and keeps others out: 24 h from its first attempt.
+    /// The number of seconds, counted from its first attempt, during which a begun payment may be resumed and blocks
+    /// others: 24 h.
     pub const RESUME: u64 = 86_400;
 
-    /// A gate with the default skew and times.
+    /// Creates a gate with the default skew and times.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, proofs: Proofs) -> Self {
         Self { store, proofs, skew: Self::SKEW, hold: Self::HOLD, resume: Self::RESUME }
     }
 
-    /// With another skew, in seconds.
+    /// Sets the skew, in seconds.
     #[must_use]
     pub const fn with_skew(mut self, seconds: u64) -> Self {
         self.skew = seconds;
         self
     }
 
-    /// With another hold, in seconds: longer than any proof takes to verify.
+    /// Sets the hold, in seconds. It must be longer than any proof takes to verify.
     #[must_use]
     pub const fn with_hold(mut self, seconds: u64) -> Self {
         self.hold = seconds;
         self
     }
 
-    /// With another time in which a payment that was begun may be taken up again, in seconds.
+    /// Sets the time during which a begun payment may be resumed, in seconds.
     #[must_use]
     pub const fn with_resume(mut self, seconds: u64) -> Self {
         self.resume = seconds;
         self
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// Issues a challenge and remembers it.
+    /// Issues a challenge, and stores it.
     ///
     /// # Errors
     /// `invalid_binding`, if the request cannot be bound; the store's fault.
@@ -104,11 +105,11 @@ impl Gate {
         }
     }
 
-    /// Checks one `X-PAYMENT` value for a request, and grants.
+    /// Checks one `X-PAYMENT` value for a request, and grants access.
     ///
     /// # Errors
-    /// The first row of the table that refuses it; `Pending` and faults, after which the same payment may be sent
-    /// again: dropping this future, as a crash does, is one of them.
+    /// The first row of the table that refuses the payment; `Pending` and faults, after which the same payment may be
+    /// sent again. Dropping this future is a fault too, as is a crash.
     pub async fn check(
         &self,
         header: &[u8],
@@ -122,10 +123,10 @@ impl Gate {
         self.check_payment(payment, offer, request, grant, now).await
     }
 
-    /// The same for a payment that was decoded before.
+    /// Checks a payment that was already decoded.
     ///
     /// # Errors
-    /// Those of [`Gate::check`] but `invalid_schema`.
+    /// Those of [`Gate::check`] except `invalid_schema`.
     pub async fn check_payment(
         &self,
         payment: Payment,
@@ -145,7 +146,7 @@ impl Gate {
         };
         match standing {
             Standing::Paid { .. } => {}
-            // It was in time when it was begun.
+            // The payment was in time when it was begun.
             Standing::Held { by, .. } | Standing::Begun { by } if by == digest => {}
             _ => self.timely(&payment, &issued, now)?,
         }
@@ -219,17 +220,17 @@ impl Gate {
                 let refused = Refused::new(Code::VerificationFailed, "proof: used before");
                 Err(self.give_back(&hold, refused).await)
             }
-            // Only the same payment can have taken its place.
+            // Only the same payment can have replaced the hold.
             Confirmed::Lost => Err(CheckError::Pending { retry_after: 1 }),
         }
     }
 
-    /// Ends a metered payment: closes the meter and has what was used settled, once. To be called when the handler is
-    /// done, and for what [`Store::open_meters`] lists: meters whose handler died, and settlements whose end is not known.
-    /// Answers what was paid.
+    /// Ends a metered payment: closes the meter and settles the used amount, once. Returns the amount paid. It must be
+    /// called when the handler is done, and for the entries of [`Store::open_meters`]: meters whose handler died, and
+    /// settlements whose result is unknown.
     ///
     /// # Errors
-    /// `Unknown`; `Refused`, if it will never be paid; a fault, after which it may be called again.
+    /// `Unknown`; `Refused`, if the amount will never be paid; a fault, after which the call may be repeated.
     pub async fn settle(&self, id: &ChallengeId, now: UnixSeconds) -> Result<AtomicAmount, MeterError> {
         let Some(meter) = self.store.close_meter(id, now).await? else { return Err(MeterError::Unknown) };
         match meter.state {
@@ -239,7 +240,8 @@ impl Gate {
         }
         if !meter.used.is_zero() {
             let kind = meter.payment.proof.kind;
-            // The kind was taken when it was paid; now it is switched off, which a start with it on repairs.
+            // The proof's type was enabled when the challenge was paid and is now disabled; a restart with the type
+            // enabled repairs this.
             let adapter =
                 self.proofs.adapter(kind).ok_or_else(|| Fault::broken(format_args!("no `{kind}` adapter")))?;
             if let Err(error) = adapter.settle(&meter, now).await {
@@ -253,11 +255,11 @@ impl Gate {
         Ok(meter.used)
     }
 
-    /// Pays a payment back, once: written down before it is made, and asked for again where its end is not known. Answers
-    /// the receipt.
+    /// Pays a payment back, once: the refund is stored before it is made, and repeated if its result is unknown.
+    /// Returns the receipt.
     ///
     /// # Errors
-    /// `Unpaid`, `Other` and `Refused`, which paid nothing; a fault, after which the same refund may be asked for again.
+    /// `Unpaid`, `Other` and `Refused`, which paid nothing; a fault, after which the same refund may be repeated.
     pub async fn refund(&self, adapter: &dyn RefundPayment, refund: &Refund) -> Result<Box<str>, RefundError> {
         match self.store.begin_refund(refund).await? {
             RefundStanding::Unpaid => Err(RefundError::Unpaid),
@@ -277,7 +279,8 @@ impl Gate {
         }
     }
 
-    /// Expired and not paid; `issuedAt` outside the skew while the challenge is not paid: 402 `expired`.
+    /// Refuses with 402 `expired` if the challenge is expired and unpaid, or if `issuedAt` is outside the skew while
+    /// the challenge is unpaid.
     fn timely(&self, payment: &Payment, issued: &Issued, now: UnixSeconds) -> Result<(), Refused> {
         if now > issued.expires_at {
             return Err(Refused::new(Code::Expired, "challengeId: expired"));
@@ -291,7 +294,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Where the answer was lost and not the write, the row says so: the fence is this request's alone.
+    /// Confirms the hold. If the store's answer was lost but its write was not, the row still shows the confirmation,
+    /// because the fence belongs to this request alone.
     async fn confirm(&self, hold: &Hold, with: Confirmation, now: UnixSeconds) -> Result<Confirmed, Fault> {
         let answer = self.store.confirm(hold, with).await;
         if answer.is_err()
@@ -303,7 +307,7 @@ impl Gate {
         answer
     }
 
-    /// A refused proof consumes nothing. If the store fails too, the hold runs out by itself.
+    /// Releases the hold, since a refused proof consumes nothing. If the store fails too, the hold expires by itself.
     async fn give_back(&self, hold: &Hold, refused: Refused) -> CheckError {
         match self.store.release(hold).await {
             Ok(()) => refused.into(),
@@ -311,7 +315,8 @@ impl Gate {
         }
     }
 
-    /// Leaves a payment to be taken up again by itself; free, where nothing can have moved in this attempt or before.
+    /// Suspends a payment, which alone may resume, or releases it if no money can have moved in this attempt or an
+    /// earlier one.
     async fn leave(&self, hold: &Hold, error: ProofError, again: bool) -> CheckError {
         let (left, fault) = match error {
             ProofError::Refused(refused) => return self.give_back(hold, refused).await,
@@ -322,7 +327,7 @@ impl Gate {
     }
 }
 
-/// Asked again when the hold has run out at the latest.
+/// Creates the error after which the client retries, at the latest when the hold has expired.
 fn pending(until: UnixSeconds, now: UnixSeconds) -> CheckError {
     CheckError::Pending { retry_after: until.0.saturating_sub(now.0).saturating_add(1) }
 }
@@ -331,7 +336,8 @@ fn nonce_seen() -> CheckError {
     Refused::new(Code::Replay, "nonce: used before").into()
 }
 
-/// Scheme, network, asset differ: 402 `mismatch`. `paidAmount` lower than asked: 402 `insufficient`.
+/// Refuses another scheme, network or asset with 402 `mismatch`, and a `paidAmount` below the price with 402
+/// `insufficient`.
 fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), Refused> {
     let differs = |field: &str| Err(Refused::new(Code::Mismatch, format!("{field}: not the challenge's")));
     if payment.scheme != challenge.scheme {
@@ -343,7 +349,7 @@ fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), Refused> {
     if payment.asset.to_bytes() != challenge.asset.to_bytes() {
         return differs("asset");
     }
-    // They move a fixed sum.
+    // The other types of proof move a fixed sum.
     if challenge.scheme == SchemeName::UPTO && !matches!(payment.proof.kind, ProofKind::Facilitator | ProofKind::Mock) {
         return Err(Refused::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`"));
     }
@@ -353,7 +359,7 @@ fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Method, host, path or body hash differ from the challenge's binding: 400 `invalid_binding`.
+/// Refuses with 400 `invalid_binding` if method, host, path or body hash differ from the challenge's binding.
 fn bound(challenge: &Challenge, offer: &Offer, request: &Request<'_>) -> Result<(), Refused> {
     let refused = |message: String| Refused::new(Code::InvalidBinding, message);
     let bind = Bind { query: offer.bind.query, body: offer.bind.body || challenge.bind.body_sha256.is_some() };

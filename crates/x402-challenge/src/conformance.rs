@@ -1,4 +1,4 @@
-//! The rules that every store keeps, written once and run on each.
+//! The rules of every store, written once and run on each.
 //!
 //! A store's tests implement [`Subject`] and drive [`run`] on any executor.
 
@@ -22,28 +22,29 @@ use crate::Store;
 /// A kind of store under test.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A fresh store without rows.
+    /// Creates a store without rows.
     async fn empty(&self) -> Arc<dyn Store>;
 
-    /// The same rows as after the process was killed and started again. Memory answers the same store.
+    /// Simulates that the process was killed and restarted: the returned store has the same rows. A store in memory
+    /// returns itself.
     async fn reopened(&self, store: Arc<dyn Store>) -> Arc<dyn Store>;
 }
 
-/// A rule that a store does not keep.
+/// A rule that a store violates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{rule}: {what}")]
 pub struct Violation {
-    /// The rule.
+    /// The name of the rule.
     pub rule: &'static str,
-    /// What should have been so.
+    /// The expectation that was not met.
     pub what: Box<str>,
 }
 
 /// Runs every rule, each on an empty store.
 ///
 /// # Errors
-/// The first rule that is not kept.
+/// The first rule that the store violates.
 pub async fn run(subject: &dyn Subject) -> Result<(), Violation> {
     for (rule, test) in RULES {
         test(subject).await.map_err(|Broken(what)| Violation { rule, what })?;
@@ -54,7 +55,7 @@ pub async fn run(subject: &dyn Subject) -> Result<(), Violation> {
 type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send + 'a>>;
 type Rule = for<'a> fn(&'a dyn Subject) -> Verdict<'a>;
 
-/// The rules by name, in the order in which [`run`] tries them.
+/// The rules by name, in the order in which [`run`] checks them.
 const RULES: &[(&str, Rule)] = &[
     ("a challenge is issued once and read as written", |s| Box::pin(claims::issued_once(s))),
     ("a claim keeps every other out", |s| Box::pin(claims::one_claim(s))),
@@ -86,7 +87,7 @@ const RULES: &[(&str, Rule)] = &[
     ("of uses at once those that fit are counted", |s| Box::pin(parallel::meters(s))),
 ];
 
-/// Why a rule does not hold.
+/// The reason why a rule is violated.
 struct Broken(Box<str>);
 
 impl From<Fault> for Broken {
@@ -95,12 +96,12 @@ impl From<Fault> for Broken {
     }
 }
 
-/// What must be so.
+/// Checks that a condition holds.
 fn ensure(holds: bool, what: &str) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken(what.into())) }
 }
 
-/// What must be equal.
+/// Checks that two values are equal.
 fn same<T: PartialEq + core::fmt::Debug>(found: &T, expected: &T, what: &str) -> Result<(), Broken> {
     if found == expected {
         Ok(())

@@ -1,4 +1,4 @@
-//! "Resource entitlement": what a payment grants beyond its own answer, bound to a resource and to a time.
+//! "Resource entitlement": access that a payment grants beyond its own response, limited to a resource and a time.
 
 use core::fmt;
 
@@ -11,40 +11,41 @@ use crate::store::Spent;
 /// The name of the cookie.
 pub const COOKIE: &str = "402_access";
 
-/// What the client presents: whoever has it has access, so it is never shown, and stores hold its hash only.
+/// The secret that the client presents. Whoever has it has access, so it is never displayed, and stores keep only its
+/// hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<str>);
 
-/// What a store knows of a token: its SHA-256.
+/// The SHA-256 of a token, which is all that a store knows of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenHash(pub [u8; 32]);
 
 impl Token {
-    /// A new token: a UUIDv4 of 16 random bytes.
+    /// Creates a token: a UUIDv4 of 16 random bytes.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(ChallengeId::from_random(bytes).as_str().into())
     }
 
-    /// The token of a request: `Authorization: Bearer`, else the cookie. The values as they stand in the headers.
+    /// Extracts the token from a request's header values: from `Authorization: Bearer`, otherwise from the cookie.
     #[must_use]
     pub fn presented(authorization: Option<&str>, cookie: Option<&str>) -> Option<Self> {
         bearer(authorization.unwrap_or_default()).or_else(|| from_cookie(cookie.unwrap_or_default()))
     }
 
-    /// The value of `Set-Cookie`.
+    /// Formats the value of `Set-Cookie`.
     #[must_use]
     pub fn set_cookie(&self, ttl_seconds: u64) -> String {
         format!("{COOKIE}={}; Max-Age={ttl_seconds}; Path=/; SameSite=lax; Secure; HttpOnly", self.0)
     }
 
-    /// The value of `X-PAYMENT-TOKEN`, presented again as `Authorization: Bearer`.
+    /// Returns the value of `X-PAYMENT-TOKEN`, which the client presents as `Authorization: Bearer`.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// What a store knows of it.
+    /// Computes the hash that a store keeps.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())
@@ -62,13 +63,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// RFC 9110 §11.1: the scheme's name in any case.
+/// Parses the header; RFC 9110 §11.1 matches the scheme's name in any case.
 fn bearer(authorization: &str) -> Option<Token> {
     let (scheme, token) = authorization.trim().split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") { Token::read(token.trim_start()) } else { None }
 }
 
-/// RFC 6265 §4.2.1. A name given twice is refused: which of them another reader takes is not known.
+/// Parses the cookies as RFC 6265 §4.2.1 has them. A name that occurs twice is refused, since it is unknown which of
+/// the two another parser uses.
 fn from_cookie(cookie: &str) -> Option<Token> {
     let mut values = cookie
         .split(';')
@@ -79,32 +81,32 @@ fn from_cookie(cookie: &str) -> Option<Token> {
     if values.next().is_some() { None } else { Token::read(value) }
 }
 
-/// How often an entitlement is good, within its time. The request that pays is not counted.
+/// The number of uses of an entitlement within its lifetime. The request that pays is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
-    /// Once.
+    /// A single use.
     Once,
-    /// As often as wanted: a subscription.
+    /// Any number of uses: a subscription.
     Unlimited,
-    /// So many times.
+    /// A fixed number of uses.
     Count(u32),
 }
 
-/// What a route grants with a payment.
+/// The entitlement that a route grants with a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
-    /// New for each payment.
+    /// The token, which is fresh for each payment.
     pub token: Token,
-    /// How it is presented.
+    /// The form in which the client presents the token.
     pub carrier: Carrier,
-    /// How often it is good.
+    /// The number of uses.
     pub allowance: Allowance,
-    /// How long it is good.
+    /// The lifetime in seconds.
     pub ttl_seconds: u64,
 }
 
 impl Grant {
-    /// What a store keeps of it.
+    /// Converts to the row that a store keeps.
     #[must_use]
     pub fn entitlement(&self, resource: ResourceName, now: UnixSeconds) -> Entitlement {
         let left = match self.allowance {
@@ -115,7 +117,7 @@ impl Grant {
         Entitlement { token: self.token.hash(), resource, expires_at: now.plus(self.ttl_seconds), left }
     }
 
-    /// What `X-PAYMENT-RESPONSE` says of it.
+    /// Converts to the notice in `X-PAYMENT-RESPONSE`.
     #[must_use]
     pub const fn notice(&self) -> EntitlementNotice {
         EntitlementNotice { carrier: self.carrier, ttl_seconds: self.ttl_seconds, rest: Members::new() }
@@ -125,18 +127,18 @@ impl Grant {
 /// An entitlement as a store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entitlement {
-    /// The token's hash.
+    /// The hash of the token.
     pub token: TokenHash,
-    /// The resource it is for, compared as it stands.
+    /// The resource that the entitlement is for, compared byte for byte.
     pub resource: ResourceName,
-    /// The first second in which it is not good any more.
+    /// The first second in which the entitlement is expired.
     pub expires_at: UnixSeconds,
-    /// How often it is still good; `None`: as often as wanted.
+    /// The number of remaining uses; `None` means any number.
     pub left: Option<u32>,
 }
 
 impl Entitlement {
-    /// Uses it once, for a store that holds the row alone.
+    /// Uses the entitlement once. The caller must hold the row exclusively.
     pub fn spend(&mut self, resource: &ResourceName, now: UnixSeconds) -> Spent {
         if self.resource != *resource || self.expires_at <= now {
             return Spent::Refused;

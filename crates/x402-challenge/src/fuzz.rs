@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+//! Bodies of the fuzz targets in `fuzz/`: properties that hold for all input bytes. This module is not part of the API.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -14,13 +14,14 @@ use crate::canonical::{Bind, Request, binding, body_sha256, canonical_binding, c
 use crate::entitlement::Token;
 use crate::lightning::{INVOICE, check};
 
-/// A challenge of `402kit-x402v1.md` for a coin of Lightning.
+/// A challenge of `402kit-x402v1.md`, adapted to Lightning.
 const CHALLENGE: &str = r#"{"version":"x402.v1","scheme":"exact","network":"lightning:bitcoin:mainnet",
     "asset":"0x0000000000000000000000000000000000000000","payTo":"0x0000000000000000000000000000000000000000",
     "maxAmountRequired":"1","maxTimeoutSeconds":60,"challengeId":"uuid",
     "bind":{"host":"a","method":"GET","path":"/"},"resource":"urn:res:a","meta":{}}"#;
 
-/// What a request is bound to, its parts given line by line: a host has one form, and no part runs into the next.
+/// Checks the canonical texts of a request whose parts are given line by line: a host has one canonical form, and no
+/// part runs into the next.
 pub fn canonical_texts(data: &[u8]) {
     if let Ok(payment) = x402_codec::challenge::payment_json(data) {
         let text = canonical_payment(&payment);
@@ -55,8 +56,9 @@ pub fn canonical_texts(data: &[u8]) {
     }
 }
 
-/// A BOLT11 invoice and a preimage, on two lines: a proof for the challenge that names both the invoice's node and its
-/// text, where the preimage is the payment hash's; never for less than is paid, nor of a challenge that is newer than it.
+/// Checks a BOLT11 invoice and a preimage, on two lines. They must prove a payment for the challenge that names the
+/// invoice's node and its text if the preimage matches the payment hash, but never a payment of less than is paid, nor
+/// of a challenge that is newer than the invoice.
 pub fn decode_invoice(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (invoice, preimage) = text.split_once('\n').unwrap_or((&text, ""));
@@ -89,14 +91,14 @@ pub fn decode_invoice(data: &[u8]) {
     assert_eq!(check(&challenge, UnixSeconds(made), one, &proof).is_ok(), judged.is_ok() && names(&read));
 }
 
-/// The SHA-256 of bytes in hex, in hex.
+/// Computes the SHA-256 of bytes given in hex, in hex.
 fn body_of(preimage: &str) -> Option<String> {
     let pairs = preimage.as_bytes().chunks(2).map(|pair| core::str::from_utf8(pair).ok());
     let bytes: Option<Vec<u8>> = pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect();
     preimage.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| body_sha256(&bytes.unwrap()).to_string())
 }
 
-/// Whether its description is the challenge's id.
+/// Returns whether the description of the invoice is the challenge's id.
 fn names(invoice: &Bolt11Invoice) -> bool {
     let hashed = body_sha256(b"uuid").to_string();
     match invoice.description() {

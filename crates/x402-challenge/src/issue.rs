@@ -1,4 +1,4 @@
-//! "Challenge Format (402 Body)": making a challenge, and the payment that answers one.
+//! "Challenge Format (402 Body)": creates a challenge, and the payment that answers it.
 
 use x402_types::challenge::{
     Challenge, ChallengeId, Code, DialectVersion, IsoTime, Network, Nonce, Payment, Proof, ResourceName,
@@ -8,40 +8,40 @@ use x402_types::{AtomicAmount, EvmAddress, Members, SchemeName, TimeoutSeconds, 
 use crate::canonical::{Bind, Request, binding};
 use crate::refused::Refused;
 
-/// What a route asks.
+/// The price and conditions of a route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
-    /// Where it is paid.
+    /// The network on which to pay.
     pub network: Network,
-    /// The token.
+    /// The contract of the token.
     pub asset: EvmAddress,
-    /// Who is paid.
+    /// The recipient's address.
     pub pay_to: EvmAddress,
-    /// How much, in atomic units; where it is metered, at most.
+    /// The price in atomic units; for a metered route the maximum.
     pub amount: AtomicAmount,
-    /// Whether that sum is paid, or what is used of it.
+    /// Whether the whole amount is paid, or only the used part of it.
     pub charge: Charge,
-    /// How long a challenge can be paid.
+    /// The number of seconds for which a challenge can be paid.
     pub timeout: TimeoutSeconds,
-    /// What is paid for.
+    /// The resource that is sold.
     pub resource: ResourceName,
-    /// For people.
+    /// Free members for display.
     pub meta: Option<Members>,
-    /// What is bound beside method, host and path.
+    /// The parts of a request that are bound in addition to method, host and path.
     pub bind: Bind,
 }
 
-/// What of an offer's amount is paid.
+/// The part of an offer's amount that is paid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Charge {
-    /// All of it: the scheme `exact`.
+    /// The whole amount: the scheme `exact`.
     #[default]
     Exact,
-    /// What is used of it: the scheme `upto`. Proofs of the types `facilitator` and `mock` carry it.
+    /// The used part: the scheme `upto`. Proofs of the types `facilitator` and `mock` support it.
     UpTo,
 }
 
-/// A challenge for one request, its id a UUIDv4 of 16 random bytes.
+/// Creates a challenge for one request. Its id is a UUIDv4 of 16 random bytes.
 ///
 /// # Errors
 /// `invalid_binding`, if the request cannot be bound.
@@ -67,7 +67,7 @@ pub fn issue(offer: &Offer, request: &Request<'_>, id: [u8; 16]) -> Result<Chall
     })
 }
 
-/// Client: the payment of what a challenge asks, its nonce 16 random bytes.
+/// Creates the client's payment of a challenge, with a nonce of 16 random bytes.
 #[must_use]
 pub fn answer(challenge: &Challenge, proof: Proof, nonce: [u8; 16], now: UnixSeconds) -> Payment {
     Payment {

@@ -1,10 +1,10 @@
 //! `lightning`: a [BOLT11](https://github.com/lightning/bolts/blob/master/11-payment-encoding.md) invoice of the seller
-//! and the preimage of its payment hash, which only who has paid it knows. Checked without asking anybody.
+//! and the preimage of its payment hash, which only its payer knows. Such a proof is verified offline.
 //!
-//! How a challenge asks for it, `docs/adr/0006-lightning-challenges.md`: the network is `lightning:bitcoin:` and
-//! `mainnet`, `testnet`, `signet` or `regtest`; the asset is the zero address, the coin itself; amounts are millisatoshi;
-//! `payTo` is the EVM address of the node's public key ([`pay_to`]). The invoice stands in `meta.invoice`, or names the
-//! challenge in its description.
+//! `docs/adr/0006-lightning-challenges.md` defines the challenge: the network is `lightning:bitcoin:` and `mainnet`,
+//! `testnet`, `signet` or `regtest`; the asset is the zero address, which means the coin itself; amounts are
+//! millisatoshi; `payTo` is the EVM address of the node's public key ([`pay_to`]). The invoice is in `meta.invoice`, or
+//! names the challenge in its description.
 
 use core::time::Duration;
 
@@ -20,11 +20,11 @@ use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
 use crate::refused::Refused;
 use crate::store::ProofKey;
 
-/// The networks by name, and the prefix of their invoices.
+/// The names of the networks that Lightning challenges may use.
 pub const NETWORKS: [&str; 4] =
     ["lightning:bitcoin:mainnet", "lightning:bitcoin:testnet", "lightning:bitcoin:signet", "lightning:bitcoin:regtest"];
 
-/// The member of a challenge's `meta` in which the invoice stands.
+/// The member of a challenge's `meta` that holds the invoice.
 pub const INVOICE: &str = "invoice";
 
 fn currency(network: &Network) -> Option<Currency> {
@@ -38,17 +38,17 @@ fn currency(network: &Network) -> Option<Currency> {
     }
 }
 
-/// The `asset` of a challenge that is paid by Lightning: the zero address.
+/// Returns the `asset` of a challenge that is paid by Lightning: the zero address.
 #[must_use]
 pub fn asset() -> EvmAddress {
     Address::ZERO.into()
 }
 
-/// The `payTo` of a node: the EVM address of its public key, 33 bytes in hex. The key is a point on secp256k1 as an
-/// account's is, so that the address names one node.
+/// Returns the `payTo` of a node: the EVM address of its public key, 33 bytes in hex. The key is a point on secp256k1,
+/// as an account's is, so that the address identifies the node.
 ///
 /// # Errors
-/// If it is no public key.
+/// The text is not a public key.
 pub fn pay_to(node_id: &str) -> Result<EvmAddress, Malformed> {
     node_id.parse().map(|key| address(&key)).map_err(|_| Malformed::new("a node id: 66 hex digits"))
 }
@@ -59,7 +59,7 @@ fn address(key: &PublicKey) -> EvmAddress {
     Address::from_word(hash).into()
 }
 
-/// Takes `lightning` proofs.
+/// Verifies `lightning` proofs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct VerifyLightning;
 
@@ -91,7 +91,7 @@ pub(crate) fn check(
     }
     let bad = |why: &str| refuse(Code::VerificationFailed, why);
     let text = proof.invoice.as_deref().unwrap_or_default();
-    // Reading it checks the signature, which the payee's key made or can be recovered from.
+    // Parsing verifies the signature; the payee's key is in the invoice or is recovered from the signature.
     let Ok(invoice) = text.parse::<Bolt11Invoice>() else {
         return bad("proof.invoice: not a BOLT11 invoice");
     };
@@ -104,7 +104,7 @@ pub(crate) fn check(
     if !is_for(&invoice, text, challenge) {
         return bad("proof.invoice: not issued for this challenge");
     }
-    // An invoice without a sum is paid with whatever the payer likes.
+    // An invoice without a sum can be paid with any amount.
     if invoice.amount_milli_satoshis().is_none_or(|amount| AtomicAmount::from(amount) < paid) {
         return bad("proof.invoice: less than paidAmount");
     }
@@ -122,7 +122,8 @@ pub(crate) fn check(
     Ok(ProofKey(format!("lightning:{}", BodySha256(hash)).into()))
 }
 
-/// An invoice that the seller issued for something else, and that somebody paid, pays no challenge.
+/// Returns whether the invoice was issued for this challenge. An invoice that the seller issued for something else, and
+/// that another buyer paid, must not pay a challenge.
 fn is_for(invoice: &Bolt11Invoice, text: &str, challenge: &Challenge) -> bool {
     if let Some(issued) = challenge.meta.as_ref().and_then(|meta| meta.text(INVOICE)) {
         return issued.eq_ignore_ascii_case(text);

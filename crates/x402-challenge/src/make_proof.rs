@@ -1,9 +1,10 @@
-//! The client's role: "Client resolves payment". A kind of proof that can be made.
+//! The client's role: "Client resolves payment". A scheme or wallet that makes proofs of one type.
 
 use async_trait::async_trait;
 use x402_types::challenge::{Challenge, Networks, Payment, Proof, ProofKind};
 use x402_types::{
-    Assets, ErrorReason, MakePayment, Members, Occasion, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
+    Assets, ErrorReason, MakePayment, Members, Refusal, Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
+    Version,
 };
 
 use crate::canonical::exact_nonce;
@@ -11,22 +12,22 @@ use crate::canonical::exact_nonce;
 /// A payment with its proof.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MadeProof {
-    /// What goes into `X-PAYMENT`.
+    /// The payment to send in `X-PAYMENT`.
     pub payment: Payment,
-    /// When the proof stops being valid.
+    /// The time at which the proof expires.
     pub valid_until: UnixSeconds,
 }
 
 /// Makes proofs of one type.
 #[async_trait]
 pub trait MakeProof: Send + Sync {
-    /// The type.
+    /// Returns the type of the proofs.
     fn kind(&self) -> ProofKind;
 
-    /// Whether this challenge can be paid so: scheme, network, asset. Asks nobody.
+    /// Returns whether this challenge can be paid with such a proof: scheme, network, asset. The method does no I/O.
     fn can_pay(&self, challenge: &Challenge) -> bool;
 
-    /// The payment, which answers the challenge in all but its proof, with its proof.
+    /// Adds a proof to a payment, which already answers the challenge in every other member.
     ///
     /// # Errors
     /// `Rejection` for a challenge that cannot be paid, `Fault` for a signer or a service that fails.
@@ -34,12 +35,12 @@ pub trait MakeProof: Send + Sync {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        occasion: &Occasion<'_>,
+        context: &SigningContext<'_>,
     ) -> Result<MadeProof, Refusal>;
 }
 
-/// What a challenge asks, as version 2 says it: the network in CAIP-2, and the token's EIP-712 domain in `extra` where
-/// the token is known. `None` for a network that is not known.
+/// Converts a challenge to terms of version 2: the network in CAIP-2, and the EIP-712 domain in `extra` if the token is
+/// known. Returns `None` for an unknown network.
 #[must_use]
 pub fn terms(challenge: &Challenge, networks: &Networks, assets: &Assets) -> Option<Terms> {
     let network = networks.caip2(&challenge.network)?;
@@ -61,8 +62,8 @@ pub fn terms(challenge: &Challenge, networks: &Networks, assets: &Assets) -> Opt
     })
 }
 
-/// Proofs of type `exact`: what a scheme that pays `exact` signs for version 2 is the proof's payload, under the nonce of
-/// [`exact_nonce`].
+/// Makes proofs of type `exact`: the proof's payload is the one that the scheme `exact` signs for version 2, under the
+/// nonce of [`exact_nonce`].
 #[derive(Clone)]
 pub struct ExactProof<M> {
     scheme: M,
@@ -71,20 +72,20 @@ pub struct ExactProof<M> {
 }
 
 impl<M: MakePayment> ExactProof<M> {
-    /// Pays by this scheme, on the networks and in the tokens of the default tables.
+    /// Creates proofs with this scheme, on the networks and in the tokens of the default tables.
     #[must_use]
     pub fn new(scheme: M) -> Self {
         Self { scheme, networks: Networks::default(), assets: Assets::default() }
     }
 
-    /// Knows these networks.
+    /// Sets the known networks.
     #[must_use]
     pub fn with_networks(mut self, networks: Networks) -> Self {
         self.networks = networks;
         self
     }
 
-    /// Knows these tokens.
+    /// Sets the known tokens.
     #[must_use]
     pub fn with_assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
@@ -119,13 +120,13 @@ impl<M: MakePayment> MakeProof for ExactProof<M> {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        occasion: &Occasion<'_>,
+        context: &SigningContext<'_>,
     ) -> Result<MadeProof, Refusal> {
         let unpayable = || Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS);
         let terms = self.terms(challenge).ok_or_else(unpayable)?;
-        // Bound to this payment: an authorization that is seen elsewhere pays nothing else.
-        let occasion = Occasion { entropy: exact_nonce(&payment), ..*occasion };
-        let made = self.scheme.make_payment(&terms, &occasion).await?;
+        // The nonce binds the authorization to this payment, so that it pays nothing else, whoever learns it.
+        let context = SigningContext { entropy: exact_nonce(&payment), ..*context };
+        let made = self.scheme.make_payment(&terms, &context).await?;
         let proof = Proof { payload: Some(made.payload), ..Proof::new(ProofKind::Exact) };
         Ok(MadeProof { payment: Payment { proof, ..payment }, valid_until: made.valid_until })
     }

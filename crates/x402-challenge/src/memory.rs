@@ -1,4 +1,4 @@
-//! The store in memory: for tests, examples and one process. What it holds ends with the process.
+//! The store in memory: for tests, examples and a single process. Its content is lost when the process ends.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use crate::store::{
 };
 use crate::{Entitlement, TokenHash};
 
-/// A store in memory, of at most so many challenges: anybody can ask for one without paying.
+/// A store in memory with a maximum number of challenges, since a client can request one without paying.
 pub struct MemoryStore {
     most: usize,
     rows: Mutex<Rows>,
@@ -24,12 +24,12 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Rows {
     challenges: BTreeMap<ChallengeId, Row>,
-    /// The challenge that a nonce is held or used with. A row here is as good as that challenge's hold.
+    /// The challenge with which a nonce is held or used. A row here is valid as long as that challenge's hold is.
     nonces: BTreeMap<Nonce, ChallengeId>,
-    /// How much of it can be paid back.
+    /// The amount that can be refunded.
     proofs: BTreeMap<ProofKey, AtomicAmount>,
     meters: BTreeMap<ChallengeId, Metered>,
-    /// What was paid back, with its receipt once it was made.
+    /// The refund, and its receipt once it was made.
     refunds: BTreeMap<ProofKey, (Refund, Option<Box<str>>)>,
     entitlements: BTreeMap<TokenHash, Entitlement>,
 }
@@ -82,7 +82,7 @@ impl Rows {
         row.is_some_and(|row| row.standing(now) != Standing::Open)
     }
 
-    /// Holds a challenge that is open, and frees what lapsed attempts held.
+    /// Holds an open challenge, and frees the nonces of lapsed attempts.
     fn hold(&mut self, attempt: &Attempt) -> Claimed {
         let Attempt { id, nonce, digest, until, resume_until } = attempt.clone();
         let Some(row) = self.challenges.get_mut(&id) else { return Claimed::Unknown };
@@ -93,7 +93,7 @@ impl Rows {
         {
             self.nonces.remove(&old.nonce);
         }
-        // Whoever held this nonce for another challenge lapsed, and must not be confirmed with it any more.
+        // The attempt that held this nonce for another challenge has lapsed, and must no longer be confirmed with it.
         if let Some(other) = self.nonces.insert(nonce.clone(), id.clone())
             && other != id
             && let Some(row) = self.challenges.get_mut(&other)
@@ -125,17 +125,18 @@ impl Rows {
 }
 
 impl MemoryStore {
-    /// How many challenges [`MemoryStore::default`] holds.
+    /// The capacity of [`MemoryStore::default`].
     pub const MOST: usize = 100_000;
 
-    /// An empty store of at most so many challenges. When full it forgets what is over, and then refuses more.
+    /// Creates an empty store with this capacity. A full store first forgets expired rows, then refuses new ones.
     #[must_use]
     pub fn with_capacity(most: usize) -> Self {
         Self { most, rows: Mutex::default() }
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
-        // Every method checks before it changes anything, and what changes rows cannot panic.
+        // A poisoned lock is harmless: every method checks before it changes anything, and the changes themselves
+        // cannot panic.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
-//! "upto scheme (metering)": a challenge with a maximum, of which the handler takes what it used.
+//! "upto scheme (metering)": a challenge with a maximum, of which the handler charges the used part.
 //!
-//! The payment is verified, not settled, before the handler runs. What is used is durable before it is counted as
-//! used; afterwards that sum is settled, once, and never more than the maximum. Nothing used is free.
+//! The payment is verified, not settled, before the handler runs. Usage is durable before it counts as used; afterwards
+//! the sum is settled, once, and never more than the maximum. No usage costs nothing.
 
 use core::fmt;
 use std::sync::Arc;
@@ -18,34 +18,34 @@ use crate::store::{Issued, Store};
 pub struct Metered {
     /// The challenge that was paid: its `maxAmountRequired` is the maximum.
     pub issued: Issued,
-    /// The payment that was verified for it.
+    /// The payment that was verified for the challenge.
     pub payment: Payment,
-    /// What was used so far, in atomic units.
+    /// The amount used so far, in atomic units.
     pub used: AtomicAmount,
-    /// Where it stands.
+    /// The state of the meter.
     pub state: MeterState,
-    /// When it was last changed.
+    /// The time of the last change.
     pub touched_at: UnixSeconds,
 }
 
-/// Where a meter stands.
+/// The state of a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MeterState {
-    /// The handler counts.
+    /// The handler is recording usage.
     Open,
-    /// Counted; the settlement is not known to have ended.
+    /// Recording has ended; the result of the settlement is not known.
     Closed,
-    /// What was used is paid, or nothing was.
+    /// The used amount is paid, or nothing was used.
     Settled,
-    /// The settlement was refused: what was used is not paid.
+    /// The settlement was refused: the used amount is not paid.
     Refused,
 }
 
 impl MeterState {
-    /// Every state.
+    /// Every state of a meter.
     pub const ALL: &'static [Self] = &[Self::Open, Self::Closed, Self::Settled, Self::Refused];
 
-    /// Its name in a store.
+    /// Returns the name that a store uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -56,31 +56,31 @@ impl MeterState {
         }
     }
 
-    /// Whether there is nothing left to do.
+    /// Returns whether the meter needs no further work.
     #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Settled | Self::Refused)
     }
 }
 
-/// What adding to a meter came to.
+/// The result of adding to a meter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// It is counted: so much was used in all.
+    /// The usage was recorded; the value is the total.
     Used(AtomicAmount),
-    /// It would be more than the maximum, of which so much is left. Nothing was changed.
+    /// The usage would exceed the maximum. Nothing was changed.
     Full {
-        /// What is left.
+        /// The unused part of the maximum.
         left: AtomicAmount,
     },
     /// The meter was closed before.
     Closed,
-    /// There is no such meter.
+    /// The meter does not exist.
     Unknown,
 }
 
 impl Metered {
-    /// Adds to it, for a store that holds the row alone.
+    /// Adds usage. The caller must hold the row exclusively.
     pub fn add(&mut self, amount: AtomicAmount, now: UnixSeconds) -> Added {
         if self.state != MeterState::Open {
             return Added::Closed;
@@ -97,25 +97,25 @@ impl Metered {
     }
 }
 
-/// Why nothing was counted or settled.
+/// The reason why nothing was recorded or settled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MeterError {
-    /// It would be more than the maximum.
-    #[error("more than the maximum, of which {left} is left")]
+    /// The usage would exceed the maximum.
+    #[error("expected at most {left}, the unused part of the maximum; found more")]
     Full {
-        /// What is left, in atomic units.
+        /// The unused part of the maximum, in atomic units.
         left: AtomicAmount,
     },
     /// The meter was closed before.
     #[error("the meter is closed")]
     Closed,
-    /// There is no such meter.
+    /// The meter does not exist.
     #[error("there is no such meter")]
     Unknown,
-    /// The settlement was refused: what was used is not paid.
+    /// The settlement was refused: the used amount is not paid.
     #[error("the settlement was refused")]
     Refused(Option<Refused>),
-    /// Ours, or a facilitator's: whether it happened is not known. Settling may be tried again.
+    /// A fault of this server or a facilitator; the result is unknown. The settlement may be repeated.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -141,17 +141,17 @@ impl Meter {
         Self { store, id }
     }
 
-    /// The challenge whose payment it meters.
+    /// Returns the challenge whose payment is metered.
     #[must_use]
     pub const fn id(&self) -> &ChallengeId {
         &self.id
     }
 
-    /// Counts so much as used, and answers how much that is in all. Durable before it answers: give what was used for
-    /// only then.
+    /// Records usage, and returns the total. The record is durable when this method returns: the handler must deliver
+    /// the metered service only then.
     ///
     /// # Errors
-    /// `Full`, `Closed` and `Unknown`, which count nothing; a fault, after which it may be counted.
+    /// `Full`, `Closed` and `Unknown`, which record nothing; a fault, after which the usage may be recorded.
     pub async fn add(&self, amount: AtomicAmount, now: UnixSeconds) -> Result<AtomicAmount, MeterError> {
         match self.store.add_use(&self.id, amount, now).await? {
             Added::Used(total) => Ok(total),

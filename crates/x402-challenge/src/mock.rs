@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
-use x402_types::{Occasion, Refusal, UnixSeconds};
+use x402_types::{Refusal, SigningContext, UnixSeconds};
 
 use crate::canonical::{body_sha256, canonical_payment};
 use crate::make_proof::{MadeProof, MakeProof};
@@ -10,12 +10,13 @@ use crate::meter::Metered;
 use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
 use crate::refused::Refused;
 
-/// Proves what a payment says of itself: its signature is the SHA-256 of the canonical payment, which anybody can make.
+/// Accepts every well-formed payment: the proof's signature is the SHA-256 of the canonical payment, which anyone can
+/// compute.
 #[derive(Debug, Clone, Copy)]
 pub struct MockProof;
 
 impl MockProof {
-    /// Client: the same payment with a mock proof.
+    /// Adds a mock proof to the client's payment.
     #[must_use]
     pub fn sign(mut payment: Payment) -> Payment {
         payment.proof = Proof { signature: Some(Self::signature(&payment)), ..Proof::new(ProofKind::Mock) };
@@ -60,9 +61,9 @@ impl MakeProof for MockProof {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        occasion: &Occasion<'_>,
+        context: &SigningContext<'_>,
     ) -> Result<MadeProof, Refusal> {
-        let valid_until = occasion.now.plus(challenge.max_timeout_seconds.get());
+        let valid_until = context.now.plus(challenge.max_timeout_seconds.get());
         Ok(MadeProof { payment: Self::sign(payment), valid_until })
     }
 }

@@ -1,4 +1,4 @@
-//! Proofs as adapters: one for each type that a server takes.
+//! Proofs as adapters: one for each type that a server accepts.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -13,47 +13,49 @@ use crate::mock::MockProof;
 use crate::refused::Refused;
 use crate::store::{Issued, PaymentDigest, ProofKey};
 
-/// What a proof proves.
+/// The facts that a proof establishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
-    /// What was paid. It must be what the payment says.
+    /// The amount paid. It must be the amount that the payment states.
     pub amount: AtomicAmount,
-    /// What can be proven once only, where the kind of proof has such a thing. It names its own kind: `onchain:eip155:8453:0x…`.
+    /// The fact that can be used only once, if the type of proof has one. It includes the type:
+    /// `onchain:eip155:8453:0x…`.
     pub key: Option<ProofKey>,
 }
 
-/// A payment whose proof is to be verified. Everything else about it was checked.
+/// A payment whose proof is to be verified. Everything else about the payment was checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'e> {
-    /// The challenge that it pays, and when it was issued.
+    /// The challenge to be paid, and the time at which it was issued.
     pub issued: &'e Issued,
-    /// The payment.
+    /// The payment that contains the proof.
     pub payment: &'e Payment,
-    /// Which payment it is: the identity under which a settlement is asked for.
+    /// The identity of the payment, under which a settlement is requested.
     pub digest: PaymentDigest,
-    /// Whether it was begun before without an end that is known: what it moves may have moved. Then a proof that
-    /// settles is settled again, which is idempotent, and nothing is asked first that a moved payment would fail.
+    /// Whether the payment was begun before and its result is unknown, so that its money may have moved. Then a proof
+    /// that settles is settled again, which is idempotent, and every check that a completed payment would fail is
+    /// skipped before that.
     pub again: bool,
 }
 
 impl Evidence<'_> {
-    /// Whether the sum is metered: then nothing is settled before the handler has run.
+    /// Returns whether the sum is metered: then nothing is settled before the handler has run.
     #[must_use]
     pub fn is_metered(&self) -> bool {
         self.issued.challenge.scheme == SchemeName::UPTO
     }
 }
 
-/// Why a proof proves nothing now.
+/// The reason why a proof establishes nothing yet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
-    /// Refused, and it is certain that nothing moved and nothing will: another payment may be made.
+    /// The proof was refused, and it is certain that nothing moved and nothing will: another payment may be made.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Ours, before this attempt could move anything.
+    /// A fault of this server, before this attempt could move anything.
     #[error(transparent)]
     Unmoved(Fault),
-    /// Money may have moved. The payer may try the same payment again, and no other.
+    /// Money may have moved. The payer may retry the same payment, and no other.
     #[error(transparent)]
     Unknown(Fault),
 }
@@ -61,43 +63,44 @@ pub enum ProofError {
 /// Verifies proofs of one type.
 #[async_trait]
 pub trait VerifyProof: Send + Sync {
-    /// The type.
+    /// Returns the type of the proofs.
     fn kind(&self) -> ProofKind;
 
-    /// What the payment's proof proves of this challenge. May be asked again for the same payment, by then or at once;
-    /// a settlement beneath it happens once all the same. What a payment says is compared before anything is moved.
+    /// Verifies the payment's proof for this challenge. The method may be called repeatedly for the same payment, also
+    /// concurrently; a settlement below it must happen only once. The payment's statements must be checked before
+    /// anything is moved.
     ///
-    /// A URL in the proof is the client's word: it is never called.
+    /// A URL in the proof is chosen by the client and must never be called.
     ///
     /// # Errors
-    /// `verification_failed` or the code that fits, where the proof is refused; a fault where that is not known.
+    /// `verification_failed` or a more specific code if the proof is refused; a fault if the result is unknown.
     async fn verify(&self, evidence: &Evidence<'_>, now: UnixSeconds) -> Result<Proven, ProofError>;
 
-    /// Settles what was used of a metered payment, above zero and at most the maximum. Asked again for the same meter it
-    /// settles nothing more. Proofs that move a fixed sum are never asked.
+    /// Settles the used amount of a metered payment, above zero and at most the maximum. Repeated for the same meter,
+    /// it settles nothing more. It is never called for proofs that move a fixed sum.
     ///
     /// # Errors
-    /// `Refused`, where nothing moved and nothing will; a fault, where that is not known.
+    /// `Refused`, if nothing moved and nothing will; a fault, if the result is unknown.
     async fn settle(&self, meter: &Metered, now: UnixSeconds) -> Result<(), ProofError> {
         let _ = (meter, now);
         Err(Refused::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`").into())
     }
 }
 
-/// The types that a server takes. None but those named: an empty set grants nothing.
+/// The types of proof that a server accepts. Only listed types are accepted: an empty set grants nothing.
 #[derive(Clone, Default)]
 pub struct Proofs(BTreeMap<ProofKind, Arc<dyn VerifyProof>>);
 
-/// A mock handed over as if it were a proof.
+/// The error for a mock adapter that was passed as a real one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a mock proof is switched on by `with_mock_for_development` only")]
 pub struct UnnamedMock;
 
 impl Proofs {
-    /// Takes proofs of one more type.
+    /// Accepts proofs of one more type.
     ///
     /// # Errors
-    /// If the type is `mock`.
+    /// The type is `mock`.
     pub fn with(mut self, adapter: Arc<dyn VerifyProof>) -> Result<Self, UnnamedMock> {
         if adapter.kind() == ProofKind::Mock {
             return Err(UnnamedMock);
@@ -106,14 +109,14 @@ impl Proofs {
         Ok(self)
     }
 
-    /// Takes mock proofs: whoever asks is granted access without paying.
+    /// Accepts mock proofs: every client is granted access without paying.
     #[must_use]
     pub fn with_mock_for_development(mut self) -> Self {
         self.0.insert(ProofKind::Mock, Arc::new(MockProof));
         self
     }
 
-    /// The adapter of a type, if it is switched on.
+    /// Returns the adapter of a type, if it is enabled.
     #[must_use]
     pub fn adapter(&self, kind: ProofKind) -> Option<&Arc<dyn VerifyProof>> {
         self.0.get(&kind)

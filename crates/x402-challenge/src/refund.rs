@@ -8,63 +8,64 @@ use crate::proof::ProofError;
 use crate::refused::Refused;
 use crate::store::ProofKey;
 
-/// What is to be paid back of a payment.
+/// A request to refund a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {
-    /// What the payment's proof proved: `Granted::proof`.
+    /// The fact that the payment's proof established: `Granted::proof`.
     pub proof: ProofKey,
-    /// Where.
+    /// The network of the refund.
     pub network: Network,
-    /// The token.
+    /// The contract of the token.
     pub asset: EvmAddress,
-    /// To whom.
+    /// The address that receives the refund.
     pub to: EvmAddress,
-    /// How much, in atomic units: at most what was paid.
+    /// The amount in atomic units: at most what was paid.
     pub amount: AtomicAmount,
-    /// When it was decided. The same refund, asked for again, has the same time: what is signed for it is the same then.
+    /// The time of the decision. A repeated refund keeps the time of the first request, so that the same message is
+    /// signed.
     pub asked_at: UnixSeconds,
 }
 
-/// What a store knows of a refund.
+/// The state of a refund in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefundStanding {
-    /// No payment with this proof was granted, or it was less, or it was metered.
+    /// No payment with this proof was granted, or it was smaller, or it was metered.
     Unpaid,
-    /// Another refund of the same payment stands already.
+    /// Another refund of the same payment exists.
     Other,
-    /// It is written down and not known to have been made.
+    /// The refund is stored, and its result is unknown.
     Begun,
-    /// It was made.
+    /// The refund was made.
     Done {
-        /// What the adapter answered: a transaction.
+        /// The adapter's receipt: a transaction.
         receipt: Box<str>,
     },
 }
 
-/// Pays back.
+/// Pays settled payments back.
 #[async_trait]
 pub trait RefundPayment: Send + Sync {
-    /// Pays so much back, and answers a receipt. Asked again for the same proof it pays nothing more, whatever became of
-    /// the first call.
+    /// Pays the amount back, and returns a receipt. Repeated for the same proof it pays nothing more, whatever the
+    /// result of the first call.
     ///
     /// # Errors
-    /// `Refused`, where nothing moved and nothing will; a fault, where that is not known.
+    /// `Refused`, if nothing moved and nothing will; a fault, if the result is unknown.
     async fn refund(&self, refund: &Refund) -> Result<Box<str>, ProofError>;
 }
 
-/// Why nothing was paid back.
+/// The reason why nothing was paid back.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RefundError {
-    /// No payment with this proof was granted, or it was less, or it was metered.
-    #[error("no payment of so much was granted for this proof")]
+    /// No payment with this proof was granted, or it was smaller, or it was metered.
+    #[error("expected a granted payment of at least this amount for this proof; found none")]
     Unpaid,
-    /// Another refund of the same payment stands already.
-    #[error("another refund of this payment stands already")]
+    /// Another refund of the same payment exists.
+    #[error("expected no other refund of this payment; found one")]
     Other,
     /// The adapter refused; nothing moved.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// Whether it was made is not known. The same refund may be asked for again.
+    /// The result is unknown. The same refund may be repeated.
     #[error(transparent)]
     Fault(#[from] Fault),
 }

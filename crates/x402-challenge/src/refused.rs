@@ -1,4 +1,4 @@
-//! "Error Codes": what the client is told.
+//! "Error Codes": the refusals that clients receive.
 
 use x402_types::Fault;
 use x402_types::challenge::{Challenge, Code, RefusalBody};
@@ -7,20 +7,21 @@ use x402_types::challenge::{Challenge, Code, RefusalBody};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refused {
-    /// The machine code.
+    /// The machine-readable code.
     pub code: Code,
-    /// What was wrong, for people; names the field.
+    /// The description of the fault, for people; it names the field.
     pub message: Box<str>,
 }
 
 impl Refused {
-    /// A refusal.
+    /// Creates a refusal.
     #[must_use]
     pub fn new(code: Code, message: impl Into<Box<str>>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// Its body. A fresh challenge stands in it with 402 only: with 400 and 409 a new payment is not what is asked for.
+    /// Builds the response's body. Only a 402 includes a fresh challenge: after 400 and 409 the client must not simply
+    /// pay again.
     #[must_use]
     pub fn body(&self, fresh: Option<&Challenge>) -> RefusalBody {
         let bare = RefusalBody { error: self.code, message: self.message.clone(), rest: x402_types::Members::new() };
@@ -31,25 +32,26 @@ impl Refused {
     }
 }
 
-/// Why a payment was not granted.
+/// The reason why a payment was not granted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CheckError {
-    /// The payer's fault.
+    /// The payer is at fault.
     #[error(transparent)]
     Refused(#[from] Refused),
-    /// This very payment is being verified. The same payment may be sent again; another would pay twice.
+    /// The same payment is being verified. It may be sent again; another payment would pay twice.
     #[error("the payment is being verified; send it again in {retry_after} s")]
     Pending {
-        /// When to ask again at the latest, in seconds.
+        /// The longest time to wait before a retry, in seconds.
         retry_after: u64,
     },
-    /// Ours, or a facilitator's: whether it is paid is not known. The same payment may be sent again.
+    /// A fault of this server or a facilitator; it is unknown whether the challenge is paid. The same payment may be
+    /// sent again.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
 impl CheckError {
-    /// The HTTP status it is answered with. What is not known is never 402: the client would pay again.
+    /// Returns the HTTP status of the response. An unknown result is never 402, because the client would pay again.
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
@@ -59,7 +61,7 @@ impl CheckError {
         }
     }
 
-    /// `Retry-After`, in seconds: with every 503.
+    /// Returns the value of `Retry-After` in seconds, for every 503.
     #[must_use]
     pub const fn retry_after(&self) -> Option<u64> {
         match self {

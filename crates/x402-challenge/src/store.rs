@@ -1,4 +1,4 @@
-//! What a server must remember: challenges issued, nonces used, proofs used, entitlements, meters, refunds.
+//! The durable state of a server: issued challenges, used nonces, used proofs, entitlements, meters, refunds.
 
 use core::fmt;
 
@@ -15,39 +15,39 @@ use crate::{Entitlement, TokenHash};
 pub struct Issued {
     /// The challenge as it was sent.
     pub challenge: Challenge,
-    /// When.
+    /// The time at which it was issued.
     pub issued_at: UnixSeconds,
     /// The last second in which it can be paid.
     pub expires_at: UnixSeconds,
-    /// Until when it stays known as paid: its expiry and twice the skew.
+    /// The last second in which it is kept as paid: its expiry and twice the skew.
     pub keep_until: UnixSeconds,
 }
 
-/// Whether a challenge was paid.
+/// The state of a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Not paid, and no payment of it was begun.
+    /// The challenge is not paid, and no payment of it was begun.
     Open,
-    /// A payment of it is being verified.
+    /// A payment of the challenge is being verified.
     Held {
-        /// Which.
+        /// The payment that is being verified.
         by: PaymentDigest,
         /// The last second of its hold.
         until: UnixSeconds,
     },
-    /// A payment of it was begun and came to no end that is known: it alone may go on.
+    /// A payment of the challenge was begun, and its result is unknown: only that payment may continue.
     Begun {
-        /// Which.
+        /// The payment that was begun.
         by: PaymentDigest,
     },
-    /// Paid.
+    /// The challenge is paid.
     Paid {
-        /// The hold that was confirmed.
+        /// The fence of the hold that was confirmed.
         fence: u64,
     },
 }
 
-/// The exact payment, proof and all: SHA-256. See [`payment_digest`](crate::payment_digest).
+/// The identity of a payment including its proof: SHA-256. See [`payment_digest`](crate::payment_digest).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PaymentDigest(pub [u8; 32]);
 
@@ -63,141 +63,142 @@ impl fmt::Debug for PaymentDigest {
     }
 }
 
-/// A payment that asks to be verified.
+/// A payment that is about to be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// The challenge that it pays.
+    /// The challenge to be paid.
     pub id: ChallengeId,
-    /// Its nonce.
+    /// The nonce of the payment.
     pub nonce: Nonce,
-    /// Which payment it is.
+    /// The identity of the payment.
     pub digest: PaymentDigest,
-    /// The last second in which it keeps the same payment out.
+    /// The last second in which this attempt blocks the same payment.
     pub until: UnixSeconds,
-    /// The last second in which it keeps other payments out, and may be taken up again. Counted from the first
-    /// attempt: a later one moves it no further.
+    /// The last second in which this payment blocks others, and may be resumed. It is counted from the first attempt: a
+    /// later one does not extend it.
     pub resume_until: UnixSeconds,
 }
 
-/// One request's hold on a challenge, while its proof is verified.
+/// One request's exclusive hold on a challenge, while its proof is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// The challenge.
+    /// The challenge that is held.
     pub id: ChallengeId,
-    /// The payment's nonce.
+    /// The nonce of the payment.
     pub nonce: Nonce,
-    /// Counted up with each hold on the challenge: one that was replaced cannot be confirmed.
+    /// A number that grows with each hold on the challenge: a hold that was replaced cannot be confirmed.
     pub fence: u64,
 }
 
-/// What a claim came to.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// The challenge and the nonce are held for this request.
     Held(Hold),
-    /// The same, of a payment that was begun before: what it moves may have moved.
+    /// The challenge and the nonce are held for a payment that was begun before: its money may have moved.
     Resumed(Hold),
-    /// This very payment is being verified.
+    /// The same payment is being verified.
     Running {
         /// The last second of its hold.
         until: UnixSeconds,
     },
     /// The challenge is paid or another payment of it was begun, or the nonce is another payment's.
     Taken,
-    /// The challenge is not there.
+    /// The challenge does not exist.
     Unknown,
 }
 
-/// What stands with a payment, written in one transaction with it.
+/// The data that is stored with a payment, in one transaction.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Confirmation {
-    /// What its proof proved once and for all.
+    /// The fact that the proof establishes only once.
     pub proof: Option<ProofKey>,
-    /// How much of it can be paid back: what was paid, and nothing where it is metered.
+    /// The amount that can be refunded: what was paid, or zero for a metered payment.
     pub refundable: AtomicAmount,
-    /// What it grants beyond its own answer.
+    /// The entitlement that the payment grants beyond its own response.
     pub entitlement: Option<Entitlement>,
-    /// The meter that it opens.
+    /// The meter that the payment opens.
     pub meter: Option<Metered>,
 }
 
-/// What a proof proves once only: a transaction hash, a payment hash, an authorization's nonce.
+/// A fact that a proof establishes only once: a transaction hash, a payment hash, an authorization's nonce.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProofKey(pub Box<str>);
 
-/// What a confirmation came to.
+/// The result of a confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmed {
-    /// The challenge is paid, its nonce and its proof are used, the entitlement is there.
+    /// The challenge is paid, its nonce and its proof are used, the entitlement exists.
     Paid,
     /// The proof was used before. Nothing was changed.
     ProofUsed,
-    /// The hold ran out and another took its place, or it was given back. Nothing was changed.
+    /// The hold expired and was replaced, or it was released. Nothing was changed.
     Lost,
 }
 
-/// What presenting an entitlement came to.
+/// The result of presenting an entitlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spent {
-    /// It is good for this request; so many are left where they are counted.
+    /// The entitlement is valid for this request.
     Good {
-        /// What is left.
+        /// The number of remaining uses, if they are counted.
         left: Option<u32>,
     },
-    /// Not known, revoked, expired, used up, or for another resource: the caller learns no more than that.
+    /// The entitlement is unknown, revoked, expired, used up, or for another resource. The caller does not learn which.
     Refused,
 }
 
-/// The rows, behind one trait. The rules that a store keeps, tested by the conformance suite (feature `conformance`):
-/// - what a method answered with `Ok` survives a crash of the process;
-/// - each method is one transaction: of parallel calls one wins, and none sees half of another.
+/// The rows, behind one trait. The conformance suite (feature `conformance`) tests the rules of a store:
+/// - a result that a method returned as `Ok` survives a crash of the process;
+/// - each method is one transaction: of concurrent calls one wins, and none sees half of another.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Remembers a challenge. `false`: its id is taken, and nothing was changed.
+    /// Stores a challenge. Returns `false` if its id exists already; then nothing was changed.
     ///
     /// # Errors
     /// The store failed.
     async fn issue(&self, issued: Issued) -> Result<bool, Fault>;
 
-    /// The challenge of an id and its standing at `now`: a hold after its last second is `Begun`, and after the last
-    /// second in which it could be taken up again `Open`.
+    /// Returns the challenge of an id and its state at `now`: a hold after its last second is `Begun`, and `Open` after
+    /// the last second in which it could be resumed.
     ///
     /// # Errors
     /// The store failed.
     async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault>;
 
-    /// Whether a payment with this nonce was granted, or was begun and may still go on at `now`.
+    /// Returns whether a payment with this nonce was granted, or was begun and may still continue at `now`.
     ///
     /// # Errors
     /// The store failed.
     async fn seen(&self, nonce: &Nonce, now: UnixSeconds) -> Result<bool, Fault>;
 
-    /// Holds challenge and nonce together for a payment, if both are free at `now`, or if this very payment was begun
-    /// before and nobody is at it. The payment's digest is durable before this answers: what it moves can then be
-    /// looked for, whatever happens.
+    /// Holds challenge and nonce together for a payment, if both are free at `now`, or if the same payment was begun
+    /// before and no request is processing it. The payment's digest is durable before this method returns, so that its
+    /// effects can be found whatever happens next.
     ///
     /// # Errors
-    /// The store failed; they may be held.
+    /// The store failed; challenge and nonce may be held.
     async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault>;
 
-    /// Makes a hold a payment: all of it or nothing. A hold that ran out and that no other replaced still counts.
-    /// The challenge stays known as paid to its `keep_until`, and to the end of its hold.
+    /// Turns a hold into a payment, with all of its data or not at all. An expired hold that no other replaced still
+    /// counts. The challenge is kept as paid until its `keep_until`, and until the end of its hold.
     ///
     /// # Errors
-    /// The store failed; it may be paid.
+    /// The store failed; the challenge may be paid.
     async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault>;
 
-    /// The outcome is not known: ends the hold, and the same payment alone may go on at once. Nothing where it is not
-    /// held any more.
+    /// Ends a hold whose result is unknown: only the same payment may continue, at once. Does nothing if the hold is
+    /// already gone.
     ///
     /// # Errors
-    /// The store failed; it runs out by itself.
+    /// The store failed; the hold expires by itself.
     async fn suspend(&self, hold: &Hold) -> Result<(), Fault>;
 
-    /// Nothing moved: the challenge is open and the nonce is free. Nothing where it is not held any more.
+    /// Ends a hold of which nothing moved: the challenge is open and the nonce is free. Does nothing if the hold is
+    /// already gone.
     ///
     /// # Errors
-    /// The store failed; it runs out by itself.
+    /// The store failed; the hold expires by itself.
     async fn release(&self, hold: &Hold) -> Result<(), Fault>;
 
     /// Uses an entitlement once at `now` for a resource.
@@ -206,52 +207,53 @@ pub trait Store: Send + Sync {
     /// The store failed; a use may have been counted.
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault>;
 
-    /// Revokes an entitlement. `false`: it is not known.
+    /// Revokes an entitlement. Returns `false` if it is unknown.
     ///
     /// # Errors
-    /// The store failed; it may be revoked.
+    /// The store failed; the entitlement may be revoked.
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault>;
 
-    /// Adds to an open meter, never beyond its maximum.
+    /// Adds usage to an open meter, never beyond its maximum.
     ///
     /// # Errors
-    /// The store failed; it may be counted.
+    /// The store failed; the usage may be recorded.
     async fn add_use(&self, id: &ChallengeId, amount: AtomicAmount, now: UnixSeconds) -> Result<Added, Fault>;
 
-    /// Closes an open meter, so that what is to be settled stands, and answers it as it then is. One that was closed
-    /// before is answered as it is; `None`: there is no such meter.
+    /// Closes an open meter, which fixes the amount to settle, and returns it. A meter that is already closed is
+    /// returned unchanged. Returns `None` if the meter does not exist.
     ///
     /// # Errors
-    /// The store failed; it may be closed.
+    /// The store failed; the meter may be closed.
     async fn close_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<Metered>, Fault>;
 
-    /// Writes down how the settlement of a closed meter ended. Nothing where it ended before.
+    /// Stores how the settlement of a closed meter ended. Does nothing if it ended before.
     ///
     /// # Errors
-    /// The store failed; it may be written.
+    /// The store failed; the end may be stored.
     async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault>;
 
-    /// The meters that are not over and were last changed before this second, the oldest first, at most so many.
+    /// Lists the meters that need further work and were last changed before this second, the oldest first, up to a
+    /// limit.
     ///
     /// # Errors
     /// The store failed.
     async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault>;
 
-    /// Writes a refund down, if a payment of at least so much stands with its proof and no other refund does.
+    /// Stores a refund, if a payment of at least this amount exists for its proof and no other refund does.
     ///
     /// # Errors
-    /// The store failed; it may be written.
+    /// The store failed; the refund may be stored.
     async fn begin_refund(&self, refund: &Refund) -> Result<RefundStanding, Fault>;
 
-    /// Writes down that a refund was made, or that it was refused: then it never stood. One that was made stays.
+    /// Stores that a refund was made, or removes it because it was refused. A refund that was made is kept.
     ///
     /// # Errors
-    /// The store failed; it may be written.
+    /// The store failed; the result may be stored.
     async fn end_refund(&self, refund: &Refund, receipt: Option<&str>) -> Result<(), Fault>;
 
-    /// Forgets open challenges that expired before `now`, those that were begun after `resume_until`, paid ones with
-    /// their nonces after `keep_until`, meters that are over with them, and entitlements that expired. Answers how many
-    /// rows. Keys of proofs and refunds are never forgotten, nor is a meter that is not settled.
+    /// Forgets open challenges that expired before `now`, begun ones after `resume_until`, paid ones with their nonces
+    /// after `keep_until` together with their finished meters, and expired entitlements. Returns the number of rows.
+    /// Keys of proofs and refunds are never forgotten, nor are unsettled meters.
     ///
     /// # Errors
     /// The store failed.

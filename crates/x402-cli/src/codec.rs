@@ -8,16 +8,16 @@ use x402_codec::{DecodeError, Limits, base64, json};
 use x402_types::v2::SettleResponse;
 use x402_types::{PaymentPayload, PaymentRequired};
 
-/// Which message a header holds.
+/// The message that a header contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Header {
-    /// The terms.
+    /// The terms of payment, version 2.
     #[value(name = "PAYMENT-REQUIRED")]
     PaymentRequired,
-    /// A payment.
+    /// A payment of version 2.
     #[value(name = "PAYMENT-SIGNATURE")]
     PaymentSignature,
-    /// A receipt.
+    /// A receipt of version 2.
     #[value(name = "PAYMENT-RESPONSE")]
     PaymentResponse,
     /// A payment of version 1.
@@ -28,27 +28,27 @@ pub(crate) enum Header {
     XPaymentResponse,
 }
 
-/// Shows what a payment header says.
+/// Decodes the value of a payment header.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Decode {
-    /// The header it stood in; without it any JSON is shown.
+    /// The header that had the value; without it, any JSON is accepted.
     #[arg(long, ignore_case = true)]
     header: Option<Header>,
     /// The value; `-` or nothing reads it from standard input.
     value: Option<String>,
 }
 
-/// Writes JSON as a payment header's value.
+/// Encodes JSON as the value of a payment header.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Encode {
-    /// The header it is for; without it any JSON is taken.
+    /// The header to encode for; without it, any JSON is accepted.
     #[arg(long, ignore_case = true)]
     header: Option<Header>,
     /// The JSON; `-` or nothing reads it from standard input.
     json: Option<String>,
 }
 
-/// What `decode` and `encode` say of input that cannot be read.
+/// The output of `decode` and `encode` for malformed input.
 #[derive(Debug, Serialize)]
 struct Refusal<'a> {
     code: &'a str,
@@ -60,7 +60,7 @@ fn input(argument: Option<String>) -> Result<Vec<u8>, ExitCode> {
     match argument {
         Some(text) if text != "-" => Ok(text.into_bytes()),
         _ => {
-            // One byte more than any header may have, so that one that is too long is seen to be.
+            // One byte beyond the maximum is read, so that longer input is recognised.
             let most = u64::try_from(Limits::DEFAULT.body).unwrap_or(u64::MAX).saturating_add(1);
             let mut text = Vec::new();
             match std::io::stdin().take(most).read_to_end(&mut text) {
@@ -88,7 +88,7 @@ fn finish(outcome: Result<String, DecodeError>) -> ExitCode {
     }
 }
 
-/// Whether the text is the message that the header holds.
+/// Checks that the text is the message that the header contains.
 fn check(header: Option<Header>, text: &[u8], limits: &Limits) -> Result<(), DecodeError> {
     match header {
         None => json::parse(text, limits).map(drop),
@@ -100,7 +100,7 @@ fn check(header: Option<Header>, text: &[u8], limits: &Limits) -> Result<(), Dec
     }
 }
 
-/// The text of a header value: base64, or the raw JSON that some servers put into `PAYMENT-REQUIRED`.
+/// Decodes the text of a header value: base64, or the raw JSON that some servers put into `PAYMENT-REQUIRED`.
 fn text(header: Option<Header>, value: &[u8], limits: &Limits) -> Result<String, DecodeError> {
     let raw = value.starts_with(b"{") && matches!(header, None | Some(Header::PaymentRequired));
     let bytes = if raw { value.to_vec() } else { base64::decode(value, limits.header)? };

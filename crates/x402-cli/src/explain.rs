@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use x402_types::ErrorReason;
 use x402_validate::Code;
 
-/// Prints what a code means and what to do about it.
+/// Explains a code and how to fix the fault.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A code such as `MISSING_ACCEPTS`; without one, the codes of the linter are listed.
@@ -27,12 +27,12 @@ pub(crate) fn run(args: Args) -> ExitCode {
             }
         },
     };
-    // A reader that went away is no failure of ours.
+    // A reader that closed the pipe is not a failure.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
-/// A code of the linter, or one that travels on the wire.
+/// Returns the page of a code of the linter, or of one that travels on the wire.
 fn page(code: &str) -> Option<String> {
     if let Ok(code) = code.parse::<Code>() {
         return Some(code.page());

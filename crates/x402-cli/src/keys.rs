@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use x402_evm::key::Key;
 use zeroize::Zeroizing;
 
-/// Makes private keys.
+/// Generates private keys.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Keys {
-    /// Makes a key and prints its address; the key goes to a file that only its owner reads, or to standard output.
+    /// Generates a key and prints its address. The key is written to a file that only its owner can read, or to
+    /// standard output.
     New {
         /// The file; it must not exist.
         #[arg(long)]
@@ -26,7 +27,7 @@ pub(crate) fn run(args: Keys) -> ExitCode {
             eprintln!("no randomness: {error}");
             return ExitCode::from(2);
         }
-        // Fails for 0 and numbers beyond the group's order: once in 2^127.
+        // This fails for 0 and for numbers beyond the group's order: once in 2^127.
         if let Ok(key) = Key::from_bytes(&secret) {
             break key;
         }

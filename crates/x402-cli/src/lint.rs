@@ -1,4 +1,4 @@
-//! `x402 lint`: everything that is wrong with the 402 that a server sends.
+//! `x402 lint`: reports every fault of a server's 402 response.
 
 mod fetch;
 mod input;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use x402_validate::{Checked, Options, Registry, Report, Source, Summary, lint, lint_response, summary};
 
-/// Says everything that is wrong with a payment-required document. Exit status: 0 valid, 1 invalid, 2 nothing to read.
+/// Reports every fault of a payment-required document. Exit status: 0 valid, 1 invalid, 2 nothing to read.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A file with the document; `-` or nothing reads standard input.
@@ -21,37 +21,37 @@ pub(crate) struct Args {
     /// A file with a response: `{"status": 402, "headers": {…}, "body": …}`; `-` reads standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     response: Option<PathBuf>,
-    /// Asks a server with GET. Redirects are not followed, 64 KiB are read at most.
+    /// Requests this URL with GET. Redirects are not followed, 64 KiB are read at most.
     #[arg(long)]
     url: Option<String>,
-    /// Lets `--url` ask loopback and private addresses.
+    /// Lets `--url` connect to loopback and private addresses.
     #[arg(long, requires = "url")]
     allow_private: bool,
-    /// Knows the larger tables of networks and assets, not only those of the document.
+    /// Uses the larger tables of networks and assets, not only those of the document.
     #[arg(long)]
     all_networks: bool,
-    /// Turns warnings into errors.
+    /// Reports warnings as errors.
     #[arg(long)]
     strict: bool,
-    /// Prints the report as JSON and nothing else.
+    /// Prints only the report, as JSON.
     #[arg(long, conflicts_with = "sarif")]
     json: bool,
     /// Prints the report as SARIF 2.1.0.
     #[arg(long)]
     sarif: bool,
-    /// Prints nothing: the exit status says it.
+    /// Prints nothing: the exit status is the result.
     #[arg(long, short)]
     quiet: bool,
 }
 
-/// What was read, and what the linter says of it.
+/// The input, and the linter's report on it.
 struct Outcome {
-    /// What people call it: a path, a URL.
+    /// The name of the input: a path, a URL.
     name: String,
-    /// The text that the spans of the report count in.
+    /// The text to which the spans of the report refer.
     json: Vec<u8>,
     report: Report,
-    /// Of a response: where the document was found, and what it asks for.
+    /// For a response: the part that contains the document, and its offers.
     found: Option<Found>,
 }
 
@@ -61,7 +61,7 @@ struct Found {
     summary: Vec<Summary>,
 }
 
-/// What `--json` prints of a response: the report, and where it came from.
+/// The output of `--json` for a response: the report, and the part that contains the document.
 #[derive(Serialize)]
 struct Whole<'r> {
     #[serde(flatten)]
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match answer(&args, color).await {
         Ok((valid, out)) => {
-            // A reader that went away changes nothing about the document.
+            // A reader that closed the pipe changes nothing about the document.
             let _ = std::io::stdout().write_all(out.as_bytes());
             if valid { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
@@ -85,7 +85,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     }
 }
 
-/// Whether the document is valid, and what stands on standard output.
+/// Returns whether the document is valid, and the text for standard output.
 async fn answer(args: &Args, color: bool) -> Result<(bool, String), String> {
     let mut options = Options { strict: args.strict, ..Options::default() };
     if args.all_networks {
@@ -112,7 +112,7 @@ async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
         if (300..400).contains(&answer.status) && !args.quiet {
             eprintln!("the server answered {}: redirects are not followed", answer.status);
         }
-        // One byte beyond the limit is read, so that a longer body is seen to be one.
+        // One byte beyond the limit is read, so that a longer body is recognised.
         options.limit = fetch::LARGEST;
         return Ok(Outcome::of_response(url.clone(), &answer.headers, &answer.body, &options));
     }
@@ -120,7 +120,7 @@ async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
         let (name, bytes) = input::read(path, options.limit)?;
         return match input::response(&bytes)? {
             Some(response) => Ok(Outcome::of_response(name, &response.headers, &response.body, &options)),
-            // The linter says at which byte the file stops being JSON.
+            // The linter reports the byte at which the file stops being JSON.
             None => {
                 let report = lint(&bytes, &options);
                 Ok(Outcome { name, json: bytes, report, found: Some(Found { source: None, summary: Vec::new() }) })
@@ -159,7 +159,7 @@ mod tests {
         answer(&Line::try_parse_from([&["lint"], line].concat()).map_err(|e| e.to_string())?.args, false).await
     }
 
-    /// A file that is gone when the test is.
+    /// A file that is removed at the end of the test.
     struct Temporary(PathBuf);
 
     impl Temporary {

@@ -26,23 +26,23 @@ struct Cli {
 enum Command {
     /// Shows a paid request end to end, on a chain in this process.
     Demo(demo::Args),
-    /// Shows what a payment header says.
+    /// Decodes the value of a payment header.
     Decode(codec::Decode),
-    /// Writes JSON as a payment header's value.
+    /// Encodes JSON as the value of a payment header.
     Encode(codec::Encode),
     /// Makes a request and pays for it.
     Pay(pay::Args),
-    /// Finds everything that is wrong with a 402 document.
+    /// Reports every fault of a 402 document.
     Lint(lint::Args),
     /// Explains a code of the linter.
     Explain(explain::Args),
-    /// Makes private keys.
+    /// Generates private keys.
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// Gives, shows and takes back session keys.
+    /// Issues, inspects and revokes session keys.
     #[command(subcommand)]
     Session(session::Session),
-    /// Looks at UserOperations.
+    /// Computes the hashes of UserOperations.
     #[command(subcommand)]
     Userop(userop::Userop),
 }

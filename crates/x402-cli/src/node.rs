@@ -5,11 +5,11 @@ use std::time::Duration;
 use alloy_rpc_client::RpcClient;
 use alloy_transport_http::Http;
 
-/// A client of a node. Answers take 10 s at most.
+/// Creates a client of a node. Responses may take 10 s at most.
 pub(crate) fn client(url: &str) -> Result<RpcClient, String> {
     let url = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or("rpc: expected an http or https URL")?;
-    // Fails where another part of the process was first: then that one is used.
+    // This fails if a provider is already installed, which is then used.
     drop(rustls::crypto::ring::default_provider().install_default());
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))

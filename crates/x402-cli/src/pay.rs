@@ -1,4 +1,4 @@
-//! `x402 pay`: one request, paid for if it must be.
+//! `x402 pay`: makes one request, and pays for it if the server requires payment.
 
 mod journal;
 mod request;
@@ -21,15 +21,15 @@ use zeroize::Zeroizing;
 
 use journal::Journal;
 
-/// Makes a request and pays for it. The key comes from the environment variable `X402_PRIVATE_KEY` or from a file.
+/// Makes a request and pays for it. The key is read from the environment variable `X402_PRIVATE_KEY` or from a file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to ask for.
+    /// The URL to request.
     url: String,
     /// The most to pay, in US dollars.
     #[arg(long, default_value = "1")]
     max: Dollars,
-    /// The longest that an authorization may be valid, in seconds.
+    /// The longest validity of an authorization, in seconds.
     #[arg(long, default_value_t = 3_600)]
     max_seconds: u64,
     #[command(flatten)]
@@ -37,14 +37,14 @@ pub(crate) struct Args {
     /// A file with the private key.
     #[arg(long)]
     key_file: Option<PathBuf>,
-    /// Where payments are kept whose end is not known, so that the same command shows the same payment again: by
-    /// default `x402/payments.sqlite` in `$XDG_STATE_HOME`. It holds signed payments.
+    /// The file that stores payments whose result is unknown, so that the same command presents the same payment again:
+    /// by default `x402/payments.sqlite` in `$XDG_STATE_HOME`. It contains signed payments.
     #[arg(long, value_name = "PATH", conflicts_with = "no_journal")]
     journal: Option<PathBuf>,
-    /// Keeps nothing: the same command, run again, pays anew.
+    /// Stores nothing: the same command, run again, makes a new payment.
     #[arg(long)]
     no_journal: bool,
-    /// Pays anew where an earlier payment of this request expired and whether it was settled is not known.
+    /// Makes a new payment if an earlier payment of this request expired and it is unknown whether it was settled.
     #[arg(long)]
     pay_anew: bool,
     /// Prints one JSON object: status, body, payment, error.
@@ -61,7 +61,7 @@ fn key(file: Option<PathBuf>) -> Result<Key, String> {
         None => std::env::var(KEY).map_err(|_| format!("{KEY} is not set; set it or give --key-file"))?,
     };
     let text = Zeroizing::new(text);
-    // What it says of a bad key is not repeated: it may quote it.
+    // The parser's message for a malformed key is not repeated: it may quote the key.
     text.trim().parse().map_err(|_| "the private key: expected `0x` and 64 hex digits".to_owned())
 }
 
@@ -132,7 +132,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What became of a payment that was sent, on standard error.
+/// Reports the result of a payment on standard error.
 fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refused: Option<&str>, json: bool) {
     if sent.header_may_be_too_long {
         eprintln!(
@@ -153,7 +153,7 @@ fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refuse
     }
 }
 
-/// Why the payment was refused: the `error` of the second 402, from its header, else from its body.
+/// Returns the reason of a refusal: the `error` of the second 402, from its header, otherwise from its body.
 fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) -> Option<String> {
     if status != StatusCode::PAYMENT_REQUIRED {
         return None;
@@ -165,7 +165,7 @@ fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) 
     }
 }
 
-/// What was signed, without the signature.
+/// Describes the signed payment, without the signature.
 fn signed(open: &OpenPayment) -> String {
     let payment: Option<Value> = header::decode(open.value.as_bytes(), &Limits::DEFAULT).ok();
     let nonce = payment.as_ref().and_then(|payment| payment.pointer("/payload/authorization/nonce")?.as_str());

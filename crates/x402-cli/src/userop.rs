@@ -1,4 +1,4 @@
-//! `x402 userop hash`: what the account of a UserOperation signs.
+//! `x402 userop hash`: the hash that the account of a UserOperation signs.
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use x402_erc4337::{
     UserOperationV06,
 };
 
-/// Looks at UserOperations.
+/// Computes the hashes of UserOperations.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Userop {
     /// Prints the hash that the account signs.
@@ -23,13 +23,13 @@ pub(crate) enum Userop {
 /// Prints the hash that the account signs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Hash {
-    /// Version of the EntryPoint: 0.6, 0.7, 0.8 or 0.9.
+    /// The version of the EntryPoint: 0.6, 0.7, 0.8 or 0.9.
     #[arg(long)]
     entry_point: EntryPointVersion,
-    /// The chain.
+    /// The number of the chain.
     #[arg(long)]
     chain_id: u64,
-    /// What an EIP-7702 sender delegates to, where the operation does not say it.
+    /// The delegate of an EIP-7702 sender, if the operation does not contain it.
     #[arg(long, value_name = "ADDR")]
     delegate: Option<Address>,
     /// Prints a JSON object with the packed operation.
@@ -55,7 +55,7 @@ struct Answer {
     packed: OnChain,
 }
 
-/// Why there is no hash. The message begins with the member.
+/// The reason why there is no hash. The message begins with the member.
 #[derive(Debug)]
 enum Failure {
     Unreadable(String),
@@ -112,7 +112,7 @@ fn line(answer: &Answer) -> Result<String, Failure> {
 }
 
 fn input(file: Option<&PathBuf>) -> Result<Vec<u8>, Failure> {
-    // One byte more than is read, so that what is too long is seen to be.
+    // One byte beyond the maximum is read, so that longer input is recognised.
     let most = u64::try_from(Limits::DEFAULT.body).unwrap_or(u64::MAX).saturating_add(1);
     let mut text = Vec::new();
     let read = match file.filter(|f| f.as_os_str() != "-") {
@@ -135,7 +135,7 @@ fn answer(
         (op.hash(chain_id), OnChain::V06(op))
     } else if PackedUserOperation::is_packed(&node) {
         let packed = PackedUserOperation::from_node(&node)?;
-        // What the chain would refuse has no hash worth printing.
+        // An operation that the chain would refuse has no useful hash.
         packed.unpack(version)?;
         (packed.hash(&entry_point, delegate)?, OnChain::Packed(packed))
     } else {

@@ -15,7 +15,7 @@ use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, MakePayment as _, Occasion, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, MakePayment as _, SigningContext, UnixSeconds};
 
 const URL: &str = "https://agent.example/tasks";
 const PLAN: u64 = 42;
@@ -55,8 +55,8 @@ async fn scene() -> (DevFacilitator, Requirements, Value) {
 
     let plans = Plans::new([served(id, plan)]).unwrap();
     let payer = Payer::new(signer(1).unwrap(), account, plans, vec![session]);
-    let occasion = Occasion { now: UnixSeconds(chain.time()), entropy: [1; 32], url: URL, method: "POST" };
-    let made = payer.make_payment(&entry.to_terms(AtomicAmount::ZERO).unwrap(), &occasion).await.unwrap();
+    let context = SigningContext { now: UnixSeconds(chain.time()), entropy: [1; 32], url: URL, method: "POST" };
+    let made = payer.make_payment(&entry.to_terms(AtomicAmount::ZERO).unwrap(), &context).await.unwrap();
     let payment = nvm::v03::PaymentPayload::new(Some(ResourceInfo::of(URL)), entry.clone(), made.payload);
 
     let (listen, wait) = ((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_secs(30));

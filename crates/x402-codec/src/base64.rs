@@ -1,8 +1,8 @@
-//! Base64 as headers carry it: [RFC 4648](https://www.rfc-editor.org/rfc/rfc4648) §4 written, §4 and §5 read.
+//! Base64 in headers: [RFC 4648](https://www.rfc-editor.org/rfc/rfc4648), encoded by §4, decoded by §4 and §5.
 //!
-//! Written: standard alphabet with padding, which every SDK reads. Read: either alphabet but never both in one value,
-//! padding whole or absent, no white space, and the bits behind the last byte zero (§3.5), so that no byte string has
-//! two spellings within one form.
+//! Encoding uses the standard alphabet with padding, which every SDK decodes. Decoding accepts either alphabet but
+//! never both in one value, and padding whole or absent; it refuses white space and non-zero bits after the last byte
+//! (§3.5), so that no byte string has two spellings within one form.
 
 use base64_simd::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
@@ -11,16 +11,15 @@ use crate::{DecodeError, DecodeErrorKind};
 
 const EXPECTED: &str = "expected base64: one alphabet, whole padding or none";
 
-/// Writes padded standard base64.
+/// Encodes padded standard base64.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     STANDARD.encode_to_string(bytes)
 }
 
-/// Reads base64 of at most `limit` characters.
-///
+/// Decodes base64 of at most `limit` characters.
 /// # Errors
-/// `too_large`, before anything is allocated; `invalid_base64` at the first character that cannot stand where it does.
+/// `too_large`, before anything is allocated; `invalid_base64` at the first character that is not allowed in its place.
 pub fn decode(text: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     within(text.len(), limit)?;
     let padded = text.last() == Some(&b'=');
@@ -32,14 +31,14 @@ pub fn decode(text: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     url_safe.decode_to_vec(text).map_err(|_| why(text))
 }
 
-/// Whether a text that was read is in the form that is written: the standard alphabet, padded. Each form has one
-/// spelling, so it is the very text that [`encode`] writes.
+/// Returns whether a decoded text is in the form of [`encode`]: the standard alphabet, padded. Each form has one
+/// spelling, so it is exactly the text that [`encode`] would produce.
 #[must_use]
 pub fn is_standard(text: &[u8]) -> bool {
     text.len().is_multiple_of(4) && !text.iter().any(|byte| matches!(byte, b'-' | b'_'))
 }
 
-/// Finds what was wrong; runs on refused input only.
+/// Finds the fault; runs only on refused input.
 #[cold]
 fn why(text: &[u8]) -> DecodeError {
     let bad = |at: usize, expected: &'static str| DecodeError::at_byte(DecodeErrorKind::InvalidBase64, at, expected);

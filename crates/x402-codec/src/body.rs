@@ -12,21 +12,19 @@ use x402_types::{
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, json};
 
-/// A 402 body of version 1, or the v2 object again as our servers send it.
-///
+/// Parses a 402 body of version 1, or the v2 object that this workspace's servers repeat in the body.
 /// # Errors
 /// The kinds of [`json::from_slice`].
 pub fn payment_required(body: &[u8], limits: &Limits) -> Result<PaymentRequired, DecodeError> {
     json::from_slice(body, limits)
 }
 
-/// The body of `POST /verify` and `POST /settle`.
-///
+/// Parses the body of `POST /verify` and `POST /settle`.
 /// # Errors
-/// The kinds of [`json::from_slice`], and `version_mismatch` where the outer `x402Version` is not the payment's.
+/// The kinds of [`json::from_slice`], and `version_mismatch` if the outer `x402Version` is not the payment's.
 pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
-    // Nearly every payment is of version 2: its types take it without asking first. What they refuse, the types of
-    // either version read again, or say what is wrong with it.
+    // Nearly every payment has version 2, so its types are tried first. On a refusal, the general types parse the body
+    // again, or find its fault.
     let mut request = verify_request_v2(body, limits);
     if request.is_err() {
         request = json::from_slice(body, limits).map_err(|error| text_payment(body, limits).unwrap_or(error));
@@ -39,7 +37,7 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
     request
 }
 
-/// A payment passed on as the header has it, the commonest fault of a server that is written by hand.
+/// Recognises a payment that was passed on as the header's text, the most common fault of servers written by hand.
 #[cold]
 fn text_payment(body: &[u8], limits: &Limits) -> Option<DecodeError> {
     let members: Members = json::from_slice(body, limits).ok()?;
@@ -66,10 +64,10 @@ fn check_request(request: &VerifyRequest) -> Result<(), DecodeError> {
     }
 }
 
-/// The body where the payment is of version 2. An error decides nothing.
+/// Parses the body of a payment of version 2. An error is inconclusive.
 ///
-/// The payer echoes the entry that the server offered, so the server's own is nearly always the same text: where it is,
-/// it is compared and not read again.
+/// The payer echoes the entry that the server offered, so the server's own is nearly always the same text, which is
+/// then compared and not parsed again.
 fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
     json::read_object(body, limits, |mut members| {
         let mut x402_version = None;
@@ -104,8 +102,7 @@ fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Deco
     })
 }
 
-/// A facilitator's answer to `/verify`.
-///
+/// Parses a facilitator's response to `/verify`.
 /// # Errors
 /// The kinds of [`json::from_slice`].
 pub fn verify_response(body: &[u8], limits: &Limits) -> Result<VerifyResponse, DecodeError> {
@@ -113,38 +110,34 @@ pub fn verify_response(body: &[u8], limits: &Limits) -> Result<VerifyResponse, D
     Ok(VerifyResponse { invalid_reason: response.invalid_reason.map(ErrorReason::of_peer), ..response })
 }
 
-/// A facilitator's answer to `/settle`; a peer's code becomes ours ([`ErrorReason::of_peer`]).
-///
+/// Parses a facilitator's response to `/settle`; peers' spellings of codes are translated ([`ErrorReason::of_peer`]).
 /// # Errors
-/// The kinds of [`json::from_slice`]. The outcome is then unknown, not failed.
+/// The kinds of [`json::from_slice`]. The result is then unknown, not failed.
 pub fn settle_response(body: &[u8], limits: &Limits) -> Result<SettleResponse, DecodeError> {
     let response: SettleResponse = json::from_slice(body, limits)?;
     Ok(SettleResponse { error_reason: response.error_reason.map(ErrorReason::of_peer), ..response })
 }
 
-/// A facilitator's answer to `/supported`.
-///
+/// Parses a facilitator's response to `/supported`.
 /// # Errors
 /// The kinds of [`json::from_slice`].
 pub fn supported_response(body: &[u8], limits: &Limits) -> Result<SupportedResponse, DecodeError> {
     json::from_slice(body, limits)
 }
 
-/// The JSON of a message.
-///
+/// Serializes a message as JSON.
 /// # Errors
-/// If the message cannot be written as JSON.
+/// The message cannot be serialized as JSON.
 pub fn write<T: Serialize + ?Sized>(message: &T) -> Result<Vec<u8>, EncodeError> {
-    // A plain payment is 831 bytes: one allocation holds it.
+    // A plain payment has 831 bytes, which one allocation holds.
     let mut out = Vec::with_capacity(1024);
     serde_json::to_writer(&mut out, message).map_err(|e| EncodeError::json(&e))?;
     Ok(out)
 }
 
-/// The body of `/verify` and `/settle`, with the payment's text as the payer sent it.
-///
+/// Builds the body of `/verify` and `/settle`, with the payment's text as the payer sent it.
 /// # Errors
-/// If the requirements cannot be written as JSON.
+/// The requirements cannot be serialized as JSON.
 pub fn write_verify_request(
     version: Version,
     payment: &str,
@@ -161,7 +154,7 @@ pub fn write_verify_request(
     Ok(out)
 }
 
-/// §5.2: `payload` is an object, whatever the scheme.
+/// Checks that `payload` is an object, whatever the scheme: §5.2.
 pub(crate) fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
     let payload: &RawJson = match payment {
         PaymentPayload::V1(payment) => &payment.payload,

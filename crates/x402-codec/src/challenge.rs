@@ -1,5 +1,5 @@
-//! The headers and bodies of the `x402.v1` challenge dialect, `specs/402kit-x402v1.md`: unpadded base64url written,
-//! both alphabets read, 4,096 bytes at most.
+//! The headers and bodies of the `x402.v1` challenge dialect, `specs/402kit-x402v1.md`: encoding uses unpadded
+//! base64url, decoding accepts both alphabets, values have at most 4,096 bytes.
 
 use base64_simd::URL_SAFE_NO_PAD;
 use http::header::{HeaderName, HeaderValue};
@@ -9,27 +9,26 @@ use x402_types::challenge::{Challenge, Payment, PaymentResponse, RefusalBody};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, base64, body, json};
 
-/// Answer, server to client: a bearer entitlement.
+/// The response header, from server to client, with a bearer entitlement.
 pub static X_PAYMENT_TOKEN: HeaderName = HeaderName::from_static("x-payment-token");
 
-/// The longest `X-PAYMENT` and `X-PAYMENT-RESPONSE`, in bytes as sent: 4,096.
+/// The maximum length of `X-PAYMENT` and `X-PAYMENT-RESPONSE`, in bytes as sent: 4,096.
 pub const HEADER: usize = 4096;
 
 /// The limits of this dialect.
 pub const LIMITS: Limits = Limits { header: HEADER, ..Limits::DEFAULT };
 
-/// Server: the payment in one `X-PAYMENT` value.
-///
+/// Decodes, for a server, the payment in one `X-PAYMENT` value.
 /// # Errors
-/// `too_large`; `invalid_base64`, CR and LF among it; the kinds of [`json::from_slice`].
+/// `too_large`; `invalid_base64`, which includes CR and LF; the kinds of [`json::from_slice`].
 pub fn payment(value: &[u8]) -> Result<Payment, DecodeError> {
     payment_json(&base64::decode(value, HEADER)?)
 }
 
-/// Server: the payment of a header value that was decoded before, to tell the dialects apart.
-///
+/// Parses, for a server, the payment in the text of a header value that was already decoded to distinguish the
+/// dialects.
 /// # Errors
-/// The kinds of [`json::from_slice`]; a member that the type of the proof asks for.
+/// The kinds of [`json::from_slice`]; a missing member that the type of the proof requires.
 pub fn payment_json(text: &[u8]) -> Result<Payment, DecodeError> {
     let payment: Payment = json::read(text, &LIMITS)?;
     payment.proof.complete().map_err(|(member, why)| {
@@ -38,16 +37,14 @@ pub fn payment_json(text: &[u8]) -> Result<Payment, DecodeError> {
     Ok(payment)
 }
 
-/// Client: what the server said in one `X-PAYMENT-RESPONSE` value.
-///
+/// Decodes, for a client, the server's receipt in one `X-PAYMENT-RESPONSE` value.
 /// # Errors
 /// The kinds of [`payment`].
 pub fn response(value: &[u8]) -> Result<PaymentResponse, DecodeError> {
     json::read(&base64::decode(value, HEADER)?, &LIMITS)
 }
 
-/// Client: the challenge of a 402 body. Beside a refusal's `error` and `message` it is read just the same.
-///
+/// Parses, for a client, the challenge in a 402 body. A refusal's `error` and `message` in the same body do not matter.
 /// # Errors
 /// The kinds of [`json::from_slice`]; a version other than `x402.v1`.
 pub fn challenge(body: &[u8]) -> Result<Challenge, DecodeError> {
@@ -59,8 +56,7 @@ pub fn challenge(body: &[u8]) -> Result<Challenge, DecodeError> {
     }
 }
 
-/// Client: a refusal's body.
-///
+/// Parses, for a client, a refusal's body.
 /// # Errors
 /// The kinds of [`json::from_slice`].
 pub fn refusal(body: &[u8]) -> Result<RefusalBody, DecodeError> {
@@ -71,18 +67,16 @@ fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, DecodeError> {
     json::from_slice(body, &LIMITS)
 }
 
-/// Client: the `X-PAYMENT` value of a payment, marked sensitive.
-///
+/// Encodes, for a client, the `X-PAYMENT` value of a payment, marked sensitive.
 /// # Errors
-/// If it cannot be written as JSON, or is longer than 4,096 bytes.
+/// The payment cannot be serialized as JSON, or is longer than 4,096 bytes.
 pub fn encode_payment(payment: &Payment) -> Result<HeaderValue, EncodeError> {
     encode(payment)
 }
 
-/// Server: the `X-PAYMENT-RESPONSE` value, marked sensitive.
-///
+/// Encodes, for a server, the `X-PAYMENT-RESPONSE` value, marked sensitive.
 /// # Errors
-/// If it cannot be written as JSON, or is longer than 4,096 bytes.
+/// The response cannot be serialized as JSON, or is longer than 4,096 bytes.
 pub fn encode_response(response: &PaymentResponse) -> Result<HeaderValue, EncodeError> {
     encode(response)
 }

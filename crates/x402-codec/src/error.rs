@@ -1,4 +1,4 @@
-//! What was wrong with the bytes, where, and what was expected there.
+//! Decode errors: the kind of the fault, its place, and the expected form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use serde::de::{Error, Expected, Unexpected};
 use x402_types::{ErrorReason, Rejection};
 
-/// One table makes the variant, its stable code and its words.
+/// Generates the variant, its stable code and its text from one table.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
-        /// The families of decode errors. Each has a stable machine code.
+        /// The kinds of decode errors. Each has a stable machine-readable code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum DecodeErrorKind { $($(#[$doc])* $name,)* }
@@ -18,13 +18,13 @@ macro_rules! kinds {
             /// Every kind, for tables and documents.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The machine code: snake case, never changes.
+            /// Returns the machine-readable code: snake case, never changes.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// The words for people.
+            /// Returns the text for people.
             #[must_use]
             pub const fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -34,38 +34,38 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Not base64 as the protocol writes it. `at` is a byte of the header value.
+    /// The text is not base64 of the protocol's forms. `at` is a byte of the header value.
     InvalidBase64 = "invalid_base64", "invalid base64";
-    /// Not UTF-8. `at` is the first wrong byte of the JSON text.
+    /// The text is not UTF-8. `at` is the first wrong byte of the JSON text.
     InvalidUtf8 = "invalid_utf8", "invalid UTF-8";
-    /// Not JSON (RFC 8259). `at` is a byte of the JSON text.
+    /// The text is not JSON (RFC 8259). `at` is a byte of the JSON text.
     InvalidJson = "invalid_json", "invalid JSON";
-    /// One object has the same key twice. `at` is the path of the second.
+    /// An object has the same key twice. `at` is the path of the second.
     DuplicateKey = "duplicate_key", "duplicate key";
-    /// Arrays and objects nest deeper than the limit. `at` is the bracket that goes too deep.
+    /// Arrays and objects are nested deeper than the limit. `at` is the first bracket beyond it.
     TooDeep = "too_deep", "nested too deep";
-    /// Larger than the limit. `at` is the first byte beyond it.
+    /// The input is larger than the limit. `at` is the first byte beyond it.
     TooLarge = "too_large", "too large";
-    /// Something stands after the document. `at` is its first byte.
+    /// Further data follow the document. `at` is the first byte of them.
     TrailingData = "trailing_data", "data after the document";
-    /// A member that does not have the form it must have. `at` is its path.
+    /// A member does not have its required form. `at` is its path.
     InvalidField = "invalid_field", "invalid field";
-    /// A member that must be there is absent. `at` is its path.
+    /// A required member is absent. `at` is its path.
     MissingField = "missing_field", "missing field";
-    /// More entries in `accepts` than the limit. `at` is the first entry beyond it.
+    /// The array `accepts` has more entries than the limit. `at` is the first entry beyond it.
     TooManyAccepts = "too_many_accepts", "too many entries in accepts";
-    /// Headers that say two things. `at` is one of them.
+    /// Headers contradict each other. `at` is one of them.
     AmbiguousHeader = "ambiguous_header", "ambiguous header";
     /// The outer `x402Version` is not the payment's.
     VersionMismatch = "version_mismatch", "x402 versions differ";
 }
 
-/// Where in the input.
+/// The place of a fault in the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum At {
-    /// A byte of the input, counted from 0. Inside a header value the input is the decoded JSON text,
-    /// except for `invalid_base64` and `too_large`, where it is the value itself.
+    /// A byte of the input, counted from 0. In a header value the input is the decoded JSON text, except for
+    /// `invalid_base64` and `too_large`, where it is the value itself.
     Byte(usize),
     /// A JSON path: `$.accepts[0].amount`.
     Path(Box<str>),
@@ -83,7 +83,7 @@ impl fmt::Display for At {
     }
 }
 
-/// Bytes that cannot be read as the message they should be.
+/// The error for bytes that cannot be decoded as the expected message.
 ///
 /// It never repeats the value that was found, only its type: values are the payer's, and may be secrets.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -104,7 +104,8 @@ impl DecodeError {
         Self(Box::new(Inner { kind, at: At::Byte(offset), offset: Some(offset), message: message.into() }))
     }
 
-    /// `path` is seen from here, without `$`; each object and array on the way out puts its own part before it.
+    /// Creates an error at a path relative to the current value, without `$`; each enclosing object and array prepends
+    /// its own part.
     #[cold]
     pub(crate) fn at_path(kind: DecodeErrorKind, path: &str, message: impl Into<Cow<'static, str>>) -> Self {
         let at = At::Path(format!("${path}").into());
@@ -116,31 +117,31 @@ impl DecodeError {
         Self(Box::new(Inner { kind, at: At::Header(name), offset: None, message: message.into() }))
     }
 
-    /// The family.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> DecodeErrorKind {
         self.0.kind
     }
 
-    /// The stable machine code, for example `duplicate_key`.
+    /// Returns the stable machine-readable code, for example `duplicate_key`.
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.0.kind.code()
     }
 
-    /// Where: `byte 17`, `$.accepts[0].amount`, `header PAYMENT-SIGNATURE`.
+    /// Returns the place: `byte 17`, `$.accepts[0].amount`, `header PAYMENT-SIGNATURE`.
     #[must_use]
     pub fn at(&self) -> &At {
         &self.0.at
     }
 
-    /// The byte of the JSON text (or of the base64) where reading stopped, where it is known.
+    /// Returns the byte of the JSON text (or of the base64) at which decoding stopped, if it is known.
     #[must_use]
     pub fn offset(&self) -> Option<usize> {
         self.0.offset
     }
 
-    /// What should have been there.
+    /// Returns the description of the expected form.
     #[must_use]
     pub fn expected(&self) -> &str {
         self.0.message.strip_prefix("expected ").unwrap_or(&self.0.message)
@@ -152,14 +153,14 @@ impl DecodeError {
         self
     }
 
-    /// Puts one more segment before the path, and the offset where none is known yet.
+    /// Prepends one segment to the path, and sets the offset if it is unknown.
     #[cold]
     pub(crate) fn inside(mut self, segment: Segment<'_>, offset: usize) -> Self {
         self.put_inside(&segment, offset);
         self
     }
 
-    /// The same in place: a result that holds a large value need not be moved for it.
+    /// Does the same in place: a result that contains a large value need not be moved.
     #[cold]
     pub(crate) fn put_inside(&mut self, segment: &Segment<'_>, offset: usize) {
         if let At::Path(path) = &mut self.0.at {
@@ -172,8 +173,8 @@ impl DecodeError {
     }
 }
 
-/// A request that cannot be read is the payer's fault: `invalid_x402_version` where the version is what is wrong,
-/// `invalid_payload` everywhere else.
+/// Converts to a rejection, since a malformed request is the payer's fault: `invalid_x402_version` for a fault of the
+/// version, `invalid_payload` for all others.
 impl From<DecodeError> for Rejection {
     fn from(error: DecodeError) -> Self {
         let version = matches!(error.at(), At::Path(path) if path.ends_with(".x402Version"));
@@ -192,17 +193,17 @@ impl fmt::Debug for DecodeError {
     }
 }
 
-/// A message that cannot be written.
+/// The error for a message that cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Its `Serialize` failed.
+    /// The message's `Serialize` failed.
     #[error("cannot be written as JSON: {detail}")]
     Json {
-        /// What it said.
+        /// The error's own message.
         detail: Box<str>,
     },
-    /// A header cannot hold it.
+    /// A header cannot contain the text.
     #[error("cannot be written as a header value")]
     Header,
 }
@@ -220,7 +221,8 @@ pub(crate) enum Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// A key is the sender's text: quoted and escaped unless it is a plain name, and cut, so that it can stand in a log.
+    /// Formats the segment. A key is the sender's text: it is cut, and quoted and escaped unless it is a plain name, so
+    /// that it is safe in a log.
     pub(crate) fn write(&self, out: &mut String) {
         const LONGEST: usize = 64;
         match *self {
@@ -243,7 +245,7 @@ impl Segment<'_> {
     }
 }
 
-/// The type of what was found, without its content.
+/// Returns the type of the found value, without its content.
 fn found(unexpected: Unexpected<'_>) -> &'static str {
     match unexpected {
         Unexpected::Bool(_) => "a boolean",
@@ -288,7 +290,7 @@ impl Error for DecodeError {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        // The name is our own text, and may be a path to a member deeper in: `paymentPayload.accepted`.
+        // The name is written in this workspace, and may be a path to a nested member: `paymentPayload.accepted`.
         Self::at_path(DecodeErrorKind::MissingField, &format!(".{field}"), "expected the member to be there")
     }
 

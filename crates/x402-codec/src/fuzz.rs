@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+//! Bodies of the fuzz targets in `fuzz/`: properties that hold for all input bytes. This module is not part of the API.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a property that does not hold has to be heard")]
 
 use std::collections::BTreeMap;
@@ -17,16 +17,16 @@ use crate::header::{PAYMENT_RESPONSE, PAYMENT_SIGNATURE, PaymentHeader};
 use crate::json::{self, Node};
 use crate::{DecodeError, DecodeErrorKind, Limits, base64 as ours, body, challenge, header, nvm};
 
-/// What is written is a little longer and deeper than what was read: absent members get their defaults, and a payment
-/// goes into a body.
+/// Limits for encoded messages, which are slightly longer and deeper than the decoded input: absent members get their
+/// defaults, and a payment is put into a body.
 const WIDE: Limits = Limits { header: 1 << 20, body: 1 << 20, depth: 64, accepts: 64 };
 
-/// What the requirements of version 1 are, where a payment names none.
+/// The requirements of version 1, for payments that name none.
 const V1: &str =
     r#"{"scheme":"exact","network":"base","maxAmountRequired":"1","asset":"0x","payTo":"0x","maxTimeoutSeconds":1}"#;
 
-/// The header of a payment, its value given as it stands or as the JSON in it. Written again it is the same payment,
-/// and a facilitator reads it out of the body of `/verify`, where the payer's text stands as it came.
+/// Checks the header of a payment, given as its value or as the JSON in it. Encoded again it is the same payment, and a
+/// facilitator decodes it from the body of `/verify`, which contains the payer's text unchanged.
 pub fn decode_payment_signature(data: &[u8]) {
     let Some(payment) = either(data, |headers| header::payment(headers, &Limits::DEFAULT).ok().flatten()) else {
         return;
@@ -48,7 +48,7 @@ pub fn decode_payment_signature(data: &[u8]) {
     assert_eq!(request.payment_requirements, asked);
 }
 
-/// The terms of a 402 from a header, raw or base64, and from a body: one document, however it came.
+/// Checks the terms of a 402 from a header, raw or base64, and from a body: the document is the same.
 pub fn decode_payment_required(data: &[u8]) {
     let body = body::payment_required(data, &Limits::DEFAULT);
     if let Ok(required) = &body {
@@ -63,7 +63,7 @@ pub fn decode_payment_required(data: &[u8]) {
     assert_eq!(serde_json::from_slice::<PaymentRequired>(&written).unwrap(), required);
 }
 
-/// What facilitators answer: of `/verify`, `/settle` and `/supported`, and the header of a settlement.
+/// Checks the responses of facilitators to `/verify`, `/settle` and `/supported`, and the header of a settlement.
 pub fn decode_facilitator_answer(data: &[u8]) {
     again::<VerifyResponse>(data);
     again::<SupportedResponse>(data);
@@ -75,8 +75,8 @@ pub fn decode_facilitator_answer(data: &[u8]) {
     }
 }
 
-/// The body of `POST /verify` and `POST /settle`: written again it is the same request, and it is the one that the types
-/// of either version read, without asking for version 2 first and without comparing the entry with its echo.
+/// Checks the body of `POST /verify` and `POST /settle`: encoded again it is the same request, and it equals the result
+/// of the general types, which neither try version 2 first nor compare the entry with its echo.
 pub fn decode_verify_request(data: &[u8]) {
     let Ok(request) = body::verify_request(data, &Limits::DEFAULT) else { return };
     if let Ok(slow) = json::from_slice::<VerifyRequest>(data, &Limits::DEFAULT) {
@@ -91,7 +91,7 @@ pub fn decode_verify_request(data: &[u8]) {
     assert!(request.x402_version.is_none() || request.x402_version == version);
 }
 
-/// Payments and requests of the Smart Accounts Extension. What is none of them is read as x402 has it.
+/// Checks payments and requests of the Smart Accounts Extension. Any other input is decoded as x402.
 pub fn decode_nvm(data: &[u8]) {
     if let Ok(request) = nvm::request(data, &Limits::DEFAULT) {
         assert!(nvm::is_request(data, &Limits::DEFAULT));
@@ -118,7 +118,8 @@ pub fn decode_nvm(data: &[u8]) {
     }
 }
 
-/// The documents of the `x402.v1` dialect. What is written fits the dialect's header, or is refused for its length.
+/// Checks the documents of the `x402.v1` dialect. An encoded document fits into the dialect's header, or is refused for
+/// its length.
 pub fn decode_challenge(data: &[u8]) {
     if let Ok(read) = challenge::challenge(data) {
         assert_eq!(challenge::challenge(&body::write(&read).unwrap()), Ok(read));
@@ -141,8 +142,9 @@ pub fn decode_challenge(data: &[u8]) {
     }
 }
 
-/// The strict reader beside `serde_json`. All its faces agree; it reads nothing that `serde_json` refuses, and refuses
-/// of what that reads only a key that stands twice, what nests too deep, and numbers at the end of a double's range.
+/// Compares the strict parser with `serde_json`. All its entry points agree; it refuses everything that `serde_json`
+/// refuses, and beyond that only duplicate keys, documents nested too deeply, and numbers at the end of a double's
+/// range.
 pub fn diff_json(data: &[u8]) {
     let limits = Limits::DEFAULT;
     let tree = json::parse(data, &limits);
@@ -175,7 +177,8 @@ pub fn diff_json(data: &[u8]) {
     }
 }
 
-/// Base64 beside the crate `base64`: one value is what exactly one form of that crate reads, canonically.
+/// Compares base64 with the crate `base64`: a value is accepted if exactly one form of that crate accepts it,
+/// canonically.
 pub fn diff_base64(data: &[u8]) {
     let forms = [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD];
     let theirs: Vec<Vec<u8>> = forms.iter().filter_map(|form| form.decode(data).ok()).collect();
@@ -196,7 +199,7 @@ pub fn diff_base64(data: &[u8]) {
     assert!(shorter.is_none_or(|kind| kind == DecodeErrorKind::TooLarge));
 }
 
-/// Reads a type as `serde_json` does, unless the document is refused whatever the type.
+/// Checks that a type is parsed as by `serde_json`, unless the document is refused whatever the type.
 fn typed<T: DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[u8], why: Option<&DecodeError>) {
     let ours = json::from_slice::<T>(data, &Limits::DEFAULT);
     assert!(why.is_none() || ours.is_err(), "{ours:?}");
@@ -205,7 +208,7 @@ fn typed<T: DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[u8], why: Op
     }
 }
 
-/// Reads a message out of a body, and again as it is written: by the strict reader and by `serde_json`.
+/// Parses a message from a body, and again as it is written, with the strict parser and with `serde_json`.
 fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[u8]) {
     let Ok(message) = json::from_slice::<T>(data, &Limits::DEFAULT) else { return };
     let written = body::write(&message).unwrap();
@@ -213,7 +216,7 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(data: &[
     assert_eq!(serde_json::from_slice::<T>(&written).unwrap(), message);
 }
 
-/// A payment's header: the bytes as its value, else as the JSON in it.
+/// Decodes a payment's header, with the bytes as its value or, failing that, as the JSON in it.
 fn either<T>(data: &[u8], read: impl Fn(&HeaderMap) -> Option<T>) -> Option<T> {
     either_in(&PAYMENT_SIGNATURE, data, read)
 }
@@ -223,10 +226,10 @@ fn either_in<T>(name: &HeaderName, data: &[u8], read: impl Fn(&HeaderMap) -> Opt
     values.into_iter().flatten().find_map(|value| read(&HeaderMap::from_iter([(name.clone(), value)])))
 }
 
-/// A document as `serde_json` reads it, with what it does not look at.
+/// A document as `serde_json` parses it, with facts that it ignores.
 struct Plain {
     value: Value,
-    /// Whether a key stands twice in one object.
+    /// Whether an object has a duplicate key.
     twice: bool,
     depth: usize,
 }
@@ -293,7 +296,7 @@ impl Plain {
     }
 }
 
-/// Equal, but for the last digits of a double, which `serde_json` reads by a shorter way.
+/// Compares values, except for the last digits of a double, which `serde_json` computes by a shorter method.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
@@ -308,7 +311,7 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Whether a number in it is so near to the end of the range that rounding decides.
+/// Returns whether the value contains a number so close to the end of the range that rounding decides.
 fn at_the_end(value: &Value) -> bool {
     match value {
         Value::Number(n) => n.as_f64().is_some_and(|n| n.abs() > 1.797_693_134_862_3e308),
@@ -318,7 +321,7 @@ fn at_the_end(value: &Value) -> bool {
     }
 }
 
-/// Each part of the tree stands where it says.
+/// Checks that each part of the tree is at its span.
 fn stands(node: &Node<'_>, value: &Value, data: &[u8]) {
     let text = data.get(node.span.clone()).unwrap();
     assert!(same(&serde_json::from_slice(text).unwrap(), value));

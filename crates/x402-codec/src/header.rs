@@ -1,7 +1,7 @@
 //! The headers of [x402 over HTTP](https://github.com/coinbase/x402/blob/main/specs/transports-v2/http.md): their
 //! names, and the messages in them as base64 of JSON.
 //!
-//! The names are spelled here and nowhere else in the workspace.
+//! No other module of the workspace contains the names.
 
 use std::fmt;
 
@@ -14,30 +14,30 @@ use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, Version};
 use crate::json::within;
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, base64, body, json};
 
-/// 402, server to client, v2: `PaymentRequired`.
+/// The header of a 402 response, v2: `PaymentRequired`.
 pub static PAYMENT_REQUIRED: HeaderName = HeaderName::from_static("payment-required");
-/// Request, client to server, v2: `PaymentPayload`.
+/// The request header of a payment, v2: `PaymentPayload`.
 pub static PAYMENT_SIGNATURE: HeaderName = HeaderName::from_static("payment-signature");
-/// Answer, server to client, v2: `SettleResponse`, of a settlement that succeeded or failed.
+/// The response header of a settlement that succeeded or failed, v2: `SettleResponse`.
 pub static PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("payment-response");
-/// Request, client to server, v1 and the `x402.v1` dialect.
+/// The request header of a payment, v1 and the `x402.v1` dialect.
 pub static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
-/// Answer, server to client, v1 and the `x402.v1` dialect.
+/// The response header of a settlement, v1 and the `x402.v1` dialect.
 pub static X_PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("x-payment-response");
-/// Request, client to server: a sign-in with a wallet. Named for CORS; its content is not read here.
+/// The request header of a sign-in with a wallet. It is listed for CORS; its content is not decoded.
 pub static SIGN_IN_WITH_X: HeaderName = HeaderName::from_static("sign-in-with-x");
 
-/// Which header carried a payment.
+/// The header that carried a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PaymentHeader {
-    /// `PAYMENT-SIGNATURE`, v2.
+    /// `PAYMENT-SIGNATURE`, the header of version 2.
     PaymentSignature,
     /// `X-PAYMENT`, v1 and the `x402.v1` dialect.
     XPayment,
 }
 
 impl PaymentHeader {
-    /// The header's name.
+    /// Returns the header's name.
     #[must_use]
     pub fn name(self) -> &'static HeaderName {
         match self {
@@ -46,7 +46,7 @@ impl PaymentHeader {
         }
     }
 
-    /// The name as the specifications write it.
+    /// Returns the name as the specifications write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl PaymentHeader {
         }
     }
 
-    /// The header in which a client of that version sends its payment.
+    /// Returns the header in which a client of this version sends its payment.
     #[must_use]
     pub const fn of(version: Version) -> Self {
         match version {
@@ -65,46 +65,44 @@ impl PaymentHeader {
     }
 }
 
-/// The JSON text of a payment header, before it is known which dialect it speaks.
+/// The JSON text of a payment header whose dialect is not known yet.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PaymentText {
     header: PaymentHeader,
     json: String,
-    /// The header's text, where `base64::encode` would write another for the JSON.
+    /// The header's text, if it differs from the result of `base64::encode`.
     spelled: Option<Box<str>>,
 }
 
 /// A payment, typed, with the text that the payer sent.
 #[derive(Clone, PartialEq)]
 pub struct Payment {
-    // Boxed: it is large, and handed on often.
+    // The payload is boxed, because it is large and moved often.
     payload: Box<PaymentPayload>,
     text: PaymentText,
 }
 
 impl PaymentText {
-    /// Which header it stood in.
+    /// Returns the header that carried the payment.
     #[must_use]
     pub const fn header(&self) -> PaymentHeader {
         self.header
     }
 
-    /// The decoded text as the payer sent it. Valid UTF-8; nothing else has been looked at.
+    /// Returns the decoded text as the payer sent it. It is valid UTF-8; nothing else has been checked.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// Reads it as any type.
-    ///
+    /// Parses the text as any type.
     /// # Errors
     /// The kinds of [`json::from_slice`].
     pub fn read<'de, T: Deserialize<'de>>(&'de self, limits: &Limits) -> Result<T, DecodeError> {
         json::read_str(&self.json, limits)
     }
 
-    /// Reads it as a payment of version 1 or 2. The version is the one the payload names, whichever header it stood in.
-    ///
+    /// Parses the text as a payment of version 1 or 2. The payload determines the version, whatever the header.
     /// # Errors
     /// The kinds of [`json::from_slice`].
     pub fn into_payment(self, limits: &Limits) -> Result<Payment, DecodeError> {
@@ -112,7 +110,7 @@ impl PaymentText {
     }
 
     pub(crate) fn payload(&self, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
-        // As in `body::verify_request`: the common version first, whose refusal decides nothing.
+        // The common version is tried first, and its refusal is inconclusive, as in `body::verify_request`.
         let payload = match self.read(limits) {
             Ok(payment) => Box::new(PaymentPayload::V2(payment)),
             Err(_) => self.read(limits)?,
@@ -127,48 +125,47 @@ impl Payment {
         Self { payload, text }
     }
 
-    /// The payment.
+    /// Returns the payment.
     #[must_use]
     pub fn payload(&self) -> &PaymentPayload {
         &self.payload
     }
 
-    /// The header's text as the payer sent it, where it is no padded standard base64: whoever relays the token to a
-    /// service that knows it by its text sends this, or else the base64 of [`Self::json`].
+    /// Returns the header's text as the payer sent it, if it is not padded standard base64. A relay to a service that
+    /// identifies the token by its text must send this text, or if there is none, the base64 of [`Self::json`].
     #[must_use]
     pub fn spelled(&self) -> Option<&str> {
         self.text.spelled.as_deref()
     }
 
-    /// The payment alone.
+    /// Returns the payment alone.
     #[must_use]
     pub fn into_payload(self) -> PaymentPayload {
         *self.payload
     }
 
-    /// The payment, and the decoded text as the payer sent it.
+    /// Returns the payment, and the decoded text as the payer sent it.
     #[must_use]
     pub fn into_parts(self) -> (Box<PaymentPayload>, String) {
         (self.payload, self.text.json)
     }
 
-    /// Which header it stood in.
+    /// Returns the header that carried the payment.
     #[must_use]
     pub const fn header(&self) -> PaymentHeader {
         self.text.header
     }
 
-    /// The decoded text as the payer sent it.
+    /// Returns the decoded text as the payer sent it.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.text.json
     }
 
-    /// The body of `/verify` and `/settle` for this payment: the payer's text byte for byte, beside the server's own
-    /// requirements.
-    ///
+    /// Builds the body of `/verify` and `/settle` for this payment: the payer's text byte for byte, and the server's
+    /// own requirements.
     /// # Errors
-    /// If the requirements cannot be written.
+    /// The requirements cannot be serialized.
     pub fn verify_body(&self, requirements: &PaymentRequirements) -> Result<Vec<u8>, EncodeError> {
         body::write_verify_request(self.payload.version(), self.json(), requirements)
     }
@@ -176,7 +173,7 @@ impl Payment {
 
 impl fmt::Debug for PaymentText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever holds a payment can have it settled, so the text stays out of logs.
+        // Anyone who holds a payment can have it settled, so the text is kept out of logs.
         f.debug_struct("PaymentText").field("header", &self.header).field("length", &self.json.len()).finish()
     }
 }
@@ -190,11 +187,10 @@ impl fmt::Debug for Payment {
     }
 }
 
-/// Server: the payment of a request, if it has one.
-///
+/// Decodes, for a server, the payment of a request, if it has one.
 /// # Errors
-/// `ambiguous_header` where it has more than one: a header given twice, values joined by a comma, another
-/// value in `PAYMENT-SIGNATURE` than in `X-PAYMENT`. Otherwise what is wrong with the value.
+/// `ambiguous_header` for more than one payment: a repeated header, values joined by a comma, different values in
+/// `PAYMENT-SIGNATURE` and `X-PAYMENT`. Otherwise the fault of the value.
 pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, DecodeError> {
     match payment_text(headers, limits)? {
         Some(text) => text.into_payment(limits).map(Some),
@@ -202,8 +198,7 @@ pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, 
     }
 }
 
-/// Server: the text of the payment header of a request, if it has one, for dialects that share these headers.
-///
+/// Decodes, for a server, the text of a request's payment header, if it has one, for dialects that share these headers.
 /// # Errors
 /// `ambiguous_header`, `too_large`, `invalid_base64`, `invalid_utf8`.
 pub fn payment_text(headers: &HeaderMap, limits: &Limits) -> Result<Option<PaymentText>, DecodeError> {
@@ -223,8 +218,7 @@ pub fn payment_text(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payme
     }
 }
 
-/// The payment in one header value.
-///
+/// Decodes the payment in one header value.
 /// # Errors
 /// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
 pub fn decode_payment(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<Payment, DecodeError> {
@@ -237,12 +231,11 @@ fn decode_payment_text(header: PaymentHeader, value: &[u8], limits: &Limits) -> 
     Ok(PaymentText { header, json, spelled })
 }
 
-/// Client: the terms of a 402, from its header, or from its body where there is no `PAYMENT-REQUIRED`.
+/// Decodes, for a client, the terms of a 402, from its header, or from its body if there is no `PAYMENT-REQUIRED`.
 ///
-/// The header decides: where it is there and cannot be read, the body is not tried. `None` where both are empty.
-///
+/// The header takes precedence: if it is malformed, the body is not tried. `None` means that both are empty.
 /// # Errors
-/// What is wrong with the header, or with the body.
+/// The fault of the header, or of the body.
 pub fn payment_required(
     headers: &HeaderMap,
     body: &[u8],
@@ -255,10 +248,9 @@ pub fn payment_required(
     }
 }
 
-/// Client: the terms of a 402 from its header alone; where there is none, read [`body::payment_required`].
-///
+/// Decodes, for a client, the terms in the header of a 402; if there is no header, use [`body::payment_required`].
 /// # Errors
-/// What is wrong with the header.
+/// The fault of the header.
 pub fn payment_required_header(headers: &HeaderMap, limits: &Limits) -> Result<Option<PaymentRequired>, DecodeError> {
     match one(headers, &PAYMENT_REQUIRED, "PAYMENT-REQUIRED")? {
         Some(value) => decode_payment_required(value, limits).map(Some),
@@ -266,8 +258,7 @@ pub fn payment_required_header(headers: &HeaderMap, limits: &Limits) -> Result<O
     }
 }
 
-/// The terms in one `PAYMENT-REQUIRED` value: base64, or raw JSON as some servers send it.
-///
+/// Decodes the terms in one `PAYMENT-REQUIRED` value: base64, or raw JSON as some servers send it.
 /// # Errors
 /// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
 pub fn decode_payment_required(value: &[u8], limits: &Limits) -> Result<PaymentRequired, DecodeError> {
@@ -278,10 +269,9 @@ pub fn decode_payment_required(value: &[u8], limits: &Limits) -> Result<PaymentR
     json::read_str(&decode_text("PAYMENT-REQUIRED", value, limits)?, limits)
 }
 
-/// Client: what settlement came to, from `PAYMENT-RESPONSE`, else from `X-PAYMENT-RESPONSE`.
-///
+/// Decodes, for a client, the result of a settlement, from `PAYMENT-RESPONSE`, otherwise from `X-PAYMENT-RESPONSE`.
 /// # Errors
-/// What is wrong with the header. The outcome is then unknown, not failed.
+/// The fault of the header. The result is then unknown, not failed.
 pub fn settle_response(headers: &HeaderMap, limits: &Limits) -> Result<Option<SettleResponse>, DecodeError> {
     let v2 = one(headers, &PAYMENT_RESPONSE, "PAYMENT-RESPONSE")?.map(|value| ("PAYMENT-RESPONSE", value));
     let found = match v2 {
@@ -294,24 +284,21 @@ pub fn settle_response(headers: &HeaderMap, limits: &Limits) -> Result<Option<Se
     }
 }
 
-/// Any message in one header value: base64 of strict JSON.
-///
+/// Decodes any message in one header value: base64 of strict JSON.
 /// # Errors
 /// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
 pub fn decode<T: serde::de::DeserializeOwned>(value: &[u8], limits: &Limits) -> Result<T, DecodeError> {
     json::read(&base64::decode(value, limits.header)?, limits)
 }
 
-/// A message as a header value: padded standard base64 of its JSON, marked sensitive.
-///
+/// Encodes a message as a header value: padded standard base64 of its JSON, marked sensitive.
 /// # Errors
-/// If the message cannot be written as JSON.
+/// The message cannot be serialized as JSON.
 pub fn encode<T: Serialize + ?Sized>(message: &T) -> Result<HeaderValue, EncodeError> {
     encode_text(&body::write(message)?)
 }
 
-/// JSON text that is kept as it is, as a header value marked sensitive.
-///
+/// Encodes JSON text unchanged, as a header value marked sensitive.
 /// # Errors
 /// None for the sizes that fit in memory.
 pub fn encode_text(json: &[u8]) -> Result<HeaderValue, EncodeError> {
@@ -320,18 +307,16 @@ pub fn encode_text(json: &[u8]) -> Result<HeaderValue, EncodeError> {
     Ok(value)
 }
 
-/// Client: the header of a payment, in the header of its version.
-///
+/// Encodes, for a client, a payment in the header of its version.
 /// # Errors
-/// If the payment cannot be written as JSON.
+/// The payment cannot be serialized as JSON.
 pub fn encode_payment(payment: &PaymentPayload) -> Result<(HeaderName, HeaderValue), EncodeError> {
     Ok((PaymentHeader::of(payment.version()).name().clone(), encode(payment)?))
 }
 
-/// Server: the header of a settlement, for a client of that version.
-///
+/// Encodes, for a server, the header of a settlement, for a client of this version.
 /// # Errors
-/// If the response cannot be written as JSON.
+/// The response cannot be serialized as JSON.
 pub fn encode_settle_response(
     version: Version,
     response: &SettleResponse,
@@ -343,8 +328,8 @@ pub fn encode_settle_response(
     Ok((name.clone(), encode(response)?))
 }
 
-/// The one value of a header. An empty one counts as absent; a second one is refused, whatever it says: which of them
-/// another reader takes is not known.
+/// Returns the only value of a header. An empty one counts as absent; a second one is refused, whatever its content,
+/// since it is unknown which of them another parser uses.
 fn one<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Result<Option<&'h [u8]>, DecodeError> {
     let mut values = headers.get_all(name).iter().map(|v| v.as_bytes().trim_ascii()).filter(|v| !v.is_empty());
     match (values.next(), values.next()) {
@@ -358,7 +343,7 @@ fn decode_text(name: &'static str, value: &[u8], limits: &Limits) -> Result<Stri
     String::from_utf8(bytes).map_err(|e| json::not_utf8(e.utf8_error().valid_up_to()))
 }
 
-/// RFC 9110 §5.3: a recipient may join the lines of one header with commas. Base64 has none.
+/// Recognises joined values. RFC 9110 §5.3: a recipient may join the lines of one header with commas. Base64 has none.
 #[cold]
 fn joined(name: &'static str, value: &[u8], error: DecodeError) -> DecodeError {
     let rest = error.offset().and_then(|at| value.get(at..)).unwrap_or_default();
@@ -369,7 +354,7 @@ fn joined(name: &'static str, value: &[u8], error: DecodeError) -> DecodeError {
     error
 }
 
-/// The headers that a paid route lets a browser send, for `Access-Control-Allow-Headers`.
+/// Lists the headers that a paid route lets a browser send, for `Access-Control-Allow-Headers`.
 ///
 /// The last one is a response header that the TypeScript and Python clients wrongly send with requests; refusing it
 /// fails their preflight.
@@ -379,7 +364,7 @@ pub fn request_headers() -> [HeaderName; 4] {
     [PAYMENT_SIGNATURE.clone(), X_PAYMENT.clone(), SIGN_IN_WITH_X.clone(), expose]
 }
 
-/// The headers that a paid route lets a browser read, for `Access-Control-Expose-Headers`.
+/// Lists the headers that a paid route lets a browser read, for `Access-Control-Expose-Headers`.
 #[must_use]
 pub fn response_headers() -> [HeaderName; 4] {
     let token = crate::challenge::X_PAYMENT_TOKEN.clone();

@@ -1,20 +1,20 @@
-//! How much input is read before any of it is looked at.
+//! Limits on input, checked before it is decoded.
 
-/// Limits on what is read. They stand before any allocation, and every one of them may be set.
+/// The limits on input. They are enforced before any allocation, and each is configurable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest header value, in bytes as sent: 16 KiB.
+    /// The maximum length of a header value, in bytes as sent: 16 KiB.
     pub header: usize,
-    /// The longest JSON document that is not in a header, in bytes: 64 KiB.
+    /// The maximum length of a JSON document outside of a header, in bytes: 64 KiB.
     pub body: usize,
-    /// How deep arrays and objects may nest: 32. A document that is one flat object has depth 1.
+    /// The maximum nesting depth of arrays and objects: 32. A flat object has depth 1.
     pub depth: u8,
-    /// How many entries `accepts` may have: 32.
+    /// The maximum number of entries of `accepts`: 32.
     pub accepts: usize,
 }
 
 impl Limits {
-    /// 16 KiB, 64 KiB, 32, 32.
+    /// The default limits: 16 KiB, 64 KiB, 32, 32.
     pub const DEFAULT: Self = Self { header: 16 * 1024, body: 64 * 1024, depth: 32, accepts: 32 };
 }
 

@@ -1,5 +1,6 @@
-//! Payments and requests of the [x402 Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
-//! §4.2 and §4.3: what is one of them, and reading it with the codes of its own §7.
+//! Payments and requests of the [x402 Smart Accounts
+//! Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §4.2 and §4.3: recognising them, and decoding
+//! them with the codes of its own §7.
 
 use http::{HeaderMap, HeaderName};
 use x402_types::nvm::{self, Code, FacilitatorRequest, Token};
@@ -8,14 +9,13 @@ use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 use crate::header::{Payment, PaymentText, payment_text};
 use crate::{DecodeError, Limits, base64, json};
 
-/// Answer, server to client, version 0.2: the receipt, beside `PAYMENT-RESPONSE`.
+/// The response header of a receipt, version 0.2, in addition to `PAYMENT-RESPONSE`.
 pub static QUERY_RESPONSE: HeaderName = HeaderName::from_static("query-response");
 
-/// Server: the payment of a request, if it has one, whichever dialect it speaks; a fault in one of this extension has
-/// the extension's code.
-///
+/// Decodes, for a server, the payment of a request, if it has one, whatever its dialect; a fault in one of this
+/// extension has the extension's code.
 /// # Errors
-/// A header that cannot be read, or a payment that is none.
+/// The header is malformed, or does not contain a payment.
 pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, Rejection> {
     match payment_text(headers, limits).map_err(unreadable)? {
         Some(text) => read(text, limits).map(Some),
@@ -23,12 +23,11 @@ pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, 
     }
 }
 
-/// The payment in a header's text, whichever dialect it speaks.
-///
+/// Parses the payment in a header's text, whatever its dialect.
 /// # Errors
-/// A payment that is none.
+/// The text is not a payment.
 pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
-    // Most payments are not of this extension: they are read once.
+    // Most payments are not of this extension: they are parsed once.
     let payload = match text.payload(limits) {
         Ok(payload) if !is_suspect(&payload) => return Ok(Payment::new(payload, text)),
         other => other,
@@ -42,12 +41,12 @@ pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
     }
 }
 
-/// What cannot be read is `invalid_payload`, whichever part of it.
+/// Converts a decode error to `invalid_payload`, whatever part is malformed.
 fn unreadable(error: DecodeError) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYLOAD).because(error.to_string())
 }
 
-/// Whether a payment that reads as x402 may be one of this extension all the same.
+/// Returns whether a payment that parses as x402 may nevertheless be one of this extension.
 fn is_suspect(payment: &PaymentPayload) -> bool {
     let PaymentPayload::V2(payment) = payment else { return false };
     payment.accepted.scheme == x402_types::SchemeName::NVM_ERC4337
@@ -56,27 +55,26 @@ fn is_suspect(payment: &PaymentPayload) -> bool {
         || payment.payload.as_str().contains("\"sessionKeys\"")
 }
 
-/// What a server asks of a facilitator, with the payment read.
+/// A server's request to a facilitator, with the parsed payment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// The body.
+    /// The body of the request.
     pub body: FacilitatorRequest,
-    /// The payment in it, or what is wrong with it: a verdict, unlike a body that cannot be parsed.
+    /// The payment in the body, or its fault, which is a verdict, unlike a body that cannot be parsed.
     pub payment: Result<nvm::PaymentPayload, Rejection>,
-    /// The payment's JSON text.
+    /// The JSON text of the payment.
     pub raw: RawJson,
 }
 
-/// Whether a body of `POST /verify` or `POST /settle` is one of this extension, by its shape: `paymentRequired` in the
-/// place of `paymentRequirements`.
+/// Recognises a body of `POST /verify` or `POST /settle` of this extension by its shape: it has `paymentRequired`
+/// instead of `paymentRequirements`.
 #[must_use]
 pub fn is_request(body: &[u8], limits: &Limits) -> bool {
     json::from_slice::<RawJson>(body, limits).is_ok_and(|raw| FacilitatorRequest::is_one(&raw))
 }
 
-/// Facilitator: the body of `POST /verify` and `POST /settle`. The payment is base64, of either alphabet and with
-/// padding or without, or JSON.
-///
+/// Parses, for a facilitator, the body of `POST /verify` and `POST /settle`. The payment is JSON, or base64 of either
+/// alphabet, with padding or without.
 /// # Errors
 /// `INVALID_PAYLOAD`: the body, or the base64 or JSON in it, cannot be parsed.
 pub fn request(body: &[u8], limits: &Limits) -> Result<Request, Rejection> {

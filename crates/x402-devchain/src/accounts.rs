@@ -7,9 +7,9 @@ use x402_evm::key::Key;
 /// A funded account of the devchain. Its key is public knowledge: never send anything of value to it on a real network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevAccount {
-    /// The account's address.
+    /// The address of the account.
     pub address: Address,
-    /// Its private key.
+    /// The private key of the account.
     pub key: B256,
 }
 
@@ -60,19 +60,19 @@ pub const ACCOUNTS: [DevAccount; 10] = [
     },
 ];
 
-/// The signer of `ACCOUNTS[index]`; `None` from index 10 on.
+/// Returns the signer of `ACCOUNTS[index]`; `None` from index 10 on.
 #[must_use]
 pub fn signer(index: usize) -> Option<PrivateKeySigner> {
     PrivateKeySigner::from_bytes(&ACCOUNTS.get(index)?.key).ok()
 }
 
-/// The key of `ACCOUNTS[index]`; `None` from index 10 on.
+/// Returns the key of `ACCOUNTS[index]`; `None` from index 10 on.
 #[must_use]
 pub fn key(index: usize) -> Option<Key> {
     Key::from_bytes(&ACCOUNTS.get(index)?.key).ok()
 }
 
-/// The signer of a funded account by address; `None` for any other address.
+/// Returns the signer of a funded account by address; `None` for any other address.
 #[must_use]
 pub fn signer_of(address: Address) -> Option<PrivateKeySigner> {
     signer(ACCOUNTS.iter().position(|account| account.address == address)?)

@@ -1,4 +1,4 @@
-//! A mined block with its transactions and receipts, in the form that the RPC gives out.
+//! A mined block with its transactions and receipts, in the form that the RPC returns.
 
 use alloy_consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy_consensus::transaction::Recovered;
@@ -23,14 +23,14 @@ pub(crate) struct Mined {
     pub(crate) receipt: rpc::TransactionReceipt,
 }
 
-/// A transaction as it ran, before its block had a hash.
+/// An executed transaction, before its block has a hash.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) tx: Recovered<TxEnvelope>,
     pub(crate) result: ExecutionResult,
 }
 
-/// The header that a block on top of `parent` starts from.
+/// Builds the initial header of a block on top of `parent`.
 pub(crate) fn next_header(parent: &Header, parent_hash: B256, timestamp: u64, base_fee: u64, fork: u64) -> Header {
     Header {
         parent_hash,
@@ -39,7 +39,7 @@ pub(crate) fn next_header(parent: &Header, parent_hash: B256, timestamp: u64, ba
         gas_limit: parent.gas_limit,
         timestamp,
         base_fee_per_gas: Some(base_fee),
-        // Blocks of the same content on two sides of a reorg have to have two hashes.
+        // Blocks of the same content on both sides of a reorg must have different hashes.
         extra_data: Bytes::copy_from_slice(&fork.to_be_bytes()),
         withdrawals_root: Some(alloy_consensus::EMPTY_ROOT_HASH),
         blob_gas_used: Some(0),
@@ -50,7 +50,7 @@ pub(crate) fn next_header(parent: &Header, parent_hash: B256, timestamp: u64, ba
     }
 }
 
-/// Closes a block: roots, bloom, hash and receipts.
+/// Seals a block: computes roots, bloom, hash and receipts.
 pub(crate) fn seal(mut header: Header, ran: Vec<Ran>) -> Block {
     let mut gas_used = 0_u64;
     let mut consensus = Vec::with_capacity(ran.len());
@@ -68,7 +68,7 @@ pub(crate) fn seal(mut header: Header, ran: Vec<Ran>) -> Block {
     header.transactions_root = calculate_transaction_root(&envelopes);
     header.receipts_root = calculate_receipt_root(&consensus);
     header.logs_bloom = consensus.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom());
-    // Not the root of a state trie, which nothing here keeps: a commitment to the chain up to here.
+    // This is not the root of a state trie, which this chain does not keep, but a commitment to the chain up to here.
     header.state_root = keccak256([header.parent_hash.as_slice(), header.receipts_root.as_slice()].concat());
     let hash = header.hash_slow();
 
@@ -129,18 +129,19 @@ fn receipt(
     }
 }
 
-/// A reverted transaction has no logs; revm gives those from before the revert.
+/// Returns the logs. A reverted transaction has none, although revm returns those from before the revert.
 fn logs(result: &ExecutionResult) -> &[Log] {
     if result.is_success() { result.logs() } else { &[] }
 }
 
-/// The address of a contract creation depends on sender and nonce alone, and is given even where it reverted.
+/// Returns the address of a created contract. It depends only on sender and nonce, and is returned even if the creation
+/// reverted.
 fn created(tx: &Recovered<TxEnvelope>) -> Option<Address> {
     tx.is_create().then(|| tx.signer().create(tx.nonce()))
 }
 
 impl Block {
-    /// The block for `eth_getBlockBy…`, with whole transactions or their hashes.
+    /// Converts the block for `eth_getBlockBy…`, with whole transactions or their hashes.
     pub(crate) fn to_rpc(&self, full: bool) -> rpc::Block {
         let transactions = if full {
             rpc::BlockTransactions::Full(self.transactions.iter().map(|mined| self.transaction(mined)).collect())

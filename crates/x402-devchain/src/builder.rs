@@ -1,4 +1,4 @@
-//! [`DevChainBuilder`]: what a chain can be told before it starts.
+//! [`DevChainBuilder`]: the settings of a chain.
 
 use std::time::Duration;
 
@@ -11,18 +11,19 @@ use crate::faults::Faults;
 use crate::genesis;
 use crate::world::World;
 
-/// When blocks are mined.
+/// The times at which blocks are mined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockTime {
-    /// As soon as a transaction can be: one block each, before the answer to `eth_sendRawTransaction`.
+    /// One block for each transaction, mined as soon as the transaction can be: before the response to
+    /// `eth_sendRawTransaction`.
     PerTransaction,
-    /// Every so often, empty or not, by a tokio task that ends with the chain.
+    /// A block at this interval, empty or not, mined by a tokio task that ends with the chain.
     Interval(Duration),
-    /// Only by [`DevChain::mine`] or `evm_mine`.
+    /// Blocks are mined only by [`DevChain::mine`] or `evm_mine`.
     Manual,
 }
 
-/// How to make a [`DevChain`].
+/// The settings of a new [`DevChain`].
 #[derive(Clone, Debug)]
 pub struct DevChainBuilder {
     chain_id: u64,
@@ -34,25 +35,25 @@ pub struct DevChainBuilder {
     code_size_limit: usize,
 }
 
-/// The most bytes of code that a transaction can deploy on Ethereum: [EIP-170](https://eips.ethereum.org/EIPS/eip-170).
+/// The maximum size of deployed code on Ethereum: [EIP-170](https://eips.ethereum.org/EIPS/eip-170).
 const CODE_SIZE_LIMIT: usize = 24_576;
 
-/// Why a chain cannot be built.
+/// The reason why a chain cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// [`BlockTime::Interval`] was asked for outside of a tokio runtime.
-    #[error("blocks by interval need a tokio runtime")]
+    /// [`BlockTime::Interval`] was set outside of a tokio runtime.
+    #[error("expected a tokio runtime for blocks by interval, found none")]
     NoRuntime,
-    /// [`BlockTime::Interval`] of no time at all.
-    #[error("the block interval is zero")]
+    /// [`BlockTime::Interval`] was set to zero.
+    #[error("expected a block interval above zero, found zero")]
     ZeroInterval,
     /// A contract artifact of this crate is not what its build script writes.
     #[error("the artifact of the contract at {address} is damaged: {reason}")]
     Artifact {
-        /// Where genesis puts the contract.
+        /// The address of the contract in genesis.
         address: Address,
-        /// What is wrong with its JSON or its code.
+        /// The fault of its JSON or its code.
         reason: String,
     },
 }
@@ -72,49 +73,50 @@ impl Default for DevChainBuilder {
 }
 
 impl DevChainBuilder {
-    /// The chain id; 84532 (Base Sepolia) by default.
+    /// Sets the chain id; 84532 (Base Sepolia) by default.
     #[must_use]
     pub fn chain_id(mut self, chain_id: u64) -> Self {
         self.chain_id = chain_id;
         self
     }
 
-    /// When blocks are mined; [`BlockTime::PerTransaction`] by default.
+    /// Sets the times at which blocks are mined; [`BlockTime::PerTransaction`] by default.
     #[must_use]
     pub fn block_time(mut self, block_time: BlockTime) -> Self {
         self.block_time = block_time;
         self
     }
 
-    /// How many blocks `finalized` and `safe` are behind `latest`; 0 by default.
+    /// Sets how many blocks `finalized` and `safe` are behind `latest`; 0 by default.
     #[must_use]
     pub fn finality_depth(mut self, blocks: u64) -> Self {
         self.finality_depth = blocks;
         self
     }
 
-    /// Stops the clock at this Unix time, in seconds, which genesis has too. By default the machine's clock runs.
+    /// Stops the clock at this Unix time, in seconds, which is also that of genesis. By default the machine's clock
+    /// runs.
     #[must_use]
     pub fn time(mut self, seconds: u64) -> Self {
         self.time = Some(seconds);
         self
     }
 
-    /// How far each block moves a stopped clock, in seconds; 0 by default.
+    /// Sets the seconds by which each block advances a stopped clock; 0 by default.
     #[must_use]
     pub fn time_step(mut self, seconds: u64) -> Self {
         self.time_step = seconds;
         self
     }
 
-    /// How long each round trip takes; see [`DevChain::rpc_delay`].
+    /// Sets the duration of each round trip; see [`DevChain::rpc_delay`].
     #[must_use]
     pub fn rpc_delay(mut self, delay: Duration) -> Self {
         self.rpc_delay = delay;
         self
     }
 
-    /// The most bytes of code that a transaction can deploy, and half of what its initcode may have; EIP-170's 24,576 by
+    /// Sets the maximum size of deployed code, which is half of the maximum size of initcode; EIP-170's 24,576 bytes by
     /// default. Contracts built without an optimizer are larger than those on a real network.
     #[must_use]
     pub fn code_size_limit(mut self, bytes: usize) -> Self {
@@ -122,10 +124,9 @@ impl DevChainBuilder {
         self
     }
 
-    /// Makes the chain.
-    ///
+    /// Builds the chain.
     /// # Errors
-    /// Only for [`BlockTime::Interval`] outside of a tokio runtime or of zero length, and for a damaged artifact.
+    /// [`BlockTime::Interval`] was set outside of a tokio runtime or to zero, or an artifact is damaged.
     pub fn build(self) -> Result<DevChain, BuildError> {
         let history = genesis::state(self.chain_id)?;
         let clock = Clock::new(self.time, self.time_step);
@@ -146,7 +147,7 @@ impl DevChainBuilder {
 
 async fn mine_by_interval(chain: WeakChain, period: Duration) {
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-    // A runtime that was held up does not make up for blocks it missed.
+    // A runtime that was delayed does not catch up on missed blocks.
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

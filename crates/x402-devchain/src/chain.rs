@@ -1,4 +1,4 @@
-//! [`DevChain`]: the handle that tests hold.
+//! [`DevChain`]: the handle of a chain.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -14,17 +14,17 @@ use crate::genesis::construct;
 use crate::token::{TOKEN, Token, Transfer, balance_slot};
 use crate::world::{Orphans, World};
 
-/// A reorg that would replace genesis.
+/// The error for a reorg that would replace genesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a reorg of {depth} blocks does not fit on a chain of {head}")]
 pub struct ReorgTooDeep {
-    /// The blocks to replace.
+    /// The number of blocks to replace.
     pub depth: u64,
     /// The number of the last block.
     pub head: u64,
 }
 
-/// An EVM chain in this process. Clones are handles of the same chain; it ends with the last of them.
+/// An EVM chain in this process. Clones are handles of the same chain; it ends when the last of them is dropped.
 #[derive(Clone)]
 pub struct DevChain {
     shared: Arc<Shared>,
@@ -40,7 +40,7 @@ struct Shared {
     core: Mutex<Core>,
 }
 
-/// What the lock guards.
+/// The state behind the lock.
 pub(crate) struct Core {
     pub(crate) world: World,
     pub(crate) faults: Faults,
@@ -70,22 +70,22 @@ impl DevChain {
         WeakChain(Arc::downgrade(&self.shared))
     }
 
-    /// A builder with the defaults.
+    /// Creates a builder with the defaults.
     #[must_use]
     pub fn builder() -> DevChainBuilder {
         DevChainBuilder::default()
     }
 
-    /// A chain with the defaults: Base Sepolia's chain id, a block per transaction, the machine's clock.
-    ///
+    /// Creates a chain with the defaults: Base Sepolia's chain id, a block per transaction, the machine's clock.
     /// # Errors
-    /// Only for a damaged artifact of this crate.
+    /// An artifact of this crate is damaged.
     pub fn new() -> Result<Self, BuildError> {
         Self::builder().build()
     }
 
     pub(crate) fn core(&self) -> MutexGuard<'_, Core> {
-        // Every change of the core is complete before anything in it can panic, so a poisoned lock holds a sound chain.
+        // Every change of the core is complete before anything in it can panic, so a poisoned lock protects a
+        // consistent chain.
         self.shared.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -99,7 +99,7 @@ impl DevChain {
         }
     }
 
-    /// Mines a block if that would be so many seconds younger than the last one or more. Answers whether it did.
+    /// Mines a block if it would be at least this many seconds younger than the last one. Returns whether it did.
     pub fn mine_if_older(&self, seconds: u64) -> bool {
         let mut core = self.core();
         let last = core.world.head().header.timestamp;
@@ -110,104 +110,104 @@ impl DevChain {
         older
     }
 
-    /// Whether a block is mined for each transaction; an interval goes on beside it.
+    /// Sets whether a block is mined for each transaction; an interval continues independently.
     pub fn set_automine(&self, on: bool) {
         self.core().automine = on;
     }
 
-    /// Replaces the last `depth` blocks by as many others, of the same times and new hashes.
-    ///
+    /// Replaces the last `depth` blocks by as many others, with the same times and new hashes.
     /// # Errors
-    /// Where genesis would have to go.
+    /// The reorg would replace genesis.
     pub fn reorg(&self, depth: u64, orphans: Orphans) -> Result<(), ReorgTooDeep> {
         let mut core = self.core();
         let head = core.world.head_number();
         if core.world.reorg(depth, orphans) { Ok(()) } else { Err(ReorgTooDeep { depth, head }) }
     }
 
-    /// The chain id.
+    /// Returns the chain id.
     #[must_use]
     pub fn chain_id(&self) -> u64 {
         self.core().world.rules.chain_id
     }
 
-    /// The number of the last block.
+    /// Returns the number of the last block.
     #[must_use]
     pub fn block_number(&self) -> u64 {
         self.core().world.head_number()
     }
 
-    /// The number of the last final block.
+    /// Returns the number of the last final block.
     #[must_use]
     pub fn final_block_number(&self) -> u64 {
         self.core().world.final_number()
     }
 
-    /// The base fee of the next block, in wei.
+    /// Returns the base fee of the next block, in wei.
     #[must_use]
     pub fn base_fee(&self) -> u64 {
         self.core().world.upcoming_base_fee()
     }
 
-    /// Sets the base fee of the next block, in wei; later ones follow from it.
+    /// Sets the base fee of the next block, in wei; those of later blocks follow from it.
     pub fn set_base_fee(&self, wei: u64) {
         self.core().world.next_base_fee = Some(wei);
     }
 
     // Time
 
-    /// The time that a block mined now would get, in Unix seconds.
+    /// Returns the time that a block mined now would have, in Unix seconds.
     #[must_use]
     pub fn time(&self) -> u64 {
         self.core().world.next_timestamp()
     }
 
-    /// Stops the clock at this Unix time. Blocks never go back: one mined before its parent's time gets that time.
+    /// Stops the clock at this Unix time. Times never decrease: a block mined before its parent's time gets its
+    /// parent's time.
     pub fn set_time(&self, seconds: u64) {
         self.core().world.clock.fix(seconds);
     }
 
-    /// Stops the clock; each block then moves it by this many seconds.
+    /// Stops the clock; each block then advances it by this many seconds.
     pub fn set_time_step(&self, seconds: u64) {
         self.core().world.clock.set_step(seconds);
     }
 
-    /// Moves the clock forward.
+    /// Advances the clock.
     pub fn increase_time(&self, seconds: u64) {
         self.core().world.clock.advance(seconds);
     }
 
-    /// Goes back to the machine's clock.
+    /// Returns to the machine's clock.
     pub fn use_real_time(&self) {
         self.core().world.clock.release();
     }
 
-    /// The next block has exactly this time, later ones follow from it.
+    /// Sets the exact time of the next block; those of later blocks follow from it.
     pub fn set_next_timestamp(&self, seconds: u64) {
         self.core().world.clock.set_next(seconds);
     }
 
     // State
 
-    /// Tokens of an account at the last block, in atomic units.
+    /// Returns an account's tokens at the last block, in atomic units.
     #[must_use]
     pub fn balance_of(&self, account: Address) -> U256 {
         self.core().world.latest().slot(TOKEN, balance_slot(account))
     }
 
-    /// Ether of an account at the last block, in wei.
+    /// Returns an account's ether at the last block, in wei.
     #[must_use]
     pub fn ether_of(&self, account: Address) -> U256 {
         self.core().world.latest().account(account).balance
     }
 
-    /// The nonce of an account at the last block.
+    /// Returns an account's nonce at the last block.
     #[must_use]
     pub fn nonce_of(&self, account: Address) -> u64 {
         self.core().world.latest().account(account).nonce
     }
 
-    /// Every final transfer of the token, mints included, in the order of the chain.
+    /// Returns every final transfer of the token, mints included, in the order of the chain.
     #[must_use]
     pub fn transfers(&self) -> Vec<Transfer> {
         let core = self.core();
@@ -229,7 +229,7 @@ impl DevChain {
             .collect()
     }
 
-    /// Sets an account's tokens as of the last block, and the total supply with them. No event tells of it.
+    /// Sets an account's tokens as of the last block, and adjusts the total supply. No event is emitted.
     pub fn set_balance_of(&self, account: Address, atomic: U256) {
         let mut core = self.core();
         let before = core.world.latest().slot(TOKEN, balance_slot(account));
@@ -243,19 +243,18 @@ impl DevChain {
         self.core().edit(account, |info| info.balance = wei);
     }
 
-    /// Puts code at an address as of the last block: runtime code, or `0xef0100` and an address for an EIP-7702 delegation.
-    ///
+    /// Sets the code at an address as of the last block: runtime code, or `0xef0100` and an address for an EIP-7702
+    /// delegation.
     /// # Errors
-    /// Where the bytes begin as a delegation and are none.
+    /// The bytes begin as a delegation but are not one.
     pub fn set_code(&self, account: Address, code: Bytes) -> Result<(), BadCode> {
         self.core().set_code(account, code)
     }
 
-    /// Makes a contract at an address as of the last block: runs creation code, constructor arguments behind it, as if
-    /// account 0 made the contract there. No block and no event tells of it.
-    ///
+    /// Creates a contract at an address as of the last block: runs creation code, followed by constructor arguments, as
+    /// if account 0 created the contract there. No block and no event records it.
     /// # Errors
-    /// Where the constructor fails, or leaves bytes that are no code.
+    /// The constructor fails, or returns bytes that are not code.
     pub fn construct(&self, account: Address, creation: Bytes) -> Result<(), BadCode> {
         let mut core = self.core();
         let head = core.world.head_number();
@@ -269,41 +268,41 @@ impl DevChain {
         self.core().set_slot(account, slot, value.into());
     }
 
-    /// Takes a transaction out of the pool; `false` where it is not there.
+    /// Removes a transaction from the pool; returns `false` if it is not there.
     pub fn drop_transaction(&self, hash: B256) -> bool {
         self.core().world.pool.remove(hash).is_some()
     }
 
     // Faults
 
-    /// The next `times` calls of `method` fail.
+    /// Makes the next `times` calls of `method` fail.
     pub fn fail_calls(&self, method: &str, times: u32, when: When, failure: Failure) {
         self.core().faults.fail(Some(method.to_owned()), times, when, failure);
     }
 
-    /// The next `times` calls of any method fail.
+    /// Makes the next `times` calls of any method fail.
     pub fn fail_any_calls(&self, times: u32, when: When, failure: Failure) {
         self.core().faults.fail(None, times, when, failure);
     }
 
-    /// The next `times` transactions that are accepted do not fare as they should. Several of these queue up.
+    /// Disturbs the next `times` accepted transactions. Several disturbances queue up.
     pub fn disturb_transactions(&self, times: usize, disturbance: Disturbance) {
         self.core().faults.disturb(times, disturbance);
     }
 
-    /// How long each round trip takes, half of it before the node acts and half after.
+    /// Sets the duration of each round trip, half of which passes before the node acts and half after.
     pub fn rpc_delay(&self, delay: Duration) {
         self.core().faults.rpc_delay = delay;
     }
 
-    /// The node is faulty in this way until [`clear_faults`](Self::clear_faults).
+    /// Makes the node faulty in this way until [`clear_faults`](Self::clear_faults).
     pub fn node_fault(&self, fault: NodeFault) {
         let mut core = self.core();
         core.world.show(&fault);
         core.faults.stand(fault);
     }
 
-    /// Takes back every fault and the delay.
+    /// Clears every fault and the delay.
     pub fn clear_faults(&self) {
         let mut core = self.core();
         core.world.show_all();
@@ -312,21 +311,21 @@ impl DevChain {
 
     // Counters
 
-    /// What the RPC has been asked since the start or the last [`reset_calls`](Self::reset_calls).
+    /// Returns the RPC's call counters since the start or the last [`reset_calls`](Self::reset_calls).
     #[must_use]
     pub fn calls(&self) -> Calls {
         self.core().calls.clone()
     }
 
-    /// Sets the counters to zero and gives what they were.
+    /// Resets the counters to zero and returns their previous values.
     pub fn reset_calls(&self) -> Calls {
         std::mem::take(&mut self.core().calls)
     }
 }
 
-/// Bytes that cannot be an account's code.
+/// The error for bytes that cannot be an account's code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not code: {reason}")]
+#[error("expected code: {reason}")]
 pub struct BadCode {
     pub(crate) reason: String,
 }
@@ -360,7 +359,7 @@ impl Core {
         id
     }
 
-    /// Goes back to a snapshot, which is used up with all later ones.
+    /// Reverts to a snapshot, which is consumed with all later ones.
     pub(crate) fn revert(&mut self, id: u64) -> bool {
         let Some(at) = self.snapshots.iter().position(|(taken, _)| *taken == id) else { return false };
         let Some((_, world)) = self.snapshots.drain(at..).next() else { return false };

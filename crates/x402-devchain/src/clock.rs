@@ -1,4 +1,4 @@
-//! The time that blocks get: the machine's clock with an offset, or a time that only the test moves.
+//! The time of blocks: the machine's clock with an offset, or a time that only the test advances.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -42,7 +42,7 @@ impl Clock {
         }
     }
 
-    /// The next block has exactly this time, and later ones follow from it.
+    /// Sets the exact time of the next block; those of later blocks follow from it.
     pub(crate) fn set_next(&mut self, timestamp: u64) {
         self.next = Some(timestamp);
     }
@@ -54,8 +54,8 @@ impl Clock {
         }
     }
 
-    /// The time of a block on top of one at `parent`. Two blocks may share a second: with a block per transaction,
-    /// a second each would run ahead of the clock that payments are signed by.
+    /// Returns the time of a block whose parent has the time `parent`. Two blocks may share a second: with a block per
+    /// transaction, a second each would run ahead of the clock by which payments are signed.
     pub(crate) fn peek(&self, parent: u64) -> u64 {
         self.next.unwrap_or_else(|| self.now()).max(parent)
     }

@@ -1,8 +1,8 @@
-//! What stands where on a new chain, beside the [token](crate::TOKEN): each contract at the address that it has on public
-//! chains.
+//! The contracts of a new chain in addition to the [token](crate::TOKEN), each at its address on public chains.
 //!
-//! The addresses of EntryPoints, Kernel, its modules and the Safe module are those of [`x402_erc4337`]; this module adds
-//! the rest and says how each comes to its place. The bytecode of others is in `contracts/third-party`, with its licences.
+//! The addresses of EntryPoints, Kernel, its modules and the Safe module are those of [`x402_erc4337`]; this module
+//! adds the rest and describes how each is created. Third-party bytecode is in `contracts/third-party`, with its
+//! licences.
 
 use alloy_primitives::{Address, B256, Bytes, address, b256, hex};
 use x402_erc4337::EntryPointVersion;
@@ -15,11 +15,11 @@ use x402_erc4337::session::zerodev::{CallPolicyVersion, ECDSA_SIGNER, ECDSA_VALI
 use crate::plans::PLANS;
 use crate::token::TOKEN;
 
-/// EntryPoint 0.6.
+/// The contract EntryPoint 0.6.
 pub const ENTRY_POINT_V06: Address = EntryPointVersion::V06.address();
-/// EntryPoint 0.7.
+/// The contract EntryPoint 0.7.
 pub const ENTRY_POINT_V07: Address = EntryPointVersion::V07.address();
-/// EntryPoint 0.8.
+/// The contract EntryPoint 0.8.
 pub const ENTRY_POINT_V08: Address = EntryPointVersion::V08.address();
 /// EntryPoint 0.9: the code of the release candidate.
 pub const ENTRY_POINT_V09: Address = EntryPointVersion::V09.address();
@@ -29,30 +29,31 @@ pub const KERNEL: Address = KernelVersion::V031.implementation();
 pub const KERNEL_FACTORY: Address = KernelVersion::V031.factory();
 /// The call policy 0.0.4.
 pub const CALL_POLICY: Address = CallPolicyVersion::V004.address();
-/// [The deployer by CREATE2](https://github.com/Arachnid/deterministic-deployment-proxy): salt and creation code in, 20 bytes out.
+/// [The deployer by CREATE2](https://github.com/Arachnid/deterministic-deployment-proxy): it takes salt and creation
+/// code, and returns 20 bytes.
 pub const CREATE2_DEPLOYER: Address = address!("4e59b44847b379578588920ca78fbf26c0b4956c");
-/// [The same code](https://github.com/safe-global/safe-singleton-factory), by which Safe makes its contracts.
+/// [The same code](https://github.com/safe-global/safe-singleton-factory), with which Safe creates its contracts.
 pub const SAFE_SINGLETON_FACTORY: Address = address!("914d7Fec6aaC8cd542e72Bca78B30650d45643d7");
 /// Safe 1.4.1, the implementation behind each account's proxy.
 pub const SAFE: Address = address!("41675C099F32341bf84BFc5382aF534df5C7461a");
 /// The factory of Safe 1.4.1's proxies.
 pub const SAFE_PROXY_FACTORY: Address = address!("4e1DCf7AD4e460CfD30791CCC4F9c8a4f820ec67");
-/// What a Safe delegates to at its birth to enable [`SAFE_4337_MODULE`].
+/// The contract to which a new Safe delegates to enable [`SAFE_4337_MODULE`].
 pub const SAFE_MODULE_SETUP: Address = address!("2dd68b007B46fBe91B9A7c3EDa5A7a1063cB5b47");
-/// Simple7702Account of EntryPoint 0.8, to delegate to by EIP-7702.
+/// Simple7702Account of EntryPoint 0.8, as a delegate by EIP-7702.
 pub const SIMPLE_7702_ACCOUNT: Address = address!("e6Cae83BdE06E4c305530e199D7217f42808555B");
-/// [Multicall3](https://github.com/mds1/multicall3).
+/// The contract [Multicall3](https://github.com/mds1/multicall3).
 pub const MULTICALL3: Address = address!("cA11bde05977b3631167028862bE2a173976CA11");
 
-/// Creation code of the VerifyingPaymaster of EntryPoint 0.7, whose sponsorships `signer` signs: for a transaction, or for
-/// [`DevChain::construct`](crate::DevChain::construct), which makes `ACCOUNTS[0]` its owner.
+/// Returns the creation code of EntryPoint 0.7's VerifyingPaymaster, whose sponsorships `signer` signs: for a
+/// transaction, or for [`DevChain::construct`](crate::DevChain::construct), which makes `ACCOUNTS[0]` its owner.
 #[must_use]
 pub fn verifying_paymaster(signer: Address) -> Bytes {
     creation(include_bytes!("../contracts/third-party/VerifyingPaymaster-0.7.0.bin"), &[ENTRY_POINT_V07, signer])
 }
 
-/// Creation code of the Simple7702Account of EntryPoint 0.9's release candidate, for
-/// [`DevChain::construct`](crate::DevChain::construct) or a transaction: where the final one stands is not known here.
+/// Returns the creation code of the Simple7702Account of EntryPoint 0.9's release candidate, for
+/// [`DevChain::construct`](crate::DevChain::construct) or a transaction. The address of the final contract is unknown.
 #[must_use]
 pub fn simple_7702_account_v09() -> Bytes {
     creation(include_bytes!("../contracts/third-party/Simple7702Account-0.9.0-rc.1.bin"), &[ENTRY_POINT_V09])
@@ -71,17 +72,17 @@ pub(crate) enum Code {
     Bytes(&'static [u8]),
 }
 
-/// How the code comes to its address.
+/// The way in which the code gets to its address.
 pub(crate) enum Made {
-    /// It is runtime code.
+    /// The artifact is runtime code.
     Placed,
-    /// Its constructor runs at the address, with these arguments.
+    /// The constructor runs at the address, with these arguments.
     At(&'static [Address]),
-    /// As on public chains: a deployer runs it by CREATE2, so the bytes themselves say that the address is right.
+    /// A deployer creates the contract by CREATE2, as on public chains, so that the bytes themselves prove the address.
     Create2 { deployer: Address, salt: B256, arguments: &'static [Address] },
 }
 
-/// In the order in which they are made: a constructor may call what stands before it.
+/// The contracts in the order of their creation: a constructor may call earlier ones.
 pub(crate) const CONTRACTS: &[Contract] = &[
     own(TOKEN, include_str!("../contracts/artifacts/DevUsdc.json"), &[]),
     own(PLANS, include_str!("../contracts/artifacts/DevPlans.json"), &[]),
@@ -153,7 +154,7 @@ pub(crate) const CONTRACTS: &[Contract] = &[
     at(MULTICALL3, include_bytes!("../contracts/third-party/Multicall3.bin"), &[]),
 ];
 
-/// Copies what follows the first word, and creates by CREATE2 with the first word as salt.
+/// Code that copies everything after the first word, and creates it by CREATE2 with the first word as salt.
 const DEPLOYER_CODE: [u8; 69] = hex!(
     "7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3"
 );
@@ -176,7 +177,7 @@ const fn create2(
     Contract { address, code: Code::Bytes(code), made: Made::Create2 { deployer, salt, arguments } }
 }
 
-/// Code with its constructor's arguments behind it, a word each.
+/// Appends the constructor's arguments to the code, a word each.
 pub(crate) fn creation(code: &[u8], arguments: &[Address]) -> Bytes {
     let mut creation = code.to_vec();
     for argument in arguments {

@@ -1,4 +1,4 @@
-//! revm's inputs from ours: block, transaction, rules.
+//! Conversion to revm's inputs: block, transaction, rules.
 
 use std::convert::Infallible;
 
@@ -16,29 +16,29 @@ use revm::{Context, ExecuteEvm, MainBuilder, MainContext};
 
 use crate::state::StateAt;
 
-/// A block's state with changes of its own on top.
+/// A block's state, and changes on top of it.
 pub(crate) type Overlay<'a> = CacheDB<StateAt<'a>>;
 
 /// Osaka: EIP-7702 (Prague) and the P-256 precompile that passkey accounts need.
 pub(crate) const HARDFORK: SpecId = SpecId::OSAKA;
 
-/// What a chain is told of its rules.
+/// The configurable rules of a chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) chain_id: u64,
-    /// The most bytes of code that a transaction can deploy.
+    /// The maximum size of deployed code in bytes.
     pub(crate) code_size_limit: usize,
-    /// What the opcode `NUMBER` is ahead of the block's number.
+    /// The difference between the opcode `NUMBER` and the block's number.
     pub(crate) number_ahead: u64,
 }
 
 impl Rules {
-    /// The block that code sees.
+    /// Returns the block environment of executed code.
     pub(crate) fn block_env(self, header: &Header) -> BlockEnv {
         block_env(header, self.number_ahead)
     }
 
-    /// Of transactions in blocks.
+    /// Returns the rules for transactions in blocks.
     pub(crate) fn block(self) -> CfgEnv {
         let mut rules = CfgEnv::new_with_spec(HARDFORK);
         rules.chain_id = self.chain_id;
@@ -48,14 +48,15 @@ impl Rules {
         rules
     }
 
-    /// Of `eth_call`: any sender, any nonce, and no cap on gas but the block's.
+    /// Returns the rules for `eth_call`: any sender, any nonce, and no cap on gas except the block's.
     pub(crate) fn call(self) -> CfgEnv {
         let mut rules = self.simulation();
         rules.disable_nonce_check = true;
         rules
     }
 
-    /// Of `eth_simulateV1` with `validation`: those of a block, but contracts send too and only the block caps gas.
+    /// Returns the rules for `eth_simulateV1` with `validation`: those of a block, but contracts may send and only the
+    /// block caps gas.
     pub(crate) fn simulation(self) -> CfgEnv {
         let mut rules = self.block();
         rules.disable_eip3607 = true;

@@ -1,95 +1,96 @@
-//! Faults on demand, and what the RPC has been asked.
+//! Injected faults, and the counters of RPC calls.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// When a call fails: before it did anything, or after it took effect.
+/// The time at which a call fails: before it had any effect, or after it took effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// The call is not carried out.
+    /// The call is not executed.
     Before,
-    /// The call is carried out and its answer is withheld: a transaction sent is in the pool or mined.
+    /// The call is executed and its response is withheld: a transaction sent is in the pool or mined.
     After,
 }
 
-/// What the caller gets in the place of an answer.
+/// The failure that the caller receives instead of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// A JSON-RPC error, for this member of a batch alone.
     Error {
-        /// The error's code, such as -32603.
+        /// The code of the error, such as -32603.
         code: i64,
-        /// The error's text.
+        /// The text of the error.
         message: String,
     },
-    /// Bytes that are no JSON-RPC answer, for the whole round trip.
+    /// Bytes that are not a JSON-RPC response, for the whole round trip.
     Malformed,
-    /// No answer: the connection breaks, for the whole round trip.
+    /// A broken connection without a response, for the whole round trip.
     Lost,
-    /// An HTTP status such as 429 or 503 without a JSON-RPC answer, for the whole round trip.
+    /// An HTTP status such as 429 or 503 without a JSON-RPC response, for the whole round trip.
     Status(u16),
 }
 
-/// What becomes of a transaction that `eth_sendRawTransaction` has accepted.
+/// The fate of a transaction that `eth_sendRawTransaction` has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
-    /// Its hash is answered, and the node forgets it: it is never mined unless it is sent again.
+    /// The node returns the hash and forgets the transaction: it is never mined unless it is sent again.
     Drop,
-    /// It stays in the pool for this many blocks: with 1, the next block does not hold it and the one after may.
+    /// The transaction remains in the pool for this many blocks: with 1, the next block omits it and the one after may
+    /// include it.
     Delay(u64),
-    /// Another transaction of the same sender and nonce, an empty one at higher fees, takes its place.
-    /// The chain signs it, so the sender has to be one of [`ACCOUNTS`](crate::ACCOUNTS); else sending fails with -32603.
+    /// Another transaction of the same sender and nonce, an empty one at higher fees, replaces it. The chain signs it,
+    /// so the sender must be one of [`ACCOUNTS`](crate::ACCOUNTS); otherwise sending fails with -32603.
     Replace,
 }
 
-/// What is wrong with the node for as long as it is not taken back by [`clear_faults`](crate::DevChain::clear_faults).
-/// Several at once add up; a second one of the same kind takes the place of the first.
+/// A fault of the node that lasts until [`clear_faults`](crate::DevChain::clear_faults). Faults of different kinds
+/// accumulate; a second one of the same kind replaces the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeFault {
-    /// The opcode `NUMBER` is not the block's number but so much more, as on Arbitrum, where it is another chain's.
+    /// The opcode `NUMBER` exceeds the block's number by this much, as on Arbitrum, where it is another chain's.
     NumberAhead(u64),
-    /// States of blocks older than this many before the head are gone.
+    /// The states of blocks older than this many before the head are missing.
     StateWindow(u64),
-    /// `eth_getLogs` answers without the logs of this many newest blocks, and without an error.
+    /// `eth_getLogs` omits the logs of this many newest blocks, without an error.
     LogLag(u64),
-    /// `eth_getLogs` refuses more than this many blocks.
+    /// `eth_getLogs` refuses ranges of more blocks than this.
     LogSpan {
-        /// The most blocks.
+        /// The maximum number of blocks.
         most: u64,
-        /// The error's code.
+        /// The code of the error.
         code: i64,
-        /// The error's text.
+        /// The text of the error.
         message: String,
     },
-    /// `eth_getLogs` refuses where it finds more than this many logs.
+    /// `eth_getLogs` refuses queries that match more logs than this.
     LogCount {
-        /// The most logs.
+        /// The maximum number of logs.
         most: usize,
-        /// The error's code.
+        /// The code of the error.
         code: i64,
-        /// The error's text.
+        /// The text of the error.
         message: String,
     },
-    /// Every second round trip is answered by another node, which is so many blocks behind.
+    /// Every second round trip is answered by another node, which is this many blocks behind.
     SecondNode(u64),
-    /// Every so many calls one fails before it does anything; where the failure is that of a whole round trip, every so
+    /// One of this many calls fails before it has any effect; if the failure is that of a whole round trip, one of this
     /// many round trips.
     Every(u64, Failure),
-    /// Every answer has at least so many bytes.
+    /// Every response has at least this many bytes.
     Padded(usize),
     /// `eth_call` sees this time, whatever the block's is, as a fresh anvil sees 1.
     CallTime(u64),
-    /// A block cannot be named by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)) where a state is read.
+    /// A state cannot be read at a block given by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)).
     NoBlockHash {
-        /// The error's code.
+        /// The code of the error.
         code: i64,
-        /// The error's text.
+        /// The text of the error.
         message: String,
     },
 }
 
-/// The most that `eth_getLogs` gives out, and how it refuses more.
+/// The maximum that `eth_getLogs` returns, and its error beyond that.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit<T> {
     pub(crate) most: T,
@@ -97,23 +98,23 @@ pub(crate) struct Limit<T> {
     pub(crate) message: String,
 }
 
-/// How often each method was called. A batch counts as its members and as one round trip.
+/// The number of calls of each method. A batch counts as its members and as one round trip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// JSON-RPC requests by method, those that failed included.
+    /// The number of JSON-RPC requests by method, failed ones included.
     pub by_method: BTreeMap<String, u64>,
-    /// Single requests and batches.
+    /// The number of single requests and batches.
     pub round_trips: u64,
 }
 
 impl Calls {
-    /// Calls of one method.
+    /// Returns the number of calls of one method.
     #[must_use]
     pub fn of(&self, method: &str) -> u64 {
         self.by_method.get(method).copied().unwrap_or_default()
     }
 
-    /// Calls of all methods.
+    /// Returns the number of calls of all methods.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.by_method.values().sum()
@@ -138,7 +139,7 @@ pub(crate) struct Faults {
     second_next: bool,
     every: Option<(u64, Failure)>,
     counted: u64,
-    /// No member of this round trip was counted yet.
+    /// Whether no member of this round trip was counted yet.
     first_member: bool,
 }
 
@@ -152,7 +153,7 @@ impl Faults {
         }
     }
 
-    /// A round trip begins: how many blocks the node that answers it is behind.
+    /// Begins a round trip, and returns how many blocks the responding node is behind.
     pub(crate) fn behind(&mut self) -> u64 {
         self.first_member = true;
         self.second_next = !self.second_next;
@@ -175,7 +176,7 @@ impl Faults {
         *self = Self::default();
     }
 
-    /// The failure that is due for this call, which uses it up.
+    /// Returns the failure that is due for this call, and consumes it.
     pub(crate) fn next_failure(&mut self, method: &str) -> Option<(When, Failure)> {
         self.calls.retain(|fault| fault.left > 0);
         let first_member = std::mem::take(&mut self.first_member);

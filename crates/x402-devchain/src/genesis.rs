@@ -1,4 +1,4 @@
-//! What stands in block 0: the contracts of a table, the accounts with their ETH and tokens.
+//! The content of block 0: the contracts of a table, the accounts with their ETH and tokens.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,10 +28,11 @@ struct Artifact {
     bytecode: Bytes,
 }
 
-/// The contracts, by chain id. Their constructors take some milliseconds, which is much for a process of many chains.
+/// The contracts, by chain id. Their constructors take some milliseconds, which is too slow to repeat in a process with
+/// many chains.
 static MADE: Mutex<BTreeMap<u64, History>> = Mutex::new(BTreeMap::new());
 
-/// The state of block 0. The chain id is in the immutables of contracts that sign by EIP-712.
+/// Builds the state of block 0. The chain id is in the immutables of contracts that sign by EIP-712.
 pub(crate) fn state(chain_id: u64) -> Result<History, BuildError> {
     let mut history = contracts(chain_id)?;
     let mut supply = U256::ZERO;
@@ -89,14 +90,14 @@ fn make(history: &mut History, chain_id: u64, contract: &Contract) -> Result<(),
     Ok(())
 }
 
-/// What a constructor changes that runs at `address`, the contract itself among it. Storage stays.
+/// Runs a constructor at `address`, and returns its changes, among them the contract itself. Existing storage is kept.
 pub(crate) fn construct(
     state: StateAt<'_>,
     chain_id: u64,
     address: Address,
     creation: Bytes,
 ) -> Result<EvmState, String> {
-    // Run as the account's code, creation code returns what it would leave there, immutables and all.
+    // Executed as the account's code, creation code returns the runtime code, including immutables.
     let code = Bytecode::new_raw_checked(creation).map_err(|error| error.to_string())?;
     let mut overlay = Overlay::new(state);
     let balance = state.account(address).balance;
@@ -109,7 +110,7 @@ pub(crate) fn construct(
     Ok(changes)
 }
 
-/// A call from account 0, which leaves no trace of it there: neither fee nor nonce.
+/// Executes a call from account 0 that costs it neither fee nor nonce.
 pub(crate) fn call(
     overlay: &mut Overlay<'_>,
     chain_id: u64,

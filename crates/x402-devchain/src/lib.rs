@@ -23,7 +23,7 @@ mod token;
 mod transport;
 mod world;
 
-/// Whose contracts this crate holds beside its own, each with source, licence and hash: a page for people.
+/// The third-party contracts in this crate, each with source, licence and hash: a page for people.
 pub const LICENCES: &str = include_str!("../contracts/third-party/README.md");
 
 pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, key, signer, signer_of};

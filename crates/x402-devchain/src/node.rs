@@ -13,30 +13,30 @@ use tokio::sync::oneshot;
 use crate::chain::DevChain;
 use crate::rpc::Reply;
 
-/// A chain that listens. Dropping this ends the listening, lets requests in hand finish, and leaves the chain alone.
+/// A chain behind a listening socket. Dropping it closes the socket, lets pending requests finish, and leaves the chain
+/// alone.
 #[derive(Debug)]
 pub struct DevNode {
-    /// Where it listens.
+    /// The address of the socket.
     pub address: SocketAddr,
-    /// The same as a URL.
+    /// The URL of the socket.
     pub url: String,
-    /// The chain behind it.
+    /// The chain behind the socket.
     pub chain: DevChain,
     _stop: oneshot::Sender<()>,
 }
 
 impl DevChain {
-    /// Serves JSON-RPC over HTTP, such as on `127.0.0.1:0` for a free port of this machine.
-    ///
+    /// Serves JSON-RPC over HTTP, for example on `127.0.0.1:0`, a free port of this machine.
     /// # Errors
-    /// Where the address cannot be listened on.
+    /// The address cannot be bound.
     pub async fn serve(&self, address: impl ToSocketAddrs) -> std::io::Result<DevNode> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let router = axum::Router::new().route("/", post(answer)).with_state(self.clone());
         let (stop, stopped) = oneshot::channel();
         let server = axum::serve(listener, router).with_graceful_shutdown(async {
-            // Nothing is ever sent: the end of the sender is the signal.
+            // Nothing is ever sent: dropping the sender is the signal.
             let _ = stopped.await;
         });
         tokio::spawn(server.into_future());
@@ -50,7 +50,7 @@ async fn answer(State(chain): State<DevChain>, body: Bytes) -> Response {
         Reply::Status(status) => {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }
-        // A body that fails at once makes hyper break the connection off, so the caller never sees an answer.
+        // A body that fails at once makes hyper close the connection, so the caller never sees a response.
         Reply::Lost => Response::new(Body::from_stream(futures_util::stream::once(async {
             Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionAborted))
         }))),

@@ -1,4 +1,4 @@
-//! Plans of credits: a contract that is called as Nevermined's are (`contracts/DevPlans.sol`).
+//! Plans of credits: a contract with the interface of Nevermined's (`contracts/DevPlans.sol`).
 
 use alloy_primitives::{Address, Bytes, U256, address};
 use alloy_sol_types::{SolCall, sol};
@@ -9,7 +9,8 @@ use crate::execute::Overlay;
 use crate::genesis;
 use crate::token::TOKEN;
 
-/// Where the plans are: orders, credits and redemptions in one contract. The price is approved to this address.
+/// The address of the plans contract, which handles orders, credits and redemptions. Buyers approve the price to this
+/// address.
 pub const PLANS: Address = address!("504c414e53000000000000000000000000000402");
 
 sol! {
@@ -58,43 +59,43 @@ sol! {
     }
 }
 
-/// A plan to register: what it costs, and what it brings.
+/// A plan to register, with its price and its credits.
 ///
-/// Credits that never end, credits that end by time, and orders that are the payment are one plan each; a subscription
-/// is a plan whose redemptions take 1 of very many credits that end together.
+/// Credits that never expire, credits that expire, and orders that are the payment are one plan each; a subscription is
+/// a plan whose redemptions take 1 of very many credits that expire together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DevPlan {
-    /// Who is paid.
+    /// The recipient of the price.
     pub seller: Address,
-    /// What one purchase costs, in atomic units of the token.
+    /// The price of one purchase, in atomic units of the token.
     pub price: u64,
-    /// What one purchase brings, in credits.
+    /// The credits that one purchase adds.
     pub credits: u64,
-    /// The fewest credits that a redemption takes.
+    /// The minimum of credits that a redemption takes.
     pub minimum: u64,
-    /// The most credits that a redemption takes.
+    /// The maximum of credits that a redemption takes.
     pub maximum: u64,
-    /// Seconds after which what was bought ends; 0: never.
+    /// The seconds after which purchased credits expire; 0 means never.
     pub duration: u64,
-    /// The order is the payment: nothing is minted, nothing burned.
+    /// Whether the order is the payment: nothing is minted, nothing burned.
     pub pay_as_you_go: bool,
 }
 
 impl DevPlan {
-    /// A package of credits that do not end, of which a redemption takes 1 to all.
+    /// Creates a package of credits that do not expire, of which a redemption takes 1 to all.
     #[must_use]
     pub const fn credits(seller: Address, price: u64, credits: u64) -> Self {
         Self { seller, price, credits, minimum: 1, maximum: credits, duration: 0, pay_as_you_go: false }
     }
 
-    /// The same, ending so many seconds after each order.
+    /// Makes the credits expire this many seconds after each order.
     #[must_use]
     pub const fn ending_after(mut self, seconds: u64) -> Self {
         self.duration = seconds;
         self
     }
 
-    /// Of which a redemption takes so many at least and at most.
+    /// Sets the minimum and the maximum that a redemption takes.
     #[must_use]
     pub const fn taking(mut self, minimum: u64, maximum: u64) -> Self {
         self.minimum = minimum;
@@ -102,21 +103,21 @@ impl DevPlan {
         self
     }
 
-    /// A price for each use.
+    /// Creates a plan with a price for each use.
     #[must_use]
     pub const fn pay_as_you_go(seller: Address, price: u64) -> Self {
         Self { seller, price, credits: 0, minimum: 1, maximum: 1, duration: 0, pay_as_you_go: true }
     }
 }
 
-/// A plan that the contract does not take.
+/// The error for a plan that the contract refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the plan is refused: {reason}")]
 pub struct PlanRefused {
     reason: String,
 }
 
-/// Credits that the contract does not say.
+/// The error for credits that the contract does not report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the credits cannot be read: {reason}")]
 pub struct CreditsUnknown {
@@ -140,10 +141,9 @@ impl From<DevPlan> for Plans::Plan {
 }
 
 impl DevChain {
-    /// Registers a plan at once, as [`DevChain::set_storage`] writes: no transaction, no block.
-    ///
+    /// Registers a plan at once, as [`DevChain::set_storage`] writes: without a transaction or block.
     /// # Errors
-    /// The contract refuses it: an id of 0 or one that is taken, a minimum above the maximum.
+    /// The contract refuses it: the id is 0 or exists already, or the minimum is above the maximum.
     pub fn register_plan(&self, id: U256, plan: DevPlan) -> Result<(), PlanRefused> {
         let mut core = self.core();
         let head = core.world.head_number();
@@ -153,10 +153,9 @@ impl DevChain {
         Ok(())
     }
 
-    /// The credits that an account can use at the head.
-    ///
+    /// Reads the credits that an account can use at the head.
     /// # Errors
-    /// The contract does not say, because other code was put in its place.
+    /// The contract does not report them, because its code was replaced.
     pub fn credits_of(&self, account: Address, plan: U256) -> Result<U256, CreditsUnknown> {
         let data = Plans::balanceOfCall { account, planId: plan }.abi_encode();
         let (returned, _) = call(&self.core(), data.into()).map_err(|reason| CreditsUnknown { reason })?;
@@ -165,7 +164,7 @@ impl DevChain {
     }
 }
 
-/// A call from nobody at the head's time.
+/// Executes a call from the zero address at the head's time.
 fn call(core: &Core, data: Bytes) -> Result<(Bytes, EvmState), String> {
     let mut overlay = Overlay::new(core.world.latest());
     let time = core.world.head().header.timestamp;

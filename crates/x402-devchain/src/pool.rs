@@ -1,6 +1,6 @@
-//! Transactions that wait for a block: executable ones and those behind a nonce gap.
+//! Pending transactions: executable ones and those after a nonce gap.
 //!
-//! Blocks take them in the order of arrival, not by tip: a test then knows what lands where.
+//! Blocks take them in the order of arrival, not by tip, so that a test can predict the content of blocks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256};
 #[derive(Clone, Debug)]
 pub(crate) struct Pooled {
     pub(crate) tx: Recovered<TxEnvelope>,
-    /// The first block that may hold it.
+    /// The first block that may include the transaction.
     pub(crate) not_before: u64,
     arrival: u64,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Pool {
     arrivals: u64,
 }
 
-/// The pool has a transaction of the same sender and nonce, and its fees are not beaten by a tenth.
+/// The error for a transaction whose sender and nonce are in the pool already, at fees that are not a tenth lower.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Underpriced;
 
@@ -53,7 +53,7 @@ impl Pool {
         pooled
     }
 
-    /// Forgets what `sender` can never send any more, its nonce being `nonce` now.
+    /// Forgets the transactions of `sender` below its current `nonce`, which can no longer be executed.
     pub(crate) fn settle(&mut self, sender: Address, nonce: u64) {
         let Some(queue) = self.senders.get_mut(&sender) else { return };
         let rest = queue.split_off(&nonce);
@@ -65,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// Everything that waits, in the order of arrival.
+    /// Returns all pending transactions, in the order of arrival.
     pub(crate) fn into_arrivals(self) -> Vec<Pooled> {
         let mut pooled: Vec<Pooled> = self.senders.into_values().flat_map(BTreeMap::into_values).collect();
         pooled.sort_by_key(|pooled| pooled.arrival);
@@ -81,7 +81,7 @@ impl Pool {
         self.senders.keys().copied()
     }
 
-    /// The first nonce from `nonce` on that has no transaction.
+    /// Returns the first nonce, from `nonce` on, that has no transaction.
     pub(crate) fn next_nonce(&self, sender: Address, nonce: u64) -> u64 {
         let mut next = nonce;
         if let Some(queue) = self.senders.get(&sender) {
@@ -92,7 +92,7 @@ impl Pool {
         next
     }
 
-    /// Of the transactions that are next for their sender, by `nonce_of`, the one that came first.
+    /// Returns the earliest arrival among the transactions that are next for their sender, according to `nonce_of`.
     pub(crate) fn first_ready(
         &self,
         nonce_of: impl Fn(Address) -> u64,
@@ -110,7 +110,7 @@ fn tip(tx: &Recovered<TxEnvelope>) -> u128 {
     tx.max_priority_fee_per_gas().unwrap_or_else(|| tx.max_fee_per_gas())
 }
 
-/// geth's price bump: at least 10 % more.
+/// Returns whether a fee meets geth's price bump: at least 10 % more.
 fn beats(new: u128, old: u128) -> bool {
     new > old && new.saturating_mul(100) >= old.saturating_mul(110)
 }

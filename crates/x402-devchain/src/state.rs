@@ -1,7 +1,7 @@
 //! The state of every block: each value is kept with the number of the block that wrote it.
 //!
-//! A read at block n takes the newest value written at or before n, so `eth_call` on an old block is a binary search and
-//! a reorg is a truncation. Memory grows with what changes, not with blocks times accounts.
+//! A read at block n finds the newest value written at or before n, so `eth_call` on an old block is a binary search
+//! and a reorg is a truncation. Memory grows with the changes, not with blocks times accounts.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -19,7 +19,7 @@ pub(crate) struct History {
     hashes: Vec<B256>,
 }
 
-/// Values by the block that wrote them, in ascending order.
+/// The values with the blocks that wrote them, in ascending order.
 type Versions<T> = Vec<(u64, T)>;
 
 fn newest<T>(versions: Option<&Versions<T>>, block: u64) -> Option<&T> {
@@ -41,7 +41,8 @@ impl History {
             if !account.is_touched() {
                 continue;
             }
-            // EIP-6780: only an account created in the same transaction is destroyed, so nothing older is to be cleared.
+            // EIP-6780: only an account created in the same transaction is destroyed, so there is no older value to
+            // clear.
             if account.is_selfdestructed() {
                 self.write_account(block, address, AccountInfo::default());
                 continue;
@@ -73,7 +74,7 @@ impl History {
         self.hashes.push(hash);
     }
 
-    /// Forgets everything that blocks above `block` wrote.
+    /// Forgets all values that blocks above `block` wrote.
     pub(crate) fn truncate(&mut self, block: u64) {
         self.accounts.retain(|_, versions| {
             versions.retain(|(written, _)| *written <= block);
@@ -91,7 +92,7 @@ impl History {
     }
 }
 
-/// The state as one block left it.
+/// The state after one block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StateAt<'a> {
     history: &'a History,

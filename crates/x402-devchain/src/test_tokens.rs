@@ -1,4 +1,4 @@
-//! Tokens that are not FiatToken, to be put on a chain by a test: `contracts/tokens`.
+//! Tokens other than FiatToken, which a test can put on a chain: `contracts/tokens`.
 
 use alloy_primitives::{Address, Bytes, U256};
 use serde::Deserialize;
@@ -7,21 +7,22 @@ use crate::accounts::ACCOUNTS;
 use crate::chain::{BadCode, DevChain};
 use crate::token::{TOKENS_EACH, balance_slot};
 
-/// A token with EIP-3009 that answers otherwise than FiatToken. Each has version `1` and 6 decimals.
+/// A token with EIP-3009 that behaves differently from FiatToken. Each has version `1` and 6 decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TestToken {
-    /// As OpenZeppelin's `ERC3009`, contracts 5.7.0: `eip712Domain()` and no `version()`, custom errors.
+    /// A token like OpenZeppelin's `ERC3009`, contracts 5.7.0: `eip712Domain()` and no `version()`, custom errors.
     Oz,
-    /// As OpenZeppelin's `ERC20TransferAuthorization`, 5.7.0: the nonce is a key of 24 bytes and a counter of 8.
+    /// A token like OpenZeppelin's `ERC20TransferAuthorization`, 5.7.0: the nonce is a key of 24 bytes and a counter of
+    /// 8.
     OzKeyed,
-    /// As the tokens of Paxos: the call of a used authorization succeeds and moves nothing.
+    /// A token like those of Paxos: the call of a used authorization succeeds and moves nothing.
     Paxos,
-    /// It moves first and emits `AuthorizationUsed` last.
+    /// A token that transfers first and emits `AuthorizationUsed` last.
     TransferFirst,
-    /// It keeps one percent.
+    /// A token that keeps one percent of each transfer.
     Fee,
-    /// It emits no `Transfer`.
+    /// A token that emits no `Transfer`.
     Silent,
 }
 
@@ -32,7 +33,7 @@ struct Artifact {
 }
 
 impl TestToken {
-    /// `name` of its EIP-712 domain.
+    /// Returns the `name` in its EIP-712 domain.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -59,7 +60,6 @@ impl TestToken {
 
 impl DevChain {
     /// Puts a token at an address as of the last block, and gives [`TOKENS_EACH`] to every account of the chain.
-    ///
     /// # Errors
     /// The artifact is damaged.
     pub fn put_token(&self, token: TestToken, address: Address) -> Result<(), BadCode> {
@@ -72,7 +72,7 @@ impl DevChain {
         Ok(())
     }
 
-    /// Sets an account's balance of a [`TestToken`] as of the last block. No event tells of it.
+    /// Sets an account's balance of a [`TestToken`] as of the last block. No event is emitted.
     pub fn set_token_balance(&self, token: Address, account: Address, atomic: U256) {
         self.set_storage(token, balance_slot(account), atomic.into());
     }

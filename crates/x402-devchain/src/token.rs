@@ -3,13 +3,13 @@
 use alloy_primitives::{Address, B256, U256, address, keccak256};
 use alloy_sol_types::{SolValue, sol};
 
-/// Where the token is: the address of USDC on Base Sepolia.
+/// The address of the token, which is that of USDC on Base Sepolia.
 pub const TOKEN: Address = address!("036CbD53842c5426634e7929541eC2318f3dCF7e");
 
-/// Atomic units of one USDC.
+/// The atomic units of one USDC.
 pub const USDC: u64 = 1_000_000;
 
-/// What genesis gives to each of [`ACCOUNTS`](crate::ACCOUNTS), in atomic units: 1,000 USDC.
+/// The tokens of each of [`ACCOUNTS`](crate::ACCOUNTS) in genesis, in atomic units: 1,000 USDC.
 pub const TOKENS_EACH: u64 = 1_000 * USDC;
 
 sol! {
@@ -67,27 +67,27 @@ sol! {
     }
 }
 
-/// A transfer of the token, as its event says it.
+/// A transfer of the token, read from its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// The block it is in.
+    /// The block of the transfer.
     pub block: u64,
-    /// The transaction it is in.
+    /// The hash of the transaction.
     pub transaction: B256,
-    /// The event's place among the logs of the block.
+    /// The index of the event among the logs of the block.
     pub log_index: u64,
-    /// Who paid.
+    /// The sender of the tokens.
     pub from: Address,
-    /// Who was paid.
+    /// The recipient of the tokens.
     pub to: Address,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub value: U256,
 }
 
-/// `totalSupply`
+/// The storage slot of `totalSupply`.
 pub(crate) const SUPPLY_SLOT: U256 = U256::ONE;
 
-/// `_balances[account]`, the mapping at slot 0.
+/// Returns the storage slot of `_balances[account]`, the mapping at slot 0.
 pub(crate) fn balance_slot(account: Address) -> U256 {
     keccak256((account, U256::ZERO).abi_encode()).into()
 }

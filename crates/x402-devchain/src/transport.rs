@@ -1,4 +1,4 @@
-//! The chain as an alloy transport: requests go through the same text and the same entry as over HTTP.
+//! The chain as an alloy transport: requests use the same text and the same entry as over HTTP.
 
 use std::task::{Context, Poll};
 
@@ -14,7 +14,7 @@ use crate::chain::DevChain;
 use crate::rpc::{Reply, round_trip};
 
 impl DevChain {
-    /// One round trip: half of the delay, the work, the other half.
+    /// Performs one round trip: half of the delay, the work, the other half.
     pub(crate) async fn round_trip(&self, body: &[u8]) -> Reply {
         let half = self.core().faults.rpc_delay / 2;
         if !half.is_zero() {
@@ -27,25 +27,25 @@ impl DevChain {
         reply
     }
 
-    /// A transport into this chain, for `RpcClient::new(chain.transport(), true)`. It keeps the chain alive.
+    /// Returns a transport into this chain, for `RpcClient::new(chain.transport(), true)`. It keeps the chain alive.
     #[must_use]
     pub fn transport(&self) -> DevTransport {
         DevTransport { chain: self.clone() }
     }
 
-    /// An RPC client over [`transport`](Self::transport).
+    /// Returns an RPC client over [`transport`](Self::transport).
     #[must_use]
     pub fn client(&self) -> RpcClient {
         RpcClient::new(self.transport(), true)
     }
 
-    /// A provider that reads, and sends what is already signed. It fills nothing in.
+    /// Returns a provider that reads, and sends signed transactions. It fills nothing in.
     #[must_use]
     pub fn provider(&self) -> DynProvider<Ethereum> {
         RootProvider::<Ethereum>::new(self.client()).erased()
     }
 
-    /// A provider that fills in nonce, gas, fees and chain id, and signs for `signer`.
+    /// Returns a provider that fills in nonce, gas, fees and chain id, and signs for `signer`.
     #[must_use]
     pub fn wallet(&self, signer: PrivateKeySigner) -> DynProvider<Ethereum> {
         ProviderBuilder::new().wallet(EthereumWallet::from(signer)).connect_client(self.client()).erased()

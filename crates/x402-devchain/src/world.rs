@@ -1,4 +1,4 @@
-//! The chain itself: blocks, state, pool and clock, and how a block comes to be. Cloned whole by `evm_snapshot`.
+//! The chain itself: blocks, state, pool and clock, and the mining of blocks. `evm_snapshot` clones it as a whole.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,37 +17,37 @@ use crate::faults::{Limit, NodeFault};
 use crate::pool::{Pool, Pooled};
 use crate::state::{History, StateAt};
 
-/// The gas that a block may use; its half is what EIP-1559 aims at.
+/// The gas limit of a block; EIP-1559 targets half of it.
 pub(crate) const BLOCK_GAS_LIMIT: u64 = 60_000_000;
 
-/// Of the first block, in wei.
+/// The base fee of the first block, in wei.
 pub(crate) const FIRST_BASE_FEE: u64 = 1_000_000_000;
 
-/// Empty blocks bring the base fee down to this and no further, in wei.
+/// The minimum of the base fee, which empty blocks lower, in wei.
 pub(crate) const LEAST_BASE_FEE: u64 = 1_000_000;
 
-/// What becomes of the transactions of blocks that a reorg replaces.
+/// The fate of the transactions of blocks that a reorg replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Orphans {
-    /// They go back to the pool and the replacing blocks take them in again, under new block hashes.
+    /// The transactions return to the pool and the replacing blocks include them again, under new block hashes.
     Remine,
-    /// They go back to the pool, the replacing blocks are empty, and a later block may take them in.
+    /// The transactions return to the pool, the replacing blocks are empty, and a later block may include them.
     Requeue,
-    /// They are gone; their senders' nonces are free again.
+    /// The transactions are lost; their senders' nonces are free again.
     Drop,
 }
 
-/// How a faulty node shows the chain.
+/// The view that a faulty node has of the chain.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
-    /// The newest blocks that it does not have yet.
+    /// The number of newest blocks that the node does not have yet.
     pub(crate) hidden: usize,
     pub(crate) state_window: Option<u64>,
     pub(crate) log_lag: u64,
     pub(crate) log_span: Option<Limit<u64>>,
     pub(crate) log_count: Option<Limit<usize>>,
     pub(crate) call_time: Option<u64>,
-    /// How it refuses a block that is named by its hash.
+    /// The error for a block that is given by its hash.
     pub(crate) no_block_hash: Option<(i64, String)>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct World {
     forks: u64,
 }
 
-/// A block that was run and not yet put on the chain.
+/// A block that was executed but not yet added to the chain.
 pub(crate) struct Draft {
     block: Block,
     pub(crate) changes: Vec<EvmState>,
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// Runs one block's worth of the pool and puts it on the chain.
+    /// Executes one block's transactions from the pool and adds the block to the chain.
     pub(crate) fn mine(&mut self) {
         let timestamp = self.clock.take(self.head().header.timestamp);
         self.mine_at(timestamp, true);
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// The block that would be mined now, with what it would change.
+    /// Executes the block that would be mined now, and returns it with its changes.
     pub(crate) fn draft(&self, timestamp: u64, take_transactions: bool) -> Draft {
         let parent = self.head();
         let header = next_header(&parent.header, parent.hash, timestamp, self.upcoming_base_fee(), self.forks);
@@ -145,7 +145,7 @@ impl World {
         Draft { block: seal(header, filling.ran), changes: filling.changes, hopeless: filling.hopeless }
     }
 
-    /// Runs what the pool has ready, in the order of arrival, until the block is full.
+    /// Executes the ready transactions of the pool, in the order of arrival, until the block is full.
     fn fill(&self, header: &Header) -> Filling {
         let mut overlay = Overlay::new(self.latest());
         let mut filling = Filling::default();
@@ -159,7 +159,8 @@ impl World {
                 Ok(outcome) => {
                     gas_left = gas_left.saturating_sub(outcome.result.tx_gas_used());
                     overlay.commit(outcome.state.clone());
-                    // From the state and not counted up: an EIP-7702 authorization uses up a nonce of its signer as well.
+                    // The nonces are read from the state instead of counted, because an EIP-7702 authorization consumes
+                    // a nonce of its signer as well.
                     for (address, account) in &outcome.state {
                         nonces.insert(*address, account.info.nonce);
                     }
@@ -167,7 +168,8 @@ impl World {
                     filling.ran.push(Ran { tx: tx.clone(), result: outcome.result });
                 }
                 Err(_) => {
-                    // Its sender spent the ether since it was accepted. Nodes drop such a transaction; those behind it wait.
+                    // The sender spent the ether after the transaction was accepted. Nodes drop such a transaction;
+                    // later ones wait.
                     filling.hopeless.push(*tx.tx_hash());
                     nonces.insert(tx.signer(), u64::MAX);
                 }
@@ -181,7 +183,8 @@ impl World {
             && pooled.tx.max_fee_per_gas() >= u128::from(header.base_fee_per_gas.unwrap_or_default())
     }
 
-    /// Replaces the last `depth` blocks by others of the same number and time. Genesis stays: `false` where it would go.
+    /// Replaces the last `depth` blocks by others of the same number and time. Returns `false` if genesis would be
+    /// replaced.
     pub(crate) fn reorg(&mut self, depth: u64, orphans: Orphans) -> bool {
         let head = self.head_number();
         let Some(fork) = head.checked_sub(depth) else { return false };
@@ -201,7 +204,7 @@ impl World {
         let waiting = std::mem::take(&mut self.pool);
         if orphans != Orphans::Drop {
             for tx in freed {
-                // A sender's nonces are distinct on one chain, so nothing is in its place.
+                // A sender's nonces are distinct on one chain, so the place is free.
                 let _ = self.pool.insert(tx, 0);
             }
         }
@@ -214,7 +217,7 @@ impl World {
         true
     }
 
-    /// Stands until it is taken back.
+    /// Applies a fault, which lasts until it is cleared.
     pub(crate) fn show(&mut self, fault: &NodeFault) {
         match fault {
             NodeFault::NumberAhead(blocks) => self.rules.number_ahead = *blocks,
@@ -272,12 +275,12 @@ impl World {
         self.history.at(self.head_number())
     }
 
-    /// The base fee of the next block.
+    /// Returns the base fee of the next block.
     pub(crate) fn upcoming_base_fee(&self) -> u64 {
         self.next_base_fee.unwrap_or_else(|| base_fee_after(&self.head().header))
     }
 
-    /// Whether mining now would put a transaction into the block.
+    /// Returns whether mining now would put a transaction into the block.
     pub(crate) fn has_ready(&self) -> bool {
         let parent = self.head();
         let header = next_header(&parent.header, parent.hash, 0, self.upcoming_base_fee(), 0);
@@ -289,13 +292,13 @@ impl World {
         self.clock.peek(self.head().header.timestamp)
     }
 
-    /// The sender's nonce with what waits in the pool counted in.
+    /// Returns the sender's nonce after its pending transactions.
     pub(crate) fn pending_nonce(&self, sender: Address) -> u64 {
         self.pool.next_nonce(sender, self.latest().account(sender).nonce)
     }
 }
 
-/// EIP-1559's base fee for the child of a block, in wei.
+/// Computes EIP-1559's base fee for the child of a block, in wei.
 pub(crate) fn base_fee_after(parent: &Header) -> u64 {
     parent.next_block_base_fee(BaseFeeParams::ethereum()).unwrap_or_default().max(LEAST_BASE_FEE)
 }

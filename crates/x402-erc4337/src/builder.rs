@@ -1,4 +1,4 @@
-//! Building an operation in the only order that works: sender, nonce, call, gas, paymaster, signature.
+//! Builds an operation in the only order that works: sender, nonce, call, gas, paymaster, signature.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 
@@ -6,7 +6,7 @@ use crate::{
     Call, Eip7702Authorization, EntryPoint, EntryPointVersion, HashError, Init, NonceKey, Paymaster, UserOperation,
 };
 
-/// An operation that is being built; `Step` says what it needs next.
+/// An operation under construction; `Step` is the next required part.
 ///
 /// Only the last step can be hashed and signed:
 ///
@@ -23,86 +23,86 @@ pub struct Builder<Step> {
     step: Step,
 }
 
-/// The nonce comes next; before it, what makes the account.
+/// The step that adds the nonce and, before it, the code that creates the account.
 #[derive(Debug, Clone, Copy)]
 pub struct NeedsNonce(());
 
-/// The call comes next.
+/// The step that adds the call.
 #[derive(Debug, Clone, Copy)]
 pub struct NeedsCall(());
 
-/// Gas comes next.
+/// The step that adds gas limits and fees.
 #[derive(Debug, Clone, Copy)]
 pub struct NeedsGas(());
 
-/// Who pays comes next.
+/// The step that determines who pays for gas.
 #[derive(Debug, Clone, Copy)]
 pub struct NeedsPayer(());
 
-/// Complete, with the hash that is to be signed.
+/// A complete operation, with the hash to sign.
 #[derive(Debug, Clone, Copy)]
 pub struct Signable {
     hash: B256,
 }
 
-/// Gas limits and fees of an operation. Fees of zero are for `handleOps` that the payer of the gas sends itself.
+/// Gas limits and fees of an operation. Fees of zero are for bundles whose sender pays for the gas itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Gas {
-    /// Gas of the execution.
+    /// The gas limit of the execution.
     pub call_gas_limit: u128,
-    /// Gas of validation and deployment.
+    /// The gas limit of validation and deployment.
     pub verification_gas_limit: u128,
-    /// Gas paid beside what is measured.
+    /// The gas that is charged in addition to the measured gas.
     pub pre_verification_gas: U256,
-    /// Wei for one gas, at most.
+    /// The maximum price of one gas, in wei.
     pub max_fee_per_gas: u128,
-    /// Wei for one gas above the base fee, at most.
+    /// The maximum price of one gas above the base fee, in wei.
     pub max_priority_fee_per_gas: u128,
 }
 
-/// A step that cannot be taken with these values.
+/// The error for values that a step does not accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A call to the account itself changes the account: owners, modules, permissions.
-    #[error("the account itself is the target of a call")]
+    /// A call to the account itself could change the account: owners, modules, permissions.
+    #[error("expected a call to another contract, found one to the account itself")]
     SelfTarget,
-    /// A call to the EntryPoint moves the account's deposit.
-    #[error("the EntryPoint is the target of a call")]
+    /// A call to the EntryPoint could move the account's deposit.
+    #[error("expected a call to another contract, found one to the EntryPoint")]
     EntryPointTarget,
-    /// A batch of nothing.
-    #[error("no call")]
+    /// The batch is empty.
+    #[error("expected at least one call, found none")]
     NoCall,
-    /// Operations of 0.6 are not built here.
-    #[error("operations are built for EntryPoint 0.7 and later")]
+    /// The EntryPoint has version 0.6, for which this crate builds no operations.
+    #[error("expected EntryPoint 0.7 or later, found 0.6")]
     Version,
-    /// A member that this EntryPoint does not know.
+    /// A member is not defined for this EntryPoint.
     #[error(transparent)]
     Hash(#[from] HashError),
 }
 
 impl Builder<NeedsNonce> {
-    /// An operation of this account at this EntryPoint.
+    /// Creates an operation of this account at this EntryPoint.
     #[must_use]
     pub fn new(entry_point: EntryPoint, sender: Address) -> Self {
         Self { op: UserOperation { sender, ..UserOperation::default() }, entry_point, step: NeedsNonce(()) }
     }
 
-    /// The account is not there yet: this makes it.
+    /// Sets the code that creates the account, for an account that is not deployed.
     #[must_use]
     pub fn init(mut self, init: Init) -> Self {
         self.op.init = init;
         self
     }
 
-    /// The account delegates by EIP-7702 with this authorization.
+    /// Delegates the account by EIP-7702 with this authorization.
     #[must_use]
     pub fn delegated(mut self, auth: Eip7702Authorization) -> Self {
         self.op.eip7702_auth = Some(auth);
         self
     }
 
-    /// The key, which names validator and lane, and the next sequence number of that key.
+    /// Sets the key, which identifies validator and channel, and the next sequence number of that key.
     #[must_use]
     pub fn nonce(mut self, key: NonceKey, sequence: u64) -> Builder<NeedsCall> {
         self.op.nonce = key.nonce(sequence);
@@ -111,19 +111,17 @@ impl Builder<NeedsNonce> {
 }
 
 impl Builder<NeedsCall> {
-    /// One call by ERC-7579 `execute`; its revert is the operation's.
-    ///
+    /// Sets one call by ERC-7579 `execute`; if the call reverts, so does the operation.
     /// # Errors
-    /// The account itself or the EntryPoint as target.
+    /// The target is the account itself or the EntryPoint.
     pub fn call(self, call: &Call) -> Result<Builder<NeedsGas>, BuildError> {
         self.outward(call)?;
         Ok(self.call_data(call.execute()))
     }
 
-    /// Several calls by ERC-7579 `execute`, all or none.
-    ///
+    /// Sets several calls by ERC-7579 `execute`, all or none of which take effect.
     /// # Errors
-    /// No call, or one to the account itself or the EntryPoint.
+    /// The batch is empty, or a target is the account itself or the EntryPoint.
     pub fn batch(self, calls: &[Call]) -> Result<Builder<NeedsGas>, BuildError> {
         if calls.is_empty() {
             return Err(BuildError::NoCall);
@@ -134,7 +132,7 @@ impl Builder<NeedsCall> {
         Ok(self.call_data(Call::execute_batch(calls)))
     }
 
-    /// Anything else that the account understands, unchecked: the owner's own calls to the account go here.
+    /// Sets any other calldata, without a check; the owner uses it for calls to the account itself.
     #[must_use]
     pub fn call_data(mut self, call_data: Bytes) -> Builder<NeedsGas> {
         self.op.call_data = call_data;
@@ -153,7 +151,7 @@ impl Builder<NeedsCall> {
 }
 
 impl Builder<NeedsGas> {
-    /// Limits and fees.
+    /// Sets limits and fees.
     #[must_use]
     pub fn gas(mut self, gas: Gas) -> Builder<NeedsPayer> {
         self.op.call_gas_limit = gas.call_gas_limit;
@@ -166,25 +164,23 @@ impl Builder<NeedsGas> {
 }
 
 impl Builder<NeedsPayer> {
-    /// The operation so far: what a paymaster is asked about.
+    /// Returns the operation built so far, which a paymaster service needs.
     #[must_use]
     pub const fn operation(&self) -> &UserOperation {
         &self.op
     }
 
-    /// A paymaster pays.
-    ///
+    /// Sets the paymaster that pays.
     /// # Errors
-    /// A member that this EntryPoint does not know.
+    /// A member is not defined for this EntryPoint.
     pub fn paymaster(mut self, paymaster: Paymaster) -> Result<Builder<Signable>, BuildError> {
         self.op.paymaster = Some(paymaster);
         self.signable()
     }
 
-    /// The account pays, or nobody: with fees of zero the sender of `handleOps` does.
-    ///
+    /// Completes the operation without a paymaster: the account pays or, with fees of zero, the sender of `handleOps`.
     /// # Errors
-    /// A member that this EntryPoint does not know.
+    /// A member is not defined for this EntryPoint.
     pub fn unsponsored(self) -> Result<Builder<Signable>, BuildError> {
         self.signable()
     }
@@ -199,19 +195,19 @@ impl Builder<NeedsPayer> {
 }
 
 impl Builder<Signable> {
-    /// What is to be signed.
+    /// Returns the hash to sign.
     #[must_use]
     pub const fn hash(&self) -> B256 {
         self.step.hash
     }
 
-    /// The operation without its signature.
+    /// Returns the operation without its signature.
     #[must_use]
     pub const fn operation(&self) -> &UserOperation {
         &self.op
     }
 
-    /// The finished operation. `signature` is in the account's format.
+    /// Returns the finished operation. `signature` is in the account's format.
     #[must_use]
     pub fn signed(mut self, signature: Bytes) -> UserOperation {
         self.op.signature = signature;

@@ -1,26 +1,28 @@
 //! [Bundling](https://eips.ethereum.org/EIPS/eip-4337#bundling): operations in one `handleOps` that a plain account
-//! sends and pays for itself.
+//! sends and pays for.
 //!
-//! With fees of zero in the operations nobody pays but the sender of the transaction: no prefund, no deposit, no ETH
-//! in the account, no paymaster. A higher bid then changes the outer transaction alone, and every hash stays.
+//! With fees of zero in the operations, only the sender of the transaction pays: there is no prefund, no deposit, no
+//! ETH in the account, no paymaster. A higher bid then changes only the outer transaction, and every hash stays the
+//! same.
 
 use alloy_primitives::{Address, B256, Bytes};
 use x402_evm::chain::Call;
 
 use crate::{Eip7702Authorization, EntryPoint, HashError, PackError, PackedUserOperation, UserOperation};
 
-/// The most gas that a transaction may have: 2^24, by [EIP-7825](https://eips.ethereum.org/EIPS/eip-7825).
+/// The gas limit of a transaction: 2^24, by [EIP-7825](https://eips.ethereum.org/EIPS/eip-7825).
 pub const MAX_TRANSACTION_GAS: u64 = 16_777_216;
-/// The longest calldata of a bundle: nodes take transactions of at most 128 KiB.
+/// The maximum calldata of a bundle: nodes accept transactions of up to 128 KiB.
 pub const MAX_CALL_DATA: usize = 120 * 1024;
 
-/// Gas of any transaction.
+/// The base gas of every transaction.
 const BASE_GAS: u64 = 21_000;
-/// Gas of each operation beside its limits: hashing, copying, nonce, events, and the 10,000 that `innerHandleOp` keeps.
+/// The gas of each operation in addition to its limits: hashing, copying, nonce, events, and the 10,000 that
+/// `innerHandleOp` reserves.
 const OPERATION_GAS: u64 = 60_000;
 
-/// Operations that travel together: validated all before the first is executed, executed in this order. If the
-/// validation of one fails, nothing of the bundle happens; if the execution of one reverts, the others go on.
+/// Operations in one transaction: all are validated before the first is executed, and they are executed in this order.
+/// If one validation fails, the whole bundle has no effect; if one execution reverts, the others continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
     entry_point: EntryPoint,
@@ -32,35 +34,34 @@ pub struct Bundle {
     gas: u64,
 }
 
-/// Operations that cannot travel together.
+/// The error for operations that cannot share a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
-    /// Nothing to send.
-    #[error("a bundle of no operation")]
+    /// The bundle is empty.
+    #[error("expected at least one operation in a bundle, found none")]
     Empty,
-    /// An operation that this EntryPoint does not know.
+    /// An operation is not defined for this EntryPoint.
     #[error(transparent)]
     Hash(#[from] HashError),
-    /// The limits add up to more than a transaction may have.
-    #[error("a bundle of {gas} gas: at most {MAX_TRANSACTION_GAS}")]
+    /// The sum of the gas limits exceeds the limit of a transaction.
+    #[error("expected a bundle of at most {MAX_TRANSACTION_GAS} gas, found {gas}")]
     Gas {
-        /// What they add up to.
+        /// The sum of the gas limits.
         gas: u64,
     },
-    /// More calldata than nodes take.
-    #[error("a bundle of {0} bytes: at most {MAX_CALL_DATA}")]
+    /// The calldata is longer than nodes accept.
+    #[error("expected a bundle of at most {MAX_CALL_DATA} bytes, found {0}")]
     TooLong(usize),
 }
 
 impl Bundle {
-    /// Operations that `payer` sends and pays for; what they pay, if anything, goes back to it.
+    /// Creates a bundle that `payer` sends and pays for; fees that the operations pay, if any, are returned to it.
     ///
-    /// `payer` must have no code: EntryPoint 0.9 takes bundles from plain accounts only, and an account delegated by
-    /// EIP-7702 is none.
-    ///
+    /// `payer` must have no code: EntryPoint 0.9 accepts bundles only from plain accounts, and an account delegated by
+    /// EIP-7702 is not plain.
     /// # Errors
-    /// No operation, one of another version, or more gas or bytes than one transaction carries.
+    /// There is no operation, one has another version, or the gas or bytes exceed those of one transaction.
     pub fn new(entry_point: EntryPoint, payer: Address, ops: &[UserOperation]) -> Result<Self, BundleError> {
         if ops.is_empty() {
             return Err(BundleError::Empty);
@@ -80,53 +81,54 @@ impl Bundle {
         Ok(Self { entry_point, payer, ops: packed, hashes, authorizations, call_data, gas })
     }
 
-    /// Where it is sent to.
+    /// Returns the EntryPoint, the recipient of the transaction.
     #[must_use]
     pub const fn entry_point(&self) -> &EntryPoint {
         &self.entry_point
     }
 
-    /// Who sends it and is paid by it.
+    /// Returns the account that sends the transaction and receives the fees.
     #[must_use]
     pub const fn payer(&self) -> Address {
         self.payer
     }
 
-    /// The operations.
+    /// Returns the operations.
     #[must_use]
     pub fn operations(&self) -> &[PackedUserOperation] {
         &self.ops
     }
 
-    /// Their hashes, in the same order.
+    /// Returns the hashes of the operations, in the same order.
     #[must_use]
     pub fn hashes(&self) -> &[B256] {
         &self.hashes
     }
 
-    /// Accounts that delegate by EIP-7702 in the same transaction: it must be of type 4 and carry these.
+    /// Returns the accounts that delegate by EIP-7702 in the same transaction: it must have type 4 and carry these
+    /// authorizations.
     #[must_use]
     pub fn authorizations(&self) -> &[(Address, Eip7702Authorization)] {
         &self.authorizations
     }
 
-    /// Calldata of `handleOps`.
+    /// Returns the calldata of `handleOps`.
     #[must_use]
     pub const fn call_data(&self) -> &Bytes {
         &self.call_data
     }
 
-    /// The gas limit of the transaction.
+    /// Returns the gas limit of the transaction.
     ///
-    /// "If gasleft() * 63 / 64 < callGasLimit + paymasterPostOpGasLimit + INNER_GAS_OVERHEAD": the whole bundle
-    /// reverts with AA95, so the limit is 64/63 of the sum of all limits, and what the EntryPoint itself uses.
+    /// "If gasleft() * 63 / 64 < callGasLimit + paymasterPostOpGasLimit + INNER_GAS_OVERHEAD": the whole bundle reverts
+    /// with AA95. The limit is therefore 64/63 of the sum of all limits, plus the EntryPoint's own gas.
     #[must_use]
     pub const fn gas(&self) -> u64 {
         self.gas
     }
 
-    /// The same as a call that a rail carries; `since` is the first block that can hold anything of it. Where there
-    /// are [`authorizations`](Self::authorizations), such a transaction does not bring them.
+    /// Converts to a call that a rail carries; `since` is the first block that can contain any event of it. The
+    /// transaction of such a call does not carry the [`authorizations`](Self::authorizations).
     #[must_use]
     pub fn call(&self, since: u64) -> Call {
         Call { to: self.entry_point.address, data: self.call_data.clone(), gas: self.gas, since, until: None }
@@ -150,7 +152,7 @@ fn gas_limit(ops: &[UserOperation], call_data: &[u8]) -> u64 {
     let zeros = call_data.iter().filter(|byte| **byte == 0).count();
     let tokens = u64::try_from(call_data.len().saturating_mul(4).saturating_sub(zeros.saturating_mul(3)));
     let tokens = tokens.unwrap_or(u64::MAX);
-    // 4 gas a token to send, some more to copy it into memory three times over.
+    // Calldata costs 4 gas a token to send, and some more to copy it into memory three times.
     let run =
         limits.saturating_add(limits.div_ceil(63)).saturating_add(tokens.saturating_mul(6)).saturating_add(BASE_GAS);
     // EIP-7623: "10 a token" is the least that a transaction must have.

@@ -1,5 +1,5 @@
-//! [EntryPoint interface](https://eips.ethereum.org/EIPS/eip-4337#entrypoint-definition): `handleOps` calldata, and
-//! what the contract answers: errors and events, decoded.
+//! [EntryPoint interface](https://eips.ethereum.org/EIPS/eip-4337#entrypoint-definition): `handleOps` calldata, and the
+//! decoded errors and events of the contract.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, SolError, SolEvent};
@@ -65,14 +65,14 @@ mod v07 {
 }
 
 impl PackedUserOperation {
-    /// Calldata of `handleOps` for EntryPoint 0.7 and later.
+    /// Encodes the calldata of `handleOps` for EntryPoint 0.7 and later.
     #[must_use]
     pub fn handle_ops(ops: &[Self], beneficiary: Address) -> Bytes {
         let ops = ops.iter().map(Self::to_sol).collect();
         v07::handleOpsCall { ops, beneficiary }.abi_encode().into()
     }
 
-    /// Reads the operations of `handleOps` back: an operation may land in anyone's transaction.
+    /// Decodes the operations of `handleOps`: an operation may land in a transaction of any account.
     #[must_use]
     pub fn from_handle_ops(calldata: &[u8]) -> Option<(Vec<Self>, Address)> {
         let call = v07::handleOpsCall::abi_decode(calldata).ok()?;
@@ -108,25 +108,25 @@ impl PackedUserOperation {
     }
 }
 
-/// What an operation that was executed is found by.
+/// The event that identifies an executed operation.
 #[cfg(feature = "rpc")]
 pub(crate) const USER_OPERATION_EVENT: B256 = v07::UserOperationEvent::SIGNATURE_HASH;
 
-/// Calldata of `getNonce`.
+/// Encodes the calldata of `getNonce`.
 #[cfg(feature = "rpc")]
 pub(crate) fn get_nonce(sender: Address, key: NonceKey) -> Bytes {
     let key = alloy_primitives::Uint::from_be_bytes(key.0.0);
     v07::getNonceCall { sender, key }.abi_encode().into()
 }
 
-/// What the EntryPoint calls the account with to have an operation validated that nobody need pay for.
+/// Encodes the EntryPoint's call that makes the account validate an operation without a prefund.
 #[cfg(feature = "rpc")]
 pub(crate) fn validate_user_op(op: &PackedUserOperation, hash: B256) -> Bytes {
     let call = v07::validateUserOpCall { userOp: op.to_sol(), userOpHash: hash, missingAccountFunds: U256::ZERO };
     call.abi_encode().into()
 }
 
-/// What the EntryPoint calls the account with to have it executed: the operation's callData, or, where they begin with
+/// Encodes the EntryPoint's call that makes the account execute an operation: its callData or, if they begin with
 /// `executeUserOp`, the whole operation.
 #[cfg(feature = "rpc")]
 pub(crate) fn execute_user_op(op: &PackedUserOperation, hash: B256) -> Bytes {
@@ -137,7 +137,7 @@ pub(crate) fn execute_user_op(op: &PackedUserOperation, hash: B256) -> Bytes {
 }
 
 impl UserOperationV06 {
-    /// Calldata of `handleOps` for EntryPoint 0.6.
+    /// Encodes the calldata of `handleOps` for EntryPoint 0.6.
     #[must_use]
     pub fn handle_ops(ops: &[Self], beneficiary: Address) -> Bytes {
         let ops = ops
@@ -160,36 +160,36 @@ impl UserOperationV06 {
     }
 }
 
-/// What `handleOps` reverted with.
+/// The revert data of `handleOps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryPointError {
     /// One operation was refused.
     FailedOp {
-        /// Its place in the bundle.
+        /// The index of the operation in the bundle.
         index: U256,
-        /// Text that begins with a code `AAmn`.
+        /// A text that begins with a code `AAmn`.
         reason: String,
     },
     /// One operation was refused because its account, factory or paymaster reverted.
     FailedOpWithRevert {
-        /// Its place in the bundle.
+        /// The index of the operation in the bundle.
         index: U256,
-        /// Text that begins with a code `AAmn`.
+        /// A text that begins with a code `AAmn`.
         reason: String,
-        /// What was reverted with, at most 2,048 bytes.
+        /// The inner revert data, at most 2,048 bytes.
         inner: Bytes,
     },
     /// An aggregator refused its own signature.
     SignatureValidationFailed(Address),
-    /// A paymaster's `postOp` reverted.
+    /// The `postOp` of a paymaster reverted.
     PostOpReverted(Bytes),
-    /// The answer of `getSenderAddress`.
+    /// The result of `getSenderAddress`.
     SenderAddress(Address),
 }
 
 impl EntryPointError {
-    /// Reads revert data; `None` is an error of another contract or none at all.
+    /// Decodes revert data; returns `None` for another contract's error and for none at all.
     #[must_use]
     pub fn decode(data: &[u8]) -> Option<Self> {
         if let Ok(e) = v07::FailedOpWithRevert::abi_decode(data) {
@@ -207,7 +207,7 @@ impl EntryPointError {
         v07::SenderAddressResult::abi_decode(data).ok().map(|e| Self::SenderAddress(e.sender))
     }
 
-    /// The code `AAmn`: m is 1 for the factory, 2 for the account, 3 for the paymaster.
+    /// Returns the code `AAmn`: m is 1 for the factory, 2 for the account, 3 for the paymaster.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         match self {
@@ -219,91 +219,91 @@ impl EntryPointError {
     }
 }
 
-/// What the EntryPoint said about one operation.
+/// An event of the EntryPoint about one operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EntryPointEvent {
-    /// `UserOperationEvent`: it was executed, and this is how it ended.
+    /// `UserOperationEvent`: the operation was executed, with this outcome.
     UserOperation {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that the operation belongs to.
         sender: Address,
-        /// Who paid; zero is the account.
+        /// The paymaster; zero means that the account paid.
         paymaster: Address,
-        /// Its nonce.
+        /// The nonce of the operation.
         nonce: U256,
-        /// Whether the call of the account did not revert. In try mode that says nothing of the inner calls.
+        /// Whether the account's call did not revert. In try mode this does not cover the inner calls.
         success: bool,
-        /// Wei paid.
+        /// The price paid, in wei.
         actual_gas_cost: U256,
-        /// Gas used.
+        /// The gas used.
         actual_gas_used: U256,
     },
-    /// `UserOperationRevertReason`: its call reverted with data.
+    /// `UserOperationRevertReason`: the call reverted with data.
     RevertReason {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that the operation belongs to.
         sender: Address,
-        /// Its nonce.
+        /// The nonce of the operation.
         nonce: U256,
-        /// Revert data.
+        /// The revert data.
         reason: Bytes,
     },
     /// `PostOpRevertReason`: the paymaster's `postOp` reverted with data.
     PostOpRevertReason {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that the operation belongs to.
         sender: Address,
-        /// Its nonce.
+        /// The nonce of the operation.
         nonce: U256,
-        /// Revert data.
+        /// The revert data.
         reason: Bytes,
     },
-    /// `UserOperationPrefundTooLow`: it used more than was paid, and was reverted.
+    /// `UserOperationPrefundTooLow`: the operation used more gas than was paid for, and was reverted.
     PrefundTooLow {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that the operation belongs to.
         sender: Address,
-        /// Its nonce.
+        /// The nonce of the operation.
         nonce: U256,
     },
-    /// `AccountDeployed`.
+    /// `AccountDeployed`: the factory created the account.
     AccountDeployed {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that was created.
         sender: Address,
-        /// Who made it.
+        /// The factory that created the account.
         factory: Address,
-        /// Who paid; zero is the account.
+        /// The paymaster; zero means that the account paid.
         paymaster: Address,
     },
-    /// `IgnoredInitCode`: 0.9 found the account in place.
+    /// `IgnoredInitCode`: EntryPoint 0.9 found that the account exists already.
     IgnoredInitCode {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that exists.
         sender: Address,
     },
-    /// `EIP7702AccountInitialized`.
+    /// `EIP7702AccountInitialized`: a delegated account was initialized.
     Eip7702Initialized {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The account.
+        /// The account that was initialized.
         sender: Address,
-        /// Its code.
+        /// The contract to which the account delegates.
         delegate: Address,
     },
-    /// `BeforeExecution`: what stands before it belongs to validation.
+    /// `BeforeExecution`: all earlier logs belong to validation.
     BeforeExecution,
 }
 
 impl EntryPointEvent {
-    /// Reads one log. The caller has checked that the EntryPoint emitted it.
+    /// Decodes one log. The caller must have checked that the EntryPoint emitted it.
     #[must_use]
     pub fn decode(topics: &[B256], data: &[u8]) -> Option<Self> {
         let topic = *topics.first()?;
@@ -361,7 +361,8 @@ impl EntryPointEvent {
     }
 }
 
-/// The name of an error that accounts, policies and EntryPoints revert with: what `inner` and `reason` begin with.
+/// Returns the name of an error of accounts, policies and EntryPoints, by the selector with which `inner` and `reason`
+/// begin.
 #[must_use]
 pub fn error_name(selector: FixedBytes<4>) -> Option<&'static str> {
     ERRORS.iter().find(|(known, _)| *known == selector.0).map(|(_, name)| *name)
@@ -369,7 +370,7 @@ pub fn error_name(selector: FixedBytes<4>) -> Option<&'static str> {
 
 macro_rules! errors {
     ($($selector:literal $name:literal)*) => {
-        /// Selectors as they were seen on chain; a test compares them with the hash of the name.
+        /// The selectors as observed on chain; a test compares them with the hash of the name.
         const ERRORS: &[([u8; 4], &str)] = &[$((u32::to_be_bytes($selector), $name)),*];
     };
 }

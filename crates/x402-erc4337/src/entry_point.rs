@@ -10,7 +10,7 @@ use alloy_primitives::{Address, address};
 pub enum EntryPointVersion {
     /// 0.6: operations are not packed.
     V06,
-    /// 0.7: packed operations.
+    /// 0.7: operations are packed.
     V07,
     /// 0.8: the hash is EIP-712, and EIP-7702 accounts have an initCode of their own.
     V08,
@@ -22,7 +22,7 @@ impl EntryPointVersion {
     /// Every version, oldest first.
     pub const ALL: [Self; 4] = [Self::V06, Self::V07, Self::V08, Self::V09];
 
-    /// The address that this version has on every chain.
+    /// Returns the address of this version, which is the same on every chain.
     #[must_use]
     pub const fn address(self) -> Address {
         match self {
@@ -33,7 +33,7 @@ impl EntryPointVersion {
         }
     }
 
-    /// `0.6`, `0.7`, `0.8` or `0.9`.
+    /// Returns `0.6`, `0.7`, `0.8` or `0.9`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl fmt::Display for EntryPointVersion {
     }
 }
 
-/// Not one of `0.6`, `0.7`, `0.8`, `0.9`.
+/// The error for a text that is none of `0.6`, `0.7`, `0.8`, `0.9`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected an EntryPoint version: 0.6, 0.7, 0.8 or 0.9")]
 pub struct UnknownVersion;
@@ -64,19 +64,19 @@ impl FromStr for EntryPointVersion {
     }
 }
 
-/// One EntryPoint on one chain: what an operation is hashed for.
+/// One EntryPoint on one chain, for which operations are hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EntryPoint {
-    /// The version of its code.
+    /// The version of the contract.
     pub version: EntryPointVersion,
-    /// Where it stands.
+    /// The address of the contract.
     pub address: Address,
-    /// The chain it stands on.
+    /// The number of its chain.
     pub chain_id: u64,
 }
 
 impl EntryPoint {
-    /// The canonical deployment of `version` on a chain.
+    /// Returns the canonical deployment of `version` on a chain.
     #[must_use]
     pub const fn canonical(version: EntryPointVersion, chain_id: u64) -> Self {
         Self { version, address: version.address(), chain_id }

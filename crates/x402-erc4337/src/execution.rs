@@ -1,5 +1,5 @@
 //! [ERC-7579 execution](https://eips.ethereum.org/EIPS/eip-7579#execution-behavior): `execute(bytes32 mode, bytes)`,
-//! built for one call or a batch, and read strictly.
+//! encoded for one call or a batch, and decoded strictly.
 
 use alloy_primitives::{Address, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, SolValue, sol};
@@ -19,56 +19,56 @@ sol! {
 /// One call that an account makes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Call {
-    /// The contract.
+    /// The contract to call.
     pub target: Address,
-    /// Wei sent with it.
+    /// The value sent with the call, in wei.
     pub value: U256,
-    /// Selector and arguments.
+    /// The selector and the arguments.
     pub data: Bytes,
 }
 
-/// The most calls of a batch that are read.
+/// The maximum number of calls in a decoded batch.
 const MAX_CALLS: usize = 64;
 
-/// callData that is not what this crate builds.
+/// The error for callData that this crate would not encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecutionError {
-    /// Another function than `execute(bytes32,bytes)`.
-    #[error("callData is not execute(bytes32,bytes)")]
+    /// The function is not `execute(bytes32,bytes)`.
+    #[error("expected callData of execute(bytes32,bytes), found another function")]
     NotExecute,
-    /// The library code of another contract would run in the account.
-    #[error("execute by delegatecall")]
+    /// The mode is delegatecall: another contract's code would run in the account.
+    #[error("expected a plain call, found execute by delegatecall")]
     Delegatecall,
-    /// With try, an operation is a success although its call reverted.
-    #[error("execute in try mode")]
+    /// The mode is try: an operation succeeds although its call reverted.
+    #[error("expected an execution that reverts with its call, found execute in try mode")]
     TryMode,
-    /// Another call type, or a mode with selector or payload.
-    #[error("execute in an unknown mode")]
+    /// The call type is unknown, or the mode has a selector or payload.
+    #[error("expected a single call or a batch, found execute in an unknown mode")]
     UnknownMode,
-    /// Not ABI as the encoder writes it: an offset that points elsewhere, bytes after the end, or a cut word.
-    #[error("execute with malformed calldata")]
+    /// The encoding is not canonical: an offset points elsewhere, bytes follow the end, or a word is cut.
+    #[error("expected canonical ABI, found execute with malformed calldata")]
     Malformed,
-    /// A batch without calls, or with more than 64.
-    #[error("execute of {0} calls")]
+    /// The batch has no calls, or more than 64.
+    #[error("expected 1 to {MAX_CALLS} calls, found execute of {0} calls")]
     CallCount(usize),
 }
 
 impl Call {
-    /// The first four bytes of the data, if there are as many.
+    /// Returns the first four bytes of the data, if it has that many.
     #[must_use]
     pub fn selector(&self) -> Option<FixedBytes<4>> {
         self.data.first_chunk::<4>().map(FixedBytes::from)
     }
 
-    /// Calldata of `execute` for this one call; a revert inside reverts the execution.
+    /// Encodes `execute` for this one call; a revert inside reverts the execution.
     #[must_use]
     pub fn execute(&self) -> Bytes {
         let data = [self.target.as_slice(), &self.value.to_be_bytes::<32>(), &self.data].concat();
         encode(CallType::Single, data)
     }
 
-    /// Calldata of `execute` for several calls, all or none of them.
+    /// Encodes `execute` for several calls, all or none of which take effect.
     #[must_use]
     pub fn execute_batch(calls: &[Self]) -> Bytes {
         let batch: Vec<Execution> =
@@ -76,11 +76,10 @@ impl Call {
         encode(CallType::Batch, batch.abi_encode())
     }
 
-    /// Reads the calls back. Only bytes that [`execute`](Self::execute) or [`execute_batch`](Self::execute_batch)
-    /// write are read, so that no second reader can see another call in them.
-    ///
+    /// Decodes the calls. Only bytes that [`execute`](Self::execute) or [`execute_batch`](Self::execute_batch) produce
+    /// are accepted, so that no other decoder can find different calls in them.
     /// # Errors
-    /// Anything else, by name.
+    /// The deviation from that encoding.
     pub fn read(call_data: &[u8]) -> Result<Vec<Self>, ExecutionError> {
         if !call_data.starts_with(&executeCall::SELECTOR) {
             return Err(ExecutionError::NotExecute);

@@ -1,17 +1,17 @@
-//! Reading members of JSON documents: one spelling of each value, and errors that name the member.
+//! Parses the members of JSON documents: each value has one spelling, and errors name the member.
 
 use std::fmt;
 
 use alloy_primitives::{Address, Bytes, FixedBytes, U256, hex};
 use x402_codec::json::{Node, Value};
 
-/// A member that does not have the form it must have.
+/// The error for a member that does not have its required form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct FieldError {
-    /// The path of the member, as `permissionParams.policies[0].policyParams.type`; `$` is the document itself.
+    /// The path of the member, such as `permissionParams.policies[0].policyParams.type`; `$` is the document itself.
     pub field: String,
-    /// What is wrong with it.
+    /// The reason why the member is refused.
     pub problem: Problem,
 }
 
@@ -21,39 +21,39 @@ impl FieldError {
     }
 }
 
-/// What is wrong with a member. The offending text itself is never repeated: it may be a secret.
+/// The reason why a member is refused. The offending text itself is never repeated: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// Absent or null where it must be there.
+    /// The member is absent or null although it is required.
     #[error("missing")]
     Missing,
-    /// Another JSON type.
+    /// The member has another JSON type.
     #[error("expected {expected}, found {found}")]
     WrongType {
-        /// The type it must have.
+        /// The expected type.
         expected: &'static str,
-        /// The type it has.
+        /// The type that was found.
         found: &'static str,
     },
-    /// The right type, but not this form.
+    /// The type is right, but not the form.
     #[error("expected {0}")]
     Form(&'static str),
-    /// Longer than the limit.
+    /// The text is longer than the limit.
     #[error("longer than {0} bytes")]
     TooLong(usize),
-    /// More elements than the limit.
+    /// The array has more elements than the limit.
     #[error("more than {0} elements")]
     TooMany(usize),
-    /// A number beyond its range.
+    /// The number is out of range.
     #[error("does not fit in {0}")]
     Range(&'static str),
-    /// A form that this crate reads and does not allow here.
+    /// The form is known to this crate, but not allowed here.
     #[error("{0}")]
     Refused(&'static str),
 }
 
-/// A node of the document and the way to it. The path is written only for errors.
+/// A node of the document with its path. The path is formatted only for errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Field<'p> {
     node: &'p Node<'p>,
@@ -86,7 +86,7 @@ impl<'p> Field<'p> {
         if self.node.as_object().is_some() { Ok(self) } else { Err(self.wrong_type("an object")) }
     }
 
-    /// The member, if it is there and not null.
+    /// Returns the member, if it is present and not null.
     pub(crate) fn optional(&'p self, key: &'static str) -> Option<Self> {
         let node = self.node.get(key).filter(|n| !n.is_null())?;
         Some(Self { node, parent: Some(self), step: Step::Key(key) })
@@ -103,7 +103,7 @@ impl<'p> Field<'p> {
         self.optional(key).map_or(Ok(()), |f| Err(f.error(Problem::Refused(why))))
     }
 
-    /// The elements, at most `max` of them.
+    /// Returns the elements, of which there may be at most `max`.
     pub(crate) fn items(&'p self, max: usize) -> Result<impl Iterator<Item = Self>, FieldError> {
         let items = self.node.as_array().ok_or_else(|| self.wrong_type("an array"))?;
         if items.len() > max {
@@ -123,17 +123,17 @@ impl<'p> Field<'p> {
         self.node.as_bool().ok_or_else(|| self.wrong_type("a boolean"))
     }
 
-    /// A JSON number that is an integer of at most `max`.
+    /// Parses a JSON number that is an integer of at most `max`.
     pub(crate) fn integer(&self, max: u64, range: &'static str) -> Result<u64, FieldError> {
         let text = self.node.as_number().ok_or_else(|| self.wrong_type("a number"))?;
-        // `1e3`, `1.0` and `-0` name integers too; one spelling only.
+        // `1e3`, `1.0` and `-0` are integers too, but only one spelling is accepted.
         if !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(self.error(Problem::Form("an integer")));
         }
         text.parse().ok().filter(|n| *n <= max).ok_or_else(|| self.error(Problem::Range(range)))
     }
 
-    /// A decimal string without sign or leading zero, at most 2^256-1.
+    /// Parses a decimal string without sign or leading zero, at most 2^256-1.
     pub(crate) fn decimal(&self) -> Result<U256, FieldError> {
         let text = self.text()?;
         let canonical =
@@ -147,7 +147,8 @@ impl<'p> Field<'p> {
         U256::from_str_radix(text, 10).map_err(|_| self.error(Problem::Range("uint256")))
     }
 
-    /// A JSON-RPC quantity: `0x` and 1 to 64 hexadecimal digits. Leading zeros are read, as bundlers send them.
+    /// Parses a JSON-RPC quantity: `0x` and 1 to 64 hexadecimal digits. Leading zeros are accepted, since bundlers send
+    /// them.
     pub(crate) fn quantity(&self) -> Result<U256, FieldError> {
         let digits = self.hex_digits()?;
         match digits.len() {
@@ -165,7 +166,7 @@ impl<'p> Field<'p> {
         u128::try_from(self.quantity()?).map_err(|_| self.error(Problem::Range("uint128")))
     }
 
-    /// A quantity, or a JSON number: both stand in the wild for chain ids and nonces of authorizations.
+    /// Parses a quantity or a JSON number: real documents use both for chain ids and nonces of authorizations.
     pub(crate) fn quantity_or_integer(&self) -> Result<U256, FieldError> {
         match &self.node.value {
             Value::Number(_) => self.integer(u64::MAX, "uint64").map(U256::from),
@@ -181,7 +182,8 @@ impl<'p> Field<'p> {
         hex::decode(digits).map(Bytes::from).map_err(|_| self.error(Problem::Form("whole bytes of hexadecimal")))
     }
 
-    /// Bytes in lower case only: what the SDKs write. A second spelling would be the same key with another hash.
+    /// Parses bytes in lower case only, as the SDKs write them. A second spelling would be the same key with another
+    /// hash.
     pub(crate) fn lower_bytes(&self, max: usize) -> Result<Bytes, FieldError> {
         self.lower_case()?;
         self.bytes(max)
@@ -200,7 +202,7 @@ impl<'p> Field<'p> {
         self.fixed()
     }
 
-    /// An address in lower case or with its EIP-55 checksum.
+    /// Parses an address in lower case or with its EIP-55 checksum.
     pub(crate) fn address(&self) -> Result<Address, FieldError> {
         let address = Address::from(self.fixed::<20>()?);
         let text = self.text()?;
@@ -215,7 +217,7 @@ impl<'p> Field<'p> {
         if is_lower(self.text()?) { Ok(()) } else { Err(self.error(Problem::Form("lower-case hexadecimal"))) }
     }
 
-    /// What stands behind `0x`. A second prefix is refused here: `x` is no digit, but `hex` strips one.
+    /// Returns the digits after `0x`. A second prefix is refused here: `x` is not a digit, but `hex` would strip it.
     fn hex_digits(&self) -> Result<&'p str, FieldError> {
         let digits = self.text()?.strip_prefix("0x").filter(|digits| !digits.starts_with("0x"));
         digits.ok_or_else(|| self.error(Problem::Form("0x and hexadecimal digits")))

@@ -1,28 +1,27 @@
-//! FastLZ level 1 as [Solady's `LibZip`](https://github.com/vectorized/solady/blob/main/src/utils/LibZip.sol) reads
-//! it: what Smart Sessions compress enabling signatures with.
+//! FastLZ level 1 as [Solady's `LibZip`](https://github.com/vectorized/solady/blob/main/src/utils/LibZip.sol)
+//! decompresses it: the compression of the enabling signatures of Smart Sessions.
 
-/// The most bytes that are unpacked: 64 KiB. Three bytes can claim 264.
+/// The maximum size of decompressed data: 64 KiB. Three bytes of input can produce 264.
 pub const MAX_UNPACKED: usize = 64 * 1024;
 
-/// Bytes that are not FastLZ, or too many of them.
+/// The error for bytes that are not FastLZ, or decompress to too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FlzError {
     /// The input ends inside an instruction.
     #[error("compressed data ends inside an instruction")]
     Truncated,
-    /// A copy from before the beginning.
+    /// An instruction copies from before the beginning.
     #[error("compressed data copies from before the beginning")]
     Distance,
-    /// More than [`MAX_UNPACKED`].
+    /// The output exceeds [`MAX_UNPACKED`].
     #[error("compressed data unpacks to more than {MAX_UNPACKED} bytes")]
     TooLong,
 }
 
-/// Unpacks.
-///
+/// Decompresses the data.
 /// # Errors
-/// Input that ends early, copies from nowhere, or is a bomb.
+/// The input ends early, copies from before the beginning, or is a decompression bomb.
 pub fn decompress(mut data: &[u8]) -> Result<Vec<u8>, FlzError> {
     let mut out = Vec::with_capacity(data.len().min(MAX_UNPACKED));
     while let Some((&control, rest)) = data.split_first() {
@@ -44,7 +43,7 @@ pub fn decompress(mut data: &[u8]) -> Result<Vec<u8>, FlzError> {
         let distance = (usize::from(control & 0x1f) << 8) + usize::from(low) + 1;
         room(&out, length)?;
         let start = out.len().checked_sub(distance).ok_or(FlzError::Distance)?;
-        // The source may reach into what is being written.
+        // The source may overlap the bytes that are being written.
         for i in start..start + length {
             let byte = *out.get(i).ok_or(FlzError::Distance)?;
             out.push(byte);
@@ -54,7 +53,7 @@ pub fn decompress(mut data: &[u8]) -> Result<Vec<u8>, FlzError> {
     Ok(out)
 }
 
-/// Packs into literal runs, "len-1 ‖ at most 32 bytes": valid, and 1/32 longer than the input.
+/// Compresses into literal runs, "len-1 ‖ at most 32 bytes": valid, and 1/32 longer than the input.
 #[must_use]
 pub fn literals(data: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len() + data.len().div_ceil(32));

@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+//! Bodies of the fuzz targets in `fuzz/`: properties that hold for all input bytes. This module is not part of the API.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a property that does not hold has to be heard")]
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
@@ -38,7 +38,8 @@ mod typed {
 
 const CHAIN: u64 = 84532;
 
-/// UserOperations in JSON, of every form: written again they are the same, packed and unpacked they have one hash.
+/// Checks UserOperations in JSON, of every form: written again they are unchanged, and the packed and unpacked forms
+/// have the same hash.
 pub fn roundtrip_user_op(data: &[u8]) {
     if let Ok(op) = UserOperation::from_json(data) {
         let written = serde_json::to_vec(&op).unwrap();
@@ -71,14 +72,14 @@ pub fn roundtrip_user_op(data: &[u8]) {
     }
 }
 
-/// What a version of the EntryPoint unpacks, it packs to the same bytes, under the same hash.
+/// Checks that an operation unpacked for a version of the EntryPoint is packed to the same bytes, with the same hash.
 fn unpacked(packed: &PackedUserOperation, at: &EntryPoint, delegate: Option<Address>) {
     let Ok(op) = packed.unpack(at.version) else { return };
     assert_eq!(op.pack(at.version).as_ref(), Ok(packed), "{}", at.version);
     assert_eq!(op.hash_delegated(at, delegate), packed.hash(at, delegate), "{}", at.version);
 }
 
-/// The hash of an operation beside the one that alloy's ABI and EIP-712 give.
+/// Compares the hash of an operation with the one that alloy's ABI and EIP-712 compute.
 pub fn diff_user_op_hash(data: &[u8]) {
     let v06 = UserOperationV06::from_json(data);
     if let Ok(op) = &v06 {
@@ -98,7 +99,7 @@ pub fn diff_user_op_hash(data: &[u8]) {
     let operation = keccak256([words.abi_encode_params(), rest.abi_encode_params()].concat());
     assert_eq!(hash(EntryPointVersion::V07), Ok(wrapped(operation, EntryPointVersion::V07)));
 
-    // From 0.8 the delegate stands in the place of `0x7702`, from 0.9 the paymaster's signature is left out.
+    // From 0.8 the delegate replaces `0x7702`, from 0.9 the paymaster's signature is omitted.
     if op.init_code.starts_with(&[0x77, 0x02]) {
         return;
     }
@@ -126,7 +127,7 @@ fn wrapped(operation: B256, version: EntryPointVersion) -> B256 {
     keccak256((operation, version.address(), U256::from(CHAIN)).abi_encode_params())
 }
 
-/// `execute` of one call or of several: only bytes that are written are read, and any calls can be written.
+/// Checks `execute` of one call or of several: decoded bytes are encoded identically, and all calls can be encoded.
 pub fn roundtrip_call(data: &[u8]) {
     if let Ok(calls) = Call::read(data) {
         assert!((1..=64).contains(&calls.len()));
@@ -145,8 +146,8 @@ pub fn roundtrip_call(data: &[u8]) {
     assert_eq!(Call::read(&Call::execute_batch(&calls)).ok().unwrap_or_default(), calls);
 }
 
-/// A serialized permission account of the ZeroDev SDK, as its base64 or as the JSON in it. What counts in it has one
-/// spelling: written again it says the same, and where the spelling differs it differs in case alone.
+/// Checks a serialized permission account of the ZeroDev SDK, as base64 or as JSON. Its relevant members have one
+/// spelling: written again the text is the same, except for the case of letters.
 pub fn decode_approval(data: &[u8]) {
     let inside = STANDARD.encode_to_string(data);
     for text in [core::str::from_utf8(data).unwrap_or_default(), &inside] {
@@ -180,8 +181,8 @@ pub fn decode_approval(data: &[u8]) {
     }
 }
 
-/// Policies, enable data, enabling signatures, a Kernel's calldata and its signatures: only bytes that are written are
-/// read.
+/// Checks that policies, enable data, enabling signatures, a Kernel's calldata and its signatures are encoded as they
+/// were decoded.
 pub fn roundtrip_permission(data: &[u8]) {
     if let Ok(item) = PolicyItem::from_item(data) {
         assert_eq!(*item.item(), *data);
@@ -202,7 +203,7 @@ pub fn roundtrip_permission(data: &[u8]) {
     }
 }
 
-/// Sessions of the Smart Sessions module: signatures, compressed or given as they are inside, and Biconomy's details.
+/// Checks sessions of the Smart Sessions module (signatures, compressed or not) and Biconomy's details.
 pub fn decode_smart_session(data: &[u8]) {
     let inside = [&[2][..], &flz::literals(data)].concat();
     for bytes in [data, &inside] {
@@ -229,7 +230,7 @@ pub fn decode_smart_session(data: &[u8]) {
     }
 }
 
-/// FastLZ as `flzDecompress` of Solady's JavaScript reads it, a byte at a time.
+/// Decompresses FastLZ as `flzDecompress` of Solady's JavaScript does, a byte at a time.
 fn unpack(data: &[u8]) -> Option<Vec<u8>> {
     let (mut bytes, mut out) = (data.iter().copied().map(usize::from), Vec::new());
     while let Some(control) = bytes.next() {
@@ -249,7 +250,7 @@ fn unpack(data: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What EntryPoints and accounts revert with, what bundlers say, and what of it is shown to people.
+/// Checks the revert data of EntryPoints and accounts, the errors of bundlers, and their display to people.
 pub fn decode_revert(data: &[u8]) {
     let plain = |shown: String| assert!(!shown.contains(char::is_control), "{shown:?}");
     let bytes = Bytes::copy_from_slice(data);
@@ -278,7 +279,7 @@ pub fn decode_revert(data: &[u8]) {
         let block = BlockTime { timestamp: read.valid_until, number: read.valid_until };
         let late = BlockTime { timestamp: u64::MAX, number: u64::MAX };
         let held = EntryPointVersion::ALL.map(|version| (read.holds_at(version, block), read.holds_at(version, late)));
-        // What never ends holds for ever from 0.8; a block range ends with its last block.
+        // From 0.8 an unlimited range never ends; a block range ends with its last block.
         assert!(
             held.iter().all(|(_, late)| !late)
                 || read == ValidationData { authorizer: read.authorizer, ..ValidationData::VALID }
@@ -286,7 +287,7 @@ pub fn decode_revert(data: &[u8]) {
     }
 }
 
-/// A bundler's answers: an operation landed only by its own event, of the EntryPoint that was asked.
+/// Checks a bundler's responses: an operation landed only if its own event of the requested EntryPoint is included.
 pub fn decode_bundler_answer(data: &[u8]) {
     if let Ok(estimate) = serde_json::from_slice::<Estimate>(data) {
         let _ = estimate.read();
@@ -307,11 +308,12 @@ pub fn decode_bundler_answer(data: &[u8]) {
     assert_eq!(receipt.landed(entry_point, B256::ZERO).is_some(), all.iter().any(|executed| executed.hash.is_zero()));
 }
 
-/// Members that are addresses: in one case, or with their checksum.
+/// The members that are addresses, in one case or with their checksum.
 const ADDRESSES: [&str; 7] =
     ["sender", "factory", "paymaster", "accountAddress", "target", "policyAddress", "allowedPaymaster"];
 
-/// Hex that counts stands in what was read as it is written, but for case and leading zeros: `0x` once, digits alone.
+/// Checks that hex values are written as they were read, except for case and leading zeros: `0x` once, then only
+/// digits.
 fn spelt(read: &[u8], written: &[u8]) {
     fn compare(read: &Value, written: &Value) {
         for text in ADDRESSES.iter().filter_map(|key| written.get(key).and(read.get(key)?.as_str())) {
@@ -320,7 +322,7 @@ fn spelt(read: &[u8], written: &[u8]) {
         }
         match (read, written) {
             (Value::Object(read), Value::Object(written)) => {
-                // Beside `yParity` nobody reads `v`.
+                // No reader uses `v` if `yParity` is present.
                 let written = written.iter().filter(|(key, _)| *key != "v");
                 let both = written.filter_map(|(key, written)| Some((read.get(key)?, written)));
                 both.for_each(|(read, written)| compare(read, written));
@@ -328,7 +330,7 @@ fn spelt(read: &[u8], written: &[u8]) {
             (Value::Array(read), Value::Array(written)) => {
                 read.iter().zip(written).for_each(|(read, written)| compare(read, written));
             }
-            // The marker of EIP-7702 stands for its 20 bytes.
+            // The marker of EIP-7702 is an abbreviation of 20 bytes.
             (Value::String(read), Value::String(written)) if written != "0x7702" && written.starts_with("0x") => {
                 let digits = |text: &str| text.strip_prefix("0x").map(str::to_ascii_lowercase).unwrap();
                 let (read, written) = (digits(read), digits(written));

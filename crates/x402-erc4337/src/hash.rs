@@ -7,33 +7,33 @@ use crate::packed::{PAYMASTER_SIG_MAGIC, before_paymaster_signature, halves, pay
 use crate::user_operation::EIP7702_MARKER;
 use crate::{EntryPoint, EntryPointVersion, Init, PackError, PackedUserOperation, Paymaster, UserOperation};
 
-/// `PackedUserOperation(address sender,uint256 nonce,bytes initCode,bytes callData,bytes32 accountGasLimits,uint256
-/// preVerificationGas,bytes32 gasFees,bytes paymasterAndData)`
+/// The hash of `PackedUserOperation(address sender,uint256 nonce,bytes initCode,bytes callData,bytes32
+/// accountGasLimits,uint256 preVerificationGas,bytes32 gasFees,bytes paymasterAndData)`.
 const PACKED_USEROP_TYPE_HASH: B256 = b256!("29a0bca4af4be3421398da00295e58e6d7de38cb492214754cb6a47507dd6f8e");
-/// `EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)`
+/// The hash of `EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)`.
 pub(crate) const DOMAIN_TYPE_HASH: B256 = b256!("8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f");
-/// `ERC4337`
+/// The hash of `ERC4337`.
 const DOMAIN_NAME: B256 = b256!("364da28a5c92bcc87fe97c8813a6c6b8a3a049b0ea0a328fcb0b4f0e00337586");
-/// `1`
+/// The hash of `1`.
 const DOMAIN_VERSION: B256 = b256!("c89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6");
 const EMPTY: B256 = alloy_primitives::KECCAK256_EMPTY;
 
-/// An operation that this EntryPoint gives no hash.
+/// The error for an operation that has no hash at this EntryPoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {
-    /// It has no packed form for this version.
+    /// The operation has no packed form for this version.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// The delegate of an EIP-7702 account is part of the hash and stands nowhere.
-    #[error("eip7702Auth: factory 0x7702 needs the delegate's address")]
+    /// The delegate of an EIP-7702 account is part of the hash, and is unknown.
+    #[error("eip7702Auth: expected the delegate's address for factory 0x7702, found none")]
     DelegateMissing,
-    /// The authorization names one delegate, the caller another.
-    #[error("eip7702Auth.address: another delegate than the one given")]
+    /// The authorization's delegate differs from the caller's.
+    #[error("eip7702Auth.address: expected the given delegate, found another")]
     DelegateMismatch,
 }
 
-/// What the hash is made of, 32 bytes each.
+/// The inputs of the hash, 32 bytes each.
 pub(crate) struct Parts {
     sender: Address,
     nonce: U256,
@@ -46,18 +46,16 @@ pub(crate) struct Parts {
 }
 
 impl UserOperation {
-    /// What the account signs. The delegate of an EIP-7702 account is the one of `eip7702_auth`.
-    ///
+    /// Computes the hash that the account signs. The delegate of an EIP-7702 account is that of `eip7702_auth`.
     /// # Errors
-    /// A member that this version does not know, or an unknown delegate.
+    /// A member is not defined for this version, or the delegate is unknown.
     pub fn hash(&self, entry_point: &EntryPoint) -> Result<B256, HashError> {
         self.hash_delegated(entry_point, None)
     }
 
-    /// The same for an EIP-7702 account whose delegate is known from elsewhere.
-    ///
+    /// Computes the hash for an EIP-7702 account whose delegate the caller knows.
     /// # Errors
-    /// A member that this version does not know, an unknown delegate or two different ones.
+    /// A member is not defined for this version, or the delegate is unknown or ambiguous.
     pub fn hash_delegated(&self, entry_point: &EntryPoint, delegate: Option<Address>) -> Result<B256, HashError> {
         self.fits(entry_point.version)?;
         let authorized = self.eip7702_auth.map(|a| a.address);
@@ -98,10 +96,9 @@ impl Paymaster {
 }
 
 impl PackedUserOperation {
-    /// What the account signs; `delegate` is the code that an EIP-7702 sender delegates to.
-    ///
+    /// Computes the hash that the account signs; `delegate` is the contract to which an EIP-7702 sender delegates.
     /// # Errors
-    /// `paymasterAndData` that 0.9 refuses, an unknown delegate, or EntryPoint 0.6.
+    /// EntryPoint 0.9 refuses `paymasterAndData`, the delegate is unknown, or the EntryPoint is 0.6.
     pub fn hash(&self, entry_point: &EntryPoint, delegate: Option<Address>) -> Result<B256, HashError> {
         if entry_point.version == EntryPointVersion::V06 {
             return Err(PackError::NotPacked.into());
@@ -119,7 +116,8 @@ impl PackedUserOperation {
         Ok(parts.hash(entry_point))
     }
 
-    /// `Eip7702Support`: 2 to 20 bytes that are `0x7702` padded with zeros are the marker as well.
+    /// Hashes the init code. `Eip7702Support`: 2 to 20 bytes that are `0x7702` padded with zeros are the marker as
+    /// well.
     fn init_code_hash(&self, version: EntryPointVersion, delegate: Option<Address>) -> Result<B256, HashError> {
         let (start, data) = self.init_code.split_at_checked(20).unwrap_or((&self.init_code, &[]));
         let marked = start.len() >= 2 && EIP7702_MARKER.starts_with(start);
@@ -151,7 +149,7 @@ impl Parts {
     }
 }
 
-/// Writes words into a buffer that has room for them.
+/// Writes 32-byte words into a buffer that is large enough for them.
 pub(crate) struct Words<'a>(pub(crate) core::slice::ChunksExactMut<'a, u8>);
 
 impl Words<'_> {
@@ -162,7 +160,7 @@ impl Words<'_> {
     }
 }
 
-/// `keccak(abi(operation, entryPoint, chainId))`: the hash of 0.6 and 0.7.
+/// Computes `keccak(abi(operation, entryPoint, chainId))`: the hash of 0.6 and 0.7.
 pub(crate) fn wrapped(operation: B256, entry_point: &EntryPoint) -> B256 {
     let mut words = [0; 3 * 32];
     let mut put = Words(words.chunks_exact_mut(32));
@@ -176,7 +174,7 @@ fn domain_separator(entry_point: &EntryPoint) -> B256 {
     domain_separator_of(DOMAIN_NAME, DOMAIN_VERSION, entry_point.chain_id, entry_point.address)
 }
 
-/// The separator of a domain {name, version, chainId, verifyingContract}, name and version hashed.
+/// Computes the separator of a domain {name, version, chainId, verifyingContract} from the hashes of name and version.
 pub(crate) fn domain_separator_of(name: B256, version: B256, chain_id: u64, contract: Address) -> B256 {
     let mut words = [0; 5 * 32];
     let mut put = Words(words.chunks_exact_mut(32));
@@ -188,7 +186,8 @@ pub(crate) fn domain_separator_of(name: B256, version: B256, chain_id: u64, cont
     keccak256(words)
 }
 
-/// [EIP-712](https://eips.ethereum.org/EIPS/eip-712): `keccak("\x19\x01" ‖ domainSeparator ‖ hashStruct(message))`.
+/// Computes [EIP-712](https://eips.ethereum.org/EIPS/eip-712)'s `keccak("\x19\x01" ‖ domainSeparator ‖
+/// hashStruct(message))`.
 pub(crate) fn typed_data_hash(domain: B256, message: B256) -> B256 {
     keccak_of([&[0x19, 0x01], domain.as_slice(), message.as_slice()])
 }
@@ -201,7 +200,7 @@ pub(crate) fn keccak_of<const N: usize>(parts: [&[u8]; N]) -> B256 {
     hasher.finalize()
 }
 
-/// "sig and length left out, magic kept" where 0.9 finds a signature; every byte otherwise.
+/// Hashes `paymasterAndData`: "sig and length left out, magic kept" if 0.9 finds a signature; every byte otherwise.
 fn paymaster_hash(all: &[u8], version: EntryPointVersion) -> Result<B256, PackError> {
     if all.is_empty() {
         return Ok(EMPTY);

@@ -1,48 +1,48 @@
-//! [Events of the EntryPoint](https://eips.ethereum.org/EIPS/eip-4337#required-entry-point-contract-functionality):
-//! how each operation of a transaction ended, and which of the transaction's logs are its own.
+//! [Events of the EntryPoint](https://eips.ethereum.org/EIPS/eip-4337#required-entry-point-contract-functionality): the
+//! outcome of each operation of a transaction, and the logs that belong to it.
 //!
-//! "Success is the operation's own event", never the transaction's status: a bundle succeeds although all of its
+//! "Success is the operation's own event", never the transaction's status: a bundle succeeds even if all of its
 //! operations reverted.
 
 use alloy_primitives::{Address, B256, Log, U256};
 
 use crate::{EntryPointEvent, Revert};
 
-/// How an operation ended.
+/// The outcome of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executed {
-    /// Which operation.
+    /// The hash of the operation.
     pub hash: B256,
-    /// The account.
+    /// The account that the operation belongs to.
     pub sender: Address,
-    /// Its nonce.
+    /// The nonce of the operation.
     pub nonce: U256,
-    /// Who paid; `None`: the account, or nobody.
+    /// The paymaster; `None` means that the account paid, or that nothing was charged.
     pub paymaster: Option<Address>,
-    /// Whether the call of the account did not revert. In try mode that says nothing of the inner calls: check the
-    /// target's own event in `logs`.
+    /// Whether the account's call did not revert. In try mode this does not cover the inner calls: check the target's
+    /// own event in `logs`.
     pub success: bool,
-    /// What the call reverted with, where it said something.
+    /// The revert data of the call, if there are any.
     pub revert: Option<Revert>,
-    /// What the paymaster's `postOp` reverted with: the call's effects went with it.
+    /// The revert data of the paymaster's `postOp`, which also reverted the call's effects.
     pub post_op_revert: Option<Revert>,
-    /// It used more than was paid for, and was reverted.
+    /// Whether the operation was reverted because it used more gas than was paid for.
     pub prefund_too_low: bool,
-    /// Wei that account or paymaster paid.
+    /// The price that account or paymaster paid, in wei.
     pub gas_cost: U256,
-    /// Gas that it was charged for.
+    /// The gas that was charged.
     pub gas_used: U256,
-    /// The logs of its execution, in their order. Those of its validation are not among them.
+    /// The logs of its execution, in order, without those of its validation.
     pub logs: Vec<Log>,
 }
 
 impl Executed {
-    /// Every operation that a transaction executed, from the transaction's logs in their order.
+    /// Extracts every operation that a transaction executed from the transaction's logs, which must be in order.
     ///
-    /// Operations are validated first, all of them; then `BeforeExecution` is emitted, and then one after the other is
-    /// executed, each closed by its `UserOperationEvent`. So what stands between one of these events and the next
-    /// belongs to the operation that the next one names. Only the EntryPoint's own events count: anybody can emit
-    /// logs that look like them.
+    /// All operations are validated first; then `BeforeExecution` is emitted, and then they are executed in turn, each
+    /// followed by its `UserOperationEvent`. Therefore the logs between one of these events and the next belong to the
+    /// operation of the latter. Only the EntryPoint's own events count, since any contract can emit logs that look like
+    /// them.
     #[must_use]
     pub fn read(entry_point: Address, logs: &[Log]) -> Vec<Self> {
         let mut all = Vec::new();
@@ -90,8 +90,8 @@ impl Executed {
         all
     }
 
-    /// The logs of its execution that this contract emitted with this first topic. An account can call in try mode, so
-    /// where more than the operation's own success counts, the target's event does.
+    /// Selects the logs of the execution that this contract emitted with this first topic. An account can call in try
+    /// mode, so if more matters than the operation's own success, check the target's event.
     pub fn events(&self, of: Address, event: B256) -> impl Iterator<Item = &Log> {
         self.logs.iter().filter(move |log| log.address == of && log.topics().first() == Some(&event))
     }
@@ -148,7 +148,7 @@ mod tests {
     fn each_operation_has_the_logs_before_its_event() {
         let mint = |n: u8| log(PLANS, &[MINT], &[n]);
         let before = log(ENTRY_POINT, &[BEFORE], &[]);
-        // Two bundles in one transaction, with logs of validation before each.
+        // The transaction has two bundles, with logs of validation before each.
         let logs = [
             mint(1),
             before.clone(),
@@ -178,11 +178,11 @@ mod tests {
     fn events_of_others_are_no_events() {
         let fake = ended(PLANS, 0xa, 1);
         assert_eq!(Executed::read(ENTRY_POINT, std::slice::from_ref(&fake)), []);
-        // Within an operation they are its logs, and end nothing.
+        // Within an operation these events are ordinary logs, and end nothing.
         let read =
             Executed::read(ENTRY_POINT, &[log(ENTRY_POINT, &[BEFORE], &[]), fake.clone(), ended(ENTRY_POINT, 0xb, 1)]);
         assert_eq!((read.len(), &read[0].logs), (1, &vec![fake]));
-        // Another operation's reason is not this one's.
+        // The reason of another operation does not belong to this one.
         let read = Executed::read(ENTRY_POINT, &[reverted(0xa), ended(ENTRY_POINT, 0xb, 0)]);
         assert_eq!(read[0].revert, None);
     }

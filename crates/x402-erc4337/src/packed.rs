@@ -1,5 +1,5 @@
-//! [PackedUserOperation](https://eips.ethereum.org/EIPS/eip-4337#useroperation): the form that EntryPoint 0.7 and
-//! later take, and both directions between it and the unpacked form.
+//! [PackedUserOperation](https://eips.ethereum.org/EIPS/eip-4337#useroperation): the form of EntryPoint 0.7 and later,
+//! and the conversion to and from the unpacked form.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Serialize;
@@ -10,74 +10,73 @@ use crate::fields::{Field, FieldError};
 use crate::user_operation::{EIP7702_MARKER, MAX_BYTES, ReadError};
 use crate::{EntryPointVersion, Init, Paymaster, UserOperation};
 
-/// `keccak256("PaymasterSignature")[:8]`: the end of paymaster data that carries a signature.
+/// `keccak256("PaymasterSignature")[:8]`: the end of paymaster data that contains a signature.
 pub(crate) const PAYMASTER_SIG_MAGIC: [u8; 8] = [0x22, 0xe3, 0x25, 0xa2, 0x97, 0x43, 0x96, 0x56];
-/// `paymaster ‖ u128 verification gas ‖ u128 postOp gas`.
+/// The length of `paymaster ‖ u128 verification gas ‖ u128 postOp gas`.
 const PAYMASTER_DATA_OFFSET: usize = 52;
-/// `u16 length ‖ magic`.
+/// The length of `u16 length ‖ magic`.
 const PAYMASTER_SUFFIX: usize = 10;
 
-/// A UserOperation as it stands in `handleOps` of EntryPoint 0.7 and later.
+/// A UserOperation as `handleOps` of EntryPoint 0.7 and later takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PackedUserOperation {
-    /// The account.
+    /// The account that the operation belongs to.
     pub sender: Address,
-    /// Key (192 bits) and sequence (64 bits).
+    /// The key (192 bits) and the sequence number (64 bits).
     pub nonce: U256,
     /// `factory ‖ factoryData`, or empty.
     pub init_code: Bytes,
-    /// What the account is called with.
+    /// The calldata for the account.
     pub call_data: Bytes,
     /// `u128 verificationGasLimit ‖ u128 callGasLimit`.
     pub account_gas_limits: B256,
-    /// Gas paid beside what is measured.
+    /// The gas that is charged in addition to the measured gas.
     pub pre_verification_gas: U256,
     /// `u128 maxPriorityFeePerGas ‖ u128 maxFeePerGas`.
     pub gas_fees: B256,
     /// `paymaster ‖ u128 verification gas ‖ u128 postOp gas ‖ data`, or empty.
     pub paymaster_and_data: Bytes,
-    /// What the account checks.
+    /// The signature that the account checks.
     pub signature: Bytes,
 }
 
-/// An operation that has no other form.
+/// The error for an operation that cannot be converted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PackError {
-    /// `initCode` of 1 to 19 bytes holds no factory.
-    #[error("initCode: {0} bytes hold no factory address")]
+    /// `initCode` of 1 to 19 bytes contains no factory.
+    #[error("initCode: expected none or at least 20 bytes, found {0}")]
     InitCodeTooShort(usize),
-    /// `paymasterAndData` of 1 to 51 bytes (AA93).
-    #[error("paymasterAndData: {0} bytes hold no paymaster and gas limits")]
+    /// `paymasterAndData` has 1 to 51 bytes (AA93).
+    #[error("paymasterAndData: expected none or at least 52 bytes, found {0}")]
     PaymasterDataTooShort(usize),
-    /// The length before the magic reaches over the paymaster data (`InvalidPaymasterSignatureLength`).
+    /// The length before the magic exceeds the paymaster data (`InvalidPaymasterSignatureLength`).
     #[error("paymasterAndData: {data} bytes cannot hold a paymaster signature of {signature}")]
     PaymasterSignatureLength {
-        /// Length of `paymasterAndData`.
+        /// The length of `paymasterAndData`.
         data: usize,
-        /// Length that the signature claims.
+        /// The length of the signature that the data claim.
         signature: usize,
     },
-    /// More than the 16 bits of its length can say.
-    #[error("paymasterSignature: {0} bytes, at most 65535")]
+    /// The signature is longer than its length of 16 bits can express.
+    #[error("paymasterSignature: expected at most 65535 bytes, found {0}")]
     PaymasterSignatureTooLong(usize),
-    /// `paymasterSignature` means something from 0.9 only.
+    /// `paymasterSignature` exists only from 0.9.
     #[error("paymasterSignature: needs EntryPoint 0.9")]
     PaymasterSignatureNeedsV09,
-    /// `factory: 0x7702` means something from 0.8 only.
+    /// `factory: 0x7702` exists only from 0.8.
     #[error("factory: 0x7702 needs EntryPoint 0.8 or later")]
     Eip7702NeedsV08,
-    /// EntryPoint 0.6 takes `UserOperationV06`.
+    /// EntryPoint 0.6 uses `UserOperationV06`.
     #[error("entryPoint: 0.6 knows no packed operations")]
     NotPacked,
 }
 
 impl UserOperation {
-    /// The packed form for one version of the EntryPoint.
-    ///
+    /// Packs the operation for one version of the EntryPoint.
     /// # Errors
-    /// A member that this version does not know.
+    /// A member is not defined for this version.
     pub fn pack(&self, version: EntryPointVersion) -> Result<PackedUserOperation, PackError> {
         self.fits(version)?;
         Ok(PackedUserOperation {
@@ -87,7 +86,7 @@ impl UserOperation {
             call_data: self.call_data.clone(),
             account_gas_limits: halves(self.verification_gas_limit, self.call_gas_limit),
             pre_verification_gas: self.pre_verification_gas,
-            // "NOT max first": the priority fee stands in the high half.
+            // "NOT max first": the priority fee is the high half.
             gas_fees: halves(self.max_priority_fee_per_gas, self.max_fee_per_gas),
             paymaster_and_data: self.paymaster.as_ref().map_or(Ok(Bytes::new()), Paymaster::and_data)?,
             signature: self.signature.clone(),
@@ -114,7 +113,7 @@ impl UserOperation {
 }
 
 impl Init {
-    /// `factory ‖ factoryData`; for EIP-7702 `0x7702` padded right to 20 bytes, then the data; or empty.
+    /// Builds `factory ‖ factoryData`; for EIP-7702 `0x7702` padded right to 20 bytes, then the data; or nothing.
     #[must_use]
     pub fn code(&self) -> Bytes {
         match self {
@@ -138,7 +137,7 @@ impl Paymaster {
         Ok(out.into())
     }
 
-    /// Everything before the signature.
+    /// Builds everything before the signature.
     pub(crate) fn head(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(PAYMASTER_DATA_OFFSET + self.data.len() + self.signature.len());
         out.extend_from_slice(self.address.as_slice());
@@ -150,18 +149,16 @@ impl Paymaster {
 }
 
 impl PackedUserOperation {
-    /// Reads the JSON of a packed operation, at most 64 KiB; a missing signature is empty.
-    ///
+    /// Parses the JSON of a packed operation, at most 64 KiB; a missing signature is empty.
     /// # Errors
-    /// Not strict JSON, or a member that is missing or malformed.
+    /// The text is not strict JSON, or a member is missing or malformed.
     pub fn from_json(json: &[u8]) -> Result<Self, ReadError> {
         Ok(Self::from_node(&json::parse(json, &Limits::DEFAULT)?)?)
     }
 
-    /// Reads it out of a larger document.
-    ///
+    /// Parses a packed operation within a larger document.
     /// # Errors
-    /// A member that is missing or malformed, or one that belongs to the unpacked form.
+    /// A member is missing or malformed, or belongs to the unpacked form.
     pub fn from_node(node: &Node<'_>) -> Result<Self, FieldError> {
         let op = Field::root(node).object()?;
         for key in [
@@ -192,16 +189,15 @@ impl PackedUserOperation {
         })
     }
 
-    /// Whether a document is meant as a packed operation.
+    /// Returns whether a document is meant as a packed operation.
     #[must_use]
     pub fn is_packed(node: &Node<'_>) -> bool {
         node.get("accountGasLimits").is_some() || node.get("gasFees").is_some()
     }
 
-    /// The unpacked form, as one version of the EntryPoint reads it.
-    ///
+    /// Unpacks the operation as one version of the EntryPoint does.
     /// # Errors
-    /// `initCode` or `paymasterAndData` that this version refuses.
+    /// This version refuses `initCode` or `paymasterAndData`.
     pub fn unpack(&self, version: EntryPointVersion) -> Result<UserOperation, PackError> {
         if version == EntryPointVersion::V06 {
             return Err(PackError::NotPacked);
@@ -265,7 +261,8 @@ impl PackedUserOperation {
     }
 }
 
-/// Length of the paymaster's signature in `paymasterAndData`, as `UserOperationLib` of 0.9 reads it; 0 is none.
+/// Returns the length of the paymaster's signature in `paymasterAndData`, as `UserOperationLib` of 0.9 computes it; 0
+/// if there is none.
 ///
 /// "paymasterSignature cannot extend before the paymasterData".
 pub(crate) fn paymaster_signature_len(all: &[u8]) -> Result<usize, PackError> {
@@ -281,7 +278,7 @@ pub(crate) fn paymaster_signature_len(all: &[u8]) -> Result<usize, PackError> {
     Ok(signature)
 }
 
-/// The part of `paymasterAndData` that stands before signature, length and magic.
+/// Returns the part of `paymasterAndData` before signature, length and magic.
 pub(crate) fn before_paymaster_signature(all: &[u8], signature: usize) -> &[u8] {
     all.get(..all.len().saturating_sub(signature + PAYMASTER_SUFFIX)).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! Is this address an ERC-4337 account? A question that ERC-165 does not answer: Kernel and Nexus revert, Safe says
-//! no. The rule below told eight kinds of accounts and contracts apart.
+//! Detects whether an address is an ERC-4337 account. ERC-165 cannot answer this: Kernel and Nexus revert, Safe denies.
+//! The rule below distinguished eight kinds of accounts and contracts.
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall, sol};
@@ -20,31 +20,32 @@ sol! {
     function validateUserOp(ProbeOperation userOp, bytes32 userOpHash, uint256 missingAccountFunds) external returns (uint256 validationData);
 }
 
-/// What an `eth_call` answered.
+/// The result of an `eth_call`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallAnswer {
-    /// It returned these bytes.
+    /// The call returned these bytes.
     Returned(Bytes),
-    /// It reverted with these bytes.
+    /// The call reverted with these bytes.
     Reverted(Bytes),
 }
 
-/// Why an address is not taken for an account.
+/// The reason why an address does not count as an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotAccount {
-    /// No code stands there.
-    #[error("no code at the address")]
+    /// There is no code at the address.
+    #[error("expected a contract at the address, found no code")]
     NoCode,
-    /// A stranger may call `validateUserOp`, or it does not exist: an account lets only its EntryPoint in.
-    #[error("validateUserOp does not refuse a stranger")]
+    /// Another caller than the EntryPoint may call `validateUserOp`, or it does not exist: an account accepts calls
+    /// only from its EntryPoint.
+    #[error("expected validateUserOp to refuse callers other than its EntryPoint, found that it does not")]
     Stranger,
-    /// The EntryPoint is answered as a stranger is.
-    #[error("validateUserOp does not know this EntryPoint")]
+    /// The response to the EntryPoint does not differ from that to another caller.
+    #[error("expected validateUserOp to accept this EntryPoint, found that it treats it as any other caller")]
     EntryPoint,
 }
 
-/// Calldata of `validateUserOp` with an operation that nobody signed, as EntryPoint 0.7 and later send it.
+/// Encodes `validateUserOp` with an unsigned operation, as EntryPoint 0.7 and later send it.
 #[must_use]
 pub fn probe_calldata(account: Address) -> Bytes {
     let op = ProbeOperation {
@@ -61,11 +62,10 @@ pub fn probe_calldata(account: Address) -> Bytes {
     validateUserOpCall { userOp: op, userOpHash: B256::ZERO, missingAccountFunds: U256::ZERO }.abi_encode().into()
 }
 
-/// Judges the answers: code present, the probe from a stranger reverts with data, and from the EntryPoint it answers
-/// otherwise: 32 bytes, or other revert data.
-///
+/// Evaluates the results: code is present, the probe from another caller reverts with data, and the one from the
+/// EntryPoint has another result: 32 bytes, or other revert data.
 /// # Errors
-/// What is missing.
+/// The condition that is not met.
 pub fn is_account(code: &[u8], stranger: &CallAnswer, entry_point: &CallAnswer) -> Result<(), NotAccount> {
     if code.is_empty() {
         return Err(NotAccount::NoCode);
@@ -75,7 +75,7 @@ pub fn is_account(code: &[u8], stranger: &CallAnswer, entry_point: &CallAnswer) 
         _ => return Err(NotAccount::Stranger),
     }
     let knows = match entry_point {
-        // A fallback that answers nothing to everything is no answer.
+        // A fallback that returns empty data for everything does not count.
         CallAnswer::Returned(data) => data.len() == 32,
         CallAnswer::Reverted(data) => !data.is_empty() && entry_point != stranger,
     };

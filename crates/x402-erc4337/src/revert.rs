@@ -1,5 +1,4 @@
-//! [Revert data](https://docs.soliditylang.org/en/latest/abi-spec.html#errors): what a call gave back in place of an
-//! answer.
+//! [Revert data](https://docs.soliditylang.org/en/latest/abi-spec.html#errors): what a call returns when it fails.
 
 use core::fmt;
 
@@ -8,48 +7,48 @@ use alloy_sol_types::{Panic, Revert as ErrorString, SolError};
 
 use crate::contract::error_name;
 
-/// What a call reverted with.
+/// The revert data of a call.
 ///
-/// Its `Display` is for people: Solidity's own message or the error's name where it is known, else the bytes. A
-/// message is the contract's own text, so it is escaped and cut at 256 characters.
+/// `Display` formats it for people: Solidity's own message, or the error's name if it is known, otherwise the bytes. A
+/// message is text from the contract, so it is escaped and cut at 256 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Revert(Bytes);
 
-/// Characters of a contract's message that are shown.
+/// The maximum number of displayed characters of a contract's message.
 const MAX_SHOWN: usize = 256;
 
 impl Revert {
-    /// Revert data as they are.
+    /// Wraps revert data.
     #[must_use]
     pub const fn new(data: Bytes) -> Self {
         Self(data)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub const fn data(&self) -> &Bytes {
         &self.0
     }
 
-    /// What they begin with.
+    /// Returns the selector with which the data begin.
     #[must_use]
     pub fn selector(&self) -> Option<FixedBytes<4>> {
         self.0.first_chunk::<4>().map(FixedBytes::from)
     }
 
-    /// The error's signature, as `InvalidNonce()`, if it is one that accounts, policies or EntryPoints revert with.
+    /// Returns the error's signature, such as `InvalidNonce()`, if accounts, policies or EntryPoints use it.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {
         error_name(self.selector()?)
     }
 
-    /// Solidity's `Error(string)`.
+    /// Returns the message of Solidity's `Error(string)`.
     #[must_use]
     pub fn message(&self) -> Option<String> {
         ErrorString::abi_decode(&self.0).ok().map(|error| error.reason)
     }
 
-    /// Solidity's `Panic(uint256)`.
+    /// Returns the code of Solidity's `Panic(uint256)`.
     #[must_use]
     pub fn panic_code(&self) -> Option<U256> {
         Panic::abi_decode(&self.0).ok().map(|panic| panic.code)
@@ -86,7 +85,7 @@ mod tests {
         let shown = |data: &[u8]| Revert::new(data.to_vec().into()).to_string();
         assert_eq!(shown(&[]), "nothing");
         assert_eq!(shown(&hex!("756688fe")), "InvalidNonce()");
-        // solc's own encoding of require(false, "no") and of a division by zero.
+        // The expected bytes are solc's own encoding of require(false, "no") and of a division by zero.
         let error = hex!(
             "08c379a0"
             "0000000000000000000000000000000000000000000000000000000000000020"

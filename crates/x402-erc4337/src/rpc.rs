@@ -17,41 +17,40 @@ use crate::contract::get_nonce;
 use crate::simulate::{self, SimulateUserOps, Simulated};
 use crate::{Bundle, EntryPoint, NonceKey};
 
-/// An EntryPoint behind an alloy RPC client: bundles are simulated there, and operations are looked up.
+/// An EntryPoint behind an alloy RPC client, for simulating bundles and looking up operations.
 #[derive(Debug, Clone)]
 pub struct RpcEntryPoint {
     client: RpcClient,
     entry_point: EntryPoint,
-    /// Of all clones.
+    /// The block range of log queries, shared by all clones.
     log_span: Arc<Mutex<LogSpan>>,
 }
 
 impl RpcEntryPoint {
-    /// This EntryPoint, behind a client of its chain.
+    /// Creates a client of this EntryPoint, with an RPC client of its chain.
     #[must_use]
     pub fn new(client: RpcClient, entry_point: EntryPoint) -> Self {
         let log_span = Arc::new(Mutex::new(LogSpan::new(LOG_QUERY_BLOCKS)));
         Self { client, entry_point, log_span }
     }
 
-    /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`] unless told. Where the node refuses so
-    /// many, fewer.
+    /// Sets the maximum number of blocks of one log query; the default is [`LOG_QUERY_BLOCKS`]. The range shrinks if
+    /// the node refuses it.
     #[must_use]
     pub fn log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
         self.log_span = Arc::new(Mutex::new(LogSpan::new(blocks)));
         self
     }
 
-    /// Which EntryPoint.
+    /// Returns the EntryPoint.
     #[must_use]
     pub const fn entry_point(&self) -> &EntryPoint {
         &self.entry_point
     }
 
-    /// The next sequence number of an account's nonce key, in the newest block: `getNonce`.
-    ///
+    /// Reads the next sequence number of an account's nonce key, in the newest block: `getNonce`.
     /// # Errors
-    /// The node.
+    /// The node failed.
     pub async fn next_sequence(&self, sender: Address, key: NonceKey) -> Result<u64, Fault> {
         let call = GetNonce { to: self.entry_point.address, input: get_nonce(sender, key) };
         let nonce: U256 = self.request("eth_call", (call, "latest")).await.map_err(node_fault)?;
@@ -65,8 +64,8 @@ impl RpcEntryPoint {
         self.log_span.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Logs of so many blocks with so many values in one place; `None` where the node refused the query and a smaller
-    /// one is to be tried.
+    /// Queries the logs of a block range with any of these topics; returns `None` if the node refused the range and a
+    /// smaller one must be tried.
     pub(crate) async fn logs(
         &self,
         filter: impl RpcSend,
@@ -109,7 +108,7 @@ struct GetNonce {
     input: Bytes,
 }
 
-/// A log, as far as it matters. Those of a simulation have no place in the chain.
+/// The relevant members of a log. Logs of a simulation have no position in the chain.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RpcLog {

@@ -1,4 +1,4 @@
-//! What a session key may do, in one form for every provider.
+//! The scope of a session key, in one form for every provider.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use x402_types::UnixSeconds;
@@ -6,199 +6,199 @@ use x402_types::UnixSeconds;
 use crate::session::zerodev::Condition;
 use crate::{Call, ExecutionError};
 
-/// What a session key may do from one account. Counters stand as they were issued: what is left of them, the chain
-/// knows.
+/// The actions that a session key permits for one account. Counters have their initial values: only the chain knows how
+/// much of them is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The account that it acts for. Calls to it are never in scope.
+    /// The account for which the key acts. Calls to it are never in scope.
     pub account: Address,
     /// The EntryPoint. Calls to it are never in scope.
     pub entry_point: Address,
-    /// Contracts that keep the account's keys and limits: the account's call to one of them may change those. Calls
-    /// to them are never in scope.
+    /// The contracts that store the account's keys and limits: a call by the account could change those. Calls to them
+    /// are never in scope.
     pub modules: Vec<Address>,
-    /// Whether it may sign operations at all.
+    /// Whether the key may sign operations at all.
     pub operations: bool,
-    /// Which calls.
+    /// The calls that are in scope.
     pub calls: Calls,
-    /// When.
+    /// The period in which the key is valid.
     pub window: Window,
-    /// How much in all.
+    /// The total limits of the key.
     pub limits: Vec<Limit>,
-    /// What it may sign in the account's name beside operations.
+    /// The messages that the key may sign in the account's name, in addition to operations.
     pub signatures: Signatures,
-    /// Policies that this crate does not know: nothing is in scope while there are any.
+    /// The policies that this crate does not know: while there are any, nothing is in scope.
     pub unknown: Vec<Address>,
 }
 
-/// Which calls are in scope.
+/// The calls that are in scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Calls {
-    /// Any: no policy looks at calls, or it is sudo.
+    /// Every call: no policy restricts calls, or it is sudo.
     Any,
-    /// Calls of one of these kinds.
+    /// The calls of one of these kinds.
     Only(Vec<AllowedCall>),
 }
 
 /// A kind of call that is in scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedCall {
-    /// The contract; `None` is any.
+    /// The contract; `None` means any.
     pub target: Option<Address>,
-    /// The function; `None` is any. Zero stands for a call without data as well.
+    /// The function; `None` means any. Zero also means a call without data.
     pub selector: Option<FixedBytes<4>>,
-    /// Wei with each call, at most; `None` is any amount.
+    /// The maximum value of each call, in wei; `None` means any.
     pub value_limit: Option<U256>,
-    /// What holds of the arguments.
+    /// The conditions on the arguments.
     pub rules: Vec<Rule>,
-    /// When, beside the window of the whole key.
+    /// The period for this kind, in addition to that of the whole key.
     pub window: Window,
-    /// How much, beside the limits of the whole key.
+    /// The limits of this kind, in addition to those of the whole key.
     pub limits: Vec<Limit>,
 }
 
-/// What holds of one word of the arguments.
+/// A condition on one word of the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Where the word stands, counted after the selector.
+    /// The position of the word, counted after the selector.
     pub offset: u64,
-    /// What is asked of it.
+    /// The test that the word must pass.
     pub test: Test,
 }
 
-/// A condition on a word, as an unsigned number.
+/// A test of a word, as an unsigned number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
-    /// Compared with one word or, for `OneOf`, several.
+    /// Comparison with one word or, for `OneOf`, several.
     Compare(Condition, Vec<B256>),
-    /// Between two bounds, both included.
+    /// The word is between two bounds, both included.
     InRange(u128, u128),
-    /// All uses together, at most.
+    /// The sum over all uses is at most this.
     SumAtMost(U256),
 }
 
-/// Seconds from and until which something is valid, both included.
+/// A period of validity in seconds, both bounds included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Window {
-    /// First second; `None` is always.
+    /// The first second; `None` means always.
     pub valid_after: Option<u64>,
-    /// Last second; `None` is forever.
+    /// The last second; `None` means forever.
     pub valid_until: Option<u64>,
 }
 
-/// A budget.
+/// A budget of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// So many operations, not before `start_at`, `interval` seconds apart.
+    /// A maximum number of operations, not before `start_at`, `interval` seconds apart.
     Calls {
-        /// Operations.
+        /// The number of operations.
         count: u64,
-        /// Seconds between two of them.
+        /// The seconds between two operations.
         interval: u64,
-        /// First second.
+        /// The first second in which one is allowed.
         start_at: u64,
     },
-    /// So many operations in each interval.
+    /// A maximum number of operations in each interval.
     CallsPerInterval {
-        /// Operations.
+        /// The number of operations.
         count: u64,
-        /// Seconds.
+        /// The length of the interval in seconds.
         interval: u64,
     },
-    /// So many uses.
+    /// A maximum number of uses.
     Uses(u128),
-    /// So much gas in wei; with a paymaster that must pay, zero being any.
+    /// A maximum price of gas. A required paymaster may be set; zero allows any paymaster.
     Gas {
-        /// Wei.
+        /// The maximum price in wei.
         allowed: u128,
         /// The paymaster that must pay.
         paymaster: Option<Address>,
     },
-    /// So much native value in all uses.
+    /// The maximum native value of all uses together.
     Value(U256),
-    /// So much of a token in all uses.
+    /// The maximum amount of a token of all uses together.
     Spending {
-        /// The token.
+        /// The contract of the token.
         token: Address,
-        /// Its smallest units.
+        /// The amount in atomic units.
         amount: U256,
     },
 }
 
-/// What a key may sign in the account's name by EIP-1271.
+/// The messages that a key may sign in the account's name by EIP-1271.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signatures {
-    /// Nothing.
+    /// The key may sign no messages.
     Closed,
-    /// Anything that these contracts ask for.
+    /// The key may sign any message that these contracts verify.
     For(Vec<Address>),
-    /// Anything: such a key moves tokens that take EIP-1271 signatures, whatever its calls are limited to.
+    /// The key may sign any message: it can move tokens that accept EIP-1271 signatures, whatever its calls are limited
+    /// to.
     Open,
 }
 
-/// Why a call is not in scope.
+/// The reason why a call is not in scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// It may sign no operations.
+    /// The key may not sign operations.
     #[error("the key may not sign operations")]
     Operations,
-    /// A policy that this crate does not know stands in the way.
+    /// The key has a policy that this crate does not know.
     #[error("unknown policy {0}")]
     UnknownPolicy(Address),
-    /// Its time is over.
+    /// The period of validity has ended.
     #[error("expired at {0}")]
     Expired(u64),
-    /// Its time has not come.
+    /// The period of validity has not begun.
     #[error("not valid before {0}")]
     NotYetValid(u64),
-    /// The account itself is called.
+    /// The target is the account itself.
     #[error("the account itself is the target")]
     SelfTarget,
-    /// The EntryPoint is called.
+    /// The target is the EntryPoint.
     #[error("the EntryPoint is the target")]
     EntryPointTarget,
-    /// A contract that keeps keys and limits is called.
+    /// The target is a contract that stores keys and limits.
     #[error("module {0} of the account is the target")]
     ModuleTarget(Address),
     /// No kind of call has this target.
     #[error("target {0} is not allowed")]
     Target(Address),
-    /// The target is allowed, this function is not.
+    /// The target is allowed, but not this function.
     #[error("function {0} is not allowed")]
     Selector(FixedBytes<4>),
-    /// 1 to 3 bytes of data select no function.
+    /// The data have 1 to 3 bytes, which is too short for a selector.
     #[error("calldata too short for a selector")]
     NoSelector,
-    /// More wei than allowed.
+    /// The value exceeds the limit.
     #[error("value is more than {0}")]
     Value(U256),
     /// The arguments are too short for a rule.
     #[error("no argument at offset {0}")]
     NoArgument(u64),
-    /// A rule does not hold.
+    /// An argument violates its rule.
     #[error("the argument at offset {0} violates its rule")]
     Argument(u64),
-    /// A rule that this crate does not evaluate.
+    /// The rule is one that this crate does not evaluate.
     #[error("the rule at offset {0} is not supported")]
     UnsupportedRule(u64),
-    /// A budget of nothing.
+    /// The budget is zero.
     #[error("no use is left")]
     NothingLeft,
-    /// A budget that this crate does not evaluate for this call.
+    /// The budget is one that this crate does not evaluate for this call.
     #[error("a spending limit is not supported")]
     UnsupportedLimit,
-    /// The operation's callData is not `execute` as this crate builds it.
+    /// The operation's callData is not `execute` as this crate encodes it.
     #[error(transparent)]
     Execution(#[from] ExecutionError),
 }
 
 impl Scope {
-    /// Whether one call is in scope at `now`. Counters are as issued.
-    ///
+    /// Checks whether one call is in scope at `now`. Counters have their initial values.
     /// # Errors
-    /// The first thing that is not.
+    /// The first violation.
     pub fn permits(&self, call: &Call, now: UnixSeconds) -> Result<(), Violation> {
         if !self.operations {
             return Err(Violation::Operations);
@@ -225,15 +225,14 @@ impl Scope {
         }
     }
 
-    /// Whether the callData of an operation is in scope: every call of it.
-    ///
+    /// Checks whether the callData of an operation is in scope: every call of it must be.
     /// # Errors
-    /// Anything but `execute` of single calls or a batch, and the first call that is not in scope.
+    /// The callData is not `execute` of single calls or a batch, or a call is not in scope.
     pub fn permits_call_data(&self, call_data: &Bytes, now: UnixSeconds) -> Result<(), Violation> {
         Call::read(call_data)?.iter().try_for_each(|call| self.permits(call, now))
     }
 
-    /// The time in which anything is in scope: the key's window, and the widest of its kinds of calls.
+    /// Returns the period in which anything is in scope: the key's period, limited to the widest of its kinds of calls.
     #[must_use]
     pub fn widest_window(&self) -> Window {
         let Calls::Only(kinds) = &self.calls else { return self.window };
@@ -243,8 +242,8 @@ impl Scope {
     }
 }
 
-/// Every kind that fits must allow the call. The chain asks the exact target first and "any target" after it; asking
-/// all of them is never wider.
+/// Checks a call against every matching kind, all of which must allow it. The chain tries the exact target first and
+/// "any target" after it; requiring all of them is never wider.
 fn permits_kind(kinds: &[AllowedCall], call: &Call, now: UnixSeconds) -> Result<(), Violation> {
     let selector = match (call.data.is_empty(), call.selector()) {
         (true, _) => FixedBytes::ZERO,
@@ -302,7 +301,7 @@ impl Rule {
 }
 
 impl Window {
-    /// A window from two bounds, zero being none.
+    /// Creates a period from two bounds; zero means that there is no bound.
     #[must_use]
     pub const fn new(valid_after: u64, valid_until: u64) -> Self {
         Self {
@@ -311,7 +310,7 @@ impl Window {
         }
     }
 
-    /// What is in both.
+    /// Returns the intersection of both periods.
     #[must_use]
     pub fn intersect(self, other: Self) -> Self {
         let until = match (self.valid_until, other.valid_until) {
@@ -321,7 +320,7 @@ impl Window {
         Self { valid_after: self.valid_after.max(other.valid_after), valid_until: until }
     }
 
-    /// EntryPoint 0.7 takes an operation at both bounds.
+    /// Checks the period. EntryPoint 0.7 accepts an operation at both bounds.
     fn holds(self, now: UnixSeconds) -> Result<(), Violation> {
         match (self.valid_after, self.valid_until) {
             (Some(after), _) if now.0 < after => Err(Violation::NotYetValid(after)),

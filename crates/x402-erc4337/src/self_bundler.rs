@@ -1,4 +1,4 @@
-//! A bundler of one's own: a plain account that puts operations into `handleOps` and pays for them.
+//! A bundler without a service: a plain account that sends `handleOps` and pays for it.
 
 use alloy_eips::eip7702::{Authorization, SignedAuthorization};
 use alloy_primitives::{Address, B256, U64, U256};
@@ -16,8 +16,8 @@ use crate::{
 
 /// Sends `handleOps` itself, from an account without code.
 ///
-/// Whatever the operations pay goes to that account, and with fees of zero it pays for everything. It simulates before
-/// it sends, so that it does not pay for what would be refused or revert.
+/// Fees that the operations pay go to that account, and with fees of zero it pays for everything. It simulates before
+/// it sends, so that it does not pay for bundles that would be refused or revert.
 #[derive(Debug, Clone)]
 pub struct SelfBundler {
     provider: DynProvider,
@@ -27,8 +27,8 @@ pub struct SelfBundler {
 }
 
 impl SelfBundler {
-    /// Bundles at this EntryPoint, paid by `payer`. The provider signs for `payer` and fills in nonce and fees: alloy's
-    /// `ProviderBuilder::new().wallet(…)`.
+    /// Creates a bundler for this EntryPoint, paid by `payer`. The provider signs for `payer` and fills in nonce and
+    /// fees: alloy's `ProviderBuilder::new().wallet(…)`.
     #[must_use]
     pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint, payer: Address) -> Self {
         let client = provider.client();
@@ -36,24 +36,23 @@ impl SelfBundler {
         Self { provider: provider.erased(), chain: RpcEntryPoint::new(client, entry_point), payer, lookback: 1_000 }
     }
 
-    /// In how many of the newest blocks operations are looked for before they are sent; 1,000 unless told.
+    /// Sets the number of recent blocks that are searched for an operation before it is sent; the default is 1,000.
     #[must_use]
     pub const fn lookback(mut self, blocks: u64) -> Self {
         self.lookback = blocks;
         self
     }
 
-    /// The EntryPoint, to look operations up at.
+    /// Returns the EntryPoint, for looking operations up.
     #[must_use]
     pub const fn chain(&self) -> &RpcEntryPoint {
         &self.chain
     }
 
-    /// Sends those of the operations that have not landed, in one transaction and in this order. The answers stand in
-    /// the order of the operations.
-    ///
+    /// Sends those of the operations that have not landed, in one transaction and in this order. The results are in the
+    /// order of the operations.
     /// # Errors
-    /// What is wrong with them: nothing was sent then. [`SendError::Unknown`]: something may have been.
+    /// A fault of the operations, after which nothing was sent. [`SendError::Unknown`]: something may have been sent.
     pub async fn send(&self, ops: &[UserOperation]) -> Result<Vec<Sent>, SendError> {
         let mut bundle = Bundle::new(*self.chain.entry_point(), self.payer, ops)?;
         let hashes = bundle.hashes().to_vec();
@@ -69,7 +68,7 @@ impl SelfBundler {
             }
             match self.simulate(&bundle).await {
                 Ok(()) => break,
-                // Somebody may have landed one since we looked: no code alone decides that.
+                // An operation may have landed since the last look-up; the error code alone does not decide that.
                 Err(SendError::Refused(refused)) => {
                     let now = self.landed(&hashes).await?;
                     if now.iter().flatten().count() == landed.iter().flatten().count() {

@@ -1,4 +1,4 @@
-//! Sending: an operation is handed to the chain in a transaction of our own, or to a bundler.
+//! Sending operations: in a transaction of this process, or through a bundler.
 
 use alloy_primitives::B256;
 use async_trait::async_trait;
@@ -7,60 +7,59 @@ use x402_types::Fault;
 use crate::bundler::BundlerError;
 use crate::{BundleError, Landed, Refused, Revert, UserOperation};
 
-/// Hands operations over.
+/// Sends operations to a chain.
 #[async_trait]
 pub trait SendUserOp: Send + Sync {
-    /// Hands this operation over, unless it landed already: it is looked up by its hash first, for anybody may have
-    /// landed it. May be repeated.
-    ///
+    /// Sends this operation, unless it landed already: it is first looked up by its hash, since any account may have
+    /// bundled it. The call may be repeated.
     /// # Errors
-    /// What is wrong with the operation; or [`SendError::Unknown`], after which it may land or not.
+    /// A fault of the operation; or [`SendError::Unknown`], after which the operation may land or not.
     async fn send_user_op(&self, op: &UserOperation) -> Result<Sent, SendError>;
 }
 
-/// What became of an operation that was to be sent.
+/// The result of sending an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
-    /// It is on its way. Whether it lands, only its event says.
+    /// The operation was sent. Only its event proves that it lands.
     Handed {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// The transaction that carries it, where we sent that ourselves.
+        /// The transaction that carries it, if this process sent that itself.
         transaction: Option<B256>,
     },
-    /// It is on the chain, and was not sent again. It need not be final.
+    /// The operation is on the chain, and was not sent again. It may not be final.
     Landed(Box<Landed>),
 }
 
-/// An operation that was not sent, or of which that is not known.
+/// The error for an operation that was not sent, or may not have been.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No transaction can carry it.
+    /// The operation does not fit into a transaction.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The EntryPoint would refuse it. Nothing was sent.
+    /// The EntryPoint would refuse the operation. Nothing was sent.
     #[error("refused: {0}")]
     Refused(#[from] Refused),
-    /// Its call would revert. Nothing was sent.
+    /// The call would revert. Nothing was sent.
     #[error("operation {hash} would revert with {revert}")]
     Reverts {
-        /// Which operation.
+        /// The hash of the operation.
         hash: B256,
-        /// What it would revert with.
+        /// The expected revert data.
         revert: Revert,
     },
-    /// The bundler refused it, and has not seen it before.
+    /// The bundler refused the operation, and has not seen it before.
     #[error(transparent)]
     Bundler(#[from] BundlerError),
-    /// A node or bundler failed, or its answer was lost. It may have been sent: look it up before anything is made of
-    /// this.
+    /// A node or bundler failed, or its response was lost. The operation may have been sent: look it up before drawing
+    /// any conclusion.
     #[error("not known whether it was sent: {0}")]
     Unknown(#[from] Fault),
 }
 
 impl Sent {
-    /// Which operation.
+    /// Returns the hash of the operation.
     #[must_use]
     pub const fn hash(&self) -> B256 {
         match self {
@@ -69,7 +68,7 @@ impl Sent {
         }
     }
 
-    /// The transaction that carries it, where that is known.
+    /// Returns the transaction that carries the operation, if it is known.
     #[must_use]
     pub const fn transaction(&self) -> Option<B256> {
         match self {

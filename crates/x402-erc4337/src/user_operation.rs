@@ -1,6 +1,6 @@
-//! [UserOperation](https://eips.ethereum.org/EIPS/eip-4337#useroperation): the form that bundlers speak, from 0.7.
+//! [UserOperation](https://eips.ethereum.org/EIPS/eip-4337#useroperation): the form that bundlers use, from 0.7.
 //!
-//! Own wire types: those of alloy know neither EIP-7702 nor paymaster signatures.
+//! The wire types are this crate's own: those of alloy support neither EIP-7702 nor paymaster signatures.
 
 use alloy_primitives::{Address, B256, Bytes, U256, address};
 use serde::ser::SerializeMap;
@@ -12,7 +12,7 @@ use x402_evm::signature::{self, Signature};
 use crate::fields::{Field, FieldError, Problem};
 use crate::hash::keccak_of;
 
-/// The longest `initCode`, `callData`, paymaster data or signature that is read: 24 KiB.
+/// The maximum length of `initCode`, `callData`, paymaster data and signature: 24 KiB.
 pub(crate) const MAX_BYTES: usize = 24 * 1024;
 
 /// `0x7702`, padded right to 20 bytes: the factory of an EIP-7702 account.
@@ -23,106 +23,105 @@ pub(crate) const EIP7702_MARKER: Address = address!("770200000000000000000000000
 /// Gas limits and fees have 128 bits, as the chain packs them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UserOperation {
-    /// The account.
+    /// The account that the operation belongs to.
     pub sender: Address,
-    /// Key (192 bits) and sequence (64 bits).
+    /// The key (192 bits) and the sequence number (64 bits).
     pub nonce: U256,
-    /// How the account comes to be, if it is not there yet.
+    /// The code that creates the account, if it does not exist yet.
     pub init: Init,
-    /// What the account is called with.
+    /// The calldata for the account.
     pub call_data: Bytes,
-    /// Gas of the execution.
+    /// The gas limit of the execution.
     pub call_gas_limit: u128,
-    /// Gas of the account's validation and deployment.
+    /// The gas limit of the account's validation and deployment.
     pub verification_gas_limit: u128,
-    /// Gas paid beside what is measured.
+    /// The gas that is charged in addition to the measured gas.
     pub pre_verification_gas: U256,
-    /// Wei for one gas, at most.
+    /// The maximum price of one gas, in wei.
     pub max_fee_per_gas: u128,
-    /// Wei for one gas above the base fee, at most.
+    /// The maximum price of one gas above the base fee, in wei.
     pub max_priority_fee_per_gas: u128,
-    /// Who pays instead of the account.
+    /// The paymaster that pays instead of the account.
     pub paymaster: Option<Paymaster>,
-    /// What the account checks. Not part of the hash.
+    /// The signature that the account checks. It is not part of the hash.
     pub signature: Bytes,
-    /// The authorization that makes the sender an account.
+    /// The EIP-7702 authorization that turns the sender into a smart account.
     pub eip7702_auth: Option<Eip7702Authorization>,
 }
 
-/// How an account that is not there yet comes to be.
+/// The way in which an account is created.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Init {
-    /// It is there.
+    /// The account exists already.
     #[default]
     None,
     /// The factory is called with these bytes.
     Factory {
-        /// The factory.
+        /// The address of the factory.
         factory: Address,
-        /// Its calldata.
+        /// The calldata of the factory.
         data: Bytes,
     },
     /// The sender delegates by EIP-7702 and is then called with these bytes, if there are any. From 0.8.
     Eip7702 {
-        /// Calldata of the initialisation.
+        /// The calldata of the initialisation.
         data: Bytes,
     },
 }
 
-/// Who pays, and with what.
+/// A paymaster with its gas limits and data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Paymaster {
-    /// The contract.
+    /// The address of the contract.
     pub address: Address,
-    /// Gas of its validation.
+    /// The gas limit of its validation.
     pub verification_gas_limit: u128,
-    /// Gas of its `postOp`.
+    /// The gas limit of its `postOp`.
     pub post_op_gas_limit: u128,
-    /// What it is given.
+    /// The data that the paymaster receives.
     pub data: Bytes,
-    /// Its signature, made after the account's and not hashed. Only 0.9; at most 65,535 bytes; empty is none.
+    /// The paymaster's signature, made after the account's and not hashed. Only 0.9; at most 65,535 bytes; empty means
+    /// none.
     pub signature: Bytes,
 }
 
-/// A signed EIP-7702 authorization as it stands beside an operation.
+/// A signed EIP-7702 authorization that accompanies an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Eip7702Authorization {
-    /// The delegate.
+    /// The address of the delegate.
     pub address: Address,
     /// The chain, or 0 for every chain.
     pub chain_id: U256,
     /// The account's transaction nonce.
     pub nonce: u64,
-    /// `r`, `s` and the parity, where it is signed.
+    /// The values `r`, `s` and the parity, if it is signed.
     pub signature: Option<(B256, B256, bool)>,
 }
 
-/// A document that is not a UserOperation.
+/// The error for a document that is not a UserOperation.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Not JSON as this workspace reads it.
+    /// The text is not strict JSON.
     #[error(transparent)]
     Json(#[from] DecodeError),
-    /// A member has not the form it must have.
+    /// A member does not have its required form.
     #[error(transparent)]
     Field(#[from] FieldError),
 }
 
 impl UserOperation {
-    /// Reads the JSON-RPC form, at most 64 KiB. Members that it does not know are ignored, null is absent,
-    /// and a missing signature is empty.
-    ///
+    /// Parses the JSON-RPC form, at most 64 KiB. Unknown members are ignored, null counts as absent, and a missing
+    /// signature is empty.
     /// # Errors
-    /// Not strict JSON, or a member that is missing or malformed: the error names it.
+    /// The text is not strict JSON, or a member is missing or malformed: the error names it.
     pub fn from_json(json: &[u8]) -> Result<Self, ReadError> {
         Ok(Self::from_node(&json::parse(json, &Limits::DEFAULT)?)?)
     }
 
-    /// Reads the JSON-RPC form out of a larger document.
-    ///
+    /// Parses the JSON-RPC form within a larger document.
     /// # Errors
-    /// A member that is missing or malformed, or one that belongs to another form.
+    /// A member is missing or malformed, or belongs to another form.
     pub fn from_node(node: &Node<'_>) -> Result<Self, FieldError> {
         let op = Field::root(node).object()?;
         // Members of the other forms are part of the hash there: ignoring them would hash another operation.
@@ -147,13 +146,13 @@ impl UserOperation {
 }
 
 impl Init {
-    /// "factory and factoryData: both or none". An absent factoryData is read as empty beside `0x7702` only.
+    /// Parses "factory and factoryData: both or none". An absent factoryData counts as empty only for `0x7702`.
     fn read(op: &Field<'_>) -> Result<Self, FieldError> {
         let data = op.optional("factoryData");
         let Some(factory) = op.optional("factory") else {
             return match data.map(|f| (f.bytes(MAX_BYTES), f)) {
                 None => Ok(Self::None),
-                // Some bundlers answer an empty member for one that is not there.
+                // Some bundlers write an absent member as an empty one.
                 Some((Ok(bytes), _)) if bytes.is_empty() => Ok(Self::None),
                 Some((Ok(_), f)) => Err(f.error(Problem::Refused("stands without factory"))),
                 Some((Err(e), _)) => Err(e),
@@ -199,8 +198,8 @@ impl Paymaster {
 }
 
 impl Eip7702Authorization {
-    /// What the account signs by [EIP-7702](https://eips.ethereum.org/EIPS/eip-7702):
-    /// `keccak(0x05 ‖ rlp([chain_id, address, nonce]))`.
+    /// Computes the hash that the account signs by [EIP-7702](https://eips.ethereum.org/EIPS/eip-7702): `keccak(0x05 ‖
+    /// rlp([chain_id, address, nonce]))`.
     #[must_use]
     pub fn signing_hash(&self) -> B256 {
         let mut list = Vec::with_capacity(64);
@@ -218,7 +217,7 @@ impl Eip7702Authorization {
         keccak_of([&head, &list])
     }
 
-    /// The account that signed it, if it is signed.
+    /// Recovers the account that signed the authorization, if it is signed.
     #[must_use]
     pub fn authority(&self) -> Option<Address> {
         let (r, s, odd) = self.signature?;
@@ -252,7 +251,7 @@ impl Eip7702Authorization {
     }
 }
 
-/// An integer by RLP: no leading zeros, a byte below 0x80 as itself.
+/// Encodes an integer by RLP: no leading zeros, a byte below 0x80 as itself.
 fn rlp_integer(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len());
     match bytes.get(start..).unwrap_or_default() {
@@ -264,7 +263,7 @@ fn rlp_integer(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// The JSON-RPC form that [`UserOperation::from_json`] reads.
+/// Writes the JSON-RPC form that [`UserOperation::from_json`] parses.
 impl Serialize for UserOperation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;

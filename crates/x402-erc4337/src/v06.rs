@@ -1,5 +1,6 @@
-//! [UserOperation of EntryPoint 0.6](https://github.com/eth-infinitism/account-abstraction/blob/v0.6.0/eip/EIPS/eip-4337.md):
-//! one form for bundlers and chain.
+//! [UserOperation of EntryPoint
+//! 0.6](https://github.com/eth-infinitism/account-abstraction/blob/v0.6.0/eip/EIPS/eip-4337.md): one form for bundlers
+//! and chain.
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use serde::Serialize;
@@ -15,43 +16,41 @@ use crate::{EntryPoint, EntryPointVersion};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UserOperationV06 {
-    /// The account.
+    /// The account that the operation belongs to.
     pub sender: Address,
-    /// Key (192 bits) and sequence (64 bits).
+    /// The key (192 bits) and the sequence number (64 bits).
     pub nonce: U256,
     /// `factory ‖ factoryData`, or empty.
     pub init_code: Bytes,
-    /// What the account is called with.
+    /// The calldata for the account.
     pub call_data: Bytes,
-    /// Gas of the execution.
+    /// The gas limit of the execution.
     pub call_gas_limit: U256,
-    /// Gas of the validation and deployment.
+    /// The gas limit of validation and deployment.
     pub verification_gas_limit: U256,
-    /// Gas paid beside what is measured.
+    /// The gas that is charged in addition to the measured gas.
     pub pre_verification_gas: U256,
-    /// Wei for one gas, at most.
+    /// The maximum price of one gas, in wei.
     pub max_fee_per_gas: U256,
-    /// Wei for one gas above the base fee, at most.
+    /// The maximum price of one gas above the base fee, in wei.
     pub max_priority_fee_per_gas: U256,
     /// `paymaster ‖ data`, or empty.
     pub paymaster_and_data: Bytes,
-    /// What the account checks. Not part of the hash.
+    /// The signature that the account checks. It is not part of the hash.
     pub signature: Bytes,
 }
 
 impl UserOperationV06 {
-    /// Reads the JSON-RPC form, at most 64 KiB; a missing signature is empty.
-    ///
+    /// Parses the JSON-RPC form, at most 64 KiB; a missing signature is empty.
     /// # Errors
-    /// Not strict JSON, or a member that is missing or malformed.
+    /// The text is not strict JSON, or a member is missing or malformed.
     pub fn from_json(json: &[u8]) -> Result<Self, ReadError> {
         Ok(Self::from_node(&json::parse(json, &Limits::DEFAULT)?)?)
     }
 
-    /// Reads it out of a larger document.
-    ///
+    /// Parses the JSON-RPC form within a larger document.
     /// # Errors
-    /// A member that is missing or malformed, or one of a later version.
+    /// A member is missing or malformed, or belongs to a later version.
     pub fn from_node(node: &Node<'_>) -> Result<Self, FieldError> {
         let op = Field::root(node).object()?;
         for key in [
@@ -83,13 +82,13 @@ impl UserOperationV06 {
         })
     }
 
-    /// What the account signs, at the canonical EntryPoint 0.6 of a chain.
+    /// Computes the hash that the account signs, at the canonical EntryPoint 0.6 of a chain.
     #[must_use]
     pub fn hash(&self, chain_id: u64) -> B256 {
         self.hash_for(EntryPointVersion::V06.address(), chain_id)
     }
 
-    /// What the account signs, at an EntryPoint 0.6 that stands elsewhere.
+    /// Computes the hash that the account signs, at an EntryPoint 0.6 with another address.
     #[must_use]
     pub fn hash_for(&self, entry_point: Address, chain_id: u64) -> B256 {
         let mut words = [0; 10 * 32];
@@ -108,7 +107,7 @@ impl UserOperationV06 {
     }
 }
 
-/// Bytes that begin with an address, or none: anything between reverts in the EntryPoint.
+/// Parses bytes that begin with an address, or none: on anything else the EntryPoint reverts.
 fn with_address(field: &Field<'_>) -> Result<Bytes, FieldError> {
     let bytes = field.bytes(MAX_BYTES)?;
     if (1..20).contains(&bytes.len()) {

@@ -1,5 +1,5 @@
 //! [validationData](https://eips.ethereum.org/EIPS/eip-4337#account-contract-interface): "authorizer, validUntil and
-//! validAfter" in one word, and when each version of the EntryPoint takes an operation with it.
+//! validAfter" in one word, and when each version of the EntryPoint accepts an operation with it.
 
 use alloy_primitives::{Address, U256};
 
@@ -7,45 +7,45 @@ use crate::EntryPointVersion;
 
 /// The largest time or flagged block that fits: 2^48-1.
 pub const MAX_UINT48: u64 = (1 << 48) - 1;
-/// 0.9: with this bit in both bounds (and more than it), they are block numbers.
+/// The flag bit of EntryPoint 0.9: if both bounds have it (and are greater than it), they are block numbers.
 const BLOCK_RANGE_FLAG: u64 = 1 << 47;
 
-/// What an account or a paymaster answered to the EntryPoint.
+/// The result of an account's or a paymaster's validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValidationData {
-    /// Whether it agrees.
+    /// The verdict on the signature.
     pub authorizer: Authorizer,
-    /// 48 bits.
+    /// The start of validity, 48 bits.
     pub valid_after: u64,
-    /// 48 bits; never 0: "zero for forever" is read as 2^48-1.
+    /// The end of validity, 48 bits; never 0, since "zero for forever" is converted to 2^48-1.
     pub valid_until: u64,
 }
 
-/// The low 160 bits.
+/// The verdict on the signature: the low 160 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Authorizer {
-    /// 0: a valid signature.
+    /// 0: the signature is valid.
     Valid,
-    /// 1: `SIG_VALIDATION_FAILED`.
+    /// 1: the signature is invalid, `SIG_VALIDATION_FAILED`.
     Failed,
-    /// Anything else is the address of an aggregator.
+    /// Any other value is the address of an aggregator.
     Aggregator(Address),
 }
 
-/// Where a block stands: what validity is compared with.
+/// The position of a block, with which validity is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockTime {
-    /// Its time in seconds.
+    /// The time of the block in seconds.
     pub timestamp: u64,
-    /// Its number.
+    /// The number of the block.
     pub number: u64,
 }
 
 impl ValidationData {
-    /// A valid answer without bounds.
+    /// A positive verdict without bounds.
     pub const VALID: Self = Self { authorizer: Authorizer::Valid, valid_after: 0, valid_until: MAX_UINT48 };
 
-    /// Splits the word.
+    /// Unpacks the word.
     #[must_use]
     pub fn unpack(word: U256) -> Self {
         let low48 = |word: U256| (word & U256::from(MAX_UINT48)).saturating_to::<u64>();
@@ -61,7 +61,7 @@ impl ValidationData {
         Self { authorizer, valid_after: low48(word >> 208), valid_until }
     }
 
-    /// The word. Bounds above 2^48-1 are cut to it; forever is written as 2^48-1, as Kernel does.
+    /// Packs the word. Bounds above 2^48-1 are cut to it; forever is written as 2^48-1, as Kernel does.
     #[must_use]
     pub fn pack(&self) -> U256 {
         let authorizer = match self.authorizer {
@@ -74,8 +74,8 @@ impl ValidationData {
             | U256::from(self.valid_after.min(MAX_UINT48)) << 208
     }
 
-    /// What holds if both the account and the paymaster must agree: "the account's authorizer, else the paymaster's",
-    /// the later start and the earlier end.
+    /// Combines the results of account and paymaster: "the account's authorizer, else the paymaster's", the later start
+    /// and the earlier end.
     #[must_use]
     pub fn intersect(&self, paymaster: &Self) -> Self {
         Self {
@@ -88,14 +88,14 @@ impl ValidationData {
         }
     }
 
-    /// Whether 0.9 reads the bounds as block numbers: both above the flag.
+    /// Returns whether 0.9 interprets the bounds as block numbers: both are above the flag.
     #[must_use]
     pub const fn is_block_range(&self) -> bool {
         self.valid_after > BLOCK_RANGE_FLAG && self.valid_until > BLOCK_RANGE_FLAG
     }
 
-    /// Whether a block is within the bounds. 0.6 and 0.7 take an operation AT `validAfter`, 0.8 and 0.9 only after
-    /// it; `validUntil` itself is still valid in all of them.
+    /// Returns whether a block is within the bounds. 0.6 and 0.7 accept an operation AT `validAfter`, 0.8 and 0.9 only
+    /// after it; `validUntil` itself is still valid in all of them.
     #[must_use]
     pub const fn holds_at(&self, version: EntryPointVersion, block: BlockTime) -> bool {
         match version {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn kernel_says_forever_in_full() {
-        // vectors accountProbes: Kernel 0.3.1 answers a wrong signature with an explicit end.
+        // The vectors accountProbes: Kernel 0.3.1 answers a wrong signature with an explicit end.
         let word: U256 = "0x000000000000ffffffffffff0000000000000000000000000000000000000001".parse().unwrap();
         let data = ValidationData::unpack(word);
         assert_eq!(data, ValidationData { authorizer: Authorizer::Failed, valid_after: 0, valid_until: MAX_UINT48 });

@@ -69,10 +69,10 @@ fn key(network: ChainId, token: Address, payer: Address, nonce: B256) -> Payment
 
 /// `payload` of an `exact` payment by EIP-3009, as it is written: every member has its form, nothing is used yet.
 ///
-/// The EIP-55 checksums of its two addresses are looked at where an address is used: [`Written::checked`] makes the
+/// The EIP-55 checksums of its two addresses are looked at where an address is used: [`UncheckedPayload::checked`] makes the
 /// [`Payload`] that is verified and settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct UncheckedPayload {
     /// Who pays.
     pub from: EvmAddress,
     /// Who is paid.
@@ -89,7 +89,7 @@ pub struct Written {
     pub signature: Bytes,
 }
 
-impl Written {
+impl UncheckedPayload {
     /// Reads the payload: every member is a string. Unknown members are ignored.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Payload {
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or does not have its form.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
-        Written::read(payload)?.checked()
+        UncheckedPayload::read(payload)?.checked()
     }
 
     /// The payload as it stands on the wire.

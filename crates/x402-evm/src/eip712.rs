@@ -2,15 +2,15 @@
 
 use alloy_primitives::{Address, B256, U256, b256, keccak256};
 
-/// `keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")`.
+/// The hash `keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")`.
 const DOMAIN_TYPE: B256 = b256!("0x8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f");
 
-/// `hashStruct(eip712Domain)` of one contract: made once for a token, used for every digest.
+/// `hashStruct(eip712Domain)` of one contract: computed once for a token, used for every digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DomainSeparator(B256);
 
 impl DomainSeparator {
-    /// The separator of a domain with `name`, `version`, `chainId` and `verifyingContract`.
+    /// Computes the separator of a domain with `name`, `version`, `chainId` and `verifyingContract`.
     #[must_use]
     pub fn new(name: &str, version: &str, chain_id: u64, contract: Address) -> Self {
         let words = Words::<5>::new()
@@ -22,13 +22,13 @@ impl DomainSeparator {
         Self(words.hash())
     }
 
-    /// The 32 bytes, as a token's `DOMAIN_SEPARATOR()` answers them.
+    /// Returns the 32 bytes, which a token's `DOMAIN_SEPARATOR()` returns too.
     #[must_use]
     pub const fn value(self) -> B256 {
         self.0
     }
 
-    /// `encode(domainSeparator, message) = "\x19\x01" ‖ domainSeparator ‖ hashStruct(message)`, hashed.
+    /// Computes the hash of `encode(domainSeparator, message) = "\x19\x01" ‖ domainSeparator ‖ hashStruct(message)`.
     #[must_use]
     pub fn digest(self, struct_hash: B256) -> B256 {
         let mut bytes = [0u8; 66];

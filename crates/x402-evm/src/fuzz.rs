@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use x402_types::{EvmAddress, RawJson, UnixSeconds};
 
-use crate::chain::{Answers, Call, Program, Returned};
+use crate::chain::{Answers, BatchRead, Call, Returned};
 use crate::eip712::DomainSeparator;
-use crate::eip3009::{Authorization, Payload, Written};
+use crate::eip3009::{Authorization, Payload, UncheckedPayload};
 use crate::eip6492::{self, Counterfactual};
 use crate::signature::{Signature, SignatureError, libsecp256k1, pure};
 use crate::wallet::{MAX_SIGNATURE, NotSigned, Signers};
@@ -57,7 +57,7 @@ pub fn diff_eip3009_payload(data: &[u8]) {
         .filter(|_| value.is_object() && value.get("authorization").is_some_and(Value::is_object));
     let theirs = theirs.and_then(|theirs| {
         let signed = theirs.authorization;
-        Some(Written {
+        Some(UncheckedPayload {
             from: signed.from.parse().ok()?,
             to: signed.to.parse().ok()?,
             value: signed.value.parse().ok()?,
@@ -67,18 +67,18 @@ pub fn diff_eip3009_payload(data: &[u8]) {
             signature: digits(&theirs.signature).filter(|bytes| bytes.len() <= 4096)?.into(),
         })
     });
-    assert_eq!(Written::read(&raw).ok(), theirs);
+    assert_eq!(UncheckedPayload::read(&raw).ok(), theirs);
 
-    let Some(written) = theirs else { return };
-    let addresses = [written.from, written.to].map(|address| Address::try_from(address).is_ok());
-    let Ok(payload) = written.clone().checked() else {
+    let Some(unchecked) = theirs else { return };
+    let addresses = [unchecked.from, unchecked.to].map(|address| Address::try_from(address).is_ok());
+    let Ok(payload) = unchecked.clone().checked() else {
         assert!(addresses.contains(&false));
         return;
     };
     assert!(!addresses.contains(&false));
     assert_eq!(Payload::read(&payload.to_json()), Ok(payload.clone()));
     let network = "eip155:8453".parse().unwrap();
-    assert_eq!(written.key(network, Address::ZERO), payload.authorization.key(network, Address::ZERO));
+    assert_eq!(unchecked.key(network, Address::ZERO), payload.authorization.key(network, Address::ZERO));
 }
 
 /// `0x` and whole bytes of hex digits, read by hand.
@@ -196,14 +196,14 @@ pub fn roundtrip_eip6492(data: &[u8]) {
     assert_eq!(Counterfactual::decode(&any.encode()), Some(any));
 }
 
-/// What a node answers to a program, and what contracts return; the parcels that calls travel in.
+/// What a node answers to a batch read, and what contracts return; the parcels that calls travel in.
 pub fn decode_chain_answer(data: &[u8]) {
-    let program = Program::new()
+    let reads = BatchRead::new()
         .code_size(Address::ZERO)
         .view(Address::ZERO, Bytes::new(), 1, 0)
         .view(Address::ZERO, Bytes::new(), 1, 1)
         .call(Address::ZERO, Bytes::new(), 1, 4);
-    if let Some(Answers { sizes, calls, .. }) = program.answers(data) {
+    if let Some(Answers { sizes, calls, .. }) = reads.answers(data) {
         assert_eq!((sizes.len(), calls.len()), (1, 3));
         assert!(calls.iter().zip([0, 32, 128]).all(|(call, most)| call.data.len() <= most));
         assert!(calls.iter().all(|call| call.word().is_none() || call.success && call.data.len() == 32));

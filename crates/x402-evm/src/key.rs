@@ -1,4 +1,4 @@
-//! Keys that sign: one of this process, or whatever signs digests elsewhere.
+//! Keys that sign: one in this process, or any other signer of digests.
 
 use alloy_primitives::{Address, B256, eip191_hash_message};
 use async_trait::async_trait;
@@ -11,24 +11,24 @@ mod local;
 #[cfg(any(feature = "key", feature = "libsecp256k1"))]
 pub use local::{Key, KeyError};
 
-/// Signs digests with the key of an account without code.
+/// A signer of digests by the key of an account without code.
 ///
 /// [`Key`] holds the private key in this process. With the feature `alloy-signer` every signer of alloy is one, too.
 #[async_trait]
 pub trait Sign: Send + Sync {
-    /// The account of the key.
+    /// Returns the account of the key.
     fn address(&self) -> Address;
 
-    /// The key's signature of a digest.
+    /// Signs a digest.
     ///
     /// # Errors
-    /// The signer did not answer, or not with a signature.
+    /// The signer failed, or its response is not a signature.
     async fn sign(&self, digest: B256) -> Result<Signature, Fault>;
 
-    /// The key's signature of a message, as [EIP-191](https://eips.ethereum.org/EIPS/eip-191) wraps it.
+    /// Signs a message, wrapped as [EIP-191](https://eips.ethereum.org/EIPS/eip-191) requires.
     ///
     /// # Errors
-    /// The signer did not answer, or not with a signature.
+    /// The signer failed, or its response is not a signature.
     async fn sign_message(&self, message: &[u8]) -> Result<Signature, Fault> {
         self.sign(eip191_hash_message(message)).await
     }

@@ -1,9 +1,9 @@
 //! Signatures of externally owned accounts: the Yellow Paper's appendix F, low `s` as
-//! [EIP-2](https://eips.ethereum.org/EIPS/eip-2) asks, and the compact form of
+//! [EIP-2](https://eips.ethereum.org/EIPS/eip-2) requires, and the compact form of
 //! [EIP-2098](https://eips.ethereum.org/EIPS/eip-2098).
 //!
-//! A digest and an account have exactly one accepted spelling each: 65 bytes, `v` 27 or 28, `s` in the lower half.
-//! A second spelling would let the same authorization pass a check that looks at bytes.
+//! A digest and an account have exactly one accepted spelling each: 65 bytes, `v` 27 or 28, `s` in the lower half. A
+//! second spelling would let the same authorization pass a check that compares bytes.
 
 #[cfg(any(feature = "key", feature = "libsecp256k1"))]
 use alloy_primitives::{Address, keccak256};
@@ -14,17 +14,17 @@ const ORDER: B256 = b256!("0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd
 /// n / 2, rounded down.
 const HALF_ORDER: B256 = b256!("0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0");
 
-/// The longest signature that is read, in bytes: 8 KiB of hex. With factory data and a passkey they have about 2 KiB.
+/// The maximum length of a signature in bytes: 8 KiB of hex. With factory data and a passkey they have about 2 KiB.
 pub const MAX_SIGNATURE: usize = 4096;
 
-/// Why bytes are not a signature of an account, or not one of this digest.
+/// The reason why bytes are not a signature of an account, or not one of this digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// Another length.
+    /// The length is not 65 bytes.
     #[error("expected 65 bytes, got {0}")]
     Length(usize),
-    /// The last byte.
+    /// The last byte is not 27 or 28.
     #[error("expected v to be 27 or 28, got {0}")]
     V(u8),
     /// `r` is zero or not below the order of the group.
@@ -33,10 +33,10 @@ pub enum SignatureError {
     /// `s` is zero or not below the order of the group.
     #[error("s is out of range")]
     S,
-    /// `s` lies in the upper half: the malleated twin of a valid signature.
+    /// `s` is in the upper half: the malleated twin of a valid signature.
     #[error("s is in the upper half of its range")]
     HighS,
-    /// No key has signed this digest so.
+    /// No key gives this signature of the digest.
     #[error("no account has signed this")]
     NoKey,
 }
@@ -50,8 +50,7 @@ pub struct Signature {
 }
 
 impl Signature {
-    /// From its parts. `odd`: the parity of the y coordinate of R.
-    ///
+    /// Creates a signature from its parts. `odd` is the parity of the y coordinate of R.
     /// # Errors
     /// `R`, `S` or `HighS`.
     pub fn new(r: B256, s: B256, odd: bool) -> Result<Self, SignatureError> {
@@ -68,10 +67,9 @@ impl Signature {
         Ok(Self { r, s, odd })
     }
 
-    /// From `r ‖ s ‖ v`, 65 bytes with `v` 27 or 28.
-    ///
+    /// Parses `r ‖ s ‖ v`, 65 bytes with `v` 27 or 28.
     /// # Errors
-    /// Every other length, `v` or range.
+    /// The length, `v` or range is another.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SignatureError> {
         let bytes: &[u8; 65] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
         let [rs @ .., v] = bytes;
@@ -84,10 +82,9 @@ impl Signature {
         Self::new(B256::from_slice(r), B256::from_slice(s), odd)
     }
 
-    /// From the compact form of EIP-2098, `r ‖ yParityAndS`, 64 bytes. Nothing here does so by itself.
-    ///
+    /// Parses the compact form of EIP-2098, `r ‖ yParityAndS`, 64 bytes. No other function accepts it.
     /// # Errors
-    /// Every other length or range.
+    /// The length or range is another.
     pub fn from_compact(bytes: &[u8]) -> Result<Self, SignatureError> {
         let bytes: &[u8; 64] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
         let (r, s) = bytes.split_at(32);
@@ -97,7 +94,7 @@ impl Signature {
         Self::new(B256::from_slice(r), s, odd)
     }
 
-    /// `r ‖ s ‖ v`, `v` 27 or 28.
+    /// Encodes `r ‖ s ‖ v`, `v` 27 or 28.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 65] {
         let mut bytes = [0; 65];
@@ -109,25 +106,25 @@ impl Signature {
         bytes
     }
 
-    /// `r`.
+    /// Returns the value `r`.
     #[must_use]
     pub const fn r(&self) -> B256 {
         self.r
     }
 
-    /// `s`.
+    /// Returns the value `s`.
     #[must_use]
     pub const fn s(&self) -> B256 {
         self.s
     }
 
-    /// The parity of the y coordinate of R.
+    /// Returns the parity of the y coordinate of R.
     #[must_use]
     pub const fn is_odd(&self) -> bool {
         self.odd
     }
 
-    /// 27 or 28.
+    /// Returns `v`, 27 or 28.
     #[must_use]
     pub const fn v(&self) -> u8 {
         if self.odd { 28 } else { 27 }
@@ -137,17 +134,16 @@ impl Signature {
 impl TryFrom<alloy_primitives::Signature> for Signature {
     type Error = SignatureError;
 
-    /// What a signer answers; a high `s`, as some hardware makes it, is turned into its lower twin.
+    /// Converts a signer's output; a high `s`, as some hardware produces it, is converted to its lower twin.
     fn try_from(signature: alloy_primitives::Signature) -> Result<Self, SignatureError> {
         let signature = signature.normalized_s();
         Self::new(signature.r().into(), signature.s().into(), signature.v())
     }
 }
 
-/// The account that has signed this digest.
+/// Recovers the account that has signed this digest.
 ///
-/// libsecp256k1 recovers it where the feature of that name is on, else k256 does. Both accept the same set.
-///
+/// Recovery uses libsecp256k1 if the feature of that name is enabled, otherwise k256. Both accept the same set.
 /// # Errors
 /// `NoKey`: `r` is not the x coordinate of a point, or the key would be the point at infinity.
 #[cfg(any(feature = "key", feature = "libsecp256k1"))]
@@ -158,7 +154,7 @@ pub fn recover(digest: B256, signature: &Signature) -> Result<Address, Signature
     pure::recover(digest, signature)
 }
 
-/// keccak256 of the key's 64 bytes; the last 20 of it.
+/// Computes the address: the last 20 bytes of the keccak256 of the key's 64 bytes.
 #[cfg(any(feature = "key", feature = "libsecp256k1"))]
 fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
     match uncompressed {
@@ -167,7 +163,7 @@ fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
     }
 }
 
-/// Recovery and signing in Rust alone.
+/// Recovery and signing in pure Rust.
 #[cfg(feature = "key")]
 pub mod pure {
     use super::{Address, B256, Signature, SignatureError, address_of};
@@ -179,12 +175,11 @@ pub mod pure {
     use k256::elliptic_curve::point::DecompressPoint;
     use k256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar};
 
-    /// The account that has signed this digest, by k256.
+    /// Recovers the account that has signed this digest, by k256.
     ///
-    /// `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so nothing is verified again, which
-    /// k256 0.13 does at more than twice the cost. Signatures are public, so nothing here need take constant time:
-    /// inverting `r` in variable time is what makes this 66 µs where k256 0.14's own recovery takes 69.
-    ///
+    /// `Q = r⁻¹(sR - zG)` satisfies the verification equation by construction, so nothing is verified again, which k256
+    /// 0.13 does at more than twice the cost. Signatures are public, so constant time is unnecessary: inverting `r` in
+    /// variable time makes this take 66 µs where k256 0.14's own recovery takes 69.
     /// # Errors
     /// `NoKey`.
     pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
@@ -200,7 +195,7 @@ pub mod pure {
         let inverse = r.invert_vartime().into_option()?;
         let (u1, u2) = (-(inverse * z), inverse * s);
         let key = ProjectivePoint::mul_by_generator_and_mul_add_vartime(&u1, &u2, &point.into());
-        // Refuses the point at infinity.
+        // This refuses the point at infinity.
         VerifyingKey::from_affine(key.to_affine()).ok()
     }
 
@@ -219,7 +214,7 @@ pub mod pure {
             address_of(self.0.verifying_key().to_sec1_point(false).as_bytes())
         }
 
-        /// The signature whose nonce RFC 6979 derives with SHA-256, low `s`.
+        /// Signs with the nonce that RFC 6979 derives by SHA-256; `s` is in the lower half.
         pub(crate) fn sign(&self, digest: B256) -> Result<Signature, SignatureError> {
             let (rs, id) = self.0.sign_prehash_recoverable(digest.as_slice());
             let (r, s) = rs.split_bytes();
@@ -235,8 +230,7 @@ pub mod libsecp256k1 {
     use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
     use secp256k1::{Message, PublicKey, SecretKey};
 
-    /// The account that has signed this digest, by libsecp256k1.
-    ///
+    /// Recovers the account that has signed this digest, by libsecp256k1.
     /// # Errors
     /// `NoKey`.
     pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
@@ -261,7 +255,7 @@ pub mod libsecp256k1 {
             address_of(&PublicKey::from_secret_key(&self.0).serialize_uncompressed())
         }
 
-        /// The signature whose nonce RFC 6979 derives with SHA-256, low `s`.
+        /// Signs with the nonce that RFC 6979 derives by SHA-256; `s` is in the lower half.
         pub(crate) fn sign(&self, digest: B256) -> Result<Signature, SignatureError> {
             let signed = RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.0);
             let (id, rs) = signed.serialize_compact();

@@ -1,4 +1,4 @@
-//! What tokens revert with: the custom errors of OpenZeppelin, Paxos and Agora, and the messages of FiatToken.
+//! The errors of tokens: the custom errors of OpenZeppelin, Paxos and Agora, and the messages of FiatToken.
 
 use alloy_primitives::{B256, Bytes, U256, hex};
 use alloy_sol_types::{SolError, sol};
@@ -7,8 +7,8 @@ use x402_types::ErrorReason;
 use crate::chain::Returned;
 
 sol! {
-    // OpenZeppelin contracts 5.7.0: ERC3009, NoncesKeyed, ERC-6093, Pausable; ERC20Blocklist and ERC20Restricted of
-    // its community contracts.
+    // OpenZeppelin contracts 5.7.0: ERC3009, NoncesKeyed, ERC-6093, Pausable; ERC20Blocklist and ERC20Restricted of its
+    // community contracts.
     error ERC3009InvalidSignature();
     error ERC3009InvalidAuthorizationTime(uint256 validAfter, uint256 validBefore);
     error ERC3009UsedAuthorization(address authorizer, bytes32 nonce);
@@ -33,7 +33,7 @@ sol! {
     error SignatureVerificationPaused();
 }
 
-/// What an error means for a payment.
+/// The meaning of an error for a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     Blocked,
@@ -45,14 +45,14 @@ enum Meaning {
     Other,
 }
 
-/// Selector, name, meaning.
+/// The selectors, names and meanings of errors.
 const TABLE: &[([u8; 4], &str, Meaning)] = &[
     (ERC3009InvalidSignature::SELECTOR, ERC3009InvalidSignature::SIGNATURE, Meaning::Signature),
     (ERC3009InvalidAuthorizationTime::SELECTOR, ERC3009InvalidAuthorizationTime::SIGNATURE, Meaning::Time),
     (ERC3009UsedAuthorization::SELECTOR, ERC3009UsedAuthorization::SIGNATURE, Meaning::Used),
     (InvalidAccountNonce::SELECTOR, InvalidAccountNonce::SIGNATURE, Meaning::Nonce),
     (ERC20InsufficientBalance::SELECTOR, ERC20InsufficientBalance::SIGNATURE, Meaning::Funds),
-    // OpenZeppelin's own code says so of the zero address only; the tokens made of it say it of whom they block.
+    // OpenZeppelin's own code uses these only for the zero address; tokens built from it use them for blocked accounts.
     (ERC20InvalidSender::SELECTOR, ERC20InvalidSender::SIGNATURE, Meaning::Blocked),
     (ERC20InvalidReceiver::SELECTOR, ERC20InvalidReceiver::SIGNATURE, Meaning::Blocked),
     (EnforcedPause::SELECTOR, EnforcedPause::SIGNATURE, Meaning::Other),
@@ -72,20 +72,20 @@ const TABLE: &[([u8; 4], &str, Meaning)] = &[
 
 /// Words in the messages of tokens that block by `require`: FiatToken, Tether, bridged tokens.
 const BLOCKED: &[&str] = &["blacklist", "blocklist", "blocked", "frozen", "sanction"];
-/// Characters of a token's own message that are shown.
+/// The maximum number of displayed characters of a token's own message.
 const SHOWN: usize = 200;
 
 /// A transfer that a token refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenRefusal {
-    /// The code, where the token says more than that the transfer would revert.
+    /// The code, if the token reveals more than that the transfer would revert.
     pub(crate) reason: Option<ErrorReason>,
-    /// For people.
+    /// The description for people.
     pub(crate) text: String,
 }
 
 impl TokenRefusal {
-    /// What a call of `transferWithAuthorization` under this nonce reverted with.
+    /// Interprets the revert data of `transferWithAuthorization` under this nonce.
     pub(crate) fn read(answer: &Returned, nonce: B256) -> Self {
         if let Some(message) = answer.revert_reason() {
             let lower = message.to_ascii_lowercase();
@@ -116,7 +116,7 @@ impl TokenRefusal {
     }
 }
 
-/// OpenZeppelin's `NoncesKeyed`.
+/// Interprets a nonce of OpenZeppelin's `NoncesKeyed`.
 fn keyed(data: &Bytes, nonce: B256) -> String {
     let next = InvalidAccountNonce::abi_decode(data).map(|error| error.currentNonce & U256::from(u64::MAX));
     let next = next.map_or_else(|_| "the next of its key".to_owned(), |next| next.to_string());
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(refused.reason, None);
     }
 
-    /// Selectors as block explorers show them.
+    /// Checks the selectors against those that block explorers show.
     #[test]
     fn selectors_are_the_hashes_of_their_signatures() {
         for (selector, signature, _) in TABLE {

@@ -1,7 +1,8 @@
-//! A trial of a token before it is served: what a transfer by authorization does with it, without a transaction.
+//! A trial of a token before it is served: the effect of a transfer by authorization, without a transaction.
 //!
-//! An account that holds nothing is given a balance for one simulated call. First choice is `eth_simulateV1`, which
-//! answers with the logs; where a node does not know it, an `eth_call` with the same state override shows what arrives.
+//! An account without tokens is given a balance for one simulated call. The first choice is `eth_simulateV1`, which
+//! returns the logs; if a node does not support it, an `eth_call` with the same state override shows the amount
+//! received.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use alloy_primitives::{Address, B256, Bytes, U64, U256, address, b256, keccak256
 use serde::{Deserialize, Serialize};
 use x402_types::{Fault, UnixSeconds};
 
-use crate::chain::{Answers, At, Program, ReadChain, Returned, RpcChain};
+use crate::chain::{Answers, At, BatchRead, ReadChain, Returned, RpcChain};
 use crate::eip3009::{
     AUTHORIZATION_USED, Authorization, TRANSFER, balance_call, domain_call, name_call, read_domain, state_call,
     version_call,
@@ -19,32 +20,32 @@ use crate::signature::Signature;
 use crate::token::{Domain, Token};
 use crate::token_error::TokenRefusal;
 
-/// What is moved: a fee of a millionth shows.
+/// The amount that is moved, so large that a fee of a millionth shows.
 const VALUE: u64 = 1_000_000;
-/// Who is paid: nobody's address.
+/// The recipient, an address without an owner.
 const PAYEE: Address = address!("7402000000000000000000000000000000007402");
 const NONCE: B256 = b256!("7402740274027402740274027402740274027402740274020000000000000000");
-/// Gas of the simulated transfer.
+/// The gas of the simulated transfer.
 const GAS: u64 = 500_000;
 const VIEW_GAS: u32 = 100_000;
-/// Slots in which a Solidity contract may have its mapping of balances: upgradeable ones leave gaps of 50.
+/// The slots in which a Solidity contract may have its mapping of balances: upgradeable ones leave gaps of 50.
 const SLOTS: u64 = 420;
-/// Of `ERC20Upgradeable` of OpenZeppelin 5, by ERC-7201.
+/// The namespace of `ERC20Upgradeable` of OpenZeppelin 5, by ERC-7201.
 const OZ_NAMESPACE: B256 = b256!("52c63247e1f47db19d5ce0460030c497f067ca4cebf71ba98eeadabe20bace00");
-/// Of Solady's ERC20, behind the account and 8 zero bytes.
+/// The seed of Solady's ERC20, after the account and 8 zero bytes.
 const SOLADY_SEED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0x87, 0xa2, 0x11, 0xa2];
 
-/// How a trial ended.
+/// The result of a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Trial {
-    /// A transfer moves what is signed, and the logs say so.
+    /// A transfer moves the signed amount, and the logs prove it.
     Good,
-    /// A transfer moves what is signed; the node cannot tell whether the logs say so.
+    /// A transfer moves the signed amount; the node does not reveal the logs.
     WithoutLogs,
-    /// A transfer is made, and is none that can be proven or that pays what is signed.
+    /// A transfer is made, but it cannot be proven, or moves another amount.
     Unfit(String),
-    /// No transfer could be tried. It says nothing against the token: it may be paused, or keep its balances elsewhere.
+    /// No transfer could be tried. This is not a fault of the token: it may be paused, or keep its balances elsewhere.
     Untried(String),
 }
 
@@ -113,10 +114,9 @@ struct Log {
 }
 
 impl RpcChain {
-    /// Tries a transfer of the token by `payer`, which needs to hold nothing, in a simulated transaction of `sender`.
-    ///
+    /// Tries a transfer of the token by `payer`, which needs no tokens, in a simulated transaction of `sender`.
     /// # Errors
-    /// The signer of `payer`. What the node does not answer is [`Trial::Untried`].
+    /// The signer of `payer` failed. A failure of the node is [`Trial::Untried`].
     pub async fn try_token<S: SignAs>(&self, token: &Token, payer: &S, sender: Address) -> Result<Trial, Fault> {
         match self.attempt(token, payer, sender).await {
             Err(Fault::Unreachable { .. }) if self.head().await.is_err() => {
@@ -130,13 +130,13 @@ impl RpcChain {
     async fn attempt<S: SignAs>(&self, token: &Token, payer: &S, sender: Address) -> Result<Trial, Fault> {
         let untried = |why: &str| Ok(Trial::Untried(why.to_owned()));
         let account = payer.account();
-        let program = Program::new()
+        let reads = BatchRead::new()
             .code_size(token.address)
             .view(token.address, name_call(), VIEW_GAS, 5)
             .view(token.address, version_call(), VIEW_GAS, 5)
             .view(token.address, domain_call(), VIEW_GAS, 20)
             .view(token.address, state_call(account, NONCE), VIEW_GAS, 1);
-        let answers = self.run(&program, At::Latest).await?;
+        let answers = self.run(&reads, At::Latest).await?;
         let (Some(code), [name, version, by_5267, state]) = (answers.sizes.first(), &*answers.calls) else {
             return untried("the node answers something else");
         };
@@ -177,7 +177,8 @@ impl RpcChain {
         }
     }
 
-    /// The slot of the account's balance: every candidate is given another number, and the token says which it reads.
+    /// Finds the slot of the account's balance: every candidate is set to a different number, and the token's balance
+    /// reveals which one it reads.
     async fn balance_slot(&self, token: Address, account: Address) -> Result<Option<B256>, Fault> {
         let slots = candidates(account);
         let first = U256::from(VALUE);
@@ -208,7 +209,7 @@ impl RpcChain {
         Ok(call.judge(token.address, account))
     }
 
-    /// Balances before and after, by one `eth_call`: there are no logs.
+    /// Compares the balances before and after, by one `eth_call`: there are no logs.
     async fn by_call(
         &self,
         token: &Token,
@@ -216,13 +217,13 @@ impl RpcChain {
         transfer: Bytes,
         overrides: Overrides,
     ) -> Result<Trial, Fault> {
-        let program = Program::new()
+        let reads = BatchRead::new()
             .call(token.address, balance_call(PAYEE), VIEW_GAS, 1)
             .call(token.address, transfer, 500_000, 5)
             .call(token.address, balance_call(PAYEE), VIEW_GAS, 1);
-        let call = Call { from: Some(sender), to: None, data: program.code(), gas: U64::from(program.gas()) };
+        let call = Call { from: Some(sender), to: None, data: reads.code(), gas: U64::from(reads.gas()) };
         let returned: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
-        let answers = program.answers(&returned);
+        let answers = reads.answers(&returned);
         let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
         Ok(arrived(&answers))
     }
@@ -270,7 +271,7 @@ impl SimulatedCall {
     }
 }
 
-/// Where the account's balance may be.
+/// Returns the possible slots of the account's balance.
 fn candidates(account: Address) -> Vec<B256> {
     let word = account.into_word();
     let joined = |a: B256, b: B256| keccak256([a, b].concat());

@@ -5,17 +5,17 @@ use alloy_rlp::{Decodable, Encodable, Header};
 
 use crate::signature::Signature;
 
-/// The type's number, before the list.
+/// The transaction type, which precedes the list.
 const TYPE: u8 = 2;
 
-/// What is signed.
+/// A transaction to sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transaction {
     pub(crate) chain_id: u64,
     pub(crate) nonce: u64,
     /// The tip for a unit of gas, wei.
     pub(crate) max_priority_fee_per_gas: u128,
-    /// The most for a unit of gas, tip included, wei.
+    /// The maximum for a unit of gas, tip included, wei.
     pub(crate) max_fee_per_gas: u128,
     pub(crate) gas_limit: u64,
     pub(crate) to: Address,
@@ -29,7 +29,7 @@ impl Transaction {
         keccak256(self.encode(&[]))
     }
 
-    /// The bytes that nodes take; their hash is the transaction's.
+    /// Returns the bytes that nodes accept; their hash is the transaction's.
     pub(crate) fn signed(&self, signature: &Signature) -> Vec<u8> {
         self.encode(&[
             &signature.is_odd(),
@@ -58,7 +58,7 @@ impl Transaction {
     }
 }
 
-/// The fees in a transaction's bytes: the most for a unit of gas, and the tip.
+/// Reads the fees in a transaction's bytes: the maximum for a unit of gas, and the tip.
 pub(crate) fn fees(mut bytes: &[u8]) -> alloy_rlp::Result<(u128, u128)> {
     let bytes = &mut bytes;
     let Some((&TYPE, rest)) = bytes.split_first() else {

@@ -6,23 +6,25 @@ use std::sync::{Mutex, PoisonError};
 use alloy_primitives::Address;
 use x402_types::{PaymentKey, UnixSeconds};
 
-/// Transactions that one payment may cost before its payer is refused.
+/// The number of transactions that one payment may cost before its payer is refused.
 pub const MAX_REVERTS: usize = 3;
-/// Seconds for which a payer is refused.
+/// The seconds for which a payer is refused.
 pub const REFUSED_SECONDS: u64 = 3_600;
-/// Seconds for which it is remembered that a payment was counted.
+/// The seconds for which a counted payment is remembered.
 const REMEMBERED_SECONDS: u64 = 86_400;
 
-/// Payers that had [`MAX_REVERTS`] transactions of one payment revert: a contract can tell a transaction from its
-/// simulation, and fail in the one alone. Each is refused for an hour from the moment when its payment is noted.
+/// Payers of whom [`MAX_REVERTS`] transactions of one payment reverted: a contract can distinguish a transaction from
+/// its simulation, and fail only in the former. Each is refused for an hour from the moment when its payment is
+/// recorded.
 ///
-/// It lives in memory. Rows of the ledger that are still unanswered are noted again at the payer's next verification,
-/// so after a restart the hour begins anew for them.
+/// The list is in memory. Unanswered rows of the ledger are recorded again at the payer's next verification, so after a
+/// restart the hour begins anew for them.
 #[derive(Debug, Default)]
 pub struct UnreliablePayers(Mutex<BTreeMap<Address, BTreeMap<PaymentKey, UnixSeconds>>>);
 
 impl UnreliablePayers {
-    /// A payment of this payer had as many transactions revert as it may cost. Only the first note of it counts.
+    /// Records that a payment of this payer had as many transactions revert as it may cost. Only the first record of a
+    /// payment counts.
     pub fn note(&self, payer: Address, payment: &PaymentKey, now: UnixSeconds) {
         let mut payers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         payers.retain(|_, payments| {
@@ -32,7 +34,7 @@ impl UnreliablePayers {
         payers.entry(payer).or_default().entry(payment.clone()).or_insert_with(|| now.plus(REFUSED_SECONDS));
     }
 
-    /// Until when this payer is refused, if it is.
+    /// Returns the time until which this payer is refused, if it is.
     #[must_use]
     pub fn refused_until(&self, payer: Address, now: UnixSeconds) -> Option<UnixSeconds> {
         let payers = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,7 @@ use x402_evm::exact::{Exact, Payer, Policy};
 use x402_evm::key::Key;
 use x402_evm::signature::{Signature, recover};
 use x402_types::{
-    AtomicAmount, Claim, Identity, MakePayment, Members, Occasion, RawJson, TimeoutSeconds, UnixSeconds, Version,
+    AtomicAmount, Claim, Identity, MakePayment, Members, RawJson, SigningContext, TimeoutSeconds, UnixSeconds, Version,
 };
 
 fn vectors() -> Value {
@@ -70,8 +70,8 @@ async fn our_payer_makes_viem_s_signature() {
     offer.terms.version = Version::V1;
     let signed = authorization(&vector["message"]);
     let now = UnixSeconds(signed.valid_after.0 + 600);
-    let occasion = Occasion { now, entropy: signed.nonce.0, url: "https://example.com/", method: "GET" };
-    let made = payer().make_payment(&offer.terms, &occasion).await.unwrap();
+    let context = SigningContext { now, entropy: signed.nonce.0, url: "https://example.com/", method: "GET" };
+    let made = payer().make_payment(&offer.terms, &context).await.unwrap();
     let payload = Payload::read(&made.payload).unwrap();
     assert_eq!(payload.authorization.valid_after, signed.valid_after);
     assert_eq!(payload.authorization.valid_before, now.plus(60));
@@ -89,10 +89,10 @@ async fn a_payment_of_version_2_passes_the_check_and_has_the_spec_s_form() {
     let pay_to = address!("0x90F79bf6EB2c4f870365E785982E1f101E93b906");
     let offer = Exact::default().requirements(network, pay_to, "$0.01".parse().unwrap()).unwrap();
     let now = UnixSeconds(1_740_672_089);
-    let occasion = Occasion { now, entropy: [7; 32], url: "https://example.com/", method: "GET" };
+    let context = SigningContext { now, entropy: [7; 32], url: "https://example.com/", method: "GET" };
     let payer = payer();
     assert!(payer.can_pay(&offer.terms));
-    let made = payer.make_payment(&offer.terms, &occasion).await.unwrap();
+    let made = payer.make_payment(&offer.terms, &context).await.unwrap();
     let wire: Value = made.payload.read().unwrap();
     let signature = text(&wire, "/signature").to_owned();
     assert_eq!(

@@ -11,8 +11,8 @@ use x402_evm::exact::{Exact, Payer, Policy};
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
 use x402_types::{
-    Asset, Assets, Claim, Identity, MakePayment, Members, Occasion, RawJson, Refusal, Rejection, Terms, TimeoutSeconds,
-    UnixSeconds,
+    Asset, Assets, Claim, Identity, MakePayment, Members, RawJson, Refusal, Rejection, SigningContext, Terms,
+    TimeoutSeconds, UnixSeconds,
 };
 
 const NOW: UnixSeconds = UnixSeconds(1_740_672_089);
@@ -298,7 +298,7 @@ fn every_member_of_the_payload_has_one_form() {
 
 #[tokio::test]
 async fn a_payer_signs_only_what_it_knows() {
-    let occasion = Occasion { now: NOW, entropy: [1; 32], url: "https://example.com/", method: "GET" };
+    let context = SigningContext { now: NOW, entropy: [1; 32], url: "https://example.com/", method: "GET" };
     let payer = Payer::new(key());
     let mut unknown = terms();
     unknown.asset = Address::repeat_byte(3).to_string();
@@ -315,7 +315,7 @@ async fn a_payer_signs_only_what_it_knows() {
         (&solana, "invalid_network"),
     ] {
         assert!(!payer.can_pay(terms));
-        let Err(Refusal::Rejection(rejection)) = payer.make_payment(terms, &occasion).await else { panic!() };
+        let Err(Refusal::Rejection(rejection)) = payer.make_payment(terms, &context).await else { panic!() };
         assert_eq!(rejection.reason.as_str(), reason);
     }
     assert!(Payer::new(key()).any_token().can_pay(&unknown));

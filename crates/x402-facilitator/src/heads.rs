@@ -6,7 +6,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, keccak256};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use x402_evm::chain::{At, Program, ReadChain, RpcChain};
+use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
 use x402_evm::key::Key;
 use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
@@ -61,7 +61,7 @@ impl Polling {
 }
 
 /// A head that is polled.
-pub(crate) struct Watch {
+pub(crate) struct HeadPoller {
     pub(crate) chain: Arc<RpcChain>,
     pub(crate) polling: Polling,
     /// Accounts that send operations: the EntryPoint takes them from accounts without code only.
@@ -71,34 +71,34 @@ pub(crate) struct Watch {
 }
 
 /// The heads of the chains that are served.
-pub struct Heads(pub(crate) Vec<Watch>);
+pub struct HeadPollers(pub(crate) Vec<HeadPoller>);
 
-impl std::fmt::Debug for Heads {
+impl std::fmt::Debug for HeadPollers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Heads")
+        f.write_str("HeadPollers")
     }
 }
 
-impl Heads {
+impl HeadPollers {
     /// Whether every node serves the network that it should, and every token does in a simulation what a payment needs.
     /// What a node does otherwise than most is logged.
     ///
     /// # Errors
     /// One does not, or a node does not answer.
     pub async fn check(&self) -> Result<(), Fault> {
-        for watch in &self.0 {
-            watch.chain.check_network().await?;
-            for peculiarity in watch.chain.peculiarities(now()).await? {
-                tracing::warn!(network = %watch.chain.network(), "the node is peculiar: {peculiarity}");
+        for poller in &self.0 {
+            poller.chain.check_network().await?;
+            for peculiarity in poller.chain.peculiarities(now()).await? {
+                tracing::warn!(network = %poller.chain.network(), "the node is peculiar: {peculiarity}");
             }
             // What the signers have is known from here on.
-            watch.chain.poll().await?;
-            let sizes = watch.bundlers.iter().fold(Program::new(), |program, account| program.code_size(*account));
-            let answers = watch.chain.run(&sizes, At::Latest).await?;
-            if let Some((account, _)) = watch.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
+            poller.chain.poll().await?;
+            let sizes = poller.bundlers.iter().fold(BatchRead::new(), |reads, account| reads.code_size(*account));
+            let answers = poller.chain.run(&sizes, At::Latest).await?;
+            if let Some((account, _)) = poller.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
                 return Err(Fault::broken(format_args!("{account} has code, so it cannot send operations")));
             }
-            watch.try_tokens().await?;
+            poller.try_tokens().await?;
         }
         Ok(())
     }
@@ -106,11 +106,11 @@ impl Heads {
     /// Polls until it is dropped; wakes the engine at every new block, and when the nonces as of it are there.
     #[must_use]
     pub fn watch(self, engine: &Arc<Engine>) -> JoinSet<()> {
-        self.0.into_iter().map(|watch| watch.run(Arc::clone(engine))).collect()
+        self.0.into_iter().map(|poller| poller.run(Arc::clone(engine))).collect()
     }
 }
 
-impl Watch {
+impl HeadPoller {
     async fn try_tokens(&self) -> Result<(), Fault> {
         let network = self.chain.network();
         for (token, sender) in &self.trials {
@@ -247,15 +247,15 @@ mod tests {
     }
 
     /// The head of a chain, which mines by hand.
-    fn heads(busy: Duration) -> (DevChain, Heads) {
+    fn heads(busy: Duration) -> (DevChain, HeadPollers) {
         let chain = DevChain::builder().block_time(BlockTime::Manual).rpc_delay(SHORT).build().unwrap();
-        let watch = Watch {
+        let poller = HeadPoller {
             chain: Arc::new(RpcChain::new(chain.client(), "eip155:84532".parse().unwrap(), 0)),
             polling: Polling { busy, rest: HOUR },
             bundlers: Vec::new(),
             trials: Vec::new(),
         };
-        (chain, Heads(vec![watch]))
+        (chain, HeadPollers(vec![poller]))
     }
 
     /// An engine that is told of its blocks. At rest its head is asked for once.

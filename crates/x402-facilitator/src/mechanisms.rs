@@ -26,7 +26,7 @@ use self::nvm::Place;
 use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
 use crate::credits::HttpCredits;
 use crate::engine::{Engine, addresses};
-use crate::heads::{Heads, Polling, Watch};
+use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::routes::KeptKeys;
 use crate::session_keys::{ByHash, Registrar, SessionKeys};
 
@@ -81,7 +81,7 @@ pub struct Builder {
     signers: BTreeMap<ChainId, Vec<String>>,
     places: BTreeMap<ChainId, Place>,
     registrars: Vec<Registrar>,
-    watches: Vec<Watch>,
+    pollers: Vec<HeadPoller>,
     assets: Vec<Asset>,
     replaying: BTreeSet<String>,
     longest: Option<u64>,
@@ -149,7 +149,7 @@ impl Builder {
         let log_query_blocks = evm.log_query_blocks;
         let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
-        self.watches.push(Watch { chain, polling: evm.polling, bundlers: Vec::new(), trials });
+        self.pollers.push(HeadPoller { chain, polling: evm.polling, bundlers: Vec::new(), trials });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }
@@ -169,8 +169,8 @@ impl Builder {
         self.registrars.extend(Registrar::new(Arc::clone(&place.chain) as _, nvm.session_signer.address()));
         let mechanism = nvm.mechanism(place, ledger, keys)?;
         let bundlers = place.lanes.iter().filter_map(|lane| lane.account().parse::<Address>().ok());
-        if let Some(watch) = self.watches.iter_mut().find(|watch| watch.chain.network() == network) {
-            watch.bundlers.extend(bundlers);
+        if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.chain.network() == network) {
+            poller.bundlers.extend(bundlers);
         }
         self.settlement = Some(settlement.with_mechanism(Arc::new(mechanism))?);
         Ok(self)
@@ -200,7 +200,11 @@ impl Builder {
     ///
     /// # Errors
     /// The parts do not fit together.
-    pub fn build(mut self, ledger: Arc<dyn Ledger>, patience: (u64, Duration)) -> Result<(Arc<Engine>, Heads), Fault> {
+    pub fn build(
+        mut self,
+        ledger: Arc<dyn Ledger>,
+        patience: (u64, Duration),
+    ) -> Result<(Arc<Engine>, HeadPollers), Fault> {
         let settlement = self.settlement.take().ok_or_else(|| Fault::broken("a builder is used once"))?;
         let mut signers = Members::new();
         for (network, list) in &self.signers {
@@ -211,7 +215,7 @@ impl Builder {
         let engine = Engine::new(settlement, ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_patience(patience.0, patience.1).with_replaying(self.replaying);
         let engine = self.database.into_iter().fold(engine, Engine::with_database);
-        Ok((Arc::new(engine), Heads(self.watches)))
+        Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }
 }
 
@@ -295,7 +299,7 @@ pub struct Configured {
     /// The engine, not yet started.
     pub engine: Arc<Engine>,
     /// The tasks that tell it of new blocks.
-    pub heads: Heads,
+    pub heads: HeadPollers,
     /// What `/verify` remembers for `/settle`.
     pub requests: Arc<dyn Requests>,
     /// Session keys that payments name by their hash, where they are kept.

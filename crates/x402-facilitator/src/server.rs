@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use x402_types::Fault;
 
 use crate::engine::{Engine, Running};
-use crate::heads::Heads;
+use crate::heads::HeadPollers;
 
 /// How long a graceful end waits for settlements.
 const GRACE: Duration = Duration::from_secs(60);
@@ -31,7 +31,12 @@ impl Serving {
     ///
     /// # Errors
     /// The address cannot be listened on.
-    pub async fn start(listen: SocketAddr, engine: &Arc<Engine>, heads: Heads, routes: Router) -> Result<Self, Fault> {
+    pub async fn start(
+        listen: SocketAddr,
+        engine: &Arc<Engine>,
+        heads: HeadPollers,
+        routes: Router,
+    ) -> Result<Self, Fault> {
         let unusable = |error: std::io::Error| Fault::unreachable("the address to listen on", error);
         let listener = TcpListener::bind(listen).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;

@@ -118,8 +118,8 @@ async fn a_ticket_that_pays_somebody_else_is_refused() {
     let mut selfish = challenge.clone();
     selfish.pay_to = ACCOUNTS[BUYER].address.into();
     let payment = answer(&selfish, Proof::new(ProofKind::Facilitator), [1; 16], now());
-    let occasion = x402_types::Occasion { now: now(), entropy: [1; 32], url: &shop.url, method: "GET" };
-    let made = TicketPayer::new(tickets, payer()).make_proof(&selfish, payment, &occasion).await.unwrap();
+    let context = x402_types::SigningContext { now: now(), entropy: [1; 32], url: &shop.url, method: "GET" };
+    let made = TicketPayer::new(tickets, payer()).make_proof(&selfish, payment, &context).await.unwrap();
     let header = codec::encode_payment(&made.payment).unwrap();
     let response = http.get(&shop.url).header(&X_PAYMENT, header).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 402);

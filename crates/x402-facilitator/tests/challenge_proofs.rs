@@ -30,7 +30,7 @@ use x402_store::sqlite::Database;
 use x402_store::sqlite::SqliteChallenges;
 use x402_types::challenge::{Challenge, Code, Networks, Payment, Proof, ProofKind};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{ChainId, Fault, MakePayment, Occasion, TimeoutSeconds, UnixSeconds};
+use x402_types::{ChainId, Fault, MakePayment, SigningContext, TimeoutSeconds, UnixSeconds};
 
 use crate::support::{SELLER, tls};
 
@@ -124,9 +124,9 @@ impl Stage {
 
     async fn exact(&self, challenge: &Challenge) -> Payment {
         let payment = answer(challenge, Proof::new(ProofKind::Exact), [self.id(); 16], now());
-        let occasion = Occasion { now: now(), entropy: [0; 32], url: "", method: "" };
+        let context = SigningContext { now: now(), entropy: [0; 32], url: "", method: "" };
         let wallet = ExactProof::new(Payer::new(signer(BUYER).unwrap()));
-        wallet.make_proof(challenge, payment, &occasion).await.unwrap().payment
+        wallet.make_proof(challenge, payment, &context).await.unwrap().payment
     }
 
     /// Transfers on the chain, and the payment that names the transaction.
@@ -326,8 +326,9 @@ async fn an_authorization_that_was_used_pays_nothing() {
     let challenge = stage.challenge().await;
     let mut payment = answer(&challenge, Proof::new(ProofKind::Exact), [9; 16], now());
     let terms = x402_types::Terms { amount: PRICE.into(), ..support::terms() };
-    let occasion = Occasion { now: now(), entropy: exact_nonce(&payment), url: "https://shop.example/", method: "GET" };
-    let payload = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &occasion).await.unwrap().payload;
+    let context =
+        SigningContext { now: now(), entropy: exact_nonce(&payment), url: "https://shop.example/", method: "GET" };
+    let payload = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &context).await.unwrap().payload;
     let body = support::body(&terms, &payload).to_string();
     let (status, answered) = support::send(&format!("{}/settle", stage.facilitator.url()), body, None).await;
     assert_eq!((status, &answered["success"]), (200, &true.into()), "{answered}");

@@ -15,7 +15,7 @@ use x402_facilitator::clock::now;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::routes::routes;
 use x402_types::challenge::{Challenge, Networks, Payment, Proof, ProofKind};
-use x402_types::{Assets, MakePayment, Occasion, TimeoutSeconds};
+use x402_types::{Assets, MakePayment, SigningContext, TimeoutSeconds};
 
 use crate::support::{SELLER, send, tls};
 
@@ -58,9 +58,9 @@ async fn ticket(facilitator: &DevFacilitator, challenge: &Challenge) -> String {
 async fn payment(challenge: &Challenge, signed: &Challenge, ticket: &str, n: u8) -> Payment {
     let mut payment = answer(challenge, Proof::new(ProofKind::Facilitator), [n; 16], now());
     let entropy = exact_nonce(&payment);
-    let occasion = Occasion { now: now(), entropy, url: "https://api.example.com/api/protected", method: "GET" };
+    let context = SigningContext { now: now(), entropy, url: "https://api.example.com/api/protected", method: "GET" };
     let terms = terms(signed, &Networks::default(), &Assets::default()).unwrap();
-    let made = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &occasion).await.unwrap();
+    let made = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &context).await.unwrap();
     payment.proof.ticket = Some(ticket.into());
     payment.proof.payload = Some(made.payload);
     payment

@@ -21,7 +21,7 @@ use x402_facilitator::credits::HttpCredits;
 use x402_facilitator::dev::served;
 use x402_types::nvm::{self, PlanId, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, Fault, MakePayment as _, Occasion, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, Fault, MakePayment as _, SigningContext, UnixSeconds};
 
 use crate::support::process::{Facilitator, SESSION, configuration};
 use crate::support::tls;
@@ -217,8 +217,8 @@ async fn a_facilitator_asks_the_service_that_it_is_told() {
         .allowance(Allowance { purchases: 0, ..Allowance::default() });
     let network = ChainId::eip155(chain.chain_id());
     let entry = Requirements::new(network, id.into()).session_signer(&session.to_string()).verb("POST");
-    let occasion = Occasion { now: UnixSeconds(chain.time()), entropy: [1; 32], url: URL, method: "POST" };
-    let made = payer.make_payment(&entry.to_terms(AtomicAmount::ZERO).unwrap(), &occasion).await.unwrap();
+    let context = SigningContext { now: UnixSeconds(chain.time()), entropy: [1; 32], url: URL, method: "POST" };
+    let made = payer.make_payment(&entry.to_terms(AtomicAmount::ZERO).unwrap(), &context).await.unwrap();
     let payment = nvm::v03::PaymentPayload::new(Some(ResourceInfo::of(URL)), entry.clone(), made.payload);
     let body = json!({
         "paymentRequired": {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use x402_devchain::{DevChain, signer};
+use x402_devchain::DevChain;
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::heads::Polling;

@@ -23,7 +23,7 @@ use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion};
 use x402_facilitator::dev::served;
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, MakePayment, Occasion, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, MakePayment, SigningContext, UnixSeconds};
 
 use crate::support::process::{Facilitator, SESSION, configuration};
 use crate::support::tls;
@@ -47,8 +47,8 @@ fn entry(network: ChainId) -> Requirements {
 async fn body(payer: &impl MakePayment, chain: &DevChain, nonce: u8) -> Value {
     let network = ChainId::eip155(chain.chain_id());
     let terms = entry(network).to_terms(AtomicAmount::ZERO).unwrap();
-    let occasion = Occasion { now: UnixSeconds(chain.time()), entropy: [nonce; 32], url: URL, method: "POST" };
-    let made = payer.make_payment(&terms, &occasion).await.unwrap();
+    let context = SigningContext { now: UnixSeconds(chain.time()), entropy: [nonce; 32], url: URL, method: "POST" };
+    let made = payer.make_payment(&terms, &context).await.unwrap();
     let payment = nvm::v03::PaymentPayload::new(Some(ResourceInfo::of(URL)), entry(network), made.payload);
     json!({
         "paymentRequired": {

@@ -25,7 +25,7 @@ use x402_http::server::{Seller, Used};
 use x402_store::requests::{MemoryRequests, Remembered, Requests};
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, Occasion, PaymentPayload, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, PaymentPayload, SigningContext, UnixSeconds};
 
 const PLAN: u64 = 42;
 const PRICE: u64 = 1_000_000;
@@ -68,11 +68,7 @@ impl World {
             .session_signer(&ACCOUNTS[SESSION_SIGNER].address.to_string())
     }
 
-    fn payer(
-        &self,
-        signers: Vec<Address>,
-        purchases: u64,
-    ) -> PlanPayer<impl alloy_signer::Signer + Send + Sync + use<>> {
+    fn payer(&self, signers: Vec<Address>, purchases: u64) -> PlanPayer<impl x402_evm::key::Sign + use<>> {
         let plans = Plans::new([served(U256::from(PLAN), self.plan)]).unwrap();
         PlanPayer::new(signer(OWNER).unwrap(), self.account, plans, signers)
             .allowance(Allowance { purchases, ..Allowance::default() })
@@ -110,8 +106,8 @@ impl World {
     async fn payment_of(&self, payer: impl MakePayment, nonce: u8) -> Value {
         let terms = self.entry().verb("POST").to_terms(AtomicAmount::ZERO).unwrap();
         let now = UnixSeconds(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
-        let occasion = Occasion { now, entropy: [nonce; 32], url: URL, method: "POST" };
-        let made = payer.make_payment(&terms, &occasion).await.unwrap();
+        let context = SigningContext { now, entropy: [nonce; 32], url: URL, method: "POST" };
+        let made = payer.make_payment(&terms, &context).await.unwrap();
         let resource = Some(ResourceInfo::of(URL));
         let payment = nvm::v03::PaymentPayload::new(resource, self.entry().verb("POST"), made.payload);
         serde_json::to_value(PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))).unwrap()

@@ -13,12 +13,12 @@ use alloy_primitives::{B256, Bytes};
 use alloy_provider::Provider;
 use serde_json::{Value, json};
 use x402_devchain::{ACCOUNTS, DevChain, Failure, NodeFault, TOKEN, When, signer};
-use x402_evm::eip3009::{Payload, Written};
+use x402_evm::eip3009::{Payload, UncheckedPayload};
 use x402_evm::exact::Payer;
 use x402_evm::signature::Signature;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::routes::routes;
-use x402_types::{EvmAddress, MakePayment, Occasion, RawJson, Terms, TimeoutSeconds, UnixSeconds, Version};
+use x402_types::{EvmAddress, MakePayment, RawJson, SigningContext, Terms, TimeoutSeconds, UnixSeconds, Version};
 use zeroize::Zeroizing;
 
 use crate::support::{SELLER, body, body_v1, send, signed, terms, tls};
@@ -47,7 +47,7 @@ fn named(sent: &str) -> (Option<Value>, Option<String>) {
     let mut networks = places.iter().filter_map(|place| body.pointer(place));
     let network = networks.find(|network| network.as_str().is_some_and(|name| !name.is_empty())).cloned();
     let payload = body.pointer("/paymentPayload/payload").map(|payload| RawJson::of(payload).unwrap());
-    let payer = payload.and_then(|payload| Written::read(&payload).ok());
+    let payer = payload.and_then(|payload| UncheckedPayload::read(&payload).ok());
     (network, payer.map(|payer| EvmAddress::from(payer.from.unchecked()).to_string()))
 }
 
@@ -566,9 +566,13 @@ async fn an_authorization_that_another_mined_before_is_told_with_its_transaction
     other.pay_to = ACCOUNTS[7].address.to_string();
     let nonce: Value = payload.read().unwrap();
     let entropy: B256 = nonce["authorization"]["nonce"].as_str().unwrap().parse().unwrap();
-    let occasion =
-        Occasion { now: UnixSeconds(chain.time()), entropy: entropy.0, url: "https://shop.example/", method: "GET" };
-    let elsewhere = Payer::new(signer(1).unwrap()).make_payment(&other, &occasion).await.unwrap().payload;
+    let context = SigningContext {
+        now: UnixSeconds(chain.time()),
+        entropy: entropy.0,
+        url: "https://shop.example/",
+        method: "GET",
+    };
+    let elsewhere = Payer::new(signer(1).unwrap()).make_payment(&other, &context).await.unwrap().payload;
     let used: Value = elsewhere.read().unwrap();
     assert_eq!(used["authorization"]["nonce"], nonce["authorization"]["nonce"]);
     let hash = mined_by_another(&facilitator, transfer(&elsewhere)).await;

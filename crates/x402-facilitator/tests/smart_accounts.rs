@@ -30,7 +30,7 @@ use x402_facilitator::mechanisms::{Builder, Evm, owner};
 use x402_facilitator::routes::routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{Ledger, MemoryLedger};
-use x402_types::{Assets, ChainId, Fault, MakePayment, Occasion, UnixSeconds};
+use x402_types::{Assets, ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
 
 use crate::support::{SELLER, body, send, terms, tls};
 
@@ -71,9 +71,9 @@ impl Stage {
         let mut entropy = [3; 32];
         entropy[..8].copy_from_slice(&NONCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let now = UnixSeconds(self.chain.time());
-        let occasion = Occasion { now, entropy, url: "https://shop.example/", method: "GET" };
+        let context = SigningContext { now, entropy, url: "https://shop.example/", method: "GET" };
         let terms = terms();
-        let made = Payer::new(payer).make_payment(&terms, &occasion).await.unwrap();
+        let made = Payer::new(payer).make_payment(&terms, &context).await.unwrap();
         let url = format!("http://{}/{path}", self.serving.address());
         send(&url, body(&terms, &made.payload).to_string(), None).await.1
     }

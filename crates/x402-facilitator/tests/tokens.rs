@@ -32,7 +32,7 @@ use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_http::client::{PayClient, Payer, Receipt, SpendLimits};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
-use x402_types::{Asset, Assets, ChainId, MakePayment, Occasion, Offer, UnixSeconds, payment_entropy};
+use x402_types::{Asset, Assets, ChainId, MakePayment, Offer, SigningContext, UnixSeconds, payment_entropy};
 
 use crate::support::process::configuration;
 use crate::support::{SELLER, body, send, tls};
@@ -125,9 +125,9 @@ impl Stage {
     async fn payment(&self, entropy: [u8; 32]) -> (Payload, String) {
         let terms = self.offer().terms;
         let now = UnixSeconds(self.chain.time());
-        let occasion = Occasion { now, entropy, url: "https://shop.example/", method: "GET" };
+        let context = SigningContext { now, entropy, url: "https://shop.example/", method: "GET" };
         let payer = ExactPayer::new(signer(1).unwrap()).with_tokens(self.tokens.clone());
-        let payload = payer.make_payment(&terms, &occasion).await.unwrap().payload;
+        let payload = payer.make_payment(&terms, &context).await.unwrap().payload;
         (Payload::read(&payload).unwrap(), body(&terms, &payload).to_string())
     }
 

@@ -1,10 +1,10 @@
-//! `402kit-x402v1.md` "With Facilitators": the proof is a facilitator's ticket, and the facilitator's word decides.
+//! `402kit-x402v1.md` "With Facilitators": the proof is a facilitator's ticket, which the facilitator verifies.
 //!
-//! The document names `POST /initiate`, `/verify` and `/settle` and no schemas. The bodies are those that existing
-//! facilitators of the dialect take: `{"action": "initiate", "challenge": …}`, `{"action": "verify", "header": …}` and
-//! `{"action": "settle", "header": …}`, where `header` is the value of `X-PAYMENT`. Two members are ours: `challenge`, the
-//! server's own, beside each header, since a ticket is brought by the payer and may be for another challenge, one that
-//! pays the payer; and `amount`, how much of a metered payment is settled.
+//! The document names `POST /initiate`, `/verify` and `/settle` without schemas. The bodies are those that existing
+//! facilitators of the dialect accept: `{"action": "initiate", "challenge": …}`, `{"action": "verify", "header": …}`
+//! and `{"action": "settle", "header": …}`, where `header` is the value of `X-PAYMENT`. Two members are additions of
+//! this project: `challenge`, the server's own, with each header, since the payer presents the ticket, which may be for
+//! another challenge, one that pays the payer; and `amount`, the amount of a metered payment to settle.
 
 use core::fmt;
 use core::time::Duration;
@@ -22,7 +22,7 @@ use x402_challenge::{
 };
 use x402_codec::{Limits, challenge as codec, json};
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Payment, Proof, ProofKind, ResourceName};
-use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, Occasion, RawJson, Refusal, UnixSeconds};
+use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, RawJson, Refusal, SigningContext, UnixSeconds};
 
 use crate::remote::{
     Authorize, IDEMPOTENCY_KEY, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange,
@@ -30,8 +30,8 @@ use crate::remote::{
 
 /// A facilitator of the dialect at an address that the server configures.
 ///
-/// A ticket may name URLs; they are the client's word, and never called. What is not a 2xx of the form above is a fault,
-/// which consumes nothing.
+/// A ticket may contain URLs; the client chose them, and they are never called. A response that is not a 2xx of the
+/// form above is a fault, which consumes nothing.
 #[derive(Clone)]
 pub struct TicketFacilitator {
     http: reqwest::Client,
@@ -81,7 +81,7 @@ struct Verdict {
     details: Option<RawJson>,
 }
 
-/// What some facilitators say of what was paid. Others say other things, which say nothing here.
+/// The statements of some facilitators about the payment. Other members are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Details {
@@ -107,7 +107,7 @@ impl Details {
 }
 
 impl Verdict {
-    /// Whether what it says of the payment fits the challenge.
+    /// Returns whether the statements about the payment match the challenge.
     fn is_for(&self, challenge: &Challenge) -> bool {
         let details = self.details.as_ref().and_then(|details| details.read::<Details>().ok());
         self.resource.as_ref().is_none_or(|resource| *resource == challenge.resource)
@@ -116,18 +116,16 @@ impl Verdict {
 }
 
 impl TicketFacilitator {
-    /// A facilitator at an address, for example `https://facilitator.example/x402`.
-    ///
+    /// Creates a client of the facilitator at an address, for example `https://facilitator.example/x402`.
     /// # Errors
-    /// The address is not one, or there is no TLS.
+    /// The address is malformed, or there is no TLS.
     pub fn new(address: &str) -> Result<Self, RemoteError> {
         Self::with_timeouts(address, Timeouts::DEFAULT)
     }
 
-    /// A facilitator at an address, with waiting times of its own.
-    ///
+    /// Creates a client of the facilitator at an address, with custom timeouts.
     /// # Errors
-    /// The address is not one, or there is no TLS.
+    /// The address is malformed, or there is no TLS.
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
         Ok(Self {
             http: client(timeouts)?,
@@ -139,25 +137,24 @@ impl TicketFacilitator {
         })
     }
 
-    /// "`POST /settle` (optional)": a facilitator whose tickets are paid when they verify. Metered payments are settled
-    /// all the same.
+    /// Declares that tickets are paid when they verify: "`POST /settle` (optional)". Metered payments are settled
+    /// nevertheless.
     #[must_use]
     pub const fn verifies_only(mut self) -> Self {
         self.settles = false;
         self
     }
 
-    /// With headers for each request.
+    /// Adds headers to each request.
     #[must_use]
     pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
         self
     }
 
-    /// Client: a ticket for a challenge, as the proof that carries it.
-    ///
+    /// Requests, for a client, a ticket for a challenge, as the proof that carries it.
     /// # Errors
-    /// The facilitator gave none.
+    /// The facilitator did not issue a ticket.
     pub async fn initiate(&self, challenge: &Challenge) -> Result<Proof, Fault> {
         let ticket: Ticket = self.ask("initiate", &Ask::Initiate { challenge }, self.timeouts.verify).await?;
         let proof = Proof {
@@ -174,7 +171,7 @@ impl TicketFacilitator {
         self.ask_as(None, end, ask, timeout).await
     }
 
-    /// `name`: settled again after an answer was lost, it is the same request.
+    /// Sends a request under `name`: a settlement repeated after a lost response is then the same request.
     async fn ask_as<T: DeserializeOwned>(
         &self,
         name: Option<&str>,
@@ -215,8 +212,8 @@ fn header(payment: &Payment) -> Result<String, Fault> {
     value.to_str().map(str::to_owned).map_err(Fault::broken)
 }
 
-/// "A reason maps to the code of its name", any other to `verification_failed`. `again`: an attempt of ours may be what
-/// has used the ticket.
+/// Interprets a verdict: "A reason maps to the code of its name", any other to `verification_failed`. `again` means
+/// that an earlier attempt of this server may have used the ticket.
 fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), ProofError> {
     if verdict.ok {
         return if verdict.is_for(challenge) {
@@ -237,7 +234,7 @@ fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), Pr
     Err(Refused::new(code, message).into())
 }
 
-/// The same of a settlement: one that was made for something else has moved money all the same.
+/// Interprets a settlement: one that was made for another challenge has moved money nevertheless.
 fn judge_settled(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), ProofError> {
     if verdict.ok && !verdict.is_for(challenge) {
         return Err(ProofError::Unknown(Fault::unreachable(SERVICE, "it has settled another challenge")));
@@ -254,7 +251,7 @@ impl VerifyProof for TicketFacilitator {
     async fn verify(&self, evidence: &Evidence<'_>, _: UnixSeconds) -> Result<Proven, ProofError> {
         let (challenge, payment) = (&evidence.issued.challenge, evidence.payment);
         let settles = self.settles && !evidence.is_metered();
-        // A ticket that an attempt before has settled may verify no more; settling it again says so itself.
+        // A ticket that an earlier attempt has settled may no longer verify; settling it again reveals that.
         if !(settles && evidence.again) {
             let header = header(payment).map_err(ProofError::Unmoved)?;
             let ask = Ask::Verify { header: &header, challenge };
@@ -270,7 +267,7 @@ impl VerifyProof for TicketFacilitator {
     }
 
     async fn settle(&self, meter: &Metered, _: UnixSeconds) -> Result<(), ProofError> {
-        // Any call may be the second: the meter is closed before the first.
+        // Any call may be a repetition: the meter is closed before the first.
         let challenge = &meter.issued.challenge;
         judge_settled(&self.settled(challenge, &meter.payment, Some(meter.used)).await?, challenge, true)
     }
@@ -282,10 +279,10 @@ impl fmt::Debug for TicketFacilitator {
     }
 }
 
-/// Client: proofs of type `facilitator`, whose tickets are paid by what an `exact` proof carries.
+/// Makes, for a client, proofs of type `facilitator`, whose tickets are paid by the content of an `exact` proof.
 ///
-/// The facilitator is the one configured here, never one that a server names. It settles what the payer signed for this
-/// challenge and nothing else.
+/// The facilitator is the configured one, never one that a server names. It settles only what the payer signed for this
+/// challenge.
 #[derive(Debug, Clone)]
 pub struct TicketPayer<M> {
     facilitator: TicketFacilitator,
@@ -293,7 +290,7 @@ pub struct TicketPayer<M> {
 }
 
 impl<M> TicketPayer<M> {
-    /// Has tickets from this facilitator, paid by this payer.
+    /// Creates proofs with tickets from this facilitator, paid by this payer.
     #[must_use]
     pub const fn new(facilitator: TicketFacilitator, exact: ExactProof<M>) -> Self {
         Self { facilitator, exact }
@@ -314,10 +311,10 @@ impl<M: MakePayment> MakeProof for TicketPayer<M> {
         &self,
         challenge: &Challenge,
         payment: Payment,
-        occasion: &Occasion<'_>,
+        context: &SigningContext<'_>,
     ) -> Result<MadeProof, Refusal> {
         let ticket = self.facilitator.initiate(challenge).await?;
-        let mut made = self.exact.make_proof(challenge, payment, occasion).await?;
+        let mut made = self.exact.make_proof(challenge, payment, context).await?;
         let payload = made.payment.proof.payload.take();
         made.payment.proof = Proof { payload, ..ticket };
         Ok(made)

@@ -19,7 +19,8 @@ use x402_http::remote::{Authorize, RemoteError, RemoteFacilitator, Timeouts};
 use x402_http::server::Seller;
 use x402_types::v2::ResourceInfo;
 use x402_types::{
-    AuthorizationKind, Fault, Identity, MadePayment, MakePayment, Occasion, PaymentKey, RawJson, Refusal, Terms, v1,
+    AuthorizationKind, Fault, Identity, MadePayment, MakePayment, PaymentKey, RawJson, Refusal, SigningContext, Terms,
+    v1,
 };
 
 async fn serve(app: Router) -> String {
@@ -37,10 +38,10 @@ impl MakePayment for Exact {
         true
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
-        let payload = RawJson::of(&common::payload(occasion.entropy[0])).unwrap();
-        let key = PaymentKey::new(AuthorizationKind::Eip3009, terms.network, &[], &[], &occasion.entropy);
-        Ok(MadePayment::new(payload, PAYER.into(), key, occasion.now.plus(60)))
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
+        let payload = RawJson::of(&common::payload(context.entropy[0])).unwrap();
+        let key = PaymentKey::new(AuthorizationKind::Eip3009, terms.network, &[], &[], &context.entropy);
+        Ok(MadePayment::new(payload, PAYER.into(), key, context.now.plus(60)))
     }
 }
 

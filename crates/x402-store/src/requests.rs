@@ -1,7 +1,8 @@
-//! What `/verify` remembers of a request for `/settle`: [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
-//! steps 6 and 22, `agentRequestId`.
+//! The state that `/verify` keeps of a request for `/settle`: [Smart Accounts
+//! 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) steps 6 and 22, `agentRequestId`.
 //!
-//! A second store beside the ledger, written by the routes and never by a mechanism: nothing here is proof of anything.
+//! This store is separate from the ledger, and written by the routes, never by a mechanism: nothing in it proves
+//! anything.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,35 +13,33 @@ use x402_types::{AtomicAmount, Fault, UnixSeconds};
 /// A request that was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
-    /// Its name, unguessable unless its caller chose it.
+    /// The id of the request, unguessable unless its caller chose it.
     pub id: String,
-    /// Who had it verified; empty where callers are not told apart. Another caller does not find it.
+    /// The caller of `/verify`; empty if callers are not distinguished. Other callers cannot find the request.
     pub caller: String,
-    /// Of the payment and what it was offered for.
+    /// The digest of the payment and of what it was offered for.
     pub digest: [u8; 32],
-    /// The most that it may cost.
+    /// The maximum cost of the request.
     pub max_amount: AtomicAmount,
-    /// When it may be forgotten.
+    /// The time after which the request may be forgotten.
     pub expires: UnixSeconds,
 }
 
-/// Remembers requests between `/verify` and `/settle`.
+/// Stores requests between `/verify` and `/settle`.
 #[async_trait]
 pub trait Requests: Send + Sync + std::fmt::Debug {
-    /// Remembers a request, or answers with the one of that id and caller that is remembered.
-    ///
+    /// Stores a request, or returns the stored one of the same id and caller.
     /// # Errors
     /// The store failed.
     async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault>;
 
-    /// The request of an id, if this caller has one.
-    ///
+    /// Returns the request of an id, if this caller has one.
     /// # Errors
     /// The store failed.
     async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault>;
 }
 
-/// In memory: for one process, gone with it.
+/// A store in memory, whose content ends with the process.
 #[derive(Debug, Default)]
 pub struct MemoryRequests(Mutex<Rows>);
 
@@ -50,12 +49,12 @@ type Name = (String, String);
 #[derive(Debug, Default)]
 struct Rows {
     requests: HashMap<Name, Remembered>,
-    /// The names by when they expire, so that nobody looks at those that stay.
+    /// The names by their expiry, so that only expired rows are visited.
     expiry: BTreeSet<(UnixSeconds, Name)>,
 }
 
 impl Rows {
-    /// Forgets what has expired. Answers how many rows were looked at.
+    /// Forgets expired rows. Returns the number of rows visited.
     fn forget(&mut self, now: UnixSeconds) -> usize {
         let mut seen: usize = 0;
         while let Some((expires, name)) = self.expiry.pop_first() {

@@ -1,5 +1,6 @@
-//! Session keys that payments name by their hash: "When only `hash` is provided, the facilitator MUST have a mechanism to
-//! retrieve the session key from off-chain storage using the hash", [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §3.3.
+//! Session keys that payments refer to by their hash: "When only `hash` is provided, the facilitator MUST have a
+//! mechanism to retrieve the session key from off-chain storage using the hash", [Smart Accounts
+//! 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §3.3.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,42 +9,40 @@ use async_trait::async_trait;
 use x402_types::{ChainId, Fault};
 use zeroize::Zeroizing;
 
-/// How a registered key is found: never by its hash alone, so that nobody uses another account's.
+/// The name of a registered key. It is more than the hash, so that no account can use another account's key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyName {
-    /// The network.
+    /// The network of the account.
     pub network: ChainId,
-    /// The account that it acts for.
+    /// The account for which the key acts.
     pub account: [u8; 20],
-    /// Whose format it has.
+    /// The provider whose format the key has.
     pub provider: String,
-    /// keccak256 of its base64 text.
+    /// The keccak256 of the key's base64 text.
     pub hash: [u8; 32],
 }
 
-/// Keeps serialized session keys for payments that name them by hash.
+/// Stores serialized session keys for payments that refer to them by hash.
 #[async_trait]
 pub trait SessionKeys: Send + Sync + std::fmt::Debug {
-    /// Keeps a key for a caller. Registering it again changes nothing, unless what is kept cannot be read any more.
-    ///
+    /// Stores a key for a caller. Registering it again changes nothing, unless the stored key can no longer be
+    /// decrypted.
     /// # Errors
     /// The store failed.
     async fn register(&self, name: &KeyName, caller: &str, text: &str) -> Result<(), Fault>;
 
-    /// Forgets a key that this caller registered; that there is none is no error.
-    ///
+    /// Removes a key that this caller registered; a missing key is not an error.
     /// # Errors
     /// The store failed.
     async fn remove(&self, name: &KeyName, caller: &str) -> Result<(), Fault>;
 
-    /// The text of a key.
-    ///
+    /// Returns the text of a key.
     /// # Errors
-    /// The store failed, or what it has was not written by it.
+    /// The store failed, or its row was not written by it.
     async fn read(&self, name: &KeyName) -> Result<Option<Zeroizing<String>>, Fault>;
 }
 
-/// In memory: for one process, gone with it.
+/// A store in memory, whose content ends with the process.
 #[derive(Default)]
 pub struct MemorySessionKeys(Mutex<HashMap<KeyName, (String, Zeroizing<String>)>>);
 

@@ -1,19 +1,18 @@
-//! The corpora of the fuzz targets in `fuzz/`, and their replay where there is no fuzzer.
+//! The corpora of the fuzz targets in `fuzz/`, and their replay without a fuzzer.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The folder of the fuzz package: outside the workspace.
+/// Returns the folder of the fuzz package, which is outside of the workspace.
 #[must_use]
 pub fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// The seeds of a target's corpus, sorted by name, so that each run takes them in one order. What a fuzzer adds beside
-/// them has 40 hex digits for a name, and is left to it.
-///
+/// Reads the seeds of a target's corpus, sorted by name, so that each run takes them in one order. Files that a fuzzer
+/// adds have names of 40 hex digits, and are left out.
 /// # Errors
-/// There is no such corpus, or it has no file.
+/// The corpus does not exist, or has no file.
 pub fn corpus(target: &str) -> io::Result<Vec<Vec<u8>>> {
     let folder = fuzz().join("corpus").join(target);
     let mut paths = fs::read_dir(&folder)?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
@@ -27,10 +26,9 @@ pub fn corpus(target: &str) -> io::Result<Vec<Vec<u8>>> {
 }
 
 /// Calls the body of a fuzz target with each file of its corpus and with 256 mutations of each, the same ones in every
-/// run. The input that a body panics at is shown.
-///
+/// run. An input that makes the body panic is printed.
 /// # Errors
-/// Those of [`corpus`].
+/// The errors of [`corpus`].
 pub fn replay(target: &str, body: impl Fn(&[u8])) -> io::Result<()> {
     let seeds = corpus(target)?;
     let check = |input: &[u8]| {
@@ -52,7 +50,7 @@ pub fn replay(target: &str, body: impl Fn(&[u8])) -> io::Result<()> {
     Ok(())
 }
 
-/// Says which input it was, if its body panics.
+/// Prints the input, if its body panics.
 struct Shown<'a> {
     target: &'a str,
     input: &'a [u8],
@@ -66,11 +64,11 @@ impl Drop for Shown<'_> {
     }
 }
 
-/// Xorshift: what counts is that each run makes the same inputs.
+/// Xorshift: the only requirement is that each run produces the same inputs.
 struct Random(u64);
 
 impl Random {
-    /// 0 to `end - 1`; 0 where nothing is below `end`.
+    /// Returns a number from 0 to `end - 1`; 0 if `end` is 0.
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -78,7 +76,7 @@ impl Random {
         usize::try_from(self.0 >> 33).unwrap_or_default().checked_rem(end).unwrap_or_default()
     }
 
-    /// One step of what fuzzers do.
+    /// Applies one mutation that fuzzers use.
     fn mutate(&mut self, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
         const TELLING: &[u8] = b"\"\\{}[]:,0129-+.eExX_=/ \n\0\x7F\x80\xFF";
         let at = self.below(input.len());
@@ -105,7 +103,7 @@ impl Random {
     }
 }
 
-/// One test for each body of a fuzz target: the [`replay`] of the corpus that has its name.
+/// Generates one test for each body of a fuzz target: the [`replay`] of the corpus that has its name.
 #[macro_export]
 macro_rules! replays {
     ($($target:ident),* $(,)?) => { $(

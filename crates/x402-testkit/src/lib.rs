@@ -8,14 +8,13 @@ pub use corpus::{corpus, fuzz, replay};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The folder of the vectors.
+/// Returns the folder of the vectors.
 #[must_use]
 pub fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
 }
 
-/// The text of one file, by its path under [`vectors`].
-///
+/// Reads the text of one file, by its path under [`vectors`].
 /// # Errors
 /// The file cannot be read; the error names its path.
 pub fn vector(path: impl AsRef<Path>) -> io::Result<String> {
@@ -23,8 +22,7 @@ pub fn vector(path: impl AsRef<Path>) -> io::Result<String> {
     fs::read_to_string(&path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// Every recorded message, sorted by name: the file's name without `.json`, and its text.
-///
+/// Reads every recorded message, sorted by name: the file's name without `.json`, and its text.
 /// # Errors
 /// The folder or a file in it cannot be read.
 pub fn messages() -> io::Result<Vec<(String, String)>> {

@@ -1,4 +1,5 @@
-//! EVM addresses on the wire, and [EIP-55](https://eips.ethereum.org/EIPS/eip-55) where one is used.
+//! EVM addresses on the wire, and their [EIP-55](https://eips.ethereum.org/EIPS/eip-55) checksum, which is verified
+//! only where an address is used.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,25 +11,25 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Malformed, keccak256};
 
-/// `0x` and 40 hex digits, the text kept as it came.
+/// An EVM address: `0x` and 40 hex digits. The text is kept as it was received.
 ///
-/// Reading one checks its shape only. [`EvmAddress::checked`] checks its case as EIP-55 asks: all lower,
-/// all upper, or the right checksum; anything else is refused. Two of them are equal if their texts are; compare
-/// [`EvmAddress::to_bytes`] where the address is meant.
+/// Parsing checks only the shape. [`EvmAddress::checked`] also checks the case as EIP-55 requires: all lower case, all
+/// upper case, or the right checksum; any other mixture is refused. Two values are equal if their texts are equal;
+/// compare [`EvmAddress::to_bytes`] to compare the addresses themselves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EvmAddress([u8; 42]);
 
 impl EvmAddress {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "an EVM address: `0x` and 40 hex digits";
 
-    /// The text as it came.
+    /// Returns the text as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// The 20 bytes, whatever the case of the digits.
+    /// Returns the 20 bytes, whatever the case of the digits.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; 20] {
         let mut out = [0u8; 20];
@@ -38,10 +39,10 @@ impl EvmAddress {
         out
     }
 
-    /// The 20 bytes of a text in one case or with the right checksum.
+    /// Returns the 20 bytes, if the text is in one case or has the right checksum.
     ///
     /// # Errors
-    /// Mixed case that is not the checksum of EIP-55.
+    /// The text is in mixed case and does not match the checksum of EIP-55.
     pub fn checked(&self) -> Result<[u8; 20], Malformed> {
         let digits = self.0.get(2..).unwrap_or_default();
         let one_case = !digits.iter().any(u8::is_ascii_uppercase) || !digits.iter().any(u8::is_ascii_lowercase);
@@ -52,7 +53,7 @@ impl EvmAddress {
         }
     }
 
-    /// The address, whatever the case of its digits.
+    /// Returns the address, whatever the case of its digits.
     #[cfg(feature = "alloy")]
     #[must_use]
     pub fn unchecked(&self) -> Address {
@@ -61,7 +62,7 @@ impl EvmAddress {
 }
 
 impl From<[u8; 20]> for EvmAddress {
-    /// Written with its EIP-55 checksum.
+    /// Formats the address with its EIP-55 checksum.
     fn from(address: [u8; 20]) -> Self {
         let mut text = *b"0x0000000000000000000000000000000000000000";
         let mut nibbles = address.iter().flat_map(|b| [b >> 4, b & 15]);
@@ -75,7 +76,7 @@ impl From<[u8; 20]> for EvmAddress {
 
 #[cfg(feature = "alloy")]
 impl From<Address> for EvmAddress {
-    /// Written with its EIP-55 checksum.
+    /// Formats the address with its EIP-55 checksum.
     fn from(address: Address) -> Self {
         address.into_array().into()
     }
@@ -99,7 +100,7 @@ impl EvmAddress {
 impl TryFrom<EvmAddress> for Address {
     type Error = Malformed;
 
-    /// The address, where [`EvmAddress::checked`] takes its case.
+    /// Converts to an address, if [`EvmAddress::checked`] accepts the case.
     fn try_from(text: EvmAddress) -> Result<Self, Malformed> {
         text.checked().map(Self::new)
     }

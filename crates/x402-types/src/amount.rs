@@ -10,25 +10,25 @@ use crate::Malformed;
 
 /// An amount in atomic units, 0 to 2^256-1.
 ///
-/// One spelling: decimal digits, no sign, no leading zero, no exponent, no underscore, no prefix.
-/// On the wire it is a string; a JSON number is refused.
+/// There is one spelling: decimal digits, without a sign, leading zero, exponent, underscore or prefix. On the wire an
+/// amount is a string; a JSON number is refused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct AtomicAmount(U256);
 
 impl AtomicAmount {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str =
         "a decimal string of atomic units, without sign or leading zero, at most 2^256-1";
-    /// Nothing.
+    /// The amount 0.
     pub const ZERO: Self = Self(U256::ZERO);
 
-    /// The amount as a 256-bit integer.
+    /// Returns the amount as a 256-bit integer.
     #[must_use]
     pub const fn value(self) -> U256 {
         self.0
     }
 
-    /// Whether nothing is asked.
+    /// Returns whether the amount is 0.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self.0.is_zero()
@@ -67,7 +67,7 @@ impl FromStr for AtomicAmount {
             return Err(BAD);
         }
         if bytes.len() <= 19 {
-            // So many digits fit.
+            // The length was checked above, so the digits fit.
             let digit = |sum: u64, b: &u8| sum.wrapping_mul(10).wrapping_add(u64::from(b & 15));
             return Ok(bytes.iter().fold(0, digit).into());
         }

@@ -7,39 +7,39 @@ use alloy_primitives::Address;
 
 use crate::{ChainId, EvmAddress};
 
-/// How an asset's transfers are authorized by signature.
+/// The standard by which a signature authorizes transfers of an asset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferMethod {
-    /// EIP-3009.
+    /// EIP-3009: the token itself checks the signature, in `transferWithAuthorization`.
     Eip3009,
-    /// Permit2.
+    /// Permit2: Uniswap's allowance contract checks the signature.
     Permit2,
 }
 
-/// A token.
+/// A token on one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Asset {
-    /// Its network.
+    /// The network of the token.
     pub network: ChainId,
-    /// Its contract, as written.
+    /// The address of the contract, as it was written.
     pub address: Cow<'static, str>,
-    /// For people.
+    /// The ticker symbol, for display only.
     pub symbol: Cow<'static, str>,
-    /// EIP-712 `name` of its domain.
+    /// The `name` in the token's EIP-712 domain.
     pub name: Cow<'static, str>,
-    /// EIP-712 `version` of its domain.
+    /// The `version` in the token's EIP-712 domain.
     pub version: Cow<'static, str>,
-    /// Digits behind the point of one unit.
+    /// The number of decimal places: one unit of the token is 10^`decimals` atomic units.
     pub decimals: u8,
-    /// How its transfers are authorized.
+    /// The standard by which a signature authorizes transfers.
     pub transfer: TransferMethod,
-    /// Whether one unit is one US dollar, so that a price in dollars can be written in it.
+    /// Whether one unit is worth one US dollar, so that a price in dollars can be expressed in this token.
     pub dollar: bool,
 }
 
 impl Asset {
-    /// A token from configuration.
+    /// Creates a token from configuration.
     #[must_use]
     pub fn new(
         network: ChainId,
@@ -62,14 +62,14 @@ impl Asset {
         }
     }
 
-    /// Declares one unit to be one US dollar.
+    /// Declares that one unit is worth one US dollar.
     #[must_use]
     pub const fn dollar(mut self) -> Self {
         self.dollar = true;
         self
     }
 
-    /// The contract as an EVM address, if it is one.
+    /// Returns the contract as an EVM address, if it is one.
     #[cfg(feature = "alloy")]
     #[must_use]
     pub fn evm_address(&self) -> Option<Address> {
@@ -82,8 +82,8 @@ type Row = (&'static str, &'static str, &'static str, &'static str, &'static str
 
 use TransferMethod::{Eip3009, Permit2};
 
-/// The default assets: network, address, symbol, EIP-712 name, version, decimals, method. The first of a network
-/// is the one that a price in dollars means.
+/// The default assets: network, address, symbol, EIP-712 name, version, decimals, method. A price in dollars means the
+/// first asset of its network.
 pub const TABLE: &[Row] = &[
     ("eip155:8453", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", "USDC", "USD Coin", "2", 6, Eip3009),
     ("eip155:84532", "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "USDC", "USDC", "2", 6, Eip3009),
@@ -134,12 +134,12 @@ pub const TABLE: &[Row] = &[
     ),
 ];
 
-/// The assets that are known: the table, and what configuration adds to it.
+/// The known assets: those of the table, and those that a configuration adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assets(Vec<Asset>);
 
 impl Default for Assets {
-    /// The table.
+    /// Creates the list with the assets of the table.
     fn default() -> Self {
         let row = |&(network, address, symbol, name, version, decimals, transfer): &Row| {
             Some(Asset {
@@ -158,19 +158,19 @@ impl Default for Assets {
 }
 
 impl Assets {
-    /// No assets.
+    /// Creates an empty list.
     #[must_use]
     pub const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// Adds an asset, or replaces the one at that address.
+    /// Adds an asset, or replaces the one with the same address.
     pub fn add(&mut self, asset: Asset) {
         self.0.retain(|old| old.network != asset.network || !old.address.eq_ignore_ascii_case(&asset.address));
         self.0.push(asset);
     }
 
-    /// The asset at an address. EVM addresses are compared by value, others as text.
+    /// Finds the asset with this address. EVM addresses are compared by value, others as text.
     #[must_use]
     pub fn find(&self, network: ChainId, address: &str) -> Option<&Asset> {
         let evm = network.namespace() == "eip155";
@@ -180,13 +180,13 @@ impl Assets {
         })
     }
 
-    /// The asset that a price in dollars means on a network: the first listed.
+    /// Returns the asset in which a price in dollars is paid on a network: the first one listed.
     #[must_use]
     pub fn default_for(&self, network: ChainId) -> Option<&Asset> {
         self.0.iter().find(|asset| asset.network == network && asset.dollar)
     }
 
-    /// All of them.
+    /// Iterates over all assets.
     pub fn iter(&self) -> impl Iterator<Item = &Asset> {
         self.0.iter()
     }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Malformed;
 
-/// 8 bytes of namespace, a colon, 32 bytes of reference.
+/// The longest identifier: 8 bytes of namespace, a colon, 32 bytes of reference.
 const MAX: usize = 41;
 
 /// A network: `namespace:reference`, for example `eip155:8453`.
 ///
-/// `[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}`, and in the `eip155` namespace the reference is a canonical `u64`:
-/// digits only, no sign, no leading zero. Held inline; copying it allocates nothing.
+/// The grammar is `[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}`, and in the `eip155` namespace the reference is a canonical
+/// `u64`: digits only, no sign, no leading zero. The text is held inline, so that copying it allocates nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChainId {
     text: [u8; MAX],
@@ -22,10 +22,10 @@ pub struct ChainId {
 }
 
 impl ChainId {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "a CAIP-2 network such as `eip155:8453`";
 
-    /// The network of an EVM chain.
+    /// Creates the identifier of an EVM chain.
     #[must_use]
     pub fn eip155(chain: u64) -> Self {
         let mut digits = [0u8; 20];
@@ -50,26 +50,26 @@ impl ChainId {
         Self { text, len, colon: 6 }
     }
 
-    /// The whole identifier.
+    /// Returns the whole identifier.
     #[must_use]
     pub fn as_str(&self) -> &str {
         let bytes = self.text.get(..usize::from(self.len)).unwrap_or_default();
         core::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// The part before the colon: `eip155`, `solana`, …
+    /// Returns the part before the colon: `eip155`, `solana`, …
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.as_str().get(..usize::from(self.colon)).unwrap_or_default()
     }
 
-    /// The part after the colon.
+    /// Returns the part after the colon.
     #[must_use]
     pub fn reference(&self) -> &str {
         self.as_str().get(usize::from(self.colon) + 1..).unwrap_or_default()
     }
 
-    /// The EVM chain number, if the namespace is `eip155`.
+    /// Returns the EVM chain number, if the namespace is `eip155`.
     #[must_use]
     pub fn eip155_chain(&self) -> Option<u64> {
         if self.namespace() == "eip155" { self.reference().parse().ok() } else { None }
@@ -84,7 +84,7 @@ impl FromStr for ChainId {
         const BAD: Malformed = Malformed::new(ChainId::EXPECTED);
         let bytes = s.as_bytes();
         let colon = match bytes.strip_prefix(b"eip155:") {
-            // Nearly every network there is. 19 digits fit into a u64.
+            // The usual case. A number of 19 digits fits into a u64.
             Some([first, rest @ ..])
                 if rest.len() < 19
                     && first.is_ascii_digit()
@@ -102,7 +102,7 @@ impl FromStr for ChainId {
     }
 }
 
-/// Where the colon of a well-formed identifier stands.
+/// Returns the position of the colon, if the identifier is well-formed.
 fn checked_colon(s: &str) -> Result<u8, Malformed> {
     const BAD: Malformed = Malformed::new(ChainId::EXPECTED);
     let (namespace, reference) = s.split_once(':').ok_or(BAD)?;

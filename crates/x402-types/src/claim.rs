@@ -1,4 +1,4 @@
-//! What is offered for the terms, whatever the version of the payment.
+//! Claims: payments offered for terms, whatever the version of the payment.
 
 use core::fmt;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::{Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Vers
 /// A payment that claims to fulfil terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// What it must fulfil: the server's own entry, never the payer's echo of it. `nvm:erc4337` lets the payer add
-    /// members to `extra`, which it signs.
+    /// The terms to fulfil. They are the server's own entry, never the payer's echo of it. `nvm:erc4337` lets the payer
+    /// add members to `extra`, which it signs.
     pub terms: Terms,
-    /// What the scheme defines, as the payer sent it.
+    /// The scheme's payload, as the payer sent it.
     pub payload: RawJson,
     /// The resource that the payer names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,21 +22,22 @@ pub struct Claim {
     /// The extensions that the payer echoes.
     #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extensions: Members,
-    /// Who asks and for which request; set by the route that received it.
+    /// The caller and the request; set by the route that received the payment.
     pub identity: Identity,
 }
 
-/// Whose request a payment belongs to. A retry of the same request has the same identity and gets the same answer.
+/// The caller and the request that a payment belongs to. A retry of the same request has the same identity and gets the
+/// same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Identity {
-    /// The authenticated caller; empty where callers are not told apart.
+    /// The authenticated caller; empty if callers are not distinguished.
     pub caller: String,
-    /// `Idempotency-Key`, `agentRequestId`, or the hash of the canonical request body.
+    /// The name of the request: `Idempotency-Key`, `agentRequestId`, or the hash of the canonical request body.
     pub request: String,
 }
 
 impl Claim {
-    /// A payment beside the entry that it must fulfil.
+    /// Combines a payment with the entry that it must fulfil.
     #[must_use]
     #[inline]
     pub fn new(terms: Terms, payment: PaymentPayload) -> Self {
@@ -57,7 +58,7 @@ impl Claim {
         Self { terms, payload, resource, extensions, identity: Identity::default() }
     }
 
-    /// The payment as it stands on the wire, in the version of its terms.
+    /// Rebuilds the payment in the version of its terms, as it is written on the wire.
     #[must_use]
     pub fn to_payment(&self) -> PaymentPayload {
         if let Ok(accepted) = nvm::Requirements::try_from(&self.terms) {
@@ -85,7 +86,7 @@ impl Claim {
 }
 
 impl PaymentPayload {
-    /// Whether the payment was made for this entry: v2 echoes it, v1 names scheme and network.
+    /// Returns whether the payment was made for this entry: v2 echoes the entry, v1 names only its scheme and network.
     #[must_use]
     pub fn is_for(&self, terms: &Terms) -> bool {
         match self {
@@ -96,7 +97,7 @@ impl PaymentPayload {
     }
 }
 
-/// What kind of authorization a key names. One kind may serve several schemes.
+/// The kind of authorization that a key identifies. One kind may serve several schemes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum AuthorizationKind {
@@ -110,13 +111,13 @@ pub enum AuthorizationKind {
 
 /// The identity of an authorization, in canonical bytes: kind, network, contract, payer, nonce.
 ///
-/// Never text of the payer's choosing, a signature, a header or a scheme: every spelling of one authorization
-/// has one key.
+/// A key never contains text that the payer can choose, a signature, a header or a scheme: every spelling of one
+/// authorization has the same key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PaymentKey(Arc<[u8]>);
 
 impl core::hash::Hash for PaymentKey {
-    /// By its end alone, which is what tells keys apart: payer and nonce.
+    /// Hashes only the end of the key, payer and nonce, because that is where keys differ.
     fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
         let start = self.0.len().saturating_sub(54);
         state.write(self.0.get(start..).unwrap_or_default());
@@ -124,19 +125,19 @@ impl core::hash::Hash for PaymentKey {
 }
 
 impl PaymentKey {
-    /// The key of an authorization. Each part is written behind its length.
+    /// Builds the key of an authorization. Each part is preceded by its length.
     #[must_use]
     pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
         Self(joined(kind, &[network.as_str().as_bytes(), contract, payer, nonce]).into())
     }
 
-    /// What the keys of all authorizations of this kind begin with that a payer gave for one contract.
+    /// Builds the common prefix of the keys of all authorizations of this kind that a payer gave for one contract.
     #[must_use]
     pub fn prefix(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8]) -> Vec<u8> {
         joined(kind, &[network.as_str().as_bytes(), contract, payer])
     }
 
-    /// The payer that the key names.
+    /// Returns the payer that the key names.
     #[must_use]
     pub fn payer(&self) -> Option<&[u8]> {
         let (_kind, parts) = self.0.split_first()?;
@@ -149,20 +150,20 @@ impl PaymentKey {
         part(rest).map(|(payer, _nonce)| payer)
     }
 
-    /// The canonical bytes.
+    /// Returns the canonical bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// A key read back from where it was stored.
+    /// Restores a key from stored bytes.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 }
 
-/// The kind, and each part behind its length.
+/// Joins the kind and the parts, each preceded by its length.
 fn joined(kind: AuthorizationKind, parts: &[&[u8]]) -> Vec<u8> {
     let length: usize = parts.iter().map(|part| 2 + part.len()).sum();
     let mut bytes = Vec::with_capacity(1 + length);
@@ -186,16 +187,16 @@ impl fmt::Debug for PaymentKey {
     }
 }
 
-/// Finds the key of a claim without asking anybody.
+/// Derives the key of a claim from the claim alone, without I/O.
 pub trait KeyOf: Send + Sync {
-    /// The key.
+    /// Derives the key.
     ///
     /// # Errors
-    /// The payload cannot be read as the scheme's.
+    /// The payload cannot be parsed as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
 
-    /// Whether the scheme settles less than was authorized when less was used. `false` for a scheme whose payments move
-    /// what was signed, as `exact`.
+    /// Returns whether the scheme settles less than was authorized when less was used. It is `false` for schemes that
+    /// move exactly the signed amount, such as `exact`.
     fn settles_less(&self) -> bool {
         false
     }
@@ -207,12 +208,12 @@ impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> KeyOf for F {
     }
 }
 
-/// An entry that a server offers, with the scheme's way to tell payments for it apart.
+/// An entry that a server offers, with the scheme's function that identifies payments for it.
 #[derive(Clone)]
 pub struct Offer {
-    /// What is asked.
+    /// The terms of the offer.
     pub terms: Terms,
-    /// Names the payment of a claim, so that a server grants it once.
+    /// The function that derives a claim's payment key, by which a server grants each payment once.
     pub key: std::sync::Arc<dyn KeyOf>,
 }
 

@@ -1,4 +1,4 @@
-//! Entries of a list that may hold kinds unknown here.
+//! Entries of a list that may hold kinds unknown to this crate.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -7,18 +7,18 @@ use crate::RawJson;
 
 /// An entry of `accepts` or `kinds`.
 ///
-/// One that cannot be read (another scheme's fields, a network name that is not CAIP-2) stays as it came,
-/// survives forwarding and is never chosen; it does not sink the document.
+/// An entry that cannot be parsed (fields of another scheme, a network name that is not CAIP-2) is kept as it was
+/// received: it survives forwarding and is never chosen, and the rest of the document stays usable.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry<T> {
-    /// Read.
+    /// An entry that was parsed.
     Known(T),
-    /// Not read.
+    /// An entry that could not be parsed.
     Opaque(RawJson),
 }
 
 impl<T> Entry<T> {
-    /// The entry, if it could be read.
+    /// Returns the entry, if it could be parsed.
     pub const fn known(&self) -> Option<&T> {
         match self {
             Self::Known(entry) => Some(entry),

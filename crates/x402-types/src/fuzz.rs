@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+//! Bodies of the fuzz targets in `fuzz/`: properties that hold for all input bytes. This module is not part of the API.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a property that does not hold has to be heard")]
 
 use core::fmt::{Debug, Display};
@@ -18,8 +18,8 @@ use crate::{
     AtomicAmount, ChainId, ErrorReason, EvmAddress, Malformed, Members, RawJson, SchemeName, UnixSeconds, networks,
 };
 
-/// Text that is one of the newtypes is written as it was read, and JSON has the same grammar. Numbers, networks and
-/// addresses are those that other readers see there.
+/// Checks that a text parsed as one of the newtypes is written back unchanged, and that JSON uses the same grammar.
+/// Numbers, networks and addresses are compared with the result of other parsers.
 pub fn roundtrip_scalars(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     let number = U256::from_str_radix(text, 10).ok().filter(|number| number.to_string() == text);
@@ -60,7 +60,8 @@ pub fn roundtrip_scalars(data: &[u8]) {
     assert_eq!(ErrorReason::from_wire(text).as_str(), text);
 }
 
-/// The members of an object beside `serde_json`'s map of them. They are forwarded as they came until they are changed.
+/// Compares the members of an object with `serde_json`'s map of them. Members are forwarded unchanged until one of them
+/// is modified.
 pub fn diff_members(data: &[u8]) {
     let map = serde_json::from_slice::<Map<String, Value>>(data);
     let Ok(members) = serde_json::from_slice::<Members>(data) else {
@@ -70,7 +71,7 @@ pub fn diff_members(data: &[u8]) {
     let written = serde_json::to_vec(&members).unwrap();
     assert!(members.is_empty() || written == data.trim_ascii());
     assert_eq!(serde_json::from_slice::<Members>(&written).unwrap(), members);
-    // Half a surrogate pair in a value is seen when the value is read, a key that stands twice by the strict reader.
+    // Half a surrogate pair in a value is detected when the value is parsed, a duplicate key by the strict parser.
     let Ok(map) = map else { return };
     if map.len() != members.len() {
         assert!(members.len() > map.len());
@@ -94,7 +95,7 @@ pub fn diff_members(data: &[u8]) {
     assert_eq!(RawJson::parse(text).unwrap().read::<Members>().unwrap(), changed);
 }
 
-/// Reads text as one of the newtypes and finds it written as it came, by `Display` and as JSON.
+/// Parses text as one of the newtypes, and checks that `Display` and JSON write it back unchanged.
 fn same<T>(text: &str) -> Option<T>
 where
     T: FromStr<Err = Malformed> + Display + Debug + PartialEq + Serialize + DeserializeOwned,
@@ -110,7 +111,7 @@ where
     Some(value)
 }
 
-/// Beside alloy, which reads addresses without `0x`, too, and takes any case.
+/// Compares with alloy, which also accepts addresses without `0x`, and any case.
 fn address(text: &str) {
     let theirs = text.strip_prefix("0x").filter(|digits| digits.len() == 40).and_then(|digits| digits.parse().ok());
     let ours = same::<EvmAddress>(text);
@@ -123,7 +124,7 @@ fn address(text: &str) {
     assert_eq!(EvmAddress::from(address.unchecked()).as_str(), address.unchecked().to_checksum(None));
 }
 
-/// Beside Howard Hinnant's `days_from_civil`, which counts in eras of 400 years.
+/// Compares with Howard Hinnant's `days_from_civil`, which counts in eras of 400 years.
 fn time(text: &str) {
     let Ok(time) = text.parse::<IsoTime>() else { return };
     assert_eq!(time.as_str(), text);

@@ -1,8 +1,8 @@
-//! Keccak-256, as Ethereum hashes.
+//! Keccak-256, the hash function of Ethereum.
 
 use sha3::{Digest, Keccak256};
 
-/// The hash of some bytes.
+/// Computes the Keccak-256 hash of the bytes.
 pub(crate) fn keccak256(bytes: &[u8]) -> [u8; 32] {
     Keccak256::digest(bytes).into()
 }

@@ -37,7 +37,7 @@ pub use chain_id::ChainId;
 pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
 pub use entry::Entry;
 pub(crate) use keccak::keccak256;
-pub use make_payment::{MadePayment, MakePayment, Occasion, payment_entropy};
+pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
 pub use malformed::Malformed;
 pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
 pub use network_name::NetworkName;
@@ -49,5 +49,5 @@ pub use scheme::SchemeName;
 pub use terms::Terms;
 pub use time::UnixSeconds;
 
-/// The 256-bit integers that amounts and identifiers are, and alloy's.
+/// The 256-bit integer type of amounts and identifiers. It is also alloy's.
 pub use ruint::aliases::U256;

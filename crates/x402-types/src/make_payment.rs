@@ -1,26 +1,27 @@
-//! The client's role: a scheme that can pay. It names only wire types.
+//! The client's role: a scheme that makes payments. This module names only wire types.
 
 use async_trait::async_trait;
 
 use crate::{Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds};
 
-/// What making a payment may depend on, beside the terms. Time and randomness are arguments.
+/// The inputs of a payment other than its terms. Time and randomness are arguments, so that a scheme needs neither a
+/// clock nor a random number generator.
 #[derive(Debug, Clone, Copy)]
-pub struct Occasion<'a> {
-    /// Now.
+pub struct SigningContext<'a> {
+    /// The current time.
     pub now: UnixSeconds,
-    /// Fresh random bytes, which `exact` has as the nonce: 32, or better those of [`payment_entropy`].
+    /// Fresh random bytes, which `exact` uses as the nonce: any 32 bytes, or better those of [`payment_entropy`].
     pub entropy: [u8; 32],
-    /// The URL that is requested.
+    /// The URL of the request that is paid.
     pub url: &'a str,
-    /// The method that is used.
+    /// The HTTP method of the request that is paid.
     pub method: &'a str,
 }
 
-/// Entropy of a payment out of random bytes: the first 24, and 8 zero bytes behind them.
+/// Turns random bytes into the entropy of a payment: the first 24 bytes, followed by 8 zero bytes.
 ///
-/// Every token with EIP-3009 takes such a nonce. OpenZeppelin's `ERC20TransferAuthorization` reads a nonce as a key of
-/// 24 bytes and a counter of 8, which is 0 for a fresh key, and takes no other.
+/// Every token with EIP-3009 accepts such a nonce. OpenZeppelin's `ERC20TransferAuthorization` interprets a nonce as a
+/// key of 24 bytes and a counter of 8, which is 0 for a fresh key, and accepts no other.
 #[must_use]
 pub fn payment_entropy(random: [u8; 32]) -> [u8; 32] {
     let mut entropy = random;
@@ -34,34 +35,34 @@ pub fn payment_entropy(random: [u8; 32]) -> [u8; 32] {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MadePayment {
-    /// What the scheme defines.
+    /// The scheme's payload.
     pub payload: RawJson,
-    /// Members to add to the echoed entry's `extra`.
+    /// Members to add to the `extra` of the echoed entry.
     pub extra: Members,
-    /// Who pays.
+    /// The payer's account.
     pub payer: String,
-    /// The authorization's identity.
+    /// The identity of the authorization.
     pub key: PaymentKey,
-    /// When it stops being valid.
+    /// The time at which the payment expires.
     pub valid_until: UnixSeconds,
 }
 
 impl MadePayment {
-    /// A payment without additions to the entry.
+    /// Creates a payment without additions to the entry.
     #[must_use]
     pub const fn new(payload: RawJson, payer: String, key: PaymentKey, valid_until: UnixSeconds) -> Self {
         Self { payload, extra: Members::new(), payer, key, valid_until }
     }
 }
 
-/// A scheme that can pay.
+/// A scheme that can make payments.
 #[async_trait]
 pub trait MakePayment: Send + Sync {
-    /// Whether these terms can be paid: scheme, network, transfer method, flow. Asks nobody.
+    /// Returns whether these terms can be paid: scheme, network, transfer method, flow. The method does no I/O.
     fn can_pay(&self, terms: &Terms) -> bool;
 
-    /// Why these terms cannot be paid, with the member that stands in the way. `None` where they can be, or where the
-    /// scheme has nothing to say of them.
+    /// Explains why these terms cannot be paid, naming the member at fault. Returns `None` if they can be paid, or if
+    /// they are not this scheme's.
     fn objection(&self, terms: &Terms) -> Option<Rejection> {
         let _ = terms;
         None
@@ -71,7 +72,7 @@ pub trait MakePayment: Send + Sync {
     ///
     /// # Errors
     /// `Rejection` for terms that cannot be paid, `Fault` for a signer that fails.
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal>;
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal>;
 }
 
 #[async_trait]
@@ -84,7 +85,7 @@ impl<M: MakePayment + ?Sized> MakePayment for std::sync::Arc<M> {
         (**self).objection(terms)
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
-        (**self).make_payment(terms, occasion).await
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
+        (**self).make_payment(terms, context).await
     }
 }

@@ -1,6 +1,6 @@
 //! The error of every newtype that is a string with a grammar.
 
-/// A string that does not have the form it must have.
+/// The error for a string that does not match its grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct Malformed {
@@ -8,13 +8,13 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    /// What was expected.
+    /// Creates the error from a description of the expected form.
     #[must_use]
     pub const fn new(expected: &'static str) -> Self {
         Self { expected }
     }
 
-    /// What was expected.
+    /// Returns the description of the expected form.
     #[must_use]
     pub const fn expected(self) -> &'static str {
         self.expected

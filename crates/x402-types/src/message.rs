@@ -1,4 +1,4 @@
-//! Messages whose version is known only once they are read.
+//! Messages whose version is known only after they have been parsed.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,9 +9,9 @@ use crate::{AtomicAmount, Entry, Members, NetworkName, RawJson, SchemeName, Time
 /// A 402 document of either version.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PaymentRequired {
-    /// Version 1.
+    /// A document of version 1.
     V1(v1::PaymentRequired),
-    /// Version 2.
+    /// A document of version 2.
     V2(v2::PaymentRequired),
 }
 
@@ -19,28 +19,29 @@ pub enum PaymentRequired {
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "nearly every payment is of the larger version")]
 pub enum PaymentPayload {
-    /// Version 1.
+    /// A payment of version 1.
     V1(v1::PaymentPayload),
-    /// Version 2.
+    /// A payment of version 2.
     V2(v2::PaymentPayload),
-    /// Version 2 with credits of a plan in the place of an amount. Read from text by `x402-codec`, which tells it from
-    /// the others; `Deserialize` reads the other two.
+    /// A payment of version 2 with credits of a plan in place of an amount. `x402-codec` parses it from text and
+    /// distinguishes it from the others; `Deserialize` handles only the other two.
     Nvm(nvm::PaymentPayload),
 }
 
 /// Requirements of either version, as a facilitator receives them beside a payment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PaymentRequirements {
-    /// Version 1.
+    /// Requirements of version 1.
     V1(v1::PaymentRequirements),
-    /// Version 2.
+    /// Requirements of version 2.
     V2(v2::PaymentRequirements),
-    /// Version 2 with credits of a plan in the place of an amount. `Deserialize` reads the other two.
+    /// Requirements of version 2 with credits of a plan in place of an amount. `Deserialize` handles only the other
+    /// two.
     Nvm(nvm::Requirements),
 }
 
 impl PaymentPayload {
-    /// Its version.
+    /// Returns the version of the payment.
     #[must_use]
     pub const fn version(&self) -> Version {
         match self {
@@ -63,83 +64,84 @@ macro_rules! either {
 }
 either!(PaymentRequired: V1 V2, PaymentPayload: V1 V2 Nvm, PaymentRequirements: V1 V2 Nvm);
 
-// Both versions' members side by side, so that a message is read in one pass and told apart afterwards.
-// A member of the other version is an unknown one: it goes to `rest` and survives being forwarded.
+// The structs below hold the members of both versions side by side, so that a message is parsed in one pass and its
+// version is determined afterwards. A member of the other version counts as unknown: it goes to `rest` and survives
+// forwarding.
 
 wire! {
-    /// Either version's 402 document.
+    /// A 402 document of either version.
     pub struct AnyRequired {
-        /// The version.
+        /// The protocol version.
         x402_version: Version => "x402Version" required;
-        /// Both.
+        /// Both versions have this member.
         error: Option<String> => "error" lenient;
-        /// Version 2.
+        /// Only version 2 has this member.
         resource: Option<ResourceInfo> => "resource" lenient;
-        /// Both.
+        /// Both versions have this member.
         accepts: Vec<RawJson> => "accepts" required;
-        /// Version 2.
+        /// Only version 2 has this member.
         extensions: Members => "extensions" lenient;
     }
 }
 
 wire! {
-    /// Either version's requirements.
+    /// Requirements of either version.
     pub struct AnyRequirements {
-        /// Both.
+        /// Both versions have this member.
         scheme: SchemeName => "scheme" required;
-        /// Both.
+        /// Both versions have this member.
         network: NetworkName => "network" required;
-        /// Version 2.
+        /// Only version 2 has this member.
         amount: Option<AtomicAmount> => "amount" optional;
-        /// Version 1.
+        /// Only version 1 has this member.
         max_amount_required: Option<AtomicAmount> => "maxAmountRequired" optional;
-        /// Both.
+        /// Both versions have this member.
         asset: String => "asset" required;
-        /// Both.
+        /// Both versions have this member.
         pay_to: String => "payTo" required;
-        /// Version 1.
+        /// Only version 1 has this member.
         resource: Option<v1::ResourceUrl> => "resource" optional;
-        /// Version 1.
+        /// Only version 1 has this member.
         description: Option<String> => "description" optional;
-        /// Version 1.
+        /// Only version 1 has this member.
         mime_type: Option<String> => "mimeType" optional;
-        /// Version 1.
+        /// Only version 1 has this member.
         output_schema: Option<RawJson> => "outputSchema" optional;
-        /// Both.
+        /// Both versions have this member.
         max_timeout_seconds: TimeoutSeconds => "maxTimeoutSeconds" or TimeoutSeconds::ABSENT;
-        /// Both.
+        /// Both versions have this member.
         extra: Members => "extra" or Members::new();
     }
 }
 
 wire! {
-    /// Either version's payment.
+    /// A payment of either version.
     pub struct AnyPayload {
-        /// The version.
+        /// The protocol version.
         x402_version: Version => "x402Version" required;
-        /// Version 2.
+        /// Only version 2 has this member.
         resource: Option<ResourceInfo> => "resource" optional;
-        /// Version 2.
+        /// Only version 2 has this member.
         accepted: Option<v2::PaymentRequirements> => "accepted" optional;
-        /// Version 1.
+        /// Only version 1 has this member.
         scheme: Option<SchemeName> => "scheme" optional;
-        /// Version 1.
+        /// Only version 1 has this member.
         network: Option<NetworkName> => "network" optional;
-        /// Both.
+        /// Both versions have this member.
         payload: RawJson => "payload" object;
-        /// Version 2.
+        /// Only version 2 has this member.
         extensions: Members => "extensions" unless_empty;
     }
 }
 
 wire! {
-    /// `POST /verify` and `POST /settle`.
+    /// The body of `POST /verify` and `POST /settle`.
     pub struct AnyVerifyRequest {
-        /// May be absent; where present it must be the payment's.
+        /// The protocol version. It may be absent; if present, it must be the payment's.
         x402_version: Option<Version> => "x402Version" optional;
-        /// The payment. Boxed, as it is moved often until its version is settled.
+        /// The payment. It is boxed because it is moved often until its version is determined.
         payment_payload: Box<AnyPayload> => "paymentPayload" required;
-        /// What it must fulfil.
+        /// The requirements that the payment must fulfil.
         payment_requirements: Box<AnyRequirements> => "paymentRequirements" required;
     }
 }
@@ -154,7 +156,7 @@ impl<'de> Deserialize<'de> for PaymentRequired {
             Version::V1 => Self::V1({
                 any.rest.keep("resource", any.resource);
                 any.rest.keep("extensions", (!any.extensions.is_empty()).then_some(any.extensions));
-                // Version 1 always writes its own.
+                // Version 1 always writes its own `error`.
                 any.rest.remove("error");
                 v1::PaymentRequired {
                     x402_version: Version::V1,
@@ -176,10 +178,10 @@ impl<'de> Deserialize<'de> for PaymentRequired {
 }
 
 impl AnyPayload {
-    /// The payment of its own version.
+    /// Converts to the payment of its own version.
     ///
     /// # Errors
-    /// The name of the member that its version demands and that is absent.
+    /// The name of the member that the version requires and that is absent.
     fn settle_version(mut self) -> Result<PaymentPayload, &'static str> {
         Ok(match self.x402_version {
             Version::V1 => {
@@ -211,10 +213,10 @@ impl AnyPayload {
 }
 
 impl AnyRequirements {
-    /// The requirements as one version has them.
+    /// Converts to the requirements of one version.
     ///
     /// # Errors
-    /// The name of the member that the version demands and that is absent or of the other version's form.
+    /// The name of the member that the version requires and that is absent or has the other version's form.
     fn settle_version(mut self, version: Version) -> Result<PaymentRequirements, &'static str> {
         Ok(match version {
             Version::V1 => {
@@ -261,7 +263,7 @@ impl<'de> Deserialize<'de> for PaymentPayload {
     }
 }
 
-/// The dotted names that readers of paths take apart.
+/// Maps a key to its dotted path, which readers of paths split again.
 fn in_payload(key: &'static str) -> &'static str {
     match key {
         "accepted" => "paymentPayload.accepted",
@@ -278,14 +280,14 @@ fn in_requirements(key: &'static str) -> &'static str {
     }
 }
 
-/// `POST /verify` and `POST /settle`, §7.1 and §7.2.
+/// The body of `POST /verify` and `POST /settle`, §7.1 and §7.2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VerifyRequest {
-    /// May be absent; where present it must be the payment's.
+    /// The protocol version. It may be absent; if present, it must be the payment's.
     pub x402_version: Option<Version>,
-    /// The payment.
+    /// The payment to verify or settle.
     pub payment_payload: PaymentPayload,
-    /// What it must fulfil.
+    /// The requirements that the payment must fulfil.
     pub payment_requirements: PaymentRequirements,
 }
 

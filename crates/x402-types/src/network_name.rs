@@ -1,4 +1,4 @@
-//! Networks as peers write them: CAIP-2, a legacy name of v1, or nothing in a failed answer.
+//! Networks as peers write them: CAIP-2, a legacy name of v1, or an empty string in a failed answer.
 
 use core::fmt;
 
@@ -7,19 +7,20 @@ use smol_str::SmolStr;
 
 use crate::{ChainId, networks};
 
-/// A network as it stands in a document. Kept as text; [`NetworkName::chain_id`] says which network it is, if known.
+/// A network as a document names it. It is kept as text; [`NetworkName::chain_id`] maps it to a network, if the name is
+/// known.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NetworkName(SmolStr);
 
 impl NetworkName {
-    /// The text.
+    /// Returns the text as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The network: the text itself if it is CAIP-2, else the network of that simple name.
+    /// Returns the network: the text itself if it is CAIP-2, otherwise the network of that simple name.
     #[must_use]
     pub fn chain_id(&self) -> Option<ChainId> {
         self.0.parse().ok().or_else(|| networks::by_name(&self.0))

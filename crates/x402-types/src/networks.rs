@@ -6,13 +6,13 @@ use crate::ChainId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Network {
-    /// CAIP-2.
+    /// The CAIP-2 identifier.
     pub id: &'static str,
-    /// For people.
+    /// The display name.
     pub name: &'static str,
-    /// The simple name of v1, if it has one.
+    /// The simple name of v1, if the network has one.
     pub simple: Option<&'static str>,
-    /// Whether its money is worth nothing.
+    /// Whether the network is a testnet, whose money is worth nothing.
     pub testnet: bool,
 }
 
@@ -76,19 +76,19 @@ networks! {
     "eip155:38833" "Igra" - main
 }
 
-/// The network of the table.
+/// Finds a network in the table.
 #[must_use]
 pub fn find(network: ChainId) -> Option<&'static Network> {
     TABLE.iter().find(|row| row.id == network.as_str())
 }
 
-/// The network of a simple name: `base` -> `eip155:8453`.
+/// Finds the network of a simple name: `base` -> `eip155:8453`.
 #[must_use]
 pub fn by_name(simple: &str) -> Option<ChainId> {
     TABLE.iter().find(|row| row.simple == Some(simple))?.id.parse().ok()
 }
 
-/// The simple name of a network, as version 1 writes it.
+/// Returns the simple name of a network, as version 1 writes it.
 #[must_use]
 pub fn legacy_name(network: ChainId) -> Option<&'static str> {
     find(network)?.simple

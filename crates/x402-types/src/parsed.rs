@@ -1,4 +1,4 @@
-//! One serde door for every newtype that is a string with a grammar.
+//! The serde implementation shared by every newtype that is a string with a grammar.
 
 use core::fmt;
 use core::marker::PhantomData;

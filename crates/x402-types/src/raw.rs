@@ -1,4 +1,4 @@
-//! JSON that this crate does not look into, kept as the text it came in.
+//! JSON that this crate does not interpret, kept as the text in which it was received.
 
 use core::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,54 +9,55 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 
-/// The name by which `serde_json::value::RawValue` asks for the text of a value, and hands it on.
+/// The name by which `serde_json::value::RawValue` requests the text of a value from a deserializer, and passes it to a
+/// serializer.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
-/// One JSON value as its own text: scheme payloads, extensions, entries of schemes unknown here.
+/// One JSON value as its own text: scheme payloads, extensions, entries of unknown schemes.
 ///
-/// To serde it is what [`RawValue`] is. Text of up to 23 bytes, which most values of `extra` are, stands in place, and
-/// a clone copies no longer one.
+/// To serde it behaves like [`RawValue`]. Text of up to 23 bytes, which most values of `extra` are, is stored inline; a
+/// clone of longer text shares it instead of copying it.
 #[derive(Clone)]
 pub struct RawJson(SmolStr);
 
 impl RawJson {
-    /// The text of the value.
+    /// Returns the text of the value.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Writes a value.
+    /// Serializes a value.
     ///
     /// # Errors
-    /// Whatever the value's `Serialize` reports.
+    /// The error of the value's `Serialize`.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::to_string(value).map(|text| Self(text.into()))
     }
 
-    /// Reads the value as a type.
+    /// Deserializes the value as a type.
     ///
     /// # Errors
-    /// What `serde_json` says of a value that does not fit, with line and column within this value.
+    /// The error of `serde_json` for a value that does not fit, with line and column within this value.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.as_str())
     }
 
-    /// Takes text that is one JSON value.
+    /// Accepts text that is one JSON value.
     ///
     /// # Errors
-    /// If the text is not exactly one JSON value.
+    /// The text is not exactly one JSON value.
     pub fn parse(text: String) -> Result<Self, serde_json::Error> {
         RawValue::from_string(text).map(|raw| Self(raw.get().into()))
     }
 
-    /// JSON `null`.
+    /// Creates JSON `null`.
     #[must_use]
     pub const fn null() -> Self {
         Self(SmolStr::new_static("null"))
     }
 
-    /// Whether both are the same JSON value: order of members and white space do not count.
+    /// Returns whether both are the same JSON value: the order of members and white space do not count.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         if self.as_str() == other.as_str() {
@@ -114,7 +115,7 @@ impl<'de> Deserialize<'de> for RawJson {
     }
 }
 
-/// That a deserializer has understood [`RAW_VALUE`]: one that has not would hand over any map.
+/// A deserializer that has understood [`RAW_VALUE`]. One that has not would pass any map.
 struct Asked;
 
 impl<'de> Deserialize<'de> for Asked {
@@ -155,12 +156,12 @@ impl<'de> Deserialize<'de> for ObjectJson {
 
 /// The members of a JSON object in their order, each value as its own text.
 ///
-/// An object that was read is kept as its text until a member is asked for, and one put together here gets its text
-/// when that is needed: most are only compared or forwarded. A clone copies neither.
+/// A parsed object is kept as its text until a member is read, and an object built here is serialized when its text is
+/// needed: most objects are only compared or forwarded. A clone copies neither.
 #[derive(Clone, Default)]
 pub struct Members(Option<Arc<Object>>);
 
-/// An object that has members. The other form is made when it is asked for.
+/// An object that has members. The other form is computed on demand.
 #[derive(Clone)]
 enum Object {
     Read { text: SmolStr, list: OnceLock<List> },
@@ -171,25 +172,25 @@ enum Object {
 struct List(Vec<(SmolStr, RawJson)>);
 
 impl Members {
-    /// No members.
+    /// Creates an object without members.
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
     }
 
-    /// The value of a member.
+    /// Returns the value of a member.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&RawJson> {
         self.list().iter().find(|(k, _)| k == key).map(|(_, v)| v)
     }
 
-    /// The value of a member, if it is a string.
+    /// Returns the value of a member, if it is a string.
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         self.get(key)?.read().ok()
     }
 
-    /// Adds a member at the end, or replaces the one of that name.
+    /// Adds a member at the end, or replaces the one with the same name.
     pub fn insert(&mut self, key: &str, value: RawJson) {
         self.change(|list| match list.iter_mut().find(|(k, _)| k == key) {
             Some((_, old)) => *old = value,
@@ -197,7 +198,7 @@ impl Members {
         });
     }
 
-    /// Adds a string member, or replaces the one of that name.
+    /// Adds a string member, or replaces the one with the same name.
     pub fn insert_text(&mut self, key: &str, value: &str) {
         if let Ok(value) = RawJson::of(value) {
             self.insert(key, value);
@@ -211,7 +212,7 @@ impl Members {
         }
     }
 
-    /// Takes a member out.
+    /// Removes a member.
     pub(crate) fn remove(&mut self, key: &str) {
         if self.get(key).is_some() {
             self.change(|list| list.retain(|(name, _)| name != key));
@@ -222,29 +223,29 @@ impl Members {
         self.change(|list| list.push((key, value)));
     }
 
-    /// The members in their order.
+    /// Iterates over the members in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &RawJson)> {
         self.list().iter().map(|(k, v)| (k.as_str(), v))
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no members.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// How many there are.
+    /// Returns the number of members.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list().len()
     }
 
-    /// Whether every member of `other` is here with the same value.
+    /// Returns whether every member of `other` is present with the same value.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (_, None) => true,
-            // Nearly always: the payer echoes what it was sent.
+            // This is the usual case: the payer echoes what it received.
             (Some(mine), Some(other)) if mine.text() == other.text() => true,
             _ => other.iter().all(|(k, v)| self.get(k).is_some_and(|mine| mine.same(v))),
         }
@@ -254,7 +255,7 @@ impl Members {
         self.0.as_ref().map_or(&[], |object| object.list())
     }
 
-    /// Changes the list; the text no longer holds.
+    /// Modifies the list, and discards the text, which no longer matches.
     fn change(&mut self, change: impl FnOnce(&mut Vec<(SmolStr, RawJson)>)) {
         let made = Object::Made { list: List::default(), text: OnceLock::new() };
         let object = Arc::make_mut(self.0.get_or_insert_with(|| made.clone().into()));
@@ -272,7 +273,7 @@ impl Object {
     fn list(&self) -> &[(SmolStr, RawJson)] {
         match self {
             Self::Made { list, .. } => &list.0,
-            // It cannot fail: see `Members::deserialize`.
+            // Parsing cannot fail: see `Members::deserialize`.
             Self::Read { text, list } => &list.get_or_init(|| serde_json::from_str(text).unwrap_or_default()).0,
         }
     }
@@ -384,7 +385,7 @@ mod tests {
         members.insert_text("b", "x");
         assert_eq!(serde_json::to_string(&members).unwrap(), r#"{"b":"x","a":{"x":[1,2]}}"#);
         assert_eq!(serde_json::to_string(&before).unwrap(), text);
-        // By way of a tree, which knows no text.
+        // This goes through a tree, which knows no text.
         let tree = serde_json::to_value(&members).unwrap();
         assert_eq!(serde_json::from_value::<Members>(tree).unwrap(), members);
         assert!(serde_json::from_str::<Members>(" { } ").unwrap().is_empty());

@@ -1,11 +1,12 @@
-//! Machine codes on the wire: x402 v2 §9, and the TypeScript SDK's strings where §9 is silent.
+//! Machine-readable codes on the wire: x402 v2 §9, and the TypeScript SDK's strings where §9 is silent.
 
 use core::fmt;
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A code that says why: `invalidReason`, `errorReason`. An open set: codes of peers unknown here survive.
+/// The code of `invalidReason` and `errorReason`. The set is open: codes of peers that this crate does not know
+/// survive.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrorReason(Cow<'static, str>);
 
@@ -14,8 +15,8 @@ macro_rules! reasons {
         impl ErrorReason {
             $( #[doc = concat!($text, ".")] pub const $name: Self = Self(Cow::Borrowed($code)); )*
 
-            /// Every code that this workspace emits, with where it comes from, the HTTP status that a resource
-            /// server answers with, and its text.
+            /// Every code that this workspace emits, with its origin, the HTTP status of a resource server's answer,
+            /// and its text.
             pub const TABLE: &'static [Reason] = &[
                 $( Reason { code: $code, origin: Origin::$origin, status: $status, text: $text }, )*
             ];
@@ -27,14 +28,14 @@ macro_rules! reasons {
     };
 }
 
-/// Where a code is defined.
+/// The document or implementation that defines a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// x402 v2 §9.
     Spec,
     /// The TypeScript SDK 2.27.
     TypeScript,
-    /// This project.
+    /// This project itself.
     Ours,
 }
 
@@ -42,13 +43,13 @@ pub enum Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reason {
-    /// The code as it stands on the wire.
+    /// The code as it is written on the wire.
     pub code: &'static str,
-    /// Who defines it.
+    /// The origin of the code.
     pub origin: Origin,
-    /// The status a resource server answers with.
+    /// The HTTP status of a resource server's answer.
     pub status: u16,
-    /// What happened, for people.
+    /// The description of the fault, for people.
     pub text: &'static str,
 }
 
@@ -88,7 +89,8 @@ reasons! {
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }
 
-/// What a peer calls a fault that has another code here: ours, the peer, its code (`facts/x402-protocol.md` 5.2).
+/// Other spellings by peers for faults that have a code here: our code, the peer, its code (`facts/x402-protocol.md`
+/// 5.2).
 pub const ALIASES: &[(ErrorReason, &str, &str)] = &[
     (ErrorReason::INVALID_SIGNATURE, "TypeScript, Go", "invalid_exact_evm_signature"),
     (ErrorReason::RECIPIENT_MISMATCH, "TypeScript, Go", "invalid_exact_evm_recipient_mismatch"),
@@ -103,20 +105,20 @@ pub const ALIASES: &[(ErrorReason, &str, &str)] = &[
 ];
 
 impl ErrorReason {
-    /// The code.
+    /// Returns the code.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A code from elsewhere, kept as it came.
+    /// Creates a code received from a peer, unchanged.
     #[must_use]
     pub fn from_wire(code: &str) -> Self {
         Self::known(code).unwrap_or_else(|| Self(Cow::Owned(code.to_owned())))
     }
 
-    /// The code as this workspace writes it, where a peer spells one of its codes otherwise ([`ALIASES`]). Answers of
-    /// facilitators are read with it, so that no judgement depends on who answered.
+    /// Translates a peer's spelling of one of this workspace's codes ([`ALIASES`]). Answers of facilitators are parsed
+    /// with it, so that no decision depends on which implementation answered.
     #[must_use]
     pub fn of_peer(code: Self) -> Self {
         if code.row().is_some() {
@@ -126,12 +128,13 @@ impl ErrorReason {
         ours.unwrap_or(code)
     }
 
-    /// Whether a settlement that was begun before, for the same request, and never answered can be called failed when
-    /// this refusal is the next answer. Everything else leaves its outcome unknown: the first attempt may have moved the
-    /// money, and what is refused now may be refused because of that.
+    /// Returns whether this refusal proves that a settlement failed which was begun earlier, for the same request, and
+    /// never answered. With every other refusal the outcome stays unknown: the first attempt may have moved the money,
+    /// and may itself be the cause of the refusal.
     ///
-    /// `keeps_requests`: the facilitator keeps what it began and answers a named request with what became of it, as ours
-    /// does. Its refusals are final but for those that our own attempt by another way may have caused.
+    /// `keeps_requests`: the facilitator stores the requests that it began and answers a named request with its
+    /// outcome, as this project's does. Its refusals are final except for those that another attempt of this client
+    /// may have caused.
     #[must_use]
     pub fn is_final_for_begun(&self, keeps_requests: bool) -> bool {
         // The authorization itself could never pay these terms, or the chain shows that it never will.
@@ -149,13 +152,13 @@ impl ErrorReason {
         never_made.contains(self) || (keeps_requests && !undecided && !perhaps_made.contains(self))
     }
 
-    /// A code that another crate of a scheme defines.
+    /// Creates a code that another crate defines for its scheme.
     #[must_use]
     pub const fn defined(code: &'static str) -> Self {
         Self(Cow::Borrowed(code))
     }
 
-    /// The row of the table, if the code is one of ours.
+    /// Returns the row of the table, if the code is one of this workspace.
     #[must_use]
     pub fn row(&self) -> Option<&'static Reason> {
         Self::TABLE.iter().find(|row| row.code == self.as_str())

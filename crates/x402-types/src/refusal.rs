@@ -1,121 +1,123 @@
-//! Whose fault it is: the payer's (`Rejection`), or ours (`Fault`).
+//! The party at fault: the payer (`Rejection`), or this side (`Fault`).
 
 use crate::{ErrorReason, Malformed, Members};
 
-/// The payer's fault. Goes on the wire.
+/// A fault of the payer. It is sent on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{reason}{}{}", if message.is_some() { ": " } else { "" }, message.as_deref().unwrap_or_default())]
 pub struct Rejection {
-    /// The machine code.
+    /// The machine-readable code.
     pub reason: ErrorReason,
-    /// What was wrong, for people; names the field.
+    /// The description of the fault, for people; it names the field.
     pub message: Option<Box<str>>,
-    /// Who would have paid, where it is known.
+    /// The payer, if it is known.
     pub payer: Option<Box<str>>,
-    /// What the code adds, for schemes whose errors have `details`.
+    /// Further data of the code, for schemes whose errors have `details`.
     pub details: Members,
 }
 
 impl Rejection {
-    /// A refusal with a code alone.
+    /// Creates a rejection with only a code.
     #[must_use]
     pub const fn new(reason: ErrorReason) -> Self {
         Self { reason, message: None, payer: None, details: Members::new() }
     }
 
-    /// With words for people.
+    /// Adds a description for people.
     #[must_use]
     pub fn because(mut self, message: impl Into<Box<str>>) -> Self {
         self.message = Some(message.into());
         self
     }
 
-    /// With the payer.
+    /// Adds the payer.
     #[must_use]
     pub fn of(mut self, payer: impl Into<Box<str>>) -> Self {
         self.payer = Some(payer.into());
         self
     }
 
-    /// With another detail.
+    /// Adds one detail.
     #[must_use]
     pub fn detail(mut self, key: &str, value: &str) -> Self {
         self.details.insert_text(key, value);
         self
     }
 
-    /// A field that does not have the form it must have: `invalid_payload`.
+    /// Creates the rejection `invalid_payload` for a malformed field.
     #[must_use]
     pub fn field(path: &str, why: Malformed) -> Self {
         Self::new(ErrorReason::INVALID_PAYLOAD).because(format!("{path}: {why}"))
     }
 }
 
-/// Ours: a node, a store. Logged; the wire shows a general code.
+/// A fault on this side: a node, a store. It is logged; the wire carries only a general code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A node or another service did not answer, or said something that cannot be used.
+    /// A node or another service did not answer, or its answer cannot be used.
     #[error("{service} is unreachable or unusable: {detail}")]
     Unreachable {
-        /// What was asked.
+        /// The name of the service.
         service: &'static str,
-        /// What it said.
+        /// The service's own message.
         detail: Box<str>,
     },
-    /// A node answered that it does not take a transaction, and named the reason. It has not got the transaction.
+    /// A node refused a transaction and gave a reason that is understood. The transaction has not entered the node's
+    /// pool.
     #[error("{service} does not take the transaction, {why}: {detail}")]
     NotTaken {
-        /// What refused it.
+        /// The service that refused the transaction.
         service: &'static str,
         /// The kind of the reason.
         why: NotTaken,
-        /// What it said.
+        /// The service's own message.
         detail: Box<str>,
     },
-    /// A service answered over HTTP, and its answer decides nothing: a schema or credentials that it refuses, a redirect,
-    /// a proxy's page.
+    /// A service answered over HTTP, and the answer decides nothing: it refuses a schema or credentials, redirects, or
+    /// is a proxy's page.
     #[error("{service} answered HTTP {status} without a verdict: {detail}")]
     NoVerdict {
-        /// The service.
+        /// The name of the service.
         service: &'static str,
-        /// The status of its answer.
+        /// The status of the response.
         status: u16,
-        /// What could not be read, and how the answer's body begins.
+        /// The part that could not be parsed, and the beginning of the response's body.
         detail: Box<str>,
     },
     /// The ledger or another store failed.
     #[error("the store failed: {detail}")]
     Store {
-        /// What it said.
+        /// The store's own message.
         detail: Box<str>,
     },
-    /// Something that must not happen: a row that cannot be read, a mechanism that breaks a rule.
+    /// An invariant was violated: a row cannot be parsed, a mechanism breaks a rule.
     #[error("a rule was broken: {detail}")]
     Broken {
-        /// Which.
+        /// The invariant that was violated.
         detail: Box<str>,
     },
 }
 
-/// Why a node does not take a transaction.
+/// The reason for which a node refuses a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotTaken {
-    /// The sending account holds too little of the network's own coin. It lasts until somebody sends it some.
+    /// The sending account holds too little of the network's native coin. This lasts until the account is funded.
     #[error("the account cannot pay the gas")]
     NoGasFunds,
-    /// It offers less than the network, the node or a replacement asks for now. A later or a higher offer is taken.
+    /// The transaction offers less than the network, the node or a replacement currently requires. A later or a higher
+    /// offer is accepted.
     #[error("its fee is too low")]
     FeeTooLow,
-    /// Its nonce lies ahead of the account's: the node does not see the transactions before it.
+    /// The nonce is ahead of the account's: the node has not seen the transactions before it.
     #[error("its nonce is ahead of the account's")]
     NonceTooHigh,
 }
 
 impl Fault {
-    /// The same of another service, for a client that is built on another's.
+    /// Attributes the fault to another service, for a client that is built on another client.
     #[must_use]
     pub fn of_service(self, name: &'static str) -> Self {
         match self {
@@ -125,46 +127,46 @@ impl Fault {
         }
     }
 
-    /// A service that cannot be used.
+    /// Creates the fault of a service that cannot be used.
     #[must_use]
     pub fn unreachable(service: &'static str, detail: impl core::fmt::Display) -> Self {
         Self::Unreachable { service, detail: detail.to_string().into() }
     }
 
-    /// A service whose answer decides nothing.
+    /// Creates the fault of a service whose answer decides nothing.
     #[must_use]
     pub fn no_verdict(service: &'static str, status: u16, detail: impl core::fmt::Display) -> Self {
         Self::NoVerdict { service, status, detail: detail.to_string().into() }
     }
 
-    /// Whether the same request would meet the same fault until somebody changes a configuration: a redirect, or a 4xx
-    /// other than 408, 425 and 429.
+    /// Returns whether the same request would meet the same fault until a configuration is changed: a redirect, or a
+    /// 4xx other than 408, 425 and 429.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         matches!(self, Self::NoVerdict { status: 300..=499, .. })
             && !matches!(self, Self::NoVerdict { status: 408 | 425 | 429, .. })
     }
 
-    /// A store that failed.
+    /// Creates the fault of a store.
     #[must_use]
     pub fn store(detail: impl core::fmt::Display) -> Self {
         Self::Store { detail: detail.to_string().into() }
     }
 
-    /// A broken rule.
+    /// Creates the fault of a violated invariant.
     #[must_use]
     pub fn broken(detail: impl core::fmt::Display) -> Self {
         Self::Broken { detail: detail.to_string().into() }
     }
 }
 
-/// Why something was not done.
+/// The reason why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The payer's fault.
+    /// The payer is at fault.
     #[error(transparent)]
     Rejection(#[from] Rejection),
-    /// Ours.
+    /// This side is at fault.
     #[error(transparent)]
     Fault(#[from] Fault),
 }

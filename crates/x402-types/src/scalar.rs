@@ -1,4 +1,4 @@
-//! Small wire scalars: the protocol version, timeouts, and answers that may be blank.
+//! Small wire scalars: the protocol version, timeouts, and values that may be blank.
 
 use core::fmt;
 
@@ -10,14 +10,14 @@ use crate::Malformed;
 /// `x402Version`: the JSON integer 1 or 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
-    /// Version 1: terms in the 402 body, `X-PAYMENT`.
+    /// Version 1: terms are in the 402 body, the payment in `X-PAYMENT`.
     V1,
-    /// Version 2: terms in `PAYMENT-REQUIRED`, `PAYMENT-SIGNATURE`.
+    /// Version 2: terms are in `PAYMENT-REQUIRED`, the payment in `PAYMENT-SIGNATURE`.
     V2,
 }
 
 impl Version {
-    /// The integer on the wire.
+    /// Returns the integer on the wire.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -78,20 +78,20 @@ impl<'de, const N: u8> Deserialize<'de> for Only<N> {
 pub struct TimeoutSeconds(u64);
 
 impl TimeoutSeconds {
-    /// What servers write when nothing is configured: 300 s.
+    /// The default that servers write: 300 s.
     pub const DEFAULT: Self = Self(300);
-    /// What an absent member means: 60 s.
+    /// The meaning of an absent member: 60 s.
     pub const ABSENT: Self = Self(60);
-    /// The largest integer that every JSON reader keeps: 2^53-1.
+    /// The largest integer that every JSON parser represents exactly: 2^53-1.
     pub const MAX: Self = Self((1 << 53) - 1);
 
-    /// The number of seconds.
+    /// Returns the number of seconds.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The seconds of a JSON number that is whole, however it is spelled.
+    /// Converts a JSON number that is whole, however it is spelled.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "in range")]
     pub fn whole(number: f64) -> Option<Self> {
@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for TimeoutSeconds {
             fn visit_u64<E: Error>(self, n: u64) -> Result<TimeoutSeconds, E> {
                 TimeoutSeconds::try_from(n).map_err(E::custom)
             }
-            // `60.0` and `6e1` are the same number as `60` to JSON, and to every SDK that reads it as a double.
+            // `60.0` and `6e1` are the same number as `60` to JSON, and to every SDK that parses it as a double.
             fn visit_f64<E: Error>(self, n: f64) -> Result<TimeoutSeconds, E> {
                 let whole = TimeoutSeconds::whole(n).ok_or(Malformed::new("an integer of seconds, 1 to 2^53-1"));
                 whole.map_err(E::custom)
@@ -139,17 +139,17 @@ impl<'de> Deserialize<'de> for TimeoutSeconds {
     }
 }
 
-/// A value that peers write as `""` when there is none.
+/// A value that peers write as `""` if it is absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Blank<T> {
-    /// `""`.
+    /// The empty string `""`.
     Blank,
-    /// A value.
+    /// A value that is present.
     Value(T),
 }
 
 impl<T> Blank<T> {
-    /// The value, if there is one.
+    /// Returns the value, if there is one.
     pub fn value(self) -> Option<T> {
         match self {
             Self::Blank => None,

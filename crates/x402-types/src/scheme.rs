@@ -7,30 +7,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Malformed;
 
-/// The name of a payment scheme. Names unknown here survive.
+/// The name of a payment scheme. Unknown names survive.
 ///
-/// 1 to 64 printable ASCII characters without a space.
+/// The grammar is 1 to 64 printable ASCII characters without a space.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SchemeName(Cow<'static, str>);
 
 impl SchemeName {
-    /// A fixed sum, moved once.
+    /// `exact`: a fixed sum, moved once.
     pub const EXACT: Self = Self(Cow::Borrowed("exact"));
-    /// A maximum authorized, the used part of it moved.
+    /// `upto`: the payer authorizes a maximum, and the used part of it is moved.
     pub const UPTO: Self = Self(Cow::Borrowed("upto"));
-    /// Vouchers on a channel.
+    /// `batch-settlement`: vouchers on a channel.
     pub const BATCH_SETTLEMENT: Self = Self(Cow::Borrowed("batch-settlement"));
-    /// Authorized now, captured later.
+    /// `auth-capture`: authorized first, captured later.
     pub const AUTH_CAPTURE: Self = Self(Cow::Borrowed("auth-capture"));
-    /// Credits of a plan, by session keys of a smart account.
+    /// `nvm:erc4337`: credits of a plan, by session keys of a smart account.
     pub const NVM_ERC4337: Self = Self(Cow::Borrowed("nvm:erc4337"));
-    /// Credits of a plan, by a delegated card.
+    /// `nvm:card-delegation`: credits of a plan, by a delegated card.
     pub const NVM_CARD_DELEGATION: Self = Self(Cow::Borrowed("nvm:card-delegation"));
 
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "a scheme name: 1 to 64 printable ASCII characters without a space";
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What is asked, whatever the version of the document it stood in. Versions end here.
+//! Terms: one way to pay, whatever the version of the document. Code above this module does not distinguish versions.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,26 +11,27 @@ use crate::{
 /// One way to pay, as both versions mean it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
-    /// The version of the document it stands in.
+    /// The version of the document that contains the terms.
     pub version: Version,
-    /// The scheme.
+    /// The payment scheme.
     pub scheme: SchemeName,
-    /// The network.
+    /// The network on which to pay.
     pub network: ChainId,
     /// The amount in atomic units.
     pub amount: AtomicAmount,
-    /// The asset as written.
+    /// The asset, as it was written.
     pub asset: String,
-    /// Who is paid, as written.
+    /// The recipient, as it was written.
     pub pay_to: String,
-    /// How long the payer's authorization may last.
+    /// The longest validity of the payer's authorization.
     pub max_timeout_seconds: TimeoutSeconds,
-    /// What the scheme adds.
+    /// The scheme's additional members.
     pub extra: Members,
 }
 
 impl Terms {
-    /// Whether an entry that a payer echoes is this one: core fields equal, addresses by value, `extra` a superset.
+    /// Returns whether a payer's echo is this entry: core fields are equal, addresses are compared by value, `extra` is
+    /// a superset.
     #[must_use]
     pub fn matches(&self, accepted: &v2::PaymentRequirements) -> bool {
         self.scheme == accepted.scheme
@@ -42,7 +43,7 @@ impl Terms {
             && accepted.extra.contains(&self.extra)
     }
 
-    /// The entry as version 2 writes it.
+    /// Converts to an entry of version 2.
     #[must_use]
     pub fn to_v2(&self) -> v2::PaymentRequirements {
         v2::PaymentRequirements {
@@ -57,7 +58,8 @@ impl Terms {
         }
     }
 
-    /// The network as the terms' version writes it: CAIP-2 in version 2, in version 1 the legacy name where there is one.
+    /// Returns the network as the terms' version writes it: CAIP-2 in version 2; in version 1 the legacy name, if there
+    /// is one.
     #[must_use]
     pub fn network_name(&self) -> NetworkName {
         match self.version {
@@ -66,14 +68,15 @@ impl Terms {
         }
     }
 
-    /// Whether clients of version 1 know such an entry: the scheme `exact` on a network with a legacy name. Published
-    /// ones refuse a whole document for one entry that they do not know.
+    /// Returns whether clients of version 1 understand such an entry: the scheme is `exact`, and the network has a
+    /// legacy name. Published clients refuse a whole document because of one entry that they do not know.
     #[must_use]
     pub fn is_known_to_v1(&self) -> bool {
         self.scheme == SchemeName::EXACT && networks::legacy_name(self.network).is_some()
     }
 
-    /// The entry as version 1 writes it: the legacy network name where there is one, the resource in each entry.
+    /// Converts to an entry of version 1: with the legacy network name, if there is one, and the resource in each
+    /// entry.
     #[must_use]
     pub fn to_v1(&self, resource: &ResourceInfo) -> v1::PaymentRequirements {
         v1::PaymentRequirements {
@@ -92,7 +95,7 @@ impl Terms {
         }
     }
 
-    /// The entry in its own version.
+    /// Converts to an entry of the terms' own version.
     #[must_use]
     pub fn to_requirements(&self, resource: &ResourceInfo) -> PaymentRequirements {
         match self.version {
@@ -102,7 +105,7 @@ impl Terms {
         }
     }
 
-    /// The entry as it stands in `accepts` of version 2, in the form of its scheme.
+    /// Converts to an entry of `accepts` of version 2, in the form of its scheme.
     #[must_use]
     pub fn to_entry(&self) -> Entry<v2::PaymentRequirements> {
         match nvm::Requirements::try_from(self).ok().and_then(|entry| RawJson::of(&entry).ok()) {
@@ -111,8 +114,8 @@ impl Terms {
         }
     }
 
-    /// The terms of an entry of version 2, in the form of its scheme. What the entry does not say is asked later: a
-    /// plan's entry names no amount, so the terms have none.
+    /// Converts from an entry of version 2, in the form of its scheme. A plan's entry states no
+    /// price, which is decided for each request, so its terms have amount 0.
     #[must_use]
     pub fn of_entry(entry: &Entry<v2::PaymentRequirements>) -> Option<Self> {
         match entry {
@@ -125,7 +128,7 @@ impl Terms {
     }
 }
 
-/// Equal as EVM addresses if both are, else equal as text.
+/// Compares two accounts: as EVM addresses if both are addresses, otherwise as text.
 fn same_account(a: &str, b: &str) -> bool {
     if a == b {
         return true;
@@ -159,7 +162,7 @@ impl From<&v2::PaymentRequirements> for Terms {
 impl TryFrom<v1::PaymentRequirements> for Terms {
     type Error = crate::Malformed;
 
-    /// Fails for a network name that is neither CAIP-2 nor in the table of simple names.
+    /// Converts the entry; fails for a network name that is neither CAIP-2 nor in the table of simple names.
     fn try_from(entry: v1::PaymentRequirements) -> Result<Self, crate::Malformed> {
         Ok(Self {
             version: Version::V1,
@@ -177,7 +180,7 @@ impl TryFrom<v1::PaymentRequirements> for Terms {
 impl TryFrom<&v1::PaymentRequirements> for Terms {
     type Error = crate::Malformed;
 
-    /// Fails for a network name that is neither CAIP-2 nor in the table of simple names.
+    /// Converts the entry; fails for a network name that is neither CAIP-2 nor in the table of simple names.
     fn try_from(entry: &v1::PaymentRequirements) -> Result<Self, crate::Malformed> {
         entry.clone().try_into()
     }
@@ -205,7 +208,7 @@ impl TryFrom<&PaymentRequirements> for Terms {
 }
 
 impl PaymentRequired {
-    /// Its version.
+    /// Returns the version of the document.
     #[must_use]
     pub const fn version(&self) -> Version {
         match self {
@@ -214,7 +217,7 @@ impl PaymentRequired {
         }
     }
 
-    /// The ways to pay that could be read, in the server's order.
+    /// Returns the ways to pay that could be parsed, in the server's order.
     #[must_use]
     pub fn terms(&self) -> Vec<Terms> {
         match self {
@@ -225,7 +228,7 @@ impl PaymentRequired {
         }
     }
 
-    /// What would be served.
+    /// Returns the resource that is for sale.
     #[must_use]
     pub fn resource(&self) -> Option<ResourceInfo> {
         match self {
@@ -234,7 +237,7 @@ impl PaymentRequired {
         }
     }
 
-    /// The extensions that the server advertises: none in version 1.
+    /// Returns the extensions that the server advertises; version 1 has none.
     #[must_use]
     pub fn extensions(&self) -> Members {
         match self {
@@ -243,7 +246,8 @@ impl PaymentRequired {
         }
     }
 
-    /// The same document in version 2: the first entry's resource is lifted, unreadable entries stay as they are.
+    /// Converts the document to version 2: the first entry's resource becomes the document's, entries that could not be
+    /// parsed are kept unchanged.
     #[must_use]
     pub fn to_v2(&self) -> v2::PaymentRequired {
         match self {
@@ -269,7 +273,8 @@ impl PaymentRequired {
         }
     }
 
-    /// The same document in version 1: the resource stands in each entry; extensions have no place there.
+    /// Converts the document to version 1: each entry gets the resource, and the extensions are dropped because version
+    /// 1 has no member for them.
     #[must_use]
     pub fn to_v1(&self) -> v1::PaymentRequired {
         match self {

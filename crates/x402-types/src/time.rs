@@ -9,15 +9,15 @@ use crate::Malformed;
 
 /// Seconds since the Unix epoch.
 ///
-/// On the wire a decimal string as authorizations have it, one spelling: digits, no sign, no leading zero.
+/// On the wire it is a decimal string, as in authorizations, with one spelling: digits, no sign, no leading zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnixSeconds(pub u64);
 
 impl UnixSeconds {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "a decimal string of seconds, without sign or leading zero, at most 2^64-1";
 
-    /// Later by so many seconds; stops at the end of the range.
+    /// Adds seconds, saturating at the end of the range.
     #[must_use]
     pub const fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
@@ -33,7 +33,7 @@ impl FromStr for UnixSeconds {
         let canonical = s.bytes().all(|b| b.is_ascii_digit()) && (s.len() == 1 || !s.starts_with('0'));
         match s.len() {
             1..=19 if canonical => {
-                // So many digits fit.
+                // The length was checked above, so the digits fit.
                 let digit = |sum: u64, b: u8| sum.wrapping_mul(10).wrapping_add(u64::from(b & 15));
                 Ok(Self(s.bytes().fold(0, digit)))
             }

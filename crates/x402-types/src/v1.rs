@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for ResourceUrl {
 wire! {
     /// One way to pay: an entry of `accepts`.
     pub struct PaymentRequirements {
-        /// The scheme.
+        /// The payment scheme.
         scheme: SchemeName => "scheme" required;
         /// The network, a legacy name such as `base-sepolia`.
         network: NetworkName => "network" required;
@@ -47,29 +47,29 @@ wire! {
         max_amount_required: AtomicAmount => "maxAmountRequired" required;
         /// The asset's contract address.
         asset: String => "asset" required;
-        /// Who is paid.
+        /// The recipient's address.
         pay_to: String => "payTo" required;
         /// The resource's URL.
         resource: ResourceUrl => "resource" or ResourceUrl::default();
-        /// What it is, for people.
+        /// The description of the resource, for people.
         description: String => "description" or String::new();
-        /// The media type of the answer.
+        /// The media type of the response.
         mime_type: String => "mimeType" or String::new();
-        /// The shape of input and output.
+        /// The schema of input and output.
         output_schema: Option<RawJson> => "outputSchema" optional;
-        /// How long the payer's authorization may last.
+        /// The longest validity of the payer's authorization.
         max_timeout_seconds: TimeoutSeconds => "maxTimeoutSeconds" or TimeoutSeconds::ABSENT;
-        /// What the scheme adds.
+        /// The scheme's additional members.
         extra: Members => "extra" or Members::new();
     }
 }
 
 wire! {
-    /// The 402 body.
+    /// The body of a 402 response.
     pub struct PaymentRequired {
-        /// The integer 1.
+        /// The protocol version, 1.
         x402_version: Version => "x402Version" version_1;
-        /// Why the request was not served.
+        /// The reason why the request was not served.
         error: String => "error" or String::new();
         /// The ways to pay, in the server's order.
         accepts: Vec<Entry<PaymentRequirements>> => "accepts" required;
@@ -77,15 +77,15 @@ wire! {
 }
 
 wire! {
-    /// What a client sends to pay.
+    /// The payment that a client sends.
     pub struct PaymentPayload {
-        /// The integer 1.
+        /// The protocol version, 1.
         x402_version: Version => "x402Version" version_1;
-        /// The scheme.
+        /// The payment scheme.
         scheme: SchemeName => "scheme" required;
-        /// The network.
+        /// The network of the payment.
         network: NetworkName => "network" required;
-        /// What the scheme defines.
+        /// The scheme's payload.
         payload: RawJson => "payload" object;
     }
 }

@@ -7,25 +7,25 @@ use crate::{
 };
 
 wire! {
-    /// What a protected resource is: `ResourceInfo`, §5.1.1.
+    /// The description of a protected resource: `ResourceInfo`, §5.1.1.
     pub struct ResourceInfo {
-        /// Its URL.
+        /// The resource's URL.
         url: String => "url" required;
-        /// What it is, for people.
+        /// The description of the resource, for people.
         description: Option<String> => "description" optional;
-        /// The media type of the answer.
+        /// The media type of the response.
         mime_type: Option<String> => "mimeType" optional;
         /// The service's name, at most 32 printable ASCII characters.
         service_name: Option<String> => "serviceName" optional;
-        /// At most 5 tags.
+        /// The tags, at most 5.
         tags: Option<Vec<String>> => "tags" optional;
-        /// An icon, http or https.
+        /// The URL of an icon, http or https.
         icon_url: Option<String> => "iconUrl" optional;
     }
 }
 
 impl ResourceInfo {
-    /// A resource of which only the URL is known.
+    /// Creates the description of a resource of which only the URL is known.
     #[must_use]
     pub fn of(url: impl Into<String>) -> Self {
         Self {
@@ -43,93 +43,94 @@ impl ResourceInfo {
 wire! {
     /// One way to pay: an entry of `accepts`, §5.1.2.
     pub struct PaymentRequirements {
-        /// The scheme.
+        /// The payment scheme.
         scheme: SchemeName => "scheme" required;
         /// The network, CAIP-2.
         network: ChainId => "network" required;
         /// The amount in atomic units.
         amount: AtomicAmount => "amount" required;
-        /// The asset: a contract address, or what the scheme says.
+        /// The asset: a contract address, or what the scheme defines.
         asset: String => "asset" required;
-        /// Who is paid: an address, or what the scheme says.
+        /// The recipient: an address, or what the scheme defines.
         pay_to: String => "payTo" required;
-        /// How long the payer's authorization may last.
+        /// The longest validity of the payer's authorization.
         max_timeout_seconds: TimeoutSeconds => "maxTimeoutSeconds" or TimeoutSeconds::ABSENT;
-        /// What the scheme adds.
+        /// The scheme's additional members.
         extra: Members => "extra" or Members::new();
     }
 }
 
 wire! {
-    /// The 402 answer: `PaymentRequired`, §5.1.
+    /// The 402 response: `PaymentRequired`, §5.1.
     pub struct PaymentRequired {
-        /// The integer 2.
+        /// The protocol version, 2.
         x402_version: Version => "x402Version" version_2;
-        /// Why the request was not served.
+        /// The reason why the request was not served.
         error: Option<String> => "error" optional;
-        /// What would be served. Always written; its absence is read, since other SDKs omit it.
+        /// The resource that is for sale. It is always written, and may be absent when read, since other SDKs omit it.
         resource: Option<ResourceInfo> => "resource" optional;
         /// The ways to pay, in the server's order.
         accepts: Vec<Entry<PaymentRequirements>> => "accepts" required;
-        /// Extensions by name.
+        /// The extensions by name.
         extensions: Members => "extensions" unless_empty;
     }
 }
 
 wire! {
-    /// What a client sends to pay: `PaymentPayload`, §5.2.
+    /// The payment that a client sends: `PaymentPayload`, §5.2.
     pub struct PaymentPayload {
-        /// The integer 2.
+        /// The protocol version, 2.
         x402_version: Version => "x402Version" version_2;
-        /// The server's `resource`, echoed.
+        /// The echo of the server's `resource`.
         resource: Option<ResourceInfo> => "resource" optional;
         /// The chosen entry, echoed in full.
         accepted: PaymentRequirements => "accepted" required;
-        /// What the scheme defines.
+        /// The scheme's payload.
         payload: RawJson => "payload" object;
-        /// The server's extensions, echoed, with the client's additions.
+        /// The echo of the server's extensions, with the client's additions.
         extensions: Members => "extensions" unless_empty;
     }
 }
 
 wire! {
-    /// The facilitator's verdict: `VerifyResponse`, §5.4. The same in v1.
+    /// The facilitator's verdict: `VerifyResponse`, §5.4. Version 1 uses the same message.
     pub struct VerifyResponse {
-        /// Whether the payment is good.
+        /// Whether the payment is valid.
         is_valid: bool => "isValid" required;
-        /// Why not.
+        /// The reason why the payment is invalid.
         invalid_reason: Option<ErrorReason> => "invalidReason" optional;
-        /// Why not, for people.
+        /// The explanation of `invalid_reason`, for people.
         invalid_message: Option<String> => "invalidMessage" optional;
-        /// Who pays.
+        /// The payer's account.
         payer: Option<String> => "payer" optional;
-        /// What the scheme adds.
+        /// The scheme's additional members.
         extra: Members => "extra" unless_empty;
-        /// What extensions add.
+        /// The members that extensions add.
         extensions: Members => "extensions" unless_empty;
     }
 }
 
 wire! {
-    /// What settlement came to: `SettlementResponse`, §5.3. The same in v1.
+    /// The result of a settlement: `SettlementResponse`, §5.3. Version 1 uses the same message.
     pub struct SettleResponse {
         /// Whether the payment was made.
         success: bool => "success" required;
-        /// Why not. `settlement_pending`: not known yet, `transaction` says where to look.
+        /// The reason of the failure. `settlement_pending` means that the result is not known yet, and `transaction`
+        /// names what to look up.
         error_reason: Option<ErrorReason> => "errorReason" optional;
-        /// Why not, for people.
+        /// The explanation of `error_reason`, for people.
         error_message: Option<String> => "errorMessage" optional;
-        /// Who paid.
+        /// The payer's account.
         payer: Option<String> => "payer" optional;
-        /// The transaction, or `""` where nothing was sent.
+        /// The transaction, or `""` if nothing was sent.
         transaction: String => "transaction" or String::new();
-        /// The network: CAIP-2 in v2, a legacy name in v1, `""` in some failed answers of peers.
+        /// The network: CAIP-2 in v2, a legacy name in v1, `""` in some failure responses of peers.
         network: NetworkName => "network" or NetworkName::default();
-        /// What was moved, where the scheme lets it differ from what was asked.
+        /// The amount moved, for schemes in which it may differ from the amount of the terms.
         amount: Option<Blank<AtomicAmount>> => "amount" optional;
-        /// What the scheme adds.
+        /// The scheme's additional members.
         extra: Members => "extra" unless_empty;
-        /// What extensions add.
+        /// The members that extensions add.
         extensions: Members => "extensions" unless_empty;
     }
 }
@@ -137,23 +138,23 @@ wire! {
 wire! {
     /// A kind of payment that a facilitator serves, §7.3.
     pub struct SupportedKind {
-        /// The version.
+        /// The protocol version.
         x402_version: Version => "x402Version" required;
-        /// The scheme.
+        /// The payment scheme.
         scheme: SchemeName => "scheme" required;
         /// The network: CAIP-2 in v2, a legacy name in v1.
         network: NetworkName => "network" required;
-        /// What the scheme adds.
+        /// The scheme's additional members.
         extra: Members => "extra" unless_empty;
     }
 }
 
 wire! {
-    /// `GET /supported`, §7.3.
+    /// The response of `GET /supported`, §7.3.
     pub struct SupportedResponse {
-        /// The kinds of payment served.
+        /// The kinds of payment that are served.
         kinds: Vec<Entry<SupportedKind>> => "kinds" required;
-        /// The extensions served.
+        /// The extensions that are served.
         extensions: Vec<String> => "extensions" or Vec::new();
         /// The addresses that settle, by CAIP-2 network or `namespace:*`.
         signers: Members => "signers" or Members::new();
@@ -163,43 +164,43 @@ wire! {
 wire! {
     /// A resource that a facilitator lists, §8.
     pub struct DiscoveredResource {
-        /// Its URL.
+        /// The resource's URL.
         resource: String => "resource" required;
-        /// `http`, `mcp`, …
+        /// The transport: `http`, `mcp`, …
         r#type: String => "type" required;
-        /// The version.
+        /// The protocol version.
         x402_version: Version => "x402Version" required;
         /// The ways to pay.
         accepts: Vec<Entry<PaymentRequirements>> => "accepts" required;
-        /// When it was last seen, seconds since 1970.
+        /// The time of the last update, seconds since 1970.
         last_updated: Option<u64> => "lastUpdated" optional;
-        /// Extensions by name.
+        /// The extensions by name.
         extensions: Members => "extensions" unless_empty;
-        /// Free members.
+        /// Free members for display.
         metadata: Members => "metadata" unless_empty;
     }
 }
 
 wire! {
-    /// Where a page of a list stands.
+    /// The position of a page within a list.
     pub struct Pagination {
-        /// Items a page.
+        /// The number of items on a page.
         limit: u64 => "limit" required;
-        /// Items before this page.
+        /// The number of items before this page.
         offset: u64 => "offset" or 0;
-        /// Items in all.
+        /// The total number of items.
         total: Option<u64> => "total" optional;
     }
 }
 
 wire! {
-    /// `GET /discovery/resources`, §8.
+    /// The response of `GET /discovery/resources`, §8.
     pub struct DiscoveryList {
-        /// The version.
+        /// The protocol version.
         x402_version: Version => "x402Version" required;
-        /// The resources.
+        /// The resources of this page.
         items: Vec<Entry<DiscoveredResource>> => "items" required;
-        /// The page.
+        /// The position of this page.
         pagination: Pagination => "pagination" required;
     }
 }

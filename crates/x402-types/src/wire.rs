@@ -1,16 +1,15 @@
-//! One way to read and write every message: leniently in, strictly out.
+//! The serialization of every message: lenient when reading, strict when writing.
 //!
-//! Absent and `null` are the same for optional members. Unknown members are kept in `rest`, in their order,
-//! and written again behind the known ones, so that a document survives being forwarded.
+//! Absent and `null` are the same for optional members. Unknown members are kept in `rest`, in their order, and written
+//! again after the known ones, so that a document survives being forwarded.
 
 /// Declares a message: the struct, its strict `Serialize` and its lenient `Deserialize`.
 ///
-/// After each field stands its wire name and how it is read and written:
-/// `required` (must be there, never `null`), `object` (the same for a [`crate::RawJson`] that must be an object),
-/// `version_1` and `version_2` (the same for a [`crate::Version`] that must be this one), `optional` (an `Option`, written only when there),
-/// `or EXPR` (absent or `null` reads as EXPR, always written), `unless_empty` (absent or `null` reads as the
-/// default, written unless `is_empty`), `lenient` (the same, and a value of another form is kept in `rest`; for messages
-/// that are only read).
+/// Each field is followed by its wire name and the way it is read and written: `required` (must be present and not
+/// `null`), `object` (the same for a [`crate::RawJson`] that must be an object), `version_1` and `version_2` (the same
+/// for a [`crate::Version`] that must be this one), `optional` (an `Option`, written only if present), `or EXPR`
+/// (absent or `null` reads as EXPR, always written), `unless_empty` (absent or `null` reads as the default, written
+/// unless `is_empty`), `lenient` (the same, and a malformed value is kept in `rest`; for messages that are only read).
 macro_rules! wire {
     (
         $(#[$meta:meta])*
@@ -23,7 +22,7 @@ macro_rules! wire {
         #[allow(unreachable_pub, reason = "some messages are read inside the crate only")]
         $vis struct $name {
             $( $(#[$fmeta])* pub $field: $type, )*
-            /// Members that this crate does not know, as they came.
+            /// Unknown members, as they were received.
             pub rest: $crate::Members,
         }
 
@@ -125,7 +124,8 @@ macro_rules! wire {
 }
 pub(crate) use wire;
 
-/// The value of a member that decides no money: one of another form does not sink its document, and goes to `rest`.
+/// Reads the value of a member that does not affect money: a malformed one goes to `rest`, and the rest of the document
+/// stays usable.
 pub(crate) fn leniently<T: serde::de::DeserializeOwned + Default>(
     rest: &mut crate::Members,
     key: &str,

@@ -1,55 +1,56 @@
 //! Addresses per namespace: the document's "Address Formats", [EIP-55](https://eips.ethereum.org/EIPS/eip-55),
-//! [SEP-23](https://stellar.org/protocol/sep-23) strkeys, [AIP-40](https://github.com/aptos-foundation/AIPs/blob/main/aips/aip-40.md).
+//! [SEP-23](https://stellar.org/protocol/sep-23) strkeys,
+//! [AIP-40](https://github.com/aptos-foundation/AIPs/blob/main/aips/aip-40.md).
 
 use x402_types::EvmAddress;
 
 /// A namespace whose addresses can be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Namespace {
-    /// `eip155`: EVM chains.
+    /// `eip155`: the EVM chains.
     Eip155,
-    /// `solana`.
+    /// `solana`: the Solana clusters.
     Solana,
-    /// `stellar`.
+    /// `stellar`: the Stellar networks.
     Stellar,
-    /// `aptos`.
+    /// `aptos`: the Aptos networks.
     Aptos,
 }
 
-/// What an address stands for.
+/// The use of an address in an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Who is paid.
+    /// The address of the recipient.
     PayTo,
-    /// The token: some namespaces name tokens in further ways.
+    /// The address of the token: some namespaces identify tokens in further ways.
     Asset,
 }
 
-/// What is wrong with an address, or could be better.
+/// A flaw of an address, or a possible improvement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// Not an address of any known namespace.
+    /// The text is an address of no known namespace.
     Invalid,
-    /// An address of another namespace.
+    /// The text is an address of another namespace.
     Elsewhere(Namespace),
-    /// Mixed case that is not the checksum; with it, it would be this.
+    /// The text is in mixed case and does not match its checksum. The value has the right checksum.
     BadChecksum(String),
-    /// Lower case only; with its checksum it is this.
+    /// The text is in lower case only. The value has the checksum.
     NoChecksum(String),
 }
 
 impl Namespace {
-    /// Every namespace that is known.
+    /// Every known namespace.
     pub const ALL: [Self; 4] = [Self::Eip155, Self::Solana, Self::Stellar, Self::Aptos];
 
-    /// The namespace of a CAIP-2 identifier, if it is known.
+    /// Returns the namespace of a CAIP-2 identifier, if it is known.
     #[must_use]
     pub fn known(namespace: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == namespace)
     }
 
-    /// As CAIP-2 writes it.
+    /// Returns the name that CAIP-2 uses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -60,7 +61,7 @@ impl Namespace {
         }
     }
 
-    /// For people: `an EVM address`.
+    /// Returns a description for people: `an EVM address`.
     #[must_use]
     pub const fn noun(self) -> &'static str {
         match self {
@@ -74,7 +75,7 @@ impl Namespace {
     /// Checks an address of this namespace.
     ///
     /// # Errors
-    /// The first flaw found: its form before its checksum.
+    /// The first flaw found: the form is checked before the checksum.
     pub fn check(self, text: &str, role: Role) -> Result<(), Flaw> {
         let fits = match self {
             Self::Eip155 => return evm(text, role),
@@ -85,7 +86,7 @@ impl Namespace {
         if fits { Ok(()) } else { Err(self.elsewhere(text, role)) }
     }
 
-    /// The address as people should write it: an EVM address with its checksum, any other text as it is.
+    /// Returns the recommended spelling: an EVM address with its checksum, any other text unchanged.
     #[must_use]
     pub fn spell(self, text: &str) -> String {
         let evm = if self == Self::Eip155 { text.parse::<EvmAddress>().ok() } else { None };
@@ -98,7 +99,7 @@ impl Namespace {
             Self::Eip155 => text.parse::<EvmAddress>().is_ok(),
             Self::Solana => is_solana(text),
             Self::Stellar => is_stellar(text) || (asset && is_credit(text)),
-            // Shorter ones are more likely damaged EVM addresses.
+            // A shorter text is more likely a damaged EVM address.
             Self::Aptos => (text.len() == 66 && is_aptos(text)) || (asset && is_aptos_type(text)),
         };
         Self::ALL.into_iter().filter(|other| *other != self).find(theirs).map_or(Flaw::Invalid, Flaw::Elsewhere)
@@ -120,7 +121,7 @@ fn evm(text: &str, role: Role) -> Result<(), Flaw> {
     match (upper, checksummed.as_str() == text) {
         (true, true) => Ok(()),
         (true, false) => Err(Flaw::BadChecksum(checksummed.to_string())),
-        // Whatever its checksum is: nobody can see that it was meant as one.
+        // A text in lower case has no visible checksum, even where the right checksum happens to have no capitals.
         (false, _) => Err(Flaw::NoChecksum(checksummed.to_string())),
     }
 }
@@ -131,7 +132,7 @@ fn is_solana(text: &str) -> bool {
     (32..=44).contains(&text.len()) && bs58::decode(text).onto(&mut bytes) == Ok(32)
 }
 
-/// The version bytes of SEP-23: account, muxed account, contract; and the bytes of each key.
+/// The version bytes of SEP-23 (account, muxed account, contract), each with the length of its key.
 const STRKEYS: [(u8, usize); 3] = [(6 << 3, 32), (12 << 3, 40), (2 << 3, 32)];
 
 fn is_stellar(text: &str) -> bool {
@@ -141,7 +142,8 @@ fn is_stellar(text: &str) -> bool {
     STRKEYS.contains(&(*version, key.len())) && crc16(body).to_le_bytes() == *crc
 }
 
-/// RFC 4648 base32 without padding, at most the 69 characters of a muxed account. Bits left over must be zero.
+/// Decodes RFC 4648 base32 without padding, of at most the 69 characters of a muxed account. Leftover bits must be
+/// zero.
 fn base32(text: &str) -> Option<Vec<u8>> {
     if text.len() > 69 {
         return None;
@@ -166,7 +168,7 @@ fn base32(text: &str) -> Option<Vec<u8>> {
     (bits == 0 && held < 5).then_some(out)
 }
 
-/// CRC16-XModem: polynomial 0x1021, initial value 0.
+/// Computes CRC16-XModem: polynomial 0x1021, initial value 0.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |mut crc, byte| {
         crc ^= u16::from(*byte) << 8;
@@ -181,7 +183,7 @@ fn is_stellar_asset(text: &str) -> bool {
     text == "native" || is_credit(text)
 }
 
-/// `CODE:G…`: 1 to 12 letters and digits, and the account that issues it.
+/// Recognises `CODE:G…`: 1 to 12 letters and digits, and the account that issues the asset.
 fn is_credit(text: &str) -> bool {
     text.split_once(':').is_some_and(|(code, issuer)| {
         (1..=12).contains(&code.len())
@@ -196,7 +198,7 @@ fn is_aptos(text: &str) -> bool {
         .is_some_and(|digits| (1..=64).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// `0x…::module::Name`.
+/// Recognises a type such as `0x…::module::Name`.
 fn is_aptos_type(text: &str) -> bool {
     let name = |part: &str| {
         part.len() <= 255

@@ -1,9 +1,9 @@
 //! `accepts[].amount`: "String of digits only, > 0 (atomic units, not decimals)".
 
-/// 2^256 - 1.
+/// 2^256 - 1, the largest amount.
 const MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
 
-/// The digits without leading zeros, `0` for zero; `None` if the text is not a number of at most 2^256-1.
+/// Strips leading zeros from the digits, down to `0`; returns `None` if the text is not a number of at most 2^256-1.
 #[must_use]
 pub fn digits(text: &str) -> Option<&str> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
@@ -17,7 +17,7 @@ pub fn digits(text: &str) -> Option<&str> {
     fits.then_some(stripped)
 }
 
-/// Atomic units with the point where people put it: `10000` of 6 decimals is `0.01`.
+/// Formats atomic units with a decimal point: `10000` of 6 decimals is `0.01`.
 #[must_use]
 pub fn human(digits: &str, decimals: u8) -> String {
     let decimals = usize::from(decimals);

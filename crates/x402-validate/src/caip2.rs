@@ -1,7 +1,7 @@
-//! [CAIP-2](https://chainagnostic.org/CAIPs/caip-2) as the document's field rules have it:
+//! [CAIP-2](https://chainagnostic.org/CAIPs/caip-2) as in the document's field rules:
 //! `/^[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}$/`.
 
-/// A network identifier. Only its form is checked: `eip155:abc` is one, of no network that exists.
+/// A network identifier. Only its form is checked: `eip155:abc` is well-formed, although no such network exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Caip2<'a> {
     namespace: &'a str,
@@ -9,7 +9,7 @@ pub struct Caip2<'a> {
 }
 
 impl<'a> Caip2<'a> {
-    /// Reads `namespace:reference`; `None` if the text has another form.
+    /// Parses `namespace:reference`; returns `None` if the text has another form.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
         let (namespace, reference) = text.split_once(':')?;
@@ -22,13 +22,13 @@ impl<'a> Caip2<'a> {
         fits.then_some(Self { namespace, reference })
     }
 
-    /// `eip155`, `solana`, …
+    /// Returns the part before the colon: `eip155`, `solana`, …
     #[must_use]
     pub const fn namespace(&self) -> &'a str {
         self.namespace
     }
 
-    /// What stands behind the colon.
+    /// Returns the part after the colon.
     #[must_use]
     pub const fn reference(&self) -> &'a str {
         self.reference

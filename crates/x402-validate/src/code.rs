@@ -1,13 +1,15 @@
-//! The codes of the linter: [x402 configuration rules, "Error Codes"](https://x402check.com), two of x402lint, and ours.
+//! The codes of the linter: [x402 configuration rules, "Error Codes"](https://x402check.com), two of x402lint, and this
+//! project's own.
 //!
-//! One table makes the variant, its wire name, its severity, its text, its fix and its page in `docs/error-codes.md`.
+//! One table generates the variant, its wire name, its severity, its text, its fix and its page in
+//! `docs/error-codes.md`.
 
 use core::fmt;
 use core::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// Whether an issue makes the document invalid.
+/// The effect of an issue on the validity of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -18,7 +20,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// `error` or `warning`.
+    /// Returns `error` or `warning`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -28,15 +30,15 @@ impl Severity {
     }
 }
 
-/// Who defines a code.
+/// The document or project that defines a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// `x402-config-rules.md`.
+    /// `x402-config-rules.md`, the document whose rules the linter checks.
     Document,
-    /// x402lint 0.3.1.
+    /// The tool x402lint 0.3.1.
     X402lint,
-    /// This project.
+    /// This project itself.
     Ours,
 }
 
@@ -44,32 +46,32 @@ pub enum Origin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Row {
-    /// The code.
+    /// The code of the row.
     pub code: Code,
-    /// Its name.
+    /// The name of the code.
     pub name: &'static str,
-    /// Who defines it.
+    /// The origin of the code.
     pub origin: Origin,
-    /// The severity it has unless its page says otherwise.
+    /// The severity, unless the code's page makes an exception.
     pub severity: Severity,
-    /// Where it is reported.
+    /// The field at which the issue is reported.
     pub at: &'static str,
-    /// What is wrong, in one line.
+    /// The description of the fault, in one line.
     pub text: &'static str,
-    /// What to do, in one line.
+    /// The remedy, in one line.
     pub fix: &'static str,
-    /// When exactly it is reported.
+    /// The exact condition under which the issue is reported.
     pub page: &'static str,
-    /// A fragment that has it.
+    /// A fragment of JSON that has the fault.
     pub wrong: &'static str,
-    /// The same fragment without it.
+    /// The same fragment without the fault.
     pub right: &'static str,
 }
 
 macro_rules! codes {
     ($( $variant:ident = $name:literal, $origin:ident, $severity:ident, $at:literal;
         $text:literal; $fix:literal; $page:literal; $wrong:literal => $right:literal; )*) => {
-        /// A stable machine code.
+        /// A stable machine-readable code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Code {
@@ -85,7 +87,7 @@ macro_rules! codes {
                 }, )*
             ];
 
-            /// Its row of the table.
+            /// Returns the code's row of the table.
             #[must_use]
             pub const fn row(self) -> &'static Row {
                 match self {
@@ -96,7 +98,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Its name: `MISSING_ACCEPTS`.
+            /// Returns the name of the code: `MISSING_ACCEPTS`.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $name, )* }
@@ -314,25 +316,25 @@ codes! {
 }
 
 impl Code {
-    /// What is wrong, in one line.
+    /// Returns the description of the fault, in one line.
     #[must_use]
     pub const fn text(self) -> &'static str {
         self.row().text
     }
 
-    /// What to do, in one line.
+    /// Returns the remedy, in one line.
     #[must_use]
     pub const fn fix(self) -> &'static str {
         self.row().fix
     }
 
-    /// The severity it has unless its page says otherwise.
+    /// Returns the severity, unless the code's page makes an exception.
     #[must_use]
     pub const fn severity(self) -> Severity {
         self.row().severity
     }
 
-    /// Its page, in Markdown: what `x402 explain` prints and `docs/error-codes.md` holds.
+    /// Formats the code's page in Markdown, as `x402 explain` prints it and `docs/error-codes.md` contains it.
     #[must_use]
     pub fn page(self) -> String {
         let row = self.row();
@@ -355,7 +357,7 @@ impl Code {
         )
     }
 
-    /// All pages: the linter's section of `docs/error-codes.md`.
+    /// Formats all pages: the linter's section of `docs/error-codes.md`.
     #[must_use]
     pub fn pages() -> String {
         let mut out = String::from("| Code | Severity | Text |\n| --- | --- | --- |\n");
@@ -371,7 +373,7 @@ impl Code {
     }
 }
 
-/// No code has that name.
+/// The error for a name that is not a code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no such code; `x402 explain` lists them")]
 pub struct UnknownCode;
@@ -379,7 +381,7 @@ pub struct UnknownCode;
 impl FromStr for Code {
     type Err = UnknownCode;
 
-    /// In any case, with `-` for `_`.
+    /// Parses a name in any case; `-` is read as `_`.
     fn from_str(s: &str) -> Result<Self, UnknownCode> {
         let name = s.to_ascii_uppercase().replace('-', "_");
         Self::TABLE.iter().find(|row| row.name == name).map(|row| row.code).ok_or(UnknownCode)

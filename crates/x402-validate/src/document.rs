@@ -1,4 +1,4 @@
-//! What can be linted, and how it is read: strict JSON, limits before allocation.
+//! The linter's input, and how it is parsed: strict JSON, with limits enforced before allocation.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ use crate::{Code, Options};
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Document<'a> {
-    /// JSON text.
+    /// A document as JSON text.
     Text(&'a str),
-    /// JSON text that may not be UTF-8.
+    /// A document as JSON text that may not be UTF-8.
     Bytes(&'a [u8]),
-    /// A value. It is written as compact text first, so that there is one engine; its numbers and keys are
-    /// those of `serde_json`, which keeps the last of two equal keys.
+    /// A document as a value. It is serialized to compact text first, so that there is only one engine; its numbers and
+    /// keys are those of `serde_json`, which keeps the last of two equal keys.
     Value(&'a Value),
 }
 
@@ -53,19 +53,19 @@ impl<'a> From<&'a Value> for Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// The text; `None` for a value that nests too deep to be written.
+    /// Returns the text; `None` for a value that is nested too deeply to be serialized.
     pub(crate) fn bytes(self) -> Option<Cow<'a, [u8]>> {
         match self {
             Self::Text(text) => Some(Cow::Borrowed(text.as_bytes())),
             Self::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
-            // Writing a value recurses: a value built by hand may be deeper than any that was read.
+            // Serialization recurses, and a value built in memory may be deeper than any parsed one.
             Self::Value(value) if deeper(value, usize::from(DEPTH)) => None,
             Self::Value(value) => serde_json::to_vec(value).ok().map(Cow::Owned),
         }
     }
 }
 
-/// How deep arrays and objects may nest.
+/// The maximum nesting depth of arrays and objects.
 pub(crate) const DEPTH: u8 = 64;
 
 fn deeper(value: &Value, limit: usize) -> bool {
@@ -81,7 +81,7 @@ fn deeper(value: &Value, limit: usize) -> bool {
     false
 }
 
-/// Reads the text, or says at which byte it stops being JSON.
+/// Parses the text, or reports the byte at which it stops being JSON.
 pub(crate) fn read<'b>(bytes: Option<&'b [u8]>, options: &Options) -> Result<Node<'b>, Report> {
     let Some(bytes) = bytes else {
         return Err(invalid(&format!("expected at most {DEPTH} levels"), 0, 0, options.strict));
@@ -93,7 +93,7 @@ pub(crate) fn read<'b>(bytes: Option<&'b [u8]>, options: &Options) -> Result<Nod
     })
 }
 
-/// `INVALID_JSON`, with the byte where reading stopped.
+/// Creates a report of `INVALID_JSON`, with the byte at which parsing stopped.
 pub(crate) fn invalid(what: &str, offset: usize, length: usize, strict: bool) -> Report {
     let at = offset.min(length);
     let issue = Issue::new(Code::InvalidJson, "$".to_owned(), &(at..length.min(at + 1)))

@@ -12,7 +12,7 @@ use crate::place::Place;
 use crate::report::{Issue, quote};
 use crate::{Code, Severity};
 
-/// Which rules a document is checked by.
+/// The set of rules by which a document is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     V2,
@@ -20,7 +20,7 @@ pub(crate) enum Dialect {
     Legacy,
 }
 
-/// The members of an entry that rules look at.
+/// The members of an entry that the rules inspect.
 pub(crate) struct Fields<'n, 'a> {
     pub(crate) node: &'n Node<'a>,
     pub(crate) scheme: Option<&'n Node<'a>>,
@@ -88,12 +88,12 @@ impl<'n, 'a> Fields<'n, 'a> {
         }
     }
 
-    /// Whether it is of a scheme of Nevermined's.
+    /// Returns whether the entry is of one of Nevermined's schemes.
     pub(crate) fn is_nvm(&self) -> bool {
         self.scheme.and_then(Node::as_str).is_some_and(|scheme| scheme.starts_with("nvm:"))
     }
 
-    /// The price as the dialect names it, and the other name beside it.
+    /// Returns the price under the dialect's name for it, and under the other dialect's name.
     pub(crate) fn price(&self, dialect: Dialect) -> (Option<&'n Node<'a>>, Option<&'n Node<'a>>) {
         match dialect {
             Dialect::V2 => (self.amount, self.max_amount),
@@ -104,16 +104,16 @@ impl<'n, 'a> Fields<'n, 'a> {
     }
 }
 
-/// Which fields a scheme requires.
+/// The set of fields that a scheme requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// `exact`, and schemes that are not known: everything the document requires.
+    /// `exact`, and unknown schemes: everything that the document requires.
     Transfer,
-    /// `upto`, `batch-settlement`: what is paid is decided later.
+    /// `upto`, `batch-settlement`: the amount is decided later.
     Metered,
     /// `nvm:erc4337`: a plan in place of asset, amount and payTo.
     Erc4337,
-    /// `nvm:card-delegation`: the same, and the network may be a card processor.
+    /// `nvm:card-delegation`: also a plan, and the network may be a card processor.
     Card,
 }
 
@@ -123,7 +123,7 @@ impl Kind {
     }
 }
 
-/// What an entry of `nvm:erc4337` has in `extra`.
+/// The fix for an entry of `nvm:erc4337` without `extra.version`.
 const SCHEME_VERSION: &str = "write \"extra\": {\"version\": \"1\"}";
 
 /// The networks of `nvm:card-delegation`.
@@ -143,7 +143,7 @@ pub(crate) fn check(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, 
     batch(cx, place, fields, &network);
 }
 
-/// Text that is no name of a scheme is none that a client knows.
+/// Checks the scheme. No client knows a scheme whose name is malformed.
 fn scheme(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>) {
     let Some(text) = required(cx, place, fields, "scheme", fields.scheme, Code::MissingScheme) else { return };
     if text.parse::<SchemeName>().is_err() {
@@ -156,11 +156,12 @@ fn scheme(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>) {
     }
 }
 
-/// What the scheme adds: an object. For a token that is known, `exact` signs under its EIP-712 domain and no other.
+/// Checks the scheme's additional members, an object. For a known token, `exact` payments can be signed only under the
+/// token's EIP-712 domain.
 fn extra(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
     let issue = |name: &str, node: &Node<'_>| Issue::new(Code::InvalidExtra, place.field(name), &node.span);
     let Some(node) = fields.extra.filter(|node| !node.is_null()) else {
-        // What is absent is reported at the object that lacks it.
+        // An absent member is reported at the object that lacks it.
         if kind == Kind::Erc4337 {
             let (name, whole) = fields.extra.map_or(("", fields.node), |null| ("extra", null));
             cx.push(issue(name, whole).message("`extra` is missing").fix(SCHEME_VERSION));
@@ -207,7 +208,7 @@ fn extra(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, networ
     }
 }
 
-/// smart-accounts v0.3 §3.3: `version` is required, `agentId` a 256-bit number in a string, `httpVerb` text.
+/// Checks smart-accounts v0.3 §3.3: `version` is required, `agentId` a 256-bit number in a string, `httpVerb` text.
 fn plan_extra(cx: &mut Context<'_>, place: Place<'_>, extra: &Node<'_>) {
     let issue = |name: &str, node: &Node<'_>| Issue::new(Code::InvalidExtra, place.field(name), &node.span);
     match extra.get("version") {
@@ -235,12 +236,12 @@ fn plan_extra(cx: &mut Context<'_>, place: Place<'_>, extra: &Node<'_>) {
     }
 }
 
-/// A 256-bit identifier has one spelling.
+/// Returns whether the text is the one spelling of a 256-bit identifier.
 fn is_id(text: &str) -> bool {
     text.parse::<AtomicAmount>().is_ok()
 }
 
-/// Version 1 has `description` and `mimeType` in the entry: text.
+/// Checks `description` and `mimeType`, which version 1 has in the entry: both are text.
 fn texts(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect) {
     if dialect != Dialect::V1 {
         return;
@@ -255,7 +256,7 @@ fn texts(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialec
     }
 }
 
-/// Reports a field that is absent, null, empty or no string; gives its text otherwise.
+/// Returns the text of a field, or reports it if it is absent, null, empty or not a string.
 fn required<'n>(
     cx: &mut Context<'_>,
     place: Place<'_>,
@@ -288,16 +289,17 @@ fn absent(
     cx.push(Issue::new(code, place.field(name), node.map_or(&fields.node.span, |node| &node.span)));
 }
 
-/// What is known of an entry's network.
+/// The network of an entry, as far as it is known.
 struct Net<'n> {
-    /// The identifier, if it is well formed.
+    /// The identifier, if it is well-formed.
     caip2: Option<&'n str>,
-    /// The identifier that is meant: that, or that of a simple name.
+    /// The identifier that the entry means: its own, or that of a simple name.
     meant: Option<String>,
     namespace: Option<Namespace>,
 }
 
-/// "CAIP-2 format". A simple name is an error whose fix is the identifier, by which the addresses are then checked.
+/// Checks "CAIP-2 format". A simple name is an error whose fix is the identifier, by which the addresses are then
+/// checked.
 fn network<'n>(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'n, '_>, kind: Kind) -> Net<'n> {
     let nothing = Net { caip2: None, meant: None, namespace: None };
     let Some(node) = fields.network.filter(|node| !missing(node)) else {
@@ -336,7 +338,8 @@ fn network<'n>(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'n, '_>, 
     Net { caip2: None, meant: Some(id), namespace }
 }
 
-/// "String of digits only, > 0 (atomic units, not decimals)". Issues of `maxAmountRequired` stand at `.amount` too.
+/// Checks "String of digits only, > 0 (atomic units, not decimals)". Issues of `maxAmountRequired` are reported at
+/// `.amount` too.
 fn price(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect, kind: Kind) {
     let (node, other) = fields.price(dialect);
     let other = other.filter(|other| !missing(other));
@@ -390,7 +393,8 @@ fn price(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialec
     }
 }
 
-/// Token address, checked as an address of its network; known or not only where the network is well formed.
+/// Checks the token as an address of its network. Whether the token is known is checked only if the network is
+/// well-formed.
 fn asset(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
     let Some(node) = fields.asset.filter(|node| !missing(node)) else {
         if !kind.is_nvm() {
@@ -410,7 +414,7 @@ fn asset(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, networ
     }
 }
 
-/// Recipient address, checked per network.
+/// Checks the recipient as an address of its network.
 fn pay_to(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
     let Some(node) = fields.pay_to.filter(|node| !missing(node)) else {
         if !kind.is_nvm() {
@@ -421,7 +425,7 @@ fn pay_to(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, netwo
     address(cx, place, "payTo", node, network, Role::PayTo, Code::MissingPayTo);
 }
 
-/// Whether the text has the form of an address; without a known namespace, whether it is text.
+/// Returns whether the text has the form of an address or, for an unknown namespace, whether it is text at all.
 fn address(
     cx: &mut Context<'_>,
     place: Place<'_>,
@@ -489,7 +493,7 @@ fn address(
     }
 }
 
-/// "Recommended. Positive integer."
+/// Checks "Recommended. Positive integer."
 fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect, kind: Kind) {
     let Some(node) = fields.timeout else {
         if dialect == Dialect::V2 && !kind.is_nvm() {
@@ -506,7 +510,8 @@ fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dial
     }
 }
 
-/// smart-accounts v0.3 §3.3: "planId | string | Yes | 256-bit plan identifier". Optional in the card delegation document.
+/// Checks smart-accounts v0.3 §3.3: "planId | string | Yes | 256-bit plan identifier". It is optional in the card
+/// delegation document.
 fn plan(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, kind: Kind) {
     if !kind.is_nvm() {
         return;
@@ -525,7 +530,7 @@ fn plan(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, kind: K
     }
 }
 
-/// `batch-settlement`: `extra.receiverAuthorizer` is an address, `extra.withdrawDelay` 900 to 2592000 seconds.
+/// Checks `batch-settlement`: `extra.receiverAuthorizer` is an address, `extra.withdrawDelay` 900 to 2592000 seconds.
 fn batch(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>) {
     if fields.scheme.and_then(Node::as_str) != Some("batch-settlement") {
         return;
@@ -546,7 +551,7 @@ fn batch(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, networ
 }
 
 impl Fields<'_, '_> {
-    /// Whether there is an output schema; null is none.
+    /// Returns whether there is an output schema; null counts as absent.
     pub(crate) fn has_output_schema(&self) -> bool {
         self.output_schema.is_some_and(|node| !matches!(node.value, Value::Null))
     }

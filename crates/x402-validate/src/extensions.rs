@@ -1,5 +1,5 @@
-//! [x402 extensions](https://github.com/x402-foundation/x402/tree/main/specs/extensions): `bazaar`, `payment-identifier`,
-//! and version 1's `outputSchema`.
+//! [x402 extensions](https://github.com/x402-foundation/x402/tree/main/specs/extensions): `bazaar`,
+//! `payment-identifier`, and version 1's `outputSchema`.
 
 use std::ops::Range;
 
@@ -33,8 +33,8 @@ pub(crate) fn check(
     }
 }
 
-/// An object below `path`. What is absent is reported at the object that lacks it, so that every field that is
-/// reported can be found.
+/// An object below `path`. An absent member is reported at the object that lacks it, so that every reported field
+/// exists in the input.
 enum Part<'n, 'a> {
     Object(&'n Node<'a>),
     Other(String, Range<usize>),
@@ -48,7 +48,7 @@ fn part<'n, 'a>(place: Place<'_>, parent: &'n Node<'a>, path: &str, name: &str) 
     }
 }
 
-/// `extensions.bazaar`: `{ info: { input, output }, schema, routeTemplate? }`.
+/// Checks `extensions.bazaar`: `{ info: { input, output }, schema, routeTemplate? }`.
 fn bazaar(cx: &mut Context<'_>, place: Place<'_>, node: &Node<'_>) {
     const PATH: &str = "extensions.bazaar";
     if node.as_object().is_none() {
@@ -111,7 +111,7 @@ fn info(cx: &mut Context<'_>, place: Place<'_>, info: &Node<'_>) {
     }
 }
 
-/// `{type, method}`, or of an MCP tool `{type: "mcp", toolName, inputSchema}`.
+/// Finds the flaw of an input: it must be `{type, method}`, or `{type: "mcp", toolName, inputSchema}` for an MCP tool.
 fn input_flaw(cx: &mut Context<'_>, input: &Node<'_>) -> Option<String> {
     let text = |name: &str| input.get(name).and_then(Node::as_str).filter(|text| !text.is_empty());
     let Some(kind) = text("type") else { return Some("`input.type` is missing or not a string".to_owned()) };
@@ -129,7 +129,7 @@ fn input_flaw(cx: &mut Context<'_>, input: &Node<'_>) -> Option<String> {
     (kind == "http" && !known).then(|| format!("{} is not a method of the bazaar extension", quote(method)))
 }
 
-/// `^/[a-zA-Z0-9_/:.\-~%]+$`, percent-decoded first; no `..`, no `://`.
+/// Matches `^/[a-zA-Z0-9_/:.\-~%]+$` after percent-decoding; `..` and `://` are refused.
 fn is_route_template(text: &str) -> bool {
     let decoded: Vec<u8> = percent_decoded(text.as_bytes());
     let known = |b: &u8| b.is_ascii_alphanumeric() || b"_/:.-~%".contains(b);
@@ -158,7 +158,7 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `payment-identifier`: the server's `info` is `{required: bool}`; an `id` is 16 to 128 of `[A-Za-z0-9_-]`.
+/// Checks `payment-identifier`: the server's `info` is `{required: bool}`; an `id` is 16 to 128 of `[A-Za-z0-9_-]`.
 fn payment_identifier(cx: &mut Context<'_>, place: Place<'_>, node: &Node<'_>) {
     const PATH: &str = "extensions.payment-identifier";
     const CODE: Code = Code::InvalidPaymentIdentifier;
@@ -211,7 +211,7 @@ fn is_payment_id(text: &str) -> bool {
     (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// `accepts[].outputSchema`: `{ input: { type, method }, output }`.
+/// Checks `accepts[].outputSchema`: `{ input: { type, method }, output }`.
 pub(crate) fn output_schema(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>) {
     const PATH: &str = "outputSchema";
     let Some(node) = fields.output_schema.filter(|node| !node.is_null()) else { return };
@@ -238,7 +238,8 @@ pub(crate) fn output_schema(cx: &mut Context<'_>, place: Place<'_>, fields: &Fie
     }
     match part(place, node, PATH, "output") {
         Part::Object(output) => {
-            // Examples and media types stand here too; only what calls itself a schema is held to be one.
+            // Examples and media types are allowed here too; only an object that has the keywords of a schema is
+            // compiled as one.
             let is_schema = output.get("$schema").is_some() || output.get("properties").is_some();
             if let Some(flaw) = is_schema.then(|| schema::flaw(cx, output)).flatten() {
                 cx.push(

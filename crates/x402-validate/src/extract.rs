@@ -13,13 +13,13 @@ use crate::report::Report;
 use crate::summary::{Summary, summary};
 use crate::{Options, lint};
 
-/// Where the document was found.
+/// The part of the response that contains the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The `PAYMENT-REQUIRED` header.
     Header,
-    /// The body.
+    /// The body of the response.
     Body,
 }
 
@@ -27,37 +27,37 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Extracted<'r> {
-    /// Where.
+    /// The part of the response that contains the document.
     pub source: Source,
-    /// Its JSON text, decoded; not known to be JSON.
+    /// The decoded text, which may not be JSON.
     pub json: Cow<'r, [u8]>,
-    /// The length of the header value, if it came in one.
+    /// The length of the header value, if the document came in the header.
     pub header: Option<usize>,
 }
 
-/// Why there is no document.
+/// The reason why a response has no document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtractError {
-    /// There is no such header, and the body is empty.
+    /// The header is absent, and the body is empty.
     #[error("the response has neither a PAYMENT-REQUIRED header nor a body")]
     NotFound,
-    /// What was found is neither JSON nor base64.
+    /// The header or the body is neither JSON nor base64.
     #[error("the {} is neither JSON nor base64, at byte {offset}", if *.place == Source::Header { "header" } else { "body" })]
     NotBase64 {
-        /// Where it was found.
+        /// The part of the response that is malformed.
         place: Source,
-        /// The byte of the value where it stops being base64.
+        /// The byte of the value at which it stops being base64.
         offset: usize,
     },
 }
 
-/// Finds the document of a response: the header before the body, each as raw JSON or as base64 of either alphabet,
-/// padded or not. The name of the header is read in any case.
+/// Finds the document of a response: the header takes precedence over the body, and each may be raw JSON or base64 of
+/// either alphabet, padded or not. The name of the header is matched in any case.
 ///
 /// # Errors
-/// Neither is there, or the one that counts is not text of the right kind. A header that cannot be read does not give
-/// way to the body: clients of version 2 read only the header.
+/// Both are absent, or the one that counts is malformed. A malformed header does not fall back to the body: clients of
+/// version 2 read only the header.
 pub fn extract<'r>(
     headers: impl IntoIterator<Item = (&'r str, &'r [u8])>,
     body: &'r [u8],
@@ -75,18 +75,18 @@ pub fn extract<'r>(
     Ok(Extracted { source: Source::Body, json, header: None })
 }
 
-/// What the linter says of a response.
+/// The linter's result for a response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Checked {
     /// The report on the document.
     #[serde(flatten)]
     pub report: Report,
-    /// Where the document was found.
+    /// The part of the response that contains the document.
     pub source: Option<Source>,
-    /// What it asks for, entry by entry.
+    /// The offers of the document, entry by entry.
     pub summary: Vec<Summary>,
-    /// The JSON text that was found: what the spans of the report count in.
+    /// The JSON text that was found, to which the spans of the report refer.
     #[serde(skip)]
     pub json: Vec<u8>,
 }
@@ -116,7 +116,7 @@ pub fn lint_response<'r>(
     }
 }
 
-/// Raw JSON begins as JSON; anything else is base64.
+/// Decodes a value: a value that begins as JSON is raw JSON, any other is base64.
 fn decode(value: &[u8], place: Source) -> Result<Cow<'_, [u8]>, ExtractError> {
     if matches!(value.first(), None | Some(b'{' | b'[' | b'"')) {
         return Ok(Cow::Borrowed(value));
@@ -142,7 +142,7 @@ fn decode(value: &[u8], place: Source) -> Result<Cow<'_, [u8]>, ExtractError> {
     })
 }
 
-/// Whether a body is one word of base64 that decodes to an object: `eyJ` is `{"`.
+/// Returns whether a body is one word of base64 that decodes to an object: `eyJ` is `{"`.
 fn is_base64(body: &[u8]) -> bool {
     let word = |b: &u8| b.is_ascii_alphanumeric() || b"+/-_=".contains(b);
     matches!(body.first(), Some(b'e')) && body.iter().all(word)

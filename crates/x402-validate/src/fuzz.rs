@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+//! Bodies of the fuzz targets in `fuzz/`: properties that hold for all input bytes. This module is not part of the API.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,14 +11,14 @@ use x402_codec::{Limits, header};
 
 use crate::{Code, Issue, Options, Registry, detect, extract, lint, lint_response};
 
-/// A document of any kind, with both registries: what [`holds`] says.
+/// Checks [`holds`] for a document of any kind, with both registries.
 pub fn lint_document(data: &[u8]) {
     holds(data, &Options::default());
     holds(data, &Options::default().registry(Registry::all()));
 }
 
-/// A response whose header or body is the data: the linter finds the document that a client finds, and says of it what
-/// it says of the document alone.
+/// Checks that the linter finds in a response the document that a client finds, and reports on it exactly as on the
+/// document alone.
 pub fn lint_answer(data: &[u8]) {
     let options = Options::default();
     for (headers, body) in [(vec![("PAYMENT-REQUIRED", data)], &[][..]), (vec![], data)] {
@@ -30,7 +30,7 @@ pub fn lint_answer(data: &[u8]) {
         assert_eq!(*found.json, *checked.json);
         assert_eq!(lint(&*found.json, &Options { header: found.header, ..options.clone() }), checked.report);
     }
-    // What a client takes out of the header, the linter finds there, and does not call it no JSON.
+    // The linter must find whatever a client finds in the header, and must accept it as JSON.
     let value = data.trim_ascii();
     if header::decode_payment_required(value, &Limits::DEFAULT).is_ok() {
         let found = lint_response([("payment-required", value)], &[], &options);
@@ -38,7 +38,7 @@ pub fn lint_answer(data: &[u8]) {
     }
 }
 
-/// What holds of every report, whatever the document is.
+/// Checks the properties of every report, whatever the document is.
 pub fn holds(bytes: &[u8], options: &Options) {
     let report = lint(bytes, options);
     assert_eq!(report.valid, report.errors.is_empty());
@@ -86,7 +86,8 @@ fn resolves(issue: &Issue, document: &Value) -> bool {
     issue.code.as_str().starts_with("MISSING_") && (parent.is_empty() || found(parent))
 }
 
-/// Names of endpoints and headers hold any character, so every member whose name fits is followed.
+/// Follows every member whose name is a prefix of the path, since names of endpoints and headers may hold any
+/// character.
 fn walk(value: &Value, rest: &str) -> bool {
     if rest.is_empty() {
         return true;

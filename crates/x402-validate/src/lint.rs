@@ -1,4 +1,4 @@
-//! The linter: the document's "Field Rules", one document in, every issue out.
+//! The linter: the document's "Field Rules". It takes one document and returns every issue.
 
 use x402_codec::json::{Member, Node, Value};
 
@@ -11,16 +11,16 @@ use crate::report::{Issue, Issues, Report, Version, quote};
 use crate::resource;
 use crate::{Code, Registry};
 
-/// How to lint.
+/// The options of the linter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// Turn warnings into errors.
+    /// Whether warnings are reported as errors.
     pub strict: bool,
     /// The longest document, in bytes: 1 MiB.
     pub limit: usize,
-    /// The length of the encoded header that the document came in, if it came in one.
+    /// The length of the encoded header that carried the document, if there was one.
     pub header: Option<usize>,
-    /// The networks, assets and simple names that are known: exactly the document's.
+    /// The known networks, assets and simple names: exactly the document's.
     pub registry: Registry,
 }
 
@@ -31,7 +31,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Turns warnings into errors.
+    /// Reports warnings as errors.
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.strict = true;
@@ -46,8 +46,8 @@ impl Options {
     }
 }
 
-/// Says everything that is wrong with a document. Pure: no clock, no network, no panic; time and memory are linear
-/// in the input.
+/// Reports every issue of a document. The function is pure: it uses neither clock nor network and does not panic; time
+/// and memory are linear in the input.
 #[must_use]
 pub fn lint<'a>(document: impl Into<Document<'a>>, options: &Options) -> Report {
     let bytes = document.into().bytes();
@@ -66,7 +66,7 @@ pub fn lint<'a>(document: impl Into<Document<'a>>, options: &Options) -> Report 
     Report::new(version, issues, normalized, options.strict)
 }
 
-/// The format of a document, or the one it would be checked as.
+/// Detects the format of a document, or the one by which it would be checked.
 #[must_use]
 pub fn detect<'a>(document: impl Into<Document<'a>>) -> Version {
     let options = Options { registry: Registry::empty(), ..Options::default() };
@@ -75,7 +75,7 @@ pub fn detect<'a>(document: impl Into<Document<'a>>) -> Version {
     root.as_object().map_or(Version::Unknown, |members| Top::of(members).version(true))
 }
 
-/// The members of a document that rules look at.
+/// The members of a document that the rules inspect.
 #[derive(Default)]
 pub(crate) struct Top<'n, 'a> {
     pub(crate) x402_version: Option<&'n Node<'a>>,
@@ -110,8 +110,8 @@ impl<'n, 'a> Top<'n, 'a> {
         top
     }
 
-    /// x402lint's order: manifest first, then by version. A document whose version is missing or wrong is read as
-    /// version 1 if it has `maxAmountRequired`, else as version 2.
+    /// Determines the version in x402lint's order: the manifest first, then by version. A document whose version is
+    /// missing or wrong is checked as version 1 if it has `maxAmountRequired`, otherwise as version 2.
     fn version(&self, manifest: bool) -> Version {
         let nothing = self.accepts.is_none() && !self.pay_to && self.x402_version.is_none();
         if self.dialect {
@@ -143,11 +143,11 @@ impl<'n, 'a> Top<'n, 'a> {
     }
 }
 
-/// What the rules share.
+/// The state that the rules share.
 pub(crate) struct Context<'o> {
     pub(crate) options: &'o Options,
     pub(crate) issues: &'o mut Issues,
-    /// Bytes of JSON Schemas that may still be compiled.
+    /// The number of bytes of JSON Schemas that may still be compiled.
     pub(crate) schemas: usize,
 }
 
@@ -263,7 +263,7 @@ fn x402_version(cx: &mut Context<'_>, place: Place<'_>, root: &Node<'_>, top: &T
     }
 }
 
-/// The entries that are objects, with their places. Of the flat form, the document itself.
+/// Returns the entries that are objects, with their places. In the flat form the only entry is the document itself.
 fn entries<'n, 'a>(
     cx: &mut Context<'_>,
     place: Place<'_>,
@@ -302,7 +302,8 @@ fn entries<'n, 'a>(
     entries
 }
 
-/// The encoded header, over what nginx passes by default in a response head (4 KiB, the other headers included): the one that was sent, or the one that the compact document would make.
+/// Checks the length of the encoded header against nginx's default for a whole response head (4 KiB): the header that
+/// was sent, or the one that the compact document would need.
 fn header(cx: &mut Context<'_>, root: &Node<'_>, bytes: &[u8]) {
     const LARGEST: usize = 3_500;
     let encoded = |n: usize| n.div_ceil(3) * 4;
@@ -318,7 +319,7 @@ fn header(cx: &mut Context<'_>, root: &Node<'_>, bytes: &[u8]) {
     }
 }
 
-/// The length without white space between tokens.
+/// Returns the length without white space between tokens.
 fn compact(json: &[u8]) -> usize {
     let (mut length, mut quoted, mut escaped) = (0, false, false);
     for byte in json {
@@ -343,7 +344,7 @@ pub(crate) fn missing(node: &Node<'_>) -> bool {
     node.is_null() || node.as_str() == Some("")
 }
 
-/// A value inside a message: quoted, escaped and cut.
+/// Formats a value for a message: quoted, escaped and cut.
 pub(crate) fn spelt(node: &Node<'_>) -> String {
     match &node.value {
         Value::String(text) => quote(text),

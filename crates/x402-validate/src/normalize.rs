@@ -1,5 +1,6 @@
-//! The version 2 form of what was given, as x402lint makes it: version 1's names become version 2's, the first entry's
-//! `resource` is lifted, unknown top-level members go; and simple names become CAIP-2, leading zeros go.
+//! The version 2 form of a document, as x402lint builds it: version 1's names become version 2's, the first entry's
+//! `resource` becomes the document's, and unknown top-level members are dropped. In addition, simple names become
+//! CAIP-2 and leading zeros are removed.
 
 use serde_json::{Map, Number, Value as Json};
 use x402_codec::json::{Node, Value};
@@ -28,7 +29,7 @@ pub(crate) fn document(
     out.into()
 }
 
-/// The value of a node. A number that is no 64-bit integer becomes the nearest double, as in JavaScript.
+/// Converts a node to a value. A number that is not a 64-bit integer becomes the nearest double, as in JavaScript.
 pub(crate) fn value(node: &Node<'_>) -> Json {
     match &node.value {
         Value::Null => Json::Null,
@@ -106,7 +107,7 @@ fn accepts(
     Some(elements.iter().enumerate().map(entry).collect())
 }
 
-/// An entry of version 2: all of it.
+/// Converts an entry of version 2, with all its members.
 fn newer(fields: &Fields<'_, '_>, registry: &Registry) -> Json {
     let members = fields.node.as_object().unwrap_or_default();
     let entry = |(key, node): (&str, &Node<'_>)| {
@@ -120,7 +121,7 @@ fn newer(fields: &Fields<'_, '_>, registry: &Registry) -> Json {
     members.iter().map(|m| entry((&m.key, &m.value))).collect::<Map<_, _>>().into()
 }
 
-/// An entry of version 1 or the flat form: what version 2 has a place for.
+/// Converts an entry of version 1 or of the flat form, with the members that version 2 has.
 fn older(fields: &Fields<'_, '_>, dialect: Dialect, registry: &Registry) -> Json {
     let mut out = Map::new();
     insert(&mut out, "scheme", fields.scheme);

@@ -1,8 +1,8 @@
-//! How fields are written: `$`, `accepts`, `accepts[0].payTo`, `endpoints.NAME.resource.url`.
+//! The notation of fields: `$`, `accepts`, `accepts[0].payTo`, `endpoints.NAME.resource.url`.
 
 use std::borrow::Cow;
 
-/// Where in the input a rule looks. Written out only when there is an issue.
+/// The part of the input that a rule inspects. It is formatted only for an issue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'p> {
     endpoint: Option<&'p str>,
@@ -20,7 +20,7 @@ impl<'p> Place<'p> {
         Self { entry: Some(index), ..self }
     }
 
-    /// The field; the document or entry itself for an empty tail.
+    /// Formats the field `tail` of this part; an empty tail means the document or entry itself.
     pub(crate) fn field(self, tail: &str) -> String {
         let mut out = String::new();
         if let Some(name) = self.endpoint {
@@ -45,8 +45,8 @@ fn dot(out: &mut String) {
     }
 }
 
-/// A name of the sender's, cut at 128 bytes: it stands in every field below it, and a report must stay linear in
-/// its input.
+/// Cuts a name chosen by the sender at 128 bytes: it is repeated in every field below it, and the report must stay
+/// linear in its input.
 pub(crate) fn short(name: &str) -> Cow<'_, str> {
     if name.len() <= 128 {
         return Cow::Borrowed(name);

@@ -1,4 +1,4 @@
-//! The document's tables "Known Networks", "Known Assets" and "Simple Name to CAIP-2 Mapping", and what is added to them.
+//! The document's tables "Known Networks", "Known Assets" and "Simple Name to CAIP-2 Mapping", and additions to them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,27 +8,27 @@ use crate::caip2::Caip2;
 
 type Text = Cow<'static, str>;
 
-/// A network.
+/// A network of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// For people: `Base Sepolia`.
+    /// The display name: `Base Sepolia`.
     pub name: Cow<'static, str>,
-    /// Whether its money is worth nothing.
+    /// Whether the network is a testnet, whose money is worth nothing.
     pub testnet: bool,
 }
 
 /// A token of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asset {
-    /// Its address, as the network writes it.
+    /// The address, as the network writes it.
     pub address: Cow<'static, str>,
-    /// `USDC`.
+    /// The symbol, for example `USDC`.
     pub symbol: Cow<'static, str>,
-    /// How many of the last digits of an amount stand behind the point.
+    /// The number of decimal places of an amount.
     pub decimals: u8,
 }
 
-/// What is known: networks, assets and simple names.
+/// The known networks, assets and simple names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
     networks: BTreeMap<Text, Network>,
@@ -80,13 +80,13 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// Nothing at all.
+    /// Creates an empty registry.
     #[must_use]
     pub const fn empty() -> Self {
         Self { networks: BTreeMap::new(), assets: BTreeMap::new(), simple: BTreeMap::new() }
     }
 
-    /// Exactly the document's tables.
+    /// Creates a registry with exactly the document's tables.
     #[must_use]
     pub fn document() -> Self {
         let mut registry = Self::empty();
@@ -102,7 +102,8 @@ impl Registry {
         registry
     }
 
-    /// The document's tables and the larger ones of `x402-types`. Where both have a row, the document's stays.
+    /// Creates a registry with the document's tables and the larger ones of `x402-types`. If both have a row, the
+    /// document's takes precedence.
     #[must_use]
     pub fn all() -> Self {
         let mut registry = Self::document();
@@ -154,40 +155,40 @@ impl Registry {
         self
     }
 
-    /// The network of a CAIP-2 identifier.
+    /// Returns the network of a CAIP-2 identifier.
     #[must_use]
     pub fn network(&self, id: &str) -> Option<&Network> {
         self.networks.get(id)
     }
 
-    /// The asset of an address; hex addresses in any case.
+    /// Returns the asset of an address; hex addresses are matched in any case.
     #[must_use]
     pub fn asset(&self, network: &str, address: &str) -> Option<&Asset> {
         let caseless = caseless(network);
         self.assets.get(network)?.iter().find(|known| same(&known.address, address, caseless))
     }
 
-    /// The asset of a symbol, for a fix.
+    /// Returns the asset of a symbol, for a fix.
     pub(crate) fn asset_by_symbol(&self, network: &str, symbol: &str) -> Option<&Asset> {
         self.assets.get(network)?.iter().find(|known| known.symbol.eq_ignore_ascii_case(symbol))
     }
 
-    /// The CAIP-2 identifier that a simple name means, in any case.
+    /// Returns the CAIP-2 identifier of a simple name, in any case.
     #[must_use]
     pub fn simple_name(&self, name: &str) -> Option<&str> {
-        // No name is longer: a long text is not copied to find that out.
+        // Every name is shorter, so a longer text is not copied just to find that out.
         if name.len() > 64 {
             return None;
         }
         self.simple.get(name.to_ascii_lowercase().as_str()).map(|id| &**id)
     }
 
-    /// Every network: its identifier and itself.
+    /// Iterates over the networks and their identifiers.
     pub fn networks(&self) -> impl Iterator<Item = (&str, &Network)> {
         self.networks.iter().map(|(id, network)| (&**id, network))
     }
 
-    /// Every simple name and the identifier that it means.
+    /// Iterates over the simple names and their identifiers.
     pub fn simple_names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.simple.iter().map(|(name, id)| (&**name, &**id))
     }

@@ -1,4 +1,4 @@
-//! What the linter says.
+//! The linter's output.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -9,24 +9,24 @@ use serde_json::Value;
 
 use crate::{Code, Severity};
 
-/// The format that a document is in, or is checked as.
+/// The format of a document, or the one by which it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
-    /// x402 version 2.
+    /// The format of x402 version 2.
     V2,
-    /// x402 version 1.
+    /// The format of x402 version 1.
     V1,
     /// A record of endpoints, each a document of its own.
     Manifest,
     /// The flat form: `payTo` at the top level, no `accepts`.
     Legacy,
-    /// None of these.
+    /// None of the known formats.
     Unknown,
 }
 
 impl Version {
-    /// `v2`, `v1`, `manifest`, `legacy` or `unknown`.
+    /// Returns `v2`, `v1`, `manifest`, `legacy` or `unknown`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,29 +45,29 @@ impl fmt::Display for Version {
     }
 }
 
-/// One thing that is wrong.
+/// One fault of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Issue {
     /// The stable code.
     pub code: Code,
-    /// Where: `$`, `accepts`, `accepts[0].payTo`, `resource.url`, `endpoints.NAME.accepts[0].payTo`.
-    /// The name of an endpoint or of a header is cut at 128 bytes and then ends with `…`.
+    /// The field: `$`, `accepts`, `accepts[0].payTo`, `resource.url`, `endpoints.NAME.accepts[0].payTo`. The name of an
+    /// endpoint or of a header is cut at 128 bytes and then ends with `…`.
     pub field: String,
-    /// What, for people.
+    /// The description of the fault, for people.
     pub message: Cow<'static, str>,
-    /// Whether it makes the document invalid.
+    /// The severity: an error makes the document invalid.
     pub severity: Severity,
-    /// What to do.
+    /// The remedy, if there is one.
     pub fix: Option<Cow<'static, str>>,
-    /// The bytes of the document that it is about; for what is missing, the object that lacks it. Of a document
-    /// given as a [`Value`] these are bytes of its compact text.
+    /// The affected bytes of the document; for a missing member, those of the object that lacks it. For a document
+    /// given as a [`Value`], the span refers to its compact text.
     #[serde(skip)]
     pub span: Range<usize>,
 }
 
 impl Issue {
-    /// An issue with the texts of the table.
+    /// Creates an issue with the texts of the table.
     pub(crate) fn new(code: Code, field: String, span: &Range<usize>) -> Self {
         let row = code.row();
         Self {
@@ -96,19 +96,19 @@ impl Issue {
     }
 }
 
-/// Everything that is wrong with a document.
+/// All issues of a document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// Whether there are no errors.
     pub valid: bool,
-    /// The format.
+    /// The format of the document.
     pub version: Version,
-    /// Errors in the order of the document; with `strict` the warnings behind them.
+    /// The errors in the order of the document, with `strict` followed by the warnings.
     pub errors: Vec<Issue>,
-    /// Warnings in the order of the document.
+    /// The warnings in the order of the document.
     pub warnings: Vec<Issue>,
-    /// The version 2 form of what was given, if its format was recognised.
+    /// The version 2 form of the document, if its format was recognised.
     pub normalized: Option<Value>,
 }
 
@@ -116,7 +116,7 @@ impl Report {
     pub(crate) fn new(version: Version, issues: Issues, normalized: Option<Value>, strict: bool) -> Self {
         let Issues { mut errors, mut warnings } = issues;
         for issues in [&mut errors, &mut warnings] {
-            // A stable sort: issues at one place keep the order of the rules.
+            // The sort is stable: issues at one place keep the order of the rules.
             issues.sort_by_key(|issue| issue.span.start);
         }
         if strict {
@@ -125,19 +125,20 @@ impl Report {
         Self { valid: errors.is_empty(), version, errors, warnings, normalized }
     }
 
-    /// Errors, then warnings.
+    /// Iterates over the errors, then over the warnings.
     pub fn issues(&self) -> impl Iterator<Item = &Issue> {
         self.errors.iter().chain(&self.warnings)
     }
 
-    /// Whether an issue of that code was found.
+    /// Returns whether an issue with this code was found.
     #[must_use]
     pub fn has(&self, code: Code) -> bool {
         self.issues().any(|issue| issue.code == code)
     }
 }
 
-/// What was found so far. Two lists from the start: a hostile document has millions of issues, and none is copied.
+/// The issues found so far. They are kept in two lists from the start, so that none is copied: a hostile document may
+/// have millions of issues.
 #[derive(Default)]
 pub(crate) struct Issues {
     errors: Vec<Issue>,
@@ -153,7 +154,7 @@ impl Issues {
     }
 }
 
-/// The sender's text inside a message: quoted, escaped and cut, so that it can stand in a log or a terminal.
+/// Quotes, escapes and cuts the sender's text, so that it is safe in a log or a terminal.
 pub(crate) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
     match text.char_indices().nth(LONGEST) {

@@ -1,4 +1,5 @@
-//! `resource`: "Object with valid `url`"; at the top level in version 2, per entry in version 1, there a string too.
+//! `resource`: "Object with valid `url`"; at the top level in version 2, per entry in version 1, where it may also be a
+//! string.
 
 use url::Url;
 use x402_codec::json::{Node, Value};
@@ -89,7 +90,7 @@ fn one(cx: &mut Context<'_>, place: Place<'_>, name: &str, node: &Node<'_>, nvm:
     }
 }
 
-/// `method?: string`, `headers?: Record<string, string>`, `body?: string`.
+/// Creates the issue of a mistyped member: `method?: string`, `headers?: Record<string, string>`, `body?: string`.
 fn mistyped(field: String, node: &Node<'_>, expected: &str) -> Issue {
     Issue::new(Code::MissingResource, field, &node.span)
         .message(format!("expected {expected}, found {}", spelt(node)))
@@ -113,10 +114,10 @@ fn is_path(text: &str) -> bool {
     text.starts_with('/') && !text.starts_with("//") && !text.bytes().any(|b| b.is_ascii_control() || b == b' ')
 }
 
-/// What keeps a text from being an absolute http, https or mcp URL without userinfo.
+/// Finds the reason why a text is not an absolute http, https or mcp URL without userinfo.
 ///
-/// The WHATWG parser repairs what it can (`https:\\a`, tabs, no slashes); a client need not, so the text itself is held
-/// to `scheme://`.
+/// The WHATWG parser repairs what it can (`https:\\a`, tabs, no slashes). Clients need not do so, and therefore the
+/// text itself must contain `scheme://`.
 fn flaw(text: &str) -> Option<&'static str> {
     let Some((scheme, rest)) = text.split_once("://") else { return Some("is not an absolute URL") };
     if !["http", "https", "mcp"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {

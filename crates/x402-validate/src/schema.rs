@@ -1,15 +1,16 @@
-//! [JSON Schema](https://json-schema.org/draft/2020-12/json-schema-core): whether one compiles, without fetching anything.
+//! [JSON Schema](https://json-schema.org/draft/2020-12/json-schema-core): checks whether a schema compiles, without
+//! fetching anything.
 
 use x402_codec::json::Node;
 
 use crate::lint::Context;
 use crate::normalize;
 
-/// Bytes of JSON Schemas that are compiled for one document: a header holds far less, and compiling costs a hundred
-/// times what reading does.
+/// The number of bytes of JSON Schemas that are compiled for one document: a header holds far less, and compiling costs
+/// a hundred times as much as parsing.
 pub(crate) const BUDGET: usize = 64 * 1024;
 
-/// Why the schema cannot be used; `None` if it compiles.
+/// Finds the reason why the schema cannot be used; returns `None` if it compiles.
 pub(crate) fn flaw(cx: &mut Context<'_>, schema: &Node<'_>) -> Option<String> {
     let Some(left) = cx.schemas.checked_sub(schema.span.len()) else {
         return Some(format!("the schemas of the document are larger than the {BUDGET} bytes that are compiled"));
@@ -25,7 +26,7 @@ pub(crate) fn flaw(cx: &mut Context<'_>, schema: &Node<'_>) -> Option<String> {
     })
 }
 
-/// The first `$ref` (or `$dynamicRef`) that does not stay inside the document.
+/// Finds the first `$ref` (or `$dynamicRef`) that leaves the document.
 fn outside<'n>(schema: &'n Node<'_>) -> Option<&'n str> {
     let mut open = vec![schema];
     while let Some(node) = open.pop() {

@@ -1,4 +1,4 @@
-//! What a document asks for, entry by entry.
+//! The offers of a document, entry by entry.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::caip2::Caip2;
 use crate::report::Report;
 use crate::{Registry, amount};
 
-/// One entry of `accepts`, with what the registry knows of it. Fields that are absent or no text are null.
+/// One entry of `accepts`, with the registry's data about it. Fields that are absent or not text are null.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -15,31 +15,31 @@ pub struct Summary {
     /// The endpoint of a manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Its place in `accepts`.
+    /// The index of the entry in `accepts`.
     pub index: usize,
-    /// How it is paid.
+    /// The payment scheme.
     pub scheme: Option<String>,
-    /// CAIP-2.
+    /// The CAIP-2 identifier.
     pub network: Option<String>,
-    /// `Base Sepolia`.
+    /// The network's display name, for example `Base Sepolia`.
     pub network_name: Option<String>,
     /// The namespace: `eip155`, `solana`, …
     pub network_type: Option<String>,
-    /// Who is paid.
+    /// The recipient's address.
     pub pay_to: Option<String>,
-    /// Atomic units.
+    /// The amount in atomic units.
     pub amount: Option<String>,
-    /// The token.
+    /// The token's address.
     pub asset: Option<String>,
-    /// `USDC`.
+    /// The token's symbol, for example `USDC`.
     pub asset_symbol: Option<String>,
-    /// The digits of `amount` behind the point.
+    /// The number of decimal places of `amount`.
     pub asset_decimals: Option<u8>,
-    /// `0.01 USDC`.
+    /// The amount for people, for example `0.01 USDC`.
     pub human_amount: Option<String>,
 }
 
-/// Summarises what was linted, from its version 2 form.
+/// Summarises a linted document, from its version 2 form.
 #[must_use]
 pub fn summary(report: &Report, registry: &Registry) -> Vec<Summary> {
     let Some(document) = &report.normalized else { return Vec::new() };

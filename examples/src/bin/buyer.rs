@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let response = client.get(&url).await?;
     if let Some(receipt) = response.extensions().get::<Receipt>() {
-        // "paid: transaction 0x… on eip155:8453", or that it was not, and why.
+        // "paid: transaction 0x… on eip155:8453", or the reason why it was not paid.
         eprintln!("{receipt}");
     }
     println!("{}", response.error_for_status()?.text().await?);

@@ -1,4 +1,4 @@
-//! Challenges, nonces and proofs.
+//! The rules for challenges, nonces and proofs.
 
 use super::samples::{NOW, attempt, by, held, id, issued, nonce};
 use super::{Broken, Subject, ensure, same};

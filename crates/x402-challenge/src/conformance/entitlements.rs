@@ -1,4 +1,4 @@
-//! Entitlements.
+//! The rules for entitlements.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Meters: usage that is counted survives, to the maximum and no further.
+//! The rules for meters: recorded usage survives, and never exceeds the maximum.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::samples::{NOW, by, held, id, issued};
 use super::{Broken, Subject, same};
 use crate::{Added, Confirmation, Confirmed, MeterState, Metered, ProofKey, Store, answer};
 
-/// The meter of challenge `n`, of at most 1,000.
+/// Returns the meter of challenge `n`, with a maximum of 1,000.
 fn metered(n: u8) -> Result<Metered, Broken> {
     let mut issued = issued(n)?;
     issued.challenge.scheme = SchemeName::UPTO;
@@ -45,7 +45,7 @@ pub(super) async fn closes(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
     same(&store.close_meter(&id(1), NOW).await?, &None, "a meter of nothing")?;
     opened(&store, 1).await?;
-    // Not before it is closed: what is settled would not stand.
+    // The end is not recorded before the meter is closed, because the amount to settle would not be fixed.
     store.end_meter(&id(1), MeterState::Settled).await?;
     store.add_use(&id(1), 400.into(), NOW).await?;
     let closed = Metered { used: 400.into(), state: MeterState::Closed, touched_at: NOW.plus(5), ..metered(1)? };
@@ -73,7 +73,7 @@ pub(super) async fn listed(subject: &dyn Subject) -> Result<(), Broken> {
     same(&store.open_meters(NOW.plus(21), 10).await?, &all, "what is not over, the oldest first")?;
     same(&store.open_meters(NOW.plus(20), 10).await?, &vec![id(4), id(2)], "what was changed before")?;
     same(&store.open_meters(NOW.plus(21), 1).await?, &vec![id(4)], "as many as asked for")?;
-    // What is not settled is never forgotten.
+    // A meter that is not settled is never forgotten.
     store.forget(NOW.plus(1_000_000)).await?;
     same(&store.open_meters(NOW.plus(21), 10).await?, &all, "long after")?;
     same(&store.close_meter(&id(3), NOW).await?, &None, "what is over is forgotten with its challenge")

@@ -1,4 +1,4 @@
-//! "Atomic claim": of calls at once one wins.
+//! "Atomic claim": of concurrent calls one wins.
 
 use core::future::{Future, poll_fn};
 use core::task::Poll;
@@ -10,10 +10,10 @@ use super::samples::{NOW, attempt, by, held, id, issued};
 use super::{Broken, Subject, same};
 use crate::{Added, Claimed, Confirmed, ProofKey};
 
-/// How many at once.
+/// The number of concurrent calls.
 const MANY: u8 = 50;
 
-/// Runs all of them at once, and answers what each came to.
+/// Runs all futures concurrently, and returns their results.
 async fn together<T, F: Future<Output = T>>(futures: impl IntoIterator<Item = F>) -> Vec<T> {
     let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
     poll_fn(move |context| {
@@ -31,7 +31,7 @@ async fn together<T, F: Future<Output = T>>(futures: impl IntoIterator<Item = F>
     .await
 }
 
-/// How many came to it.
+/// Counts the results that match.
 fn count<T, E>(answers: Vec<Result<T, E>>, is: impl Fn(&T) -> bool) -> Result<usize, Broken>
 where
     Broken: From<E>,

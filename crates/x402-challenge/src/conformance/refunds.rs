@@ -1,4 +1,4 @@
-//! Refunds: once, and of what was paid.
+//! The rules for refunds: each payment is refunded at most once, and at most by what was paid.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn refund(amount: u64) -> Result<Refund, Broken> {
     })
 }
 
-/// 1,000 were paid.
+/// Creates a store with a payment of 1,000.
 async fn paid(subject: &dyn Subject) -> Result<Arc<dyn Store>, Broken> {
     let store = subject.empty().await;
     store.issue(issued(1)?).await?;

@@ -1,4 +1,5 @@
-//! Payments that were begun and came to no end that is known: a crash, a caller that hung up, an answer that was lost.
+//! The rules for payments that were begun and whose result is unknown: after a crash, a disconnected caller, a lost
+//! answer.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ async fn standing(store: &Arc<dyn Store>, seconds: u64) -> Result<Option<Standin
     Ok(store.find(&id(1), NOW.plus(seconds)).await?.map(|(_, standing)| standing))
 }
 
-/// Another payment, and another that took the nonce, at this second.
+/// Checks that another payment, and another one that claims the nonce, are blocked at this second.
 async fn others_are_kept_out(store: &Arc<dyn Store>, seconds: u64) -> Result<(), Broken> {
     let now = NOW.plus(seconds);
     let same_nonce = Attempt { digest: PaymentDigest([2; 32]), ..attempt(1, 1, now) };
@@ -40,7 +41,7 @@ pub(super) async fn taken_up(subject: &dyn Subject) -> Result<(), Broken> {
     store.issue(issued(2)?).await?;
     let first = held(&store, 1, 1, NOW).await?;
     let store = subject.reopened(store).await;
-    // Long after the challenge expired, and its row would have been forgotten.
+    // This is long after the challenge expired, when its row would have been forgotten.
     store.forget(NOW.plus(999)).await?;
     let second = resumed(&store, 1, 1, NOW.plus(999)).await?;
     ensure(first.fence < second.fence, "the fence is counted up")?;
@@ -67,7 +68,7 @@ pub(super) async fn suspended(subject: &dyn Subject) -> Result<(), Broken> {
     same(&standing(&store, 0).await?, &Some(Standing::Begun { by: FIRST }), "the standing at once")?;
     others_are_kept_out(&store, 0).await?;
     let second = resumed(&store, 1, 1, NOW).await?;
-    // Refused, and nothing moved: now another payment may be made, and this one again.
+    // The payment was refused and nothing moved: now another payment may be made, and this one again.
     store.release(&second).await?;
     ensure(!store.seen(&nonce(1), NOW).await?, "the nonce is free")?;
     let third = held(&store, 1, 2, NOW).await?;
@@ -79,7 +80,7 @@ pub(super) async fn ends(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
     store.issue(issued(1)?).await?;
     held(&store, 1, 1, NOW).await?;
-    // A later attempt moves the end no further.
+    // A later attempt does not extend the end.
     let again = resumed(&store, 1, 1, NOW.plus(500)).await?;
     same(&store.forget(NOW.plus(1000)).await?, &0, "it is kept to its last second")?;
     same(&standing(&store, 1000).await?, &Some(Standing::Begun { by: FIRST }), "the standing in it")?;

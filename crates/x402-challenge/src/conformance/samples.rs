@@ -1,4 +1,4 @@
-//! Rows that the rules are tried on.
+//! Sample rows for the rules.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl From<Refused> for Broken {
     }
 }
 
-/// When every sample was issued; it expires 60 s later and is kept 120 s more.
+/// The time at which every sample was issued; it expires 60 s later and is kept for another 120 s.
 pub(super) const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
 
 fn challenge(n: u8) -> Result<Challenge, Broken> {
@@ -63,8 +63,8 @@ pub(super) fn entitlement(n: u8, left: Option<u32>) -> Result<Entitlement, Broke
     Ok(Entitlement { token: TokenHash([n; 32]), resource: resource()?, expires_at: NOW.plus(3600), left })
 }
 
-/// The `n`th payment of a challenge: its nonce and its digest are those of `n`. A hold of it lasts 30 s from `now`, and
-/// it can be taken up for 1,000 s.
+/// Returns the `n`th payment of a challenge: its nonce and its digest are derived from `n`. Its hold lasts 30 s from
+/// `now`, and it can be resumed for 1,000 s.
 pub(super) fn attempt(challenge: u8, n: u8, now: UnixSeconds) -> Attempt {
     Attempt {
         id: id(challenge),
@@ -75,12 +75,12 @@ pub(super) fn attempt(challenge: u8, n: u8, now: UnixSeconds) -> Attempt {
     }
 }
 
-/// What stands with a payment by this proof, and nothing else.
+/// Returns a confirmation with this proof, and nothing else.
 pub(super) fn by(key: &ProofKey) -> Confirmation {
     Confirmation { proof: Some(key.clone()), ..Confirmation::default() }
 }
 
-/// The hold of a claim that must succeed.
+/// Claims a payment that must succeed, and returns its hold.
 pub(super) async fn held(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
     match store.claim(&attempt(challenge, n, now), now).await? {
         Claimed::Held(hold) => Ok(hold),
@@ -88,7 +88,7 @@ pub(super) async fn held(store: &Arc<dyn Store>, challenge: u8, n: u8, now: Unix
     }
 }
 
-/// The hold of a payment that must be taken up again.
+/// Claims a payment that must be resumed, and returns its hold.
 pub(super) async fn resumed(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
     match store.claim(&attempt(challenge, n, now), now).await? {
         Claimed::Resumed(hold) => Ok(hold),

@@ -1,5 +1,5 @@
-//! `x402 demo challenge`: the same in the `x402.v1` dialect, paid by an `exact` proof that moves money; then the payment
-//! header once more, which is refused.
+//! `x402 demo challenge`: the demonstration in the `x402.v1` dialect, paid by an `exact` proof that moves money. Then
+//! the payment header is sent again, and is refused.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use super::record::Recorder;
 use super::show::Show;
 use super::{Failure, PAYER, SELLER, account, failed};
 
-/// The last line, its members in this order.
+/// The last line; its members are in this order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Done {
@@ -38,7 +38,7 @@ struct Done {
     replay_status: u16,
 }
 
-/// $0.01.
+/// The price, $0.01.
 const PRICE: u64 = 10_000;
 
 pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
@@ -89,7 +89,7 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     let receipt = receipt.ok_or("no receipt")?;
     response.bytes().await.map_err(failed)?;
 
-    // Whoever saw the header sends it, too: no client that pays.
+    // A client that does not pay sends the header that it intercepted.
     let header = sent.take().ok_or("no payment was sent")?;
     let replay = client.http().get(&url).header(&X_PAYMENT, header).send().await.map_err(failed)?;
     let replay_status = replay.status().as_u16();
@@ -110,7 +110,7 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     if receipt.ok && replay_status == 409 { Ok(()) } else { Err("the payment was granted twice, or not at all".into()) }
 }
 
-/// The payment header that a server saw last, byte for byte.
+/// The payment header that a server received last, byte for byte.
 #[derive(Debug, Clone, Default)]
 struct Sent(Arc<Mutex<Option<HeaderValue>>>);
 

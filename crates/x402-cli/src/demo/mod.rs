@@ -1,6 +1,6 @@
 //! `x402 demo`: a server, a client, a facilitator and a chain in this process, and one payment through all of them.
 //!
-//! They speak over loopback TCP as they would between machines; what is shown is what went over the wire.
+//! They communicate over loopback TCP, as they would between machines; the output is the recorded traffic.
 
 mod challenge;
 mod nvm;
@@ -33,20 +33,20 @@ use self::show::Show;
 pub(crate) struct Args {
     #[command(subcommand)]
     what: Option<What>,
-    /// Prints one JSON object a step and nothing else.
+    /// Prints only one JSON object per step.
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// By a challenge of the x402.v1 dialect; then the same payment once more, which is refused.
+    /// Pays by a challenge of the x402.v1 dialect, then sends the same payment again, which is refused.
     Challenge,
-    /// Credits of a plan, bought and redeemed by the session keys of a smart account.
+    /// Pays with credits of a plan, bought and redeemed by the session keys of a smart account.
     Nvm,
 }
 
-/// What went wrong, for people.
+/// The description of a failure, for people.
 type Failure = Box<str>;
 
 pub(crate) async fn run(args: Args) -> ExitCode {
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     }
 }
 
-/// The last line, its members in this order.
+/// The last line; its members are in this order.
 #[derive(Debug, Serialize)]
 struct Done {
     step: &'static str,
@@ -141,7 +141,7 @@ fn account(index: usize) -> Result<Address, Failure> {
     ACCOUNTS.get(index).map(|account| account.address).ok_or_else(|| "the chain has no such account".into())
 }
 
-/// The chain's own word on the receipt.
+/// Looks up the receipt's transfer on the chain.
 fn transfer(chain: &DevChain, transaction: &str) -> Result<Transfer, Failure> {
     let hash: B256 = transaction.parse().map_err(failed)?;
     let found = chain.transfers().into_iter().find(|transfer| transfer.transaction == hash);

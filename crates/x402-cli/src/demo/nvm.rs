@@ -1,7 +1,7 @@
 //! `x402 demo nvm`: credits of a plan, bought and redeemed by the session keys of a smart account.
 //!
-//! Three requests: the first orders credits and redeems some, the second redeems alone, and the third, with a key to
-//! redeem alone, asks for more than is left.
+//! There are three requests: the first orders credits and redeems some, the second only redeems, and the third, with a
+//! key that can only redeem, requires more credits than are left.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -32,11 +32,11 @@ use super::{Failure, PAYER, SELLER, account, failed};
 const PLAN: u64 = 402;
 const PRICE: u64 = 1_000_000;
 const CREDITS: u64 = 10;
-/// What a task costs, and what a report costs: more than two tasks leave.
+/// The credits for a task and for a report, which costs more than two tasks leave.
 const TASK: u64 = 3;
 const REPORT: u64 = 5;
 
-/// The last line, its members in this order.
+/// The last line; its members are in this order.
 #[derive(Debug, Serialize)]
 struct Done {
     step: &'static str,
@@ -151,7 +151,7 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
     if distinct && done.third.status == 402 { Ok(()) } else { Err("the requests did not go as they should".into()) }
 }
 
-/// Who signs operations at this facilitator.
+/// Returns the address that signs operations at this facilitator.
 async fn session_signer(facilitator: &str, network: ChainId) -> Result<Address, Failure> {
     let answer = reqwest::get(format!("{facilitator}/supported")).await.map_err(failed)?;
     let answer = answer.bytes().await.map_err(failed)?;
@@ -181,7 +181,7 @@ fn client(
 async fn paid(show: &mut Show, client: &PayClient, url: &str) -> Result<nvm::Receipt, Failure> {
     let response = client.get(url).await.map_err(failed)?;
     let sent = response.extensions().get::<PaymentSent>().ok_or("nothing was paid")?;
-    // Session keys make it longer than some proxies pass.
+    // Session keys make the header longer than some proxies accept.
     show.step(&json!({ "step": "header", "name": "PAYMENT-SIGNATURE", "bytes": sent.header_bytes }));
     let receipt = response.extensions().get::<Receipt>().map(|receipt| receipt.0.clone()).ok_or("no receipt")?;
     let receipt = nvm::Receipt::from_response(&receipt).map_err(failed)?;

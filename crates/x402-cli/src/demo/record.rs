@@ -1,4 +1,4 @@
-//! Keeps what goes over the wire, with the payment headers decoded.
+//! Records the traffic, with the payment headers decoded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,13 +17,13 @@ use x402_codec::{Limits, header};
 pub(crate) struct Recorder(Arc<Mutex<Vec<Value>>>);
 
 impl Recorder {
-    /// Records what these routes are asked and answer.
+    /// Records the requests and responses of these routes.
     pub(crate) fn on(&self, server: &'static str, routes: Router) -> Router {
         let recorder = self.clone();
         routes.layer(from_fn(move |request, next| recorder.clone().exchange(server, request, next)))
     }
 
-    /// What was recorded, in the order of the answers.
+    /// Returns the records, in the order of the responses.
     pub(crate) fn take(&self) -> Vec<Value> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -56,7 +56,7 @@ async fn all(body: Body) -> Option<Bytes> {
     to_bytes(body, 1 << 20).await.ok()
 }
 
-/// A body as JSON if it is JSON, else as text.
+/// Converts a body to JSON, if it is JSON, otherwise to text.
 fn text(body: &[u8]) -> Value {
     if body.is_empty() {
         return Value::Null;
@@ -64,7 +64,7 @@ fn text(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
-/// The payment headers, decoded.
+/// Decodes the payment headers.
 fn decoded(headers: &HeaderMap) -> Map<String, Value> {
     let payment = headers.iter().filter_map(|(name, value)| {
         let shown = header::decode::<Value>(value.as_bytes(), &Limits::DEFAULT).ok()?;

@@ -1,4 +1,4 @@
-//! Prints the steps: one JSON object a line, or for people.
+//! Prints the steps: as one JSON object per line, or for people.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use x402_devchain::DevChain;
 
-/// Where the steps go.
+/// The output of the steps.
 #[derive(Debug)]
 pub(crate) struct Show {
     json: bool,
@@ -19,7 +19,7 @@ impl Show {
         Self { json, step: 0 }
     }
 
-    /// The token balances of accounts.
+    /// Prints the token balances of accounts.
     pub(crate) fn balances(&mut self, when: &str, chain: &DevChain, accounts: &[(&str, Address)]) {
         let of = |(name, account): &(&str, Address)| {
             ((*name).to_owned(), Value::String(chain.balance_of(*account).to_string()))
@@ -33,7 +33,7 @@ impl Show {
         print(if self.json { step.to_string() } else { readable(self.step, step) });
     }
 
-    /// A step whose members stand in their own order.
+    /// Prints a step whose members keep their own order.
     pub(crate) fn last(&mut self, step: &impl Serialize) {
         match serde_json::to_string(step) {
             Ok(text) if self.json => print(text),
@@ -44,7 +44,7 @@ impl Show {
 }
 
 fn print(text: String) {
-    // Nobody reads on when standard output is closed; the payment goes on all the same.
+    // If standard output is closed, there is no reader left; the payment continues nevertheless.
     drop(writeln!(std::io::stdout().lock(), "{text}"));
 }
 

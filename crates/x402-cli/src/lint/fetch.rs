@@ -1,7 +1,7 @@
-//! `--url`: one GET to a server that a stranger may have named.
+//! `--url`: one GET to a server that an untrusted person may have chosen.
 //!
-//! The name is resolved first, every address is judged, and the connection goes to the addresses that were judged: a
-//! second answer of the DNS cannot lead it elsewhere. No redirects and no proxy, for the same reason.
+//! The name is resolved first, every address is checked, and the connection goes to the checked addresses: a second DNS
+//! response cannot lead it elsewhere. Redirects and proxies are disabled for the same reason.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use url::{Host, Url};
 /// The longest body that is linted: 64 KiB.
 pub(super) const LARGEST: usize = 64 * 1024;
 
-/// How long the whole exchange may take.
+/// The time limit of the whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the server sent; of the body at most one byte more than [`LARGEST`].
+/// The server's response, with at most one byte of the body beyond [`LARGEST`].
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, Vec<u8>)>,
@@ -45,7 +45,7 @@ pub(super) async fn get(text: &str, allow_private: bool) -> Result<Answer, Strin
     }
     let unanswered =
         |error: reqwest::Error| format!("no answer from {}: {}", url.host_str().unwrap_or_default(), cause(&error));
-    // The first call of the process wins; a provider that is there already serves as well.
+    // The first call in the process takes effect; a provider that is already installed serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -71,7 +71,7 @@ pub(super) async fn get(text: &str, allow_private: bool) -> Result<Answer, Strin
     Ok(Answer { status, headers, body })
 }
 
-/// The innermost reason: the outer ones only repeat the URL.
+/// Returns the innermost cause: the outer ones only repeat the URL.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
@@ -80,8 +80,9 @@ fn cause(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
-/// Whether an address is one of the public internet: [IANA's registries](https://www.iana.org/assignments/iana-ipv4-special-registry)
-/// of special addresses, and IPv6 addresses that carry an IPv4 address judged by that.
+/// Returns whether an address belongs to the public internet: [IANA's
+/// registries](https://www.iana.org/assignments/iana-ipv4-special-registry) of special addresses, and IPv6 addresses
+/// that contain an IPv4 address checked by them.
 fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -112,7 +113,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
             v4(high, low)
         }
         [0x2001, 0..=0x1FF | 0xDB8, ..] | [0x3FFF, 0..=0xFFF, ..] => false,
-        // Only 2000::/3 is handed out for use on the internet.
+        // Only 2000::/3 is assigned for use on the internet.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
@@ -198,7 +199,7 @@ mod tests {
             assert!(get(url, true).await.err().unwrap().starts_with("the URL"), "{url}");
         }
     }
-    /// A server on a loopback port that answers every connection with the same bytes.
+    /// Starts a server on a loopback port that answers every connection with the same bytes.
     fn server(answer: Vec<u8>) -> u16 {
         use std::io::{Read, Write};
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -207,7 +208,7 @@ mod tests {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
-                // A client that has read enough hangs up.
+                // A client that has read enough disconnects.
                 let _ = stream.write_all(&answer);
             }
         });

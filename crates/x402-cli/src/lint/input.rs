@@ -1,4 +1,4 @@
-//! Files: a document, or a response that was recorded.
+//! Input files: a document, or a recorded response.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,7 +15,8 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
-/// Reads a file, or standard input for `-`: one byte more than the linter takes, so that it sees what is too long.
+/// Reads a file, or standard input for `-`. One byte beyond the linter's maximum is read, so that longer input is
+/// recognised.
 pub(super) fn read(path: &Path, limit: usize) -> Result<(String, Vec<u8>), String> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
@@ -47,7 +48,7 @@ enum Values {
     Many(Vec<String>),
 }
 
-/// `{status, headers, body}`; the body as text, or as the JSON it was. `None` if the file is not JSON.
+/// Parses `{status, headers, body}`; the body is text, or the JSON that it was. Returns `None` if the file is not JSON.
 pub(super) fn response(bytes: &[u8]) -> Result<Option<Response>, String> {
     const EXPECTED: &str = "the response file: expected an object with `headers` and `body`";
     let members: BTreeMap<String, Box<RawValue>> = match serde_json::from_slice(bytes) {
@@ -55,7 +56,7 @@ pub(super) fn response(bytes: &[u8]) -> Result<Option<Response>, String> {
         Err(error) if error.is_data() => return Err(EXPECTED.to_owned()),
         Err(_) => return Ok(None),
     };
-    // A document that was given in place of a response must not look like an empty one.
+    // A document that is passed instead of a response must not look like an empty response.
     if !["status", "headers", "body"].iter().any(|name| members.contains_key(*name)) {
         return Err(EXPECTED.to_owned());
     }

@@ -1,4 +1,5 @@
-//! [SARIF 2.1.0](https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html): what code hosts show beside a file.
+//! [SARIF 2.1.0](https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html): the format that code hosts display
+//! with a file.
 
 use serde_json::{Value, json};
 use x402_validate::{Code, Issue, Severity};
@@ -36,7 +37,7 @@ fn result(issue: &Issue, outcome: &Outcome, lines: &Lines<'_>) -> Value {
     let fix = issue.fix.as_deref().map(|fix| format!(" Fix: {fix}.")).unwrap_or_default();
     let mut physical = serde_json::Map::new();
     physical.insert("artifactLocation".to_owned(), json!({ "uri": uri(&outcome.name) }));
-    // The bytes of a document that came in a response are not those of the file or the URL.
+    // The bytes of a document within a response are not those of the file or the URL.
     if outcome.found.is_none()
         && let Some(region) = lines.region(issue)
     {
@@ -58,13 +59,13 @@ const fn level(severity: Severity) -> &'static str {
     }
 }
 
-/// A path or URL as a URI reference: what may not stand in one is percent-encoded.
+/// Formats a path or URL as a URI reference: characters that are not allowed are percent-encoded.
 fn uri(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/:?#[]@!$&'()*+,;=%".contains(&b);
     name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Where the lines of the text begin.
+/// The positions at which the lines of the text begin.
 struct Lines<'t> {
     text: &'t str,
     starts: Vec<usize>,
@@ -86,7 +87,8 @@ impl<'t> Lines<'t> {
         }))
     }
 
-    /// Line and column, from 1. A line without breaks is counted only up to 64 KiB: a report stays linear.
+    /// Returns line and column, from 1. A line without breaks is counted only up to 64 KiB, so that the report stays
+    /// linear.
     fn place(&self, at: usize) -> Option<(usize, usize)> {
         let line = self.starts.partition_point(|start| *start <= at);
         let start = *self.starts.get(line.checked_sub(1)?)?;

@@ -9,10 +9,10 @@ use x402_validate::{Issue, Options, Severity, Source, lint};
 
 use super::Outcome;
 
-/// More issues than this are counted, not shown.
+/// The maximum number of displayed issues; the others are counted.
 const MOST: usize = 100;
 
-/// A line longer than this is broken up first: headers carry documents in one line.
+/// The maximum length of a line; a longer one is reformatted first, since headers carry documents in one line.
 const LONGEST_LINE: usize = 160;
 
 pub(super) fn render(outcome: &Outcome, color: bool) -> String {
@@ -66,14 +66,15 @@ pub(super) fn render(outcome: &Outcome, color: bool) -> String {
     out
 }
 
-/// The text that issues are shown in, and where in it each one stands.
+/// The text with the displayed issues, and their positions in it.
 struct Shown {
     text: String,
     spans: Vec<Option<Range<usize>>>,
 }
 
 impl Shown {
-    /// The document itself; a document in long lines is broken up, and its issues are found again there.
+    /// Chooses the text: the document itself, or the reformatted document if its lines are long. In the latter the
+    /// issues are located again.
     fn of(outcome: &Outcome) -> Self {
         let issues = || outcome.report.issues();
         let none = || Self { text: String::new(), spans: issues().map(|_| None).collect() };
@@ -92,7 +93,8 @@ impl Shown {
                 .find(|other| other.code == issue.code && other.field == issue.field)
                 .map(|other| other.span.clone())
         };
-        // Issues of other networks or of the header have no twin; more than are shown are not looked for.
+        // Issues of other networks or of the header have no counterpart; the search stops at the number of displayed
+        // issues.
         let spans = issues().take(MOST).map(find).collect();
         Self { text, spans }
     }
@@ -111,14 +113,14 @@ fn diagnostic(issue: &Issue, span: Option<&Range<usize>>, source: &Arc<NamedSour
         diagnostic = diagnostic.with_help(fix.clone());
     }
     let Some(span) = span.filter(|_| !source.inner().is_empty()) else { return diagnostic.into() };
-    // What is missing is pointed at where its object opens.
+    // A missing member is shown at the beginning of the object that lacks it.
     let long = source.inner().get(span.clone()).is_none_or(|text| text.contains('\n'));
     let length = if long { 1 } else { span.len() };
     let label = LabeledSpan::new(Some(field), span.start, length);
     miette::Report::from(diagnostic.with_label(label)).with_source_code(Arc::clone(source))
 }
 
-/// JSON in lines. Only white space between tokens changes, so equal issues stand at equal tokens.
+/// Splits JSON into lines. Only white space between tokens changes, so equal issues are at equal tokens.
 fn broken_up(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);

@@ -1,4 +1,4 @@
-//! Open payments in a file of SQLite, so that a second run of the same command shows the same payment.
+//! Open payments in a SQLite file, so that a second run of the same command presents the same payment.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,11 @@ const TABLES: &str = "
 #[derive(Debug)]
 pub(super) struct Journal {
     file: Mutex<Connection>,
-    /// Whether payments that expired with their end unknown are forgotten.
+    /// Whether expired payments with an unknown result are forgotten.
     anew: bool,
 }
 
-/// `$XDG_STATE_HOME/x402/payments.sqlite`, by default under `~/.local/state`.
+/// Returns `$XDG_STATE_HOME/x402/payments.sqlite`, by default under `~/.local/state`.
 pub(super) fn default_path() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
@@ -30,14 +30,14 @@ pub(super) fn default_path() -> Option<PathBuf> {
 }
 
 impl Journal {
-    /// Opens or makes the file, for its owner alone.
+    /// Opens or creates the file, with access for its owner alone.
     pub(super) fn open(path: &Path, anew: bool) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("the journal {}: {error}", path.display());
         private(path).map_err(|error| failed(&error))?;
         Self::on(Connection::open(path), anew).map_err(|error| failed(&error))
     }
 
-    /// A journal that ends with the process.
+    /// Creates a journal that ends with the process.
     pub(super) fn in_memory() -> Result<Self, String> {
         Self::on(Connection::open_in_memory(), false).map_err(|error| error.to_string())
     }
@@ -48,7 +48,7 @@ impl Journal {
         Ok(Self { file: Mutex::new(file), anew })
     }
 
-    /// The payment that was written last.
+    /// Returns the payment that was written last.
     pub(super) fn last(&self) -> Option<OpenPayment> {
         let file = self.file();
         let last = "SELECT payment FROM payments ORDER BY rowid DESC LIMIT 1";
@@ -93,7 +93,7 @@ impl PaymentJournal for Journal {
     }
 }
 
-/// Makes the file readable for its owner alone before SQLite opens it, and the directory of a new one likewise.
+/// Restricts the file to its owner before SQLite opens it, and likewise the directory of a new file.
 #[cfg(unix)]
 fn private(path: &Path) -> std::io::Result<()> {
     use std::fs::{DirBuilder, OpenOptions, Permissions};

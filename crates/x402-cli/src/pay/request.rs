@@ -1,4 +1,4 @@
-//! The request of `x402 pay`, as curl's users write it.
+//! The request of `x402 pay`, with curl's options.
 
 use std::io::Read;
 
@@ -6,17 +6,17 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 
-/// What is sent beside the URL.
+/// The parts of the request other than the URL.
 #[derive(Debug, clap::Args)]
 pub(super) struct Request {
-    /// The request's method: GET, or POST where there is a body.
+    /// The request's method: GET, or POST if there is a body.
     #[arg(long, short = 'X')]
     method: Option<String>,
-    /// A header, `Name: value`; may be given again.
+    /// A header, `Name: value`; may be repeated.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// The request's body; `@FILE` reads it from a file, `@-` from standard input. JSON is sent as `application/json`
-    /// unless `-H` says otherwise.
+    /// unless `-H` sets another type.
     #[arg(long, short)]
     data: Option<String>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Parts {
 }
 
 impl Request {
-    /// Reads the arguments, and the body's file.
+    /// Parses the arguments, and reads the body's file.
     pub(super) fn parts(self) -> Result<Parts, String> {
         let body = self.data.map(|data| read(&data)).transpose()?;
         let method = match self.method {
@@ -69,7 +69,7 @@ fn header(text: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
 }
 
-/// As curl has it for what is no JSON.
+/// Returns the content type: that of JSON, or curl's default for other bodies.
 fn content_type(body: &[u8]) -> &'static str {
     let json = serde_json::from_slice::<Value>(body);
     if json.is_ok() { "application/json" } else { "application/x-www-form-urlencoded" }

@@ -1,4 +1,4 @@
-//! `x402 session inspect`: what a key may do, and what its chain says of it.
+//! `x402 session inspect`: the scope of a key, and its state on its chain.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,16 @@ use x402_types::{ChainId, Fault};
 use super::report::{CallLine, LimitLine, Report, RuleLine, Warning, words};
 use super::{Failure, input, json, show};
 
-/// Shows what a serialized session key may do.
+/// Shows the scope of a serialized session key.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
-    /// An address that may be the session key; may be given several times.
+    /// An address that may be the session key; may be repeated.
     #[arg(long, value_name = "ADDR")]
     signer: Vec<Address>,
-    /// A chain that it may be for; may be given several times.
+    /// A chain for which the key may be; may be repeated.
     #[arg(long, value_name = "N")]
     chain_id: Vec<u64>,
-    /// A node of the chain that it is for: whether the key is enabled there, the account's nonce and owner.
+    /// A node of the key's chain, from which the account's nonce, owner and the state of the key are read.
     #[arg(long, value_name = "URL")]
     rpc: Option<String>,
     /// Prints a JSON object.
@@ -48,18 +48,18 @@ pub(super) async fn run(args: &Inspect) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A key that is looked at.
+/// A key to inspect.
 pub(super) enum Key {
-    /// Its account is the one that a known factory, or an EIP-7702 authorization, makes.
+    /// A key whose account is the one that a known factory, or an EIP-7702 authorization, creates.
     Verified(Box<Approval>),
-    /// An unknown factory makes its account: it is shown, and nothing else is done with it.
+    /// A key whose account an unknown factory creates: it is displayed, and used for nothing else.
     Unverified(Box<UnverifiedApproval>),
 }
 
 impl Key {
     pub(super) fn read(text: &str) -> Result<Self, ApprovalError> {
         match Approval::read(text) {
-            // Calldata for a factory itself do not name it: then the address is not one of a known factory.
+            // Calldata for the factory itself do not name it: then the address is not one of a known factory.
             Err(ApprovalError::Account(AccountError::Factory(_) | AccountError::Address)) => {
                 UnverifiedApproval::read(text).map(|key| Self::Unverified(Box::new(key)))
             }
@@ -87,7 +87,7 @@ impl Key {
     }
 }
 
-/// What the chain says of the account and the key.
+/// The state of the account and the key on the chain.
 pub(super) struct OnChain {
     chain_id: u64,
     state: KernelState,
@@ -95,7 +95,7 @@ pub(super) struct OnChain {
 
 impl OnChain {
     pub(super) async fn read(url: &str, account: Address, permission_id: FixedBytes<4>) -> Result<Self, Failure> {
-        // A node's URL may hold a key: it is never repeated.
+        // A node's URL may contain a key, so it is never repeated.
         let fault = |error: Fault| Failure::Unreadable(error.to_string());
         let client = crate::node::client(url).map_err(Failure::Unreadable)?;
         let chain_id: U64 = client.request_noparams("eth_chainId").await.map_err(|error| fault(node_fault(error)))?;
@@ -114,7 +114,7 @@ pub(super) fn report(
 ) -> Result<Report, Failure> {
     let chains: Vec<u64> = chain.map(|c| c.chain_id).into_iter().chain(chains.iter().copied()).collect();
     let state = chain.map(|c| &c.state);
-    // Unless the chain says otherwise, an account has revoked nothing.
+    // Unless the chain proves otherwise, an account has revoked nothing.
     let nonce = state.map_or(1, |state| state.current_nonce);
     let mut found = approval.inspect(signers, &chains, nonce).map_err(|e| Failure::Refused(e.to_string()))?;
     let owner = state.and_then(|state| state.owner).unwrap_or_else(|| approval.owner());
@@ -139,8 +139,8 @@ pub(super) fn report(
     Ok(filled(&facts, &found, &scope, chain, warnings))
 }
 
-/// The report of a key whose account an unknown factory makes: account and owner are those that the key states, unless
-/// the chain names the owner.
+/// Builds the report of a key whose account an unknown factory creates: account and owner are those that the key
+/// states, unless the chain names the owner.
 fn unverified(key: &UnverifiedApproval, signers: &[Address], chain: Option<&OnChain>) -> Result<Report, Failure> {
     let state = chain.map(|c| &c.state);
     let found = key.inspect(signers).map_err(|e| Failure::Refused(e.to_string()))?;
@@ -163,7 +163,7 @@ fn unverified(key: &UnverifiedApproval, signers: &[Address], chain: Option<&OnCh
     Ok(filled(&facts, &found, &scope, chain, warnings))
 }
 
-/// What a report holds of the account and the key themselves.
+/// The facts of a report about the account and the key.
 struct Facts {
     account: Address,
     owner: Address,
@@ -194,7 +194,7 @@ fn filled(facts: &Facts, found: &Findings, scope: &Scope, chain: Option<&OnChain
         enabled: state.map(KernelState::is_enabled),
         nonce: state.map(|state| state.current_nonce),
         enable_signature: found.enable_signature.as_str(),
-        // The flag that says so is the permission's, which is not known without its signer.
+        // The flag that decides this is the permission's, which is unknown without its signer.
         operations: found.permission.is_some().then_some(scope.operations),
         valid_after: window.valid_after,
         valid_until: window.valid_until,
@@ -266,7 +266,7 @@ fn warnings(approval: &Approval, found: &Findings, scope: &Scope, state: Option<
     warnings
 }
 
-/// The warnings that need no word on who made the account.
+/// Returns the warnings that do not depend on the account's factory.
 fn general(
     policies: &[PolicyItem],
     embedded: bool,
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(codes(&report), ["erc1271_open"]);
     }
 
-    /// `vectors/cases/keys`: a permission whose flag is 0x0002, as public reports show it.
+    /// Checks `vectors/cases/keys`: a permission whose flag is 0x0002, as public reports show it.
     #[test]
     fn a_key_that_signs_nothing_but_operations() {
         let text = include_str!("../../../x402-testkit/vectors/cases/keys/k01-permission-flag-no-signatures.txt");
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(codes(&report), <[&str; 0]>::default());
     }
 
-    /// `vectors/cases/keys`: what can be read of a key whose account an own factory made.
+    /// Checks `vectors/cases/keys`: the report of a key whose account was created by a custom factory.
     #[test]
     fn a_key_of_an_unknown_factory_is_shown_with_a_warning() {
         let text = include_str!("../../../x402-testkit/vectors/cases/keys/k03-own-factory.txt");
@@ -388,12 +388,12 @@ mod tests {
         assert_eq!(codes(&with_signer), ["unknown_factory", "erc1271_open"]);
         assert!(matches!(read(text, &[Address::repeat_byte(1)], &[]), Err(Failure::Refused(_))));
 
-        // Nothing that acts on a key reads it: `register` and `revoke` begin with this, and so does the facilitator.
+        // Code that uses a key refuses it: `register` and `revoke` begin with this, and so does the facilitator.
         let refused = Failure::from(Approval::read(text.trim()).unwrap_err());
         assert!(matches!(refused, Failure::Refused(why) if why.contains("unknown factory")));
     }
 
-    /// Flag 0x0001: the calls are listed, and not one can be made.
+    /// Checks flag 0x0001: the calls are listed, but none of them is permitted.
     #[test]
     fn a_key_that_may_sign_no_operation_is_named() {
         let case = &cases()[0];

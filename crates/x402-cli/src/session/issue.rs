@@ -1,4 +1,4 @@
-//! `x402 session issue`: the owner gives an address the right to make some calls.
+//! `x402 session issue`: the owner permits an address to make some calls.
 
 use std::path::PathBuf;
 
@@ -9,18 +9,18 @@ use zeroize::Zeroizing;
 
 use super::{Failure, show};
 
-/// Gives an address the right to make some calls; prints the serialized session key. The owner's private key comes
-/// from the environment variable `X402_PRIVATE_KEY` or from a file.
+/// Permits an address to make some calls; prints the serialized session key. The owner's private key is read from the
+/// environment variable `X402_PRIVATE_KEY` or from a file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Issue {
     /// The session key's address.
     #[arg(long, value_name = "ADDR")]
     pub(super) signer: Address,
-    /// The chain.
+    /// The number of the chain.
     #[arg(long, value_name = "N")]
     pub(super) chain_id: u64,
-    /// A call, as TARGET:SELECTOR with rules on its arguments: OFFSET=NUMBER, OFFSET<=NUMBER, value<=WEI. Offsets
-    /// are bytes after the selector. May be given several times.
+    /// A call, as TARGET:SELECTOR with rules on its arguments: OFFSET=NUMBER, OFFSET<=NUMBER, value<=WEI. Offsets are
+    /// bytes after the selector. The option may be repeated.
     #[arg(long, value_name = "CALL", required = true)]
     pub(super) call: Vec<String>,
     /// The last second, since 1970.
@@ -29,16 +29,16 @@ pub(crate) struct Issue {
     /// The first second, since 1970.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(super) valid_after: u64,
-    /// How many operations in all.
+    /// The maximum number of operations.
     #[arg(long, value_name = "N")]
     pub(super) count: Option<u64>,
     /// The account's Kernel: 0.3.1, 0.3.2 or 0.3.3.
     #[arg(long, value_name = "VERSION", default_value = "0.3.1")]
     pub(super) kernel: String,
-    /// Which of the owner's accounts.
+    /// The index of the account among the owner's accounts.
     #[arg(long, value_name = "N", default_value_t = U256::ZERO)]
     pub(super) index: U256,
-    /// The account's `currentNonce()`; 1 where nothing was ever revoked.
+    /// The account's `currentNonce()`; 1 if nothing was ever revoked.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) nonce: u32,
     /// A file with the owner's key.
@@ -60,7 +60,7 @@ fn key(file: Option<&PathBuf>) -> Result<Key, Failure> {
             .map_err(|_| Failure::Unreadable("X402_PRIVATE_KEY is not set; set it or give --key-file".into()))?,
     };
     let text = Zeroizing::new(text);
-    // What a parser says of a bad key may quote it.
+    // The parser's message for a malformed key may quote the key.
     text.trim().parse().map_err(|_| Failure::Unreadable("the private key: expected `0x` and 64 hex digits".into()))
 }
 
@@ -79,12 +79,14 @@ pub(super) fn issue(args: &Issue, owner: &Key) -> Result<Zeroizing<String>, Fail
             .ok_or_else(|| refused(format!("call: expected TARGET:SELECTOR and rules, found {call}")))?;
     }
     let account = KernelAccount::new(version, owner.address(), args.index);
-    let approval = Draft::new(&account, args.signer, &grant, args.chain_id, args.nonce)
-        .and_then(|draft| draft.approved(&owner.signature_of(draft.digest())?));
+    let approval = Draft::new(&account, args.signer, &grant, args.chain_id, args.nonce).and_then(|draft| {
+        let signature = owner.signature_of(draft.digest())?;
+        draft.approved(&signature)
+    });
     Ok(approval.map_err(|e| refused(e.to_string()))?.write())
 }
 
-/// `TARGET:SELECTOR[:OFFSET=NUMBER][:OFFSET<=NUMBER][:value<=WEI]…`
+/// Parses `TARGET:SELECTOR[:OFFSET=NUMBER][:OFFSET<=NUMBER][:value<=WEI]…` and adds the call to the grant.
 fn granted(grant: Grant, call: &str) -> Option<Grant> {
     let mut parts = call.split(':');
     let grant = grant.call(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);

@@ -1,4 +1,4 @@
-//! `x402 session`: what a session key may do and whether its owner said so; giving one, and taking it back.
+//! `x402 session`: inspects session keys and their approval by the owner, issues and revokes them.
 
 mod inspect;
 mod issue;
@@ -14,20 +14,20 @@ use serde::Serialize;
 use x402_erc4337::session::zerodev::{ApprovalError, MAX_APPROVAL};
 use zeroize::Zeroizing;
 
-/// Looks at session keys.
+/// Issues, inspects and revokes session keys.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Session {
-    /// Shows what a serialized session key may do.
+    /// Shows the scope of a serialized session key.
     Inspect(inspect::Inspect),
-    /// Gives an address the right to make some calls; prints the serialized session key.
+    /// Permits an address to make some calls; prints the serialized session key.
     Issue(issue::Issue),
-    /// Leaves a session key with a facilitator, or takes it away.
+    /// Registers a session key at a facilitator, or removes it.
     Register(register::Register),
-    /// Prints the calls by which the owner takes a session key back.
+    /// Prints the calls by which the owner revokes a session key.
     Revoke(revoke::Revoke),
 }
 
-/// Why there is no report.
+/// The reason why there is no report.
 #[derive(Debug)]
 enum Failure {
     Unreadable(String),
@@ -155,7 +155,7 @@ mod tests {
         assert!(matches!(issue(&itself, &owner), Err(Failure::Refused(_))));
     }
 
-    /// A key in use on a chain, over HTTP; then taken back by its owner.
+    /// Checks a key in use on a chain, over HTTP, which its owner then revokes.
     #[tokio::test]
     async fn the_chain_says_whether_it_is_enabled() {
         use x402_devchain::{ACCOUNTS, DevChain, TOKEN, key, signer};

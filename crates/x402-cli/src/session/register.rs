@@ -1,4 +1,4 @@
-//! `x402 session register`: leaves a session key with a facilitator, so that payments need only name it by its hash.
+//! `x402 session register`: sends a session key to a facilitator, so that payments need only its hash.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::{Failure, input, show};
 
-/// Leaves a session key with a facilitator; prints the hash that payments name it by. A bearer token for the facilitator
-/// comes from the environment variable `X402_FACILITATOR_TOKEN`.
+/// Registers a session key at a facilitator; prints the hash by which payments refer to it. A bearer token for the
+/// facilitator is read from the environment variable `X402_FACILITATOR_TOKEN`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Register {
     /// The facilitator's address.
@@ -20,7 +20,7 @@ pub(crate) struct Register {
     /// The network of the key's account, CAIP-2.
     #[arg(long, value_name = "NETWORK")]
     network: ChainId,
-    /// Takes the key away instead.
+    /// Removes the key instead.
     #[arg(long)]
     remove: bool,
     /// The serialized key; `-` or nothing reads standard input.

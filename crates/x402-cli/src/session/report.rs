@@ -1,4 +1,4 @@
-//! What `x402 session inspect` prints: an object, or a line for each member.
+//! The output of `x402 session inspect`: an object, or a line for each member.
 
 use std::fmt::Write as _;
 
@@ -11,11 +11,11 @@ pub(super) struct Report {
     pub(super) provider: &'static str,
     pub(super) account: Address,
     pub(super) owner: Address,
-    /// `None` for an EIP-7702 account, and for a factory that the key does not name.
+    /// The factory; `None` for an EIP-7702 account, and for a factory that the key does not name.
     pub(super) factory: Option<Address>,
     #[serde(skip)]
     pub(super) eip7702: bool,
-    /// `None` where an unknown factory makes the account and no chain names the version.
+    /// The Kernel's version; `None` if an unknown factory creates the account and no chain names the version.
     pub(super) kernel_version: Option<&'static str>,
     pub(super) permission_id: String,
     pub(super) permission_flag: Option<String>,
@@ -26,7 +26,7 @@ pub(super) struct Report {
     pub(super) enabled: Option<bool>,
     pub(super) nonce: Option<u32>,
     pub(super) enable_signature: &'static str,
-    /// Whether the key may sign operations at all; `None` where the permission is not known.
+    /// Whether the key may sign operations at all; `None` if the permission is unknown.
     pub(super) operations: Option<bool>,
     pub(super) valid_after: Option<u64>,
     pub(super) valid_until: Option<u64>,
@@ -68,7 +68,7 @@ pub(super) struct Warning {
     pub(super) message: &'static str,
 }
 
-/// The report for people: one line for each member that is known.
+/// Formats the report for people: one line for each member that is known.
 pub(super) fn words(report: &Report) -> String {
     let mut out = String::new();
     let mut line = |name: &str, value: String| _ = writeln!(out, "{name:<16} {value}");

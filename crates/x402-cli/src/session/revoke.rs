@@ -1,4 +1,4 @@
-//! `x402 session revoke`: the calls by which the owner takes a key back.
+//! `x402 session revoke`: the calls by which the owner revokes a key.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use x402_erc4337::session::zerodev::{Approval, invalidate_nonce};
 
 use super::{Failure, input, json, show};
 
-/// Prints the calls by which the owner takes a session key back.
+/// Prints the calls by which the owner revokes a session key.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Revoke {
-    /// Also ends every permission that was enabled below this nonce.
+    /// Ends also every permission that was enabled below this nonce.
     #[arg(long, value_name = "N")]
     invalidate_below: Option<u32>,
     /// Prints JSON objects.

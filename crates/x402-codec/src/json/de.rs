@@ -1,4 +1,4 @@
-//! The typed face: a serde deserializer over the text, in one pass.
+//! The entry point for types: a serde deserializer over the text, in one pass.
 
 use std::borrow::Cow;
 
@@ -12,33 +12,32 @@ use super::reader::{Key, Open, Reader, within};
 use crate::error::Segment;
 use crate::{DecodeError, DecodeErrorKind, Limits};
 
-/// The name by which `serde_json::value::RawValue` asks a deserializer for the text of a value.
+/// The name by which `serde_json::value::RawValue` requests the text of a value from a deserializer.
 const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
-/// Reads one document into a type, at most `limits.body` bytes.
+/// Parses one document into a type, at most `limits.body` bytes.
 ///
-/// Strings without escapes can be borrowed. A `serde_json::value::RawValue` gets the text as it stands, after all of
-/// it was checked. An array named `accepts` of the outermost object has at most `limits.accepts` entries.
-/// Objects are not read from arrays, nor integers from numbers with a fraction or an exponent.
-///
+/// Strings without escapes can be borrowed. A `serde_json::value::RawValue` gets the text unchanged, after all of it
+/// was checked. An array named `accepts` of the outermost object has at most `limits.accepts` entries. Objects are not
+/// parsed from arrays, nor integers from numbers with a fraction or an exponent.
 /// # Errors
-/// Every kind but those of base64 and headers; `at` is the byte of a syntax error, the path of any other.
+/// Every kind except those of base64 and headers; `at` is the byte of a syntax error, the path of any other.
 pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits) -> Result<T, DecodeError> {
     within(bytes.len(), limits.body)?;
     read(bytes, limits)
 }
 
-/// The same, where the size was looked at before.
+/// Parses a document whose size was checked before.
 pub(crate) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits) -> Result<T, DecodeError> {
     document(Reader::new(Lexer::new(bytes)?, limits))
 }
 
-/// The same, where it is known to be UTF-8 too.
+/// Parses a document whose size and UTF-8 were checked before.
 pub(crate) fn read_str<'de, T: Deserialize<'de>>(text: &'de str, limits: &Limits) -> Result<T, DecodeError> {
     document(Reader::new(Lexer::of(text)?, limits))
 }
 
-/// One object of at most `limits.body` bytes, its members taken one by one.
+/// Parses one object of at most `limits.body` bytes, member by member.
 pub(crate) fn read_object<'de, T>(
     bytes: &'de [u8],
     limits: &Limits,
@@ -56,7 +55,7 @@ fn document<'de, T: Deserialize<'de>>(mut reader: Reader<'de>) -> Result<T, Deco
     ended(T::deserialize(&mut reader), &mut reader)
 }
 
-/// Messages are large: a result is handed on as it is, never taken apart and made again.
+/// Completes a result in place: messages are large, so the result is never moved apart and rebuilt.
 #[inline]
 fn ended<T>(mut value: Result<T, DecodeError>, reader: &mut Reader<'_>) -> Result<T, DecodeError> {
     if value.is_ok()
@@ -84,7 +83,8 @@ impl<'de> Reader<'de> {
         }
     }
 
-    /// A number whose spelling is not that of an integer is no integer: `2.0` and `2e0` are refused where 2 is meant.
+    /// Visits an integer. A number that is not spelled as an integer is refused: `2.0` and `2e0` are not accepted for
+    /// 2.
     #[inline]
     fn visit_integer<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, DecodeError> {
         let Some(b'-' | b'0'..=b'9') = self.lex.next_token() else { return self.deserialize_any(visitor) };
@@ -116,7 +116,7 @@ impl<'de> Reader<'de> {
         self.object(|object| visitor.visit_map(object))
     }
 
-    /// Reads the object whose brace is at the cursor.
+    /// Parses the object whose brace is at the cursor.
     #[inline]
     pub(crate) fn object<T>(
         &mut self,
@@ -124,7 +124,7 @@ impl<'de> Reader<'de> {
     ) -> Result<T, DecodeError> {
         let open = self.open()?;
         let mut object = Object { reader: self, open, current: Key { at: 0, length: 0 }, ended: false };
-        // As in `ended`.
+        // The result is modified in place, as in `ended`.
         let mut value = read(&mut object);
         if value.is_ok()
             && let Err(error) = object.end()
@@ -264,7 +264,8 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         self.deserialize_map(visitor)
     }
 
-    /// A variant without content is a string, one with content an object of one member, as `serde_json` has it.
+    /// Deserializes a variant without content from a string, one with content from an object of one member, as
+    /// `serde_json` does.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -291,7 +292,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     }
 }
 
-/// The members of an object. An error inside one gets its key on the way out.
+/// The members of an object. An error inside a member gets the member's key on the way out.
 pub(crate) struct Object<'r, 'de> {
     reader: &'r mut Reader<'de>,
     open: Open<'de>,
@@ -301,12 +302,12 @@ pub(crate) struct Object<'r, 'de> {
 }
 
 impl<'de> Object<'_, 'de> {
-    /// The text of `accepted` of the payment that was read last, once.
+    /// Takes the text of `accepted` of the last payment, once.
     pub(crate) fn take_accepted(&mut self) -> Option<&'de str> {
         self.reader.accepted.take()
     }
 
-    /// Steps over the value of the key that was read last, if its text is that of an object read before.
+    /// Skips the value of the last key, if its text equals that of an object parsed before.
     pub(crate) fn repeats(&mut self, object: &str) -> bool {
         let same = self.reader.lex.rest().starts_with(object.as_bytes());
         if same {
@@ -363,7 +364,7 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
     }
 }
 
-/// The elements of an array. An error inside one gets its index on the way out.
+/// The elements of an array. An error inside an element gets the element's index on the way out.
 struct Array<'r, 'de> {
     reader: &'r mut Reader<'de>,
     next: usize,
@@ -439,7 +440,7 @@ impl<'de> Deserializer<'de> for Accepts<'_, 'de> {
     }
 }
 
-/// How `RawValue` is handed its text: a map of one member.
+/// The form in which `RawValue` receives its text: a map of one member.
 struct Raw<'de>(Option<&'de str>);
 
 impl<'de> MapAccess<'de> for Raw<'de> {

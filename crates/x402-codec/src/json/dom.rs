@@ -1,4 +1,4 @@
-//! A document as a tree that knows where each part of it stands.
+//! A document as a tree whose nodes know their positions in the text.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,29 +8,29 @@ use super::reader::{Reader, within};
 use crate::error::Segment;
 use crate::{DecodeError, Limits};
 
-/// A value and the bytes it stands in.
+/// A value and its position in the text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node<'a> {
-    /// The value.
+    /// The value of the node.
     pub value: Value<'a>,
-    /// The bytes of the value, without white space around it; of a string, with its quotes.
+    /// The bytes of the value, without white space around it; for a string, with its quotes.
     pub span: Range<usize>,
 }
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
-    /// `null`.
+    /// The value `null`.
     Null,
-    /// `true` or `false`.
+    /// The value `true` or `false`.
     Bool(bool),
-    /// A number as it is spelt: `1e3` and `1000` are two texts.
+    /// A number as it is spelled: `1e3` and `1000` are two texts.
     Number(&'a str),
-    /// A string without its escapes; borrowed where there are none.
+    /// A string without its escapes; borrowed if there are none.
     String(Cow<'a, str>),
-    /// An array.
+    /// An array of values.
     Array(Vec<Node<'a>>),
-    /// An object, in the order of the text. No key stands twice.
+    /// An object, in the order of the text, without duplicate keys.
     Object(Vec<Member<'a>>),
 }
 
@@ -41,24 +41,24 @@ pub struct Member<'a> {
     pub key: Cow<'a, str>,
     /// The bytes of the key, with its quotes.
     pub key_span: Range<usize>,
-    /// The value.
+    /// The value of the member.
     pub value: Node<'a>,
 }
 
 impl<'a> Node<'a> {
-    /// The member of that key, if this is an object that has it.
+    /// Returns the value of this key, if the node is an object that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.member(key).map(|m| &m.value)
     }
 
-    /// The member of that key with its place, if this is an object that has it.
+    /// Returns the member of this key with its position, if the node is an object that has it.
     #[must_use]
     pub fn member(&self, key: &str) -> Option<&Member<'a>> {
         self.as_object()?.iter().find(|m| m.key == key)
     }
 
-    /// The members, if this is an object.
+    /// Returns the members, if the node is an object.
     #[must_use]
     pub fn as_object(&self) -> Option<&[Member<'a>]> {
         match &self.value {
@@ -67,7 +67,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The elements, if this is an array.
+    /// Returns the elements, if the node is an array.
     #[must_use]
     pub fn as_array(&self) -> Option<&[Self]> {
         match &self.value {
@@ -76,7 +76,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The text, if this is a string.
+    /// Returns the text, if the node is a string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {
@@ -85,7 +85,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The spelling, if this is a number.
+    /// Returns the spelling, if the node is a number.
     #[must_use]
     pub fn as_number(&self) -> Option<&'a str> {
         match self.value {
@@ -94,13 +94,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The number, if this is one that is spelt as an integer and fits.
+    /// Returns the number, if it is spelled as an integer and fits.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         self.as_number()?.parse().ok()
     }
 
-    /// The truth value, if this is one.
+    /// Returns the boolean, if the node is one.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
         match self.value {
@@ -109,13 +109,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Whether this is `null`.
+    /// Returns whether the node is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
 
-    /// The type in words: `an object`, `a string`, …
+    /// Returns the type for messages: `an object`, `a string`, …
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.value {
@@ -129,10 +129,9 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Reads one document into a tree, at most `limits.body` bytes and `limits.depth` levels.
+/// Parses one document into a tree, at most `limits.body` bytes and `limits.depth` levels.
 ///
-/// Time and memory are linear in the input. The other limits do not count here.
-///
+/// Time and memory are linear in the input. The other limits are not used.
 /// # Errors
 /// `too_large`, `invalid_utf8`, `invalid_json`, `duplicate_key`, `too_deep`, `trailing_data`.
 pub fn parse<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Node<'a>, DecodeError> {

@@ -1,25 +1,26 @@
-//! [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259) tokens over bytes that are known to be UTF-8.
+//! [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259) tokens, in bytes that are known to be UTF-8.
 
 use std::borrow::Cow;
 
 use crate::{DecodeError, DecodeErrorKind};
 
-/// A cursor over one JSON text.
+/// A cursor in one JSON text.
 pub(crate) struct Lexer<'a> {
     text: &'a str,
     bytes: &'a [u8],
     pub(crate) at: usize,
 }
 
-/// A number as it stands: its text, and whether it is an integer by its spelling. `-0` is none: only a double holds it.
+/// A number as it is written: its text, and whether it is spelled as an integer. `-0` is not one: only a double
+/// represents it.
 pub(crate) struct Number<'a> {
     pub(crate) text: &'a str,
     pub(crate) integer: bool,
 }
 
 impl<'a> Lexer<'a> {
-    /// RFC 8259 §8.1: "JSON text exchanged between systems ... MUST be encoded using UTF-8", and "MUST NOT add a byte
-    /// order mark".
+    /// Creates a cursor. RFC 8259 §8.1: "JSON text exchanged between systems ... MUST be encoded using UTF-8", and
+    /// "MUST NOT add a byte order mark".
     pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         Self::of(core::str::from_utf8(bytes).map_err(|e| not_utf8(e.valid_up_to()))?)
     }
@@ -31,13 +32,13 @@ impl<'a> Lexer<'a> {
         Ok(Self { text, bytes: text.as_bytes(), at: 0 })
     }
 
-    /// The byte at the cursor; `None` at the end.
+    /// Returns the byte at the cursor; `None` at the end.
     #[inline]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    /// What is left.
+    /// Returns the rest of the text.
     #[inline]
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.bytes.get(self.at..).unwrap_or_default()
@@ -53,7 +54,7 @@ impl<'a> Lexer<'a> {
         self.text.get(from..to).unwrap_or_default()
     }
 
-    /// Skips white space and gives the byte behind it.
+    /// Skips white space and returns the byte after it.
     #[inline]
     pub(crate) fn next_token(&mut self) -> Option<u8> {
         loop {
@@ -69,7 +70,7 @@ impl<'a> Lexer<'a> {
         DecodeError::at_byte(DecodeErrorKind::InvalidJson, self.at, expected)
     }
 
-    /// Nothing but white space follows.
+    /// Checks that only white space follows.
     pub(crate) fn end(&mut self) -> Result<(), DecodeError> {
         match self.next_token() {
             None => Ok(()),
@@ -77,7 +78,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `true`, `false` or `null`, whose first letter is at the cursor.
+    /// Consumes `true`, `false` or `null`, whose first letter is at the cursor.
     pub(crate) fn word(&mut self, word: &'static str) -> Result<(), DecodeError> {
         if self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(word.as_bytes())) {
             self.at += word.len();
@@ -87,9 +88,9 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `number = [ minus ] int [ frac ] [ exp ]`, whose first byte is at the cursor.
+    /// Consumes `number = [ minus ] int [ frac ] [ exp ]`, whose first byte is at the cursor.
     ///
-    /// A number beyond the range of a double is refused: readers disagree about it, `serde_json` among them.
+    /// A number beyond the range of a double is refused: parsers disagree about it, `serde_json` among them.
     pub(crate) fn number(&mut self) -> Result<Number<'a>, DecodeError> {
         let start = self.at;
         let mut integer = true;
@@ -123,8 +124,8 @@ impl<'a> Lexer<'a> {
         Ok(Number { text, integer: integer && text != "-0" })
     }
 
-    /// An integer of at most 19 digits without a sign, which a `u64` holds; else the cursor stays, and
-    /// [`Lexer::number`] says what stands there.
+    /// Consumes an integer of at most 19 digits without a sign, which fits into a `u64`; otherwise the cursor does not
+    /// move, and [`Lexer::number`] determines the token.
     #[inline]
     pub(crate) fn short_integer(&mut self) -> Option<u64> {
         let mut value = 0u64;
@@ -159,7 +160,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A string whose opening quote is at the cursor. Borrowed unless it has escapes.
+    /// Consumes a string whose opening quote is at the cursor. The result is borrowed unless the string has escapes.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, DecodeError> {
         match self.plain_string() {
@@ -168,7 +169,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The same, if all of it is plain; else the cursor stays.
+    /// Consumes a string without escapes; otherwise the cursor does not move.
     #[inline]
     pub(crate) fn plain_string(&mut self) -> Option<&'a str> {
         let start = self.at + 1;
@@ -180,7 +181,7 @@ impl<'a> Lexer<'a> {
         self.text.get(start..end)
     }
 
-    /// Steps over a string whose opening quote is at the cursor, if all of it is plain; else the cursor stays.
+    /// Skips a string without escapes, whose opening quote is at the cursor; otherwise the cursor does not move.
     #[inline]
     pub(crate) fn skip_plain_string(&mut self) -> bool {
         let [b'"', inside @ ..] = self.rest() else { return false };
@@ -192,7 +193,7 @@ impl<'a> Lexer<'a> {
         plain
     }
 
-    /// The text of a string that was read before, from what stands between its quotes.
+    /// Returns the text of a string that was consumed before, from the bytes between its quotes.
     #[cold]
     pub(crate) fn unescaped(spelt: &'a str) -> Cow<'a, str> {
         if !spelt.contains('\\') {
@@ -223,7 +224,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The same, without keeping it.
+    /// Skips a string whose opening quote is at the cursor.
     #[inline]
     pub(crate) fn skip_string(&mut self) -> Result<(), DecodeError> {
         self.bump();
@@ -248,14 +249,14 @@ impl<'a> Lexer<'a> {
         self.syntax("expected control characters in a string to be escaped")
     }
 
-    /// Moves to the next `"`, `\` or control character. Those bytes never stand inside a UTF-8 sequence.
+    /// Moves to the next `"`, `\` or control character. Those bytes never occur inside a UTF-8 sequence.
     #[inline]
     fn plain(&mut self) {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         self.at += plain_length(rest);
     }
 
-    /// `\` and what follows it.
+    /// Consumes `\` and the rest of the escape.
     #[cold]
     fn escape(&mut self) -> Result<char, DecodeError> {
         let start = self.at;
@@ -279,8 +280,8 @@ impl<'a> Lexer<'a> {
         Ok(plain)
     }
 
-    /// RFC 8259 §7: beyond the BMP "the character is represented as a 12-character sequence, encoding the UTF-16
-    /// surrogate pair". Half a pair is not a character.
+    /// Consumes a `\u` escape. RFC 8259 §7: beyond the BMP "the character is represented as a 12-character sequence,
+    /// encoding the UTF-16 surrogate pair". Half a pair is not a character.
     fn unicode(&mut self, start: usize) -> Result<char, DecodeError> {
         let first = self.hex4()?;
         let code = match first {
@@ -320,7 +321,7 @@ pub(crate) fn not_utf8(at: usize) -> DecodeError {
     DecodeError::at_byte(DecodeErrorKind::InvalidUtf8, at, "expected UTF-8 text")
 }
 
-/// How many bytes stand before the first `"`, `\` or control character: eight at a time.
+/// Counts the bytes before the first `"`, `\` or control character, eight at a time.
 #[inline]
 pub(super) fn plain_length(bytes: &[u8]) -> usize {
     let (words, tail) = bytes.as_chunks::<8>();
@@ -335,14 +336,14 @@ pub(super) fn plain_length(bytes: &[u8]) -> usize {
     length + tail_length(tail)
 }
 
-/// The same for the last bytes of a document, few and seldom a string's.
+/// Counts the same in the last bytes of a document, which are few and seldom a string's.
 #[inline(never)]
 fn tail_length(bytes: &[u8]) -> usize {
     bytes.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1F)).unwrap_or(bytes.len())
 }
 
-/// The high bit of each byte that ends a plain run. Borrows may set bits above the lowest true one, which is all
-/// that is read.
+/// Computes the high bit of each byte that ends a plain run. Borrows may set bits above the lowest true one, which is
+/// the only one that is used.
 #[inline]
 const fn stops(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -368,7 +369,7 @@ mod tests {
             }
             let all = [byte; 45];
             assert_eq!(plain_length(&all), if is_stop { 0 } else { 45 }, "{byte:#x}");
-            // The first of several counts, and none behind the end.
+            // The first of several counts, and none beyond the end.
             let mut two = [b'x'; 45];
             (two[30], two[41]) = (byte, b'"');
             assert_eq!(plain_length(&two), if is_stop { 30 } else { 41 }, "{byte:#x}");

@@ -1,8 +1,8 @@
-//! Strict JSON: [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259), read so that two readers cannot disagree.
+//! Strict JSON: [RFC 8259](https://www.rfc-editor.org/rfc/rfc8259), restricted so that two parsers cannot disagree.
 //!
-//! Valid UTF-8 without a byte order mark, no key twice in one object at any depth, a limit on depth, nothing after
-//! the document, no half surrogate pairs, no number beyond a double. One reader, two faces: [`from_slice`] fills a
-//! type in one pass, [`parse`] makes a tree that knows where its parts stand.
+//! The text must be valid UTF-8 without a byte order mark, without duplicate keys at any depth, within a depth limit,
+//! without further data after the document, half surrogate pairs, or numbers beyond a double. One parser has two entry
+//! points: [`from_slice`] fills a type in one pass, [`parse`] builds a tree whose nodes know their positions.
 
 mod de;
 mod dom;

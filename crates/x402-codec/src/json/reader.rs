@@ -1,8 +1,8 @@
-//! What both faces share: nesting, and keys that may stand once.
+//! The part that both entry points share: nesting, and unique keys.
 //!
 //! RFC 8259 §4: "The names within an object SHOULD be unique ... When the names within an object are not unique, the
-//! behavior of software that receives such an object is unpredictable." Two readers of one payment must not see two
-//! payments, so a second key is refused at every depth, in values nobody looks at too.
+//! behavior of software that receives such an object is unpredictable." Two parsers of one payment must not see two
+//! payments, so a duplicate key is refused at every depth, even in values that are skipped.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -11,29 +11,29 @@ use super::lexer::{Lexer, plain_length};
 use crate::error::Segment;
 use crate::{DecodeError, DecodeErrorKind, Limits};
 
-/// From this many keys on, an object's keys are found by hash: 64 KiB hold 10,000 of them.
+/// The number of keys from which an object's keys are looked up by hash: 64 KiB can contain 10,000 of them.
 const LINEAR: usize = 16;
 
 pub(crate) struct Reader<'a> {
     pub(crate) lex: Lexer<'a>,
     /// The keys of every open object, innermost last.
     keys: Keys,
-    /// Whether any key was spelt with an escape, so that equal ones may look different.
+    /// Whether any key has an escape, so that equal keys may be spelled differently.
     escapes: bool,
     depth: u8,
-    /// The text of the member `accepted` of the payment that was read last, see [`crate::body::verify_request`].
+    /// The text of the member `accepted` of the last payment, see [`crate::body::verify_request`].
     pub(crate) accepted: Option<&'a str>,
     pub(crate) limits: Limits,
 }
 
-/// Where a key stands, without its quotes, as it is spelt.
+/// The position of a key's spelling, without its quotes.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
     pub(crate) at: usize,
     pub(crate) length: usize,
 }
 
-/// A stack of keys. The first ones, which are all of nearly every document, need no allocation.
+/// A stack of keys. The first ones, which suffice for nearly every document, need no allocation.
 struct Keys {
     near: [Key; NEAR],
     far: Vec<Key>,
@@ -62,13 +62,13 @@ impl Keys {
         self.near.get(index).or_else(|| self.far.get(index.checked_sub(NEAR)?)).copied()
     }
 
-    /// The keys from one on.
+    /// Iterates over the keys from this index on.
     fn since(&self, start: usize) -> impl Iterator<Item = Key> {
         (start..self.length).filter_map(|index| self.get(index))
     }
 }
 
-/// An open object: where its keys begin.
+/// An open object: the index at which its keys begin.
 pub(crate) struct Open<'a> {
     start: usize,
     seen: Option<HashSet<Cow<'a, str>>>,
@@ -76,8 +76,8 @@ pub(crate) struct Open<'a> {
     marks: u64,
 }
 
-/// One of 64 bits: a key whose bit no other has set is new, and need not be compared with them. No two keys of one
-/// message of the protocol share theirs.
+/// Maps a key to one of 64 bits: a key whose bit is not set yet is new, and need not be compared with the others. The
+/// keys of each message of the protocol have different bits.
 #[inline]
 fn mark(first: u8, length: usize) -> u64 {
     1 << ((usize::from(first) + 11 * length) % 64)
@@ -95,7 +95,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Steps over the bracket at the cursor.
+    /// Consumes the bracket at the cursor.
     #[inline]
     pub(crate) fn enter(&mut self) -> Result<(), DecodeError> {
         if self.depth >= self.limits.depth {
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         self.depth -= 1;
     }
 
-    /// How many brackets are open.
+    /// Returns the number of open brackets.
     #[inline]
     pub(crate) fn depth(&self) -> u8 {
         self.depth
@@ -125,17 +125,17 @@ impl<'a> Reader<'a> {
         Ok(Open { start: self.keys.length, seen: None, marks: 0 })
     }
 
-    /// Closes an object whose closing brace was read.
+    /// Closes an object whose closing brace was consumed.
     #[inline]
     pub(crate) fn close(&mut self, open: &Open<'a>) {
         self.keys.truncate(open.start);
         self.leave();
     }
 
-    /// Reads the next key and leaves the cursor on its value; `None` behind the closing brace.
+    /// Consumes the next key and moves the cursor to its value; returns `None` after the closing brace.
     #[inline(always)]
     pub(crate) fn key(&mut self, open: &mut Open<'a>) -> Result<Option<Key>, DecodeError> {
-        // Nearly every document is written without white space, its keys without escapes.
+        // Nearly every document is written without white space, and its keys without escapes.
         let is_first = open.marks == 0;
         let (comma, inside) = match self.lex.rest() {
             [b',', b'"', inside @ ..] if !is_first => (1, inside),
@@ -153,7 +153,7 @@ impl<'a> Reader<'a> {
         self.keep(open, key, inside.first().copied())
     }
 
-    /// The same, whatever stands there.
+    /// Consumes the next key in any spelling.
     #[inline(never)]
     fn spaced_key(&mut self, open: &mut Open<'a>) -> Result<Option<Key>, DecodeError> {
         let mut token = self.lex.next_token();
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         Ok(Some(key))
     }
 
-    /// Keys are compared as the text they mean: `"a"` and `"\u0061"` are one key.
+    /// Checks that a key is new. Keys are compared without escapes: `"a"` and `"\u0061"` are the same key.
     #[inline(never)]
     fn once(&mut self, open: &mut Open<'a>, key: Key) -> Result<(), DecodeError> {
         let text = self.text(key);
@@ -221,19 +221,19 @@ impl<'a> Reader<'a> {
         self.lex.slice(key.at, key.at + key.length)
     }
 
-    /// A key's text. What was read as a key is read again without error.
+    /// Returns a key's text. A key that was consumed once is decoded again without error.
     #[inline]
     pub(crate) fn text(&self, key: Key) -> Cow<'a, str> {
         if self.escapes { Lexer::unescaped(self.spelt(key)) } else { Cow::Borrowed(self.spelt(key)) }
     }
 
-    /// The path of an error, seen from the object that holds the member.
+    /// Sets the path of an error, relative to the object that contains the member.
     #[cold]
     pub(crate) fn in_member(&self, error: &mut DecodeError, key: Key, offset: usize) {
         error.put_inside(&Segment::Key(&self.text(key)), offset);
     }
 
-    /// Moves to the next element of an array; `false` behind the closing bracket.
+    /// Moves to the next element of an array; returns `false` after the closing bracket.
     #[inline]
     pub(crate) fn element(&mut self, first: bool) -> Result<bool, DecodeError> {
         let token = self.lex.next_token();
@@ -253,14 +253,14 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Steps over one value and checks all of it.
+    /// Skips one value, and checks all of it.
     pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
         match self.lex.next_token() {
             Some(b'"') => self.lex.skip_string(),
             Some(b'{') => {
                 let mut open = self.open()?;
                 while let Some(key) = self.key(&mut open)? {
-                    // Nearly all that is stepped over are the payload's strings.
+                    // Most skipped values are the payload's strings.
                     if self.lex.skip_plain_string() {
                         continue;
                     }
@@ -299,7 +299,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Refuses a document that is longer than it may be, before anything is allocated for it.
+/// Refuses a document that is longer than the limit, before anything is allocated for it.
 pub(crate) fn within(length: usize, limit: usize) -> Result<(), DecodeError> {
     if length > limit {
         return Err(DecodeError::at_byte(DecodeErrorKind::TooLarge, limit, format!("expected at most {limit} bytes")));

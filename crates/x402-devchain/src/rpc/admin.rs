@@ -1,4 +1,4 @@
-//! What only a test node has, named as anvil names it.
+//! The methods of test nodes, under anvil's names.
 
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub(crate) fn mine(core: &mut Core, params: &Params<'_>) -> Result<Value, RpcErr
     answer("0x0")
 }
 
-/// `anvil_mine(blocks, seconds between them)`
+/// Handles `anvil_mine(blocks, seconds between them)`.
 pub(crate) fn mine_many(core: &mut Core, params: &Params<'_>) -> Result<Value, RpcError> {
     let (blocks, seconds) = (params.number(0)?.unwrap_or(1), params.number(1)?.unwrap_or(0));
     for index in 0..blocks {
@@ -91,7 +91,7 @@ pub(crate) fn drop_transaction(core: &mut Core, params: &Params<'_>) -> Result<V
     answer(core.world.pool.remove(hash).map(|_| hash))
 }
 
-/// `anvil_reorg(depth)`: the replaced transactions go back to the pool and the new blocks take them in.
+/// Handles `anvil_reorg(depth)`: the replaced transactions return to the pool and the new blocks include them.
 pub(crate) fn reorg(core: &mut Core, params: &Params<'_>) -> Result<Value, RpcError> {
     let depth = params.required_number(0)?;
     if core.world.reorg(depth, Orphans::Remine) {

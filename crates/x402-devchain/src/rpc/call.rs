@@ -1,4 +1,4 @@
-//! `eth_call` and `eth_estimateGas`: a transaction that is not one, on the state of any block.
+//! `eth_call` and `eth_estimateGas`: simulated transactions on the state of any block.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ use super::params::{At, Params};
 use crate::execute::{Overlay, Rules, run};
 use crate::world::World;
 
-/// What is read of an account, from a block or from the pending one.
+/// A view of accounts, in a block or in the pending one.
 pub(crate) struct Seen<'a>(std::cell::RefCell<Overlay<'a>>);
 
 impl Seen<'_> {
@@ -45,7 +45,7 @@ pub(crate) fn with_state<T>(world: &World, at: At, read: impl FnOnce(&Seen<'_>) 
     read(&Seen(std::cell::RefCell::new(Ground::new(world, at).overlay)))
 }
 
-/// A block and the state that it left.
+/// A block and the state after it.
 pub(crate) struct Ground<'a> {
     pub(crate) overlay: Overlay<'a>,
     pub(crate) header: Header,
@@ -82,13 +82,13 @@ pub(crate) fn call(world: &World, params: &Params<'_>) -> Result<Value, RpcError
     }
 }
 
-/// The least gas limit with which the transaction succeeds, to within one part in 64.
+/// Estimates the least gas limit with which the transaction succeeds, to within one part in 64.
 pub(crate) fn estimate_gas(world: &World, params: &Params<'_>) -> Result<Value, RpcError> {
     let mut prepared = Prepared::new(world, params)?;
     let mut enough = prepared.tx.gas_limit.min(eip7825::TX_GAS_LIMIT_CAP);
     let mut short = match prepared.run(Some(enough))? {
         ExecutionResult::Success { gas, .. } => {
-            // What was used suffices, unless gas came back or a call needs a reserve of a 64th or a stipend.
+            // The used gas suffices, unless gas was refunded or a call needs a reserve of a 64th or a stipend.
             let spent = gas.total_gas_spent().max(gas.floor_gas());
             for likely in [gas.tx_gas_used(), spent.saturating_add(2_300).saturating_mul(64).div_ceil(63)] {
                 if likely < enough && prepared.succeeds(likely)? {
@@ -108,7 +108,7 @@ pub(crate) fn estimate_gas(world: &World, params: &Params<'_>) -> Result<Value, 
     answer(U64::from(enough))
 }
 
-/// A call, ready to run as often as it takes.
+/// A call that can be executed repeatedly.
 struct Prepared<'a> {
     overlay: Overlay<'a>,
     rules: Rules,
@@ -117,10 +117,10 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Parameters: transaction, block, state overrides, block overrides.
+    /// Parses the parameters: transaction, block, state overrides, block overrides.
     fn new(world: &'a World, params: &Params<'_>) -> Result<Self, RpcError> {
         let request: TransactionRequest = params.required(0)?;
-        // A call on a block runs inside that block, as geth has it.
+        // A call on a block runs inside that block, as in geth.
         let Ground { mut overlay, header, .. } = Ground::new(world, params.state(1, world)?);
         let mut block = world.rules.block_env(&header);
         block.timestamp = world.view.call_time.map_or(block.timestamp, U256::from);
@@ -149,7 +149,7 @@ impl<'a> Prepared<'a> {
         let sender = tx.caller;
         match self.execute(tx) {
             Ok(result) => Ok(result.is_success()),
-            // Less than the intrinsic gas is too little like any other amount.
+            // A limit below the intrinsic gas is too low like any other.
             Err(EVMError::Transaction(
                 revm::context::result::InvalidTransaction::CallGasCostMoreThanGasLimit { .. }
                 | revm::context::result::InvalidTransaction::GasFloorMoreThanGasLimit { .. },
@@ -159,7 +159,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// A request that does not contradict itself, its data in `input`.
+/// Checks that a request does not contradict itself, and moves its data to `input`.
 pub(crate) fn consistent(mut request: TransactionRequest, chain_id: u64) -> Result<TransactionRequest, RpcError> {
     if let Some(have) = request.chain_id
         && have != chain_id
@@ -187,7 +187,7 @@ fn tx_env(request: TransactionRequest, chain_id: u64, block: &mut BlockEnv) -> R
     let request = consistent(request, chain_id)?;
     let max_fee = request.gas_price.or(request.max_fee_per_gas);
     if max_fee.is_none_or(|fee| fee == 0) {
-        // geth: a call that offers no fee runs in a block that asks for none.
+        // A call that offers no fee runs in a block without a base fee, as in geth.
         block.basefee = 0;
     }
     let authorization_list: Vec<_> =

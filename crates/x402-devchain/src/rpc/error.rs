@@ -1,4 +1,4 @@
-//! JSON-RPC errors in geth's words, which client libraries match on.
+//! JSON-RPC errors with geth's texts, which client libraries match.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ impl RpcError {
         Self { code, message: message.into(), data: None }
     }
 
-    /// What geth says where it says nothing more precise: -32000.
+    /// Creates geth's general error, with code -32000.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(-32000, message)
     }
@@ -37,7 +37,8 @@ impl RpcError {
         Self::new(-32603, message)
     }
 
-    /// Code 3 with the revert data, and the reason in the text where the data is `Error(string)` or `Panic(uint256)`.
+    /// Creates code 3 with the revert data, and puts the reason into the text if the data are `Error(string)` or
+    /// `Panic(uint256)`.
     pub(crate) fn reverted(data: &Bytes) -> Self {
         let reason = Revert::abi_decode(data).map(|revert| revert.reason).or_else(|_| {
             Panic::abi_decode(data).map(|panic| panic.kind().map_or("unknown panic code", |k| k.as_str()).to_owned())
@@ -85,7 +86,8 @@ impl RpcError {
         })
     }
 
-    /// Why `eth_simulateV1` stops at a transaction that no block could hold, by its table of codes.
+    /// Creates the error with which `eth_simulateV1` rejects a transaction that no block could include, from its table
+    /// of codes.
     pub(crate) fn not_simulated(error: EVMError<Infallible>, sender: Address) -> Self {
         let code = match &error {
             EVMError::Transaction(reason) => match reason {

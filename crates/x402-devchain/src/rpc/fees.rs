@@ -1,4 +1,4 @@
-//! What a transaction should offer.
+//! Fee suggestions for transactions.
 
 use alloy_consensus::Transaction;
 use alloy_eips::BlockNumberOrTag;
@@ -51,7 +51,7 @@ pub(crate) fn history(world: &World, params: &Params<'_>) -> Result<Value, RpcEr
     })
 }
 
-/// The tips that were paid, by percentile of gas used.
+/// Returns the tips that were paid, by percentile of gas used.
 fn rewards(block: &Block, percentiles: &[f64]) -> Vec<u128> {
     let mut paid: Vec<(u128, u64)> = block
         .transactions

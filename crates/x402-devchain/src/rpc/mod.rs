@@ -1,4 +1,4 @@
-//! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) as nodes speak it: one entry for both transports.
+//! [JSON-RPC 2.0](https://www.jsonrpc.org/specification) as nodes implement it: one entry for both transports.
 
 mod admin;
 mod call;
@@ -18,18 +18,18 @@ use self::params::Params;
 use crate::chain::Core;
 use crate::faults::{Failure, When};
 
-/// What a round trip brings back.
+/// The result of a round trip.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
-    /// The body of a JSON-RPC answer, or of what is not quite one.
+    /// The body of a JSON-RPC response, or of a malformed one.
     Body(String),
-    /// An HTTP status in place of an answer.
+    /// An HTTP status instead of a response.
     Status(u16),
-    /// The connection broke.
+    /// A broken connection.
     Lost,
 }
 
-/// Answers a request or a batch, and counts both.
+/// Handles a request or a batch, and counts both.
 pub(crate) fn round_trip(core: &mut Core, body: &[u8]) -> Reply {
     core.calls.round_trips = core.calls.round_trips.saturating_add(1);
     let request: Value = match serde_json::from_slice(body) {
@@ -41,7 +41,7 @@ pub(crate) fn round_trip(core: &mut Core, body: &[u8]) -> Reply {
     core.world.view.hidden = usize::try_from(behind).unwrap_or(usize::MAX);
     let answer = match request {
         Value::Array(members) if members.is_empty() => reply(&Value::Null, Err(RpcError::new(-32600, "empty batch"))),
-        // Every member takes effect, also where the answer as a whole is then lost.
+        // Every member takes effect, even if the response as a whole is then lost.
         Value::Array(members) => Value::Array(members.iter().map(|member| one(core, member, &mut broken)).collect()),
         single => one(core, &single, &mut broken),
     };
@@ -49,7 +49,7 @@ pub(crate) fn round_trip(core: &mut Core, body: &[u8]) -> Reply {
     match broken {
         None => {
             let mut body = answer.to_string();
-            // Space behind the value is no part of it.
+            // White space after the value is not part of it.
             body.extend(std::iter::repeat_n(' ', core.faults.padded.saturating_sub(body.len())));
             Reply::Body(body)
         }
@@ -59,7 +59,7 @@ pub(crate) fn round_trip(core: &mut Core, body: &[u8]) -> Reply {
     }
 }
 
-/// A failure that no member of a batch can have for itself.
+/// A failure that affects a whole batch.
 enum Broken {
     Malformed,
     Lost,
@@ -108,7 +108,7 @@ fn answer(value: impl Serialize) -> Result<Value, RpcError> {
 }
 
 fn dispatch(core: &mut Core, method: &str, params: &Params<'_>) -> Result<Value, RpcError> {
-    // A transaction, and what only a development node does, reach the chain itself.
+    // Transactions and the methods of development nodes act on the chain itself.
     if !method.starts_with("eth_") || method == "eth_sendRawTransaction" {
         core.world.view.hidden = 0;
     }

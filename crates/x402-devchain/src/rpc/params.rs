@@ -1,4 +1,4 @@
-//! Positional parameters of a call, and the block that one of them names.
+//! Positional parameters of a call, and the block that one of them identifies.
 
 use alloy_eips::{BlockId, BlockNumberOrTag};
 use serde::de::DeserializeOwned;
@@ -9,29 +9,29 @@ use crate::world::World;
 
 pub(crate) struct Params<'a>(pub(crate) &'a [Value]);
 
-/// The state or block that a call asks about.
+/// The state or block that a call refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
-    /// As this block left it.
+    /// The state after this block.
     Number(u64),
-    /// As a block mined now would leave it.
+    /// The state after a block mined now.
     Pending,
 }
 
 impl Params<'_> {
-    /// A parameter that has to be there.
+    /// Parses a parameter that is required.
     pub(crate) fn required<T: DeserializeOwned>(&self, index: usize) -> Result<T, RpcError> {
         self.optional(index)?.ok_or_else(|| RpcError::params(format!("missing value for required argument {index}")))
     }
 
-    /// A parameter that may be absent or null.
+    /// Parses a parameter that may be absent or null.
     pub(crate) fn optional<T: DeserializeOwned>(&self, index: usize) -> Result<Option<T>, RpcError> {
         let Some(value) = self.0.get(index).filter(|value| !value.is_null()) else { return Ok(None) };
         let wrong = |error| RpcError::params(format!("invalid argument {index}: {error}"));
         T::deserialize(value).map(Some).map_err(wrong)
     }
 
-    /// A number written as a hex quantity, a decimal string or a JSON number, as the `evm_` methods take it.
+    /// Parses a number written as a hex quantity, a decimal string or a JSON number, as the `evm_` methods accept it.
     pub(crate) fn number(&self, index: usize) -> Result<Option<u64>, RpcError> {
         let Some(value) = self.0.get(index).filter(|value| !value.is_null()) else { return Ok(None) };
         let parsed = match value {
@@ -49,7 +49,7 @@ impl Params<'_> {
         self.number(index)?.ok_or_else(|| RpcError::params(format!("missing value for required argument {index}")))
     }
 
-    /// The block named at `index`, whose state is wanted; `latest` where none is.
+    /// Returns the block given at `index`, whose state must be available; the default is `latest`.
     pub(crate) fn state(&self, index: usize, world: &World) -> Result<At, RpcError> {
         if let Some((code, message)) = &world.view.no_block_hash
             && matches!(self.optional::<BlockId>(index), Ok(Some(BlockId::Hash(_))))
@@ -66,13 +66,13 @@ impl Params<'_> {
         }
     }
 
-    /// The block named at `index`; `latest` where none is.
+    /// Returns the block given at `index`; the default is `latest`.
     pub(crate) fn block(&self, index: usize, world: &World) -> Result<At, RpcError> {
         match self.optional::<BlockId>(index)? {
             None => Ok(At::Number(world.head_number())),
             Some(BlockId::Number(tag)) => numbered(tag, world).ok_or_else(|| RpcError::refused("header not found")),
             Some(BlockId::Hash(hash)) => {
-                // EIP-1898. Blocks that were replaced are not kept, so one that is not canonical is not found either.
+                // EIP-1898. Replaced blocks are not kept, so one that is not canonical is not found either.
                 let number = world.number_of(hash.block_hash);
                 number.map(At::Number).ok_or_else(|| RpcError::refused("header for hash not found"))
             }
@@ -80,7 +80,7 @@ impl Params<'_> {
     }
 }
 
-/// The block of a number or tag; `None` for a number above the head.
+/// Returns the block of a number or tag; `None` for a number above the head.
 pub(crate) fn numbered(tag: BlockNumberOrTag, world: &World) -> Option<At> {
     Some(match tag {
         BlockNumberOrTag::Latest => At::Number(world.head_number()),

@@ -1,4 +1,4 @@
-//! Reads of blocks, transactions, receipts, logs and accounts.
+//! Reads blocks, transactions, receipts, logs and accounts.
 
 use alloy_consensus::Transaction;
 use alloy_eips::BlockNumberOrTag;

@@ -1,4 +1,4 @@
-//! `eth_sendRawTransaction`: what a node checks before it accepts, and what a fault makes of it afterwards.
+//! `eth_sendRawTransaction`: the checks before a node accepts a transaction, and the faults afterwards.
 
 use alloy_consensus::transaction::{Recovered, SignerRecoverable};
 use alloy_consensus::{SignableTransaction, Transaction, TxEip1559, TxEnvelope, Typed2718};
@@ -47,7 +47,7 @@ pub(crate) fn send(core: &mut Core, params: &Params<'_>) -> Result<B256, RpcErro
     Ok(hash)
 }
 
-/// geth's checks on the way into its pool, in its order.
+/// Performs geth's checks before it adds a transaction to its pool, in geth's order.
 fn check(world: &World, tx: &Recovered<TxEnvelope>) -> Result<(), RpcError> {
     if tx.is_eip4844() {
         return Err(RpcError::refused("transaction type not supported"));
@@ -117,7 +117,7 @@ fn check_account(world: &World, tx: &Recovered<TxEnvelope>) -> Result<(), RpcErr
     Ok(())
 }
 
-/// An empty transaction of the same sender and nonce, at twice the fees.
+/// Creates an empty transaction of the same sender and nonce, at twice the fees.
 fn rival(tx: &Recovered<TxEnvelope>, chain_id: u64) -> Result<Recovered<TxEnvelope>, RpcError> {
     let failed = |reason: String| RpcError::internal(format!("cannot replace the transaction: {reason}"));
     let signer = signer_of(tx.signer()).ok_or_else(|| failed(format!("no key of {}", tx.signer())))?;

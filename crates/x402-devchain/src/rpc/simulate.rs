@@ -1,5 +1,5 @@
-//! [`eth_simulateV1`](https://ethereum.github.io/execution-apis/ethsimulatev1-notes): calls in blocks of their own, each
-//! on the state that the one before it left. Nothing of it stays.
+//! [`eth_simulateV1`](https://ethereum.github.io/execution-apis/ethsimulatev1-notes): calls in blocks of their own,
+//! each on the state that the previous one left. All effects are discarded.
 
 use alloy_consensus::transaction::Recovered;
 use alloy_consensus::{Header, SignableTransaction, Transaction, TxEnvelope};
@@ -20,10 +20,10 @@ use crate::block::{Block, Ran, next_header, seal};
 use crate::execute::{Rules, run, tx_env};
 use crate::world::{World, base_fee_after};
 
-/// Between two blocks whose times are not given, in seconds: geth's constant, whatever the network.
+/// The seconds between two blocks without explicit times: geth's constant, whatever the network.
 const BLOCK_SECONDS: u64 = 12;
 
-/// Parameters: the blocks with their calls, and the block on which the first stands.
+/// Simulates blocks. The parameters are the blocks with their calls, and the block on which the first is built.
 pub(crate) fn simulate(world: &World, params: &Params<'_>) -> Result<Value, RpcError> {
     let payload: SimulatePayload = params.required(0)?;
     if payload.block_state_calls.is_empty() {
@@ -43,8 +43,8 @@ pub(crate) fn simulate(world: &World, params: &Params<'_>) -> Result<Value, RpcE
     answer(answers)
 }
 
-/// Every block with its number and time. "If the block number is increased more than `1` compared to the previous block,
-/// new empty blocks are generated in between."
+/// Completes every block with its number and time. "If the block number is increased more than `1` compared to the
+/// previous block, new empty blocks are generated in between."
 fn in_order(base: &Header, blocks: Vec<SimBlock>) -> Result<Vec<SimBlock>, RpcError> {
     let (mut number, mut time) = (base.number, base.timestamp);
     let mut ordered = Vec::with_capacity(blocks.len());
@@ -76,7 +76,7 @@ fn placed(block: SimBlock, overrides: BlockOverrides, time: u64) -> SimBlock {
     SimBlock { block_overrides: Some(BlockOverrides { time: Some(time), ..overrides }), ..block }
 }
 
-/// What the blocks so far have led to.
+/// The state after the blocks simulated so far.
 struct Simulation<'a> {
     ground: Ground<'a>,
     rules: Rules,
@@ -117,7 +117,7 @@ impl Simulation<'_> {
             let mut rules = self.rules.simulation();
             if !self.validation {
                 rules.disable_nonce_check = true;
-                // An offer that is made is held to an override of the base fee; no offer is free.
+                // An explicit fee must meet an override of the base fee; without a fee the call is free.
                 rules.disable_base_fee = tx.max_fee_per_gas() == 0;
             }
             let outcome = run(&mut self.ground.overlay, rules, env.clone(), tx_env(&tx))
@@ -138,7 +138,7 @@ impl Simulation<'_> {
         Ok((block, calls))
     }
 
-    /// A call with the defaults of the notes, as a transaction with an empty signature.
+    /// Converts a call with the defaults of the notes to a transaction with an empty signature.
     fn transaction(&mut self, request: TransactionRequest, gas_left: u64) -> Result<Recovered<TxEnvelope>, RpcError> {
         let mut request = consistent(request, self.rules.chain_id)?;
         let from = request.from.unwrap_or_default();
@@ -163,7 +163,7 @@ impl Simulation<'_> {
     }
 }
 
-/// What came of a call, but for its logs, which lack the hash of their block until it is sealed.
+/// Returns the result of a call without its logs, which lack the hash of their block until it is sealed.
 fn call_result(result: &ExecutionResult) -> SimCallResult {
     let error = match result {
         ExecutionResult::Success { .. } => None,
@@ -180,7 +180,7 @@ fn call_result(result: &ExecutionResult) -> SimCallResult {
     };
     let gas = result.gas();
     SimCallResult {
-        // What a revert gives back is the error's data.
+        // The output of a revert is the error's data.
         return_data: if result.is_success() { result.output().cloned().unwrap_or_default() } else { Bytes::new() },
         logs: Vec::new(),
         gas_used: gas.tx_gas_used(),

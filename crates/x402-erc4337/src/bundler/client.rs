@@ -1,4 +1,4 @@
-//! A bundler behind an alloy RPC client.
+//! A client for bundlers, on an alloy RPC client.
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, U64, U256};
@@ -15,7 +15,7 @@ use crate::{BundleError, EntryPoint, FindUserOps, Gas, Landed, SendError, SendUs
 
 /// A bundler behind an alloy RPC client.
 ///
-/// What it says of an operation's end is its own word: where money depends on it, look at the chain with
+/// A bundler's receipt is only its own claim. If money depends on the outcome, read the chain with
 /// [`RpcEntryPoint`](crate::RpcEntryPoint) instead.
 #[derive(Debug, Clone)]
 pub struct BundlerClient {
@@ -23,24 +23,24 @@ pub struct BundlerClient {
     entry_point: EntryPoint,
 }
 
-/// The limits that a bundler estimates.
+/// The gas limits that a bundler estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GasEstimate {
-    /// Gas paid beside what is measured.
+    /// The gas that is charged in addition to the measured gas.
     pub pre_verification_gas: U256,
-    /// Gas of validation and deployment.
+    /// The gas limit of validation and deployment.
     pub verification_gas_limit: u128,
-    /// Gas of the execution.
+    /// The gas limit of the execution.
     pub call_gas_limit: u128,
-    /// Gas of the paymaster's validation, where there is one.
+    /// The gas limit of the paymaster's validation, if there is a paymaster.
     pub paymaster_verification_gas_limit: Option<u128>,
-    /// Gas of the paymaster's `postOp`, where there is one.
+    /// The gas limit of the paymaster's `postOp`, if there is a paymaster.
     pub paymaster_post_op_gas_limit: Option<u128>,
 }
 
 impl GasEstimate {
-    /// These limits with fees as they were.
+    /// Combines these limits with the fees of `gas`.
     #[must_use]
     pub const fn with_fees_of(&self, gas: Gas) -> Gas {
         Gas {
@@ -54,16 +54,15 @@ impl GasEstimate {
 }
 
 impl BundlerClient {
-    /// A bundler for this EntryPoint.
+    /// Creates a client for a bundler that serves this EntryPoint.
     #[must_use]
     pub fn new(client: RpcClient, entry_point: EntryPoint) -> Self {
         Self { client, entry_point }
     }
 
-    /// Asks for chain and EntryPoints, which must be ours: `eth_chainId`, `eth_supportedEntryPoints`.
-    ///
+    /// Checks that the bundler serves this chain and EntryPoint: `eth_chainId`, `eth_supportedEntryPoints`.
     /// # Errors
-    /// The bundler, or one for another chain or EntryPoint.
+    /// The bundler failed, or serves another chain or EntryPoint.
     pub async fn check(&self) -> Result<(), Fault> {
         let chain: U64 = self.request("eth_chainId", ()).await.map_err(bundler_fault)?;
         let served: Vec<Address> = self.request("eth_supportedEntryPoints", ()).await.map_err(bundler_fault)?;
@@ -76,11 +75,10 @@ impl BundlerClient {
         Ok(())
     }
 
-    /// Gas limits for an operation, whose signature may be any of the right form: `eth_estimateUserOperationGas`.
-    /// Bundlers do not check the signature there, nor the nonce.
-    ///
+    /// Estimates the gas limits of an operation, whose signature may be any of the right form:
+    /// `eth_estimateUserOperationGas`. Bundlers check neither the signature nor the nonce there.
     /// # Errors
-    /// [`SendError::Bundler`] where its call or its validation reverts; [`SendError::Unknown`].
+    /// [`SendError::Bundler`] if the call or the validation reverts; [`SendError::Unknown`] otherwise.
     pub async fn estimate(&self, op: &UserOperation) -> Result<GasEstimate, SendError> {
         let op = self.wire(op)?;
         let answer: Result<Estimate, TransportError> =
@@ -89,10 +87,10 @@ impl BundlerClient {
         estimate.read().ok_or_else(|| other("an estimate of more than 128 bits").into())
     }
 
-    /// How an operation ended, where the bundler knows: `eth_getUserOperationReceipt`. `None`: not yet, or never.
-    ///
+    /// Returns the outcome of an operation, if the bundler knows it: `eth_getUserOperationReceipt`. `None` means not
+    /// yet, or never.
     /// # Errors
-    /// The bundler, or a receipt without the operation's own event.
+    /// The bundler failed, or its receipt lacks the operation's own event.
     pub async fn receipt(&self, hash: B256) -> Result<Option<Landed>, Fault> {
         let receipt: Option<Receipt> =
             self.request("eth_getUserOperationReceipt", (hash,)).await.map_err(bundler_fault)?;
@@ -101,10 +99,9 @@ impl BundlerClient {
         landed.map(Some).ok_or_else(|| other("a receipt without the operation's event"))
     }
 
-    /// Whether the bundler has seen an operation, pending or landed: `eth_getUserOperationByHash`.
-    ///
+    /// Returns whether the bundler has seen an operation, pending or landed: `eth_getUserOperationByHash`.
     /// # Errors
-    /// The bundler.
+    /// The bundler failed.
     pub async fn knows(&self, hash: B256) -> Result<bool, Fault> {
         let found: Option<ByHash> = self.request("eth_getUserOperationByHash", (hash,)).await.map_err(bundler_fault)?;
         Ok(found.is_some())
@@ -127,7 +124,8 @@ fn bundler_fault(error: TransportError) -> Fault {
     node_fault(error).of_service("the bundler")
 }
 
-/// A refusal where the bundler's code says so; anything else, a timeout above all, leaves open what it did.
+/// Classifies an error: it is a refusal if the bundler's code means one. Any other error, above all a timeout, leaves
+/// the operation's fate unknown.
 fn refusal(error: TransportError) -> SendError {
     let code = error.as_error_resp().map(|refusal| (BundlerCode::new(refusal.code), refusal.message.clone()));
     match code {
@@ -149,7 +147,7 @@ impl SendUserOp for BundlerClient {
         match answer.map_err(refusal) {
             Ok(same) if same == hash => Ok(Sent::Handed { hash, transaction: None }),
             Ok(_) => Err(other("it answers with the hash of another operation").into()),
-            // It may have landed since we looked (AA10, AA23, AA25), or wait there.
+            // The operation may have landed since the last look-up (AA10, AA23, AA25), or be pending.
             Err(SendError::Bundler(error)) => match self.receipt(hash).await? {
                 Some(landed) => Ok(Sent::Landed(Box::new(landed))),
                 None if error.is_known() || self.knows(hash).await? => Ok(Sent::Handed { hash, transaction: None }),

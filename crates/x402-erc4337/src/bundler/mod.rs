@@ -1,6 +1,7 @@
-//! [ERC-7769](https://eips.ethereum.org/EIPS/eip-7769): bundlers by JSON-RPC, and what their error codes say.
+//! [ERC-7769](https://eips.ethereum.org/EIPS/eip-7769): bundlers by JSON-RPC, and the meaning of their error codes.
 //!
-//! Own wire types: alloy's do not read what bundlers answer, and take a pending operation for an error.
+//! The wire types are this crate's own: alloy's cannot parse the responses of real bundlers, and treat a pending
+//! operation as an error.
 
 #[cfg(feature = "rpc")]
 mod client;
@@ -12,13 +13,14 @@ pub use client::{BundlerClient, GasEstimate};
 
 use core::fmt;
 
-/// What a bundler refused an operation for. One that landed or waits is refused, too: look it up by its hash.
+/// A bundler's reason for refusing an operation. An operation that landed or is pending is refused, too: look it up by
+/// its hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the bundler refuses it ({code}): {}", shown(.message))]
+#[error("the bundler refuses the operation ({code}): {}", shown(.message))]
 pub struct BundlerError {
-    /// Its code.
+    /// The error code.
     pub code: BundlerCode,
-    /// What it said, for people.
+    /// The bundler's own message, for people.
     pub message: Box<str>,
 }
 
@@ -29,12 +31,12 @@ macro_rules! codes {
         #[non_exhaustive]
         pub enum BundlerCode {
             $($(#[$doc])* $name,)*
-            /// A code that says nothing of the operation: it may have been taken.
+            /// A code that reveals nothing about the operation, which may have been accepted.
             Other(i64),
         }
 
         impl BundlerCode {
-            /// The number on the wire.
+            /// Returns the number on the wire.
             #[must_use]
             pub const fn number(self) -> i64 {
                 match self {
@@ -71,7 +73,7 @@ codes! {
     Paymaster = -32501, "rejected by the paymaster";
     /// "Transaction rejected because of opcode validation".
     Opcode = -32502, "forbidden opcode or storage";
-    /// "UserOperation out of time-range": too soon, expired, or about to.
+    /// "UserOperation out of time-range": too soon, expired, or about to expire.
     TimeRange = -32503, "out of its time range";
     /// "Transaction rejected because paymaster (or signature aggregator) is throttled/banned".
     Throttled = -32504, "throttled or banned";
@@ -83,12 +85,12 @@ codes! {
     Signature = -32507, "wrong signature";
     /// "Transaction rejected because paymaster balance can't cover all pending UserOperations".
     PaymasterBalance = -32508, "the paymaster's balance is too low";
-    /// Execution reverted while gas was estimated: ERC-4337's own, and not in ERC-7769.
+    /// The execution reverted while gas was estimated. The code is ERC-4337's own, and not in ERC-7769.
     Execution = -32521, "its call reverts";
 }
 
 impl BundlerCode {
-    /// Out of the number.
+    /// Converts from the number on the wire.
     #[must_use]
     pub const fn new(code: i64) -> Self {
         match Self::known(code) {
@@ -98,8 +100,8 @@ impl BundlerCode {
         }
     }
 
-    /// Whether it is about the operation. Anything else (an inner error, a limit of rate) leaves open whether the
-    /// bundler took it.
+    /// Returns whether the code concerns the operation. Any other code (an internal error, a rate limit) leaves it
+    /// unknown whether the bundler accepted the operation.
     #[must_use]
     pub const fn is_refusal(self) -> bool {
         !matches!(self, Self::Other(_))
@@ -107,7 +109,7 @@ impl BundlerCode {
 }
 
 impl BundlerError {
-    /// The EntryPoint's code `AAmn`, where the message names one.
+    /// Returns the EntryPoint's code `AAmn`, if the message contains one.
     #[must_use]
     pub fn entry_point_code(&self) -> Option<&str> {
         let starts = self.message.match_indices("AA").map(|(at, _)| at);
@@ -117,14 +119,14 @@ impl BundlerError {
         })
     }
 
-    /// Whether the bundler says that it has the operation already. ERC-7769 has no code for it.
+    /// Returns whether the bundler reports that it has the operation already. ERC-7769 has no code for this.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.message.to_ascii_lowercase().contains("already known")
     }
 }
 
-/// A bundler's own words, without what could write to a terminal.
+/// Escapes a bundler's message, so that it cannot control a terminal.
 fn shown(message: &str) -> String {
     message.chars().take(300).flat_map(char::escape_debug).collect()
 }
@@ -153,6 +155,9 @@ mod tests {
         assert_eq!(error("UserOperation reverted: AA24 signature error").entry_point_code(), Some("AA24"));
         assert_eq!(error("AAA: AA2x, AA23 reverted").entry_point_code(), Some("AA23"));
         assert_eq!(error("AA").entry_point_code(), None);
-        assert_eq!(error("\u{1b}[2J").to_string(), "the bundler refuses it (rejected in validation): \\u{1b}[2J");
+        assert_eq!(
+            error("\u{1b}[2J").to_string(),
+            "the bundler refuses the operation (rejected in validation): \\u{1b}[2J"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! [Wire types of ERC-7769](https://eips.ethereum.org/EIPS/eip-7769), as far as they matter. Members that bundlers leave
-//! out or write as null are optional; what is not read is ignored.
+//! [Wire types of ERC-7769](https://eips.ethereum.org/EIPS/eip-7769), as far as this crate needs them. Members that
+//! bundlers omit or write as null are optional; other members are ignored.
 
 use alloy_primitives::{Address, B256, Log, U64, U256};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use super::client::GasEstimate;
 use crate::rpc::RpcLog;
 use crate::{EntryPointVersion, Executed, Landed, PackError, UserOperation};
 
-/// An operation as bundlers take it.
+/// An operation in the form that bundlers accept.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub(crate) struct RpcOperation(UserOperation);
@@ -46,11 +46,12 @@ impl Estimate {
     }
 }
 
-/// Only that it is there counts.
+/// A response of which only the presence matters.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct ByHash {}
 
-/// `receipt.logs` are all logs of the transaction; the `success` beside them is the bundler's own reading.
+/// A bundler's receipt. `receipt.logs` are all logs of the transaction; the adjacent `success` is the bundler's own
+/// interpretation.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Receipt {
     receipt: Transaction,
@@ -65,7 +66,7 @@ struct Transaction {
 }
 
 impl Receipt {
-    /// The operation's own event, out of the transaction's logs.
+    /// Extracts the operation's own event from the logs of the transaction.
     pub(crate) fn landed(mut self, entry_point: Address, hash: B256) -> Option<Landed> {
         self.receipt.logs.sort_by_key(|log| log.log_index);
         let executed = Executed::read(entry_point, &self.logs()).into_iter().find(|op| op.hash == hash)?;
@@ -73,7 +74,7 @@ impl Receipt {
         Some(Landed { transaction: transaction_hash, block: block_number.to(), executed })
     }
 
-    /// The transaction's logs.
+    /// Converts the logs of the transaction.
     pub(crate) fn logs(&self) -> Vec<Log> {
         self.receipt.logs.iter().map(RpcLog::to_log).collect()
     }

@@ -1,4 +1,4 @@
-//! Looking operations up by JSON-RPC: the EntryPoint's events, then the receipts of the transactions they stand in.
+//! Look-up of operations by JSON-RPC: the EntryPoint's events, then the receipts of their transactions.
 
 use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ impl FindUserOps for RpcEntryPoint {
             let mut next = until.checked_add(1);
             for some in missing.chunks(many) {
                 let Some(carriers) = self.carriers(some, from..=until).await? else {
-                    // Once more from here, with a smaller query.
+                    // The query is repeated from this block, over a smaller range.
                     next = Some(from);
                     break;
                 };
@@ -61,7 +61,7 @@ impl FindUserOps for RpcEntryPoint {
     }
 }
 
-/// Events of one account: any hash, this sender.
+/// The filter for one account's events: any hash, this sender.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfSender {
@@ -110,7 +110,8 @@ impl FindNonces for RpcEntryPoint {
 }
 
 impl RpcEntryPoint {
-    /// The transactions that executed some of these; `None` where the query is to be made again, smaller.
+    /// Finds the transactions that executed some of these operations; returns `None` if the query must be repeated over
+    /// a smaller range.
     async fn carriers(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<Option<BTreeSet<B256>>, Fault> {
         let filter = Filter {
             from_block: U64::from(*blocks.start()),
@@ -129,7 +130,7 @@ impl RpcEntryPoint {
         logs.iter().filter(|log| !log.removed).map(carrier).collect::<Result<_, _>>().map(Some)
     }
 
-    /// How those of `hashes` ended that these transactions carried.
+    /// Returns the outcomes of those of `hashes` that these transactions carried.
     async fn landed(
         &self,
         carriers: &BTreeSet<B256>,
@@ -148,7 +149,7 @@ impl RpcEntryPoint {
         batch.send().await.map_err(node_fault)?;
         let mut all = Vec::new();
         for (transaction, waiter) in waiters {
-            // A block was replaced between the two requests: nothing is known, for now.
+            // A block was replaced between the two requests, so the result is unknown for now.
             let receipt = waiter.await.map_err(node_fault)?;
             let receipt =
                 receipt.filter(|r| r.transaction_hash == transaction && blocks.contains(&r.block_number.to()));

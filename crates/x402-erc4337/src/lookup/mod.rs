@@ -1,8 +1,8 @@
-//! [UserOperationEvent](https://eips.ethereum.org/EIPS/eip-4337#required-entry-point-contract-functionality): whether
-//! an operation landed, in whosever transaction.
+//! [UserOperationEvent](https://eips.ethereum.org/EIPS/eip-4337#required-entry-point-contract-functionality): finds out
+//! whether an operation landed, in a transaction of any account.
 //!
-//! An operation is public once it was sent, and anybody may put it into a bundle. So it is looked up by its hash before
-//! it is sent again, and after `AA25`. What is not found is unknown, never failed.
+//! An operation is public once it was sent, and any account may put it into a bundle. Therefore it is looked up by its
+//! hash before it is sent again, and after `AA25`. An operation that is not found is unknown, never failed.
 
 #[cfg(feature = "rpc")]
 mod by_rpc;
@@ -18,22 +18,20 @@ use crate::Executed;
 /// Finds operations that landed.
 #[async_trait]
 pub trait FindUserOps: Send + Sync {
-    /// How these ended, in the order of the hashes, if they landed in one of these blocks. What is final is the
-    /// caller's to say: blocks above may still be replaced.
-    ///
+    /// Returns the outcomes of these operations, in the order of the hashes, if they landed in one of these blocks. The
+    /// caller decides which blocks are final: later ones may still be replaced.
     /// # Errors
-    /// The node: nothing is known then.
+    /// The node failed, so that nothing is known.
     async fn find_user_ops(&self, hashes: &[B256], blocks: RangeInclusive<u64>) -> Result<Vec<Option<Landed>>, Fault>;
 }
 
-/// Finds out what used a nonce.
+/// Finds the operation that used a nonce.
 #[async_trait]
 pub trait FindNonces: Send + Sync {
-    /// The operation of this account that used this nonce in one of these blocks. `None` says nothing where the nonce
-    /// is known to be used: a node may know a block's state before its logs.
-    ///
+    /// Finds the operation of this account that used this nonce in one of these blocks. `None` is inconclusive if the
+    /// nonce is known to be used: a node may have a block's state before its logs.
     /// # Errors
-    /// The node: nothing is known then.
+    /// The node failed, so that nothing is known.
     async fn find_nonce(
         &self,
         sender: Address,
@@ -45,11 +43,11 @@ pub trait FindNonces: Send + Sync {
 /// An operation that landed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Landed {
-    /// The transaction that carried it, whoever sent that.
+    /// The transaction that carried the operation, whatever its sender.
     pub transaction: B256,
-    /// The block's number.
+    /// The number of the block.
     pub block: u64,
-    /// How it ended.
+    /// The outcome of the operation.
     pub executed: Executed,
 }
 

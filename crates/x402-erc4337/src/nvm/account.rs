@@ -1,9 +1,9 @@
-//! §5.1 Subscriber and Signature: what one block says of the account, of its signature and of its session keys, in one
-//! round trip.
+//! §5.1 Subscriber and Signature: the state of the account, its signature and its session keys in one block, read in
+//! one round trip.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, sol};
-use x402_evm::chain::{Answers, Program, ReadChain, Returned};
+use x402_evm::chain::{Answers, BatchRead, ReadChain, Returned};
 use x402_evm::wallet::{Asked, NotSigned};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Refusal, Rejection};
@@ -15,7 +15,7 @@ use crate::session::zerodev::{CheckError, KernelSignature, KernelVersion};
 use crate::{EntryPoint, KernelMode, NonceKey, probe_calldata};
 
 sol! {
-    /// Kernel 0.3.
+    /// The functions of Kernel 0.3.
     interface Kernel {
         function accountId() external view returns (string);
         function currentNonce() external view returns (uint32);
@@ -23,41 +23,41 @@ sol! {
         function validationConfig(bytes21 vId) external view returns (uint32 nonce, address hook);
     }
 
-    /// EntryPoint 0.6 and later.
+    /// The functions of EntryPoint 0.6 and later.
     interface Nonces {
         function getNonce(address sender, uint192 key) external view returns (uint256 nonce);
     }
 }
 
-/// What a view of the account or the EntryPoint may use.
+/// The gas of a view of the account or the EntryPoint.
 const VIEW_GAS: u32 = 100_000;
 
-/// What one block says of an account and its keys.
+/// The state of an account and its keys in one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OnChain {
     /// The block's time.
     pub(super) time: u64,
     /// Whether the account has code.
     pub(super) deployed: bool,
-    /// The keys, in the order in which they were asked about.
+    /// The states of the keys, in the order of the request.
     pub(super) keys: Vec<KeyOnChain>,
 }
 
-/// What one block says of a key.
+/// The state of a key in one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KeyOnChain {
-    /// How it is used next.
+    /// The mode of the key's next use.
     pub(super) mode: KernelMode,
-    /// The next sequence number of its nonces, in that mode and lane.
+    /// The next sequence number of its nonces, in that mode and channel.
     pub(super) sequence: u64,
 }
 
-/// A permission as the account has it.
+/// A permission as the account stores it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Installed {
-    /// Zero where it is not installed.
+    /// The hook of the permission; zero if it is not installed.
     hook: Address,
-    /// Under which of the account's nonces it was enabled.
+    /// The account's nonce under which the permission was enabled.
     pub(super) nonce: u32,
 }
 
@@ -87,50 +87,49 @@ pub(super) fn valid_from_call() -> Bytes {
     Kernel::validNonceFromCall {}.abi_encode().into()
 }
 
-/// Everything that is asked of one block.
+/// The complete query of one block.
 pub(super) struct Question<'a> {
     pub(super) presented: &'a Presented,
     pub(super) digest: B256,
     pub(super) entry_point: &'a EntryPoint,
     pub(super) chain_id: u64,
     pub(super) policy: &'a Policy,
-    /// Each key with the lane of its nonces.
+    /// The keys, each with the channel of its nonces.
     pub(super) keys: &'a [(&'a Key, u16)],
-    /// Who will send the transaction: an account that looks at `tx.origin` sees it.
+    /// The sender of the future transaction, which the account can see as `tx.origin`.
     pub(super) sender: Option<Address>,
 }
 
 impl Question<'_> {
-    /// Asks, and judges in the order account, signature, then what the account knows of each key.
-    ///
+    /// Reads the block, and checks in this order: the account, the signature, then the account's state of each key.
     /// # Errors
-    /// `INVALID_PAYLOAD` where `from` is no account, `INVALID_SIGNATURE`, `INVALID_USER_OPERATION` for a key that its
-    /// owner did not approve or has taken back.
+    /// `INVALID_PAYLOAD` if `from` is not an account, `INVALID_SIGNATURE`, `INVALID_USER_OPERATION` for a key that its
+    /// owner did not approve or has revoked.
     pub(super) async fn ask(&self, chain: &dyn ReadChain) -> Result<OnChain, Refusal> {
         let account = self.presented.account;
         let signature = self.presented.payload.signature().to_vec().into();
-        let unproven = self.policy.signers.read(account, self.digest, &signature).map_err(signature_refused)?;
-        owner_s(unproven.inner())?;
-        let view = |program: Program, data: Vec<u8>, words| program.view(account, data.into(), VIEW_GAS, words);
-        let mut program = Program::new().code_size(account);
+        let unverified = self.policy.signers.read(account, self.digest, &signature).map_err(signature_refused)?;
+        owner_s(unverified.inner())?;
+        let view = |reads: BatchRead, data: Vec<u8>, words| reads.view(account, data.into(), VIEW_GAS, words);
+        let mut reads = BatchRead::new().code_size(account);
         if let Some(sender) = self.sender {
-            program = program.sent_by(sender);
+            reads = reads.sent_by(sender);
         }
-        program = view(program, Kernel::accountIdCall {}.abi_encode(), 4);
-        program = view(program, Kernel::currentNonceCall {}.abi_encode(), 1);
-        program = view(program, valid_from_call().to_vec(), 1);
-        // A stranger asks: an account lets only its EntryPoint in.
-        program = view(program, probe_calldata(account).to_vec(), 1);
-        for (key, lane) in self.keys {
-            program = view(program, installed_call(key.permission.validation_id()).to_vec(), 2);
+        reads = view(reads, Kernel::accountIdCall {}.abi_encode(), 4);
+        reads = view(reads, Kernel::currentNonceCall {}.abi_encode(), 1);
+        reads = view(reads, valid_from_call().to_vec(), 1);
+        // The probe comes from another caller: an account accepts calls only from its EntryPoint.
+        reads = view(reads, probe_calldata(account).to_vec(), 1);
+        for (key, channel) in self.keys {
+            reads = view(reads, installed_call(key.permission.validation_id()).to_vec(), 2);
             for mode in [KernelMode::Default, KernelMode::Enable] {
-                let nonce = nonce_call(account, nonce_key(key, mode, *lane));
-                program = program.view(self.entry_point.address, nonce, VIEW_GAS, 1);
+                let nonce = nonce_call(account, nonce_key(key, mode, *channel));
+                reads = reads.view(self.entry_point.address, nonce, VIEW_GAS, 1);
             }
         }
-        // Last, for it may deploy the account.
-        let (program, asked) = unproven.ask(program);
-        let (answers, implementation) = chain.run_with_implementation(&program, account).await?;
+        // This must be last, because it may deploy the account.
+        let (reads, asked) = unverified.ask(reads);
+        let (answers, implementation) = chain.run_with_implementation(&reads, account).await?;
         self.judge(&answers, implementation, &asked)
     }
 
@@ -140,15 +139,16 @@ impl Question<'_> {
         let [id, current, valid_from, stranger, rest @ ..] = &*answers.calls else { return Err(malformed().into()) };
         let deployed = code != 0;
         let invalid = |why: &str| Code::InvalidPayload.because(format!("authorization.from: {why}"));
-        // "MUST be a valid ERC-4337 smart account address": code, a door that is closed to strangers, and the words of
-        // the account that the keys are made for. That its EntryPoint is ours, the simulation shows.
+        // "MUST be a valid ERC-4337 smart account address": it has code, refuses calls by others than its EntryPoint,
+        // and states the version of the account for which the keys are issued. The simulation proves that its
+        // EntryPoint is the expected one.
         let version = if deployed {
             if stranger.success || stranger.data.is_empty() {
                 return Err(invalid("no ERC-4337 account").into());
             }
             let version = id.text().and_then(KernelVersion::from_account_id);
             let version = version.ok_or_else(|| invalid("no Kernel 0.3.1 to 0.3.3"))?;
-            // A Kernel can be upgraded by its owner, to code that says the same of itself and does something else.
+            // The owner can upgrade a Kernel to code that states the same version and behaves differently.
             if implementation != Some(version.implementation()) {
                 return Err(invalid("its implementation is not the Kernel that it says").into());
             }
@@ -162,7 +162,7 @@ impl Question<'_> {
             Err(NotSigned::NotDeployed) => return Err(invalid("the account is not deployed").into()),
             Err(why) => return Err(signature_refused(why).into()),
         }
-        // An account without code has nonce 1 from its birth, and everything is still to be enabled.
+        // An account without code has nonce 1 when it is created, and everything is still to be enabled.
         let number = |answer: &Returned| answer.word().and_then(|word| u32::try_from(word).ok());
         let (current, valid_from) = match version {
             None => (1, 0),
@@ -186,7 +186,7 @@ impl Question<'_> {
         Ok(OnChain { time: answers.timestamp, deployed, keys })
     }
 
-    /// How a key is used next, if its owner has approved it and has not taken it back.
+    /// Returns the mode of a key's next use, if its owner has approved it and has not revoked it.
     fn usable(
         &self,
         key: &Key,
@@ -195,14 +195,15 @@ impl Question<'_> {
         valid_from: u32,
     ) -> Result<KernelMode, Rejection> {
         let signer = key.permission.signer.address().unwrap_or_default();
-        // Enabled under a nonce that the owner has invalidated since, or not at all.
+        // The key was enabled under a nonce that the owner has invalidated since, or was never enabled.
         let nonce = installed.map_or(current, |installed| installed.nonce);
         if installed.is_some() && nonce < valid_from {
             return Err(refused(key, "the owner has taken it back"));
         }
         match (key.approval.check(signer, self.chain_id, nonce), installed) {
             (Ok(_), None) => Ok(KernelMode::Enable),
-            // What is installed may only share the 4 bytes of its id: the owner's signature says that it is this one.
+            // The installed permission may share only the 4 bytes of the id; the owner's signature proves that it is
+            // this one.
             (Ok(_), Some(_)) => Ok(KernelMode::Default),
             (Err(CheckError::PreInstalled), Some(_)) => Ok(KernelMode::Default),
             (Err(why), _) => Err(refused(key, &why.to_string())),
@@ -218,17 +219,17 @@ fn refused(key: &Key, why: &str) -> Rejection {
     Code::InvalidUserOperation.because(format!("the {name} key: {why}"))
 }
 
-pub(super) fn nonce_key(key: &Key, mode: KernelMode, lane: u16) -> NonceKey {
-    // A permission is enabled once, so this happens in one lane.
-    key.permission.nonce_key(mode, if mode == KernelMode::Enable { 0 } else { lane })
+pub(super) fn nonce_key(key: &Key, mode: KernelMode, channel: u16) -> NonceKey {
+    // A permission is enabled once, so this happens in one channel.
+    key.permission.nonce_key(mode, if mode == KernelMode::Enable { 0 } else { channel })
 }
 
 fn signature_refused(why: NotSigned) -> Rejection {
     Code::InvalidSignature.because(format!("payload.signature: {why}")).detail("nvmCode", "BCK.X402.0005")
 }
 
-/// "`0x00‖sig65` or `0x01‖validator(20)‖sig65`. `0x02‖permission…` is refused: a session key never authorises its own
-/// use", and an open one answers even after its end.
+/// Checks the form of the owner's signature: "`0x00‖sig65` or `0x01‖validator(20)‖sig65`. `0x02‖permission…` is
+/// refused: a session key never authorises its own use". An open session key is also valid after its expiry.
 fn owner_s(signature: &[u8]) -> Result<(), Rejection> {
     match KernelSignature::decode(signature) {
         Some(KernelSignature::Root(signature) | KernelSignature::Validator(_, signature)) if signature.len() == 65 => {

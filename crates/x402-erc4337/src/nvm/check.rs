@@ -1,7 +1,7 @@
 //! §5: verification, "in this order: version, scheme, network (allow-list), shape, match with `paymentRequired`, key
 //! look-up, account, signature, expiry and scope of every key, nonce, balance, simulation".
 //!
-//! The first three and the match are made where a claim is routed; the nonce is the payment's key, which the ledger
+//! The routing of a claim performs the first three and the match; the nonce is the payment's key, which the ledger
 //! holds.
 
 use alloy_primitives::{Address, U256};
@@ -14,38 +14,38 @@ use super::account::{OnChain, Question};
 use super::events::burned;
 use super::keys::{self, Key};
 use super::mechanism::{NvmMechanism, ORDER, REDEEM};
-use super::operation::{Draft, lane, payer};
+use super::operation::{Draft, channel, payer};
 use super::read::{Presented, seed};
 use super::{Fill, Plan};
 use crate::{Bundle, Call, KernelMode, Simulated};
 
-/// Who asks, and about which keys.
+/// The purpose of a check, which determines the keys to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asking {
-    /// A payment that is not claimed yet, about all of them: it comes behind all that are.
+    /// A payment that is not claimed yet, with all keys: it is ordered after all claimed ones.
     Verify,
-    /// One that is claimed, about all of them.
+    /// A claimed payment, with all keys.
     Settle,
-    /// One whose order is done, about the redeem key: the other may have ended since.
+    /// A payment whose order is done, with the redeem key: the other key may have expired since.
     Redeem,
 }
 
-/// A claim that is good up to its balance.
+/// A claim that is valid except for its balance.
 pub(super) struct Examined<'a> {
     pub(super) plan: &'a Plan,
     pub(super) presented: Presented,
     pub(super) order: Option<Key>,
     pub(super) redeem: Key,
     pub(super) on_chain: OnChain,
-    /// Credits of the account at the head.
+    /// The credits of the account at the head.
     pub(super) balance: U256,
-    /// Credits that others' redemptions under way will take of them.
+    /// The credits that other pending redemptions will take.
     pub(super) taken: U256,
-    /// Credits that this request costs.
+    /// The cost of this request in credits.
     pub(super) need: U256,
 }
 
-/// What would be sent.
+/// The operations that would be sent.
 #[derive(Debug, Clone)]
 pub(super) struct Intent {
     pub(super) order: Option<Bundle>,
@@ -53,7 +53,7 @@ pub(super) struct Intent {
 }
 
 impl Examined<'_> {
-    /// "Balances and details use `need`, and count redeems in flight."
+    /// Compares the balance: "Balances and details use `need`, and count redeems in flight."
     pub(super) fn is_short(&self) -> bool {
         self.plan.is_pay_as_you_go() || self.available() < self.need
     }
@@ -62,7 +62,7 @@ impl Examined<'_> {
         self.balance.saturating_sub(self.taken)
     }
 
-    /// The end of the last of the keys.
+    /// Returns the last expiry of the keys.
     pub(super) fn last_second(&self) -> Option<u64> {
         let keys = [Some(&self.redeem), self.order.as_ref()];
         keys.into_iter().flatten().map(Key::valid_until).reduce(|a, b| Some(a?.max(b?))).flatten()
@@ -74,7 +74,7 @@ impl Examined<'_> {
         Fill { account: self.presented.account, seed: seed(key), amount: self.need, purchases }
     }
 
-    /// "`INSUFFICIENT_BALANCE` with `details` {clientAddress, requiredBalance, currentBalance}".
+    /// Creates "`INSUFFICIENT_BALANCE` with `details` {clientAddress, requiredBalance, currentBalance}".
     fn insufficient(&self) -> Rejection {
         let have = self.available();
         Code::InsufficientBalance
@@ -86,7 +86,7 @@ impl Examined<'_> {
 }
 
 impl NvmMechanism {
-    /// Everything but the simulation.
+    /// Performs all checks except the simulation.
     pub(super) async fn examine(
         &self,
         claim: &Claim,
@@ -101,7 +101,7 @@ impl NvmMechanism {
         let unknown = || Code::InvalidPayload.because("accepted.planId: not served here");
         let plan = self.plans.find(presented.plan).ok_or_else(unknown)?;
 
-        // Key look-up.
+        // This is the look-up of the keys.
         let redeem = self.key(&presented, Operation::Redeem).await?.ok_or_else(|| {
             Code::InvalidPayload.because("sessionKeys: no redeem key").detail("nvmCode", "BCK.X402.0035")
         })?;
@@ -110,7 +110,7 @@ impl NvmMechanism {
             Asking::Redeem => None,
         };
 
-        // Account, signature, and what the account knows of its keys.
+        // This checks the account, the signature, and the account's state of its keys.
         let digest = presented.statement.digest(&self.policy.domain, self.chain_id);
         let question = |keys| Question {
             presented: &presented,
@@ -123,17 +123,17 @@ impl NvmMechanism {
         };
         let (redeem, order) = match (redeem, order.transpose()) {
             (Ok(redeem), Ok(order)) => (redeem, order),
-            // Whose key it is and for whom are questions of its scope, which come after account and signature.
+            // The owner and the signer of a key belong to its scope, which is checked after account and signature.
             (Err(why), _) | (_, Err(why)) => {
                 question(&[]).ask(self.chain.as_ref()).await?;
                 return Err(why.into());
             }
         };
-        let mut asked = vec![(&redeem, lane(own, Operation::Redeem))];
-        asked.extend(order.as_ref().map(|key| (key, lane(own, Operation::Order))));
+        let mut asked = vec![(&redeem, channel(own, Operation::Redeem))];
+        asked.extend(order.as_ref().map(|key| (key, channel(own, Operation::Order))));
         let on_chain = question(&asked).ask(self.chain.as_ref()).await?;
 
-        // "Expiry and scope of every key", needed or not.
+        // "Expiry and scope of every key", whether or not the payment needs it.
         for (key, _) in &asked {
             key.check_time(now, &self.policy)?;
         }
@@ -190,8 +190,8 @@ impl NvmMechanism {
         Ok(Some(Key::of(key, operation, approval, presented.account, self.signer.address())))
     }
 
-    /// Credits that others' redemptions under way will take. Of two claimed ones that have done nothing yet the one
-    /// with the lower key comes first, so that they do not wait for each other.
+    /// Sums the credits that other pending redemptions will take. Of two claimed payments without any step the one with
+    /// the lower key comes first, so that they do not wait for each other.
     async fn taken(&self, plan: &Plan, account: Address, own: &PaymentKey, asking: Asking) -> Result<U256, Fault> {
         if plan.is_pay_as_you_go() {
             return Ok(U256::ZERO);
@@ -205,10 +205,9 @@ impl NvmMechanism {
         Ok(needs.fold(U256::ZERO, U256::saturating_add))
     }
 
-    /// Builds what would be sent: the redemption, and before it an order where credits are short.
-    ///
+    /// Builds the operations that would be sent: the redemption, preceded by an order if the credits do not suffice.
     /// # Errors
-    /// `INSUFFICIENT_BALANCE` where an order is needed and there is no key for it.
+    /// `INSUFFICIENT_BALANCE` if an order is needed and there is no key for it.
     pub(super) async fn intend(
         &self,
         examined: &Examined<'_>,
@@ -228,10 +227,10 @@ impl NvmMechanism {
             (false, ..) => None,
             (true, Some(key), Some(state)) => {
                 let calls = examined.plan.order(&fill);
-                let lane = lane(own, Operation::Order);
+                let channel = channel(own, Operation::Order);
                 let call_gas = self.policy.order_gas;
-                let draft = Draft { key, state, lane, calls: &calls, call_gas, deployed };
-                // What comes after it finds an account, and the key where it serves both.
+                let draft = Draft { key, state, channel, calls: &calls, call_gas, deployed };
+                // The next operation finds the account deployed, and the key enabled if it serves both.
                 deployed = true;
                 if key.permission.id() == examined.redeem.permission.id() && redeem_state.mode == KernelMode::Enable {
                     redeem_state = super::account::KeyOnChain { mode: KernelMode::Default, sequence: 0 };
@@ -247,7 +246,7 @@ impl NvmMechanism {
                 let draft = Draft {
                     key: &examined.redeem,
                     state: redeem_state,
-                    lane: lane(own, Operation::Redeem),
+                    channel: channel(own, Operation::Redeem),
                     calls: &calls,
                     call_gas: self.policy.redeem_gas,
                     deployed,
@@ -258,9 +257,8 @@ impl NvmMechanism {
         Ok(Intent { order, redeem })
     }
 
-    /// "All UserOperations MUST pass on-chain simulation": what would be sent, in one request, each on the state that
-    /// the one before it leaves.
-    ///
+    /// Simulates the operations: "All UserOperations MUST pass on-chain simulation". They are sent in one request, each
+    /// on the state that the previous one leaves.
     /// # Errors
     /// `INVALID_USER_OPERATION`, `EXPIRED_SESSION_KEY`.
     pub(super) async fn rehearse(&self, examined: &Examined<'_>, intent: &Intent) -> Result<(), Refusal> {
@@ -274,7 +272,7 @@ impl NvmMechanism {
         if trials.len() != bundles.len() {
             return Err(missing().into());
         }
-        // It succeeds, and burns what was asked: a call that does nothing is no payment.
+        // The redemption must succeed and burn the requested credits: a call without effect is not a payment.
         if intent.redeem.is_some()
             && let Some(Simulated::Executed { operations, .. }) = trials.last()
             && let Some(logs) = operations.first().and_then(|trial| trial.logs.as_ref())
@@ -286,14 +284,14 @@ impl NvmMechanism {
     }
 }
 
-/// Whether as many transactions as a step may cost have left, and nothing of them has been seen.
+/// Returns whether as many transactions as a step may cost were sent without any effect on the chain.
 pub(super) fn has_reverted(step: &Step) -> bool {
     step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS
 }
 
 fn judge(name: &str, trial: &Simulated) -> Result<(), Refusal> {
     match trial {
-        // It was next a moment ago: another operation of the key has landed since.
+        // The nonce was the next one when it was read: another operation of the key has landed since.
         Simulated::Refused(why) if why.is_nonce() => Err(Fault::unreachable("the chain", why).into()),
         Simulated::Refused(why) if why.code() == Some("AA22") => {
             Err(Code::ExpiredSessionKey.because(format!("{name}: {why}")).into())
@@ -309,11 +307,11 @@ fn judge(name: &str, trial: &Simulated) -> Result<(), Refusal> {
     }
 }
 
-/// Whether another payment's redemption is served before ours.
+/// Returns whether another payment's redemption takes precedence.
 fn comes_first(other: &Payment, own: &PaymentKey, asking: Asking) -> bool {
     match other.steps.last() {
         None => asking == Asking::Verify || other.key < *own,
-        // An order under way brings what it redeems.
+        // An order in flight adds the credits that it redeems.
         Some(step) if step.name == ORDER => matches!(step.state, StepState::Proven(_)),
         Some(step) => step.name == REDEEM,
     }

@@ -1,7 +1,7 @@
 //! §4.2 steps 9 and 23: "the Facilitator queries the blockchain to check the Client balance".
 //!
-//! Where the credits of a plan are counted is the plan's own affair: in a contract, or in the books of who sells it
-//! (Nevermined mirrors them on chain only for plans that ask for it). So the balance stands behind a trait.
+//! Each plan decides where its credits are counted: in a contract, or in the seller's own database (Nevermined mirrors
+//! them on chain only for plans that request it). Therefore the balance is read through a trait.
 
 use core::fmt;
 use std::sync::Arc;
@@ -9,25 +9,24 @@ use std::sync::Arc;
 use alloy_primitives::{Address, U256};
 use alloy_sol_types::{SolCall, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, Program, ReadChain};
+use x402_evm::chain::{At, BatchRead, ReadChain};
 use x402_types::Fault;
 use x402_types::nvm::PlanId;
 
 sol! {
-    /// ERC-1155: the plan's id is the token's.
+    /// ERC-1155: the plan's id is the token's id.
     function balanceOf(address account, uint256 id) external view returns (uint256);
 }
 
-/// Gas of a view: a balance that expires reads its entries one by one.
+/// The gas of a view: reading a balance that expires iterates over its entries.
 const VIEW_GAS: u32 = 3_000_000;
 
-/// Reads how many credits of a plan an account holds.
+/// Reads the number of a plan's credits that an account holds.
 #[async_trait]
 pub trait ReadCredits: Send + Sync {
-    /// The credits that the account can use now, 0 for one that never ordered.
-    ///
+    /// Returns the credits that the account can use now, 0 for an account that never ordered.
     /// # Errors
-    /// They could not be read: unknown, not 0.
+    /// The balance could not be read: it is unknown, not 0.
     async fn credits(&self, plan: PlanId, holder: Address) -> Result<U256, Fault>;
 }
 
@@ -39,7 +38,7 @@ pub struct ChainCredits {
 }
 
 impl ChainCredits {
-    /// The credits that this contract counts.
+    /// Creates a reader for the credits that this contract counts.
     #[must_use]
     pub fn new(chain: Arc<dyn ReadChain>, contract: Address) -> Self {
         Self { chain, contract }
@@ -59,9 +58,9 @@ impl fmt::Debug for ChainCredits {
 impl ReadCredits for ChainCredits {
     async fn credits(&self, plan: PlanId, holder: Address) -> Result<U256, Fault> {
         let call = balanceOfCall { account: holder, id: plan.value() }.abi_encode();
-        let program = Program::new().code_size(self.contract).call(self.contract, call.into(), VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Latest).await?;
-        // A call to an address without code succeeds with nothing in it.
+        let reads = BatchRead::new().code_size(self.contract).call(self.contract, call.into(), VIEW_GAS, 1);
+        let answers = self.chain.run(&reads, At::Latest).await?;
+        // A call to an address without code succeeds with empty data.
         let balance = answers.calls.first().and_then(x402_evm::chain::Returned::word);
         balance
             .filter(|_| answers.sizes.first().is_some_and(|size| *size > 0))

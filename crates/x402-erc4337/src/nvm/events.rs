@@ -1,4 +1,4 @@
-//! ERC-1155 events of a plan's credits, out of the logs of one operation.
+//! ERC-1155 events of a plan's credits, extracted from the logs of one operation.
 
 use alloy_primitives::{Address, Log, U256};
 use alloy_sol_types::{SolEvent, sol};
@@ -9,12 +9,12 @@ sol! {
     event TransferSingle(address indexed operator, address indexed from, address indexed to, uint256 id, uint256 value);
 }
 
-/// Credits of the plan that the account lost to nobody: "value of the operation's own TransferSingle(from -> 0, planId)".
+/// Sums the plan's credits that the account burned: "value of the operation's own TransferSingle(from -> 0, planId)".
 pub(super) fn burned(logs: &[Log], plan: &Plan, account: Address) -> U256 {
     moved(logs, plan, account, Address::ZERO)
 }
 
-/// Credits of the plan that the account received from nobody.
+/// Sums the plan's credits that were minted for the account.
 pub(super) fn minted(logs: &[Log], plan: &Plan, account: Address) -> U256 {
     moved(logs, plan, Address::ZERO, account)
 }

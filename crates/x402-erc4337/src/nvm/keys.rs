@@ -16,9 +16,8 @@ use crate::session::zerodev::{Approval, Permission};
 /// storage using the hash."
 #[async_trait]
 pub trait ReadSessionKeys: Send + Sync {
-    /// The text of the key of that hash, registered for this account of this network. `None` where there is none: a
-    /// payer cannot tell a missing key from a wrong one.
-    ///
+    /// Returns the text of the key with this hash, registered for this account of this network, or `None`. A payer
+    /// cannot distinguish a missing key from a wrong one.
     /// # Errors
     /// The store failed.
     async fn session_key(
@@ -29,7 +28,7 @@ pub trait ReadSessionKeys: Send + Sync {
     ) -> Result<Option<Zeroizing<String>>, Fault>;
 }
 
-/// No keys are registered: payments carry their keys.
+/// A store without registered keys, for payments that carry their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NoSessionKeys;
 
@@ -45,12 +44,11 @@ impl ReadSessionKeys for NoSessionKeys {
 pub(super) struct Key {
     pub(super) operation: Operation,
     pub(super) approval: Approval,
-    /// The permission, for our session signer.
+    /// The permission, for the facilitator's session signer.
     pub(super) permission: Permission,
 }
 
-/// The text of a key, out of the payment or out of the store.
-///
+/// Returns the text of a key, from the payment or from the store.
 /// # Errors
 /// `INVALID_PAYLOAD` for an unknown hash.
 pub(super) async fn text(
@@ -67,15 +65,14 @@ pub(super) async fn text(
     Ok(stored.filter(|text| keccak256(text.as_bytes()) == key.hash()).ok_or_else(unknown)?)
 }
 
-/// A refusal that names the key.
+/// Creates a rejection that names the key.
 fn named(key: &SessionKey, code: Code, why: impl core::fmt::Display) -> Rejection {
     code.because(format!("sessionKeys.{}: {why}", key.id()))
 }
 
-/// Reads a key.
-///
+/// Parses a key.
 /// # Errors
-/// `INVALID_PAYLOAD` for its form.
+/// `INVALID_PAYLOAD` if the key is malformed.
 pub(super) fn read(key: &SessionKey, text: &str, policy: &Policy) -> Result<Approval, Rejection> {
     let approval = Approval::read(text).map_err(|why| named(key, Code::InvalidPayload, why))?;
     if approval.private_key.is_some() && !policy.private_keys {
@@ -85,10 +82,9 @@ pub(super) fn read(key: &SessionKey, text: &str, policy: &Policy) -> Result<Appr
 }
 
 impl Key {
-    /// A key of this account, for this session signer.
-    ///
+    /// Checks that the key belongs to this account and to this session signer.
     /// # Errors
-    /// `INVALID_USER_OPERATION` for another account's key or one of another signer.
+    /// `INVALID_USER_OPERATION` for a key of another account or another signer.
     pub(super) fn of(
         key: &SessionKey,
         operation: Operation,
@@ -105,7 +101,7 @@ impl Key {
         Ok(Self { operation, approval, permission })
     }
 
-    /// Who it is called in messages.
+    /// Returns the key's name in messages.
     const fn name(&self) -> &'static str {
         match self.operation {
             Operation::Order => "order",
@@ -121,13 +117,12 @@ impl Key {
         self.permission.scope(self.approval.account)
     }
 
-    /// The last second in which it is valid.
+    /// Returns the last second in which the key is valid.
     pub(super) fn valid_until(&self) -> Option<u64> {
         self.scope().widest_window().valid_until
     }
 
-    /// "Session key MUST not be expired", needed or not.
-    ///
+    /// Checks "Session key MUST not be expired", whether or not this payment needs the key.
     /// # Errors
     /// `EXPIRED_SESSION_KEY`.
     pub(super) fn check_time(&self, now: UnixSeconds, policy: &Policy) -> Result<(), Rejection> {
@@ -141,9 +136,8 @@ impl Key {
         }
     }
 
-    /// "Session key MUST be scoped to the correct smart contracts": it permits these calls, and none of another
-    /// contract or function than the plan's.
-    ///
+    /// Checks "Session key MUST be scoped to the correct smart contracts": the key permits these calls, and no contract
+    /// or function other than the plan's.
     /// # Errors
     /// `INVALID_USER_OPERATION`.
     pub(super) fn check_scope(

@@ -1,4 +1,4 @@
-//! The facilitator's half of `nvm:erc4337`: what it is made of.
+//! The facilitator's half of `nvm:erc4337`: its parts.
 
 use std::sync::Arc;
 
@@ -18,44 +18,44 @@ use super::read::key;
 use super::{Plans, Policy, ReadCredits, ReadSessionKeys};
 use crate::{EntryPoint, EntryPointVersion, FindNonces, FindUserOps, SimulateUserOps};
 
-/// Buys credits where they are short.
+/// The step that buys credits if they do not suffice.
 pub const ORDER: StepName = StepName::new("order");
-/// Takes the credits of the request.
+/// The step that redeems the credits of the request.
 pub const REDEEM: StepName = StepName::new("redeem");
 
-/// Seconds that a row is kept after the last of its keys has ended.
+/// The seconds for which a row is kept after the last of its keys has expired.
 const KEEP: u64 = 3_600;
-/// Seconds that the row of keys without end is kept: ten years.
+/// The seconds for which the row of keys without an expiry is kept: ten years.
 const LONG: u64 = 315_360_000;
 
-/// Simulates operations and finds them again.
+/// Simulates operations and looks them up.
 pub trait Operations: SimulateUserOps + FindUserOps + FindNonces {}
 
 impl<T: SimulateUserOps + FindUserOps + FindNonces> Operations for T {}
 
-/// What the mechanism works with, on one network.
+/// The parts of the mechanism, on one network.
 pub struct Parts {
-    /// The chain.
+    /// The access to the chain.
     pub chain: Arc<dyn ReadChain>,
-    /// The EntryPoint, version 0.7: the one that Kernels know.
+    /// The EntryPoint, version 0.7, which Kernels use.
     pub operations: Arc<dyn Operations>,
-    /// Who knows the balance.
+    /// The source of balances.
     pub credits: Arc<dyn ReadCredits>,
-    /// Keys that payments name by their hash.
+    /// The store of keys that payments refer to by their hash.
     pub keys: Arc<dyn ReadSessionKeys>,
-    /// The ledger that the settlement machine has: what is under way counts beside the balance.
+    /// The ledger of the settlement machine: pending payments count against the balance.
     pub ledger: Arc<dyn Ledger>,
-    /// The plans that are served, which name the contracts that session keys may call.
+    /// The plans that are served, with the contracts that session keys may call.
     pub plans: Plans,
-    /// Signs operations. It holds nothing and sends nothing.
+    /// The signer of operations. It holds no funds and sends nothing.
     pub session_signer: Arc<dyn Sign>,
     /// The accounts that send the operations and pay for their gas.
     pub lanes: Vec<LaneId>,
-    /// What is left open.
+    /// The settings that the operator relaxed.
     pub policy: Policy,
 }
 
-/// `nvm:erc4337` on one network.
+/// The mechanism of `nvm:erc4337` on one network.
 pub struct NvmMechanism {
     pub(super) network: ChainId,
     pub(super) chain_id: u64,
@@ -90,10 +90,9 @@ impl core::fmt::Debug for Parts {
 }
 
 impl NvmMechanism {
-    /// Serves the plans on the chain's network.
-    ///
+    /// Creates the mechanism for plans on the chain's network.
     /// # Errors
-    /// The network is not `eip155`, or a lane is no account's.
+    /// The network is not `eip155`, or a lane's account is not an address.
     pub fn new(parts: Parts) -> Result<Self, Fault> {
         let network = parts.chain.network();
         let chain_id = x402_evm::token::chain_id(network)

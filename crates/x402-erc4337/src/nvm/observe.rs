@@ -1,9 +1,10 @@
-//! What ONE final block says of an operation: "outcome only from logs by userOpHash, in anyone's transaction".
+//! Decides an operation's outcome from a single final block: "outcome only from logs by userOpHash, in anyone's
+//! transaction".
 
 use core::ops::RangeInclusive;
 
 use alloy_primitives::{Address, B256, U256, hex};
-use x402_evm::chain::{At, Program};
+use x402_evm::chain::{At, BatchRead};
 use x402_facilitator_core::{Observation, Step, StepProof, StepState};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Members};
@@ -15,9 +16,10 @@ use super::mechanism::{NvmMechanism, REDEEM};
 use super::operation::Carried;
 use crate::{Call, KernelMode, Landed};
 
-/// What a view may use.
+/// The gas of a view.
 const VIEW_GAS: u32 = 100_000;
-/// Seconds after the end of a key until a used nonce without a log is given up: a node that lags shows it long before.
+/// The seconds after a key's expiry until a used nonce without a log is given up: a lagging node shows the log long
+/// before that.
 const LAG: u64 = 600;
 
 impl NvmMechanism {
@@ -34,7 +36,7 @@ impl NvmMechanism {
             }
         }
         match carried.last() {
-            // Everything it travelled in is used, and it has not happened: may it still?
+            // Every transaction that carried the operation is used, and it did not happen. It may still happen later.
             Some(last) if step.state == StepState::Unaccounted => {
                 self.may_still(last, &hashes, since..=head.finalized).await
             }
@@ -52,7 +54,7 @@ impl NvmMechanism {
         let logs = &landed.executed.logs;
         let amount = if step.name == REDEEM {
             let burned = burned(logs, plan, account);
-            // Its call did not revert, and burned nothing: its slot is used, and nothing was redeemed.
+            // The call did not revert, but burned nothing: the nonce is used, and nothing was redeemed.
             if burned.is_zero() {
                 return Ok(failed);
             }
@@ -64,7 +66,7 @@ impl NvmMechanism {
         Ok(Observation::Proven(StepProof { tx, amount: amount.into(), extra: Members::new() }))
     }
 
-    /// Whether an operation that did not land can never land: by the state and the time of one final block.
+    /// Decides, from the state and the time of one final block, whether an operation that did not land can still land.
     async fn may_still(
         &self,
         carried: &Carried,
@@ -74,12 +76,12 @@ impl NvmMechanism {
         let sender = carried.op.sender;
         let (key, _) = carried.nonce();
         let validation = key.kernel_validation();
-        let program = Program::new()
+        let reads = BatchRead::new()
             .code_size(sender)
             .view(self.entry_point.address, nonce_call(sender, key), VIEW_GAS, 1)
             .view(sender, installed_call(validation), VIEW_GAS, 2)
             .view(sender, valid_from_call(), VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(*blocks.end())).await?;
+        let answers = self.chain.run(&reads, At::Number(*blocks.end())).await?;
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let ([code], [nonce, config, valid_from]) = (&*answers.sizes, &*answers.calls) else { return Err(malformed()) };
         let next = nonce.word().ok_or_else(malformed)?;
@@ -87,8 +89,9 @@ impl NvmMechanism {
         let over = carried.until.is_some_and(|until| answers.timestamp >= until.0);
         let long_over = carried.until.is_some_and(|until| answers.timestamp >= until.plus(LAG).0);
         let dead = if used {
-            // An operation took the nonce, and none of ours is in the logs. A node that lags does not show it either,
-            // and a second slot for something that has happened would be a second payment: it must show another.
+            // An operation used the nonce, but the logs contain none of this payment's. A lagging node omits it as
+            // well, and replacing an operation that has happened would be a second payment: therefore the node must
+            // show another operation.
             match self.operations.find_nonce(sender, carried.op.nonce, blocks).await? {
                 Some(user) => !ours.contains(&user),
                 None => long_over,
@@ -102,7 +105,8 @@ impl NvmMechanism {
             match key.kernel_mode() {
                 // "Another operation enabled the permission (ours then reverts with 0x756688fe for good)."
                 Some(KernelMode::Enable) => installed.is_enabled(),
-                // Taken back. What is not installed may be a block that is not final yet.
+                // The permission was revoked. A permission that is not installed may be enabled in a block that is not
+                // final yet.
                 Some(KernelMode::Default) => {
                     installed.is_enabled() && valid_from.word().is_some_and(|from| from > U256::from(installed.nonce))
                 }
@@ -112,7 +116,7 @@ impl NvmMechanism {
         Ok(if dead { Observation::Dead(Code::SettlementFailed.reason()) } else { Observation::Pending })
     }
 
-    /// The plan whose calls an operation makes: its id stands in them.
+    /// Finds the plan whose calls an operation makes: they contain its id.
     fn plan_called(&self, call_data: &[u8]) -> Result<&Plan, Fault> {
         let calls = Call::read(call_data).map_err(Fault::broken)?;
         let id_of = |target: Address, data: &[u8], templates: &mut dyn Iterator<Item = &super::CallTemplate>| {

@@ -1,5 +1,5 @@
-//! The operations of a payment: built for a session key, signed by the facilitator's session signer, alone in a bundle
-//! that the payer of the gas sends.
+//! The operations of a payment: built for a session key, signed by the facilitator's session signer, each alone in a
+//! bundle that the payer of the gas sends.
 //!
 //! "Operation fees and preVerificationGas 0, beneficiary = payer: fee bumps touch only the outer transaction, and the
 //! hash stays."
@@ -15,30 +15,29 @@ use super::keys::Key;
 use crate::session::zerodev::user_op_signature;
 use crate::{Builder, Bundle, Call, EntryPoint, Gas, Init, KernelMode, NonceKey, PackedUserOperation};
 
-/// Gas of validation where nothing is deployed or enabled.
+/// The gas of validation if nothing is deployed or enabled.
 const VERIFICATION_GAS: u128 = 500_000;
-/// Gas of validation that deploys the account or enables the key.
+/// The gas of validation that deploys the account or enables the key.
 const FIRST_VERIFICATION_GAS: u128 = 2_500_000;
-/// How many operations of one key are under way side by side at most.
-const LANES: u8 = 32;
+/// The maximum number of one key's operations in parallel.
+const CHANNELS: u8 = 32;
 
 /// An operation to be built.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draft<'a> {
     pub(super) key: &'a Key,
     pub(super) state: KeyOnChain,
-    pub(super) lane: u16,
+    pub(super) channel: u16,
     pub(super) calls: &'a [Call],
     pub(super) call_gas: u64,
-    /// The account has code, or will have when this one's turn comes.
+    /// Whether the account has code, now or after the preceding operation.
     pub(super) deployed: bool,
 }
 
 impl Draft<'_> {
-    /// Builds and signs it, for this payer of the gas.
-    ///
+    /// Builds and signs the operation, for this payer of the gas.
     /// # Errors
-    /// The signer; or calls that no operation makes, which no configured plan has.
+    /// The signer failed; or the calls cannot be made by an operation, which is impossible with a configured plan.
     pub(super) async fn sign(
         &self,
         signer: &dyn Sign,
@@ -46,7 +45,7 @@ impl Draft<'_> {
         payer: Address,
     ) -> Result<Bundle, Fault> {
         let approval = &self.key.approval;
-        let nonce = nonce_key(self.key, self.state.mode, self.lane);
+        let nonce = nonce_key(self.key, self.state.mode, self.channel);
         let builder = Builder::new(*entry_point, approval.account);
         let builder = builder.init(if self.deployed { Init::None } else { approval.init() });
         let builder = builder.nonce(nonce, self.state.sequence);
@@ -73,8 +72,8 @@ impl Draft<'_> {
     }
 }
 
-/// What lets a bundle's operation happen once: (network, entry point, sender, nonce key, sequence). EntryPoint, account
-/// and key are the same on many networks.
+/// Returns the key that lets a bundle's operation happen only once: (network, entry point, sender, nonce key,
+/// sequence). EntryPoint, account and key are the same on many networks.
 pub(super) fn once_key(network: ChainId, bundle: &Bundle) -> Result<OnceKey, Fault> {
     let op = bundle.operations().first().ok_or_else(|| Fault::broken("a bundle of nothing"))?;
     Ok(slot(network, bundle.entry_point().address, op.sender, op.nonce))
@@ -85,26 +84,28 @@ pub(super) fn slot(network: ChainId, entry_point: Address, sender: Address, nonc
     OnceKey([network, entry_point.as_slice(), sender.as_slice(), &nonce.to_be_bytes::<32>()].concat())
 }
 
-/// What travels: the bundle as a call, known by the operation's hash. `until`: the last second in which it can happen.
+/// Builds the parcel: the bundle as a call, identified by the operation's hash. `until` is the last second in which it
+/// can happen.
 pub(super) fn parcel(bundle: &Bundle, since: u64, until: Option<u64>) -> Result<Parcel, Fault> {
     let hash = bundle.hashes().first().ok_or_else(|| Fault::broken("a bundle of nothing"))?;
-    // Kernels take an operation in the last second, too.
+    // Kernels accept an operation in the last second, too.
     let until = until.map(|last| UnixSeconds(last).plus(1));
     let call = x402_evm::chain::Call { until, ..bundle.call(since) };
     Ok(Parcel { id: hash.0, bytes: call.to_bytes() })
 }
 
-/// The one operation of a parcel, read back.
+/// The only operation of a parcel, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Carried {
     pub(super) hash: B256,
     pub(super) op: PackedUserOperation,
     pub(super) since: u64,
-    /// The first second in which it can no longer happen.
+    /// The first second in which the operation can no longer happen.
     pub(super) until: Option<UnixSeconds>,
 }
 
 impl Carried {
+    /// Decodes the operation of a parcel.
     /// # Errors
     /// `Broken`: a parcel of another mechanism.
     pub(super) fn read(parcel: &Parcel) -> Result<Self, Fault> {
@@ -120,21 +121,20 @@ impl Carried {
     }
 }
 
-/// The lane of a payment's operations: always the same for one payment, evenly over many; an order's and a
-/// redemption's lie apart, so that one key may serve both.
-pub(super) fn lane(key: &PaymentKey, operation: Operation) -> u16 {
+/// Returns the nonce channel of a payment's operations: the same for every attempt of one payment, evenly distributed
+/// over many; the channels of orders and redemptions differ, so that one key may serve both.
+pub(super) fn channel(key: &PaymentKey, operation: Operation) -> u16 {
     let [first, ..] = alloy_primitives::keccak256(key.as_bytes()).0;
-    let pair = u16::from(first.checked_rem(LANES).unwrap_or_default());
+    let pair = u16::from(first.checked_rem(CHANNELS).unwrap_or_default());
     match operation {
         Operation::Order => pair.saturating_mul(2),
         Operation::Redeem => pair.saturating_mul(2).saturating_add(1),
     }
 }
 
-/// Who pays the gas on a lane.
-///
+/// Returns the account that pays for gas on a lane.
 /// # Errors
-/// `Broken`: a lane whose account is no address.
+/// `Broken`: a lane whose account is not an address.
 pub(super) fn payer(lane: &LaneId) -> Result<Address, Fault> {
     let account = lane.account().parse::<EvmAddress>().and_then(Address::try_from);
     account.map_err(|_| Fault::broken(format_args!("the lane {lane} is no account's")))
@@ -144,7 +144,8 @@ pub(super) fn payer(lane: &LaneId) -> Result<Address, Fault> {
 mod tests {
     use super::*;
 
-    /// EntryPoint 0.7, an account of Kernel and its first nonce are the same everywhere.
+    /// Checks that the network is part of the key, since EntryPoint 0.7, an account of Kernel and its first nonce are
+    /// the same everywhere.
     #[test]
     fn an_operation_on_one_network_takes_no_slot_of_another() {
         let on = |network: &str| {

@@ -1,8 +1,8 @@
-//! The client's half, step 4: issues session keys, signs the payment with them, and uses the keys again.
+//! The client's half, step 4: issues session keys, signs the payment with them, and reuses the keys.
 //!
-//! "Clients delegate execution authority to the facilitator" (§8.3), so what is delegated is little: keys go to
-//! signers on a list, for one plan's calls, with a bound on every amount, a count and an end, and closed against
-//! EIP-1271. Whoever sees such a key can do nothing with it but its signer.
+//! "Clients delegate execution authority to the facilitator" (§8.3), so the delegation is kept small: keys are issued
+//! only to listed signers, for one plan's calls, with a bound on every amount, a maximum count and an expiry, and
+//! without EIP-1271 signatures. Such a key is useless to anyone but its signer.
 
 use core::fmt;
 use std::collections::HashMap;
@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use x402_evm::key::Sign;
 use x402_types::nvm::{Authorization, Code, Payload, PlanId, Proof, Requirements, SessionKey, payment_key};
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, Occasion, RawJson,
-    Refusal, Rejection, SchemeName, Terms, UnixSeconds,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, RawJson, Refusal,
+    Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
 };
 
 use super::{Arg, Binding, NamedKey, Plan, Plans, Statement, StatementDomain, same_resource};
@@ -25,31 +25,30 @@ use crate::session::zerodev::{
 /// The provider whose keys are issued.
 const PROVIDER: &str = "zerodev";
 
-/// What is delegated at most.
+/// The limits of the delegation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Credits of one redemption.
+    /// The maximum credits of one redemption.
     pub credits: U256,
-    /// Purchases of one order; 0: no key to order is issued.
+    /// The maximum purchases of one order; with 0, no key to order is issued.
     pub purchases: u64,
-    /// Operations of each key.
+    /// The maximum number of operations of each key.
     pub count: u64,
-    /// Seconds for which a key is good.
+    /// The validity of a key in seconds.
     pub seconds: u64,
 }
 
 impl Default for Allowance {
-    /// 10 credits a request, one purchase an order, 100 operations, an hour.
+    /// Returns 10 credits a request, one purchase an order, 100 operations, one hour.
     fn default() -> Self {
         Self { credits: U256::from(10), purchases: 1, count: 100, seconds: 3_600 }
     }
 }
 
-/// Hands session keys to a facilitator, which finds them by their hash afterwards (`POST /session-keys`).
+/// Sends session keys to a facilitator, which afterwards finds them by their hash (`POST /session-keys`).
 #[async_trait]
 pub trait RegisterKeys: Send + Sync {
     /// Registers the key `data` of this account.
-    ///
     /// # Errors
     /// The facilitator does not have the key now.
     async fn register_key(&self, network: ChainId, from: Address, provider: &str, data: &str) -> Result<(), Fault>;
@@ -69,21 +68,21 @@ pub struct Payer<S> {
     issued: Mutex<HashMap<(ChainId, PlanId, Address), Issued>>,
 }
 
-/// Keys that were issued.
+/// Session keys that were issued, and their remaining use.
 #[derive(Clone)]
 struct Issued {
     keys: Vec<SessionKey>,
     until: u64,
-    /// Payments that may still be made with them.
+    /// The number of payments that these keys still allow.
     left: u64,
 }
 
-/// Seconds that must be left of a key that is used once more: the facilitator's margin, and the work.
+/// The validity in seconds that a reused key must have left: the facilitator's margin, and the time to settle.
 const MARGIN: u64 = 120;
 
 impl<S: Sign> Payer<S> {
-    /// Pays for the account of this owner, by the calls of these plans, with keys that are issued to `signers` alone:
-    /// the session signers of the facilitators that are trusted.
+    /// Creates a payer for the account of this owner, for the calls of these plans, with keys that are issued only to
+    /// `signers`: the session signers of trusted facilitators.
     #[must_use]
     pub fn new(owner: S, account: KernelAccount, plans: Plans, signers: impl Into<Vec<Address>>) -> Self {
         Self {
@@ -100,45 +99,45 @@ impl<S: Sign> Payer<S> {
         }
     }
 
-    /// With other limits.
+    /// Sets other limits of the delegation.
     #[must_use]
     pub const fn allowance(mut self, allowance: Allowance) -> Self {
         self.allowance = allowance;
         self
     }
 
-    /// Issues keys to this session signer where a 402 names none in `extra.sessionSigner`: `/supported` of the server's
-    /// facilitator lists it.
+    /// Sets the session signer to use if a 402 has no `extra.sessionSigner`; `/supported` of the server's facilitator
+    /// lists it.
     #[must_use]
     pub const fn session_signer(mut self, signer: Address) -> Self {
         self.unnamed = Some(signer);
         self
     }
 
-    /// Under another domain, as the facilitator has it.
+    /// Sets the domain of the statement, which must be the facilitator's.
     #[must_use]
     pub fn domain(mut self, domain: StatementDomain) -> Self {
         self.domain = domain;
         self
     }
 
-    /// The account's `currentNonce()`: 1 where nothing was ever revoked.
+    /// Sets the account's `currentNonce()`: 1 if nothing was ever revoked.
     #[must_use]
     pub const fn nonce(mut self, nonce: u32) -> Self {
         self.nonce = nonce;
         self
     }
 
-    /// Registers each key at the facilitator once, so that payments name it by its hash: with whole keys a payment's
-    /// header has about 12,000 bytes, more than common proxies take, with hashes less than 4,096. A key whose
-    /// registration fails is sent whole.
+    /// Registers each key at the facilitator once, so that payments refer to it by its hash: with whole keys a
+    /// payment's header has about 12,000 bytes, more than common proxies accept, with hashes less than 4,096. A key
+    /// whose registration fails is sent whole.
     #[must_use]
     pub fn register(mut self, register: Arc<dyn RegisterKeys>) -> Self {
         self.register = Some(register);
         self
     }
 
-    /// The key as payments show it.
+    /// Returns the key in the form that payments use.
     async fn shown(&self, network: ChainId, id: &str, text: &str) -> SessionKey {
         let whole = SessionKey::with_data(id, text);
         let Some(register) = &self.register else { return whole };
@@ -152,7 +151,7 @@ impl<S: Sign> Payer<S> {
         self.issued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// "The client issues keys only to signers on its list."
+    /// Determines the session signer. "The client issues keys only to signers on its list."
     fn signer(&self, entry: &Requirements) -> Result<Address, Rejection> {
         let named = entry.extra.rest.get("sessionSigner").map_or(Ok(None), |named| named.read::<Option<EvmAddress>>());
         let named = named.map_err(|_| unpayable("extra.sessionSigner: expected an EVM address"))?;
@@ -166,7 +165,7 @@ impl<S: Sign> Payer<S> {
         listed.ok_or_else(|| unpayable("extra.sessionSigner: not on our list"))
     }
 
-    /// What these terms are paid with: the entry, its plan, who carries it out, and on which chain.
+    /// Collects what is needed to pay these terms: the entry, its plan, the session signer and the chain.
     fn prepare(&self, terms: &Terms) -> Result<(Requirements, &Plan, Address, u64), Rejection> {
         if terms.scheme != SchemeName::NVM_ERC4337 {
             return Err(Rejection::new(ErrorReason::UNSUPPORTED_SCHEME));
@@ -178,7 +177,7 @@ impl<S: Sign> Payer<S> {
         Ok((entry, plan, signer, chain_id))
     }
 
-    /// Keys for one more payment: those that are there, or new ones.
+    /// Returns keys for one more payment, reused or new.
     async fn keys(&self, network: ChainId, plan: &Plan, signer: Address, now: UnixSeconds) -> Result<Issued, Refusal> {
         let place = (network, plan.id, signer);
         if let Some(issued) = self.issued().get_mut(&place)
@@ -200,7 +199,7 @@ impl<S: Sign> Payer<S> {
         Ok(issued)
     }
 
-    /// What each key may do: the plan's calls with the plan's id, and no more of anything than the allowance.
+    /// Determines the permissions of each key: the plan's calls with the plan's id, within the allowance.
     fn grants(&self, plan: &Plan, until: u64) -> Result<Vec<(&'static str, Grant)>, Rejection> {
         let begin = || Grant::new(0, until).times(self.allowance.count);
         let bounds = Bounds { plan, account: self.account.address(), allowance: &self.allowance };
@@ -210,7 +209,7 @@ impl<S: Sign> Payer<S> {
             grants.push(("order", order));
         }
         let redeem = plan.calls.redeem.as_ref().or_else(|| plan.calls.order.last());
-        // Pay as you go redeems nothing, yet "a `redeem` session key MUST be present".
+        // Pay as you go redeems nothing, but "a `redeem` session key MUST be present".
         let redeem = redeem.ok_or_else(|| unpayable("accepted.planId: a plan without calls"))?;
         grants.push(("redeem", bounds.call(begin(), redeem)));
         Ok(grants)
@@ -221,13 +220,13 @@ impl<S: Sign> Payer<S> {
         let digest = wrapped_digest(digest, self.account.address(), self.account.version, chain_id);
         let signature = self.owner.sign(digest).await?;
         let signature = KernelSignature::Root(signature.to_bytes().into()).encode();
-        // Whether the account is there already only the chain knows; EIP-6492 holds in both cases.
+        // Only the chain knows whether the account exists already; EIP-6492 is valid in both cases.
         let (factory, factory_data) = (self.account.factory(), self.account.factory_data());
         Ok(Counterfactual { factory, factory_data, signature }.encode())
     }
 }
 
-/// What one call of a grant is bound by.
+/// The bounds of one call of a grant.
 struct Bounds<'a> {
     plan: &'a Plan,
     account: Address,
@@ -235,7 +234,7 @@ struct Bounds<'a> {
 }
 
 impl Bounds<'_> {
-    /// A rule for every argument that is known or can be bounded.
+    /// Adds a rule for every argument that is known or can be bounded.
     fn call(&self, grant: Grant, template: &super::CallTemplate) -> Grant {
         let grant = grant.call(template.target, template.selector);
         template.args.iter().enumerate().fold(grant, |grant, (at, arg)| {
@@ -284,15 +283,15 @@ impl<S: Sign> MakePayment for Payer<S> {
         self.prepare(terms).err()
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
         let (entry, plan, signer, chain_id) = self.prepare(terms)?;
-        let method = occasion.method.to_ascii_uppercase();
+        let method = context.method.to_ascii_uppercase();
         let verb = entry.extra.http_verb.as_deref().map(str::to_ascii_uppercase);
         if verb.as_ref().is_some_and(|verb| *verb != method) {
             return Err(unpayable("extra.httpVerb: another method than is used").into());
         }
-        let issued = self.keys(terms.network, plan, signer, occasion.now).await?;
-        let proof = Proof { nonce: occasion.entropy, resource_url: resource(occasion.url) };
+        let issued = self.keys(terms.network, plan, signer, context.now).await?;
+        let proof = Proof { nonce: context.entropy, resource_url: resource(context.url) };
         let statement = Statement {
             from: self.account.address(),
             provider: PROVIDER.to_owned(),
@@ -327,9 +326,9 @@ impl<S: Sign> MakePayment for Payer<S> {
     }
 }
 
-/// The resource as it is signed: query and fragment do not count, so they are not sent either.
+/// Returns the resource to sign. Query and fragment do not count, so they are not sent either.
 fn resource(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or(url);
-    // Where the text is a path of its own, every byte counts.
+    // In a text that is not an absolute URL, every byte counts.
     if same_resource(plain, url) { plain.to_owned() } else { url.to_owned() }
 }

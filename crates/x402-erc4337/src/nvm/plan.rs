@@ -1,5 +1,5 @@
-//! What a plan is to a facilitator: the calls that an account makes to order and to redeem, and how much a request
-//! may cost. The calls come from configuration; the defaults are Nevermined's contracts.
+//! A plan as a facilitator knows it: the calls with which an account orders and redeems, and the bounds of a request's
+//! cost. The calls come from configuration; the defaults are Nevermined's contracts.
 
 use core::fmt;
 
@@ -8,24 +8,24 @@ use x402_types::nvm::PlanId;
 
 use crate::Call;
 
-/// What stands in an argument of a call.
+/// The content of a call's argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arg {
-    /// 32 bytes that make the order the payment's own: the contract refuses the second one with the same seed.
+    /// 32 bytes that make the order unique to the payment: the contract refuses a second order with the same seed.
     Seed,
-    /// The plan's id.
+    /// The id of the plan.
     PlanId,
-    /// The account that pays: it receives the credits and loses them.
+    /// The account that pays: it receives the credits and spends them.
     Account,
     /// The credits to redeem.
     Amount,
-    /// The price of what is ordered, in the token's atomic units.
+    /// The price of the order, in the token's atomic units.
     Price,
-    /// How many times the plan is bought.
+    /// The number of times that the plan is bought.
     Purchases,
-    /// This address.
+    /// A constant address.
     Address(Address),
-    /// This number.
+    /// A constant number.
     Number(U256),
     /// A dynamic argument without content: empty `bytes`, `string` or array.
     Empty,
@@ -34,36 +34,37 @@ pub enum Arg {
 /// A call with arguments to fill in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallTemplate {
-    /// The contract.
+    /// The contract to call.
     pub target: Address,
-    /// The function.
+    /// The selector of the function.
     pub selector: FixedBytes<4>,
-    /// Its arguments, one head word each.
+    /// The arguments, one head word each.
     pub args: Vec<Arg>,
 }
 
-/// What arguments are filled with.
+/// The values for the arguments of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fill {
     /// The account that pays.
     pub account: Address,
-    /// keccak256 of the payment's key.
+    /// The keccak256 of the payment's key.
     pub seed: B256,
     /// The credits to redeem.
     pub amount: U256,
-    /// How many times the plan is bought.
+    /// The number of times that the plan is bought.
     pub purchases: u64,
 }
 
 impl CallTemplate {
-    /// A call of a function, by its signature: `burn(address,uint256,uint256,uint256,bytes)`.
+    /// Creates a call of a function with this signature, such as `burn(address,uint256,uint256,uint256,bytes)`.
     #[must_use]
     pub fn new(target: Address, signature: &str, args: impl Into<Vec<Arg>>) -> Self {
         let [a, b, c, d, ..] = keccak256(signature.as_bytes()).0;
         Self { target, selector: FixedBytes([a, b, c, d]), args: args.into() }
     }
 
-    /// Where an argument begins in the calldata, in bytes behind the selector: what a rule of a session key names.
+    /// Returns the position of an argument in the calldata, in bytes after the selector, as the rules of session keys
+    /// use it.
     #[must_use]
     pub fn offset(&self, arg: Arg) -> Option<u64> {
         let at = self.args.iter().position(|other| *other == arg)?;
@@ -101,46 +102,46 @@ impl CallTemplate {
 /// The calls of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanCalls {
-    /// What an order does, in one operation: for a price in a token, the approval and the purchase.
+    /// The calls of an order, made in one operation: for a price in a token, the approval and the purchase.
     pub order: Vec<CallTemplate>,
-    /// What a redemption does; `None` where the order is the payment (pay as you go).
+    /// The call of a redemption; `None` if the order itself is the payment (pay as you go).
     pub redeem: Option<CallTemplate>,
 }
 
 /// A plan that a facilitator serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Its id.
+    /// The id of the plan.
     pub id: PlanId,
-    /// The contract that counts its credits and emits `TransferSingle` when some are redeemed.
+    /// The contract that counts the plan's credits and emits `TransferSingle` when some are redeemed.
     pub credits: Address,
-    /// Its calls.
+    /// The calls of the plan.
     pub calls: PlanCalls,
-    /// What one purchase costs, in atomic units of the token that the order approves.
+    /// The price of one purchase, in atomic units of the token that the order approves.
     pub price: U256,
-    /// What one purchase brings, in credits.
+    /// The credits that one purchase adds.
     pub credits_per_order: U256,
-    /// The fewest credits that one request costs.
+    /// The minimum cost of one request, in credits.
     pub minimum: U256,
-    /// The most credits that one request costs.
+    /// The maximum cost of one request, in credits.
     pub maximum: U256,
 }
 
-/// A plan that cannot be served.
+/// The error for a plan that cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
     /// The minimum is above the maximum, or the maximum is 0.
     #[error("plan {0}: the most that a request costs must be at least 1 and at least the minimum")]
     Range(PlanId),
-    /// An order without a call.
-    #[error("plan {0}: an order makes at least one call")]
+    /// The order has no call.
+    #[error("plan {0}: expected at least one call in an order, found none")]
     NoOrder(PlanId),
-    /// The order's seed stands nowhere: the chain could not refuse a second order.
+    /// No argument of the order is the seed: the chain could not refuse a second order.
     #[error("plan {0}: an argument of the order must be the seed")]
     NoSeed(PlanId),
-    /// Two plans with one id.
-    #[error("plan {0} stands twice")]
+    /// Two plans have the same id.
+    #[error("plan {0}: expected one plan with this id, found two")]
     Twice(PlanId),
 }
 
@@ -148,21 +149,21 @@ pub enum PlanError {
 pub mod nevermined {
     use super::{Address, address};
 
-    /// `NFT1155Credits`: credits that do not end.
+    /// `NFT1155Credits`: credits that do not expire.
     pub const CREDITS: Address = address!("b2F9bB43F768E0D4ADCa49CE708acbE577bC2d64");
-    /// `NFT1155ExpirableCredits`: credits that end by time.
+    /// `NFT1155ExpirableCredits`: credits that expire.
     pub const EXPIRABLE_CREDITS: Address = address!("6de675a697f9131D061F265fAf88E26158f4FfA2");
-    /// `FixedPaymentTemplate`.
+    /// `FixedPaymentTemplate`: orders at a fixed price.
     pub const FIXED_PAYMENT: Address = address!("32037D176558Eb02f6980eFA14bde14B0C61d059");
-    /// `PayAsYouGoTemplate`.
+    /// `PayAsYouGoTemplate`: each order pays for one request.
     pub const PAY_AS_YOU_GO: Address = address!("5e852077b30099106Aa65B4d329FFF9b5C9a8e7C");
-    /// `PaymentsVault`: who takes the price out of the account, and so is approved.
+    /// `PaymentsVault`: the spender of the price, which the account therefore approves.
     pub const VAULT: Address = address!("47A72d7094c4c5B0566E159579DBD79220A0EA24");
 }
 
 impl PlanCalls {
-    /// `approve`, then `order(bytes32,uint256,address,uint256,bytes[])` of a fixed price; redeemed by
-    /// `burn(address,uint256,uint256,uint256,bytes)`.
+    /// Creates the calls of a plan with a fixed price: `approve`, then
+    /// `order(bytes32,uint256,address,uint256,bytes[])`; redeemed by `burn(address,uint256,uint256,uint256,bytes)`.
     #[must_use]
     pub fn fixed(template: Address, credits: Address, token: Address, spender: Address) -> Self {
         let order = CallTemplate::new(
@@ -173,14 +174,15 @@ impl PlanCalls {
         Self { order: vec![Self::approve(token, spender), order], redeem: Some(Self::burn(credits)) }
     }
 
-    /// `approve`, then `order(bytes32,uint256,bytes[])`: the order is the payment, nothing is minted or burned.
+    /// Creates the calls of pay as you go: `approve`, then `order(bytes32,uint256,bytes[])`. The order is the payment;
+    /// nothing is minted or burned.
     #[must_use]
     pub fn pay_as_you_go(template: Address, token: Address, spender: Address) -> Self {
         let order = CallTemplate::new(template, "order(bytes32,uint256,bytes[])", [Arg::Seed, Arg::PlanId, Arg::Empty]);
         Self { order: vec![Self::approve(token, spender), order], redeem: None }
     }
 
-    /// Nevermined's contracts with a price in this token.
+    /// Creates the calls to Nevermined's contracts with a price in this token.
     #[must_use]
     pub fn nevermined(token: Address) -> Self {
         Self::fixed(nevermined::FIXED_PAYMENT, nevermined::CREDITS, token, nevermined::VAULT)
@@ -194,27 +196,27 @@ impl PlanCalls {
         CallTemplate::new(
             credits,
             "burn(address,uint256,uint256,uint256,bytes)",
-            // The last two have been ignored since the contracts' v1.5.
+            // The contracts have ignored the last two since v1.5.
             [Arg::Account, Arg::PlanId, Arg::Amount, Arg::Number(U256::ZERO), Arg::Empty],
         )
     }
 }
 
 impl Plan {
-    /// Whether an order alone is the payment.
+    /// Returns whether an order alone is the payment.
     #[must_use]
     pub const fn is_pay_as_you_go(&self) -> bool {
         self.calls.redeem.is_none()
     }
 
-    /// What a request costs: what was asked, within the plan's minimum and maximum. The contract clamps in the same
-    /// way, so balances are compared with this.
+    /// Computes the cost of a request: the requested credits, clamped to the plan's minimum and maximum. The contract
+    /// clamps in the same way, so balances are compared with this value.
     #[must_use]
     pub fn need(&self, asked: U256) -> U256 {
         asked.clamp(self.minimum, self.maximum.max(self.minimum))
     }
 
-    /// How many purchases bring at least so many credits; 1 where a purchase's worth is not counted in credits.
+    /// Computes how many purchases add at least this many credits; 1 if a purchase is not counted in credits.
     #[must_use]
     pub fn purchases(&self, missing: U256) -> u64 {
         if self.credits_per_order.is_zero() {
@@ -224,19 +226,19 @@ impl Plan {
         u64::try_from(count).unwrap_or(u64::MAX).max(1)
     }
 
-    /// What so many purchases cost, in the token's atomic units.
+    /// Computes the price of this many purchases, in the token's atomic units.
     #[must_use]
     pub fn price(&self, purchases: u64) -> U256 {
         self.price.saturating_mul(U256::from(purchases))
     }
 
-    /// The calls of an order, for one operation.
+    /// Builds the calls of an order, for one operation.
     #[must_use]
     pub fn order(&self, fill: &Fill) -> Vec<Call> {
         self.calls.order.iter().map(|template| template.call(self, fill)).collect()
     }
 
-    /// The call of a redemption; `None` where the order is the payment.
+    /// Builds the call of a redemption; returns `None` if the order is the payment.
     #[must_use]
     pub fn redeem(&self, fill: &Fill) -> Option<Call> {
         self.calls.redeem.as_ref().map(|template| template.call(self, fill))
@@ -262,10 +264,9 @@ impl Plan {
 pub struct Plans(Vec<Plan>);
 
 impl Plans {
-    /// These plans.
-    ///
+    /// Creates the set of plans.
     /// # Errors
-    /// A plan that cannot be served, or one that stands twice.
+    /// A plan cannot be served, or two have the same id.
     pub fn new(plans: impl IntoIterator<Item = Plan>) -> Result<Self, PlanError> {
         let mut known = Self::default();
         for plan in plans {
@@ -278,13 +279,13 @@ impl Plans {
         Ok(known)
     }
 
-    /// The plan of that id.
+    /// Finds the plan with this id.
     #[must_use]
     pub fn find(&self, id: PlanId) -> Option<&Plan> {
         self.0.iter().find(|plan| plan.id == id)
     }
 
-    /// All of them.
+    /// Iterates over all plans.
     pub fn iter(&self) -> impl Iterator<Item = &Plan> {
         self.0.iter()
     }
@@ -337,7 +338,8 @@ mod tests {
         }
     }
 
-    /// The selectors are those of the deployed contracts; the encoding is what `sol!` makes of the same functions.
+    /// Checks the selectors against those of the deployed contracts, and the encoding against `sol!` of the same
+    /// functions.
     #[test]
     fn the_default_calls_are_those_of_the_contracts() {
         let (plan, fill) = (plan(PlanCalls::nevermined(TOKEN)), fill());

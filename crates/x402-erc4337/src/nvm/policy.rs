@@ -1,4 +1,4 @@
-//! What a facilitator of this scheme leaves open.
+//! The settings that an operator of this scheme may relax.
 
 use alloy_primitives::Address;
 use x402_evm::wallet::Signers;
@@ -6,27 +6,27 @@ use x402_evm::wallet::Signers;
 use super::StatementDomain;
 use crate::session::zerodev::{KernelVersion, META_FACTORY};
 
-/// What a facilitator leaves open. Everything is closed unless told.
+/// The settings that an operator may relax. The defaults are the strictest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// What is signed beside the chain.
+    /// The domain of the signed statement, in addition to the chain.
     pub domain: StatementDomain,
-    /// Seconds that must be left of a session key: 6, to land in a block.
+    /// The validity in seconds that a session key must have left: 6, to land in a block.
     pub margin: u64,
-    /// Whether keys are used that may sign in the account's name beside operations.
+    /// Whether keys are accepted that may also sign in the account's name.
     pub open_keys: bool,
-    /// Whether keys without end are used.
+    /// Whether keys without an expiry are accepted.
     pub endless_keys: bool,
-    /// Whether keys are used whose private half stands beside them.
+    /// Whether keys are accepted whose text contains their private key.
     pub private_keys: bool,
-    /// Whose signatures are taken: contracts, and those that an allow-listed factory makes.
+    /// The accepted signers: contracts, and accounts that an allow-listed factory creates.
     pub(super) signers: Signers,
-    /// Gas limit of an order's calls; what is not used is not paid for.
+    /// The gas limit of an order's calls; unused gas is not paid for.
     pub order_gas: u64,
-    /// Gas limit of a redemption's call. Credits that end are kept order by order, and a redemption reads them all.
+    /// The gas limit of a redemption's call. Credits that expire are stored per order, and a redemption reads them all.
     pub redeem_gas: u64,
-    /// How many operations are tried for one step before the settlement has failed.
+    /// The number of operations that are tried for one step before the settlement has failed.
     pub slots: usize,
 }
 
@@ -47,15 +47,15 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// With another domain, as peers have agreed.
+    /// Sets the domain that was agreed with the peers.
     #[must_use]
     pub fn domain(mut self, domain: StatementDomain) -> Self {
         self.domain = domain;
         self
     }
 
-    /// With other gas limits of the calls of an order and of a redemption. Together with validation each must fit into
-    /// a transaction, so at most 12,000,000 are of use.
+    /// Sets the gas limits of the calls of an order and of a redemption. Together with validation each must fit into a
+    /// transaction, so values above 12,000,000 have no use.
     #[must_use]
     pub const fn gas(mut self, order: u64, redeem: u64) -> Self {
         self.order_gas = order;
@@ -63,14 +63,14 @@ impl Policy {
         self
     }
 
-    /// Also accounts that are not deployed yet and that this factory makes.
+    /// Accepts also accounts that are not deployed yet and that this factory creates.
     #[must_use]
     pub fn factory(mut self, factory: Address) -> Self {
         self.signers = self.signers.with_factory(factory);
         self
     }
 
-    /// Also Kernels that are not deployed yet, made by ZeroDev's factories.
+    /// Accepts also Kernels that are not deployed yet and that ZeroDev's factories create.
     #[must_use]
     pub fn kernel_factories(self) -> Self {
         KernelVersion::ALL
@@ -78,21 +78,21 @@ impl Policy {
             .fold(self.factory(META_FACTORY), |policy, version| policy.factory(version.factory()))
     }
 
-    /// Also keys that may sign in the account's name beside operations: they can move its tokens.
+    /// Accepts also keys that may sign in the account's name: they can move its tokens.
     #[must_use]
     pub const fn open_keys(mut self) -> Self {
         self.open_keys = true;
         self
     }
 
-    /// Also keys without end.
+    /// Accepts also keys without an expiry.
     #[must_use]
     pub const fn endless_keys(mut self) -> Self {
         self.endless_keys = true;
         self
     }
 
-    /// Also keys whose private half stands beside them: whoever sees the payment has the key.
+    /// Accepts also keys whose text contains their private key: whoever sees the payment has the key.
     #[must_use]
     pub const fn private_keys(mut self) -> Self {
         self.private_keys = true;

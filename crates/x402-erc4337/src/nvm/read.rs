@@ -1,4 +1,4 @@
-//! §5.1 Payload Validation: a claim of this scheme, read, as far as its own bytes say.
+//! §5.1 Payload Validation: parses a claim of this scheme, and checks what its own bytes determine.
 
 use alloy_primitives::{Address, U256, keccak256};
 use x402_types::nvm::{Authorization, Code, Operation, Payload, PlanId, Requirements, payment_key};
@@ -7,25 +7,26 @@ use x402_types::{AuthorizationKind, Claim, PaymentKey, Rejection};
 use super::{Binding, NamedKey, Statement, is_resource};
 use crate::session::zerodev::Approval;
 
-/// A claim of this scheme, read.
+/// A parsed claim of this scheme.
 #[derive(Debug, Clone)]
 pub(super) struct Presented {
     pub(super) payload: Payload,
     pub(super) plan: PlanId,
     /// The account that pays.
     pub(super) account: Address,
-    /// Credits that were asked for.
+    /// The credits that the server requested.
     pub(super) asked: U256,
-    /// What is signed.
+    /// The statement that the account signs.
     pub(super) statement: Statement,
 }
 
-/// The name of the one provider whose keys are used here.
+/// The only provider whose keys are accepted.
 const PROVIDER: &str = "zerodev";
 
 impl Presented {
+    /// Parses a claim.
     /// # Errors
-    /// `INVALID_PAYLOAD`; `INVALID_SIGNATURE` for a copy of a signed member that differs from it.
+    /// `INVALID_PAYLOAD`; `INVALID_SIGNATURE` for a copy of a signed member that differs from the member.
     pub(super) fn read(claim: &Claim) -> Result<Self, Rejection> {
         let invalid = |why: String| Code::InvalidPayload.because(why);
         let entry = Requirements::try_from(&claim.terms).map_err(|why| invalid(format!("accepted: {why}")))?;
@@ -58,7 +59,7 @@ impl Presented {
             None => None,
             Some(proof) => {
                 let verb = verb.ok_or_else(|| invalid("extra.httpVerb: expected beside nonce".to_owned()))?;
-                // What the account signed against what is served.
+                // The resource that the account signed must be the one that is served.
                 if !resource.is_some_and(|served| is_resource(served, &proof.resource_url)) {
                     return Err(invalid("authorization.resourceUrl: another resource".to_owned())
                         .detail("nvmCode", "BCK.X402.0013"));
@@ -79,7 +80,7 @@ impl Presented {
     }
 }
 
-/// `from`; in version 0.2, which has none, "the account that all `data` approvals agree on".
+/// Returns `from`; in version 0.2, which has none, "the account that all `data` approvals agree on".
 fn account(authorization: &Authorization) -> Result<Address, Rejection> {
     if let Some(from) = authorization.from() {
         return Ok(from.unchecked());
@@ -96,7 +97,7 @@ fn account(authorization: &Authorization) -> Result<Address, Rejection> {
     agreed.ok_or_else(|| Code::InvalidPayload.because("sessionKeys: no key names the account"))
 }
 
-/// The identity of a claim's authorization, with the account in it also where the payment does not write it.
+/// Derives the identity of a claim's authorization. It contains the account even if the payment does not state it.
 pub(super) fn key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     let written = payment_key(claim)?;
     let payload = Payload::from_raw(&claim.payload)?;
@@ -105,12 +106,12 @@ pub(super) fn key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     }
     let account = account(payload.authorization())?;
     let prefix = |payer: &[u8]| PaymentKey::prefix(AuthorizationKind::NvmErc4337, claim.terms.network, &[], payer);
-    // What is left stands behind its length, and is the same for every account.
+    // The rest follows the account's length, and does not depend on the account.
     let rest = written.as_bytes().get(prefix(&[]).len()..).unwrap_or_default();
     Ok(PaymentKey::from_bytes(&[&prefix(account.as_slice()), rest].concat()))
 }
 
-/// What makes an order the payment's own: the contract refuses a second one under the same seed.
+/// Derives the seed that makes an order unique to the payment: the contract refuses a second order with the same seed.
 pub(super) fn seed(key: &PaymentKey) -> alloy_primitives::B256 {
     keccak256(key.as_bytes())
 }

@@ -1,11 +1,11 @@
-//! Whether two texts name one resource: what was offered, what the payer echoes, what the account signed.
+//! Comparison of resources: the server's offer, the payer's echo, and the account's signed text.
 
 use url::Url;
 
-/// Whether two texts name one resource.
+/// Returns whether two texts name the same resource.
 ///
 /// "Both absolute http(s): scheme, host, port and path as WHATWG URLs, query and fragment ignored, userinfo refused, no
-/// percent-decoding; else byte equality." A server that advertises a path alone signs up to that very text.
+/// percent-decoding; else byte equality." If a server advertises only a path, payers sign exactly that text.
 #[must_use]
 pub fn same_resource(a: &str, b: &str) -> bool {
     match (absolute(a), absolute(b)) {
@@ -20,10 +20,10 @@ pub fn same_resource(a: &str, b: &str) -> bool {
     }
 }
 
-/// Whether a resource as a server advertises it is the one that a payer signed for.
+/// Returns whether a resource, as a server advertises it, is the one that a payer signed for.
 ///
-/// Nevermined's middleware advertises the path alone: it is the resource if it is the path of the signed URL. Never the
-/// other way round: a payer that signed a path signed for every host that has it.
+/// Nevermined's middleware advertises only the path: it is the resource if it is the path of the signed URL. The
+/// reverse is refused: a payer that signed a path signed for every host that has it.
 #[must_use]
 pub fn is_resource(advertised: &str, signed: &str) -> bool {
     let is_path = || {

@@ -1,7 +1,7 @@
 //! §6: settlement. "1. Check client balance. 2. If balance insufficient, execute `order` UserOperation first. 3. Wait
 //! for `order` transaction confirmation. 4. Execute `redeem` UserOperation."
 //!
-//! What comes next is read from the steps of the row and from the chain; nothing is remembered here.
+//! The next step follows from the steps of the row and from the chain; this module keeps no state.
 
 use x402_facilitator_core::{NextStep, OnceKey, Payment, Receipt, Step, StepName, StepProof, StepState};
 use x402_types::nvm::{Code, Operation};
@@ -12,11 +12,11 @@ use super::mechanism::{NvmMechanism, ORDER, REDEEM};
 use super::operation::{Carried, once_key, parcel, payer, slot};
 use crate::Bundle;
 
-/// Seconds after which a claim that nothing was planned for is simulated again before anything is sent.
+/// The seconds after which a claim without a step is simulated again before anything is sent.
 const STALE: u64 = 5;
-/// Seconds between two looks at credits that are missing.
+/// The seconds between two reads of missing credits.
 const POLL: u64 = 2;
-/// Blocks before the final one that are looked at, too.
+/// The number of blocks before the final one that are searched as well.
 const LOOK_BACK: u64 = 512;
 
 impl NvmMechanism {
@@ -39,9 +39,9 @@ impl NvmMechanism {
         }
     }
 
-    /// Nothing is proven yet.
+    /// Plans the first steps, while nothing is proven yet.
     async fn begin(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
-        // Once something has landed and failed, that is what happened.
+        // A step that landed and failed takes precedence over a later reason.
         let failed = |reason: ErrorReason| {
             Ok(NextStep::Failed(if payment.steps.is_empty() { reason } else { Code::SettlementFailed.reason() }))
         };
@@ -53,7 +53,7 @@ impl NvmMechanism {
             let examined = self.examine(&payment.claim, &payment.key, Asking::Settle, now).await?;
             let short = examined.is_short();
             let intent = self.intend(&examined, &payment.key, short, payer(&payment.lane)?).await?;
-            // Verified a moment ago, and a redemption costs nothing but gas.
+            // The payment was verified a moment ago, and a failing redemption costs only gas.
             if short || !payment.steps.is_empty() || now > payment.due.plus(STALE) {
                 self.rehearse(&examined, &intent).await?;
             }
@@ -78,8 +78,8 @@ impl NvmMechanism {
         }
     }
 
-    /// The order is done. "Until it has answered, the facilitator drives the redeem on, over restarts, with at most 3
-    /// operation slots." A redemption for which credits are missing waits until the key ends.
+    /// Plans the redemption after the order. "Until it has answered, the facilitator drives the redeem on, over
+    /// restarts, with at most 3 operation slots." A redemption that lacks credits waits until the key expires.
     async fn redeem_alone(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let failed = Ok(NextStep::Failed(Code::SettlementFailed.reason()));
         if self.is_used_up(payment) {
@@ -87,11 +87,11 @@ impl NvmMechanism {
         }
         let examined = match self.examine(&payment.claim, &payment.key, Asking::Redeem, now).await {
             Ok(examined) => examined,
-            // Ended, or taken back: no redemption will ever come of it.
+            // The key expired or was revoked: no redemption can happen any more.
             Err(Refusal::Rejection(_)) => return failed,
             Err(Refusal::Fault(fault)) => return Err(fault),
         };
-        // The order was for this redemption: what others have under way takes nothing of it.
+        // The order was made for this redemption: other pending payments do not reduce its credits.
         if examined.balance < examined.need {
             return Ok(NextStep::Wait(now.plus(POLL)));
         }
@@ -109,11 +109,12 @@ impl NvmMechanism {
         self.step(REDEEM, &redeem, None, examined.redeem.valid_until()).await
     }
 
-    /// Bytes have left and did not land. The same slot once more, where it may work now: without the init code of an
-    /// account that is there meanwhile, for example.
+    /// Plans another attempt, since bytes were sent and did not land. The same nonce is used again if the operation may
+    /// succeed now, for example without the init code of an account that was deployed meanwhile.
     async fn again(&self, payment: &Payment, step: &Step, now: UnixSeconds) -> Result<NextStep, Fault> {
         let wait = Ok(NextStep::Wait(now.plus(POLL)));
-        // An account can tell a transaction from its simulation. A bundle that reverts as a whole leaves the nonce.
+        // An account can distinguish a transaction from its simulation. A bundle that reverts as a whole does not use
+        // the nonce.
         if has_reverted(step) {
             if let Ok(account) = payment.payer.parse::<x402_types::EvmAddress>().and_then(TryInto::try_into) {
                 self.unreliable.note(account, &payment.key, now);
@@ -131,7 +132,7 @@ impl NvmMechanism {
             if !ordering {
                 intent.order = None;
             }
-            // Another slot is another operation: first it must be certain that this one can never happen.
+            // Another nonce makes another operation: it must be certain that the first one can never happen.
             let bundle = if ordering { intent.order.clone() } else { intent.redeem.clone() };
             let same = bundle.filter(|bundle| once_key(self.network, bundle).as_ref() == Ok(&step.once_key));
             match same {
@@ -170,13 +171,13 @@ impl NvmMechanism {
         })
     }
 
-    /// "One order in flight per (network, account, plan)."
+    /// Returns the key that ensures "One order in flight per (network, account, plan)."
     fn order_in_flight(&self, examined: &Examined<'_>) -> OnceKey {
         let id = examined.plan.id.value().to_be_bytes::<32>();
         OnceKey([b"order", self.network.as_str().as_bytes(), examined.presented.account.as_slice(), &id].concat())
     }
 
-    /// Whether a step has had all its operations. Each reopening gives it as many again.
+    /// Returns whether a step has used all its operations. Each reopening allows as many again.
     fn is_used_up(&self, payment: &Payment) -> bool {
         let tried = |name: &StepName| payment.steps.iter().filter(|step| step.name == *name).count();
         let times = usize::try_from(payment.reopened).unwrap_or(usize::MAX).saturating_add(1);
@@ -191,7 +192,7 @@ impl NvmMechanism {
         let plan = self.plan_of(payment)?;
         if !plan.is_pay_as_you_go()
             && let Ok(account) = payment.payer.parse::<x402_types::EvmAddress>().and_then(TryInto::try_into)
-            // A courtesy: the payment is made, whether or not it can be read.
+            // The balance is optional: the payment is made, whether or not the balance can be read.
             && let Ok(balance) = self.credits.credits(plan.id, account).await
         {
             extra.insert("remainingBalance", number(balance.into())?);
@@ -209,7 +210,7 @@ impl NvmMechanism {
         }))
     }
 
-    /// The plan of a row, which was served when it was claimed.
+    /// Returns the plan of a row, which was served when the payment was claimed.
     pub(super) fn plan_of(&self, payment: &Payment) -> Result<&super::Plan, Fault> {
         let id = payment.claim.terms.asset.parse().ok();
         id.and_then(|id| self.plans.find(id)).ok_or_else(|| Fault::broken("a stored claim names an unknown plan"))

@@ -1,8 +1,9 @@
-//! What the account signs: [smart accounts v0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
-//! §3.3 `signature`, §8.1 and §8.4, as EIP-712 typed data.
+//! The statement that the account signs: [smart accounts
+//! v0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §3.3 `signature`, §8.1 and §8.4, as EIP-712 typed
+//! data.
 //!
-//! "Cross-network attacks MUST be prevented by including the network in signed data": the chain stands in the domain.
-//! There is no verifying contract; `from`, a member, takes its place.
+//! "Cross-network attacks MUST be prevented by including the network in signed data": the chain is part of the domain.
+//! There is no verifying contract; the member `from` takes its place.
 
 use std::borrow::Cow;
 
@@ -46,59 +47,61 @@ mod v3 {
     }
 }
 
-/// The name and version that are signed beside the chain. Peers agree on them; they are no secret.
+/// The name and version of the domain, in addition to the chain. Peers agree on them; they are not secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatementDomain {
     name: Cow<'static, str>,
     version: Cow<'static, str>,
 }
 
-/// What the account signs: which session keys may be used for which plan and, with [`Binding`], for which request.
+/// The statement that the account signs: which session keys may be used for which plan and, with [`Binding`], for which
+/// request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     /// The smart account.
     pub from: Address,
-    /// Who makes the session keys, as written.
+    /// The provider of the session keys, as it was written.
     pub provider: String,
     /// The keys in the order of the wire.
     pub keys: Vec<NamedKey>,
-    /// The plan.
+    /// The id of the plan.
     pub plan: U256,
-    /// What it is good for once. Without, it is a bearer token for every seller of the plan.
+    /// The single request for which the statement is valid. Without it, the statement is a bearer token for every
+    /// seller of the plan.
     pub binding: Option<Binding>,
 }
 
-/// A session key as it is signed.
+/// A session key as the statement contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedKey {
-    /// `order`, `redeem`, … as written.
+    /// `order`, `redeem`, … as it was written.
     pub id: String,
-    /// `keccak256` of its text.
+    /// The `keccak256` of the key's text.
     pub hash: B256,
 }
 
-/// The one request that a statement is good for. Strings are signed as they stand, without normalisation.
+/// The one request for which a statement is valid. Strings are signed without normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// The agent; empty where the offer names none.
+    /// The agent; empty if the offer names none.
     pub agent_id: String,
-    /// The resource.
+    /// The resource of the request.
     pub resource_url: String,
     /// The method, in upper case.
     pub http_verb: String,
-    /// 32 random bytes.
+    /// A nonce of 32 random bytes.
     pub nonce: B256,
 }
 
 impl Default for StatementDomain {
-    /// `nvm:erc4337`, version `1`.
+    /// Returns the domain `nvm:erc4337`, version `1`.
     fn default() -> Self {
         Self { name: Cow::Borrowed("nvm:erc4337"), version: Cow::Borrowed("1") }
     }
 }
 
 impl StatementDomain {
-    /// Another domain, for peers that agreed on it.
+    /// Creates another domain, for peers that agreed on it.
     #[must_use]
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
         Self { name: Cow::Owned(name.into()), version: Cow::Owned(version.into()) }
@@ -106,7 +109,7 @@ impl StatementDomain {
 }
 
 impl NamedKey {
-    /// A key whose text is known. The hash alone signs alike.
+    /// Creates the entry of a key whose text is known. It has the same signature as the hash alone.
     #[must_use]
     pub fn of_text(id: impl Into<String>, text: &str) -> Self {
         Self { id: id.into(), hash: keccak256(text) }
@@ -114,7 +117,7 @@ impl NamedKey {
 }
 
 impl Statement {
-    /// The digest that is signed, or that the account wraps once more before it is.
+    /// Computes the digest that is signed, or that the account wraps once more before it is signed.
     #[must_use]
     pub fn digest(&self, domain: &StatementDomain, chain_id: u64) -> B256 {
         let domain = Eip712Domain::new(
@@ -157,7 +160,7 @@ mod tests {
     const CHAIN: u64 = 84532;
     const AGENT: &str = "80918427023170428029540261117198154464497879145267720259488529685089104529015";
 
-    /// The example of smart accounts v0.3 §3.2.
+    /// Returns the example of smart accounts v0.3 §3.2.
     fn example() -> Statement {
         let key = |id: &str, hash| NamedKey { id: id.to_owned(), hash };
         Statement {
@@ -211,7 +214,7 @@ mod tests {
         assert_eq!(hash(&bound()), b256!("d43a7385fcc3f57f14e811ec6d39211ad1bef1e6468d1596df35d61104523e79"));
     }
 
-    /// `nvm-erc4337-decisions.md` §2 "Golden".
+    /// Checks `nvm-erc4337-decisions.md` §2 "Golden".
     #[test]
     fn the_document_s_example_has_the_digests_of_the_decisions() {
         let golden = [
@@ -258,7 +261,7 @@ mod tests {
         assert_ne!(bound().digest(&StatementDomain::new("nvm:erc4337", "2"), CHAIN), digest(&bound()));
     }
 
-    /// keccak256 of the text, as `cast keccak` says of `abc`.
+    /// Checks the keccak256 of a text against `cast keccak` of `abc`.
     #[test]
     fn a_key_is_signed_by_the_hash_of_its_text() {
         let hash = b256!("4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45");

@@ -1,4 +1,4 @@
-//! Paymasters: contracts that pay for operations, and services that say which.
+//! Paymasters: contracts that pay for operations, and services that choose and sign for them.
 
 #[cfg(feature = "rpc")]
 mod service;

@@ -1,5 +1,5 @@
-//! [ERC-7677](https://eips.ethereum.org/EIPS/eip-7677): a paymaster's web service, asked twice: for a stub that gas is
-//! estimated with, and for what is signed.
+//! [ERC-7677](https://eips.ethereum.org/EIPS/eip-7677): a paymaster's web service. It is called twice: for a stub with
+//! which gas is estimated, and for the final data.
 
 use alloy_json_rpc::RpcSend;
 use alloy_primitives::{Address, Bytes, U64, U256};
@@ -21,31 +21,31 @@ pub struct PaymasterService {
     context: Value,
 }
 
-/// A paymaster to estimate gas with.
+/// A paymaster for estimating gas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stub {
-    /// "Stub values": of the right length, but no signature.
+    /// "Stub values": data of the right length, but without a valid signature.
     pub paymaster: Paymaster,
-    /// "Indicates that the caller does not need to call pm_getPaymasterData": it can be signed as it is.
+    /// "Indicates that the caller does not need to call pm_getPaymasterData": the stub is final.
     pub is_final: bool,
 }
 
-/// An operation that is not sponsored, for now or at all.
+/// The error for an operation that is not sponsored, for now or at all.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The service refuses it.
-    #[error("the paymaster refuses it ({code}): {}", .message.escape_debug())]
+    /// The service refuses the operation.
+    #[error("the paymaster refuses the operation ({code}): {}", .message.escape_debug())]
     Refused {
-        /// JSON-RPC code; services choose their own.
+        /// The JSON-RPC code, which each service chooses.
         code: i64,
-        /// What it said, for people.
+        /// The service's own message, for people.
         message: Box<str>,
     },
-    /// An operation that the EntryPoint does not know.
+    /// The operation is not defined for the EntryPoint.
     #[error(transparent)]
     Operation(#[from] HashError),
-    /// The service, or the way to it.
+    /// The service or the connection failed.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -65,28 +65,26 @@ struct Answer {
 }
 
 impl PaymasterService {
-    /// A service for operations of this EntryPoint. `context`: what the service asks of its callers, a policy's id for
-    /// instance; an object.
+    /// Creates a client for operations of this EntryPoint. `context` is an object that the service requires of its
+    /// callers, for example with a policy's id.
     #[must_use]
     pub fn new(client: RpcClient, entry_point: EntryPoint, context: Value) -> Self {
         Self { client, entry_point, context }
     }
 
-    /// A paymaster to estimate gas with: `pm_getPaymasterStubData`.
-    ///
+    /// Requests a paymaster for estimating gas: `pm_getPaymasterStubData`.
     /// # Errors
-    /// The service refuses, or does not answer as the document says.
+    /// The service refuses, or its response does not follow the document.
     pub async fn stub(&self, op: &UserOperation) -> Result<Stub, ServiceError> {
         let answer = self.ask("pm_getPaymasterStubData", op).await?;
         let is_final = answer.is_final;
         Ok(Stub { paymaster: answer.paymaster(None)?, is_final })
     }
 
-    /// The paymaster for an operation whose gas and fees are final; limits of the stub in it stay where the service
-    /// names no others: `pm_getPaymasterData`.
-    ///
+    /// Requests the paymaster for an operation whose gas and fees are final: `pm_getPaymasterData`. Gas limits that the
+    /// response omits are kept from the stub.
     /// # Errors
-    /// The service refuses, or does not answer as the document says.
+    /// The service refuses, or its response does not follow the document.
     pub async fn sponsor(&self, op: &UserOperation) -> Result<Paymaster, ServiceError> {
         Ok(self.ask("pm_getPaymasterData", op).await?.paymaster(op.paymaster.as_ref())?)
     }

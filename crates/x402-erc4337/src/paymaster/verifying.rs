@@ -12,24 +12,24 @@ use crate::{EntryPointVersion, MAX_UINT48, PackError, Paymaster, UserOperation};
 /// A VerifyingPaymaster on one chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyingPaymaster {
-    /// The contract.
+    /// The address of the contract.
     pub address: Address,
-    /// Its chain.
+    /// The number of its chain.
     pub chain_id: u64,
-    /// Gas of its validation.
+    /// The gas limit of its validation.
     pub verification_gas_limit: u128,
-    /// Gas of its `postOp`, which does nothing.
+    /// The gas limit of its `postOp`, which does nothing.
     pub post_op_gas_limit: u128,
 }
 
-/// An operation that is not sponsored.
+/// The error for an operation that is not sponsored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SponsorError {
-    /// A bound beyond 48 bits.
-    #[error("a time beyond 2^48-1")]
+    /// A time bound exceeds 48 bits.
+    #[error("expected a time of at most 2^48-1, found a later one")]
     Time,
-    /// An operation that EntryPoint 0.7 does not know.
+    /// The operation is not defined for EntryPoint 0.7.
     #[error(transparent)]
     Pack(#[from] PackError),
     /// The signer failed.
@@ -38,17 +38,16 @@ pub enum SponsorError {
 }
 
 impl VerifyingPaymaster {
-    /// The contract, with 100,000 gas for its validation and none for its `postOp`.
+    /// Creates the contract's description, with 100,000 gas for its validation and none for its `postOp`.
     #[must_use]
     pub const fn new(address: Address, chain_id: u64) -> Self {
         Self { address, chain_id, verification_gas_limit: 100_000, post_op_gas_limit: 0 }
     }
 
-    /// What its signer signs by EIP-191 for this operation, valid between two seconds, both included; `valid_until`
-    /// of 0 is forever. The operation's signature and its paymaster do not count.
-    ///
+    /// Computes the hash that the signer signs by EIP-191 for this operation, valid between two seconds, both included;
+    /// `valid_until` of 0 means forever. The operation's signature and its paymaster are not part of the hash.
     /// # Errors
-    /// A bound beyond 48 bits, or an operation that EntryPoint 0.7 does not know.
+    /// A bound exceeds 48 bits, or the operation is not defined for EntryPoint 0.7.
     pub fn hash(&self, op: &UserOperation, valid_until: u64, valid_after: u64) -> Result<B256, SponsorError> {
         if valid_until > MAX_UINT48 || valid_after > MAX_UINT48 {
             return Err(SponsorError::Time);
@@ -66,18 +65,17 @@ impl VerifyingPaymaster {
         Ok(keccak256(parts.abi_encode()))
     }
 
-    /// What it is given: `abi.encode(uint48 validUntil, uint48 validAfter) ‖ signature`.
+    /// Encodes the paymaster's data: `abi.encode(uint48 validUntil, uint48 validAfter) ‖ signature`.
     #[must_use]
     pub fn data(valid_until: u64, valid_after: u64, signature: &[u8]) -> Bytes {
         let times = (U256::from(valid_until), U256::from(valid_after)).abi_encode();
         [&times[..], signature].concat().into()
     }
 
-    /// Has the signer sign for an operation whose gas and fees are set. The answer goes into the operation before its
-    /// own hash is made: the account signs over it.
-    ///
+    /// Lets the signer sign for an operation whose gas and fees are set. The result becomes part of the operation
+    /// before its own hash is computed: the account's signature covers it.
     /// # Errors
-    /// A bound beyond 48 bits, an operation of another version, or a signer that fails.
+    /// A bound exceeds 48 bits, the operation has another version, or the signer fails.
     pub async fn sponsor<S: Sign>(
         &self,
         signer: &S,

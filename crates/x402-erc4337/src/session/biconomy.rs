@@ -1,5 +1,5 @@
-//! [Biconomy's session details](https://docs.biconomy.io/): Smart Sessions as JSON, `{"__type":"bigint","value":"…"}`
-//! for big numbers. Nexus, and Safe7579 in the same form.
+//! [Biconomy's session details](https://docs.biconomy.io/): Smart Sessions as JSON, with
+//! `{"__type":"bigint","value":"…"}` for big numbers, of Nexus and of Safe7579.
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
 use x402_codec::json;
@@ -13,25 +13,25 @@ use super::smart::{
 use crate::fields::{Field, FieldError, Problem};
 use crate::scope::Scope;
 
-/// The longest text that is read: 64 KiB.
+/// The maximum length of the text: 64 KiB.
 pub const MAX_DETAILS: usize = 64 * 1024;
-/// Sessions, chains, policies, actions, contents: each at most this many.
+/// The maximum number of sessions, chains, policies, actions and contents, each.
 const MAX_ITEMS: usize = 64;
 
 /// Serialized sessions of one account.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionDetails {
-    /// Whose account it is.
+    /// The type of the account.
     pub account_type: AccountType,
     /// The sessions, at least one.
     pub sessions: Vec<SessionDetail>,
     hash: B256,
 }
 
-/// The accounts whose sessions are read.
+/// The account types whose sessions can be parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccountType {
-    /// Nexus, of Biconomy.
+    /// Nexus, by Biconomy.
     Nexus,
     /// A Safe with the adapter Safe7579.
     Safe,
@@ -40,41 +40,40 @@ pub enum AccountType {
 /// One session: the data that enables it, with the owner's approval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionDetail {
-    /// How it is enabled; `None` where it is enabled already.
+    /// The mode in which it is enabled; `None` if it is enabled already.
     pub mode: Option<EnableMode>,
-    /// Its id: the one that validator, init data and salt give.
+    /// The id, derived from validator, init data and salt.
     pub permission_id: B256,
-    /// What is enabled. `permissionEnableSig` stands as the contract takes it, `validator ‖ signature`.
+    /// The data that enable the session. `permissionEnableSig` is in the contract's form, `validator ‖ signature`.
     pub enable: EnableSession,
-    /// The account's module that checks the owner.
+    /// The account's module that verifies the owner.
     pub validator: Address,
 }
 
-/// Text that is not session details, or of an account that this crate does not read.
+/// The error for text that is not session details, or is of an unsupported account.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DetailsError {
-    /// Not strict JSON, or longer than [`MAX_DETAILS`].
+    /// The text is not strict JSON, or longer than [`MAX_DETAILS`].
     #[error(transparent)]
     Json(#[from] DecodeError),
-    /// A member has not the form it must have.
+    /// A member does not have its required form.
     #[error(transparent)]
     Field(#[from] FieldError),
-    /// Another account than Nexus or Safe7579.
-    #[error("unsupported provider")]
+    /// The account is neither Nexus nor Safe7579.
+    #[error("expected an account of Nexus or Safe7579, found another")]
     UnsupportedProvider,
-    /// The id is not the one of the session.
-    #[error("the permission id is not the one of session {0}")]
+    /// The id is not that of the session.
+    #[error("session {0}: expected its own permission id, found another")]
     PermissionId(usize),
 }
 
 impl SessionDetails {
-    /// Reads the JSON text: an array of `{mode, permissionId, signature, enableSessionData}`. The signature is a
-    /// placeholder and ignored. No document says how hexadecimal is spelt, so bytes are read in either case; addresses
-    /// in mixed case must have their checksum.
-    ///
+    /// Parses the JSON text: an array of `{mode, permissionId, signature, enableSessionData}`. The signature is a
+    /// placeholder and ignored. No document defines the spelling of hexadecimal, so bytes are accepted in either case;
+    /// addresses in mixed case must have their checksum.
     /// # Errors
-    /// Not such a text: the member is named.
+    /// The text is not session details: the error names the member.
     pub fn read(text: &str) -> Result<Self, DetailsError> {
         let node = json::parse(text.as_bytes(), &Limits { body: MAX_DETAILS, ..Limits::DEFAULT })?;
         let root = Field::root(&node);
@@ -103,7 +102,7 @@ impl SessionDetails {
 }
 
 impl SessionDetail {
-    /// What the session may do from an account, which the text does not name.
+    /// Returns the scope of the session for an account, which the text does not name.
     #[must_use]
     pub fn scope(&self, account: Address) -> Scope {
         scope(&self.enable.sessionToEnable, account)
@@ -169,7 +168,7 @@ fn digest(field: &Field<'_>) -> Result<ChainDigest, FieldError> {
     })
 }
 
-/// `{"__type":"bigint","value":"84532"}`
+/// Parses a number such as `{"__type":"bigint","value":"84532"}`.
 fn big_u64(field: &Field<'_>) -> Result<u64, FieldError> {
     let field = field.object()?;
     let kind = field.required("__type")?;

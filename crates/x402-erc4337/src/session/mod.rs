@@ -1,6 +1,6 @@
 //! Session keys: keys that act for an account within limits that its owner signed.
 //!
-//! One trait for what every provider's key tells, one module for each provider's format.
+//! One trait covers the keys of every provider, one module the format of each provider.
 
 use core::fmt;
 
@@ -13,17 +13,18 @@ pub mod safe;
 pub mod smart;
 pub mod zerodev;
 
-/// What a serialized session key tells, whatever its provider.
+/// The data of a serialized session key, whatever its provider.
 pub trait SessionKey: fmt::Debug + Send + Sync {
-    /// The provider's name as payments write it: `zerodev`, `biconomy`, …
+    /// Returns the provider's name as payments write it: `zerodev`, `biconomy`, …
     fn provider(&self) -> &str;
-    /// `keccak256` of the text: how a payment names it.
+    /// Returns the `keccak256` of the text, by which payments refer to the key.
     fn hash(&self) -> B256;
-    /// The account that it acts for, if that is known.
+    /// Returns the account for which the key acts, if it is known.
     fn account(&self) -> Option<Address>;
-    /// What it may do, if that is known. Unknown is not "anything": a caller that needs a scope refuses.
+    /// Returns the scope of the key, if it is known. Unknown does not mean "anything": a caller that needs a scope must
+    /// refuse.
     fn scope(&self) -> Option<Scope>;
-    /// Whether a private key stands inside.
+    /// Returns whether the text contains a private key.
     fn embeds_private_key(&self) -> bool;
 }
 
@@ -51,9 +52,9 @@ impl SessionKey for zerodev::Approval {
     }
 }
 
-/// A key of a provider that this crate does not know: kept, hashed and passed on, never guessed at.
+/// A key of a provider that this crate does not know: it is stored, hashed and forwarded, but never interpreted.
 ///
-/// The text may hold a secret: it is zeroized, and shown nowhere.
+/// The text may hold a secret: it is zeroized, and never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OpaqueKey {
     provider: String,
@@ -61,13 +62,13 @@ pub struct OpaqueKey {
 }
 
 impl OpaqueKey {
-    /// A key as it was sent.
+    /// Creates a key from the text that was sent.
     #[must_use]
     pub fn new(provider: impl Into<String>, text: impl Into<String>) -> Self {
         Self { provider: provider.into(), text: zeroize::Zeroizing::new(text.into()) }
     }
 
-    /// The text as it was sent.
+    /// Returns the text that was sent.
     #[must_use]
     pub fn expose_text(&self) -> &str {
         &self.text

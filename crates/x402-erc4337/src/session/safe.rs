@@ -1,5 +1,5 @@
-//! [Safe4337Module 0.3.0](https://github.com/safe-global/safe-modules/tree/main/modules/4337): the hash that the
-//! owners of a Safe 1.4.1 sign for an operation, and the form of their signature.
+//! [Safe4337Module 0.3.0](https://github.com/safe-global/safe-modules/tree/main/modules/4337): the hash that the owners
+//! of a Safe 1.4.1 sign for an operation, and the form of their signature.
 //!
 //! Session keys of a Safe7579 are those of [Smart Sessions](crate::session::smart).
 
@@ -9,7 +9,7 @@ use alloy_sol_types::{SolValue, sol};
 use crate::hash::typed_data_hash;
 use crate::{EntryPoint, EntryPointVersion, MAX_UINT48, PackError, UserOperation};
 
-/// Where the module stands on every chain.
+/// The address of the module on every chain.
 pub const SAFE_4337_MODULE: Address = address!("75cf11467937ce3F2f357CE24ffc3DBF8fD5c226");
 
 sol! {
@@ -32,39 +32,38 @@ sol! {
     }
 }
 
-/// An operation that the owners of a Safe approve, within a time.
+/// An operation that the owners of a Safe approve, with a period of validity.
 #[derive(Debug, Clone, Copy)]
 pub struct SafeOperation<'a> {
-    /// The operation; EntryPoint 0.7.
+    /// The operation, of EntryPoint 0.7.
     pub op: &'a UserOperation,
-    /// First second, 48 bits; 0 is always.
+    /// The first second, 48 bits; 0 means always.
     pub valid_after: u64,
-    /// Last second, 48 bits; 0 is forever.
+    /// The last second, 48 bits; 0 means forever.
     pub valid_until: u64,
-    /// The module, as a rule [`SAFE_4337_MODULE`].
+    /// The module, usually [`SAFE_4337_MODULE`].
     pub module: Address,
 }
 
-/// An operation that the module does not take.
+/// The error for an operation that the module does not accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SafeError {
     /// The operation has no form for EntryPoint 0.7.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// More than 48 bits.
-    #[error("a time that does not fit in 48 bits")]
+    /// A time bound exceeds 48 bits.
+    #[error("expected a time of at most 48 bits, found a later one")]
     Time,
-    /// Fewer than 12 bytes hold no times.
-    #[error("a signature of {0} bytes holds no times")]
+    /// The signature has fewer than 12 bytes, which is too short for the times.
+    #[error("expected a signature of at least 12 bytes, found {0}")]
     Signature(usize),
 }
 
 impl SafeOperation<'_> {
-    /// `SafeOp` by EIP-712 in the domain {chainId, module}: what each owner signs.
-    ///
+    /// Computes `SafeOp` by EIP-712 in the domain {chainId, module}, the hash that each owner signs.
     /// # Errors
-    /// Times beyond 48 bits, or an operation that is not one of 0.7.
+    /// A time exceeds 48 bits, or the operation is not one of 0.7.
     pub fn hash(&self, entry_point: &EntryPoint) -> Result<B256, SafeError> {
         let packed = self.op.pack(EntryPointVersion::V07)?;
         let (after, until) = self.times()?;
@@ -89,10 +88,10 @@ impl SafeOperation<'_> {
         Ok(typed_data_hash(domain, keccak256(op.abi_encode())))
     }
 
-    /// `u48 validAfter ‖ u48 validUntil ‖ owners' signatures`, those in ascending order of the owners.
-    ///
+    /// Encodes `u48 validAfter ‖ u48 validUntil ‖ owners' signatures`; the signatures must be in ascending order of the
+    /// owners.
     /// # Errors
-    /// Times beyond 48 bits.
+    /// A time exceeds 48 bits.
     pub fn signature(&self, owners: &[u8]) -> Result<Bytes, SafeError> {
         let (after, until) = self.times()?;
         Ok([&after.to_be_bytes::<6>()[..], &until.to_be_bytes::<6>(), owners].concat().into())
@@ -107,9 +106,8 @@ impl SafeOperation<'_> {
 }
 
 /// Splits a signature into validAfter, validUntil and the owners' signatures.
-///
 /// # Errors
-/// Fewer than 12 bytes.
+/// The signature has fewer than 12 bytes.
 pub fn read_signature(signature: &[u8]) -> Result<(u64, u64, &[u8]), SafeError> {
     let short = SafeError::Signature(signature.len());
     let (after, rest) = signature.split_first_chunk::<6>().ok_or(short)?;
@@ -120,5 +118,5 @@ pub fn read_signature(signature: &[u8]) -> Result<(u64, u64, &[u8]), SafeError> 
 
 type U48 = alloy_primitives::Uint<48, 1>;
 
-/// Its hash is 0xc03dfc11d8b10bf9cf703d558958c8c42777f785d998c62060d85a4f0ef6ea7f.
+/// The hash of this type is 0xc03dfc11d8b10bf9cf703d558958c8c42777f785d998c62060d85a4f0ef6ea7f.
 const SAFE_OP_TYPE: &str = "SafeOp(address safe,uint256 nonce,bytes initCode,bytes callData,uint128 verificationGasLimit,uint128 callGasLimit,uint256 preVerificationGas,uint128 maxPriorityFeePerGas,uint128 maxFeePerGas,bytes paymasterAndData,uint48 validAfter,uint48 validUntil,address entryPoint)";

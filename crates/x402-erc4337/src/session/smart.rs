@@ -1,5 +1,5 @@
-//! [Smart Sessions 1.0.0](https://github.com/erc7579/smartsessions): the module that Nexus, Safe7579 and others keep
-//! session keys in. Permission id, digests, the three forms of an operation's signature.
+//! [Smart Sessions 1.0.0](https://github.com/erc7579/smartsessions): the module in which Nexus, Safe7579 and others
+//! store session keys. Permission id, digests, the three forms of an operation's signature.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, address, keccak256};
 use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, SolValue, sol};
@@ -10,30 +10,30 @@ use crate::flz::{self, FlzError};
 use crate::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test, Window};
 use crate::{Call, EntryPointVersion};
 
-/// Where the module stands on every chain.
+/// The address of the module on every chain.
 pub const SMART_SESSION: Address = address!("00000000008bDABA73cD9815d79069c247Eb4bDA");
 
-/// Where the policies stand on every chain.
+/// The addresses of the policies on every chain.
 pub mod contracts {
     use alloy_primitives::{Address, address};
 
-    /// Value and argument rules of one action.
+    /// The policy with value and argument rules of one action.
     pub const UNIVERSAL_ACTION: Address = address!("0000000000714Cf48FcF88A0bFBa70d313415032");
-    /// `validUntil ‖ validAfter`.
+    /// The policy with `validUntil ‖ validAfter`.
     pub const TIME_FRAME: Address = address!("0000000000D30f611fA3bf652ac6879428586930");
-    /// So many uses.
+    /// The policy with a maximum number of uses.
     pub const USAGE_LIMIT: Address = address!("00000000001d4479FA2A947026204d0283ceDe4B");
-    /// No limit.
+    /// The policy without any limit.
     pub const SUDO: Address = address!("0000000000FEEc8D74e3143fBaBbca515358d869");
-    /// So much native value in all.
+    /// The policy with a maximum native value of all uses.
     pub const VALUE_LIMIT: Address = address!("000000000021dC45451291BCDfc9f0B46d6f0278");
-    /// So much of some tokens in all.
+    /// The policy with maximum amounts of some tokens.
     pub const SPENDING_LIMITS: Address = address!("000000000033212e272655d8a22402db819477a6");
 }
 
-/// An action on this target is allowed on any target.
+/// The target of an action that is allowed on any target.
 const ANY_TARGET: Address = address!("0000000000000000000000000000000000000001");
-/// An action of this selector is allowed for any function.
+/// The selector of an action that is allowed for any function.
 const ANY_SELECTOR: FixedBytes<4> = FixedBytes([0, 0, 0, 1]);
 
 pub use abi::{ActionData, ChainDigest, ERC7739Context, ERC7739Data, EnableSession, PolicyData, Session};
@@ -167,69 +167,69 @@ sol! {
     function removeSession(bytes32 permissionId) external;
 }
 
-/// How a session comes to be used.
+/// The way in which a session is enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum EnableMode {
     /// The modules are checked with the ERC-7484 registry.
     Enable = 1,
-    /// They are not; what Biconomy uses.
+    /// The modules are not checked; Biconomy uses this mode.
     UnsafeEnable = 2,
 }
 
 /// The signature of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionSignature {
-    /// `0x00 ‖ permissionId ‖ signature`.
+    /// `0x00 ‖ permissionId ‖ signature`: the session is already enabled.
     Use {
-        /// An enabled session.
+        /// The id of the enabled session.
         permission_id: B256,
-        /// The session key's signature.
+        /// The signature of the session key.
         signature: Bytes,
     },
-    /// `mode ‖ FastLZ(abi.encode(EnableSession, signature))`.
+    /// `mode ‖ FastLZ(abi.encode(EnableSession, signature))`: the operation enables the session.
     Enable {
-        /// With the registry or without.
+        /// The mode: with the registry or without.
         mode: EnableMode,
-        /// What is enabled, and the owner's approval.
+        /// The session to enable, and the owner's approval.
         enable: Box<EnableSession>,
-        /// The session key's signature.
+        /// The signature of the session key.
         signature: Bytes,
     },
 }
 
-/// Bytes that are not such a signature, or a session that is refused.
+/// The error for bytes that are not such a signature, or for a session that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SmartSessionError {
-    /// Another first byte.
+    /// The first byte is not a known mode.
     #[error("unknown mode {0}")]
     Mode(u8),
-    /// Too short, or not the ABI as it is encoded.
+    /// The bytes are too short, or not canonical ABI.
     #[error("malformed session signature")]
     Malformed,
-    /// Not FastLZ.
+    /// The compressed data are not FastLZ.
     #[error(transparent)]
     Flz(#[from] FlzError),
-    /// The index points at no digest, or at one of another chain.
+    /// The index refers to no digest, or to one of another chain.
     #[error("no digest for this chain")]
     ChainDigest,
-    /// The digest is not the one of this session, account and nonce.
+    /// The digest is not that of this session, account and nonce.
     #[error("the digest is not the one of this session")]
     Digest,
-    /// Not `validator ‖ 65 bytes`, or not the owner's.
+    /// The signature is not `validator ‖ 65 bytes`, or not the owner's.
     #[error("the enable signature is not the owner's")]
     EnableSignature,
 }
 
-/// `keccak(abi.encode(sessionValidator, initData, salt))`.
+/// Computes `keccak(abi.encode(sessionValidator, initData, salt))`.
 #[must_use]
 pub fn permission_id(session: &Session) -> B256 {
     let parts = (session.sessionValidator, session.sessionValidatorInitData.clone(), session.salt);
     keccak256(parts.abi_encode_params())
 }
 
-/// What of a session is signed for one account: `hashStruct(SignedSession)`. `nonce` is the module's `getNonce` of
+/// Computes the digest of a session for one account: `hashStruct(SignedSession)`. `nonce` is the module's `getNonce` of
 /// the permission.
 #[must_use]
 pub fn session_digest(session: &Session, account: Address, nonce: U256, mode: EnableMode) -> B256 {
@@ -268,10 +268,11 @@ pub fn session_digest(session: &Session, account: Address, nonce: U256, mode: En
     signed.eip712_hash_struct()
 }
 
-/// What the owner signs: one signature for the sessions of several chains. Its domain names no chain and no contract.
+/// Computes the hash that the owner signs: one signature covers the sessions of several chains. Its domain contains no
+/// chain and no contract.
 #[must_use]
 pub fn multi_chain_hash(digests: &[ChainDigest]) -> B256 {
-    // ChainSession holds the whole session; its hash stands for it.
+    // ChainSession contains the whole session; the session's hash takes its place.
     let chain_type = keccak256(typed::ChainSession::eip712_encode_type().as_bytes());
     let multi_type = keccak256(typed::MultiChainSession::eip712_encode_type().as_bytes());
     let sessions: Vec<u8> = digests
@@ -284,7 +285,7 @@ pub fn multi_chain_hash(digests: &[ChainDigest]) -> B256 {
 }
 
 impl SessionSignature {
-    /// The bytes. Compression is by literal runs.
+    /// Encodes the signature. Compression uses only literal runs.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         match self {
@@ -296,10 +297,9 @@ impl SessionSignature {
         }
     }
 
-    /// Reads the bytes; any FastLZ form, but inside it only the ABI as it is encoded.
-    ///
+    /// Decodes a signature. Any FastLZ form is accepted, but inside it only canonical ABI.
     /// # Errors
-    /// Another mode, bad compression, or other ABI.
+    /// The mode, the compression or the ABI is not as expected.
     pub fn decode(bytes: &[u8]) -> Result<Self, SmartSessionError> {
         let (&mode, rest) = bytes.split_first().ok_or(SmartSessionError::Malformed)?;
         let mode = match mode {
@@ -322,11 +322,10 @@ impl SessionSignature {
     }
 }
 
-/// Checks that the owner approved the session that an operation enables: the digest of this chain is the session's,
-/// and the signature over all digests is the owner's. `validator` is the account's module that checks the owner.
-///
+/// Checks that the owner approved the session that an operation enables: the digest of this chain is the session's, and
+/// the signature over all digests is the owner's. `validator` is the account's module that verifies the owner.
 /// # Errors
-/// Another chain, session, account, nonce, validator or owner.
+/// The chain, session, account, nonce, validator or owner is another.
 pub fn check_enable(
     enable: &EnableSession,
     mode: EnableMode,
@@ -345,7 +344,7 @@ pub fn check_enable(
         enable.permissionEnableSig.strip_prefix(validator.as_slice()).ok_or(SmartSessionError::EnableSignature)?;
     let hash = multi_chain_hash(&enable.hashesAndChainIds);
     let signed = |digest| super::zerodev::recover(digest, signature) == Some(owner);
-    // K1Validator takes the digest and its EIP-191 form.
+    // K1Validator accepts the digest and its EIP-191 form.
     if signed(hash) || signed(alloy_primitives::eip191_hash_message(hash)) {
         Ok(())
     } else {
@@ -353,14 +352,14 @@ pub fn check_enable(
     }
 }
 
-/// Ends a session: a call that the account makes to the module.
+/// Creates the account's call to the module that ends a session.
 #[must_use]
 pub fn remove_session(permission_id: B256) -> Call {
     let data = removeSessionCall { permissionId: permission_id }.abi_encode().into();
     Call { target: SMART_SESSION, value: U256::ZERO, data }
 }
 
-/// What a session may do from an account, in the common form.
+/// Returns the scope of a session for an account, in the common form.
 #[must_use]
 pub fn scope(session: &Session, account: Address) -> Scope {
     let mut unknown = Vec::new();
@@ -368,7 +367,7 @@ pub fn scope(session: &Session, account: Address) -> Scope {
     for policy in &session.userOpPolicies {
         whole.add(policy, &mut unknown);
     }
-    // A rule or value limit means something for an action only.
+    // A rule or value limit is meaningful only for an action.
     if !whole.rules.is_empty() || whole.value_limit.is_some() {
         unknown.push(contracts::UNIVERSAL_ACTION);
     }
@@ -400,7 +399,7 @@ pub fn scope(session: &Session, account: Address) -> Scope {
         calls: Calls::Only(kinds),
         window: whole.window,
         limits: whole.limits,
-        // ERC-7739 content is signed only where a domain is listed.
+        // ERC-7739 content is signed only if a domain is listed.
         signatures: if signatures.allowedERC7739Content.is_empty() { Signatures::Closed } else { Signatures::Open },
         unknown,
     }

@@ -1,11 +1,13 @@
-//! [Simulation](https://eips.ethereum.org/EIPS/eip-4337#simulation): what a bundle would do if it were sent now.
+//! [Simulation](https://eips.ethereum.org/EIPS/eip-4337#simulation): the effect that a bundle would have if it were
+//! sent now.
 //!
-//! First choice is `eth_simulateV1` of `handleOps`, which answers with the logs. Where a node does not know it, the
-//! same bundle is called on the EntryPoint (which tells what validation says, and hides what execution reverts with),
-//! and then the steps of the EntryPoint are made from its address, by a state override (which tells the rest).
+//! The first choice is `eth_simulateV1` of `handleOps`, which returns the logs. If a node does not support it, the same
+//! bundle is called on the EntryPoint (which reveals the result of validation, and hides the revert data of execution),
+//! and then the steps of the EntryPoint are executed from its address, by a state override (which reveals the rest).
 //!
-//! Simulated is not included: a bundle that passes here can still fail there, and only the chain's logs say that it
-//! landed. Bounds of time are compared with the simulated block's time, which is some seconds off the next one's.
+//! A simulation does not prove inclusion: a bundle that passes here can still fail on chain, and only the chain's logs
+//! prove that it landed. Time bounds are compared with the simulated block's time, which differs by some seconds from
+//! the next block's.
 
 #[cfg(feature = "rpc")]
 mod overrides;
@@ -23,11 +25,10 @@ use crate::{Bundle, EntryPointError, Revert};
 /// Runs bundles without sending them.
 #[async_trait]
 pub trait SimulateUserOps: Send + Sync {
-    /// Runs these on the newest block, from their payers' addresses and with their gas, each on the state that those
-    /// before it left. One that is refused leaves nothing. The answers stand in the order of the bundles.
-    ///
+    /// Runs these bundles on the newest block, from their payers' addresses and with their gas, each on the state that
+    /// the earlier ones left. A refused bundle leaves no effect. The results are in the order of the bundles.
     /// # Errors
-    /// The node: nothing is known then.
+    /// The node failed, so that nothing is known.
     async fn simulate_user_ops(&self, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault>;
 }
 
@@ -42,38 +43,38 @@ pub(crate) async fn by_rpc(chain: &crate::RpcEntryPoint, bundles: &[Bundle]) -> 
     }
 }
 
-/// What a bundle would do.
+/// The simulated effect of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Simulated {
-    /// It would revert as a whole.
+    /// The bundle would revert as a whole.
     Refused(Refused),
-    /// It would be taken; what each of its operations would do, in their order.
+    /// The bundle would be accepted, with these effects of its operations, in order.
     Executed {
-        /// The operations.
+        /// The effects of the operations.
         operations: Vec<Trial>,
-        /// Gas that the transaction would use, where that is known.
+        /// The gas that the transaction would use, if it is known.
         gas_used: Option<u64>,
     },
 }
 
-/// What an operation would do.
+/// The simulated effect of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
-    /// Which operation.
+    /// The hash of the operation.
     pub hash: B256,
-    /// Whether the call of the account would not revert.
+    /// Whether the account's call would not revert.
     pub success: bool,
-    /// What it would revert with, where it would say something.
+    /// The revert data, if there would be any.
     pub revert: Option<Revert>,
-    /// The logs of its execution, in their order. `None` where the node cannot tell.
+    /// The logs of its execution, in order. `None` if the node does not provide them.
     pub logs: Option<Vec<Log>>,
 }
 
-/// Why the EntryPoint would revert a bundle: the validation of one operation, as a rule.
+/// The reason for which the EntryPoint would revert a bundle: usually the validation of one operation.
 ///
-/// An operation that landed already is refused, too: with `AA10` where it made its account, with `AA23` where the
-/// account minds a second time (a Kernel that has enabled the key), else with `AA25`. So after a refusal it is looked
-/// up by its hash before anything is made of it.
+/// An operation that landed already is refused, too: with `AA10` if it created its account, with `AA23` if the account
+/// itself refuses the repetition (a Kernel that has enabled the key), otherwise with `AA25`. Therefore an operation
+/// must be looked up by its hash after a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     data: Bytes,
@@ -82,7 +83,7 @@ pub struct Refused {
 }
 
 impl Simulated {
-    /// Every operation would do what its account is called for.
+    /// Returns whether every operation would succeed.
     #[must_use]
     pub fn is_success(&self) -> bool {
         match self {
@@ -93,7 +94,7 @@ impl Simulated {
 }
 
 impl Refused {
-    /// Out of what `handleOps` reverted with.
+    /// Parses the revert data of `handleOps`.
     #[must_use]
     pub fn new(data: Bytes) -> Self {
         let error = EntryPointError::decode(&data);
@@ -106,31 +107,31 @@ impl Refused {
         Self { data, error, index }
     }
 
-    /// The same, where its bundle was part of a longer one.
+    /// Adjusts the index for a bundle that was part of a longer one.
     #[cfg(feature = "rpc")]
     pub(crate) fn at(self, index: usize) -> Self {
         Self { index: Some(index), ..self }
     }
 
-    /// Which operation of the bundle, where the EntryPoint says it.
+    /// Returns the index of the operation in the bundle, if the EntryPoint gives it.
     #[must_use]
     pub const fn index(&self) -> Option<usize> {
         self.index
     }
 
-    /// The code `AAmn`, as `AA23`.
+    /// Returns the code `AAmn`, such as `AA23`.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.error.as_ref()?.code()
     }
 
-    /// Whether the nonce is used, or not yet next: `AA25`.
+    /// Returns whether the nonce is used, or not yet next: `AA25`.
     #[must_use]
     pub fn is_nonce(&self) -> bool {
         self.code() == Some("AA25")
     }
 
-    /// What the account, factory or paymaster reverted with, where the EntryPoint passes it on.
+    /// Returns the revert data of the account, factory or paymaster, if the EntryPoint forwards them.
     #[must_use]
     pub fn inner(&self) -> Option<Revert> {
         match &self.error {
@@ -140,13 +141,13 @@ impl Refused {
         }
     }
 
-    /// What the EntryPoint said, if it was one of its own errors.
+    /// Returns the EntryPoint's error, if it was one of its own.
     #[must_use]
     pub const fn error(&self) -> Option<&EntryPointError> {
         self.error.as_ref()
     }
 
-    /// All that it reverted with.
+    /// Returns the complete revert data.
     #[must_use]
     pub const fn data(&self) -> &Bytes {
         &self.data
@@ -181,7 +182,7 @@ mod tests {
         one(None);
     }
 
-    /// vectors `execution.failures`: what EntryPoint 0.7 reverted with.
+    /// Checks the vectors `execution.failures`: revert data of EntryPoint 0.7.
     #[test]
     fn refusals_name_operation_code_and_cause() {
         let vectors: serde_json::Value =
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!((refused.index(), refused.is_nonce()), (Some(1), true));
         assert_eq!(refused.to_string(), "operation 1: AA25 invalid account nonce");
         assert_eq!(Refused::new(Bytes::new()).to_string(), "handleOps reverts with nothing");
-        // EntryPoint 0.9, where the payer has code.
+        // EntryPoint 0.9, if the payer has code.
         let other = Refused::new(hex!("ab143c06").to_vec().into());
         assert_eq!((other.index(), other.code(), other.is_nonce()), (None, None, false));
         assert_eq!(other.to_string(), "handleOps reverts with Reentrancy()");

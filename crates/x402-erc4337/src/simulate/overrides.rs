@@ -1,20 +1,20 @@
 //! Simulation by [state override](https://geth.ethereum.org/docs/interacting-with-geth/rpc/objects#state-override-set),
-//! where a node has no `eth_simulateV1`.
+//! for nodes without `eth_simulateV1`.
 //!
-//! `eth_call` of `handleOps` shows what validation refuses and hides what execution reverts with: there are no logs. So
-//! a second call is made to the EntryPoint with another code in its place, which does what the EntryPoint does with
-//! an operation (deploy, validate, execute) and returns how each execution ended. That code is a straight line
-//! ([`Program`]), written for these operations; nobody's contract is needed for it.
+//! `eth_call` of `handleOps` shows the refusals of validation and hides the revert data of execution, because there are
+//! no logs. Therefore a second call is made to the EntryPoint with its code replaced: the new code treats an operation as the
+//! EntryPoint does (deploy, validate, execute) and returns the outcome of each execution. That code is branch-free
+//! ([`BatchRead`]) and generated for these operations; no deployed contract is needed.
 //!
-//! The first call validates all operations before any is executed, also those of a later bundle. Paymasters are
-//! asked in the first call only.
+//! The first call validates all operations before any is executed, including those of a later bundle. Paymasters are
+//! called only in the first call.
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_sol_types::{SolCall, sol};
 use alloy_transport::TransportError;
-use x402_evm::chain::{Program, node_fault};
+use x402_evm::chain::{BatchRead, node_fault};
 use x402_types::Fault;
 
 use super::v1::{Call, Override, delegations};
@@ -29,14 +29,14 @@ sol! {
     function initEip7702Sender(address sender, bytes initCallData) external;
 }
 
-/// Words of revert data that are kept.
+/// The number of words of revert data that are kept.
 const REVERT_WORDS: u16 = 16;
-/// A straight line's own bytes are counted in two of them.
+/// The maximum size of the generated code, whose positions are encoded in two bytes.
 const MAX_PROGRAM: usize = 60_000;
 
 pub(super) async fn simulate(chain: &RpcEntryPoint, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault> {
     let mut refused: BTreeMap<usize, Refused> = BTreeMap::new();
-    // A refused bundle leaves nothing: those behind it are tried again without it.
+    // A refused bundle leaves no effect: the later ones are simulated again without it.
     let live = loop {
         let live: Vec<(usize, &Bundle)> =
             bundles.iter().enumerate().filter(|(at, _)| !refused.contains_key(at)).collect();
@@ -55,7 +55,7 @@ pub(super) async fn simulate(chain: &RpcEntryPoint, bundles: &[Bundle]) -> Resul
     answers.ok_or_else(|| Fault::broken("a bundle without an answer"))
 }
 
-/// The real EntryPoint's word on all operations. `Some`: which bundle it refuses.
+/// Validates all operations with the real EntryPoint. Returns the bundle that it refuses, if any.
 async fn validate(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Option<(usize, Refused)>, Fault> {
     let Some((_, first)) = live.first() else { return Ok(None) };
     let ops: Vec<PackedUserOperation> = live.iter().flat_map(|(_, bundle)| bundle.operations()).cloned().collect();
@@ -85,11 +85,11 @@ fn delegations_of(live: &[(usize, &Bundle)]) -> BTreeMap<Address, Override> {
     delegations(&bundles)
 }
 
-/// The steps of the EntryPoint, made from its address.
+/// Executes the steps of the EntryPoint from its address.
 async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec<Vec<Trial>>, Fault> {
     let Some((_, first)) = live.first() else { return Ok(Vec::new()) };
-    let mut program = Program::new();
-    // Which of the program's calls must succeed, and which are the executions.
+    let mut reads = BatchRead::new();
+    // The calls in the batch that must succeed, and those that are the executions.
     let (mut must, mut ends) = (Vec::new(), Vec::new());
     let mut calls = 0usize;
     for (_, bundle) in live {
@@ -97,28 +97,28 @@ async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec
         for (op, hash) in bundle.operations().iter().zip(bundle.hashes()) {
             let gas = gas(op.account_gas_limits.get(..16));
             for (to, data) in deploy(creator, op).into_iter().chain([(op.sender, validate_user_op(op, *hash))]) {
-                program = program.call(to, data, gas, 1);
+                reads = reads.call(to, data, gas, 1);
                 must.push(calls);
                 calls = calls.saturating_add(1);
             }
         }
         for (op, hash) in bundle.operations().iter().zip(bundle.hashes()) {
             let gas = gas(op.account_gas_limits.get(16..));
-            program = program.call(op.sender, execute_user_op(op, *hash), gas, REVERT_WORDS);
+            reads = reads.call(op.sender, execute_user_op(op, *hash), gas, REVERT_WORDS);
             ends.push(calls);
             calls = calls.saturating_add(1);
         }
     }
-    let code = program.code();
+    let code = reads.code();
     if code.len() > MAX_PROGRAM {
         return Err(Fault::unreachable("the node", "without eth_simulateV1, so long a bundle cannot be simulated"));
     }
     let entry_point = first.entry_point().address;
-    let call = Call { input: Bytes::new(), gas: U64::from(program.gas()), ..Call::new(first) };
+    let call = Call { input: Bytes::new(), gas: U64::from(reads.gas()), ..Call::new(first) };
     let mut overrides = delegations_of(live);
     overrides.insert(entry_point, Override { code });
     let returned: Bytes = chain.request("eth_call", (call, "latest", overrides)).await.map_err(node_fault)?;
-    let answers = program.answers(&returned);
+    let answers = reads.answers(&returned);
     let answers = answers.ok_or_else(|| Fault::unreachable("the node", "the override was not applied"))?;
     if must.iter().any(|at| !answers.calls.get(*at).is_some_and(|answer| answer.success)) {
         return Err(Fault::unreachable("the node", "a validation that handleOps passes fails by itself"));
@@ -134,7 +134,7 @@ async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec
     trials.ok_or_else(|| Fault::broken("an operation without an answer"))
 }
 
-/// Who calls the factories: the first contract that the EntryPoint's constructor made.
+/// Returns the caller of the factories: the first contract that the EntryPoint's constructor created.
 fn sender_creator(entry_point: Address) -> Address {
     entry_point.create(1)
 }
@@ -152,7 +152,7 @@ fn gas(half: Option<&[u8]>) -> u32 {
     U256::from_be_slice(half.unwrap_or_default()).saturating_to()
 }
 
-/// Revert data in a node's refusal; some nodes say that it reverted and with what nowhere.
+/// Extracts the revert data from a node's error; some nodes report a revert without data.
 fn reverted(error: &TransportError) -> Option<Bytes> {
     let refusal = error.as_error_resp()?;
     let says = refusal.code == 3 || refusal.message.to_ascii_lowercase().contains("revert");
@@ -165,7 +165,7 @@ mod tests {
     use crate::EntryPointVersion;
     use alloy_primitives::address;
 
-    /// Where the canonical deployments have it, as bundlers name it.
+    /// Checks the address against that of the canonical deployments, as bundlers know it.
     #[test]
     fn the_sender_creator_is_the_entry_point_s_first_contract() {
         for (version, creator) in [

@@ -13,7 +13,8 @@ use super::{Refused, Simulated, Trial};
 use crate::rpc::{RpcEntryPoint, RpcLog};
 use crate::{Bundle, Executed};
 
-/// What a node says of a method that it does not have: JSON-RPC's own code, EIP-1474's, and those who use neither.
+/// Recognises a node's error for an unknown method: JSON-RPC's own code, EIP-1474's, and the messages of nodes that use
+/// neither.
 pub(super) fn is_unknown_method(error: &TransportError) -> bool {
     let Some(refusal) = error.as_error_resp() else { return false };
     let message = refusal.message.to_ascii_lowercase();
@@ -22,7 +23,7 @@ pub(super) fn is_unknown_method(error: &TransportError) -> bool {
         || message.contains("method") && says.iter().any(|words| message.contains(words))
 }
 
-/// `None` where the node does not know the method.
+/// Simulates the bundles; returns `None` if the node does not support the method.
 pub(super) async fn simulate(chain: &RpcEntryPoint, bundles: &[Bundle]) -> Result<Option<Vec<Simulated>>, Fault> {
     let calls = bundles.iter().map(Call::new).collect();
     let block = Block { calls, state_overrides: delegations(bundles) };
@@ -44,7 +45,7 @@ fn other(what: &'static str) -> Fault {
     Fault::unreachable("the node", format_args!("eth_simulateV1 answered with {what}"))
 }
 
-/// The code that accounts will have which delegate in the same transaction: `0xef0100 ‖ delegate`.
+/// Returns the code of the accounts that delegate in the same transaction: `0xef0100 ‖ delegate`.
 pub(super) fn delegations(bundles: &[Bundle]) -> BTreeMap<Address, Override> {
     let all = bundles.iter().flat_map(Bundle::authorizations);
     all.map(|(account, auth)| (*account, Override { code: delegation(auth.address) })).collect()
@@ -75,7 +76,7 @@ pub(super) struct Override {
     pub(super) code: Bytes,
 }
 
-/// A call as `eth_call` and `eth_simulateV1` take it.
+/// A call in the form of `eth_call` and `eth_simulateV1`.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Call {
     pub(super) from: Address,
@@ -123,7 +124,7 @@ struct CallError {
 impl CallAnswer {
     fn judge(&self, bundle: &Bundle) -> Result<Simulated, Fault> {
         if self.status != U64::from(1) {
-            // geth has the revert data in the error, others have them in the place of the answer.
+            // geth puts the revert data into the error, other nodes into the return data.
             let data = self.error.as_ref().and_then(|error| error.data.as_ref()).filter(|data| !data.is_empty());
             return Ok(Simulated::Refused(Refused::new(data.unwrap_or(&self.return_data).clone())));
         }

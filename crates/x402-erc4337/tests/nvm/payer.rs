@@ -5,7 +5,7 @@ use x402_devchain::{ACCOUNTS, PLANS, TOKEN, signer};
 use x402_erc4337::nvm::{Payer, Plan, PlanCalls, Plans};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion};
 use x402_types::nvm::Requirements;
-use x402_types::{AtomicAmount, ChainId, MakePayment, Occasion, SchemeName, Terms, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, MakePayment, SchemeName, SigningContext, Terms, UnixSeconds};
 
 use crate::stage::{CHAIN, CREDITS, OWNER, PLAN, PRICE, SESSION, START, URL};
 
@@ -48,8 +48,8 @@ async fn the_session_signer_is_the_entrys_or_the_one_that_was_set() {
     let set = payer(vec![]).session_signer(session);
     assert_eq!(why(&set, &unnamed), "");
     assert_eq!(why(&set, &named), "extra.sessionSigner: not on our list");
-    let occasion = Occasion { now: UnixSeconds(START), entropy: [1; 32], url: URL, method: "GET" };
-    set.make_payment(&terms(&unnamed), &occasion).await.unwrap();
+    let context = SigningContext { now: UnixSeconds(START), entropy: [1; 32], url: URL, method: "GET" };
+    set.make_payment(&terms(&unnamed), &context).await.unwrap();
 
     let other = Requirements::new(ChainId::eip155(CHAIN), U256::from(PLAN + 1).into());
     assert_eq!(why(&listing, &other), "accepted.planId: no plan of ours");

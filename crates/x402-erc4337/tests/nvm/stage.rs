@@ -25,7 +25,7 @@ use x402_erc4337::{
     Builder, Bundle, Call, EntryPoint, EntryPointVersion, FindNonces, FindUserOps, Gas, KernelMode, KernelValidation,
     Landed, NonceKey, RpcEntryPoint, SimulateUserOps, Simulated,
 };
-use x402_evm::chain::{At, Program, ReadChain, RpcChain};
+use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
 use x402_evm::rail::EoaRail;
 use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Outcome, Payment, Progress, Rail, Settlement};
 use x402_types::nvm::{Authorization, Payload, PlanId, Proof, Requirements, SessionKey};
@@ -408,12 +408,12 @@ impl Stage {
     }
 
     /// Another holder of the session signer's key burns one credit, by an operation of its own.
-    pub(crate) async fn another_burns(&self, approval: &Approval, mode: KernelMode, lane: u16) {
+    pub(crate) async fn another_burns(&self, approval: &Approval, mode: KernelMode, channel: u16) {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let permission = approval.permission_for(ACCOUNTS[SESSION].address).unwrap();
         let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 2_500_000, ..Gas::default() };
         let ready = Builder::new(entry_point, self.account.address())
-            .nonce(permission.nonce_key(mode, lane), 0)
+            .nonce(permission.nonce_key(mode, channel), 0)
             .call(&self.burn(1))
             .unwrap()
             .gas(gas)
@@ -449,8 +449,8 @@ impl Stage {
         let reader = RpcChain::new(self.chain.client(), x402_types::ChainId::eip155(CHAIN), 0);
         let nonce =
             Nonces::getNonceCall { sender: self.account.address(), key: U256::from_be_slice(key.0.as_slice()).to() };
-        let program = Program::new().view(entry_point.address, nonce.abi_encode().into(), 100_000, 1);
-        let answers = reader.run(&program, At::Latest).await.unwrap();
+        let reads = BatchRead::new().view(entry_point.address, nonce.abi_encode().into(), 100_000, 1);
+        let answers = reader.run(&reads, At::Latest).await.unwrap();
         let (_, sequence) = NonceKey::split(answers.calls[0].word().unwrap());
         let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 500_000, ..Gas::default() };
         let ready = Builder::new(entry_point, self.account.address())

@@ -1,4 +1,4 @@
-//! How much one query for logs may cover.
+//! The extent of log queries.
 
 use core::num::NonZeroU64;
 
@@ -7,58 +7,57 @@ use x402_types::Fault;
 
 use super::node_error::{NodeError, node_fault};
 
-/// Values of one query; geth refuses more than 1,000 in one place of a topic.
+/// The maximum number of values in a query; geth refuses more than 1,000 at one position of a topic.
 const VALUES: usize = 200;
-/// Full queries in a row after which the next may cover twice as many blocks.
+/// The number of full queries in a row after which the next may cover twice as many blocks.
 const GROW_AFTER: u32 = 8;
 
-/// How much one query for logs may cover: as many blocks as are configured, fewer where the node refuses, whatever its
-/// code and words, and more again after a while.
+/// The extent of one log query: as many blocks as configured, fewer while the node refuses, whatever its code and
+/// message, and more again after a while.
 #[derive(Debug, Clone)]
 pub struct LogSpan {
-    /// Blocks of one query at most, as configured.
+    /// The configured maximum of blocks in a query.
     most: u64,
-    /// As many as the node takes now: halved when it refuses, doubled after a while.
+    /// The number of blocks that the node currently accepts: halved on a refusal, doubled after a while.
     blocks: u64,
     values: usize,
-    /// Full queries that were answered since something changed.
+    /// The number of full queries answered since the last change.
     answered: u32,
-    /// How many it takes before it grows; more after each refusal.
+    /// The number of full queries required before the next growth; it increases with each refusal.
     patience: u32,
 }
 
 impl LogSpan {
-    /// So many blocks at once.
+    /// Creates a span with this maximum of blocks.
     #[must_use]
     pub const fn new(blocks: NonZeroU64) -> Self {
         let blocks = blocks.get();
         Self { most: blocks, blocks, values: VALUES, answered: 0, patience: GROW_AFTER }
     }
 
-    /// Blocks of the next query at most.
+    /// Returns the maximum number of blocks of the next query.
     #[must_use]
     pub const fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Values in one place of a topic of the next query at most.
+    /// Returns the maximum number of values at one position of a topic in the next query.
     #[must_use]
     pub const fn values(&self) -> usize {
         self.values
     }
 
-    /// The last block of a query that begins at `from` and should go on to `to`.
+    /// Returns the last block of a query that begins at `from` and should extend to `to`.
     #[must_use]
     pub fn until(&self, from: u64, to: u64) -> u64 {
         to.min(from.saturating_add(self.blocks.saturating_sub(1)))
     }
 
-    /// A query was refused: the next one covers half as many blocks, then half as many values.
-    ///
+    /// Records a refusal: the next query covers half as many blocks, then half as many values.
     /// # Errors
-    /// There is nothing to halve, or it may pass: the fault names the setting.
+    /// The span cannot be halved, or the refusal is temporary: the fault names the setting.
     pub fn refused(&mut self, blocks: u64, values: usize, error: TransportError) -> Result<(), Fault> {
-        // Nodes limit blocks or logs of one query, each with a code and words of its own.
+        // Nodes limit the blocks or the logs of one query, each with its own code and message.
         let smaller = self.halve(blocks, values);
         if smaller && NodeError::of(&error) != NodeError::MayPass {
             return Ok(());
@@ -67,7 +66,7 @@ impl LogSpan {
         Err(Fault::unreachable("the node", format_args!("{words}{}", node_fault(error))))
     }
 
-    /// Whether there was anything to halve.
+    /// Halves the span, and returns whether that was possible.
     pub(crate) fn halve(&mut self, blocks: u64, values: usize) -> bool {
         self.answered = 0;
         self.patience = self.patience.saturating_mul(2).min(4_096);
@@ -79,7 +78,7 @@ impl LogSpan {
         values > 1
     }
 
-    /// A query was answered: after some that were as long as they may be, longer ones are tried again.
+    /// Records an answered query: after some full ones, longer queries are tried again.
     pub fn answered(&mut self, blocks: u64) {
         let full = blocks >= self.blocks;
         if self.is_whole() || !(full || self.values < VALUES) {
@@ -93,7 +92,7 @@ impl LogSpan {
         }
     }
 
-    /// Whether it covers as much as it was made for.
+    /// Returns whether the span has its configured size.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.blocks == self.most && self.values == VALUES

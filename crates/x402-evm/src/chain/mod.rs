@@ -1,12 +1,12 @@
-//! What is read of a chain and sent to it: small traits, and one implementation on an alloy `RpcClient`.
+//! Access to a chain for reading and sending: small traits, and one implementation on an alloy `RpcClient`.
 
+mod batch_read;
 #[cfg(feature = "rpc")]
 mod log_span;
 #[cfg(feature = "rpc")]
 mod node_error;
 #[cfg(feature = "rpc")]
 mod pinned;
-mod program;
 mod receipts;
 #[cfg(feature = "rpc")]
 mod repeat;
@@ -15,13 +15,13 @@ mod rpc;
 #[cfg(feature = "rpc")]
 mod sightings;
 
+pub use batch_read::{Answers, BatchRead, Returned};
 #[cfg(feature = "rpc")]
 pub use log_span::LogSpan;
 #[cfg(feature = "rpc")]
 pub use node_error::{NodeError, node_fault};
 #[cfg(feature = "rpc")]
 pub use pinned::Peculiarity;
-pub use program::{Answers, Program, Returned};
 pub use receipts::{Mined, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]
 pub use repeat::repeating;
@@ -34,64 +34,61 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
-/// How many blocks one query for logs covers unless told: 1,000. Most nodes refuse more than 1,000 to 10,000, some take
-/// fewer.
+/// The default block range of one log query: 1,000. Most nodes refuse more than 1,000 to 10,000, some accept fewer.
 pub const LOG_QUERY_BLOCKS: NonZeroU64 = NonZeroU64::new(1_000).unwrap();
 
-/// How many queries a search for the use of an authorization takes at most.
+/// The maximum number of queries of a search for the use of an authorization.
 pub const SEARCH_CALLS: u32 = 12;
 
-/// The newest block that was seen, and how much of the chain is final.
+/// The newest known block, and the final part of the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// Its number.
+    /// The number of the block.
     pub number: u64,
-    /// Its time, Unix seconds.
+    /// The time of the block, Unix seconds.
     pub timestamp: u64,
-    /// Its base fee, wei.
+    /// The base fee of the block, in wei.
     pub base_fee: u128,
-    /// The tip that the node suggests, wei.
+    /// The tip that the node suggests, in wei.
     pub tip: u128,
-    /// The number of the newest block that is final: the network's depth below this one.
+    /// The number of the newest final block: the network's depth below this one.
     pub finalized: u64,
 }
 
-/// A block to read at.
+/// A block at which to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// The newest.
+    /// The newest block.
     Latest,
-    /// The one that has this number on the node's chain now: read by its hash, so that a node that lacks it refuses.
+    /// The block that has this number on the node's chain now. It is read by its hash, so that a node without it
+    /// refuses.
     Number(u64),
 }
 
 /// Reads a chain.
 #[async_trait]
 pub trait ReadChain: Send + Sync {
-    /// The network.
+    /// Returns the network.
     fn network(&self) -> ChainId;
 
-    /// The head as last polled; polls only where that was too long ago.
-    ///
+    /// Returns the head as last polled; polls only if that was too long ago.
     /// # Errors
-    /// The node.
+    /// The node failed.
     async fn head(&self) -> Result<Head, Fault>;
 
-    /// Runs a program of reads and calls on one block: one `eth_call`, one round trip, nothing deployed.
-    ///
+    /// Runs a batch of reads and calls on one block: one `eth_call`, one round trip, nothing deployed.
     /// # Errors
-    /// The node. A call of the program that reverts is an answer, not an error.
-    async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault>;
+    /// The node failed. A call of the batch that reverts is a result, not an error.
+    async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault>;
 
-    /// The same on the newest block, and in the same round trip the contract whose code an account runs: where an
-    /// [ERC-1967](https://eips.ethereum.org/EIPS/eip-1967) proxy or a delegation by EIP-7702 points to.
-    ///
+    /// Runs a batch on the newest block, and reads in the same round trip the contract whose code an account runs: the
+    /// target of an [ERC-1967](https://eips.ethereum.org/EIPS/eip-1967) proxy or of a delegation by EIP-7702.
     /// # Errors
-    /// The node.
+    /// The node failed.
     async fn run_with_implementation(
         &self,
-        program: &Program,
+        reads: &BatchRead,
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault>;
 }
@@ -99,152 +96,149 @@ pub trait ReadChain: Send + Sync {
 /// Reads the number of an account's transactions.
 #[async_trait]
 pub trait ReadNonces: Send + Sync {
-    /// At the head and at finality, as last polled.
-    ///
+    /// Returns the nonces at the head and at finality, as last polled.
     /// # Errors
-    /// The node.
+    /// The node failed.
     async fn account_nonces(&self, account: Address) -> Result<AccountNonces, Fault>;
 }
 
 /// The number of an account's transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountNonces {
-    /// In the newest block.
+    /// The number in the newest block.
     pub head: u64,
-    /// In a block that is final.
+    /// The number in the newest final block.
     pub finalized: u64,
 }
 
-/// Reads what an account has for gas.
+/// Reads the funds that an account has for gas.
 pub trait ReadFunds: Send + Sync {
-    /// Has the polls of the head bring what this account has.
+    /// Includes this account's balance in the polls of the head.
     fn watch_funds(&self, account: Address);
 
-    /// As last polled, without a call. `None` before the first poll, and where the node does not say: that is unknown,
-    /// not nothing.
+    /// Returns the funds as last polled, without a call. `None` before the first poll, and if the node does not report
+    /// them: the balance is unknown, not zero.
     fn funds(&self, account: Address) -> Option<Funds>;
 }
 
-/// What an account has for gas.
+/// The funds that an account has for gas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Funds {
-    /// Wei, in the block that was the newest.
+    /// The balance in the newest block, in wei.
     pub balance: U256,
-    /// The newest block that was seen, and with it what gas costs.
+    /// The newest known block, which determines the price of gas.
     pub head: Head,
 }
 
-/// Hands a signed transaction to the chain.
+/// Sends signed transactions to the chain.
 #[async_trait]
 pub trait SendTransaction: Send + Sync {
-    /// Sends the bytes. That the node knows them already, or that their nonce is used, is no error.
-    ///
+    /// Sends the bytes. A node that has them already, or reports that their nonce is used, is not an error.
     /// # Errors
-    /// `NotTaken` where the node says why it does not take it; else it did not, or did and its answer was lost.
+    /// `NotTaken` if the node gives a reason for its refusal; otherwise the transaction may have been accepted, and the
+    /// response lost.
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault>;
 }
 
-/// An EIP-3009 authorization that something is to be seen of.
+/// An EIP-3009 authorization to look for on the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Watched {
-    /// The token.
+    /// The contract of the token.
     pub token: Address,
-    /// Who signed it.
+    /// The payer, who signed the authorization.
     pub payer: Address,
-    /// Its nonce.
+    /// The nonce of the authorization.
     pub nonce: B256,
-    /// Who is to be paid.
+    /// The expected recipient.
     pub pay_to: Address,
-    /// How much.
+    /// The expected amount.
     pub value: U256,
-    /// The first block that can hold anything of it.
+    /// The first block that can contain any event of the authorization.
     pub since: u64,
 }
 
-/// What final blocks say of an authorization.
+/// The state of an authorization in final blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sighting {
-    /// Up to this block, which is final.
+    /// The final block up to which logs were read.
     pub block: u64,
-    /// What was seen.
+    /// The fate of the authorization.
     pub fate: Fate,
 }
 
-/// What was seen of an authorization.
+/// The fate of an authorization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing.
+    /// No event of it was seen.
     Unseen,
-    /// `AuthorizationUsed`, in this transaction.
+    /// `AuthorizationUsed` was emitted in this transaction.
     Used {
-        /// The transaction, whoever sent it.
+        /// The transaction, whatever its sender.
         transaction: B256,
         /// Whether it paid `pay_to`.
         moved: Moved,
     },
-    /// `AuthorizationCanceled`.
+    /// `AuthorizationCanceled` was emitted.
     Canceled,
 }
 
-/// What an authorization was used for.
+/// The transfer that belongs to the use of an authorization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// What was asked: the matching `Transfer` stands right behind the use, or is the transaction's only one where the
-    /// use is the payer's only one in it.
+    /// The expected transfer: the matching `Transfer` directly follows the use, or is the transaction's only one while
+    /// the use is the payer's only one in it.
     Paid,
-    /// Something else: no matching `Transfer` is in the transaction.
+    /// Another transfer: the transaction contains no matching `Transfer`.
     Nothing,
-    /// A matching `Transfer` is in the transaction, and it may belong to another use.
+    /// A matching `Transfer` is in the transaction, but it may belong to another use.
     Unclear,
 }
 
 /// Watches authorizations in final blocks, many with one query.
 #[async_trait]
 pub trait WatchAuthorizations: Send + Sync {
-    /// Has the next query ask for it, too.
+    /// Adds the authorization to the set included in the next `eth_getLogs`.
     fn watch(&self, watched: Watched);
 
-    /// What is seen of it up to the newest final block. Asks the node once for all that are watched.
-    ///
+    /// Returns the state up to the newest final block. One query covers all watched authorizations.
     /// # Errors
-    /// The node.
+    /// The node failed.
     async fn sighting(&self, watched: Watched) -> Result<Sighting, Fault>;
 
-    /// Forgets what was seen: the next query begins at `since` again.
+    /// Discards what was seen: the next query begins at `since` again.
     fn look_again(&self, watched: Watched);
 
-    /// What became of an authorization that the newest block has as used, and that nothing of ours used: looked for from
-    /// that block backwards, not beyond `since` nor a block of the time `after` or before, with [`SEARCH_CALLS`] queries
-    /// at most. Nothing is kept of it.
-    ///
+    /// Searches for the use of an authorization that is used in the newest block, though not by a transaction of this
+    /// facilitator. The search goes backwards from that block, not before `since` nor the first block later than
+    /// `after`, with at most [`SEARCH_CALLS`] queries. Its result is not kept.
     /// # Errors
-    /// The node.
+    /// The node failed.
     async fn search(&self, watched: Watched, after: UnixSeconds) -> Result<Fate, Fault>;
 }
 
-/// Everything that a mechanism reads.
+/// All chain access that a mechanism needs.
 pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations {}
 
 impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations> Chain for T {}
 
-/// A call to be made by a transaction of ours.
+/// A call to be made by one of this facilitator's transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The contract.
+    /// The contract to call.
     pub to: Address,
-    /// The call data.
+    /// The calldata of the call.
     pub data: Bytes,
-    /// The gas limit of a transaction that makes it.
+    /// The gas limit of a transaction that makes the call.
     pub gas: u64,
-    /// The first block that can hold anything of it.
+    /// The first block that can contain any event of the call.
     pub since: u64,
-    /// The time from which it is of no use; `None` where the call itself says so.
+    /// The time from which the call is useless; `None` if the call itself enforces its deadline.
     pub until: Option<UnixSeconds>,
 }
 
 impl Call {
-    /// The bytes that travel in a parcel.
+    /// Encodes the call as a parcel's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.data.len().saturating_add(45));
@@ -259,10 +253,9 @@ impl Call {
         bytes
     }
 
-    /// Read back from a parcel.
-    ///
+    /// Decodes the call from a parcel's bytes.
     /// # Errors
-    /// `Broken` where the bytes are not those of a call.
+    /// `Broken` if the bytes are not those of a call.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Fault> {
         let call = || {
             let (&form, rest) = bytes.split_first()?;
@@ -286,9 +279,9 @@ impl Call {
     }
 }
 
-/// The first byte of a call in a parcel.
+/// The first byte of an encoded call.
 const FORM: u8 = 1;
-/// That of a call with an end.
+/// The first byte of an encoded call with a deadline.
 const UNTIL: u8 = 2;
 
 #[cfg(test)]

@@ -1,44 +1,44 @@
-//! What nodes say where they refuse: one table of their words, sorted into kinds.
+//! The refusals of nodes: one table of their messages, sorted into kinds.
 //!
-//! JSON-RPC has no codes for it that nodes agree on, so the words decide, and the code only where the words say nothing.
-//! The tests below hold them as the nodes have them.
+//! JSON-RPC has no codes for these that nodes agree on, so the message decides, and the code only if the message is
+//! inconclusive. The tests below contain the messages of real nodes.
 
 use alloy_transport::{TransportError, TransportErrorKind};
 use x402_types::{Fault, NotTaken};
 
-/// The kind of an error that a node, or the way to it, answered with.
+/// The kind of an error that a node, or the connection to it, returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeError {
-    /// The node has this very transaction.
+    /// The node already has this exact transaction.
     AlreadyKnown,
-    /// A transaction of this nonce is in a block already.
+    /// A transaction with this nonce is already in a block.
     NonceUsed,
     /// The nonce is ahead of the account's.
     NonceTooHigh,
-    /// The fee is below the base fee, below the node's own least, or no replacement of what is in the pool.
+    /// The fee is below the base fee or the node's own minimum, or too low to replace the transaction in the pool.
     FeeTooLow,
-    /// The account cannot pay the gas.
+    /// The account cannot pay for the gas.
     NoGasFunds,
-    /// The call reverted: an answer of the contract.
+    /// The call reverted: a result of the contract.
     Reverted,
-    /// The query covers more blocks or finds more logs than the node gives out at once.
+    /// The query covers more blocks or matches more logs than the node returns at once.
     TooMuch,
-    /// The node no longer has the state of that block, or that block is not on its chain.
+    /// The node no longer has the state of the block, or the block is not on its chain.
     StateGone,
-    /// The node does not have that block yet: it lags behind another.
+    /// The node does not have the block yet: it lags behind another node.
     BlockUnknown,
-    /// A limit of rate, a gateway without its node, a connection that broke: it may pass.
+    /// A temporary failure: a rate limit, a gateway without its node, a broken connection.
     MayPass,
-    /// Anything else.
+    /// Any other error.
     Unusable,
 }
 
-/// Words in lower case, and what they say. The first that is found decides.
+/// Messages in lower case, and their kinds. The first match decides.
 const WORDS: &[(&str, NodeError)] = &[
     ("execution reverted", NodeError::Reverted),
     ("vm exception while processing transaction: rever", NodeError::Reverted),
-    // Of a type that the node does not serve; it must not be found as "known transaction".
+    // The type of the transaction is not supported; this must not match "known transaction".
     ("unknown transaction", NodeError::Unusable),
     ("already known", NodeError::AlreadyKnown),
     ("alreadyknown", NodeError::AlreadyKnown),
@@ -105,11 +105,11 @@ const WORDS: &[(&str, NodeError)] = &[
     ("response size", NodeError::TooMuch),
 ];
 
-/// Of what a node says, so much is shown: an answer may be as long as the node likes.
+/// The maximum number of displayed characters of a node's message, which may be of any length.
 const SHOWN: usize = 300;
 
 impl NodeError {
-    /// The kind of an error.
+    /// Returns the kind of an error.
     #[must_use]
     pub fn of(error: &TransportError) -> Self {
         match error {
@@ -125,7 +125,7 @@ impl NodeError {
         }
     }
 
-    /// The kind of a JSON-RPC error.
+    /// Returns the kind of a JSON-RPC error.
     #[must_use]
     pub fn of_response(code: i64, message: &str) -> Self {
         if code == 3 {
@@ -140,8 +140,8 @@ impl NodeError {
         }
     }
 
-    /// The fault of a transaction that was to be sent. Only there is a reason in words taken at its word: those of a
-    /// call may be a contract's own.
+    /// Converts to the fault of a transaction that was to be sent. Only for these is the reason in the message trusted:
+    /// the message of a call may be a contract's own.
     pub(crate) fn of_sending(self, error: TransportError) -> Fault {
         let why = match self {
             Self::NoGasFunds => NotTaken::NoGasFunds,
@@ -152,7 +152,7 @@ impl NodeError {
         Fault::NotTaken { service: "the node", why, detail: shown(&error).into() }
     }
 
-    /// What is put before the node's own words, where they alone do not say whose turn it is.
+    /// Returns the prefix for the node's own message if the message alone does not say which side must act.
     const fn label(self) -> &'static str {
         match self {
             Self::MayPass => "it may pass: ",

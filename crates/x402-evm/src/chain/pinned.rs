@@ -1,4 +1,4 @@
-//! Reads of one block, and what an operator should know of a node that reads otherwise than most.
+//! Reads at one block, and the peculiarities of a node that its operator should know.
 
 use core::fmt;
 use core::time::Duration;
@@ -10,29 +10,30 @@ use x402_types::{Fault, UnixSeconds};
 
 use super::node_error::{NodeError, node_fault};
 use super::rpc::{Block, Deployless, Pinned, RpcChain};
-use super::{Answers, Program};
+use super::{Answers, BatchRead};
 
-/// Seconds that `eth_call` and the newest block may lie apart: a node may have a block more by then.
+/// The maximum difference in seconds between `eth_call`'s time and the newest block's: a node may have received another
+/// block in between.
 const APART: u64 = 60;
-/// Before each look at a block: of two nodes behind one URL, the one that lags may be the first to answer.
+/// The pauses before each attempt to read a block: of two nodes behind one URL, the lagging one may answer first.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100)];
 
-/// What a node does otherwise than most, so that payments fare otherwise than its operator expects.
+/// A peculiarity of a node that affects payments in ways its operator may not expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Peculiarity {
-    /// `eth_call` on the newest block runs in another second than that block's. A fresh anvil answers 1:
-    /// payments that name a beginning are refused as not valid yet.
+    /// `eth_call` on the newest block sees another time than that block's. A fresh anvil returns 1: payments with a
+    /// start of validity are refused as not valid yet.
     CallTime {
-        /// The second that `eth_call` sees, Unix time.
+        /// The time that `eth_call` sees, Unix seconds.
         call: u64,
-        /// The newest block's.
+        /// The time of the newest block.
         block: u64,
     },
-    /// No block can be named by its hash (EIP-1898). Blocks are read by their numbers then, and compared with their
-    /// hashes before and after.
+    /// The node does not support blocks given by their hash (EIP-1898). Blocks are then read by number, and their
+    /// hashes compared before and after.
     NoBlockHash {
-        /// The node's words.
+        /// The node's own message.
         words: String,
     },
 }
@@ -54,27 +55,26 @@ impl fmt::Display for Peculiarity {
 }
 
 impl RpcChain {
-    /// What the node does otherwise than most. `now` is the machine's time: a node may run `eth_call` in the next block.
-    ///
+    /// Finds the peculiarities of the node. `now` is the machine's time: a node may run `eth_call` in the next block.
     /// # Errors
-    /// The node.
+    /// The node failed.
     pub async fn peculiarities(&self, now: UnixSeconds) -> Result<Vec<Peculiarity>, Fault> {
-        let program = Program::new();
+        let reads = BatchRead::new();
         let mut batch = self.client.new_batch();
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
         let returned =
-            batch.add_call::<_, Bytes>("eth_call", &(Deployless::of(&program), "latest")).map_err(node_fault)?;
+            batch.add_call::<_, Bytes>("eth_call", &(Deployless::of(&reads), "latest")).map_err(node_fault)?;
         batch.send().await.map_err(node_fault)?;
         let block = block.await.map_err(node_fault)?;
         let block = block.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
-        let call = answers(&program, &returned.await.map_err(node_fault)?)?.timestamp;
+        let call = answers(&reads, &returned.await.map_err(node_fault)?)?.timestamp;
         let mut found = Vec::new();
         let time: u64 = block.timestamp.to();
         if call.saturating_add(APART) < time || call > time.max(now.0).saturating_add(APART) {
             found.push(Peculiarity::CallTime { call, block: time });
         }
-        let read = self.pinned(&Deployless::of(&program), &block).await;
+        let read = self.pinned(&Deployless::of(&reads), &block).await;
         if let Err(error) = read
             && is_unsupported(&error)
         {
@@ -85,9 +85,10 @@ impl RpcChain {
         Ok(found)
     }
 
-    /// Runs a program on the block of that number. Its time is the block's own, whatever `eth_call` sees.
-    pub(super) async fn run_at(&self, program: &Program, number: u64) -> Result<Answers, Fault> {
-        let call = Deployless::of(program);
+    /// Runs a batch read on the block of this number. The time in the result is the block's own, whatever `eth_call`
+    /// sees.
+    pub(super) async fn run_at(&self, reads: &BatchRead, number: u64) -> Result<Answers, Fault> {
+        let call = Deployless::of(reads);
         let mut block: Option<Block> = None;
         for pause in PAUSES {
             tokio::time::sleep(pause).await;
@@ -101,7 +102,7 @@ impl RpcChain {
         let timestamp = block.timestamp.to();
         if !self.by_number.load(Ordering::Relaxed) {
             match self.pinned(&call, &block).await {
-                Ok(returned) => return Ok(Answers { timestamp, ..answers(program, &returned)? }),
+                Ok(returned) => return Ok(Answers { timestamp, ..answers(reads, &returned)? }),
                 Err(error) if is_unsupported(&error) => {}
                 Err(error) => return Err(node_fault(error)),
             }
@@ -116,9 +117,9 @@ impl RpcChain {
         }
         let returned =
             returned.ok_or_else(|| Fault::unreachable("the node", "it does not have that block at each look"))?;
-        let answers = answers(program, &returned)?;
+        let answers = answers(reads, &returned)?;
         if answers.timestamp != timestamp {
-            // Neither hash nor time says that this block was read.
+            // Neither hash nor time proves that this block was read.
             return Err(Fault::unreachable("the node", "eth_call runs in another second than the block that it is on"));
         }
         self.by_number.store(true, Ordering::Relaxed);
@@ -130,8 +131,8 @@ impl RpcChain {
         self.client.request("eth_call", (call, pinned)).await
     }
 
-    /// By number, in one batch between two looks at the block of that number: it must be the same before and after.
-    /// `None` where a node answered that lags, and does not have it yet.
+    /// Reads by number, in one batch between two reads of the block's header, which must be the same before and after.
+    /// Returns `None` if a lagging node answered that does not have the block yet.
     async fn compared(&self, call: &Deployless, block: &Block) -> Result<Option<Bytes>, Fault> {
         let mut batch = self.client.new_batch();
         let of_number = (block.number, false);
@@ -149,11 +150,12 @@ impl RpcChain {
     }
 }
 
-/// Whether the node refuses the form of the request: its words are none of those about a block, and nothing reverted.
+/// Returns whether the node refuses the form of the request: its message is none of those about a block, and nothing
+/// reverted.
 fn is_unsupported(error: &TransportError) -> bool {
     matches!(error, TransportError::ErrorResp(_)) && NodeError::of(error) == NodeError::Unusable
 }
 
-fn answers(program: &Program, returned: &Bytes) -> Result<Answers, Fault> {
-    program.answers(returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
+fn answers(reads: &BatchRead, returned: &Bytes) -> Result<Answers, Fault> {
+    reads.answers(returned).ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
 }

@@ -1,4 +1,4 @@
-//! Transactions that were mined, and the ERC-20 transfers in them.
+//! Mined transactions, and the ERC-20 transfers in them.
 
 use alloy_primitives::{Address, B256, U256};
 #[cfg(feature = "rpc")]
@@ -17,42 +17,41 @@ use crate::eip3009::{AUTHORIZATION_USED, TRANSFER};
 /// A transaction in a block of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mined {
-    /// The block's number.
+    /// The number of the block.
     pub block: u64,
-    /// The block's time.
+    /// The time of the block.
     pub at: UnixSeconds,
-    /// It did not revert.
+    /// Whether the transaction did not revert.
     pub success: bool,
-    /// The ERC-20 transfers in it, in their order.
+    /// The ERC-20 transfers of the transaction, in order.
     pub transfers: Vec<TokenTransfer>,
 }
 
-/// An ERC-20 transfer, as its log says.
+/// An ERC-20 transfer, read from its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenTransfer {
-    /// The token.
+    /// The contract of the token.
     pub token: Address,
-    /// Who paid.
+    /// The sender of the tokens.
     pub from: Address,
-    /// Who was paid.
+    /// The recipient of the tokens.
     pub to: Address,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub value: U256,
-    /// Whether it was made by an EIP-3009 authorization: the token's `AuthorizationUsed` of its payer stands beside it.
+    /// Whether an EIP-3009 authorization made it: the token's `AuthorizationUsed` of its payer is adjacent to it.
     pub by_authorization: bool,
 }
 
 /// Reads mined transactions.
 #[async_trait]
 pub trait ReadReceipts: ReadChain {
-    /// The transaction, where the chain now has it in a block. `None`: no block that is seen now holds it.
-    ///
+    /// Returns the transaction, if it is in a block of the chain now. `None` means that no known block contains it.
     /// # Errors
-    /// The node.
+    /// The node failed.
     async fn mined(&self, transaction: B256) -> Result<Option<Mined>, Fault>;
 }
 
-/// `eth_getTransactionReceipt`, as far as it matters.
+/// The relevant members of `eth_getTransactionReceipt`.
 #[cfg(feature = "rpc")]
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -91,7 +90,7 @@ impl ReadReceipts for RpcChain {
         }
         let number = receipt.block_number;
         let block: Option<Block> = self.request("eth_getBlockByNumber", (number, false)).await?;
-        // A receipt of a block that is not the chain's any more: the transaction may be mined again, or never.
+        // The receipt's block is no longer on the chain: the transaction may be mined again, or never.
         let Some(block) = block.filter(|block| block.hash == receipt.block_hash) else { return Ok(None) };
         Ok(Some(Mined {
             block: number.to(),
@@ -102,7 +101,7 @@ impl ReadReceipts for RpcChain {
     }
 }
 
-/// The logs that are transfers of an ERC-20: three topics, and 32 bytes of data.
+/// Selects the logs that are transfers of an ERC-20: three topics, and 32 bytes of data.
 #[cfg(feature = "rpc")]
 fn transfers(logs: &[Log]) -> Vec<TokenTransfer> {
     let mut found = Vec::new();
@@ -157,12 +156,13 @@ mod tests {
         );
         assert_eq!(by_authorization(&[used(TOKEN, FROM), transfer()]), [true]);
         assert_eq!(by_authorization(&[transfer(), used(TOKEN, FROM)]), [true]);
-        // Of another token or payer, or further away.
+        // The logs of another token or payer, or further away.
         assert_eq!(by_authorization(&[used(TO, FROM), transfer(), used(TOKEN, TO)]), [false]);
         assert_eq!(by_authorization(&[used(TOKEN, FROM), transfer(), transfer()]), [true, false]);
     }
 
-    /// An ERC-721 has the same event with the token's number as a fourth topic and no data.
+    /// Checks that an ERC-721 transfer is ignored: it has the same event with the token's number as a fourth topic and
+    /// no data.
     #[test]
     fn what_is_no_transfer_of_a_sum() {
         let nft = log(TOKEN, &[TRANSFER, FROM.into_word(), TO.into_word(), B256::ZERO], &[]);

@@ -1,4 +1,4 @@
-//! A node that refuses for a moment: the request is made again before anybody hears of it.
+//! Repeats requests that a node refuses temporarily, before any caller sees the error.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use tower_service::Service;
 
 use super::node_error::NodeError;
 
-/// How long is waited before each further try.
+/// The pauses before each further attempt.
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400), Duration::from_millis(900)];
 
-/// The same client, whose requests are made again, four times at most and within some 1.5 s, where what the node said
-/// may pass: a limit of rate, a gateway without its node, a connection that broke, a block that it does not have yet.
-/// Everything that is asked of a node here can be asked twice: a transaction that it has already, it says so.
+/// Wraps a client so that requests are repeated, at most four times and within about 1.5 s, if the node's error is
+/// temporary: a rate limit, a gateway without its node, a broken connection, a block that it does not have yet. Every
+/// request of this crate can be repeated: a node recognises a transaction that it has already.
 #[must_use]
 pub fn repeating(client: &RpcClient) -> RpcClient {
     let repeat = Repeat(client.transport().clone());
@@ -26,12 +26,13 @@ pub fn repeating(client: &RpcClient) -> RpcClient {
 #[derive(Debug, Clone)]
 struct Repeat(BoxTransport);
 
-/// Whether it is worth another try.
+/// Returns whether another attempt is useful.
 const fn passes(kind: NodeError) -> bool {
     matches!(kind, NodeError::MayPass | NodeError::BlockUnknown)
 }
 
-/// How long the node wants to be left alone, at most as long as the last pause; `None` where it says nothing that passes.
+/// Returns the time for which the node requests a pause, at most as long as the last pause; `None` if the error is not
+/// temporary.
 fn pause(error: &TransportError, before: Duration) -> Option<Duration> {
     match error {
         _ if !passes(NodeError::of(error)) => None,
@@ -43,8 +44,8 @@ fn pause(error: &TransportError, before: Duration) -> Option<Duration> {
     }
 }
 
-/// Splits what was answered into answers that stand and those that another try may better. Of a batch the members are
-/// refused each for itself: a node that counts calls refuses some of the same batch each time.
+/// Splits a response into final answers and those that another attempt may improve. The members of a batch are refused
+/// individually: a node that counts calls refuses some of the same batch each time.
 fn split(answer: ResponsePacket) -> (Vec<Response>, Vec<Response>) {
     let responses = match answer {
         ResponsePacket::Single(response) => vec![response],
@@ -85,7 +86,7 @@ impl Service<RequestPacket> for Repeat {
                         let refused = |request: &SerializedRequest| again.iter().any(|it| it.id == *request.id());
                         let requests = left.requests().iter().filter(|request| refused(request)).cloned();
                         left = match (requests.collect::<Vec<_>>(), single) {
-                            // Refusals of what was not asked for: there is nothing to ask again.
+                            // The refusals are for requests that were not sent: there is nothing to repeat.
                             (none, _) if none.is_empty() => {
                                 stands.extend(again);
                                 return Ok(whole(stands));

@@ -1,5 +1,5 @@
-//! The chain on an alloy `RpcClient`. One poll for all readers, one `eth_call` a program, one `eth_getLogs` for all
-//! authorizations that are watched.
+//! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
+//! watched authorizations.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -19,53 +19,53 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 use super::node_error::{NodeError, node_fault};
 use super::sightings::{Log, Sightings, found, paid, searching};
 use super::{
-    AccountNonces, Answers, At, Fate, Funds, Head, Moved, Program, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
+    AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
     SendTransaction, Sighting, WatchAuthorizations, Watched,
 };
 
 /// A chain behind an alloy RPC client.
 ///
-/// Reads of the head are answered from the last poll while that is fresh, so that whoever polls regularly
-/// ([`RpcChain::poll`]) keeps every other call from waiting for one.
+/// Reads of the head are answered from the last poll while that is fresh, so that regular polling ([`RpcChain::poll`])
+/// keeps every other call from waiting for one.
 #[derive(Debug)]
 pub struct RpcChain {
     pub(super) client: RpcClient,
-    /// The node takes no block by its hash.
+    /// Whether the node does not support blocks given by their hash.
     pub(super) by_number: AtomicBool,
     network: ChainId,
-    /// A block is final when so many are on top of it.
+    /// The number of blocks on top of a block that make it final.
     depth: u64,
     fresh: Duration,
     polled: Mutex<Polled>,
-    /// Held while polling: whoever waits for it finds the answer of the one before.
+    /// The lock held while polling: a waiting caller uses the result of the previous one.
     polling: AsyncMutex<()>,
     sightings: Mutex<Sightings>,
-    /// Held while asking for logs.
+    /// The lock held during a log query.
     asking: AsyncMutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Polled {
     head: Option<(Head, Instant)>,
-    /// The hash of that block.
+    /// The hash of the newest block.
     hash: B256,
     accounts: BTreeMap<Address, Option<AccountNonces>>,
-    /// What the accounts that pay for gas have, wei.
+    /// The balances of the accounts that pay for gas, in wei.
     balances: BTreeMap<Address, Option<U256>>,
-    /// The newest block that was known when fees and nonces were asked for.
+    /// The newest block known at the time when fees and nonces were requested.
     asked_at: B256,
 }
 
 impl Polled {
-    /// Whether fees and nonces may be those of an older block, or of one that was replaced.
+    /// Returns whether fees and nonces may be those of an older or replaced block.
     fn is_behind(&self) -> bool {
         self.head.is_none() || self.asked_at != self.hash || self.accounts.values().any(Option::is_none)
     }
 }
 
 impl RpcChain {
-    /// The chain of that network behind a client. `depth`: how many blocks make the one below them final; 0 where
-    /// the head is trusted.
+    /// Creates a reader of this network behind a client. `depth` is the number of blocks that make the one below them
+    /// final; 0 trusts the head.
     #[must_use]
     pub fn new(client: RpcClient, network: ChainId, depth: u64) -> Self {
         Self {
@@ -81,23 +81,22 @@ impl RpcChain {
         }
     }
 
-    /// For how long a poll answers; 1 s unless told.
+    /// Sets the time for which a poll is fresh; the default is 1 s.
     #[must_use]
     pub const fn fresh_for(mut self, time: Duration) -> Self {
         self.fresh = time;
         self
     }
 
-    /// How many blocks one query for logs covers at most; [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS) unless told.
+    /// Sets the maximum block range of one log query; the default is [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS).
     #[must_use]
     pub fn log_query_blocks(self, blocks: NonZeroU64) -> Self {
         Self { sightings: Mutex::new(Sightings::spanning(blocks)), ..self }
     }
 
-    /// Asks the node for its chain id, which must be the network's.
-    ///
+    /// Checks that the node's chain id is the network's.
     /// # Errors
-    /// The node, or another chain.
+    /// The node failed, or serves another chain.
     pub async fn check_network(&self) -> Result<(), Fault> {
         let id: U64 = self.request("eth_chainId", ()).await?;
         if crate::token::chain_id(self.network) == Some(id.to()) {
@@ -107,18 +106,17 @@ impl RpcChain {
         }
     }
 
-    /// Polls the head: one call. The first poll after one that found a new block asks, in the same batch, for fees, for
-    /// the nonces of all accounts that were ever asked for, and for the balances of those that pay for gas.
-    ///
+    /// Polls the head: one call. The first poll after one that found a new block also requests, in the same batch, the
+    /// fees, the nonces of all accounts that were ever requested, and the balances of those that pay for gas.
     /// # Errors
-    /// The node.
+    /// The node failed.
     pub async fn poll(&self) -> Result<Head, Fault> {
         let _one = self.polling.lock().await;
         let behind = self.polled().is_behind();
         self.poll_now(behind).await
     }
 
-    /// `all`: with fees and nonces.
+    /// Polls; with `all`, also fees and nonces.
     async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
         let (before, hash, accounts, payers) = {
             let polled = self.polled();
@@ -126,8 +124,8 @@ impl RpcChain {
             let payers: Vec<Address> = polled.balances.keys().filter(|_| all).copied().collect();
             (polled.head.map(|(head, _)| head), polled.hash, accounts, payers)
         };
-        // A nonce at the final block of the poll before is final still, and can be asked for in the same batch.
-        // `latest` is that block where the head is trusted.
+        // A nonce at the previous poll's final block is still final, and can be requested in the same batch. If the
+        // head is trusted, that block is `latest`.
         let at = |block: Option<u64>| block.map_or_else(|| "latest".to_owned(), |number| format!("0x{number:x}"));
         let last_final = before.map(|head| head.finalized);
         let mut batch = self.client.new_batch();
@@ -159,7 +157,7 @@ impl RpcChain {
             block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
         let number: u64 = block.number.to();
         let tip = match tip {
-            // Not every node knows the method; the rail has a least tip of its own.
+            // Not every node supports the method; the rail has a minimum tip of its own.
             Some(tip) => tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
             None => before.map(|head| head.tip).unwrap_or_default(),
         };
@@ -176,8 +174,9 @@ impl RpcChain {
             let known = self.polled().accounts.get(&account).copied().flatten();
             let known = known.map_or(0, |nonces| nonces.finalized);
             let finalized = match at_final {
-                // A node that was away for longer than it keeps states has no longer that of the final block that we
-                // know. What was final is final still, and the head must move on, or it asks for that block for ever.
+                // A node that was unavailable for longer than its state window no longer has the state of the known
+                // final block. That block is still final, and the head must advance, or that block would be requested
+                // for ever.
                 Some(waiter) => waiter.await.map_or(known, |nonce| nonce.to::<u64>().max(known)),
                 None if self.depth == 0 => at_head,
                 None => known,
@@ -186,7 +185,7 @@ impl RpcChain {
         }
         let mut known = Vec::with_capacity(balances.len());
         for (payer, balance) in balances {
-            // A node that does not say leaves it unknown, and an unknown balance refuses nothing.
+            // If a node does not report a balance it is unknown, and an unknown balance refuses nothing.
             known.push((payer, balance.await.ok()));
         }
         let mut polled = self.polled();
@@ -202,7 +201,7 @@ impl RpcChain {
         Ok(head)
     }
 
-    /// What was polled, if it is fresh and `read` finds in it what it wants; else after one more poll.
+    /// Returns a value from the last poll, if the poll is fresh and `read` finds the value; otherwise polls once more.
     async fn polled_or<T>(&self, read: impl Fn(&Polled) -> Option<T>) -> Result<T, Fault> {
         let fresh = || {
             let polled = self.polled();
@@ -244,8 +243,8 @@ pub(super) struct Block {
     base_fee_per_gas: Option<U64>,
 }
 
-/// A block by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)): a node that does not have it, or has it
-/// on another branch, refuses. The opcode `NUMBER` proves no block: on Arbitrum and Orbit it is another chain's.
+/// A block given by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)): a node without it, or with it on
+/// another branch, refuses. The opcode `NUMBER` does not identify a block: on Arbitrum and Orbit it is another chain's.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Pinned {
@@ -253,7 +252,7 @@ pub(super) struct Pinned {
     pub(super) require_canonical: bool,
 }
 
-/// `eth_call` without `to`: the data are init code.
+/// The parameters of `eth_call` without `to`: the data are init code.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Deployless {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,8 +262,8 @@ pub(super) struct Deployless {
 }
 
 impl Deployless {
-    pub(super) fn of(program: &Program) -> Self {
-        Self { from: program.sender(), data: program.code(), gas: U64::from(program.gas()) }
+    pub(super) fn of(reads: &BatchRead) -> Self {
+        Self { from: reads.sender(), data: reads.code(), gas: U64::from(reads.gas()) }
     }
 }
 
@@ -278,23 +277,23 @@ impl ReadChain for RpcChain {
         self.polled_or(|polled| polled.head.map(|(head, _)| head)).await
     }
 
-    async fn run(&self, program: &Program, at: At) -> Result<Answers, Fault> {
+    async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault> {
         match at {
             At::Latest => {
-                let returned: Bytes = self.request("eth_call", (Deployless::of(program), "latest")).await?;
-                let answers = program.answers(&returned);
+                let returned: Bytes = self.request("eth_call", (Deployless::of(reads), "latest")).await?;
+                let answers = reads.answers(&returned);
                 answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
             }
-            At::Number(number) => self.run_at(program, number).await,
+            At::Number(number) => self.run_at(reads, number).await,
         }
     }
 
     async fn run_with_implementation(
         &self,
-        program: &Program,
+        reads: &BatchRead,
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault> {
-        let call = Deployless::of(program);
+        let call = Deployless::of(reads);
         let mut batch = self.client.new_batch();
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
         let slot =
@@ -303,7 +302,7 @@ impl ReadChain for RpcChain {
         batch.send().await.map_err(node_fault)?;
         let returned = returned.await.map_err(node_fault)?;
         let (slot, code) = (slot.await.map_err(node_fault)?, code.await.map_err(node_fault)?);
-        let answers = program.answers(&returned);
+        let answers = reads.answers(&returned);
         let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
         Ok((answers, implementation(slot, &code)))
     }
@@ -312,13 +311,13 @@ impl ReadChain for RpcChain {
 /// `keccak256("eip1967.proxy.implementation") - 1`.
 const IMPLEMENTATION_SLOT: B256 = b256!("360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc");
 
-/// What a proxy's slot or a delegation's code says.
+/// Returns the target of a proxy's slot or of a delegation's code.
 fn implementation(slot: B256, code: &[u8]) -> Option<Address> {
     let word = match code.strip_prefix(&[0xef, 0x01, 0x00]) {
         Some(delegate) => return Address::try_from(delegate).ok(),
         None => slot,
     };
-    // Anything above an address is no proxy's slot.
+    // A value above the range of addresses is not a proxy's slot.
     word.starts_with(&[0; 12]).then(|| Address::from_word(word)).filter(|address| !address.is_zero())
 }
 
@@ -377,7 +376,7 @@ impl WatchAuthorizations for RpcChain {
         }
         let _one = self.asking.lock().await;
         loop {
-            // Whoever held the lock before has asked for this one, too.
+            // The previous holder of the lock included this authorization in its query.
             let query = {
                 let mut sightings = self.sightings();
                 if let Some(sighting) = sightings.answer(&watched, block) {
@@ -399,7 +398,7 @@ impl WatchAuthorizations for RpcChain {
     }
 
     async fn search(&self, watched: Watched, after: UnixSeconds) -> Result<Fate, Fault> {
-        // Polled anew: the use may stand in a block that the last poll did not see.
+        // The head is polled again: the use may be in a block that the last poll did not see.
         let mut to = self.poll().await?.number;
         let mut span = self.sightings().span();
         for _ in 0..SEARCH_CALLS {
@@ -412,7 +411,8 @@ impl WatchAuthorizations for RpcChain {
             batch.send().await.map_err(node_fault)?;
             let logs = match logs.await {
                 Ok(logs) => logs,
-                // The watched ones go on with the span that they have: this query may ask for what a node no longer has.
+                // The watched authorizations keep their own span: this query may request logs that a node no longer
+                // has.
                 Err(error) if span > 1 && NodeError::of(&error) != NodeError::MayPass => {
                     span = span.div_ceil(2);
                     continue;
@@ -440,8 +440,8 @@ impl WatchAuthorizations for RpcChain {
 }
 
 impl RpcChain {
-    /// Where a use is seen and its transfer does not stand right behind it, all logs of the transaction decide. A node
-    /// without the receipt leaves it unclear.
+    /// Reads all logs of the transaction if a use was seen whose transfer does not directly follow it. Without the
+    /// receipt the result stays unclear.
     async fn clear_up(&self, watched: &Watched) -> Result<(), Fault> {
         let unclear = self.sightings().unclear(watched);
         if let Some(transaction) = unclear {
@@ -454,7 +454,7 @@ impl RpcChain {
     }
 }
 
-/// A receipt, as far as it matters.
+/// The relevant members of a receipt.
 #[derive(Debug, Clone, Deserialize)]
 struct Logs {
     logs: Vec<Log>,

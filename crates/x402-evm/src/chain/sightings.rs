@@ -1,4 +1,4 @@
-//! Authorizations that are watched, and what final logs said of them.
+//! Watched authorizations, and their state in final logs.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -12,12 +12,12 @@ use super::log_span::LogSpan;
 use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
 use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
 
-/// Blocks before the first that was not looked at, with which a query begins: a node that lags answers without the logs
-/// of its newest blocks, and without an error.
+/// The number of blocks before the first unread one with which a query begins: a lagging node omits the logs of its
+/// newest blocks without an error.
 const OVERLAP: u64 = 4;
-/// Blocks after which one that nobody asks for is no longer part of a query.
+/// The number of blocks after which an authorization that no caller requests is excluded from queries.
 const IDLE: u64 = 32;
-/// Blocks after which it is forgotten.
+/// The number of blocks after which it is forgotten.
 const FORGOTTEN: u64 = 4_096;
 
 type Id = (Address, Address, B256);
@@ -25,16 +25,16 @@ type Id = (Address, Address, B256);
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     watched: Watched,
-    /// The first block that was not looked at.
+    /// The first block whose logs were not read yet.
     next: u64,
-    /// The final block when it was last asked for.
+    /// The final block at the time of the last request.
     asked: u64,
     fate: Fate,
-    /// All logs of the transaction that used it were looked at.
+    /// Whether all logs of the transaction that used it were read.
     whole: bool,
 }
 
-/// What is watched.
+/// The set of watched authorizations.
 #[derive(Debug)]
 pub(crate) struct Sightings {
     entries: HashMap<Id, Entry>,
@@ -47,7 +47,7 @@ impl Default for Sightings {
     }
 }
 
-/// One query for many.
+/// One query for many authorizations.
 #[derive(Debug)]
 pub(crate) struct Query {
     ids: Vec<Id>,
@@ -56,7 +56,7 @@ pub(crate) struct Query {
     filter: Filter,
 }
 
-/// `eth_getLogs`' parameter.
+/// The parameter of `eth_getLogs`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Filter {
@@ -66,7 +66,7 @@ pub(crate) struct Filter {
     topics: [Vec<B256>; 3],
 }
 
-/// A log, as far as it matters.
+/// The relevant members of a log.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Log {
@@ -95,12 +95,12 @@ const fn id(watched: &Watched) -> Id {
 }
 
 impl Sightings {
-    /// Nothing yet, to be asked for in so many blocks at once.
+    /// Creates an empty set whose queries cover this many blocks.
     pub(crate) fn spanning(blocks: NonZeroU64) -> Self {
         Self { entries: HashMap::new(), span: LogSpan::new(blocks) }
     }
 
-    /// A query was refused: the next one is smaller.
+    /// Records a refused query: the next one is smaller.
     pub(crate) fn refused(&mut self, query: &Query, error: TransportError) -> Result<(), Fault> {
         self.span.refused(query.blocks(), query.ids.len(), error)
     }
@@ -109,7 +109,7 @@ impl Sightings {
         let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen, whole: false };
         let entry = self.entries.entry(id(&watched)).or_insert(fresh);
         entry.asked = entry.asked.max(asked);
-        // An older beginning, or another recipient or sum of the same nonce, makes what was seen worth nothing.
+        // An earlier start, or another recipient or amount of the same nonce, invalidates the state.
         if watched.since < entry.watched.since
             || (watched.pay_to, watched.value) != (entry.watched.pay_to, entry.watched.value)
         {
@@ -125,24 +125,24 @@ impl Sightings {
         }
     }
 
-    /// What is known, if blocks up to this one were looked at.
+    /// Returns the state, if logs up to this block were read.
     pub(crate) fn answer(&self, watched: &Watched, block: u64) -> Option<Sighting> {
         let entry = self.entries.get(&id(watched))?;
         let decided = entry.fate != Fate::Unseen;
         (decided || entry.next > block).then_some(Sighting { block, fate: entry.fate })
     }
 
-    /// The next query up to a final block: this one, and others that somebody has asked for lately.
+    /// Builds the next query up to a final block: for this authorization, and others that were requested recently.
     pub(crate) fn query(&mut self, block: u64, first: &Watched) -> Query {
         self.entries.retain(|_, entry| entry.asked.saturating_add(FORGOTTEN) >= block);
         let next = self.entries.get(&id(first)).map_or(first.since, |entry| entry.next);
         let since = self.entries.get(&id(first)).map_or(first.since, |entry| entry.watched.since);
-        // Always shorter than the query, so that each gets on.
+        // The overlap is always shorter than the query, so that each query advances.
         let overlap = OVERLAP.min(self.span.blocks().div_euclid(2));
         let from = next.saturating_sub(overlap).max(since.min(next));
         let to = self.span.until(from, block);
         let others = self.entries.iter().filter(|(_, entry)| {
-            // One that begins earlier would stretch the range; its own query comes when it is asked for.
+            // An authorization that begins earlier would extend the range; it gets its own query when it is requested.
             let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
             live && (from..=to).contains(&entry.next)
         });
@@ -159,7 +159,7 @@ impl Sightings {
         let mut address: Vec<Address> = found.iter().map(|watched| watched.token).collect();
         address.sort_unstable();
         address.dedup();
-        // Topic 2 is the nonce of the two events of EIP-3009 and the recipient of a transfer.
+        // Topic 2 is the nonce in the two events of EIP-3009 and the recipient in a transfer.
         let second = found.iter().flat_map(|watched| [watched.nonce, watched.pay_to.into_word()]).collect();
         let topics = [
             vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
@@ -170,12 +170,12 @@ impl Sightings {
         Query { ids, from, to, filter }
     }
 
-    /// As many blocks as one query covers now.
+    /// Returns the number of blocks that one query covers now.
     pub(crate) const fn span(&self) -> u64 {
         self.span.blocks()
     }
 
-    /// The transaction of a use whose transfer does not stand right behind it, until all its logs were looked at.
+    /// Returns the transaction of a use whose transfer does not directly follow it, until all its logs were read.
     pub(crate) fn unclear(&self, watched: &Watched) -> Option<B256> {
         match self.entries.get(&id(watched))? {
             Entry { fate: Fate::Used { transaction, moved: Moved::Unclear }, whole: false, .. } => Some(*transaction),
@@ -183,7 +183,7 @@ impl Sightings {
         }
     }
 
-    /// All logs of the transaction that used it.
+    /// Applies all logs of the transaction that used the authorization.
     pub(crate) fn apply_receipt(&mut self, watched: &Watched, transaction: B256, logs: &[Log]) {
         if self.unclear(watched) != Some(transaction) {
             return;
@@ -196,7 +196,7 @@ impl Sightings {
         }
     }
 
-    /// What a query was answered.
+    /// Applies the result of a query.
     pub(crate) fn apply(&mut self, query: &Query, mut logs: Vec<Log>) -> Result<(), Fault> {
         logs.retain(|log| !log.removed);
         if logs.iter().any(|log| !(query.from..=query.to).contains(&log.block_number.to())) {
@@ -217,7 +217,7 @@ impl Sightings {
     }
 }
 
-/// The query for one authorization in blocks that nobody watches.
+/// Builds the query for one authorization in blocks that are not watched.
 pub(crate) fn searching(watched: &Watched, from: u64, to: u64) -> Filter {
     let topics = [
         vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
@@ -227,13 +227,13 @@ pub(crate) fn searching(watched: &Watched, from: u64, to: u64) -> Filter {
     Filter { from_block: U64::from(from), to_block: U64::from(to), address: vec![watched.token], topics }
 }
 
-/// What the logs of a few blocks say of an authorization; nothing where they do not show it.
+/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it.
 pub(crate) fn found(watched: &Watched, mut logs: Vec<Log>) -> Option<Fate> {
     logs.retain(|log| !log.removed);
     fate(watched, &logs)
 }
 
-/// Whether all logs of the transaction that used it say that it paid.
+/// Returns whether all logs of the transaction that used it prove that it paid.
 pub(crate) fn paid(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
     moved_alone(watched, transaction, logs)
 }
@@ -250,8 +250,8 @@ fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {
     Some(Fate::Used { transaction: log.transaction_hash, moved: moved(watched, log, logs) })
 }
 
-/// The transfer that belongs to a use is the token's log right behind it, as FiatToken and the EIP's own code have it.
-/// Anywhere else in the transaction it may belong to another use: a payer can put two authorizations into one
+/// Determines the transfer of a use: the token's log directly after it, as FiatToken and the EIP's own code emit it.
+/// Elsewhere in the transaction a transfer may belong to another use: a payer can put two authorizations into one
 /// transaction, of which only one pays, and would want both to count.
 fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
     let transfer = [TRANSFER, watched.payer.into_word(), watched.pay_to.into_word()];
@@ -271,9 +271,9 @@ fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
     }
 }
 
-/// Whether the transaction holds one use by the payer and one matching transfer, in whichever order: a token may move
-/// first, or put a log of its own between the two. `logs` are all logs of the transaction: a query for what is watched
-/// does not show the uses of other nonces.
+/// Returns whether the transaction contains one use by the payer and one matching transfer, in whichever order: a token
+/// may transfer first, or emit a log of its own between the two. `logs` must be all logs of the transaction: a query
+/// for watched authorizations omits the uses of other nonces.
 fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
     let payer = watched.payer.into_word();
     let of_token = || logs.iter().filter(|log| log.address == watched.token && log.transaction_hash == transaction);
@@ -285,7 +285,7 @@ fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
     let value = watched.value.to_be_bytes::<32>();
     let matches = |log: &Log| log.topics.get(2) == Some(&watched.pay_to.into_word()) && log.data[..] == value;
     let transfers = || of_token().filter(|log| log.topics.starts_with(&[TRANSFER, payer]));
-    // A transfer to somebody else beside the use is the use's own: another authorization under the same nonce.
+    // An adjacent transfer to another recipient belongs to the use: another authorization under the same nonce.
     let beside = transfers().filter(|log| log.log_index.to::<u64>().abs_diff(used.log_index.to()) == 1);
     let (mut ours, mut others) = (false, false);
     beside.for_each(|log| if matches(log) { ours = true } else { others = true });
@@ -347,17 +347,19 @@ mod tests {
         assert_eq!(fate(&watched(1), &[used(4, 1)]), fate_of(Moved::Nothing));
     }
 
-    /// One transaction uses nonce 1 for somebody else and nonce 2 for us: only one of them is paid.
+    /// Checks that if one transaction uses nonce 1 for another recipient and nonce 2 for the watched one, only one of
+    /// them counts as paid.
     #[test]
     fn one_transfer_does_not_count_for_two() {
         let logs = [used(4, 1), used(6, 2), transfer(7, 100)];
         assert_eq!(fate(&watched(2), &logs), fate_of(Moved::Paid));
         assert_eq!(fate(&watched(1), &logs), fate_of(Moved::Unclear));
-        // The logs of a use that nobody watches are not there, so the one before proves nothing either.
+        // The logs of an unwatched use are absent, so the preceding one proves nothing either.
         assert_eq!(fate(&watched(1), &[transfer(5, 100), used(6, 1)]), fate_of(Moved::Unclear));
     }
 
-    /// The whole receipt: one use and one matching transfer are each other's, in either order; else nothing is clear.
+    /// Checks the whole receipt: one use and one matching transfer belong together, in either order; otherwise the
+    /// result is unclear.
     #[test]
     fn one_use_and_one_transfer_of_a_transaction_belong_together() {
         let to_other = |index| log(index, &[TRANSFER, PAYER.into_word(), TOKEN.into_word()], &[0; 32]);
@@ -368,18 +370,18 @@ mod tests {
             (vec![transfer(5, 100), used(6, 1)], true),
             (vec![used(4, 1), between(5), transfer(6, 100)], true),
             (vec![transfer(5, 100), between(6), used(7, 1)], true),
-            // A fee on top, which the payer pays to somebody else.
+            // A fee on top, which the payer pays to another recipient.
             (vec![to_other(4), transfer(5, 100), used(6, 1)], true),
-            // Another payer's use in the same transaction.
+            // A use by another payer in the same transaction.
             (vec![transfer(5, 100), used(6, 1), foreign], true),
-            // Two uses, one transfer; two transfers, one use; another sum; none.
+            // Two uses, one transfer; two transfers, one use; another amount; none.
             (vec![transfer(5, 100), used(6, 1), used(7, 2)], false),
             (vec![transfer(4, 100), transfer(5, 100), used(6, 1)], false),
             (vec![transfer(5, 99), used(6, 1)], false),
             (vec![used(6, 1)], false),
-            // The nonce was used to pay somebody else, and the sum came by a plain transfer.
+            // The nonce was used to pay another recipient, and the amount came by a plain transfer.
             (vec![used(4, 1), to_other(5), transfer(6, 100)], false),
-            // The one use is that of another nonce.
+            // The only use is that of another nonce.
             (vec![transfer(5, 100), used(6, 2)], false),
         ] {
             assert_eq!(moved_alone(&watched(1), TX, &logs), paid, "{logs:?}");
@@ -413,12 +415,12 @@ mod tests {
         assert_eq!(fate(&sightings, 1), Some(Fate::Unseen));
         assert_eq!(fate(&sightings, 2), fate_of(Moved::Paid));
         assert_eq!(sightings.answer(&watched(1), 13), None);
-        // What is decided is no longer asked for; what is new begins where the others are. The blocks before are read
-        // again: a node that lagged may not have had their logs.
+        // Decided authorizations are no longer queried; a new one begins where the others are. The blocks before are
+        // read again: a lagging node may not have had their logs.
         sightings.watch(Watched { since: 13, ..watched(4) }, 12);
         let query = sightings.query(13, &watched(1));
         assert_eq!((query.ids.len(), query.from, query.to), (3, 10, 13));
-        // Looked for again from the beginning.
+        // The search starts again from the beginning.
         sightings.look_again(watched(2));
         assert_eq!(fate(&sightings, 2), None);
     }
@@ -467,7 +469,7 @@ mod tests {
             }
         }
         assert_eq!(spans, [891, 446, 223, 112, 56, 28, 14, 7, 4, 2, 1, 1]);
-        // At one block each gets on, with no block read twice.
+        // At one block each query advances, and no block is read twice.
         let mut queries = 0u32;
         while sightings.answer(&watched(1), 900).is_none() {
             let query = sightings.query(block, &watched(1));
@@ -475,7 +477,7 @@ mod tests {
             queries += 1;
             assert!(queries < 2_000);
         }
-        // In the long run it is as configured again.
+        // Eventually the span has its configured size again.
         for to in 0..100_000u64 {
             if sightings.span.is_whole() {
                 break;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use x402_challenge::{ProofError, Refund, RefundPayment, body_sha256};
 use x402_facilitator_core::Facilitator;
 use x402_types::challenge::Networks;
-use x402_types::{MakePayment, Occasion, Refusal, TimeoutSeconds};
+use x402_types::{MakePayment, Refusal, SigningContext, TimeoutSeconds};
 
 use super::settle::{presented, refused, settle};
 use super::terms::{Known, Sum, words};
@@ -59,8 +59,8 @@ impl RefundPayment for ExactRefund {
         };
         let terms = self.known.terms(sum).map_err(ProofError::Unmoved)?;
         let nonce = body_sha256(format!("{PREFIX}{}", refund.proof.0).as_bytes());
-        let occasion = Occasion { now: refund.asked_at, entropy: nonce.0, url: "", method: "" };
-        let made = self.seller.make_payment(&terms, &occasion).await.map_err(|refusal| match refusal {
+        let context = SigningContext { now: refund.asked_at, entropy: nonce.0, url: "", method: "" };
+        let made = self.seller.make_payment(&terms, &context).await.map_err(|refusal| match refusal {
             Refusal::Rejection(rejection) => refused(words(&rejection)),
             Refusal::Fault(fault) => ProofError::Unmoved(fault),
         })?;

@@ -6,7 +6,7 @@ use x402_types::{Claim, ErrorReason, EvmAddress, Rejection, SchemeName, Terms, U
 use crate::eip3009::{Authorization, Payload};
 use crate::signature::SignatureError;
 use crate::token::{Domain, Token, Tokens};
-use crate::wallet::{NotSigned, Signers, Unproven};
+use crate::wallet::{NotSigned, Signers, UnverifiedSignature};
 
 /// Seconds that an authorization may last unless told.
 const LONGEST: u64 = 3_600;
@@ -72,7 +72,7 @@ pub struct Checked {
     /// What the payer signed.
     pub authorization: Authorization,
     /// The signature, and what is known of it without a chain.
-    pub signature: Unproven,
+    pub signature: UnverifiedSignature,
     /// The digest that was signed.
     pub digest: B256,
     /// The domain that it was signed under; from `extra` where the token's own is not pinned.

@@ -19,8 +19,8 @@ use x402_types::{
 use super::check::{Checked, Policy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, Call, Chain, Fate, Moved, Program, Watched};
-use crate::eip3009::{Authorization, Payload, Written, state_call};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched};
+use crate::eip3009::{Authorization, Payload, UncheckedPayload, state_call};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
@@ -127,8 +127,8 @@ impl<C: Chain> ExactMechanism<C> {
             sender: sender.and_then(|lane| lane.account().parse().ok()),
             under_way,
         };
-        let (program, probe) = Probe::new(checked, context);
-        let answers = self.chain.run(&program, At::Latest).await?;
+        let (reads, probe) = Probe::new(checked, context);
+        let answers = self.chain.run(&reads, At::Latest).await?;
         let (signer, balance) = probe.judge(&answers)?;
         self.balances.note((checked.token, checked.authorization.from), balance, now);
         Ok(signer)
@@ -286,15 +286,16 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        let written = Written::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
+        let unchecked =
+            UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
         let token = self.tokens.of(&claim.terms).ok_or_else(|| {
             let why = Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because("asset: not configured here");
-            match &written {
-                Ok(written) => why.of(EvmAddress::from(written.from.unchecked()).as_str()),
+            match &unchecked {
+                Ok(unchecked) => why.of(EvmAddress::from(unchecked.from.unchecked()).as_str()),
                 Err(_) => why,
             }
         })?;
-        Ok(written?.key(self.network, token.address))
+        Ok(unchecked?.key(self.network, token.address))
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
@@ -387,8 +388,8 @@ impl<C: Chain> ExactMechanism<C> {
             return Ok(Observation::Pending);
         }
         let state = state_call(authorization.from, authorization.nonce);
-        let program = Program::new().call(watched.token, state, VIEW_GAS, 1);
-        let answers = self.chain.run(&program, At::Number(head.finalized)).await?;
+        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
             // "now < validBefore" is what the token asks, so a block of that very second is too late.
@@ -412,7 +413,7 @@ impl<C: Chain> ExactMechanism<C> {
         let until = calls.iter().filter_map(|call| call.until).max();
         let until = until.ok_or_else(|| Fault::broken("a deployment without an end"))?;
         let head = self.chain.head().await?;
-        let answers = self.chain.run(&Program::new().code_size(account), At::Number(head.finalized)).await?;
+        let answers = self.chain.run(&BatchRead::new().code_size(account), At::Number(head.finalized)).await?;
         match answers.sizes.first() {
             Some(1..) => Ok(Observation::Proven(StepProof {
                 // The last of ours; the one that did it may be somebody else's.
@@ -435,8 +436,8 @@ fn has_reverted(payment: &Payment) -> bool {
 
 /// Nonce and value of the authorization of a row.
 fn taken_by(row: &Payment) -> Option<(B256, U256)> {
-    let written = Written::read(&row.claim.payload).ok()?;
-    Some((written.nonce, written.value.value()))
+    let unchecked = UncheckedPayload::read(&row.claim.payload).ok()?;
+    Some((unchecked.nonce, unchecked.value.value()))
 }
 
 /// Whether another payment of the payer is served before ours: one that has begun, and of two that have or have not the

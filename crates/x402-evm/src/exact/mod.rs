@@ -29,7 +29,7 @@ use x402_types::{
     TimeoutSeconds, Version,
 };
 
-use crate::eip3009::Written;
+use crate::eip3009::UncheckedPayload;
 use crate::token::{Token, Tokens};
 
 /// The seller's half: writes requirements, and names the payment of a claim.
@@ -115,6 +115,6 @@ struct Eip3009Key {
 
 impl KeyOf for Eip3009Key {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        Ok(Written::read(&claim.payload)?.key(claim.terms.network, self.token))
+        Ok(UncheckedPayload::read(&claim.payload)?.key(claim.terms.network, self.token))
     }
 }

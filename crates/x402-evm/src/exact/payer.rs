@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use x402_types::{
-    ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Occasion, Refusal, Rejection, SchemeName, Terms,
+    ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Refusal, Rejection, SchemeName, SigningContext, Terms,
     UnixSeconds, Version,
 };
 
@@ -141,7 +141,7 @@ impl<S: SignAs> MakePayment for Payer<S> {
         self.prepare(terms).err()
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
         let (token, domain, pay_to) = self.prepare(terms)?;
         let authorization = Authorization {
             from: self.signer.account(),
@@ -149,11 +149,11 @@ impl<S: SignAs> MakePayment for Payer<S> {
             value: terms.amount,
             // Clients of version 1 allow for a clock ten minutes behind theirs, those of version 2 for any.
             valid_after: match terms.version {
-                Version::V1 => UnixSeconds(occasion.now.0.saturating_sub(600)),
+                Version::V1 => UnixSeconds(context.now.0.saturating_sub(600)),
                 Version::V2 => UnixSeconds(0),
             },
-            valid_before: occasion.now.plus(terms.max_timeout_seconds.get()),
-            nonce: occasion.entropy.into(),
+            valid_before: context.now.plus(terms.max_timeout_seconds.get()),
+            nonce: context.entropy.into(),
         };
         let signature = self.signer.sign_digest(authorization.digest(domain.separator)).await?;
         let payload = Payload { authorization, signature };

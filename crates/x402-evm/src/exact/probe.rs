@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use x402_types::{ErrorReason, Fault, Refusal, Rejection};
 
 use super::check::{Checked, not_signed};
-use crate::chain::{Answers, Program, Returned};
+use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip3009::{balance_call, domain_call, name_call, read_domain, state_call, version_call};
 use crate::signature::Signature;
 use crate::token::Domain;
@@ -72,7 +72,7 @@ pub(super) struct Context<'a> {
     pub(super) under_way: Vec<(B256, U256)>,
 }
 
-/// A program, and where its answers stand.
+/// A batch read, and where its answers stand.
 #[derive(Debug)]
 pub(super) struct Probe<'a> {
     checked: &'a Checked,
@@ -83,33 +83,33 @@ pub(super) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    pub(super) fn new(checked: &'a Checked, context: Context<'a>) -> (Program, Self) {
+    pub(super) fn new(checked: &'a Checked, context: Context<'a>) -> (BatchRead, Self) {
         let Checked { token, authorization, signature, .. } = checked;
-        let mut program = Program::new()
+        let mut reads = BatchRead::new()
             .code_size(*token)
             .call(*token, balance_call(authorization.from), VIEW_GAS, 1)
             .call(*token, state_call(authorization.from, authorization.nonce), VIEW_GAS, 1);
         if let Some(sender) = context.sender {
-            program = program.sent_by(sender);
+            reads = reads.sent_by(sender);
         }
         if context.unread.is_some() {
-            program = program.call(*token, name_call(), VIEW_GAS, 5).call(*token, version_call(), VIEW_GAS, 5).call(
+            reads = reads.call(*token, name_call(), VIEW_GAS, 5).call(*token, version_call(), VIEW_GAS, 5).call(
                 *token,
                 domain_call(),
                 VIEW_GAS,
                 DOMAIN_WORDS,
             );
         }
-        let (_, under_way) = program.places();
+        let (_, under_way) = reads.places();
         for (nonce, _) in context.under_way.iter().take(LOOKED_AT) {
-            program = program.call(*token, state_call(authorization.from, *nonce), VIEW_GAS, 1);
+            reads = reads.call(*token, state_call(authorization.from, *nonce), VIEW_GAS, 1);
         }
         // Behind the question, which deploys an account that is not there yet; before it the token would ask nobody.
-        let (program, asked) = signature.clone().ask(program);
-        let (_, transfer) = program.places();
+        let (reads, asked) = signature.clone().ask(reads);
+        let (_, transfer) = reads.places();
         let call = Transfer::of(checked);
-        let program = program.call(*token, call.data, call.simulation_gas, 5);
-        (program, Self { checked, context, asked, under_way, transfer })
+        let reads = reads.call(*token, call.data, call.simulation_gas, 5);
+        (reads, Self { checked, context, asked, under_way, transfer })
     }
 
     /// What the payer's authorizations under way will still take. One that was used since is in the balance already.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use x402_devchain::{Disturbance, Failure, NodeFault, When};
-use x402_evm::chain::{At, Peculiarity, Program, ReadChain, ReadNonces, RpcChain, repeating};
+use x402_evm::chain::{At, BatchRead, Peculiarity, ReadChain, ReadNonces, RpcChain, repeating};
 use x402_evm::exact::ExactMechanism;
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepState};
@@ -41,10 +41,10 @@ async fn a_second_node_that_lacks_the_block_refuses_to_read_it() {
     let stage = stage(0);
     let number = stage.chain.block_number();
     stage.chain.node_fault(NodeFault::SecondNode(1));
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap_err();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap_err();
     // By turns: the one that has it is asked again.
     let stage = patient(stage);
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
 }
 
 /// A6: the node was away for longer than it keeps states.
@@ -222,18 +222,18 @@ async fn what_was_read_by_number_of_another_block_is_not_believed() {
     let number = stage.chain.block_number();
     let refusal = NodeFault::NoBlockHash { code: -32602, message: "no".into() };
     stage.chain.node_fault(refusal.clone());
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
     stage.chain.node_fault(NodeFault::SecondNode(1));
     // By turns: the one that lags does not have the block, and the other is asked again.
     let time = stage.reader.head().await.unwrap().timestamp;
     for _ in 0..4 {
-        let answers = stage.reader.run(&Program::new(), At::Number(number)).await.unwrap();
+        let answers = stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
         assert!(answers.timestamp >= time);
     }
     stage.chain.clear_faults();
     stage.chain.node_fault(refusal);
     stage.chain.node_fault(NodeFault::CallTime(1));
-    stage.reader.run(&Program::new(), At::Number(number)).await.unwrap_err();
+    stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap_err();
 }
 
 /// A fresh anvil's `eth_call` answers second 1. An expired payment ends there all the same, and the start names it.

@@ -12,7 +12,7 @@ use x402_evm::exact::{ExactMechanism, Payer, Policy, SignAs, TRANSFER_GAS};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Observation, Payment, Rail, StepState};
-use x402_types::{Claim, ErrorReason, Fault, MakePayment, Occasion, TimeoutSeconds, UnixSeconds};
+use x402_types::{Claim, ErrorReason, Fault, MakePayment, SigningContext, TimeoutSeconds, UnixSeconds};
 
 use crate::stage::{PRICE, Stage, claim_of, payload, stage, terms};
 use crate::wallet::{FACTORY, FACTORY_CODE, OWNER, WALLET, init_code, made_by_factory, wallet_code, wallet_of};
@@ -84,8 +84,8 @@ async fn claim_under(stage: &Stage, account: &Account, entropy: [u8; 32]) -> Cla
 async fn claim_with(stage: &Stage, account: &Account, seconds: u64, entropy: [u8; 32]) -> Claim {
     let mut terms = terms();
     terms.max_timeout_seconds = TimeoutSeconds::try_from(seconds).unwrap();
-    let occasion = Occasion { now: stage.now, entropy, url: "https://example.com/", method: "GET" };
-    let made = Payer::new(account.clone()).make_payment(&terms, &occasion).await.unwrap();
+    let context = SigningContext { now: stage.now, entropy, url: "https://example.com/", method: "GET" };
+    let made = Payer::new(account.clone()).make_payment(&terms, &context).await.unwrap();
     claim_of(terms, made.payload)
 }
 
@@ -163,8 +163,8 @@ async fn an_account_that_is_not_there_is_deployed_first() {
     assert_eq!(stage.paid(), U256::from(PRICE));
 
     // The same bytes pay again under another nonce, without the factory: it is there now.
-    let occasion = Occasion { now: stage.now, entropy: [8; 32], url: "https://example.com/", method: "GET" };
-    let made = Payer::new(account).make_payment(&terms(), &occasion).await.unwrap();
+    let context = SigningContext { now: stage.now, entropy: [8; 32], url: "https://example.com/", method: "GET" };
+    let made = Payer::new(account).make_payment(&terms(), &context).await.unwrap();
     let payment = stage.payment(claim_of(terms(), made.payload)).await;
     let NextStep::Do { name, .. } = plan(&stage, &payment).await else { panic!() };
     assert_eq!(name.as_str(), "transfer");

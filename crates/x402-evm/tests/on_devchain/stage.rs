@@ -20,7 +20,7 @@ use x402_evm::token::Tokens;
 use x402_facilitator_core::{
     Attempt, Mechanism, NextStep, Observation, Payment, Rail, RequestId, SlotId, Step, StepState, Verdict,
 };
-use x402_types::{Claim, Identity, MakePayment, Members, Occasion, Refusal, Terms, TimeoutSeconds, UnixSeconds};
+use x402_types::{Claim, Identity, MakePayment, Members, Refusal, SigningContext, Terms, TimeoutSeconds, UnixSeconds};
 
 pub(crate) const START: u64 = 1_740_672_000;
 pub(crate) const PRICE: u64 = 10_000;
@@ -74,8 +74,9 @@ pub(crate) fn domain() -> DomainSeparator {
 
 impl Stage {
     pub(crate) async fn claim(&self, payer: usize, nonce: u8) -> Claim {
-        let occasion = Occasion { now: self.now, entropy: [nonce; 32], url: "https://example.com/", method: "GET" };
-        let made = Payer::new(signer(payer).unwrap()).make_payment(&terms(), &occasion).await.unwrap();
+        let context =
+            SigningContext { now: self.now, entropy: [nonce; 32], url: "https://example.com/", method: "GET" };
+        let made = Payer::new(signer(payer).unwrap()).make_payment(&terms(), &context).await.unwrap();
         claim_of(terms(), made.payload)
     }
 

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, address, hex};
 use alloy_signer::SignerSync;
 use serde_json::Value;
 use x402_devchain::{ACCOUNTS, Failure, TOKEN, When, signer};
-use x402_evm::chain::{At, Program, ReadChain};
+use x402_evm::chain::{At, BatchRead, ReadChain};
 use x402_evm::eip6492::Counterfactual;
 use x402_evm::signature::SignatureError;
 use x402_evm::wallet::{MAX_SIGNATURE, NotSigned, Signer, Signers, Verdict};
@@ -57,9 +57,9 @@ fn wrapped(factory: Address, owner: Address, signature: Bytes) -> Bytes {
 }
 
 async fn verdict(stage: &Stage, signers: &Signers, account: Address, signature: &Bytes) -> Result<Signer, NotSigned> {
-    let (program, asked) = signers.read(account, DIGEST, signature)?.ask(Program::new().code_size(TOKEN));
+    let (reads, asked) = signers.read(account, DIGEST, signature)?.ask(BatchRead::new().code_size(TOKEN));
     stage.chain.reset_calls();
-    let answers = stage.reader.run(&program, At::Latest).await.unwrap();
+    let answers = stage.reader.run(&reads, At::Latest).await.unwrap();
     assert_eq!((stage.chain.calls().round_trips, stage.chain.calls().total()), (1, 1), "one round trip");
     asked.verdict(&answers).unwrap().signer()
 }
@@ -187,16 +187,16 @@ async fn what_is_nobody_s_is_refused_without_the_chain() {
 #[tokio::test]
 async fn a_node_that_fails_is_no_refusal() {
     let stage = stage(0);
-    let (program, asked) =
-        Signers::any().read(ACCOUNTS[OWNER].address, DIGEST, &signed_by(OWNER)).unwrap().ask(Program::new());
+    let (reads, asked) =
+        Signers::any().read(ACCOUNTS[OWNER].address, DIGEST, &signed_by(OWNER)).unwrap().ask(BatchRead::new());
     for failure in [Failure::Lost, Failure::Error { code: -32000, message: "out of gas".into() }] {
         stage.chain.fail_calls("eth_call", 1, When::Before, failure);
-        let answer = stage.reader.run(&program, At::Latest).await;
+        let answer = stage.reader.run(&reads, At::Latest).await;
         assert!(matches!(answer, Err(Fault::Unreachable { .. })), "{answer:?}");
     }
-    let answers = stage.reader.run(&program, At::Latest).await.unwrap();
+    let answers = stage.reader.run(&reads, At::Latest).await.unwrap();
     assert_eq!(asked.verdict(&answers), Ok(Verdict::Signed(Signer::Key)));
-    // The answers of another program say nothing.
-    let other = stage.reader.run(&Program::new(), At::Latest).await.unwrap();
+    // The answers of another batch read say nothing.
+    let other = stage.reader.run(&BatchRead::new(), At::Latest).await.unwrap();
     assert!(matches!(asked.verdict(&other), Err(Fault::Broken { .. })));
 }

@@ -206,7 +206,7 @@ mod tests {
             (GOOD.replace("0xb2F9", "0xB2f9"), "checksum"),
             (GOOD.replace("price =", "prise ="), "prise"),
             (GOOD.replace("[[network.nvm.plan]]", "redeem_gas = 12000001\n[[network.nvm.plan]]"), "redeem_gas"),
-            (twice, "stands twice"),
+            (twice, "found two"),
         ] {
             let error = nvm(&text).and_then(|config| config.plans().map(drop)).unwrap_err().to_string();
             assert!(error.contains(named), "{named}: {error}");

@@ -7,7 +7,7 @@ use alloy_primitives::{Address, Bytes};
 use alloy_sol_types::{SolCall, sol};
 use serde::Deserialize;
 use x402_erc4337::session::zerodev::{Approval, MAX_APPROVAL};
-use x402_evm::chain::{At, Program, ReadChain};
+use x402_evm::chain::{At, BatchRead, ReadChain};
 use x402_types::nvm::Code;
 use x402_types::{ChainId, EvmAddress, Refusal};
 use zeroize::Zeroizing;
@@ -127,7 +127,7 @@ impl Registrar {
     async fn nonce(&self, account: Address) -> Result<u32, Refusal> {
         let call = Bytes::from(currentNonceCall {}.abi_encode());
         let answers =
-            self.chain.run(&Program::new().code_size(account).call(account, call, 100_000, 1), At::Latest).await?;
+            self.chain.run(&BatchRead::new().code_size(account).call(account, call, 100_000, 1), At::Latest).await?;
         if answers.sizes.first().is_none_or(|size| *size == 0) {
             return Ok(1);
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use x402_devchain::{ACCOUNTS, DevChain, Transfer, signer};
 use x402_evm::exact::{Exact, Payer, Price};
 use x402_types::{
-    ChainId, Claim, MakePayment, Members, Occasion, PaymentPayload, RawJson, Terms, UnixSeconds, VerifyRequest,
+    ChainId, Claim, MakePayment, Members, PaymentPayload, RawJson, SigningContext, Terms, UnixSeconds, VerifyRequest,
     Version, v2,
 };
 
@@ -28,8 +28,8 @@ pub(crate) async fn signed(payer: usize, terms: &Terms, now: u64) -> RawJson {
     static NONCE: AtomicU64 = AtomicU64::new(1);
     let mut entropy = [7u8; 32];
     entropy[..8].copy_from_slice(&NONCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-    let occasion = Occasion { now: UnixSeconds(now), entropy, url: "https://shop.example/", method: "GET" };
-    Payer::new(signer(payer).unwrap()).make_payment(terms, &occasion).await.unwrap().payload
+    let context = SigningContext { now: UnixSeconds(now), entropy, url: "https://shop.example/", method: "GET" };
+    Payer::new(signer(payer).unwrap()).make_payment(terms, &context).await.unwrap().payload
 }
 
 /// The body of `/verify` and `/settle` in version 2.

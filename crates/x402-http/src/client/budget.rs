@@ -39,7 +39,7 @@ pub struct OverBudget {
     pub asked: AtomicAmount,
 }
 
-/// Why nothing is set aside.
+/// The reason why no sum is reserved.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ReserveError {
     /// More is asked than is left.

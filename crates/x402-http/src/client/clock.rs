@@ -1,4 +1,4 @@
-//! Time and chance for the client; tests bring their own.
+//! Time and randomness for the client; tests supply their own.
 
 use core::fmt;
 use core::future::Future;
@@ -8,16 +8,16 @@ use std::time::SystemTime;
 
 use x402_types::UnixSeconds;
 
-/// A wait.
+/// The future of a wait.
 pub type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What the client needs from the machine it runs on.
+/// The client's access to the machine's time and randomness.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> UnixSeconds;
-    /// Waits.
+    /// Waits for this time.
     fn sleep(&self, time: Duration) -> Pause;
-    /// 32 fresh random bytes, or `None` where there are none to be had: then nothing is signed.
+    /// Returns 32 fresh random bytes, or `None` if there is no source: then nothing is signed.
     fn entropy(&self) -> Option<[u8; 32]>;
 }
 

@@ -1,4 +1,4 @@
-//! An entry of `accepts` as the client reads it.
+//! An entry of `accepts` in the form that the client uses.
 
 use x402_codec::{DecodeError, Limits, json};
 use x402_types::v2::ResourceInfo;
@@ -8,7 +8,7 @@ use x402_types::{
 
 use super::NotPayable;
 
-/// Why an entry cannot be read, with the member.
+/// The reason why an entry cannot be parsed, with the member.
 #[derive(Debug)]
 pub(super) struct Unreadable(String);
 
@@ -25,7 +25,7 @@ pub(super) enum Asked<'d> {
     Nvm(Box<nvm::Requirements>),
 }
 
-/// The entries in the server's order.
+/// Parses the entries, in the server's order.
 pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec<Result<Asked<'d>, Unreadable>> {
     match required {
         PaymentRequired::V1(document) => document
@@ -53,7 +53,8 @@ pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec
     }
 }
 
-/// An entry of version 1 without the members that decide no money: a payment of version 1 does not echo them.
+/// Parses an entry of version 1 without the members that do not affect money: a payment of version 1 does not echo
+/// them.
 fn leniently(raw: &RawJson) -> Option<v1::PaymentRequirements> {
     let members: Members = raw.read().ok()?;
     let mut deciding = Members::new();
@@ -65,7 +66,7 @@ fn leniently(raw: &RawJson) -> Option<v1::PaymentRequirements> {
     RawJson::of(&deciding).ok()?.read().ok()
 }
 
-/// What the strict reader says of it: it names the member.
+/// Finds the fault by the strict parser, whose error names the member.
 fn why<T: serde::de::DeserializeOwned>(raw: &RawJson, limits: &Limits) -> Unreadable {
     let read: Result<T, DecodeError> = json::from_slice(raw.as_str().as_bytes(), limits);
     Unreadable(read.err().map_or_else(|| "its form is not known".to_owned(), |error| error.to_string()))
@@ -77,13 +78,13 @@ impl Asked<'_> {
             Self::V1(entry) => Terms::try_from(&**entry)
                 .map_err(|_| Unreadable(format!("network: {} is not known", entry.network.as_str()))),
             Self::V2(entry) => Ok((*entry).into()),
-            // The document names no price in credits: the session key's rules are the limit.
+            // The document has no price in credits: the session key's rules are the limit.
             Self::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO).map_err(|why| Unreadable(why.to_string())),
         }
     }
 
-    /// What is paid for, as the scheme signs it: the URL that is requested. Servers of plans may name the resource by
-    /// its path alone and compare that very text.
+    /// Returns the resource that the scheme signs: the requested URL. Servers of plans may name the resource only by
+    /// its path, and compare that exact text.
     pub(super) fn url<'u>(&self, required: &'u Option<ResourceInfo>, requested: &'u str) -> &'u str {
         let named = required.as_ref().map(|resource| resource.url.as_str()).filter(|url| url.starts_with('/'));
         match self {
@@ -106,7 +107,8 @@ impl Asked<'_> {
                 for (key, value) in made.extra.iter() {
                     accepted.extra.insert(key, value.clone());
                 }
-                // Some servers read version 2 as version 1 is written, and look for these at the top; others ignore them.
+                // Some servers read version 2 in the form of version 1, and expect these at the top; others ignore
+                // them.
                 let mut rest = Members::new();
                 rest.insert_text("scheme", accepted.scheme.as_str());
                 rest.insert_text("network", accepted.network.as_str());

@@ -1,4 +1,4 @@
-//! One paid exchange: ask, read the 402, pay, wait while it is pending.
+//! One paid exchange: request, parse the 402, pay, wait while the payment is pending.
 
 use core::future::poll_fn;
 use core::time::Duration;
@@ -19,10 +19,10 @@ use super::outcome::{Outcome, PaymentSent, outcome};
 use super::{ClientError, Closed, PayError, Payer};
 use crate::Body;
 
-/// The most redirects that are followed.
+/// The maximum number of redirects that are followed.
 pub(super) const REDIRECTS: usize = 10;
 
-/// A pause before a request is sent again that met no server.
+/// The pause before a request is repeated that reached no server.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 pub(super) type Answer<B, E> = Result<Response<Body<B>>, ClientError<E>>;
@@ -39,7 +39,7 @@ where
 {
     let (parts, body) = request.into_parts();
     let mut leg = Leg { parts, body };
-    // Somebody else pays for this request.
+    // The request already carries another client's payment.
     if leg.carries_payment() {
         return Ok(send(&mut service, leg.request(None)).await.map_err(ClientError::Transport)?.map(Body::inner));
     }
@@ -63,7 +63,7 @@ where
         return Ok(response.map(Body::inner));
     }
     let (Some(start), Some(url)) = (start, leg.url()) else { return Err(PayError::Url.into()) };
-    // Whom the caller asked is whom the caller pays.
+    // The client pays only the origin that its caller requested.
     if start.origin() != url.origin() {
         return Err(PayError::Redirected.into());
     }
@@ -95,7 +95,7 @@ where
     if payer.takes_challenges()
         && let Ok(asked) = x402_codec::challenge::challenge(&body)
     {
-        // Where version 1 is served too, its terms stand beside the challenge.
+        // If the server also offers version 1, its terms accompany the challenge.
         if let Ok(required) = &in_body {
             match payer.sign(required, &purchase).await {
                 Ok(signed) => return pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, signed)).await,
@@ -153,7 +153,7 @@ where
             }
             Outcome::Pending(receipt, _) | Outcome::Open(receipt) => receipt,
             Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
-                // After an earlier sending whose outcome is not known, a refusal may mean that one.
+                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
                 flight.land((refused && !before).then_some(Closed::Refused)).await;
                 receipt
             }
@@ -165,7 +165,7 @@ where
         };
         let mut response = response.map(Body::inner);
         response.extensions_mut().insert(sent);
-        // What was settled before is not undone by an answer that does not speak of it.
+        // A response without a receipt does not revoke an earlier settlement.
         if let Some(receipt) = earlier.filter(|_| receipt.is_none()).or(receipt) {
             response.extensions_mut().insert(receipt);
         }
@@ -173,7 +173,7 @@ where
     }
 }
 
-/// All of a body that is no longer than `limit`; `None` where it is, or where it breaks off.
+/// Reads a whole body that is no longer than `limit`; returns `None` if it is longer or incomplete.
 pub(super) async fn whole<Q: http_body::Body>(body: Q, limit: usize) -> Option<Bytes> {
     let mut body = Box::pin(body);
     let mut collected = BytesMut::new();
@@ -211,7 +211,8 @@ impl Leg {
         request
     }
 
-    /// The request without payment, with the entitlement that was bought here before; and for which resource that is.
+    /// Builds the request without payment, with the entitlement that was bought for it, and returns that entitlement's
+    /// resource.
     #[cfg(feature = "challenge")]
     fn first(&self, payer: &Payer) -> (Request<Full<Bytes>>, Option<x402_types::challenge::ResourceName>) {
         let mut request = self.request(None);
@@ -238,7 +239,7 @@ impl Leg {
         matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
     }
 
-    /// RFC 9110 §15.4: 303 asks with GET, 301 and 302 turn POST into GET, 307 and 308 change nothing.
+    /// Follows RFC 9110 §15.4: 303 requests with GET, 301 and 302 turn POST into GET, 307 and 308 change nothing.
     fn redirected(mut self, status: StatusCode, location: &HeaderValue) -> Option<Self> {
         let from = self.url()?;
         let mut to = from.join(location.to_str().ok()?).ok()?;

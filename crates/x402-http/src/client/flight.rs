@@ -1,4 +1,4 @@
-//! A payment from its signature to its end.
+//! A payment in progress, from its signature to its result.
 
 use http::{HeaderName, HeaderValue, Method};
 use sha3::{Digest, Sha3_256};
@@ -9,12 +9,12 @@ use x402_types::challenge::{ChallengeId, PaymentResponse};
 
 use super::{Closed, OpenPayment, Payer, Receipt};
 
-/// A request that may be paid for: the same one, made again, sends the same payment.
+/// A request that may be paid for: the same request, made again, sends the same payment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Purchase {
     pub(super) method: Method,
     pub(super) url: Url,
-    /// Of method, URL and body: kept payments must not keep megabytes, and a journal outlives the process.
+    /// The digest of method, URL and body: kept payments must not hold megabytes, and a journal outlives the process.
     pub(super) digest: [u8; 32],
 }
 
@@ -33,15 +33,15 @@ impl Purchase {
 pub(super) struct Signed {
     pub(super) header: (HeaderName, HeaderValue),
     pub(super) valid_until: UnixSeconds,
-    /// `None`: another process set the sum aside.
+    /// The budget reservation; `None` if another process reserved the sum.
     pub(super) reservation: Option<u64>,
-    /// Whether it may have reached the server before.
+    /// Whether the payment may have reached the server before.
     pub(super) sent: bool,
-    /// Whether the server said that it was made.
+    /// Whether the server confirmed that the payment was made.
     pub(super) paid: bool,
     /// The receipt of a settlement whose request was not served yet.
     pub(super) settled: Option<Receipt>,
-    /// The challenge that it pays, where it pays one.
+    /// The challenge that the payment answers, if there is one.
     #[cfg(feature = "challenge")]
     pub(super) challenge: Option<ChallengeId>,
     /// The receipt of a challenge whose request was not served yet.
@@ -50,12 +50,13 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Whether it may still be shown. One that was settled is not forgotten: a new one would be paid beside it.
+    /// Returns whether the payment may still be presented. A settled one is not forgotten: otherwise a new one would be
+    /// paid in addition.
     pub(super) fn lasts(&self, now: UnixSeconds) -> bool {
         self.paid || now < self.valid_until
     }
 
-    /// As a journal keeps it. Challenges are answered within one exchange and are not journaled.
+    /// Converts to a journal entry. Challenges are answered within one exchange and are not journaled.
     pub(super) fn open(&self, purchase: &Purchase) -> Option<OpenPayment> {
         #[cfg(feature = "challenge")]
         if self.challenge.is_some() {
@@ -65,7 +66,7 @@ impl Signed {
     }
 }
 
-/// A payment on its way. Whoever drops it undecided leaves it for the same request to be sent again.
+/// A payment in progress. If it is dropped undecided, the payment is kept and sent again with the same request.
 pub(super) struct Flight<'p> {
     payer: &'p Payer,
     purchase: Purchase,
@@ -77,30 +78,30 @@ impl<'p> Flight<'p> {
         Self { payer, purchase, signed: Some(signed) }
     }
 
-    /// What is paid for.
+    /// Returns the request that is paid for.
     #[cfg(feature = "challenge")]
     pub(super) const fn purchase(&self) -> &Purchase {
         &self.purchase
     }
 
-    /// The header to send, and whether it may have been sent before.
+    /// Returns the header to send, and whether it may have been sent before.
     pub(super) fn depart(&mut self) -> Option<((HeaderName, HeaderValue), bool)> {
         let signed = self.signed.as_mut()?;
         let before = core::mem::replace(&mut signed.sent, true);
         Some((signed.header.clone(), before))
     }
 
-    /// Until when it is valid.
+    /// Returns the time at which the payment expires.
     pub(super) fn valid_until(&self) -> UnixSeconds {
         self.signed.as_ref().map_or(UnixSeconds(0), |signed| signed.valid_until)
     }
 
-    /// The receipt of an earlier sending that was settled and not served.
+    /// Returns the receipt of an earlier attempt that was settled and not served.
     pub(super) fn settled(&self) -> Option<&Receipt> {
         self.signed.as_ref()?.settled.as_ref()
     }
 
-    /// The money moved and nothing was served: it counts once, and is kept for the same request.
+    /// Records that the money moved and nothing was served: it counts once, and is kept for the same request.
     pub(super) fn count(&mut self) {
         if let Some(signed) = self.signed.as_mut() {
             self.payer.close(signed, Closed::Paid);
@@ -108,7 +109,7 @@ impl<'p> Flight<'p> {
         }
     }
 
-    /// [`Self::count`], with the receipt of a challenge.
+    /// Does the same as [`Self::count`], with the receipt of a challenge.
     #[cfg(feature = "challenge")]
     pub(super) fn count_challenge(&mut self, receipt: PaymentResponse) {
         self.count();
@@ -117,29 +118,29 @@ impl<'p> Flight<'p> {
         }
     }
 
-    /// The receipt of a challenge that was paid by an earlier sending and not served.
+    /// Returns the receipt of a challenge that was paid by an earlier attempt and not served.
     #[cfg(feature = "challenge")]
     pub(super) fn challenge_receipt(&self) -> Option<&PaymentResponse> {
         self.signed.as_ref()?.challenge_receipt.as_ref()
     }
 
-    /// [`Self::count`], with the receipt.
+    /// Does the same as [`Self::count`], with the receipt.
     pub(super) async fn settle(&mut self, receipt: Receipt) {
         self.count();
         let Some(signed) = self.signed.as_mut() else { return };
         signed.settled = Some(receipt);
         let open = signed.open(&self.purchase);
-        // Without this note the row is still there, so that the next run shows the same payment.
+        // Without this entry the row still exists, so the next run presents the same payment.
         self.payer.note(open).await.unwrap_or_default();
     }
 
-    /// It is decided. `None`: used, so that neither the money nor the authorization comes back.
+    /// Ends the payment. `None` means that it was used, so that neither the money nor the authorization is returned.
     pub(super) async fn land(mut self, how: Option<Closed>) {
         let Some(signed) = self.signed.take() else { return };
         if let Some(how) = how {
             self.payer.close(&signed, how);
         }
-        // Where this fails the next run shows a used payment, and pays nothing.
+        // If this fails, the next run presents a used payment, and pays nothing.
         self.payer.forget(signed.open(&self.purchase)).await.unwrap_or_default();
     }
 }

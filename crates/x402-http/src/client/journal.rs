@@ -1,4 +1,4 @@
-//! Payments whose end is not known, kept where a later process finds them.
+//! Payments with an unknown result, stored so that a later process finds them.
 
 use core::fmt;
 use std::collections::HashSet;
@@ -14,25 +14,25 @@ use x402_types::{Fault, UnixSeconds};
 use super::flight::{Purchase, Signed};
 use super::{PayError, Payer, Receipt};
 
-/// A signed payment whose end is not known. Whoever holds its `value` can have it settled.
+/// A signed payment with an unknown result. Anyone who has its `value` can have it settled.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OpenPayment {
-    /// SHA3-256 of the header's value, in hex: one row a payment.
+    /// The SHA3-256 of the header's value, in hex: one row per payment.
     pub id: String,
-    /// SHA3-256 of method, URL and body, in hex: the request that it pays for.
+    /// The SHA3-256 of method, URL and body, in hex: the request that is paid for.
     pub purchase: String,
-    /// The request's method.
+    /// The method of the request.
     pub method: String,
-    /// The request's URL.
+    /// The URL of the request.
     pub url: String,
-    /// The payment header's name.
+    /// The name of the payment header.
     pub header: String,
-    /// The payment header's value: a secret as long as the payment is valid.
+    /// The value of the payment header: a secret as long as the payment is valid.
     pub value: String,
-    /// Until when it can be settled.
+    /// The time until which the payment can be settled.
     pub valid_until: UnixSeconds,
-    /// What the server said where it settled the payment and did not serve the request.
+    /// The server's receipt, if it settled the payment and did not serve the request.
     #[serde(default)]
     pub settled: Option<SettleResponse>,
 }
@@ -53,7 +53,7 @@ impl OpenPayment {
         })
     }
 
-    /// Whether it may still be shown: it is valid, or it was settled already.
+    /// Returns whether the payment may still be presented: it is valid, or it was settled already.
     #[must_use]
     pub fn lasts(&self, now: UnixSeconds) -> bool {
         self.settled.is_some() || now < self.valid_until
@@ -89,33 +89,31 @@ impl fmt::Debug for OpenPayment {
     }
 }
 
-/// Where open payments outlive the process. Without one the client keeps them in memory.
+/// Stores open payments beyond the life of the process. Without a journal the client keeps them in memory.
 ///
-/// A payment is written before it leaves, and removed when its end is known. One that expired with its end unknown
-/// stands in the way of a new one ([`PayError::EarlierUnknown`]) until it is removed by whoever knows. The rows hold
-/// signed authorizations. Payments of challenges are not journaled: theirs end with the challenge, within minutes.
+/// A payment is written before it is sent, and removed when its result is known. A payment that expired with an unknown
+/// result blocks a new one ([`PayError::EarlierUnknown`]) until its row is removed by a person who knows the result.
+/// The rows contain signed authorizations. Payments of challenges are not journaled: they end with the challenge,
+/// within minutes.
 #[async_trait]
 pub trait PaymentJournal: Send + Sync + fmt::Debug {
-    /// Writes a payment, in the place of the one with the same `id` if there is one.
-    ///
+    /// Writes a payment; replaces the one with the same `id` if there is one.
     /// # Errors
     /// The store failed: then the payment is not sent.
     async fn write(&self, payment: &OpenPayment) -> Result<(), Fault>;
 
-    /// The payments of this request ([`OpenPayment::purchase`]), the oldest first.
-    ///
+    /// Returns the payments of this request ([`OpenPayment::purchase`]), the oldest first.
     /// # Errors
     /// The store failed: then nothing is paid.
     async fn find(&self, purchase: &str) -> Result<Vec<OpenPayment>, Fault>;
 
-    /// Removes a payment by its `id`, if it is there.
-    ///
+    /// Removes a payment by its `id`, if it exists.
     /// # Errors
     /// The store failed.
     async fn remove(&self, id: &str) -> Result<(), Fault>;
 }
 
-/// The payments that this process has under way or kept: a parallel call of the same request is a purchase of its own.
+/// The payments that this process is making or keeps: a parallel call of the same request is a purchase of its own.
 #[derive(Debug, Default)]
 pub(super) struct InHand(Mutex<HashSet<String>>);
 
@@ -126,7 +124,7 @@ impl InHand {
 }
 
 impl Payer {
-    /// Writes a payment down, where there is a journal.
+    /// Writes a payment, if there is a journal.
     pub(super) async fn note(&self, open: Option<OpenPayment>) -> Result<(), Fault> {
         let (Some(journal), Some(open)) = (&self.journal, open) else { return Ok(()) };
         journal.write(&open).await?;
@@ -142,7 +140,7 @@ impl Payer {
         removed
     }
 
-    /// A payment for this request that an earlier process left open.
+    /// Returns a payment for this request that an earlier process left open.
     pub(super) async fn journaled(&self, purchase: &Purchase) -> Result<Option<Signed>, PayError> {
         let Some(journal) = &self.journal else { return Ok(None) };
         let found = journal.find(&hex(&purchase.digest)).await?;
@@ -157,7 +155,7 @@ impl Payer {
         Ok(open.signed())
     }
 
-    /// A payment that is kept no longer in memory: what becomes of it is up to the journal.
+    /// Drops a payment from memory; only the journal keeps it from then on.
     pub(super) fn let_go(&self, open: Option<OpenPayment>) {
         if let Some(open) = open {
             self.in_hand.ids().remove(&open.id);

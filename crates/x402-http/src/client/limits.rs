@@ -1,13 +1,13 @@
-//! What the client may pay at once.
+//! The client's limits for one payment.
 
 use x402_types::{Asset, Assets, AtomicAmount, ChainId, Terms};
 
 use super::{Dollars, NotPayable};
 
-/// What may be paid at once, in which assets and flows.
+/// The limits for one payment: its amount, assets and flows.
 ///
-/// By default one dollar a payment in the assets of the default table, in the flows `authorization` and `upfront`, by
-/// authorizations that are valid for one hour at most.
+/// The default is one dollar per payment in the assets of the default table, in the flows `authorization` and
+/// `upfront`, by authorizations that are valid for one hour at most.
 #[derive(Debug, Clone)]
 pub struct SpendLimits {
     assets: Assets,
@@ -17,7 +17,7 @@ pub struct SpendLimits {
     longest: u64,
 }
 
-/// One hour.
+/// One hour, in seconds.
 const LONGEST: u64 = 3_600;
 
 impl Default for SpendLimits {
@@ -33,44 +33,45 @@ impl Default for SpendLimits {
 }
 
 impl SpendLimits {
-    /// At most this much a payment, in known assets that stand for dollars.
+    /// Limits the amount of a payment, in known assets that represent dollars.
     #[must_use]
     pub const fn per_payment(mut self, cap: Dollars) -> Self {
         self.per_payment = cap;
         self
     }
 
-    /// These assets are known, instead of the default table.
+    /// Sets the known assets, instead of the default table.
     #[must_use]
     pub fn assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
         self
     }
 
-    /// This asset may be paid with, at most `cap` atomic units a payment, whatever it is worth.
+    /// Allows payments in this asset, at most `cap` atomic units each, whatever its value.
     #[must_use]
     pub fn allow_asset(mut self, network: ChainId, asset: &str, cap: AtomicAmount) -> Self {
         self.listed.push((network, asset.to_owned(), cap));
         self
     }
 
-    /// This payment flow may be used beside `authorization` and `upfront`.
+    /// Allows this payment flow in addition to `authorization` and `upfront`.
     #[must_use]
     pub fn allow_flow(mut self, flow: &str) -> Self {
         self.flows.push(flow.to_owned());
         self
     }
 
-    /// Entries that ask for a longer authorization (`maxTimeoutSeconds`) are not paid: one hour by default.
+    /// Limits the validity of authorizations: entries with a longer `maxTimeoutSeconds` are not paid. The default is
+    /// one hour.
     ///
-    /// A shorter one is not signed in their place: the server may refuse it, and a signed payment would be in its hands.
+    /// A shorter authorization is not signed instead: the server may refuse it, and would have a signed payment.
     #[must_use]
     pub const fn longest_authorization(mut self, seconds: u64) -> Self {
         self.longest = seconds;
         self
     }
 
-    /// The decimals of a known asset that stands for dollars.
+    /// Returns the decimals of a known asset that represents dollars.
     pub(super) fn dollar_decimals(&self, terms: &Terms) -> Option<u8> {
         self.known_dollar(terms).map(|asset| asset.decimals)
     }
@@ -79,7 +80,7 @@ impl SpendLimits {
         self.assets.find(terms.network, &terms.asset).filter(|asset| asset.dollar)
     }
 
-    /// Whether terms may be paid, and whether in the preferred flow.
+    /// Checks whether terms may be paid, and returns whether they use the preferred flow.
     pub(super) fn check(&self, terms: &Terms) -> Result<bool, NotPayable> {
         let flow = match terms.extra.get("paymentFlow") {
             None => "authorization".to_owned(),

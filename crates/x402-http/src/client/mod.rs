@@ -1,10 +1,10 @@
 //! The buyer's half: [x402 over HTTP](https://github.com/coinbase/x402/blob/main/specs/transports-v2/http.md) from the
 //! 402 to the receipt.
 //!
-//! It pays once a request: a second 402 is an answer, not another bill. While the outcome of a payment is not known the
-//! same authorization is sent again, never a new one, since a new one could be settled beside the first. So it is where
-//! the payment was settled and the request was not served: the same request, made again, shows the same payment. With a
-//! [`PaymentJournal`] both hold across processes.
+//! The client pays once per request: a second 402 is a response, not another bill. While the result of a payment is
+//! unknown, the same authorization is sent again, never a new one, since a new one could be settled in addition to the
+//! first. The same holds if the payment was settled and the request was not served: the same request, made again,
+//! presents the same payment. With a [`PaymentJournal`] both hold across processes.
 
 mod budget;
 #[cfg(feature = "challenge")]

@@ -1,4 +1,4 @@
-//! What the answer to a paid request says of the payment.
+//! Interprets the response to a paid request.
 
 use core::fmt;
 use core::time::Duration;
@@ -9,13 +9,13 @@ use x402_codec::{Limits, header};
 use x402_types::v2::SettleResponse;
 use x402_types::{AtomicAmount, Blank, ErrorReason, UnixSeconds};
 
-/// What the server said of the payment. The caller finds it in the response's extensions.
+/// The server's receipt for the payment. It is in the response's extensions.
 ///
-/// It may say that nothing was paid: [`Receipt::outcome`] reads it, and its `Display` is that in words.
+/// It may report that nothing was paid: [`Receipt::outcome`] interprets it, and `Display` formats that for people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt(pub SettleResponse);
 
-/// What a receipt says of the payment.
+/// The result that a receipt reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReceiptOutcome<'r> {
@@ -26,11 +26,11 @@ pub enum ReceiptOutcome<'r> {
     },
     /// The scheme charged nothing, so that there is no transaction: `upto` of an amount of zero.
     NothingCharged,
-    /// The server calls the payment made and names no transaction, so that nobody can look it up.
+    /// The server reports success without a transaction, so that it cannot be verified.
     NoTransaction,
     /// The settlement is not decided yet.
     Pending {
-        /// Where to look, as far as it is known.
+        /// The transaction to look up, as far as it is known.
         transaction: &'r str,
     },
     /// The payment was not made.
@@ -38,7 +38,7 @@ pub enum ReceiptOutcome<'r> {
 }
 
 impl Receipt {
-    /// What it says.
+    /// Interprets the receipt.
     #[must_use]
     pub fn outcome(&self) -> ReceiptOutcome<'_> {
         let Self(settlement) = self;
@@ -75,16 +75,16 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// The payment that a response answers, whatever became of it. The caller finds it in the response's extensions.
+/// The payment that a response answers, whatever its result. It is in the response's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PaymentSent {
     /// The length of the payment header's value.
     pub header_bytes: usize,
-    /// Until when the payment can be settled.
+    /// The time until which the payment can be settled.
     pub valid_until: UnixSeconds,
-    /// Whether the answer looks like that of a proxy which passes no header of this length: 400, 414, 431 or 494
-    /// without a header of x402.
+    /// Whether the response looks like that of a proxy that does not forward headers of this length: 400, 414, 431 or
+    /// 494 without a header of x402.
     pub header_may_be_too_long: bool,
 }
 
@@ -97,20 +97,21 @@ impl PaymentSent {
     }
 }
 
-/// What becomes of a payment that was sent.
+/// The fate of a payment that was sent.
 #[derive(Debug, PartialEq)]
 pub(super) enum Outcome {
-    /// It was made, and the request was answered.
+    /// The payment was made, and the request was served.
     Paid(Option<Receipt>),
-    /// It was made, and the handler failed: it is shown again with the same request, and no other is made.
+    /// The payment was made, and the handler failed: it is presented again with the same request, and no other payment
+    /// is made.
     Unserved(Receipt),
-    /// It was not, and the server will not have it.
+    /// The payment was not made, and the server will not accept it.
     Refused(Option<Receipt>),
-    /// Not known yet: the same one is to be sent again after this time.
+    /// The result is not known yet: the same payment must be sent again after this time.
     Pending(Option<Receipt>, Duration),
-    /// It was used, perhaps by an earlier sending of it.
+    /// The payment was used, perhaps by an earlier attempt with it.
     Spent(Option<Receipt>),
-    /// The handler's failure, or an answer that cannot be understood: it can be sent again with the same request.
+    /// The handler failed, or the response cannot be interpreted: the payment can be sent again with the same request.
     Open(Option<Receipt>),
 }
 
@@ -119,11 +120,11 @@ pub(super) fn outcome(status: StatusCode, headers: &HeaderMap, limits: &Limits) 
     let failed = status.is_client_error() || status.is_server_error();
     let settlement = header::settle_response(headers, limits);
     if !failed {
-        // The request was served, so the money is taken to be gone, whatever the receipt looks like.
+        // The request was served, so assume that the payment was settled, whatever the receipt looks like.
         return Outcome::Paid(settlement.ok().flatten().map(Receipt));
     }
     let Ok(settlement) = settlement else {
-        // A header that cannot be read says nothing, neither paid nor refused.
+        // A malformed header proves neither payment nor refusal.
         return Outcome::Open(None);
     };
     if let Some(receipt) = settlement.map(Receipt) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 use x402_codec::{Limits, header};
-use x402_types::{ErrorReason, Fault, MakePayment, Occasion, PaymentRequired, Refusal, Terms, UnixSeconds};
+use x402_types::{ErrorReason, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds};
 
 use super::budget::canonical_asset;
 #[cfg(feature = "challenge")]
@@ -43,13 +43,13 @@ pub struct Payer {
 const KEPT: usize = 10_000;
 
 impl Payer {
-    /// Pays with this scheme, at most one dollar a payment, without a budget over time.
+    /// Creates a payer with this scheme, for at most one dollar per payment, without a budget over time.
     #[must_use]
     pub fn new(scheme: impl MakePayment + 'static) -> Self {
         Self::default().and(scheme)
     }
 
-    /// Pays with this scheme, too: of two that can pay, the one that was named first does.
+    /// Adds a scheme: of two that can pay, the one that was added first does.
     #[must_use]
     pub fn and(mut self, scheme: impl MakePayment + 'static) -> Self {
         Arc::make_mut(&mut self.schemes).push(Arc::new(scheme));
@@ -204,8 +204,8 @@ impl Payer {
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
-        let occasion = Occasion { now, entropy, url, method: purchase.method.as_str() };
-        let made = scheme.make_payment(terms, &occasion).await?;
+        let context = SigningContext { now, entropy, url, method: purchase.method.as_str() };
+        let made = scheme.make_payment(terms, &context).await?;
         let valid_until = made.valid_until;
         let payment = candidate.asked.payment(required, extensions, made);
         let mut signed = Signed {
@@ -276,7 +276,7 @@ impl Payer {
 }
 
 impl Default for Payer {
-    /// Pays with no scheme yet, at most one dollar a payment, without a budget over time.
+    /// Creates a payer without schemes, for at most one dollar per payment, without a budget over time.
     fn default() -> Self {
         Self {
             schemes: Arc::default(),
@@ -302,11 +302,11 @@ impl fmt::Debug for Payer {
     }
 }
 
-/// Why a payment was not signed.
+/// The reason why a payment was not signed.
 pub(super) enum NotSigned {
-    /// This way to pay is not taken; another may be.
+    /// This entry is not paid; another may be.
     Entry(NotPayable),
-    /// Nothing is paid at all.
+    /// No entry is paid.
     Whole(PayError),
 }
 

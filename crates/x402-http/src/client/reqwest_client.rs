@@ -17,7 +17,7 @@ use crate::remote::tls_provider;
 
 /// A [`reqwest::Client`] that pays.
 ///
-/// It follows redirects itself, so that no payment and no secret goes to another origin than the one that was asked.
+/// It follows redirects itself, so that no payment and no secret goes to an origin other than the requested one.
 #[derive(Debug, Clone)]
 pub struct PayClient {
     http: reqwest::Client,
@@ -25,16 +25,14 @@ pub struct PayClient {
 }
 
 impl PayClient {
-    /// A client with reqwest's defaults.
-    ///
+    /// Creates a client with reqwest's defaults.
     /// # Errors
     /// reqwest cannot start: no TLS.
     pub fn new(payer: Payer) -> Result<Self, reqwest::Error> {
         Self::from_builder(reqwest::Client::builder(), payer)
     }
 
-    /// A client with settings of its own: proxies, timeouts, certificates. Its redirect policy is replaced.
-    ///
+    /// Creates a client with custom settings: proxies, timeouts, certificates. Its redirect policy is replaced.
     /// # Errors
     /// reqwest cannot start with these settings.
     pub fn from_builder(builder: reqwest::ClientBuilder, payer: Payer) -> Result<Self, reqwest::Error> {
@@ -44,31 +42,29 @@ impl PayClient {
         Ok(Self { http, pay })
     }
 
-    /// The client underneath, to build requests with: `pay.execute(pay.http().post(url).json(&q).build()?)`.
+    /// Returns the underlying client, to build requests with: `pay.execute(pay.http().post(url).json(&q).build()?)`.
     #[must_use]
     pub const fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// Gets a URL, and pays for it if it must.
-    ///
+    /// Requests a URL with GET, and pays for it if required.
     /// # Errors
-    /// The transport's, or why nothing was paid.
+    /// The transport's error, or the reason why nothing was paid.
     pub async fn get(&self, url: &str) -> Result<reqwest::Response, ClientError<reqwest::Error>> {
         let request = self.http.get(url).build().map_err(ClientError::Transport)?;
         self.execute(request).await
     }
 
-    /// Makes a request, and pays for it if it must. The receipt is in the response's extensions.
-    ///
+    /// Makes a request, and pays for it if required. The receipt is in the response's extensions.
     /// # Errors
-    /// The transport's, or why nothing was paid.
+    /// The transport's error, or the reason why nothing was paid.
     pub async fn execute(&self, request: reqwest::Request) -> Result<reqwest::Response, ClientError<reqwest::Error>> {
         let request = http::Request::<reqwest::Body>::try_from(request).map_err(ClientError::Transport)?;
         let response = self.pay.clone().call(request).await?;
         let (mut parts, body) = response.into_parts();
         if let Some(AnsweredBy(url)) = parts.extensions.remove() {
-            // The only way to tell reqwest the URL is by an extension of its own type.
+            // An extension of reqwest's own type is the only way to pass the URL to reqwest.
             if let Ok(carrier) = http::Response::builder().url(url).body(()) {
                 parts.extensions.extend(carrier.into_parts().0.extensions);
             }
@@ -77,11 +73,11 @@ impl PayClient {
     }
 }
 
-/// Which URL answered.
+/// The URL that answered.
 #[derive(Debug, Clone)]
 struct AnsweredBy(Url);
 
-/// reqwest as a service of plain HTTP types.
+/// The client of reqwest, as a service of plain HTTP types.
 #[derive(Debug, Clone)]
 struct Transport(reqwest::Client);
 

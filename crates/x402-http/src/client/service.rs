@@ -16,8 +16,8 @@ use crate::Body;
 
 /// Pays for the requests that pass through it.
 ///
-/// Put it next to the transport, inside of any layer that follows redirects: it cannot see those that a layer behind
-/// it follows. [`Self::follow_redirects`] lets it follow them itself, never paying another origin.
+/// Put it next to the transport, inside of any layer that follows redirects: it cannot see redirects that an inner
+/// layer follows. [`Self::follow_redirects`] makes it follow them itself, never paying another origin.
 #[derive(Debug, Clone)]
 pub struct PayLayer {
     payer: Payer,
@@ -25,13 +25,13 @@ pub struct PayLayer {
 }
 
 impl PayLayer {
-    /// Pays with this payer. Redirects are answers.
+    /// Creates a layer that pays with this payer. It returns redirects as responses.
     #[must_use]
     pub const fn new(payer: Payer) -> Self {
         Self { payer, redirects: 0 }
     }
 
-    /// Follows up to ten redirects. What asks for money at another origin than the caller's is not paid.
+    /// Follows up to ten redirects. If an origin other than the requested one requires payment, it is not paid.
     #[must_use]
     pub const fn follow_redirects(mut self) -> Self {
         self.redirects = exchange::REDIRECTS;
@@ -47,7 +47,7 @@ impl<S> Layer<S> for PayLayer {
     }
 }
 
-/// The service that [`PayLayer`] makes.
+/// The service that [`PayLayer`] creates.
 #[derive(Debug, Clone)]
 pub struct Pay<S> {
     inner: S,

@@ -15,7 +15,8 @@ use x402_codec::header as names;
 use x402_http::Body;
 use x402_http::client::{ClientError, Clock, MemoryBudget, Pause, PayLayer, Payer};
 use x402_types::{
-    AuthorizationKind, MadePayment, MakePayment, Occasion, PaymentKey, RawJson, Refusal, SchemeName, Terms, UnixSeconds,
+    AuthorizationKind, MadePayment, MakePayment, PaymentKey, RawJson, Refusal, SchemeName, SigningContext, Terms,
+    UnixSeconds,
 };
 
 use crate::common::{self, PAYER, TRANSACTION, terms};
@@ -56,12 +57,12 @@ impl MakePayment for Exact {
         terms.scheme == SchemeName::EXACT && terms.network.namespace() == "eip155"
     }
 
-    async fn make_payment(&self, terms: &Terms, occasion: &Occasion<'_>) -> Result<MadePayment, Refusal> {
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
         self.signed.fetch_add(1, Ordering::SeqCst);
-        let payload = common::payload(occasion.entropy[0]);
+        let payload = common::payload(context.entropy[0]);
         let nonce = payload["authorization"]["nonce"].as_str().unwrap().to_owned();
         let key = PaymentKey::new(AuthorizationKind::Eip3009, terms.network, &[], PAYER.as_bytes(), nonce.as_bytes());
-        let until = occasion.now.plus(terms.max_timeout_seconds.get());
+        let until = context.now.plus(terms.max_timeout_seconds.get());
         Ok(MadePayment::new(RawJson::of(&payload).unwrap(), PAYER.to_owned(), key, until))
     }
 }

@@ -1,4 +1,4 @@
-//! What the `x402.v1` dialect must remember, on SQLite beside the ledger: `x402_challenge::Store` row by row.
+//! The state of the `x402.v1` dialect, in the ledger's SQLite file: `x402_challenge::Store` row by row.
 
 mod meters;
 mod refunds;
@@ -16,20 +16,21 @@ use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
 use super::{Database, WriteError};
 
-/// Challenges, nonces, proofs, entitlements, meters and refunds in a SQLite file. Whatever a method answered is durable.
+/// Challenges, nonces, proofs, entitlements, meters and refunds in a SQLite file. Every result that a method returns is
+/// durable.
 #[derive(Debug, Clone)]
 pub struct SqliteChallenges {
     database: Database,
 }
 
 impl SqliteChallenges {
-    /// The rows in this file.
+    /// Creates the store in this file.
     #[must_use]
     pub const fn new(database: Database) -> Self {
         Self { database }
     }
 
-    /// One transaction. What it answers is durable.
+    /// Runs one transaction. Its result is durable.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Sql<T> + Send + 'static,
@@ -40,7 +41,7 @@ impl SqliteChallenges {
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
-/// SQLite has no unsigned 64-bit integers. Times beyond 2^63-1 do not occur; they saturate.
+/// Converts a time. SQLite has no unsigned 64-bit integers; times beyond 2^63-1, which do not occur, saturate.
 fn number(time: UnixSeconds) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }
@@ -61,7 +62,7 @@ fn from_json<T: DeserializeOwned>(text: &str) -> Sql<T> {
     serde_json::from_str(text).map_err(bad)
 }
 
-/// A challenge's row.
+/// The row of a challenge.
 struct Stored {
     issued: Issued,
     state: String,
@@ -116,12 +117,12 @@ impl Stored {
     }
 }
 
-/// The row, if this hold still has it.
+/// Returns the row, if it still belongs to this hold.
 fn held(transaction: &Transaction<'_>, hold: &Hold) -> Sql<Option<Stored>> {
     Ok(Stored::read(transaction, &hold.id)?.filter(|stored| stored.is_held_by(hold)))
 }
 
-/// Whether a challenge that is not open at `now` has the nonce.
+/// Returns whether a challenge that is not open at `now` has the nonce.
 fn taken(connection: &Connection, nonce: &Nonce, now: UnixSeconds) -> Sql<bool> {
     connection
         .prepare_cached(
@@ -153,7 +154,7 @@ fn claim(transaction: &Transaction<'_>, attempt: &Attempt, now: UnixSeconds) -> 
     let hold = Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence };
     match stored.standing(now) {
         Standing::Open if !taken(transaction, &attempt.nonce, now)? => {
-            // Whoever held this nonce lapsed, and must not be confirmed with it any more.
+            // The previous holder of this nonce has lapsed, and must no longer be confirmed with it.
             transaction
                 .prepare_cached(
                     "UPDATE challenges SET state = 'open', nonce = NULL, digest = NULL, forget_after = expires_at

@@ -1,4 +1,4 @@
-//! Which payments a resource server has granted, on SQLite beside the ledger: `x402_http::server::Grants`.
+//! The payments that a resource server has granted, in the ledger's SQLite file: `x402_http::server::Grants`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use x402_types::{Fault, PaymentKey};
 
 use super::{Database, WriteError};
 
-/// Grants in a SQLite file. Rows are kept for good: a granted payment is never granted again.
+/// Grants in a SQLite file. Rows are kept permanently: a granted payment is never granted again.
 ///
-/// `open` lives in memory only: nothing was sent for it, so a restart frees it. So does the hold on a key.
+/// `open` exists only in memory: nothing was sent for it, so a restart frees it. The same is true of the hold on a key.
 #[derive(Debug, Clone)]
 pub struct SqliteGrants {
     database: Database,
@@ -22,19 +22,20 @@ pub struct SqliteGrants {
 #[derive(Debug, Default)]
 struct Held {
     last: u64,
-    /// The holder of a key, and the request that it holds it for.
+    /// The holder of each key, and the request for which it holds the key.
     keys: HashMap<PaymentKey, (u64, String)>,
 }
 
 impl SqliteGrants {
-    /// The grants in this file.
+    /// Creates the store in this file.
     #[must_use]
     pub fn new(database: Database) -> Self {
         Self { database, held: Arc::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        // A number and a map entry are each whole at every point where a panic could strike.
+        // A number and a map entry are complete at every point at which a panic could occur, so a poisoned lock is
+        // harmless.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -50,7 +51,7 @@ impl SqliteGrants {
         }
     }
 
-    /// Writes the state, from one of those that it may come from.
+    /// Writes the state, if the current state allows the transition.
     async fn put(&self, ticket: &Ticket, state: GrantState) -> Result<(), Fault> {
         let (key, request) = (ticket.key.clone(), self.request(ticket)?);
         self.database
@@ -102,7 +103,7 @@ impl Grants for SqliteGrants {
     }
 
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault> {
-        // Held first, so that no other request can come between the look and the claim.
+        // The key is held before the look-up, so that no other request can come between look-up and claim.
         let ticket = {
             let mut held = self.held();
             if held.keys.contains_key(key) {
@@ -155,7 +156,7 @@ impl Grants for SqliteGrants {
     }
 }
 
-/// A hold that is given back unless it is kept: the caller may go away while the store is asked.
+/// A hold that is released unless it is kept, since the caller may disappear during the store's operation.
 struct Hold<'a> {
     grants: &'a SqliteGrants,
     ticket: Option<Ticket>,

@@ -21,25 +21,23 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// The ledger in this file. Leases are counted by this machine's clock.
+    /// Creates the ledger in this file. Leases use this machine's clock.
     #[must_use]
     pub const fn new(database: Database) -> Self {
         Self { database, clock: now }
     }
 
-    /// Takes over from a process that has ended: frees the lanes that it held, and makes due at once what it left
-    /// open, for it may have stored bytes that it never sent.
+    /// Takes over from a process that has ended: frees the lanes that it held, and makes its open payments due at once,
+    /// because it may have stored bytes that it never sent.
     ///
-    /// Only for who has the file alone ([`Database::open_alone`]).
-    ///
+    /// The caller must have exclusive use of the file ([`Database::open_alone`]).
     /// # Errors
     /// The store failed.
     pub async fn take_over(&self) -> Result<(), Fault> {
         self.database.write(|transaction| Ok(take_over(transaction)?)).await
     }
 
-    /// The lanes in which something is not finished.
-    ///
+    /// Returns the lanes that have unfinished work.
     /// # Errors
     /// The store failed.
     pub async fn open_lanes(&self) -> Result<Vec<LaneId>, Fault> {
@@ -52,7 +50,7 @@ impl SqliteLedger {
         self.database.read(lanes).await
     }
 
-    /// With another clock for leases.
+    /// Sets another clock for leases.
     #[must_use]
     pub const fn with_clock(mut self, clock: fn() -> UnixSeconds) -> Self {
         self.clock = clock;
@@ -60,17 +58,18 @@ impl SqliteLedger {
     }
 }
 
-/// This machine's clock.
+/// Returns the time of this machine's clock.
 fn now() -> UnixSeconds {
     UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
-/// Payments that are forgotten in one transaction.
+/// The number of payments that are forgotten in one transaction.
 const FORGET_GROUP: usize = 50;
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
-/// SQLite has no unsigned 64-bit integers. Times, nonces and versions beyond 2^63-1 do not occur; they saturate.
+/// Converts a number. SQLite has no unsigned 64-bit integers; times, nonces and versions beyond 2^63-1, which do not
+/// occur, saturate.
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -88,7 +87,7 @@ fn from_row<T: DeserializeOwned>(text: &str) -> Sql<T> {
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }
 
-/// The first bytes behind all that begin with these; `None` where there are none.
+/// Returns the first byte string after all that have this prefix; `None` if there is none.
 fn after(prefix: &[u8]) -> Option<Vec<u8>> {
     let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
     let mut after = prefix.get(..=last)?.to_vec();
@@ -112,7 +111,7 @@ fn stored_slot(connection: &Connection, id: &SlotId) -> Sql<Option<Slot>> {
     row.as_deref().map(from_row).transpose()
 }
 
-/// All as of one commit, however many statements it takes.
+/// Reads slots as of one commit, in as many statements as needed.
 fn stored_slots<'a>(connection: &Connection, ids: impl Iterator<Item = &'a SlotId>) -> Sql<Vec<Slot>> {
     let view = connection.unchecked_transaction()?;
     ids.filter_map(|id| stored_slot(&view, id).transpose()).collect()
@@ -154,7 +153,7 @@ fn write_slot(transaction: &Transaction<'_>, slot: &Slot) -> Sql<()> {
         .map(drop)
 }
 
-/// "Fence": a worker that lost its lane changes nothing. A write without a lease changes payments only.
+/// Checks the fence: a worker that lost its lane changes nothing. A write without a lease may change only payments.
 fn is_fenced(transaction: &Transaction<'_>, write: &Write) -> Sql<bool> {
     let Some(lease) = &write.lease else { return Ok(write.next.is_some() || !write.slots.is_empty()) };
     let fence: Option<i64> = transaction
@@ -194,7 +193,7 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
     hold(transaction, &payments)
 }
 
-/// One payment for each once key: what these payments held is given back first, then what they hold is taken.
+/// Enforces one payment per once key: first releases what these payments held, then takes what they hold.
 fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Result<(), WriteError<CommitError>> {
     for payment in payments {
         for once_key in payment.steps.iter().flat_map(Step::once_keys) {
@@ -251,11 +250,11 @@ fn take_over(transaction: &Transaction<'_>) -> Sql<()> {
     Ok(())
 }
 
-/// How far a pass over the rows that may be forgotten has come: `keep_until` and row number.
+/// The progress of a pass over the rows that may be forgotten: `keep_until` and row number.
 type Passed = (i64, i64);
 
-/// Forgets some of the rows behind `passed`, [`FORGET_GROUP`] at most. Answers how many, and how far it came; `None`
-/// where no row is left. Every statement finds its rows by a key or an index, so a row costs the same in any table.
+/// Forgets up to [`FORGET_GROUP`] rows after `passed`. Returns their number and the new position; `None` if no row is
+/// left. Every statement finds its rows by a key or an index, so a row costs the same in any table.
 fn forget(
     transaction: &Transaction<'_>,
     now: UnixSeconds,
@@ -387,7 +386,7 @@ impl Ledger for SqliteLedger {
         let lane = lane.clone();
         self.database
             .read(move |connection| {
-                // One snapshot for the three: a slot must not appear between them.
+                // All three use one snapshot: a slot must not appear between them.
                 let view = connection.unchecked_transaction()?;
                 let next: Option<i64> = view
                     .prepare_cached("SELECT next FROM lanes WHERE lane = ?1")?
@@ -412,7 +411,7 @@ impl Ledger for SqliteLedger {
 
     async fn forget(&self, now: UnixSeconds, limit: usize) -> Result<usize, Fault> {
         let (mut gone, mut passed) = (0, Some((i64::MIN, i64::MIN)));
-        // A transaction a group, so that claims and commits come in between.
+        // Each group has its own transaction, so that claims and commits can run in between.
         while let Some(from) = passed.filter(|_| gone < limit) {
             let rest = limit.saturating_sub(gone);
             let (more, to) = self.database.write(move |transaction| Ok(forget(transaction, now, from, rest)?)).await?;
@@ -445,7 +444,7 @@ mod tests {
         };
         store(false);
         let ids: Vec<SlotId> = (0..3).map(|nonce| SlotId { lane: LaneId::from("a"), nonce }).collect();
-        // Between the first and the second row all three are written.
+        // All three rows are written between reading the first and the second.
         let between = ids.iter().inspect(|id| {
             if id.nonce == 1 {
                 store(true)

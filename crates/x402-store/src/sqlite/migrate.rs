@@ -1,24 +1,23 @@
-//! Schemas of the file: `PRAGMA user_version`, migrated forward only, in one transaction, when the file is opened.
+//! Schemas of the file: `PRAGMA user_version`, migrated only forward, in one transaction, when the file is opened.
 //!
-//! A migration is never changed once it was released: a new one is added at the end of [`MIGRATIONS`].
+//! A released migration never changes: a new one is appended to [`MIGRATIONS`].
 
 use rusqlite::{Connection, TransactionBehavior};
 use x402_types::Fault;
 
-/// What brings a file from schema n to n + 1, in order.
+/// The migrations from schema n to n + 1, in order.
 ///
-/// Schema 0 is an empty file, and also what releases before schema numbers wrote: their tables are those of the first
-/// migration, which makes only what is missing.
+/// Schema 0 is an empty file, or one of a release before schema numbers: its tables are those of the first migration,
+/// which creates only those that are missing.
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 
-/// Brings the file to the newest schema.
-///
+/// Migrates the file to the newest schema.
 /// # Errors
-/// The file is of a newer schema, which is named; or the store failed, and the file is as it was.
+/// The file has a newer schema, which the error names; or the store failed, and the file is unchanged.
 pub(super) fn to_newest(connection: &mut Connection) -> Result<(), Fault> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Fault::store)?;
     let found: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(Fault::store)?;
-    // A number below 0 is none that a release wrote.
+    // No release wrote a number below 0.
     let Some(missing) = usize::try_from(found).ok().and_then(|found| MIGRATIONS.get(found..)) else {
         return Err(Fault::store(format_args!(
             "the file has schema {found}, and this release knows schemas up to {}: use a newer release",

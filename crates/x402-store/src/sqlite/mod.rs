@@ -1,7 +1,7 @@
 //! The stores on SQLite: one file, one writer with group commit, WAL, `synchronous=FULL`.
 //!
-//! Every write is durable before its caller hears of it. Writes that arrive together share one commit; each runs in
-//! its own savepoint, so that one that is refused takes nothing else with it.
+//! Every write is durable before its caller learns the result. Writes that arrive together share one commit; each runs
+//! in its own savepoint, so that a refused one does not affect the others.
 
 #[cfg(feature = "challenges")]
 mod challenges;
@@ -39,32 +39,32 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 use x402_types::Fault;
 
-/// Writes that share one commit at most.
+/// The maximum number of writes in one commit.
 const GROUP: usize = 128;
-/// Jobs that wait at most; then callers are told that the store is busy.
+/// The maximum number of waiting jobs; beyond it the store reports that it is busy.
 const QUEUE: usize = 4096;
-/// SQLite up to 3.51.2 can corrupt a database whose WAL is reset (fixed in 3.51.3).
+/// The oldest usable SQLite: up to 3.51.2 it can corrupt a database whose WAL is reset (fixed in 3.51.3).
 const OLDEST: i32 = 3_051_003;
 
-/// What a job answers: its value, or what failed.
+/// The result of a job: its value, or the error.
 type Answer<T> = Result<T, rusqlite::Error>;
-/// A write.
+/// A write to execute.
 type Work = Box<dyn FnOnce(&Transaction<'_>) -> Done + Send>;
-/// What the writer does.
+/// A job of the writer.
 enum Job {
-    /// A write, and how its caller hears of the outcome once the commit is done.
+    /// A write, which reports its result to its caller once the commit is done.
     Write(Work),
-    /// Nothing: whoever waits for it hears that the writer is there.
+    /// An empty job: its completion shows that the writer is alive.
     Check(oneshot::Sender<()>),
 }
-/// Called with whether the commit succeeded.
+/// The callback that receives whether the commit succeeded.
 type Done = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
-/// Why a write is undone.
+/// The reason why a write is undone.
 #[derive(Debug)]
 pub enum WriteError<E> {
     /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// What is stored does not allow the write.
+    /// The stored rows do not allow the write.
     Refused(E),
 }
 
@@ -74,22 +74,22 @@ impl<E> From<rusqlite::Error> for WriteError<E> {
     }
 }
 
-/// A read.
+/// A read to execute.
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
-/// A handle to the file. Cloning it shares the writer.
+/// A handle to the file. Clones share the writer.
 #[derive(Clone)]
 pub struct Database {
     writer: SyncSender<Job>,
     reader: SyncSender<Look>,
     commits: Arc<Mutex<Commits>>,
-    /// Changes when one of the two threads ends.
+    /// A signal that changes when one of the two threads ends.
     ended: watch::Receiver<()>,
-    /// Held by the one process that works the lanes.
+    /// The lock of the one process that works the lanes.
     _alone: Option<Arc<File>>,
 }
 
-/// Says that a thread has ended, by a panic, too.
+/// Signals that a thread has ended, even by a panic.
 struct End(watch::Sender<()>);
 
 impl Drop for End {
@@ -98,11 +98,11 @@ impl Drop for End {
     }
 }
 
-/// What became of the last commits.
+/// The results of the last commits.
 struct Commits {
-    /// When one last succeeded, or the file was opened.
+    /// The time of the last successful commit, or of opening the file.
     last: Instant,
-    /// What the newest failed with, unless one has succeeded since.
+    /// The fault of the newest commit, unless one has succeeded since.
     failing: Option<Fault>,
 }
 
@@ -113,10 +113,9 @@ impl std::fmt::Debug for Database {
 }
 
 impl Database {
-    /// Opens the file for this process alone: nobody else works its lanes as long as the lock is held.
-    ///
+    /// Opens the file for this process alone: no other process works its lanes as long as the lock is held.
     /// # Errors
-    /// As [`Database::open`]; or another process has the file.
+    /// The errors of [`Database::open`]; or another process has the file.
     pub fn open_alone(path: impl AsRef<Path>) -> Result<Self, Fault> {
         let path = path.as_ref();
         let mut name = path.as_os_str().to_owned();
@@ -129,19 +128,16 @@ impl Database {
         Ok(Self { _alone: Some(Arc::new(lock)), ..Self::open(path)? })
     }
 
-    /// Opens or makes the file and brings its tables up to date.
-    ///
+    /// Opens or creates the file and migrates its tables.
     /// # Errors
     /// The file cannot be used, or the SQLite compiled in is older than 3.51.3.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Fault> {
         Self::open_prepared(path.as_ref(), |_| Ok(()))
     }
 
-    /// The same, where something more is done with the writer's connection before it is used: a progress handler set,
-    /// for example.
-    ///
+    /// Opens the file, and prepares the writer's connection before its use, for example with a progress handler.
     /// # Errors
-    /// As [`Database::open`]; or that failed.
+    /// The errors of [`Database::open`]; or the preparation failed.
     pub fn open_prepared(
         path: &Path,
         further: impl FnOnce(&mut Connection) -> Result<(), rusqlite::Error>,
@@ -182,10 +178,10 @@ impl Database {
         Ok(Self { writer, reader, commits, ended, _alone: None })
     }
 
-    /// Runs a write; the answer comes after the commit. What the write did is undone where it fails. Dropping the future does not take the write back.
-    ///
+    /// Executes a write; the result follows the commit. A write that fails is undone; the others of the same commit are
+    /// kept. Dropping the future does not cancel the write.
     /// # Errors
-    /// The store is busy, or the write or its commit failed: it may have happened all the same.
+    /// The store is busy, or the write or its commit failed: it may have taken effect nevertheless.
     pub async fn write<T: Send + 'static, E: From<Fault> + Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>> + Send + 'static,
@@ -209,11 +205,10 @@ impl Database {
         told.await.unwrap_or_else(|_| Err(Fault::store("the writer stopped").into()))
     }
 
-    /// Has the writer do nothing, behind all that waits for it, and answers how long ago the file last took a change.
-    /// A facilitator at work changes it every few seconds, for its leases.
-    ///
+    /// Passes an empty job through the writer's queue, and returns how long ago the file last took a change. A working
+    /// facilitator writes every few seconds, for its leases.
     /// # Errors
-    /// The writer is gone, or the last change could not be stored.
+    /// The writer has ended, or the last change could not be stored.
     pub async fn check_writer(&self) -> Result<Duration, Fault> {
         let (tell, told) = oneshot::channel();
         self.writer.try_send(Job::Check(tell)).map_err(refused)?;
@@ -222,13 +217,12 @@ impl Database {
         commits.failing.clone().map_or_else(|| Ok(commits.last.elapsed()), Err)
     }
 
-    /// Waits until the writer or the reader has ended, which neither does while this handle is there, unless it panics.
+    /// Waits until the writer or the reader has ended. While this handle exists, only a panic ends them.
     pub async fn stopped(&self) {
         drop(self.ended.clone().changed().await);
     }
 
-    /// Runs a read of what is committed.
-    ///
+    /// Executes a read of committed data.
     /// # Errors
     /// The store is busy, or the read failed.
     pub async fn read<T: Send + 'static>(
@@ -255,7 +249,8 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     )
 }
 
-/// Undoes a write that failed or was refused; what others did in the same commit stays.
+/// Executes a write in a savepoint, and undoes it if it failed or was refused; other writes of the same commit are
+/// kept.
 fn in_savepoint<T, E>(
     transaction: &Transaction<'_>,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>>,
@@ -275,7 +270,7 @@ fn in_savepoint<T, E>(
     outcome
 }
 
-/// What the group of a job hears that made SQLite roll back.
+/// Creates the error for the group of a job that made SQLite roll back.
 fn rolled_back() -> rusqlite::Error {
     let abort = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT_ROLLBACK);
     rusqlite::Error::SqliteFailure(abort, Some("the transaction was rolled back with a write beside it".to_owned()))
@@ -297,16 +292,16 @@ fn write_loop(connection: &mut Connection, jobs: &Receiver<Job>, commits: &Mutex
     }
 }
 
-/// Runs the first write and what waits behind it, and tells all of them how their commit went.
+/// Executes the first write and the waiting ones, and reports the result of the commit to all of them.
 fn write_group(connection: &mut Connection, first: Work, jobs: &Receiver<Job>) -> Result<(), rusqlite::Error> {
-    // Where there is no transaction the job is dropped; its caller hears that the writer did not answer.
+    // Without a transaction the job is dropped, and its caller learns that the writer did not answer.
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .inspect_err(|error| tracing::error!(%error, "the ledger cannot begin a transaction"))?;
     let mut done: Vec<Done> = vec![first(&transaction)];
     let mut checks = Vec::new();
-    // Full, IOERR and NOMEM make SQLite roll back by itself. What was done before is gone, and what came after would
-    // begin a transaction of its own: the group ends here, and all of it failed.
+    // Full, IOERR and NOMEM make SQLite roll back by itself. Earlier writes of the group are lost, and later ones would
+    // begin a transaction of their own: the group ends here, and all of it failed.
     while done.len() < GROUP && !transaction.is_autocommit() {
         match jobs.try_recv() {
             Ok(Job::Write(next)) => done.push(next(&transaction)),
@@ -339,7 +334,7 @@ mod tests {
         database.write(move |transaction| Ok(transaction.execute_batch(sql)?)).await
     }
 
-    /// Keeps the writer busy until the other end is dropped, so that what is written meanwhile shares one commit.
+    /// Keeps the writer busy until the other end is dropped, so that all writes in the meantime share one commit.
     fn hold(database: &Database) -> (impl Future<Output = Result<(), Fault>>, std::sync::mpsc::Sender<()>) {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let write = database.clone();
@@ -361,7 +356,7 @@ mod tests {
         database.read(names).await.unwrap()
     }
 
-    /// What each of three writes of one group heard, and what is stored.
+    /// Runs three writes in one group, and returns the result of each and the stored rows.
     async fn with_a_rollback(second: &'static str) -> ([bool; 3], Vec<String>) {
         let (_file, database) = open();
         run(&database, "CREATE TABLE t (name TEXT NOT NULL)").await.unwrap();
@@ -405,7 +400,7 @@ mod tests {
         drop(release);
         held.await.unwrap();
         check.await.unwrap();
-        // A commit that fails is said until one succeeds.
+        // A failed commit is reported until one succeeds.
         assert!(run(&database, "ROLLBACK").await.is_err());
         assert!(matches!(database.check_writer().await, Err(Fault::Store { .. })));
         run(&database, "SELECT 1").await.unwrap();

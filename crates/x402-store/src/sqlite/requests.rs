@@ -1,4 +1,4 @@
-//! What `/verify` remembers of a request for `/settle`, on SQLite beside the ledger.
+//! The state that `/verify` keeps of a request for `/settle`, in the ledger's SQLite file.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -7,12 +7,12 @@ use x402_types::{Fault, UnixSeconds};
 use super::Database;
 use crate::requests::{Remembered, Requests};
 
-/// In the ledger's SQLite file.
+/// Requests in the ledger's SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteRequests(Database);
 
 impl SqliteRequests {
-    /// The requests in this file.
+    /// Creates the store in this file.
     #[must_use]
     pub const fn new(database: Database) -> Self {
         Self(database)

@@ -1,22 +1,22 @@
-//! Rows of the ledger as they stand in the file: `{"format":1,"row":{…}}`.
+//! The ledger's rows as the file stores them: `{"format":1,"row":{…}}`.
 //!
-//! Rows of format 0, which commit 17f55ea wrote, are the members alone. A member that is added to a row later needs a
-//! default, or a new format that is read here.
+//! Rows of format 0, which commit 17f55ea wrote, consist of the members alone. A member that is added to a row later
+//! needs a default, or a new format that is parsed here.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The format that is written.
+/// The format of written rows.
 const FORMAT: u16 = 1;
 
-/// Why a row cannot be used.
+/// The reason why a row cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowError {
-    /// It is no row of any format that is known.
+    /// The row has no known format.
     #[error("a stored row cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// A later release wrote it.
+    /// A later release wrote the row.
     #[error("a stored row has format {0}, and this release knows formats up to {FORMAT}: use a newer release")]
     Newer(u16),
 }
@@ -28,14 +28,14 @@ struct Stored<T> {
     row: T,
 }
 
-/// What tells the formats apart.
+/// The member that distinguishes the formats.
 #[derive(Deserialize)]
 struct Number {
     #[serde(default)]
     format: u16,
 }
 
-/// Reads a row of whatever format this release knows.
+/// Parses a row of any format that this release knows.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
     match serde_json::from_str::<Number>(text)?.format {
         0 => Ok(serde_json::from_str(text)?),
@@ -47,7 +47,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
     }
 }
 
-/// The row in the newest format.
+/// Formats the row in the newest format.
 pub(super) fn write<T: Serialize>(row: &T) -> Result<String, RowError> {
     Ok(serde_json::to_string(&Stored { format: FORMAT, row })?)
 }

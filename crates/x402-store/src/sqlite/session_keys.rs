@@ -1,4 +1,4 @@
-//! Session keys in the ledger's SQLite file, sealed with ChaCha20-Poly1305 under a key from the configuration.
+//! Session keys in the ledger's SQLite file, encrypted with ChaCha20-Poly1305 under a key from the configuration.
 
 use std::sync::Arc;
 
@@ -11,20 +11,19 @@ use zeroize::Zeroizing;
 use super::Database;
 use crate::session_keys::{KeyName, SessionKeys};
 
-/// The key under which stored session keys are sealed: 32 bytes.
+/// The key that encrypts stored session keys: 32 bytes.
 #[derive(Clone)]
 pub struct SealKey(Zeroizing<[u8; 32]>);
 
-/// A seal key that is none.
+/// The error for a malformed seal key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 32 bytes in hex")]
 pub struct SealError;
 
 impl SealKey {
-    /// A key from 64 hex digits, with or without `0x`.
-    ///
+    /// Parses 64 hex digits, with or without `0x`.
     /// # Errors
-    /// Anything else. What stands there is not repeated.
+    /// The text is anything else. It is not repeated in the error.
     pub fn from_hex(text: &str) -> Result<Self, SealError> {
         let digits = text.strip_prefix("0x").unwrap_or(text).as_bytes();
         let (pairs, rest) = digits.as_chunks::<2>();
@@ -60,16 +59,15 @@ impl std::fmt::Debug for SqliteSessionKeys {
 }
 
 impl SqliteSessionKeys {
-    /// The keys in this file, sealed under this key.
-    ///
+    /// Creates the store in this file, with this seal key.
     /// # Errors
-    /// The cipher does not take the key, which 32 bytes never cause.
+    /// The cipher refuses the key, which cannot happen with 32 bytes.
     pub fn new(database: Database, key: &SealKey) -> Result<Self, SealError> {
         let cipher = UnboundKey::new(&CHACHA20_POLY1305, &*key.0).map_err(|_| SealError)?;
         Ok(Self { database, cipher: Arc::new(LessSafeKey::new(cipher)) })
     }
 
-    /// Nonces are drawn at random: 96 bits are enough for the 2^32 keys that nobody will register.
+    /// Encrypts a text under a random nonce: 96 bits are enough for 2^32 keys, more than will ever be registered.
     fn seal(&self, name: &KeyName, text: &str) -> Result<([u8; NONCE_LEN], Vec<u8>), Fault> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(Fault::store)?;
@@ -89,7 +87,8 @@ impl SqliteSessionKeys {
     }
 }
 
-/// What a sealed key is bound to, each part behind its length: it opens in its own row only.
+/// Builds the associated data of an encrypted key, each part preceded by its length: the key can be decrypted only in
+/// its own row.
 fn bound(name: &KeyName) -> Vec<u8> {
     let parts = [name.network.as_str().as_bytes(), &name.account[..], name.provider.as_bytes(), &name.hash[..]];
     let mut bytes = Vec::new();
@@ -100,7 +99,7 @@ fn bound(name: &KeyName) -> Vec<u8> {
     bytes
 }
 
-/// A sealed key and the nonce it is sealed with.
+/// An encrypted key and its nonce.
 type Sealed = ([u8; NONCE_LEN], Vec<u8>);
 
 fn row(connection: &Connection, name: &KeyName) -> Result<Option<Sealed>, rusqlite::Error> {
@@ -122,7 +121,8 @@ impl SessionKeys for SqliteSessionKeys {
         let (keys, name, caller) = (self.clone(), name.clone(), caller.to_owned());
         self.database
             .write(move |transaction| {
-                // A row that does not open is of another seal key: it is worth nothing, and the key is here again.
+                // A row that cannot be decrypted was written under another seal key: it is useless, and the key is
+                // available here again.
                 if let Some((nonce, sealed)) = row(transaction, &name)?
                     && keys.open(&name, nonce, sealed).is_ok()
                 {
@@ -234,7 +234,7 @@ mod tests {
         let again = SqliteSessionKeys::new(database.clone(), &seal("ab")).unwrap();
         assert_eq!(again.read(&name(secret)).await.unwrap().unwrap().as_str(), secret);
 
-        // A row that is moved to another name does not open there.
+        // A row that is moved to another name cannot be decrypted there.
         let other = KeyName { account: [0; 20], ..name(secret) };
         let account = other.account;
         database
@@ -260,7 +260,7 @@ mod tests {
         after.register(&key, "other", "c2VjcmV0").await.unwrap();
         assert_eq!(after.read(&key).await.unwrap().unwrap().as_str(), "c2VjcmV0");
         assert!(before.read(&key).await.is_err());
-        // It is of whoever brought it again; and one that opens stays as it is.
+        // The row belongs to the caller that registered it again; a row that can be decrypted is unchanged.
         after.register(&key, "shop", "c2VjcmV0").await.unwrap();
         after.remove(&key, "shop").await.unwrap();
         assert!(after.read(&key).await.unwrap().is_some(), "another caller's");

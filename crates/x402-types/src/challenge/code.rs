@@ -7,10 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Malformed;
 
-/// One table makes the variant, its code and its status.
+/// Generates the variant, its code and its status from one table.
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal $status:literal;)*) => {
-        /// Why a payment was refused.
+        /// The reason why a payment was refused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* $name,)* }
 
@@ -18,13 +18,13 @@ macro_rules! codes {
             /// Every code, for tables and documents.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The code on the wire: `error` of the refusal's body.
+            /// Returns the code as it is written in `error` of the refusal's body.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// The HTTP status it is answered with.
+            /// Returns the HTTP status of a refusal with this code.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$name => $status,)* }
@@ -34,19 +34,20 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Challenge or payment expired, or the challenge is not known.
+    /// The challenge or the payment has expired, or the challenge is unknown.
     Expired = "expired" 402;
-    /// Amount too low.
+    /// The amount is too low.
     Insufficient = "insufficient" 402;
-    /// Version, scheme, network or asset differ.
+    /// The version, scheme, network or asset differs from the challenge's.
     Mismatch = "mismatch" 402;
-    /// Payment already used.
+    /// The payment was already used.
     Replay = "replay" 409;
-    /// Malformed payment header.
+    /// The payment header is malformed.
     InvalidSchema = "invalid_schema" 400;
-    /// Request binding mismatch.
+    /// The request differs from the one that the challenge is bound to.
     InvalidBinding = "invalid_binding" 400;
-    /// The proof was refused, or its type is switched off. Not in the document's table; existing servers send it.
+    /// The proof was refused, or its type is switched off. The document's table lacks this code; existing servers send
+    /// it.
     VerificationFailed = "verification_failed" 402;
 }
 

@@ -10,83 +10,83 @@ use crate::wire::wire;
 use crate::{AtomicAmount, EvmAddress, Malformed, Members, RawJson, SchemeName, TimeoutSeconds};
 
 wire! {
-    /// "Challenge Format (402 Body)".
+    /// The body of a 402: "Challenge Format (402 Body)".
     pub struct Challenge {
-        /// `x402.v1`.
+        /// The version of the dialect, `x402.v1`.
         version: DialectVersion => "version" required;
-        /// `exact` or `upto`.
+        /// The payment scheme, `exact` or `upto`.
         scheme: SchemeName => "scheme" required;
-        /// Where it is paid.
+        /// The network on which to pay.
         network: Network => "network" required;
-        /// The token.
+        /// The contract of the token.
         asset: EvmAddress => "asset" required;
-        /// Who is paid.
+        /// The recipient's address.
         pay_to: EvmAddress => "payTo" required;
-        /// What is asked, in atomic units.
+        /// The price, in atomic units.
         max_amount_required: AtomicAmount => "maxAmountRequired" required;
-        /// How long the challenge can be paid.
+        /// The number of seconds for which the challenge can be paid.
         max_timeout_seconds: TimeoutSeconds => "maxTimeoutSeconds" required;
-        /// Names the challenge.
+        /// The identifier of the challenge.
         challenge_id: ChallengeId => "challengeId" required;
-        /// The request it is for.
+        /// The request that the challenge is bound to.
         bind: Binding => "bind" required;
-        /// What is paid for.
+        /// The resource that is sold.
         resource: ResourceName => "resource" required;
-        /// For people.
+        /// Free members for display.
         meta: Option<Members> => "meta" optional;
     }
 }
 
 wire! {
-    /// `bind`: the request that a challenge is for.
+    /// `bind`: the request that a challenge is bound to.
     pub struct Binding {
         /// The host, in lower case, without a default port.
         host: HostName => "host" required;
-        /// The method.
+        /// The request's HTTP method.
         method: HttpMethod => "method" required;
-        /// The path as sent.
+        /// The path as the client sent it.
         path: UrlPath => "path" required;
-        /// The SHA-256 of the body, where it is bound; else written as `null`.
+        /// The SHA-256 of the body, if the challenge binds it; `null` on the wire otherwise.
         body_sha256: Option<BodySha256> => "bodySha256" or None;
     }
 }
 
 wire! {
-    /// "Payment Header (X-PAYMENT)".
+    /// The payment: "Payment Header (X-PAYMENT)".
     pub struct Payment {
-        /// `x402.v1`; another one can be read, and is a mismatch.
+        /// The version of the dialect, `x402.v1`. Any other version can be parsed and is then refused as a mismatch.
         version: DialectVersion => "version" required;
         /// The challenge's scheme.
         scheme: SchemeName => "scheme" required;
-        /// The challenge that is paid.
+        /// The identifier of the challenge that is paid.
         challenge_id: ChallengeId => "challengeId" required;
         /// The challenge's network.
         network: Network => "network" required;
         /// The challenge's token.
         asset: EvmAddress => "asset" required;
-        /// What was paid, in atomic units.
+        /// The amount paid, in atomic units.
         paid_amount: AtomicAmount => "paidAmount" required;
-        /// Who paid, where the client says so.
+        /// The payer's address, if the client states it.
         payer: Option<EvmAddress> => "payer" optional;
-        /// When the payment was made.
+        /// The time at which the payment was made.
         issued_at: IsoTime => "issuedAt" required;
-        /// New for each payment.
+        /// A value that is fresh for each payment.
         nonce: Nonce => "nonce" required;
-        /// What shows that it was made.
+        /// The proof that the payment was made.
         proof: Proof => "proof" required;
     }
 }
 
 wire! {
-    /// "Response Header (X-PAYMENT-RESPONSE)".
+    /// The receipt: "Response Header (X-PAYMENT-RESPONSE)".
     pub struct PaymentResponse {
         /// Whether access was granted.
         ok: bool => "ok" required;
-        /// The challenge that was paid.
+        /// The identifier of the challenge that was paid.
         challenge_id: ChallengeId => "challengeId" required;
-        /// What was paid for.
+        /// The resource that was bought.
         resource: ResourceName => "resource" required;
-        /// What the payment grants beyond this answer.
+        /// The entitlement that the payment grants beyond this response.
         entitlement: Option<EntitlementNotice> => "entitlement" optional;
     }
 }
@@ -94,28 +94,28 @@ wire! {
 wire! {
     /// `entitlement` of a [`PaymentResponse`].
     pub struct EntitlementNotice {
-        /// How the client presents it.
+        /// The form in which the client presents the entitlement.
         carrier: Carrier => "type" required;
-        /// How long it is good.
+        /// The number of seconds for which the entitlement is valid.
         ttl_seconds: u64 => "ttlSeconds" required;
     }
 }
 
 wire! {
-    /// The body of a refusal: `{error, message}`, and with 402 the fresh challenge's members beside them.
+    /// The body of a refusal: `{error, message}`, and with 402 also the members of a fresh challenge.
     pub struct RefusalBody {
-        /// The machine code.
+        /// The machine-readable code.
         error: Code => "error" required;
-        /// What was wrong, for people.
+        /// The description of the fault, for people.
         message: Box<str> => "message" required;
     }
 }
 
 impl RefusalBody {
-    /// A refusal with a fresh challenge beside it, so that the client can go on.
+    /// Adds a fresh challenge, so that the client can continue.
     ///
     /// # Errors
-    /// If the challenge cannot be written as JSON.
+    /// The challenge cannot be serialized as JSON.
     pub fn with_challenge(mut self, challenge: &Challenge) -> Result<Self, serde_json::Error> {
         let members: Members = RawJson::of(challenge)?.read()?;
         for (key, value) in members.iter().filter(|(key, _)| !matches!(*key, "error" | "message")) {
@@ -125,7 +125,7 @@ impl RefusalBody {
     }
 }
 
-/// How an entitlement is presented.
+/// The form in which a client presents an entitlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Carrier {
     /// The cookie `402_access`.
@@ -137,7 +137,7 @@ pub enum Carrier {
 impl Carrier {
     const EXPECTED: &'static str = "`cookie` or `bearer`";
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -7,15 +7,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{ChainId, Malformed};
 
-/// A network such as `evm:base:sepolia`: three parts, none empty. Any can be read; [`Networks`] knows what they are.
+/// A network such as `evm:base:sepolia`: three parts, none of them empty. Any such name can be parsed; [`Networks`]
+/// maps the known ones to CAIP-2.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(Box<str>);
 
 impl Network {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "a network of three parts such as `evm:base:sepolia`";
 
-    /// The text as it came.
+    /// Returns the text as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -73,19 +74,19 @@ pub const NETWORKS: &[(&str, u64)] = &[
     ("evm:ethereum:sepolia", 11_155_111),
 ];
 
-/// Names and CAIP-2, both ways: the table, and what a configuration adds.
+/// The mapping between the dialect's names and CAIP-2: the default table, and what a configuration adds.
 #[derive(Debug, Clone, Default)]
 pub struct Networks {
     added: Vec<(Network, ChainId)>,
 }
 
-/// A name or a network that already stands for something else.
+/// The error for a name or a network that is already mapped to something else.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` or {chain} already stands in the table of networks")]
+#[error("expected a new name and network, but `{name}` or {chain} is already in the table of networks")]
 pub struct NetworkTaken {
-    /// The name.
+    /// The name that was to be added.
     pub name: Network,
-    /// The network.
+    /// The network that was to be added.
     pub chain: ChainId,
 }
 
@@ -93,7 +94,7 @@ impl Networks {
     /// Adds a network.
     ///
     /// # Errors
-    /// If the name or the network is there already: the mapping has to hold both ways.
+    /// The name or the network is already in the table: the mapping must be one to one.
     pub fn add(&mut self, name: Network, chain: ChainId) -> Result<(), NetworkTaken> {
         if self.caip2(&name).is_some() || self.name(chain).is_some() {
             return Err(NetworkTaken { name, chain });
@@ -102,7 +103,7 @@ impl Networks {
         Ok(())
     }
 
-    /// `evm:base:sepolia` -> `eip155:84532`.
+    /// Looks up the network of a name: `evm:base:sepolia` -> `eip155:84532`.
     #[must_use]
     pub fn caip2(&self, name: &Network) -> Option<ChainId> {
         let known = NETWORKS.iter().find(|(known, _)| *known == name.as_str());
@@ -110,7 +111,7 @@ impl Networks {
         known.map(|(_, chain)| ChainId::eip155(*chain)).or_else(|| added().map(|(_, chain)| *chain))
     }
 
-    /// `eip155:84532` -> `evm:base:sepolia`.
+    /// Looks up the name of a network: `eip155:84532` -> `evm:base:sepolia`.
     #[must_use]
     pub fn name(&self, chain: ChainId) -> Option<Network> {
         let known = chain.eip155_chain().and_then(|number| NETWORKS.iter().find(|(_, known)| *known == number));

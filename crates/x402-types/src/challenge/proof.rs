@@ -1,4 +1,4 @@
-//! `proof` of a payment: what shows that it was made.
+//! The `proof` member of a payment: evidence that the payment was made.
 
 use core::fmt;
 use core::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::wire::wire;
 use crate::{Malformed, RawJson};
 
-/// `proof.type`: a closed set, so that an unknown one is refused before anything is looked up.
+/// `proof.type`. The set is closed, so that an unknown type is refused before anything is looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProofKind {
     /// A facilitator's ticket.
@@ -19,16 +19,16 @@ pub enum ProofKind {
     Exact,
     /// A BOLT11 invoice and its preimage.
     Lightning,
-    /// For development only.
+    /// A mock proof, for development only.
     Mock,
 }
 
 impl ProofKind {
-    /// Every kind.
+    /// Every kind of proof.
     pub const ALL: &'static [Self] = &[Self::Facilitator, Self::Onchain, Self::Exact, Self::Lightning, Self::Mock];
     const EXPECTED: &'static str = "`facilitator`, `onchain`, `exact`, `lightning` or `mock`";
 
-    /// The name on the wire.
+    /// Returns the name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,19 +69,20 @@ impl<'de> Deserialize<'de> for ProofKind {
 }
 
 wire! {
-    /// A proof. The members of its own kind are there; [`Proof::kind`] says which kind.
+    /// A proof. It holds the members of its own [`kind`](Proof::kind); the others are absent.
     pub struct Proof {
-        /// Which kind.
+        /// The kind of proof.
         kind: ProofKind => "type" required;
-        /// `facilitator`: its ticket.
+        /// `facilitator`: the ticket that it issued.
         ticket: Option<Box<str>> => "ticket" optional;
-        /// `facilitator`: where the client says it can be verified. The server never calls it.
+        /// `facilitator`: the URL where, according to the client, the ticket can be verified. The server never calls
+        /// it.
         verify_url: Option<Box<str>> => "verifyUrl" optional;
-        /// `facilitator`: where the client says it can be settled. The server never calls it.
+        /// `facilitator`: the URL where, according to the client, the ticket can be settled. The server never calls it.
         settle_url: Option<Box<str>> => "settleUrl" optional;
-        /// `onchain`: the transaction.
+        /// `onchain`: the hash of the transaction.
         tx_hash: Option<Box<str>> => "txHash" optional;
-        /// `onchain`: the block it is said to be in.
+        /// `onchain`: the block that holds the transaction, according to the client.
         block_number: Option<u64> => "blockNumber" optional;
         /// `exact`: the scheme's payload, an object.
         payload: Option<RawJson> => "payload" optional;
@@ -89,13 +90,13 @@ wire! {
         invoice: Option<Box<str>> => "invoice" optional;
         /// `lightning`: the preimage of its payment hash, in hex.
         preimage: Option<Box<str>> => "preimage" optional;
-        /// `mock`: what the mock makes.
+        /// `mock`: the text that the mock wallet generates.
         signature: Option<Box<str>> => "signature" optional;
     }
 }
 
 impl Proof {
-    /// A proof of that kind without members.
+    /// Creates a proof of this kind without members.
     #[must_use]
     pub const fn new(kind: ProofKind) -> Self {
         Self {
@@ -113,10 +114,10 @@ impl Proof {
         }
     }
 
-    /// The member of its kind that is not there, or not of its form.
+    /// Checks that the members of the proof's kind are present and well-formed.
     ///
     /// # Errors
-    /// The name of the member and the form it must have.
+    /// The name of the member that is missing or malformed, and its expected form.
     pub fn complete(&self) -> Result<(), (&'static str, Malformed)> {
         const TEXT: Malformed = Malformed::new("a string of 1 character or more, without controls");
         let text = |name, value: &Option<Box<str>>| match value {

@@ -1,5 +1,5 @@
-//! Strings of the dialect: each with a longest length, none with a control character, so that no value can carry CR
-//! or LF into a header or a canonical text.
+//! Strings of the dialect. Each has a maximum length, and none may hold a control character, so that no value can carry
+//! CR or LF into a header or a canonical text.
 
 use core::fmt;
 use core::str::FromStr;
@@ -15,10 +15,10 @@ macro_rules! texts {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The form that a string must have.
+            /// The grammar that a string must match.
             pub const EXPECTED: &'static str = $expected;
 
-            /// The text as it came.
+            /// Returns the text as it was received.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -30,7 +30,8 @@ macro_rules! texts {
 
             fn from_str(s: &str) -> Result<Self, Malformed> {
                 let also: fn(&str) -> bool = $also;
-                // Bytes bound characters from above: the cheap test stands before the walk.
+                // A text has at most 4 bytes a character, so its length in bytes is tested first: counting characters
+                // walks the text.
                 let fits = !s.is_empty() && s.len() <= 4 * $most && s.chars().count() <= $most;
                 if fits && !s.chars().any(char::is_control) && also(s) {
                     Ok(Self(s.into()))
@@ -67,42 +68,42 @@ macro_rules! texts {
 }
 
 texts! {
-    /// `challengeId`. Ours are UUIDv4: [`ChallengeId::from_random`].
+    /// `challengeId`. [`ChallengeId::from_random`] generates UUIDv4.
     ChallengeId 128 "1 to 128 characters without controls" |_| true;
-    /// `nonce`. Ours are 22 characters of base64url: [`Nonce::from_random`].
+    /// `nonce`. [`Nonce::from_random`] generates 22 characters of base64url.
     Nonce 128 "1 to 128 characters without controls" |_| true;
-    /// `version`. Any short text can be read, so that another version is a mismatch and not malformed.
+    /// `version`. Any short text can be parsed, so that another version is refused as a mismatch and not as malformed.
     DialectVersion 32 "a version: 1 to 32 characters without controls" |_| true;
-    /// `resource`: what is paid for, compared as it stands.
+    /// `resource`: the resource that is sold, compared byte for byte.
     ResourceName 1024 "a resource: 1 to 1024 characters without controls" |_| true;
-    /// `bind.method`.
+    /// `bind.method`, the HTTP method.
     HttpMethod 32 "an HTTP method: 1 to 32 characters of a token" |s| s.bytes().all(is_token);
-    /// `bind.host`: a host, with a port where it is not the default one.
+    /// `bind.host`: a host, with its port unless that is the default one.
     HostName 261 "a host: 1 to 261 printable ASCII characters without `/`" |s| {
         s.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
     };
-    /// `bind.path`: as sent, and the query behind it where the server binds that too.
+    /// `bind.path`: the path as sent, followed by the query if the server binds that too.
     UrlPath 2048 "a path: `/` and at most 2047 printable ASCII characters" |s| {
         s.starts_with('/') && s.bytes().all(|b| b.is_ascii_graphic())
     };
 }
 
-/// RFC 9110 §5.6.2: `tchar`.
+/// Returns whether the byte is a `tchar` of RFC 9110 §5.6.2.
 fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
 impl DialectVersion {
-    /// The one version there is.
+    /// The only version of the dialect.
     pub const X402_V1: &'static str = "x402.v1";
 
-    /// `x402.v1`.
+    /// Creates the version `x402.v1`.
     #[must_use]
     pub fn x402_v1() -> Self {
         Self(Self::X402_V1.into())
     }
 
-    /// Whether it is `x402.v1`.
+    /// Returns whether the version is `x402.v1`.
     #[must_use]
     pub fn is_x402_v1(&self) -> bool {
         &*self.0 == Self::X402_V1
@@ -110,7 +111,8 @@ impl DialectVersion {
 }
 
 impl ChallengeId {
-    /// A UUIDv4 ([RFC 9562](https://www.rfc-editor.org/rfc/rfc9562#section-5.4) §5.4) of 16 random bytes; 6 of their bits are overwritten.
+    /// Creates a UUIDv4 ([RFC 9562](https://www.rfc-editor.org/rfc/rfc9562#section-5.4) §5.4) from 16 random bytes; 6
+    /// of their bits are overwritten.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(uuid_v4(bytes).into())
@@ -118,19 +120,19 @@ impl ChallengeId {
 }
 
 impl Nonce {
-    /// 22 characters of unpadded base64url of 16 random bytes.
+    /// Creates 22 characters of unpadded base64url from 16 random bytes.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let bits = u128::from_be_bytes(bytes);
-        // 128 bits are 21 sextets and 2 bits, which stand at the head of the last one.
+        // 128 bits are 21 sextets and 2 bits; those 2 are the high bits of the last sextet.
         let sextet = |i: u32| if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 };
         let letter = |i: u32| ALPHABET.get(usize::from((sextet(i) & 63) as u8)).copied().unwrap_or(b'A');
         Self((0..22).map(|i| char::from(letter(i))).collect::<String>().into())
     }
 }
 
-/// The text of a UUIDv4.
+/// Formats 16 bytes as a UUIDv4.
 pub(crate) fn uuid_v4(bytes: [u8; 16]) -> String {
     let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
@@ -143,7 +145,7 @@ pub(crate) fn uuid_v4(bytes: [u8; 16]) -> String {
 pub struct BodySha256(pub [u8; 32]);
 
 impl BodySha256 {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "a SHA-256: 64 hex digits";
 }
 

@@ -1,4 +1,5 @@
-//! Times of the dialect: ISO 8601 in the profile of [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339#section-5.6) §5.6, the zone required.
+//! Times of the dialect: ISO 8601 in the profile of [RFC 3339](https://www.rfc-editor.org/rfc/rfc3339#section-5.6)
+//! §5.6, with a mandatory zone.
 
 use core::fmt;
 use core::str::FromStr;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Malformed, UnixSeconds};
 
-/// A moment since 1970, the text kept as it came: it stands in the canonical payment.
+/// A moment since 1970. The text is kept as it was received, because it is part of the canonical payment.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IsoTime {
     text: Box<str>,
@@ -16,22 +17,22 @@ pub struct IsoTime {
 }
 
 impl IsoTime {
-    /// The form that a string must have.
+    /// The grammar that a string must match.
     pub const EXPECTED: &'static str = "a time such as `2025-10-19T12:00:00Z`, with its zone, 1970 to 9999";
 
-    /// The text as it came.
+    /// Returns the text as it was received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The last whole second that is not after it.
+    /// Returns the last whole second that is not after this moment.
     #[must_use]
     pub const fn floor(&self) -> UnixSeconds {
         self.at
     }
 
-    /// The first whole second that is not before it.
+    /// Returns the first whole second that is not before this moment.
     #[must_use]
     pub const fn ceil(&self) -> UnixSeconds {
         self.at.plus(self.fraction as u64)
@@ -39,7 +40,7 @@ impl IsoTime {
 }
 
 impl From<UnixSeconds> for IsoTime {
-    /// Written in UTC; later than 9999 stops at its last second.
+    /// Formats the time in UTC. A time after the year 9999 becomes the last second of that year.
     fn from(at: UnixSeconds) -> Self {
         let at = UnixSeconds(at.0.min(LAST));
         let (year, month, day) = date(at.0 / DAY);
@@ -59,11 +60,11 @@ impl FromStr for IsoTime {
 }
 
 const DAY: u64 = 86_400;
-/// 9999-12-31T23:59:59Z.
+/// The last second that can be written, 9999-12-31T23:59:59Z.
 const LAST: u64 = 253_402_300_799;
 
-/// `full-date "T" full-time`. Upper-case `T` and `Z`, one to nine digits of a fraction, no leap second: a clock that
-/// counts Unix seconds never shows one.
+/// Parses `full-date "T" full-time` with upper-case `T` and `Z`, and one to nine digits of a fraction if there is one.
+/// Leap seconds are refused: a clock that counts Unix seconds never shows one.
 fn parse(s: &[u8]) -> Option<(UnixSeconds, bool)> {
     let (head, mut rest) = s.split_first_chunk::<19>()?;
     let number = |from: usize, to: usize| -> Option<u64> {
@@ -119,14 +120,14 @@ const fn length(year: u64, month: u64) -> u64 {
     }
 }
 
-/// Days from 1970-01-01 to a date not before it.
+/// Returns the days from 1970-01-01 to a later date.
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let before = |y: u64| y * 365 + y / 4 - y / 100 + y / 400;
     let years = before(year - 1) - before(1969);
     years + (1..month).map(|m| length(year, m)).sum::<u64>() + day - 1
 }
 
-/// The date so many days after 1970-01-01.
+/// Returns the date that many days after 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
     let (mut year, mut month, mut left) = (1970 + days / 366, 1, 0);
     left += days - self::days(year, 1, 1);
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn moments_as_date_shows_them() {
-        // `date -u -d TEXT +%s` of GNU coreutils.
+        // The expected values are those of `date -u -d TEXT +%s` of GNU coreutils.
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2025-10-19T12:00:00Z", 1_760_875_200),

@@ -1,4 +1,4 @@
-//! §7 Error Handling: the seven codes, and the envelope they stand in.
+//! §7 Error Handling: the seven codes, and the envelope that carries them.
 
 use crate::wire::wire;
 use crate::{ErrorReason, Members, Rejection};
@@ -7,13 +7,13 @@ use crate::{ErrorReason, Members, Rejection};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodeRow {
-    /// The code.
+    /// The error code.
     pub code: Code,
-    /// The status that a resource server answers with.
+    /// The HTTP status of a resource server's answer.
     pub status: u16,
-    /// §7.1 Description.
+    /// The text in column "Description" of §7.1.
     pub text: &'static str,
-    /// When it is given here.
+    /// The cases in which this implementation uses the code.
     pub when: &'static str,
 }
 
@@ -26,12 +26,12 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code, with the status that a resource server answers with.
+            /// Every code, with the HTTP status of a resource server's answer.
             pub const TABLE: &'static [CodeRow] = &[
                 $( CodeRow { code: Self::$name, status: 402, text: $text, when: $when }, )*
             ];
 
-            /// The code as it stands on the wire.
+            /// Returns the code as it is written on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$name => $code, )* }
@@ -58,26 +58,26 @@ codes! {
 }
 
 impl Code {
-    /// The code as a reason on the wire: `invalidReason`, `errorReason`.
+    /// Returns the code as a reason on the wire: `invalidReason`, `errorReason`.
     #[must_use]
     pub const fn reason(self) -> ErrorReason {
         ErrorReason::defined(self.as_str())
     }
 
-    /// The code of a reason, if it is one of the seven.
+    /// Converts a reason to its code, if it is one of the seven.
     #[must_use]
     pub fn of(reason: &ErrorReason) -> Option<Self> {
         Self::TABLE.iter().map(|row| row.code).find(|code| code.as_str() == reason.as_str())
     }
 
-    /// The row of the table.
+    /// Returns the row of the table.
     #[must_use]
     pub fn row(self) -> Option<&'static CodeRow> {
         Self::TABLE.iter().find(|row| row.code == self)
     }
 
-    /// What the parts that serve every scheme call a fault, in this scheme's codes. What has no code among the seven
-    /// (`duplicate_settlement`, `settlement_pending`, faults of ours) keeps its own.
+    /// Translates a reason of the scheme-independent parts into this scheme's codes. A reason without a counterpart
+    /// among the seven (`duplicate_settlement`, `settlement_pending`, internal faults) is returned unchanged.
     #[must_use]
     pub fn translate(reason: ErrorReason) -> ErrorReason {
         const SHAPE: [ErrorReason; 5] = [
@@ -96,7 +96,7 @@ impl Code {
         }
     }
 
-    /// A refusal with this code.
+    /// Creates a rejection with this code.
     #[must_use]
     pub fn because(self, message: impl Into<Box<str>>) -> Rejection {
         Rejection::new(self.reason()).because(message)
@@ -104,13 +104,13 @@ impl Code {
 }
 
 wire! {
-    /// §7.2: what stands in `error`.
+    /// §7.2: the object in `error`.
     pub struct ErrorBody {
-        /// The code: one of the seven, or an x402 code where none of them fits.
+        /// The code: one of the seven, or an x402 code if none of them fits.
         code: ErrorReason => "code" required;
-        /// What happened, for people.
+        /// The description of the error, for people.
         message: String => "message" or String::new();
-        /// What the code adds: `clientAddress`, `requiredBalance`, `currentBalance`, `orderTx`, `nvmCode`.
+        /// Further data of the error: `clientAddress`, `requiredBalance`, `currentBalance`, `orderTx`, `nvmCode`.
         details: Members => "details" unless_empty;
     }
 }
@@ -118,19 +118,19 @@ wire! {
 wire! {
     /// §7.2 Error Response Format.
     pub struct ErrorResponse {
-        /// The error.
+        /// The error object.
         error: ErrorBody => "error" required;
     }
 }
 
 impl ErrorBody {
-    /// An error.
+    /// Creates the response from a code and a message.
     #[must_use]
     pub fn new(code: ErrorReason, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: Members::new(), rest: Members::new() }
     }
 
-    /// With details.
+    /// Adds details to the error.
     #[must_use]
     pub fn with(mut self, details: Members) -> Self {
         self.details = details;

@@ -1,4 +1,4 @@
-//! What is a document of this extension, and the order in which a payment is read.
+//! Recognises the documents of this extension, and parses payments in the order of §5.1.
 //!
 //! "It is one if the scheme says so, an entry has `planId`, `authorization` has `sessionKeys`, or `extensions` has
 //! `smart-account`." Then the codes of §7 apply.
@@ -8,7 +8,7 @@ use crate::wire::wire;
 use crate::{ChainId, Members, RawJson, Rejection, SchemeName};
 
 wire! {
-    /// What tells documents apart; everything may be absent or of another form.
+    /// The members that identify a document. Each may be absent or malformed.
     struct Marks {
         x402_version: Option<RawJson> => "x402Version" optional;
         scheme: Option<RawJson> => "scheme" optional;
@@ -42,12 +42,12 @@ impl Marks {
     }
 }
 
-/// Whether an entry of `accepts` is of this scheme, or claims to be.
+/// Returns whether an entry of `accepts` is of this scheme, or claims to be.
 pub(super) fn is_entry(raw: &RawJson) -> bool {
     Marks::of(Some(raw)).is_some_and(|marks| marks.is_entry())
 }
 
-/// Whether a payment is one of this extension, or claims to be.
+/// Returns whether a payment is one of this extension, or claims to be.
 #[must_use]
 pub fn is_payment(raw: &RawJson) -> bool {
     let Some(marks) = Marks::of(Some(raw)) else { return false };
@@ -62,7 +62,7 @@ pub fn is_payment(raw: &RawJson) -> bool {
         || has_keys()
 }
 
-/// Whether a 402 document offers something of this extension, or claims to.
+/// Returns whether a 402 document offers something of this extension, or claims to.
 #[must_use]
 pub fn is_required(raw: &RawJson) -> bool {
     let Some(marks) = Marks::of(Some(raw)) else { return false };
@@ -70,7 +70,7 @@ pub fn is_required(raw: &RawJson) -> bool {
     marks.has_extension() || entries.is_some_and(|entries| entries.iter().any(is_entry))
 }
 
-/// §5.1, in the order: version, scheme, network, shape.
+/// Parses a payment, with the checks in the order of §5.1: version, scheme, network, shape.
 pub(super) fn read_payment(raw: &RawJson) -> Result<PaymentPayload, Rejection> {
     let unreadable = |error: serde_json::Error| Code::InvalidPayload.because(format!("paymentPayload: {error}"));
     let marks: Marks = raw.read().map_err(unreadable)?;

@@ -1,4 +1,4 @@
-//! §3.3: "256-bit plan identifier", "256-bit agent identifier". Decimal strings.
+//! §3.3: "256-bit plan identifier", "256-bit agent identifier". Both are decimal strings.
 
 use core::fmt;
 use core::str::FromStr;
@@ -12,16 +12,17 @@ macro_rules! id {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         ///
-        /// 0 to 2^256-1. One spelling: decimal digits without sign or leading zero; on the wire a string.
+        /// The range is 0 to 2^256-1. There is one spelling: decimal digits without a sign or leading zero, a string on
+        /// the wire.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(U256);
 
         impl $name {
-            /// The form that a string must have.
+            /// The grammar that a string must match.
             pub const EXPECTED: &'static str =
                 "a 256-bit identifier: a decimal string without sign or leading zero, at most 2^256-1";
 
-            /// The identifier as an integer.
+            /// Returns the identifier as an integer.
             #[must_use]
             pub const fn value(self) -> U256 {
                 self.0
@@ -38,7 +39,7 @@ macro_rules! id {
             type Err = Malformed;
 
             fn from_str(s: &str) -> Result<Self, Malformed> {
-                // The grammar of amounts is the one that identifiers have.
+                // Identifiers have the grammar of amounts.
                 s.parse::<AtomicAmount>().map(|n| Self(n.value())).map_err(|_| Malformed::new(Self::EXPECTED))
             }
         }
@@ -70,11 +71,11 @@ macro_rules! id {
 }
 
 id! {
-    /// Which plan: what is bought by an order and consumed by a redemption.
+    /// The identifier of a plan. An order buys credits of the plan, a redemption spends them.
     PlanId
 }
 id! {
-    /// Which agent of a plan is asked.
+    /// The identifier of the agent within a plan that serves the request.
     AgentId
 }
 

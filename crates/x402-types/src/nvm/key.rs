@@ -1,17 +1,17 @@
-//! What makes a payment the same payment.
+//! Payment keys: the identity of an authorization of this extension.
 
 use crate::nvm::Payload;
 use crate::{AuthorizationKind, Claim, PaymentKey, Rejection};
 
-/// The identity of a claim's authorization, from the claim alone.
+/// Derives the identity of a claim's authorization from the claim alone.
 ///
-/// A v3 statement is (kind, network, account, nonce): it is spent once, whoever presents it. A v2 statement is a
-/// bearer token for many requests: (kind, network, account, plan, caller, request id), so the claim's identity must
-/// stand in it first. In version 0.2 the account is not part of the text, and empty here. The contract is empty in
-/// both, so that [`PaymentKey::prefix`] finds every payment of an account.
+/// A v3 statement is (kind, network, account, nonce): it is spent once, whoever presents it. A v2 statement is a bearer
+/// token for many requests: (kind, network, account, plan, caller, request id), so the claim's identity must be set
+/// first. In version 0.2 the account is not part of the text, and is empty here. The contract is empty in both, so that
+/// [`PaymentKey::prefix`] finds every payment of an account.
 ///
 /// # Errors
-/// `INVALID_PAYLOAD`: the payload cannot be read, or the terms are not of this scheme.
+/// `INVALID_PAYLOAD`: the payload cannot be parsed, or the terms are not of this scheme.
 pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     let payload = Payload::from_raw(&claim.payload)?;
     let authorization = payload.authorization();
@@ -24,7 +24,7 @@ pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     let plan = super::Requirements::try_from(&claim.terms)
         .map_err(|why| super::Code::InvalidPayload.because(format!("accepted: {why}")))?
         .plan_id;
-    // Longer than a nonce, so that neither can pass for the other.
+    // The request part is longer than a nonce, so that neither can be mistaken for the other.
     let mut request = plan.value().to_be_bytes::<32>().to_vec();
     for part in [&claim.identity.caller, &claim.identity.request] {
         request.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -33,7 +33,7 @@ pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
     Ok(key(&request))
 }
 
-/// The key of a plan's payments, for [`Offer`](crate::Offer). A plan's credits are redeemed as they were used.
+/// The key function of a plan's payments, for [`Offer`](crate::Offer). Only the credits that were used are redeemed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlanKey;
 

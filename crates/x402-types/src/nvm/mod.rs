@@ -1,8 +1,8 @@
 //! The messages of the [x402 Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts),
 //! scheme `nvm:erc4337`: version 0.3, and the payments of version 0.2.
 //!
-//! An entry of this scheme asks for credits of a plan instead of an amount of an asset. Above this module both are
-//! [`Terms`]: `asset` is the plan's id, `amount` the credits of this request, `payTo` is empty.
+//! An entry of this scheme has a price in credits of a plan instead of an amount of an asset. Above this module both
+//! are [`Terms`]: `asset` is the plan's id, `amount` the credits for this request, `payTo` is empty.
 
 mod code;
 mod detect;
@@ -34,23 +34,24 @@ use crate::{RawJson, Rejection, Terms};
 /// A payment of either version of the extension.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PaymentPayload {
-    /// Version 0.3: `accepted`, and the authorization in `payload`.
+    /// Version 0.3: the payment has `accepted`, and the authorization is in `payload`.
     V03(Box<v03::PaymentPayload>),
-    /// Version 0.2: the authorization in `extensions.smart-account`.
+    /// Version 0.2: the authorization is in `extensions.smart-account`.
     V02(Box<v02::PaymentPayload>),
 }
 
 impl PaymentPayload {
-    /// Reads a payment whose text is known to be one of this extension ([`is_payment`]), in the order of §5.1:
+    /// Parses a payment whose text is known to be one of this extension ([`is_payment`]), in the order of §5.1:
     /// version, scheme, network, then the shape.
     ///
     /// # Errors
-    /// `INVALID_PAYLOAD`; `UNSUPPORTED_NETWORK` where the network is not CAIP-2 (0.3) or has no known name (0.2).
+    /// `INVALID_PAYLOAD`; `UNSUPPORTED_NETWORK` if the network is not CAIP-2 (0.3) or has no known name (0.2).
     pub fn from_raw(raw: &RawJson) -> Result<Self, Rejection> {
         detect::read_payment(raw)
     }
 
-    /// What the scheme defines: an object with `signature` and `authorization`, whose `from` is absent in version 0.2.
+    /// Returns the scheme's payload: an object with `signature` and `authorization`, whose `from` is absent in version
+    /// 0.2.
     #[must_use]
     pub fn payload(&self) -> &RawJson {
         match self {
@@ -59,7 +60,7 @@ impl PaymentPayload {
         }
     }
 
-    /// The server's `resource`, echoed; version 0.2 has none.
+    /// Returns the echo of the server's `resource`; version 0.2 has none.
     #[must_use]
     pub fn resource(&self) -> Option<&ResourceInfo> {
         match self {
@@ -68,8 +69,8 @@ impl PaymentPayload {
         }
     }
 
-    /// Whether it was made for this entry. Version 0.3 echoes it and may add members to `extra`; version 0.2 names the
-    /// network alone, and its scheme is `exact`.
+    /// Returns whether the payment was made for this entry. Version 0.3 echoes the entry and may add members to
+    /// `extra`; version 0.2 names only the network, and its scheme is `exact`.
     #[must_use]
     pub fn is_for(&self, terms: &Terms) -> bool {
         match self {
@@ -82,7 +83,7 @@ impl PaymentPayload {
         }
     }
 
-    /// The entry with what the payer added to `extra`: signed members (`httpVerb`) may stand there alone.
+    /// Adds the payer's additions to the entry's `extra`: signed members such as `httpVerb` may be present only there.
     #[must_use]
     pub fn accepted_terms(&self, terms: Terms) -> Terms {
         match self {

@@ -10,26 +10,27 @@ use crate::nvm::{Code, Operation};
 use crate::wire::wire;
 use crate::{EvmAddress, Malformed, Members, RawJson, Rejection};
 
-/// Which fields the payer signed. Detected, never taken from the request.
+/// The version of the signed statement: the set of fields that the payer signed. It is detected, never taken from the
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatementVersion {
-    /// `from`, provider, keys and plan: a bearer token, good for many requests.
+    /// The payer signed `from`, provider, keys and plan: a bearer token, valid for many requests.
     V2,
-    /// Those, with agent, resource, method and a nonce: good for one request.
+    /// The payer also signed agent, resource, method and a nonce: valid for one request.
     V3,
 }
 
-/// What a v3 statement binds beside the keys.
+/// The values that a v3 statement binds in addition to the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// 32 bytes that are spent by the first settlement.
+    /// A nonce of 32 bytes that the first settlement spends.
     pub nonce: [u8; 32],
-    /// The resource as written: it enters the hash unnormalised.
+    /// The resource as it was written: it enters the hash without normalisation.
     pub resource_url: String,
 }
 
 wire! {
-    /// The authorization as it stands in JSON.
+    /// The authorization as JSON has it.
     struct Wire {
         from: Option<EvmAddress> => "from" optional;
         session_keys_provider: Option<String> => "sessionKeysProvider" optional;
@@ -42,7 +43,7 @@ wire! {
     }
 }
 
-/// §3.3 Authorization Fields: whose keys, and which.
+/// §3.3 Authorization Fields: the account, and the session keys that it grants.
 #[derive(Clone, PartialEq)]
 pub struct Authorization {
     wire: Wire,
@@ -50,10 +51,10 @@ pub struct Authorization {
 }
 
 impl Authorization {
-    /// An authorization of version 2 of the statement.
+    /// Creates an authorization of version 2 of the statement.
     ///
     /// # Errors
-    /// No keys, or keys that contradict each other.
+    /// There are no keys, or the keys contradict each other.
     pub fn new(from: impl Into<EvmAddress>, provider: &str, keys: Vec<SessionKey>) -> Result<Self, Malformed> {
         Self::try_from(Wire {
             from: Some(from.into()),
@@ -68,7 +69,7 @@ impl Authorization {
         })
     }
 
-    /// The same, for one request: version 3 of the statement.
+    /// Binds the authorization to one request: version 3 of the statement.
     #[must_use]
     pub fn bound(mut self, proof: Proof) -> Self {
         self.wire.nonce = RawJson::of(&hex::encode_prefixed(proof.nonce)).ok();
@@ -77,57 +78,58 @@ impl Authorization {
         self
     }
 
-    /// "Client's smart account address". `None` in version 0.2 alone: there it is the account that all `data`
-    /// approvals agree on.
+    /// Returns the "Client's smart account address". It is `None` only in version 0.2, where the account is the one
+    /// that all `data` approvals agree on.
     #[must_use]
     pub const fn from(&self) -> Option<EvmAddress> {
         self.wire.from
     }
 
-    /// "Session key provider identifier", as written: it enters the hash unnormalised.
+    /// Returns the "Session key provider identifier" as it was written: it enters the hash without normalisation.
     #[must_use]
     pub fn provider(&self) -> &str {
         self.wire.session_keys_provider.as_deref().or(self.wire.provider.as_deref()).unwrap_or_default()
     }
 
-    /// Every key in wire order: all of them are signed.
+    /// Returns every key in wire order: all of them are signed.
     #[must_use]
     pub fn session_keys(&self) -> &[SessionKey] {
         &self.wire.session_keys
     }
 
-    /// The key of an operation.
+    /// Finds the key of an operation.
     #[must_use]
     pub fn key(&self, operation: Operation) -> Option<&SessionKey> {
         self.wire.session_keys.iter().find(|key| key.operation() == Some(operation))
     }
 
-    /// Which fields are signed.
+    /// Returns the version of the statement, which determines the signed fields.
     #[must_use]
     pub const fn version(&self) -> StatementVersion {
         if self.proof.is_some() { StatementVersion::V3 } else { StatementVersion::V2 }
     }
 
-    /// What version 3 of the statement binds beside the keys.
+    /// Returns the values that version 3 of the statement binds in addition to the keys.
     #[must_use]
     pub const fn proof(&self) -> Option<&Proof> {
         self.proof.as_ref()
     }
 
-    /// A copy of `agentId`; one that differs from `accepted` makes the signature a bad one.
+    /// Returns the copy of `agentId`. A copy that differs from `accepted` invalidates the signature.
     #[must_use]
     pub fn agent_id(&self) -> Option<&str> {
         self.wire.agent_id.as_deref()
     }
 
-    /// A copy of `httpVerb`; one that differs from `accepted` makes the signature a bad one.
+    /// Returns the copy of `httpVerb`. A copy that differs from `accepted` invalidates the signature.
     #[must_use]
     pub fn http_verb(&self) -> Option<&str> {
         self.wire.http_verb.as_deref()
     }
 }
 
-/// "v3 exactly when `nonce` is a non-blank string": numbers, `null` and blanks are v2.
+/// Returns the nonce: "v3 exactly when `nonce` is a non-blank string". With a number, `null` or a blank string the
+/// statement is v2.
 fn nonce_text(nonce: Option<&RawJson>) -> Option<String> {
     nonce?.read::<String>().ok().filter(|text| !text.trim().is_empty())
 }
@@ -156,7 +158,7 @@ impl TryFrom<Wire> for Authorization {
                 return Err(Malformed::new("each session key `id` once, and `redeem` or `burn` alone"));
             }
         }
-        // Version 0.2, where `from` is not written, has the statement's version 2 only.
+        // Version 0.2, which has no `from`, uses only version 2 of the statement.
         let proof = match nonce_text(wire.nonce.as_ref()).filter(|_| wire.from.is_some()) {
             None => None,
             Some(text) => Some(Proof {
@@ -192,7 +194,7 @@ impl fmt::Debug for Authorization {
 }
 
 wire! {
-    /// The payload as it stands in JSON.
+    /// The payload as JSON has it.
     struct PayloadWire {
         signature: String => "signature" required;
         authorization: Authorization => "authorization" required;
@@ -207,7 +209,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// A signed authorization.
+    /// Combines an authorization with its signature.
     #[must_use]
     pub fn new(authorization: Authorization, signature: impl Into<Vec<u8>>) -> Self {
         let signature = signature.into();
@@ -215,21 +217,21 @@ impl Payload {
         Self { wire, signature }
     }
 
-    /// Reads what a [`Claim`](crate::Claim) of this scheme carries as its payload.
+    /// Parses the payload of a [`Claim`](crate::Claim) of this scheme.
     ///
     /// # Errors
-    /// `INVALID_PAYLOAD`, naming the field.
+    /// `INVALID_PAYLOAD`, with the name of the field.
     pub fn from_raw(raw: &RawJson) -> Result<Self, Rejection> {
         raw.read().map_err(|error| Code::InvalidPayload.because(format!("payload: {error}")))
     }
 
-    /// The signature's bytes.
+    /// Returns the bytes of the signature.
     #[must_use]
     pub fn signature(&self) -> &[u8] {
         &self.signature
     }
 
-    /// The authorization.
+    /// Returns the authorization.
     #[must_use]
     pub const fn authorization(&self) -> &Authorization {
         &self.wire.authorization
@@ -245,7 +247,7 @@ impl Serialize for Payload {
 impl<'de> Deserialize<'de> for Payload {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = PayloadWire::deserialize(deserializer)?;
-        // A second prefix is none: `x` is no digit, but `hex` strips one.
+        // `hex` would strip a second `0x`, which is malformed: `x` is no hex digit.
         let digits = wire.signature.strip_prefix("0x").filter(|digits| !digits.starts_with("0x"));
         let bytes = digits.and_then(|digits| hex::decode(digits).ok());
         let bytes = bytes.filter(|bytes| !bytes.is_empty());

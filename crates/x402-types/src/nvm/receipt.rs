@@ -1,4 +1,4 @@
-//! §6.3 Receipt Format, and the verdict that x402 servers read.
+//! §6.3 Receipt Format, and the verdict in the form that x402 servers read.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -8,27 +8,27 @@ use crate::wire::wire;
 use crate::{AtomicAmount, ErrorReason, Members, NetworkName, RawJson};
 
 wire! {
-    /// What `/verify` answers.
+    /// The response of `/verify`.
     pub struct Verdict {
-        /// Whether the payment is good.
+        /// Whether the payment is valid.
         is_valid: bool => "isValid" required;
-        /// Why not.
+        /// The reason why the payment is invalid.
         invalid_reason: Option<ErrorReason> => "invalidReason" optional;
-        /// Why not, for people.
+        /// The explanation of `invalid_reason`, for people.
         invalid_message: Option<String> => "invalidMessage" optional;
         /// The account that pays.
         payer: Option<String> => "payer" optional;
-        /// The network.
+        /// The network of the payment.
         network: Option<NetworkName> => "network" optional;
-        /// Names this request at `/settle`.
+        /// The identifier of this request at `/settle`.
         agent_request_id: Option<String> => "agentRequestId" optional;
-        /// §7.2: the refusal once more, in the extension's own form.
+        /// §7.2: the refusal again, in the extension's own form.
         error: Option<ErrorBody> => "error" optional;
     }
 }
 
 wire! {
-    /// The receipt as it stands in JSON.
+    /// The receipt as JSON has it.
     struct Wire {
         success: bool => "success" required;
         transaction_hash: Option<String> => "transactionHash" optional;
@@ -45,10 +45,10 @@ wire! {
     }
 }
 
-/// §6.3: what settlement came to.
+/// §6.3: the result of a settlement.
 ///
-/// The document calls the transaction `transactionHash`, x402 calls it `transaction`: both are written, equal; one of
-/// them is enough to read, and two that differ are refused.
+/// The document calls the transaction `transactionHash`, x402 calls it `transaction`. Both are written, with the same
+/// value; one of them is enough to parse a receipt, and two that differ are refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt {
     /// "Whether settlement succeeded."
@@ -63,22 +63,22 @@ pub struct Receipt {
     pub credits_redeemed: Option<AtomicAmount>,
     /// "Subscriber's remaining balance", in credits.
     pub remaining_balance: Option<AtomicAmount>,
-    /// "Transaction hash of the order operation (if executed)." A failure keeps it.
+    /// "Transaction hash of the order operation (if executed)." It is kept in a failure.
     pub order_tx: Option<String>,
-    /// Why not. `settlement_pending`: not known yet.
+    /// The reason of the failure. `settlement_pending` means that the result is not known yet.
     pub error_reason: Option<ErrorReason>,
-    /// Why not, for people.
+    /// The explanation of `error_reason`, for people.
     pub error_message: Option<String>,
-    /// §7.2: the failure once more, in the extension's own form.
+    /// §7.2: the failure again, in the extension's own form.
     pub error: Option<ErrorBody>,
-    /// Whether this answer was given before.
+    /// Whether this answer repeats an earlier one.
     pub replayed: bool,
-    /// Members that this crate does not know, as they came.
+    /// Unknown members, as they were received.
     pub rest: Members,
 }
 
 impl Receipt {
-    /// A receipt of a network, of which nothing else is known.
+    /// Creates a receipt of a network, with every optional member absent.
     #[must_use]
     pub fn new(success: bool, transaction: impl Into<String>, network: impl Into<NetworkName>) -> Self {
         Self {
@@ -151,7 +151,7 @@ impl<'de> Deserialize<'de> for Receipt {
     }
 }
 
-/// The members of this extension stand beside those of x402, so that either reader finds its own.
+/// Puts the members of this extension beside those of x402, so that readers of either form find their own.
 impl From<Receipt> for SettleResponse {
     fn from(receipt: Receipt) -> Self {
         let mut rest = Members::new();
@@ -180,20 +180,20 @@ impl From<Receipt> for SettleResponse {
 }
 
 impl Receipt {
-    /// The receipt in an answer of x402's form.
+    /// Reads the receipt from a response in x402's form.
     ///
     /// # Errors
-    /// A member of the extension that has another form, or two transactions that differ.
+    /// A member of the extension is malformed, or the two transactions differ.
     pub fn from_response(response: &SettleResponse) -> Result<Self, serde_json::Error> {
         RawJson::of(response)?.read()
     }
 }
 
 impl Verdict {
-    /// The verdict in an answer of x402's form.
+    /// Reads the verdict from a response in x402's form.
     ///
     /// # Errors
-    /// A member of the extension that has another form.
+    /// A member of the extension is malformed.
     pub fn from_response(response: &VerifyResponse) -> Result<Self, serde_json::Error> {
         RawJson::of(response)?.read()
     }

@@ -1,4 +1,4 @@
-//! Steps 6 and 22: what a server asks of a facilitator.
+//! Steps 6 and 22: the requests of a server to a facilitator.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -16,7 +16,7 @@ pub enum Token {
 }
 
 wire! {
-    /// The body as it stands in JSON.
+    /// The body as JSON has it.
     struct Wire {
         payment_required: PaymentRequired => "paymentRequired" required;
         payment_payload: Option<RawJson> => "paymentPayload" optional;
@@ -26,23 +26,24 @@ wire! {
     }
 }
 
-/// `POST /verify` and `POST /settle` of this extension.
+/// The body of `POST /verify` and `POST /settle` of this extension.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FacilitatorRequest {
-    /// What the server offered.
+    /// The 402 document that the server sent.
     pub payment_required: PaymentRequired,
     /// The payment: `paymentPayload` (the document), or `x402AccessToken` (the SDKs).
     pub token: Token,
-    /// Credits: the most that the request may cost, or at settlement what it did cost. A decimal of at least 1.
+    /// The credits: for `/verify` the most that the request may cost, for `/settle` what it did cost. A decimal of at
+    /// least 1.
     pub max_amount: Option<AtomicAmount>,
-    /// What `/verify` called this request.
+    /// The identifier that `/verify` gave to this request.
     pub agent_request_id: Option<String>,
-    /// Members that this crate does not know (`batch`, `marginPercent`), as they came.
+    /// Unknown members (`batch`, `marginPercent`), as they were received.
     pub rest: Members,
 }
 
 impl FacilitatorRequest {
-    /// Whether a body is one of this extension, by its shape: it has `paymentRequired`, where x402 has
+    /// Recognises a body of this extension by its shape: it has `paymentRequired`, where x402 has
     /// `paymentRequirements`.
     #[must_use]
     pub fn is_one(body: &RawJson) -> bool {

@@ -25,13 +25,13 @@ wire! {
 }
 
 impl Extra {
-    /// Version `1`, and nothing else.
+    /// Creates the members of version `1`, with every optional member absent.
     #[must_use]
     pub fn new() -> Self {
         Self { version: "1".to_owned(), agent_id: None, http_verb: None, rest: Members::new() }
     }
 
-    /// The same as members of an object.
+    /// Converts to the members of an object.
     #[must_use]
     pub fn to_members(&self) -> Members {
         RawJson::of(self).and_then(|raw| raw.read()).unwrap_or_default()
@@ -47,19 +47,19 @@ impl Default for Extra {
 wire! {
     /// §3.3 Scheme Fields: an entry of `accepts`, and `accepted`.
     pub struct Requirements {
-        /// "MUST be `nvm:erc4337`"; another scheme is a verdict, not a form.
+        /// "MUST be `nvm:erc4337`"; another scheme is refused by verification, not by the parser.
         scheme: SchemeName => "scheme" required;
-        /// "Blockchain network identifier using CAIP-2"; other text is a verdict, not a form.
+        /// "Blockchain network identifier using CAIP-2"; other text is refused by verification, not by the parser.
         network: NetworkName => "network" required;
         /// "256-bit plan identifier."
         plan_id: PlanId => "planId" required;
-        /// What the scheme adds.
+        /// The scheme's additional members.
         extra: Extra => "extra" required;
     }
 }
 
 impl Requirements {
-    /// An entry that asks for credits of a plan.
+    /// Creates an entry with a price in credits of a plan.
     #[must_use]
     pub fn new(network: ChainId, plan_id: PlanId) -> Self {
         Self {
@@ -71,28 +71,28 @@ impl Requirements {
         }
     }
 
-    /// With the agent that is asked. A payment for it must name `resource.url`.
+    /// Sets the agent that serves the request. A payment for it must name `resource.url`.
     #[must_use]
     pub const fn agent(mut self, agent: AgentId) -> Self {
         self.extra.agent_id = Some(agent);
         self
     }
 
-    /// With the method of the endpoint.
+    /// Sets the method of the endpoint.
     #[must_use]
     pub fn verb(mut self, method: &str) -> Self {
         self.extra.http_verb = Some(method.to_ascii_uppercase());
         self
     }
 
-    /// With the address that signs the operations: clients issue keys to it alone.
+    /// Sets the address that signs the operations: clients issue session keys only to it.
     #[must_use]
     pub fn session_signer(mut self, signer: &str) -> Self {
         self.extra.rest.insert_text("sessionSigner", signer);
         self
     }
 
-    /// What is asked for this request, in credits.
+    /// Converts to the terms of this request, with its price in credits.
     ///
     /// # Errors
     /// The network is not CAIP-2.
@@ -109,7 +109,7 @@ impl Requirements {
         })
     }
 
-    /// What a server offers for this request: the entry, for so many credits at most.
+    /// Creates the server's offer for this request: the entry, with the maximum price in credits.
     ///
     /// # Errors
     /// The network is not CAIP-2.
@@ -117,7 +117,7 @@ impl Requirements {
         Ok(Offer { terms: self.to_terms(credits)?, key: Arc::new(super::key::PlanKey) })
     }
 
-    /// Whether what a payer echoes is this entry: scheme, network and plan equal, `extra` a superset.
+    /// Returns whether the payer's echo is this entry: scheme, network and plan are equal, `extra` is a superset.
     #[must_use]
     pub fn is_accepted_by(&self, accepted: &Self) -> bool {
         self.scheme == accepted.scheme
@@ -130,7 +130,7 @@ impl Requirements {
 impl TryFrom<&Terms> for Requirements {
     type Error = Malformed;
 
-    /// Fails for terms of another scheme.
+    /// Converts the terms; fails if they are of another scheme.
     fn try_from(terms: &Terms) -> Result<Self, Malformed> {
         if terms.scheme != SchemeName::NVM_ERC4337 {
             return Err(Malformed::new("terms of nvm:erc4337"));
@@ -147,7 +147,7 @@ impl TryFrom<&Terms> for Requirements {
 }
 
 wire! {
-    /// The document, its entries not read yet.
+    /// The document before its entries are parsed.
     struct Document {
         x402_version: Version => "x402Version" version_2;
         error: Option<String> => "error" optional;
@@ -159,7 +159,7 @@ wire! {
 
 /// §3.2 PaymentRequired Response (402).
 ///
-/// Absent `error` and `extensions` are read; any other absent field is refused, in the document and in every entry of
+/// `error` and `extensions` may be absent. Any other absent field is refused, in the document and in every entry of
 /// this scheme. Entries of other schemes survive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PaymentRequired {
@@ -169,14 +169,14 @@ pub struct PaymentRequired {
     pub resource: ResourceInfo,
     /// "Array of accepted payment schemes."
     pub accepts: Vec<Entry<Requirements>>,
-    /// "Empty object `{}` for x402 spec alignment." Always written.
+    /// "Empty object `{}` for x402 spec alignment." It is always written.
     pub extensions: Members,
-    /// Members that this crate does not know, as they came.
+    /// Unknown members, as they were received.
     pub rest: Members,
 }
 
 impl PaymentRequired {
-    /// The entries of this scheme, in the server's order.
+    /// Iterates over the entries of this scheme, in the server's order.
     pub fn offered(&self) -> impl Iterator<Item = &Requirements> {
         self.accepts.iter().filter_map(Entry::known)
     }

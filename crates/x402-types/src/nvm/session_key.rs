@@ -8,17 +8,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::wire::wire;
 use crate::{Malformed, Members, keccak256};
 
-/// §3.4: what a key is for.
+/// §3.4: the operation that a session key permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// "Executes a purchase operation (subscribe, buy credits, etc.). Used for auto top-up."
     Order,
-    /// "Consumes access (deduct credits, mark subscription usage). Required for settlement." `burn` is the same.
+    /// "Consumes access (deduct credits, mark subscription usage). Required for settlement." `burn` is the same
+    /// operation.
     Redeem,
 }
 
 impl Operation {
-    /// The operation of a key's `id`; `None` for "additional operation identifiers", which are not read.
+    /// Returns the operation of a key's `id`; `None` for "additional operation identifiers", which are ignored.
     #[must_use]
     pub fn of(id: &str) -> Option<Self> {
         match id {
@@ -30,7 +31,7 @@ impl Operation {
 }
 
 wire! {
-    /// The key as it stands in JSON.
+    /// The session key as JSON has it.
     struct Wire {
         id: String => "id" required;
         data: Option<String> => "data" optional;
@@ -41,9 +42,9 @@ wire! {
 /// A session key: its `id`, and the serialized key or its hash.
 ///
 /// "Each session key object MUST contain an `id` field and either `data` OR `hash`". `data` is the base64 text of the
-/// key; `0x` and 64 hex digits there are a hash, as real payloads have it. Where both stand, they must agree.
+/// key; `0x` and 64 hex digits there are a hash, as in real payloads. If both are present, they must agree.
 ///
-/// The text may carry a private key, so it is not shown.
+/// The text may hold a private key, so `Debug` omits it.
 #[derive(Clone, PartialEq)]
 pub struct SessionKey {
     wire: Wire,
@@ -52,14 +53,14 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
-    /// A key with its serialized text.
+    /// Creates a key from its serialized text.
     #[must_use]
     pub fn with_data(id: &str, data: &str) -> Self {
         let wire = Wire { id: id.to_owned(), data: Some(data.to_owned()), hash: None, rest: Members::new() };
         Self { wire, hash: keccak256(data.as_bytes()), text: true }
     }
 
-    /// A key that the facilitator has already, by the hash of its text.
+    /// Creates a reference to a key that the facilitator already has, by the hash of its text.
     #[must_use]
     pub fn with_hash(id: &str, hash: impl Into<[u8; 32]>) -> Self {
         let hash = hash.into();
@@ -67,32 +68,33 @@ impl SessionKey {
         Self { wire, hash, text: false }
     }
 
-    /// `id` as written: it is signed as it stands.
+    /// Returns `id` as it was written: the signature covers this text.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.wire.id
     }
 
-    /// What it is for, if it is read at all.
+    /// Returns the operation that the key permits, if it is a known one.
     #[must_use]
     pub fn operation(&self) -> Option<Operation> {
         Operation::of(&self.wire.id)
     }
 
-    /// keccak256 of the text as sent, or the 32 bytes where a hash was sent: both forms sign alike.
+    /// Returns the keccak256 of the text as sent, or the 32 bytes of a hash: both forms have the same signature.
     #[must_use]
     pub const fn hash(&self) -> [u8; 32] {
         self.hash
     }
 
-    /// The base64 text of the key; `None`: only its hash was sent, so the text must be looked up.
+    /// Returns the base64 text of the key; `None` means that only its hash was sent, so that the text must be looked
+    /// up.
     #[must_use]
     pub fn data(&self) -> Option<&str> {
         self.wire.data.as_deref().filter(|_| self.text)
     }
 }
 
-/// `0x` and 64 hex digits.
+/// Parses `0x` and 64 hex digits.
 pub(super) fn word(text: &str) -> Option<[u8; 32]> {
     let digits = text.strip_prefix("0x").filter(|digits| digits.len() == 64)?;
     hex::decode_to_array(digits).ok()

@@ -1,4 +1,4 @@
-//! "Payment Payload Schema" of version 0.2: the authorization stands in `extensions.smart-account`.
+//! "Payment Payload Schema" of version 0.2: the authorization is in `extensions.smart-account`.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,7 +9,7 @@ use crate::{ChainId, Malformed, Members, NetworkName, RawJson, SchemeName, Versi
 pub(super) const EXTENSION: &str = "smart-account";
 
 wire! {
-    /// The payment as it stands in JSON. "All fields are required."
+    /// The payment as JSON has it. "All fields are required."
     struct Wire {
         x402_version: Version => "x402Version" version_2;
         scheme: SchemeName => "scheme" required;
@@ -19,8 +19,8 @@ wire! {
     }
 }
 
-/// A payment of version 0.2. It names neither plan nor account: the plan is the only one offered, and `from` the
-/// account that all its `data` approvals agree on. The statement signed is version 2.
+/// A payment of version 0.2. It names neither plan nor account: the plan is the only one offered, and `from` is the
+/// account that all its `data` approvals agree on. The signed statement has version 2.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PaymentPayload {
     wire: Wire,
@@ -29,19 +29,19 @@ pub struct PaymentPayload {
 }
 
 impl PaymentPayload {
-    /// The network of its simple name. CAIP-2 is the form of version 0.3 alone.
+    /// Returns the network of the simple name. Only version 0.3 uses CAIP-2.
     #[must_use]
     pub fn network(&self) -> Option<ChainId> {
         networks::by_name(self.wire.network.as_str())
     }
 
-    /// `network` as written.
+    /// Returns `network` as it was written.
     #[must_use]
     pub const fn network_name(&self) -> &NetworkName {
         &self.wire.network
     }
 
-    /// "must be "exact"".
+    /// Returns the scheme, which "must be "exact"".
     #[must_use]
     pub const fn scheme(&self) -> &SchemeName {
         &self.wire.scheme

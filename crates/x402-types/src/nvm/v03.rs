@@ -14,15 +14,15 @@ wire! {
         resource: Option<ResourceInfo> => "resource" optional;
         /// "Selected scheme from `accepts[]`."
         accepted: Requirements => "accepted" required;
-        /// "Scheme-specific authorization data": [`Payload`](crate::nvm::Payload), as it came.
+        /// "Scheme-specific authorization data": [`Payload`](crate::nvm::Payload), as it was received.
         payload: RawJson => "payload" object;
-        /// "Empty object `{}`." Its absence is read; always written.
+        /// "Empty object `{}`." It may be absent when read, and is always written.
         extensions: Members => "extensions" or Members::new();
     }
 }
 
 impl PaymentPayload {
-    /// A payment for an entry.
+    /// Creates a payment for an entry.
     #[must_use]
     pub const fn new(resource: Option<ResourceInfo>, accepted: Requirements, payload: RawJson) -> Self {
         Self {

@@ -13,7 +13,7 @@ use x402_evm::chain::RpcChain;
 use x402_evm::rail::EoaRail;
 use x402_facilitator_core::{Ledger, MemoryLedger, Outcome, OwnerId, Settlement};
 use x402_http::client::{Clock, SystemClock};
-use x402_types::{ChainId, Claim, Identity, MakePayment, Members, Occasion, UnixSeconds};
+use x402_types::{ChainId, Claim, Identity, MakePayment, Members, SigningContext, UnixSeconds};
 
 use collect::Collect;
 
@@ -42,9 +42,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The seller asks, the buyer signs.
     let offer = collect::requirements(network, seller, "$0.01".parse()?)?;
     let entropy = SystemClock.entropy().ok_or("no randomness")?;
-    let occasion = Occasion { now, entropy, url: "https://shop.example/paid", method: "GET" };
+    let context = SigningContext { now, entropy, url: "https://shop.example/paid", method: "GET" };
     let payer = collect::Payer::new(key(BUYER).ok_or("no such account")?);
-    let made = payer.make_payment(&offer.terms, &occasion).await?;
+    let made = payer.make_payment(&offer.terms, &context).await?;
     let claim = Claim {
         terms: offer.terms,
         payload: made.payload,

@@ -6,7 +6,7 @@ use alloy_sol_types::{SolCall, sol};
 
 use crate::Init;
 
-/// The factory of factories, staked so that bundlers take it.
+/// The factory of factories, which is staked so that bundlers accept it.
 pub const META_FACTORY: Address = address!("d703aaE79538628d27099B8c4f621bE4CCd142d5");
 /// The validator of an owner who is an EOA.
 pub const ECDSA_VALIDATOR: Address = address!("845ADb2C711129d4f3966735eD98a9F09fC4cE57");
@@ -20,11 +20,11 @@ sol! {
 /// The Kernels that this crate knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KernelVersion {
-    /// 0.3.1
+    /// Kernel version 0.3.1.
     V031,
-    /// 0.3.2
+    /// Kernel version 0.3.2.
     V032,
-    /// 0.3.3
+    /// Kernel version 0.3.3.
     V033,
 }
 
@@ -32,7 +32,7 @@ impl KernelVersion {
     /// Every version, oldest first.
     pub const ALL: [Self; 3] = [Self::V031, Self::V032, Self::V033];
 
-    /// `0.3.1`, `0.3.2` or `0.3.3`.
+    /// Returns `0.3.1`, `0.3.2` or `0.3.3`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -42,14 +42,14 @@ impl KernelVersion {
         }
     }
 
-    /// The version that an account names by `accountId()`: `kernel.advanced.v0.3.1`.
+    /// Returns the version that an account states by `accountId()`: `kernel.advanced.v0.3.1`.
     #[must_use]
     pub fn from_account_id(id: &str) -> Option<Self> {
         let version = id.strip_prefix("kernel.advanced.v")?;
         Self::ALL.into_iter().find(|v| v.as_str() == version)
     }
 
-    /// The factory of this version.
+    /// Returns the factory of this version.
     #[must_use]
     pub const fn factory(self) -> Address {
         match self {
@@ -59,12 +59,12 @@ impl KernelVersion {
         }
     }
 
-    /// The version whose factory this is.
+    /// Returns the version that has this factory.
     pub(super) fn of_factory(factory: Address) -> Option<Self> {
         Self::ALL.into_iter().find(|version| version.factory() == factory)
     }
 
-    /// The implementation: what a proxy or an EIP-7702 delegation points to.
+    /// Returns the implementation, to which a proxy or an EIP-7702 delegation points.
     #[must_use]
     pub const fn implementation(self) -> Address {
         match self {
@@ -83,51 +83,50 @@ impl KernelVersion {
     }
 }
 
-/// A Kernel whose owner is an EOA, as its initCode makes it.
+/// A Kernel whose owner is an EOA, as its initCode creates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelAccount {
-    /// Which Kernel.
+    /// The version of the Kernel.
     pub version: KernelVersion,
-    /// Whether the meta factory makes it, or the version's own factory directly.
+    /// Whether the meta factory creates the account, or the version's own factory directly.
     pub meta_factory: bool,
-    /// Who signs for the root validator.
+    /// The owner, who signs for the root validator.
     pub owner: Address,
-    /// Which of the owner's accounts.
+    /// The salt, which distinguishes the owner's accounts.
     pub salt: B256,
 }
 
-/// initCode that is not one of a Kernel with an ECDSA owner.
+/// The error for initCode that is not that of a Kernel with an ECDSA owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountError {
-    /// Neither `deployWithFactory` nor `createAccount` of a Kernel 0.3.1 to 0.3.3, or bytes beside it.
-    #[error("initCode makes no Kernel 0.3.1 to 0.3.3")]
+    /// The call is neither `deployWithFactory` nor `createAccount` of a Kernel 0.3.1 to 0.3.3, or further bytes follow.
+    #[error("expected initCode of a Kernel 0.3.1 to 0.3.3, found another")]
     NotKernel,
     /// The factory is not on the list of those whose addresses are recomputed.
     #[error("unknown factory {0}")]
     Factory(Address),
-    /// The root validator is not the ECDSA validator, so nothing says who the owner is.
+    /// The root validator is not the ECDSA validator, so the owner is unknown.
     #[error("unsupported root validator {0}")]
     RootValidator(FixedBytes<21>),
-    /// A hook or modules that are installed at birth: they may permit what no policy does.
-    #[error("initCode installs a hook or modules")]
+    /// A hook or modules are installed at creation: they may permit what no policy does.
+    #[error("expected initCode without hook and modules, found some")]
     Extra,
-    /// The factory belongs to another version than was asked for.
-    #[error("the account address is not the one that initCode makes")]
+    /// The factory belongs to another version than was requested.
+    #[error("expected the account address that initCode creates, found another")]
     Address,
 }
 
 impl KernelAccount {
-    /// The `index`-th account of an owner, made by the meta factory as the SDK does.
+    /// Creates the `index`-th account of an owner, deployed by the meta factory as the SDK does.
     #[must_use]
     pub fn new(version: KernelVersion, owner: Address, index: U256) -> Self {
         Self { version, meta_factory: true, owner, salt: index.into() }
     }
 
-    /// Reads factory data. Only bytes that [`factory_data`](Self::factory_data) writes are read.
-    ///
+    /// Parses factory data. Only bytes that [`factory_data`](Self::factory_data) produces are accepted.
     /// # Errors
-    /// Another factory, validator, hook or module.
+    /// The factory, validator, hook or modules are not as expected.
     pub fn from_factory_data(data: &[u8]) -> Result<Self, AccountError> {
         Self::from_read(FactoryData::read(data)?)
     }
@@ -135,16 +134,15 @@ impl KernelAccount {
     fn from_read(data: FactoryData) -> Result<Self, AccountError> {
         let version = match data.factory {
             Some(factory) => KernelVersion::of_factory(factory).ok_or(AccountError::Factory(factory))?,
-            // Direct factories of 0.3.1 and later take the same calldata; which one it is, the address says.
+            // The direct factories of 0.3.1 and later take the same calldata; only the address distinguishes them.
             None => KernelVersion::V031,
         };
         Ok(Self { version, meta_factory: data.factory.is_some(), owner: data.owner, salt: data.salt })
     }
 
-    /// Reads factory data for an account whose address is known: the address must be the one that it makes.
-    ///
+    /// Parses factory data for an account whose address is known: they must create exactly this address.
     /// # Errors
-    /// As [`from_factory_data`](Self::from_factory_data), and [`AccountError::Address`].
+    /// The errors of [`from_factory_data`](Self::from_factory_data), and [`AccountError::Address`].
     pub fn at(address: Address, factory_data: &[u8]) -> Result<Self, AccountError> {
         Self::made_at(address, FactoryData::read(factory_data)?)
     }
@@ -159,26 +157,26 @@ impl KernelAccount {
             .ok_or(AccountError::Address)
     }
 
-    /// `CREATE2(factory, keccak(createData ‖ salt), initCodeHash)`.
+    /// Computes `CREATE2(factory, keccak(createData ‖ salt), initCodeHash)`.
     #[must_use]
     pub fn address(&self) -> Address {
         let salt = keccak256([&self.create_data()[..], self.salt.as_slice()].concat());
         self.version.factory().create2(salt, self.version.init_code_hash())
     }
 
-    /// The contract that is called to make the account.
+    /// Returns the contract that is called to create the account.
     #[must_use]
     pub const fn factory(&self) -> Address {
         if self.meta_factory { META_FACTORY } else { self.version.factory() }
     }
 
-    /// What it is called with.
+    /// Returns the calldata that create the account.
     #[must_use]
     pub fn factory_data(&self) -> Bytes {
         self.data().write()
     }
 
-    /// How an operation makes the account.
+    /// Returns the init code for an operation.
     #[must_use]
     pub fn init(&self) -> Init {
         Init::Factory { factory: self.factory(), data: self.factory_data() }
@@ -194,18 +192,18 @@ impl KernelAccount {
     }
 }
 
-/// What the factory data of a Kernel hold, whoever its factory is.
+/// The content of a Kernel's factory data, whatever its factory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FactoryData {
-    /// The factory behind the meta factory; `None` where the data are for the factory itself, which they do not name.
+    /// The factory behind the meta factory; `None` if the data are for the factory itself, which they do not name.
     pub(super) factory: Option<Address>,
-    /// Who signs for the root validator.
+    /// The owner, who signs for the root validator.
     pub(super) owner: Address,
     salt: B256,
 }
 
 impl FactoryData {
-    /// Only bytes that [`write`](Self::write) writes are read.
+    /// Parses factory data. Only bytes that [`write`](Self::write) produces are accepted.
     pub(super) fn read(data: &[u8]) -> Result<Self, AccountError> {
         let (factory, create, salt) = if data.starts_with(&deployWithFactoryCall::SELECTOR) {
             let call = deployWithFactoryCall::abi_decode(data).map_err(|_| AccountError::NotKernel)?;
@@ -235,10 +233,10 @@ impl FactoryData {
         data.into()
     }
 
-    /// The factory data as the SDK spells it: validator and owner keep the upper case of their checksums.
+    /// Formats the factory data in the SDK's spelling: validator and owner keep the upper case of their checksums.
     pub(super) fn text(&self) -> String {
         let mut text = hex::encode_prefixed(self.write());
-        // Salt and offsets stand before them, so the last ones are those of `initialize`.
+        // Salt and offsets precede them, so the last occurrences are those of `initialize`.
         for (before, address) in [("3c3b752b01", ECDSA_VALIDATOR), ("", self.owner)] {
             let checksum = address.to_checksum(None);
             let digits = checksum.trim_start_matches("0x");
@@ -262,7 +260,7 @@ impl FactoryData {
     }
 }
 
-/// `0x01 ‖ validator`.
+/// Builds `0x01 ‖ validator`.
 fn root_validator() -> FixedBytes<21> {
     FixedBytes::<1>::repeat_byte(1).concat_const(ECDSA_VALIDATOR.0)
 }

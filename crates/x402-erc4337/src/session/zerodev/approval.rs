@@ -1,7 +1,7 @@
 //! The [serialized permission account](https://docs.zerodev.app/sdk/permissions/transmit-privatekey) of the ZeroDev
-//! SDK: base64 of JSON, read and written.
+//! SDK: base64 of JSON, parsed and written.
 //!
-//! Not in it: chain, Kernel version, EntryPoint, factory, signer (unless its key is inside) and permission flag.
+//! It contains no chain, Kernel version, EntryPoint, factory, signer (unless its key is included) or permission flag.
 
 use core::fmt;
 
@@ -20,122 +20,123 @@ use super::write;
 use crate::fields::{Field, FieldError, Problem, is_lower};
 use crate::{Call, Eip7702Authorization, Init};
 
-/// The longest serialized approval that is read, in bytes of base64: 16 KiB.
+/// The maximum length of a serialized approval, in bytes of base64: 16 KiB.
 pub const MAX_APPROVAL: usize = 16 * 1024;
 
 /// A serialized permission account.
 ///
-/// Reading checks its form only. Whether the owner approved it is the question of [`check`](Self::check).
+/// Parsing checks only its form. [`check`](Self::check) verifies that the owner approved it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// What the permission is limited by.
+    /// The policies that limit the permission.
     pub policies: Vec<PolicyItem>,
-    /// The id that it claims to have.
+    /// The id that the text claims.
     pub permission_id: FixedBytes<4>,
-    /// The account.
+    /// The address of the account.
     pub account: Address,
-    /// How the account comes to be.
+    /// The way in which the account is created.
     pub root: Root,
-    /// The owner's approval, or none where the permission is installed already.
+    /// The owner's approval; `None` if the permission is installed already.
     pub enable_signature: Option<Bytes>,
-    /// The session key itself, if it stands inside.
+    /// The session key itself, if the text contains it.
     pub private_key: Option<SessionPrivateKey>,
-    /// The authorization of an EIP-7702 account, if it stands inside.
+    /// The authorization of an EIP-7702 account, if the text contains it.
     pub eip7702_auth: Option<Eip7702Authorization>,
     hash: B256,
 }
 
-/// How a Kernel comes to be, and with it who its owner is.
+/// The way in which a Kernel is created, which also determines its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
-    /// A factory makes it.
+    /// A factory creates the account.
     Factory(KernelAccount),
     /// The owner's own address delegates to Kernel 0.3.3 by EIP-7702.
     Eip7702,
 }
 
-/// A private key that stands inside an approval. Zeroized when dropped; shown nowhere.
+/// A private key contained in an approval. It is zeroized when dropped, and never displayed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionPrivateKey(Zeroizing<[u8; 32]>);
 
-/// Text that is not a serialized permission account, or not one that this crate takes.
+/// The error for text that is not a serialized permission account, or is one that this crate does not accept.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApprovalError {
-    /// Longer than [`MAX_APPROVAL`].
-    #[error("longer than {MAX_APPROVAL} bytes")]
+    /// The text is longer than [`MAX_APPROVAL`].
+    #[error("expected at most {MAX_APPROVAL} bytes, found more")]
     TooLong,
-    /// Not standard base64 with padding.
-    #[error("not base64")]
+    /// The text is not standard base64 with padding.
+    #[error("expected standard base64 with padding, found other text")]
     Base64,
-    /// Not JSON inside.
-    #[error("not JSON inside: {}", .0.kind().text())]
+    /// The decoded text is not JSON.
+    #[error("expected base64 of JSON: {}", .0.kind().text())]
     Json(DecodeError),
-    /// A member has not the form it must have.
+    /// A member does not have its required form.
     #[error(transparent)]
     Field(#[from] FieldError),
     /// A policy is refused.
     #[error("policy {index}: {error}")]
     Policy {
-        /// Its place.
+        /// The index of the policy.
         index: usize,
-        /// Why.
+        /// The reason of the refusal.
         error: PolicyError,
     },
-    /// Each policy contract keeps one installation of a permission: the second would never be enabled.
-    #[error("policy {0} stands twice")]
+    /// Two policies use one contract. Each contract stores one installation of a permission: the second would never be
+    /// enabled.
+    #[error("expected each policy contract once, found {0} twice")]
     PolicyTwice(Address),
-    /// `initCode` is refused.
+    /// The account's `initCode` is refused.
     #[error("accountParams.initCode: {0}")]
     Account(#[from] AccountError),
 }
 
-/// An approval that proves nothing for this signer and chain.
+/// The error for an approval that proves nothing for this signer and chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// Under no flag do policies and signer give the permission id.
+    /// No flag makes policies and signer give the permission id.
     #[error("the permission id fits none of the signers")]
     PermissionId,
     /// The owner did not sign this permission for this account and chain.
     #[error("the enable signature is not the owner's")]
     EnableSignature,
-    /// There is no enable signature: only the chain can tell whether it is installed.
+    /// The enable signature is absent: only the chain shows whether the permission is installed.
     #[error("a pre-installed permission is checked on chain")]
     PreInstalled,
-    /// The account has no such permission, or has it no longer.
+    /// The account does not have the permission, or no longer has it.
     #[error("the account has not installed this permission")]
     NotInstalled,
 }
 
-/// What is known of an approval with some candidates for signer and chain.
+/// The facts about an approval that follow from candidates for signer and chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
-    /// The permission, if one of the signers fits.
+    /// The permission, if it matches one of the signers.
     pub permission: Option<Permission>,
     /// Whether the signer is the embedded key.
     pub signer_embedded: bool,
     /// The chain, if the owner signed for one of the candidates.
     pub chain_id: Option<u64>,
-    /// What the enable signature is worth.
+    /// The status of the enable signature.
     pub enable_signature: EnableStatus,
 }
 
-/// What an enable signature is worth.
+/// The status of an enable signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EnableStatus {
-    /// The owner's, for one of the candidates.
+    /// The signature is the owner's, for one of the candidates.
     Valid,
-    /// Not the owner's for any of them.
+    /// The signature is the owner's for none of the candidates.
     Invalid,
     /// Signer or chain is unknown.
     Unchecked,
-    /// There is none.
+    /// The signature is absent.
     Absent,
 }
 
 impl EnableStatus {
-    /// `valid`, `invalid`, `unchecked` or `absent`.
+    /// Returns `valid`, `invalid`, `unchecked` or `absent`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -148,11 +149,10 @@ impl EnableStatus {
 }
 
 impl Approval {
-    /// Reads the base64 text. One spelling is read of everything that counts, so that a second text is another key
-    /// and not the same key with another hash; members that do not count are ignored.
-    ///
+    /// Parses the base64 text. Every relevant member has only one accepted spelling, so that a second text is another
+    /// key and not the same key with another hash; irrelevant members are ignored.
     /// # Errors
-    /// Not such a text; the member or policy is named, its value never.
+    /// The text is not such an account; the error names the member or policy, never its value.
     pub fn read(text: &str) -> Result<Self, ApprovalError> {
         let read = Serialized::read(text)?;
         let root = match read.init {
@@ -171,7 +171,7 @@ impl Approval {
         })
     }
 
-    /// An approval that was just given.
+    /// Creates an approval that was just given.
     pub(crate) fn new(permission: &Permission, account: KernelAccount, enable_signature: Bytes) -> Self {
         let mut approval = Self {
             policies: permission.policies.clone(),
@@ -187,20 +187,20 @@ impl Approval {
         approval
     }
 
-    /// The base64 text, as the SDK writes it. It carries the private key, if there is one.
+    /// Formats the base64 text as the SDK does. It contains the private key, if there is one.
     #[must_use]
     pub fn write(&self) -> Zeroizing<String> {
         let json = write::approval(self);
         Zeroizing::new(STANDARD.encode_to_string(json.as_bytes()))
     }
 
-    /// `keccak256` of the text that was read: how a payment names a key.
+    /// Returns the `keccak256` of the text that was parsed, by which payments refer to the key.
     #[must_use]
     pub const fn hash(&self) -> B256 {
         self.hash
     }
 
-    /// Whose signature the account asks for.
+    /// Returns the owner, whose signature the account requires.
     #[must_use]
     pub const fn owner(&self) -> Address {
         match &self.root {
@@ -209,7 +209,7 @@ impl Approval {
         }
     }
 
-    /// Which Kernel it is.
+    /// Returns the version of the Kernel.
     #[must_use]
     pub const fn version(&self) -> KernelVersion {
         match &self.root {
@@ -218,7 +218,7 @@ impl Approval {
         }
     }
 
-    /// How an operation makes the account.
+    /// Returns the init code for an operation.
     #[must_use]
     pub fn init(&self) -> Init {
         match &self.root {
@@ -228,19 +228,20 @@ impl Approval {
         }
     }
 
-    /// The owner's call that takes the permission back.
+    /// Creates the owner's call that revokes the permission.
     #[must_use]
     pub fn uninstall(&self) -> Call {
         super::uninstall(self.account, self.permission_id, self.policies.len())
     }
 
-    /// Whether there is no enable signature because the permission is installed already.
+    /// Returns whether the enable signature is absent because the permission is installed already.
     #[must_use]
     pub const fn is_pre_installed(&self) -> bool {
         self.enable_signature.is_none()
     }
 
-    /// The permission that this approval is, if `signer` is its session key: the flag is found by its id.
+    /// Returns the permission of this approval, if `signer` is its session key: the flag is found by trying which one
+    /// gives the id.
     #[must_use]
     pub fn permission_for(&self, signer: Address) -> Option<Permission> {
         fit(&self.policies, self.permission_id, [signer])
@@ -248,11 +249,10 @@ impl Approval {
 
     /// Checks that the owner approved this permission, for this session key, on this chain.
     ///
-    /// The 4 bytes of the id prove nothing: what counts is that the enable signature recovers to the owner. `nonce`
-    /// is the account's `currentNonce()`, 1 where it is not deployed.
-    ///
+    /// The 4 bytes of the id prove nothing: the enable signature must recover to the owner. `nonce` is the account's
+    /// `currentNonce()`, 1 if it is not deployed.
     /// # Errors
-    /// Another signer, another owner, or a permission that only the chain knows.
+    /// The signer or owner is another, or only the chain knows the permission.
     pub fn check(&self, signer: Address, chain_id: u64, nonce: u32) -> Result<Permission, CheckError> {
         let permission = self.permission_for(signer).ok_or(CheckError::PermissionId)?;
         let signature = self.enable_signature.as_ref().ok_or(CheckError::PreInstalled)?;
@@ -263,10 +263,9 @@ impl Approval {
         }
     }
 
-    /// What can be said with some candidates; the embedded key is always one of them.
-    ///
+    /// Collects the facts that follow from some candidates; the embedded key is always one of them.
     /// # Errors
-    /// [`CheckError::PermissionId`] if there are candidates and none of them fits.
+    /// [`CheckError::PermissionId`] if there are candidates and none of them matches.
     pub fn inspect(&self, signers: &[Address], chains: &[u64], nonce: u32) -> Result<Findings, CheckError> {
         let embedded = self.private_key.as_ref().map(SessionPrivateKey::address);
         let permission = fit_any(&self.policies, self.permission_id, embedded, signers)?;
@@ -302,7 +301,7 @@ impl Approval {
     }
 }
 
-/// The permission of these policies with one of the signers that gives the id; its flag is found with it.
+/// Finds the permission of these policies with one of the signers that gives the id, and its flag.
 fn fit(policies: &[PolicyItem], id: FixedBytes<4>, signers: impl IntoIterator<Item = Address>) -> Option<Permission> {
     let policy_id = policy_id(policies);
     signers.into_iter().map(PermissionSigner::ecdsa).find_map(|signer| {
@@ -311,7 +310,7 @@ fn fit(policies: &[PolicyItem], id: FixedBytes<4>, signers: impl IntoIterator<It
     })
 }
 
-/// [`fit`] for the embedded key and the candidates; `None` where there are none of them.
+/// Applies [`fit`] to the embedded key and the candidates; returns `None` if there are none of them.
 pub(super) fn fit_any(
     policies: &[PolicyItem],
     id: FixedBytes<4>,
@@ -325,7 +324,8 @@ pub(super) fn fit_any(
     Ok(permission)
 }
 
-/// Who made a 65-byte signature: `v` of 27 or 28 and the lower `s`, so that each signature has one form.
+/// Recovers the signer of a 65-byte signature: `v` must be 27 or 28 and `s` the lower one, so that each signature has
+/// one form.
 pub(crate) fn recover(digest: B256, signature: &[u8]) -> Option<Address> {
     signature::recover(digest, &Signature::from_bytes(signature).ok()?).ok()
 }
@@ -343,19 +343,19 @@ impl SessionPrivateKey {
         Self::from_bytes(&key).ok_or_else(bad)
     }
 
-    /// A key, if the bytes are one: not zero and below the order of the curve.
+    /// Converts bytes to a key, if they are valid: not zero, and below the order of the curve.
     #[must_use]
     pub fn from_bytes(key: &[u8; 32]) -> Option<Self> {
         Key::from_bytes(key).ok().map(|_| Self(Zeroizing::new(*key)))
     }
 
-    /// The address that it signs for.
+    /// Returns the address of the key.
     #[must_use]
     pub fn address(&self) -> Address {
         Key::from_bytes(&self.0).map(|key| key.address()).unwrap_or_default()
     }
 
-    /// The bytes, for a signer. Whoever takes them keeps them secret.
+    /// Returns the bytes, for a signer. The caller must keep them secret.
     #[must_use]
     pub fn expose_secret(&self) -> &[u8; 32] {
         &self.0

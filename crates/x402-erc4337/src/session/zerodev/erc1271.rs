@@ -2,19 +2,20 @@
 
 use alloy_primitives::{Address, Bytes, FixedBytes};
 
-/// Who signed for a Kernel. The signature is over [`wrapped_digest`](super::wrapped_digest).
+/// A Kernel's signature, by the kind of its signer. It covers [`wrapped_digest`](super::wrapped_digest).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelSignature {
-    /// `0x00 ‖ signature`: the root validator.
+    /// `0x00 ‖ signature`: the root validator signed.
     Root(Bytes),
-    /// `0x01 ‖ validator ‖ signature`: an installed validator.
+    /// `0x01 ‖ validator ‖ signature`: an installed validator signed.
     Validator(Address, Bytes),
-    /// `0x02 ‖ permissionId ‖ …`: a session key. It answers even after its expiry, so it is no owner's consent.
+    /// `0x02 ‖ permissionId ‖ …`: a session key signed. It is accepted even after its expiry, and therefore does not
+    /// express the owner's consent.
     Permission(FixedBytes<4>, Bytes),
 }
 
 impl KernelSignature {
-    /// The bytes.
+    /// Encodes the signature.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         match self {
@@ -24,7 +25,7 @@ impl KernelSignature {
         }
     }
 
-    /// Reads the bytes; `None` is a bare signature, which a Kernel reverts on, or another kind.
+    /// Decodes a signature; returns `None` for a bare signature, on which a Kernel reverts, and for other kinds.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (kind, rest) = bytes.split_first()?;

@@ -1,4 +1,4 @@
-//! Giving a session key: the owner approves calls, amounts, a count and a time, in one signature.
+//! Issues a session key: the owner approves calls, amounts, a count and a period, in one signature.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use x402_evm::key::Sign;
@@ -8,7 +8,7 @@ use x402_types::Fault;
 use super::policy::{CallPermission, CallPolicyVersion, CallRule, Condition, Policy, PolicyError, PolicyItem};
 use super::{Approval, KernelAccount, Permission, PermissionSigner};
 
-/// What is given to a session key. It is closed against EIP-1271 signatures in any case.
+/// The permissions to give to a session key. It never permits EIP-1271 signatures.
 ///
 /// ```
 /// # use alloy_primitives::{address, fixed_bytes, U256};
@@ -31,75 +31,75 @@ pub struct Grant {
     calls: Vec<CallPermission>,
 }
 
-/// A grant that is not given, or a signer that does not sign it.
+/// The error for a grant that is refused, or a signer that fails.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IssueError {
-    /// A key without end is not given.
+    /// The key would never expire.
     #[error("a session key needs an expiry")]
     NoExpiry,
-    /// It would end before it begins.
+    /// The key would expire before it becomes valid.
     #[error("a session key ends before it begins")]
     Times,
-    /// A key that may do nothing, or no time.
+    /// The key would permit no call, or no use.
     #[error("a session key needs a call and a count above zero")]
     Nothing,
-    /// A call to any target, to the account itself or to the EntryPoint.
-    #[error("target {0} is not given to a session key")]
+    /// The target of a call is arbitrary, the account itself or the EntryPoint.
+    #[error("expected a contract other than the account and the EntryPoint, found {0}")]
     Target(Address),
-    /// The chain would not take it as it is written.
+    /// The chain would refuse the policy or interpret it differently.
     #[error(transparent)]
     Policy(#[from] PolicyError),
     /// The signer is not the owner of the account.
-    #[error("the signer {signer} is not the owner {owner}")]
+    #[error("expected the owner {owner} as signer, found {signer}")]
     Owner {
-        /// Who signs.
+        /// The address of the signer.
         signer: Address,
-        /// Whose signature the account asks for.
+        /// The owner, whose signature the account requires.
         owner: Address,
     },
     /// The signer failed.
     #[error(transparent)]
     Signer(#[from] Fault),
-    /// The signer answered with something that is no signature.
+    /// The signature is not one of an account.
     #[error(transparent)]
     Signature(#[from] SignatureError),
 }
 
 impl Grant {
-    /// A grant of nothing yet, between two seconds, both included.
+    /// Creates an empty grant, valid between two seconds, both included.
     #[must_use]
     pub const fn new(valid_after: u64, valid_until: u64) -> Self {
         Self { valid_after, valid_until, count: None, calls: Vec::new() }
     }
 
-    /// At most so many operations in all.
+    /// Limits the total number of operations.
     #[must_use]
     pub const fn times(mut self, count: u64) -> Self {
         self.count = Some(count);
         self
     }
 
-    /// Calls of one function of one contract, without native value.
+    /// Permits calls of one function of one contract, without native value.
     #[must_use]
     pub fn call(mut self, target: Address, selector: FixedBytes<4>) -> Self {
         self.calls.push(CallPermission { target, selector, value_limit: U256::ZERO, rules: Vec::new() });
         self
     }
 
-    /// Of the last call: the word at this offset after the selector is this one.
+    /// Requires of the last call that the word at this offset after the selector is equal to this one.
     #[must_use]
     pub fn equal(self, offset: u64, word: U256) -> Self {
         self.rule(offset, Condition::Equal, word)
     }
 
-    /// Of the last call: the word at this offset after the selector is at most this one.
+    /// Requires of the last call that the word at this offset after the selector is at most this one.
     #[must_use]
     pub fn at_most(self, offset: u64, amount: U256) -> Self {
         self.rule(offset, Condition::LessOrEqual, amount)
     }
 
-    /// Of the last call: native value in wei, at most, with each call.
+    /// Permits with the last call a native value of at most this much wei, per call.
     #[must_use]
     pub fn value(mut self, limit: U256) -> Self {
         if let Some(call) = self.calls.last_mut() {
@@ -115,10 +115,9 @@ impl Grant {
         self
     }
 
-    /// The policies that say this: calls, time, count, and no EIP-1271 signatures.
-    ///
+    /// Builds the policies of this grant: calls, period, count, and no EIP-1271 signatures.
     /// # Errors
-    /// A grant without end, call or count, or one that the chain would read in another sense.
+    /// The grant has no expiry, call or count, or the chain would interpret it differently.
     pub fn policies(&self) -> Result<Vec<PolicyItem>, IssueError> {
         if self.valid_until == 0 || self.valid_until >= crate::MAX_UINT48 {
             return Err(IssueError::NoExpiry);
@@ -139,7 +138,7 @@ impl Grant {
         if let Some(count) = self.count {
             policies.push(Policy::RateLimit { interval: 0, count, start_at: 0 });
         }
-        // A flag on the permission would do the same, but the SDK loses it when it reads the approval.
+        // A flag on the permission would have the same effect, but the SDK loses it when it parses the approval.
         policies.push(Policy::SignatureCaller(Vec::new()));
         for policy in &policies {
             policy.check()?;
@@ -148,7 +147,7 @@ impl Grant {
     }
 }
 
-/// A session key that waits for the owner's signature, wherever that is made.
+/// A session key that awaits the owner's signature, wherever that is made.
 #[derive(Debug, Clone)]
 pub struct Draft {
     permission: Permission,
@@ -157,10 +156,9 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// What the owner is asked to sign. `nonce` is the account's `currentNonce()`, 1 where it is not deployed.
-    ///
+    /// Prepares the message that the owner signs. `nonce` is the account's `currentNonce()`, 1 if it is not deployed.
     /// # Errors
-    /// A grant that is not given.
+    /// The grant is refused.
     pub fn new(
         account: &KernelAccount,
         session: Address,
@@ -178,16 +176,15 @@ impl Draft {
         Ok(Self { permission, account: *account, digest })
     }
 
-    /// The EIP-712 digest of `Enable`.
+    /// Returns the EIP-712 digest of `Enable`.
     #[must_use]
     pub const fn digest(&self) -> B256 {
         self.digest
     }
 
-    /// The approval, with the owner's signature of the digest.
-    ///
+    /// Completes the approval with the owner's signature of the digest.
     /// # Errors
-    /// The signature of somebody else.
+    /// The signature is not the owner's.
     pub fn approved(self, signature: &Signature) -> Result<Approval, IssueError> {
         let signer = signature::recover(self.digest, signature)?;
         if signer != self.account.owner {
@@ -197,11 +194,10 @@ impl Draft {
     }
 }
 
-/// Gives `grant` to `session`: the owner signs once, and the approval can be handed over. `nonce` is the account's
-/// `currentNonce()`, 1 where it is not deployed.
-///
+/// Issues `grant` to `session`: the owner signs once, and the approval can be handed over. `nonce` is the account's
+/// `currentNonce()`, 1 if it is not deployed.
 /// # Errors
-/// A grant that is not given, a signer who is not the owner, or one that fails.
+/// The grant is refused, or the signer is not the owner, or fails.
 pub async fn issue<S: Sign>(
     owner: &S,
     account: &KernelAccount,

@@ -1,5 +1,5 @@
-//! [Kernel v3 permissions](https://docs.zerodev.app/sdk/permissions/intro): policies and a signer, the ids made of
-//! them, the data that installs them, and the signatures that use them.
+//! [Kernel v3 permissions](https://docs.zerodev.app/sdk/permissions/intro): policies and a signer, the ids derived from
+//! them, the data that install them, and the signatures that use them.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, address, b256, keccak256};
 use alloy_sol_types::{SolValue, sol};
@@ -10,11 +10,12 @@ use crate::abi::STRICT;
 use crate::hash::{Words, domain_separator_of, typed_data_hash};
 use crate::{KernelMode, KernelValidation, NonceKey};
 
-/// The contract that checks an EOA's signature for a permission.
+/// The contract that verifies an EOA's signature for a permission.
 pub const ECDSA_SIGNER: Address = address!("6A6F069E2a08c2468e7724Ab3250CdBFBA14D4FF");
-/// `Enable(bytes21 validationId,uint32 nonce,address hook,bytes validatorData,bytes hookData,bytes selectorData)`
+/// The hash of `Enable(bytes21 validationId,uint32 nonce,address hook,bytes validatorData,bytes hookData,bytes
+/// selectorData)`.
 const ENABLE_TYPE_HASH: B256 = b256!("b17ab1224aca0d4255ef8161acaf2ac121b8faa32a4b2258c912cc5f8308c505");
-/// `Kernel(bytes32 hash)`
+/// The hash of `Kernel(bytes32 hash)`.
 const WRAP_TYPE_HASH: B256 = b256!("1547321c374afde8a591d972a084b071c594c275e36724931ff96c25f2999c83");
 /// "At most 253 policies + the signer item."
 pub const MAX_POLICIES: usize = 253;
@@ -29,49 +30,49 @@ sol! {
     }
 }
 
-/// A permission: what may be done, and by whom.
+/// A permission: a signer, and the policies that limit it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
-    /// All of these must agree.
+    /// The policies, all of which must agree.
     pub policies: Vec<PolicyItem>,
-    /// Where the whole permission does not count.
+    /// The purposes for which the whole permission is invalid.
     pub flag: u16,
-    /// Whose signature is asked for.
+    /// The signer whose signature is required.
     pub signer: PermissionSigner,
 }
 
-/// A signer contract and what it is installed with.
+/// A signer contract and its installation data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PermissionSigner {
-    /// The contract.
+    /// The address of the contract.
     pub contract: Address,
-    /// For [`ECDSA_SIGNER`] the 20 bytes of an address.
+    /// The installation data; for [`ECDSA_SIGNER`] the 20 bytes of an address.
     pub data: Bytes,
 }
 
-/// Enable data or an enable-mode signature that is not what this crate writes.
+/// The error for enable data or an enable-mode signature that this crate would not encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PermissionError {
-    /// Not the ABI of the SDK, or bytes beside it.
-    #[error("malformed enable data")]
+    /// The bytes are not the SDK's ABI, or further bytes follow.
+    #[error("expected the SDK's canonical enable data, found other bytes")]
     Malformed,
-    /// A policy that is refused.
+    /// A policy is refused.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// A hook, or another selector than `execute`: it would be installed with the permission.
-    #[error("a hook or another selector is enabled beside the permission")]
+    /// A hook, or another selector than `execute`, would be installed with the permission.
+    #[error("expected execute without a hook, found that a hook or another selector is enabled too")]
     Extra,
 }
 
 impl PermissionSigner {
-    /// An EOA.
+    /// Creates the signer of an EOA.
     #[must_use]
     pub fn ecdsa(session: Address) -> Self {
         Self { contract: ECDSA_SIGNER, data: Bytes::copy_from_slice(session.as_slice()) }
     }
 
-    /// The EOA, if this is one.
+    /// Returns the address of the EOA, if the signer is one.
     #[must_use]
     pub fn address(&self) -> Option<Address> {
         let ecdsa = self.contract == ECDSA_SIGNER && self.data.len() == 20;
@@ -80,20 +81,20 @@ impl PermissionSigner {
 }
 
 impl Permission {
-    /// First 4 bytes of `keccak(abi.encode(bytes[] [policyId, flag, signerId]))`. Too short to prove anything:
-    /// another permission with the same id is found in minutes.
+    /// Computes the id: the first 4 bytes of `keccak(abi.encode(bytes[] [policyId, flag, signerId]))`. They are too
+    /// short to prove anything: another permission with the same id is found in minutes.
     #[must_use]
     pub fn id(&self) -> FixedBytes<4> {
         permission_id(&policy_id(&self.policies), self.flag, &self.signer)
     }
 
-    /// `0x02 ‖ permissionId ‖ 16 zero bytes`.
+    /// Builds `0x02 ‖ permissionId ‖ 16 zero bytes`.
     #[must_use]
     pub fn validation_id(&self) -> FixedBytes<21> {
         validation_id(self.id())
     }
 
-    /// `abi.encode(bytes[] [policyItem…, signerItem])`: what installs it.
+    /// Encodes the installation data: `abi.encode(bytes[] [policyItem…, signerItem])`.
     #[must_use]
     pub fn enable_data(&self) -> Bytes {
         let mut items: Vec<Bytes> = self.policies.iter().map(PolicyItem::item).collect();
@@ -102,10 +103,9 @@ impl Permission {
         items.abi_encode().into()
     }
 
-    /// Reads enable data. Only bytes that [`enable_data`](Self::enable_data) writes are read.
-    ///
+    /// Decodes enable data. Only bytes that [`enable_data`](Self::enable_data) produces are accepted.
     /// # Errors
-    /// Other bytes, or a policy that is refused.
+    /// The bytes are others, or a policy is refused.
     pub fn from_enable_data(data: &[u8]) -> Result<Self, PermissionError> {
         let items = <Vec<Bytes>>::abi_decode_with_config(data, STRICT).map_err(|_| PermissionError::Malformed)?;
         let (signer, policies) = items.split_last().ok_or(PermissionError::Malformed)?;
@@ -122,20 +122,22 @@ impl Permission {
         if *permission.enable_data() == *data { Ok(permission) } else { Err(PermissionError::Malformed) }
     }
 
-    /// The key of its nonces. The SDK uses lane 0; other lanes carry operations beside each other in default mode.
+    /// Returns the key of the permission's nonces. The SDK uses channel 0; with further channels, operations in default mode
+    /// do not wait for each other.
     #[must_use]
-    pub fn nonce_key(&self, mode: KernelMode, lane: u16) -> NonceKey {
-        NonceKey::kernel(mode, KernelValidation::Permission(self.id()), lane)
+    pub fn nonce_key(&self, mode: KernelMode, channel: u16) -> NonceKey {
+        NonceKey::kernel(mode, KernelValidation::Permission(self.id()), channel)
     }
 
-    /// What the owner signs to enable it. `nonce` is the account's `currentNonce()`, 1 where it is not deployed.
+    /// Computes the digest that the owner signs to enable the permission. `nonce` is the account's `currentNonce()`, 1
+    /// if it is not deployed.
     #[must_use]
     pub fn enable_digest(&self, account: Address, version: KernelVersion, chain_id: u64, nonce: u32) -> B256 {
         enable_digest(self.validation_id(), &self.enable_data(), account, version, chain_id, nonce)
     }
 
-    /// The signature of the operation that enables it: the owner's approval and the session key's signature of the
-    /// operation.
+    /// Encodes the signature of the operation that enables the permission: the owner's approval and the session key's
+    /// signature of the operation.
     #[must_use]
     pub fn enable_signature(&self, approval: &Bytes, user_op_signature: &Bytes) -> Bytes {
         let parts = EnableSignature {
@@ -148,11 +150,10 @@ impl Permission {
         [&[0; 20][..], &parts.abi_encode_params()].concat().into()
     }
 
-    /// Reads the signature of an enabling operation: permission, the owner's approval, the session key's signature.
-    /// Only bytes that [`enable_signature`](Self::enable_signature) writes are read.
-    ///
+    /// Decodes the signature of an enabling operation: permission, the owner's approval, the session key's signature.
+    /// Only bytes that [`enable_signature`](Self::enable_signature) produces are accepted.
     /// # Errors
-    /// Other bytes, a hook, another selector, or a policy that is refused.
+    /// The bytes are others, there is a hook or another selector, or a policy is refused.
     pub fn from_enable_signature(signature: &[u8]) -> Result<(Self, Bytes, Bytes), PermissionError> {
         let (hook, parts) = signature.split_first_chunk::<20>().ok_or(PermissionError::Malformed)?;
         let parts =
@@ -168,7 +169,7 @@ impl Permission {
     }
 }
 
-/// `abi.encode(bytes[] policyItems)`.
+/// Encodes `abi.encode(bytes[] policyItems)`.
 pub(crate) fn policy_id(policies: &[PolicyItem]) -> Vec<u8> {
     policies.iter().map(PolicyItem::item).collect::<Vec<_>>().abi_encode()
 }
@@ -186,7 +187,8 @@ pub(crate) fn validation_id(permission_id: FixedBytes<4>) -> FixedBytes<21> {
     FixedBytes::right_padding_from(&[2, a, b, c, d])
 }
 
-/// `execute ‖ no action ‖ no hook ‖ abi.encode(bytes 0xff, bytes 0x0000)`: what is enabled with every permission.
+/// Encodes `execute ‖ no action ‖ no hook ‖ abi.encode(bytes 0xff, bytes 0x0000)`, which is enabled with every
+/// permission.
 pub(crate) fn selector_data() -> Bytes {
     let tail = (Bytes::from_static(&[0xff]), Bytes::from_static(&[0, 0])).abi_encode_params();
     [&[0xe9, 0xae, 0x5c, 0x53][..], &[0; 40], &tail].concat().into()
@@ -212,13 +214,14 @@ pub(crate) fn enable_digest(
     typed_data_hash(domain_separator(account, version, chain_id), keccak256(words))
 }
 
-/// The EIP-712 domain of a Kernel: {name "Kernel", its version, chain, account}.
+/// Computes the EIP-712 domain of a Kernel: {name "Kernel", its version, chain, account}.
 #[must_use]
 pub fn domain_separator(account: Address, version: KernelVersion, chain_id: u64) -> B256 {
     domain_separator_of(keccak256("Kernel"), keccak256(version.as_str()), chain_id, account)
 }
 
-/// What the owner signs where a Kernel is asked for `isValidSignature(hash, …)`: `Kernel(bytes32 hash)` in its domain.
+/// Computes the digest that the owner signs for a Kernel's `isValidSignature(hash, …)`: `Kernel(bytes32 hash)` in its
+/// domain.
 #[must_use]
 pub fn wrapped_digest(hash: B256, account: Address, version: KernelVersion, chain_id: u64) -> B256 {
     let mut words = [0; 2 * 32];
@@ -228,7 +231,7 @@ pub fn wrapped_digest(hash: B256, account: Address, version: KernelVersion, chai
     typed_data_hash(domain_separator(account, version, chain_id), keccak256(words))
 }
 
-/// `0xff ‖ signature`: what a permission whose policies ask for nothing takes as an operation's signature.
+/// Encodes `0xff ‖ signature`: an operation's signature for a permission whose policies require no data of their own.
 #[must_use]
 pub fn user_op_signature(signature: &[u8; 65]) -> Bytes {
     [&[0xff][..], signature].concat().into()

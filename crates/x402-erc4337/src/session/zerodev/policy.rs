@@ -1,5 +1,5 @@
-//! [Kernel policies](https://docs.zerodev.app/sdk/permissions/intro): what a permission is limited by, and the bytes
-//! that each policy contract is installed with.
+//! [Kernel policies](https://docs.zerodev.app/sdk/permissions/intro): the limits of a permission, and the bytes with
+//! which each policy contract is installed.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256, address};
 use alloy_sol_types::{SolValue, sol};
@@ -36,21 +36,22 @@ sol! {
     }
 }
 
-/// Where the standard policies stand on every chain.
+/// The addresses of the standard policies on every chain.
 pub mod contracts {
     use alloy_primitives::{Address, address};
 
-    /// `validAfter`, `validUntil`.
+    /// The policy with `validAfter`, `validUntil`.
     pub const TIMESTAMP: Address = address!("B9f8f524bE6EcD8C945b1b87f9ae5C192FdCE20F");
-    /// A budget of fees.
+    /// The policy with a budget of fees.
     pub const GAS: Address = address!("aeFC5AbC67FfD258abD0A3E54f65E70326F84b23");
-    /// So many operations, and no more.
+    /// The policy with a maximum number of operations.
     pub const RATE_LIMIT: Address = address!("f63d4139B25c836334edD76641356c6b74C86873");
-    /// So many operations in each interval. It reads the block's time, which public bundlers refuse (OP-011).
+    /// The policy with a maximum number of operations in each interval. It reads the block's time, which public
+    /// bundlers refuse (OP-011).
     pub const RATE_LIMIT_WITH_RESET: Address = address!("6a06358e6b283921deceabe7e8a3741d506cca9b");
-    /// Who may ask for EIP-1271 signatures.
+    /// The policy with the contracts that may verify EIP-1271 signatures.
     pub const SIGNATURE_CALLER: Address = address!("F6A936c88D97E6fad13b98d2FD731Ff17eeD591d");
-    /// No limit.
+    /// The policy without any limit.
     pub const SUDO: Address = address!("67b436caD8a6D025DF6C82C5BB43fbF11fC5B9B7");
 }
 
@@ -59,106 +60,106 @@ pub const NOT_FOR_USER_OP: u16 = 1;
 /// The flag bit "skip this policy for EIP-1271"; on a permission, "no EIP-1271 signatures".
 pub const NOT_FOR_SIGNATURES: u16 = 2;
 
-/// One policy as it stands in a permission.
+/// One policy of a permission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyItem {
-    /// Where it does not count: [`NOT_FOR_USER_OP`], [`NOT_FOR_SIGNATURES`].
+    /// The purposes for which the policy is skipped: [`NOT_FOR_USER_OP`], [`NOT_FOR_SIGNATURES`].
     pub flag: u16,
-    /// The contract.
+    /// The address of the contract.
     pub address: Address,
-    /// What it is installed with.
+    /// The limits with which it is installed.
     pub policy: Policy,
 }
 
-/// What a policy limits.
+/// The limits of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Policy {
-    /// Which calls.
+    /// A limit on the calls.
     Call {
-        /// Which contract, and with it the encoding.
+        /// The version of the contract, which determines the encoding.
         version: CallPolicyVersion,
-        /// Any of these.
+        /// The permitted calls: each call must match one of these.
         permissions: Vec<CallPermission>,
     },
-    /// When. Seconds; 0 as end is forever.
+    /// A limit in time. Bounds are in seconds; an end of 0 means forever.
     Timestamp {
-        /// First second.
+        /// The first second.
         valid_after: u64,
-        /// Last second.
+        /// The last second.
         valid_until: u64,
     },
-    /// How often in all.
+    /// A limit on the total number of operations.
     RateLimit {
-        /// Seconds between two operations.
+        /// The seconds between two operations.
         interval: u64,
-        /// Operations.
+        /// The number of operations.
         count: u64,
-        /// First second.
+        /// The first second in which one is allowed.
         start_at: u64,
     },
-    /// How often in each interval.
+    /// A limit on the number of operations in each interval.
     RateLimitWithReset {
-        /// Seconds.
+        /// The length of the interval in seconds.
         interval: u64,
-        /// Operations.
+        /// The number of operations.
         count: u64,
     },
-    /// How much gas, in wei: `(preVerificationGas + verification + call) * maxFeePerGas` of every operation.
+    /// A limit on gas, in wei: `(preVerificationGas + verification + call) * maxFeePerGas` of every operation.
     Gas {
-        /// Wei in all.
+        /// The total in wei.
         allowed: u128,
         /// Whether a paymaster must pay.
         enforce_paymaster: bool,
-        /// Which one; zero is any.
+        /// The required paymaster; zero means any.
         allowed_paymaster: Address,
     },
-    /// Which contracts may ask for EIP-1271 signatures; none, if empty.
+    /// The contracts that may verify EIP-1271 signatures; none, if empty.
     SignatureCaller(Vec<Address>),
-    /// No limit.
+    /// No limit at all.
     Sudo,
 }
 
 /// A kind of call that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallPermission {
-    /// The contract; zero is any, from 0.0.2.
+    /// The contract; zero means any, from 0.0.2.
     pub target: Address,
-    /// The function; zero is a call without data.
+    /// The function; zero means a call without data.
     pub selector: FixedBytes<4>,
-    /// Wei, at most, for each call.
+    /// The maximum value of each call, in wei.
     pub value_limit: U256,
-    /// All of these must hold.
+    /// The rules, all of which must hold.
     pub rules: Vec<CallRule>,
 }
 
 /// A condition on one word of the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRule {
-    /// How it is compared.
+    /// The comparison to make.
     pub condition: Condition,
-    /// Where it stands, counted after the selector.
+    /// The position of the word, counted after the selector.
     pub offset: u64,
-    /// What it is compared with: one word; several for `OneOf`; start, length and hash for `SliceEqual`.
+    /// The operands: one word; several for `OneOf`; start, length and hash for `SliceEqual`.
     pub params: Vec<B256>,
 }
 
-/// How a word is compared, as an unsigned number.
+/// The comparison of a word, as an unsigned number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Condition {
-    /// The same.
+    /// The word is equal to the operand.
     Equal = 0,
-    /// More.
+    /// The word is greater than the operand.
     GreaterThan = 1,
-    /// Less.
+    /// The word is less than the operand.
     LessThan = 2,
-    /// At least.
+    /// The word is at least the operand.
     GreaterOrEqual = 3,
-    /// At most.
+    /// The word is at most the operand.
     LessOrEqual = 4,
-    /// Anything else.
+    /// The word is not equal to the operand.
     NotEqual = 5,
-    /// One of several; from 0.0.2.
+    /// The word is one of several operands; from 0.0.2.
     OneOf = 6,
     /// A slice of `bytes` has this hash; from 0.0.5.
     SliceEqual = 7,
@@ -180,7 +181,7 @@ impl Condition {
         usize::try_from(code).ok().and_then(|i| Self::ALL.get(i)).copied()
     }
 
-    /// The name in texts: `equal`, `less_or_equal`, …
+    /// Returns the name in texts: `equal`, `less_or_equal`, …
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -199,15 +200,15 @@ impl Condition {
 /// The versions of the call policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CallPolicyVersion {
-    /// One parameter for each rule.
+    /// 0.0.1: one parameter for each rule.
     V001,
-    /// Several parameters, any target, calls without data.
+    /// 0.0.2: several parameters, any target, calls without data.
     V002,
-    /// A fix for delegatecall.
+    /// 0.0.3: a fix for delegatecall.
     V003,
-    /// A fix for ERC-7562 storage. What is issued.
+    /// 0.0.4: a fix for ERC-7562 storage. This crate issues this version.
     V004,
-    /// Slices.
+    /// 0.0.5: rules for slices.
     V005,
 }
 
@@ -215,7 +216,7 @@ impl CallPolicyVersion {
     /// Every version, oldest first.
     pub const ALL: [Self; 5] = [Self::V001, Self::V002, Self::V003, Self::V004, Self::V005];
 
-    /// Where it stands on every chain.
+    /// Returns the address of the contract on every chain.
     #[must_use]
     pub const fn address(self) -> Address {
         match self {
@@ -227,7 +228,7 @@ impl CallPolicyVersion {
         }
     }
 
-    /// `0.0.1` to `0.0.5`.
+    /// Returns `0.0.1` to `0.0.5`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -240,59 +241,58 @@ impl CallPolicyVersion {
     }
 }
 
-/// A policy that this crate does not take.
+/// The error for a policy that this crate does not accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// No policy that this crate knows stands at this address.
+    /// The address is not that of a known policy.
     #[error("unknown policy {0}")]
     Unknown(Address),
-    /// Bytes that the SDK does not write for this policy.
+    /// The SDK does not encode such bytes for this policy.
     #[error("malformed data of policy {0}")]
     Malformed(Address),
-    /// Calls of this type run other code in the account, or hide calls.
-    #[error("call type {0}")]
+    /// Calls of this type run another contract's code in the account, or hide calls.
+    #[error("expected a plain call, found call type {0}")]
     CallType(FixedBytes<1>),
-    /// A comparison that this version of the call policy does not have.
-    #[error("condition {0} of a call policy")]
+    /// This version of the call policy does not have the comparison.
+    #[error("expected a comparison of this call policy's version, found condition {0}")]
     Condition(u8),
-    /// A rule with another number of parameters than its condition takes.
-    #[error("a rule with {0} parameters")]
+    /// The number of parameters does not match the condition.
+    #[error("expected as many parameters as the condition takes, found {0}")]
     Parameters(usize),
-    /// Any target, or a call without data, before 0.0.2.
-    #[error("a permission for any target needs call policy 0.0.2")]
+    /// A version before 0.0.2 does not support any target, or a call without data.
+    #[error("expected call policy 0.0.2 or later for any target or a call without data, found an earlier one")]
     AnyTarget,
-    /// The chain would keep one of them only.
+    /// Two permissions have the same target and selector; the chain would keep only one of them.
     #[error("two permissions for the same target and selector")]
     Twice,
-    /// A number of more than 48 bits.
-    #[error("a number that does not fit in 48 bits")]
+    /// A number exceeds 48 bits.
+    #[error("expected a number of at most 48 bits, found a larger one")]
     Range,
 }
 
 impl PolicyItem {
-    /// A policy at its standard address that counts everywhere.
+    /// Creates a policy at its standard address, with all flags clear.
     #[must_use]
     pub fn standard(policy: Policy) -> Self {
         Self { flag: 0, address: policy.address(), policy }
     }
 
-    /// Whether the contract is the one that this crate knows for this policy.
+    /// Returns whether the contract is the known one of this policy.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.address == self.policy.address()
     }
 
-    /// `flag ‖ policy ‖ data`.
+    /// Encodes `flag ‖ policy ‖ data`.
     #[must_use]
     pub fn item(&self) -> Bytes {
         [&self.flag.to_be_bytes()[..], self.address.as_slice(), &self.policy.data()].concat().into()
     }
 
-    /// Reads `flag ‖ policy ‖ data`. Only bytes that [`item`](Self::item) writes are read.
-    ///
+    /// Decodes `flag ‖ policy ‖ data`. Only bytes that [`item`](Self::item) produces are accepted.
     /// # Errors
-    /// An unknown policy, or other bytes.
+    /// The policy is unknown, or the bytes are others.
     pub fn from_item(item: &[u8]) -> Result<Self, PolicyError> {
         let short = PolicyError::Malformed(Address::ZERO);
         let (flag, rest) = item.split_first_chunk::<2>().ok_or(short)?;
@@ -308,7 +308,7 @@ impl PolicyItem {
 }
 
 impl Policy {
-    /// Where the standard contract of this policy stands.
+    /// Returns the address of the policy's standard contract.
     #[must_use]
     pub const fn address(&self) -> Address {
         match self {
@@ -322,7 +322,7 @@ impl Policy {
         }
     }
 
-    /// What the contract is installed with.
+    /// Encodes the data with which the contract is installed.
     #[must_use]
     pub fn data(&self) -> Bytes {
         let bytes = match self {
@@ -382,7 +382,7 @@ impl Policy {
         }
     }
 
-    /// What the chain would not take, or would take in another sense than it is written.
+    /// Checks that the chain would accept the policy, and interpret it as written.
     pub(crate) fn check(&self) -> Result<(), PolicyError> {
         let fits = |numbers: &[u64]| {
             if numbers.iter().all(|n| *n <= crate::MAX_UINT48) { Ok(()) } else { Err(PolicyError::Range) }
@@ -502,7 +502,7 @@ impl CallPermission {
     }
 }
 
-/// The low 48 bits, big-endian.
+/// Returns the low 48 bits, big-endian.
 fn six(n: u64) -> Vec<u8> {
     n.to_be_bytes().split_at(2).1.to_vec()
 }

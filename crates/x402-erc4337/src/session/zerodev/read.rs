@@ -1,4 +1,4 @@
-//! The policies of a serialized permission account, out of `policyParams`.
+//! Parses the policies of a serialized permission account from `policyParams`.
 
 use alloy_primitives::{Address, B256, FixedBytes};
 
@@ -9,7 +9,8 @@ use super::policy::{
 use crate::MAX_UINT48;
 use crate::fields::{Field, FieldError, Problem, is_lower};
 
-/// Permissions of one call policy, rules of one permission, parameters of one rule, callers: each at most this many.
+/// The maximum number of permissions of one call policy, rules of one permission, parameters of one rule, and callers,
+/// each.
 const MAX_ITEMS: usize = 256;
 
 pub(super) fn policies(field: &Field<'_>, max: usize) -> Result<Vec<PolicyItem>, ApprovalError> {
@@ -104,7 +105,7 @@ fn call(params: &Field<'_>, flag: u16, address: Option<Address>) -> Result<Polic
         .find(|v| v.as_str() == text)
         .ok_or_else(|| version.error(Problem::Refused("unknown version of the call policy")))?;
     let address = address.unwrap_or_else(|| version.address());
-    // The SDK encodes by the address, whatever the version says.
+    // The SDK encodes by the address, whatever the version member contains.
     if version.address() != address
         && (version == CallPolicyVersion::V001 || CallPolicyVersion::ALL.iter().any(|v| v.address() == address))
     {
@@ -144,7 +145,7 @@ fn rule(field: &Field<'_>, version: CallPolicyVersion) -> Result<CallRule, Field
     })
 }
 
-/// 32 bytes in lower case, or an address with its checksum, padded: the SDK keeps the spelling of an argument.
+/// Parses 32 bytes in lower case, or an address with its checksum, padded: the SDK keeps the spelling of an argument.
 fn word(field: &Field<'_>) -> Result<B256, FieldError> {
     let word: B256 = field.fixed()?;
     let text = field.text()?;

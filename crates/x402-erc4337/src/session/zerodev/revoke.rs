@@ -1,6 +1,6 @@
-//! Taking a permission back: calls that the owner makes from the account to itself.
+//! Revokes a permission: calls that the owner makes from the account to itself.
 //!
-//! `invalidateNonce` and expiry stop operations; only `uninstallValidation` also stops EIP-1271 answers of an open
+//! `invalidateNonce` and expiry stop operations; only `uninstallValidation` also stops EIP-1271 signatures of an open
 //! key. The identical permission can never be enabled again: a new approval must differ in something.
 
 use alloy_primitives::{Address, Bytes, FixedBytes, U256};
@@ -14,14 +14,14 @@ sol! {
     function uninstallValidation(bytes21 vId, bytes deinitData, bytes hookDeinitData) external payable;
 }
 
-/// Every permission that was enabled under a nonce below `nonce` ends, and so does every approval for it.
+/// Creates the call that ends every permission that was enabled under a nonce below `nonce`, and every approval for it.
 #[must_use]
 pub fn invalidate_nonce(account: Address, nonce: u32) -> Call {
     Call { target: account, value: U256::ZERO, data: invalidateNonceCall { nonce }.abi_encode().into() }
 }
 
-/// This permission ends, by its id and the number of its policies. Each policy and the signer are told with empty
-/// data.
+/// Creates the call that ends this permission, by its id and the number of its policies. Each policy and the signer
+/// receive empty data.
 #[must_use]
 pub fn uninstall(account: Address, permission_id: FixedBytes<4>, policies: usize) -> Call {
     let nothing = vec![Bytes::new(); policies.saturating_add(1)];

@@ -1,4 +1,4 @@
-//! What a Kernel permission may do, in the common form.
+//! The scope of a Kernel permission, in the common form.
 
 use alloy_primitives::Address;
 
@@ -9,7 +9,8 @@ use crate::EntryPointVersion;
 use crate::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test, Window};
 
 impl Approval {
-    /// What the key may do. Without a permission its flag is unknown, and read as "no limit of the permission".
+    /// Returns the scope of the key. Without a permission its flag is unknown, and counts as "no limit of the
+    /// permission".
     #[must_use]
     pub fn scope(&self, permission: Option<&Permission>) -> Scope {
         scope(self.account, &self.policies, permission.map_or(0, |p| p.flag))
@@ -17,7 +18,7 @@ impl Approval {
 }
 
 impl UnverifiedApproval {
-    /// What the key may do if its account is the Kernel that it is stated to be; `permission` as in
+    /// Returns the scope of the key, provided that its account is the Kernel that the text states; `permission` as in
     /// [`Approval::scope`].
     #[must_use]
     pub fn scope(&self, permission: Option<&Permission>) -> Scope {
@@ -26,7 +27,7 @@ impl UnverifiedApproval {
 }
 
 impl Permission {
-    /// What the permission allows from an account.
+    /// Returns the scope of the permission for an account.
     #[must_use]
     pub fn scope(&self, account: Address) -> Scope {
         scope(account, &self.policies, self.flag)
@@ -70,7 +71,7 @@ fn add(scope: &mut Scope, policy: &Policy) {
             let kinds: Vec<AllowedCall> = permissions.iter().map(allowed).collect();
             match &scope.calls {
                 Calls::Any => scope.calls = Calls::Only(kinds),
-                // Two versions of the call policy must both agree: what both allow is not expressed here.
+                // Two versions of the call policy must both agree: the intersection cannot be expressed here.
                 Calls::Only(_) => scope.unknown.push(policy.address()),
             }
         }

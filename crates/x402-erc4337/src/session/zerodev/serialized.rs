@@ -1,4 +1,4 @@
-//! The members of a serialized permission account that count, before it is known who made the account.
+//! The relevant members of a serialized permission account, parsed before its factory is identified.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, keccak256};
 use base64_simd::STANDARD;
@@ -14,7 +14,7 @@ use super::read;
 use crate::Eip7702Authorization;
 use crate::fields::{Field, FieldError, Problem, is_lower};
 
-/// What stands in the text. `init` is `None` where the account is an EIP-7702 one.
+/// The content of the text. `init` is `None` for an EIP-7702 account.
 pub(super) struct Serialized {
     pub(super) policies: Vec<PolicyItem>,
     pub(super) permission_id: FixedBytes<4>,
@@ -27,7 +27,7 @@ pub(super) struct Serialized {
 }
 
 impl Serialized {
-    /// One spelling is read of everything that counts; members that do not count are ignored.
+    /// Parses the text. Every relevant member has only one accepted spelling; irrelevant members are ignored.
     pub(super) fn read(text: &str) -> Result<Self, ApprovalError> {
         if text.len() > MAX_APPROVAL {
             return Err(ApprovalError::TooLong);
@@ -87,7 +87,7 @@ impl Serialized {
     }
 }
 
-/// "selectorData … always this, for execute": another action would enable another selector with the permission.
+/// Checks "selectorData … always this, for execute": another action would enable another selector with the permission.
 fn execute_only(action: &Field<'_>) -> Result<(), FieldError> {
     let selector = action.required("selector")?;
     if selector.lower_fixed::<4>()?.0 != [0xe9, 0xae, 0x5c, 0x53] {

@@ -1,9 +1,9 @@
-//! [Kernel's ValidationManager](https://github.com/zerodevapp/kernel): what a chain says of an account and of one of its
-//! permissions. One round trip.
+//! [Kernel's ValidationManager](https://github.com/zerodevapp/kernel): the state of an account and of one of its
+//! permissions on a chain, read in one round trip.
 
 use alloy_primitives::{Address, B256, FixedBytes};
 use alloy_sol_types::{SolCall, sol};
-use x402_evm::chain::{Answers, At, Program, ReadChain, Returned};
+use x402_evm::chain::{Answers, At, BatchRead, ReadChain, Returned};
 use x402_types::Fault;
 
 use super::approval::CheckError;
@@ -31,66 +31,66 @@ sol! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KernelState {
-    /// Whether code stands at the address.
+    /// Whether there is code at the address.
     pub deployed: bool,
-    /// Which Kernel it says it is; `None` where it is not deployed or another.
+    /// The version that the Kernel states; `None` if it is not deployed, or not a known Kernel.
     pub version: Option<KernelVersion>,
-    /// `currentNonce()`: what an approval must be signed for. 1 where it is not deployed.
+    /// `currentNonce()`, for which an approval must be signed; 1 if the account is not deployed.
     pub current_nonce: u32,
-    /// Who signs for the root validator; `None` where that is not the ECDSA validator, or nothing is deployed.
+    /// The owner, who signs for the root validator; `None` if that is not the ECDSA validator, or nothing is deployed.
     pub owner: Option<Address>,
-    /// What became of the permission.
+    /// The state of the permission.
     pub permission: PermissionState,
-    /// What stands there of the permission, enabled or not.
+    /// The stored permission, enabled or not.
     pub installed: Option<Installed>,
 }
 
-/// What became of a permission on a chain.
+/// The state of a permission on a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PermissionState {
-    /// It was never enabled: its first operation enables it.
+    /// The permission was never enabled: its first operation enables it.
     Absent,
-    /// Operations in default mode are validated by it.
+    /// The permission is enabled: it validates operations in default mode.
     Enabled,
-    /// It was enabled and taken back, by `uninstallValidation` or `invalidateNonce`. It cannot be enabled again.
+    /// The permission was enabled and revoked, by `uninstallValidation` or `invalidateNonce`. It cannot be enabled
+    /// again.
     Revoked,
 }
 
-/// A permission as the account keeps it: contracts and flags, not what the policies were given.
+/// A permission as the account stores it: contracts and flags, without the installation data of the policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
-    /// Where the whole permission does not count.
+    /// The purposes for which the whole permission is invalid.
     pub flag: u16,
     /// The signer contract.
     pub signer: Address,
-    /// Flag and contract of each policy.
+    /// The flag and contract of each policy.
     pub policies: Vec<(u16, Address)>,
-    /// The session key of [`ECDSA_SIGNER`], where the contract tells.
+    /// The session key of [`ECDSA_SIGNER`], if the contract reveals it.
     pub session: Option<Address>,
 }
 
-/// Words of a `permissionConfig` with 253 policies.
+/// The words of a `permissionConfig` with 253 policies.
 const CONFIG_WORDS: u16 = 260;
 
 impl KernelState {
     /// Reads account and permission.
-    ///
     /// # Errors
-    /// The node, or an account that answers as no Kernel does.
+    /// The node failed, or the account's responses are not those of a Kernel.
     pub async fn read(
         chain: &dyn ReadChain,
         account: Address,
         permission_id: FixedBytes<4>,
         at: At,
     ) -> Result<Self, Fault> {
-        let answers = chain.run(&Self::program(account, permission_id), at).await?;
+        let answers = chain.run(&Self::reads(account, permission_id), at).await?;
         Self::from_answers(&answers).ok_or_else(|| Fault::unreachable("the account", "it does not answer as a Kernel"))
     }
 
-    /// The reads, to be part of a longer program: they come last.
-    fn program(account: Address, permission_id: FixedBytes<4>) -> Program {
+    /// Builds the batch of reads, which may be appended to a longer one.
+    fn reads(account: Address, permission_id: FixedBytes<4>) -> BatchRead {
         let id = B256::right_padding_from(permission_id.as_slice());
-        Program::new()
+        BatchRead::new()
             .code_size(account)
             .call(account, accountIdCall {}.abi_encode().into(), 50_000, 4)
             .call(account, currentNonceCall {}.abi_encode().into(), 50_000, 1)
@@ -131,7 +131,7 @@ impl KernelState {
             policies: config.policyData.iter().map(policy).collect(),
             session: if config.signer == ECDSA_SIGNER { address(session) } else { None },
         });
-        // A hook of zero is "not installed": without a hook it is 1.
+        // A hook of zero means "not installed": without a hook it is 1.
         let permission = match (&installed, validation.hook.is_zero()) {
             (Some(_), false) if validation.nonce >= valid_from => PermissionState::Enabled,
             (None, true) if validation.nonce == 0 => PermissionState::Absent,
@@ -148,7 +148,7 @@ impl KernelState {
         })
     }
 
-    /// Whether operations of the permission are validated in default mode.
+    /// Returns whether the permission validates operations in default mode.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         matches!(self.permission, PermissionState::Enabled)
@@ -165,14 +165,13 @@ fn policy(item: &FixedBytes<22>) -> (u16, Address) {
 }
 
 impl Approval {
-    /// Checks an approval against what the account has installed: the only word on a pre-installed permission. Flag,
-    /// policies and session key must be those of the account, and it must be enabled.
+    /// Checks an approval against what the account has installed, which is the only evidence for a pre-installed
+    /// permission. Flag, policies and session key must be those of the account, and the permission must be enabled.
     ///
-    /// What the policies themselves were given stands in their own storage: the 4 bytes of the id are all that ties
-    /// it to the approval.
-    ///
+    /// The installation data of the policies are in the policies' own storage: only the 4 bytes of the id tie them to
+    /// the approval.
     /// # Errors
-    /// Another signer, or a permission that is not enabled or other than the approval says.
+    /// The signer is another, or the permission is not enabled or differs from the approval.
     pub fn check_installed(&self, signer: Address, state: &KernelState) -> Result<Permission, CheckError> {
         let permission = self.permission_for(signer).ok_or(CheckError::PermissionId)?;
         let installed = state.installed.as_ref().filter(|_| state.is_enabled()).ok_or(CheckError::NotInstalled)?;

@@ -1,4 +1,4 @@
-//! Serialized permission accounts of accounts that no known factory makes: for looking at only.
+//! Serialized permission accounts whose factory is unknown: for inspection only.
 
 use alloy_primitives::{Address, B256, FixedBytes};
 
@@ -7,37 +7,36 @@ use super::approval::{ApprovalError, CheckError, EnableStatus, Findings, Session
 use super::policy::PolicyItem;
 use super::serialized::Serialized;
 
-/// What a serialized permission account states, whichever factory made its account.
+/// The statements of a serialized permission account, whatever factory creates its account.
 ///
 /// The address of such an account cannot be recomputed, so nothing ties the owner, whose signature enables the
-/// permission, to the account. There is therefore no way from it to an operation or to a check: a key that is paid with
-/// is read by [`Approval::read`](super::Approval::read), which refuses these.
+/// permission, to the account. Therefore it cannot be converted to an operation or checked: keys for payments are
+/// parsed by [`Approval::read`](super::Approval::read), which refuses these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnverifiedApproval {
-    /// What the permission is limited by.
+    /// The policies that limit the permission.
     pub policies: Vec<PolicyItem>,
-    /// The id that it claims to have.
+    /// The id that the text claims.
     pub permission_id: FixedBytes<4>,
-    /// The account that it claims to be for.
+    /// The account that the text claims.
     pub account: Address,
-    /// The factory that `initCode` names; `None` where it names none.
+    /// The factory in `initCode`; `None` if it names none.
     pub factory: Option<Address>,
-    /// The owner that `initCode` names.
+    /// The owner in `initCode`.
     pub owner: Address,
-    /// The address of the session key, if its private key stands inside. The key itself is not kept.
+    /// The address of the session key, if the text contains its private key. The key itself is not kept.
     pub embedded_signer: Option<Address>,
-    /// Whether there is no enable signature because the permission is installed already.
+    /// Whether the enable signature is absent because the permission is installed already.
     pub pre_installed: bool,
     hash: B256,
 }
 
 impl UnverifiedApproval {
-    /// Reads the base64 text, as [`Approval::read`](super::Approval::read) does. A known factory that `initCode` names
-    /// must make the account still.
-    ///
+    /// Parses the base64 text, as [`Approval::read`](super::Approval::read) does. If `initCode` names a known factory,
+    /// that factory must create the account.
     /// # Errors
-    /// Not such a text; the member or policy is named, its value never.
+    /// The text is not such an account; the error names the member or policy, never its value.
     pub fn read(text: &str) -> Result<Self, ApprovalError> {
         let read = Serialized::read(text)?;
         let (factory, owner) = match read.init {
@@ -61,17 +60,16 @@ impl UnverifiedApproval {
         })
     }
 
-    /// `keccak256` of the text that was read: how a payment names a key.
+    /// Returns the `keccak256` of the text that was parsed, by which payments refer to the key.
     #[must_use]
     pub const fn hash(&self) -> B256 {
         self.hash
     }
 
-    /// What can be told with some candidates for the signer; the embedded key is always one of them. The enable
-    /// signature stays unchecked: whose it should be is not known.
-    ///
+    /// Collects the facts that follow from some candidates for the signer; the embedded key is always one of them. The
+    /// enable signature stays unchecked, because its signer is unknown.
     /// # Errors
-    /// [`CheckError::PermissionId`] if there are candidates and none of them fits.
+    /// [`CheckError::PermissionId`] if there are candidates and none of them matches.
     pub fn inspect(&self, signers: &[Address]) -> Result<Findings, CheckError> {
         let permission = fit_any(&self.policies, self.permission_id, self.embedded_signer, signers)?;
         let signer = permission.as_ref().and_then(|p| p.signer.address());
@@ -120,7 +118,7 @@ mod tests {
         assert_eq!(read.inspect(&[OWNER]), Err(CheckError::PermissionId));
     }
 
-    /// Calldata for the factory itself name no factory: only the address could tell.
+    /// Checks that calldata for the factory itself name no factory: only the address could identify it.
     #[test]
     fn a_factory_that_is_not_named_is_unknown_too() {
         let direct =
@@ -135,7 +133,7 @@ mod tests {
         let read = UnverifiedApproval::read(&text).unwrap();
         assert_eq!((read.factory, read.owner), (None, OWNER));
 
-        // A known factory that is named makes another account: that is a false address, and no unknown factory.
+        // A known factory that is named creates another account: the address is false, and the factory is not unknown.
         let known = KernelAccount::new(KernelVersion::V031, OWNER, U256::ZERO);
         let text = edited(|json| code(&json, &hex::encode_prefixed(known.factory_data())));
         assert_eq!(refused(UnverifiedApproval::read(&text)), AccountError::Address);

@@ -1,4 +1,4 @@
-//! A serialized permission account as the SDK writes it: same members, same order, same spelling.
+//! Writes a serialized permission account as the SDK does: same members, same order, same spelling.
 
 use alloy_primitives::{Address, hex};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::approval::{Root, SessionPrivateKey};
 use super::policy::{CallPermission, CallPolicyVersion, CallRule, Policy, PolicyItem, contracts};
 use crate::Eip7702Authorization;
 
-/// The JSON. A private key is copied once, into memory that is zeroized.
+/// Formats the JSON. A private key is copied once, into memory that is zeroized.
 pub(super) fn approval(approval: &Approval) -> Zeroizing<String> {
     let policies = list(approval.policies.iter().map(|p| object(&[("policyParams", policy(p))])));
     let init_code = match &approval.root {
@@ -64,7 +64,7 @@ fn policy(item: &PolicyItem) -> String {
     if let Policy::Call { version, .. } = &item.policy {
         members.push(("policyVersion", text(version.as_str())));
     }
-    // The SDK leaves the address of a call policy out where it follows from the version.
+    // The SDK omits the address of a call policy if it follows from the version.
     if !matches!(item.policy, Policy::Call { .. }) || !item.is_known() {
         let address = match item.address {
             // The SDK compares this one as a text, and its constant is in lower case.
@@ -139,7 +139,7 @@ fn authorization(auth: &Eip7702Authorization) -> String {
     object(&members)
 }
 
-/// A JSON string.
+/// Formats a JSON string.
 fn text(value: &str) -> String {
     Value::from(value).to_string()
 }

@@ -1,4 +1,5 @@
-//! "Resource entitlement", the client's side: kept by origin and resource, presented where the resource was sold.
+//! "Resource entitlement", the client's side: entitlements are kept by origin and resource, and presented where the
+//! resource was bought.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +12,10 @@ use x402_codec::challenge::X_PAYMENT_TOKEN;
 use x402_types::UnixSeconds;
 use x402_types::challenge::{Carrier, EntitlementNotice, ResourceName};
 
-/// How many are kept. Beyond it the new one is forgotten: its resource is paid again within the budget.
+/// The capacity. Beyond it, a new entitlement is forgotten: its resource is paid again within the budget.
 const KEPT: usize = 10_000;
 
-/// An origin, and what it sold.
+/// An origin, and the resource that it sold.
 type Title = (String, ResourceName);
 
 #[derive(Clone, Default)]
@@ -23,19 +24,19 @@ pub(super) struct Entitlements(Arc<Mutex<Rows>>);
 #[derive(Default)]
 struct Rows {
     titles: HashMap<Title, Kept>,
-    /// What is sold where: origin and path.
+    /// The resource sold at each origin and path.
     places: HashMap<(String, String), ResourceName>,
 }
 
 struct Kept {
     carrier: Carrier,
-    /// As it is presented: marked sensitive.
+    /// The token in the form in which it is presented, marked sensitive.
     token: HeaderValue,
     until: UnixSeconds,
 }
 
 impl Entitlements {
-    /// Keeps what an answer grants for a resource.
+    /// Keeps the entitlement that a response grants for a resource.
     pub(super) fn keep(
         &self,
         url: &Url,
@@ -56,13 +57,13 @@ impl Entitlements {
         }
     }
 
-    /// Presents what is kept for this place; says for which resource.
+    /// Presents the entitlement for this origin and path, and returns its resource.
     pub(super) fn present_here(&self, url: &Url, headers: &mut HeaderMap, now: UnixSeconds) -> Option<ResourceName> {
         let resource = self.rows().places.get(&place(url))?.clone();
         self.present(url, &resource, headers, now).then_some(resource)
     }
 
-    /// Presents what is kept for this resource, unless the caller presents something of their own.
+    /// Presents the entitlement for this resource, unless the caller's request has credentials of its own.
     pub(super) fn present(
         &self,
         url: &Url,
@@ -84,7 +85,7 @@ impl Entitlements {
         }
     }
 
-    /// What was presented was not taken.
+    /// Forgets an entitlement that was refused.
     pub(super) fn forget(&self, url: &Url, resource: &ResourceName) {
         self.rows().titles.remove(&(origin(url), resource.clone()));
     }
@@ -102,7 +103,7 @@ impl Rows {
     }
 }
 
-/// The token that an answer grants, as it is presented.
+/// Returns the token that a response grants, in the form in which it is presented.
 fn granted(carrier: Carrier, headers: &HeaderMap) -> Option<HeaderValue> {
     let text = match carrier {
         Carrier::Bearer => format!("Bearer {}", headers.get(&X_PAYMENT_TOKEN)?.to_str().ok()?),
@@ -117,7 +118,7 @@ fn granted(carrier: Carrier, headers: &HeaderMap) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// RFC 6265 §5.4: one `Cookie` line.
+/// Adds a cookie to the single `Cookie` line of RFC 6265 §5.4.
 fn add_cookie(headers: &mut HeaderMap, pair: &HeaderValue) -> bool {
     let Some(others) = headers.get(COOKIE) else {
         headers.insert(COOKIE, pair.clone());

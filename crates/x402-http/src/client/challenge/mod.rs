@@ -1,8 +1,8 @@
 //! The `x402.v1` challenge dialect, `specs/402kit-x402v1.md`, from the 402 to the receipt.
 //!
-//! At most three requests: the one that is asked for payment, the one that pays, and one more. That one sends the same
-//! payment again while its outcome is not known; or pays once more, after a refusal whose code proves that the first
-//! payment was not looked at.
+//! The client makes at most three requests: the one that is answered with 402, the one that pays, and one more. The
+//! third sends the same payment again while its result is unknown; or it pays once more, after a refusal whose code
+//! proves that the first payment was not processed.
 
 mod entitlements;
 mod pay;

@@ -1,4 +1,4 @@
-//! Paying a challenge within three requests.
+//! Pays a challenge within three requests.
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -15,7 +15,7 @@ use super::said::{ChallengeReceipt, Said, peek, said};
 /// "At most three requests": the first one was answered with 402.
 const AFTER_THE_FIRST: u32 = 2;
 
-/// Pays a challenge. `presented`: the resource whose entitlement the first request presented.
+/// Pays a challenge. `presented` is the resource whose entitlement the first request presented.
 pub(in super::super) async fn pay<S, B>(
     payer: &Payer,
     service: &mut S,
@@ -33,7 +33,7 @@ where
     if let Some(resource) = &presented {
         kept.forget(&purchase.url, resource);
     }
-    // Bought at another path of this origin.
+    // The entitlement was bought at another path of this origin.
     let mut request = leg.request(None);
     if kept.present(&purchase.url, &challenge.resource, request.headers_mut(), payer.clock.now()) {
         left -= 1;
@@ -50,8 +50,8 @@ where
     Paying { payer, leg, purchase, left, again: true }.fly(service, flight, challenge.challenge_id).await
 }
 
-/// Sends a payment again that was sent before and whose outcome is not known. No other is made for the same request
-/// meanwhile.
+/// Sends a payment again that was sent before and whose result is unknown. No other payment is made for the same
+/// request meanwhile.
 pub(in super::super) async fn pay_again<S, B>(
     payer: &Payer,
     service: &mut S,
@@ -71,7 +71,7 @@ struct Paying<'p> {
     payer: &'p Payer,
     leg: &'p Leg,
     purchase: Purchase,
-    /// Requests that may still be made.
+    /// The number of requests that may still be made.
     left: u32,
     /// Whether one more payment may be made.
     again: bool,
@@ -113,20 +113,20 @@ impl Paying<'_> {
                     self.keep(&receipt, response.headers());
                     response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
                     if receipt.entitlement.is_some() {
-                        // What was bought is in hand: the next request presents it.
+                        // The entitlement is stored: the next request presents it.
                         flight.land(Some(Closed::Paid)).await;
                     } else {
                         flight.count_challenge(receipt);
                     }
                 }
-                // Paid by an earlier sending, and its answer is lost: the receipt stands on the refusal.
+                // An earlier attempt paid, and its response was lost: the refusal carries the receipt.
                 Said::Unused(_) | Said::Refused | Said::Spent if flight.challenge_receipt().is_some() => {
                     if let Some(receipt) = flight.challenge_receipt() {
                         response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
                     }
                     flight.land(None).await;
                 }
-                // After an earlier sending whose outcome is not known, a refusal may mean that one.
+                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
                 Said::Unused(_) | Said::Refused if before => flight.land(None).await,
                 Said::Unused(fresh) => {
                     flight.land(Some(Closed::Refused)).await;
@@ -138,7 +138,7 @@ impl Paying<'_> {
                                 flight = Flight::new(self.payer, self.purchase.clone(), signed);
                                 continue;
                             }
-                            // The refusal is the answer.
+                            // The response with the refusal is returned.
                             Err(error) if error.leaves_others() => {}
                             Err(error) => return Err(error.into()),
                         }

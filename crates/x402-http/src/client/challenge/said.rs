@@ -1,4 +1,4 @@
-//! What the answer to a paid request says of the payment: "Response Header (X-PAYMENT-RESPONSE)" and "Error Codes".
+//! Interprets the response to a paid request: "Response Header (X-PAYMENT-RESPONSE)" and "Error Codes".
 
 use core::time::Duration;
 
@@ -12,30 +12,30 @@ use x402_types::challenge::{Challenge, ChallengeId, Code, PaymentResponse};
 use super::super::outcome::{DEFAULT_WAIT, retry_after};
 use crate::Body;
 
-/// What the server said of a payment of this dialect. The caller finds it in the response's extensions.
+/// The server's receipt for a payment of this dialect. It is in the response's extensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChallengeReceipt(pub PaymentResponse);
 
-/// What becomes of a payment that was sent.
+/// The fate of a payment that was sent.
 #[derive(Debug, PartialEq)]
 pub(super) enum Said {
-    /// It was made.
+    /// The payment was made.
     Paid(Option<PaymentResponse>),
-    /// It was made, and the handler failed: the same request shows it again.
+    /// The payment was made, and the handler failed: the same request presents it again.
     Unserved(PaymentResponse),
-    /// It was refused before its proof was looked at, and this may be paid instead.
+    /// The payment was refused before its proof was inspected, and this challenge may be paid instead.
     Unused(Box<Challenge>),
-    /// It was refused.
+    /// The payment was refused.
     Refused,
-    /// Not known yet: the same one may be sent again after this time.
+    /// The result is not known yet: the same payment may be sent again after this time.
     Pending(Duration),
-    /// It was used, perhaps by an earlier sending of it.
+    /// The payment was used, perhaps by an earlier attempt with it.
     Spent,
-    /// The handler's failure, or an answer that cannot be understood.
+    /// The handler failed, or the response cannot be interpreted.
     Open,
 }
 
-/// Reads what is needed of an answer; the caller gets all of it.
+/// Reads as much of a response as is needed; the caller still gets all of it.
 pub(super) async fn said<B>(response: Response<B>, paid: &ChallengeId, limit: usize) -> (Said, Response<Body<B>>)
 where
     B: http_body::Body<Data = Bytes>,
@@ -56,21 +56,21 @@ where
             (refusal(status, read.as_deref().unwrap_or_default()), Response::from_parts(parts, body))
         }
         status if status.is_client_error() || status.is_server_error() => (Said::Open, response.map(Body::inner)),
-        // Served without a receipt: the money is taken to be gone.
+        // Success without a receipt: assume that the payment was settled.
         _ => (Said::Paid(None), response.map(Body::inner)),
     }
 }
 
-/// A receipt for this payment. One for another, or one that says no, says nothing.
+/// Returns the receipt for this payment. A receipt for another payment, or a negative one, proves nothing.
 fn receipt<B>(response: &Response<B>, paid: &ChallengeId) -> Option<PaymentResponse> {
     let value = response.headers().get(&X_PAYMENT_RESPONSE)?;
     let receipt = codec::response(value.as_bytes()).ok()?;
     (receipt.ok && receipt.challenge_id == *paid).then_some(receipt)
 }
 
-/// "A second payment only after a typed refusal that proves the first unused": `expired`, `mismatch` and
-/// `insufficient` are answered before the proof is looked at. `verification_failed` proves nothing: the proof may have
-/// been used for another challenge.
+/// Interprets a refusal. "A second payment only after a typed refusal that proves the first unused": `expired`,
+/// `mismatch` and `insufficient` are returned before the proof is inspected. `verification_failed` proves nothing: the
+/// proof may have been used for another challenge.
 fn refusal(status: StatusCode, body: &[u8]) -> Said {
     let Ok(refusal) = codec::refusal(body) else {
         return if status == StatusCode::PAYMENT_REQUIRED { Said::Refused } else { Said::Open };
@@ -87,7 +87,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Said {
     }
 }
 
-/// The body if it is no longer than `limit`, and the body once more for the caller.
+/// Returns the body if it is no longer than `limit`, and the body again for the caller.
 pub(super) async fn peek<B>(body: B, limit: usize) -> (Option<Bytes>, Body<B>)
 where
     B: http_body::Body<Data = Bytes>,

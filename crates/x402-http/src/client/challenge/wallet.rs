@@ -1,4 +1,4 @@
-//! What it takes to pay a challenge: the kinds of proof, the networks' names, the entitlements that were bought.
+//! The parts that pay challenges: the kinds of proof, the networks' names, the bought entitlements.
 
 use core::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use url::Url;
 use x402_challenge::{MakeProof, answer, body_sha256, host};
 use x402_codec::{challenge as codec, header};
 use x402_types::challenge::{Challenge, Networks, Proof, ResourceName};
-use x402_types::{Assets, Occasion, SchemeName, Terms, UnixSeconds};
+use x402_types::{Assets, SchemeName, SigningContext, Terms, UnixSeconds};
 
 use super::super::exchange::Leg;
 use super::super::flight::{Purchase, Signed};
@@ -25,15 +25,15 @@ pub(in super::super) struct Wallet {
 }
 
 impl Payer {
-    /// Pays challenges of the `x402.v1` dialect, too, with these kinds of proof: the first one that can. Entitlements
-    /// that are granted are kept, and presented again. What version 2 offers is paid rather, where it can be.
+    /// Pays also challenges of the `x402.v1` dialect, with the first of these kinds of proof that can. Granted
+    /// entitlements are kept, and presented again. If a version 2 offer can be paid, it is preferred.
     #[must_use]
     pub fn proofs(mut self, proofs: impl IntoIterator<Item = Arc<dyn MakeProof>>) -> Self {
         self.wallet.proofs = proofs.into_iter().collect();
         self
     }
 
-    /// The names of networks in that dialect; the default table otherwise.
+    /// Sets the names of networks in that dialect; otherwise the default table is used.
     #[must_use]
     pub fn networks(mut self, networks: Networks) -> Self {
         self.wallet.networks = Arc::new(networks);
@@ -66,10 +66,10 @@ impl Payer {
         let nonce = self.clock.entropy().and_then(|bytes| bytes.first_chunk().copied()).ok_or(PayError::Entropy)?;
         let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
         let payment = answer(challenge, Proof::new(maker.kind()), nonce, now);
-        let occasion = Occasion { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
-        let made = maker.make_proof(challenge, payment, &occasion).await?;
+        let context = SigningContext { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
+        let made = maker.make_proof(challenge, payment, &context).await?;
         let header = (header::X_PAYMENT.clone(), codec::encode_payment(&made.payment).map_err(PayError::from)?);
-        // A server takes it no longer than its challenge lasts.
+        // A server accepts the payment no longer than its challenge lasts.
         let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
         let challenge = Some(challenge.challenge_id.clone());
         Ok(Signed {
@@ -89,7 +89,7 @@ impl Payer {
         challenge: &Challenge,
         leg: &Leg,
     ) -> Result<(Terms, &Arc<dyn MakeProof>), NotPayable> {
-        // `upto` takes what is asked at most: all of it is set aside.
+        // `upto` takes at most the requested amount: all of it is reserved.
         if ![SchemeName::EXACT, SchemeName::UPTO].contains(&challenge.scheme) {
             return Err(NotPayable::NoScheme);
         }
@@ -108,7 +108,7 @@ impl Wallet {
         !self.proofs.is_empty()
     }
 
-    /// Presents the entitlement that was bought here, if there is one; says for which resource.
+    /// Presents the entitlement that was bought at this URL, if there is one, and returns its resource.
     pub(in super::super) fn present(
         &self,
         url: Option<&Url>,
@@ -125,12 +125,14 @@ impl fmt::Debug for Wallet {
     }
 }
 
-/// "Binding to request context": a challenge for another request is not paid. Whoever issued it for that one would
-/// have it paid by whom they trick into asking here. The part that differs.
+/// Finds the part in which a challenge's binding differs from the request: "Binding to request context".
+///
+/// A challenge for another request is not paid: the server may have obtained it from another seller, to have this client
+/// pay for it.
 fn bound(challenge: &Challenge, leg: &Leg) -> Result<(), &'static str> {
     let bind = &challenge.bind;
     let method = if leg.parts.method == http::Method::HEAD { "GET" } else { leg.parts.method.as_str() };
-    // A server may bind `HEAD` as what it is.
+    // A server may bind `HEAD` as it is.
     if ![method, leg.parts.method.as_str()].contains(&bind.method.as_str()) {
         return Err("method");
     }

@@ -34,7 +34,7 @@ fn read(connection: &Connection, id: &ChallengeId) -> Sql<Option<Metered>> {
         .query_row([id.as_str()], |row| {
             let at = |index| row.get::<_, i64>(index).map(time);
             let name: String = row.get(6)?;
-            // The table takes no other name.
+            // The table accepts no other name.
             let state = MeterState::ALL.iter().copied().find(|state| state.as_str() == name);
             Ok(Metered {
                 issued: Issued {

@@ -1,4 +1,4 @@
-//! Refunds, beside the proofs of what they pay back.
+//! Refunds, stored with the proofs of the refunded payments.
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use x402_challenge::{Refund, RefundStanding};
@@ -6,7 +6,7 @@ use x402_types::AtomicAmount;
 
 use super::{Sql, bad};
 
-/// A proof's row: what can be paid back, what is, and the receipt of it.
+/// A proof's row: the refundable amount, the refund, and its receipt.
 type Stored = (AtomicAmount, Option<String>, Option<String>);
 
 fn read(transaction: &Transaction<'_>, refund: &Refund) -> Sql<Option<Stored>> {
@@ -18,7 +18,7 @@ fn read(transaction: &Transaction<'_>, refund: &Refund) -> Sql<Option<Stored>> {
         .optional()
 }
 
-/// None of its parts can hold a line feed.
+/// Formats a refund in lines. No part of it can contain a line feed.
 fn text(refund: &Refund) -> String {
     format!("{}\n{}\n{}\n{}\n{}", refund.network, refund.asset, refund.to, refund.amount, refund.asked_at.0)
 }

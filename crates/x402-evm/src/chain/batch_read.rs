@@ -1,14 +1,14 @@
 //! Many reads in one `eth_call`: init code that is never deployed.
 //!
-//! `eth_call` without `to` runs its data as init code and answers with what that returns. The code is a straight
-//! line, written anew for each use: no jump, no contract on the chain, no state override, and every read sees the
-//! same block. A JSON-RPC batch would do, too, but counts as many requests and may be spread over several nodes.
+//! `eth_call` without `to` runs its data as init code and returns what that returns. The code is branch-free and
+//! generated for each use: it needs no jump, no contract on the chain, no state override, and every read sees the same
+//! block. A JSON-RPC batch would also work, but counts as many requests and may be distributed over several nodes.
 
 use alloy_primitives::{Address, Bytes, U256};
 
 /// Reads and calls to be made on one block.
 #[derive(Debug, Clone, Default)]
-pub struct Program {
+pub struct BatchRead {
     sizes: Vec<Address>,
     calls: Vec<Entry>,
     from: Option<Address>,
@@ -23,40 +23,40 @@ struct Entry {
     view: bool,
 }
 
-/// What a program found.
+/// The results of a batch read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answers {
     /// The block's time, Unix seconds.
     pub timestamp: u64,
-    /// The bytes of code at each address that was asked for.
+    /// The number of bytes of code at each requested address.
     pub sizes: Vec<u64>,
-    /// What each call returned.
+    /// The result of each call.
     pub calls: Vec<Returned>,
 }
 
-/// What a call returned.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Returned {
-    /// It did not revert.
+    /// Whether the call did not revert.
     pub success: bool,
-    /// What it returned or reverted with, cut off where the program said.
+    /// The return or revert data, cut off at the limit that the batch set.
     pub data: Bytes,
 }
 
 impl Returned {
-    /// The one word that it returned.
+    /// Returns the only word of the data.
     #[must_use]
     pub fn word(&self) -> Option<U256> {
         (self.success && self.data.len() == 32).then(|| U256::from_be_slice(&self.data))
     }
 
-    /// The string that it returned.
+    /// Returns the string in the data.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         if self.success { abi_string(&self.data) } else { None }
     }
 
-    /// Solidity's `Error(string)`, if that is what it reverted with.
+    /// Returns the message of Solidity's `Error(string)`, if the call reverted with one.
     #[must_use]
     pub fn revert_reason(&self) -> Option<&str> {
         let reason = self.data.strip_prefix(&[0x08, 0xc3, 0x79, 0xa0])?;
@@ -64,7 +64,7 @@ impl Returned {
     }
 }
 
-/// A string as the only value: offset, length, bytes.
+/// Decodes a string as the only value: offset, length, bytes.
 fn abi_string(data: &[u8]) -> Option<&str> {
     let (offset, rest) = data.split_first_chunk::<32>()?;
     let (len, rest) = rest.split_first_chunk::<32>()?;
@@ -75,62 +75,64 @@ fn abi_string(data: &[u8]) -> Option<&str> {
     core::str::from_utf8(rest.get(..len)?).ok()
 }
 
-impl Program {
-    /// Nothing but the block's time.
+impl BatchRead {
+    /// Creates a batch that reads only the block's time.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Runs it as a transaction of this account: what is called sees it as `tx.origin`. `msg.sender` is the program.
+    /// Runs the batch as a transaction of this account: called contracts see it as `tx.origin`, and the batch's own
+    /// init code as `msg.sender`.
     #[must_use]
     pub fn sent_by(mut self, account: Address) -> Self {
         self.from = Some(account);
         self
     }
 
-    /// Whose transaction it is run as.
+    /// Returns the account whose transaction is simulated.
     #[must_use]
     pub const fn sender(&self) -> Option<Address> {
         self.from
     }
 
-    /// Adds the size of the code at an address. Of an account delegated by EIP-7702 it is 23.
+    /// Adds the size of the code at an address. For an account delegated by EIP-7702 it is 23.
     #[must_use]
     pub fn code_size(mut self, of: Address) -> Self {
         self.sizes.push(of);
         self
     }
 
-    /// Adds a call with so much gas, of whose answer so many words are kept. Calls see what earlier ones changed.
+    /// Adds a call with this gas limit, of whose result this many words are kept. Calls see the changes of earlier
+    /// ones.
     #[must_use]
     pub fn call(mut self, to: Address, data: Bytes, gas: u32, words: u16) -> Self {
         self.calls.push(Entry { to, data, gas, words, view: false });
         self
     }
 
-    /// Adds a call that reverts where it would change anything (`STATICCALL`).
+    /// Adds a call that reverts if it would change anything (`STATICCALL`).
     #[must_use]
     pub fn view(mut self, to: Address, data: Bytes, gas: u32, words: u16) -> Self {
         self.calls.push(Entry { to, data, gas, words, view: true });
         self
     }
 
-    /// How many code sizes and calls it holds: the places of what is added next.
+    /// Returns the number of code sizes and calls so far: the indices of those added next.
     #[must_use]
     pub fn places(&self) -> (usize, usize) {
         (self.sizes.len(), self.calls.len())
     }
 
-    /// Gas that the whole of it may use: a bound, not an estimate.
+    /// Returns the gas that the whole batch may use: a bound, not an estimate.
     #[must_use]
     pub fn gas(&self) -> u64 {
         let calls: u64 = self.calls.iter().map(|call| u64::from(call.gas)).sum();
-        // Creation 53,000, data at 16 gas a byte, 200 a byte of answer, and the 64th part that a caller keeps.
+        // Creation costs 53,000, data 16 gas a byte, the result 200 a byte, and a caller reserves a 64th part.
         calls.saturating_mul(2).saturating_add(500_000)
     }
 
-    /// The init code.
+    /// Generates the init code.
     #[must_use]
     pub fn code(&self) -> Bytes {
         let line = self.line(0).len();
@@ -141,7 +143,7 @@ impl Program {
         code.into()
     }
 
-    /// The answer that the init code returned. `None` if it is another's.
+    /// Decodes the data that the init code returned. Returns `None` for the data of another batch.
     #[must_use]
     pub fn answers(&self, returned: &[u8]) -> Option<Answers> {
         if returned.len() != self.output() {
@@ -164,7 +166,7 @@ impl Program {
         Some(Answers { timestamp: number(0)?, sizes, calls })
     }
 
-    /// Where the first call's answer stands: behind time and sizes.
+    /// Returns the position of the first call's result, after time and sizes.
     fn first(&self) -> usize {
         self.sizes.len().saturating_add(1).saturating_mul(32)
     }
@@ -174,7 +176,7 @@ impl Program {
         self.calls.iter().map(kept).fold(self.first(), usize::saturating_add)
     }
 
-    /// The instructions, where the calls' data stand at `data` of the code.
+    /// Generates the instructions, given the position `data` of the calls' data in the code.
     fn line(&self, data: usize) -> Vec<u8> {
         let mut asm = Line(Vec::with_capacity(256));
         let scratch = self.output();
@@ -223,7 +225,8 @@ impl Line {
         self
     }
 
-    /// Always two bytes wide, so that the line is as long whatever it pushes. Programs are far below 64 KiB.
+    /// Pushes a number with two bytes, so that the length of the code does not depend on its value. The code is far
+    /// below 64 KiB.
     fn push(&mut self, number: usize) -> &mut Self {
         let number = u16::try_from(number).unwrap_or(u16::MAX);
         self.0.push(PUSH2);
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_line_is_as_assembled_by_hand() {
-        let program = Program::new().code_size(Address::repeat_byte(0xaa));
+        let reads = BatchRead::new().code_size(Address::repeat_byte(0xaa));
         let expected = concat!(
             "42610000",
             "52",
@@ -263,27 +266,27 @@ mod tests {
             "610000",
             "f3",
         );
-        assert_eq!(hex::encode(program.code()), expected);
+        assert_eq!(hex::encode(reads.code()), expected);
     }
 
     #[test]
     fn answers_of_another_length_are_none() {
-        let program = Program::new().call(Address::ZERO, vec![1].into(), 1, 1);
-        assert_eq!(program.answers(&[0; 32]), None);
-        assert_eq!(program.answers(&[]), None);
+        let reads = BatchRead::new().call(Address::ZERO, vec![1].into(), 1, 1);
+        assert_eq!(reads.answers(&[0; 32]), None);
+        assert_eq!(reads.answers(&[]), None);
         let mut returned = [0u8; 128];
         returned[31] = 7;
         returned[63] = 1;
         returned[95] = 32;
         returned[127] = 9;
-        let answers = program.answers(&returned).unwrap();
+        let answers = reads.answers(&returned).unwrap();
         assert_eq!(answers.timestamp, 7);
         assert_eq!(answers.calls[0].word(), Some(U256::from(9)));
-        // A length beyond what is kept is cut; a number beyond 64 bits is no answer.
+        // A length beyond the kept part is cut; a number beyond 64 bits is an error.
         returned[94] = 0xff;
-        assert_eq!(program.answers(&returned).unwrap().calls[0].data.len(), 32);
+        assert_eq!(reads.answers(&returned).unwrap().calls[0].data.len(), 32);
         returned[0] = 1;
-        assert_eq!(program.answers(&returned), None);
+        assert_eq!(reads.answers(&returned), None);
     }
 
     #[test]
