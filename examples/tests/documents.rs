@@ -46,7 +46,10 @@ fn its_programs_compile_as_they_are_pasted() {
         std::fs::write(package.join("Cargo.toml"), head + &manifest).unwrap();
         std::fs::write(package.join("src/main.rs"), program).unwrap();
     }
-    let workspace = "[workspace]\nresolver = \"3\"\nmembers = [\"buyer\", \"seller\"]\n";
+    // The profiles are those of this workspace, so that macros and build scripts are there already.
+    let ours = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let profiles = ours.find("[profile.dev]").and_then(|at| ours.get(at..)?.split("\n#").next()).unwrap();
+    let workspace = format!("[workspace]\nresolver = \"3\"\nmembers = [\"buyer\", \"seller\"]\n\n{profiles}");
     std::fs::write(work.path().join("Cargo.toml"), workspace).unwrap();
     std::fs::copy(root.join("Cargo.lock"), work.path().join("Cargo.lock")).unwrap();
     let checked = std::process::Command::new(env!("CARGO"))
