@@ -4,16 +4,35 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::{U256, fixed_bytes, hex};
+use serde_json::json;
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
 use x402_erc4337::session::zerodev::{Grant, KernelAccount, KernelVersion, issue};
+use x402_evm::exact::{Exact, Payer, Price};
 use x402_facilitator::dev::DevFacilitator;
+use x402_types::{MakePayment, SigningContext, UnixSeconds};
 
 #[test]
 fn a_scheme_of_ones_own_is_paid() {
     let done = Command::new(env!("CARGO_BIN_EXE_second_scheme")).output().unwrap();
     assert!(done.status.success(), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialect_of_ones_own_is_paid() {
+    let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
+    let (buyer, pay_to) = (ACCOUNTS[1], ACCOUNTS[2].address);
+    let mut shop = Command::new(env!("CARGO_BIN_EXE_own_dialect"));
+    shop.env("FACILITATOR_URL", facilitator.url()).env("PAY_TO", pay_to.to_string());
+    shop.env("X402_PRIVATE_KEY", buyer.key.to_string());
+    let done = tokio::task::spawn_blocking(move || shop.output().unwrap()).await.unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let transfer = facilitator.chain().transfers().pop().unwrap();
+    assert_eq!(String::from_utf8(done.stdout).unwrap().trim(), transfer.transaction.to_string());
+    assert_eq!((transfer.from, transfer.to, transfer.value), (buyer.address, pay_to, U256::from(10_000)));
+    facilitator.stop().await;
 }
 
 #[cfg(unix)]
@@ -120,4 +139,52 @@ fn a_smart_sessions_signature_is_written_and_read() {
         assert_eq!(run(&["decode"], &encoded[..encoded.len() - 2]), None);
     }
     assert_eq!(run(&["encode", "0xabcdef"], "[]"), None);
+}
+
+/// A till's dialect stands beside x402's own: one payment is paid once, whichever of them asks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_facilitator_speaks_a_dialect_of_ones_own() {
+    x402_http::service::install_tls();
+    let mut facilitator = Command::new(env!("CARGO_BIN_EXE_own_dialect_facilitator"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(facilitator.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let first: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let url = first["listening"].as_str().unwrap().to_owned();
+    let ask = async |end: &str, body: serde_json::Value| {
+        let response = reqwest::Client::new().post(format!("{url}/{end}")).body(body.to_string()).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, serde_json::from_slice::<serde_json::Value>(&response.bytes().await.unwrap()).unwrap())
+    };
+
+    let price = Price::Atomic(10_000.into());
+    let terms =
+        Exact::default().requirements("eip155:84532".parse().unwrap(), ACCOUNTS[5].address, price).unwrap().terms;
+    let now = UnixSeconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+    let context = SigningContext { now, entropy: [3; 32], url: "https://shop.example/", method: "GET" };
+    let payload = Payer::new(signer(1).unwrap()).make_payment(&terms, &context).await.unwrap().payload;
+    let payload: serde_json::Value = payload.read().unwrap();
+    let bill = json!({
+        "till": "7", "sum": "10000", "authorization": payload["authorization"], "signature": payload["signature"],
+    });
+    let x402 = json!({
+        "paymentPayload": { "x402Version": 2, "accepted": terms.to_v2(), "payload": payload },
+        "paymentRequirements": terms.to_v2(),
+    });
+    let (good, used) = (json!({ "good": true }), json!("duplicate_settlement"));
+    assert_eq!(ask("verify", bill.clone()).await, (200, good));
+    assert_eq!(ask("verify", x402.clone()).await.1["isValid"], true);
+    let (status, paid) = ask("settle", bill.clone()).await;
+    assert!(status == 200 && paid["paid"].as_str().is_some_and(|hash| hash.len() == 66), "{paid}");
+    // Another dialect is another request, and a success is told once.
+    assert_eq!(ask("verify", x402.clone()).await.1["invalidReason"], used);
+    assert_eq!(ask("settle", x402).await.1["success"], false);
+    assert_eq!(ask("settle", bill).await, (200, json!({ "no": "it is used, or it failed" })));
+    let (status, no) = ask("settle", json!({ "till": "7", "sum": "1e4" })).await;
+    assert!(status == 400 && no["no"].as_str().unwrap().contains("sum"), "{no}");
+    let told = Command::new("kill").args(["-INT", &facilitator.id().to_string()]).status().unwrap();
+    assert!(told.success() && facilitator.wait().unwrap().success());
 }

@@ -77,7 +77,8 @@ pub fn rows() -> Vec<Row> {
         .ours(plain(move || body::verify_request(d.as_bytes(), &Limits::DEFAULT).unwrap()));
     let payload = RawJson::parse(sample::PAYLOAD.to_owned()).unwrap();
     let again = payload.clone();
-    let written = Row::new("of that, the scheme's payload", None).ours(plain(move || UncheckedPayload::read(&payload).unwrap()));
+    let written =
+        Row::new("of that, the scheme's payload", None).ours(plain(move || UncheckedPayload::read(&payload).unwrap()));
     let checked = Row::new("the scheme's payload, EIP-55 of two addresses checked", None)
         .ours(plain(move || Payload::read(&again).unwrap()));
     vec![decode, encode, verify, envelope, written, differs, checked]

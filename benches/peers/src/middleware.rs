@@ -16,7 +16,7 @@ use axum_core::extract::Request;
 use axum_core::response::Response;
 use http::{HeaderValue, StatusCode};
 use ours_codec::header;
-use ours_facilitator_core::Presented;
+use ours_facilitator_core::PaymentRequest;
 use ours_http::server::{MemoryGrants, Seller};
 use ours_types::{Fault, Members};
 use r402_protocol::error::FacilitatorError;
@@ -51,7 +51,7 @@ struct Ours;
 
 #[async_trait]
 impl ours_facilitator_core::Facilitator for Ours {
-    async fn verify(&self, _: &Presented) -> Result<ours_types::v2::VerifyResponse, Fault> {
+    async fn verify(&self, _: &PaymentRequest) -> Result<ours_types::v2::VerifyResponse, Fault> {
         Ok(ours_types::v2::VerifyResponse {
             is_valid: true,
             invalid_reason: None,
@@ -63,14 +63,14 @@ impl ours_facilitator_core::Facilitator for Ours {
         })
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<ours_types::v2::SettleResponse, Fault> {
+    async fn settle(&self, request: &PaymentRequest) -> Result<ours_types::v2::SettleResponse, Fault> {
         Ok(ours_types::v2::SettleResponse {
             success: true,
             error_reason: None,
             error_message: None,
             payer: Some(PAYER.to_owned()),
             transaction: TRANSACTION.to_owned(),
-            network: presented.terms.network.into(),
+            network: request.claim.terms.network.into(),
             amount: None,
             extra: Members::new(),
             extensions: Members::new(),

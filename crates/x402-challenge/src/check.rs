@@ -14,7 +14,9 @@ use crate::meter::{Meter, MeterError, MeterState, Metered};
 use crate::proof::{Evidence, ProofError, Proofs};
 use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
 use crate::refused::{CheckError, Refused};
-use crate::store::{Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, ProofKey, Standing, Store};
+use crate::store::{
+    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, ProofKey, Store,
+};
 
 /// Issues challenges, and checks payments against them.
 #[derive(Clone)]
@@ -145,27 +147,27 @@ impl Gate {
             return Err(Refused::new(Code::Expired, "challengeId: not a challenge that can be paid").into());
         };
         match standing {
-            Standing::Paid { .. } => {}
+            ChallengeState::Paid { .. } => {}
             // The payment was in time when it was begun.
-            Standing::Held { by, .. } | Standing::Begun { by } if by == digest => {}
+            ChallengeState::Held { by, .. } | ChallengeState::Begun { by } if by == digest => {}
             _ => self.timely(&payment, &issued, now)?,
         }
         matches(&payment, &issued.challenge)?;
         bound(&issued.challenge, offer, request)?;
         // Challenge already paid, or nonce seen: 409 `replay`.
         match standing {
-            Standing::Held { by, until } if by == digest => return Err(pending(until, now)),
-            Standing::Begun { by } if by == digest => {}
-            Standing::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
-            Standing::Open => {}
-            Standing::Paid { .. } => return Err(Refused::new(Code::Replay, "challengeId: paid before").into()),
+            ChallengeState::Held { by, until } if by == digest => return Err(pending(until, now)),
+            ChallengeState::Begun { by } if by == digest => {}
+            ChallengeState::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
+            ChallengeState::Open => {}
+            ChallengeState::Paid { .. } => return Err(Refused::new(Code::Replay, "challengeId: paid before").into()),
             _ => return Err(Refused::new(Code::Replay, "challengeId: another payment of it was begun").into()),
         }
         let Some(adapter) = self.proofs.adapter(payment.proof.kind) else {
             let message = format!("proof.type: `{}` is not taken here", payment.proof.kind);
             return Err(Refused::new(Code::VerificationFailed, message).into());
         };
-        let attempt = Attempt {
+        let attempt = PaymentAttempt {
             id: payment.challenge_id.clone(),
             nonce: payment.nonce.clone(),
             digest,
@@ -173,11 +175,11 @@ impl Gate {
             resume_until: now.plus(self.resume),
         };
         let (hold, again) = match self.store.claim(&attempt, now).await? {
-            Claimed::Held(hold) => (hold, false),
-            Claimed::Resumed(hold) => (hold, true),
-            Claimed::Running { until } => return Err(pending(until, now)),
-            Claimed::Taken => return Err(nonce_seen()),
-            Claimed::Unknown => return Err(Refused::new(Code::Expired, "challengeId: expired").into()),
+            ClaimOutcome::Held(hold) => (hold, false),
+            ClaimOutcome::Resumed(hold) => (hold, true),
+            ClaimOutcome::Running { until } => return Err(pending(until, now)),
+            ClaimOutcome::Taken => return Err(nonce_seen()),
+            ClaimOutcome::Unknown => return Err(Refused::new(Code::Expired, "challengeId: expired").into()),
         };
         let evidence = Evidence { issued: &issued, payment: &payment, digest, again };
         let proven = match adapter.verify(&evidence, now).await {
@@ -296,10 +298,10 @@ impl Gate {
 
     /// Confirms the hold. If the store's answer was lost but its write was not, the row still shows the confirmation,
     /// because the fence belongs to this request alone.
-    async fn confirm(&self, hold: &Hold, with: Confirmation, now: UnixSeconds) -> Result<Confirmed, Fault> {
+    async fn confirm(&self, hold: &ChallengeHold, with: Confirmation, now: UnixSeconds) -> Result<Confirmed, Fault> {
         let answer = self.store.confirm(hold, with).await;
         if answer.is_err()
-            && let Ok(Some((_, Standing::Paid { fence }))) = self.store.find(&hold.id, now).await
+            && let Ok(Some((_, ChallengeState::Paid { fence }))) = self.store.find(&hold.id, now).await
             && fence == hold.fence
         {
             return Ok(Confirmed::Paid);
@@ -308,7 +310,7 @@ impl Gate {
     }
 
     /// Releases the hold, since a refused proof consumes nothing. If the store fails too, the hold expires by itself.
-    async fn give_back(&self, hold: &Hold, refused: Refused) -> CheckError {
+    async fn give_back(&self, hold: &ChallengeHold, refused: Refused) -> CheckError {
         match self.store.release(hold).await {
             Ok(()) => refused.into(),
             Err(fault) => fault.into(),
@@ -317,7 +319,7 @@ impl Gate {
 
     /// Suspends a payment, which alone may resume, or releases it if no money can have moved in this attempt or an
     /// earlier one.
-    async fn leave(&self, hold: &Hold, error: ProofError, again: bool) -> CheckError {
+    async fn leave(&self, hold: &ChallengeHold, error: ProofError, again: bool) -> CheckError {
         let (left, fault) = match error {
             ProofError::Refused(refused) => return self.give_back(hold, refused).await,
             ProofError::Unmoved(fault) if !again => (self.store.release(hold).await, fault),

@@ -38,5 +38,6 @@ pub use proof::{Evidence, ProofError, Proofs, Proven, UnnamedMock, VerifyProof};
 pub use refund::{Refund, RefundError, RefundPayment, RefundStanding};
 pub use refused::{CheckError, Refused};
 pub use store::{
-    Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, PaymentDigest, ProofKey, Spent, Standing, Store,
+    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
+    ProofKey, Spent, Store,
 };

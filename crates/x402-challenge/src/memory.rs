@@ -11,7 +11,8 @@ use x402_types::{AtomicAmount, Fault, UnixSeconds};
 use crate::meter::{Added, MeterState, Metered};
 use crate::refund::{Refund, RefundStanding};
 use crate::store::{
-    Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, PaymentDigest, ProofKey, Spent, Standing, Store,
+    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
+    ProofKey, Spent, Store,
 };
 use crate::{Entitlement, TokenHash};
 
@@ -54,38 +55,38 @@ struct Held {
 }
 
 impl Row {
-    fn standing(&self, now: UnixSeconds) -> Standing {
+    fn standing(&self, now: UnixSeconds) -> ChallengeState {
         match &self.state {
-            State::Held(held) if held.until >= now => Standing::Held { by: held.digest, until: held.until },
-            State::Held(held) if held.resume_until >= now => Standing::Begun { by: held.digest },
-            State::Open | State::Held(_) => Standing::Open,
-            State::Paid { .. } => Standing::Paid { fence: self.fence },
+            State::Held(held) if held.until >= now => ChallengeState::Held { by: held.digest, until: held.until },
+            State::Held(held) if held.resume_until >= now => ChallengeState::Begun { by: held.digest },
+            State::Open | State::Held(_) => ChallengeState::Open,
+            State::Paid { .. } => ChallengeState::Paid { fence: self.fence },
         }
     }
 
-    fn held_by(&mut self, hold: &Hold) -> Option<&mut Held> {
+    fn held_by(&mut self, hold: &ChallengeHold) -> Option<&mut Held> {
         match &mut self.state {
             State::Held(held) if self.fence == hold.fence && held.nonce == hold.nonce => Some(held),
             _ => None,
         }
     }
 
-    const fn next_hold(&mut self, id: ChallengeId, nonce: Nonce) -> Hold {
+    const fn next_hold(&mut self, id: ChallengeId, nonce: Nonce) -> ChallengeHold {
         self.fence = self.fence.saturating_add(1);
-        Hold { id, nonce, fence: self.fence }
+        ChallengeHold { id, nonce, fence: self.fence }
     }
 }
 
 impl Rows {
     fn taken(&self, nonce: &Nonce, now: UnixSeconds) -> bool {
         let row = self.nonces.get(nonce).and_then(|id| self.challenges.get(id));
-        row.is_some_and(|row| row.standing(now) != Standing::Open)
+        row.is_some_and(|row| row.standing(now) != ChallengeState::Open)
     }
 
     /// Holds an open challenge, and frees the nonces of lapsed attempts.
-    fn hold(&mut self, attempt: &Attempt) -> Claimed {
-        let Attempt { id, nonce, digest, until, resume_until } = attempt.clone();
-        let Some(row) = self.challenges.get_mut(&id) else { return Claimed::Unknown };
+    fn hold(&mut self, attempt: &PaymentAttempt) -> ClaimOutcome {
+        let PaymentAttempt { id, nonce, digest, until, resume_until } = attempt.clone();
+        let Some(row) = self.challenges.get_mut(&id) else { return ClaimOutcome::Unknown };
         let hold = row.next_hold(id.clone(), nonce.clone());
         let held = State::Held(Held { nonce: nonce.clone(), digest, until, resume_until });
         if let State::Held(old) = core::mem::replace(&mut row.state, held)
@@ -101,15 +102,15 @@ impl Rows {
         {
             row.state = State::Open;
         }
-        Claimed::Held(hold)
+        ClaimOutcome::Held(hold)
     }
 
     fn forget(&mut self, now: UnixSeconds) -> usize {
         let before = self.challenges.len() + self.entitlements.len() + self.meters.len();
         let Self { challenges, nonces, entitlements, meters, .. } = self;
         challenges.retain(|_, row| match (row.standing(now), &row.state) {
-            (Standing::Paid { .. }, State::Paid { keep_until, .. }) => *keep_until >= now,
-            (Standing::Open, _) => row.issued.expires_at >= now,
+            (ChallengeState::Paid { .. }, State::Paid { keep_until, .. }) => *keep_until >= now,
+            (ChallengeState::Open, _) => row.issued.expires_at >= now,
             _ => true,
         });
         nonces.retain(|nonce, id| {
@@ -175,7 +176,7 @@ impl Store for MemoryStore {
         Ok(true)
     }
 
-    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault> {
+    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, ChallengeState)>, Fault> {
         Ok(self.rows().challenges.get(id).map(|row| (row.issued.clone(), row.standing(now))))
     }
 
@@ -183,24 +184,24 @@ impl Store for MemoryStore {
         Ok(self.rows().taken(nonce, now))
     }
 
-    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
+    async fn claim(&self, attempt: &PaymentAttempt, now: UnixSeconds) -> Result<ClaimOutcome, Fault> {
         let mut rows = self.rows();
         let nonce_taken = rows.taken(&attempt.nonce, now);
-        let Some(row) = rows.challenges.get_mut(&attempt.id) else { return Ok(Claimed::Unknown) };
+        let Some(row) = rows.challenges.get_mut(&attempt.id) else { return Ok(ClaimOutcome::Unknown) };
         Ok(match row.standing(now) {
-            Standing::Open if !nonce_taken => rows.hold(attempt),
-            Standing::Held { by, until } if by == attempt.digest => Claimed::Running { until },
-            Standing::Begun { by } if by == attempt.digest => {
+            ChallengeState::Open if !nonce_taken => rows.hold(attempt),
+            ChallengeState::Held { by, until } if by == attempt.digest => ClaimOutcome::Running { until },
+            ChallengeState::Begun { by } if by == attempt.digest => {
                 if let State::Held(held) = &mut row.state {
                     held.until = attempt.until;
                 }
-                Claimed::Resumed(row.next_hold(attempt.id.clone(), attempt.nonce.clone()))
+                ClaimOutcome::Resumed(row.next_hold(attempt.id.clone(), attempt.nonce.clone()))
             }
-            _ => Claimed::Taken,
+            _ => ClaimOutcome::Taken,
         })
     }
 
-    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
+    async fn confirm(&self, hold: &ChallengeHold, with: Confirmation) -> Result<Confirmed, Fault> {
         let mut rows = self.rows();
         let used = with.proof.as_ref().is_some_and(|key| rows.proofs.contains_key(key));
         let Some(row) = rows.challenges.get_mut(&hold.id) else { return Ok(Confirmed::Lost) };
@@ -219,14 +220,14 @@ impl Store for MemoryStore {
         Ok(Confirmed::Paid)
     }
 
-    async fn suspend(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn suspend(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         if let Some(held) = self.rows().challenges.get_mut(&hold.id).and_then(|row| row.held_by(hold)) {
             held.until = UnixSeconds(0);
         }
         Ok(())
     }
 
-    async fn release(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         let mut rows = self.rows();
         if let Some(row) = rows.challenges.get_mut(&hold.id)
             && row.held_by(hold).is_some()

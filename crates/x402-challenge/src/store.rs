@@ -25,7 +25,7 @@ pub struct Issued {
 
 /// The state of a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum ChallengeState {
     /// The challenge is not paid, and no payment of it was begun.
     Open,
     /// A payment of the challenge is being verified.
@@ -65,7 +65,7 @@ impl fmt::Debug for PaymentDigest {
 
 /// A payment that is about to be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
+pub struct PaymentAttempt {
     /// The challenge to be paid.
     pub id: ChallengeId,
     /// The nonce of the payment.
@@ -81,7 +81,7 @@ pub struct Attempt {
 
 /// One request's exclusive hold on a challenge, while its proof is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
+pub struct ChallengeHold {
     /// The challenge that is held.
     pub id: ChallengeId,
     /// The nonce of the payment.
@@ -92,11 +92,11 @@ pub struct Hold {
 
 /// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claimed {
+pub enum ClaimOutcome {
     /// The challenge and the nonce are held for this request.
-    Held(Hold),
+    Held(ChallengeHold),
     /// The challenge and the nonce are held for a payment that was begun before: its money may have moved.
-    Resumed(Hold),
+    Resumed(ChallengeHold),
     /// The same payment is being verified.
     Running {
         /// The last second of its hold.
@@ -164,7 +164,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The store failed.
-    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault>;
+    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, ChallengeState)>, Fault>;
 
     /// Returns whether a payment with this nonce was granted, or was begun and may still continue at `now`.
     ///
@@ -178,28 +178,28 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// The store failed; challenge and nonce may be held.
-    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault>;
+    async fn claim(&self, attempt: &PaymentAttempt, now: UnixSeconds) -> Result<ClaimOutcome, Fault>;
 
     /// Turns a hold into a payment, with all of its data or not at all. An expired hold that no other replaced still
     /// counts. The challenge is kept as paid until its `keep_until`, and until the end of its hold.
     ///
     /// # Errors
     /// The store failed; the challenge may be paid.
-    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault>;
+    async fn confirm(&self, hold: &ChallengeHold, with: Confirmation) -> Result<Confirmed, Fault>;
 
     /// Ends a hold whose result is unknown: only the same payment may continue, at once. Does nothing if the hold is
     /// already gone.
     ///
     /// # Errors
     /// The store failed; the hold expires by itself.
-    async fn suspend(&self, hold: &Hold) -> Result<(), Fault>;
+    async fn suspend(&self, hold: &ChallengeHold) -> Result<(), Fault>;
 
     /// Ends a hold of which nothing moved: the challenge is open and the nonce is free. Does nothing if the hold is
     /// already gone.
     ///
     /// # Errors
     /// The store failed; the hold expires by itself.
-    async fn release(&self, hold: &Hold) -> Result<(), Fault>;
+    async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault>;
 
     /// Uses an entitlement once at `now` for a resource.
     ///

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Added, Attempt, CheckError, Claimed, Confirmation, Confirmed, Evidence, Gate, Granted, Hold, Issued, MemoryStore,
-    MeterState, Metered, PaymentDigest, ProofError, ProofKey, Proofs, Proven, Refund, RefundStanding, Refused, Spent,
-    Standing, Store, TokenHash, VerifyProof, answer, payment_digest,
+    Added, ChallengeHold, ChallengeState, CheckError, ClaimOutcome, Confirmation, Confirmed, Evidence, Gate, Granted,
+    Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest, ProofError, ProofKey, Proofs, Proven,
+    Refund, RefundStanding, Refused, Spent, Store, TokenHash, VerifyProof, answer, payment_digest,
 };
 use x402_types::challenge::{Challenge, ChallengeId, Code, Nonce, Payment, Proof, ProofKind, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -42,7 +42,7 @@ impl Store for Waits {
         self.inner.issue(issued).await
     }
 
-    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault> {
+    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, ChallengeState)>, Fault> {
         wait().await;
         self.inner.find(id, now).await
     }
@@ -52,28 +52,28 @@ impl Store for Waits {
         self.inner.seen(nonce, now).await
     }
 
-    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
+    async fn claim(&self, attempt: &PaymentAttempt, now: UnixSeconds) -> Result<ClaimOutcome, Fault> {
         wait().await;
         let claimed = self.inner.claim(attempt, now).await;
         wait().await;
         claimed
     }
 
-    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
+    async fn confirm(&self, hold: &ChallengeHold, with: Confirmation) -> Result<Confirmed, Fault> {
         wait().await;
         let confirmed = self.inner.confirm(hold, with).await;
         wait().await;
         if core::mem::take(&mut *self.loses_answer.lock().unwrap()) { Err(Fault::store("lost")) } else { confirmed }
     }
 
-    async fn suspend(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn suspend(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         wait().await;
         self.inner.suspend(hold).await?;
         wait().await;
         Ok(())
     }
 
-    async fn release(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         wait().await;
         self.inner.release(hold).await?;
         wait().await;
@@ -217,7 +217,7 @@ fn a_crash_at_every_await_loses_no_payment() {
             let at = format!("died at await {polls}, again after {later} s");
             let moved = settlement.moved();
             let standing = block_on(store.inner.find(&challenge.challenge_id, NOW)).unwrap().unwrap().1;
-            let granted = matches!(standing, Standing::Paid { .. });
+            let granted = matches!(standing, ChallengeState::Paid { .. });
             let now = NOW.plus(later);
             block_on(gate.store().forget(now)).unwrap();
             match check(&gate, &payment, &REQUEST, now) {

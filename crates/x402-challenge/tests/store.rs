@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
 use x402_challenge::{
-    Added, Attempt, Claimed, Confirmation, Confirmed, Hold, Issued, MemoryStore, MeterState, Metered, Refund,
-    RefundStanding, Spent, Standing, Store, TokenHash,
+    Added, ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, MemoryStore, MeterState,
+    Metered, PaymentAttempt, Refund, RefundStanding, Spent, Store, TokenHash,
 };
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -81,7 +81,7 @@ impl Store for Faulty {
         self.inner.issue(issued).await
     }
 
-    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault> {
+    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, ChallengeState)>, Fault> {
         self.inner.find(id, now).await
     }
 
@@ -89,35 +89,41 @@ impl Store for Faulty {
         self.inner.seen(nonce, now).await
     }
 
-    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
+    async fn claim(&self, attempt: &PaymentAttempt, now: UnixSeconds) -> Result<ClaimOutcome, Fault> {
         let seen = self.inner.seen(&attempt.nonce, now).await?;
         if matches!(self.bug, Bug::ChecksThenWrites) {
-            let open = matches!(self.inner.find(&attempt.id, now).await?, Some((_, Standing::Open)));
+            let open = matches!(self.inner.find(&attempt.id, now).await?, Some((_, ChallengeState::Open)));
             wait().await;
             if open && !seen {
                 let fence = match self.inner.claim(attempt, now).await? {
-                    Claimed::Held(hold) => hold.fence,
+                    ClaimOutcome::Held(hold) => hold.fence,
                     _ => 1,
                 };
-                return Ok(Claimed::Held(Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence }));
+                return Ok(ClaimOutcome::Held(ChallengeHold {
+                    id: attempt.id.clone(),
+                    nonce: attempt.nonce.clone(),
+                    fence,
+                }));
             }
         }
         let standing = self.inner.find(&attempt.id, now).await?.map(|(_, standing)| standing);
         let claimed = self.inner.claim(attempt, now).await?;
-        let hold = Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence: 1 };
+        let hold = ChallengeHold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence: 1 };
         match (self.bug, &claimed) {
-            (Bug::ClaimsTwice, Claimed::Running { .. }) => Ok(Claimed::Resumed(hold)),
-            (Bug::NonceReopens, Claimed::Taken) if !seen => Ok(Claimed::Held(hold)),
-            (Bug::NonceAgain, Claimed::Taken) if standing == Some(Standing::Open) => Ok(Claimed::Held(hold)),
-            (Bug::OpensAgain, Claimed::Taken) if matches!(standing, Some(Standing::Begun { .. })) => {
-                Ok(Claimed::Held(hold))
+            (Bug::ClaimsTwice, ClaimOutcome::Running { .. }) => Ok(ClaimOutcome::Resumed(hold)),
+            (Bug::NonceReopens, ClaimOutcome::Taken) if !seen => Ok(ClaimOutcome::Held(hold)),
+            (Bug::NonceAgain, ClaimOutcome::Taken) if standing == Some(ChallengeState::Open) => {
+                Ok(ClaimOutcome::Held(hold))
             }
-            (Bug::NeverResumes, Claimed::Resumed(_)) => Ok(Claimed::Taken),
+            (Bug::OpensAgain, ClaimOutcome::Taken) if matches!(standing, Some(ChallengeState::Begun { .. })) => {
+                Ok(ClaimOutcome::Held(hold))
+            }
+            (Bug::NeverResumes, ClaimOutcome::Resumed(_)) => Ok(ClaimOutcome::Taken),
             _ => Ok(claimed),
         }
     }
 
-    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
+    async fn confirm(&self, hold: &ChallengeHold, with: Confirmation) -> Result<Confirmed, Fault> {
         let unproven = Confirmation { proof: None, ..with.clone() };
         match (self.bug, self.inner.confirm(hold, with).await?) {
             (Bug::ProofAgain, Confirmed::ProofUsed) => self.inner.confirm(hold, unproven).await,
@@ -129,7 +135,7 @@ impl Store for Faulty {
         }
     }
 
-    async fn suspend(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn suspend(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         match self.bug {
             Bug::SuspendKeeps => Ok(()),
             Bug::SuspendFrees => self.inner.release(hold).await,
@@ -137,7 +143,7 @@ impl Store for Faulty {
         }
     }
 
-    async fn release(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         if matches!(self.bug, Bug::KeepsHold) { Ok(()) } else { self.inner.release(hold).await }
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use x402_validate::{Checked, Options, Registry, Report, Source, Summary, lint, lint_response, summary};
+use x402_validate::{CheckedResponse, Options, Registry, Report, Source, Summary, lint, lint_response, summary};
 
 /// Reports every fault of a payment-required document. Exit status: 0 valid, 1 invalid, 2 nothing to read.
 #[derive(Debug, clap::Args)]
@@ -136,7 +136,7 @@ async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
 impl Outcome {
     fn of_response(name: String, headers: &[(String, Vec<u8>)], body: &[u8], options: &Options) -> Self {
         let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let Checked { report, source, json, .. } = lint_response(headers, body, options);
+        let CheckedResponse { report, source, json, .. } = lint_response(headers, body, options);
         let summary = summary(&report, &options.registry);
         Self { name, json, report, found: Some(Found { source, summary }) }
     }

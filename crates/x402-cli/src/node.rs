@@ -9,8 +9,7 @@ use alloy_transport_http::Http;
 pub(crate) fn client(url: &str) -> Result<RpcClient, String> {
     let url = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or("rpc: expected an http or https URL")?;
-    // This fails if a provider is already installed, which is then used.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
     let client = reqwest::Client::builder()
         .timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())

@@ -21,21 +21,20 @@ pub fn encode(bytes: &[u8]) -> String {
 /// # Errors
 /// `too_large`, before anything is allocated; `invalid_base64` at the first character that is not allowed in its place.
 pub fn decode(text: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+    decode_form(text, limit).map(|(bytes, _)| bytes)
+}
+
+/// The same, and whether the text has the form that is written: the standard alphabet, padded. Each form has one
+/// spelling, so such a text is the very one that [`encode`] writes.
+pub(crate) fn decode_form(text: &[u8], limit: usize) -> Result<(Vec<u8>, bool), DecodeError> {
     within(text.len(), limit)?;
     let padded = text.last() == Some(&b'=');
     let standard = if padded { STANDARD } else { STANDARD_NO_PAD };
     if let Ok(bytes) = standard.decode_to_vec(text) {
-        return Ok(bytes);
+        return Ok((bytes, text.len().is_multiple_of(4)));
     }
     let url_safe = if padded { URL_SAFE } else { URL_SAFE_NO_PAD };
-    url_safe.decode_to_vec(text).map_err(|_| why(text))
-}
-
-/// Returns whether a decoded text is in the form of [`encode`]: the standard alphabet, padded. Each form has one
-/// spelling, so it is exactly the text that [`encode`] would produce.
-#[must_use]
-pub fn is_standard(text: &[u8]) -> bool {
-    text.len().is_multiple_of(4) && !text.iter().any(|byte| matches!(byte, b'-' | b'_'))
+    url_safe.decode_to_vec(text).map(|bytes| (bytes, false)).map_err(|_| why(text))
 }
 
 /// Finds the fault; runs only on refused input.

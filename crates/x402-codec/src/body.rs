@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-use serde::de::{Error, IgnoredAny, MapAccess};
-use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+use serde::de::value::{BorrowedStrDeserializer, CowStrDeserializer, MapAccessDeserializer};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess};
+use serde::{Deserialize, Serialize};
+use x402_types::v2::{self, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
     ErrorReason, Members, PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, VerifyRequest, Version,
 };
@@ -35,6 +36,20 @@ pub fn verify_request(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Dec
         request = Err(error);
     }
     request
+}
+
+/// Parses a payment of version 1 or 2 from its own JSON text. The version is the one that the payment names.
+///
+/// # Errors
+/// The kinds of [`json::from_slice`].
+pub fn payment(json: &str, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
+    // The common version is tried first, and its refusal is inconclusive, as in `verify_request`.
+    let payment = match json::from_str(json, limits) {
+        Ok(payment) => Box::new(PaymentPayload::V2(payment)),
+        Err(_) => json::from_str(json, limits)?,
+    };
+    demand_object(&payment, "")?;
+    Ok(payment)
 }
 
 /// Recognises a payment that was passed on as the header's text, the most common fault of servers written by hand.
@@ -69,21 +84,24 @@ fn check_request(request: &VerifyRequest) -> Result<(), DecodeError> {
 /// The payer echoes the entry that the server offered, so the server's own is nearly always the same text, which is
 /// then compared and not parsed again.
 fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, DecodeError> {
+    let mut x402_version = None;
+    let mut payment = None;
+    let mut accepted = None;
+    let mut requirements = None;
     json::read_object(body, limits, |mut members| {
-        let mut x402_version = None;
-        let mut payment = None;
-        let mut requirements = None;
-        let mut accepted = None;
-        while let Some(key) = members.next_key::<Cow<'_, str>>()? {
+        while let Some(key) = members.key()? {
             match &*key {
                 "x402Version" => x402_version = members.next_value()?,
-                "paymentPayload" => {
-                    payment = Some(PaymentPayload::V2(members.next_value()?));
-                    accepted = members.take_accepted();
-                }
+                "paymentPayload" => members.next_object(|members| {
+                    let mut echo = Echo { members, is_accepted: false, accepted: None };
+                    let read = v2::PaymentPayload::deserialize(MapAccessDeserializer::new(&mut echo))?;
+                    payment = Some(PaymentPayload::V2(read));
+                    accepted = echo.accepted;
+                    Ok(())
+                })?,
                 "paymentRequirements" => {
                     requirements = Some(match (&payment, accepted) {
-                        (Some(PaymentPayload::V2(payment)), Some(text)) if members.repeats(text) => {
+                        (Some(PaymentPayload::V2(payment)), Some(text)) if members.skip_object(text) => {
                             payment.accepted.clone()
                         }
                         _ => members.next_value()?,
@@ -92,17 +110,50 @@ fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Deco
                 _ => drop(members.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(VerifyRequest {
-            x402_version,
-            payment_payload: payment.ok_or_else(|| DecodeError::missing_field("paymentPayload"))?,
-            payment_requirements: PaymentRequirements::V2(
-                requirements.ok_or_else(|| DecodeError::missing_field("paymentRequirements"))?,
-            ),
-        })
+        Ok(())
+    })?;
+    let requirements = requirements.ok_or_else(|| DecodeError::missing_field("paymentRequirements"))?;
+    Ok(VerifyRequest {
+        x402_version,
+        payment_payload: payment.ok_or_else(|| DecodeError::missing_field("paymentPayload"))?,
+        payment_requirements: PaymentRequirements::V2(requirements),
     })
 }
 
+/// The members of a payment, of which the text of `accepted` is kept.
+struct Echo<'o, 'r, 'de> {
+    members: &'o mut json::Object<'r, 'de>,
+    is_accepted: bool,
+    accepted: Option<&'de str>,
+}
+
+impl<'de> MapAccess<'de> for Echo<'_, '_, 'de> {
+    type Error = DecodeError;
+
+    #[inline]
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
+        let Some(key) = self.members.key()? else { return Ok(None) };
+        self.is_accepted = key == "accepted";
+        let key = match key {
+            Cow::Borrowed(text) => seed.deserialize(BorrowedStrDeserializer::new(text)),
+            Cow::Owned(text) => seed.deserialize(CowStrDeserializer::new(Cow::Owned(text))),
+        };
+        key.map(Some)
+    }
+
+    #[inline]
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DecodeError> {
+        if !self.is_accepted {
+            return self.members.next_value_seed(seed);
+        }
+        let (value, text) = self.members.next_value_and_text(seed)?;
+        self.accepted = Some(text);
+        Ok(value)
+    }
+}
+
 /// Parses a facilitator's response to `/verify`.
+///
 /// # Errors
 /// The kinds of [`json::from_slice`].
 pub fn verify_response(body: &[u8], limits: &Limits) -> Result<VerifyResponse, DecodeError> {
@@ -155,7 +206,7 @@ pub fn write_verify_request(
 }
 
 /// Checks that `payload` is an object, whatever the scheme: §5.2.
-pub(crate) fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
+fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeError> {
     let payload: &RawJson = match payment {
         PaymentPayload::V1(payment) => &payment.payload,
         PaymentPayload::V2(payment) => &payment.payload,

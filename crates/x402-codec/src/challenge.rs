@@ -2,15 +2,14 @@
 //! base64url, decoding accepts both alphabets, values have at most 4,096 bytes.
 
 use base64_simd::URL_SAFE_NO_PAD;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use x402_types::challenge::{Challenge, Payment, PaymentResponse, RefusalBody};
 
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, base64, body, json};
 
-/// The response header, from server to client, with a bearer entitlement.
-pub static X_PAYMENT_TOKEN: HeaderName = HeaderName::from_static("x-payment-token");
+pub use crate::header::X_PAYMENT_TOKEN;
 
 /// The maximum length of `X-PAYMENT` and `X-PAYMENT-RESPONSE`, in bytes as sent: 4,096.
 pub const HEADER: usize = 4096;

@@ -24,6 +24,8 @@ pub static PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("payment-respo
 pub static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
 /// The response header of a settlement, v1 and the `x402.v1` dialect.
 pub static X_PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("x-payment-response");
+/// The response header of the `x402.v1` dialect, from server to client, with a bearer entitlement.
+pub static X_PAYMENT_TOKEN: HeaderName = HeaderName::from_static("x-payment-token");
 /// The request header of a sign-in with a wallet. It is listed for CORS; its content is not decoded.
 pub static SIGN_IN_WITH_X: HeaderName = HeaderName::from_static("sign-in-with-x");
 
@@ -106,17 +108,13 @@ impl PaymentText {
     /// # Errors
     /// The kinds of [`json::from_slice`].
     pub fn into_payment(self, limits: &Limits) -> Result<Payment, DecodeError> {
-        Ok(Payment { payload: self.payload(limits)?, text: self })
+        Ok(Payment { payload: body::payment(&self.json, limits)?, text: self })
     }
 
-    pub(crate) fn payload(&self, limits: &Limits) -> Result<Box<PaymentPayload>, DecodeError> {
-        // The common version is tried first, and its refusal is inconclusive, as in `body::verify_request`.
-        let payload = match self.read(limits) {
-            Ok(payment) => Box::new(PaymentPayload::V2(payment)),
-            Err(_) => self.read(limits)?,
-        };
-        body::demand_object(&payload, "")?;
-        Ok(payload)
+    /// Returns the decoded text, and the header's own where `base64::encode` would write another for it.
+    #[must_use]
+    pub fn into_parts(self) -> (String, Option<Box<str>>) {
+        (self.json, self.spelled)
     }
 }
 
@@ -226,8 +224,8 @@ pub fn decode_payment(header: PaymentHeader, value: &[u8], limits: &Limits) -> R
 }
 
 fn decode_payment_text(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<PaymentText, DecodeError> {
-    let json = decode_text(header.as_str(), value, limits)?;
-    let spelled = (!base64::is_standard(value)).then(|| String::from_utf8_lossy(value).into());
+    let (json, is_standard) = decode_text(header.as_str(), value, limits)?;
+    let spelled = (!is_standard).then(|| String::from_utf8_lossy(value).into());
     Ok(PaymentText { header, json, spelled })
 }
 
@@ -266,7 +264,7 @@ pub fn decode_payment_required(value: &[u8], limits: &Limits) -> Result<PaymentR
         within(value.len(), limits.header)?;
         return json::read(value, limits);
     }
-    json::read_str(&decode_text("PAYMENT-REQUIRED", value, limits)?, limits)
+    json::read_str(&decode_text("PAYMENT-REQUIRED", value, limits)?.0, limits)
 }
 
 /// Decodes, for a client, the result of a settlement, from `PAYMENT-RESPONSE`, otherwise from `X-PAYMENT-RESPONSE`.
@@ -279,7 +277,7 @@ pub fn settle_response(headers: &HeaderMap, limits: &Limits) -> Result<Option<Se
         None => one(headers, &X_PAYMENT_RESPONSE, "X-PAYMENT-RESPONSE")?.map(|value| ("X-PAYMENT-RESPONSE", value)),
     };
     match found {
-        Some((name, value)) => json::read_str(&decode_text(name, value, limits)?, limits).map(Some),
+        Some((name, value)) => json::read_str(&decode_text(name, value, limits)?.0, limits).map(Some),
         None => Ok(None),
     }
 }
@@ -338,9 +336,11 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Re
     }
 }
 
-fn decode_text(name: &'static str, value: &[u8], limits: &Limits) -> Result<String, DecodeError> {
-    let bytes = base64::decode(value, limits.header).map_err(|error| joined(name, value, error))?;
-    String::from_utf8(bytes).map_err(|e| json::not_utf8(e.utf8_error().valid_up_to()))
+/// Decodes the text of a header, and tells whether its base64 has the form that we write.
+fn decode_text(name: &'static str, value: &[u8], limits: &Limits) -> Result<(String, bool), DecodeError> {
+    let (bytes, is_standard) = base64::decode_form(value, limits.header).map_err(|error| joined(name, value, error))?;
+    let text = String::from_utf8(bytes).map_err(|e| json::not_utf8(e.utf8_error().valid_up_to()))?;
+    Ok((text, is_standard))
 }
 
 /// Recognises joined values. RFC 9110 §5.3: a recipient may join the lines of one header with commas. Base64 has none.
@@ -367,6 +367,5 @@ pub fn request_headers() -> [HeaderName; 4] {
 /// Lists the headers that a paid route lets a browser read, for `Access-Control-Expose-Headers`.
 #[must_use]
 pub fn response_headers() -> [HeaderName; 4] {
-    let token = crate::challenge::X_PAYMENT_TOKEN.clone();
-    [PAYMENT_REQUIRED.clone(), PAYMENT_RESPONSE.clone(), X_PAYMENT_RESPONSE.clone(), token]
+    [PAYMENT_REQUIRED.clone(), PAYMENT_RESPONSE.clone(), X_PAYMENT_RESPONSE.clone(), X_PAYMENT_TOKEN.clone()]
 }

@@ -6,6 +6,7 @@
 
 pub mod base64;
 pub mod body;
+#[cfg(feature = "challenge")]
 pub mod challenge;
 mod error;
 #[cfg(feature = "fuzz")]

@@ -7,7 +7,7 @@ use x402_types::nvm::{self, Code, FacilitatorRequest, Token};
 use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 
 use crate::header::{Payment, PaymentText, payment_text};
-use crate::{DecodeError, Limits, base64, json};
+use crate::{DecodeError, Limits, base64, body, json};
 
 /// The response header of a receipt, version 0.2, in addition to `PAYMENT-RESPONSE`.
 pub static QUERY_RESPONSE: HeaderName = HeaderName::from_static("query-response");
@@ -27,18 +27,16 @@ pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, 
 /// # Errors
 /// The text is not a payment.
 pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
-    // Most payments are not of this extension: they are parsed once.
-    let payload = match text.payload(limits) {
-        Ok(payload) if !is_suspect(&payload) => return Ok(Payment::new(payload, text)),
-        other => other,
-    };
-    match text.read::<RawJson>(limits) {
-        Ok(raw) if nvm::is_payment(&raw) => {
-            let payment = nvm::PaymentPayload::from_raw(&raw)?;
-            Ok(Payment::new(Box::new(PaymentPayload::Nvm(payment)), text))
-        }
-        _ => Ok(Payment::new(payload.map_err(unreadable)?, text)),
+    // Most payments are not of this extension: they are read once.
+    let x402 = body::payment(text.json(), limits);
+    if !x402.as_deref().is_ok_and(|payment| !may_be_one(payment))
+        && let Ok(raw) = text.read::<RawJson>(limits)
+        && nvm::is_payment(&raw)
+    {
+        let payment = nvm::PaymentPayload::from_raw(&raw)?;
+        return Ok(Payment::new(Box::new(PaymentPayload::Nvm(payment)), text));
     }
+    Ok(Payment::new(x402.map_err(unreadable)?, text))
 }
 
 /// Converts a decode error to `invalid_payload`, whatever part is malformed.
@@ -46,8 +44,9 @@ fn unreadable(error: DecodeError) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYLOAD).because(error.to_string())
 }
 
-/// Returns whether a payment that parses as x402 may nevertheless be one of this extension.
-fn is_suspect(payment: &PaymentPayload) -> bool {
+/// Returns whether a payment that parses as x402 may nevertheless be one of this extension; [`nvm::is_payment`] decides.
+#[must_use]
+pub fn may_be_one(payment: &PaymentPayload) -> bool {
     let PaymentPayload::V2(payment) = payment else { return false };
     payment.accepted.scheme == x402_types::SchemeName::NVM_ERC4337
         || payment.accepted.rest.get("planId").is_some()

@@ -13,7 +13,7 @@ use crate::world::World;
 
 /// The times at which blocks are mined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockTime {
+pub enum MiningMode {
     /// One block for each transaction, mined as soon as the transaction can be: before the response to
     /// `eth_sendRawTransaction`.
     PerTransaction,
@@ -27,7 +27,7 @@ pub enum BlockTime {
 #[derive(Clone, Debug)]
 pub struct DevChainBuilder {
     chain_id: u64,
-    block_time: BlockTime,
+    block_time: MiningMode,
     finality_depth: u64,
     time: Option<u64>,
     time_step: u64,
@@ -41,11 +41,11 @@ const CODE_SIZE_LIMIT: usize = 24_576;
 /// The reason why a chain cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BuildError {
-    /// [`BlockTime::Interval`] was set outside of a tokio runtime.
+pub enum ChainBuildError {
+    /// [`MiningMode::Interval`] was set outside of a tokio runtime.
     #[error("expected a tokio runtime for blocks by interval, found none")]
     NoRuntime,
-    /// [`BlockTime::Interval`] was set to zero.
+    /// [`MiningMode::Interval`] was set to zero.
     #[error("expected a block interval above zero, found zero")]
     ZeroInterval,
     /// A contract artifact of this crate is not what its build script writes.
@@ -62,7 +62,7 @@ impl Default for DevChainBuilder {
     fn default() -> Self {
         Self {
             chain_id: 84532,
-            block_time: BlockTime::PerTransaction,
+            block_time: MiningMode::PerTransaction,
             finality_depth: 0,
             time: None,
             time_step: 0,
@@ -80,9 +80,9 @@ impl DevChainBuilder {
         self
     }
 
-    /// Sets the times at which blocks are mined; [`BlockTime::PerTransaction`] by default.
+    /// Sets the times at which blocks are mined; [`MiningMode::PerTransaction`] by default.
     #[must_use]
-    pub fn block_time(mut self, block_time: BlockTime) -> Self {
+    pub fn block_time(mut self, block_time: MiningMode) -> Self {
         self.block_time = block_time;
         self
     }
@@ -126,19 +126,19 @@ impl DevChainBuilder {
 
     /// Builds the chain.
     /// # Errors
-    /// [`BlockTime::Interval`] was set outside of a tokio runtime or to zero, or an artifact is damaged.
-    pub fn build(self) -> Result<DevChain, BuildError> {
+    /// [`MiningMode::Interval`] was set outside of a tokio runtime or to zero, or an artifact is damaged.
+    pub fn build(self) -> Result<DevChain, ChainBuildError> {
         let history = genesis::state(self.chain_id)?;
         let clock = Clock::new(self.time, self.time_step);
         let rules = Rules { chain_id: self.chain_id, code_size_limit: self.code_size_limit, number_ahead: 0 };
         let world = World::new(rules, self.finality_depth, history, clock);
-        let automine = self.block_time == BlockTime::PerTransaction;
+        let automine = self.block_time == MiningMode::PerTransaction;
         let chain = DevChain::start(world, Faults::new(self.rpc_delay), automine);
-        if let BlockTime::Interval(period) = self.block_time {
+        if let MiningMode::Interval(period) = self.block_time {
             if period.is_zero() {
-                return Err(BuildError::ZeroInterval);
+                return Err(ChainBuildError::ZeroInterval);
             }
-            let runtime = tokio::runtime::Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+            let runtime = tokio::runtime::Handle::try_current().map_err(|_| ChainBuildError::NoRuntime)?;
             runtime.spawn(mine_by_interval(chain.downgrade(), period));
         }
         Ok(chain)

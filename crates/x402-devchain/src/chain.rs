@@ -8,8 +8,8 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolEvent;
 use revm::bytecode::Bytecode;
 
-use crate::builder::{BuildError, DevChainBuilder};
-use crate::faults::{Calls, Disturbance, Failure, Faults, NodeFault, When};
+use crate::builder::{ChainBuildError, DevChainBuilder};
+use crate::faults::{CallCounts, Disturbance, Failure, Faults, NodeFault, When};
 use crate::genesis::construct;
 use crate::token::{TOKEN, Token, Transfer, balance_slot};
 use crate::world::{Orphans, World};
@@ -44,7 +44,7 @@ struct Shared {
 pub(crate) struct Core {
     pub(crate) world: World,
     pub(crate) faults: Faults,
-    pub(crate) calls: Calls,
+    pub(crate) calls: CallCounts,
     pub(crate) automine: bool,
     snapshots: Vec<(u64, World)>,
     next_snapshot: u64,
@@ -61,7 +61,7 @@ impl WeakChain {
 
 impl DevChain {
     pub(crate) fn start(world: World, faults: Faults, automine: bool) -> Self {
-        let calls = Calls::default();
+        let calls = CallCounts::default();
         let core = Core { world, faults, calls, automine, snapshots: Vec::new(), next_snapshot: 1 };
         Self { shared: Arc::new(Shared { core: Mutex::new(core) }) }
     }
@@ -79,7 +79,7 @@ impl DevChain {
     /// Creates a chain with the defaults: Base Sepolia's chain id, a block per transaction, the machine's clock.
     /// # Errors
     /// An artifact of this crate is damaged.
-    pub fn new() -> Result<Self, BuildError> {
+    pub fn new() -> Result<Self, ChainBuildError> {
         Self::builder().build()
     }
 
@@ -313,12 +313,12 @@ impl DevChain {
 
     /// Returns the RPC's call counters since the start or the last [`reset_calls`](Self::reset_calls).
     #[must_use]
-    pub fn calls(&self) -> Calls {
+    pub fn calls(&self) -> CallCounts {
         self.core().calls.clone()
     }
 
     /// Resets the counters to zero and returns their previous values.
-    pub fn reset_calls(&self) -> Calls {
+    pub fn reset_calls(&self) -> CallCounts {
         std::mem::take(&mut self.core().calls)
     }
 }

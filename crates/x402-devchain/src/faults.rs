@@ -100,14 +100,14 @@ pub(crate) struct Limit<T> {
 
 /// The number of calls of each method. A batch counts as its members and as one round trip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Calls {
+pub struct CallCounts {
     /// The number of JSON-RPC requests by method, failed ones included.
     pub by_method: BTreeMap<String, u64>,
     /// The number of single requests and batches.
     pub round_trips: u64,
 }
 
-impl Calls {
+impl CallCounts {
     /// Returns the number of calls of one method.
     #[must_use]
     pub fn of(&self, method: &str) -> u64 {

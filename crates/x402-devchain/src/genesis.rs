@@ -13,7 +13,7 @@ use revm::state::{AccountInfo, EvmState};
 use serde::Deserialize;
 
 use crate::accounts::{ACCOUNTS, DevAccount};
-use crate::builder::BuildError;
+use crate::builder::ChainBuildError;
 use crate::contracts::{CONTRACTS, Code, Contract, Made, creation};
 use crate::execute::{Overlay, Rules, run};
 use crate::state::{History, StateAt};
@@ -33,7 +33,7 @@ struct Artifact {
 static MADE: Mutex<BTreeMap<u64, History>> = Mutex::new(BTreeMap::new());
 
 /// Builds the state of block 0. The chain id is in the immutables of contracts that sign by EIP-712.
-pub(crate) fn state(chain_id: u64) -> Result<History, BuildError> {
+pub(crate) fn state(chain_id: u64) -> Result<History, ChainBuildError> {
     let mut history = contracts(chain_id)?;
     let mut supply = U256::ZERO;
     for account in ACCOUNTS {
@@ -45,7 +45,7 @@ pub(crate) fn state(chain_id: u64) -> Result<History, BuildError> {
     Ok(history)
 }
 
-fn contracts(chain_id: u64) -> Result<History, BuildError> {
+fn contracts(chain_id: u64) -> Result<History, ChainBuildError> {
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(history) = made.get(&chain_id) {
         return Ok(history.clone());
@@ -53,7 +53,7 @@ fn contracts(chain_id: u64) -> Result<History, BuildError> {
     let mut history = History::default();
     for contract in CONTRACTS {
         make(&mut history, chain_id, contract)
-            .map_err(|reason| BuildError::Artifact { address: contract.address, reason })?;
+            .map_err(|reason| ChainBuildError::Artifact { address: contract.address, reason })?;
     }
     made.insert(chain_id, history.clone());
     Ok(history)

@@ -27,9 +27,9 @@ mod world;
 pub const LICENCES: &str = include_str!("../contracts/third-party/README.md");
 
 pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, key, signer, signer_of};
-pub use crate::builder::{BlockTime, BuildError, DevChainBuilder};
+pub use crate::builder::{ChainBuildError, DevChainBuilder, MiningMode};
 pub use crate::chain::{BadCode, DevChain, ReorgTooDeep};
-pub use crate::faults::{Calls, Disturbance, Failure, NodeFault, When};
+pub use crate::faults::{CallCounts, Disturbance, Failure, NodeFault, When};
 pub use crate::node::DevNode;
 pub use crate::plans::{CreditsUnknown, DevPlan, PLANS, PlanRefused, Plans};
 pub use crate::test_tokens::TestToken;

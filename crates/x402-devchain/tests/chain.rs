@@ -12,7 +12,7 @@ use alloy_provider::Provider;
 use alloy_signer::SignerSync;
 use common::{GWEI, NOW, address, by_hand, call, error_text, mined_in, raw, refusal, rpc, send, send_raw, signed, wei};
 use serde_json::json;
-use x402_devchain::{BlockTime, BuildError, DevChain, Token, signer};
+use x402_devchain::{ChainBuildError, DevChain, MiningMode, Token, signer};
 
 #[tokio::test]
 async fn a_transaction_is_a_block() {
@@ -231,7 +231,7 @@ async fn a_type_4_transaction_delegates() {
 
 #[tokio::test]
 async fn blocks_by_interval_end_with_the_chain() {
-    let chain = DevChain::builder().block_time(BlockTime::Interval(Duration::from_millis(5))).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Interval(Duration::from_millis(5))).build().unwrap();
     let hash = send_raw(&chain, 0, 0).await;
     while chain.block_number() < 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -241,9 +241,9 @@ async fn blocks_by_interval_end_with_the_chain() {
 
 #[test]
 fn an_interval_needs_a_runtime_and_a_length() {
-    let build = |period| DevChain::builder().block_time(BlockTime::Interval(period)).build().map(drop);
-    assert_eq!(build(Duration::from_secs(1)), Err(BuildError::NoRuntime));
-    assert_eq!(build(Duration::ZERO), Err(BuildError::ZeroInterval));
+    let build = |period| DevChain::builder().block_time(MiningMode::Interval(period)).build().map(drop);
+    assert_eq!(build(Duration::from_secs(1)), Err(ChainBuildError::NoRuntime));
+    assert_eq!(build(Duration::ZERO), Err(ChainBuildError::ZeroInterval));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use alloy_sol_types::{SolCall, SolEvent, SolValue};
 use alloy_transport_http::Http;
 use common::{NOW, address, call, chain, error_text, request, rpc, send};
 use serde_json::{Value, json};
-use x402_devchain::{BlockTime, DevChain, Failure, TOKEN, TOKENS_EACH, Token, When};
+use x402_devchain::{DevChain, Failure, MiningMode, TOKEN, TOKENS_EACH, Token, When};
 
 fn pay(to: usize, value: u64) -> Token::transferCall {
     Token::transferCall { to: address(to), value: U256::from(value) }
@@ -122,7 +122,7 @@ async fn state_of_older_blocks() {
 
 #[tokio::test]
 async fn pending_state_holds_the_pool() {
-    let chain = DevChain::builder().time(NOW).block_time(BlockTime::Manual).build().unwrap();
+    let chain = DevChain::builder().time(NOW).block_time(MiningMode::Manual).build().unwrap();
     let wallet = chain.wallet(x402_devchain::signer(0).unwrap());
     let _ = wallet.send_transaction(request(&pay(1, 10)).gas_limit(100_000)).await.unwrap();
     let balance = request(&Token::balanceOfCall { account: address(1) });

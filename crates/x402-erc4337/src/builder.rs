@@ -11,13 +11,13 @@ use crate::{
 /// Only the last step can be hashed and signed:
 ///
 /// ```compile_fail
-/// # use x402_erc4337::{Builder, EntryPoint, EntryPointVersion};
+/// # use x402_erc4337::{OperationBuilder, EntryPoint, EntryPointVersion};
 /// # use alloy_primitives::Address;
 /// let entry_point = EntryPoint::canonical(EntryPointVersion::V07, 84532);
-/// Builder::new(entry_point, Address::ZERO).hash(); // no nonce, no call, no gas
+/// OperationBuilder::new(entry_point, Address::ZERO).hash(); // no nonce, no call, no gas
 /// ```
 #[derive(Debug, Clone)]
-pub struct Builder<Step> {
+pub struct OperationBuilder<Step> {
     op: UserOperation,
     entry_point: EntryPoint,
     step: Step,
@@ -63,7 +63,7 @@ pub struct Gas {
 /// The error for values that a step does not accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BuildError {
+pub enum OperationBuildError {
     /// A call to the account itself could change the account: owners, modules, permissions.
     #[error("expected a call to another contract, found one to the account itself")]
     SelfTarget,
@@ -81,7 +81,7 @@ pub enum BuildError {
     Hash(#[from] HashError),
 }
 
-impl Builder<NeedsNonce> {
+impl OperationBuilder<NeedsNonce> {
     /// Creates an operation of this account at this EntryPoint.
     #[must_use]
     pub fn new(entry_point: EntryPoint, sender: Address) -> Self {
@@ -104,17 +104,17 @@ impl Builder<NeedsNonce> {
 
     /// Sets the key, which identifies validator and channel, and the next sequence number of that key.
     #[must_use]
-    pub fn nonce(mut self, key: NonceKey, sequence: u64) -> Builder<NeedsCall> {
+    pub fn nonce(mut self, key: NonceKey, sequence: u64) -> OperationBuilder<NeedsCall> {
         self.op.nonce = key.nonce(sequence);
         self.step(NeedsCall(()))
     }
 }
 
-impl Builder<NeedsCall> {
+impl OperationBuilder<NeedsCall> {
     /// Sets one call by ERC-7579 `execute`; if the call reverts, so does the operation.
     /// # Errors
     /// The target is the account itself or the EntryPoint.
-    pub fn call(self, call: &Call) -> Result<Builder<NeedsGas>, BuildError> {
+    pub fn call(self, call: &Call) -> Result<OperationBuilder<NeedsGas>, OperationBuildError> {
         self.outward(call)?;
         Ok(self.call_data(call.execute()))
     }
@@ -122,9 +122,9 @@ impl Builder<NeedsCall> {
     /// Sets several calls by ERC-7579 `execute`, all or none of which take effect.
     /// # Errors
     /// The batch is empty, or a target is the account itself or the EntryPoint.
-    pub fn batch(self, calls: &[Call]) -> Result<Builder<NeedsGas>, BuildError> {
+    pub fn batch(self, calls: &[Call]) -> Result<OperationBuilder<NeedsGas>, OperationBuildError> {
         if calls.is_empty() {
-            return Err(BuildError::NoCall);
+            return Err(OperationBuildError::NoCall);
         }
         for call in calls {
             self.outward(call)?;
@@ -134,26 +134,26 @@ impl Builder<NeedsCall> {
 
     /// Sets any other calldata, without a check; the owner uses it for calls to the account itself.
     #[must_use]
-    pub fn call_data(mut self, call_data: Bytes) -> Builder<NeedsGas> {
+    pub fn call_data(mut self, call_data: Bytes) -> OperationBuilder<NeedsGas> {
         self.op.call_data = call_data;
         self.step(NeedsGas(()))
     }
 
-    fn outward(&self, call: &Call) -> Result<(), BuildError> {
+    fn outward(&self, call: &Call) -> Result<(), OperationBuildError> {
         if call.target == self.op.sender {
-            return Err(BuildError::SelfTarget);
+            return Err(OperationBuildError::SelfTarget);
         }
         if call.target == self.entry_point.address {
-            return Err(BuildError::EntryPointTarget);
+            return Err(OperationBuildError::EntryPointTarget);
         }
         Ok(())
     }
 }
 
-impl Builder<NeedsGas> {
+impl OperationBuilder<NeedsGas> {
     /// Sets limits and fees.
     #[must_use]
-    pub fn gas(mut self, gas: Gas) -> Builder<NeedsPayer> {
+    pub fn gas(mut self, gas: Gas) -> OperationBuilder<NeedsPayer> {
         self.op.call_gas_limit = gas.call_gas_limit;
         self.op.verification_gas_limit = gas.verification_gas_limit;
         self.op.pre_verification_gas = gas.pre_verification_gas;
@@ -163,7 +163,7 @@ impl Builder<NeedsGas> {
     }
 }
 
-impl Builder<NeedsPayer> {
+impl OperationBuilder<NeedsPayer> {
     /// Returns the operation built so far, which a paymaster service needs.
     #[must_use]
     pub const fn operation(&self) -> &UserOperation {
@@ -173,7 +173,7 @@ impl Builder<NeedsPayer> {
     /// Sets the paymaster that pays.
     /// # Errors
     /// A member is not defined for this EntryPoint.
-    pub fn paymaster(mut self, paymaster: Paymaster) -> Result<Builder<Signable>, BuildError> {
+    pub fn paymaster(mut self, paymaster: Paymaster) -> Result<OperationBuilder<Signable>, OperationBuildError> {
         self.op.paymaster = Some(paymaster);
         self.signable()
     }
@@ -181,20 +181,20 @@ impl Builder<NeedsPayer> {
     /// Completes the operation without a paymaster: the account pays or, with fees of zero, the sender of `handleOps`.
     /// # Errors
     /// A member is not defined for this EntryPoint.
-    pub fn unsponsored(self) -> Result<Builder<Signable>, BuildError> {
+    pub fn unsponsored(self) -> Result<OperationBuilder<Signable>, OperationBuildError> {
         self.signable()
     }
 
-    fn signable(self) -> Result<Builder<Signable>, BuildError> {
+    fn signable(self) -> Result<OperationBuilder<Signable>, OperationBuildError> {
         if self.entry_point.version == EntryPointVersion::V06 {
-            return Err(BuildError::Version);
+            return Err(OperationBuildError::Version);
         }
         let hash = self.op.hash(&self.entry_point)?;
         Ok(self.step(Signable { hash }))
     }
 }
 
-impl Builder<Signable> {
+impl OperationBuilder<Signable> {
     /// Returns the hash to sign.
     #[must_use]
     pub const fn hash(&self) -> B256 {
@@ -215,8 +215,8 @@ impl Builder<Signable> {
     }
 }
 
-impl<Step> Builder<Step> {
-    fn step<Next>(self, step: Next) -> Builder<Next> {
-        Builder { op: self.op, entry_point: self.entry_point, step }
+impl<Step> OperationBuilder<Step> {
+    fn step<Next>(self, step: Next) -> OperationBuilder<Next> {
+        OperationBuilder { op: self.op, entry_point: self.entry_point, step }
     }
 }

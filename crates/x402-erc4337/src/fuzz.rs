@@ -10,15 +10,15 @@ use x402_types::UnixSeconds;
 use crate::bundler::wire::{Estimate, Receipt};
 use crate::bundler::{BundlerCode, BundlerError};
 use crate::packed::PAYMASTER_SIG_MAGIC;
-use crate::session::SessionKey;
+use crate::session::SerializedKey;
 use crate::session::biconomy::SessionDetails;
 use crate::session::smart::{SessionSignature, check_enable, scope, session_digest};
 use crate::session::zerodev::{
     Approval, KernelAccount, KernelSignature, MAX_APPROVAL, Permission, PolicyItem, UnverifiedApproval,
 };
 use crate::{
-    BlockTime, Call, EntryPoint, EntryPointEvent, EntryPointVersion, Executed, PackedUserOperation, Refused, Revert,
-    UserOperation, UserOperationV06, ValidationData, flz,
+    BlockTime, Call, EntryPoint, EntryPointEvent, EntryPointVersion, Executed, PackedUserOperation, Revert,
+    SimulationRefusal, UserOperation, UserOperationV06, ValidationData, flz,
 };
 
 mod typed {
@@ -223,7 +223,7 @@ pub fn decode_smart_session(data: &[u8]) {
     }
     let text = String::from_utf8_lossy(data);
     if let Ok(details) = SessionDetails::read(&text) {
-        assert_eq!(SessionKey::hash(&details), keccak256(&*text));
+        assert_eq!(SerializedKey::hash(&details), keccak256(&*text));
         for session in &details.sessions {
             let _ = session.scope(Address::ZERO).widest_window();
         }
@@ -255,7 +255,7 @@ pub fn decode_revert(data: &[u8]) {
     let plain = |shown: String| assert!(!shown.contains(char::is_control), "{shown:?}");
     let bytes = Bytes::copy_from_slice(data);
     plain(Revert::new(bytes.clone()).to_string());
-    let refused = Refused::new(bytes);
+    let refused = SimulationRefusal::new(bytes);
     plain(refused.to_string());
     assert!(refused.code().is_none_or(|code| code.len() == 4 && code.starts_with("AA")));
     assert_eq!(refused.is_nonce(), refused.code() == Some("AA25"));

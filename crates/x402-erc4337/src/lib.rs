@@ -37,7 +37,7 @@ mod user_operation;
 mod v06;
 mod validation_data;
 
-pub use builder::{BuildError, Builder, Gas, NeedsCall, NeedsGas, NeedsNonce, NeedsPayer, Signable};
+pub use builder::{Gas, NeedsCall, NeedsGas, NeedsNonce, NeedsPayer, OperationBuildError, OperationBuilder, Signable};
 pub use bundle::{Bundle, BundleError, MAX_CALL_DATA, MAX_TRANSACTION_GAS};
 pub use contract::{EntryPointError, EntryPointEvent, error_name};
 pub use entry_point::{EntryPoint, EntryPointVersion, UnknownVersion};
@@ -55,7 +55,7 @@ pub use rpc::RpcEntryPoint;
 #[cfg(feature = "self-bundler")]
 pub use self_bundler::SelfBundler;
 pub use send::{SendError, SendUserOp, Sent};
-pub use simulate::{Refused, SimulateUserOps, Simulated, Trial};
+pub use simulate::{SimulateUserOps, Simulated, SimulatedOperation, SimulationRefusal};
 pub use user_operation::{Eip7702Authorization, Init, Paymaster, ReadError, UserOperation};
 pub use v06::UserOperationV06;
 pub use validation_data::{Authorizer, BlockTime, MAX_UINT48, ValidationData};

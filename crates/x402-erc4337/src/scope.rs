@@ -141,7 +141,7 @@ pub enum Signatures {
 /// The reason why a call is not in scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Violation {
+pub enum ScopeViolation {
     /// The key may not sign operations.
     #[error("the key may not sign operations")]
     Operations,
@@ -199,22 +199,22 @@ impl Scope {
     /// Checks whether one call is in scope at `now`. Counters have their initial values.
     /// # Errors
     /// The first violation.
-    pub fn permits(&self, call: &Call, now: UnixSeconds) -> Result<(), Violation> {
+    pub fn permits(&self, call: &Call, now: UnixSeconds) -> Result<(), ScopeViolation> {
         if !self.operations {
-            return Err(Violation::Operations);
+            return Err(ScopeViolation::Operations);
         }
         if let Some(unknown) = self.unknown.first() {
-            return Err(Violation::UnknownPolicy(*unknown));
+            return Err(ScopeViolation::UnknownPolicy(*unknown));
         }
         self.window.holds(now)?;
         if call.target == self.account {
-            return Err(Violation::SelfTarget);
+            return Err(ScopeViolation::SelfTarget);
         }
         if call.target == self.entry_point {
-            return Err(Violation::EntryPointTarget);
+            return Err(ScopeViolation::EntryPointTarget);
         }
         if self.modules.contains(&call.target) {
-            return Err(Violation::ModuleTarget(call.target));
+            return Err(ScopeViolation::ModuleTarget(call.target));
         }
         for limit in &self.limits {
             limit.allows(call, now)?;
@@ -228,7 +228,7 @@ impl Scope {
     /// Checks whether the callData of an operation is in scope: every call of it must be.
     /// # Errors
     /// The callData is not `execute` of single calls or a batch, or a call is not in scope.
-    pub fn permits_call_data(&self, call_data: &Bytes, now: UnixSeconds) -> Result<(), Violation> {
+    pub fn permits_call_data(&self, call_data: &Bytes, now: UnixSeconds) -> Result<(), ScopeViolation> {
         Call::read(call_data)?.iter().try_for_each(|call| self.permits(call, now))
     }
 
@@ -244,26 +244,26 @@ impl Scope {
 
 /// Checks a call against every matching kind, all of which must allow it. The chain tries the exact target first and
 /// "any target" after it; requiring all of them is never wider.
-fn permits_kind(kinds: &[AllowedCall], call: &Call, now: UnixSeconds) -> Result<(), Violation> {
+fn permits_kind(kinds: &[AllowedCall], call: &Call, now: UnixSeconds) -> Result<(), ScopeViolation> {
     let selector = match (call.data.is_empty(), call.selector()) {
         (true, _) => FixedBytes::ZERO,
         (false, Some(selector)) => selector,
-        (false, None) => return Err(Violation::NoSelector),
+        (false, None) => return Err(ScopeViolation::NoSelector),
     };
     let of_target = || kinds.iter().filter(|k| k.target.is_none_or(|t| t == call.target));
     let mut fitting = of_target().filter(|k| k.selector.is_none_or(|s| s == selector)).peekable();
     if fitting.peek().is_none() {
         let known = of_target().next().is_some();
-        return Err(if known { Violation::Selector(selector) } else { Violation::Target(call.target) });
+        return Err(if known { ScopeViolation::Selector(selector) } else { ScopeViolation::Target(call.target) });
     }
     fitting.try_for_each(|kind| kind.permits(call, now))
 }
 
 impl AllowedCall {
-    fn permits(&self, call: &Call, now: UnixSeconds) -> Result<(), Violation> {
+    fn permits(&self, call: &Call, now: UnixSeconds) -> Result<(), ScopeViolation> {
         self.window.holds(now)?;
         if let Some(limit) = self.value_limit.filter(|limit| call.value > *limit) {
-            return Err(Violation::Value(limit));
+            return Err(ScopeViolation::Value(limit));
         }
         self.limits.iter().try_for_each(|limit| limit.allows(call, now))?;
         self.rules.iter().try_for_each(|rule| rule.holds(call))
@@ -271,17 +271,17 @@ impl AllowedCall {
 }
 
 impl Rule {
-    fn holds(&self, call: &Call) -> Result<(), Violation> {
-        let missing = Violation::NoArgument(self.offset);
+    fn holds(&self, call: &Call) -> Result<(), ScopeViolation> {
+        let missing = ScopeViolation::NoArgument(self.offset);
         let start = usize::try_from(self.offset).ok().and_then(|o| o.checked_add(4)).ok_or_else(|| missing.clone())?;
         let end = start.checked_add(32).ok_or_else(|| missing.clone())?;
         let word = U256::from_be_slice(call.data.get(start..end).ok_or(missing)?);
         let holds = match &self.test {
-            Test::Compare(Condition::SliceEqual, _) => return Err(Violation::UnsupportedRule(self.offset)),
+            Test::Compare(Condition::SliceEqual, _) => return Err(ScopeViolation::UnsupportedRule(self.offset)),
             Test::Compare(Condition::OneOf, words) => words.iter().any(|w| U256::from_be_bytes(w.0) == word),
             Test::Compare(condition, words) => {
                 let Some(other) = words.first().map(|w| U256::from_be_bytes(w.0)) else {
-                    return Err(Violation::UnsupportedRule(self.offset));
+                    return Err(ScopeViolation::UnsupportedRule(self.offset));
                 };
                 match condition {
                     Condition::Equal => word == other,
@@ -296,7 +296,7 @@ impl Rule {
             Test::InRange(low, high) => word >= U256::from(*low) && word <= U256::from(*high),
             Test::SumAtMost(limit) => word <= *limit,
         };
-        if holds { Ok(()) } else { Err(Violation::Argument(self.offset)) }
+        if holds { Ok(()) } else { Err(ScopeViolation::Argument(self.offset)) }
     }
 }
 
@@ -321,24 +321,24 @@ impl Window {
     }
 
     /// Checks the period. EntryPoint 0.7 accepts an operation at both bounds.
-    fn holds(self, now: UnixSeconds) -> Result<(), Violation> {
+    fn holds(self, now: UnixSeconds) -> Result<(), ScopeViolation> {
         match (self.valid_after, self.valid_until) {
-            (Some(after), _) if now.0 < after => Err(Violation::NotYetValid(after)),
-            (_, Some(until)) if now.0 > until => Err(Violation::Expired(until)),
+            (Some(after), _) if now.0 < after => Err(ScopeViolation::NotYetValid(after)),
+            (_, Some(until)) if now.0 > until => Err(ScopeViolation::Expired(until)),
             _ => Ok(()),
         }
     }
 }
 
 impl Limit {
-    fn allows(&self, call: &Call, now: UnixSeconds) -> Result<(), Violation> {
+    fn allows(&self, call: &Call, now: UnixSeconds) -> Result<(), ScopeViolation> {
         match self {
             Self::Calls { count: 0, .. } | Self::CallsPerInterval { count: 0, .. } | Self::Uses(0) => {
-                Err(Violation::NothingLeft)
+                Err(ScopeViolation::NothingLeft)
             }
-            Self::Calls { start_at, .. } if now.0 < *start_at => Err(Violation::NotYetValid(*start_at)),
-            Self::Value(limit) if call.value > *limit => Err(Violation::Value(*limit)),
-            Self::Spending { .. } => Err(Violation::UnsupportedLimit),
+            Self::Calls { start_at, .. } if now.0 < *start_at => Err(ScopeViolation::NotYetValid(*start_at)),
+            Self::Value(limit) if call.value > *limit => Err(ScopeViolation::Value(*limit)),
+            Self::Spending { .. } => Err(ScopeViolation::UnsupportedLimit),
             Self::Calls { .. } | Self::CallsPerInterval { .. } | Self::Uses(_) | Self::Gas { .. } | Self::Value(_) => {
                 Ok(())
             }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use x402_types::Fault;
 
 use crate::bundler::BundlerError;
-use crate::{BundleError, Landed, Refused, Revert, UserOperation};
+use crate::{BundleError, Landed, Revert, SimulationRefusal, UserOperation};
 
 /// Sends operations to a chain.
 #[async_trait]
@@ -40,7 +40,7 @@ pub enum SendError {
     Bundle(#[from] BundleError),
     /// The EntryPoint would refuse the operation. Nothing was sent.
     #[error("refused: {0}")]
-    Refused(#[from] Refused),
+    Refused(#[from] SimulationRefusal),
     /// The call would revert. Nothing was sent.
     #[error("operation {hash} would revert with {revert}")]
     Reverts {

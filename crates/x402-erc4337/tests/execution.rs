@@ -8,8 +8,8 @@ use alloy_sol_types::SolValue;
 use common::{bytes, text, vectors, word};
 use x402_erc4337::session::zerodev::KernelVersion;
 use x402_erc4337::{
-    BuildError, Builder, Call, CallAnswer, EntryPoint, EntryPointError, EntryPointEvent, EntryPointVersion,
-    ExecutionError, Gas, NonceKey, NotAccount, Paymaster, error_name, is_account, probe_calldata,
+    Call, CallAnswer, EntryPoint, EntryPointError, EntryPointEvent, EntryPointVersion, ExecutionError, Gas, NonceKey,
+    NotAccount, OperationBuildError, OperationBuilder, Paymaster, error_name, is_account, probe_calldata,
 };
 
 fn call(n: u8) -> Call {
@@ -163,11 +163,11 @@ fn events() {
 fn the_builder_turns_inward_calls_away() {
     let entry_point = EntryPoint::canonical(EntryPointVersion::V07, 1);
     let sender = Address::repeat_byte(1);
-    let start = || Builder::new(entry_point, sender).nonce(NonceKey::default(), 0);
-    assert_eq!(start().call(&call(1)).unwrap_err(), BuildError::SelfTarget);
+    let start = || OperationBuilder::new(entry_point, sender).nonce(NonceKey::default(), 0);
+    assert_eq!(start().call(&call(1)).unwrap_err(), OperationBuildError::SelfTarget);
     let inward = Call { target: entry_point.address, ..call(2) };
-    assert_eq!(start().batch(&[call(2), inward]).unwrap_err(), BuildError::EntryPointTarget);
-    assert_eq!(start().batch(&[]).unwrap_err(), BuildError::NoCall);
+    assert_eq!(start().batch(&[call(2), inward]).unwrap_err(), OperationBuildError::EntryPointTarget);
+    assert_eq!(start().batch(&[]).unwrap_err(), OperationBuildError::NoCall);
     let paid = start()
         .batch(&[call(2), call(3)])
         .unwrap()
@@ -176,8 +176,9 @@ fn the_builder_turns_inward_calls_away() {
         .unwrap();
     assert_eq!(paid.hash(), paid.operation().hash(&entry_point).unwrap());
     let old = EntryPoint::canonical(EntryPointVersion::V06, 1);
-    let old = Builder::new(old, sender).nonce(NonceKey::default(), 0).call(&call(2)).unwrap().gas(Gas::default());
-    assert_eq!(old.unsponsored().unwrap_err(), BuildError::Version);
+    let old =
+        OperationBuilder::new(old, sender).nonce(NonceKey::default(), 0).call(&call(2)).unwrap().gas(Gas::default());
+    assert_eq!(old.unsponsored().unwrap_err(), OperationBuildError::Version);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use alloy_primitives::{Address, Bytes, FixedBytes, U256};
 use common::{address, bytes, text, vectors, word};
 use serde_json::Value;
 use x402_erc4337::flz::{FlzError, MAX_UNPACKED, decompress, literals};
-use x402_erc4337::scope::{Calls, Signatures, Violation};
-use x402_erc4337::session::SessionKey;
+use x402_erc4337::scope::{Calls, ScopeViolation, Signatures};
+use x402_erc4337::session::SerializedKey;
 use x402_erc4337::session::biconomy::{DetailsError, SessionDetails};
 use x402_erc4337::session::safe::{SAFE_4337_MODULE, SafeError, SafeOperation, read_signature};
 use x402_erc4337::session::smart::{
@@ -162,19 +162,19 @@ fn the_scope_of_a_session() {
     let call_data = bytes(&case["userOperation"]["callData"]);
     assert_eq!(allowed.permits_call_data(&call_data, at), Ok(()));
     let call = Call::read(&call_data).unwrap().remove(0);
-    assert!(matches!(allowed.permits(&call, UnixSeconds(1_900_000_001)), Err(Violation::Expired(_))));
+    assert!(matches!(allowed.permits(&call, UnixSeconds(1_900_000_001)), Err(ScopeViolation::Expired(_))));
     let mut data = call.data.to_vec();
     data[4] ^= 1;
     let other = Call { target: call.target, value: call.value, data: data.into() };
-    assert_eq!(allowed.permits(&other, at), Err(Violation::Argument(0)));
+    assert_eq!(allowed.permits(&other, at), Err(ScopeViolation::Argument(0)));
     let dear = Call { value: U256::from(1), ..call.clone() };
-    assert_eq!(allowed.permits(&dear, at), Err(Violation::Value(U256::ZERO)));
+    assert_eq!(allowed.permits(&dear, at), Err(ScopeViolation::Value(U256::ZERO)));
 
     session.actions[0].actionPolicies[0].policy = Address::repeat_byte(9);
     let unknown = scope(&session, account);
-    assert_eq!(unknown.permits(&call, at), Err(Violation::UnknownPolicy(Address::repeat_byte(9))));
+    assert_eq!(unknown.permits(&call, at), Err(ScopeViolation::UnknownPolicy(Address::repeat_byte(9))));
     session.actions[0].actionPolicies.clear();
-    assert_eq!(scope(&session, account).permits(&call, at), Err(Violation::NothingLeft));
+    assert_eq!(scope(&session, account).permits(&call, at), Err(ScopeViolation::NothingLeft));
 
     let remove = remove_session(permission_id(&session));
     assert_eq!(remove.target, SMART_SESSION);
@@ -279,7 +279,7 @@ fn serialized_details_make_the_signature_of_the_chain() {
     let vectors = vectors();
     let case = &vectors["smartSessions"]["unsafeEnable"];
     let read = SessionDetails::read(&details().to_string()).unwrap();
-    assert_eq!(SessionKey::provider(&read), "biconomy");
+    assert_eq!(SerializedKey::provider(&read), "biconomy");
     let detail = &read.sessions[0];
     let executed = SessionSignature::decode(&bytes(&case["userOperation"]["signature"])).unwrap();
     let SessionSignature::Enable { mode, enable, .. } = executed else { panic!() };
@@ -316,7 +316,7 @@ fn bytes_in_upper_case_are_the_same_bytes() {
     assert_ne!(upper, lower);
     assert_eq!(read(&upper).sessions, read(&lower).sessions);
     // The hash is that of the text, as ever.
-    assert_ne!(SessionKey::hash(&read(&upper)), SessionKey::hash(&read(&lower)));
+    assert_ne!(SerializedKey::hash(&read(&upper)), SerializedKey::hash(&read(&lower)));
 
     let refused = |change: fn(&mut Value)| {
         let mut details = lower.clone();
@@ -398,13 +398,13 @@ fn sessions_of_the_sdk_with_every_list_filled() {
         // The fallback action is sudo; what limits native value in all limits it here as well.
         let other = Address::repeat_byte(6);
         assert_eq!(allowed.permits(&call(other, 9, &[1, 2, 3, 4]), at), Ok(()));
-        assert_eq!(allowed.permits(&call(other, 10, &[1, 2, 3, 4]), at), Err(Violation::Value(U256::from(9))));
+        assert_eq!(allowed.permits(&call(other, 10, &[1, 2, 3, 4]), at), Err(ScopeViolation::Value(U256::from(9))));
         assert_eq!(
             allowed.permits(&call(SMART_SESSION, 0, &[1, 2, 3, 4]), at),
-            Err(Violation::ModuleTarget(SMART_SESSION))
+            Err(ScopeViolation::ModuleTarget(SMART_SESSION))
         );
         let plans = enable.sessionToEnable.actions[0].actionTarget;
         let spending = call(plans, 0, &[0x7c, 0xbc, 0x23, 0x73]);
-        assert_eq!(allowed.permits(&spending, at), Err(Violation::UnsupportedLimit));
+        assert_eq!(allowed.permits(&spending, at), Err(ScopeViolation::UnsupportedLimit));
     }
 }

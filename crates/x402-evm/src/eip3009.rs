@@ -2,12 +2,16 @@
 //! (`scheme_exact_evm.md` §1).
 
 use alloy_primitives::{Address, B256, Bytes, U256, b256, hex};
-use serde::Serialize;
-use x402_types::{AtomicAmount, AuthorizationKind, ChainId, EvmAddress, PaymentKey, RawJson, Rejection, UnixSeconds};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use x402_codec::{DecodeError, DecodeErrorKind, Limits, json};
+use x402_types::{
+    AtomicAmount, AuthorizationKind, ChainId, ErrorReason, EvmAddress, Malformed, PaymentKey, RawJson, Rejection,
+    UnixSeconds,
+};
 
 use crate::eip712::{DomainSeparator, Words};
-use crate::payload::{Texts, hex_bytes, hex_word};
-use crate::signature::MAX_SIGNATURE;
+use crate::payload;
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod calls;
@@ -89,25 +93,44 @@ pub struct UncheckedPayload {
     pub signature: Bytes,
 }
 
+/// The members of `payload` that are read.
+#[derive(Deserialize)]
+#[serde(expecting = "a JSON object")]
+struct Wire {
+    #[serde(deserialize_with = "payload::signature")]
+    signature: Bytes,
+    authorization: WireAuthorization,
+}
+
+/// The members of `payload.authorization`, each of them a string.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "a JSON object")]
+struct WireAuthorization {
+    from: EvmAddress,
+    to: EvmAddress,
+    value: AtomicAmount,
+    valid_after: UnixSeconds,
+    valid_before: UnixSeconds,
+    #[serde(deserialize_with = "payload::word")]
+    nonce: B256,
+}
+
 impl UncheckedPayload {
     /// Reads the payload: every member is a string. Unknown members are ignored.
     ///
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or does not have its form.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
-        let names = ["from", "to", "value", "validAfter", "validBefore", "nonce"];
-        let mut authorization = Texts::new("payload.authorization", names);
-        let mut outer = Texts::new("payload", ["signature"]);
-        outer.read(payload, "authorization", &mut authorization)?;
-        Ok(Self {
-            signature: outer.with("signature", |text| hex_bytes(text, 0..=MAX_SIGNATURE))?.into(),
-            from: authorization.parsed("from")?,
-            to: authorization.parsed("to")?,
-            value: authorization.parsed("value")?,
-            valid_after: authorization.parsed("validAfter")?,
-            valid_before: authorization.parsed("validBefore")?,
-            nonce: authorization.with("nonce", hex_word)?,
-        })
+        if !payload.as_str().starts_with('{') {
+            return Err(Rejection::field("payload", Malformed::new("a JSON object")));
+        }
+        let text = payload.as_str().as_bytes();
+        let Wire { signature, authorization } = json::from_slice(text, &Limits::DEFAULT).map_err(|why| {
+            // A member that stands twice is told before one that does not have its form.
+            refused(&json::from_slice::<IgnoredAny>(text, &Limits::DEFAULT).err().unwrap_or(why))
+        })?;
+        let WireAuthorization { from, to, value, valid_after, valid_before, nonce } = authorization;
+        Ok(Self { from, to, value, valid_after, valid_before, nonce, signature })
     }
 
     /// The payload, its addresses checked.
@@ -135,6 +158,19 @@ impl UncheckedPayload {
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
         key(network, token, self.from.unchecked(), self.nonce)
     }
+}
+
+/// Names the member as a payment has it: `$.authorization.value` of the payload is `payload.authorization.value`.
+#[cold]
+fn refused(why: &DecodeError) -> Rejection {
+    let path = why.at().to_string().replacen('$', "payload", 1);
+    let message = match path.rsplit_once('.') {
+        Some((object, name)) if why.kind() == DecodeErrorKind::DuplicateKey => {
+            format!("{object}: duplicate field `{name}`")
+        }
+        _ => format!("{path}: expected {}", why.expected()),
+    };
+    Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
 }
 
 /// What a payer signs, and the signature.

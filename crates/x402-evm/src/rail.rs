@@ -74,8 +74,7 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
     /// The chain's network is not `eip155`.
     pub fn new(chain: Arc<C>, signer: S) -> Result<Self, Fault> {
         let network = chain.network();
-        let chain_id = crate::token::chain_id(network)
-            .ok_or_else(|| Fault::broken(format_args!("{network} is not an EVM network")))?;
+        let chain_id = network.evm_chain().map_err(Fault::broken)?;
         let account = EvmAddress::from(signer.address()).as_str().to_ascii_lowercase();
         chain.watch_funds(signer.address());
         let lane = LaneId::new(network, &account);

@@ -55,7 +55,7 @@ impl Token {
         if asset.transfer != TransferMethod::Eip3009 {
             return None;
         }
-        let chain_id = chain_id(asset.network)?;
+        let chain_id = asset.network.eip155_chain()?;
         let address = asset.evm_address()?;
         let pinned = !asset.name.is_empty() && !asset.version.is_empty();
         Some(Self {
@@ -73,12 +73,6 @@ impl Token {
     pub fn unit(&self) -> Option<U256> {
         U256::from(10).checked_pow(U256::from(self.decimals))
     }
-}
-
-/// The EIP-155 chain id in a network's name, if it is an EVM chain.
-#[must_use]
-pub fn chain_id(network: ChainId) -> Option<u64> {
-    network.as_str().strip_prefix("eip155:")?.parse().ok()
 }
 
 /// The tokens that are known; others are not signed for and not settled.

@@ -50,7 +50,7 @@ pub struct UnverifiedSignature {
 
 /// A signature with the positions of its verification in a batch read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct SignatureQuery {
     unverified: UnverifiedSignature,
     size: usize,
     call: usize,
@@ -58,7 +58,7 @@ pub struct Asked {
 
 /// The verdict on a signature in one block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SignerVerdict {
     /// The signature is the account's.
     Signed(Signer),
     /// The signature is not the account's.
@@ -201,7 +201,7 @@ impl UnverifiedSignature {
     /// Adds the verification to a batch. A factory's call changes what later calls of the batch see, so it must be the
     /// last.
     #[must_use]
-    pub fn ask(self, reads: BatchRead) -> (BatchRead, Asked) {
+    pub fn ask(self, reads: BatchRead) -> (BatchRead, SignatureQuery) {
         let (size, call) = reads.places();
         let question: Bytes =
             isValidSignatureCall { hash: self.digest, signature: self.signature.clone() }.abi_encode().into();
@@ -209,15 +209,15 @@ impl UnverifiedSignature {
         if let Some((factory, data, true)) = &self.deployment {
             reads = reads.call(*factory, data.clone(), DEPLOY_GAS, 0).view(self.account, question, self.gas, 1);
         }
-        (reads, Asked { unverified: self, size, call })
+        (reads, SignatureQuery { unverified: self, size, call })
     }
 }
 
-impl Asked {
+impl SignatureQuery {
     /// Evaluates the results of the batch.
     /// # Errors
     /// `Broken`: the results are those of another batch.
-    pub fn verdict(&self, answers: &Answers) -> Result<Verdict, Fault> {
+    pub fn verdict(&self, answers: &Answers) -> Result<SignerVerdict, Fault> {
         let missing = || Fault::broken("the answers are those of another batch read");
         let size = answers.sizes.get(self.size).ok_or_else(missing)?;
         let mut calls = answers.calls.get(self.call..).unwrap_or_default().iter();
@@ -234,7 +234,7 @@ impl Asked {
                 (true, answer) => agreed(answer).map(|()| Signer::Undeployed),
             },
         };
-        Ok(judged.map_or_else(Verdict::Refused, Verdict::Signed))
+        Ok(judged.map_or_else(SignerVerdict::Refused, SignerVerdict::Signed))
     }
 }
 
@@ -247,7 +247,7 @@ fn agreed(answer: &Returned) -> Result<(), NotSigned> {
     }
 }
 
-impl Verdict {
+impl SignerVerdict {
     /// Returns the kind of account that signed.
     /// # Errors
     /// The reason why the signature is not the account's.

@@ -278,6 +278,15 @@ fn every_member_of_the_payload_has_one_form() {
     for text in ["null", "[]", "1", "\"\"", "true"] {
         assert_eq!(whole(text), ("invalid_payload".to_owned(), "payload: expected a JSON object".to_owned()));
     }
+    // An array of the members' values in their order, which serde reads a struct from, is no object.
+    let members = |object: &Value, names: &[&str]| json!(names.iter().map(|name| &object[*name]).collect::<Vec<_>>());
+    let names = ["from", "to", "value", "validAfter", "validBefore", "nonce"];
+    let authorization = members(&wire["authorization"], &names);
+    refused("/authorization", Some(authorization));
+    assert_eq!(
+        whole(&members(&wire, &["signature", "authorization"]).to_string()).1,
+        "payload: expected a JSON object"
+    );
     let twice = wire.to_string().replacen("\"value\"", "\"value\":\"1\",\"value\"", 1);
     let (reason, message) = whole(&twice);
     assert_eq!(reason, "invalid_payload");

@@ -22,7 +22,7 @@ mod slot;
 mod verified;
 mod worker;
 
-pub use facilitator::{Facilitator, KEEPS_REQUESTS, Presented};
+pub use facilitator::{AskFacilitator, Facilitator, KEEPS_REQUESTS, PaymentRequest};
 pub use ids::{LaneId, OnceKey, OwnerId, RequestId, SlotId, StepName, TxId};
 pub use in_flight::InFlightRequest;
 pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};

@@ -1,9 +1,8 @@
 //! What a caller is told of a payment.
 
 use x402_types::v2::SettleResponse;
-use x402_types::{ErrorReason, Members, Terms};
+use x402_types::{ErrorReason, Terms};
 
-use crate::receipt::network_name;
 use crate::{Receipt, TxId};
 
 /// How a payment stands, for one caller.
@@ -64,16 +63,10 @@ impl Outcome {
             Self::Duplicate { transaction } => (ErrorReason::DUPLICATE_SETTLEMENT, transaction, None),
         };
         SettleResponse {
-            success: false,
             error_message: reason.row().map(|row| row.text.to_owned()),
-            error_reason: Some(reason),
             payer: payer.cloned(),
             transaction: transaction.as_ref().map(|tx| tx.as_str().to_owned()).unwrap_or_default(),
-            network: network_name(terms.network, terms.version),
-            amount: None,
-            extra: Members::new(),
-            extensions: Members::new(),
-            rest: Members::new(),
+            ..SettleResponse::failed(reason, terms.network_name())
         }
     }
 }

@@ -46,23 +46,18 @@ impl Receipt {
         if replayed && let Ok(mark) = RawJson::of(&true) {
             extensions.insert("replayed", mark);
         }
+        let transaction = self.transaction.as_ref().map(|tx| tx.as_str()).unwrap_or_default();
         SettleResponse {
-            success: true,
-            error_reason: None,
-            error_message: None,
-            payer: Some(self.payer.clone()),
-            transaction: self.transaction.as_ref().map(|tx| tx.as_str().to_owned()).unwrap_or_default(),
-            network: network_name(self.network, version),
             amount: self.amount.map(Blank::Value),
             extra: self.extra.clone(),
             extensions,
-            rest: Members::new(),
+            ..SettleResponse::settled(&self.payer, transaction, network_name(self.network, version))
         }
     }
 }
 
 /// CAIP-2 in v2, the legacy name in v1 where there is one.
-pub(crate) fn network_name(network: ChainId, version: Version) -> NetworkName {
+fn network_name(network: ChainId, version: Version) -> NetworkName {
     match version {
         Version::V1 => networks::legacy_name(network).map_or_else(|| network.into(), NetworkName::from),
         Version::V2 => network.into(),

@@ -16,6 +16,7 @@ use reqwest::header::ACCEPT;
 use serde::Deserialize;
 use x402_codec::{Limits, json};
 use x402_erc4337::nvm::ReadCredits;
+use x402_http::service;
 use x402_types::nvm::PlanId;
 use x402_types::{AtomicAmount, Fault, RawJson};
 
@@ -60,25 +61,12 @@ impl HttpCredits {
     /// As [`new`](Self::new).
     pub fn with_timeout(address: &str, timeout: Duration) -> Result<Self, ConfigError> {
         let expected = "an http or https URL without user, query and fragment";
-        let range = || ConfigError::Range { field: "network.nvm.credits", expected };
-        let base = Url::parse(address).map_err(|_| range())?;
-        let plain = base.username().is_empty()
-            && base.password().is_none()
-            && base.query().is_none()
-            && base.fragment().is_none()
-            && base.has_host()
-            && matches!(base.scheme(), "http" | "https");
-        if !plain {
-            return Err(range());
-        }
-        Ok(Self { http: crate::mechanisms::http_client(timeout)?, base })
+        let base = service::base(address).ok_or(ConfigError::Range { field: "network.nvm.credits", expected })?;
+        Ok(Self { http: crate::process::http_client(timeout)?, base })
     }
 
     fn url(&self, plan: PlanId, holder: Address) -> Url {
-        let mut url = self.base.clone();
-        let below = url.path().trim_end_matches('/');
-        url.set_path(&format!("{below}/api/v1/protocol/plans/{plan}/balance/{holder}"));
-        url
+        service::below(&self.base, &format!("api/v1/protocol/plans/{plan}/balance/{holder}"))
     }
 }
 
@@ -92,12 +80,9 @@ impl ReadCredits for HttpCredits {
         if !status.is_success() {
             return Err(fault(format_args!("HTTP {status}")));
         }
-        let mut answer = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-            if answer.len().saturating_add(chunk.len()) > LIMITS.body {
-                return Err(fault(format_args!("an answer over {} bytes", LIMITS.body)));
-            }
-            answer.extend_from_slice(&chunk);
+        let answer = service::first_bytes(&mut response, LIMITS.body + 1).await.map_err(unreachable)?;
+        if answer.len() > LIMITS.body {
+            return Err(fault(format_args!("an answer over {} bytes", LIMITS.body)));
         }
         balance(&answer, plan, holder)
     }

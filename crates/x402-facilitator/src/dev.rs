@@ -9,20 +9,20 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, key};
-use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy};
+use x402_erc4337::nvm::{NvmPolicy, Plan, PlanCalls, Plans};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::{Assets, ChainId, Fault};
 
 use crate::clock::now;
-use crate::engine::Engine;
+use crate::engine::{Engine, Patience};
 use crate::heads::Polling;
-use crate::mechanisms::{Builder, Evm, Nvm, owner};
-use crate::routes::{KeptKeys, routes_with};
+use crate::mechanisms::{Builder, Evm, Nvm};
+use crate::process::owner;
+use crate::routes::{KeptKeys, Routes};
 use crate::server::Serving;
 use crate::session_keys::{ByHash, MemorySessionKeys, SessionKeys};
-use x402_store::requests::MemoryRequests;
 
 /// The account of the devchain that signs operations of session keys. It holds what every account of the devchain
 /// holds, and needs none of it.
@@ -125,18 +125,17 @@ impl DevFacilitator {
             factories: Vec::new(),
         };
         let store: Arc<dyn SessionKeys> = Arc::new(MemorySessionKeys::default());
-        let mut builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm)?;
+        let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).evm(evm)?;
         if !plans.is_empty() {
             let session_signer = key(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
-            let policy = Policy::default().kernel_factories();
-            builder = builder.session_keys(Arc::new(ByHash(Arc::clone(&store))));
+            let policy = NvmPolicy::default().kernel_factories();
+            builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(&store))));
             builder = builder.nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
         }
         let session_keys = KeptKeys { store, registrars: builder.registrars().to_vec() };
-        let (engine, heads) = builder.build(ledger, (15, wait))?;
-        let requests = Arc::new(MemoryRequests::default());
-        let routes = dress(routes_with(Arc::clone(&engine), Vec::new(), requests, Some(session_keys)));
+        let (engine, heads) = builder.build()?;
+        let routes = dress(Routes::new(Arc::clone(&engine)).with_session_keys(session_keys).into_router());
         let serving = Serving::start(listen, &engine, heads, routes).await?;
         let url = format!("http://{}", serving.address());
         Ok(Self { serving, engine, node, url })

@@ -186,7 +186,7 @@ fn trial_payer() -> Result<Key, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use x402_devchain::{BlockTime, DevChain, NodeFault};
+    use x402_devchain::{DevChain, MiningMode, NodeFault};
     use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Settlement};
 
     use super::*;
@@ -248,7 +248,7 @@ mod tests {
 
     /// The head of a chain, which mines by hand.
     fn heads(busy: Duration) -> (DevChain, HeadPollers) {
-        let chain = DevChain::builder().block_time(BlockTime::Manual).rpc_delay(SHORT).build().unwrap();
+        let chain = DevChain::builder().block_time(MiningMode::Manual).rpc_delay(SHORT).build().unwrap();
         let poller = HeadPoller {
             chain: Arc::new(RpcChain::new(chain.client(), "eip155:84532".parse().unwrap(), 0)),
             polling: Polling { busy, rest: HOUR },

@@ -4,14 +4,18 @@
 mod backoff;
 pub mod clock;
 pub mod config;
+pub mod configured;
 pub mod credits;
 #[cfg(feature = "dev")]
 pub mod dev;
+pub mod dialect;
+pub mod dialects;
 pub mod engine;
 pub mod heads;
 mod lane;
 pub mod mechanisms;
-mod nvm;
+mod names;
+pub mod process;
 pub mod routes;
 pub mod server;
 pub mod session_keys;

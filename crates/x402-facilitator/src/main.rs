@@ -11,10 +11,10 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use x402_facilitator::config::Config;
+use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::mechanisms::{Configured, StartError, configured};
-use x402_facilitator::routes::{Callers, routes_with};
+use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 
 /// Verifies x402 payments and settles each exactly once.
@@ -109,21 +109,16 @@ async fn told_to_stop(signals: std::io::Result<[Signal; 2]>, broken: impl Future
 
 async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let config = Config::read(path)?;
-    let mut callers: Callers = Vec::new();
-    for caller in &config.callers {
-        callers.push((caller.name.clone(), caller.token.read("caller.token")?));
-    }
+    let callers = config.callers.iter().map(|caller| Ok((caller.name.clone(), caller.token.read("caller.token")?)));
+    let callers = callers.collect::<Result<Vec<_>, StartError>>()?;
     let Configured { engine, heads, requests, session_keys } = configured(&config).await?;
     heads.check().await?;
     engine.note_funds();
     engine.name_unserved().await?;
-    let mut serving = Serving::start(
-        config.listen,
-        &engine,
-        heads,
-        routes_with(Arc::clone(&engine), callers, requests, session_keys),
-    )
-    .await?;
+    let routes = Routes::new(Arc::clone(&engine)).with_requests(requests);
+    let routes = callers.into_iter().fold(routes, |routes, (name, token)| routes.with_caller(name, token));
+    let routes = session_keys.into_iter().fold(routes, Routes::with_session_keys).into_router();
+    let mut serving = Serving::start(config.listen, &engine, heads, routes).await?;
     let signals = signals();
     announce(&json!({ "listening": format!("http://{}", serving.address()) }));
     let code = told_to_stop(signals, serving.broken()).await;

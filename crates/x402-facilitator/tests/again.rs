@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use x402_codec::Limits;
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator_core::Payment;
 use x402_types::{Claim, Terms};
@@ -20,7 +20,7 @@ use crate::support::{body, body_v1, send, signed, terms, tls};
 /// Blocks by hand, so that a settlement waits for as long as the test wants.
 async fn start(wait: Duration) -> DevFacilitator {
     tls();
-    let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
 }
 

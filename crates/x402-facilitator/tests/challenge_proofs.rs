@@ -25,7 +25,7 @@ use x402_evm::exact::Payer;
 use x402_facilitator::clock::now;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::engine::Engine;
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_store::sqlite::Database;
 use x402_store::sqlite::SqliteChallenges;
 use x402_types::challenge::{Challenge, Code, Networks, Payment, Proof, ProofKind};
@@ -62,12 +62,12 @@ struct Wire {
 
 #[async_trait]
 impl Facilitator for Wire {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        self.engine.verify(presented).await
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        self.engine.verify(request).await
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let answer = self.engine.settle(presented).await;
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        let answer = self.engine.settle(request).await;
         if self.hangs.load(Ordering::Relaxed) {
             core::future::pending::<()>().await;
         }
@@ -182,7 +182,7 @@ async fn an_exact_proof_is_settled_and_granted_once() {
     // The store opened again, as after a restart.
     let store = SqliteChallenges::new(Database::open(&stage.file.path().join("challenges.sqlite")).unwrap());
     let standing = store.find(&challenge.challenge_id, now()).await.unwrap().unwrap().1;
-    assert!(matches!(standing, x402_challenge::Standing::Paid { .. }));
+    assert!(matches!(standing, x402_challenge::ChallengeState::Paid { .. }));
     assert_eq!(stage.paid(), [PRICE]);
 }
 

@@ -13,7 +13,7 @@ use x402_devchain::{ACCOUNTS, TOKEN, signer};
 use x402_evm::exact::Payer;
 use x402_facilitator::clock::now;
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::routes::routes;
+use x402_facilitator::routes::Routes;
 use x402_types::challenge::{Challenge, Networks, Payment, Proof, ProofKind};
 use x402_types::{Assets, MakePayment, SigningContext, TimeoutSeconds};
 
@@ -213,10 +213,11 @@ async fn refusals_by_name() {
 #[tokio::test]
 async fn only_callers_verify_and_settle() {
     let facilitator = start().await;
-    let callers = vec![("shop".to_owned(), "secret-token".to_owned().into())];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
-    let app = routes(Arc::clone(facilitator.engine()), callers);
+    let app = Routes::new(Arc::clone(facilitator.engine()))
+        .with_caller("shop", "secret-token".to_owned().into())
+        .into_router();
     let serving = tokio::spawn(axum::serve(listener, app).into_future());
     let challenge = challenge(1);
     let asked = json!({"action": "initiate", "challenge": challenge}).to_string();

@@ -15,7 +15,7 @@ use axum::http::{StatusCode, Uri};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_devchain::{ACCOUNTS, DevChain, DevPlan, PLANS, TOKEN, signer};
-use x402_erc4337::nvm::{Allowance, Payer, Plans, ReadCredits as _};
+use x402_erc4337::nvm::{DelegationLimits, Payer, Plans, ReadCredits as _};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion};
 use x402_facilitator::credits::HttpCredits;
 use x402_facilitator::dev::served;
@@ -214,7 +214,7 @@ async fn a_facilitator_asks_the_service_that_it_is_told() {
     let session = ACCOUNTS[SESSION].address;
     let plans = Plans::new([served(id, sold)]).unwrap();
     let payer = Payer::new(signer(1).unwrap(), account, plans, vec![session])
-        .allowance(Allowance { purchases: 0, ..Allowance::default() });
+        .allowance(DelegationLimits { purchases: 0, ..DelegationLimits::default() });
     let network = ChainId::eip155(chain.chain_id());
     let entry = Requirements::new(network, id.into()).session_signer(&session.to_string()).verb("POST");
     let context = SigningContext { now: UnixSeconds(chain.time()), entropy: [1; 32], url: URL, method: "POST" };

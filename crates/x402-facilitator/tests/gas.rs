@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 use serde_json::{Value, json};
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::dev::DevFacilitator;
+use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
-use x402_facilitator::mechanisms::{Builder, Evm, owner};
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::{Assets, ChainId};
 
@@ -27,7 +29,7 @@ const SHORT: Duration = Duration::from_millis(1);
 /// On blocks by hand; `/settle` waits for so long.
 async fn start(wait: Duration) -> DevFacilitator {
     tls();
-    let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
 }
 
@@ -140,8 +142,9 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
         assets: Assets::default(),
         factories: Vec::new(),
     };
-    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap();
-    let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(600))).unwrap();
+    let builder =
+        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
+    let (engine, heads) = builder.build().unwrap();
     // The start knows it before the first payment.
     heads.check().await.unwrap();
     let unfunded: Vec<String> = engine.unfunded().iter().map(|(lane, _)| lane.account().to_owned()).collect();

@@ -24,7 +24,7 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::{Value, json};
 use x402_codec::{Limits, header};
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_evm::exact::{Exact, Price};
 use x402_facilitator::dev::DevFacilitator;
 use x402_http::remote::RemoteFacilitator;
@@ -73,7 +73,7 @@ async fn stage(name: &'static str, setting: Setting) -> Stage {
     let dress = move |routes: Router| {
         routes.layer(from_fn(move |request, next| noted(Arc::clone(&of_facilitator), request, next)))
     };
-    let block_time = if manual { BlockTime::Manual } else { BlockTime::PerTransaction };
+    let block_time = if manual { MiningMode::Manual } else { MiningMode::PerTransaction };
     let chain = DevChain::builder().block_time(block_time).build().unwrap();
     let (listen, wait) = ((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_secs(if manual { 2 } else { 600 }));
     let facilitator = DevFacilitator::on(chain, listen, wait, dress).await.unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use x402_devchain::Calls;
+use x402_devchain::CallCounts;
 use x402_facilitator::dev::DevFacilitator;
 
 use crate::support::{payment, post, post_named, tls, transfers_of};
@@ -52,7 +52,7 @@ async fn the_next_payer_is_served_in_the_next_block() {
             Close::AfterCalls(more) => {
                 chain.reset_calls();
                 connection.write_all(request.as_bytes()).await.unwrap();
-                let goes_on = |calls: Calls| calls.total() < more && calls.of("eth_getLogs") == 0;
+                let goes_on = |calls: CallCounts| calls.total() < more && calls.of("eth_getLogs") == 0;
                 while goes_on(chain.calls()) {
                     tokio::time::sleep(Duration::from_micros(100)).await;
                 }

@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use x402_devchain::DevChain;
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
+use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
-use x402_facilitator::mechanisms::{Builder, Evm, owner};
-use x402_facilitator::routes::routes;
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
+use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::Ledger;
 use x402_store::sqlite::{Database, SqliteLedger, WriteError};
@@ -36,9 +38,13 @@ async fn serving(chain: &DevChain, database: &Database) -> Serving {
         factories: Vec::new(),
     };
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(database.clone()));
-    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap().database(database.clone());
-    let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(30))).unwrap();
-    let routes = routes(Arc::clone(&engine), Vec::new());
+    let builder = Builder::new(owner(), ledger)
+        .evm(evm)
+        .unwrap()
+        .with_patience(Patience::waiting(Duration::from_secs(30)))
+        .with_database(database.clone());
+    let (engine, heads) = builder.build().unwrap();
+    let routes = Routes::new(Arc::clone(&engine)).into_router();
     Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap()
 }
 

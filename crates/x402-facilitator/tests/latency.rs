@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use x402_devchain::{BlockTime, Calls, DevChain};
+use x402_devchain::{CallCounts, DevChain, MiningMode};
 use x402_facilitator::dev::DevFacilitator;
 
 use crate::support::{body, send, signed, terms, tls};
@@ -22,7 +22,7 @@ const BLOCK: Duration = Duration::from_secs(2);
 const POLL: [&str; 4] =
     ["eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_getTransactionCount", "eth_getBalance"];
 
-async fn start(block_time: BlockTime) -> DevFacilitator {
+async fn start(block_time: MiningMode) -> DevFacilitator {
     tls();
     let chain = DevChain::builder().block_time(block_time).rpc_delay(DELAY).build().unwrap();
     let wait = Duration::from_secs(600);
@@ -35,7 +35,7 @@ async fn start(block_time: BlockTime) -> DevFacilitator {
 }
 
 /// All calls but those of the head poll.
-fn counted(calls: &Calls) -> u64 {
+fn counted(calls: &CallCounts) -> u64 {
     calls.total() - POLL.iter().map(|method| calls.of(method)).sum::<u64>()
 }
 
@@ -62,7 +62,7 @@ async fn sent(facilitator: &DevFacilitator, transactions: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_is_one_round_trip() {
-    let facilitator = start(BlockTime::Manual).await;
+    let facilitator = start(MiningMode::Manual).await;
     let url = format!("{}/verify", facilitator.url());
     for _ in 0..3 {
         let request = fresh(&facilitator, 1).await;
@@ -80,7 +80,7 @@ async fn verify_is_one_round_trip() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settle_sends_in_the_second_round_trip_and_is_answered_in_its_block() {
-    let facilitator = start(BlockTime::Manual).await;
+    let facilitator = start(MiningMode::Manual).await;
     let chain = facilitator.chain().clone();
     for _ in 0..3 {
         let request = fresh(&facilitator, 1).await;
@@ -116,7 +116,7 @@ async fn settle_sends_in_the_second_round_trip_and_is_answered_in_its_block() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_at_once_share_their_reads() {
-    let facilitator = start(BlockTime::Manual).await;
+    let facilitator = start(MiningMode::Manual).await;
     let chain = facilitator.chain().clone();
     let mut requests = Vec::new();
     for number in 0..20 {
@@ -157,7 +157,7 @@ fn mined(chain: &DevChain) -> tokio::task::JoinHandle<BTreeMap<u64, Instant>> {
 /// only; that each is settled in a block is asserted.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_blocks_of_two_seconds() {
-    let facilitator = start(BlockTime::Interval(BLOCK)).await;
+    let facilitator = start(MiningMode::Interval(BLOCK)).await;
     let chain = facilitator.chain().clone();
     let mined = mined(&chain);
     chain.reset_calls();

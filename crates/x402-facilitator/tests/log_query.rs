@@ -7,7 +7,7 @@ mod support;
 use std::fmt::Write as _;
 
 use serde_json::json;
-use x402_devchain::{BlockTime, DevChain};
+use x402_devchain::{DevChain, MiningMode};
 
 use crate::support::process::{Facilitator, configuration};
 use crate::support::{payment, post, tls};
@@ -20,7 +20,7 @@ async fn queries(setting: &str) -> u64 {
     let mut text = std::fs::read_to_string(&config).unwrap();
     write!(text, "\n{setting}\n").unwrap();
     std::fs::write(&config, text).unwrap();
-    let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     chain.mine(1_000);
     let node = chain.serve("127.0.0.1:0").await.unwrap();
     let facilitator = Facilitator::start(&config, &node.url);

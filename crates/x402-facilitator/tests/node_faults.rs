@@ -19,16 +19,17 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use x402_devchain::{
-    ACCOUNTS, BlockTime, DevChain, Disturbance, Failure, NodeFault, Orphans, TOKEN, Token, When, signer,
+    ACCOUNTS, DevChain, Disturbance, Failure, MiningMode, NodeFault, Orphans, TOKEN, Token, When, signer,
 };
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::Payload;
 use x402_evm::rail::Fees;
 use x402_evm::signature::Signature;
-use x402_facilitator::engine::{Engine, Running};
+use x402_facilitator::engine::{Engine, Patience, Running};
 use x402_facilitator::heads::Polling;
-use x402_facilitator::mechanisms::{Builder, Evm, owner};
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::v2::SettleResponse;
 use x402_types::{Assets, ChainId, Claim, ErrorReason, UnixSeconds};
@@ -123,7 +124,7 @@ type Ending = JoinHandle<SettleResponse>;
 
 impl Scene {
     async fn start(name: String, finality: u64, faults: &[NodeFault]) -> Self {
-        let chain = DevChain::builder().block_time(BlockTime::Manual).finality_depth(finality).build().unwrap();
+        let chain = DevChain::builder().block_time(MiningMode::Manual).finality_depth(finality).build().unwrap();
         chain.mine(2);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| UnixSeconds(unix_time())));
         let evm = Evm {
@@ -137,8 +138,9 @@ impl Scene {
             assets: Assets::default(),
             factories: Vec::new(),
         };
-        let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap();
-        let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(2))).unwrap();
+        let builder =
+            Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(2)));
+        let (engine, heads) = builder.build().unwrap();
         for fault in faults {
             chain.node_fault(fault.clone());
         }

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_codec::{Limits, base64, header};
 use x402_devchain::{ACCOUNTS, DevChain, DevPlan, signer};
-use x402_erc4337::nvm::{Allowance, Payer as PlanPayer, Plans, RegisterKeys};
+use x402_erc4337::nvm::{DelegationLimits, Payer as PlanPayer, Plans, RegisterKeys};
 use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
-use x402_facilitator::routes::routes_with;
+use x402_facilitator::routes::Routes;
 use x402_http::client::{ClientError, PayClient, Payer, Receipt, SpendLimits};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::{Seller, Used};
@@ -71,7 +71,7 @@ impl World {
     fn payer(&self, signers: Vec<Address>, purchases: u64) -> PlanPayer<impl x402_evm::key::Sign + use<>> {
         let plans = Plans::new([served(U256::from(PLAN), self.plan)]).unwrap();
         PlanPayer::new(signer(OWNER).unwrap(), self.account, plans, signers)
-            .allowance(Allowance { purchases, ..Allowance::default() })
+            .allowance(DelegationLimits { purchases, ..DelegationLimits::default() })
     }
 
     fn signers() -> Vec<Address> {
@@ -297,11 +297,11 @@ async fn a_verification_is_remembered_for_a_day_at_most() {
     let world = world(ten_credits()).await;
     let ends = Arc::new(Ends::default());
     let requests = Arc::clone(&ends) as Arc<dyn Requests>;
-    let routes = routes_with(Arc::clone(world.facilitator.engine()), Vec::new(), requests, None);
+    let routes = Routes::new(Arc::clone(world.facilitator.engine())).with_requests(requests).into_router();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/verify", listener.local_addr().unwrap());
     let serving = tokio::spawn(axum::serve(listener, routes).into_future());
-    let year = Allowance { seconds: 365 * 86_400, ..Allowance::default() };
+    let year = DelegationLimits { seconds: 365 * 86_400, ..DelegationLimits::default() };
     let payment = world.payment_of(world.payer(World::signers(), 1).allowance(year), 1).await;
     let body = world.body(&payment, 3).to_string();
     let sent = reqwest::Client::new().post(&url).header("content-type", "application/json").body(body);

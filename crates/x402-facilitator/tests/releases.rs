@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_provider::Provider;
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, signer};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
+use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
-use x402_facilitator::mechanisms::{Builder, Evm, owner};
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
 use x402_facilitator_core::{Ledger, Payment};
 use x402_http::server::{GrantState, Grants};
 use x402_store::requests::Requests;
@@ -46,7 +48,7 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
     assert_eq!((sent.len(), keys.len()), (3, 3));
 
     // The chain as it was: the first transaction is mined, the second waits in the pool, the third never arrived.
-    let chain = DevChain::builder().block_time(BlockTime::Manual).time(WRITTEN).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).time(WRITTEN).build().unwrap();
     let bytes = |text: &str| alloy_primitives::hex::decode(text).unwrap();
     drop(chain.provider().send_raw_transaction(&bytes(&sent[0])).await.unwrap());
     chain.mine(1);
@@ -69,8 +71,11 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
         assets: Assets::default(),
         factories: Vec::new(),
     };
-    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap();
-    let (engine, heads) = builder.build(Arc::clone(&ledger), (15, Duration::from_secs(2))).unwrap();
+    let builder = Builder::new(owner(), Arc::clone(&ledger))
+        .evm(evm)
+        .unwrap()
+        .with_patience(Patience::waiting(Duration::from_secs(2)));
+    let (engine, heads) = builder.build().unwrap();
     let running = engine.start();
     let heads = heads.watch(&engine);
 

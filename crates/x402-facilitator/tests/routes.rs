@@ -17,7 +17,7 @@ use x402_evm::eip3009::{Payload, UncheckedPayload};
 use x402_evm::exact::Payer;
 use x402_evm::signature::Signature;
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::routes::routes;
+use x402_facilitator::routes::Routes;
 use x402_types::{EvmAddress, MakePayment, RawJson, SigningContext, Terms, TimeoutSeconds, UnixSeconds, Version};
 use zeroize::Zeroizing;
 
@@ -695,8 +695,8 @@ async fn a_chain_at_rest_keeps_time_for_those_who_pay() {
 async fn callers_are_told_apart_by_their_tokens() {
     let facilitator = start().await;
     let token = |text: &str| Zeroizing::new(text.to_owned());
-    let callers = vec![("alice".to_owned(), token("a-token")), ("bob".to_owned(), token("b-token"))];
-    let routes = routes(Arc::clone(facilitator.engine()), callers);
+    let routes = Routes::new(Arc::clone(facilitator.engine()));
+    let routes = routes.with_caller("alice", token("a-token")).with_caller("bob", token("b-token")).into_router();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, routes).await });

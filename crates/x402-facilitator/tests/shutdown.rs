@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
-use x402_devchain::{BlockTime, DevChain};
+use x402_devchain::{DevChain, MiningMode};
 
 use crate::support::process::{Facilitator, configuration};
 use crate::support::{payment, post, tls};
@@ -36,7 +36,7 @@ async fn a_settlement_that_runs_is_finished_first() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = directory.path().join("ledger.sqlite");
     let config = configuration(directory.path(), &ledger);
-    let chain = DevChain::builder().block_time(BlockTime::Manual).build().unwrap();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     let node = chain.serve("127.0.0.1:0").await.unwrap();
     for (number, (signal, hangs_up)) in [("TERM", false), ("TERM", true), ("INT", false)].into_iter().enumerate() {
         let mut facilitator = Facilitator::start(&config, &node.url);

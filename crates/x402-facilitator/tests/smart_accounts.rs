@@ -25,9 +25,11 @@ use x402_evm::eip6492::Counterfactual;
 use x402_evm::exact::{Payer, SignAs};
 use x402_evm::rail::Fees;
 use x402_facilitator::clock::now;
+use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
-use x402_facilitator::mechanisms::{Builder, Evm, owner};
-use x402_facilitator::routes::routes;
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
+use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::{Assets, ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
@@ -58,9 +60,10 @@ async fn stage(factories: Vec<Address>) -> Stage {
         assets: Assets::default(),
         factories,
     };
-    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap();
-    let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(60))).unwrap();
-    let routes = routes(Arc::clone(&engine), Vec::new());
+    let builder =
+        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+    let (engine, heads) = builder.build().unwrap();
+    let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();
     Stage { chain, serving }
 }

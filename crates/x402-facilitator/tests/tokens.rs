@@ -24,9 +24,11 @@ use x402_evm::exact::{Exact, Payer as ExactPayer, Price};
 use x402_evm::rail::Fees;
 use x402_evm::token::Tokens;
 use x402_facilitator::clock::now;
+use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
-use x402_facilitator::mechanisms::{Builder, Evm, owner};
-use x402_facilitator::routes::routes;
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
+use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_http::client::{PayClient, Payer, Receipt, SpendLimits};
@@ -71,10 +73,11 @@ async fn stage(token: TestToken, named: bool) -> Stage {
         assets,
         factories: Vec::new(),
     };
-    let builder = Builder::new(owner(), Arc::clone(&ledger)).evm(evm).unwrap();
-    let (engine, heads) = builder.build(ledger, (15, Duration::from_secs(60))).unwrap();
+    let builder =
+        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+    let (engine, heads) = builder.build().unwrap();
     heads.check().await.unwrap();
-    let routes = routes(Arc::clone(&engine), Vec::new());
+    let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();
     Stage { chain, serving, tokens: Tokens::new(&known(token.name(), "1")) }
 }

@@ -19,12 +19,12 @@ use http_body_util::Full;
 use serde::Deserialize;
 use tower::{Layer, Service};
 use x402_codec::header;
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::server::{MemoryGrants, RequirePayment, Seller};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    AuthorizationKind, Claim, ErrorReason, EvmAddress, Fault, KeyOf, Members, Offer, PaymentKey, Rejection, SchemeName,
-    Terms, TimeoutSeconds, Version,
+    AuthorizationKind, Claim, ErrorReason, EvmAddress, Fault, Members, Offer, PaymentKey, PaymentKeyFn, Rejection,
+    SchemeName, Terms, TimeoutSeconds, Version,
 };
 
 const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
@@ -33,7 +33,7 @@ struct Nothing;
 
 #[async_trait]
 impl Facilitator for Nothing {
-    async fn verify(&self, _: &Presented) -> Result<VerifyResponse, Fault> {
+    async fn verify(&self, _: &PaymentRequest) -> Result<VerifyResponse, Fault> {
         Ok(VerifyResponse {
             is_valid: true,
             invalid_reason: None,
@@ -45,14 +45,14 @@ impl Facilitator for Nothing {
         })
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
         Ok(SettleResponse {
             success: true,
             error_reason: None,
             error_message: None,
             payer: Some(PAYER.to_owned()),
             transaction: format!("0x{}", "11".repeat(32)),
-            network: presented.terms.network.into(),
+            network: request.claim.terms.network.into(),
             amount: None,
             extra: Members::new(),
             extensions: Members::new(),
@@ -144,7 +144,7 @@ impl Service<Request<Full<Bytes>>> for Hello {
 }
 
 fn shop(grants: MemoryGrants) -> RequirePayment<Hello> {
-    let key = Arc::new(key_of as fn(&Claim) -> Result<PaymentKey, Rejection>) as Arc<dyn KeyOf>;
+    let key = Arc::new(key_of as fn(&Claim) -> Result<PaymentKey, Rejection>) as Arc<dyn PaymentKeyFn>;
     let seller = Seller::new("https://api.example.com", Arc::new(Nothing)).unwrap().grants(Arc::new(grants));
     let layer = seller.charge([Offer { terms: terms(), key }]).unwrap();
     layer.describe("The weather, now", "text/plain").unwrap().layer(Hello)

@@ -7,14 +7,24 @@
 
 #[cfg(any(feature = "server", feature = "client"))]
 mod body;
+#[cfg(feature = "checkout")]
+pub mod checkout;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(any(feature = "client", all(feature = "server", feature = "challenge")))]
+mod clock;
+#[cfg(feature = "checkout")]
+pub mod dialects;
+#[cfg(feature = "checkout")]
+mod digest;
 #[cfg(feature = "reqwest")]
 pub mod nevermined;
 #[cfg(feature = "reqwest")]
 pub mod remote;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "reqwest")]
+pub mod service;
 #[cfg(all(feature = "challenge", feature = "reqwest"))]
 pub mod ticket;
 

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::Url;
 use x402_codec::{Limits, json as strict};
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_types::nvm::{Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, Token, Verdict};
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Entry, ErrorReason, Fault, Members, RawJson};
 
-use crate::remote::{RemoteError, Timeouts, base, below, client, exchange};
+use crate::remote::{RemoteError, Timeouts, client, exchange};
+use crate::service::{base, below};
 
 const SERVICE: &str = "Nevermined";
 /// The version of the API that is spoken.
@@ -132,7 +133,7 @@ impl NeverminedApi {
         let headers = [(ACCEPT, json.clone()), (CONTENT_TYPE, json), (AUTHORIZATION, token), VERSION];
         Ok(Self {
             http: client(timeouts)?,
-            base: base(address)?,
+            base: base(address).ok_or(RemoteError::Address)?,
             headers: headers.into_iter().collect(),
             timeouts,
             limits: Limits::DEFAULT,
@@ -257,22 +258,22 @@ impl Refused {
     }
 }
 
-fn request(presented: &Presented) -> Result<FacilitatorRequest, Fault> {
+fn facilitator_request(request: &PaymentRequest) -> Result<FacilitatorRequest, Fault> {
     Ok(FacilitatorRequest {
         payment_required: PaymentRequired {
             error: None,
-            resource: (*presented.resource).clone(),
-            accepts: vec![Entry::Known(Requirements::try_from(&presented.terms).map_err(Fault::broken)?)],
+            resource: (*request.resource).clone(),
+            accepts: vec![Entry::Known(Requirements::try_from(&request.claim.terms).map_err(Fault::broken)?)],
             extensions: Members::new(),
             rest: Members::new(),
         },
         // Byte for byte as it came: the service may know a token by its text.
-        token: Token::Base64(match &presented.token {
+        token: Token::Base64(match &request.token {
             Some(text) => String::from(&**text),
-            None => x402_codec::base64::encode(presented.raw.as_bytes()),
+            None => x402_codec::base64::encode(request.raw.as_bytes()),
         }),
-        max_amount: Some(presented.terms.amount),
-        agent_request_id: presented.verified_as.clone(),
+        max_amount: Some(request.claim.terms.amount),
+        agent_request_id: request.verified_as.clone(),
         rest: Members::new(),
     })
 }
@@ -283,8 +284,8 @@ fn read_as<T: serde::de::DeserializeOwned>(message: &impl Serialize) -> Result<T
 
 #[async_trait]
 impl Facilitator for NeverminedApi {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        let verdict = match self.verify(&request(presented)?).await {
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        let verdict = match self.verify(&facilitator_request(request)?).await {
             Ok(verdict) => verdict,
             Err(ApiError::Fault(fault)) => return Err(fault),
             Err(ApiError::Refused(refused)) => {
@@ -298,15 +299,15 @@ impl Facilitator for NeverminedApi {
         read_as(&verdict)
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        match self.settle(&request(presented)?).await {
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        match self.settle(&facilitator_request(request)?).await {
             Ok(receipt) => Ok(receipt.into()),
             Err(ApiError::Fault(fault)) => Err(fault),
             // Only of what is known to come before anything happens is it known that nothing did.
             Err(ApiError::Refused(refused)) => {
                 let unknown = || Fault::unreachable(SERVICE, format_args!("{}: {}", refused.code, refused.message));
                 let reason = refused.reason().ok_or_else(unknown)?;
-                let mut receipt = Receipt::new(false, "", presented.terms.network);
+                let mut receipt = Receipt::new(false, "", request.claim.terms.network);
                 receipt.error = Some(refused.envelope(reason.clone()));
                 receipt.error_message = Some(refused.message.clone());
                 receipt.error_reason = Some(reason);

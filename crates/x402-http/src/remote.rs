@@ -1,21 +1,21 @@
 //! A facilitator over HTTP: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 
-mod nvm;
-
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 use x402_codec::{DecodeError, Limits, body};
-use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, Presented};
+use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
+use x402_types::Fault;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Fault, PaymentPayload, Version};
+
+use crate::service::{base, below, first_bytes, install_tls};
 
 /// Gives the headers that a facilitator wants to see, for each request: hosted ones bind their token to method and URL.
 #[async_trait]
@@ -94,7 +94,7 @@ impl RemoteFacilitator {
     /// # Errors
     /// The address is not one, or there is no TLS.
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
-        let base = base(address)?;
+        let base = base(address).ok_or(RemoteError::Address)?;
         Ok(Self {
             verify: below(&base, "verify"),
             settle: below(&base, "settle"),
@@ -133,17 +133,18 @@ impl RemoteFacilitator {
         self
     }
 
-    async fn post(&self, url: &Url, presented: &Presented, timeout: Duration) -> Result<(u16, Bytes), Fault> {
-        let json = if let PaymentPayload::Nvm(_) = *presented.payment {
-            nvm::body(presented)?
-        } else {
-            let requirements = presented.terms.to_requirements(&presented.resource);
-            let version: Version = presented.payment.version();
-            body::write_verify_request(version, &presented.raw, &requirements).map_err(Fault::broken)?
+    async fn post(&self, url: &Url, request: &PaymentRequest, timeout: Duration) -> Result<(u16, Bytes), Fault> {
+        let json = match &request.form {
+            Some(form) => form.request_body(request)?,
+            None => {
+                let terms = &request.claim.terms;
+                let requirements = terms.to_requirements(&request.resource);
+                body::write_verify_request(terms.version, &request.raw, &requirements).map_err(Fault::broken)?
+            }
         };
         let mut headers = authorized(self.authorize.as_deref(), &Method::POST, url).await?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Ok(key) = HeaderValue::from_str(&presented.identity.request)
+        if let Ok(key) = HeaderValue::from_str(&request.claim.identity.request)
             && !key.is_empty()
         {
             headers.insert(IDEMPOTENCY_KEY, key);
@@ -152,29 +153,9 @@ impl RemoteFacilitator {
     }
 }
 
-/// The address of a service: http or https, without user, query and fragment.
-pub(crate) fn base(address: &str) -> Result<Url, RemoteError> {
-    let base = Url::parse(address.trim_end_matches('/')).map_err(|_| RemoteError::Address)?;
-    let plain = base.username().is_empty()
-        && base.password().is_none()
-        && base.query().is_none()
-        && base.fragment().is_none()
-        && base.has_host()
-        && matches!(base.scheme(), "http" | "https");
-    if plain { Ok(base) } else { Err(RemoteError::Address) }
-}
-
-/// One of its endpoints.
-pub(crate) fn below(base: &Url, end: &str) -> Url {
-    let path = format!("{}/{end}", base.path().trim_end_matches('/'));
-    let mut url = base.clone();
-    url.set_path(&path);
-    url
-}
-
 /// A client for services that are paid for or asked about payments.
 pub(crate) fn client(timeouts: Timeouts) -> Result<reqwest::Client, RemoteError> {
-    tls_provider();
+    install_tls();
     let builder = reqwest::Client::builder()
         .connect_timeout(timeouts.connect)
         // A payment is not carried to wherever an answer points.
@@ -198,14 +179,11 @@ pub(crate) async fn authorized(
 pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Bytes), Fault> {
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
-    let mut answer = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if answer.len() + chunk.len() > most {
-            return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}, an answer over {most} bytes")));
-        }
-        answer.extend_from_slice(&chunk);
+    let answer = first_bytes(&mut response, most.saturating_add(1)).await.map_err(unreachable)?;
+    if answer.len() > most {
+        return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}, an answer over {most} bytes")));
     }
-    Ok((status, answer.freeze()))
+    Ok((status, answer.into()))
 }
 
 pub(crate) const SERVICE: &str = "facilitator";
@@ -256,15 +234,18 @@ impl fmt::Display for Shown<'_> {
 
 #[async_trait]
 impl Facilitator for RemoteFacilitator {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        let answer = self.post(&self.verify, presented, self.timeouts.verify).await?;
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        let answer = self.post(&self.verify, request, self.timeouts.verify).await?;
         read(answer, |json| body::verify_response(json, &self.limits), |verdict| verdict.is_valid)
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        let answer = self.post(&self.settle, presented, self.timeouts.settle).await?;
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        let answer = self.post(&self.settle, request, self.timeouts.settle).await?;
         let response = read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)?;
-        if let PaymentPayload::Nvm(_) = *presented.payment { nvm::receipt(response) } else { Ok(response) }
+        match &request.form {
+            Some(form) => form.settle_response(response),
+            None => Ok(response),
+        }
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
@@ -285,13 +266,5 @@ impl Facilitator for RemoteFacilitator {
 impl fmt::Debug for RemoteFacilitator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteFacilitator").field("settle", &self.settle.as_str()).finish_non_exhaustive()
-    }
-}
-
-/// rustls needs a provider of cryptography for the process. Where the program chose none, it is ring.
-pub(crate) fn tls_provider() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Lost only to another thread that installs one at the same time.
-        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

@@ -24,9 +24,8 @@ use x402_codec::{Limits, challenge as codec, json};
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Payment, Proof, ProofKind, ResourceName};
 use x402_types::{AtomicAmount, EvmAddress, Fault, MakePayment, RawJson, Refusal, SigningContext, UnixSeconds};
 
-use crate::remote::{
-    Authorize, IDEMPOTENCY_KEY, RemoteError, SERVICE, Timeouts, authorized, base, below, client, exchange,
-};
+use crate::remote::{Authorize, IDEMPOTENCY_KEY, RemoteError, SERVICE, Timeouts, authorized, client, exchange};
+use crate::service::{base, below};
 
 /// A facilitator of the dialect at an address that the server configures.
 ///
@@ -129,7 +128,7 @@ impl TicketFacilitator {
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
         Ok(Self {
             http: client(timeouts)?,
-            base: base(address)?,
+            base: base(address).ok_or(RemoteError::Address)?,
             settles: true,
             timeouts,
             limits: Limits::DEFAULT,

@@ -13,14 +13,14 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{any, get, post};
 use common::{PAYER, Script, TRANSACTION, offer, payment_json, terms};
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::client::{PayClient, Payer, Receipt};
 use x402_http::remote::{Authorize, RemoteError, RemoteFacilitator, Timeouts};
 use x402_http::server::Seller;
 use x402_types::v2::ResourceInfo;
 use x402_types::{
-    AuthorizationKind, Fault, Identity, MadePayment, MakePayment, PaymentKey, RawJson, Refusal, SigningContext, Terms,
-    v1,
+    AuthorizationKind, Claim, Fault, Identity, MadePayment, MakePayment, PaymentKey, RawJson, Refusal, SigningContext,
+    Terms, v1,
 };
 
 async fn serve(app: Router) -> String {
@@ -116,22 +116,17 @@ impl Facilitating {
     }
 }
 
-fn presented() -> Presented {
+fn asked() -> PaymentRequest {
     // An order of members that no serializer of ours writes.
     let text = format!(
         r#"{{"payload":{},  "x402Version":2,"accepted":{}}}"#,
         common::payload(1),
         payment_json(&terms(), 1)["accepted"]
     );
-    Presented {
-        payment: serde_json::from_str(&text).unwrap(),
-        raw: text,
-        token: None,
-        terms: terms(),
-        resource: ResourceInfo::of("https://api.example.com/weather").into(),
-        identity: Identity { caller: String::new(), request: "the-request".into() },
-        verified_as: None,
-    }
+    let mut claim = Claim::new(terms(), serde_json::from_str(&text).unwrap());
+    claim.identity = Identity { caller: String::new(), request: "the-request".into() };
+    let resource = ResourceInfo::of("https://api.example.com/weather").into();
+    PaymentRequest { raw: text, token: None, claim, resource, verified_as: None, form: None }
 }
 
 #[tokio::test]
@@ -140,20 +135,20 @@ async fn a_remote_facilitator_gets_the_payers_bytes_and_the_servers_terms() {
     far.says(200, format!(r#"{{"isValid":true,"payer":"{PAYER}","more":1}}"#));
     let origin = far.start().await;
     let near = RemoteFacilitator::new(&format!("{origin}/f/")).unwrap();
-    let verdict = near.verify(&presented()).await.unwrap();
+    let verdict = near.verify(&asked()).await.unwrap();
     assert_eq!((verdict.is_valid, verdict.payer.as_deref()), (true, Some(PAYER)));
     let (headers, body) = far.asked.lock().unwrap()[0].clone();
-    assert!(body.contains(&presented().raw), "byte for byte");
+    assert!(body.contains(&asked().raw), "byte for byte");
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["paymentRequirements"], serde_json::to_value(terms().to_v2()).unwrap());
     assert_eq!(body["x402Version"], 2);
     assert_eq!(headers["idempotency-key"], "the-request");
     assert_eq!(headers["content-type"], "application/json");
 
-    let mut v1 = presented();
-    v1.terms.version = x402_types::Version::V1;
+    let mut v1 = asked();
     v1.raw = common::v1_payment_json(1).to_string();
-    v1.payment = serde_json::from_str(&v1.raw).unwrap();
+    let terms = Terms { version: x402_types::Version::V1, ..terms() };
+    v1.claim = Claim::new(terms, serde_json::from_str(&v1.raw).unwrap());
     near.verify(&v1).await.unwrap();
     let body: serde_json::Value = serde_json::from_str(&far.asked.lock().unwrap()[1].1).unwrap();
     let asked: v1::PaymentRequirements = serde_json::from_value(body["paymentRequirements"].clone()).unwrap();
@@ -182,16 +177,16 @@ async fn what_a_remote_facilitator_says_is_read_or_unknown() {
         (502, r#"{"error":"bad gateway"}"#, None),
     ] {
         far.says(status, body);
-        let said = near.settle(&presented()).await;
+        let said = near.settle(&asked()).await;
         assert_eq!(said.as_ref().ok().map(|said| said.success), read, "{status} {body}: {said:?}");
         if let Err(fault) = said {
             assert!(matches!(fault, Fault::NoVerdict { service: "facilitator", .. }), "{fault:?}");
         }
     }
     far.says(200, format!("{{\"success\":true,\"x\":\"{}\"}}", "x".repeat(64 * 1024)));
-    assert!(near.settle(&presented()).await.is_err(), "an answer over the limit");
+    assert!(near.settle(&asked()).await.is_err(), "an answer over the limit");
     far.says(500, r#"{"isValid":false,"invalidReason":"insufficient_funds"}"#);
-    assert!(!near.verify(&presented()).await.unwrap().is_valid);
+    assert!(!near.verify(&asked()).await.unwrap().is_valid);
     far.says(200, r#"{"kinds":[{"x402Version":2,"scheme":"exact","network":"eip155:84532"},{"later":1}]}"#);
     assert_eq!(near.supported().await.unwrap().kinds.len(), 2);
 }
@@ -201,12 +196,12 @@ async fn a_facilitator_that_never_answers_or_is_not_there() {
     let silent = serve(Router::new().route("/settle", post(std::future::pending::<()>))).await;
     let timeouts = Timeouts { settle: Duration::from_millis(50), ..Timeouts::DEFAULT };
     let near = RemoteFacilitator::with_timeouts(&silent, timeouts).unwrap();
-    assert!(near.settle(&presented()).await.is_err());
+    assert!(near.settle(&asked()).await.is_err());
     let nobody = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    assert!(RemoteFacilitator::new(&nobody).unwrap().verify(&presented()).await.is_err());
+    assert!(RemoteFacilitator::new(&nobody).unwrap().verify(&asked()).await.is_err());
 }
 
 #[tokio::test]
@@ -226,9 +221,9 @@ async fn credentials_are_made_for_method_and_url() {
     let far = Facilitating::default();
     far.says(200, r#"{"success":false,"errorReason":"insufficient_funds"}"#);
     let near = RemoteFacilitator::new(&format!("{}/f", far.start().await)).unwrap().authorize(Arc::new(Badge));
-    near.settle(&presented()).await.unwrap();
+    near.settle(&asked()).await.unwrap();
     assert_eq!(far.asked.lock().unwrap()[0].0["authorization"], "Badge POST /f/settle");
-    assert_eq!(near.verify(&presented()).await.unwrap_err(), Fault::broken("no key"));
+    assert_eq!(near.verify(&asked()).await.unwrap_err(), Fault::broken("no key"));
     assert_eq!(far.asked.lock().unwrap().len(), 1, "nothing was sent");
 }
 

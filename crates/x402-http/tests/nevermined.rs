@@ -8,11 +8,11 @@ use axum::extract::Request;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use x402_codec::base64;
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::nevermined::{ApiError, NeverminedApi, NeverminedError};
 use x402_types::nvm::{self, Code, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, Identity, PaymentPayload, RawJson};
+use x402_types::{AtomicAmount, Claim, PaymentPayload, RawJson};
 
 const KEY: &str = "sandbox:a.jwt.key";
 
@@ -61,17 +61,17 @@ fn entry() -> Requirements {
     required.offered().next().unwrap().clone()
 }
 
-fn presented() -> Presented {
+fn asked() -> PaymentRequest {
     let text = vector("payment-payload").to_string();
     let payment = nvm::PaymentPayload::from_raw(&RawJson::parse(text.clone()).unwrap()).unwrap();
-    Presented {
+    let terms = entry().to_terms(AtomicAmount::from(2)).unwrap();
+    PaymentRequest {
         raw: text,
         token: None,
-        payment: Box::new(PaymentPayload::Nvm(payment)),
-        terms: entry().to_terms(AtomicAmount::from(2)).unwrap(),
+        claim: Claim::new(terms, PaymentPayload::Nvm(payment)),
         resource: ResourceInfo::of("/x").into(),
-        identity: Identity::default(),
         verified_as: Some("7f0e".to_owned()),
+        form: None,
     }
 }
 
@@ -80,7 +80,7 @@ async fn requests_are_those_of_the_sdk() {
     let api = Api::default();
     let client = api.start().await.organization("org-1").unwrap();
     api.says(200, vector("sdk-verify-response"));
-    let verdict = Facilitator::verify(&client, &presented()).await.unwrap();
+    let verdict = Facilitator::verify(&client, &asked()).await.unwrap();
     assert!(verdict.is_valid);
     assert_eq!(verdict.rest.text("agentRequestId").as_deref(), Some("7f0e"));
     let (path, headers, body) = api.heard();
@@ -96,10 +96,10 @@ async fn requests_are_those_of_the_sdk() {
     }
     assert_eq!((&body["maxAmount"], &body["paymentRequired"]["accepts"][0]), (&"2".into(), &json!(entry())));
     let token = base64::decode(body["x402AccessToken"].as_str().unwrap().as_bytes(), 1 << 20).unwrap();
-    assert_eq!(token, presented().raw.as_bytes(), "byte for byte");
+    assert_eq!(token, asked().raw.as_bytes(), "byte for byte");
 
     api.says(200, vector("sdk-settle-response"));
-    let receipt = Facilitator::settle(&client, &presented()).await.unwrap();
+    let receipt = Facilitator::settle(&client, &asked()).await.unwrap();
     assert!(receipt.success);
     assert_eq!(receipt.rest.text("transactionHash"), Some(receipt.transaction.clone()));
     assert_eq!(receipt.rest.text("creditsRedeemed").as_deref(), Some("2"));
@@ -142,12 +142,13 @@ async fn a_token_is_relayed_byte_for_byte() {
         let payment = codec::payment(&headers, &Limits::DEFAULT).unwrap().unwrap();
         let token = payment.spelled().map(Box::from);
         let (payment, raw) = payment.into_parts();
-        let presented = Presented { raw, token, payment, ..presented() };
+        let claim = Claim::new(asked().claim.terms, *payment);
+        let request = PaymentRequest { raw, token, claim, ..asked() };
         api.says(200, vector("sdk-verify-response"));
-        Facilitator::verify(&client, &presented).await.unwrap();
+        Facilitator::verify(&client, &request).await.unwrap();
         assert_eq!(api.heard().2["x402AccessToken"], sent);
         api.says(200, vector("sdk-settle-response"));
-        Facilitator::settle(&client, &presented).await.unwrap();
+        Facilitator::settle(&client, &request).await.unwrap();
         assert_eq!(api.heard().2["x402AccessToken"], sent);
         seen.insert(sent);
     }
@@ -165,9 +166,9 @@ async fn refusals_are_the_payers_faults_and_everything_else_is_unknown() {
         (402, "BCK.X402.0026", Code::ExpiredSessionKey),
     ] {
         api.says(status, error(code));
-        let verdict = Facilitator::verify(&client, &presented()).await.unwrap();
+        let verdict = Facilitator::verify(&client, &asked()).await.unwrap();
         assert_eq!((verdict.is_valid, verdict.invalid_reason), (false, Some(reason.reason())), "{code}");
-        let receipt = Facilitator::settle(&client, &presented()).await.unwrap();
+        let receipt = Facilitator::settle(&client, &asked()).await.unwrap();
         assert_eq!((receipt.success, receipt.error_reason.clone()), (false, Some(reason.reason())), "{code}");
         let receipt = nvm::Receipt::from_response(&receipt).unwrap();
         assert_eq!(receipt.error.unwrap().details.text("nvmCode").as_deref(), Some(code));
@@ -181,12 +182,12 @@ async fn refusals_are_the_payers_faults_and_everything_else_is_unknown() {
         (200, json!("oops")),
     ] {
         api.says(status, said.clone());
-        assert!(Facilitator::verify(&client, &presented()).await.is_err(), "{status} {said}");
-        assert!(Facilitator::settle(&client, &presented()).await.is_err(), "{status} {said}");
+        assert!(Facilitator::verify(&client, &asked()).await.is_err(), "{status} {said}");
+        assert!(Facilitator::settle(&client, &asked()).await.is_err(), "{status} {said}");
     }
     api.says(402, error("BCK.X402.0020"));
-    assert!(Facilitator::settle(&client, &presented()).await.is_err(), "a code without a place here");
-    assert!(!Facilitator::verify(&client, &presented()).await.unwrap().is_valid);
+    assert!(Facilitator::settle(&client, &asked()).await.is_err(), "a code without a place here");
+    assert!(!Facilitator::verify(&client, &asked()).await.unwrap().is_valid);
     let refused = client.permission(&entry(), None, "d", false).await.unwrap_err();
     assert!(matches!(refused, ApiError::Refused(refused) if refused.code == "BCK.X402.0020" && refused.status == 402));
 }

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use x402_codec::{Limits, base64, header};
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::server::{Seller, SellerError};
 use x402_types::nvm::{Code, ErrorBody, PaymentRequired, Receipt, Requirements};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
@@ -40,9 +40,9 @@ struct Told {
 }
 
 impl Told {
-    fn hear(&self, what: &'static str, presented: &Presented) {
-        let request = presented.identity.request.clone();
-        self.asked.lock().unwrap().push((what, request, presented.verified_as.clone(), presented.terms.amount));
+    fn hear(&self, what: &'static str, request: &PaymentRequest) {
+        let name = request.claim.identity.request.clone();
+        self.asked.lock().unwrap().push((what, name, request.verified_as.clone(), request.claim.terms.amount));
     }
 
     fn says(&self, receipt: Receipt) {
@@ -52,15 +52,15 @@ impl Told {
 
 #[async_trait]
 impl Facilitator for Told {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        self.hear("verify", presented);
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        self.hear("verify", request);
         let refused = self.refuses.lock().unwrap().clone();
         let said = refused.unwrap_or_else(|| json!({"isValid": true, "payer": "0xa", "agentRequestId": "id-1"}));
         Ok(serde_json::from_str(&said.to_string()).unwrap())
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        self.hear("settle", presented);
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        self.hear("settle", request);
         let mut told = self.settles.lock().unwrap();
         let receipt = if told.len() > 1 { told.remove(0) } else { told[0].clone() };
         Ok(receipt.into())

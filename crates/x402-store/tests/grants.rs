@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use x402_http::server::{Claimed, GrantState, Grants, MemoryGrants, Standing, Ticket};
+use x402_http::server::{Claimed, GrantLock, GrantState, Grants, MemoryGrants, Standing};
 use x402_store::sqlite::{Database, SqliteGrants};
 use x402_types::{AuthorizationKind, ChainId, PaymentKey};
 
@@ -26,10 +26,10 @@ fn stores() -> (tempfile::TempDir, Vec<Named>) {
     (directory, vec![("memory", Arc::new(MemoryGrants::default())), ("sqlite", Arc::new(sqlite))])
 }
 
-/// One operation on the key, by its letter's ticket where it needs one, and what comes of it.
+/// One operation on the key, by its letter's lock where it needs one, and what comes of it.
 #[derive(Debug)]
 enum Do {
-    /// Claims for a request: `Open` keeps the ticket under that letter.
+    /// Claims for a request: `Open` keeps the lock under that letter.
     Open(char, &'static str),
     /// The same, of a key that is pending for the request.
     TakeUp(char, &'static str),
@@ -38,7 +38,7 @@ enum Do {
     Grant(char),
     Free(char),
     Release(char),
-    /// None of the three writes is this ticket's to make any more.
+    /// None of the three writes is this lock's to make any more.
     Lost(char),
     Look(Option<(GrantState, &'static str, bool)>),
 }
@@ -121,17 +121,17 @@ async fn both_stores_follow_one_table() {
     for (store, grants) in stores {
         for (number, (name, operations)) in table.iter().enumerate() {
             let key = key(u8::try_from(number).unwrap());
-            let mut tickets: Vec<(char, Ticket)> = Vec::new();
+            let mut locks: Vec<(char, GrantLock)> = Vec::new();
             for operation in *operations {
                 let at = format!("{store}: {name}: {operation:?}");
-                let of = |letter: &char| tickets.iter().find(|(of, _)| of == letter).unwrap().1.clone();
+                let of = |letter: &char| locks.iter().find(|(of, _)| of == letter).unwrap().1.clone();
                 match operation {
                     Open(letter, request) => match grants.claim(&key, request).await.unwrap() {
-                        Claimed::Open(ticket) => tickets.push((*letter, ticket)),
+                        Claimed::Open(lock) => locks.push((*letter, lock)),
                         other => panic!("{at}: {other:?}"),
                     },
                     TakeUp(letter, request) => match grants.claim(&key, request).await.unwrap() {
-                        Claimed::Pending(ticket) => tickets.push((*letter, ticket)),
+                        Claimed::Pending(lock) => locks.push((*letter, lock)),
                         other => panic!("{at}: {other:?}"),
                     },
                     Taken(request) => assert_eq!(grants.claim(&key, request).await.unwrap(), Claimed::Taken, "{at}"),
@@ -140,10 +140,10 @@ async fn both_stores_follow_one_table() {
                     Free(letter) => assert_eq!(grants.free(&of(letter)).await, Ok(()), "{at}"),
                     Release(letter) => grants.release(&of(letter)),
                     Lost(letter) => {
-                        let ticket = of(letter);
-                        assert!(grants.pend(&ticket).await.is_err(), "{at}");
-                        assert!(grants.grant(&ticket).await.is_err(), "{at}");
-                        assert!(grants.free(&ticket).await.is_err(), "{at}");
+                        let lock = of(letter);
+                        assert!(grants.pend(&lock).await.is_err(), "{at}");
+                        assert!(grants.grant(&lock).await.is_err(), "{at}");
+                        assert!(grants.free(&lock).await.is_err(), "{at}");
                     }
                     Look(expected) => {
                         let expected = expected.map(|(state, request, held)| Standing {
@@ -159,9 +159,9 @@ async fn both_stores_follow_one_table() {
     }
 }
 
-async fn open(grants: &dyn Grants, key: &PaymentKey, request: &str) -> Ticket {
+async fn open(grants: &dyn Grants, key: &PaymentKey, request: &str) -> GrantLock {
     match grants.claim(key, request).await.unwrap() {
-        Claimed::Open(ticket) => ticket,
+        Claimed::Open(lock) => lock,
         other => panic!("{other:?}"),
     }
 }
@@ -174,14 +174,14 @@ async fn a_restart_keeps_what_was_begun_and_drops_what_was_not() {
     {
         let grants = on_disk(&path);
         open(&grants, &opened, "r").await;
-        let ticket = open(&grants, &pending, "r").await;
-        grants.pend(&ticket).await.unwrap();
-        let ticket = open(&grants, &granted, "r").await;
-        grants.pend(&ticket).await.unwrap();
-        grants.grant(&ticket).await.unwrap();
-        let ticket = open(&grants, &freed, "r").await;
-        grants.pend(&ticket).await.unwrap();
-        grants.free(&ticket).await.unwrap();
+        let lock = open(&grants, &pending, "r").await;
+        grants.pend(&lock).await.unwrap();
+        let lock = open(&grants, &granted, "r").await;
+        grants.pend(&lock).await.unwrap();
+        grants.grant(&lock).await.unwrap();
+        let lock = open(&grants, &freed, "r").await;
+        grants.pend(&lock).await.unwrap();
+        grants.free(&lock).await.unwrap();
     }
     let grants = on_disk(&path);
     let standing = |state| Some(Standing { state, request: "r".into(), held: false });
@@ -191,8 +191,8 @@ async fn a_restart_keeps_what_was_begun_and_drops_what_was_not() {
     assert_eq!(grants.look(&freed).await.unwrap(), None);
     assert_eq!(grants.claim(&granted, "r").await.unwrap(), Claimed::Taken);
     assert_eq!(grants.claim(&pending, "other").await.unwrap(), Claimed::Taken);
-    let Claimed::Pending(ticket) = grants.claim(&pending, "r").await.unwrap() else { panic!("it is the request's") };
-    grants.grant(&ticket).await.unwrap();
+    let Claimed::Pending(lock) = grants.claim(&pending, "r").await.unwrap() else { panic!("it is the request's") };
+    grants.grant(&lock).await.unwrap();
     assert_eq!(on_disk(&path).look(&pending).await.unwrap(), standing(GrantState::Granted));
     open(&grants, &opened, "other").await;
 }
@@ -216,12 +216,12 @@ async fn of_parallel_claims_one_wins() {
         for (number, claims) in [(1, 2), (2, 200)] {
             let key = key(number);
             let won = winners(&grants, &key, claims).await;
-            let [Claimed::Open(ticket)] = &won[..] else { panic!("{store}: {won:?}") };
-            grants.pend(ticket).await.unwrap();
-            grants.release(ticket);
+            let [Claimed::Open(lock)] = &won[..] else { panic!("{store}: {won:?}") };
+            grants.pend(lock).await.unwrap();
+            grants.release(lock);
             let won = winners(&grants, &key, claims).await;
-            let [Claimed::Pending(ticket)] = &won[..] else { panic!("{store}: {won:?}") };
-            grants.grant(ticket).await.unwrap();
+            let [Claimed::Pending(lock)] = &won[..] else { panic!("{store}: {won:?}") };
+            grants.grant(lock).await.unwrap();
             assert_eq!(winners(&grants, &key, claims).await, [], "{store}");
         }
     }
@@ -236,8 +236,8 @@ async fn a_claim_that_is_given_up_half_way_holds_nothing() {
         let mut claim = grants.claim(&key, "r");
         // Asked once: the key is held and the store is being read.
         if let std::task::Poll::Ready(done) = futures_util::poll!(&mut claim) {
-            let Claimed::Open(ticket) = done.unwrap() else { panic!("nobody holds it") };
-            grants.release(&ticket);
+            let Claimed::Open(lock) = done.unwrap() else { panic!("nobody holds it") };
+            grants.release(&lock);
         }
         drop(claim);
         assert_eq!(grants.look(&key).await.unwrap(), None);

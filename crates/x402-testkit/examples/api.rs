@@ -39,6 +39,10 @@ fn main() -> Result<ExitCode, Box<dyn error::Error>> {
     }
     for entry in fs::read_dir(&golden)? {
         let name = entry?.file_name();
+        // Says with which release `.ci/semver` compares these.
+        if name == "RELEASE" {
+            continue;
+        }
         let of = name.to_str().and_then(|name| name.strip_suffix(".txt"));
         if !of.is_some_and(|of| libraries.iter().any(|name| name == of)) {
             return Err(format!("docs/api/{} belongs to no published library", name.display()).into());

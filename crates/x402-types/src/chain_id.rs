@@ -74,7 +74,20 @@ impl ChainId {
     pub fn eip155_chain(&self) -> Option<u64> {
         if self.namespace() == "eip155" { self.reference().parse().ok() } else { None }
     }
+
+    /// Returns the EVM chain number, for code that serves no other networks.
+    ///
+    /// # Errors
+    /// [`NotEvm`] if the namespace is not `eip155`, or the number is over 2^64-1.
+    pub fn evm_chain(&self) -> Result<u64, NotEvm> {
+        self.eip155_chain().ok_or(NotEvm(*self))
+    }
 }
+
+/// The error that a network is not an EVM chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not an EVM chain")]
+pub struct NotEvm(pub ChainId);
 
 impl FromStr for ChainId {
     type Err = Malformed;

@@ -188,7 +188,7 @@ impl fmt::Debug for PaymentKey {
 }
 
 /// Derives the key of a claim from the claim alone, without I/O.
-pub trait KeyOf: Send + Sync {
+pub trait PaymentKeyFn: Send + Sync {
     /// Derives the key.
     ///
     /// # Errors
@@ -200,9 +200,15 @@ pub trait KeyOf: Send + Sync {
     fn settles_less(&self) -> bool {
         false
     }
+
+    /// Whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme whose
+    /// payments are settled for work that was done, as `nvm:erc4337`.
+    fn settles_upfront(&self) -> bool {
+        true
+    }
 }
 
-impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> KeyOf for F {
+impl<F: Fn(&Claim) -> Result<PaymentKey, Rejection> + Send + Sync> PaymentKeyFn for F {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self(claim)
     }
@@ -214,7 +220,7 @@ pub struct Offer {
     /// The terms of the offer.
     pub terms: Terms,
     /// The function that derives a claim's payment key, by which a server grants each payment once.
-    pub key: std::sync::Arc<dyn KeyOf>,
+    pub key: std::sync::Arc<dyn PaymentKeyFn>,
 }
 
 impl fmt::Debug for Offer {

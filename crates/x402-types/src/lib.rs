@@ -5,8 +5,10 @@ mod address;
 mod amount;
 pub mod assets;
 mod chain_id;
+#[cfg(feature = "challenge")]
 pub mod challenge;
 mod claim;
+mod dollars;
 mod entry;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
@@ -33,8 +35,9 @@ mod wire;
 pub use address::EvmAddress;
 pub use amount::AtomicAmount;
 pub use assets::{Asset, Assets, TransferMethod};
-pub use chain_id::ChainId;
-pub use claim::{AuthorizationKind, Claim, Identity, KeyOf, Offer, PaymentKey};
+pub use chain_id::{ChainId, NotEvm};
+pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
+pub use dollars::Dollars;
 pub use entry::Entry;
 pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};

@@ -45,6 +45,13 @@ impl Rejection {
         self
     }
 
+    /// What was wrong, for people: the rule's own words, else those of its code.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        let of_code = || self.reason.row().map_or_else(|| self.reason.as_str(), |row| row.text);
+        self.message.as_deref().unwrap_or_else(of_code)
+    }
+
     /// Creates the rejection `invalid_payload` for a malformed field.
     #[must_use]
     pub fn field(path: &str, why: Malformed) -> Self {

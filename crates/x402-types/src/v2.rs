@@ -2,8 +2,8 @@
 
 use crate::wire::wire;
 use crate::{
-    AtomicAmount, Blank, ChainId, Entry, ErrorReason, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds,
-    Version,
+    AtomicAmount, Blank, ChainId, Entry, ErrorReason, Members, NetworkName, RawJson, Rejection, SchemeName,
+    TimeoutSeconds, Version,
 };
 
 wire! {
@@ -110,6 +110,37 @@ wire! {
     }
 }
 
+impl VerifyResponse {
+    /// The payment is good, and this is who pays.
+    #[must_use]
+    pub fn valid(payer: impl Into<String>) -> Self {
+        Self { is_valid: true, payer: Some(payer.into()), ..Self::without_verdict() }
+    }
+
+    /// The payment is refused.
+    #[must_use]
+    pub fn invalid(rejection: &Rejection) -> Self {
+        Self {
+            invalid_message: Some(rejection.words().to_owned()),
+            invalid_reason: Some(rejection.reason.clone()),
+            payer: rejection.payer.as_deref().map(str::to_owned),
+            ..Self::without_verdict()
+        }
+    }
+
+    const fn without_verdict() -> Self {
+        Self {
+            is_valid: false,
+            invalid_reason: None,
+            invalid_message: None,
+            payer: None,
+            extra: Members::new(),
+            extensions: Members::new(),
+            rest: Members::new(),
+        }
+    }
+}
+
 wire! {
     /// The result of a settlement: `SettlementResponse`, §5.3. Version 1 uses the same message.
     pub struct SettleResponse {
@@ -132,6 +163,53 @@ wire! {
         extra: Members => "extra" unless_empty;
         /// The members that extensions add.
         extensions: Members => "extensions" unless_empty;
+    }
+}
+
+impl SettleResponse {
+    /// The payment was made by this transaction, which is `""` where nothing had to be moved.
+    #[must_use]
+    pub fn settled(payer: impl Into<String>, transaction: impl Into<String>, network: impl Into<NetworkName>) -> Self {
+        Self {
+            success: true,
+            payer: Some(payer.into()),
+            transaction: transaction.into(),
+            ..Self::without_outcome(network.into())
+        }
+    }
+
+    /// The payment was not made, or it is not known: a code, and neither payer nor transaction.
+    #[must_use]
+    pub fn failed(reason: ErrorReason, network: impl Into<NetworkName>) -> Self {
+        Self { error_reason: Some(reason), ..Self::without_outcome(network.into()) }
+    }
+
+    /// The payment was refused, and nothing was sent. A transaction in the details of the refusal is the one that used
+    /// the authorization before.
+    #[must_use]
+    pub fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> Self {
+        Self {
+            error_message: Some(rejection.words().to_owned()),
+            payer: rejection.payer.as_deref().map(str::to_owned),
+            transaction: rejection.details.text("transaction").unwrap_or_default(),
+            ..Self::failed(rejection.reason.clone(), network)
+        }
+    }
+
+    /// Neither paid nor refused yet, for whoever fills in the rest.
+    pub(crate) const fn without_outcome(network: NetworkName) -> Self {
+        Self {
+            success: false,
+            error_reason: None,
+            error_message: None,
+            payer: None,
+            transaction: String::new(),
+            network,
+            amount: None,
+            extra: Members::new(),
+            extensions: Members::new(),
+            rest: Members::new(),
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl Severity {
 /// The document or project that defines a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Origin {
+pub enum CodeOrigin {
     /// `x402-config-rules.md`, the document whose rules the linter checks.
     Document,
     /// The tool x402lint 0.3.1.
@@ -51,7 +51,7 @@ pub struct Row {
     /// The name of the code.
     pub name: &'static str,
     /// The origin of the code.
-    pub origin: Origin,
+    pub origin: CodeOrigin,
     /// The severity, unless the code's page makes an exception.
     pub severity: Severity,
     /// The field at which the issue is reported.
@@ -82,7 +82,7 @@ macro_rules! codes {
             /// Every code, in the order of the document.
             pub const TABLE: &'static [Row] = &[
                 $( Row {
-                    code: Self::$variant, name: $name, origin: Origin::$origin, severity: Severity::$severity, at: $at,
+                    code: Self::$variant, name: $name, origin: CodeOrigin::$origin, severity: Severity::$severity, at: $at,
                     text: $text, fix: $fix, page: $page, wrong: $wrong, right: $right,
                 }, )*
             ];
@@ -92,7 +92,7 @@ macro_rules! codes {
             pub const fn row(self) -> &'static Row {
                 match self {
                     $( Self::$variant => const { &Row {
-                        code: Self::$variant, name: $name, origin: Origin::$origin, severity: Severity::$severity,
+                        code: Self::$variant, name: $name, origin: CodeOrigin::$origin, severity: Severity::$severity,
                         at: $at, text: $text, fix: $fix, page: $page, wrong: $wrong, right: $right,
                     } }, )*
                 }
@@ -339,9 +339,9 @@ impl Code {
     pub fn page(self) -> String {
         let row = self.row();
         let origin = match row.origin {
-            Origin::Document => "",
-            Origin::X402lint => ", of x402lint",
-            Origin::Ours => ", ours",
+            CodeOrigin::Document => "",
+            CodeOrigin::X402lint => ", of x402lint",
+            CodeOrigin::Ours => ", ours",
         };
         let places: Vec<String> = row.at.split(", ").map(|place| format!("`{place}`")).collect();
         format!(
@@ -419,7 +419,7 @@ mod tests {
             assert_eq!(names.len(), count);
             let table: Vec<&str> = Code::TABLE
                 .iter()
-                .filter(|row| row.origin == Origin::Document && row.severity == severity)
+                .filter(|row| row.origin == CodeOrigin::Document && row.severity == severity)
                 .map(|row| row.name)
                 .collect();
             assert_eq!(table, names);

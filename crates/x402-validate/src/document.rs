@@ -6,7 +6,7 @@ use serde_json::Value;
 use x402_codec::Limits;
 use x402_codec::json::{self, Node};
 
-use crate::report::{Issue, Issues, Report, Version};
+use crate::report::{DocumentFormat, Issue, Issues, Report};
 use crate::{Code, Options};
 
 /// A document: text, bytes or a value.
@@ -100,5 +100,5 @@ pub(crate) fn invalid(what: &str, offset: usize, length: usize, strict: bool) ->
         .message(format!("the input is not JSON: {what}, at byte {offset}"));
     let mut issues = Issues::default();
     issues.push(issue);
-    Report::new(Version::Unknown, issues, None, strict)
+    Report::new(DocumentFormat::Unknown, issues, None, strict)
 }

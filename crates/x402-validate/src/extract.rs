@@ -78,7 +78,7 @@ pub fn extract<'r>(
 /// The linter's result for a response.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Checked {
+pub struct CheckedResponse {
     /// The report on the document.
     #[serde(flatten)]
     pub report: Report,
@@ -97,8 +97,8 @@ pub fn lint_response<'r>(
     headers: impl IntoIterator<Item = (&'r str, &'r [u8])>,
     body: &'r [u8],
     options: &Options,
-) -> Checked {
-    let refused = |error: &ExtractError, source, offset| Checked {
+) -> CheckedResponse {
+    let refused = |error: &ExtractError, source, offset| CheckedResponse {
         report: document::invalid(&error.to_string(), offset, 0, options.strict),
         source,
         summary: Vec::new(),
@@ -109,7 +109,7 @@ pub fn lint_response<'r>(
             let options = Options { header: found.header, ..options.clone() };
             let report = lint(&*found.json, &options);
             let summary = summary(&report, &options.registry);
-            Checked { report, source: Some(found.source), summary, json: found.json.into_owned() }
+            CheckedResponse { report, source: Some(found.source), summary, json: found.json.into_owned() }
         }
         Err(error @ ExtractError::NotFound) => refused(&error, None, 0),
         Err(error @ ExtractError::NotBase64 { place, offset }) => refused(&error, Some(place), offset),

@@ -26,10 +26,10 @@ mod summary;
 
 pub use address::Namespace;
 pub use caip2::Caip2;
-pub use code::{Code, Origin, Row, Severity, UnknownCode};
+pub use code::{Code, CodeOrigin, Row, Severity, UnknownCode};
 pub use document::Document;
-pub use extract::{Checked, ExtractError, Extracted, Source, extract, lint_response};
+pub use extract::{CheckedResponse, ExtractError, Extracted, Source, extract, lint_response};
 pub use lint::{Options, detect, lint};
 pub use registry::Registry;
-pub use report::{Issue, Report, Version};
+pub use report::{DocumentFormat, Issue, Report};
 pub use summary::{Summary, summary};

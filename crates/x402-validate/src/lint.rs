@@ -7,7 +7,7 @@ use crate::entry::{self, Dialect, Fields};
 use crate::extensions;
 use crate::normalize;
 use crate::place::Place;
-use crate::report::{Issue, Issues, Report, Version, quote};
+use crate::report::{DocumentFormat, Issue, Issues, Report, quote};
 use crate::resource;
 use crate::{Code, Registry};
 
@@ -60,7 +60,7 @@ pub fn lint<'a>(document: impl Into<Document<'a>>, options: &Options) -> Report 
         Value::Object(members) => whole(&root, members, bytes.as_deref().unwrap_or_default(), options, &mut issues),
         _ => {
             issues.push(not_object(Place::ROOT, &root));
-            (Version::Unknown, None)
+            (DocumentFormat::Unknown, None)
         }
     };
     Report::new(version, issues, normalized, options.strict)
@@ -68,11 +68,11 @@ pub fn lint<'a>(document: impl Into<Document<'a>>, options: &Options) -> Report 
 
 /// Detects the format of a document, or the one by which it would be checked.
 #[must_use]
-pub fn detect<'a>(document: impl Into<Document<'a>>) -> Version {
+pub fn detect<'a>(document: impl Into<Document<'a>>) -> DocumentFormat {
     let options = Options { registry: Registry::empty(), ..Options::default() };
     let bytes = document.into().bytes();
-    let Ok(root) = document::read(bytes.as_deref(), &options) else { return Version::Unknown };
-    root.as_object().map_or(Version::Unknown, |members| Top::of(members).version(true))
+    let Ok(root) = document::read(bytes.as_deref(), &options) else { return DocumentFormat::Unknown };
+    root.as_object().map_or(DocumentFormat::Unknown, |members| Top::of(members).version(true))
 }
 
 /// The members of a document that the rules inspect.
@@ -112,29 +112,29 @@ impl<'n, 'a> Top<'n, 'a> {
 
     /// Determines the version in x402lint's order: the manifest first, then by version. A document whose version is
     /// missing or wrong is checked as version 1 if it has `maxAmountRequired`, otherwise as version 2.
-    fn version(&self, manifest: bool) -> Version {
+    fn version(&self, manifest: bool) -> DocumentFormat {
         let nothing = self.accepts.is_none() && !self.pay_to && self.x402_version.is_none();
         if self.dialect {
-            return Version::Unknown;
+            return DocumentFormat::Unknown;
         }
         if let Some(endpoints) = self.endpoints.filter(|_| manifest)
             && (nothing || endpoints.iter().any(|m| m.value.get("accepts").is_some_and(|a| a.as_array().is_some())))
         {
-            return Version::Manifest;
+            return DocumentFormat::Manifest;
         }
         if nothing {
-            return Version::Unknown;
+            return DocumentFormat::Unknown;
         }
         if self.accepts.is_none() && self.pay_to {
-            return Version::Legacy;
+            return DocumentFormat::Legacy;
         }
         match self.x402_version.and_then(Node::as_number) {
-            Some("2") => Version::V2,
-            Some("1") => Version::V1,
+            Some("2") => DocumentFormat::V2,
+            Some("1") => DocumentFormat::V1,
             _ if self.max_amount || self.entries().iter().any(|e| e.member("maxAmountRequired").is_some()) => {
-                Version::V1
+                DocumentFormat::V1
             }
-            _ => Version::V2,
+            _ => DocumentFormat::V2,
         }
     }
 
@@ -163,15 +163,15 @@ fn whole(
     bytes: &[u8],
     options: &Options,
     issues: &mut Issues,
-) -> (Version, Option<serde_json::Value>) {
+) -> (DocumentFormat, Option<serde_json::Value>) {
     let top = Top::of(members);
     let version = top.version(true);
     let mut cx = Context { options, issues, schemas: crate::schema::BUDGET };
     let normalized = match (version, top.endpoints) {
-        (Version::Manifest, Some(endpoints)) => manifest(&mut cx, root, endpoints),
+        (DocumentFormat::Manifest, Some(endpoints)) => manifest(&mut cx, root, endpoints),
         _ => one(&mut cx, Place::ROOT, root, &top, version),
     };
-    if version == Version::V2 || options.header.is_some() {
+    if version == DocumentFormat::V2 || options.header.is_some() {
         header(&mut cx, root, bytes);
     }
     (version, normalized)
@@ -214,13 +214,13 @@ fn one(
     place: Place<'_>,
     root: &Node<'_>,
     top: &Top<'_, '_>,
-    version: Version,
+    version: DocumentFormat,
 ) -> Option<serde_json::Value> {
     let dialect = match version {
-        Version::V2 => Dialect::V2,
-        Version::V1 => Dialect::V1,
-        Version::Legacy => Dialect::Legacy,
-        Version::Manifest | Version::Unknown => {
+        DocumentFormat::V2 => Dialect::V2,
+        DocumentFormat::V1 => Dialect::V1,
+        DocumentFormat::Legacy => Dialect::Legacy,
+        DocumentFormat::Manifest | DocumentFormat::Unknown => {
             let mut issue = Issue::new(Code::UnknownFormat, place.field(""), &root.span);
             if top.dialect {
                 issue = issue
@@ -369,22 +369,22 @@ mod tests {
     #[test]
     fn formats_are_told_apart() {
         for (text, want) in [
-            ("[]", Version::Unknown),
-            ("{", Version::Unknown),
-            ("{}", Version::Unknown),
-            (r#"{"x402Version":2}"#, Version::V2),
-            (r#"{"x402Version":1,"accepts":[]}"#, Version::V1),
-            (r#"{"accepts":[]}"#, Version::V2),
-            (r#"{"accepts":[{"maxAmountRequired":"1"}]}"#, Version::V1),
-            (r#"{"x402Version":3,"accepts":[{"maxAmountRequired":"1"}]}"#, Version::V1),
-            (r#"{"payTo":"0x"}"#, Version::Legacy),
-            (r#"{"x402Version":2,"payTo":"0x"}"#, Version::Legacy),
-            (r#"{"x402Version":2,"payTo":"0x","accepts":[]}"#, Version::V2),
-            (r#"{"endpoints":{}}"#, Version::Manifest),
-            (r#"{"endpoints":[]}"#, Version::Unknown),
-            (r#"{"x402Version":2,"endpoints":{"a":{"accepts":[]}}}"#, Version::Manifest),
-            (r#"{"x402Version":2,"endpoints":{"a":{}}}"#, Version::V2),
-            (r#"{"version":"x402.v1","payTo":"0x"}"#, Version::Unknown),
+            ("[]", DocumentFormat::Unknown),
+            ("{", DocumentFormat::Unknown),
+            ("{}", DocumentFormat::Unknown),
+            (r#"{"x402Version":2}"#, DocumentFormat::V2),
+            (r#"{"x402Version":1,"accepts":[]}"#, DocumentFormat::V1),
+            (r#"{"accepts":[]}"#, DocumentFormat::V2),
+            (r#"{"accepts":[{"maxAmountRequired":"1"}]}"#, DocumentFormat::V1),
+            (r#"{"x402Version":3,"accepts":[{"maxAmountRequired":"1"}]}"#, DocumentFormat::V1),
+            (r#"{"payTo":"0x"}"#, DocumentFormat::Legacy),
+            (r#"{"x402Version":2,"payTo":"0x"}"#, DocumentFormat::Legacy),
+            (r#"{"x402Version":2,"payTo":"0x","accepts":[]}"#, DocumentFormat::V2),
+            (r#"{"endpoints":{}}"#, DocumentFormat::Manifest),
+            (r#"{"endpoints":[]}"#, DocumentFormat::Unknown),
+            (r#"{"x402Version":2,"endpoints":{"a":{"accepts":[]}}}"#, DocumentFormat::Manifest),
+            (r#"{"x402Version":2,"endpoints":{"a":{}}}"#, DocumentFormat::V2),
+            (r#"{"version":"x402.v1","payTo":"0x"}"#, DocumentFormat::Unknown),
         ] {
             assert_eq!(detect(text), want, "{text}");
         }

@@ -10,7 +10,7 @@ type Text = Cow<'static, str>;
 
 /// A network of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
+pub struct KnownNetwork {
     /// The display name: `Base Sepolia`.
     pub name: Cow<'static, str>,
     /// Whether the network is a testnet, whose money is worth nothing.
@@ -19,7 +19,7 @@ pub struct Network {
 
 /// A token of a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asset {
+pub struct KnownAsset {
     /// The address, as the network writes it.
     pub address: Cow<'static, str>,
     /// The symbol, for example `USDC`.
@@ -31,8 +31,8 @@ pub struct Asset {
 /// The known networks, assets and simple names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registry {
-    networks: BTreeMap<Text, Network>,
-    assets: BTreeMap<Text, Vec<Asset>>,
+    networks: BTreeMap<Text, KnownNetwork>,
+    assets: BTreeMap<Text, Vec<KnownAsset>>,
     simple: BTreeMap<Text, Text>,
 }
 
@@ -126,7 +126,7 @@ impl Registry {
 
     /// Adds or replaces a network.
     pub fn add_network(&mut self, id: impl Into<Text>, name: impl Into<Text>, testnet: bool) -> &mut Self {
-        self.networks.insert(id.into(), Network { name: name.into(), testnet });
+        self.networks.insert(id.into(), KnownNetwork { name: name.into(), testnet });
         self
     }
 
@@ -139,7 +139,7 @@ impl Registry {
         decimals: u8,
     ) -> &mut Self {
         let (network, address) = (network.into(), address.into());
-        let asset = Asset { address, symbol: symbol.into(), decimals };
+        let asset = KnownAsset { address, symbol: symbol.into(), decimals };
         let caseless = caseless(&network);
         let assets = self.assets.entry(network).or_default();
         match assets.iter_mut().find(|known| same(&known.address, &asset.address, caseless)) {
@@ -157,19 +157,19 @@ impl Registry {
 
     /// Returns the network of a CAIP-2 identifier.
     #[must_use]
-    pub fn network(&self, id: &str) -> Option<&Network> {
+    pub fn network(&self, id: &str) -> Option<&KnownNetwork> {
         self.networks.get(id)
     }
 
     /// Returns the asset of an address; hex addresses are matched in any case.
     #[must_use]
-    pub fn asset(&self, network: &str, address: &str) -> Option<&Asset> {
+    pub fn asset(&self, network: &str, address: &str) -> Option<&KnownAsset> {
         let caseless = caseless(network);
         self.assets.get(network)?.iter().find(|known| same(&known.address, address, caseless))
     }
 
     /// Returns the asset of a symbol, for a fix.
-    pub(crate) fn asset_by_symbol(&self, network: &str, symbol: &str) -> Option<&Asset> {
+    pub(crate) fn asset_by_symbol(&self, network: &str, symbol: &str) -> Option<&KnownAsset> {
         self.assets.get(network)?.iter().find(|known| known.symbol.eq_ignore_ascii_case(symbol))
     }
 
@@ -184,7 +184,7 @@ impl Registry {
     }
 
     /// Iterates over the networks and their identifiers.
-    pub fn networks(&self) -> impl Iterator<Item = (&str, &Network)> {
+    pub fn networks(&self) -> impl Iterator<Item = (&str, &KnownNetwork)> {
         self.networks.iter().map(|(id, network)| (&**id, network))
     }
 

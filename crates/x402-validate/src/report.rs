@@ -12,7 +12,7 @@ use crate::{Code, Severity};
 /// The format of a document, or the one by which it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Version {
+pub enum DocumentFormat {
     /// The format of x402 version 2.
     V2,
     /// The format of x402 version 1.
@@ -25,7 +25,7 @@ pub enum Version {
     Unknown,
 }
 
-impl Version {
+impl DocumentFormat {
     /// Returns `v2`, `v1`, `manifest`, `legacy` or `unknown`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -39,7 +39,7 @@ impl Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for DocumentFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -103,7 +103,7 @@ pub struct Report {
     /// Whether there are no errors.
     pub valid: bool,
     /// The format of the document.
-    pub version: Version,
+    pub version: DocumentFormat,
     /// The errors in the order of the document, with `strict` followed by the warnings.
     pub errors: Vec<Issue>,
     /// The warnings in the order of the document.
@@ -113,7 +113,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(version: Version, issues: Issues, normalized: Option<Value>, strict: bool) -> Self {
+    pub(crate) fn new(version: DocumentFormat, issues: Issues, normalized: Option<Value>, strict: bool) -> Self {
         let Issues { mut errors, mut warnings } = issues;
         for issues in [&mut errors, &mut warnings] {
             // The sort is stable: issues at one place keep the order of the rules.

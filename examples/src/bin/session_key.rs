@@ -14,8 +14,8 @@ use alloy_signer_local::PrivateKeySigner;
 use x402_erc4337::bundler::BundlerClient;
 use x402_erc4337::session::zerodev::{Approval, KernelState, PermissionState, user_op_signature};
 use x402_erc4337::{
-    Builder, Call, EntryPoint, EntryPointVersion, FindUserOps, Gas, Init, KernelMode, RpcEntryPoint, SelfBundler,
-    SendUserOp, UserOperation,
+    Call, EntryPoint, EntryPointVersion, FindUserOps, Gas, Init, KernelMode, OperationBuilder, RpcEntryPoint,
+    SelfBundler, SendUserOp, UserOperation,
 };
 use x402_evm::chain::{At, RpcChain};
 use x402_evm::key::Key;
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sequence = node.next_sequence(approval.account, key).await?;
     let build = |gas: Gas| -> Result<UserOperation, Box<dyn Error>> {
         let init = if state.deployed { Init::None } else { approval.init() };
-        let started = Builder::new(entry_point, approval.account).init(init).nonce(key, sequence);
+        let started = OperationBuilder::new(entry_point, approval.account).init(init).nonce(key, sequence);
         let ready = started.call(&call)?.gas(gas).unsponsored()?;
         let signed = session.signature_of(eip191_hash_message(ready.hash()))?;
         let signature = user_op_signature(&signed.to_bytes());

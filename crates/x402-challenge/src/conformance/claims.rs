@@ -2,7 +2,7 @@
 
 use super::samples::{NOW, attempt, by, held, id, issued, nonce};
 use super::{Broken, Subject, ensure, same};
-use crate::{Attempt, Claimed, Confirmation, Confirmed, PaymentDigest, ProofKey, Standing};
+use crate::{ChallengeState, ClaimOutcome, Confirmation, Confirmed, PaymentAttempt, PaymentDigest, ProofKey};
 
 pub(super) async fn issued_once(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
@@ -12,7 +12,7 @@ pub(super) async fn issued_once(subject: &dyn Subject) -> Result<(), Broken> {
     other.issued_at = NOW.plus(7);
     ensure(!store.issue(other).await?, "the same id is refused")?;
     let store = subject.reopened(store).await;
-    same(&store.find(&id(1), NOW).await?, &Some((issued(1)?, Standing::Open)), "the row after a restart")
+    same(&store.find(&id(1), NOW).await?, &Some((issued(1)?, ChallengeState::Open)), "the row after a restart")
 }
 
 pub(super) async fn one_claim(subject: &dyn Subject) -> Result<(), Broken> {
@@ -21,13 +21,13 @@ pub(super) async fn one_claim(subject: &dyn Subject) -> Result<(), Broken> {
     held(&store, 1, 1, NOW).await?;
     let until = NOW.plus(30);
     let again = store.claim(&attempt(1, 1, NOW), NOW).await?;
-    same(&again, &Claimed::Running { until }, "a second claim by the same payment")?;
-    same(&store.claim(&attempt(1, 2, NOW), NOW).await?, &Claimed::Taken, "a claim by another")?;
-    let other = Attempt { digest: PaymentDigest([2; 32]), ..attempt(1, 1, NOW) };
-    same(&store.claim(&other, NOW).await?, &Claimed::Taken, "a claim by another with the same nonce")?;
+    same(&again, &ClaimOutcome::Running { until }, "a second claim by the same payment")?;
+    same(&store.claim(&attempt(1, 2, NOW), NOW).await?, &ClaimOutcome::Taken, "a claim by another")?;
+    let other = PaymentAttempt { digest: PaymentDigest([2; 32]), ..attempt(1, 1, NOW) };
+    same(&store.claim(&other, NOW).await?, &ClaimOutcome::Taken, "a claim by another with the same nonce")?;
     let store = subject.reopened(store).await;
     let found = store.find(&id(1), until).await?.map(|(_, standing)| standing);
-    let held = Standing::Held { by: PaymentDigest([1; 32]), until };
+    let held = ChallengeState::Held { by: PaymentDigest([1; 32]), until };
     same(&found, &Some(held), "the standing to the last second of the hold, after a restart")?;
     ensure(store.seen(&nonce(1), NOW).await?, "the nonce is seen while it is held")
 }
@@ -35,7 +35,7 @@ pub(super) async fn one_claim(subject: &dyn Subject) -> Result<(), Broken> {
 pub(super) async fn unknown(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
     let claimed = store.claim(&attempt(1, 1, NOW), NOW).await?;
-    same(&claimed, &Claimed::Unknown, "a claim of nothing")?;
+    same(&claimed, &ClaimOutcome::Unknown, "a claim of nothing")?;
     ensure(!store.seen(&nonce(1), NOW).await?, "its nonce is free")
 }
 
@@ -50,10 +50,10 @@ pub(super) async fn paid_once(subject: &dyn Subject) -> Result<(), Broken> {
     for n in [1, 2] {
         let later = NOW.plus(100_000);
         let again = store.claim(&attempt(1, n, later), later).await?;
-        same(&again, &Claimed::Taken, "a claim of what is paid")?;
+        same(&again, &ClaimOutcome::Taken, "a claim of what is paid")?;
     }
     let found = store.find(&id(1), NOW.plus(1000)).await?.map(|(_, standing)| standing);
-    same(&found, &Some(Standing::Paid { fence: hold.fence }), "the standing")?;
+    same(&found, &Some(ChallengeState::Paid { fence: hold.fence }), "the standing")?;
     ensure(store.seen(&nonce(1), NOW.plus(1000)).await?, "the nonce is seen")
 }
 
@@ -63,10 +63,10 @@ pub(super) async fn nonce_once(subject: &dyn Subject) -> Result<(), Broken> {
     store.issue(issued(2)?).await?;
     let hold = held(&store, 1, 1, NOW).await?;
     let other = store.claim(&attempt(2, 1, NOW), NOW).await?;
-    same(&other, &Claimed::Taken, "the nonce of a hold")?;
+    same(&other, &ClaimOutcome::Taken, "the nonce of a hold")?;
     store.confirm(&hold, Confirmation::default()).await?;
     let other = store.claim(&attempt(2, 1, NOW), NOW.plus(100)).await?;
-    same(&other, &Claimed::Taken, "the nonce of a payment")?;
+    same(&other, &ClaimOutcome::Taken, "the nonce of a payment")?;
     held(&store, 2, 2, NOW).await.map(drop)
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn proof_once(subject: &dyn Subject) -> Result<(), Broken> {
     let second = held(&store, 3, 3, NOW).await?;
     same(&store.confirm(&second, by(&key)).await?, &Confirmed::ProofUsed, "the second use, long after")?;
     let found = store.find(&id(3), NOW).await?.map(|(_, standing)| standing);
-    let held = Standing::Held { by: PaymentDigest([3; 32]), until: NOW.plus(30) };
+    let held = ChallengeState::Held { by: PaymentDigest([3; 32]), until: NOW.plus(30) };
     same(&found, &Some(held), "the hold is as it was")?;
     let other = ProofKey("onchain:0x02".into());
     same(&store.confirm(&second, by(&other)).await?, &Confirmed::Paid, "another proof")

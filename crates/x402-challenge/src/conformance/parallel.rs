@@ -8,7 +8,7 @@ use x402_types::AtomicAmount;
 use super::meters::opened;
 use super::samples::{NOW, attempt, by, held, id, issued};
 use super::{Broken, Subject, same};
-use crate::{Added, Claimed, Confirmed, ProofKey};
+use crate::{Added, ClaimOutcome, Confirmed, ProofKey};
 
 /// The number of concurrent calls.
 const MANY: u8 = 50;
@@ -45,7 +45,7 @@ pub(super) async fn claims(subject: &dyn Subject) -> Result<(), Broken> {
     for n in 0..MANY {
         store.issue(issued(n)?).await?;
     }
-    let held = |claimed: &Claimed| matches!(claimed, Claimed::Held(_));
+    let held = |claimed: &ClaimOutcome| matches!(claimed, ClaimOutcome::Held(_));
     let (one_payment, payments) = (attempt(0, 0, NOW), (1..MANY).map(|n| attempt(1, n, NOW)).collect::<Vec<_>>());
     let all = together((0..MANY).map(|_| store.claim(&one_payment, NOW))).await;
     same(&count(all, held)?, &1, "of claims by one payment")?;
@@ -57,7 +57,7 @@ pub(super) async fn claims(subject: &dyn Subject) -> Result<(), Broken> {
     let later = NOW.plus(31);
     let again = attempt(0, 0, later);
     let all = together((0..MANY).map(|_| store.claim(&again, later))).await;
-    same(&count(all, |claimed| matches!(claimed, Claimed::Resumed(_)))?, &1, "of those that take one payment up")
+    same(&count(all, |claimed| matches!(claimed, ClaimOutcome::Resumed(_)))?, &1, "of those that take one payment up")
 }
 
 pub(super) async fn confirmations(subject: &dyn Subject) -> Result<(), Broken> {

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use super::samples::{NOW, attempt, held, id, issued, nonce, resumed};
 use super::{Broken, Subject, ensure, same};
-use crate::{Attempt, Claimed, Confirmation, Confirmed, PaymentDigest, Standing, Store};
+use crate::{ChallengeState, ClaimOutcome, Confirmation, Confirmed, PaymentAttempt, PaymentDigest, Store};
 
 const FIRST: PaymentDigest = PaymentDigest([1; 32]);
 
-async fn standing(store: &Arc<dyn Store>, seconds: u64) -> Result<Option<Standing>, Broken> {
+async fn standing(store: &Arc<dyn Store>, seconds: u64) -> Result<Option<ChallengeState>, Broken> {
     Ok(store.find(&id(1), NOW.plus(seconds)).await?.map(|(_, standing)| standing))
 }
 
 /// Checks that another payment, and another one that claims the nonce, are blocked at this second.
 async fn others_are_kept_out(store: &Arc<dyn Store>, seconds: u64) -> Result<(), Broken> {
     let now = NOW.plus(seconds);
-    let same_nonce = Attempt { digest: PaymentDigest([2; 32]), ..attempt(1, 1, now) };
+    let same_nonce = PaymentAttempt { digest: PaymentDigest([2; 32]), ..attempt(1, 1, now) };
     for other in [attempt(1, 2, now), same_nonce, attempt(2, 1, now)] {
-        same(&store.claim(&other, now).await?, &Claimed::Taken, "a claim by another payment")?;
+        same(&store.claim(&other, now).await?, &ClaimOutcome::Taken, "a claim by another payment")?;
     }
     ensure(store.seen(&nonce(1), now).await?, "the nonce is seen")
 }
@@ -29,7 +29,7 @@ pub(super) async fn runs_out(subject: &dyn Subject) -> Result<(), Broken> {
     store.issue(issued(2)?).await?;
     let hold = held(&store, 1, 1, NOW).await?;
     let store = subject.reopened(store).await;
-    same(&standing(&store, 31).await?, &Some(Standing::Begun { by: FIRST }), "the standing after the hold")?;
+    same(&standing(&store, 31).await?, &Some(ChallengeState::Begun { by: FIRST }), "the standing after the hold")?;
     others_are_kept_out(&store, 31).await?;
     let confirmed = store.confirm(&hold, Confirmation::default()).await?;
     same(&confirmed, &Confirmed::Paid, "a late confirmation that nobody overtook")
@@ -46,7 +46,7 @@ pub(super) async fn taken_up(subject: &dyn Subject) -> Result<(), Broken> {
     let second = resumed(&store, 1, 1, NOW.plus(999)).await?;
     ensure(first.fence < second.fence, "the fence is counted up")?;
     let running = store.claim(&attempt(1, 1, NOW), NOW.plus(1029)).await?;
-    same(&running, &Claimed::Running { until: NOW.plus(1029) }, "one attempt at a time")?;
+    same(&running, &ClaimOutcome::Running { until: NOW.plus(1029) }, "one attempt at a time")?;
     store.release(&first).await?;
     store.suspend(&first).await?;
     let with = Confirmation::default;
@@ -54,8 +54,8 @@ pub(super) async fn taken_up(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.reopened(store).await;
     same(&store.confirm(&second, with()).await?, &Confirmed::Paid, "the hold that replaced it")?;
     same(&store.forget(NOW.plus(1029)).await?, &0, "it is known as paid to the end of its hold")?;
-    same(&standing(&store, 1029).await?, &Some(Standing::Paid { fence: second.fence }), "the standing")?;
-    same(&store.claim(&attempt(1, 1, NOW), NOW.plus(1029)).await?, &Claimed::Taken, "a third attempt")
+    same(&standing(&store, 1029).await?, &Some(ChallengeState::Paid { fence: second.fence }), "the standing")?;
+    same(&store.claim(&attempt(1, 1, NOW), NOW.plus(1029)).await?, &ClaimOutcome::Taken, "a third attempt")
 }
 
 pub(super) async fn suspended(subject: &dyn Subject) -> Result<(), Broken> {
@@ -65,7 +65,7 @@ pub(super) async fn suspended(subject: &dyn Subject) -> Result<(), Broken> {
     let first = held(&store, 1, 1, NOW).await?;
     store.suspend(&first).await?;
     let store = subject.reopened(store).await;
-    same(&standing(&store, 0).await?, &Some(Standing::Begun { by: FIRST }), "the standing at once")?;
+    same(&standing(&store, 0).await?, &Some(ChallengeState::Begun { by: FIRST }), "the standing at once")?;
     others_are_kept_out(&store, 0).await?;
     let second = resumed(&store, 1, 1, NOW).await?;
     // The payment was refused and nothing moved: now another payment may be made, and this one again.
@@ -83,8 +83,8 @@ pub(super) async fn ends(subject: &dyn Subject) -> Result<(), Broken> {
     // A later attempt does not extend the end.
     let again = resumed(&store, 1, 1, NOW.plus(500)).await?;
     same(&store.forget(NOW.plus(1000)).await?, &0, "it is kept to its last second")?;
-    same(&standing(&store, 1000).await?, &Some(Standing::Begun { by: FIRST }), "the standing in it")?;
-    same(&standing(&store, 1001).await?, &Some(Standing::Open), "the standing after it")?;
+    same(&standing(&store, 1000).await?, &Some(ChallengeState::Begun { by: FIRST }), "the standing in it")?;
+    same(&standing(&store, 1001).await?, &Some(ChallengeState::Open), "the standing after it")?;
     ensure(!store.seen(&nonce(1), NOW.plus(1001)).await?, "the nonce is free")?;
     same(&store.forget(NOW.plus(1001)).await?, &1, "it is over")?;
     same(&standing(&store, 1001).await?, &None, "and gone")?;

@@ -7,8 +7,8 @@ use x402_types::{AtomicAmount, Malformed, TimeoutSeconds, UnixSeconds};
 
 use super::Broken;
 use crate::{
-    Attempt, Bind, Charge, Claimed, Confirmation, Entitlement, Hold, Issued, Offer, PaymentDigest, ProofKey, Refused,
-    Request, Store, TokenHash, issue,
+    Bind, ChallengeHold, Charge, ClaimOutcome, Confirmation, Entitlement, Issued, Offer, PaymentAttempt, PaymentDigest,
+    ProofKey, Refused, Request, Store, TokenHash, issue,
 };
 
 impl From<Malformed> for Broken {
@@ -65,8 +65,8 @@ pub(super) fn entitlement(n: u8, left: Option<u32>) -> Result<Entitlement, Broke
 
 /// Returns the `n`th payment of a challenge: its nonce and its digest are derived from `n`. Its hold lasts 30 s from
 /// `now`, and it can be resumed for 1,000 s.
-pub(super) fn attempt(challenge: u8, n: u8, now: UnixSeconds) -> Attempt {
-    Attempt {
+pub(super) fn attempt(challenge: u8, n: u8, now: UnixSeconds) -> PaymentAttempt {
+    PaymentAttempt {
         id: id(challenge),
         nonce: nonce(n),
         digest: PaymentDigest([n; 32]),
@@ -81,17 +81,27 @@ pub(super) fn by(key: &ProofKey) -> Confirmation {
 }
 
 /// Claims a payment that must succeed, and returns its hold.
-pub(super) async fn held(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
+pub(super) async fn held(
+    store: &Arc<dyn Store>,
+    challenge: u8,
+    n: u8,
+    now: UnixSeconds,
+) -> Result<ChallengeHold, Broken> {
     match store.claim(&attempt(challenge, n, now), now).await? {
-        Claimed::Held(hold) => Ok(hold),
+        ClaimOutcome::Held(hold) => Ok(hold),
         other => Err(Broken(format!("a claim of what is free: {other:?}").into())),
     }
 }
 
 /// Claims a payment that must be resumed, and returns its hold.
-pub(super) async fn resumed(store: &Arc<dyn Store>, challenge: u8, n: u8, now: UnixSeconds) -> Result<Hold, Broken> {
+pub(super) async fn resumed(
+    store: &Arc<dyn Store>,
+    challenge: u8,
+    n: u8,
+    now: UnixSeconds,
+) -> Result<ChallengeHold, Broken> {
     match store.claim(&attempt(challenge, n, now), now).await? {
-        Claimed::Resumed(hold) => Ok(hold),
+        ClaimOutcome::Resumed(hold) => Ok(hold),
         other => Err(Broken(format!("a claim of what was begun: {other:?}").into())),
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_codec::{Limits, body, header};
 use x402_devchain::{DevChain, DevPlan, signer};
-use x402_erc4337::nvm::{Allowance, Payer as PlanPayer, Plans};
+use x402_erc4337::nvm::{DelegationLimits, Payer as PlanPayer, Plans};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, served};
 use x402_http::client::{PayClient, Payer, PaymentSent, Receipt, SpendLimits};
@@ -114,7 +114,7 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
     balances(show, "before")?;
 
     let client = |allowance| client(network, smart, plan, session_signer, allowance);
-    let allowance = Allowance { credits: U256::from(TASK), ..Allowance::default() };
+    let allowance = DelegationLimits { credits: U256::from(TASK), ..DelegationLimits::default() };
     show.step(&json!({
         "step": "issue", "keys": ["order", "redeem"], "signer": session_signer,
         "creditsPerRequest": allowance.credits.to_string(), "purchasesPerOrder": allowance.purchases,
@@ -129,7 +129,7 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
     record(show, &recorder);
     balances(show, "after the second")?;
 
-    let redeem = client(Allowance { credits: U256::from(REPORT), purchases: 0, ..allowance })?;
+    let redeem = client(DelegationLimits { credits: U256::from(REPORT), purchases: 0, ..allowance })?;
     let third = refused(&redeem, &format!("{origin}/report")).await?;
     record(show, &recorder);
     balances(show, "after the third")?;
@@ -169,7 +169,7 @@ fn client(
     smart: KernelAccount,
     plan: DevPlan,
     session_signer: Address,
-    allowance: Allowance,
+    allowance: DelegationLimits,
 ) -> Result<PayClient, Failure> {
     let owner = signer(PAYER).ok_or("the chain has no such account")?;
     let plans = Plans::new([served(U256::from(PLAN), plan)]).map_err(failed)?;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use url::{Host, Url};
+use x402_http::service::{first_bytes, install_tls};
 
 /// The longest body that is linted: 64 KiB.
 pub(super) const LARGEST: usize = 64 * 1024;
@@ -45,8 +46,7 @@ pub(super) async fn get(text: &str, allow_private: bool) -> Result<Answer, Strin
     }
     let unanswered =
         |error: reqwest::Error| format!("no answer from {}: {}", url.host_str().unwrap_or_default(), cause(&error));
-    // The first call in the process takes effect; a provider that is already installed serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -61,13 +61,7 @@ pub(super) async fn get(text: &str, allow_private: bool) -> Result<Answer, Strin
     let headers =
         response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
     let status = response.status().as_u16();
-    let mut body = Vec::new();
-    while body.len() <= LARGEST
-        && let Some(chunk) = response.chunk().await.map_err(unanswered)?
-    {
-        let room = (LARGEST + 1).saturating_sub(body.len());
-        body.extend(chunk.iter().take(room));
-    }
+    let body = first_bytes(&mut response, LARGEST + 1).await.map_err(unanswered)?;
     Ok(Answer { status, headers, body })
 }
 

@@ -160,8 +160,8 @@ mod tests {
     async fn the_chain_says_whether_it_is_enabled() {
         use x402_devchain::{ACCOUNTS, DevChain, TOKEN, key, signer};
         use x402_erc4337::{
-            Builder, EntryPoint, EntryPointVersion, Gas, Init, KernelMode, KernelValidation, NonceKey, SelfBundler,
-            SendUserOp,
+            EntryPoint, EntryPointVersion, Gas, Init, KernelMode, KernelValidation, NonceKey, OperationBuilder,
+            SelfBundler, SendUserOp,
         };
         use x402_evm::key::Sign;
         let chain = DevChain::new().unwrap();
@@ -189,7 +189,7 @@ mod tests {
         let permission = approval.check(args.signer, 84532, 1).unwrap();
         let data = [&[0xa9, 0x05, 0x9c, 0xbb][..], &[0; 12], ACCOUNTS[3].address.as_slice(), &[0; 32]].concat();
         let transfer = Call { target: TOKEN, value: U256::ZERO, data: data.into() };
-        let ready = Builder::new(entry_point, approval.account)
+        let ready = OperationBuilder::new(entry_point, approval.account)
             .init(approval.init())
             .nonce(permission.nonce_key(KernelMode::Enable, 0), 0)
             .call(&transfer)
@@ -208,7 +208,7 @@ mod tests {
         );
         assert_eq!(lower(&during["owner"]), lower(&owner.address().to_string().into()));
 
-        let taken = Builder::new(entry_point, approval.account)
+        let taken = OperationBuilder::new(entry_point, approval.account)
             .init(Init::None)
             .nonce(NonceKey::kernel(KernelMode::Default, KernelValidation::Root, 0), 0)
             .call_data(invalidate_nonce(approval.account, 2).data)

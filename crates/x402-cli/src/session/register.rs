@@ -36,7 +36,7 @@ pub(super) async fn run(args: &Register) -> Result<(), Failure> {
         "sessionKeysProvider": "zerodev", "data": data,
     });
     let unreachable = |error: reqwest::Error| Failure::Unreadable(format!("the facilitator: {error}"));
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(unreachable)?;
     let url = format!("{}/session-keys", args.facilitator.trim_end_matches('/'));
     let mut request = if args.remove { client.delete(url) } else { client.post(url) };

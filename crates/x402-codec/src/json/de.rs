@@ -27,6 +27,15 @@ pub fn from_slice<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits) -
     read(bytes, limits)
 }
 
+/// Parses a document in text that was decoded before, of at most `limits.body` bytes or `limits.header` if that is more.
+///
+/// # Errors
+/// Those of [`from_slice`].
+pub fn from_str<'de, T: Deserialize<'de>>(text: &'de str, limits: &Limits) -> Result<T, DecodeError> {
+    within(text.len(), limits.body.max(limits.header))?;
+    read_str(text, limits)
+}
+
 /// Parses a document whose size was checked before.
 pub(crate) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8], limits: &Limits) -> Result<T, DecodeError> {
     document(Reader::new(Lexer::new(bytes)?, limits))
@@ -302,16 +311,46 @@ pub(crate) struct Object<'r, 'de> {
 }
 
 impl<'de> Object<'_, 'de> {
-    /// Takes the text of `accepted` of the last payment, once.
-    pub(crate) fn take_accepted(&mut self) -> Option<&'de str> {
-        self.reader.accepted.take()
+    /// Reads the next key.
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<Option<Cow<'de, str>>, DecodeError> {
+        let Some(key) = self.reader.key(&mut self.open)? else {
+            self.ended = true;
+            return Ok(None);
+        };
+        self.current = key;
+        Ok(Some(self.reader.text(key)))
     }
 
-    /// Skips the value of the last key, if its text equals that of an object parsed before.
-    pub(crate) fn repeats(&mut self, object: &str) -> bool {
-        let same = self.reader.lex.rest().starts_with(object.as_bytes());
+    /// Reads the next value, which must be an object, one member after the other.
+    #[inline]
+    pub(crate) fn next_object<T>(
+        &mut self,
+        members: impl FnOnce(&mut Object<'_, 'de>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        match self.reader.lex.next_token() {
+            Some(b'{') => self.reader.object(members),
+            _ => Err(self.reader.lex.syntax("expected a JSON object")),
+        }
+    }
+
+    /// Reads the next value and returns its text beside it.
+    #[inline]
+    pub(crate) fn next_value_and_text<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<(T::Value, &'de str), DecodeError> {
+        let at = self.reader.lex.at;
+        let value = MapAccess::next_value_seed(&mut &mut *self, seed)?;
+        Ok((value, self.reader.lex.slice(at, self.reader.lex.at)))
+    }
+
+    /// Skips the next value, if its text equals that of an object parsed before.
+    #[inline]
+    pub(crate) fn skip_object(&mut self, text: &str) -> bool {
+        let same = self.reader.lex.rest().starts_with(text.as_bytes());
         if same {
-            self.reader.lex.at += object.len();
+            self.reader.lex.at += text.len();
         }
         same
     }
@@ -331,14 +370,10 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
 
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DecodeError> {
-        let Some(key) = self.reader.key(&mut self.open)? else {
-            self.ended = true;
-            return Ok(None);
-        };
-        self.current = key;
-        let key = match self.reader.text(key) {
-            Cow::Borrowed(text) => seed.deserialize(BorrowedStrDeserializer::new(text)),
-            Cow::Owned(text) => seed.deserialize(CowStrDeserializer::new(Cow::Owned(text))),
+        let key = match self.key()? {
+            None => return Ok(None),
+            Some(Cow::Borrowed(text)) => seed.deserialize(BorrowedStrDeserializer::new(text)),
+            Some(Cow::Owned(text)) => seed.deserialize(CowStrDeserializer::new(Cow::Owned(text))),
         };
         key.map(Some)
     }
@@ -346,19 +381,14 @@ impl<'de> MapAccess<'de> for &mut Object<'_, 'de> {
     #[inline]
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DecodeError> {
         let at = self.reader.lex.at;
-        let depth = self.reader.depth();
-        let mut value = if depth == 1 && self.reader.text(self.current) == "accepts" {
+        let mut value = if self.reader.depth() == 1 && self.reader.text(self.current) == "accepts" {
             let most = self.reader.limits.accepts;
             seed.deserialize(Accepts { reader: self.reader, most })
         } else {
             seed.deserialize(&mut *self.reader)
         };
-        match &mut value {
-            Ok(_) if depth == 2 && self.reader.spelt(self.current) == "accepted" => {
-                self.reader.accepted = Some(self.reader.lex.slice(at, self.reader.lex.at));
-            }
-            Ok(_) => {}
-            Err(error) => self.reader.in_member(error, self.current, at),
+        if let Err(error) = &mut value {
+            self.reader.in_member(error, self.current, at);
         }
         value
     }

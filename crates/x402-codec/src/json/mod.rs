@@ -9,8 +9,8 @@ mod dom;
 mod lexer;
 mod reader;
 
-pub use de::from_slice;
-pub(crate) use de::{read, read_object, read_str};
+pub(crate) use de::{Object, read, read_object, read_str};
+pub use de::{from_slice, from_str};
 pub use dom::{Member, Node, Value, parse};
 pub(crate) use lexer::not_utf8;
 pub(crate) use reader::within;

@@ -21,8 +21,6 @@ pub(crate) struct Reader<'a> {
     /// Whether any key has an escape, so that equal keys may be spelled differently.
     escapes: bool,
     depth: u8,
-    /// The text of the member `accepted` of the last payment, see [`crate::body::verify_request`].
-    pub(crate) accepted: Option<&'a str>,
     pub(crate) limits: Limits,
 }
 
@@ -76,8 +74,7 @@ pub(crate) struct Open<'a> {
     marks: u64,
 }
 
-/// Maps a key to one of 64 bits: a key whose bit is not set yet is new, and need not be compared with the others. The
-/// keys of each message of the protocol have different bits.
+/// Maps a key to one of 64 bits: a key whose bit is not set yet is new, and need not be compared with the others.
 #[inline]
 fn mark(first: u8, length: usize) -> u64 {
     1 << ((usize::from(first) + 11 * length) % 64)
@@ -90,7 +87,6 @@ impl<'a> Reader<'a> {
             keys: Keys { near: [Key { at: 0, length: 0 }; NEAR], far: Vec::new(), length: 0 },
             escapes: false,
             depth: 0,
-            accepted: None,
             limits: *limits,
         }
     }

@@ -10,7 +10,7 @@ use alloy_signer::SignerSync;
 use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, eip712_domain, sol};
 use alloy_transport::TransportError;
 use serde_json::{Value, json};
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain, TOKEN, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, TOKEN, signer};
 
 sol! {
     #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) fn chain() -> DevChain {
 
 /// The same, with blocks by hand.
 pub(crate) fn by_hand() -> DevChain {
-    DevChain::builder().time(NOW).block_time(BlockTime::Manual).build().unwrap()
+    DevChain::builder().time(NOW).block_time(MiningMode::Manual).build().unwrap()
 }
 
 /// What a node says to a transaction that it does not accept.

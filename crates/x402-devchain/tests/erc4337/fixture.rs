@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use x402_devchain::contracts::ENTRY_POINT_V07;
 use x402_devchain::{DevChain, signer};
 use x402_erc4337::{
-    Bundle, Call, EntryPoint, EntryPointVersion, Executed, Init, NonceKey, PackedUserOperation, Paymaster, Refused,
-    UserOperation,
+    Bundle, Call, EntryPoint, EntryPointVersion, Executed, Init, NonceKey, PackedUserOperation, Paymaster,
+    SimulationRefusal, UserOperation,
 };
 
 /// Inside the time of the vectors' policies: 1780000000 to 1900000000.
@@ -218,10 +218,10 @@ impl Scene {
     }
 
     /// Why the EntryPoint refuses the operations.
-    pub(crate) async fn refused(&self, ops: &[UserOperation]) -> Refused {
+    pub(crate) async fn refused(&self, ops: &[UserOperation]) -> SimulationRefusal {
         let bundle = Bundle::new(ENTRY_POINT, key(3).address(), ops).unwrap();
         let answer = self.call(key(3).address(), ENTRY_POINT_V07, bundle.call_data().clone()).await;
-        Refused::new(answer.unwrap_err())
+        SimulationRefusal::new(answer.unwrap_err())
     }
 }
 

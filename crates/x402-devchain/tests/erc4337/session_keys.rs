@@ -4,13 +4,13 @@ use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_signer::SignerSync;
 use alloy_sol_types::{SolCall, sol};
 use x402_devchain::contracts::CALL_POLICY;
-use x402_erc4337::scope::{Signatures, Violation};
+use x402_erc4337::scope::{ScopeViolation, Signatures};
 use x402_erc4337::session::zerodev::{
     Approval, ECDSA_SIGNER, ECDSA_VALIDATOR, Grant, KernelAccount, KernelSignature, KernelVersion, NOT_FOR_SIGNATURES,
     Permission, PermissionSigner, contracts, invalidate_nonce, issue, uninstall, user_op_signature, wrapped_digest,
 };
 use x402_erc4337::{
-    Builder, Call, Executed, Gas, Init, KernelMode, KernelValidation, NonceKey, Signable, UserOperation,
+    Call, Executed, Gas, Init, KernelMode, KernelValidation, NonceKey, OperationBuilder, Signable, UserOperation,
 };
 use x402_types::UnixSeconds;
 
@@ -69,11 +69,11 @@ async fn approve(grant: &Grant, nonce: u32) -> (Approval, Permission) {
     (approval, permission)
 }
 
-async fn operation(scene: &Scene, init: Init, nonce: NonceKey, call_data: Bytes) -> Builder<Signable> {
+async fn operation(scene: &Scene, init: Init, nonce: NonceKey, call_data: Bytes) -> OperationBuilder<Signable> {
     let account = kernel().address();
     let sequence = scene.sequence(account, nonce).await;
     let gas = Gas { call_gas_limit: 300_000, verification_gas_limit: 2_000_000, ..Gas::default() };
-    Builder::new(ENTRY_POINT, account)
+    OperationBuilder::new(ENTRY_POINT, account)
         .init(init)
         .nonce(nonce, sequence)
         .call_data(call_data)
@@ -218,7 +218,7 @@ async fn a_key_counts_within_its_time() {
             assert_eq!(permits, Ok(()));
             succeeded(&scene.send(&[op]).await);
         } else {
-            assert_eq!(permits, Err(Violation::Expired(END)));
+            assert_eq!(permits, Err(ScopeViolation::Expired(END)));
             assert_eq!(scene.refused(&[op]).await.code(), Some("AA22"));
         }
     }
@@ -269,14 +269,14 @@ async fn what_the_owner_did_not_allow_is_refused_here_and_there() {
     let scope = permission.scope(kernel().address());
     let good = scene.order(PLAN);
     let calls = [
-        (scene.order(PLAN + 1), Violation::Argument(0), PARAM_RULE),
-        (scene.redeem(PLAN, 1), Violation::Selector(Plans::redeemCall::SELECTOR.into()), INVALID_CALL_DATA),
+        (scene.order(PLAN + 1), ScopeViolation::Argument(0), PARAM_RULE),
+        (scene.redeem(PLAN, 1), ScopeViolation::Selector(Plans::redeemCall::SELECTOR.into()), INVALID_CALL_DATA),
         (
             Call { target: Address::repeat_byte(7), ..good.clone() },
-            Violation::Target(Address::repeat_byte(7)),
+            ScopeViolation::Target(Address::repeat_byte(7)),
             INVALID_CALL_DATA,
         ),
-        (Call { value: U256::from(1), ..good.clone() }, Violation::Value(U256::ZERO), VALUE_RULE),
+        (Call { value: U256::from(1), ..good.clone() }, ScopeViolation::Value(U256::ZERO), VALUE_RULE),
     ];
     for (bad, violation, error) in calls {
         let single = bad.execute();

@@ -8,7 +8,7 @@ use x402_devchain::contracts::{
 };
 use x402_erc4337::session::safe::SAFE_4337_MODULE;
 use x402_erc4337::session::zerodev::{ECDSA_SIGNER, ECDSA_VALIDATOR, META_FACTORY, contracts};
-use x402_erc4337::{Call, PackedUserOperation, Refused};
+use x402_erc4337::{Call, PackedUserOperation, SimulationRefusal};
 
 use crate::fixture::{Scene, address, bytes, executed, key, vectors, word};
 
@@ -105,7 +105,7 @@ async fn a_malformed_signature_is_refused_as_deployed() {
     let mut refused = async |signature: Vec<u8>| {
         ops[0].signature = signature.into();
         let data = PackedUserOperation::handle_ops(&ops, payer);
-        Refused::new(scene.call(payer, ENTRY_POINT_V07, data).await.unwrap_err())
+        SimulationRefusal::new(scene.call(payer, ENTRY_POINT_V07, data).await.unwrap_err())
     };
 
     let invalid = [[0xff].as_slice(), &[0; 65]].concat();

@@ -4,14 +4,14 @@
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
 use alloy_sol_types::{SolCall, sol};
 use x402_evm::chain::{Answers, BatchRead, ReadChain, Returned};
-use x402_evm::wallet::{Asked, NotSigned};
+use x402_evm::wallet::{NotSigned, SignatureQuery};
 use x402_types::nvm::Code;
 use x402_types::{Fault, Refusal, Rejection};
 
-use super::Policy;
+use super::NvmPolicy;
 use super::keys::Key;
 use super::read::Presented;
-use crate::session::zerodev::{CheckError, KernelSignature, KernelVersion};
+use crate::session::zerodev::{ApprovalCheckError, KernelSignature, KernelVersion};
 use crate::{EntryPoint, KernelMode, NonceKey, probe_calldata};
 
 sol! {
@@ -93,7 +93,7 @@ pub(super) struct Question<'a> {
     pub(super) digest: B256,
     pub(super) entry_point: &'a EntryPoint,
     pub(super) chain_id: u64,
-    pub(super) policy: &'a Policy,
+    pub(super) policy: &'a NvmPolicy,
     /// The keys, each with the channel of its nonces.
     pub(super) keys: &'a [(&'a Key, u16)],
     /// The sender of the future transaction, which the account can see as `tx.origin`.
@@ -133,7 +133,12 @@ impl Question<'_> {
         self.judge(&answers, implementation, &asked)
     }
 
-    fn judge(&self, answers: &Answers, implementation: Option<Address>, asked: &Asked) -> Result<OnChain, Refusal> {
+    fn judge(
+        &self,
+        answers: &Answers,
+        implementation: Option<Address>,
+        asked: &SignatureQuery,
+    ) -> Result<OnChain, Refusal> {
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let [code, ..] = *answers.sizes else { return Err(malformed().into()) };
         let [id, current, valid_from, stranger, rest @ ..] = &*answers.calls else { return Err(malformed().into()) };
@@ -205,7 +210,7 @@ impl Question<'_> {
             // The installed permission may share only the 4 bytes of the id; the owner's signature proves that it is
             // this one.
             (Ok(_), Some(_)) => Ok(KernelMode::Default),
-            (Err(CheckError::PreInstalled), Some(_)) => Ok(KernelMode::Default),
+            (Err(ApprovalCheckError::PreInstalled), Some(_)) => Ok(KernelMode::Default),
             (Err(why), _) => Err(refused(key, &why.to_string())),
         }
     }

@@ -7,9 +7,9 @@ use x402_types::nvm::{Code, Operation, SessionKey};
 use x402_types::{ChainId, Fault, Refusal, Rejection, UnixSeconds};
 use zeroize::Zeroizing;
 
-use super::{Plan, Policy};
+use super::{NvmPolicy, Plan};
 use crate::Call;
-use crate::scope::{Calls, Limit, Scope, Signatures, Violation};
+use crate::scope::{Calls, Limit, Scope, ScopeViolation, Signatures};
 use crate::session::zerodev::{Approval, Permission};
 
 /// "When only `hash` is provided, the facilitator MUST have a mechanism to retrieve the session key from off-chain
@@ -73,7 +73,7 @@ fn named(key: &SessionKey, code: Code, why: impl core::fmt::Display) -> Rejectio
 /// Parses a key.
 /// # Errors
 /// `INVALID_PAYLOAD` if the key is malformed.
-pub(super) fn read(key: &SessionKey, text: &str, policy: &Policy) -> Result<Approval, Rejection> {
+pub(super) fn read(key: &SessionKey, text: &str, policy: &NvmPolicy) -> Result<Approval, Rejection> {
     let approval = Approval::read(text).map_err(|why| named(key, Code::InvalidPayload, why))?;
     if approval.private_key.is_some() && !policy.private_keys {
         return Err(named(key, Code::InvalidPayload, "it carries a private key"));
@@ -125,7 +125,7 @@ impl Key {
     /// Checks "Session key MUST not be expired", whether or not this payment needs the key.
     /// # Errors
     /// `EXPIRED_SESSION_KEY`.
-    pub(super) fn check_time(&self, now: UnixSeconds, policy: &Policy) -> Result<(), Rejection> {
+    pub(super) fn check_time(&self, now: UnixSeconds, policy: &NvmPolicy) -> Result<(), Rejection> {
         let window = self.scope().widest_window();
         let refuse = |why: String| Err(self.refuse(Code::ExpiredSessionKey, why).detail("nvmCode", "BCK.X402.0026"));
         match (window.valid_after, window.valid_until) {
@@ -145,7 +145,7 @@ impl Key {
         calls: &[Call],
         plan: &Plan,
         now: UnixSeconds,
-        policy: &Policy,
+        policy: &NvmPolicy,
     ) -> Result<(), Rejection> {
         let refuse = |why: &dyn core::fmt::Display| Err(self.refuse(Code::InvalidUserOperation, why));
         let scope = self.scope();
@@ -168,7 +168,7 @@ impl Key {
             }
         }
         calls.iter().try_for_each(|call| scope.permits(call, now)).map_err(|why| match why {
-            Violation::Expired(_) | Violation::NotYetValid(_) => self.refuse(Code::ExpiredSessionKey, why),
+            ScopeViolation::Expired(_) | ScopeViolation::NotYetValid(_) => self.refuse(Code::ExpiredSessionKey, why),
             why => self.refuse(Code::InvalidUserOperation, why),
         })
     }

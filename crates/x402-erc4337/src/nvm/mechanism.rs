@@ -15,7 +15,7 @@ use x402_types::{
 use super::check::Asking;
 use super::operation::payer;
 use super::read::key;
-use super::{Plans, Policy, ReadCredits, ReadSessionKeys};
+use super::{NvmPolicy, Plans, ReadCredits, ReadSessionKeys};
 use crate::{EntryPoint, EntryPointVersion, FindNonces, FindUserOps, SimulateUserOps};
 
 /// The step that buys credits if they do not suffice.
@@ -34,7 +34,7 @@ pub trait Operations: SimulateUserOps + FindUserOps + FindNonces {}
 impl<T: SimulateUserOps + FindUserOps + FindNonces> Operations for T {}
 
 /// The parts of the mechanism, on one network.
-pub struct Parts {
+pub struct NvmParts {
     /// The access to the chain.
     pub chain: Arc<dyn ReadChain>,
     /// The EntryPoint, version 0.7, which Kernels use.
@@ -52,7 +52,7 @@ pub struct Parts {
     /// The accounts that send the operations and pay for their gas.
     pub lanes: Vec<LaneId>,
     /// The settings that the operator relaxed.
-    pub policy: Policy,
+    pub policy: NvmPolicy,
 }
 
 /// The mechanism of `nvm:erc4337` on one network.
@@ -68,7 +68,7 @@ pub struct NvmMechanism {
     pub(super) plans: Plans,
     pub(super) signer: Arc<dyn Sign>,
     pub(super) lanes: Vec<LaneId>,
-    pub(super) policy: Policy,
+    pub(super) policy: NvmPolicy,
     pub(super) unreliable: UnreliablePayers,
 }
 
@@ -83,9 +83,9 @@ impl core::fmt::Debug for NvmMechanism {
     }
 }
 
-impl core::fmt::Debug for Parts {
+impl core::fmt::Debug for NvmParts {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Parts").field("plans", &self.plans).field("lanes", &self.lanes).finish_non_exhaustive()
+        f.debug_struct("NvmParts").field("plans", &self.plans).field("lanes", &self.lanes).finish_non_exhaustive()
     }
 }
 
@@ -93,10 +93,9 @@ impl NvmMechanism {
     /// Creates the mechanism for plans on the chain's network.
     /// # Errors
     /// The network is not `eip155`, or a lane's account is not an address.
-    pub fn new(parts: Parts) -> Result<Self, Fault> {
+    pub fn new(parts: NvmParts) -> Result<Self, Fault> {
         let network = parts.chain.network();
-        let chain_id = x402_evm::token::chain_id(network)
-            .ok_or_else(|| Fault::broken(format_args!("{network} is not an EVM network")))?;
+        let chain_id = network.evm_chain().map_err(Fault::broken)?;
         for lane in &parts.lanes {
             payer(lane)?;
         }

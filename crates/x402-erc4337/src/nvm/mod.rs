@@ -31,10 +31,10 @@ pub use credits::{ChainCredits, ReadCredits};
 #[cfg(feature = "facilitator")]
 pub use keys::{NoSessionKeys, ReadSessionKeys};
 #[cfg(feature = "facilitator")]
-pub use mechanism::{NvmMechanism, ORDER, Operations, Parts, REDEEM};
-pub use payer::{Allowance, Payer, RegisterKeys};
+pub use mechanism::{NvmMechanism, NvmParts, ORDER, Operations, REDEEM};
+pub use payer::{DelegationLimits, Payer, RegisterKeys};
 pub use plan::{Arg, CallTemplate, Fill, Plan, PlanCalls, PlanError, Plans};
 #[cfg(feature = "facilitator")]
-pub use policy::Policy;
+pub use policy::NvmPolicy;
 pub use resource::{is_resource, same_resource};
-pub use statement::{Binding, NamedKey, Statement, StatementDomain};
+pub use statement::{NamedKey, Statement, StatementBinding, StatementDomain};

@@ -13,7 +13,7 @@ use x402_types::{ChainId, EvmAddress, Fault, PaymentKey, UnixSeconds};
 use super::account::{KeyOnChain, nonce_key};
 use super::keys::Key;
 use crate::session::zerodev::user_op_signature;
-use crate::{Builder, Bundle, Call, EntryPoint, Gas, Init, KernelMode, NonceKey, PackedUserOperation};
+use crate::{Bundle, Call, EntryPoint, Gas, Init, KernelMode, NonceKey, OperationBuilder, PackedUserOperation};
 
 /// The gas of validation if nothing is deployed or enabled.
 const VERIFICATION_GAS: u128 = 500_000;
@@ -46,7 +46,7 @@ impl Draft<'_> {
     ) -> Result<Bundle, Fault> {
         let approval = &self.key.approval;
         let nonce = nonce_key(self.key, self.state.mode, self.channel);
-        let builder = Builder::new(*entry_point, approval.account);
+        let builder = OperationBuilder::new(*entry_point, approval.account);
         let builder = builder.init(if self.deployed { Init::None } else { approval.init() });
         let builder = builder.nonce(nonce, self.state.sequence);
         let builder = match self.calls {

@@ -17,7 +17,7 @@ use x402_types::{
     Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
 };
 
-use super::{Arg, Binding, NamedKey, Plan, Plans, Statement, StatementDomain, same_resource};
+use super::{Arg, NamedKey, Plan, Plans, Statement, StatementBinding, StatementDomain, same_resource};
 use crate::session::zerodev::{
     Counterfactual, Grant, IssueError, KernelAccount, KernelSignature, issue, wrapped_digest,
 };
@@ -27,7 +27,7 @@ const PROVIDER: &str = "zerodev";
 
 /// The limits of the delegation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowance {
+pub struct DelegationLimits {
     /// The maximum credits of one redemption.
     pub credits: U256,
     /// The maximum purchases of one order; with 0, no key to order is issued.
@@ -38,7 +38,7 @@ pub struct Allowance {
     pub seconds: u64,
 }
 
-impl Default for Allowance {
+impl Default for DelegationLimits {
     /// Returns 10 credits a request, one purchase an order, 100 operations, one hour.
     fn default() -> Self {
         Self { credits: U256::from(10), purchases: 1, count: 100, seconds: 3_600 }
@@ -61,7 +61,7 @@ pub struct Payer<S> {
     plans: Plans,
     signers: Vec<Address>,
     unnamed: Option<Address>,
-    allowance: Allowance,
+    allowance: DelegationLimits,
     domain: StatementDomain,
     nonce: u32,
     register: Option<Arc<dyn RegisterKeys>>,
@@ -91,7 +91,7 @@ impl<S: Sign> Payer<S> {
             plans,
             signers: signers.into(),
             unnamed: None,
-            allowance: Allowance::default(),
+            allowance: DelegationLimits::default(),
             domain: StatementDomain::default(),
             nonce: 1,
             register: None,
@@ -101,7 +101,7 @@ impl<S: Sign> Payer<S> {
 
     /// Sets other limits of the delegation.
     #[must_use]
-    pub const fn allowance(mut self, allowance: Allowance) -> Self {
+    pub const fn allowance(mut self, allowance: DelegationLimits) -> Self {
         self.allowance = allowance;
         self
     }
@@ -170,7 +170,7 @@ impl<S: Sign> Payer<S> {
         if terms.scheme != SchemeName::NVM_ERC4337 {
             return Err(Rejection::new(ErrorReason::UNSUPPORTED_SCHEME));
         }
-        let chain_id = terms.network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let chain_id = chain_id(terms.network)?;
         let entry = Requirements::try_from(terms).map_err(|why| unpayable(&format!("accepted: {why}")))?;
         let plan = self.plans.find(entry.plan_id).ok_or_else(|| unpayable("accepted.planId: no plan of ours"))?;
         let signer = self.signer(&entry)?;
@@ -187,7 +187,7 @@ impl<S: Sign> Payer<S> {
             issued.left = issued.left.saturating_sub(1);
             return Ok(issued.clone());
         }
-        let chain_id = network.eip155_chain().ok_or_else(|| unpayable("accepted.network: not an EVM network"))?;
+        let chain_id = chain_id(network)?;
         let until = now.0.saturating_add(self.allowance.seconds);
         let mut keys = Vec::new();
         for (id, grant) in self.grants(plan, until)? {
@@ -230,7 +230,7 @@ impl<S: Sign> Payer<S> {
 struct Bounds<'a> {
     plan: &'a Plan,
     account: Address,
-    allowance: &'a Allowance,
+    allowance: &'a DelegationLimits,
 }
 
 impl Bounds<'_> {
@@ -250,6 +250,10 @@ impl Bounds<'_> {
             }
         })
     }
+}
+
+fn chain_id(network: ChainId) -> Result<u64, Rejection> {
+    network.evm_chain().map_err(|why| unpayable(&format!("accepted.network: {why}")))
 }
 
 fn unpayable(why: &str) -> Rejection {
@@ -297,7 +301,7 @@ impl<S: Sign> MakePayment for Payer<S> {
             provider: PROVIDER.to_owned(),
             keys: issued.keys.iter().map(|key| NamedKey { id: key.id().to_owned(), hash: key.hash().into() }).collect(),
             plan: plan.id.value(),
-            binding: Some(Binding {
+            binding: Some(StatementBinding {
                 agent_id: entry.extra.agent_id.map(|id| id.to_string()).unwrap_or_default(),
                 resource_url: proof.resource_url.clone(),
                 http_verb: method.clone(),

@@ -9,7 +9,7 @@ use crate::session::zerodev::{KernelVersion, META_FACTORY};
 /// The settings that an operator may relax. The defaults are the strictest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Policy {
+pub struct NvmPolicy {
     /// The domain of the signed statement, in addition to the chain.
     pub domain: StatementDomain,
     /// The validity in seconds that a session key must have left: 6, to land in a block.
@@ -30,7 +30,7 @@ pub struct Policy {
     pub slots: usize,
 }
 
-impl Default for Policy {
+impl Default for NvmPolicy {
     fn default() -> Self {
         Self {
             domain: StatementDomain::default(),
@@ -46,7 +46,7 @@ impl Default for Policy {
     }
 }
 
-impl Policy {
+impl NvmPolicy {
     /// Sets the domain that was agreed with the peers.
     #[must_use]
     pub fn domain(mut self, domain: StatementDomain) -> Self {

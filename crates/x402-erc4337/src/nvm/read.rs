@@ -4,7 +4,7 @@ use alloy_primitives::{Address, U256, keccak256};
 use x402_types::nvm::{Authorization, Code, Operation, Payload, PlanId, Requirements, payment_key};
 use x402_types::{AuthorizationKind, Claim, PaymentKey, Rejection};
 
-use super::{Binding, NamedKey, Statement, is_resource};
+use super::{NamedKey, Statement, StatementBinding, is_resource};
 use crate::session::zerodev::Approval;
 
 /// A parsed claim of this scheme.
@@ -65,7 +65,7 @@ impl Presented {
                         .detail("nvmCode", "BCK.X402.0013"));
                 }
                 let resource_url = proof.resource_url.clone();
-                Some(Binding { agent_id, resource_url, http_verb: verb, nonce: proof.nonce.into() })
+                Some(StatementBinding { agent_id, resource_url, http_verb: verb, nonce: proof.nonce.into() })
             }
         };
         let named = |key: &x402_types::nvm::SessionKey| NamedKey { id: key.id().to_owned(), hash: key.hash().into() };

@@ -54,7 +54,7 @@ pub struct StatementDomain {
     version: Cow<'static, str>,
 }
 
-/// The statement that the account signs: which session keys may be used for which plan and, with [`Binding`], for which
+/// The statement that the account signs: which session keys may be used for which plan and, with [`StatementBinding`], for which
 /// request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -68,7 +68,7 @@ pub struct Statement {
     pub plan: U256,
     /// The single request for which the statement is valid. Without it, the statement is a bearer token for every
     /// seller of the plan.
-    pub binding: Option<Binding>,
+    pub binding: Option<StatementBinding>,
 }
 
 /// A session key as the statement contains it.
@@ -82,7 +82,7 @@ pub struct NamedKey {
 
 /// The one request for which a statement is valid. Strings are signed without normalisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
+pub struct StatementBinding {
     /// The agent; empty if the offer names none.
     pub agent_id: String,
     /// The resource of the request.
@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn bound() -> Statement {
-        let binding = Binding {
+        let binding = StatementBinding {
             agent_id: AGENT.to_owned(),
             resource_url: format!("/api/v1/agents/{AGENT}/tasks"),
             http_verb: "POST".to_owned(),

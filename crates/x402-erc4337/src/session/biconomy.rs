@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, keccak256};
 use x402_codec::json;
 use x402_codec::{DecodeError, Limits};
 
-use super::SessionKey;
+use super::SerializedKey;
 use super::smart::{
     ActionData, ChainDigest, ERC7739Context, ERC7739Data, EnableMode, EnableSession, PolicyData, Session,
     permission_id, scope,
@@ -109,7 +109,7 @@ impl SessionDetail {
     }
 }
 
-impl SessionKey for SessionDetails {
+impl SerializedKey for SessionDetails {
     fn provider(&self) -> &str {
         match self.account_type {
             AccountType::Nexus => "biconomy",

@@ -14,7 +14,7 @@ pub mod smart;
 pub mod zerodev;
 
 /// The data of a serialized session key, whatever its provider.
-pub trait SessionKey: fmt::Debug + Send + Sync {
+pub trait SerializedKey: fmt::Debug + Send + Sync {
     /// Returns the provider's name as payments write it: `zerodev`, `biconomy`, …
     fn provider(&self) -> &str;
     /// Returns the `keccak256` of the text, by which payments refer to the key.
@@ -28,7 +28,7 @@ pub trait SessionKey: fmt::Debug + Send + Sync {
     fn embeds_private_key(&self) -> bool;
 }
 
-impl SessionKey for zerodev::Approval {
+impl SerializedKey for zerodev::Approval {
     fn provider(&self) -> &str {
         "zerodev"
     }
@@ -75,7 +75,7 @@ impl OpaqueKey {
     }
 }
 
-impl SessionKey for OpaqueKey {
+impl SerializedKey for OpaqueKey {
     fn provider(&self) -> &str {
         &self.provider
     }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_trait_is_object_safe_and_unknown_keys_tell_nothing() {
-        let key: Box<dyn SessionKey> = Box::new(OpaqueKey::new("other", "secret"));
+        let key: Box<dyn SerializedKey> = Box::new(OpaqueKey::new("other", "secret"));
         assert_eq!((key.account(), key.scope()), (None, None));
         assert_eq!(key.hash(), keccak256("secret"));
         assert!(!format!("{key:?}").contains("secret"));

@@ -47,11 +47,11 @@ pub(crate) async fn by_rpc(chain: &crate::RpcEntryPoint, bundles: &[Bundle]) -> 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Simulated {
     /// The bundle would revert as a whole.
-    Refused(Refused),
+    Refused(SimulationRefusal),
     /// The bundle would be accepted, with these effects of its operations, in order.
     Executed {
         /// The effects of the operations.
-        operations: Vec<Trial>,
+        operations: Vec<SimulatedOperation>,
         /// The gas that the transaction would use, if it is known.
         gas_used: Option<u64>,
     },
@@ -59,7 +59,7 @@ pub enum Simulated {
 
 /// The simulated effect of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trial {
+pub struct SimulatedOperation {
     /// The hash of the operation.
     pub hash: B256,
     /// Whether the account's call would not revert.
@@ -76,7 +76,7 @@ pub struct Trial {
 /// itself refuses the repetition (a Kernel that has enabled the key), otherwise with `AA25`. Therefore an operation
 /// must be looked up by its hash after a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct SimulationRefusal {
     data: Bytes,
     error: Option<EntryPointError>,
     index: Option<usize>,
@@ -93,7 +93,7 @@ impl Simulated {
     }
 }
 
-impl Refused {
+impl SimulationRefusal {
     /// Parses the revert data of `handleOps`.
     #[must_use]
     pub fn new(data: Bytes) -> Self {
@@ -154,7 +154,7 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for SimulationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(index) = self.index {
             write!(f, "operation {index}: ")?;
@@ -169,7 +169,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl core::error::Error for Refused {}
+impl core::error::Error for SimulationRefusal {}
 
 #[cfg(test)]
 mod tests {
@@ -193,7 +193,7 @@ mod tests {
             ("afterRevocation_default", "operation 0: AA23 reverted: InvalidNonce()"),
         ] {
             let failure = &vectors["execution"]["failures"][name];
-            let refused = Refused::new(failure["data"].as_str().unwrap().parse().unwrap());
+            let refused = SimulationRefusal::new(failure["data"].as_str().unwrap().parse().unwrap());
             assert_eq!((refused.index(), refused.code()), (Some(0), Some("AA23")));
             assert_eq!(refused.inner().unwrap().data().to_string(), failure["args"][2].as_str().unwrap());
             assert_eq!(refused.to_string(), shown);
@@ -209,12 +209,12 @@ mod tests {
             "000000000000000000000000000000000000000000000000000000000000001a"
             "4141323520696e76616c6964206163636f756e74206e6f6e6365000000000000"
         );
-        let refused = Refused::new(nonce.to_vec().into());
+        let refused = SimulationRefusal::new(nonce.to_vec().into());
         assert_eq!((refused.index(), refused.is_nonce()), (Some(1), true));
         assert_eq!(refused.to_string(), "operation 1: AA25 invalid account nonce");
-        assert_eq!(Refused::new(Bytes::new()).to_string(), "handleOps reverts with nothing");
+        assert_eq!(SimulationRefusal::new(Bytes::new()).to_string(), "handleOps reverts with nothing");
         // EntryPoint 0.9, if the payer has code.
-        let other = Refused::new(hex!("ab143c06").to_vec().into());
+        let other = SimulationRefusal::new(hex!("ab143c06").to_vec().into());
         assert_eq!((other.index(), other.code(), other.is_nonce()), (None, None, false));
         assert_eq!(other.to_string(), "handleOps reverts with Reentrancy()");
     }

@@ -18,7 +18,7 @@ use x402_evm::chain::{BatchRead, node_fault};
 use x402_types::Fault;
 
 use super::v1::{Call, Override, delegations};
-use super::{Refused, Simulated, Trial};
+use super::{Simulated, SimulatedOperation, SimulationRefusal};
 use crate::contract::{execute_user_op, validate_user_op};
 use crate::rpc::RpcEntryPoint;
 use crate::user_operation::EIP7702_MARKER;
@@ -35,7 +35,7 @@ const REVERT_WORDS: u16 = 16;
 const MAX_PROGRAM: usize = 60_000;
 
 pub(super) async fn simulate(chain: &RpcEntryPoint, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault> {
-    let mut refused: BTreeMap<usize, Refused> = BTreeMap::new();
+    let mut refused: BTreeMap<usize, SimulationRefusal> = BTreeMap::new();
     // A refused bundle leaves no effect: the later ones are simulated again without it.
     let live = loop {
         let live: Vec<(usize, &Bundle)> =
@@ -56,7 +56,10 @@ pub(super) async fn simulate(chain: &RpcEntryPoint, bundles: &[Bundle]) -> Resul
 }
 
 /// Validates all operations with the real EntryPoint. Returns the bundle that it refuses, if any.
-async fn validate(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Option<(usize, Refused)>, Fault> {
+async fn validate(
+    chain: &RpcEntryPoint,
+    live: &[(usize, &Bundle)],
+) -> Result<Option<(usize, SimulationRefusal)>, Fault> {
     let Some((_, first)) = live.first() else { return Ok(None) };
     let ops: Vec<PackedUserOperation> = live.iter().flat_map(|(_, bundle)| bundle.operations()).cloned().collect();
     let gas = live.iter().fold(0u64, |sum, (_, bundle)| sum.saturating_add(bundle.gas()));
@@ -65,7 +68,7 @@ async fn validate(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Op
     let answer: Result<Bytes, TransportError> = chain.request("eth_call", (call, "latest", delegations_of(live))).await;
     let why = match answer {
         Ok(_) => return Ok(None),
-        Err(error) => Refused::new(reverted(&error).ok_or_else(|| node_fault(error))?),
+        Err(error) => SimulationRefusal::new(reverted(&error).ok_or_else(|| node_fault(error))?),
     };
     if let [(at, _)] = live {
         return Ok(Some((*at, why)));
@@ -86,7 +89,7 @@ fn delegations_of(live: &[(usize, &Bundle)]) -> BTreeMap<Address, Override> {
 }
 
 /// Executes the steps of the EntryPoint from its address.
-async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec<Vec<Trial>>, Fault> {
+async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec<Vec<SimulatedOperation>>, Fault> {
     let Some((_, first)) = live.first() else { return Ok(Vec::new()) };
     let mut reads = BatchRead::new();
     // The calls in the batch that must succeed, and those that are the executions.
@@ -127,9 +130,9 @@ async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec
     let mut trial = |hash: &B256| {
         let end = ends.next()?;
         let revert = (!end.success && !end.data.is_empty()).then(|| Revert::new(end.data.clone()));
-        Some(Trial { hash: *hash, success: end.success, revert, logs: None })
+        Some(SimulatedOperation { hash: *hash, success: end.success, revert, logs: None })
     };
-    let trials: Option<Vec<Vec<Trial>>> =
+    let trials: Option<Vec<Vec<SimulatedOperation>>> =
         live.iter().map(|(_, bundle)| bundle.hashes().iter().map(&mut trial).collect()).collect();
     trials.ok_or_else(|| Fault::broken("an operation without an answer"))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use x402_evm::chain::node_fault;
 use x402_types::Fault;
 
-use super::{Refused, Simulated, Trial};
+use super::{Simulated, SimulatedOperation, SimulationRefusal};
 use crate::rpc::{RpcEntryPoint, RpcLog};
 use crate::{Bundle, Executed};
 
@@ -126,7 +126,7 @@ impl CallAnswer {
         if self.status != U64::from(1) {
             // geth puts the revert data into the error, other nodes into the return data.
             let data = self.error.as_ref().and_then(|error| error.data.as_ref()).filter(|data| !data.is_empty());
-            return Ok(Simulated::Refused(Refused::new(data.unwrap_or(&self.return_data).clone())));
+            return Ok(Simulated::Refused(SimulationRefusal::new(data.unwrap_or(&self.return_data).clone())));
         }
         let logs: Vec<Log> = self.logs.iter().map(RpcLog::to_log).collect();
         let executed = Executed::read(bundle.entry_point().address, &logs);
@@ -134,7 +134,12 @@ impl CallAnswer {
         if hashes != bundle.hashes() {
             return Err(other("the events of other operations"));
         }
-        let trial = |op: Executed| Trial { hash: op.hash, success: op.success, revert: op.revert, logs: Some(op.logs) };
+        let trial = |op: Executed| SimulatedOperation {
+            hash: op.hash,
+            success: op.success,
+            revert: op.revert,
+            logs: Some(op.logs),
+        };
         Ok(Simulated::Executed {
             operations: executed.into_iter().map(trial).collect(),
             gas_used: self.gas_used.map(|gas| gas.to()),

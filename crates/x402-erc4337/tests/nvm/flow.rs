@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::U256;
 use x402_devchain::{ACCOUNTS, DevPlan, Orphans, PLANS};
-use x402_erc4337::nvm::{ORDER, Policy};
+use x402_erc4337::nvm::{NvmPolicy, ORDER};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion, issue};
 use x402_facilitator_core::{Outcome, Receipt, StepState};
 use x402_types::nvm::{Code, Proof, SessionKey};
@@ -127,7 +127,7 @@ async fn the_first_operation_makes_the_account_where_factories_are_allowed() {
     assert_eq!(closed.refused(&draft.signed(wrapped.clone())).await.reason, Code::InvalidSignature.reason());
     assert_eq!(closed.refused(&draft.sign()).await.reason, Code::InvalidPayload.reason(), "no code and no EIP-6492");
 
-    let open = Setup { deployed: false, policy: Policy::default().kernel_factories(), ..Setup::default() };
+    let open = Setup { deployed: false, policy: NvmPolicy::default().kernel_factories(), ..Setup::default() };
     let stage = open.build().await;
     let claim = draft.signed(wrapped);
     stage.verify(&claim).await.unwrap();

@@ -5,7 +5,7 @@ use alloy_provider::Provider;
 use serde_json::{Value, json};
 use x402_devchain::contracts::KERNEL;
 use x402_devchain::{ACCOUNTS, PLANS, TOKEN};
-use x402_erc4337::nvm::Policy;
+use x402_erc4337::nvm::NvmPolicy;
 use x402_erc4337::session::zerodev::{
     ECDSA_VALIDATOR, Grant, KernelAccount, KernelVersion, Permission, Policy as Limit, invalidate_nonce, issue,
 };
@@ -306,7 +306,7 @@ async fn each_rule_of_a_session_key() {
 
 #[tokio::test]
 async fn what_is_left_open_is_taken() {
-    let policy = Policy::default().open_keys().endless_keys().private_keys();
+    let policy = NvmPolicy::default().open_keys().endless_keys().private_keys();
     let stage = Setup { policy, ..Setup::default() }.build().await;
     stage.give(1).await;
     let good = stage.draft(1, 3).await;

@@ -13,17 +13,17 @@ use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::SolCall;
 use x402_devchain::{ACCOUNTS, DevChain, DevPlan, Failure, PLANS, Plans as PlansContract, TOKEN, Token, When, signer};
-use x402_erc4337::nvm::{Binding, NamedKey};
 use x402_erc4337::nvm::{
-    ChainCredits, NoSessionKeys, NvmMechanism, Parts, Plan, PlanCalls, Plans, Policy, ReadSessionKeys, Statement,
+    ChainCredits, NoSessionKeys, NvmMechanism, NvmParts, NvmPolicy, Plan, PlanCalls, Plans, ReadSessionKeys, Statement,
     StatementDomain,
 };
+use x402_erc4337::nvm::{NamedKey, StatementBinding};
 use x402_erc4337::session::zerodev::{
     Approval, Counterfactual, Grant, KernelAccount, KernelVersion, issue, user_op_signature, wrapped_digest,
 };
 use x402_erc4337::{
-    Builder, Bundle, Call, EntryPoint, EntryPointVersion, FindNonces, FindUserOps, Gas, KernelMode, KernelValidation,
-    Landed, NonceKey, RpcEntryPoint, SimulateUserOps, Simulated,
+    Bundle, Call, EntryPoint, EntryPointVersion, FindNonces, FindUserOps, Gas, KernelMode, KernelValidation, Landed,
+    NonceKey, OperationBuilder, RpcEntryPoint, SimulateUserOps, Simulated,
 };
 use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
 use x402_evm::rail::EoaRail;
@@ -106,7 +106,7 @@ impl FindNonces for Node {
 /// What a stage is made with.
 pub(crate) struct Setup {
     pub(crate) plan: DevPlan,
-    pub(crate) policy: Policy,
+    pub(crate) policy: NvmPolicy,
     pub(crate) deployed: bool,
     pub(crate) keys: Arc<dyn ReadSessionKeys>,
     /// Blocks that make the one below them final.
@@ -117,7 +117,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             plan: DevPlan::credits(ACCOUNTS[SELLER].address, PRICE, CREDITS),
-            policy: Policy::default(),
+            policy: NvmPolicy::default(),
             deployed: true,
             keys: Arc::new(NoSessionKeys),
             depth: 0,
@@ -158,7 +158,7 @@ impl Setup {
         };
         let node = RpcEntryPoint::new(chain.client(), entry_point);
         let operations = Arc::new(Node { node, without_logs: AtomicBool::new(false) });
-        let mechanism = NvmMechanism::new(Parts {
+        let mechanism = NvmMechanism::new(NvmParts {
             chain: Arc::clone(&reader) as _,
             operations: Arc::clone(&operations) as _,
             credits: Arc::new(ChainCredits::new(reader as _, PLANS)),
@@ -412,7 +412,7 @@ impl Stage {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let permission = approval.permission_for(ACCOUNTS[SESSION].address).unwrap();
         let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 2_500_000, ..Gas::default() };
-        let ready = Builder::new(entry_point, self.account.address())
+        let ready = OperationBuilder::new(entry_point, self.account.address())
             .nonce(permission.nonce_key(mode, channel), 0)
             .call(&self.burn(1))
             .unwrap()
@@ -453,7 +453,7 @@ impl Stage {
         let answers = reader.run(&reads, At::Latest).await.unwrap();
         let (_, sequence) = NonceKey::split(answers.calls[0].word().unwrap());
         let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 500_000, ..Gas::default() };
-        let ready = Builder::new(entry_point, self.account.address())
+        let ready = OperationBuilder::new(entry_point, self.account.address())
             .nonce(key, sequence)
             .call_data(if call.target == self.account.address() { call.data.clone() } else { call.execute() })
             .gas(gas)
@@ -510,7 +510,7 @@ impl Draft {
             provider: self.provider.clone(),
             keys: self.keys.iter().map(|k| NamedKey { id: k.id().to_owned(), hash: k.hash().into() }).collect(),
             plan: self.accepted.plan_id.value(),
-            binding: self.proof.as_ref().map(|proof| Binding {
+            binding: self.proof.as_ref().map(|proof| StatementBinding {
                 agent_id: extra.agent_id.map(|id| id.to_string()).unwrap_or_default(),
                 resource_url: proof.resource_url.clone(),
                 http_verb: extra.http_verb.clone().unwrap_or_default().to_ascii_uppercase(),

@@ -7,7 +7,7 @@ use alloy_sol_types::{SolCall, sol};
 use x402_devchain::contracts::SIMPLE_7702_ACCOUNT;
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, TOKENS_EACH, Token, signer};
 use x402_erc4337::{
-    Builder, Bundle, Eip7702Authorization, EntryPoint, EntryPointVersion, FindUserOps, Gas, Init, NonceKey,
+    Bundle, Eip7702Authorization, EntryPoint, EntryPointVersion, FindUserOps, Gas, Init, NonceKey, OperationBuilder,
     RpcEntryPoint, SendUserOp, SimulateUserOps, Simulated, UserOperation,
 };
 
@@ -28,7 +28,7 @@ fn delegating(entry_point: EntryPoint) -> UserOperation {
     auth.signature = Some((signed.r().into(), signed.s().into(), signed.v()));
     let transfer = Token::transferCall { to: ACCOUNTS[STRANGER].address, value: U256::from(7) };
     let call = executeCall { target: TOKEN, value: U256::ZERO, data: transfer.abi_encode().into() };
-    let ready = Builder::new(entry_point, account.address())
+    let ready = OperationBuilder::new(entry_point, account.address())
         .init(Init::Eip7702 { data: Bytes::new() })
         .delegated(auth)
         .nonce(NonceKey::default(), 0)

@@ -10,7 +10,7 @@ use x402_devchain::contracts::verifying_paymaster;
 use x402_devchain::{ACCOUNTS, signer};
 use x402_erc4337::paymaster::{SponsorError, VerifyingPaymaster};
 use x402_erc4337::session::zerodev::user_op_signature;
-use x402_erc4337::{Builder, FindUserOps, Gas, KernelMode, SendError, SendUserOp, UserOperation};
+use x402_erc4337::{FindUserOps, Gas, KernelMode, OperationBuilder, SendError, SendUserOp, UserOperation};
 
 use crate::stage::{SESSION, START, STRANGER, Stage, UNTIL, gas, stage, to_order};
 
@@ -24,7 +24,7 @@ async fn sponsored(stage: &Stage, contract: Address, by: usize, until: u64) -> U
     let approval = &stage.order.approval;
     let fees =
         Gas { max_fee_per_gas: 1_000_000_000, max_priority_fee_per_gas: 1_000_000_000, ..gas(KernelMode::Enable) };
-    let priced = Builder::new(stage.entry_point, approval.account)
+    let priced = OperationBuilder::new(stage.entry_point, approval.account)
         .init(approval.init())
         .nonce(stage.order.permission.nonce_key(KernelMode::Enable, 0), 0)
         .call(&to_order())

@@ -13,7 +13,7 @@ use x402_erc4337::session::zerodev::{
     Approval, Grant, KernelAccount, KernelVersion, Permission, issue, user_op_signature,
 };
 use x402_erc4337::{
-    Builder, Bundle, Call, EntryPoint, EntryPointVersion, Gas, Init, KernelMode, KernelValidation, NonceKey,
+    Bundle, Call, EntryPoint, EntryPointVersion, Gas, Init, KernelMode, KernelValidation, NonceKey, OperationBuilder,
     RpcEntryPoint, SelfBundler, UserOperation,
 };
 
@@ -112,7 +112,7 @@ impl Stage {
         call: &Call,
     ) -> UserOperation {
         let nonce_key = key.permission.nonce_key(mode, 0);
-        let ready = Builder::new(self.entry_point, self.account.address())
+        let ready = OperationBuilder::new(self.entry_point, self.account.address())
             .init(init)
             .nonce(nonce_key, sequence)
             .call(call)
@@ -137,7 +137,7 @@ impl Stage {
     }
 
     pub(crate) async fn by_owner_with(&self, gas: Gas, sequence: u64, call_data: Bytes) -> UserOperation {
-        let ready = Builder::new(self.entry_point, self.account.address())
+        let ready = OperationBuilder::new(self.entry_point, self.account.address())
             .init(self.init().await)
             .nonce(NonceKey::kernel(KernelMode::Default, KernelValidation::Root, 0), sequence)
             .call_data(call_data)

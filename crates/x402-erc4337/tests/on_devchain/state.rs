@@ -2,7 +2,7 @@
 
 use x402_devchain::ACCOUNTS;
 use x402_erc4337::session::zerodev::{
-    Approval, CheckError, ECDSA_SIGNER, KernelState, KernelVersion, PermissionState, invalidate_nonce,
+    Approval, ApprovalCheckError, ECDSA_SIGNER, KernelState, KernelVersion, PermissionState, invalidate_nonce,
 };
 use x402_erc4337::{KernelMode, SendError, SendUserOp};
 use x402_evm::chain::{At, RpcChain};
@@ -43,17 +43,17 @@ async fn a_permission_is_absent_then_enabled_then_revoked() {
     // What is said to be installed is compared with what is.
     let session = ACCOUNTS[SESSION].address;
     let there = pre_installed(&stage.order.approval);
-    assert_eq!(there.check(session, 84532, 1), Err(CheckError::PreInstalled));
+    assert_eq!(there.check(session, 84532, 1), Err(ApprovalCheckError::PreInstalled));
     assert_eq!(there.check_installed(session, &enabled), Ok(stage.order.permission.clone()));
-    assert_eq!(there.check_installed(ACCOUNTS[STRANGER].address, &enabled), Err(CheckError::PermissionId));
-    assert_eq!(there.check_installed(session, &before), Err(CheckError::NotInstalled));
+    assert_eq!(there.check_installed(ACCOUNTS[STRANGER].address, &enabled), Err(ApprovalCheckError::PermissionId));
+    assert_eq!(there.check_installed(session, &before), Err(ApprovalCheckError::NotInstalled));
     let other = pre_installed(&stage.redeem.approval);
-    assert_eq!(other.check_installed(session, &enabled), Err(CheckError::NotInstalled));
+    assert_eq!(other.check_installed(session, &enabled), Err(ApprovalCheckError::NotInstalled));
 
     stage.bundler.send_user_op(&stage.by_owner(0, stage.order.approval.uninstall().data).await).await.unwrap();
     let revoked = state(&stage, &stage.order).await;
     assert_eq!(revoked.permission, PermissionState::Revoked);
-    assert_eq!(there.check_installed(session, &revoked), Err(CheckError::NotInstalled));
+    assert_eq!(there.check_installed(session, &revoked), Err(ApprovalCheckError::NotInstalled));
     let again = stage.op(&stage.order, KernelMode::Default, 0, &to_order()).await;
     assert!(matches!(stage.bundler.send_user_op(&again).await, Err(SendError::Refused(_))));
 }

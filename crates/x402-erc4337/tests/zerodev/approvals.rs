@@ -4,10 +4,10 @@ use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
-use x402_erc4337::scope::{Signatures, Violation};
+use x402_erc4337::scope::{ScopeViolation, Signatures};
 use x402_erc4337::session::zerodev::{
-    Approval, ApprovalError, CheckError, Draft, EnableStatus, Grant, IssueError, KernelAccount, KernelVersion, Root,
-    invalidate_nonce, issue, uninstall,
+    Approval, ApprovalCheckError, ApprovalError, Draft, EnableStatus, Grant, IssueError, KernelAccount, KernelVersion,
+    Root, invalidate_nonce, issue, uninstall,
 };
 use x402_erc4337::{Call, Init};
 use x402_evm::signature::Signature;
@@ -33,9 +33,9 @@ fn inspection_says_only_what_is_known() {
     let wrong_chain = plain.inspect(&[session], &[1], 1).unwrap();
     assert_eq!((wrong_chain.chain_id, wrong_chain.enable_signature), (None, EnableStatus::Invalid));
     assert_eq!(plain.inspect(&[session], &[], 1).unwrap().enable_signature, EnableStatus::Unchecked);
-    assert_eq!(plain.inspect(&[other], &[CHAIN], 1), Err(CheckError::PermissionId));
-    assert_eq!(plain.check(session, 1, 1), Err(CheckError::EnableSignature));
-    assert_eq!(plain.check(session, CHAIN, 2), Err(CheckError::EnableSignature));
+    assert_eq!(plain.inspect(&[other], &[CHAIN], 1), Err(ApprovalCheckError::PermissionId));
+    assert_eq!(plain.check(session, 1, 1), Err(ApprovalCheckError::EnableSignature));
+    assert_eq!(plain.check(session, CHAIN, 2), Err(ApprovalCheckError::EnableSignature));
 
     let embedded = approval(&cases[2]).inspect(&[], &[CHAIN], 1).unwrap();
     assert!(embedded.signer_embedded);
@@ -52,7 +52,7 @@ fn pre_installed_permissions_have_no_signature() {
     json.as_object_mut().unwrap().remove("enableSignature");
     let approval = Approval::read(&serialize(&json)).unwrap();
     let session = address(&case["sessionKey"]);
-    assert_eq!(approval.check(session, CHAIN, 1), Err(CheckError::PreInstalled));
+    assert_eq!(approval.check(session, CHAIN, 1), Err(ApprovalCheckError::PreInstalled));
     assert_eq!(approval.inspect(&[session], &[CHAIN], 1).unwrap().enable_signature, EnableStatus::Absent);
 }
 
@@ -97,7 +97,7 @@ fn issue_reads_back_and_is_closed() {
     assert_eq!(scope.permits(&call, at), Ok(()));
     *data.last_mut().unwrap() = 6;
     let more = Call { data: data.into(), ..call };
-    assert_eq!(scope.permits(&more, at), Err(Violation::Argument(32)));
+    assert_eq!(scope.permits(&more, at), Err(ScopeViolation::Argument(32)));
 
     let stranger = PrivateKeySigner::from_bytes(&B256::repeat_byte(5)).unwrap();
     let draft = Draft::new(&account, session, &grant, CHAIN, 1).unwrap();

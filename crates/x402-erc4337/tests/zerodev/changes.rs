@@ -3,7 +3,9 @@
 use alloy_primitives::U256;
 use base64_simd::STANDARD;
 use x402_erc4337::Call;
-use x402_erc4337::session::zerodev::{Approval, CheckError, KernelAccount, Permission, PermissionError, PolicyItem};
+use x402_erc4337::session::zerodev::{
+    Approval, ApprovalCheckError, KernelAccount, Permission, PermissionError, PolicyItem,
+};
 
 use crate::cases::{CHAIN, approval, cases};
 use crate::common::{address, bytes, text, word};
@@ -112,17 +114,17 @@ fn every_change_of_an_enable_signature_is_refused() {
     for i in 0..good.len() {
         let mut other = good.to_vec();
         other[i] ^= 1;
-        assert_eq!(check(other), Err(CheckError::EnableSignature), "byte {i}");
+        assert_eq!(check(other), Err(ApprovalCheckError::EnableSignature), "byte {i}");
     }
-    assert_eq!(check(good[..64].to_vec()), Err(CheckError::EnableSignature));
+    assert_eq!(check(good[..64].to_vec()), Err(ApprovalCheckError::EnableSignature));
     // The same signature with the other s.
     let signature = alloy_primitives::Signature::from_raw(&good).unwrap();
     let order: U256 = "0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141".parse().unwrap();
     let high = alloy_primitives::Signature::new(signature.r(), order - signature.s(), !signature.v());
-    assert_eq!(check(high.as_bytes().to_vec()), Err(CheckError::EnableSignature));
+    assert_eq!(check(high.as_bytes().to_vec()), Err(ApprovalCheckError::EnableSignature));
     let mut zero_one = good.to_vec();
     zero_one[64] -= 27;
-    assert_eq!(check(zero_one), Err(CheckError::EnableSignature));
+    assert_eq!(check(zero_one), Err(ApprovalCheckError::EnableSignature));
 }
 
 proptest::proptest! {

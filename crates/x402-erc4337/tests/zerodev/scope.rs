@@ -2,8 +2,8 @@
 
 use alloy_primitives::{Address, Bytes, U256};
 use serde_json::json;
-use x402_erc4337::scope::{Calls, Limit, Signatures, Violation, Window};
-use x402_erc4337::session::zerodev::{Approval, CheckError, ECDSA_VALIDATOR, Policy};
+use x402_erc4337::scope::{Calls, Limit, ScopeViolation, Signatures, Window};
+use x402_erc4337::session::zerodev::{Approval, ApprovalCheckError, ECDSA_VALIDATOR, Policy};
 use x402_erc4337::{Call, EntryPointVersion};
 use x402_types::UnixSeconds;
 
@@ -29,8 +29,8 @@ fn the_scope_of_the_vectors() {
     assert_eq!(scope.permits_call_data(&call_data, at), Ok(()));
     assert_eq!(scope.permits(&call, UnixSeconds(1_780_000_000)), Ok(()));
     assert_eq!(scope.permits(&call, UnixSeconds(1_900_000_000)), Ok(()));
-    assert_eq!(scope.permits(&call, UnixSeconds(1_779_999_999)), Err(Violation::NotYetValid(1_780_000_000)));
-    assert_eq!(scope.permits(&call, UnixSeconds(1_900_000_001)), Err(Violation::Expired(1_900_000_000)));
+    assert_eq!(scope.permits(&call, UnixSeconds(1_779_999_999)), Err(ScopeViolation::NotYetValid(1_780_000_000)));
+    assert_eq!(scope.permits(&call, UnixSeconds(1_900_000_001)), Err(ScopeViolation::Expired(1_900_000_000)));
 
     let with = |change: &dyn Fn(&mut Call)| {
         let mut other = call.clone();
@@ -38,15 +38,15 @@ fn the_scope_of_the_vectors() {
         scope.permits(&other, at)
     };
     let entry_point = EntryPointVersion::V07.address();
-    assert_eq!(with(&|c| c.target = scope.account), Err(Violation::SelfTarget));
-    assert_eq!(with(&|c| c.target = entry_point), Err(Violation::EntryPointTarget));
+    assert_eq!(with(&|c| c.target = scope.account), Err(ScopeViolation::SelfTarget));
+    assert_eq!(with(&|c| c.target = entry_point), Err(ScopeViolation::EntryPointTarget));
     let other = Address::repeat_byte(9);
-    assert_eq!(with(&|c| c.target = other), Err(Violation::Target(other)));
-    assert_eq!(with(&|c| c.value = U256::from(1)), Err(Violation::Value(U256::ZERO)));
-    assert!(matches!(with(&|c| c.data = Bytes::from_static(&[1, 2, 3, 4])), Err(Violation::Selector(_))));
-    assert_eq!(with(&|c| c.data = Bytes::from_static(&[1, 2, 3])), Err(Violation::NoSelector));
-    assert!(matches!(with(&|c| c.data = Bytes::new()), Err(Violation::Selector(_))));
-    assert_eq!(with(&|c| c.data = c.data.slice(..4)), Err(Violation::NoArgument(0)));
+    assert_eq!(with(&|c| c.target = other), Err(ScopeViolation::Target(other)));
+    assert_eq!(with(&|c| c.value = U256::from(1)), Err(ScopeViolation::Value(U256::ZERO)));
+    assert!(matches!(with(&|c| c.data = Bytes::from_static(&[1, 2, 3, 4])), Err(ScopeViolation::Selector(_))));
+    assert_eq!(with(&|c| c.data = Bytes::from_static(&[1, 2, 3])), Err(ScopeViolation::NoSelector));
+    assert!(matches!(with(&|c| c.data = Bytes::new()), Err(ScopeViolation::Selector(_))));
+    assert_eq!(with(&|c| c.data = c.data.slice(..4)), Err(ScopeViolation::NoArgument(0)));
     // planId, then amount: the vectors' key redeems one plan, and at most so much.
     let changed = |at: usize, to: u8| {
         with(&|c| {
@@ -55,11 +55,11 @@ fn the_scope_of_the_vectors() {
             c.data = data.into();
         })
     };
-    assert_eq!(changed(4, 0), Err(Violation::Argument(0)));
-    assert_eq!(changed(4 + 32, 0xff), Err(Violation::Argument(32)));
+    assert_eq!(changed(4, 0), Err(ScopeViolation::Argument(0)));
+    assert_eq!(changed(4 + 32, 0xff), Err(ScopeViolation::Argument(32)));
 
     let hidden = [call.clone(), Call { target: scope.account, ..call.clone() }];
-    assert_eq!(scope.permits_call_data(&Call::execute_batch(&hidden), at), Err(Violation::SelfTarget));
+    assert_eq!(scope.permits_call_data(&Call::execute_batch(&hidden), at), Err(ScopeViolation::SelfTarget));
 }
 
 #[test]
@@ -72,12 +72,12 @@ fn flags_take_policies_away() {
     permission.flag = 1;
     let call = Call { target: Address::repeat_byte(3), ..Call::default() };
     let at = UnixSeconds(1_800_000_000);
-    assert_eq!(permission.scope(approval.account).permits(&call, at), Err(Violation::Operations));
+    assert_eq!(permission.scope(approval.account).permits(&call, at), Err(ScopeViolation::Operations));
     permission.flag = 0;
     permission.policies[0].flag = 1;
     assert_eq!(permission.scope(approval.account).calls, Calls::Any);
     permission.policies[1].address = Address::repeat_byte(8);
-    let unknown = Err(Violation::UnknownPolicy(Address::repeat_byte(8)));
+    let unknown = Err(ScopeViolation::UnknownPolicy(Address::repeat_byte(8)));
     assert_eq!(permission.scope(approval.account).permits(&call, at), unknown);
 }
 
@@ -90,7 +90,7 @@ fn offsets_past_the_end() {
         let Policy::Call { permissions, .. } = &mut permission.policies[0].policy else { panic!() };
         permissions[0].rules[0].offset = offset;
         let scope = permission.scope(approval.account);
-        assert_eq!(scope.permits(&call, UnixSeconds(1_800_000_000)), Err(Violation::NoArgument(offset)));
+        assert_eq!(scope.permits(&call, UnixSeconds(1_800_000_000)), Err(ScopeViolation::NoArgument(offset)));
     }
 }
 
@@ -104,7 +104,7 @@ fn modules_are_no_targets() {
     let at = UnixSeconds(1_800_000_000);
     for module in [ECDSA_VALIDATOR, permission.signer.contract, permission.policies[0].address] {
         let call = Call { target: module, ..Call::default() };
-        assert_eq!(scope.permits(&call, at), Err(Violation::ModuleTarget(module)));
+        assert_eq!(scope.permits(&call, at), Err(ScopeViolation::ModuleTarget(module)));
     }
     assert_eq!(scope.permits(&Call { target: Address::repeat_byte(2), ..Call::default() }, at), Ok(()));
 }
@@ -117,7 +117,7 @@ fn any_target_and_unknown_contracts() {
     let read = Approval::read(&serialize(&json)).unwrap();
     let Calls::Only(kinds) = read.scope(None).calls else { panic!() };
     assert_eq!(kinds[0].target, None);
-    assert_eq!(read.inspect(&[address(&cases()[0]["sessionKey"])], &[CHAIN], 1), Err(CheckError::PermissionId));
+    assert_eq!(read.inspect(&[address(&cases()[0]["sessionKey"])], &[CHAIN], 1), Err(ApprovalCheckError::PermissionId));
 
     json["permissionParams"]["policies"][1]["policyParams"]["policyAddress"] =
         json!(Address::repeat_byte(9).to_string());

@@ -10,7 +10,8 @@ use x402_erc4337::session::zerodev::{
     PermissionSigner, PolicyItem, domain_separator, user_op_signature, wrapped_digest,
 };
 use x402_erc4337::{
-    Builder, Call, EntryPoint, EntryPointVersion, Gas, Init, KernelMode, NonceKey, PackedUserOperation, UserOperation,
+    Call, EntryPoint, EntryPointVersion, Gas, Init, KernelMode, NonceKey, OperationBuilder, PackedUserOperation,
+    UserOperation,
 };
 
 use crate::cases::{CHAIN, approval, cases, serialize, version};
@@ -131,7 +132,7 @@ fn operations_in_enable_and_default_mode() {
                 verification_gas_limit: expected.verification_gas_limit,
                 ..Gas::default()
             };
-            let ready = Builder::new(entry_point, approval.account)
+            let ready = OperationBuilder::new(entry_point, approval.account)
                 .init(expected.init.clone())
                 .nonce(key, 0)
                 .call(&calls[0])

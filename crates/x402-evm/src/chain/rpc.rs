@@ -99,7 +99,7 @@ impl RpcChain {
     /// The node failed, or serves another chain.
     pub async fn check_network(&self) -> Result<(), Fault> {
         let id: U64 = self.request("eth_chainId", ()).await?;
-        if crate::token::chain_id(self.network) == Some(id.to()) {
+        if self.network.eip155_chain() == Some(id.to()) {
             Ok(())
         } else {
             Err(Fault::unreachable("the node", format_args!("it serves eip155:{id}, not {}", self.network)))

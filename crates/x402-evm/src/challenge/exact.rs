@@ -11,8 +11,8 @@ use x402_facilitator_core::Facilitator;
 use x402_types::UnixSeconds;
 use x402_types::challenge::{Challenge, Networks, ProofKind};
 
-use super::settle::{presented, refused, settle, verify};
-use super::terms::{Known, Sum, words};
+use super::settle::{payment_request, refused, settle, verify};
+use super::terms::{Known, Sum};
 use crate::eip3009::Payload;
 use crate::token::Tokens;
 
@@ -56,7 +56,7 @@ impl VerifyProof for VerifyExact {
         let terms = terms.map_err(ProofError::Unmoved)?;
         let payload = payment.proof.payload.clone().ok_or_else(|| refused("proof.payload: missing"))?;
         let authorization =
-            Payload::read(&payload).map_err(|rejection| refused(format!("proof.{}", words(&rejection))))?.authorization;
+            Payload::read(&payload).map_err(|rejection| refused(format!("proof.{}", rejection.words())))?.authorization;
         // Everything that is signed is compared here, before a facilitator hears of it.
         if authorization.to != challenge.pay_to.unchecked() {
             return Err(refused("proof.payload.authorization.to: not the challenge's payTo"));
@@ -71,12 +71,12 @@ impl VerifyProof for VerifyExact {
             return Err(refused("payer: not who signed"));
         }
         let key = authorization.key(terms.network, challenge.asset.unchecked());
-        let presented = presented(terms, payload, challenge.resource.as_str(), evidence.digest.to_string())
+        let request = payment_request(terms, payload, challenge.resource.as_str(), evidence.digest.to_string())
             .map_err(ProofError::Unmoved)?;
         if !evidence.again {
-            verify(&*self.facilitator, &presented).await?;
+            verify(&*self.facilitator, &request).await?;
         }
-        settle(&*self.facilitator, &presented, evidence.again).await?;
+        settle(&*self.facilitator, &request, evidence.again).await?;
         Ok(Proven { amount: authorization.value, key: Some(ProofKey(format!("exact:{key}").into())) })
     }
 }

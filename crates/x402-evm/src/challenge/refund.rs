@@ -9,8 +9,8 @@ use x402_facilitator_core::Facilitator;
 use x402_types::challenge::Networks;
 use x402_types::{MakePayment, Refusal, SigningContext, TimeoutSeconds};
 
-use super::settle::{presented, refused, settle};
-use super::terms::{Known, Sum, words};
+use super::settle::{payment_request, refused, settle};
+use super::terms::{Known, Sum};
 use crate::token::Tokens;
 
 /// Pays back from the seller's account. The authorization's nonce is made from the proof that is paid back, so that the
@@ -61,12 +61,12 @@ impl RefundPayment for ExactRefund {
         let nonce = body_sha256(format!("{PREFIX}{}", refund.proof.0).as_bytes());
         let context = SigningContext { now: refund.asked_at, entropy: nonce.0, url: "", method: "" };
         let made = self.seller.make_payment(&terms, &context).await.map_err(|refusal| match refusal {
-            Refusal::Rejection(rejection) => refused(words(&rejection)),
+            Refusal::Rejection(rejection) => refused(rejection.words()),
             Refusal::Fault(fault) => ProofError::Unmoved(fault),
         })?;
-        let presented =
-            presented(terms, made.payload, &refund.proof.0, nonce.to_string()).map_err(ProofError::Unmoved)?;
+        let request =
+            payment_request(terms, made.payload, &refund.proof.0, nonce.to_string()).map_err(ProofError::Unmoved)?;
         // Any call may be the second: a crash leaves no mark but the one in the token.
-        Ok(settle(&*self.facilitator, &presented, true).await?.transaction.into())
+        Ok(settle(&*self.facilitator, &request, true).await?.transaction.into())
     }
 }

@@ -1,28 +1,24 @@
 //! Having a sum moved by a facilitator, and what its answers mean. Unknown is never taken for failed.
 
 use x402_challenge::{ProofError, Refused};
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_types::challenge::Code;
-use x402_types::v2::{self, ResourceInfo, SettleResponse};
-use x402_types::{ErrorReason, Fault, Identity, Members, PaymentPayload, RawJson, Rejection, Terms, Version};
+use x402_types::v2::{ResourceInfo, SettleResponse};
+use x402_types::{Claim, ErrorReason, Fault, Identity, Members, RawJson, Rejection, Terms};
 
-use super::terms::words;
-
-/// A payment of the dialect as x402 v2 presents it to a facilitator. Under the same `request` it is the same request.
-pub(super) fn presented(terms: Terms, payload: RawJson, resource: &str, request: String) -> Result<Presented, Fault> {
-    let payment = PaymentPayload::V2(v2::PaymentPayload {
-        x402_version: Version::V2,
-        resource: Some(ResourceInfo::of(resource)),
-        accepted: terms.to_v2(),
-        payload,
-        extensions: Members::new(),
-        rest: Members::new(),
-    });
-    let raw = RawJson::of(&payment).map_err(Fault::broken)?.as_str().to_owned();
+/// The request that puts a payment of the dialect before a facilitator, as one of x402 v2. Under the same `request` it
+/// is the same request.
+pub(super) fn payment_request(
+    terms: Terms,
+    payload: RawJson,
+    resource: &str,
+    request: String,
+) -> Result<PaymentRequest, Fault> {
+    let resource = ResourceInfo::of(resource);
     let identity = Identity { caller: String::new(), request };
-    let payment = Box::new(payment);
-    let resource = ResourceInfo::of(resource).into();
-    Ok(Presented { raw, token: None, payment, terms, resource, identity, verified_as: None })
+    let claim = Claim { terms, payload, resource: Some(resource.clone()), extensions: Members::new(), identity };
+    let raw = RawJson::of(&claim.to_payment()).map_err(Fault::broken)?.as_str().to_owned();
+    Ok(PaymentRequest { raw, token: None, claim, resource: resource.into(), verified_as: None, form: None })
 }
 
 pub(super) fn refused(message: impl Into<Box<str>>) -> ProofError {
@@ -30,28 +26,28 @@ pub(super) fn refused(message: impl Into<Box<str>>) -> ProofError {
 }
 
 /// Is it good? Nothing moves.
-pub(super) async fn verify(facilitator: &dyn Facilitator, presented: &Presented) -> Result<(), ProofError> {
-    let verdict = facilitator.verify(presented).await.map_err(ProofError::Unmoved)?;
+pub(super) async fn verify(facilitator: &dyn Facilitator, request: &PaymentRequest) -> Result<(), ProofError> {
+    let verdict = facilitator.verify(request).await.map_err(ProofError::Unmoved)?;
     if verdict.is_valid {
         return Ok(());
     }
     let reason = verdict.invalid_reason.unwrap_or(ErrorReason::INVALID_PAYLOAD);
     let rejection = rejection(reason, verdict.invalid_message);
     if rejection.reason.row().is_some_and(|row| row.status == 503) {
-        return Err(ProofError::Unmoved(Fault::unreachable("facilitator", words(&rejection))));
+        return Err(ProofError::Unmoved(Fault::unreachable("facilitator", rejection.words())));
     }
-    Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
+    Err(refused(format!("proof.payload: {}: {}", rejection.reason, rejection.words())))
 }
 
 /// Has it made. `again`: it was begun before, so that what is used up may be used up by that.
 pub(super) async fn settle(
     facilitator: &dyn Facilitator,
-    presented: &Presented,
+    request: &PaymentRequest,
     again: bool,
 ) -> Result<SettleResponse, ProofError> {
-    let response = facilitator.settle(presented).await.map_err(ProofError::Unknown)?;
+    let response = facilitator.settle(request).await.map_err(ProofError::Unknown)?;
     if response.success {
-        if response.network.chain_id().is_some_and(|network| network != presented.terms.network) {
+        if response.network.chain_id().is_some_and(|network| network != request.claim.terms.network) {
             return Err(ProofError::Unknown(Fault::broken("the facilitator settled on another network")));
         }
         // An answer that was given before: where it was not begun for this payment, it was somebody else's.
@@ -62,9 +58,9 @@ pub(super) async fn settle(
     let rejection = rejection(reason, response.error_message);
     let unknown = rejection.reason.row().is_some_and(|row| row.status == 503);
     if unknown || (again && !rejection.reason.is_final_for_begun(facilitator.keeps_requests())) {
-        return Err(ProofError::Unknown(Fault::unreachable("facilitator", words(&rejection))));
+        return Err(ProofError::Unknown(Fault::unreachable("facilitator", rejection.words())));
     }
-    Err(refused(format!("proof.payload: {}: {}", rejection.reason, words(&rejection))))
+    Err(refused(format!("proof.payload: {}: {}", rejection.reason, rejection.words())))
 }
 
 fn rejection(reason: ErrorReason, message: Option<String>) -> Rejection {

@@ -1,9 +1,7 @@
 //! What a challenge asks, as the terms of x402 v2: how a facilitator knows it.
 
 use x402_types::challenge::{Network, Networks};
-use x402_types::{
-    AtomicAmount, ChainId, EvmAddress, Fault, Members, Rejection, SchemeName, Terms, TimeoutSeconds, Version,
-};
+use x402_types::{AtomicAmount, ChainId, EvmAddress, Fault, Members, SchemeName, Terms, TimeoutSeconds, Version};
 
 use crate::token::Tokens;
 
@@ -48,14 +46,5 @@ impl Known {
             max_timeout_seconds: sum.timeout,
             extra,
         })
-    }
-}
-
-/// What was wrong, for people.
-pub(super) fn words(rejection: &Rejection) -> String {
-    match (&rejection.message, rejection.reason.row()) {
-        (Some(message), _) => message.to_string(),
-        (None, Some(row)) => row.text.to_owned(),
-        (None, None) => rejection.reason.to_string(),
     }
 }

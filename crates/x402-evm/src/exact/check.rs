@@ -1,11 +1,12 @@
 //! What can be checked of an EIP-3009 payment without a chain, in the order of `scheme_exact_evm.md` §1 "Verification".
 
 use alloy_primitives::{Address, B256};
-use x402_types::{Claim, ErrorReason, EvmAddress, Rejection, SchemeName, Terms, UnixSeconds};
+use x402_types::{Claim, ErrorReason, EvmAddress, Rejection, Terms, UnixSeconds};
 
+use super::terms::{self, Asked};
 use crate::eip3009::{Authorization, Payload};
 use crate::signature::SignatureError;
-use crate::token::{Domain, Token, Tokens};
+use crate::token::{Domain, Tokens};
 use crate::wallet::{NotSigned, Signers, UnverifiedSignature};
 
 /// Seconds that an authorization may last unless told.
@@ -86,17 +87,15 @@ impl Policy {
     /// The first rule that is broken, with the payer where the payload could be read.
     pub fn check(&self, tokens: &Tokens, claim: &Claim, now: UnixSeconds) -> Result<Checked, Rejection> {
         let terms = &claim.terms;
-        let (token, domain, pay_to) = terms_of(tokens, terms)?;
+        let asked = terms_of(tokens, terms)?;
         let payload = Payload::read(&claim.payload)?;
-        let checked = self.payment(token, domain, pay_to, terms, &payload, now);
+        let checked = self.payment(asked, terms, &payload, now);
         checked.map_err(|rejection| rejection.of(EvmAddress::from(payload.authorization.from).as_str()))
     }
 
     fn payment(
         &self,
-        token: &Token,
-        domain: Domain,
-        pay_to: Address,
+        Asked { token, pay_to, domain }: Asked,
         terms: &Terms,
         payload: &Payload,
         now: UnixSeconds,
@@ -133,7 +132,7 @@ impl Policy {
         if authorization.valid_after >= now {
             return refuse(ErrorReason::INVALID_VALID_AFTER);
         }
-        Ok(Checked { token: token.address, authorization, signature, digest, domain })
+        Ok(Checked { token, authorization, signature, digest, domain })
     }
 }
 
@@ -166,38 +165,10 @@ pub(super) fn not_signed(why: NotSigned) -> Rejection {
 }
 
 /// "4. Verify the token and network match the requirement", before anything is computed for an unknown one.
-fn terms_of<'a>(tokens: &'a Tokens, terms: &Terms) -> Result<(&'a Token, Domain, Address), Rejection> {
-    let refuse = |reason, why: &'static str| Rejection::new(reason).because(why);
-    if terms.scheme != SchemeName::EXACT {
-        return Err(refuse(ErrorReason::UNSUPPORTED_SCHEME, "scheme: expected `exact`"));
-    }
-    if !tokens.iter().any(|token| token.network == terms.network) {
-        return Err(refuse(ErrorReason::INVALID_NETWORK, "network: not served here"));
-    }
-    if let Some(method) = terms.extra.get("assetTransferMethod")
-        && method.read::<String>().ok().as_deref() != Some("eip3009")
-    {
-        return Err(refuse(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE, "extra.assetTransferMethod: expected `eip3009`"));
-    }
-    let requirements = |why| refuse(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, why);
-    let token = tokens.of(terms).ok_or_else(|| requirements("asset: not configured here"))?;
-    let pay_to = terms.pay_to.parse::<EvmAddress>().and_then(Address::try_from);
-    let pay_to = pay_to.map_err(|_| requirements("payTo: expected an EVM address"))?;
-    if pay_to.is_zero() {
-        return Err(requirements("payTo: the zero address"));
-    }
-    if terms.amount.is_zero() {
-        return Err(requirements("amount: zero"));
-    }
-    let (Some(name), Some(version)) = (terms.extra.text("name"), terms.extra.text("version")) else {
-        return Err(refuse(ErrorReason::MISSING_EIP712_DOMAIN, "extra.name and extra.version: expected strings"));
-    };
-    // `extra` is compared with what is known of the token and decides nothing itself: a domain of the seller's
-    // choosing would let a signature for one contract pass for another's.
-    match &token.domain {
-        Some(domain) if *domain.name != *name => Err(Rejection::new(ErrorReason::TOKEN_NAME_MISMATCH)),
-        Some(domain) if *domain.version != *version => Err(Rejection::new(ErrorReason::TOKEN_VERSION_MISMATCH)),
-        Some(domain) => Ok((token, domain.clone(), pay_to)),
-        None => Ok((token, Domain::new(&name, &version, token.chain_id, token.address), pay_to)),
-    }
+fn terms_of(tokens: &Tokens, terms: &Terms) -> Result<Asked, Rejection> {
+    let served = tokens.iter().find(|token| token.network == terms.network).map(|token| token.chain_id);
+    let why = || Rejection::new(ErrorReason::INVALID_NETWORK).because("network: not served here");
+    terms::read(terms, served.ok_or_else(why), |asset| {
+        tokens.find(terms.network, asset).map(Some).ok_or("asset: not configured here")
+    })
 }

@@ -11,21 +11,23 @@ mod price;
 mod probe;
 #[cfg(feature = "facilitator")]
 mod spent;
+mod terms;
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use check::{Checked, Policy};
 #[cfg(feature = "facilitator")]
 pub use mechanism::ExactMechanism;
 pub use payer::{Payer, SignAs};
-pub use price::{Dollars, Price, PriceError};
+pub use price::{Price, PriceError};
 #[cfg(feature = "facilitator")]
 pub use probe::TRANSFER_GAS;
+pub use x402_types::Dollars;
 
 use std::sync::Arc;
 
 use alloy_primitives::Address;
 use x402_types::{
-    AtomicAmount, ChainId, Claim, EvmAddress, KeyOf, Members, Offer, PaymentKey, Rejection, SchemeName, Terms,
+    AtomicAmount, ChainId, Claim, EvmAddress, Members, Offer, PaymentKey, PaymentKeyFn, Rejection, SchemeName, Terms,
     TimeoutSeconds, Version,
 };
 
@@ -83,7 +85,7 @@ impl Exact {
     fn offer(token: &Token, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
         let amount: AtomicAmount = match price {
             Price::Dollars(_) if !token.dollar => return Err(PriceError::NotDollar),
-            Price::Dollars(dollars) => dollars.atomic(token.decimals)?,
+            Price::Dollars(dollars) => price::atomic(dollars, token.decimals)?,
             Price::Atomic(amount) if amount.is_zero() => return Err(PriceError::Zero),
             Price::Atomic(amount) => amount,
         };
@@ -113,7 +115,7 @@ struct Eip3009Key {
     token: Address,
 }
 
-impl KeyOf for Eip3009Key {
+impl PaymentKeyFn for Eip3009Key {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Ok(UncheckedPayload::read(&claim.payload)?.key(claim.terms.network, self.token))
     }

@@ -3,13 +3,14 @@
 use alloy_primitives::{Address, B256, Bytes};
 use async_trait::async_trait;
 use x402_types::{
-    ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Refusal, Rejection, SchemeName, SigningContext, Terms,
-    UnixSeconds, Version,
+    ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Refusal, Rejection, SigningContext, Terms, UnixSeconds,
+    Version,
 };
 
+use super::terms::{self, Asked};
 use crate::eip3009::{Authorization, Payload};
 use crate::key::Sign;
-use crate::token::{Domain, Tokens, chain_id};
+use crate::token::Tokens;
 
 /// Signs for an account: a key for its own, or whatever a smart account takes for its signature by EIP-1271.
 ///
@@ -81,53 +82,21 @@ impl<S: SignAs> Payer<S> {
         self.signer.account()
     }
 
-    fn prepare(&self, terms: &Terms) -> Result<(Address, Domain, Address), Rejection> {
-        let refuse = |reason, why: &str| Rejection::new(reason).because(why);
-        if terms.scheme != SchemeName::EXACT {
-            return Err(refuse(ErrorReason::UNSUPPORTED_SCHEME, "scheme: expected `exact`"));
-        }
-        let chain_id = chain_id(terms.network).ok_or_else(|| {
-            refuse(ErrorReason::INVALID_NETWORK, &format!("network: {} is not an EVM chain", terms.network))
+    fn prepare(&self, terms: &Terms) -> Result<Asked, Rejection> {
+        let chain = terms.network.evm_chain();
+        let chain =
+            chain.map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
+        let asked = terms::read(terms, chain, |asset| match self.tokens.find(terms.network, asset) {
+            None if !self.any_token => Err("asset: not a token that this client knows"),
+            token => Ok(token),
         })?;
-        if let Some(method) = terms.extra.get("assetTransferMethod")
-            && method.read::<String>().ok().as_deref() != Some("eip3009")
-        {
-            return Err(refuse(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE, "extra.assetTransferMethod: expected `eip3009`"));
-        }
-        let bad = |why| refuse(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, why);
-        let address = |text: &str| text.parse::<EvmAddress>().and_then(Address::try_from);
-        let asset = address(&terms.asset).map_err(|_| bad("asset: expected an EVM address"))?;
-        let pay_to = address(&terms.pay_to).map_err(|_| bad("payTo: expected an EVM address"))?;
-        if pay_to.is_zero() {
-            return Err(bad("payTo: the zero address"));
-        }
-        if terms.amount.is_zero() {
-            return Err(bad("amount: zero"));
-        }
-        let (Some(name), Some(version)) = (terms.extra.text("name"), terms.extra.text("version")) else {
-            return Err(refuse(ErrorReason::MISSING_EIP712_DOMAIN, "extra.name and extra.version: expected strings"));
-        };
         // An EIP-3009 token is its own verifying contract: a signature for another address is one for another token.
         if let Some(named) = terms.extra.text("verifyingContract")
-            && address(&named).ok() != Some(asset)
+            && terms::address(&named) != Some(asked.token)
         {
-            return Err(bad("extra.verifyingContract: another contract than the asset"));
+            return Err(terms::bad("extra.verifyingContract: another contract than the asset"));
         }
-        let domain = match self.tokens.find(terms.network, asset).map(|token| &token.domain) {
-            Some(Some(domain)) if *domain.name != *name => {
-                let why = format!("extra.name: {name:?}, but the token's domain is named {:?}", &*domain.name);
-                return Err(refuse(ErrorReason::TOKEN_NAME_MISMATCH, &why));
-            }
-            Some(Some(domain)) if *domain.version != *version => {
-                let why = format!("extra.version: {version:?}, but the token's domain has {:?}", &*domain.version);
-                return Err(refuse(ErrorReason::TOKEN_VERSION_MISMATCH, &why));
-            }
-            Some(Some(domain)) => domain.clone(),
-            Some(None) => Domain::new(&name, &version, chain_id, asset),
-            None if self.any_token => Domain::new(&name, &version, chain_id, asset),
-            None => return Err(bad("asset: not a token that this client knows")),
-        };
-        Ok((asset, domain, pay_to))
+        Ok(asked)
     }
 }
 
@@ -142,7 +111,7 @@ impl<S: SignAs> MakePayment for Payer<S> {
     }
 
     async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
-        let (token, domain, pay_to) = self.prepare(terms)?;
+        let Asked { token, pay_to, domain } = self.prepare(terms)?;
         let authorization = Authorization {
             from: self.signer.account(),
             to: pay_to,

@@ -2,8 +2,7 @@
 
 use core::str::FromStr;
 
-use alloy_primitives::U256;
-use x402_types::AtomicAmount;
+use x402_types::{AtomicAmount, Dollars};
 
 /// What a seller asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,15 +12,6 @@ pub enum Price {
     Dollars(Dollars),
     /// Atomic units of a token.
     Atomic(AtomicAmount),
-}
-
-/// `$`, digits, and perhaps a point and digits: `$1`, `$0.10`.
-///
-/// No sign, exponent, underscore, comma, space or leading zero; `$.5` and `$1.` are refused too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dollars {
-    digits: U256,
-    decimals: u8,
 }
 
 /// Why a price cannot be asked.
@@ -56,40 +46,14 @@ pub enum PriceError {
     MissingDomain,
 }
 
-impl Dollars {
-    /// In atomic units of a token with so many decimals.
-    ///
-    /// # Errors
-    /// `Decimals`, `TooLarge`, `Zero`.
-    pub fn atomic(self, decimals: u8) -> Result<AtomicAmount, PriceError> {
-        let missing =
-            decimals.checked_sub(self.decimals).ok_or(PriceError::Decimals { given: self.decimals, decimals })?;
-        let factor = U256::from(10).checked_pow(U256::from(missing)).ok_or(PriceError::TooLarge)?;
-        let amount = self.digits.checked_mul(factor).ok_or(PriceError::TooLarge)?;
-        if amount.is_zero() { Err(PriceError::Zero) } else { Ok(amount.into()) }
+/// A price in atomic units of a token with so many decimals. Nothing of it is dropped.
+pub(super) fn atomic(price: Dollars, decimals: u8) -> Result<AtomicAmount, PriceError> {
+    let given = price.decimals();
+    if given > decimals {
+        return Err(PriceError::Decimals { given, decimals });
     }
-}
-
-impl FromStr for Dollars {
-    type Err = PriceError;
-
-    fn from_str(text: &str) -> Result<Self, PriceError> {
-        let number = text.strip_prefix('$').ok_or(PriceError::Malformed)?;
-        let (whole, fraction) = match number.split_once('.') {
-            Some((_, "")) => return Err(PriceError::Malformed),
-            Some(parts) => parts,
-            None => (number, ""),
-        };
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        let canonical = !whole.is_empty() && (whole.len() == 1 || !whole.starts_with('0'));
-        // 77 digits always fit into 256 bits.
-        if !canonical || !digits(whole) || !digits(fraction) || whole.len() + fraction.len() > 77 {
-            return Err(PriceError::Malformed);
-        }
-        let decimals = u8::try_from(fraction.len()).map_err(|_| PriceError::Malformed)?;
-        let digits = U256::from_str_radix(&[whole, fraction].concat(), 10).map_err(|_| PriceError::Malformed)?;
-        Ok(Self { digits, decimals })
-    }
+    let amount = price.to_atomic(decimals).ok_or(PriceError::TooLarge)?;
+    if amount.is_zero() { Err(PriceError::Zero) } else { Ok(amount) }
 }
 
 impl FromStr for Price {
@@ -97,7 +61,8 @@ impl FromStr for Price {
 
     /// Dollars only: a number without `$` could be meant either way.
     fn from_str(text: &str) -> Result<Self, PriceError> {
-        text.parse().map(Self::Dollars)
+        let text = Some(text).filter(|text| text.starts_with('$')).ok_or(PriceError::Malformed)?;
+        text.parse().map(Self::Dollars).map_err(|_| PriceError::Malformed)
     }
 }
 
@@ -119,6 +84,10 @@ impl From<AtomicAmount> for Price {
 mod tests {
     use super::*;
 
+    fn asked(text: &str, decimals: u8) -> Result<AtomicAmount, PriceError> {
+        atomic(text.parse().unwrap(), decimals)
+    }
+
     #[test]
     fn dollars_become_atomic_units() {
         for (text, decimals, atomic) in [
@@ -128,7 +97,7 @@ mod tests {
             ("$10.5", 18, "10500000000000000000"),
             ("$7", 0, "7"),
         ] {
-            assert_eq!(text.parse::<Dollars>().unwrap().atomic(decimals).unwrap().to_string(), atomic, "{text}");
+            assert_eq!(asked(text, decimals).unwrap().to_string(), atomic, "{text}");
         }
     }
 
@@ -145,10 +114,9 @@ mod tests {
 
     #[test]
     fn what_the_token_cannot_hold_is_refused() {
-        let atomic = |text: &str, decimals| text.parse::<Dollars>().unwrap().atomic(decimals);
-        assert_eq!(atomic("$0.0000001", 6), Err(PriceError::Decimals { given: 7, decimals: 6 }));
-        assert_eq!(atomic("$0.00", 6), Err(PriceError::Zero));
-        assert_eq!(atomic("$1", 78), Err(PriceError::TooLarge));
-        assert_eq!(atomic(&format!("${}", "9".repeat(77)), 18), Err(PriceError::TooLarge));
+        assert_eq!(asked("$0.0000001", 6), Err(PriceError::Decimals { given: 7, decimals: 6 }));
+        assert_eq!(asked("$0.00", 6), Err(PriceError::Zero));
+        assert_eq!(asked("$1", 78), Err(PriceError::TooLarge));
+        assert_eq!(asked(&format!("${}", "9".repeat(77)), 18), Err(PriceError::TooLarge));
     }
 }

@@ -12,7 +12,7 @@ use crate::eip3009::{balance_call, domain_call, name_call, read_domain, state_ca
 use crate::signature::Signature;
 use crate::token::Domain;
 use crate::token_error::TokenRefusal;
-use crate::wallet::{Asked, Signer};
+use crate::wallet::{SignatureQuery, Signer};
 
 /// The gas limit of a transfer that a key has signed. USDC takes 60,000 to 90,000; what takes more is not a transfer.
 pub const TRANSFER_GAS: u64 = 150_000;
@@ -77,7 +77,7 @@ pub(super) struct Context<'a> {
 pub(super) struct Probe<'a> {
     checked: &'a Checked,
     context: Context<'a>,
-    asked: Asked,
+    asked: SignatureQuery,
     under_way: usize,
     transfer: usize,
 }

@@ -9,7 +9,7 @@ use alloy_rpc_types_eth::TransactionRequest;
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use alloy_sol_types::{SolCall, SolValue};
-use x402_devchain::{ACCOUNTS, BlockTime, DevChain, TOKEN, Token, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, TOKEN, Token, signer};
 use x402_evm::chain::RpcChain;
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::{Authorization, Payload};
@@ -45,7 +45,7 @@ pub(crate) fn stage_with(depth: u64, tokens: Tokens) -> Stage {
     let chain = DevChain::builder()
         .time(START)
         .time_step(2)
-        .block_time(BlockTime::Manual)
+        .block_time(MiningMode::Manual)
         .finality_depth(depth)
         .build()
         .unwrap();

@@ -7,7 +7,7 @@ use x402_devchain::{ACCOUNTS, Failure, TOKEN, When, signer};
 use x402_evm::chain::{At, BatchRead, ReadChain};
 use x402_evm::eip6492::Counterfactual;
 use x402_evm::signature::SignatureError;
-use x402_evm::wallet::{MAX_SIGNATURE, NotSigned, Signer, Signers, Verdict};
+use x402_evm::wallet::{MAX_SIGNATURE, NotSigned, Signer, SignerVerdict, Signers};
 use x402_types::Fault;
 
 use crate::stage::{Stage, stage};
@@ -195,7 +195,7 @@ async fn a_node_that_fails_is_no_refusal() {
         assert!(matches!(answer, Err(Fault::Unreachable { .. })), "{answer:?}");
     }
     let answers = stage.reader.run(&reads, At::Latest).await.unwrap();
-    assert_eq!(asked.verdict(&answers), Ok(Verdict::Signed(Signer::Key)));
+    assert_eq!(asked.verdict(&answers), Ok(SignerVerdict::Signed(Signer::Key)));
     // The answers of another batch read say nothing.
     let other = stage.reader.run(&BatchRead::new(), At::Latest).await.unwrap();
     assert!(matches!(asked.verdict(&other), Err(Fault::Broken { .. })));

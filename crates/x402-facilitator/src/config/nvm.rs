@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, U256};
 use serde::Deserialize;
-use x402_erc4337::nvm::{Plan, PlanCalls, Plans, Policy, StatementDomain};
+use x402_erc4337::nvm::{NvmPolicy, Plan, PlanCalls, Plans, StatementDomain};
 use x402_types::nvm::PlanId;
 use x402_types::{AtomicAmount, EvmAddress};
 
@@ -91,8 +91,8 @@ fn one() -> AtomicAmount {
 impl NvmConfig {
     /// What is left open.
     #[must_use]
-    pub fn policy(&self) -> Policy {
-        let mut policy = Policy::default().gas(self.order_gas, self.redeem_gas);
+    pub fn policy(&self) -> NvmPolicy {
+        let mut policy = NvmPolicy::default().gas(self.order_gas, self.redeem_gas);
         if self.undeployed {
             policy = policy.kernel_factories();
         }
@@ -186,14 +186,14 @@ mod tests {
     #[test]
     fn a_plan_names_its_contracts_and_everything_is_closed() {
         let config = nvm(GOOD).unwrap();
-        assert_eq!(config.policy(), Policy::default());
+        assert_eq!(config.policy(), NvmPolicy::default());
         let plans = config.plans().unwrap();
         let plan = plans.find(U256::from(42).into()).unwrap();
         let fixed = PlanCalls::nevermined("0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap());
         assert_eq!(plan.calls, fixed);
         assert_eq!((plan.minimum, plan.maximum), (U256::from(1), U256::from(5)));
         let open = nvm(&GOOD.replace("[[network.nvm.plan]]", "undeployed = true\n[[network.nvm.plan]]")).unwrap();
-        assert_eq!(open.policy(), Policy::default().kernel_factories());
+        assert_eq!(open.policy(), NvmPolicy::default().kernel_factories());
     }
 
     #[test]

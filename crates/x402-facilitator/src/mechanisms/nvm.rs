@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, U256};
 use alloy_rpc_client::RpcClient;
 use async_trait::async_trait;
-use x402_erc4337::nvm::{ChainCredits, NvmMechanism, Parts, Plans, Policy, ReadCredits, ReadSessionKeys};
+use x402_erc4337::nvm::{ChainCredits, NvmMechanism, NvmParts, NvmPolicy, Plans, ReadCredits, ReadSessionKeys};
 use x402_erc4337::{EntryPoint, EntryPointVersion, RpcEntryPoint};
 use x402_evm::chain::RpcChain;
 use x402_evm::key::Key;
@@ -28,7 +28,7 @@ pub struct Nvm {
     /// Who counts the credits of all of them; `None`: the contract of each.
     pub credits: Option<HttpCredits>,
     /// What is left open.
-    pub policy: Policy,
+    pub policy: NvmPolicy,
 }
 
 /// What a network has already.
@@ -54,13 +54,12 @@ impl Nvm {
         ledger: Arc<dyn Ledger>,
         keys: Arc<dyn ReadSessionKeys>,
     ) -> Result<NvmMechanism, Fault> {
-        let chain_id = self.network.eip155_chain();
-        let chain_id = chain_id.ok_or_else(|| Fault::broken(format_args!("{} is not an EVM network", self.network)))?;
+        let chain_id = self.network.evm_chain().map_err(Fault::broken)?;
         let credits: Arc<dyn ReadCredits> = match self.credits {
             Some(books) => Arc::new(books),
             None => Arc::new(Counted { chain: Arc::clone(&place.chain), plans: self.plans.clone() }),
         };
-        NvmMechanism::new(Parts {
+        NvmMechanism::new(NvmParts {
             chain: Arc::clone(&place.chain) as _,
             operations: Arc::new(place.operations(chain_id)),
             credits,

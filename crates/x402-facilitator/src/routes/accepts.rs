@@ -19,12 +19,12 @@ use super::{Api, Refused, json as answer};
 use crate::engine::Engine;
 
 pub(super) async fn complete(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
-    let said = |refused: Refused| refused.answer(|rejection| json!({ "error": words(&rejection) }));
-    let received = match api.receive(headers, body).await {
+    let said = |refused: Refused| refused.answer(|rejection| json!({ "error": rejection.words() }));
+    let received = match api.receive(&headers, body).await {
         Ok(received) => received,
         Err(refused) => return said(refused),
     };
-    let read = x402_codec::json::from_slice::<x402_types::RawJson>(&received.body, &api.limits);
+    let read = x402_codec::json::from_slice::<x402_types::RawJson>(&received.body, api.context.limits());
     let document = read.map_err(Rejection::from).and_then(|raw| {
         let document: Value = raw.read().unwrap_or_default();
         if document.get("x402Version") == Some(&json!(2)) && document.get("accepts").is_some_and(Value::is_array) {
@@ -39,14 +39,11 @@ pub(super) async fn complete(State(api): State<Arc<Api>>, headers: HeaderMap, bo
     };
     let offered = document.get_mut("accepts").map(Value::take);
     let entries = offered.as_ref().and_then(Value::as_array).into_iter().flatten();
-    let accepts: Vec<PaymentRequirements> = entries.filter_map(|entry| completed(&api.engine, entry)).collect();
+    let accepts: Vec<PaymentRequirements> =
+        entries.filter_map(|entry| completed(api.context.engine(), entry)).collect();
     let resource = document.get("resource").filter(|resource| resource.is_object()).cloned();
     let resource = resource.unwrap_or_else(|| json!({ "url": "" }));
     answer(StatusCode::OK, &json!({ "x402Version": 2, "resource": resource, "accepts": accepts }))
-}
-
-fn words(rejection: &Rejection) -> String {
-    rejection.message.as_deref().unwrap_or_else(|| rejection.reason.as_str()).to_owned()
 }
 
 /// The entry with all of its members, if it is served.

@@ -36,8 +36,8 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, headers: HeaderMap, body
 
 async fn read(api: &Api, headers: HeaderMap, body: Body) -> Done<(&dyn SessionKeys, KeyName, String, Registration)> {
     let said = |refused: Refused| Box::new(refused.answer(|rejection| envelope(&rejection)));
-    let Received { caller, body, .. } = api.receive(headers, body).await.map_err(said)?;
-    let registration: Registration = x402_codec::json::from_slice(&body, &api.limits)
+    let Received { caller, body, .. } = api.receive(&headers, body).await.map_err(said)?;
+    let registration: Registration = x402_codec::json::from_slice(&body, api.context.limits())
         .map_err(|error| said(Refused::Unreadable(Code::InvalidPayload.because(error.to_string()))))?;
     let Some(smart) = &api.session_keys else {
         return Err(refuse(&Code::UnsupportedNetwork.because("network: no session keys are kept for it")));

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use x402_types::{AtomicAmount, ChainId, Fault};
-
-use super::Dollars;
+use x402_types::{AtomicAmount, ChainId, Dollars, Fault};
 
 /// A payment about to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +127,10 @@ impl MemoryBudget {
         let listed = self.listed.iter().find(|(host, network, asset, _)| {
             *host == spend.host && *network == spend.network && *asset == spend.asset
         });
-        listed.map(|(_, _, _, sum)| *sum).or_else(|| Some(self.per_day?.to_atomic(spend.dollar_decimals?)))
+        listed.map(|(_, _, _, sum)| *sum).or_else(|| {
+            // A sum that no amount of the token can express lets nothing be paid in it.
+            Some(self.per_day?.to_atomic(spend.dollar_decimals?).unwrap_or(AtomicAmount::ZERO))
+        })
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {

@@ -1,8 +1,8 @@
 //! The client's limits for one payment.
 
-use x402_types::{Asset, Assets, AtomicAmount, ChainId, Terms};
+use x402_types::{Asset, Assets, AtomicAmount, ChainId, Dollars, Terms};
 
-use super::{Dollars, NotPayable};
+use super::NotPayable;
 
 /// The limits for one payment: its amount, assets and flows.
 ///
@@ -107,8 +107,8 @@ impl SpendLimits {
             _ => *asset == terms.asset,
         };
         let listed = self.listed.iter().find(|(network, asset, _)| *network == terms.network && same(asset));
-        listed
-            .map(|(_, _, cap)| *cap)
-            .or_else(|| self.known_dollar(terms).map(|asset| self.per_payment.to_atomic(asset.decimals)))
+        // A cap that no amount of the token can express lets nothing be paid in it.
+        let dollars = |asset: &Asset| self.per_payment.to_atomic(asset.decimals).unwrap_or(AtomicAmount::ZERO);
+        listed.map(|(_, _, cap)| *cap).or_else(|| self.known_dollar(terms).map(dollars))
     }
 }

@@ -9,8 +9,6 @@
 mod budget;
 #[cfg(feature = "challenge")]
 mod challenge;
-mod clock;
-mod dollars;
 mod entry;
 mod error;
 mod exchange;
@@ -24,11 +22,10 @@ mod payer;
 mod reqwest_client;
 mod service;
 
+pub use crate::clock::{Clock, SystemClock, Timer};
 pub use budget::{Budget, Closed, MemoryBudget, OverBudget, ReserveError, Spend};
 #[cfg(feature = "challenge")]
 pub use challenge::ChallengeReceipt;
-pub use clock::{Clock, Pause, SystemClock};
-pub use dollars::Dollars;
 pub use error::{ClientError, NotPayable, PayError};
 pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
@@ -37,3 +34,4 @@ pub use payer::Payer;
 #[cfg(feature = "reqwest")]
 pub use reqwest_client::PayClient;
 pub use service::{Pay, PayFuture, PayLayer};
+pub use x402_types::Dollars;

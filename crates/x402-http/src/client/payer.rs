@@ -16,8 +16,8 @@ use super::flight::{Purchase, Signed};
 use super::identifier::Identifiers;
 use super::journal::InHand;
 use super::{
-    Budget, Clock, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits,
-    SystemClock,
+    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits, SystemClock,
+    Timer,
 };
 
 /// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
@@ -26,7 +26,7 @@ pub struct Payer {
     schemes: Arc<Vec<Arc<dyn MakePayment>>>,
     spending: Arc<SpendLimits>,
     budget: Arc<dyn Budget>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Timer>,
     pub(super) limits: Limits,
     pub(super) longest_body: usize,
     pub(super) resends: u32,
@@ -72,7 +72,7 @@ impl Payer {
 
     /// Time and randomness.
     #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+    pub fn clock(mut self, clock: Arc<dyn Timer>) -> Self {
         self.clock = clock;
         self
     }

@@ -13,7 +13,7 @@ use tower_service::Service;
 use url::Url;
 
 use super::{ClientError, Pay, PayLayer, Payer};
-use crate::remote::tls_provider;
+use crate::service::install_tls;
 
 /// A [`reqwest::Client`] that pays.
 ///
@@ -36,7 +36,7 @@ impl PayClient {
     /// # Errors
     /// reqwest cannot start with these settings.
     pub fn from_builder(builder: reqwest::ClientBuilder, payer: Payer) -> Result<Self, reqwest::Error> {
-        tls_provider();
+        install_tls();
         let http = builder.redirect(reqwest::redirect::Policy::none()).build()?;
         let pay = PayLayer::new(payer).follow_redirects().layer(Transport(http.clone()));
         Ok(Self { http, pay })

@@ -1,25 +1,21 @@
 //! The answers made here: status, headers, body.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use x402_codec::{EncodeError, body, header};
-use x402_types::nvm;
-use x402_types::v1;
-use x402_types::v2::{self, ResourceInfo, SettleResponse};
-use x402_types::{
-    Entry, ErrorReason, Fault, Members, Offer, PaymentPayload, PaymentRequired, RawJson, Rejection, SchemeName, Terms,
-    Version,
-};
+use x402_types::v2::{self, SettleResponse};
+use x402_types::{ErrorReason, Fault, Rejection};
 
+use super::dialect::HttpDialect;
 use crate::Body;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
-
-const LONGEST_MESSAGE: usize = 200;
 
 /// A 402 as bytes, made once.
 #[derive(Debug, Clone)]
@@ -29,85 +25,26 @@ pub(super) struct Prepared {
     header: HeaderValue,
 }
 
-/// Why a request is not served.
-#[derive(Debug)]
-pub(super) struct Reason {
-    pub(super) code: ErrorReason,
-    pub(super) message: Option<String>,
-    /// What the code adds, for schemes whose errors have `details`.
-    pub(super) details: Members,
-}
-
-impl Reason {
-    pub(super) const fn new(code: ErrorReason) -> Self {
-        Self { code, message: None, details: Members::new() }
-    }
-
-    pub(super) fn because(code: ErrorReason, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), details: Members::new() }
-    }
-
-    /// The status of the code's row; 402 for codes of peers.
-    pub(super) fn status(&self) -> StatusCode {
-        let status = self.code.row().map_or(402, |row| row.status);
-        StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
-    }
-}
-
-impl From<Rejection> for Reason {
-    fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.reason, message: rejection.message.map(String::from), details: rejection.details }
-    }
-}
-
-/// The 402 document. `error` is a machine code alone; words for people stand beside it.
-pub(super) fn document(offers: &[Offer], resource: ResourceInfo, reason: Option<&Reason>) -> v2::PaymentRequired {
-    let mut rest = Members::new();
-    if let Some(message) = reason.and_then(|reason| reason.message.as_deref()) {
-        // A peer's words, in a header of limited length.
-        let shown = message.char_indices().nth(LONGEST_MESSAGE).and_then(|(end, _)| message.get(..end));
-        rest.insert_text("errorMessage", shown.unwrap_or(message));
-    }
-    if let Some(details) = reason.map(|reason| &reason.details).filter(|details| !details.is_empty())
-        && let Ok(details) = RawJson::of(details)
-    {
-        rest.insert("details", details);
-    }
-    // Smart Accounts §3.3: `extensions` is required, "empty object `{}` for x402 spec alignment".
-    if offers.iter().any(|offer| offer.terms.scheme == SchemeName::NVM_ERC4337)
-        && let Ok(none) = RawJson::of(&Members::new())
-    {
-        rest.insert("extensions", none);
-    }
-    v2::PaymentRequired {
-        x402_version: Version::V2,
-        error: Some(reason.map_or_else(|| "Payment required".to_owned(), |reason| reason.code.to_string())),
-        resource: Some(resource),
-        accepts: offers.iter().map(|offer| offer.terms.to_entry()).collect(),
-        extensions: Members::new(),
-        rest,
-    }
-}
-
-/// The document as version 1 writes it, with the entries that clients of version 1 know: published ones refuse all
-/// entries for one foreign one. `None` where none is left.
-fn of_v1(document: v2::PaymentRequired) -> Option<v1::PaymentRequired> {
-    let known =
-        |entry: &Entry<v2::PaymentRequirements>| entry.known().is_some_and(|entry| Terms::from(entry).is_known_to_v1());
-    let accepts: Vec<_> = document.accepts.into_iter().filter(known).collect();
-    (!accepts.is_empty()).then(|| PaymentRequired::V2(v2::PaymentRequired { accepts, ..document }).to_v1())
+/// The status of the rejection's row; 402 for codes of peers.
+pub(super) fn status(rejection: &Rejection) -> StatusCode {
+    let status = rejection.reason.row().map_or(402, |row| row.status);
+    StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
 }
 
 impl Prepared {
-    /// "The 402 body is the v2 object again", or the v1 object where version 1 is served.
-    pub(super) fn of(document: v2::PaymentRequired, v1: bool) -> Result<Self, EncodeError> {
-        let json = body::write(&document)?;
+    /// "The 402 body is the v2 object again", or what the dialect has that was registered last of those with a body of
+    /// their own.
+    pub(super) fn of(document: &v2::PaymentRequired, dialects: &[Arc<dyn HttpDialect>]) -> Result<Self, EncodeError> {
+        let json = body::write(document)?;
         let header = header::encode_text(&json)?;
-        let v1 = if v1 { of_v1(document) } else { None };
-        let body = match v1 {
-            Some(document) => body::write(&document)?.into(),
-            None => json.into(),
-        };
+        let mut own = None;
+        for dialect in dialects.iter().rev() {
+            own = dialect.required_body(document)?;
+            if own.is_some() {
+                break;
+            }
+        }
+        let body = own.unwrap_or(json).into();
         let mut answer = Response::new(body);
         *answer.status_mut() = StatusCode::PAYMENT_REQUIRED;
         let headers = answer.headers_mut();
@@ -139,16 +76,16 @@ impl Prepared {
 }
 
 #[derive(Serialize)]
-struct Words<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
     #[serde(rename = "errorMessage", skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
 }
 
 /// An answer that is not a 402: a conflict, or a fault of ours. Asks for no payment.
-pub(super) fn plain<B>(status: StatusCode, reason: &Reason) -> Response<Body<B>> {
-    let words = Words { error: reason.code.as_str(), message: reason.message.as_deref() };
-    json(status, body::write(&words).unwrap_or_default())
+pub(super) fn plain<B>(status: StatusCode, rejection: &Rejection) -> Response<Body<B>> {
+    let error = ErrorBody { error: rejection.reason.as_str(), message: rejection.message.as_deref() };
+    json(status, body::write(&error).unwrap_or_default())
 }
 
 pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Body<B>> {
@@ -171,7 +108,7 @@ pub(super) fn verified<B>() -> Response<Body<B>> {
 /// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
 /// the wire shows a general code. Without `Retry-After` where repeating the request does not help.
 pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Response<Body<B>> {
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Reason::new(code));
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Rejection::new(code));
     put_fault(&mut response, fault);
     if let Some(seconds) = retry_after {
         later(&mut response, seconds);
@@ -181,9 +118,9 @@ pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_afte
 
 /// 500: the facilitator refuses what this server asks, whoever pays.
 pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
-    let words = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
-    let reason = Reason::because(ErrorReason::SELLER_MISCONFIGURED, words);
-    let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &reason);
+    let why = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
+    let rejection = Rejection::new(ErrorReason::SELLER_MISCONFIGURED).because(why);
+    let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection);
     put_fault(&mut response, Some(fault));
     response
 }
@@ -208,17 +145,6 @@ pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_
 
 pub(super) fn later<B>(response: &mut Response<B>, seconds: u32) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-}
-
-/// Adds the settlement's header, in the header of the payer's version. Version 0.2 of the Smart Accounts Extension
-/// looks for it in `QUERY-RESPONSE`.
-pub(super) fn attach<B>(response: &mut Response<B>, payment: &PaymentPayload, settlement: &SettleResponse) {
-    if let Ok((name, value)) = header::encode_settle_response(payment.version(), settlement) {
-        if let PaymentPayload::Nvm(nvm::PaymentPayload::V02(_)) = payment {
-            response.headers_mut().insert(&x402_codec::nvm::QUERY_RESPONSE, value.clone());
-        }
-        response.headers_mut().insert(name, value);
-    }
 }
 
 /// A paid answer is for its payer alone: `private` is merged into the handler's `Cache-Control`, and what lets shared

@@ -9,15 +9,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
-use x402_codec::header;
 use x402_types::v2::ResourceInfo;
-use x402_types::{ErrorReason, Fault, Offer};
+use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
-use super::answer::{self, Prepared, Reason};
+use super::answer::{self, Prepared};
 #[cfg(feature = "challenge")]
 use super::challenge::{self, Counter};
 use super::flow;
@@ -159,8 +158,8 @@ impl Route {
 
     fn check_size(&self) -> Result<(), SellerError> {
         let Asks::Fixed(offers) = &self.asks else { return Ok(()) };
-        let document = answer::document(offers, self.resource("/"), None);
-        let size = Prepared::of(document, false).map_or(usize::MAX, |prepared| prepared.header_len());
+        let document = self.seller.checkout.payment_required(offers, self.resource("/"), None);
+        let size = Prepared::of(&document, &[]).map_or(usize::MAX, |prepared| prepared.header_len());
         let limit = self.seller.header_limit;
         if size > limit {
             return Err(SellerError::HeaderTooLarge { size, limit });
@@ -170,25 +169,14 @@ impl Route {
                 "PAYMENT-REQUIRED has {size} bytes: nginx passes 4096 bytes of response head unless proxy_buffer_size \
                  says otherwise (docs/proxies.md)"
             ));
-            self.seller.report(&self.resource("/").url, Step::Start, &fault);
+            self.seller.checkout.report(&self.resource("/").url, Step::Start, &fault);
         }
         Ok(())
     }
 
     /// Before the first paid request: whether the facilitator serves what is offered.
     pub(super) async fn look_at_served(&self, offers: &[Offer], url: &str) {
-        let seller = &self.seller;
-        if seller.served.refuses || self.looked.set(()).is_err() {
-            return;
-        }
-        match seller.served.read(&*seller.facilitator).await {
-            Ok(()) => {
-                if let Some(error) = seller.not_served(offers) {
-                    seller.report(url, Step::Supported, &Fault::broken(error));
-                }
-            }
-            Err(fault) => seller.report(url, Step::Supported, &fault),
-        }
+        self.seller.checkout.look_at_served(&self.looked, offers, url).await;
     }
 
     pub(super) fn resource(&self, path: &str) -> ResourceInfo {
@@ -220,27 +208,29 @@ impl Route {
             Asks::Fixed(offers) => Ok(Cow::Borrowed(offers)),
             Asks::By(price) => {
                 let offers = price.offers(request).await?;
-                self.seller.check(&offers).map_err(Fault::broken)?;
+                self.seller.checkout.check(&offers).map_err(Fault::broken)?;
                 Ok(Cow::Owned(offers))
             }
         }
     }
 
-    /// 402, or the status of the reason's row.
-    pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], reason: &Reason) -> Response<Body<B>> {
-        match reason.status() {
-            StatusCode::PAYMENT_REQUIRED => self.ask(path, offers, Some(reason)),
-            StatusCode::SERVICE_UNAVAILABLE => {
-                answer::unavailable(reason.code.clone(), None, Some(self.seller.retry_after))
+    /// Asks for payment, or answers with the status of the rejection's row.
+    pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
+        match rejection {
+            Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {
+                answer::unavailable(rejection.reason.clone(), None, Some(self.seller.retry_after))
             }
-            status => answer::plain(status, reason),
+            Some(rejection) if answer::status(rejection) != StatusCode::PAYMENT_REQUIRED => {
+                answer::plain(answer::status(rejection), rejection)
+            }
+            rejection => self.ask(path, offers, rejection),
         }
     }
 
     /// The 402 for this path.
     #[inline]
-    pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], reason: Option<&Reason>) -> Response<Body<B>> {
-        match self.prepared(path, offers, reason) {
+    pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
+        match self.prepared(path, offers, rejection) {
             Ok(prepared) => prepared.answer(),
             Err(other) => *other,
         }
@@ -251,15 +241,19 @@ impl Route {
         &self,
         path: &str,
         offers: &[Offer],
-        reason: Option<&Reason>,
+        rejection: Option<&Rejection>,
     ) -> Result<Cow<'_, Prepared>, Box<Response<Body<B>>>> {
         if path.len() > LONGEST_PATH {
-            let reason =
-                Reason::because(ErrorReason::INVALID_PAYMENT_REQUIREMENTS, "the path is too long to be paid for");
-            return Err(Box::new(answer::plain(StatusCode::URI_TOO_LONG, &reason)));
+            let rejection = Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS)
+                .because("the path is too long to be paid for");
+            return Err(Box::new(answer::plain(StatusCode::URI_TOO_LONG, &rejection)));
         }
-        let make = || Prepared::of(answer::document(offers, self.resource(path), reason), self.seller.v1);
-        if reason.is_none() && matches!(self.asks, Asks::Fixed(_)) {
+        let checkout = &self.seller.checkout;
+        let make = || {
+            let document = checkout.payment_required(offers, self.resource(path), rejection);
+            Prepared::of(&document, checkout.dialects())
+        };
+        if rejection.is_none() && matches!(self.asks, Asks::Fixed(_)) {
             if let Some((prepared_path, prepared)) = self.prepared.get() {
                 if **prepared_path == *path {
                     return Ok(Cow::Borrowed(prepared));
@@ -320,10 +314,6 @@ impl<S: fmt::Debug> fmt::Debug for RequirePayment<S> {
     }
 }
 
-fn carries_payment(headers: &HeaderMap) -> bool {
-    headers.contains_key(&header::PAYMENT_SIGNATURE) || headers.contains_key(&header::X_PAYMENT)
-}
-
 impl<S, Q, B> Service<Request<Q>> for RequirePayment<S>
 where
     S: Service<Request<Q>, Response = Response<B>> + Clone + Send + 'static,
@@ -347,7 +337,7 @@ where
         }
         if let Sells::Offers(route) = &self.sells
             && let Asks::Fixed(offers) = &route.asks
-            && !carries_payment(request.headers())
+            && !route.seller.finds_payment(request.headers())
         {
             return State::Answered { answer: Some(route.ask(request.uri().path(), offers, None)) }.into();
         }

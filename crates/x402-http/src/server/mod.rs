@@ -9,20 +9,18 @@ mod answer;
 #[cfg(feature = "challenge")]
 pub mod challenge;
 pub mod cors;
+mod dialect;
 mod flow;
-mod grants;
-mod incident;
 mod layer;
-mod paid;
 mod price;
 mod seller;
-mod served;
-mod verdict;
 
 pub use cors::{Cors, CorsLayer};
-pub use grants::{Claimed, GrantState, Grants, MemoryGrants, Standing, Ticket};
-pub use incident::{Incident, OnIncident, Step};
+pub use dialect::{HttpDialect, write_receipt};
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
-pub use paid::{Paid, Used};
 pub use price::{Price, PriceFuture, price_by};
-pub use seller::{Seller, SellerError};
+pub use seller::Seller;
+
+pub use crate::checkout::{
+    Claimed, GrantLock, GrantState, Grants, Incident, MemoryGrants, OnIncident, Paid, SellerError, Standing, Step, Used,
+};

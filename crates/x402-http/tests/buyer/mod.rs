@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::Body;
-use x402_http::client::{ClientError, Clock, MemoryBudget, Pause, PayLayer, Payer};
+use x402_http::client::{ClientError, Clock, MemoryBudget, PayLayer, Payer, Timer};
 use x402_types::{
     AuthorizationKind, MadePayment, MakePayment, PaymentKey, RawJson, Refusal, SchemeName, SigningContext, Terms,
     UnixSeconds,
@@ -35,13 +35,16 @@ impl Clock for Ticks {
     fn now(&self) -> UnixSeconds {
         UnixSeconds(NOW + self.passed.load(Ordering::SeqCst))
     }
-    fn sleep(&self, time: Duration) -> Pause {
-        self.slept.lock().unwrap().push(time);
-        self.passed.fetch_add(time.as_secs(), Ordering::SeqCst);
-        Box::pin(std::future::ready(()))
-    }
     fn entropy(&self) -> Option<[u8; 32]> {
         Some([u8::try_from(self.drawn.fetch_add(1, Ordering::SeqCst)).unwrap(); 32])
+    }
+}
+
+#[async_trait]
+impl Timer for Ticks {
+    async fn sleep(&self, time: Duration) {
+        self.slept.lock().unwrap().push(time);
+        self.passed.fetch_add(time.as_secs(), Ordering::SeqCst);
     }
 }
 

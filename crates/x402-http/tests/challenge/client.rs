@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,9 +19,9 @@ use x402_challenge::{Allowance, MakeProof, MockProof};
 use x402_codec::{challenge as codec, header as names};
 use x402_http::Body;
 use x402_http::client::{
-    ChallengeReceipt, ClientError, Clock, MemoryBudget, NotPayable, Pause, PayError, PayLayer, Payer,
+    ChallengeReceipt, ClientError, Clock, MemoryBudget, NotPayable, PayError, PayLayer, Payer, Timer,
 };
-use x402_http::server::challenge::{Ask, Clock as _, Entitle};
+use x402_http::server::challenge::{Ask, Entitle};
 use x402_types::UnixSeconds;
 use x402_types::challenge::{Challenge, Payment};
 
@@ -41,13 +42,15 @@ impl Clock for Watch {
         self.ticks.now()
     }
 
-    fn sleep(&self, time: Duration) -> Pause {
-        self.slept.lock().unwrap().push(time);
-        Box::pin(std::future::ready(()))
-    }
-
     fn entropy(&self) -> Option<[u8; 32]> {
         Some([u8::try_from(self.drawn.fetch_add(1, Ordering::SeqCst)).unwrap(); 32])
+    }
+}
+
+#[async_trait]
+impl Timer for Watch {
+    async fn sleep(&self, time: Duration) {
+        self.slept.lock().unwrap().push(time);
     }
 }
 

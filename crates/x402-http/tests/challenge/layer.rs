@@ -195,7 +195,7 @@ impl Clock for NoChance {
         UnixSeconds(NOW)
     }
 
-    fn random(&self) -> Option<[u8; 16]> {
+    fn entropy(&self) -> Option<[u8; 32]> {
         None
     }
 }
@@ -206,7 +206,7 @@ async fn without_randomness_nothing_is_asked() {
     let challenges = Challenges::with_clock(ORIGIN, gate, Arc::new(NoChance)).unwrap();
     let service = shop().wall(challenges.charge(ask()).unwrap());
     assert_eq!(call(&service, at("/weather")).await.0, StatusCode::SERVICE_UNAVAILABLE);
-    let drawn = SystemClock.random().zip(SystemClock.random()).unwrap();
+    let drawn = SystemClock.entropy().zip(SystemClock.entropy()).unwrap();
     assert_ne!(drawn.0, drawn.1);
 }
 

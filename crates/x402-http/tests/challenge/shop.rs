@@ -41,8 +41,10 @@ impl Clock for Ticks {
         UnixSeconds(NOW + self.passed.load(Ordering::SeqCst))
     }
 
-    fn random(&self) -> Option<[u8; 16]> {
-        Some(u128::from(self.drawn.fetch_add(1, Ordering::SeqCst)).to_be_bytes())
+    fn entropy(&self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&u128::from(self.drawn.fetch_add(1, Ordering::SeqCst)).to_be_bytes());
+        Some(bytes)
     }
 }
 

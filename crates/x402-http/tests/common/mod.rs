@@ -15,12 +15,12 @@ use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
 use tower::util::BoxCloneService;
 use x402_codec::header;
-use x402_facilitator_core::{Facilitator, Presented};
+use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::server::Paid;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    AuthorizationKind, Claim, Fault, KeyOf, Offer, PaymentKey, RawJson, Rejection, SchemeName, Terms, TimeoutSeconds,
-    Version,
+    AuthorizationKind, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, RawJson, Rejection, SchemeName, Terms,
+    TimeoutSeconds, Version,
 };
 
 pub(crate) const ORIGIN: &str = "https://api.example.com";
@@ -35,7 +35,7 @@ pub(crate) struct Script {
     pub(crate) verify: Verdicts<VerifyResponse>,
     pub(crate) settle: Verdicts<SettleResponse>,
     pub(crate) log: Mutex<Vec<String>>,
-    pub(crate) seen: Mutex<Vec<Presented>>,
+    pub(crate) seen: Mutex<Vec<PaymentRequest>>,
     /// What `/supported` lists, as JSON.
     pub(crate) kinds: Mutex<Option<String>>,
     /// Whether it is a facilitator like ours.
@@ -63,26 +63,26 @@ impl Script {
         self.log.lock().unwrap().join(", ")
     }
 
-    fn note(&self, what: &str, presented: &Presented) {
+    fn note(&self, what: &str, request: &PaymentRequest) {
         self.log.lock().unwrap().push(what.to_owned());
-        self.seen.lock().unwrap().push(presented.clone());
+        self.seen.lock().unwrap().push(request.clone());
     }
 }
 
 #[async_trait]
 impl Facilitator for Script {
-    async fn verify(&self, presented: &Presented) -> Result<VerifyResponse, Fault> {
-        self.note("verify", presented);
+    async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        self.note("verify", request);
         tokio::task::yield_now().await;
         let said = self.verify.lock().unwrap().pop_front();
         said.unwrap_or_else(|| Ok(serde_json::from_str(&format!(r#"{{"isValid":true,"payer":"{PAYER}"}}"#)).unwrap()))
     }
 
-    async fn settle(&self, presented: &Presented) -> Result<SettleResponse, Fault> {
-        self.note("settle", presented);
+    async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
+        self.note("settle", request);
         tokio::task::yield_now().await;
         let said = self.settle.lock().unwrap().pop_front();
-        said.unwrap_or_else(|| Ok(settled(presented.terms.version)))
+        said.unwrap_or_else(|| Ok(settled(request.claim.terms.version)))
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
@@ -128,7 +128,7 @@ pub(crate) fn terms() -> Terms {
 }
 
 pub(crate) fn offer(terms: Terms) -> Offer {
-    Offer { terms, key: Arc::new(key_of as fn(&Claim) -> Result<PaymentKey, Rejection>) as Arc<dyn KeyOf> }
+    Offer { terms, key: Arc::new(key_of as fn(&Claim) -> Result<PaymentKey, Rejection>) as Arc<dyn PaymentKeyFn> }
 }
 
 pub(crate) fn upfront(mut terms: Terms) -> Terms {

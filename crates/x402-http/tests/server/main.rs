@@ -19,6 +19,6 @@ fn seams_are_object_safe() {
     object::<dyn Grants>();
     object::<dyn x402_http::server::Price>();
     object::<dyn x402_http::client::Budget>();
-    object::<dyn x402_http::client::Clock>();
+    object::<dyn x402_http::client::Timer>();
     object::<dyn x402_http::remote::Authorize>();
 }

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::server::{CorsLayer, Incident, Seller, SellerError, Step, Used, price_by};
-use x402_types::{AtomicAmount, Claim, Fault, KeyOf, Offer, PaymentKey, Rejection, Terms};
+use x402_types::{AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
 
 use crate::common::{
     PAYER, Script, TRANSACTION, call, decoded, get, header, offer, paying, payment_json, terms, upfront,
@@ -30,10 +30,10 @@ async fn the_handler_finds_the_payment_and_the_whole_body() {
     assert_eq!(paid.payer.as_deref(), Some(PAYER));
     assert_eq!(paid.amount, AtomicAmount::from(10_000));
     assert_eq!(shop.handler.bodies.lock().unwrap()[0], "the question");
-    let presented = shop.script.seen.lock().unwrap()[0].clone();
-    assert_eq!(presented.resource.url, "https://api.example.com/weather");
-    assert_eq!(presented.raw, payment_json(&terms(), 1).to_string(), "byte for byte");
-    assert!(presented.identity.caller.is_empty());
+    let asked = shop.script.seen.lock().unwrap()[0].clone();
+    assert_eq!(asked.resource.url, "https://api.example.com/weather");
+    assert_eq!(asked.raw, payment_json(&terms(), 1).to_string(), "byte for byte");
+    assert!(asked.claim.identity.caller.is_empty());
 }
 
 /// One of them is kept for the next request; another must not be taken for it.
@@ -118,7 +118,7 @@ async fn what_was_not_modified_is_not_settled() {
 /// One scheme's key, which settles what was used.
 struct Metered;
 
-impl KeyOf for Metered {
+impl PaymentKeyFn for Metered {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         crate::common::key_of(claim)
     }
@@ -142,7 +142,7 @@ async fn what_was_used_counts_only_where_less_can_be_settled() {
     for (paid, settled) in [(terms(), 10_000), (metered, 7)] {
         let nonce = u8::try_from(settled % 100).unwrap();
         assert_eq!(call(&service, paying("/weather", &payment_json(&paid, nonce))).await.0, StatusCode::OK);
-        let last = shop.script.seen.lock().unwrap().last().unwrap().terms.amount;
+        let last = shop.script.seen.lock().unwrap().last().unwrap().claim.terms.amount;
         assert_eq!(last, settled.into(), "{}", paid.scheme);
     }
 }
@@ -271,8 +271,8 @@ async fn the_accepted_entry_must_be_offered() {
         entry["extra"]["more"] = 1.into();
     });
     assert_eq!(call(&service, request).await.0, StatusCode::OK);
-    let presented = shop.script.seen.lock().unwrap()[0].clone();
-    assert_eq!(presented.terms, terms(), "the server's own entry");
+    let asked = shop.script.seen.lock().unwrap()[0].clone();
+    assert_eq!(asked.claim.terms, terms(), "the server's own entry");
 }
 
 #[tokio::test]
@@ -336,8 +336,8 @@ async fn v1_is_served_where_it_is_switched_on() {
     assert_eq!(status, StatusCode::OK);
     assert_eq!(decoded(&headers, &names::X_PAYMENT_RESPONSE)["network"], "base-sepolia");
     assert!(!headers.contains_key(&names::PAYMENT_RESPONSE));
-    let presented = shop.script.seen.lock().unwrap()[0].clone();
-    assert_eq!(presented.terms.version, x402_types::Version::V1);
+    let asked = shop.script.seen.lock().unwrap()[0].clone();
+    assert_eq!(asked.claim.terms.version, x402_types::Version::V1);
     // One authorization has one key, whichever version it comes in.
     assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), 1))).await.0, StatusCode::CONFLICT);
 }

@@ -36,7 +36,10 @@ async fn pending_belongs_to_the_same_request() {
     assert_eq!(shop.script.log(), "verify, handler, settle, settle, handler");
     assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::CONFLICT);
     let seen = shop.script.seen.lock().unwrap();
-    assert!(seen.iter().all(|presented| presented.identity == seen[0].identity), "one request for the facilitator");
+    assert!(
+        seen.iter().all(|request| request.claim.identity == seen[0].claim.identity),
+        "one request for the facilitator"
+    );
 }
 
 #[tokio::test]

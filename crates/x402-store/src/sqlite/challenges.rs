@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use x402_challenge::{
-    Added, Attempt, Claimed, Confirmation, Confirmed, Entitlement, Hold, Issued, MeterState, Metered, PaymentDigest,
-    Refund, RefundStanding, Spent, Standing, Store, TokenHash,
+    Added, ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Entitlement, Issued, MeterState,
+    Metered, PaymentAttempt, PaymentDigest, Refund, RefundStanding, Spent, Store, TokenHash,
 };
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -103,22 +103,22 @@ impl Stored {
         })
     }
 
-    fn standing(&self, now: UnixSeconds) -> Standing {
+    fn standing(&self, now: UnixSeconds) -> ChallengeState {
         match self.state.as_str() {
-            "paid" => Standing::Paid { fence: self.fence },
-            "held" if self.held_until >= now => Standing::Held { by: self.digest, until: self.held_until },
-            "held" if self.resume_until >= now => Standing::Begun { by: self.digest },
-            _ => Standing::Open,
+            "paid" => ChallengeState::Paid { fence: self.fence },
+            "held" if self.held_until >= now => ChallengeState::Held { by: self.digest, until: self.held_until },
+            "held" if self.resume_until >= now => ChallengeState::Begun { by: self.digest },
+            _ => ChallengeState::Open,
         }
     }
 
-    fn is_held_by(&self, hold: &Hold) -> bool {
+    fn is_held_by(&self, hold: &ChallengeHold) -> bool {
         self.state == "held" && self.fence == hold.fence && self.nonce.as_deref() == Some(hold.nonce.as_str())
     }
 }
 
 /// Returns the row, if it still belongs to this hold.
-fn held(transaction: &Transaction<'_>, hold: &Hold) -> Sql<Option<Stored>> {
+fn held(transaction: &Transaction<'_>, hold: &ChallengeHold) -> Sql<Option<Stored>> {
     Ok(Stored::read(transaction, &hold.id)?.filter(|stored| stored.is_held_by(hold)))
 }
 
@@ -148,12 +148,12 @@ fn issue(transaction: &Transaction<'_>, issued: &Issued) -> Sql<bool> {
     Ok(changed == 1)
 }
 
-fn claim(transaction: &Transaction<'_>, attempt: &Attempt, now: UnixSeconds) -> Sql<Claimed> {
-    let Some(stored) = Stored::read(transaction, &attempt.id)? else { return Ok(Claimed::Unknown) };
+fn claim(transaction: &Transaction<'_>, attempt: &PaymentAttempt, now: UnixSeconds) -> Sql<ClaimOutcome> {
+    let Some(stored) = Stored::read(transaction, &attempt.id)? else { return Ok(ClaimOutcome::Unknown) };
     let fence = stored.fence.saturating_add(1);
-    let hold = Hold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence };
+    let hold = ChallengeHold { id: attempt.id.clone(), nonce: attempt.nonce.clone(), fence };
     match stored.standing(now) {
-        Standing::Open if !taken(transaction, &attempt.nonce, now)? => {
+        ChallengeState::Open if !taken(transaction, &attempt.nonce, now)? => {
             // The previous holder of this nonce has lapsed, and must no longer be confirmed with it.
             transaction
                 .prepare_cached(
@@ -174,23 +174,23 @@ fn claim(transaction: &Transaction<'_>, attempt: &Attempt, now: UnixSeconds) -> 
                     number(attempt.until),
                     number(attempt.resume_until),
                 ])?;
-            Ok(Claimed::Held(hold))
+            Ok(ClaimOutcome::Held(hold))
         }
-        Standing::Held { by, until } if by == attempt.digest => Ok(Claimed::Running { until }),
-        Standing::Begun { by } if by == attempt.digest => {
+        ChallengeState::Held { by, until } if by == attempt.digest => Ok(ClaimOutcome::Running { until }),
+        ChallengeState::Begun { by } if by == attempt.digest => {
             transaction
                 .prepare_cached(
                     "UPDATE challenges SET fence = ?2, held_until = ?3, forget_after = max(forget_after, ?3)
                      WHERE id = ?1",
                 )?
                 .execute(params![attempt.id.as_str(), number(UnixSeconds(fence)), number(attempt.until)])?;
-            Ok(Claimed::Resumed(hold))
+            Ok(ClaimOutcome::Resumed(hold))
         }
-        _ => Ok(Claimed::Taken),
+        _ => Ok(ClaimOutcome::Taken),
     }
 }
 
-fn confirm(transaction: &Transaction<'_>, hold: &Hold, with: &Confirmation) -> Sql<Confirmed> {
+fn confirm(transaction: &Transaction<'_>, hold: &ChallengeHold, with: &Confirmation) -> Sql<Confirmed> {
     let Some(stored) = held(transaction, hold)? else { return Ok(Confirmed::Lost) };
     if let Some(key) = &with.proof {
         let inserted = transaction
@@ -218,7 +218,7 @@ fn confirm(transaction: &Transaction<'_>, hold: &Hold, with: &Confirmation) -> S
     Ok(Confirmed::Paid)
 }
 
-fn suspend(transaction: &Transaction<'_>, hold: &Hold) -> Sql<()> {
+fn suspend(transaction: &Transaction<'_>, hold: &ChallengeHold) -> Sql<()> {
     if held(transaction, hold)?.is_some() {
         transaction
             .prepare_cached("UPDATE challenges SET held_until = 0 WHERE id = ?1")?
@@ -227,7 +227,7 @@ fn suspend(transaction: &Transaction<'_>, hold: &Hold) -> Sql<()> {
     Ok(())
 }
 
-fn release(transaction: &Transaction<'_>, hold: &Hold) -> Sql<()> {
+fn release(transaction: &Transaction<'_>, hold: &ChallengeHold) -> Sql<()> {
     if held(transaction, hold)?.is_some() {
         transaction
             .prepare_cached(
@@ -275,7 +275,7 @@ impl Store for SqliteChallenges {
         self.write(move |transaction| issue(transaction, &issued)).await
     }
 
-    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, Standing)>, Fault> {
+    async fn find(&self, id: &ChallengeId, now: UnixSeconds) -> Result<Option<(Issued, ChallengeState)>, Fault> {
         let id = id.clone();
         let stored = self.database.read(move |connection| Stored::read(connection, &id)).await?;
         Ok(stored.map(|stored| {
@@ -289,22 +289,22 @@ impl Store for SqliteChallenges {
         self.database.read(move |connection| taken(connection, &nonce, now)).await
     }
 
-    async fn claim(&self, attempt: &Attempt, now: UnixSeconds) -> Result<Claimed, Fault> {
+    async fn claim(&self, attempt: &PaymentAttempt, now: UnixSeconds) -> Result<ClaimOutcome, Fault> {
         let attempt = attempt.clone();
         self.write(move |transaction| claim(transaction, &attempt, now)).await
     }
 
-    async fn confirm(&self, hold: &Hold, with: Confirmation) -> Result<Confirmed, Fault> {
+    async fn confirm(&self, hold: &ChallengeHold, with: Confirmation) -> Result<Confirmed, Fault> {
         let hold = hold.clone();
         self.write(move |transaction| confirm(transaction, &hold, &with)).await
     }
 
-    async fn suspend(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn suspend(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         let hold = hold.clone();
         self.write(move |transaction| suspend(transaction, &hold)).await
     }
 
-    async fn release(&self, hold: &Hold) -> Result<(), Fault> {
+    async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         let hold = hold.clone();
         self.write(move |transaction| release(transaction, &hold)).await
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
-use x402_http::server::{Claimed, GrantState, Grants, Standing, Ticket};
+use x402_http::server::{Claimed, GrantLock, GrantState, Grants, Standing};
 use x402_types::{Fault, PaymentKey};
 
 use super::{Database, WriteError};
@@ -44,16 +44,16 @@ impl SqliteGrants {
         self.database.read(move |connection| row(connection, &key)).await
     }
 
-    fn request(&self, ticket: &Ticket) -> Result<String, Fault> {
-        match self.held().keys.get(&ticket.key) {
-            Some((holder, request)) if *holder == ticket.holder => Ok(request.clone()),
+    fn request(&self, lock: &GrantLock) -> Result<String, Fault> {
+        match self.held().keys.get(&lock.key) {
+            Some((holder, request)) if *holder == lock.holder => Ok(request.clone()),
             _ => Err(Fault::store("the payment is held by another request")),
         }
     }
 
     /// Writes the state, if the current state allows the transition.
-    async fn put(&self, ticket: &Ticket, state: GrantState) -> Result<(), Fault> {
-        let (key, request) = (ticket.key.clone(), self.request(ticket)?);
+    async fn put(&self, lock: &GrantLock, state: GrantState) -> Result<(), Fault> {
+        let (key, request) = (lock.key.clone(), self.request(lock)?);
         self.database
             .write(move |transaction| {
                 let changed = transaction
@@ -104,7 +104,7 @@ impl Grants for SqliteGrants {
 
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault> {
         // The key is held before the look-up, so that no other request can come between look-up and claim.
-        let ticket = {
+        let lock = {
             let mut held = self.held();
             if held.keys.contains_key(key) {
                 return Ok(Claimed::Taken);
@@ -112,9 +112,9 @@ impl Grants for SqliteGrants {
             held.last = held.last.wrapping_add(1);
             let holder = held.last;
             held.keys.insert(key.clone(), (holder, request.to_owned()));
-            Ticket { key: key.clone(), holder }
+            GrantLock { key: key.clone(), holder }
         };
-        let hold = Hold { grants: self, ticket: Some(ticket) };
+        let hold = Hold { grants: self, lock: Some(lock) };
         match self.row(key).await? {
             None => Ok(hold.keep().map_or(Claimed::Taken, Claimed::Open)),
             Some((GrantState::Pending, of)) if of == request => {
@@ -124,18 +124,18 @@ impl Grants for SqliteGrants {
         }
     }
 
-    async fn pend(&self, ticket: &Ticket) -> Result<(), Fault> {
-        self.put(ticket, GrantState::Pending).await
+    async fn pend(&self, lock: &GrantLock) -> Result<(), Fault> {
+        self.put(lock, GrantState::Pending).await
     }
 
-    async fn grant(&self, ticket: &Ticket) -> Result<(), Fault> {
-        self.put(ticket, GrantState::Granted).await?;
-        self.release(ticket);
+    async fn grant(&self, lock: &GrantLock) -> Result<(), Fault> {
+        self.put(lock, GrantState::Granted).await?;
+        self.release(lock);
         Ok(())
     }
 
-    async fn free(&self, ticket: &Ticket) -> Result<(), Fault> {
-        let (key, request) = (ticket.key.clone(), self.request(ticket)?);
+    async fn free(&self, lock: &GrantLock) -> Result<(), Fault> {
+        let (key, request) = (lock.key.clone(), self.request(lock)?);
         self.database
             .write(move |transaction| {
                 transaction
@@ -144,14 +144,14 @@ impl Grants for SqliteGrants {
                 Ok::<_, WriteError<Fault>>(())
             })
             .await?;
-        self.release(ticket);
+        self.release(lock);
         Ok(())
     }
 
-    fn release(&self, ticket: &Ticket) {
+    fn release(&self, lock: &GrantLock) {
         let mut held = self.held();
-        if held.keys.get(&ticket.key).is_some_and(|(holder, _)| *holder == ticket.holder) {
-            held.keys.remove(&ticket.key);
+        if held.keys.get(&lock.key).is_some_and(|(holder, _)| *holder == lock.holder) {
+            held.keys.remove(&lock.key);
         }
     }
 }
@@ -159,19 +159,19 @@ impl Grants for SqliteGrants {
 /// A hold that is released unless it is kept, since the caller may disappear during the store's operation.
 struct Hold<'a> {
     grants: &'a SqliteGrants,
-    ticket: Option<Ticket>,
+    lock: Option<GrantLock>,
 }
 
 impl Hold<'_> {
-    fn keep(mut self) -> Option<Ticket> {
-        self.ticket.take()
+    fn keep(mut self) -> Option<GrantLock> {
+        self.lock.take()
     }
 }
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.grants.release(&ticket);
+        if let Some(lock) = self.lock.take() {
+            self.grants.release(&lock);
         }
     }
 }

@@ -5,6 +5,8 @@ use core::fmt;
 use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::{Malformed, UnixSeconds};
 
@@ -42,10 +44,9 @@ impl IsoTime {
 impl From<UnixSeconds> for IsoTime {
     /// Formats the time in UTC. A time after the year 9999 becomes the last second of that year.
     fn from(at: UnixSeconds) -> Self {
-        let at = UnixSeconds(at.0.min(LAST));
-        let (year, month, day) = date(at.0 / DAY);
-        let (h, m, s) = (at.0 / 3600 % 24, at.0 / 60 % 60, at.0 % 60);
-        let text = format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z").into();
+        let at = at.min(LAST);
+        let moment = i64::try_from(at.0).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+        let text = moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default().into();
         Self { text, at, fraction: false }
     }
 }
@@ -54,92 +55,22 @@ impl FromStr for IsoTime {
     type Err = Malformed;
 
     fn from_str(s: &str) -> Result<Self, Malformed> {
-        let (at, fraction) = parse(s.as_bytes()).ok_or(Malformed::new(Self::EXPECTED))?;
+        let (at, fraction) = parse(s).ok_or(Malformed::new(Self::EXPECTED))?;
         Ok(Self { text: s.into(), at, fraction })
     }
 }
 
-const DAY: u64 = 86_400;
 /// The last second that can be written, 9999-12-31T23:59:59Z.
-const LAST: u64 = 253_402_300_799;
+const LAST: UnixSeconds = UnixSeconds(253_402_300_799);
 
-/// Parses `full-date "T" full-time` with upper-case `T` and `Z`, and one to nine digits of a fraction if there is one.
-/// Leap seconds are refused: a clock that counts Unix seconds never shows one.
-fn parse(s: &[u8]) -> Option<(UnixSeconds, bool)> {
-    let (head, mut rest) = s.split_first_chunk::<19>()?;
-    let number = |from: usize, to: usize| -> Option<u64> {
-        head.get(from..to)?.iter().try_fold(0u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if marks.iter().any(|(at, mark)| head.get(*at) != Some(mark)) {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if year < 1970 || !(1..=12).contains(&month) || !(1..=length(year, month)).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let mut fraction = false;
-    if let Some(digits) = rest.strip_prefix(b".") {
-        let count = digits.iter().take_while(|b| b.is_ascii_digit()).count();
-        if !(1..=9).contains(&count) {
-            return None;
-        }
-        fraction = digits.iter().take(count).any(|b| *b != b'0');
-        rest = digits.get(count..)?;
-    }
-    let offset = match rest {
-        b"Z" => 0,
-        [sign @ (b'+' | b'-'), a, b, b':', c, d] if [a, b, c, d].iter().all(|x| x.is_ascii_digit()) => {
-            let two = |high: &u8, low: &u8| i64::from(high - b'0') * 10 + i64::from(low - b'0');
-            let (hours, minutes) = (two(a, b), two(c, d));
-            if hours > 23 || minutes > 59 {
-                return None;
-            }
-            (hours * 60 + minutes) * if *sign == b'+' { 60 } else { -60 }
-        }
-        _ => return None,
-    };
-    let local = days(year, month, day) * DAY + hour * 3600 + minute * 60 + second;
-    let at = local.checked_add_signed(-offset)?;
-    (at <= LAST).then_some((UnixSeconds(at), fraction))
-}
-
-const fn leap(year: u64) -> bool {
-    year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400)
-}
-
-const fn length(year: u64, month: u64) -> u64 {
-    match month {
-        2 => 28 + leap(year) as u64,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Returns the days from 1970-01-01 to a later date.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let before = |y: u64| y * 365 + y / 4 - y / 100 + y / 400;
-    let years = before(year - 1) - before(1969);
-    years + (1..month).map(|m| length(year, m)).sum::<u64>() + day - 1
-}
-
-/// Returns the date that many days after 1970-01-01.
-fn date(days: u64) -> (u64, u64, u64) {
-    let (mut year, mut month, mut left) = (1970 + days / 366, 1, 0);
-    left += days - self::days(year, 1, 1);
-    while left >= 365 + u64::from(leap(year)) {
-        left -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    while left >= length(year, month) {
-        left -= length(year, month);
-        month += 1;
-    }
-    (year, month, left + 1)
+/// Narrows what [`Rfc3339`] reads to one spelling: an upper-case `T` and `Z`, at most nine digits of a fraction, and no
+/// leap second, which a clock that counts Unix seconds never shows.
+fn parse(s: &str) -> Option<(UnixSeconds, bool)> {
+    let moment = OffsetDateTime::parse(s, &Rfc3339).ok()?;
+    let digits = s.get(20..)?.bytes().take_while(u8::is_ascii_digit).count();
+    let is_plain = s.get(10..11) == Some("T") && s.get(17..19) != Some("60") && !s.ends_with('z') && digits <= 9;
+    let at = UnixSeconds(u64::try_from(moment.unix_timestamp()).ok()?);
+    (is_plain && moment.year() >= 1970 && at <= LAST).then_some((at, moment.nanosecond() != 0))
 }
 
 impl fmt::Display for IsoTime {
@@ -183,7 +114,7 @@ mod tests {
             ("2024-02-29T23:59:59Z", 1_709_251_199),
             ("2000-03-01T00:00:00Z", 951_868_800),
             ("2100-03-01T00:00:00Z", 4_107_542_400),
-            ("9999-12-31T23:59:59Z", LAST),
+            ("9999-12-31T23:59:59Z", LAST.0),
         ] {
             assert_eq!(at(text), seconds, "{text}");
             assert_eq!(IsoTime::from(UnixSeconds(seconds)).as_str(), text);
@@ -192,8 +123,8 @@ mod tests {
         assert_eq!(at("2025-10-19T06:30:00-05:30"), 1_760_875_200);
         assert_eq!(IsoTime::from(UnixSeconds(u64::MAX)).as_str(), "9999-12-31T23:59:59Z");
         for day in 0..60_000 {
-            let time = IsoTime::from(UnixSeconds(day * DAY));
-            assert_eq!(at(time.as_str()), day * DAY);
+            let time = IsoTime::from(UnixSeconds(day * 86_400));
+            assert_eq!(at(time.as_str()), day * 86_400);
         }
     }
 

@@ -37,12 +37,16 @@ pub fn payment_key(claim: &Claim) -> Result<PaymentKey, Rejection> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlanKey;
 
-impl crate::KeyOf for PlanKey {
+impl crate::PaymentKeyFn for PlanKey {
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         payment_key(claim)
     }
 
     fn settles_less(&self) -> bool {
         true
+    }
+
+    fn settles_upfront(&self) -> bool {
+        false
     }
 }

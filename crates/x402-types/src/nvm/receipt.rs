@@ -170,11 +170,8 @@ impl From<Receipt> for SettleResponse {
             error_message: receipt.error_message,
             payer: receipt.payer,
             transaction: receipt.transaction,
-            network: receipt.network,
-            amount: None,
-            extra: Members::new(),
-            extensions: Members::new(),
             rest,
+            ..Self::without_outcome(receipt.network)
         }
     }
 }

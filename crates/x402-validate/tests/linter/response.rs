@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use x402_validate::{Code, ExtractError, Options, Registry, Source, Version, extract, lint_response};
+use x402_validate::{Code, DocumentFormat, ExtractError, Options, Registry, Source, extract, lint_response};
 
 /// `ÿþ` and `€` make `+`, `/` or their url-safe twins appear.
 const DOCUMENT: &str = r#"{"x402Version":2,"error":"ÿþ?>~ kostet 0,01 €","resource":{"url":"https://api.example.com/"},"accepts":[{"scheme":"exact","network":"eip155:84532","amount":"10000","asset":"0x036CbD53842c5426634e7929541eC2318f3dCF7e","payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed","maxTimeoutSeconds":60}]}"#;
@@ -56,7 +56,7 @@ fn a_response_is_summarised_for_people() {
     let header = STANDARD.encode(DOCUMENT);
     let checked = lint_response([("Payment-Required", header.as_bytes())], b"{}", &Options::default());
     assert!(checked.report.valid, "{:?}", checked.report.errors);
-    assert_eq!(checked.report.version, Version::V2);
+    assert_eq!(checked.report.version, DocumentFormat::V2);
     let json = serde_json::to_value(&checked).unwrap();
     assert_eq!(json["source"], "header");
     assert_eq!(

@@ -94,7 +94,7 @@ pub enum ApprovalError {
 /// The error for an approval that proves nothing for this signer and chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CheckError {
+pub enum ApprovalCheckError {
     /// No flag makes policies and signer give the permission id.
     #[error("the permission id fits none of the signers")]
     PermissionId,
@@ -253,20 +253,20 @@ impl Approval {
     /// `currentNonce()`, 1 if it is not deployed.
     /// # Errors
     /// The signer or owner is another, or only the chain knows the permission.
-    pub fn check(&self, signer: Address, chain_id: u64, nonce: u32) -> Result<Permission, CheckError> {
-        let permission = self.permission_for(signer).ok_or(CheckError::PermissionId)?;
-        let signature = self.enable_signature.as_ref().ok_or(CheckError::PreInstalled)?;
+    pub fn check(&self, signer: Address, chain_id: u64, nonce: u32) -> Result<Permission, ApprovalCheckError> {
+        let permission = self.permission_for(signer).ok_or(ApprovalCheckError::PermissionId)?;
+        let signature = self.enable_signature.as_ref().ok_or(ApprovalCheckError::PreInstalled)?;
         if self.approved(&permission, signature, chain_id, nonce) {
             Ok(permission)
         } else {
-            Err(CheckError::EnableSignature)
+            Err(ApprovalCheckError::EnableSignature)
         }
     }
 
     /// Collects the facts that follow from some candidates; the embedded key is always one of them.
     /// # Errors
-    /// [`CheckError::PermissionId`] if there are candidates and none of them matches.
-    pub fn inspect(&self, signers: &[Address], chains: &[u64], nonce: u32) -> Result<Findings, CheckError> {
+    /// [`ApprovalCheckError::PermissionId`] if there are candidates and none of them matches.
+    pub fn inspect(&self, signers: &[Address], chains: &[u64], nonce: u32) -> Result<Findings, ApprovalCheckError> {
         let embedded = self.private_key.as_ref().map(SessionPrivateKey::address);
         let permission = fit_any(&self.policies, self.permission_id, embedded, signers)?;
         let mut chain_id = None;
@@ -316,10 +316,10 @@ pub(super) fn fit_any(
     id: FixedBytes<4>,
     embedded: Option<Address>,
     signers: &[Address],
-) -> Result<Option<Permission>, CheckError> {
+) -> Result<Option<Permission>, ApprovalCheckError> {
     let permission = fit(policies, id, embedded.into_iter().chain(signers.iter().copied()));
     if permission.is_none() && (embedded.is_some() || !signers.is_empty()) {
-        return Err(CheckError::PermissionId);
+        return Err(ApprovalCheckError::PermissionId);
     }
     Ok(permission)
 }

@@ -17,7 +17,7 @@ mod write;
 pub use account::{AccountError, ECDSA_VALIDATOR, KernelAccount, KernelVersion, META_FACTORY};
 pub(crate) use approval::recover;
 pub use approval::{
-    Approval, ApprovalError, CheckError, EnableStatus, Findings, MAX_APPROVAL, Root, SessionPrivateKey,
+    Approval, ApprovalCheckError, ApprovalError, EnableStatus, Findings, MAX_APPROVAL, Root, SessionPrivateKey,
 };
 pub use erc1271::KernelSignature;
 pub use issue::{Draft, Grant, IssueError, issue};

@@ -6,7 +6,7 @@ use alloy_sol_types::{SolCall, sol};
 use x402_evm::chain::{Answers, At, BatchRead, ReadChain, Returned};
 use x402_types::Fault;
 
-use super::approval::CheckError;
+use super::approval::ApprovalCheckError;
 use super::permission::validation_id;
 use super::{Approval, ECDSA_SIGNER, ECDSA_VALIDATOR, KernelVersion, Permission};
 
@@ -172,14 +172,15 @@ impl Approval {
     /// the approval.
     /// # Errors
     /// The signer is another, or the permission is not enabled or differs from the approval.
-    pub fn check_installed(&self, signer: Address, state: &KernelState) -> Result<Permission, CheckError> {
-        let permission = self.permission_for(signer).ok_or(CheckError::PermissionId)?;
-        let installed = state.installed.as_ref().filter(|_| state.is_enabled()).ok_or(CheckError::NotInstalled)?;
+    pub fn check_installed(&self, signer: Address, state: &KernelState) -> Result<Permission, ApprovalCheckError> {
+        let permission = self.permission_for(signer).ok_or(ApprovalCheckError::PermissionId)?;
+        let installed =
+            state.installed.as_ref().filter(|_| state.is_enabled()).ok_or(ApprovalCheckError::NotInstalled)?;
         let policies: Vec<(u16, Address)> = permission.policies.iter().map(|p| (p.flag, p.address)).collect();
         let same = installed.flag == permission.flag
             && installed.signer == permission.signer.contract
             && installed.policies == policies
             && installed.session.is_none_or(|session| session == signer);
-        if same { Ok(permission) } else { Err(CheckError::NotInstalled) }
+        if same { Ok(permission) } else { Err(ApprovalCheckError::NotInstalled) }
     }
 }

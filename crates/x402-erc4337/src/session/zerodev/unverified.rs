@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, FixedBytes};
 
 use super::account::{KernelAccount, KernelVersion};
-use super::approval::{ApprovalError, CheckError, EnableStatus, Findings, SessionPrivateKey, fit_any};
+use super::approval::{ApprovalCheckError, ApprovalError, EnableStatus, Findings, SessionPrivateKey, fit_any};
 use super::policy::PolicyItem;
 use super::serialized::Serialized;
 
@@ -69,8 +69,8 @@ impl UnverifiedApproval {
     /// Collects the facts that follow from some candidates for the signer; the embedded key is always one of them. The
     /// enable signature stays unchecked, because its signer is unknown.
     /// # Errors
-    /// [`CheckError::PermissionId`] if there are candidates and none of them matches.
-    pub fn inspect(&self, signers: &[Address]) -> Result<Findings, CheckError> {
+    /// [`ApprovalCheckError::PermissionId`] if there are candidates and none of them matches.
+    pub fn inspect(&self, signers: &[Address]) -> Result<Findings, ApprovalCheckError> {
         let permission = fit_any(&self.policies, self.permission_id, self.embedded_signer, signers)?;
         let signer = permission.as_ref().and_then(|p| p.signer.address());
         Ok(Findings {
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!((read.factory, read.owner), (Some(FACTORY), OWNER));
         assert_eq!(read.account, address!("00000000000000000000000000000000000000f1"));
         assert_eq!(read.inspect(&[]).unwrap().enable_signature, EnableStatus::Unchecked);
-        assert_eq!(read.inspect(&[OWNER]), Err(CheckError::PermissionId));
+        assert_eq!(read.inspect(&[OWNER]), Err(ApprovalCheckError::PermissionId));
     }
 
     /// Checks that calldata for the factory itself name no factory: only the address could identify it.

@@ -99,6 +99,11 @@ impl Challenges {
         self.0.clock.as_ref()
     }
 
+    /// Returns 16 fresh random bytes, or `None` if there is no source.
+    pub(super) fn random(&self) -> Option<[u8; 16]> {
+        self.0.clock.entropy()?.first_chunk().copied()
+    }
+
     /// Has the store forget what is over, once a minute. Whoever is first does it; that it failed is not this
     /// request's matter.
     pub(super) async fn forget(&self, now: UnixSeconds) {

@@ -10,10 +10,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use tower_layer::Layer;
 use tower_service::Service;
-use x402_types::ErrorReason;
 use x402_types::challenge::BodySha256;
+use x402_types::{ErrorReason, Rejection};
 
-use super::super::answer::{self, Reason};
+use super::super::answer;
 use super::super::{RequirePayment, RequirePaymentLayer};
 use crate::Body;
 
@@ -127,7 +127,7 @@ fn refuse<B>(status: StatusCode, limit: usize) -> Response<Body<B>> {
         StatusCode::PAYLOAD_TOO_LARGE => format!("the body is larger than {limit} bytes"),
         _ => "the body broke off".to_owned(),
     };
-    answer::plain(status, &Reason::because(ErrorReason::INVALID_PAYLOAD, why))
+    answer::plain(status, &Rejection::new(ErrorReason::INVALID_PAYLOAD).because(why))
 }
 
 /// The future of [`BindBody`].

@@ -120,7 +120,7 @@ impl Case<'_> {
             return Ok(Decision::Granted(Access::Entitled { left }, None));
         }
         let beside = self.counter.beside();
-        match (spoken(&self.parts.headers, beside.map(|route| &route.seller.limits)), beside) {
+        match (spoken(&self.parts.headers, beside.map(|route| route.seller.checkout.limits())), beside) {
             (Spoken::Nothing, _) => Err(self.ask().await?),
             (Spoken::Challenge(json), _) => self.paid(&json).await,
             (Spoken::TooLong, _) => {
@@ -160,7 +160,7 @@ impl Case<'_> {
 
     async fn issue(&self) -> Result<Challenge, CheckError> {
         let challenges = &self.counter.challenges;
-        let id = challenges.clock().random().ok_or_else(no_randomness)?;
+        let id = challenges.random().ok_or_else(no_randomness)?;
         if x402_challenge::host(self.request.host).ok().as_ref() != Some(challenges.host()) {
             let message = format!("host: expected `{}`", challenges.host());
             return Err(Refused::new(Code::InvalidBinding, message).into());
@@ -181,7 +181,7 @@ impl Case<'_> {
         let payment = codec::payment_json(json.as_bytes())
             .map_err(|error| Box::new(answer::refuse(Code::InvalidSchema, error.to_string())))?;
         let challenges = &self.counter.challenges;
-        let token = || challenges.clock().random().map(Token::from_random);
+        let token = || challenges.random().map(Token::from_random);
         let grant = self.counter.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {
             Ok(granted) => Ok(paid(granted, grant)),

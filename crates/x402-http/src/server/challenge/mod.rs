@@ -15,13 +15,12 @@
 mod answer;
 mod ask;
 mod body;
-mod clock;
 mod counter;
 mod flow;
 mod spoken;
 
+pub use crate::clock::{Clock, SystemClock};
 pub use ask::{Access, Ask, Challenges, Entitle};
 pub use body::{BindBody, BindBodyFuture, BindBodyLayer};
-pub use clock::{Clock, SystemClock};
 pub(super) use counter::Counter;
 pub(super) use flow::run;

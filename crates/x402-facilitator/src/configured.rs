@@ -1,0 +1,136 @@
+//! From a configuration to a facilitator that can be started.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use x402_evm::rail::Fees;
+use x402_facilitator_core::Ledger;
+use x402_store::requests::Requests;
+use x402_store::sqlite::{Database, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
+use x402_types::{Asset, Assets, ChainId, Fault};
+
+use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
+use crate::credits::HttpCredits;
+use crate::engine::{Engine, Patience};
+use crate::heads::{HeadPollers, Polling};
+use crate::mechanisms::{Builder, Evm, Nvm};
+use crate::process::{node, owner};
+use crate::routes::KeptKeys;
+use crate::session_keys::{ByHash, SessionKeys};
+
+/// Why a facilitator cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A node, the ledger, or the parts do not fit together.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// A facilitator as a configuration describes it.
+#[derive(Debug)]
+pub struct Configured {
+    /// The engine, not yet started.
+    pub engine: Arc<Engine>,
+    /// The tasks that tell it of new blocks.
+    pub heads: HeadPollers,
+    /// What `/verify` remembers for `/settle`.
+    pub requests: Arc<dyn Requests>,
+    /// Session keys that payments name by their hash, where they are kept.
+    pub session_keys: Option<KeptKeys>,
+}
+
+/// The facilitator that a configuration describes, not yet started.
+///
+/// # Errors
+/// The configuration cannot be used, or a file or node it names.
+pub async fn configured(config: &Config) -> Result<Configured, StartError> {
+    let database = Database::open_alone(&config.ledger)?;
+    let store = SqliteLedger::new(database.clone());
+    store.take_over().await?;
+    let kept: Option<Arc<dyn SessionKeys>> = match &config.session_keys {
+        None => None,
+        Some(keys) => {
+            let field = "session_keys.seal";
+            let range = || ConfigError::Range { field, expected: "32 bytes in hex" };
+            let seal = SealKey::from_hex(&keys.seal.read(field)?).map_err(|_| range())?;
+            Some(Arc::new(SqliteSessionKeys::new(database.clone(), &seal).map_err(|_| range())?))
+        }
+    };
+    let ledger: Arc<dyn Ledger> = Arc::new(store.clone());
+    let patience =
+        Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
+    let mut builder = Builder::new(owner(), ledger).with_patience(patience).with_database(database.clone());
+    let replaying = config.callers.iter().filter(|caller| caller.replay_success);
+    builder = builder.with_replaying(replaying.map(|caller| caller.name.clone()));
+    if let Some(kept) = &kept {
+        builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
+    }
+    builder = builder.with_longest_authorization(config.longest_authorization_seconds);
+    for each in &config.networks {
+        builder = builder.evm(network(each)?)?;
+        if let Some(nvm) = &each.nvm {
+            builder = builder.nvm(plans(each.id, nvm)?)?;
+        }
+    }
+    let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
+    let (engine, heads) = builder.build()?;
+    for lane in store.open_lanes().await? {
+        if !engine.settlement().lanes().any(|served| *served == lane) {
+            tracing::warn!(%lane, "payments are not finished, and the configuration has no signer for them");
+        }
+    }
+    let requests = Arc::new(SqliteRequests::new(database));
+    Ok(Configured { engine, heads, requests, session_keys })
+}
+
+fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
+    let range = |field, expected| ConfigError::Range { field, expected };
+    let mut signers = Vec::new();
+    for source in &config.signers {
+        // What a parser says of a bad key is not repeated: it may quote it.
+        let key = source.read("network.signers")?;
+        signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
+    }
+    let mut assets = Assets::none();
+    if config.default_assets {
+        Assets::default().iter().filter(|asset| asset.network == config.id).for_each(|asset| assets.add(asset.clone()));
+    }
+    for asset in &config.assets {
+        let address = Address::try_from(asset.address)
+            .map_err(|_| range("network.asset.address", "one case, or the right EIP-55 checksum"))?;
+        assets.add(Asset::new(config.id, address, &asset.symbol, &asset.name, &asset.version, asset.decimals));
+    }
+    let factory = |text| {
+        Address::try_from(text).map_err(|_| range("network.factories", "one case, or the right EIP-55 checksum"))
+    };
+    let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
+    Ok(Evm {
+        client: node(&config.rpc.read("network.rpc")?)?,
+        network: config.id,
+        finality: config.finality,
+        polling: Polling {
+            busy: Duration::from_millis(config.poll_milliseconds),
+            rest: Duration::from_millis(config.rest_poll_milliseconds),
+        },
+        log_query_blocks: NonZeroU64::new(config.log_query_blocks)
+            .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
+        fees: Fees::default().cap(u128::from(config.max_fee_per_gas)),
+        signers,
+        assets,
+        factories,
+    })
+}
+
+fn plans(network: ChainId, config: &NvmConfig) -> Result<Nvm, ConfigError> {
+    let field = "network.nvm.session_signer";
+    let key = config.session_signer.read(field)?;
+    let session_signer = key.parse().map_err(|_| ConfigError::Range { field, expected: "32 bytes in hex" })?;
+    let credits = config.credits.as_deref().map(HttpCredits::new).transpose()?;
+    Ok(Nvm { network, session_signer, plans: config.plans()?, credits, policy: config.policy() })
+}

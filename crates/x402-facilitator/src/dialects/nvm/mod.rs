@@ -1,0 +1,300 @@
+//! `/verify` and `/settle` of the [Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts):
+//! steps 6 and 22, told from x402's by the body's shape.
+//!
+//! 200 for verdicts, 400 for what cannot be parsed, 409 for another amount or payment under a known id, 503 where the
+//! fault is ours. Every answer has the extension's envelope beside what x402 servers read.
+
+mod words;
+
+use std::sync::Arc;
+
+use alloy_primitives::{hex, keccak256};
+use async_trait::async_trait;
+use axum::http::StatusCode;
+use serde_json::json;
+use x402_codec::nvm::{self as codec, is_request};
+use x402_facilitator_core::{PaymentRequest, Verified};
+use x402_store::requests::Remembered;
+use x402_types::nvm::{Code, Payload, PaymentPayload};
+use x402_types::v2::{SettleResponse, VerifyResponse};
+use x402_types::{
+    AtomicAmount, Claim, ErrorReason, Fault, Identity, Members, NetworkName, RawJson, Rejection, SchemeName, Terms,
+    UnixSeconds,
+};
+
+use super::network_asked;
+use crate::clock::now;
+use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
+use crate::names::named;
+
+/// Seconds that a request is remembered that was settled without being verified first.
+const REMEMBERED: u64 = 30 * 86_400;
+
+/// Seconds that a request is remembered at most that was verified: a session key may last for years, and every
+/// verification without a name has a row of its own.
+const VERIFIED: u64 = 86_400;
+
+/// A version of the payment. Their bodies are the same but for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Version {
+    /// The authorization stands in `extensions`.
+    V02,
+    /// The payer echoes the entry that it accepts.
+    V03,
+}
+
+/// One version. The later one has every body of the extension that the earlier has not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nvm(pub(super) Version);
+
+/// A body of either version.
+type Asked = Result<codec::Request, Rejection>;
+
+/// Whether a body that cannot be read is of this extension all the same.
+struct IsOne(bool);
+
+fn asked(body: &Body) -> Arc<Asked> {
+    body.view(codec::request)
+}
+
+/// The payment of a body that could be read.
+fn presented(asked: &Asked) -> Option<&PaymentPayload> {
+    asked.as_ref().ok()?.payment.as_ref().ok()
+}
+
+#[async_trait]
+impl Dialect for Nvm {
+    fn recognises(&self, body: &Body) -> bool {
+        if !body.mentions(r#""paymentRequired""#) {
+            return false;
+        }
+        let asked = asked(body);
+        match (self.0, presented(&asked)) {
+            (Version::V02, payment) => matches!(payment, Some(PaymentPayload::V02(_))),
+            (Version::V03, Some(payment)) => matches!(payment, PaymentPayload::V03(_)),
+            (Version::V03, None) => asked.is_ok() || body.view(|bytes, limits| IsOne(is_request(bytes, limits))).0,
+        }
+    }
+
+    /// Finds what the request is called, too: `agentRequestId`, else a name made from `Idempotency-Key`, else a new one.
+    fn read(&self, _: &Context, request: &Request) -> Result<Submission, Stopped> {
+        let asked = asked(&request.body);
+        let codec::Request { body, payment, .. } = (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
+        let too_few = || Code::InvalidPayload.because("maxAmount: expected a decimal of at least 1");
+        let credits = match (body.max_amount, request.endpoint) {
+            (None, Endpoint::Settle) => return Err(Stopped::Unreadable(too_few())),
+            (None, Endpoint::Verify) => AtomicAmount::from(1),
+            (Some(amount), _) if amount.is_zero() => return Err(Stopped::Refused(too_few())),
+            (Some(amount), _) => amount,
+        };
+        let key = request.name().map_err(Stopped::Unreadable)?;
+        let id = match (&body.agent_request_id, key) {
+            (Some(id), _) => id.clone(),
+            (None, Some(key)) => named(&request.caller, key),
+            (None, None) => {
+                let mut random = [0; 16];
+                getrandom::fill(&mut random).map_err(|error| Fault::unreachable("the random numbers", error))?;
+                hex::encode(random)
+            }
+        };
+        let payment = payment.clone().map_err(Stopped::Refused)?;
+        let payer = payer_of(&payment);
+        let required = &body.payment_required;
+        let claim = words::claim(payment, required.offered(), &required.resource, credits);
+        let mut claim = claim.map_err(|mut rejection| {
+            rejection.payer = payer;
+            Stopped::Refused(rejection)
+        })?;
+        claim.identity = Identity { caller: request.caller.clone(), request: id };
+        let names: Vec<Name> = key.map(|key| Name::of_caller(key, digest(&claim))).into_iter().collect();
+        Ok(Submission { claim, may_replay: !names.is_empty(), names })
+    }
+
+    /// The name is kept with the payment and the credits that it was verified for: settlement may ask for fewer.
+    async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
+        let asked = asked(&request.body);
+        let from_verify = asked.as_ref().as_ref().is_ok_and(|asked| asked.body.agent_request_id.is_some());
+        let Submission { claim, names, .. } = submission;
+        let (Identity { caller, request: id }, credits) = (&claim.identity, claim.terms.amount);
+        let taken = || Err(Stopped::Taken(String::new()));
+        if request.endpoint == Endpoint::Verify {
+            let known = context.requests().read(caller, id).await?;
+            let differs = |known: &Remembered| known.digest != digest(claim) || known.max_amount != credits;
+            return if known.as_ref().is_some_and(differs) { taken() } else { Ok(()) };
+        }
+        if !from_verify && names.is_empty() {
+            return Ok(());
+        }
+        // The caller's own name beside an id of ours: it, too, is for one payment.
+        for name in names.iter().filter(|_| from_verify) {
+            if !context.names().take(caller, &name.text, name.of).await? {
+                return taken();
+            }
+        }
+        let digest = digest(claim);
+        let refuse = |why: &str| Err(Stopped::Refused(Code::InvalidPayload.because(why)));
+        let known = match context.requests().read(caller, id).await? {
+            Some(known) => known,
+            None if from_verify => return refuse("agentRequestId: unknown or expired"),
+            None => {
+                let expires = UnixSeconds(now().0.saturating_add(REMEMBERED));
+                let (id, caller) = (id.clone(), caller.clone());
+                context.requests().put(Remembered { id, caller, digest, max_amount: credits, expires }, now()).await?
+            }
+        };
+        if known.digest != digest {
+            return taken();
+        }
+        // "A need above the verified amount is refused."
+        if credits > known.max_amount {
+            return refuse("maxAmount: more than was verified");
+        }
+        Ok(())
+    }
+
+    async fn remember(&self, context: &Context, submission: &Submission, verified: &Verified) -> Result<(), Stopped> {
+        let claim = &submission.claim;
+        let digest = digest(claim);
+        let (Identity { caller, request: id }, credits) = (claim.identity.clone(), claim.terms.amount);
+        let now = now();
+        let expires = verified.verdict().keep_until.min(now.plus(VERIFIED));
+        let stored = Remembered { id, caller, digest, max_amount: credits, expires };
+        let first = context.requests().put(stored, now).await?;
+        if (first.digest, first.max_amount) != (digest, credits) {
+            return Err(Stopped::Taken(String::new()));
+        }
+        Ok(())
+    }
+
+    fn write_verdict(
+        &self,
+        _: &Context,
+        request: &Request,
+        submission: Option<&Submission>,
+        verdict: Result<String, Stopped>,
+    ) -> Reply {
+        let network = network_of(&request.body);
+        let (status, verdict) = match verdict {
+            Ok(payer) => (StatusCode::OK, Ok(payer)),
+            Err(stopped) => (stopped.status(), Err(rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR))),
+        };
+        let mut response = words::verdict(verdict, &network);
+        if let Some(submission) = submission.filter(|_| response.is_valid) {
+            response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
+        }
+        retryable(status, &mut response.rest);
+        Reply::json(status, &response)
+    }
+
+    /// `agentRequestId` alone is our name for the request. Only a name of the caller's own gets a success again.
+    fn write_settlement(
+        &self,
+        _: &Context,
+        request: &Request,
+        submission: Option<&Submission>,
+        settled: Result<Settled, Stopped>,
+    ) -> Reply {
+        let (mut status, mut response) = match (settled, submission) {
+            (Ok(settled), Some(submission)) => {
+                (StatusCode::OK, self.settle_response(&submission.claim.terms, Ok(&settled)))
+            }
+            (Err(Stopped::Rejected(rejection)), Some(submission)) => {
+                (StatusCode::OK, self.settle_response(&submission.claim.terms, Err(&rejection)))
+            }
+            (settled, _) => {
+                let stopped = settled.err().unwrap_or_else(|| Stopped::Fault(Fault::broken("nothing was read")));
+                let status = stopped.status();
+                let rejection = rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR);
+                (status, words::refused(&rejection, network_of(&request.body)))
+            }
+        };
+        if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) {
+            status = StatusCode::CONFLICT;
+        }
+        retryable(status, &mut response.rest);
+        Reply::json(status, &response)
+    }
+
+    /// Where Nevermined's clients call: payments-py and payments have these paths built in.
+    fn paths(&self) -> &'static [(&'static str, Endpoint)] {
+        match self.0 {
+            Version::V02 => &[],
+            Version::V03 => &[("/api/v1/x402/verify", Endpoint::Verify), ("/api/v1/x402/settle", Endpoint::Settle)],
+        }
+    }
+
+    fn serves(&self, terms: &Terms) -> bool {
+        terms.scheme == SchemeName::NVM_ERC4337
+    }
+
+    fn claim(&self, request: &PaymentRequest) -> Result<Claim, Rejection> {
+        let mut claim = request.claim.clone();
+        let names_agent = claim.terms.extra.get("agentId").is_some();
+        words::check_resource(claim.resource.as_ref(), &request.resource, names_agent)?;
+        claim.resource = Some((*request.resource).clone());
+        Ok(claim)
+    }
+
+    fn verify_response(&self, terms: &Terms, verdict: Result<&str, &Rejection>) -> VerifyResponse {
+        let verdict = verdict.map(str::to_owned).map_err(|rejection| words::refusal(rejection.clone()));
+        words::verdict(verdict, &terms.network.into())
+    }
+
+    fn settle_response(&self, terms: &Terms, settled: Result<&Settled, &Rejection>) -> SettleResponse {
+        match settled {
+            Ok(settled) => words::answer(&settled.outcome, settled.row.as_ref(), terms.network),
+            Err(rejection) => words::refused(&words::refusal(rejection.clone()), terms.network),
+        }
+    }
+
+    fn tells_steps(&self) -> bool {
+        true
+    }
+}
+
+/// What is said of a request that was stopped. `unexpected`: the code of a fault of ours.
+fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
+    match stopped {
+        Stopped::TooLarge => Code::InvalidPayload.because(super::TOO_LARGE),
+        Stopped::Unreadable(rejection) | Stopped::Refused(rejection) => rejection,
+        Stopped::Rejected(rejection) => words::refusal(rejection),
+        Stopped::Taken(_) => words::taken(),
+        // "503 ours (`retryable: true`)".
+        Stopped::Fault(_) => Rejection::new(unexpected).detail("nvmCode", "BCK.X402.0051"),
+    }
+}
+
+/// What must be the same when a request comes again: the payment, and what it pays for, but not how much.
+fn digest(claim: &Claim) -> [u8; 32] {
+    let terms = &claim.terms;
+    let canonical = json!({
+        "payload": claim.payload.read::<serde_json::Value>().unwrap_or_default(),
+        "scheme": terms.scheme, "network": terms.network, "plan": terms.asset,
+        "extra": RawJson::of(&terms.extra).and_then(|raw| raw.read::<serde_json::Value>()).unwrap_or_default(),
+        "resource": claim.resource.as_ref().map(|resource| resource.url.as_str()),
+    });
+    keccak256(canonical.to_string()).into()
+}
+
+/// Who pays, as the payment says it itself.
+fn payer_of(payment: &PaymentPayload) -> Option<Box<str>> {
+    let payload = Payload::from_raw(payment.payload()).ok()?;
+    payload.authorization().from().map(|account| account.as_str().into())
+}
+
+/// The network that the payment names, for the answer; where the payment cannot be read, the one that was asked.
+fn network_of(body: &Body) -> NetworkName {
+    match presented(&asked(body)) {
+        Some(PaymentPayload::V03(payment)) => payment.accepted.network.clone(),
+        Some(PaymentPayload::V02(payment)) => payment.network().map(Into::into).unwrap_or_default(),
+        None => network_asked(body),
+    }
+}
+
+fn retryable(status: StatusCode, members: &mut Members) {
+    if status == StatusCode::SERVICE_UNAVAILABLE
+        && let Ok(yes) = RawJson::of(&true)
+    {
+        members.insert("retryable", yes);
+    }
+}

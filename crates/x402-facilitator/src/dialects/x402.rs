@@ -1,0 +1,173 @@
+//! Versions 1 and 2: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
+//!
+//! 200 for verdicts, an entry of another scheme or network among them; 400 with `isValid` or `success` `false` and a
+//! code for what cannot be decoded or routed, 409 for a payment of another request or a name of another payment, 413
+//! over size, 503 where the fault is ours.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use sha2::{Digest, Sha256};
+use x402_codec::{DecodeError, DecodeErrorKind, body};
+use x402_types::v2::{SettleResponse, VerifyResponse};
+use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentPayload, Rejection, Terms, VerifyRequest, Version};
+
+use super::{TOO_LARGE, network_asked};
+use crate::dialect::{Body, Context, Dialect, Name, Reply, Request, Settled, Stopped, Submission};
+use crate::engine::Engine;
+use crate::names::payment;
+
+/// One version.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct X402(pub(super) Version);
+
+/// A body of either version.
+type Asked = Result<VerifyRequest, DecodeError>;
+
+fn asked(body: &Body) -> Arc<Asked> {
+    body.view(body::verify_request)
+}
+
+impl Dialect for X402 {
+    fn recognises(&self, body: &Body) -> bool {
+        match self.0 {
+            Version::V1 => asked(body).as_ref().as_ref().is_ok_and(|asked| asked.payment_payload.version() == self.0),
+            // It is the last one: a body that is nobody's is refused in its words.
+            Version::V2 => true,
+        }
+    }
+
+    fn read(&self, context: &Context, request: &Request) -> Result<Submission, Stopped> {
+        let engine = context.engine();
+        let asked = (*asked(&request.body)).clone().map_err(|error| match error.kind() {
+            DecodeErrorKind::TooLarge => Stopped::TooLarge,
+            _ => Stopped::Unreadable(error.into()),
+        })?;
+        let name = request.name().map(|name| name.map(str::to_owned));
+        let identity = name.clone().and_then(|name| request_id(name.as_deref(), &asked));
+        let terms = Terms::try_from(asked.payment_requirements)
+            .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
+        let terms = terms.map_err(Stopped::Unreadable)?;
+        // The server has compared them; a facilitator that trusts it would settle what was never offered.
+        if !asked.payment_payload.is_for(&terms) {
+            return Err(another(engine, asked.payment_payload, terms));
+        }
+        let identity = Identity { caller: request.caller.clone(), request: identity.map_err(Stopped::Unreadable)? };
+        let mut claim = Claim::new(terms, asked.payment_payload);
+        claim.identity = identity;
+        // Somebody here serves the terms and can read the payload; what it says is for the verdict.
+        match engine.settlement().key(&claim) {
+            Ok(key) => {
+                let names: Vec<Name> = name.iter().flatten().map(|name| Name::of_caller(name, payment(&key))).collect();
+                Ok(Submission { claim, may_replay: !names.is_empty(), names })
+            }
+            // It was read: it is of another method.
+            Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => Err(Stopped::Refused(why)),
+            Err(why) => Err(Stopped::Unreadable(why)),
+        }
+    }
+
+    fn write_verdict(
+        &self,
+        _: &Context,
+        _: &Request,
+        _: Option<&Submission>,
+        verdict: Result<String, Stopped>,
+    ) -> Reply {
+        match verdict {
+            Ok(payer) => Reply::json(StatusCode::OK, &VerifyResponse::valid(payer)),
+            Err(stopped) => {
+                let status = stopped.status();
+                let rejection = rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR);
+                Reply::json(status, &VerifyResponse::invalid(&rejection))
+            }
+        }
+    }
+
+    fn write_settlement(
+        &self,
+        context: &Context,
+        request: &Request,
+        submission: Option<&Submission>,
+        settled: Result<Settled, Stopped>,
+    ) -> Reply {
+        let (status, response) = match (settled, submission.map(|submission| &submission.claim)) {
+            (Ok(settled), Some(claim)) => (StatusCode::OK, self.settle_response(&claim.terms, Ok(&settled))),
+            (Err(stopped @ (Stopped::Rejected(_) | Stopped::Taken(_))), Some(claim)) => {
+                let status = stopped.status();
+                let rejection = rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR);
+                (status, self.settle_response(&claim.terms, Err(&rejection)))
+            }
+            (settled, claim) => {
+                let stopped = settled.err().unwrap_or_else(|| Stopped::Fault(Fault::broken("nothing was read")));
+                let status = stopped.status();
+                let mut rejection = rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR);
+                if let Some(claim) = claim {
+                    rejection = context.engine().of_payer(claim, rejection);
+                }
+                // §5.3.2: `network` is required, in a refusal too. It is the one that was asked, as it is written.
+                (status, SettleResponse::refused(&rejection, network_asked(&request.body)))
+            }
+        };
+        let is_used = response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT);
+        Reply::json(if is_used { StatusCode::CONFLICT } else { status }, &response)
+    }
+
+    fn serves(&self, terms: &Terms) -> bool {
+        terms.version == self.0
+    }
+}
+
+/// What is said of a request that was stopped. `unexpected`: the code of a fault of ours.
+fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
+    match stopped {
+        Stopped::TooLarge => Rejection::new(ErrorReason::INVALID_PAYLOAD).because(TOO_LARGE),
+        Stopped::Unreadable(rejection) | Stopped::Refused(rejection) | Stopped::Rejected(rejection) => rejection,
+        Stopped::Taken(words) => Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).because(words),
+        Stopped::Fault(_) => Rejection::new(unexpected),
+    }
+}
+
+/// A payment for another entry than the one that it must fulfil. Of another scheme or network that is a verdict.
+fn another(engine: &Engine, payment: PaymentPayload, terms: Terms) -> Stopped {
+    let named = match &payment {
+        PaymentPayload::V1(payment) => Some((payment.scheme.clone(), payment.network.chain_id())),
+        PaymentPayload::V2(payment) => Some((payment.accepted.scheme.clone(), Some(payment.accepted.network))),
+        _ => None,
+    };
+    let entry = match &payment {
+        PaymentPayload::V1(_) => "paymentPayload",
+        _ => "paymentPayload.accepted",
+    };
+    let (reason, is_verdict, member) = match &named {
+        Some((scheme, _)) if *scheme != terms.scheme => (ErrorReason::INVALID_SCHEME, true, ".scheme"),
+        Some((_, network)) if *network != Some(terms.network) => (ErrorReason::INVALID_NETWORK, true, ".network"),
+        _ => (ErrorReason::INVALID_PAYMENT_REQUIREMENTS, false, ""),
+    };
+    let rejection = Rejection::new(reason).because(format!(
+        "{entry}{member}: expected {} in paymentRequirements",
+        if is_verdict { "the one" } else { "the entry" }
+    ));
+    // Whoever serves the scheme asked, or else the one offered, can read who would pay.
+    let mut claim = Claim::new(terms, payment);
+    let mut rejection = engine.of_payer(&claim, rejection);
+    if let (None, Some((scheme, Some(network)))) = (&rejection.payer, named) {
+        claim.terms.scheme = scheme;
+        claim.terms.network = network;
+        rejection = engine.of_payer(&claim, rejection);
+    }
+    if is_verdict { Stopped::Refused(rejection) } else { Stopped::Unreadable(rejection) }
+}
+
+/// `Idempotency-Key`, or the hash of the canonical body.
+fn request_id(name: Option<&str>, request: &VerifyRequest) -> Result<String, Rejection> {
+    if let Some(name) = name {
+        return Ok(format!("key:{name}"));
+    }
+    // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
+    // Without it two requests could pass for one, so there is no default.
+    let canonical = serde_json::to_value(request)
+        .map_err(|error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("the body: {error}")))?
+        .to_string();
+    Ok(format!("body:{}", alloy_primitives::hex::encode(Sha256::digest(canonical.as_bytes()))))
+}

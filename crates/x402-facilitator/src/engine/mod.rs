@@ -1,0 +1,228 @@
+//! The settlement machine with a clock and tasks: what `x402-facilitator-core` leaves to the process that runs it.
+
+mod health;
+mod in_process;
+mod running;
+mod settle;
+mod verify;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
+use x402_store::sqlite::Database;
+use x402_types::{Assets, ChainId, Members, UnixSeconds};
+
+pub use self::health::Health;
+pub use self::running::Running;
+use crate::dialect::{Body, Dialect};
+use crate::dialects;
+
+/// A facilitator in this process: verifies, claims, and settles in tasks of its own, so that a caller who hangs up
+/// changes nothing.
+pub struct Engine {
+    settlement: Settlement,
+    ledger: Arc<dyn Ledger>,
+    signers: Members,
+    assets: Assets,
+    /// Callers that are told a success again although they name no request.
+    replaying: BTreeSet<String>,
+    /// The dialects, in the order in which they are asked whether something is theirs.
+    dialects: Vec<Arc<dyn Dialect>>,
+    patience: Patience,
+    claims: watch::Sender<()>,
+    blocks: watch::Sender<()>,
+    nonces: watch::Sender<()>,
+    moves: watch::Sender<()>,
+    /// The lanes with unfinished payments.
+    unfinished: watch::Sender<BTreeSet<LaneId>>,
+    /// The file that holds the ledger, where there is one.
+    database: Option<Database>,
+    seen: Mutex<Seen>,
+}
+
+/// How long an engine holds a lane, and a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a lane's lease lasts, in seconds: 15 unless told.
+    pub lease_seconds: u64,
+    /// How long `/settle` waits for the chain: 30 s unless told.
+    pub wait: Duration,
+}
+
+impl Patience {
+    /// With how long `/settle` waits.
+    #[must_use]
+    pub const fn waiting(wait: Duration) -> Self {
+        Self { lease_seconds: 15, wait }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self::waiting(Duration::from_secs(30))
+    }
+}
+
+/// What was last seen of the networks and their signers.
+#[derive(Default)]
+struct Seen {
+    /// The time of the newest block of each network.
+    heads: BTreeMap<ChainId, UnixSeconds>,
+    /// The lanes that could not pay for a transaction.
+    unfunded: BTreeSet<LaneId>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("settlement", &self.settlement).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine over a machine and the ledger that the machine has.
+    #[must_use]
+    pub fn new(settlement: Settlement, ledger: Arc<dyn Ledger>) -> Self {
+        Self {
+            settlement,
+            ledger,
+            signers: Members::new(),
+            assets: Assets::none(),
+            replaying: BTreeSet::new(),
+            dialects: dialects::all(),
+            patience: Patience::default(),
+            claims: watch::Sender::new(()),
+            blocks: watch::Sender::new(()),
+            nonces: watch::Sender::new(()),
+            moves: watch::Sender::new(()),
+            unfinished: watch::Sender::default(),
+            database: None,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// With the addresses that settle, by network, for `/supported`.
+    #[must_use]
+    pub fn with_signers(mut self, signers: Members) -> Self {
+        self.signers = signers;
+        self
+    }
+
+    /// With the tokens that are served, for dialects that do not name a token's EIP-712 domain.
+    #[must_use]
+    pub fn with_assets(mut self, assets: Assets) -> Self {
+        self.assets = assets;
+        self
+    }
+
+    /// With callers that are told a success again although they name no request: each serves one request a body, and
+    /// asks again only for that.
+    #[must_use]
+    pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
+        self.replaying = callers.into_iter().collect();
+        self
+    }
+
+    /// With the file that holds the ledger: [`Engine::health`] asks its writer, and the end of its threads is the end of
+    /// what [`Engine::start`] started.
+    #[must_use]
+    pub fn with_database(mut self, database: Database) -> Self {
+        self.database = Some(database);
+        self
+    }
+
+    /// With how long things last.
+    #[must_use]
+    pub const fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Speaks one more dialect, which is asked before all others whether something is its own.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Arc<dyn Dialect>) -> Self {
+        self.dialects.insert(0, dialect);
+        self
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn settlement(&self) -> &Settlement {
+        &self.settlement
+    }
+
+    /// The dialects, in the order in which they are asked whether something is theirs.
+    pub(crate) fn dialects(&self) -> &[Arc<dyn Dialect>] {
+        &self.dialects
+    }
+
+    /// Who has a body, and the last of the dialects where there is none to look at.
+    pub(crate) fn dialect_of(&self, body: &Body) -> Option<&Arc<dyn Dialect>> {
+        self.dialects.iter().find(|dialect| dialect.recognises(body)).or_else(|| self.dialects.last())
+    }
+
+    /// A new block: what waits for the chain is looked at.
+    pub fn new_block(&self) {
+        self.blocks.send_replace(());
+    }
+
+    /// The account nonces as of the newest block are there: what is in the air is looked at.
+    pub fn new_nonces(&self) {
+        self.nonces.send_replace(());
+    }
+
+    pub(crate) fn moved(&self) {
+        self.moves.send_replace(());
+    }
+
+    pub(crate) fn claims(&self) -> watch::Receiver<()> {
+        self.claims.subscribe()
+    }
+
+    pub(crate) fn blocks(&self) -> watch::Receiver<()> {
+        self.blocks.subscribe()
+    }
+
+    /// Whether a lane has unfinished payments, as its worker sees it.
+    pub(crate) fn note_unfinished(&self, lane: &LaneId, any: bool) {
+        self.unfinished.send_if_modified(|lanes| {
+            let changed = lanes.contains(lane) != any;
+            match (changed, any) {
+                (false, _) => {}
+                (true, true) => drop(lanes.insert(lane.clone())),
+                (true, false) => drop(lanes.remove(lane)),
+            }
+            changed
+        });
+    }
+
+    pub(crate) fn unfinished(&self) -> watch::Receiver<BTreeSet<LaneId>> {
+        self.unfinished.subscribe()
+    }
+
+    pub(crate) fn nonces(&self) -> watch::Receiver<()> {
+        self.nonces.subscribe()
+    }
+
+    pub(crate) fn ledger(&self) -> &dyn Ledger {
+        self.ledger.as_ref()
+    }
+
+    pub(crate) const fn lease_seconds(&self) -> u64 {
+        self.patience.lease_seconds
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        self.settlement.pace()
+    }
+
+    pub(crate) const fn assets(&self) -> &Assets {
+        &self.assets
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,76 @@
+//! The tasks of an engine: a worker for each lane, and one that forgets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Engine;
+use crate::clock::now;
+use crate::lane::Lane;
+
+/// Answered payments forgotten in one go.
+const FORGET_AT_ONCE: usize = 1_000;
+/// How often what may be forgotten is.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// The tasks of an engine.
+#[derive(Debug)]
+pub struct Running {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Running {
+    /// Waits until a task ends, which it never does while all is well.
+    pub async fn broken(&mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if !matches!(&ended, Err(error) if error.is_cancelled()) {
+                return;
+            }
+        }
+    }
+
+    /// Finishes the settlements that run, for so long at most. What is left is taken up at the next start.
+    pub async fn finish(mut self, grace: Duration) {
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!("settlements still run; the next start takes them up");
+        }
+    }
+}
+
+impl Engine {
+    /// Starts a task a lane, and one that forgets what need not be kept.
+    #[must_use]
+    pub fn start(self: &Arc<Self>) -> Running {
+        let stop = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        for lane in self.settlement.lanes() {
+            tasks.spawn(Lane::new(Arc::clone(self), lane.clone()).run(stop.subscribe()));
+        }
+        let (engine, mut stopped) = (Arc::clone(self), stop.subscribe());
+        tasks.spawn(async move {
+            while !*stopped.borrow() {
+                match engine.ledger.forget(now(), FORGET_AT_ONCE).await {
+                    Ok(FORGET_AT_ONCE) => continue,
+                    Ok(_) => {}
+                    Err(fault) => tracing::warn!(%fault, "nothing was forgotten"),
+                }
+                tokio::select! { _ = stopped.changed() => {} () = tokio::time::sleep(FORGET_EVERY) => {} }
+            }
+        });
+        if let Some(database) = self.database.clone() {
+            let mut stopped = stop.subscribe();
+            tasks.spawn(async move {
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                    () = database.stopped() => tracing::error!("a thread of the ledger has ended"),
+                }
+            });
+        }
+        Running { tasks, stop }
+    }
+}

@@ -1,0 +1,147 @@
+//! A payment whose key is claimed: settlement, and the grant of the answer.
+
+use core::fmt;
+use std::sync::Arc;
+
+use x402_types::v2::SettleResponse;
+use x402_types::{ErrorReason, Rejection};
+
+use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
+use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, Step, Used};
+
+/// The hold on a claim, which ends when it is dropped, wherever that happens.
+pub(super) struct Hold {
+    grants: Arc<dyn Grants>,
+    lock: GrantLock,
+    /// Whether the key is granted or freed, so that there is nothing left to let go of.
+    over: bool,
+}
+
+impl Hold {
+    pub(super) fn new(grants: Arc<dyn Grants>, lock: GrantLock) -> Self {
+        Self { grants, lock, over: false }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.over {
+            self.grants.release(&self.lock);
+        }
+    }
+}
+
+/// A payment whose key is claimed for one request: the work may be done.
+///
+/// A transport that drops it, because its caller went away, loses nothing: what was not sent for settlement is free
+/// again, and what was waits for the same request.
+pub struct Admitted<'c, D: ?Sized = dyn Dialect> {
+    pub(super) received: Received<'c, D>,
+    hold: Hold,
+    /// The settlement, where it was made before the work.
+    settled: Option<SettleResponse>,
+}
+
+impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
+    pub(super) const fn new(received: Received<'c, D>, hold: Hold) -> Self {
+        Self { received, hold, settled: None }
+    }
+
+    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
+    /// the payer, and the answer may leave with it.
+    ///
+    /// `used` is what the work used, where it says so; it counts for schemes that settle less than was authorized.
+    ///
+    /// # Errors
+    /// Settlement failed, or its outcome or the grant's is not known: the answer must not leave.
+    pub async fn finish(mut self, used: Option<Used>) -> Result<SettleResponse, Declined> {
+        let settlement = match self.settled.take() {
+            Some(settlement) => settlement,
+            None => {
+                if let Some(Used(amount)) = used.filter(|_| self.received.matched.settles_less) {
+                    let terms = &mut self.received.matched.request.claim.terms;
+                    terms.amount = terms.amount.min(amount);
+                }
+                self.settle(false).await?
+            }
+        };
+        self.grant(settlement).await
+    }
+
+    /// Ends a request whose work failed. Nothing is settled, and an open claim is free again.
+    ///
+    /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request gets
+    /// its answer when it comes again.
+    #[must_use]
+    pub fn fail(self) -> Option<SettleResponse> {
+        self.settled
+    }
+
+    /// Settles before the work, which is told of the settlement. `payer` is who pays as far as that is known.
+    pub(super) async fn settle_first(&mut self, resumed: bool, payer: Option<String>) -> Result<Paid, Declined> {
+        let settlement = self.settle(resumed).await?;
+        let payer = settlement.payer.clone().or(payer);
+        let paid = self.received.matched.paid(payer, Some(&settlement));
+        self.settled = Some(settlement);
+        Ok(paid)
+    }
+
+    /// Has the money moved. Only a plain success comes back.
+    async fn settle(&mut self, resumed: bool) -> Result<SettleResponse, Declined> {
+        let Self { received, hold, .. } = self;
+        let facilitator = &received.checkout.facilitator;
+        let request = &received.matched.request;
+        let terms = &request.claim.terms;
+        hold.grants.pend(&hold.lock).await.map_err(|fault| received.unavailable(Step::Grants, fault))?;
+        let answer = facilitator.settle(request).await;
+        let failed = match judge(answer, terms, resumed, facilitator.keeps_requests()) {
+            Settlement::Made(response) => return Ok(for_the_payer(response, terms)),
+            Settlement::Unknown(known, fault) => {
+                if let Some(fault) = &fault {
+                    received.report(Step::Settle, fault);
+                }
+                return Err(Declined::Unknown { receipt: unknown_response(known, terms).into(), fault });
+            }
+            Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
+        };
+        // Should the store fail here, the claim stays pending: the same request may ask again.
+        hold.over = hold.grants.free(&hold.lock).await.is_ok();
+        Err(received.failed_settlement(*failed))
+    }
+
+    async fn grant(mut self, settlement: SettleResponse) -> Result<SettleResponse, Declined> {
+        let granted = self.hold.grants.grant(&self.hold.lock).await;
+        self.hold.over = granted.is_ok();
+        match granted {
+            Ok(()) => Ok(settlement),
+            Err(fault) => {
+                self.received.report(Step::Grants, &fault);
+                // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
+                let receipt = unknown_response(Some(settlement), &self.received.matched.request.claim.terms);
+                Err(Declined::Unknown { receipt: receipt.into(), fault: Some(fault) })
+            }
+        }
+    }
+}
+
+impl<D: Dialect + ?Sized> Received<'_, D> {
+    fn failed_settlement(&self, response: SettleResponse) -> Declined {
+        let code = match response.error_reason.clone() {
+            Some(code) => code,
+            None if response.success => ErrorReason::DUPLICATE_SETTLEMENT,
+            None => ErrorReason::UNEXPECTED_SETTLE_ERROR,
+        };
+        let mut rejection = Rejection::new(code.clone());
+        rejection.message = response.error_message.clone().map(String::into_boxed_str);
+        rejection.details = self.dialect.details(&response.rest);
+        let response = SettleResponse { success: false, error_reason: Some(code), ..response };
+        let receipt = for_the_payer(response, &self.matched.request.claim.terms).into();
+        Declined::NotSettled { rejection, receipt }
+    }
+}
+
+impl<D: ?Sized> fmt::Debug for Admitted<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("received", &self.received).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,45 @@
+//! The 402 document: what is offered for a resource, and why a payment was refused.
+
+use x402_types::v2::{self, ResourceInfo};
+use x402_types::{Members, Offer, RawJson, Rejection, Version};
+
+use super::{Checkout, Dialect};
+
+const LONGEST_MESSAGE: usize = 200;
+
+impl<D: Dialect + ?Sized> Checkout<D> {
+    /// The 402 document in version 2. `error` is a machine code alone; a message for people stands beside it.
+    #[must_use]
+    pub fn payment_required(
+        &self,
+        offers: &[Offer],
+        resource: ResourceInfo,
+        rejection: Option<&Rejection>,
+    ) -> v2::PaymentRequired {
+        let mut rest = Members::new();
+        if let Some(message) = rejection.and_then(|rejection| rejection.message.as_deref()) {
+            // A peer's words, in a header of limited length.
+            let shown = message.char_indices().nth(LONGEST_MESSAGE).and_then(|(end, _)| message.get(..end));
+            rest.insert_text("errorMessage", shown.unwrap_or(message));
+        }
+        if let Some(details) = rejection.map(|rejection| &rejection.details).filter(|details| !details.is_empty())
+            && let Ok(details) = RawJson::of(details)
+        {
+            rest.insert("details", details);
+        }
+        let mut document = v2::PaymentRequired {
+            x402_version: Version::V2,
+            error: Some(
+                rejection.map_or_else(|| "Payment required".to_owned(), |rejection| rejection.reason.to_string()),
+            ),
+            resource: Some(resource),
+            accepts: offers.iter().map(|offer| offer.terms.to_entry()).collect(),
+            extensions: Members::new(),
+            rest,
+        };
+        for dialect in &*self.dialects {
+            dialect.declare(offers, &mut document);
+        }
+        document
+    }
+}

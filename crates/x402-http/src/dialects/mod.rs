@@ -1,0 +1,19 @@
+//! The dialects that are built in: x402 of both versions, and the Smart Accounts Extension of both versions.
+
+mod nvm;
+mod x402;
+
+pub use nvm::{Nvm02, Nvm03};
+pub use x402::{X402V1, X402V2};
+
+/// What a seller reads unless it is told more. The last one is asked first; version 2 takes what no other one claims.
+macro_rules! built_in {
+    () => {
+        [
+            std::sync::Arc::new($crate::dialects::X402V2) as _,
+            std::sync::Arc::new($crate::dialects::Nvm02) as _,
+            std::sync::Arc::new($crate::dialects::Nvm03) as _,
+        ]
+    };
+}
+pub(crate) use built_in;
