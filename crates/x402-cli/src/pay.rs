@@ -89,9 +89,9 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let key = key(args.key_file).map_err(usage)?;
     let parts = args.request.parts().map_err(usage)?;
     let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
-    let limits = SpendLimits::default().per_payment(args.max).longest_authorization(args.max_seconds);
-    let payer = Payer::new(exact::Payer::new(key)).spending(limits).payment_identifiers();
-    let client = PayClient::new(payer.journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
+    let limits = SpendLimits::default().with_cap(args.max).with_longest_authorization(args.max_seconds);
+    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits).with_payment_identifiers();
+    let client = PayClient::new(payer.with_journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
     let mut request = client.http().request(parts.method, &args.url).headers(parts.headers);
     if let Some(body) = parts.body {
         request = request.body(body);

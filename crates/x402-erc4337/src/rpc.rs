@@ -37,7 +37,7 @@ impl RpcEntryPoint {
     /// Sets the maximum number of blocks of one log query; the default is [`LOG_QUERY_BLOCKS`]. The range shrinks if
     /// the node refuses it.
     #[must_use]
-    pub fn log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
+    pub fn with_log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
         self.log_span = Arc::new(Mutex::new(LogSpan::new(blocks)));
         self
     }

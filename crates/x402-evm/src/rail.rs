@@ -33,14 +33,14 @@ impl Default for Fees {
 impl Fees {
     /// With another cap, wei for a unit of gas.
     #[must_use]
-    pub const fn cap(mut self, wei: u128) -> Self {
+    pub const fn with_cap(mut self, wei: u128) -> Self {
         self.cap = wei;
         self
     }
 
     /// With another least tip, wei for a unit of gas.
     #[must_use]
-    pub const fn least_tip(mut self, wei: u128) -> Self {
+    pub const fn with_least_tip(mut self, wei: u128) -> Self {
         self.least_tip = wei;
         self
     }

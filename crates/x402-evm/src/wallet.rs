@@ -133,7 +133,7 @@ impl Signers {
 
     /// Sets the gas of `isValidSignature`; the default is 500,000.
     #[must_use]
-    pub const fn gas(mut self, gas: u32) -> Self {
+    pub const fn with_gas(mut self, gas: u32) -> Self {
         self.gas = gas;
         self
     }

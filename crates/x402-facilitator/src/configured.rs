@@ -73,9 +73,9 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
     for each in &config.networks {
-        builder = builder.evm(network(each)?)?;
+        builder = builder.with_evm(network(each)?)?;
         if let Some(nvm) = &each.nvm {
-            builder = builder.nvm(plans(each.id, nvm)?)?;
+            builder = builder.with_nvm(plans(each.id, nvm)?)?;
         }
     }
     let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
@@ -120,7 +120,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         },
         log_query_blocks: NonZeroU64::new(config.log_query_blocks)
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
-        fees: Fees::default().cap(u128::from(config.max_fee_per_gas)),
+        fees: Fees::default().with_cap(u128::from(config.max_fee_per_gas)),
         signers,
         assets,
         factories,

@@ -125,13 +125,13 @@ impl DevFacilitator {
             factories: Vec::new(),
         };
         let store: Arc<dyn SessionKeys> = Arc::new(MemorySessionKeys::default());
-        let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).evm(evm)?;
+        let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).with_evm(evm)?;
         if !plans.is_empty() {
             let session_signer = key(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
             let policy = NvmPolicy::default().kernel_factories();
             builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(&store))));
-            builder = builder.nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
+            builder = builder.with_nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
         }
         let session_keys = KeptKeys { store, registrars: builder.registrars().to_vec() };
         let (engine, heads) = builder.build()?;

@@ -125,11 +125,11 @@ impl Builder {
     ///
     /// # Errors
     /// The network is served already or is none of `eip155`.
-    pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
+    pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // What the node refuses for a moment is asked again before a caller hears of it.
         let evm = Evm { client: repeating(&evm.client), ..evm };
         let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
-        let chain = chain.fresh_for(evm.polling.fresh()).log_query_blocks(evm.log_query_blocks);
+        let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
@@ -142,7 +142,7 @@ impl Builder {
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
-        let mut policy = Policy::default().signers(accounts);
+        let mut policy = Policy::default().with_signers(accounts);
         policy.longest = self.longest.unwrap_or(policy.longest);
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
@@ -159,7 +159,7 @@ impl Builder {
     ///
     /// # Errors
     /// The network is not served yet, or serves plans already.
-    pub fn nvm(mut self, nvm: Nvm) -> Result<Self, Fault> {
+    pub fn with_nvm(mut self, nvm: Nvm) -> Result<Self, Fault> {
         let network = nvm.network;
         let place = self.places.get(&network);
         let place = place.ok_or_else(|| Fault::broken(format_args!("{network} has no account that pays the gas")))?;
@@ -246,7 +246,7 @@ mod tests {
             assets: Assets::none(),
             factories: Vec::new(),
         };
-        let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(crate::clock::now))).evm(evm).unwrap();
+        let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(crate::clock::now))).with_evm(evm).unwrap();
         let operations = builder.places[&network].operations(84532);
         assert_eq!(operations.find_user_ops(&[B256::ZERO], 0..=5).await, Ok(vec![None]));
         assert_eq!(chain.calls().of("eth_getLogs"), 3);

@@ -143,7 +143,7 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
         factories: Vec::new(),
     };
     let builder =
-        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
+        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
     let (engine, heads) = builder.build().unwrap();
     // The start knows it before the first payment.
     heads.check().await.unwrap();

@@ -39,7 +39,7 @@ async fn serving(chain: &DevChain, database: &Database) -> Serving {
     };
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(database.clone()));
     let builder = Builder::new(owner(), ledger)
-        .evm(evm)
+        .with_evm(evm)
         .unwrap()
         .with_patience(Patience::waiting(Duration::from_secs(30)))
         .with_database(database.clone());

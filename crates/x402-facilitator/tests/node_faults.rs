@@ -138,8 +138,10 @@ impl Scene {
             assets: Assets::default(),
             factories: Vec::new(),
         };
-        let builder =
-            Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(2)));
+        let builder = Builder::new(owner(), ledger)
+            .with_evm(evm)
+            .unwrap()
+            .with_patience(Patience::waiting(Duration::from_secs(2)));
         let (engine, heads) = builder.build().unwrap();
         for fault in faults {
             chain.node_fault(fault.clone());

@@ -79,8 +79,8 @@ impl World {
     }
 
     fn client(&self, payer: impl MakePayment + 'static) -> PayClient {
-        let spending = SpendLimits::default().allow_asset(self.network, &PLAN.to_string(), AtomicAmount::ZERO);
-        PayClient::new(Payer::new(payer).spending(spending)).unwrap()
+        let spending = SpendLimits::default().with_asset(self.network, &PLAN.to_string(), AtomicAmount::ZERO);
+        PayClient::new(Payer::new(payer).with_spending(spending)).unwrap()
     }
 
     /// A shop whose handler answers with this; each request costs up to so many credits.

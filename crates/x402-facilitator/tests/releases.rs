@@ -72,7 +72,7 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
         factories: Vec::new(),
     };
     let builder = Builder::new(owner(), Arc::clone(&ledger))
-        .evm(evm)
+        .with_evm(evm)
         .unwrap()
         .with_patience(Patience::waiting(Duration::from_secs(2)));
     let (engine, heads) = builder.build().unwrap();

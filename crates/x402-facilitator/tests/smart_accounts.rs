@@ -61,7 +61,7 @@ async fn stage(factories: Vec<Address>) -> Stage {
         factories,
     };
     let builder =
-        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();

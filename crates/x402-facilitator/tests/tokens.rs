@@ -74,7 +74,7 @@ async fn stage(token: TestToken, named: bool) -> Stage {
         factories: Vec::new(),
     };
     let builder =
-        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
     let (engine, heads) = builder.build().unwrap();
     heads.check().await.unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
@@ -111,8 +111,8 @@ impl Stage {
         let network = ChainId::eip155(CHAIN);
         let mut assets = Assets::none();
         assets.add(Asset::new(network, AT, "TEST", "", "", 6).dollar());
-        let limits = SpendLimits::default().assets(assets);
-        let client = PayClient::new(Payer::new(payer).spending(limits)).unwrap();
+        let limits = SpendLimits::default().with_assets(assets);
+        let client = PayClient::new(Payer::new(payer).with_spending(limits)).unwrap();
         let before = self.balance(ACCOUNTS[SELLER].address).await;
         let response = client.get(&format!("{origin}/report")).await.unwrap();
         assert_eq!(response.status(), 200);

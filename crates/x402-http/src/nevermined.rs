@@ -144,7 +144,7 @@ impl NeverminedApi {
     ///
     /// # Errors
     /// The name cannot stand in a header.
-    pub fn organization(mut self, id: &str) -> Result<Self, NeverminedError> {
+    pub fn with_organization(mut self, id: &str) -> Result<Self, NeverminedError> {
         self.headers.insert(ORGANIZATION, HeaderValue::try_from(id).map_err(|_| NeverminedError::Key)?);
         Ok(self)
     }

@@ -121,14 +121,14 @@ impl RemoteFacilitator {
 
     /// With headers for each request.
     #[must_use]
-    pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
+    pub fn with_authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
         self
     }
 
     /// Reads answers within these limits.
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }

@@ -220,7 +220,7 @@ async fn credentials_are_made_for_method_and_url() {
     }
     let far = Facilitating::default();
     far.says(200, r#"{"success":false,"errorReason":"insufficient_funds"}"#);
-    let near = RemoteFacilitator::new(&format!("{}/f", far.start().await)).unwrap().authorize(Arc::new(Badge));
+    let near = RemoteFacilitator::new(&format!("{}/f", far.start().await)).unwrap().with_authorize(Arc::new(Badge));
     near.settle(&asked()).await.unwrap();
     assert_eq!(far.asked.lock().unwrap()[0].0["authorization"], "Badge POST /f/settle");
     assert_eq!(near.verify(&asked()).await.unwrap_err(), Fault::broken("no key"));

@@ -12,8 +12,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let url = env::args().nth(1).ok_or("usage: buyer URL")?;
 
     let key: Key = env::var("X402_PRIVATE_KEY")?.parse()?;
-    let limits = SpendLimits::default().per_payment("0.10".parse()?);
-    let payer = Payer::new(exact::Payer::new(key)).spending(limits);
+    let limits = SpendLimits::default().with_cap("0.10".parse()?);
+    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits);
     let client = PayClient::new(payer)?;
 
     let response = client.get(&url).await?;

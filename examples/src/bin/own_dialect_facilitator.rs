@@ -119,7 +119,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         assets: Assets::default(),
         factories: Vec::new(),
     };
-    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).evm(evm)?;
+    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm)?;
     let builder = builder.with_dialect(Tills { network, pay_to: ACCOUNTS[5].address });
     let (engine, heads) = builder.build()?;
     let routes = Routes::new(Arc::clone(&engine)).into_router();

@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Clients of x402 version 1 can pay, too.
     let seller = seller.with_v1();
     // A payment that was served stays served when this process restarts.
-    let seller = seller.grants(Arc::new(SqliteGrants::new(Database::open("grants.sqlite")?)));
-    let seller = seller.on_incident(|incident: &Incident<'_>| {
+    let seller = seller.with_grants(Arc::new(SqliteGrants::new(Database::open("grants.sqlite")?)));
+    let seller = seller.with_incident_hook(|incident: &Incident<'_>| {
         eprintln!("{} at {}: {}", incident.step, incident.route, incident.fault);
     });
     let (network, pay_to) = ("eip155:84532".parse()?, env::var("PAY_TO")?.parse()?);

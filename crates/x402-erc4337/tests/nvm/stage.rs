@@ -135,7 +135,7 @@ impl Setup {
         chain.register_plan(U256::from(PLAN), self.plan).unwrap();
         chain.register_plan(U256::from(OTHER_PLAN), self.plan).unwrap();
         let network = x402_types::ChainId::eip155(CHAIN);
-        let reader = Arc::new(RpcChain::new(chain.client(), network, self.depth).fresh_for(Duration::ZERO));
+        let reader = Arc::new(RpcChain::new(chain.client(), network, self.depth).with_freshness(Duration::ZERO));
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let rail = EoaRail::new(Arc::clone(&reader), signer(GAS).unwrap()).unwrap();
         let lane = rail.lane().clone();

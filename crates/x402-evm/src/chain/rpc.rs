@@ -83,14 +83,14 @@ impl RpcChain {
 
     /// Sets the time for which a poll is fresh; the default is 1 s.
     #[must_use]
-    pub const fn fresh_for(mut self, time: Duration) -> Self {
+    pub const fn with_freshness(mut self, time: Duration) -> Self {
         self.fresh = time;
         self
     }
 
     /// Sets the maximum block range of one log query; the default is [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS).
     #[must_use]
-    pub fn log_query_blocks(self, blocks: NonZeroU64) -> Self {
+    pub fn with_log_query_blocks(self, blocks: NonZeroU64) -> Self {
         Self { sightings: Mutex::new(Sightings::spanning(blocks)), ..self }
     }
 

@@ -33,7 +33,7 @@ impl VerifyOnchain {
 
     /// Reads this chain, too.
     #[must_use]
-    pub fn with(mut self, chain: Arc<dyn ReadReceipts>) -> Self {
+    pub fn with_chain(mut self, chain: Arc<dyn ReadReceipts>) -> Self {
         self.chains.insert(chain.network(), chain);
         self
     }

@@ -35,28 +35,28 @@ impl Default for Policy {
 impl Policy {
     /// With so many seconds beyond `maxTimeoutSeconds`, or any with `None`.
     #[must_use]
-    pub const fn skew(mut self, skew: Option<u64>) -> Self {
+    pub const fn with_skew(mut self, skew: Option<u64>) -> Self {
         self.skew = skew;
         self
     }
 
     /// With so many seconds left before `validBefore`.
     #[must_use]
-    pub const fn margin(mut self, seconds: u64) -> Self {
+    pub const fn with_margin(mut self, seconds: u64) -> Self {
         self.margin = seconds;
         self
     }
 
     /// With so many seconds that an authorization may last.
     #[must_use]
-    pub const fn longest(mut self, seconds: u64) -> Self {
+    pub const fn with_longest(mut self, seconds: u64) -> Self {
         self.longest = seconds;
         self
     }
 
     /// With other signers.
     #[must_use]
-    pub fn signers(mut self, signers: Signers) -> Self {
+    pub fn with_signers(mut self, signers: Signers) -> Self {
         self.signers = signers;
         self
     }

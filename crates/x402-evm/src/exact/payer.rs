@@ -41,7 +41,7 @@ impl<S: Sign> SignAs for S {
 
 /// Pays `exact` by a [`Key`](crate::key::Key), by any other [`Sign`], or for a smart account by a [`SignAs`].
 ///
-/// It signs for tokens that it knows, under the domain that it knows. [`Payer::any_token`] also signs for others,
+/// It signs for tokens that it knows, under the domain that it knows. [`Payer::with_any_token`] also signs for others,
 /// under the domain that the server names.
 pub struct Payer<S> {
     signer: S,
@@ -71,7 +71,7 @@ impl<S: SignAs> Payer<S> {
 
     /// Pays in tokens that it does not know, too: the server's word is then all there is about name and version.
     #[must_use]
-    pub fn any_token(mut self) -> Self {
+    pub fn with_any_token(mut self) -> Self {
         self.any_token = true;
         self
     }

@@ -16,7 +16,7 @@ use crate::stage::{PAYER, Stage, payload, stage};
 /// The same stage, whose reader asks again for what may pass.
 fn patient(mut stage: Stage) -> Stage {
     let provider = repeating(&stage.chain.client());
-    let reader = RpcChain::new(provider, "eip155:84532".parse().unwrap(), 0).fresh_for(Duration::ZERO);
+    let reader = RpcChain::new(provider, "eip155:84532".parse().unwrap(), 0).with_freshness(Duration::ZERO);
     stage.reader = Arc::new(reader);
     stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), vec![stage.rail.lane().clone()]);
     stage
@@ -109,7 +109,7 @@ async fn a_query_for_logs_shrinks_until_the_node_takes_it() {
 async fn a_node_that_gives_out_no_logs_ends_in_a_fault_that_names_the_setting() {
     let stage = stage(0);
     let reader = RpcChain::new(stage.chain.client(), "eip155:84532".parse().unwrap(), 0);
-    let reader = Arc::new(reader.log_query_blocks(NonZeroU64::new(1_000).unwrap()));
+    let reader = Arc::new(reader.with_log_query_blocks(NonZeroU64::new(1_000).unwrap()));
     let mechanism = ExactMechanism::new(reader, Tokens::default(), vec![stage.rail.lane().clone()]);
     let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
     stage.carry(&mut payment, 0).await;

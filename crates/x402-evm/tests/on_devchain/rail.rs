@@ -131,7 +131,7 @@ async fn fees_and_nonces_are_polled_once_a_block() {
 async fn the_cap_holds() {
     let stage = stage(0);
     let signer = x402_devchain::signer(0).unwrap();
-    let rail = EoaRail::new(stage.reader.clone(), signer).unwrap().with_fees(Fees::default().cap(1_000));
+    let rail = EoaRail::new(stage.reader.clone(), signer).unwrap().with_fees(Fees::default().with_cap(1_000));
     let first = rail.sign(&slot(&stage, 0), &[], None).await.unwrap();
     assert_eq!((first.fee, decoded(&first).max_priority_fee_per_gas()), (1_000, Some(1_000)));
     let refused = rail.sign(&slot(&stage, 0), &[], Some(&first)).await.unwrap_err();

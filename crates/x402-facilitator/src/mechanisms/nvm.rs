@@ -43,7 +43,7 @@ impl Place {
     /// Where operations are looked up.
     pub(super) fn operations(&self, chain_id: u64) -> RpcEntryPoint {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
-        RpcEntryPoint::new(self.client.clone(), entry_point).log_query_blocks(self.log_query_blocks)
+        RpcEntryPoint::new(self.client.clone(), entry_point).with_log_query_blocks(self.log_query_blocks)
     }
 }
 

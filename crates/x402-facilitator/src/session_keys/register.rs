@@ -86,7 +86,7 @@ impl Registrar {
 
     /// Also keys whose private half stands in the text.
     #[must_use]
-    pub const fn private_keys(mut self) -> Self {
+    pub const fn with_private_keys(mut self) -> Self {
         self.private_keys = true;
         self
     }

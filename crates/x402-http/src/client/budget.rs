@@ -104,14 +104,14 @@ struct Used {
 impl MemoryBudget {
     /// At most this much a day for each host and asset, in known assets that stand for dollars.
     #[must_use]
-    pub const fn per_day(mut self, sum: Dollars) -> Self {
+    pub const fn with_daily(mut self, sum: Dollars) -> Self {
         self.per_day = Some(sum);
         self
     }
 
     /// At most this many atomic units a day of this asset to this host.
     #[must_use]
-    pub fn per_day_for(mut self, host: &str, network: ChainId, asset: &str, sum: AtomicAmount) -> Self {
+    pub fn with_daily_for(mut self, host: &str, network: ChainId, asset: &str, sum: AtomicAmount) -> Self {
         self.listed.push((host.to_ascii_lowercase(), network, canonical_asset(network, asset), sum));
         self
     }
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_reserved_is_gone_until_it_is_given_back() {
-        let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
+        let budget = MemoryBudget::default().with_daily("0.10".parse().unwrap());
         let first = reserve(&budget, 60_000, 1).await.unwrap();
         let over = reserve(&budget, 60_000, 1).await.unwrap_err();
         assert_eq!(over, OverBudget { budget: 100_000.into(), left: 40_000.into(), asked: 60_000.into() }.into());
@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_always_refuses_meets_the_end_of_the_budget() {
-        let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
+        let budget = MemoryBudget::default().with_daily("0.10".parse().unwrap());
         let mut paid = 0;
         while let Ok(reservation) = reserve(&budget, 50_000, 1).await {
             budget.close(reservation, Closed::Refused);

@@ -58,28 +58,28 @@ impl Payer {
 
     /// What may be paid at once.
     #[must_use]
-    pub fn spending(mut self, limits: SpendLimits) -> Self {
+    pub fn with_spending(mut self, limits: SpendLimits) -> Self {
         self.spending = Arc::new(limits);
         self
     }
 
     /// What may be paid over time.
     #[must_use]
-    pub fn budget(mut self, budget: Arc<dyn Budget>) -> Self {
+    pub fn with_budget(mut self, budget: Arc<dyn Budget>) -> Self {
         self.budget = budget;
         self
     }
 
     /// Time and randomness.
     #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Timer>) -> Self {
+    pub fn with_clock(mut self, clock: Arc<dyn Timer>) -> Self {
         self.clock = clock;
         self
     }
 
     /// Reads answers within these limits.
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
@@ -87,21 +87,21 @@ impl Payer {
     /// The longest request body that is kept for sending it again: 2 MiB by default. It is read before anything is
     /// sent, since one that cannot be sent again cannot be paid for.
     #[must_use]
-    pub const fn longest_body(mut self, bytes: usize) -> Self {
+    pub const fn with_longest_body(mut self, bytes: usize) -> Self {
         self.longest_body = bytes;
         self
     }
 
     /// How often a payment is sent again while its outcome is not known: 5 by default.
     #[must_use]
-    pub const fn resends(mut self, times: u32) -> Self {
+    pub const fn with_resends(mut self, times: u32) -> Self {
         self.resends = times;
         self
     }
 
     /// Keeps open payments in this journal, so that another process shows the same payment for the same request.
     #[must_use]
-    pub fn journal(mut self, journal: Arc<dyn PaymentJournal>) -> Self {
+    pub fn with_journal(mut self, journal: Arc<dyn PaymentJournal>) -> Self {
         self.journal = Some(journal);
         self
     }
@@ -109,7 +109,7 @@ impl Payer {
     /// Gives each payment an id where the server declares the extension `payment-identifier`. Without this, a server
     /// that requires one is not paid.
     #[must_use]
-    pub const fn payment_identifiers(mut self) -> Self {
+    pub const fn with_payment_identifiers(mut self) -> Self {
         self.identifiers = Identifiers::WhereDeclared;
         self
     }

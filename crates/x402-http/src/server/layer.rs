@@ -116,7 +116,7 @@ impl RequirePaymentLayer {
     /// The prefix that a router takes off the path before the request comes here (`nest` in axum), so that
     /// `resource.url` has it again.
     #[must_use]
-    pub fn nested(mut self, prefix: &str) -> Self {
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/');
         if let Some(route) = self.route_mut() {
             route.prefix = prefix.into();
@@ -133,7 +133,7 @@ impl RequirePaymentLayer {
     ///
     /// # Errors
     /// The header would be too long.
-    pub fn describe(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
+    pub fn with_description(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         if let Some(route) = self.route_mut() {
             route.description = text(description);

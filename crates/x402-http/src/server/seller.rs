@@ -65,7 +65,7 @@ impl Seller {
 
     /// Hands every [`Incident`](super::Incident) to this hook, beside the log.
     #[must_use]
-    pub fn on_incident(mut self, hook: impl OnIncident + 'static) -> Self {
+    pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
         self.checkout = self.checkout.with_on_incident(hook);
         self
     }
@@ -75,28 +75,28 @@ impl Seller {
     /// so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident) of
     /// [`Step::Start`](super::Step::Start).
     #[must_use]
-    pub const fn header_limit(mut self, bytes: usize) -> Self {
+    pub const fn with_header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
         self
     }
 
     /// Keeps the grants in this store; in memory by default.
     #[must_use]
-    pub fn grants(mut self, grants: Arc<dyn Grants>) -> Self {
+    pub fn with_grants(mut self, grants: Arc<dyn Grants>) -> Self {
         self.checkout = self.checkout.with_grants(grants);
         self
     }
 
     /// Reads payment headers within these limits.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.checkout = self.checkout.with_limits(limits);
         self
     }
 
     /// The seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
     #[must_use]
-    pub const fn retry_after(mut self, seconds: u32) -> Self {
+    pub const fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = seconds;
         self
     }

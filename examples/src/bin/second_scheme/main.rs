@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The facilitator: rail, ledger and machine are those of every other scheme.
     let network = ChainId::eip155(chain.chain_id());
-    let reader = Arc::new(RpcChain::new(chain.client(), network, 0).fresh_for(Duration::ZERO));
+    let reader = Arc::new(RpcChain::new(chain.client(), network, 0).with_freshness(Duration::ZERO));
     let rail = Arc::new(EoaRail::new(Arc::clone(&reader), key(SELLER).ok_or("no such account")?)?);
     let lane = rail.lane().clone();
     let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(0)));

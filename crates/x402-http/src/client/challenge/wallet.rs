@@ -28,14 +28,14 @@ impl Payer {
     /// Pays also challenges of the `x402.v1` dialect, with the first of these kinds of proof that can. Granted
     /// entitlements are kept, and presented again. If a version 2 offer can be paid, it is preferred.
     #[must_use]
-    pub fn proofs(mut self, proofs: impl IntoIterator<Item = Arc<dyn MakeProof>>) -> Self {
+    pub fn with_proofs(mut self, proofs: impl IntoIterator<Item = Arc<dyn MakeProof>>) -> Self {
         self.wallet.proofs = proofs.into_iter().collect();
         self
     }
 
     /// Sets the names of networks in that dialect; otherwise the default table is used.
     #[must_use]
-    pub fn networks(mut self, networks: Networks) -> Self {
+    pub fn with_networks(mut self, networks: Networks) -> Self {
         self.wallet.networks = Arc::new(networks);
         self
     }
