@@ -58,8 +58,8 @@ const children = new Set();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 
 /** Starts a program and waits for the first line that `read` makes something of. */
-export function start(command, args, { env = {}, read = JSON.parse, name = command, seconds = 60 } = {}) {
-  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
+export function start(command, args, { cwd, env = {}, read = JSON.parse, name = command, seconds = 60 } = {}) {
+  const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["pipe", "pipe", "pipe"] });
   children.add(child);
   let errors = "";
   child.stderr.on("data", (chunk) => (errors = (errors + chunk).slice(-4000)));

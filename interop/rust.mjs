@@ -1,11 +1,11 @@
 // Our three roles, as binaries. What each is asked and what it must print stands in README.md.
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { BODY, NETWORK, need, privateKey, run, start } from "./lib.mjs";
 
 function binary(name) {
-  const path = need(name);
+  const path = resolve(need(name));
   if (!existsSync(path)) throw new Error(`${name}: ${path} does not exist`);
   return path;
 }
@@ -39,7 +39,9 @@ ${more}`,
   },
   async server(facilitator, payTo) {
     const env = { FACILITATOR_URL: facilitator, PAY_TO: payTo };
-    return start(binary("X402_SELLER_BIN"), [], { env, name: "rust seller" });
+    // It keeps its grants in the folder that it is started in.
+    const cwd = mkdtempSync(join(directory, "seller-"));
+    return start(binary("X402_SELLER_BIN"), [], { cwd, env, name: "rust seller" });
   },
   async pay(url, payer) {
     const env = { X402_PRIVATE_KEY: privateKey(payer) };

@@ -83,9 +83,11 @@ async fn a_dialect_of_ones_own_is_paid() {
 async fn the_buyer_pays_the_seller() {
     let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
     let (buyer, pay_to) = (ACCOUNTS[1], ACCOUNTS[2].address);
+    let folder = tempfile::tempdir().unwrap();
     let mut seller = Command::new(env!("CARGO_BIN_EXE_seller"))
         .env("FACILITATOR_URL", facilitator.url())
         .env("PAY_TO", pay_to.to_string())
+        .current_dir(folder.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -107,8 +109,8 @@ async fn the_buyer_pays_the_seller() {
     assert!(String::from_utf8(paid.stderr).unwrap().contains(&transfer.transaction.to_string()));
     assert_eq!((transfer.from, chain.balance_of(pay_to) - before), (buyer.address, U256::from(10_000)));
 
-    let told = Command::new("kill").args(["-TERM", &seller.id().to_string()]).status().unwrap();
-    assert!(told.success() && seller.wait().unwrap().success());
+    seller.kill().unwrap();
+    seller.wait().unwrap();
     facilitator.stop().await;
 }
 

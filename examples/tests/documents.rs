@@ -10,17 +10,55 @@ fn its_commands_are_the_demo_and_the_tests() {
     assert_eq!(commands, ["cargo run -p x402-cli -- demo", "cargo test --workspace"]);
 }
 
+/// The blocks of one language, in their order.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    README.split(&*fence).skip(1).map(|block| block.split("```").next().unwrap()).collect()
+}
+
 #[test]
 fn its_code_is_the_code_of_the_examples() {
     let sources = [include_str!("../src/bin/seller.rs"), include_str!("../src/bin/buyer.rs")];
-    let blocks: Vec<&str> = README.split("```rust\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), sources.len());
-    for (block, source) in blocks.iter().zip(sources) {
-        let mut lines = source.lines().map(str::trim);
-        for line in block.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            assert!(lines.any(|of| of == line), "not in the example, or not in this order: {line}");
-        }
+    let programs = blocks("rust");
+    assert_eq!(programs.len(), sources.len());
+    for (program, source) in programs.iter().zip(sources) {
+        assert!(source.ends_with(program), "the program in the README and its example differ: {program}");
     }
+}
+
+/// What a reader pastes compiles: each program with the lines of `Cargo.toml` above it, our crate from this folder, all
+/// others as they are locked here. It shares the folder of the build that this test is from.
+#[test]
+fn its_programs_compile_as_they_are_pasted() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_seller")).parent().unwrap().parent().unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let ours = format!("x402 = {{ path = {:?}, version =", root.join("crates/x402"));
+    let (manifests, programs) = (blocks("toml"), blocks("rust"));
+    assert_eq!((manifests.len(), programs.len()), (2, 2));
+    for (name, (manifest, program)) in ["seller", "buyer"].iter().zip(manifests.iter().zip(programs)) {
+        let versions = manifest.replace("x402 = \"0.1\"", "x402 = { version = \"0.1\" }");
+        let manifest = versions.replace("x402 = { version =", &ours);
+        assert!(manifest.contains(&ours), "{manifest}");
+        let package = work.path().join(name);
+        std::fs::create_dir_all(package.join("src")).unwrap();
+        let head = format!("[package]\nname = \"pasted-{name}\"\nedition = \"2024\"\n\n");
+        std::fs::write(package.join("Cargo.toml"), head + &manifest).unwrap();
+        std::fs::write(package.join("src/main.rs"), program).unwrap();
+    }
+    // The profiles are those of this workspace, so that macros and build scripts are there already.
+    let ours = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let profiles = ours.find("[profile.dev]").and_then(|at| ours.get(at..)?.split("\n#").next()).unwrap();
+    let workspace = format!("[workspace]\nresolver = \"3\"\nmembers = [\"buyer\", \"seller\"]\n\n{profiles}");
+    std::fs::write(work.path().join("Cargo.toml"), workspace).unwrap();
+    std::fs::copy(root.join("Cargo.lock"), work.path().join("Cargo.lock")).unwrap();
+    let checked = std::process::Command::new(env!("CARGO"))
+        .args(["check", "--offline", "--workspace", "--quiet"])
+        .env("CARGO_TARGET_DIR", built)
+        .current_dir(work.path())
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 /// `docs/operations.md` shows every key, and the facilitator takes it as it stands there.

@@ -162,9 +162,9 @@ fn supported() -> serde_json::Value {
 }
 
 fn ours(grants: MemoryGrants) -> ours_http::server::RequirePayment<Hello> {
-    let seller = Seller::new(sample::ORIGIN, Arc::new(Ours)).unwrap().grants(Arc::new(grants));
+    let seller = Seller::new(sample::ORIGIN, Arc::new(Ours)).unwrap().with_grants(Arc::new(grants));
     let layer = seller.charge([sample::offer()]).unwrap();
-    layer.describe(sample::DESCRIPTION, sample::MIME).unwrap().layer(Hello)
+    layer.with_description(sample::DESCRIPTION, sample::MIME).unwrap().layer(Hello)
 }
 
 fn rs() -> impl Service<Request, Response = Response, Error = Infallible> + 'static {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use alloy_signer_local::PrivateKeySigner;
+use x402_evm::key::Key;
 use zeroize::Zeroizing;
 
 /// Generates private keys.
@@ -22,18 +22,18 @@ pub(crate) enum Keys {
 pub(crate) fn run(args: Keys) -> ExitCode {
     let Keys::New { out } = args;
     let mut secret = Zeroizing::new([0u8; 32]);
-    let signer = loop {
+    let key = loop {
         if let Err(error) = getrandom::fill(secret.as_mut_slice()) {
             eprintln!("no randomness: {error}");
             return ExitCode::from(2);
         }
         // This fails for 0 and for numbers beyond the group's order: once in 2^127.
-        if let Ok(signer) = PrivateKeySigner::from_slice(secret.as_slice()) {
-            break signer;
+        if let Ok(key) = Key::from_bytes(&secret) {
+            break key;
         }
     };
     let text = Zeroizing::new(alloy_primitives::hex::encode_prefixed(secret.as_slice()));
-    let address = signer.address();
+    let address = key.address();
     let written = match out {
         Some(path) => {
             let mut options = std::fs::OpenOptions::new();

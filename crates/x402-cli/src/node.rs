@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use alloy_provider::{DynProvider, Provider, ProviderBuilder};
 use alloy_rpc_client::RpcClient;
 use alloy_transport_http::Http;
 
-/// Creates a provider for reading. Responses may take 10 s at most.
-pub(crate) fn provider(url: &str) -> Result<DynProvider, String> {
+/// Creates a client of a node. Responses may take 10 s at most.
+pub(crate) fn client(url: &str) -> Result<RpcClient, String> {
     let url = reqwest::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     let url = url.ok_or("rpc: expected an http or https URL")?;
     x402_http::service::install_tls();
@@ -16,6 +15,5 @@ pub(crate) fn provider(url: &str) -> Result<DynProvider, String> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| error.to_string())?;
-    let client = RpcClient::new(Http::with_client(client, url), false);
-    Ok(ProviderBuilder::default().connect_client(client).erased())
+    Ok(RpcClient::new(Http::with_client(client, url), false))
 }

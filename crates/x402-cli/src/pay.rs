@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use alloy_signer_local::PrivateKeySigner;
 use http::StatusCode;
 use serde_json::{Value, json};
 use x402_codec::{Limits, header};
 use x402_evm::exact;
+use x402_evm::key::Key;
 use x402_http::client::{
     ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt, SpendLimits,
 };
@@ -56,7 +56,7 @@ pub(crate) struct Args {
 /// The environment variable that holds the key.
 const KEY: &str = "X402_PRIVATE_KEY";
 
-fn signer(file: Option<PathBuf>) -> Result<PrivateKeySigner, String> {
+fn key(file: Option<PathBuf>) -> Result<Key, String> {
     let text = match &file {
         Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
         None => std::env::var(KEY).map_err(|_| format!("{KEY} is not set; set it or give --key-file"))?,
@@ -87,13 +87,12 @@ fn journal(path: Option<PathBuf>, none: bool, anew: bool) -> Result<Journal, Str
 
 async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let usage = |message: String| (ExitCode::from(2), message);
-    let key = signer(args.key_file).map_err(usage)?;
+    let key = key(args.key_file).map_err(usage)?;
     let parts = args.request.parts().map_err(usage)?;
     let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
-    let limits = SpendLimits::default().per_payment(args.max).longest_authorization(args.max_seconds);
-    let payer =
-        Payer::new([Arc::new(exact::Payer::new(key)) as _]).spending(limits).extension(PaymentIdentifier::optional());
-    let client = PayClient::new(payer.journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
+    let limits = SpendLimits::default().with_cap(args.max).with_longest_authorization(args.max_seconds);
+    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits).with_extension(PaymentIdentifier::optional());
+    let client = PayClient::new(payer.with_journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
     let mut request = client.http().request(parts.method, &args.url).headers(parts.headers);
     if let Some(body) = parts.body {
         request = request.body(body);

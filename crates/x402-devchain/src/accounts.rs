@@ -2,6 +2,7 @@
 
 use alloy_primitives::{Address, B256, address, b256};
 use alloy_signer_local::PrivateKeySigner;
+use x402_evm::key::Key;
 
 /// A funded account of the devchain. Its key is public knowledge: never send anything of value to it on a real network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,12 @@ pub const ACCOUNTS: [DevAccount; 10] = [
 #[must_use]
 pub fn signer(index: usize) -> Option<PrivateKeySigner> {
     PrivateKeySigner::from_bytes(&ACCOUNTS.get(index)?.key).ok()
+}
+
+/// Returns the key of `ACCOUNTS[index]`; `None` from index 10 on.
+#[must_use]
+pub fn key(index: usize) -> Option<Key> {
+    Key::from_bytes(&ACCOUNTS.get(index)?.key).ok()
 }
 
 /// Returns the signer of a funded account by address; `None` for any other address.

@@ -26,7 +26,7 @@ mod world;
 /// The third-party contracts in this crate, each with source, licence and hash: a page for people.
 pub const LICENCES: &str = include_str!("../contracts/third-party/README.md");
 
-pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, signer, signer_of};
+pub use crate::accounts::{ACCOUNTS, DevAccount, MNEMONIC, key, signer, signer_of};
 pub use crate::builder::{ChainBuildError, DevChainBuilder, MiningMode};
 pub use crate::chain::{BadCode, DevChain, ReorgTooDeep};
 pub use crate::faults::{CallCounts, Disturbance, Failure, NodeFault, When};

@@ -28,7 +28,7 @@ mod revert;
 #[cfg(feature = "rpc")]
 mod rpc;
 pub mod scope;
-#[cfg(feature = "rpc")]
+#[cfg(feature = "self-bundler")]
 mod self_bundler;
 mod send;
 pub mod session;
@@ -52,7 +52,7 @@ pub use probe::{CallAnswer, NotAccount, is_account, probe_calldata};
 pub use revert::Revert;
 #[cfg(feature = "rpc")]
 pub use rpc::RpcEntryPoint;
-#[cfg(feature = "rpc")]
+#[cfg(feature = "self-bundler")]
 pub use self_bundler::SelfBundler;
 pub use send::{SendError, SendUserOp, Sent};
 pub use simulate::{SimulateUserOps, Simulated, SimulatedOperation, SimulationRefusal};

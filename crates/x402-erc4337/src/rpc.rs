@@ -1,4 +1,4 @@
-//! An EntryPoint behind an alloy `Provider`.
+//! An EntryPoint behind an alloy `RpcClient`.
 
 use core::num::NonZeroU64;
 use core::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, Log, LogData, U64, U256};
-use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -17,27 +17,27 @@ use crate::contract::get_nonce;
 use crate::simulate::{self, SimulateUserOps, Simulated};
 use crate::{Bundle, EntryPoint, NonceKey};
 
-/// An EntryPoint behind an alloy provider, for simulating bundles and looking up operations.
+/// An EntryPoint behind an alloy RPC client, for simulating bundles and looking up operations.
 #[derive(Debug, Clone)]
 pub struct RpcEntryPoint {
-    provider: DynProvider,
+    client: RpcClient,
     entry_point: EntryPoint,
     /// The block range of log queries, shared by all clones.
     log_span: Arc<Mutex<LogSpan>>,
 }
 
 impl RpcEntryPoint {
-    /// Creates a client of this EntryPoint, with a provider of its chain.
+    /// Creates a client of this EntryPoint, with an RPC client of its chain.
     #[must_use]
-    pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint) -> Self {
+    pub fn new(client: RpcClient, entry_point: EntryPoint) -> Self {
         let log_span = Arc::new(Mutex::new(LogSpan::new(LOG_QUERY_BLOCKS)));
-        Self { provider: provider.erased(), entry_point, log_span }
+        Self { client, entry_point, log_span }
     }
 
     /// Sets the maximum number of blocks of one log query; the default is [`LOG_QUERY_BLOCKS`]. The range shrinks if
     /// the node refuses it.
     #[must_use]
-    pub fn log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
+    pub fn with_log_query_blocks(mut self, blocks: NonZeroU64) -> Self {
         self.log_span = Arc::new(Mutex::new(LogSpan::new(blocks)));
         self
     }
@@ -82,8 +82,8 @@ impl RpcEntryPoint {
         }
     }
 
-    pub(crate) const fn provider(&self) -> &DynProvider {
-        &self.provider
+    pub(crate) const fn client(&self) -> &RpcClient {
+        &self.client
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(
@@ -91,7 +91,7 @@ impl RpcEntryPoint {
         method: &'static str,
         params: P,
     ) -> Result<R, TransportError> {
-        self.provider.client().request::<P, R>(method, params).await
+        self.client.request::<P, R>(method, params).await
     }
 }
 

@@ -3,6 +3,7 @@
 use alloy_eips::eip7702::{Authorization, SignedAuthorization};
 use alloy_primitives::{Address, B256, U64, U256};
 use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_client::RpcClient;
 use alloy_rpc_types_eth::TransactionRequest;
 use async_trait::async_trait;
 use x402_evm::chain::node_fault;
@@ -19,6 +20,7 @@ use crate::{
 /// it sends, so that it does not pay for bundles that would be refused or revert.
 #[derive(Debug, Clone)]
 pub struct SelfBundler {
+    provider: DynProvider,
     chain: RpcEntryPoint,
     payer: Address,
     lookback: u64,
@@ -29,7 +31,9 @@ impl SelfBundler {
     /// fees: alloy's `ProviderBuilder::new().wallet(…)`.
     #[must_use]
     pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint, payer: Address) -> Self {
-        Self { chain: RpcEntryPoint::new(provider, entry_point), payer, lookback: 1_000 }
+        let client = provider.client();
+        let client = RpcClient::new(client.transport().clone(), client.is_local());
+        Self { provider: provider.erased(), chain: RpcEntryPoint::new(client, entry_point), payer, lookback: 1_000 }
     }
 
     /// Sets the number of recent blocks that are searched for an operation before it is sent; the default is 1,000.
@@ -116,8 +120,7 @@ impl SelfBundler {
             let signed = signed.ok_or_else(|| Fault::broken("an EIP-7702 authorization without signature"))?;
             request.authorization_list = Some(signed);
         }
-        let provider: &DynProvider = self.chain.provider();
-        let sent = provider.send_transaction(request).await.map_err(node_fault)?;
+        let sent = self.provider.send_transaction(request).await.map_err(node_fault)?;
         Ok(*sent.tx_hash())
     }
 }

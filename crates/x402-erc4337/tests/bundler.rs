@@ -5,8 +5,8 @@ mod common;
 
 use alloy_json_rpc::ResponsePayload;
 use alloy_primitives::{Address, U256};
-use alloy_provider::mock::Asserter;
-use alloy_provider::{DynProvider, Provider, ProviderBuilder};
+use alloy_rpc_client::RpcClient;
+use alloy_transport::mock::Asserter;
 use serde_json::{Value, json};
 use x402_erc4337::bundler::{BundlerClient, BundlerCode};
 use x402_erc4337::paymaster::{PaymasterService, ServiceError};
@@ -24,7 +24,7 @@ fn entry_point() -> EntryPoint {
 }
 
 /// A peer that gives these answers, one after the other.
-fn peer(answers: &[&Value]) -> DynProvider {
+fn peer(answers: &[&Value]) -> RpcClient {
     let asserter = Asserter::new();
     for answer in answers {
         match answer.get("error") {
@@ -32,7 +32,7 @@ fn peer(answers: &[&Value]) -> DynProvider {
             None => asserter.push_success(&answer["result"]),
         }
     }
-    ProviderBuilder::default().connect_mocked_client(asserter).erased()
+    RpcClient::mocked(asserter)
 }
 
 fn bundler(answers: &[&Value]) -> BundlerClient {

@@ -4,8 +4,8 @@
 mod common;
 
 use alloy_primitives::{B256, U256};
-use alloy_provider::ProviderBuilder;
-use alloy_provider::mock::Asserter;
+use alloy_rpc_client::RpcClient;
+use alloy_transport::mock::Asserter;
 use serde_json::{Value, json};
 use x402_erc4337::{
     Bundle, EntryPoint, EntryPointVersion, FindUserOps, Landed, RpcEntryPoint, SimulateUserOps, Simulated,
@@ -36,7 +36,7 @@ fn node(answers: &[Value]) -> RpcEntryPoint {
             None => asserter.push_success(answer),
         }
     }
-    RpcEntryPoint::new(ProviderBuilder::default().connect_mocked_client(asserter), entry_point())
+    RpcEntryPoint::new(RpcClient::mocked(asserter), entry_point())
 }
 
 fn bundles(names: &[&str]) -> Vec<Bundle> {

@@ -2,7 +2,6 @@
 //! (`scheme_exact_evm.md` §1).
 
 use alloy_primitives::{Address, B256, Bytes, U256, b256, hex};
-use alloy_sol_types::SolCall;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use x402_codec::{DecodeError, DecodeErrorKind, Limits, json};
@@ -13,7 +12,11 @@ use x402_types::{
 
 use crate::eip712::{DomainSeparator, Words};
 use crate::payload;
-use crate::signature::Signature;
+
+#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
+mod calls;
+#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
+pub use calls::{balance_call, domain_call, name_call, read_domain, state_call, version_call};
 
 /// The hash `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256
 /// validBefore,bytes32 nonce)")`.
@@ -23,20 +26,6 @@ pub const TRANSFER_TYPE: B256 = b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05c
 pub const AUTHORIZATION_USED: B256 = b256!("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
 /// The topic of `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
 pub const AUTHORIZATION_CANCELED: B256 = b256!("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
-
-mod abi {
-    alloy_sol_types::sol! {
-        interface Eip3009 {
-            function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
-            function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes signature) external;
-            function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
-            function balanceOf(address account) external view returns (uint256);
-            function name() external view returns (string);
-            function version() external view returns (string);
-            function eip712Domain() external view returns (bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions);
-        }
-    }
-}
 
 /// The message that a payer signs, `TransferWithAuthorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,61 +57,6 @@ impl Authorization {
             .number(5, U256::from(self.valid_before.0))
             .word(6, self.nonce);
         domain.digest(words.hash())
-    }
-
-    /// Encodes the call that makes the transfer, in the overload with `v, r, s`.
-    #[must_use]
-    pub fn transfer_call(&self, signature: &Signature) -> Bytes {
-        abi::Eip3009::transferWithAuthorization_0Call {
-            from: self.from,
-            to: self.to,
-            value: self.value.value(),
-            validAfter: U256::from(self.valid_after.0),
-            validBefore: U256::from(self.valid_before.0),
-            nonce: self.nonce,
-            v: signature.v(),
-            r: signature.r(),
-            s: signature.s(),
-        }
-        .abi_encode()
-        .into()
-    }
-
-    /// Encodes the call that makes the transfer, in the overload with `bytes signature`.
-    #[must_use]
-    pub fn transfer_call_with_bytes(&self, signature: Bytes) -> Bytes {
-        abi::Eip3009::transferWithAuthorization_1Call {
-            from: self.from,
-            to: self.to,
-            value: self.value.value(),
-            validAfter: U256::from(self.valid_after.0),
-            validBefore: U256::from(self.valid_before.0),
-            nonce: self.nonce,
-            signature,
-        }
-        .abi_encode()
-        .into()
-    }
-
-    /// Decodes the message from a call of either overload of `transferWithAuthorization`.
-    #[must_use]
-    pub fn of_transfer_call(data: &[u8]) -> Option<Self> {
-        type Parts = (Address, Address, U256, U256, U256, B256);
-        let (from, to, value, after, before, nonce): Parts =
-            if let Ok(call) = abi::Eip3009::transferWithAuthorization_0Call::abi_decode(data) {
-                (call.from, call.to, call.value, call.validAfter, call.validBefore, call.nonce)
-            } else {
-                let call = abi::Eip3009::transferWithAuthorization_1Call::abi_decode(data).ok()?;
-                (call.from, call.to, call.value, call.validAfter, call.validBefore, call.nonce)
-            };
-        Some(Self {
-            from,
-            to,
-            value: value.into(),
-            valid_after: UnixSeconds(u64::try_from(after).ok()?),
-            valid_before: UnixSeconds(u64::try_from(before).ok()?),
-            nonce,
-        })
     }
 
     /// Derives the authorization's identity: the token burns (payer, nonce), whatever else was signed.
@@ -289,45 +223,6 @@ impl Payload {
     }
 }
 
-/// Encodes `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
-#[must_use]
-pub fn state_call(authorizer: Address, nonce: B256) -> Bytes {
-    abi::Eip3009::authorizationStateCall { authorizer, nonce }.abi_encode().into()
-}
-
-/// Encodes ERC-20's `balanceOf(account)`.
-#[must_use]
-pub fn balance_call(account: Address) -> Bytes {
-    abi::Eip3009::balanceOfCall { account }.abi_encode().into()
-}
-
-/// Encodes `name()`, which FiatToken and the OpenZeppelin tokens use in their EIP-712 domain.
-#[must_use]
-pub fn name_call() -> Bytes {
-    abi::Eip3009::nameCall {}.abi_encode().into()
-}
-
-/// Encodes `version()` of the EIP-712 domain.
-#[must_use]
-pub fn version_call() -> Bytes {
-    abi::Eip3009::versionCall {}.abi_encode().into()
-}
-
-/// Encodes [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
-#[must_use]
-pub fn domain_call() -> Bytes {
-    abi::Eip3009::eip712DomainCall {}.abi_encode().into()
-}
-
-/// Decodes `name` and `version` from the result of [`domain_call`], if the domain has exactly these two, the chain and
-/// the contract, and the latter are the token's.
-#[must_use]
-pub fn read_domain(answer: &[u8], chain_id: u64, token: Address) -> Option<(String, String)> {
-    let domain = abi::Eip3009::eip712DomainCall::abi_decode_returns(answer).ok()?;
-    let own = domain.chainId == U256::from(chain_id) && domain.verifyingContract == token;
-    (domain.fields.0 == [0x0f] && own).then_some((domain.name, domain.version))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,16 +234,5 @@ mod tests {
         assert_eq!(TRANSFER_TYPE, keccak256(signed));
         assert_eq!(AUTHORIZATION_USED, keccak256("AuthorizationUsed(address,bytes32)"));
         assert_eq!(AUTHORIZATION_CANCELED, keccak256("AuthorizationCanceled(address,bytes32)"));
-    }
-
-    // The selectors of FiatTokenV2_2, from its verified sources on Etherscan.
-    #[test]
-    fn selectors_are_those_of_fiat_token() {
-        assert_eq!(abi::Eip3009::transferWithAuthorization_0Call::SELECTOR, hex!("e3ee160e"));
-        assert_eq!(abi::Eip3009::transferWithAuthorization_1Call::SELECTOR, hex!("cf092995"));
-        assert_eq!(abi::Eip3009::authorizationStateCall::SELECTOR, hex!("e94a0102"));
-        assert_eq!(abi::Eip3009::balanceOfCall::SELECTOR, hex!("70a08231"));
-        assert_eq!(abi::Eip3009::nameCall::SELECTOR, hex!("06fdde03"));
-        assert_eq!(abi::Eip3009::versionCall::SELECTOR, hex!("54fd4d50"));
     }
 }

@@ -8,14 +8,16 @@ pub mod chain;
 #[cfg(feature = "challenge")]
 pub mod challenge;
 pub mod eip3009;
+#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub mod eip6492;
 pub mod eip712;
 pub mod exact;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod key;
 mod payload;
-#[cfg(all(feature = "facilitator", feature = "rpc"))]
+#[cfg(feature = "facilitator")]
 pub mod rail;
 pub mod signature;
 pub mod token;
@@ -24,5 +26,8 @@ mod token_error;
 #[cfg(all(feature = "facilitator", feature = "rpc"))]
 pub mod token_trial;
 #[cfg(feature = "facilitator")]
+mod transaction;
+#[cfg(feature = "facilitator")]
 pub mod unreliable;
+#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub mod wallet;

@@ -8,7 +8,7 @@ use serde::Deserializer;
 use serde::de::{Error, Visitor};
 use x402_types::Malformed;
 
-use crate::wallet::MAX_SIGNATURE;
+use crate::signature::MAX_SIGNATURE;
 
 /// Decodes `0x` and the hex digits of a signature. The length is checked before anything is allocated.
 pub(crate) fn signature<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {

@@ -3,18 +3,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alloy_consensus::transaction::SignableTransaction;
-use alloy_consensus::{Transaction, TxEip1559, TxEnvelope};
-use alloy_eips::eip2718::{Decodable2718, Encodable2718};
-use alloy_primitives::{Address, Bytes, TxKind, U256, hex};
-use alloy_signer::Signer;
+use alloy_primitives::{Address, Bytes, U256, hex, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
 use x402_types::{EvmAddress, Fault, NotTaken};
 
 use crate::chain::{Call, Chain, Head};
 use crate::exact::TRANSFER_GAS;
-use crate::signature::Signature;
+use crate::key::Sign;
+use crate::transaction::{Transaction, fees};
 
 /// The limits on the price of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +33,14 @@ impl Default for Fees {
 impl Fees {
     /// Sets the maximum price of a unit of gas, in wei.
     #[must_use]
-    pub const fn cap(mut self, wei: u128) -> Self {
+    pub const fn with_cap(mut self, wei: u128) -> Self {
         self.cap = wei;
         self
     }
 
     /// Sets the minimum tip for a unit of gas, in wei.
     #[must_use]
-    pub const fn least_tip(mut self, wei: u128) -> Self {
+    pub const fn with_least_tip(mut self, wei: u128) -> Self {
         self.least_tip = wei;
         self
     }
@@ -64,14 +61,15 @@ pub struct EoaRail<C, S> {
 /// the pending transactions in their pool.
 const REFUSED_BLOCKS: u64 = 30;
 
-impl<C, S: Signer> core::fmt::Debug for EoaRail<C, S> {
+impl<C, S: Sign> core::fmt::Debug for EoaRail<C, S> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("EoaRail").field("lane", &self.lane).finish_non_exhaustive()
     }
 }
 
-impl<C: Chain, S: Signer> EoaRail<C, S> {
+impl<C: Chain, S: Sign> EoaRail<C, S> {
     /// Creates a rail of that signer's account.
+    ///
     /// # Errors
     /// The chain's network is not `eip155`.
     pub fn new(chain: Arc<C>, signer: S) -> Result<Self, Fault> {
@@ -123,11 +121,10 @@ impl<C: Chain, S: Signer> EoaRail<C, S> {
         let head = self.chain.head().await?;
         let (max, tip) = self.price(&head);
         let Some(old) = replaces else { return Ok((max, tip)) };
-        let old = TxEnvelope::decode_2718_exact(&old.bytes)
+        let (old_max, old_tip) = fees(&old.bytes)
             .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;
         let more = |fee: u128| fee.saturating_add(fee.div_ceil(7)).saturating_add(1);
-        let max = max.max(more(old.max_fee_per_gas()));
-        let tip = tip.max(more(old.max_priority_fee_per_gas().unwrap_or_default()));
+        let (max, tip) = (max.max(more(old_max)), tip.max(more(old_tip)));
         if max > self.fees.cap {
             return Err(Fault::unreachable("the rail", "the fee cap leaves no room for a replacement"));
         }
@@ -136,7 +133,7 @@ impl<C: Chain, S: Signer> EoaRail<C, S> {
 }
 
 #[async_trait]
-impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
+impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
     fn lanes(&self) -> Vec<LaneId> {
         vec![self.lane.clone()]
     }
@@ -161,22 +158,18 @@ impl<C: Chain, S: Signer + Send + Sync> Rail for EoaRail<C, S> {
             _ => return Err(Fault::broken("more than one parcel in a transaction")),
         };
         let (max_fee_per_gas, max_priority_fee_per_gas) = self.bid(replaces).await?;
-        let tx = TxEip1559 {
+        let transaction = Transaction {
             chain_id: self.chain_id,
             nonce: slot.nonce,
-            gas_limit,
-            max_fee_per_gas,
             max_priority_fee_per_gas,
-            to: TxKind::Call(to),
-            value: U256::ZERO,
-            access_list: Default::default(),
+            max_fee_per_gas,
+            gas_limit,
+            to,
             input,
         };
-        let unsigned = |why: &dyn core::fmt::Display| Fault::unreachable("the signer", why);
-        let signature = self.signer.sign_hash(&tx.signature_hash()).await.map_err(|why| unsigned(&why))?;
-        Signature::try_from(signature).map_err(|why| unsigned(&why))?;
-        let envelope = TxEnvelope::from(tx.into_signed(signature.normalized_s()));
-        Ok(Attempt::new(hex::encode_prefixed(envelope.tx_hash()).into(), envelope.encoded_2718(), max_fee_per_gas))
+        let signature = self.signer.sign(transaction.signing_hash()).await?;
+        let bytes = transaction.signed(&signature);
+        Ok(Attempt::new(hex::encode_prefixed(keccak256(&bytes)).into(), bytes, max_fee_per_gas))
     }
 
     /// Checks the balance. A node accepts a transaction if the account has its gas limit times its fee; the least that

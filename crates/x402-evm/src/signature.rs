@@ -5,12 +5,17 @@
 //! A digest and an account have exactly one accepted spelling each: 65 bytes, `v` 27 or 28, `s` in the lower half. A
 //! second spelling would let the same authorization pass a check that compares bytes.
 
-use alloy_primitives::{Address, B256, b256, keccak256};
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
+use alloy_primitives::{Address, keccak256};
+use alloy_primitives::{B256, b256};
 
 /// The order of the group, n.
 const ORDER: B256 = b256!("0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141");
 /// n / 2, rounded down.
 const HALF_ORDER: B256 = b256!("0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0");
+
+/// The maximum length of a signature in bytes: 8 KiB of hex. With factory data and a passkey they have about 2 KiB.
+pub const MAX_SIGNATURE: usize = 4096;
 
 /// The reason why bytes are not a signature of an account, or not one of this digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +118,12 @@ impl Signature {
         self.s
     }
 
+    /// Returns the parity of the y coordinate of R.
+    #[must_use]
+    pub const fn is_odd(&self) -> bool {
+        self.odd
+    }
+
     /// Returns `v`, 27 or 28.
     #[must_use]
     pub const fn v(&self) -> u8 {
@@ -135,6 +146,7 @@ impl TryFrom<alloy_primitives::Signature> for Signature {
 /// Recovery uses libsecp256k1 if the feature of that name is enabled, otherwise k256. Both accept the same set.
 /// # Errors
 /// `NoKey`: `r` is not the x coordinate of a point, or the key would be the point at infinity.
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
 pub fn recover(digest: B256, signature: &Signature) -> Result<Address, SignatureError> {
     #[cfg(feature = "libsecp256k1")]
     return libsecp256k1::recover(digest, signature);
@@ -143,6 +155,7 @@ pub fn recover(digest: B256, signature: &Signature) -> Result<Address, Signature
 }
 
 /// Computes the address: the last 20 bytes of the keccak256 of the key's 64 bytes.
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
 fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
     match uncompressed {
         [4, key @ ..] if key.len() == 64 => Ok(Address::from_word(keccak256(key))),
@@ -150,9 +163,12 @@ fn address_of(uncompressed: &[u8]) -> Result<Address, SignatureError> {
     }
 }
 
-/// Recovery in pure Rust.
+/// Recovery and signing in pure Rust.
+#[cfg(feature = "key")]
 pub mod pure {
     use super::{Address, B256, Signature, SignatureError, address_of};
+    #[cfg(any(test, not(feature = "libsecp256k1")))]
+    use k256::ecdsa::SigningKey;
     use k256::ecdsa::VerifyingKey;
     use k256::elliptic_curve::ff::PrimeField;
     use k256::elliptic_curve::ops::{MulByGeneratorVartime, Reduce};
@@ -182,14 +198,37 @@ pub mod pure {
         // This refuses the point at infinity.
         VerifyingKey::from_affine(key.to_affine()).ok()
     }
+
+    /// A private key; its memory is overwritten when it is dropped.
+    #[cfg(any(test, not(feature = "libsecp256k1")))]
+    #[derive(Clone)]
+    pub(crate) struct Secret(SigningKey);
+
+    #[cfg(any(test, not(feature = "libsecp256k1")))]
+    impl Secret {
+        pub(crate) fn read(bytes: &[u8; 32]) -> Option<Self> {
+            SigningKey::from_slice(bytes).ok().map(Self)
+        }
+
+        pub(crate) fn address(&self) -> Result<Address, SignatureError> {
+            address_of(self.0.verifying_key().to_sec1_point(false).as_bytes())
+        }
+
+        /// Signs with the nonce that RFC 6979 derives by SHA-256; `s` is in the lower half.
+        pub(crate) fn sign(&self, digest: B256) -> Result<Signature, SignatureError> {
+            let (rs, id) = self.0.sign_prehash_recoverable(digest.as_slice());
+            let (r, s) = rs.split_bytes();
+            Signature::new(B256::from(<[u8; 32]>::from(r)), B256::from(<[u8; 32]>::from(s)), id.is_y_odd())
+        }
+    }
 }
 
-/// Recovery by libsecp256k1.
+/// Recovery and signing by libsecp256k1.
 #[cfg(feature = "libsecp256k1")]
 pub mod libsecp256k1 {
     use super::{Address, B256, Signature, SignatureError, address_of};
-    use secp256k1::Message;
     use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+    use secp256k1::{Message, PublicKey, SecretKey};
 
     /// Recovers the account that has signed this digest, by libsecp256k1.
     /// # Errors
@@ -201,5 +240,33 @@ pub mod libsecp256k1 {
         let rs = RecoverableSignature::from_compact(rs, id).map_err(|_| SignatureError::NoKey)?;
         let key = rs.recover_ecdsa(Message::from_digest(digest.0)).map_err(|_| SignatureError::NoKey)?;
         address_of(&key.serialize_uncompressed())
+    }
+
+    /// A private key; its memory is overwritten when it is dropped.
+    #[derive(Clone)]
+    pub(crate) struct Secret(SecretKey);
+
+    impl Secret {
+        pub(crate) fn read(bytes: &[u8; 32]) -> Option<Self> {
+            SecretKey::from_secret_bytes(*bytes).ok().map(Self)
+        }
+
+        pub(crate) fn address(&self) -> Result<Address, SignatureError> {
+            address_of(&PublicKey::from_secret_key(&self.0).serialize_uncompressed())
+        }
+
+        /// Signs with the nonce that RFC 6979 derives by SHA-256; `s` is in the lower half.
+        pub(crate) fn sign(&self, digest: B256) -> Result<Signature, SignatureError> {
+            let signed = RecoverableSignature::sign_ecdsa_recoverable(Message::from_digest(digest.0), &self.0);
+            let (id, rs) = signed.serialize_compact();
+            let (r, s) = rs.split_at(32);
+            Signature::new(B256::from_slice(r), B256::from_slice(s), matches!(id, RecoveryId::One | RecoveryId::Three))
+        }
+    }
+
+    impl Drop for Secret {
+        fn drop(&mut self) {
+            self.0.non_secure_erase();
+        }
     }
 }

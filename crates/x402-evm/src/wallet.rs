@@ -11,6 +11,7 @@ use x402_types::Fault;
 
 use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip6492::Counterfactual;
+pub use crate::signature::MAX_SIGNATURE;
 use crate::signature::{Signature, SignatureError, recover};
 
 sol! {
@@ -20,8 +21,6 @@ sol! {
 /// `0x1626ba7e` as a word. The bytes after it must be zero: a contract that returns its input for every call does not
 /// thereby agree.
 const AGREED: U256 = U256::from_limbs([0, 0, 0, 0x1626_ba7e_0000_0000]);
-/// The maximum length of a signature in bytes: 8 KiB of hex. With factory data and a passkey they have about 2 KiB.
-pub const MAX_SIGNATURE: usize = 4096;
 /// The default gas of `isValidSignature`. Verifying a passkey in Solidity takes about 350,000.
 const ASK_GAS: u32 = 500_000;
 /// The default gas of a factory. A Kernel takes about 350,000, a Safe 300,000.
@@ -134,7 +133,7 @@ impl Signers {
 
     /// Sets the gas of `isValidSignature`; the default is 500,000.
     #[must_use]
-    pub const fn gas(mut self, gas: u32) -> Self {
+    pub const fn with_gas(mut self, gas: u32) -> Self {
         self.gas = gas;
         self
     }

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use alloy_primitives::{Address, B256, Bytes, address, hex};
-use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::{Authorization, Payload, TRANSFER_TYPE};
 use x402_evm::exact::{Exact, ExactPolicy, Payer};
+use x402_evm::key::Key;
 use x402_evm::signature::{Signature, recover};
 use x402_types::{
     AtomicAmount, Claim, Identity, MakePayment, Members, RawJson, SigningContext, TimeoutSeconds, UnixSeconds, Version,
@@ -54,7 +54,7 @@ fn the_transfer_of_viem_has_this_digest_signature_and_signer() {
 }
 
 /// Anvil's account 1, as viem used it.
-fn payer() -> Payer<PrivateKeySigner> {
+fn payer() -> Payer<Key> {
     Payer::new("0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d".parse().unwrap())
 }
 
@@ -78,10 +78,8 @@ async fn our_payer_makes_viem_s_signature() {
     assert_eq!(made.payer, "0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
 
     // The vector's own message, signed by the same key, gives the vector's own bytes: RFC 6979 leaves no choice.
-    use alloy_signer::SignerSync;
-    let key: PrivateKeySigner = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d".parse().unwrap();
-    let digest = text(vector, "/digest").parse::<B256>().unwrap();
-    let signature = Signature::try_from(key.sign_hash_sync(&digest).unwrap()).unwrap();
+    let key: Key = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d".parse().unwrap();
+    let signature = key.signature_of(text(vector, "/digest").parse().unwrap()).unwrap();
     assert_eq!(hex::encode_prefixed(signature.to_bytes()), text(vector, "/signature"));
 }
 

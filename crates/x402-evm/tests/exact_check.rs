@@ -98,7 +98,7 @@ fn the_window_has_edges() {
     assert_eq!(signed(|a| a.valid_after = NOW), after);
     assert_eq!(signed(|a| a.valid_after = UnixSeconds(u64::MAX)), after);
     let long = sign(Authorization { valid_before: UnixSeconds(u64::MAX), ..good() }, usdc());
-    let open = ExactPolicy::default().skew(None).longest(u64::MAX);
+    let open = ExactPolicy::default().with_skew(None).with_longest(u64::MAX);
     assert!(open.check(&Tokens::default(), &claim(terms(), long.to_json()), NOW).is_ok());
 }
 
@@ -120,8 +120,8 @@ fn an_authorization_lasts_an_hour_at_most() {
         assert_eq!(refused.message.as_deref(), Some("validBefore: an authorization lasts 3600 s at most here"));
         assert!(refused.payer.is_some());
     }
-    assert_eq!(check(&policy.clone().longest(86_400), 86_460), Ok(()));
-    assert!(check(&policy.longest(86_400), 86_461).is_err());
+    assert_eq!(check(&policy.clone().with_longest(86_400), 86_460), Ok(()));
+    assert!(check(&policy.with_longest(86_400), 86_461).is_err());
 }
 
 #[test]
@@ -331,8 +331,8 @@ async fn a_payer_signs_only_what_it_knows() {
         let Err(Refusal::Rejection(rejection)) = payer.make_payment(terms, &context).await else { panic!() };
         assert_eq!(rejection.reason.as_str(), reason);
     }
-    assert!(Payer::new(key()).any_token().can_pay(&unknown));
-    assert!(!Payer::new(key()).any_token().can_pay(&renamed));
+    assert!(Payer::new(key()).with_any_token().can_pay(&unknown));
+    assert!(!Payer::new(key()).with_any_token().can_pay(&renamed));
     assert!(!format!("{:?}", Payer::new(key())).contains("59c6995e"));
 }
 

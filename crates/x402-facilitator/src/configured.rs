@@ -16,7 +16,7 @@ use crate::credits::HttpCredits;
 use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
-use crate::process::{owner, provider};
+use crate::process::{node, owner};
 use crate::routes::KeptKeys;
 use crate::session_keys::{ByHash, SessionKeys};
 
@@ -102,9 +102,9 @@ pub(crate) const NAMESPACES: &[Namespace] = &[Namespace { name: "eip155", add: e
 pub(crate) const SERVED_NAMESPACES: &str = "an `eip155` network";
 
 fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartError> {
-    let builder = builder.evm(network(config)?)?;
+    let builder = builder.with_evm(network(config)?)?;
     Ok(match &config.nvm {
-        Some(nvm) => builder.nvm(plans(config.id, nvm)?)?,
+        Some(nvm) => builder.with_nvm(plans(config.id, nvm)?)?,
         None => builder,
     })
 }
@@ -131,7 +131,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     };
     let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
     Ok(Evm {
-        provider: provider(&config.rpc.read("network.rpc")?)?,
+        client: node(&config.rpc.read("network.rpc")?)?,
         network: config.id,
         finality: config.finality,
         polling: Polling {
@@ -140,7 +140,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         },
         log_query_blocks: NonZeroU64::new(config.log_query_blocks)
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
-        fees: Fees::default().cap(u128::from(config.max_fee_per_gas)),
+        fees: Fees::default().with_cap(u128::from(config.max_fee_per_gas)),
         signers,
         assets,
         factories,

@@ -9,7 +9,7 @@ use alloy_primitives::U256;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, signer};
+use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, key};
 use x402_erc4337::nvm::{NvmPolicy, Plan, PlanCalls, Plans};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
@@ -115,24 +115,24 @@ impl DevFacilitator {
         let node = chain.serve("127.0.0.1:0").await.map_err(|error| Fault::unreachable("the devchain", error))?;
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
         let evm = Evm {
-            provider: chain.provider(),
+            client: chain.client(),
             network,
             finality: 0,
             polling: Polling::default(),
             log_query_blocks: LOG_QUERY_BLOCKS,
             fees: Fees::default(),
-            signers: signer(0).into_iter().collect(),
+            signers: key(0).into_iter().collect(),
             assets: Assets::default(),
             factories: Vec::new(),
         };
         let store: Arc<dyn SessionKeys> = Arc::new(MemorySessionKeys::default());
-        let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).evm(evm)?;
+        let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).with_evm(evm)?;
         if !plans.is_empty() {
-            let session_signer = signer(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
+            let session_signer = key(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
             let policy = NvmPolicy::default().kernel_factories();
             builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(&store))));
-            builder = builder.nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
+            builder = builder.with_nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
         }
         let session_keys = KeptKeys { store, registrars: builder.registrars().to_vec() };
         let (engine, heads) = builder.build()?;

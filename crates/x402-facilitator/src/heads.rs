@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, keccak256};
-use alloy_signer_local::PrivateKeySigner;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
+use x402_evm::key::Key;
 use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
 use x402_types::{Fault, UnixSeconds};
@@ -184,8 +184,8 @@ impl HeadPoller {
 }
 
 /// Returns the signer of the tokens' trials. Its key is public, and its account is empty.
-fn trial_payer() -> Result<PrivateKeySigner, Fault> {
-    PrivateKeySigner::from_bytes(&keccak256("x402: the payer of a token's trial")).map_err(Fault::broken)
+fn trial_payer() -> Result<Key, Fault> {
+    Key::from_bytes(&keccak256("x402: the payer of a token's trial")).map_err(Fault::broken)
 }
 
 #[cfg(test)]
@@ -254,7 +254,7 @@ mod tests {
     fn heads(busy: Duration) -> (DevChain, HeadPollers) {
         let chain = DevChain::builder().block_time(MiningMode::Manual).rpc_delay(SHORT).build().unwrap();
         let poller = HeadPoller {
-            chain: Arc::new(RpcChain::new(chain.provider(), "eip155:84532".parse().unwrap(), 0)),
+            chain: Arc::new(RpcChain::new(chain.client(), "eip155:84532".parse().unwrap(), 0)),
             polling: Polling { busy, rest: HOUR },
             bundlers: Vec::new(),
             trials: Vec::new(),

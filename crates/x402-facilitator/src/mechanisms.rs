@@ -7,11 +7,11 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use alloy_primitives::Address;
-use alloy_provider::DynProvider;
-use alloy_signer_local::PrivateKeySigner;
+use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::chain::{ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
+use x402_evm::key::Key;
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
@@ -30,8 +30,8 @@ pub use nvm::Nvm;
 
 /// The parts that serve one EVM network.
 pub struct Evm {
-    /// The provider of the node.
-    pub provider: DynProvider,
+    /// The client of the node.
+    pub client: RpcClient,
     /// The network that is served.
     pub network: ChainId,
     /// The number of blocks behind the head at which a block is final.
@@ -43,7 +43,7 @@ pub struct Evm {
     /// The limits of a transaction's cost.
     pub fees: Fees,
     /// The accounts that send transactions.
-    pub signers: Vec<PrivateKeySigner>,
+    pub signers: Vec<Key>,
     /// The tokens that are served.
     pub assets: Assets,
     /// The factories that may deploy a payer's smart account.
@@ -126,15 +126,15 @@ impl Builder {
     ///
     /// # Errors
     /// The network is served already, or is not in the `eip155` namespace.
-    pub fn evm(mut self, evm: Evm) -> Result<Self, Fault> {
+    pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // A call that the node refuses temporarily is repeated before a caller learns of it.
-        let evm = Evm { provider: repeating(&evm.provider), ..evm };
-        let chain = RpcChain::new(evm.provider.clone(), evm.network, evm.finality);
-        let chain = chain.fresh_for(evm.polling.fresh()).log_query_blocks(evm.log_query_blocks);
+        let evm = Evm { client: repeating(&evm.client), ..evm };
+        let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
+        let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
-        let sender = evm.signers.first().map(PrivateKeySigner::address).unwrap_or_default();
+        let sender = evm.signers.first().map(Key::address).unwrap_or_default();
         let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
         for signer in evm.signers {
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
@@ -143,13 +143,13 @@ impl Builder {
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
-        let mut policy = ExactPolicy::default().signers(accounts);
+        let mut policy = ExactPolicy::default().with_signers(accounts);
         policy.longest = self.longest.unwrap_or(policy.longest);
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
         self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
         let log_query_blocks = evm.log_query_blocks;
-        let place = Place { chain: Arc::clone(&chain), provider: evm.provider, log_query_blocks, lanes };
+        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
         self.pollers.push(HeadPoller { chain, polling: evm.polling, bundlers: Vec::new(), trials });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
@@ -160,7 +160,7 @@ impl Builder {
     ///
     /// # Errors
     /// The network is not served yet, or serves plans already.
-    pub fn nvm(mut self, nvm: Nvm) -> Result<Self, Fault> {
+    pub fn with_nvm(mut self, nvm: Nvm) -> Result<Self, Fault> {
         let network = nvm.network;
         let place = self.places.get(&network);
         let place = place.ok_or_else(|| Fault::broken(format_args!("{network} has no account that pays the gas")))?;
@@ -238,7 +238,7 @@ mod tests {
         chain.mine(5);
         let network = ChainId::eip155(84532);
         let evm = Evm {
-            provider: chain.provider(),
+            client: chain.client(),
             network,
             finality: 0,
             polling: Polling::default(),
@@ -248,7 +248,7 @@ mod tests {
             assets: Assets::none(),
             factories: Vec::new(),
         };
-        let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(crate::clock::now))).evm(evm).unwrap();
+        let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(crate::clock::now))).with_evm(evm).unwrap();
         let operations = builder.places[&network].operations(84532);
         assert_eq!(operations.find_user_ops(&[B256::ZERO], 0..=5).await, Ok(vec![None]));
         assert_eq!(chain.calls().of("eth_getLogs"), 3);

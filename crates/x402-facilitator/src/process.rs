@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use alloy_provider::{DynProvider, Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
 use alloy_transport_http::Http;
 use x402_facilitator_core::OwnerId;
@@ -18,15 +17,15 @@ pub fn owner() -> OwnerId {
     format!("{}-{random:016x}", std::process::id()).into()
 }
 
-/// Makes a provider for a node's URL. It waits 5 s for an answer.
-pub(crate) fn provider(url: &str) -> Result<DynProvider, ConfigError> {
+/// Makes a client for a node's URL. It waits 5 s for an answer.
+pub(crate) fn node(url: &str) -> Result<RpcClient, ConfigError> {
     let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
     let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(range);
     }
     let client = http_client(Duration::from_secs(5))?;
-    Ok(RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(Http::with_client(client, url), false)).erased())
+    Ok(RpcClient::new(Http::with_client(client, url), false))
 }
 
 /// Makes a client that waits `timeout` for an answer and follows no redirect.
@@ -45,8 +44,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_in_the_url_of_a_node_stays_out_of_faults() {
-        let provider = provider("http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
-        let fault = RpcChain::new(provider, ChainId::eip155(1), 0).check_network().await.unwrap_err();
+        let client = node("http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
+        let fault = RpcChain::new(client, ChainId::eip155(1), 0).check_network().await.unwrap_err();
         assert!(!fault.to_string().contains("VERYSECRETKEY"), "{fault}");
     }
 }

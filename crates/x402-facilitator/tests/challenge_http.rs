@@ -70,7 +70,7 @@ async fn shop(proofs: Proofs, entitle: Option<Entitle>) -> Shop {
 
 async fn pays(facilitator: &DevFacilitator, proof: Arc<dyn VerifyProof>, maker: Arc<dyn MakeProof>) {
     let shop = shop(Proofs::default().with(proof).unwrap(), Some(Entitle::bearer(3600))).await;
-    let client = PayClient::new(Payer::new([]).proofs([maker])).unwrap();
+    let client = PayClient::new(Payer::default().with_proofs([maker])).unwrap();
     for _ in 0..2 {
         let response = client.get(&shop.url).await.unwrap();
         assert_eq!(response.status().as_u16(), 200);

@@ -96,8 +96,9 @@ async fn stage(depth: u64) -> Stage {
         cut: AtomicBool::new(false),
         hangs: AtomicBool::new(false),
     });
-    let chain = RpcChain::new(facilitator.chain().provider(), ChainId::eip155(84532), depth).fresh_for(Duration::ZERO);
-    let onchain = VerifyOnchain::new(Networks::default()).with(Arc::new(chain));
+    let chain =
+        RpcChain::new(facilitator.chain().client(), ChainId::eip155(84532), depth).with_freshness(Duration::ZERO);
+    let onchain = VerifyOnchain::new(Networks::default()).with_chain(Arc::new(chain));
     let proofs = Proofs::default().with(Arc::new(VerifyExact::new(wire.clone()))).unwrap();
     let proofs = proofs.with(Arc::new(onchain)).unwrap();
     let file = tempfile::tempdir().unwrap();

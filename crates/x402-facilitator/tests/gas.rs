@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 use serde_json::{Value, json};
-use x402_devchain::{ACCOUNTS, DevChain, MiningMode, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::dev::DevFacilitator;
@@ -132,18 +132,18 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
     let network = ChainId::eip155(chain.chain_id());
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| x402_types::UnixSeconds(1_700_000_000)));
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network,
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: vec![signer(8).unwrap(), signer(9).unwrap()],
+        signers: vec![x402_devchain::key(8).unwrap(), x402_devchain::key(9).unwrap()],
         assets: Assets::default(),
         factories: Vec::new(),
     };
     let builder =
-        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
+        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
     let (engine, heads) = builder.build().unwrap();
     // The start knows it before the first payment.
     heads.check().await.unwrap();

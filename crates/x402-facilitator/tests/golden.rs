@@ -83,7 +83,7 @@ async fn stage(name: &'static str, setting: Setting) -> Stage {
     let price: Price = "$0.01".parse().unwrap();
     let mut offer = Exact::default().requirements(ChainId::eip155(84532), ACCOUNTS[SELLER].address, price).unwrap();
     flow.into_iter().for_each(|flow| offer.terms.extra.insert_text("paymentFlow", flow));
-    let layer = seller.charge([offer]).unwrap().describe("A report", "text/plain").unwrap();
+    let layer = seller.charge([offer]).unwrap().with_description("A report", "text/plain").unwrap();
     let of_handler = Arc::clone(&log);
     let chain = facilitator.chain().clone();
     let report = async move || {

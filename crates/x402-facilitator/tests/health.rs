@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use x402_devchain::{DevChain, signer};
+use x402_devchain::DevChain;
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::engine::Patience;
@@ -19,7 +19,7 @@ use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::Ledger;
-use x402_store::sqlite::{Database, SqliteLedger};
+use x402_store::sqlite::{Database, SqliteLedger, WriteError};
 use x402_types::{Assets, ChainId, Fault};
 
 use crate::support::tls;
@@ -27,19 +27,19 @@ use crate::support::tls;
 async fn serving(chain: &DevChain, database: &Database) -> Serving {
     tls();
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network: ChainId::eip155(chain.chain_id()),
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: vec![signer(0).unwrap()],
+        signers: vec![x402_devchain::key(0).unwrap()],
         assets: Assets::default(),
         factories: Vec::new(),
     };
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(database.clone()));
     let builder = Builder::new(owner(), ledger)
-        .evm(evm)
+        .with_evm(evm)
         .unwrap()
         .with_patience(Patience::waiting(Duration::from_secs(30)))
         .with_database(database.clone());
@@ -70,7 +70,7 @@ async fn health_tells_a_ledger_that_can_be_read_and_not_written() {
         writer
             .write(move |_| {
                 held.recv().unwrap_or_default();
-                Ok(Ok::<(), Fault>(()))
+                Ok::<(), WriteError<Fault>>(())
             })
             .await
     });

@@ -126,18 +126,20 @@ impl Scene {
         chain.mine(2);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| UnixSeconds(unix_time())));
         let evm = Evm {
-            provider: chain.provider(),
+            client: chain.client(),
             network: ChainId::eip155(NETWORK),
             finality,
             polling: Polling { busy: BUSY, rest: BUSY * 5 },
             log_query_blocks: LOG_QUERY_BLOCKS,
             fees: Fees::default(),
-            signers: vec![signer(0).unwrap()],
+            signers: vec![x402_devchain::key(0).unwrap()],
             assets: Assets::default(),
             factories: Vec::new(),
         };
-        let builder =
-            Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(2)));
+        let builder = Builder::new(owner(), ledger)
+            .with_evm(evm)
+            .unwrap()
+            .with_patience(Patience::waiting(Duration::from_secs(2)));
         let (engine, heads) = builder.build().unwrap();
         for fault in faults {
             chain.node_fault(fault.clone());

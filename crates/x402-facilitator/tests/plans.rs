@@ -68,11 +68,7 @@ impl World {
             .session_signer(&ACCOUNTS[SESSION_SIGNER].address.to_string())
     }
 
-    fn payer(
-        &self,
-        signers: Vec<Address>,
-        purchases: u64,
-    ) -> PlanPayer<impl alloy_signer::Signer + Send + Sync + use<>> {
+    fn payer(&self, signers: Vec<Address>, purchases: u64) -> PlanPayer<impl x402_evm::key::Sign + use<>> {
         let plans = Plans::new([served(U256::from(PLAN), self.plan)]).unwrap();
         PlanPayer::new(signer(OWNER).unwrap(), self.account, plans, signers)
             .allowance(DelegationLimits { purchases, ..DelegationLimits::default() })
@@ -83,8 +79,8 @@ impl World {
     }
 
     fn client(&self, payer: impl MakePayment + 'static) -> PayClient {
-        let spending = SpendLimits::default().allow_asset(self.network, &PLAN.to_string(), AtomicAmount::ZERO);
-        PayClient::new(Payer::new([Arc::new(payer) as _]).spending(spending)).unwrap()
+        let spending = SpendLimits::default().with_asset(self.network, &PLAN.to_string(), AtomicAmount::ZERO);
+        PayClient::new(Payer::new(payer).with_spending(spending)).unwrap()
     }
 
     /// A shop whose handler answers with this; each request costs up to so many credits.

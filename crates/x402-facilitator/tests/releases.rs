@@ -61,18 +61,18 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
     let ledger: Arc<dyn Ledger> = Arc::new(store);
     let network = ChainId::eip155(chain.chain_id());
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network,
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: signer(0).into_iter().collect(),
+        signers: x402_devchain::key(0).into_iter().collect(),
         assets: Assets::default(),
         factories: Vec::new(),
     };
     let builder = Builder::new(owner(), Arc::clone(&ledger))
-        .evm(evm)
+        .with_evm(evm)
         .unwrap()
         .with_patience(Patience::waiting(Duration::from_secs(2)));
     let (engine, heads) = builder.build().unwrap();

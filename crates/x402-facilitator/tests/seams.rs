@@ -208,19 +208,19 @@ async fn a_body_is_read_once_whichever_dialect_it_is_of() {
     tls();
     let chain = DevChain::new().unwrap();
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network: ChainId::eip155(84532),
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: signer(0).into_iter().collect(),
+        signers: x402_devchain::key(0).into_iter().collect(),
         assets: Assets::default(),
         factories: Vec::new(),
     };
     let reads = Arc::default();
     let counting = Counting { dialects: dialects::all(), reads: Arc::clone(&reads) };
-    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).evm(evm).unwrap().with_dialect(counting);
+    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm).unwrap().with_dialect(counting);
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start(([127, 0, 0, 1], 0).into(), &engine, heads, routes).await.unwrap();

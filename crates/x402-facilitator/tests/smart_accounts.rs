@@ -50,18 +50,18 @@ async fn stage(factories: Vec<Address>) -> Stage {
     let chain = DevChain::new().unwrap();
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network: ChainId::eip155(CHAIN),
         finality: 0,
         polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: signer(0).into_iter().collect(),
+        signers: x402_devchain::key(0).into_iter().collect(),
         assets: Assets::default(),
         factories,
     };
     let builder =
-        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();

@@ -63,18 +63,18 @@ async fn stage(token: TestToken, named: bool) -> Stage {
     let assets = if named { known(token.name(), "1") } else { known(token.name(), "") };
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network,
         finality: 0,
         polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: signer(0).into_iter().collect(),
+        signers: x402_devchain::key(0).into_iter().collect(),
         assets,
         factories: Vec::new(),
     };
     let builder =
-        Builder::new(owner(), ledger).evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
     let (engine, heads) = builder.build().unwrap();
     heads.check().await.unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
@@ -111,8 +111,8 @@ impl Stage {
         let network = ChainId::eip155(CHAIN);
         let mut assets = Assets::none();
         assets.add(Asset::new(network, AT, "TEST", "", "", 6).dollar());
-        let limits = SpendLimits::default().assets(assets);
-        let client = PayClient::new(Payer::new([Arc::new(payer) as Arc<dyn MakePayment>]).spending(limits)).unwrap();
+        let limits = SpendLimits::default().with_assets(assets);
+        let client = PayClient::new(Payer::new(payer).with_spending(limits)).unwrap();
         let before = self.balance(ACCOUNTS[SELLER].address).await;
         let response = client.get(&format!("{origin}/report")).await.unwrap();
         assert_eq!(response.status(), 200);

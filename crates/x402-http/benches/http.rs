@@ -145,9 +145,9 @@ impl Service<Request<Full<Bytes>>> for Hello {
 
 fn shop(grants: MemoryGrants) -> RequirePayment<Hello> {
     let key = Arc::new(key_of as fn(&Claim) -> Result<PaymentKey, Rejection>) as Arc<dyn PaymentKeyFn>;
-    let seller = Seller::new("https://api.example.com", Arc::new(Nothing)).unwrap().grants(Arc::new(grants));
+    let seller = Seller::new("https://api.example.com", Arc::new(Nothing)).unwrap().with_grants(Arc::new(grants));
     let layer = seller.charge([Offer { terms: terms(), key }]).unwrap();
-    layer.describe("The weather, now", "text/plain").unwrap().layer(Hello)
+    layer.with_description("The weather, now", "text/plain").unwrap().layer(Hello)
 }
 
 fn answer(service: &mut RequirePayment<Hello>, request: Request<Full<Bytes>>) -> StatusCode {

@@ -143,7 +143,7 @@ impl NeverminedApi {
     /// Acts for an organization of the account.
     /// # Errors
     /// The name cannot be a header's value.
-    pub fn organization(mut self, id: &str) -> Result<Self, NeverminedError> {
+    pub fn with_organization(mut self, id: &str) -> Result<Self, NeverminedError> {
         self.headers.insert(ORGANIZATION, HeaderValue::try_from(id).map_err(|_| NeverminedError::Key)?);
         Ok(self)
     }

@@ -122,14 +122,14 @@ impl RemoteFacilitator {
 
     /// Sets the headers of each request.
     #[must_use]
-    pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
+    pub fn with_authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
         self
     }
 
     /// Sets the limits of the answers that are read.
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }

@@ -139,14 +139,14 @@ impl TicketFacilitator {
     /// Declares that tickets are paid when they verify: "`POST /settle` (optional)". Metered payments are settled
     /// nevertheless.
     #[must_use]
-    pub const fn verifies_only(mut self) -> Self {
+    pub const fn with_verification_only(mut self) -> Self {
         self.settles = false;
         self
     }
 
     /// Adds headers to each request.
     #[must_use]
-    pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
+    pub fn with_authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
         self
     }

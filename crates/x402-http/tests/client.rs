@@ -111,12 +111,12 @@ async fn what_is_listed_is_paid() {
     let mut entry = Terms { asset: "0x00000000000000000000000000000000000000aA".into(), ..terms() };
     entry.extra.insert_text("paymentFlow", "escrow");
     let mut purse = purse_of(MemoryBudget::default());
-    let limits = SpendLimits::default().allow_flow("escrow").allow_asset(
+    let limits = SpendLimits::default().with_flow("escrow").with_asset(
         terms().network,
         "0x00000000000000000000000000000000000000Aa",
         10_000.into(),
     );
-    purse.payer = purse.payer.spending(limits);
+    purse.payer = purse.payer.with_spending(limits);
     ask(&purse, &Wire::default().says([asks(&[entry.clone()]), paid()])).await.unwrap();
     entry.amount = 10_001.into();
     assert!(ask(&purse, &Wire::default().says([asks(&[entry])])).await.is_err());
@@ -151,7 +151,7 @@ async fn while_pending_the_same_payment_is_sent_again() {
 #[tokio::test]
 async fn a_payment_left_pending_is_kept_for_the_same_request() {
     let mut purse = purse();
-    purse.payer = purse.payer.resends(1);
+    purse.payer = purse.payer.with_resends(1);
     let wire = Wire::default().says([asks(&[terms()]), pending(), pending()]);
     let response = ask(&purse, &wire).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -315,7 +315,7 @@ async fn what_carries_a_payment_is_passed_on() {
 #[tokio::test]
 async fn a_body_that_cannot_be_sent_again_is_not_sent_at_all() {
     let mut purse = purse();
-    purse.payer = purse.payer.longest_body(7);
+    purse.payer = purse.payer.with_longest_body(7);
     let wire = Wire::default();
     assert_eq!(ask(&purse, &wire).await.unwrap_err(), ClientError::Pay(PayError::Body { limit: 7 }));
     assert!(wire.requests.lock().unwrap().is_empty());

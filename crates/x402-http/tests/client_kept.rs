@@ -278,7 +278,7 @@ impl PaymentJournal for Book {
 
 fn process(book: &Arc<Book>) -> Purse {
     let mut purse = purse();
-    purse.payer = purse.payer.journal(book.clone());
+    purse.payer = purse.payer.with_journal(book.clone());
     purse
 }
 

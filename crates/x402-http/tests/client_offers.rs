@@ -109,7 +109,7 @@ async fn an_authorization_lasts_no_longer_than_the_clients_limit() {
     assert_eq!((purse.signed(), purse.used().as_str()), (0, "0"));
     ask(&purse, &Wire::default().says([asks(&[asks_for(3_601), asks_for(3_600)]), paid()])).await.unwrap();
     let mut purse = buyer::purse();
-    purse.payer = purse.payer.spending(SpendLimits::default().longest_authorization(60));
+    purse.payer = purse.payer.with_spending(SpendLimits::default().with_longest_authorization(60));
     assert!(ask(&purse, &Wire::default().says([asks(&[asks_for(61)])])).await.is_err());
     ask(&purse, &Wire::default().says([asks(&[asks_for(60)]), paid()])).await.unwrap();
 }
@@ -142,7 +142,7 @@ async fn a_required_payment_identifier_is_given_or_refused_before_signing() {
     assert_eq!(payment_of(&wire, 1)["extensions"], identified(false)["extensions"]);
 
     let mut purse = buyer::purse();
-    purse.payer = purse.payer.extension(PaymentIdentifier::optional());
+    purse.payer = purse.payer.with_extension(PaymentIdentifier::optional());
     let wire = Wire::default().says([asks_json(&identified(true)), pending(), paid()]);
     ask(&purse, &wire).await.unwrap();
     let extension = payment_of(&wire, 1)["extensions"]["payment-identifier"].clone();

@@ -34,7 +34,7 @@ fn stage(name: &'static str, v1: bool, offers: Vec<Offer>) -> Stage {
     let handler = Handler { script: Some(Arc::clone(&script)), ..Handler::default() };
     let seller = Seller::new(ORIGIN, script.clone()).unwrap();
     let seller = if v1 { seller.with_v1() } else { seller };
-    let layer = seller.charge(offers).unwrap().describe("The weather, now", "text/plain").unwrap();
+    let layer = seller.charge(offers).unwrap().with_description("The weather, now", "text/plain").unwrap();
     let service = layer.layer(handler.service()).boxed_clone();
     Stage { name, script, handler, service, text: String::new() }
 }

@@ -54,7 +54,7 @@ async fn reqwest_pays_axum() {
         .route("/weather/{city}", get(|| async { "sunny" }).post(|body: String| async move { body }).layer(paid))
         .route("/old", any(|| async { (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/weather/bern")]) }));
     let origin = serve(app).await;
-    let client = PayClient::new(Payer::new([Arc::new(Exact) as Arc<dyn MakePayment>])).unwrap();
+    let client = PayClient::new(Payer::new(Exact)).unwrap();
 
     let response = client.get(&format!("{origin}/weather/bern")).await.unwrap();
     assert_eq!(response.url().as_str(), format!("{origin}/weather/bern"));
@@ -74,7 +74,7 @@ async fn no_spelling_of_the_path_is_free() {
     let seller = Seller::new("https://api.example.com", Arc::new(Script::default())).unwrap();
     let paid = seller.charge([offer(terms())]).unwrap();
     let origin = serve(Router::new().route("/weather", get(|| async { "sunny" }).layer(paid))).await;
-    let http = PayClient::new(Payer::new([])).unwrap().http().clone();
+    let http = PayClient::new(Payer::default()).unwrap().http().clone();
     for path in
         ["/weather", "/weather?x", "/weather/", "//weather", "/%77eather", "/WEATHER", "/./weather", "/weather%2F"]
     {
@@ -220,7 +220,7 @@ async fn credentials_are_made_for_method_and_url() {
     }
     let far = Facilitating::default();
     far.says(200, r#"{"success":false,"errorReason":"insufficient_funds"}"#);
-    let near = RemoteFacilitator::new(&format!("{}/f", far.start().await)).unwrap().authorize(Arc::new(Badge));
+    let near = RemoteFacilitator::new(&format!("{}/f", far.start().await)).unwrap().with_authorize(Arc::new(Badge));
     near.settle(&asked()).await.unwrap();
     assert_eq!(far.asked.lock().unwrap()[0].0["authorization"], "Badge POST /f/settle");
     assert_eq!(near.verify(&asked()).await.unwrap_err(), Fault::broken("no key"));

@@ -78,7 +78,7 @@ fn asked() -> PaymentRequest {
 #[tokio::test]
 async fn requests_are_those_of_the_sdk() {
     let api = Api::default();
-    let client = api.start().await.organization("org-1").unwrap();
+    let client = api.start().await.with_organization("org-1").unwrap();
     api.says(200, vector("sdk-verify-response"));
     let verdict = Facilitator::verify(&client, &asked()).await.unwrap();
     assert!(verdict.is_valid);

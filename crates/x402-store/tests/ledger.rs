@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rusqlite::params;
 use x402_facilitator_core::conformance::{Subject, forgets_by_the_row, run};
 use x402_facilitator_core::{Ledger, Payment, Slot};
-use x402_store::sqlite::{Database, SqliteLedger, payment_row, slot_row};
+use x402_store::sqlite::{Database, SqliteLedger, WriteError, payment_row, slot_row};
 use x402_types::{Fault, UnixSeconds};
 
 static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);
@@ -89,7 +89,7 @@ impl Subject for Counting {
 
     /// 200,000 claims and commits through the ledger would be 200,000 durable writes.
     async fn fill(&self, _: &Arc<dyn Ledger>, payments: Vec<Payment>, slots: Vec<Slot>) -> Result<(), Fault> {
-        let fill = move |transaction: &rusqlite::Transaction<'_>| {
+        let fill = move |transaction: &rusqlite::Transaction<'_>| -> Result<(), WriteError<Fault>> {
             for payment in &payments {
                 transaction.prepare_cached("INSERT INTO payments VALUES (?1, ?2, 1, NULL, 0, ?3, ?4)")?.execute(
                     params![
@@ -110,7 +110,7 @@ impl Subject for Counting {
                     slot_row(slot)?,
                 ])?;
             }
-            Ok(Ok(()))
+            Ok(())
         };
         self.0.database().write(fill).await
     }

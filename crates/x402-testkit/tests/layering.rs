@@ -46,6 +46,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         ],
         &[],
     ),
+    (
+        "x402",
+        &["x402-types"],
+        &["x402-evm", "x402-erc4337", "x402-challenge", "x402-http", "x402-store", "x402-facilitator"],
+    ),
     ("x402-testkit", &[], &[]),
 ];
 

@@ -74,3 +74,18 @@ pub trait MakePayment: Send + Sync {
     /// `Rejection` for terms that cannot be paid, `Fault` for a signer that fails.
     async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal>;
 }
+
+#[async_trait]
+impl<M: MakePayment + ?Sized> MakePayment for std::sync::Arc<M> {
+    fn can_pay(&self, terms: &Terms) -> bool {
+        (**self).can_pay(terms)
+    }
+
+    fn objection(&self, terms: &Terms) -> Option<Rejection> {
+        (**self).objection(terms)
+    }
+
+    async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
+        (**self).make_payment(terms, context).await
+    }
+}

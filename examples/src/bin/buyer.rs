@@ -2,19 +2,18 @@
 
 use std::env;
 use std::error::Error;
-use std::sync::Arc;
 
-use alloy_signer_local::PrivateKeySigner;
-use x402_evm::exact;
-use x402_http::client::{PayClient, Payer, Receipt, SpendLimits};
+use x402::client::{PayClient, Payer, Receipt, SpendLimits};
+use x402::evm::exact;
+use x402::evm::key::Key;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let url = env::args().nth(1).ok_or("usage: buyer URL")?;
 
-    let key: PrivateKeySigner = env::var("X402_PRIVATE_KEY")?.parse()?;
-    let limits = SpendLimits::default().per_payment("0.10".parse()?);
-    let payer = Payer::new([Arc::new(exact::Payer::new(key)) as _]).spending(limits);
+    let key: Key = env::var("X402_PRIVATE_KEY")?.parse()?;
+    let limits = SpendLimits::default().with_cap("0.10".parse()?);
+    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits);
     let client = PayClient::new(payer)?;
 
     let response = client.get(&url).await?;

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use x402_codec::json::from_slice;
-use x402_devchain::{ACCOUNTS, DevChain, signer};
+use x402_devchain::{ACCOUNTS, DevChain};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::exact::{Exact, Price};
 use x402_evm::rail::Fees;
@@ -110,17 +110,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let chain = DevChain::new()?;
     let network = ChainId::eip155(chain.chain_id());
     let evm = Evm {
-        provider: chain.provider(),
+        client: chain.client(),
         network,
         finality: 0,
         polling: Polling::default(),
         log_query_blocks: LOG_QUERY_BLOCKS,
         fees: Fees::default(),
-        signers: signer(0).into_iter().collect(),
+        signers: x402_devchain::key(0).into_iter().collect(),
         assets: Assets::default(),
         factories: Vec::new(),
     };
-    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).evm(evm)?;
+    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm)?;
     let builder = builder.with_dialect(Tills { network, pay_to: ACCOUNTS[5].address });
     let (engine, heads) = builder.build()?;
     let routes = Routes::new(Arc::clone(&engine)).into_router();

@@ -6,13 +6,13 @@ use std::env;
 use std::error::Error;
 use std::sync::Arc;
 
-use alloy_signer_local::PrivateKeySigner;
 use async_trait::async_trait;
 use axum::Router;
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_evm::exact::{self, Exact};
+use x402_evm::key::Key;
 use x402_http::client::{PayClient, Payer, Receipt};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
@@ -71,18 +71,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let origin = format!("http://{}", listener.local_addr()?);
     let facilitator = RemoteFacilitator::new(&env::var("FACILITATOR_URL")?)?;
-    let key: PrivateKeySigner = env::var("X402_PRIVATE_KEY")?.parse()?;
+    let key: Key = env::var("X402_PRIVATE_KEY")?.parse()?;
     let offer =
         Exact::default().requirements("eip155:84532".parse()?, env::var("PAY_TO")?.parse()?, "$0.01".parse()?)?;
 
     // The line of the seller.
-    let seller = Seller::new(&origin, Arc::new(facilitator))?.extension(Purpose(""));
+    let seller = Seller::new(&origin, Arc::new(facilitator))?.with_extension(Purpose(""));
     let app = Router::new().route("/data", get(async || "data").layer(seller.charge([offer])?));
     tokio::spawn(axum::serve(listener, app).into_future());
 
     for purpose in ["research", "resale"] {
         // The line of the buyer.
-        let payer = Payer::new([Arc::new(exact::Payer::new(key.clone())) as _]).extension(Purpose(purpose));
+        let payer = Payer::new(exact::Payer::new(key.clone())).with_extension(Purpose(purpose));
         let response = PayClient::new(payer)?.get(&format!("{origin}/data")).await?;
         let status = response.status().as_u16();
         let receipt = response.extensions().get::<Receipt>().map(|Receipt(settled)| settled.clone());

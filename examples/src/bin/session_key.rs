@@ -7,9 +7,9 @@ use std::error::Error;
 use std::io::read_to_string;
 use std::time::{Duration, SystemTime};
 
-use alloy_primitives::U256;
+use alloy_primitives::{U256, eip191_hash_message};
 use alloy_provider::{Provider, ProviderBuilder};
-use alloy_signer::SignerSync;
+use alloy_rpc_client::RpcClient;
 use alloy_signer_local::PrivateKeySigner;
 use x402_erc4337::bundler::BundlerClient;
 use x402_erc4337::session::zerodev::{Approval, KernelState, PermissionState, user_op_signature};
@@ -18,6 +18,7 @@ use x402_erc4337::{
     SelfBundler, SendUserOp, UserOperation,
 };
 use x402_evm::chain::{At, RpcChain};
+use x402_evm::key::Key;
 use x402_types::{ChainId, UnixSeconds};
 
 #[tokio::main]
@@ -26,13 +27,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = env::args().skip(1);
     let mut next = || args.next().ok_or("usage: session_key RPC_URL TARGET CALLDATA");
     let (url, target, data) = (next()?, next()?.parse()?, next()?.parse()?);
-    let session: PrivateKeySigner = env::var("SESSION_KEY")?.parse()?;
+    let session: Key = env::var("SESSION_KEY")?.parse()?;
     let approval = Approval::read(read_to_string(std::io::stdin())?.trim())?;
 
     // What the chain says decides how the key is used, and whether it still can be.
-    let provider = ProviderBuilder::new().connect_http(url.parse()?);
+    let client = RpcClient::new_http(url.parse()?);
+    let provider = ProviderBuilder::new().connect_client(client.clone());
     let chain_id = provider.get_chain_id().await?;
-    let chain = RpcChain::new(provider.clone(), ChainId::eip155(chain_id), 0);
+    let chain = RpcChain::new(client.clone(), ChainId::eip155(chain_id), 0);
     let state = KernelState::read(&chain, approval.account, approval.permission_id, At::Latest).await?;
     let (mode, permission) = match state.permission {
         PermissionState::Absent => {
@@ -46,14 +48,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     permission.scope(approval.account).permits(&call, UnixSeconds(now))?;
 
     let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
-    let node = RpcEntryPoint::new(provider.clone(), entry_point);
+    let node = RpcEntryPoint::new(client, entry_point);
     let key = permission.nonce_key(mode, 0);
     let sequence = node.next_sequence(approval.account, key).await?;
     let build = |gas: Gas| -> Result<UserOperation, Box<dyn Error>> {
         let init = if state.deployed { Init::None } else { approval.init() };
         let started = OperationBuilder::new(entry_point, approval.account).init(init).nonce(key, sequence);
         let ready = started.call(&call)?.gas(gas).unsponsored()?;
-        let signature = user_op_signature(&session.sign_message_sync(ready.hash().as_slice())?.as_bytes());
+        let signed = session.signature_of(eip191_hash_message(ready.hash()))?;
+        let signature = user_op_signature(&signed.to_bytes());
         Ok(match (mode, &approval.enable_signature) {
             (KernelMode::Enable, Some(approved)) => ready.signed(permission.enable_signature(approved, &signature)),
             _ => ready.signed(signature),
@@ -62,7 +65,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let gas = Gas { call_gas_limit: 500_000, verification_gas_limit: 2_500_000, ..Gas::default() };
     let hash = if let Ok(url) = env::var("BUNDLER_URL") {
-        let bundler = BundlerClient::new(ProviderBuilder::new().connect_http(url.parse()?), entry_point);
+        let bundler = BundlerClient::new(RpcClient::new_http(url.parse()?), entry_point);
         bundler.check().await?;
         let fees = provider.estimate_eip1559_fees().await?;
         let (max_fee_per_gas, max_priority_fee_per_gas) = (fees.max_fee_per_gas, fees.max_priority_fee_per_gas);

@@ -82,7 +82,7 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
 
     let key = signer(PAYER).ok_or("the chain has no such account")?;
     let proof = Arc::new(ExactProof::new(exact::Payer::new(key))) as Arc<dyn MakeProof>;
-    let client = PayClient::new(Payer::new([]).proofs([proof])).map_err(failed)?;
+    let client = PayClient::new(Payer::default().with_proofs([proof])).map_err(failed)?;
     let url = format!("{origin}/weather");
     let response = client.get(&url).await.map_err(failed)?;
     let receipt = response.extensions().get::<ChallengeReceipt>().map(|receipt| receipt.0.clone());

@@ -110,7 +110,7 @@ async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     show.balances("before", &chain, &[("payer", payer), ("seller", seller)]);
 
     let key = signer(PAYER).ok_or("the chain has no such account")?;
-    let client = PayClient::new(Payer::new([Arc::new(exact::Payer::new(key)) as _])).map_err(failed)?;
+    let client = PayClient::new(Payer::new(exact::Payer::new(key))).map_err(failed)?;
     let response = client.get(&format!("{origin}/weather")).await.map_err(failed)?;
     let receipt = response.extensions().get::<Receipt>().map(|receipt| receipt.0.clone()).ok_or("no receipt")?;
     response.bytes().await.map_err(failed)?;

@@ -174,8 +174,8 @@ fn client(
     let owner = signer(PAYER).ok_or("the chain has no such account")?;
     let plans = Plans::new([served(U256::from(PLAN), plan)]).map_err(failed)?;
     let payer = PlanPayer::new(owner, smart, plans, [session_signer]).allowance(allowance);
-    let spending = SpendLimits::default().allow_asset(network, &PLAN.to_string(), AtomicAmount::ZERO);
-    PayClient::new(Payer::new([Arc::new(payer) as _]).spending(spending)).map_err(failed)
+    let spending = SpendLimits::default().with_asset(network, &PLAN.to_string(), AtomicAmount::ZERO);
+    PayClient::new(Payer::new(payer).with_spending(spending)).map_err(failed)
 }
 
 async fn paid(show: &mut Show, client: &PayClient, url: &str) -> Result<nvm::Receipt, Failure> {

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use alloy_primitives::{Address, B256, FixedBytes, U256};
-use alloy_provider::Provider;
+use alloy_primitives::{Address, B256, FixedBytes, U64, U256};
 use x402_erc4337::scope::{AllowedCall, Calls, Limit, Rule, Scope, Signatures, Test};
 use x402_erc4337::session::zerodev::{
     AccountError, Approval, ApprovalError, EnableStatus, Findings, KernelState, KernelVersion, PermissionState, Policy,
@@ -98,9 +97,10 @@ impl OnChain {
     pub(super) async fn read(url: &str, account: Address, permission_id: FixedBytes<4>) -> Result<Self, Failure> {
         // A node's URL may contain a key, so it is never repeated.
         let fault = |error: Fault| Failure::Unreadable(error.to_string());
-        let provider = crate::node::provider(url).map_err(Failure::Unreadable)?;
-        let chain_id = provider.get_chain_id().await.map_err(|error| fault(node_fault(error)))?;
-        let chain = RpcChain::new(provider, ChainId::eip155(chain_id), 0);
+        let client = crate::node::client(url).map_err(Failure::Unreadable)?;
+        let chain_id: U64 = client.request_noparams("eth_chainId").await.map_err(|error| fault(node_fault(error)))?;
+        let chain_id = chain_id.to();
+        let chain = RpcChain::new(client, ChainId::eip155(chain_id), 0);
         let state = KernelState::read(&chain, account, permission_id, At::Latest).await;
         Ok(Self { chain_id, state: state.map_err(fault)? })
     }

@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use alloy_primitives::{Address, U256};
-use alloy_signer::SignerSync;
-use alloy_signer_local::PrivateKeySigner;
 use x402_erc4337::session::zerodev::{Draft, Grant, KernelAccount, KernelVersion};
-use x402_evm::signature::Signature;
+use x402_evm::key::Key;
 use zeroize::Zeroizing;
 
 use super::{Failure, show};
@@ -53,7 +51,7 @@ pub(super) fn run(args: &Issue) -> Result<(), Failure> {
     show(&issue(args, &owner)?)
 }
 
-fn key(file: Option<&PathBuf>) -> Result<PrivateKeySigner, Failure> {
+fn key(file: Option<&PathBuf>) -> Result<Key, Failure> {
     let text = match file {
         Some(path) => {
             std::fs::read_to_string(path).map_err(|e| Failure::Unreadable(format!("{}: {e}", path.display())))?
@@ -66,7 +64,7 @@ fn key(file: Option<&PathBuf>) -> Result<PrivateKeySigner, Failure> {
     text.trim().parse().map_err(|_| Failure::Unreadable("the private key: expected `0x` and 64 hex digits".into()))
 }
 
-pub(super) fn issue(args: &Issue, owner: &PrivateKeySigner) -> Result<Zeroizing<String>, Failure> {
+pub(super) fn issue(args: &Issue, owner: &Key) -> Result<Zeroizing<String>, Failure> {
     let refused = |message: String| Failure::Refused(message);
     let version = KernelVersion::ALL
         .into_iter()
@@ -82,7 +80,7 @@ pub(super) fn issue(args: &Issue, owner: &PrivateKeySigner) -> Result<Zeroizing<
     }
     let account = KernelAccount::new(version, owner.address(), args.index);
     let approval = Draft::new(&account, args.signer, &grant, args.chain_id, args.nonce).and_then(|draft| {
-        let signature = Signature::try_from(owner.sign_hash_sync(&draft.digest())?)?;
+        let signature = owner.signature_of(draft.digest())?;
         draft.approved(&signature)
     });
     Ok(approval.map_err(|e| refused(e.to_string()))?.write())

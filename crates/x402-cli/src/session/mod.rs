@@ -85,8 +85,6 @@ fn input(file: Option<&PathBuf>) -> Result<Zeroizing<String>, Failure> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use alloy_primitives::{Address, U256};
-    use alloy_signer::SignerSync;
-    use alloy_signer_local::PrivateKeySigner;
     use serde_json::Value;
     use x402_erc4337::Call;
     use x402_erc4337::session::zerodev::{Approval, invalidate_nonce};
@@ -136,7 +134,7 @@ mod tests {
     #[test]
     fn an_issued_key_is_valid_closed_and_can_be_taken_back() {
         let case = &cases()[0];
-        let owner: PrivateKeySigner = case["ownerPrivateKey"].as_str().unwrap().parse().unwrap();
+        let owner: x402_evm::key::Key = case["ownerPrivateKey"].as_str().unwrap().parse().unwrap();
         let plans = case["plansContract"].as_str().unwrap();
         let args = issue_args(&format!("{plans}:0x7cbc2373:0=42:32<=5"));
         let text = issue(&args, &owner).unwrap();
@@ -160,14 +158,15 @@ mod tests {
     /// Checks a key in use on a chain, over HTTP, which its owner then revokes.
     #[tokio::test]
     async fn the_chain_says_whether_it_is_enabled() {
-        use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
+        use x402_devchain::{ACCOUNTS, DevChain, TOKEN, key, signer};
         use x402_erc4337::{
             EntryPoint, EntryPointVersion, Gas, Init, KernelMode, KernelValidation, NonceKey, OperationBuilder,
             SelfBundler, SendUserOp,
         };
+        use x402_evm::key::Sign;
         let chain = DevChain::new().unwrap();
         let node = chain.serve("127.0.0.1:0").await.unwrap();
-        let owner = signer(1).unwrap();
+        let owner = key(1).unwrap();
         let args = Issue { signer: ACCOUNTS[2].address, ..issue_args(&format!("{TOKEN}:0xa9059cbb:32<=5")) };
         let text = issue(&args, &owner).unwrap();
         let approval = Approval::read(&text).unwrap();
@@ -186,7 +185,7 @@ mod tests {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, 84532);
         let bundler = SelfBundler::new(chain.wallet(signer(0).unwrap()), entry_point, ACCOUNTS[0].address);
         let gas = Gas { call_gas_limit: 200_000, verification_gas_limit: 2_000_000, ..Gas::default() };
-        let session = signer(2).unwrap();
+        let session = key(2).unwrap();
         let permission = approval.check(args.signer, 84532, 1).unwrap();
         let data = [&[0xa9, 0x05, 0x9c, 0xbb][..], &[0; 12], ACCOUNTS[3].address.as_slice(), &[0; 32]].concat();
         let transfer = Call { target: TOKEN, value: U256::ZERO, data: data.into() };
@@ -198,7 +197,7 @@ mod tests {
             .gas(gas)
             .unsponsored()
             .unwrap();
-        let signature = session.sign_message_sync(ready.hash().as_slice()).unwrap().as_bytes();
+        let signature = session.sign_message(ready.hash().as_slice()).await.unwrap().to_bytes();
         let signature = x402_erc4337::session::zerodev::user_op_signature(&signature);
         let signature = permission.enable_signature(approval.enable_signature.as_ref().unwrap(), &signature);
         bundler.send_user_op(&ready.signed(signature)).await.unwrap();
@@ -216,7 +215,7 @@ mod tests {
             .gas(gas)
             .unsponsored()
             .unwrap();
-        let signature = owner.sign_message_sync(taken.hash().as_slice()).unwrap().as_bytes();
+        let signature = owner.sign_message(taken.hash().as_slice()).await.unwrap().to_bytes();
         bundler.send_user_op(&taken.signed(signature.to_vec().into())).await.unwrap();
         let after = inspect().await;
         assert_eq!(

@@ -1,8 +1,8 @@
-//! A client for bundlers, on an alloy provider.
+//! A client for bundlers, on an alloy RPC client.
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, U64, U256};
-use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use core::ops::RangeInclusive;
@@ -13,13 +13,13 @@ use super::wire::{ByHash, Estimate, Receipt, RpcOperation};
 use super::{BundlerCode, BundlerError};
 use crate::{BundleError, EntryPoint, FindUserOps, Gas, Landed, SendError, SendUserOp, Sent, UserOperation};
 
-/// A bundler behind an alloy provider.
+/// A bundler behind an alloy RPC client.
 ///
 /// A bundler's receipt is only its own claim. If money depends on the outcome, read the chain with
 /// [`RpcEntryPoint`](crate::RpcEntryPoint) instead.
 #[derive(Debug, Clone)]
 pub struct BundlerClient {
-    provider: DynProvider,
+    client: RpcClient,
     entry_point: EntryPoint,
 }
 
@@ -56,8 +56,8 @@ impl GasEstimate {
 impl BundlerClient {
     /// Creates a client for a bundler that serves this EntryPoint.
     #[must_use]
-    pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint) -> Self {
-        Self { provider: provider.erased(), entry_point }
+    pub fn new(client: RpcClient, entry_point: EntryPoint) -> Self {
+        Self { client, entry_point }
     }
 
     /// Checks that the bundler serves this chain and EntryPoint: `eth_chainId`, `eth_supportedEntryPoints`.
@@ -112,7 +112,7 @@ impl BundlerClient {
     }
 
     async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, TransportError> {
-        self.provider.client().request::<P, R>(method, params).await
+        self.client.request::<P, R>(method, params).await
     }
 }
 

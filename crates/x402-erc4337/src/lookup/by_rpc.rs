@@ -4,8 +4,6 @@ use core::ops::RangeInclusive;
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Log, U64, U256};
-use alloy_provider::Provider;
-use alloy_rpc_client::BatchRequest;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use x402_evm::chain::node_fault;
@@ -142,7 +140,7 @@ impl RpcEntryPoint {
         if carriers.is_empty() {
             return Ok(Vec::new());
         }
-        let mut batch = BatchRequest::new(self.provider().client());
+        let mut batch = self.client().new_batch();
         let mut waiters = Vec::with_capacity(carriers.len());
         for transaction in carriers {
             let waiter = batch.add_call::<_, Option<Receipt>>("eth_getTransactionReceipt", &(*transaction,));

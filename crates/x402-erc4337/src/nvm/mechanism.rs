@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_evm::chain::ReadChain;
+use x402_evm::key::Sign;
 use x402_evm::unreliable::UnreliablePayers;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Step, StepName, TxId, Verdict};
 use x402_types::v2::SupportedKind;
@@ -49,7 +49,7 @@ pub struct NvmParts {
     /// The plans that are served, with the contracts that session keys may call.
     pub plans: Plans,
     /// The signer of operations. It holds no funds and sends nothing.
-    pub session_signer: Arc<dyn Signer + Send + Sync>,
+    pub session_signer: Arc<dyn Sign>,
     /// The accounts that send the operations and pay for their gas.
     pub lanes: Vec<LaneId>,
     /// The settings that the operator relaxed.
@@ -67,7 +67,7 @@ pub struct NvmMechanism {
     pub(super) keys: Arc<dyn ReadSessionKeys>,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) plans: Plans,
-    pub(super) signer: Arc<dyn Signer + Send + Sync>,
+    pub(super) signer: Arc<dyn Sign>,
     pub(super) lanes: Vec<LaneId>,
     pub(super) policy: NvmPolicy,
     pub(super) unreliable: UnreliablePayers,

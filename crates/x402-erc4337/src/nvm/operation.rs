@@ -5,7 +5,7 @@
 //! hash stays."
 
 use alloy_primitives::{Address, B256, U256};
-use alloy_signer::Signer;
+use x402_evm::key::Sign;
 use x402_facilitator_core::{LaneId, OnceKey, Parcel};
 use x402_types::nvm::Operation;
 use x402_types::{ChainId, EvmAddress, Fault, PaymentKey, UnixSeconds};
@@ -40,7 +40,7 @@ impl Draft<'_> {
     /// The signer failed; or the calls cannot be made by an operation, which is impossible with a configured plan.
     pub(super) async fn sign(
         &self,
-        signer: &(dyn Signer + Send + Sync),
+        signer: &dyn Sign,
         entry_point: &EntryPoint,
         payer: Address,
     ) -> Result<Bundle, Fault> {
@@ -60,9 +60,9 @@ impl Draft<'_> {
             ..Gas::default()
         };
         let ready = builder.map_err(Fault::broken)?.gas(gas).unsponsored().map_err(Fault::broken)?;
-        let unsigned = |why: &dyn core::fmt::Display| Fault::unreachable("the session signer", why);
-        let signature = signer.sign_message(ready.hash().as_slice()).await.map_err(|why| unsigned(&why))?;
-        let signature = user_op_signature(&signature.normalized_s().as_bytes());
+        let signature = signer.sign_message(ready.hash().as_slice()).await;
+        let signature = signature.map_err(|fault| fault.of_service("the session signer"))?;
+        let signature = user_op_signature(&signature.to_bytes());
         let signature = match (self.state.mode, &approval.enable_signature) {
             (KernelMode::Default, _) => signature,
             (KernelMode::Enable, Some(approved)) => self.key.permission.enable_signature(approved, &signature),

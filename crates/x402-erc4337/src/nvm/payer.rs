@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, Bytes, U256};
-use alloy_signer::Signer;
 use async_trait::async_trait;
-use x402_evm::signature::Signature;
+use x402_evm::key::Sign;
 use x402_types::nvm::{Authorization, Code, Payload, PlanId, RequestProof, Requirements, SessionKey, payment_key};
 use x402_types::{
     ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, RawJson, Refusal,
@@ -81,7 +80,7 @@ struct Issued {
 /// The validity in seconds that a reused key must have left: the facilitator's margin, and the time to settle.
 const MARGIN: u64 = 120;
 
-impl<S: Signer + Send + Sync> Payer<S> {
+impl<S: Sign> Payer<S> {
     /// Creates a payer for the account of this owner, for the calls of these plans, with keys that are issued only to
     /// `signers`: the session signers of trusted facilitators.
     #[must_use]
@@ -219,8 +218,7 @@ impl<S: Signer + Send + Sync> Payer<S> {
     async fn sign(&self, statement: &Statement, chain_id: u64) -> Result<Bytes, Fault> {
         let digest = statement.digest(&self.domain, chain_id);
         let digest = wrapped_digest(digest, self.account.address(), self.account.version, chain_id);
-        let signature = self.owner.sign_hash(&digest).await.map_err(|why| Fault::unreachable("the signer", why))?;
-        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
+        let signature = self.owner.sign(digest).await?;
         let signature = KernelSignature::Root(signature.to_bytes().into()).encode();
         // Only the chain knows whether the account exists already; EIP-6492 is valid in both cases.
         let (factory, factory_data) = (self.account.factory(), self.account.factory_data());
@@ -264,7 +262,8 @@ fn unpayable(why: &str) -> Rejection {
 
 fn not_issued(why: IssueError) -> Refusal {
     match why {
-        IssueError::Signer(_) | IssueError::Signature(_) => Fault::unreachable("the signer", why).into(),
+        IssueError::Signer(fault) => fault.into(),
+        IssueError::Signature(_) => Fault::unreachable("the signer", why).into(),
         why => unpayable(&format!("a session key is not issued: {why}")).into(),
     }
 }
@@ -279,7 +278,7 @@ impl<S> fmt::Debug for Payer<S> {
 }
 
 #[async_trait]
-impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
+impl<S: Sign> MakePayment for Payer<S> {
     fn can_pay(&self, terms: &Terms) -> bool {
         self.prepare(terms).is_ok()
     }

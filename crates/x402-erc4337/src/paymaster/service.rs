@@ -3,7 +3,7 @@
 
 use alloy_json_rpc::RpcSend;
 use alloy_primitives::{Address, Bytes, U64, U256};
-use alloy_provider::{DynProvider, Provider};
+use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::{EntryPoint, HashError, Paymaster, UserOperation};
 /// A paymaster service for one EntryPoint, from 0.7.
 #[derive(Debug, Clone)]
 pub struct PaymasterService {
-    provider: DynProvider,
+    client: RpcClient,
     entry_point: EntryPoint,
     context: Value,
 }
@@ -68,8 +68,8 @@ impl PaymasterService {
     /// Creates a client for operations of this EntryPoint. `context` is an object that the service requires of its
     /// callers, for example with a policy's id.
     #[must_use]
-    pub fn new(provider: impl Provider + 'static, entry_point: EntryPoint, context: Value) -> Self {
-        Self { provider: provider.erased(), entry_point, context }
+    pub fn new(client: RpcClient, entry_point: EntryPoint, context: Value) -> Self {
+        Self { client, entry_point, context }
     }
 
     /// Requests a paymaster for estimating gas: `pm_getPaymasterStubData`.
@@ -100,7 +100,7 @@ impl PaymasterService {
     }
 
     async fn request<P: RpcSend>(&self, method: &'static str, params: P) -> Result<Answer, TransportError> {
-        self.provider.client().request::<P, Answer>(method, params).await
+        self.client.request::<P, Answer>(method, params).await
     }
 }
 

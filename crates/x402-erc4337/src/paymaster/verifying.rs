@@ -2,9 +2,9 @@
 //! of EntryPoint 0.7: it pays for operations that its signer signed.
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_signer::Signer;
 use alloy_sol_types::SolValue;
-use x402_evm::signature::{Signature, SignatureError};
+use x402_evm::key::Sign;
+use x402_types::Fault;
 
 use crate::packed::halves;
 use crate::{EntryPointVersion, MAX_UINT48, PackError, Paymaster, UserOperation};
@@ -34,10 +34,7 @@ pub enum SponsorError {
     Pack(#[from] PackError),
     /// The signer failed.
     #[error(transparent)]
-    Signer(#[from] alloy_signer::Error),
-    /// The signer's response is not a signature.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
+    Signer(#[from] Fault),
 }
 
 impl VerifyingPaymaster {
@@ -79,7 +76,7 @@ impl VerifyingPaymaster {
     /// before its own hash is computed: the account's signature covers it.
     /// # Errors
     /// A bound exceeds 48 bits, the operation has another version, or the signer fails.
-    pub async fn sponsor<S: Signer + Send + Sync>(
+    pub async fn sponsor<S: Sign>(
         &self,
         signer: &S,
         op: &UserOperation,
@@ -87,7 +84,7 @@ impl VerifyingPaymaster {
         valid_after: u64,
     ) -> Result<Paymaster, SponsorError> {
         let hash = self.hash(op, valid_until, valid_after)?;
-        let signature = Signature::try_from(signer.sign_message(hash.as_slice()).await?)?;
+        let signature = signer.sign_message(hash.as_slice()).await?;
         Ok(Paymaster {
             address: self.address,
             verification_gas_limit: self.verification_gas_limit,

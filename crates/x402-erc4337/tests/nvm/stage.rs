@@ -135,7 +135,7 @@ impl Setup {
         chain.register_plan(U256::from(PLAN), self.plan).unwrap();
         chain.register_plan(U256::from(OTHER_PLAN), self.plan).unwrap();
         let network = x402_types::ChainId::eip155(CHAIN);
-        let reader = Arc::new(RpcChain::new(chain.provider(), network, self.depth).fresh_for(Duration::ZERO));
+        let reader = Arc::new(RpcChain::new(chain.client(), network, self.depth).with_freshness(Duration::ZERO));
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let rail = EoaRail::new(Arc::clone(&reader), signer(GAS).unwrap()).unwrap();
         let lane = rail.lane().clone();
@@ -156,7 +156,7 @@ impl Setup {
             minimum: U256::from(self.plan.minimum),
             maximum: U256::from(self.plan.maximum),
         };
-        let node = RpcEntryPoint::new(chain.provider(), entry_point);
+        let node = RpcEntryPoint::new(chain.client(), entry_point);
         let operations = Arc::new(Node { node, without_logs: AtomicBool::new(false) });
         let mechanism = NvmMechanism::new(NvmParts {
             chain: Arc::clone(&reader) as _,
@@ -446,7 +446,7 @@ impl Stage {
     pub(crate) async fn owner_calls(&self, call: &Call) {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, CHAIN);
         let key = NonceKey::kernel(KernelMode::Default, KernelValidation::Root, 0);
-        let reader = RpcChain::new(self.chain.provider(), x402_types::ChainId::eip155(CHAIN), 0);
+        let reader = RpcChain::new(self.chain.client(), x402_types::ChainId::eip155(CHAIN), 0);
         let nonce =
             Nonces::getNonceCall { sender: self.account.address(), key: U256::from_be_slice(key.0.as_slice()).to() };
         let reads = BatchRead::new().view(entry_point.address, nonce.abi_encode().into(), 100_000, 1);

@@ -62,7 +62,7 @@ async fn entry_point_09_takes_no_bundle_from_a_payer_with_code() {
     let simulate = async |version| {
         let entry_point = EntryPoint::canonical(version, 84532);
         let bundle = Bundle::new(entry_point, payer, &[delegating(entry_point)]).unwrap();
-        let node = RpcEntryPoint::new(chain.provider(), entry_point);
+        let node = RpcEntryPoint::new(chain.client(), entry_point);
         node.simulate_user_ops(&[bundle]).await.unwrap().remove(0)
     };
     let delegated = [&hex!("ef0100")[..], SIMPLE_7702_ACCOUNT.as_slice()].concat();

@@ -45,7 +45,7 @@ async fn a_long_range_is_looked_through_in_pieces() {
     let whole = found(&stage, &order).await.unwrap();
     assert_eq!(whole.block, 7);
     for (blocks, queries) in [(1_000, 1), (4, 2), (3, 3), (1, 8)] {
-        let node = stage.node().log_query_blocks(NonZeroU64::new(blocks).unwrap());
+        let node = stage.node().with_log_query_blocks(NonZeroU64::new(blocks).unwrap());
         stage.chain.reset_calls();
         let landed = node.find_user_ops(&[stage.hash(&order)], 0..=7).await.unwrap().remove(0);
         assert_eq!(landed.as_ref(), Some(&whole), "{blocks}");

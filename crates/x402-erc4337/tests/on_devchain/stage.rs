@@ -178,7 +178,7 @@ impl Stage {
     }
 
     pub(crate) fn node(&self) -> RpcEntryPoint {
-        RpcEntryPoint::new(self.chain.provider(), self.entry_point)
+        RpcEntryPoint::new(self.chain.client(), self.entry_point)
     }
 
     pub(crate) fn hash(&self, op: &UserOperation) -> B256 {

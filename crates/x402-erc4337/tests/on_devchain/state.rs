@@ -10,7 +10,7 @@ use x402_evm::chain::{At, RpcChain};
 use crate::stage::{Key, OWNER, SESSION, STRANGER, Stage, stage, to_order};
 
 async fn state(stage: &Stage, key: &Key) -> KernelState {
-    let chain = RpcChain::new(stage.chain.provider(), "eip155:84532".parse().unwrap(), 0);
+    let chain = RpcChain::new(stage.chain.client(), "eip155:84532".parse().unwrap(), 0);
     KernelState::read(&chain, stage.account.address(), key.permission.id(), At::Latest).await.unwrap()
 }
 

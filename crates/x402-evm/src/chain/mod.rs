@@ -1,4 +1,4 @@
-//! Access to a chain for reading and sending: small traits, and one implementation on an alloy `Provider`.
+//! Access to a chain for reading and sending: small traits, and one implementation on an alloy `RpcClient`.
 
 mod batch_read;
 #[cfg(feature = "rpc")]

@@ -5,8 +5,6 @@ use core::time::Duration;
 use std::sync::atomic::Ordering;
 
 use alloy_primitives::{Bytes, U64};
-use alloy_provider::Provider;
-use alloy_rpc_client::BatchRequest;
 use alloy_transport::TransportError;
 use x402_types::{Fault, UnixSeconds};
 
@@ -62,7 +60,7 @@ impl RpcChain {
     /// The node failed.
     pub async fn peculiarities(&self, now: UnixSeconds) -> Result<Vec<Peculiarity>, Fault> {
         let reads = BatchRead::new();
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
         let returned =
@@ -130,13 +128,13 @@ impl RpcChain {
 
     async fn pinned(&self, call: &Deployless, block: &Block) -> Result<Bytes, TransportError> {
         let pinned = Pinned { block_hash: block.hash, require_canonical: true };
-        self.provider.client().request("eth_call", (call, pinned)).await
+        self.client.request("eth_call", (call, pinned)).await
     }
 
     /// Reads by number, in one batch between two reads of the block's header, which must be the same before and after.
     /// Returns `None` if a lagging node answered that does not have the block yet.
     async fn compared(&self, call: &Deployless, block: &Block) -> Result<Option<Bytes>, Fault> {
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let of_number = (block.number, false);
         let before = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &of_number).map_err(node_fault)?;
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, block.number)).map_err(node_fault)?;

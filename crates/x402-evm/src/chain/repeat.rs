@@ -4,7 +4,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use alloy_json_rpc::{RequestPacket, Response, ResponsePacket, SerializedRequest};
-use alloy_provider::{DynProvider, Provider, RootProvider};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{BoxTransport, TransportError, TransportErrorKind, TransportFut};
 use tower_service::Service;
@@ -15,14 +14,13 @@ use super::node_error::NodeError;
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400), Duration::from_millis(900)];
 
-/// Wraps a provider so that requests are repeated, at most four times and within about 1.5 s, if the node's error is
+/// Wraps a client so that requests are repeated, at most four times and within about 1.5 s, if the node's error is
 /// temporary: a rate limit, a gateway without its node, a broken connection, an unreadable answer, a block that it does
 /// not have yet. Every request of this crate can be repeated: a node recognises a transaction that it has already.
 #[must_use]
-pub fn repeating(provider: &DynProvider) -> DynProvider {
-    let client = provider.client();
+pub fn repeating(client: &RpcClient) -> RpcClient {
     let repeat = Repeat(client.transport().clone());
-    RootProvider::<alloy_network::Ethereum>::new(RpcClient::new(repeat, client.is_local())).erased()
+    RpcClient::new(repeat, client.is_local())
 }
 
 #[derive(Debug, Clone)]

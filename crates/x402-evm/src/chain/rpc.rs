@@ -1,4 +1,4 @@
-//! The chain on an alloy `Provider`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
+//! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
 //! watched authorizations.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
 use alloy_primitives::{Address, B256, Bytes, U64, U256, b256, hex};
-use alloy_provider::{DynProvider, Provider};
-use alloy_rpc_client::BatchRequest;
+use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
 use futures_util::lock::Mutex as AsyncMutex;
@@ -24,13 +23,13 @@ use super::{
     SendTransaction, Sighting, WatchEvents, Watched,
 };
 
-/// A chain behind an alloy provider.
+/// A chain behind an alloy RPC client.
 ///
 /// Reads of the head are answered from the last poll while that is fresh, so that regular polling ([`RpcChain::poll`])
 /// keeps every other call from waiting for one.
 #[derive(Debug)]
 pub struct RpcChain {
-    pub(super) provider: DynProvider,
+    pub(super) client: RpcClient,
     /// Whether the node does not support blocks given by their hash.
     pub(super) by_number: AtomicBool,
     network: ChainId,
@@ -65,12 +64,12 @@ impl Polled {
 }
 
 impl RpcChain {
-    /// Creates a reader of this network behind a provider. `depth` is the number of blocks that make the one below them
+    /// Creates a reader of this network behind a client. `depth` is the number of blocks that make the one below them
     /// final; 0 trusts the head.
     #[must_use]
-    pub fn new(provider: impl Provider + 'static, network: ChainId, depth: u64) -> Self {
+    pub fn new(client: RpcClient, network: ChainId, depth: u64) -> Self {
         Self {
-            provider: provider.erased(),
+            client,
             by_number: AtomicBool::new(false),
             network,
             depth,
@@ -84,14 +83,14 @@ impl RpcChain {
 
     /// Sets the time for which a poll is fresh; the default is 1 s.
     #[must_use]
-    pub const fn fresh_for(mut self, time: Duration) -> Self {
+    pub const fn with_freshness(mut self, time: Duration) -> Self {
         self.fresh = time;
         self
     }
 
     /// Sets the maximum block range of one log query; the default is [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS).
     #[must_use]
-    pub fn log_query_blocks(self, blocks: NonZeroU64) -> Self {
+    pub fn with_log_query_blocks(self, blocks: NonZeroU64) -> Self {
         Self { sightings: Mutex::new(Sightings::spanning(blocks)), ..self }
     }
 
@@ -129,7 +128,7 @@ impl RpcChain {
         // head is trusted, that block is `latest`.
         let at = |block: Option<u64>| block.map_or_else(|| "latest".to_owned(), |number| format!("0x{number:x}"));
         let last_final = before.map(|head| head.finalized);
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let block =
             batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
         let tip = match all {
@@ -230,7 +229,7 @@ impl RpcChain {
     }
 
     pub(crate) async fn request<P: RpcSend, R: RpcRecv>(&self, method: &'static str, params: P) -> Result<R, Fault> {
-        self.provider.client().request::<P, R>(method, params).await.map_err(node_fault)
+        self.client.request::<P, R>(method, params).await.map_err(node_fault)
     }
 }
 
@@ -295,7 +294,7 @@ impl ReadChain for RpcChain {
         of: Address,
     ) -> Result<(Answers, Option<Address>), Fault> {
         let call = Deployless::of(reads);
-        let mut batch = BatchRequest::new(self.provider.client());
+        let mut batch = self.client.new_batch();
         let returned = batch.add_call::<_, Bytes>("eth_call", &(call, "latest")).map_err(node_fault)?;
         let slot =
             batch.add_call::<_, B256>("eth_getStorageAt", &(of, IMPLEMENTATION_SLOT, "latest")).map_err(node_fault)?;
@@ -346,7 +345,7 @@ impl ReadFunds for RpcChain {
 impl SendTransaction for RpcChain {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault> {
         let sent: Result<B256, TransportError> =
-            self.provider.client().request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
+            self.client.request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
             Ok(_) => Ok(()),
             Err(error) => match NodeError::of(&error) {
@@ -385,8 +384,7 @@ impl WatchEvents for RpcChain {
                 }
                 sightings.query(block, &watched)
             };
-            let logs: Result<_, TransportError> =
-                self.provider.client().request("eth_getLogs", (query.filter(),)).await;
+            let logs: Result<_, TransportError> = self.client.request("eth_getLogs", (query.filter(),)).await;
             let logs = match logs {
                 Ok(logs) => logs,
                 Err(error) => {
@@ -405,7 +403,7 @@ impl WatchEvents for RpcChain {
         let mut span = self.sightings().span();
         for _ in 0..SEARCH_CALLS {
             let from = to.saturating_sub(span.saturating_sub(1)).max(watched.since.min(to));
-            let mut batch = BatchRequest::new(self.provider.client());
+            let mut batch = self.client.new_batch();
             let filter = Filter::of_uses(&watched, from, to);
             let logs = batch.add_call::<_, Vec<Log>>("eth_getLogs", &(filter,)).map_err(node_fault)?;
             let first = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &(U64::from(from), false));

@@ -32,7 +32,7 @@ impl VerifyExact {
 
     /// Sets other networks and tokens.
     #[must_use]
-    pub fn knowing(mut self, networks: Networks, tokens: Tokens) -> Self {
+    pub fn with_known(mut self, networks: Networks, tokens: Tokens) -> Self {
         self.known = Known { networks, tokens };
         self
     }

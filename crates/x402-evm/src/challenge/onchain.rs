@@ -34,7 +34,7 @@ impl VerifyOnchain {
 
     /// Reads also this chain.
     #[must_use]
-    pub fn with(mut self, chain: Arc<dyn ReadReceipts>) -> Self {
+    pub fn with_chain(mut self, chain: Arc<dyn ReadReceipts>) -> Self {
         self.chains.insert(chain.network(), chain);
         self
     }

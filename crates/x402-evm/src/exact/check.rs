@@ -36,28 +36,28 @@ impl Default for ExactPolicy {
 impl ExactPolicy {
     /// Sets the seconds beyond `maxTimeoutSeconds`, or any with `None`.
     #[must_use]
-    pub const fn skew(mut self, skew: Option<u64>) -> Self {
+    pub const fn with_skew(mut self, skew: Option<u64>) -> Self {
         self.skew = skew;
         self
     }
 
     /// Sets the seconds that must remain until `validBefore`.
     #[must_use]
-    pub const fn margin(mut self, seconds: u64) -> Self {
+    pub const fn with_margin(mut self, seconds: u64) -> Self {
         self.margin = seconds;
         self
     }
 
     /// Sets the maximum validity of an authorization, in seconds.
     #[must_use]
-    pub const fn longest(mut self, seconds: u64) -> Self {
+    pub const fn with_longest(mut self, seconds: u64) -> Self {
         self.longest = seconds;
         self
     }
 
     /// Sets the accepted signers.
     #[must_use]
-    pub fn signers(mut self, signers: Signers) -> Self {
+    pub fn with_signers(mut self, signers: Signers) -> Self {
         self.signers = signers;
         self
     }

@@ -1,6 +1,7 @@
 //! The scheme `exact` on EVM chains by EIP-3009:
 //! [`scheme_exact_evm.md`](https://github.com/coinbase/x402/blob/main/specs/schemes/exact/scheme_exact_evm.md) §1.
 
+#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod check;
 #[cfg(feature = "facilitator")]
 mod mechanism;
@@ -12,6 +13,7 @@ mod probe;
 mod spent;
 mod terms;
 
+#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use check::{Checked, ExactPolicy};
 #[cfg(feature = "facilitator")]
 pub use mechanism::ExactMechanism;

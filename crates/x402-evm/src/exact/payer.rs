@@ -1,7 +1,6 @@
 //! The client's half: signs one EIP-3009 authorization for the terms.
 
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_signer::Signer;
 use async_trait::async_trait;
 use x402_types::{
     ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, Refusal, Rejection, SigningContext, Terms, UnixSeconds,
@@ -10,14 +9,13 @@ use x402_types::{
 
 use super::terms::{self, Asked};
 use crate::eip3009::{Authorization, Payload};
-use crate::signature::Signature;
+use crate::key::Sign;
 use crate::token::Tokens;
 
 /// Signs for an account: with the account's own key, or with any signature that a smart account accepts by EIP-1271.
 ///
-/// Every alloy signer implements it. For a smart account it returns the bytes that the account's `isValidSignature`
-/// accepts for the digest, wrapped as [`Counterfactual`](crate::eip6492::Counterfactual) if the account is not deployed
-/// yet.
+/// Every [`Sign`] implements it. For a smart account it returns the bytes that the account's `isValidSignature` accepts
+/// for the digest, wrapped by EIP-6492 if the account is not deployed yet.
 #[async_trait]
 pub trait SignAs: Send + Sync {
     /// Returns the account.
@@ -30,22 +28,20 @@ pub trait SignAs: Send + Sync {
 }
 
 #[async_trait]
-impl<S: Signer + Send + Sync> SignAs for S {
+impl<S: Sign> SignAs for S {
     fn account(&self) -> Address {
         self.address()
     }
 
     async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault> {
-        let signature = self.sign_hash(&digest).await.map_err(|why| Fault::unreachable("the signer", why))?;
-        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
-        Ok(signature.to_bytes().into())
+        Ok(self.sign(digest).await?.to_bytes().into())
     }
 }
 
-/// Pays `exact` with any alloy signer, or for a smart account with a [`SignAs`].
+/// Pays `exact` with a [`Key`](crate::key::Key), with any other [`Sign`], or for a smart account with a [`SignAs`].
 ///
-/// It signs for known tokens, under their known domain. [`Payer::any_token`] makes it sign also for others, under the
-/// domain that the server states.
+/// It signs for known tokens, under their known domain. [`Payer::with_any_token`] makes it sign also for others, under
+/// the domain that the server states.
 pub struct Payer<S> {
     signer: S,
     tokens: Tokens,
@@ -74,7 +70,7 @@ impl<S: SignAs> Payer<S> {
 
     /// Pays also in unknown tokens: only the server's statement then determines name and version.
     #[must_use]
-    pub fn any_token(mut self) -> Self {
+    pub fn with_any_token(mut self) -> Self {
         self.any_token = true;
         self
     }

@@ -15,8 +15,8 @@ use crate::stage::{PAYER, Stage, payload, stage};
 
 /// The same stage, whose reader asks again for what may pass.
 fn patient(mut stage: Stage) -> Stage {
-    let provider = repeating(&stage.chain.provider());
-    let reader = RpcChain::new(provider, "eip155:84532".parse().unwrap(), 0).fresh_for(Duration::ZERO);
+    let provider = repeating(&stage.chain.client());
+    let reader = RpcChain::new(provider, "eip155:84532".parse().unwrap(), 0).with_freshness(Duration::ZERO);
     stage.reader = Arc::new(reader);
     stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), vec![stage.rail.lane().clone()]);
     stage
@@ -155,8 +155,8 @@ async fn an_answer_that_cannot_be_read_is_asked_for_again_and_makes_no_query_sma
 #[tokio::test]
 async fn a_node_that_gives_out_no_logs_ends_in_a_fault_that_names_the_setting() {
     let stage = stage(0);
-    let reader = RpcChain::new(stage.chain.provider(), "eip155:84532".parse().unwrap(), 0);
-    let reader = Arc::new(reader.log_query_blocks(NonZeroU64::new(1_000).unwrap()));
+    let reader = RpcChain::new(stage.chain.client(), "eip155:84532".parse().unwrap(), 0);
+    let reader = Arc::new(reader.with_log_query_blocks(NonZeroU64::new(1_000).unwrap()));
     let mechanism = ExactMechanism::new(reader, Tokens::default(), vec![stage.rail.lane().clone()]);
     let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
     stage.carry(&mut payment, 0).await;
@@ -255,7 +255,7 @@ async fn a_payment_ends_at_a_node_that_takes_no_block_by_its_hash() {
         assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
         assert!(stage.chain.calls().round_trips < trips && stage.chain.calls().of("eth_call") == 1);
         // At start it is known by name.
-        let reader = RpcChain::new(stage.chain.provider(), "eip155:84532".parse().unwrap(), 0);
+        let reader = RpcChain::new(stage.chain.client(), "eip155:84532".parse().unwrap(), 0);
         let found = reader.peculiarities(stage.now).await.unwrap();
         assert!(matches!(&found[..], [Peculiarity::NoBlockHash { words }] if words.contains(message)), "{found:?}");
         assert!(found[0].to_string().contains("EIP-1898"), "{}", found[0]);

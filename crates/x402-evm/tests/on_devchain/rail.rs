@@ -103,7 +103,7 @@ async fn nonces_come_with_the_poll() {
 async fn fees_and_nonces_are_polled_once_a_block() {
     let stage = stage(0);
     let network = "eip155:84532".parse().unwrap();
-    let reader = std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.provider(), network, 0));
+    let reader = std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.client(), network, 0));
     let rail = EoaRail::new(reader.clone(), x402_devchain::signer(0).unwrap()).unwrap();
     let head = async || rail.nonces(rail.lane()).await.unwrap().unwrap().head;
     let calls = async || {
@@ -131,7 +131,7 @@ async fn fees_and_nonces_are_polled_once_a_block() {
 async fn the_cap_holds() {
     let stage = stage(0);
     let signer = x402_devchain::signer(0).unwrap();
-    let rail = EoaRail::new(stage.reader.clone(), signer).unwrap().with_fees(Fees::default().cap(1_000));
+    let rail = EoaRail::new(stage.reader.clone(), signer).unwrap().with_fees(Fees::default().with_cap(1_000));
     let first = rail.sign(&slot(&stage, 0), &[], None).await.unwrap();
     assert_eq!((first.fee, decoded(&first).max_priority_fee_per_gas()), (1_000, Some(1_000)));
     let refused = rail.sign(&slot(&stage, 0), &[], Some(&first)).await.unwrap_err();
@@ -145,7 +145,7 @@ async fn the_cap_holds() {
 async fn signing_needs_no_request_while_a_poll_is_fresh() {
     let stage = stage(0);
     let network = "eip155:84532".parse().unwrap();
-    let reader = std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.provider(), network, 0));
+    let reader = std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.client(), network, 0));
     let rail = EoaRail::new(reader.clone(), x402_devchain::signer(0).unwrap()).unwrap();
     rail.nonces(rail.lane()).await.unwrap();
     stage.chain.reset_calls();
@@ -155,6 +155,6 @@ async fn signing_needs_no_request_while_a_poll_is_fresh() {
     reader.poll().await.unwrap();
     assert_eq!(stage.chain.calls().round_trips, 1);
     reader.check_network().await.unwrap();
-    let other = x402_evm::chain::RpcChain::new(stage.chain.provider(), "eip155:1".parse().unwrap(), 0);
+    let other = x402_evm::chain::RpcChain::new(stage.chain.client(), "eip155:1".parse().unwrap(), 0);
     assert!(matches!(other.check_network().await, Err(Fault::Unreachable { .. })));
 }

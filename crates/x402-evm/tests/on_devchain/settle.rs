@@ -176,7 +176,7 @@ async fn what_a_reorg_can_take_back_is_not_proven() {
 async fn the_bytes_leave_within_two_round_trips() {
     let mut stage = stage(0);
     let network = stage.reader.network();
-    let reader = Arc::new(RpcChain::new(stage.chain.provider(), network, 0));
+    let reader = Arc::new(RpcChain::new(stage.chain.client(), network, 0));
     stage.rail = EoaRail::new(reader.clone(), x402_devchain::signer(0).unwrap()).unwrap();
     stage.mechanism = ExactMechanism::new(reader.clone(), Tokens::default(), stage.rail.lanes());
     stage.reader = reader;
@@ -250,7 +250,7 @@ async fn a_restarted_reader_finds_what_happened_meanwhile() {
     let attempt = stage.carry(&mut payment, 0).await;
     stage.chain.mine(50);
     let reader =
-        std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.provider(), "eip155:84532".parse().unwrap(), 0));
+        std::sync::Arc::new(x402_evm::chain::RpcChain::new(stage.chain.client(), "eip155:84532".parse().unwrap(), 0));
     let mechanism = x402_evm::exact::ExactMechanism::new(reader, Default::default(), Vec::new());
     let observed = mechanism.observe(&payment.steps[0], &[]).await.unwrap();
     assert_eq!(observed, proven(attempt.tx));

@@ -65,7 +65,7 @@ fn undeployed(stage: &Stage) -> Account {
 fn listing(mut stage: Stage, factory: Address) -> Stage {
     let signers = Signers::any().with_factory(factory);
     stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes())
-        .with_policy(ExactPolicy::default().signers(signers));
+        .with_policy(ExactPolicy::default().with_signers(signers));
     stage
 }
 

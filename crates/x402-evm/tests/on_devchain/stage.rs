@@ -51,7 +51,7 @@ pub(crate) fn stage_with(depth: u64, tokens: Tokens) -> Stage {
         .unwrap();
     chain.mine(5);
     let network = "eip155:84532".parse().unwrap();
-    let reader = Arc::new(RpcChain::new(chain.provider(), network, depth).fresh_for(Duration::ZERO));
+    let reader = Arc::new(RpcChain::new(chain.client(), network, depth).with_freshness(Duration::ZERO));
     let rail = EoaRail::new(reader.clone(), signer(0).unwrap()).unwrap();
     let mechanism = ExactMechanism::new(reader.clone(), tokens, rail.lanes());
     let now = UnixSeconds(chain.time());

@@ -133,8 +133,8 @@ async fn a_contract_is_not_believed_by_its_length_nor_let_run_or_write() {
     stage.chain.set_code(WALLET, wallet_code()).unwrap();
     wallet_of(&stage, WALLET, ACCOUNTS[OWNER].address, 0);
     let mine = signed_by(OWNER);
-    assert_eq!(verdict(&stage, &Signers::any().gas(3_000), WALLET, &mine).await, Err(NotSigned::Reverted));
-    assert_eq!(verdict(&stage, &Signers::any().gas(20_000), WALLET, &mine).await, Ok(Signer::Contract));
+    assert_eq!(verdict(&stage, &Signers::any().with_gas(3_000), WALLET, &mine).await, Err(NotSigned::Reverted));
+    assert_eq!(verdict(&stage, &Signers::any().with_gas(20_000), WALLET, &mine).await, Ok(Signer::Contract));
 }
 
 #[tokio::test]

@@ -4,12 +4,12 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
-use alloy_provider::DynProvider;
-use alloy_signer_local::PrivateKeySigner;
+use alloy_rpc_client::RpcClient;
 use async_trait::async_trait;
 use x402_erc4337::nvm::{ChainCredits, NvmMechanism, NvmParts, NvmPolicy, Plans, ReadCredits, ReadSessionKeys};
 use x402_erc4337::{EntryPoint, EntryPointVersion, RpcEntryPoint};
 use x402_evm::chain::RpcChain;
+use x402_evm::key::Key;
 use x402_facilitator_core::{LaneId, Ledger};
 use x402_types::nvm::PlanId;
 use x402_types::{ChainId, Fault};
@@ -22,7 +22,7 @@ pub struct Nvm {
     /// The network, which must also be served by [`Evm`](super::Evm), whose accounts pay for gas.
     pub network: ChainId,
     /// The key that signs operations.
-    pub session_signer: PrivateKeySigner,
+    pub session_signer: Key,
     /// The plans that are served.
     pub plans: Plans,
     /// The service that counts the credits of all plans; `None` leaves it to each plan's contract.
@@ -34,7 +34,7 @@ pub struct Nvm {
 /// The parts that a served network already has.
 pub(super) struct Place {
     pub(super) chain: Arc<RpcChain>,
-    pub(super) provider: DynProvider,
+    pub(super) client: RpcClient,
     pub(super) log_query_blocks: NonZeroU64,
     pub(super) lanes: Vec<LaneId>,
 }
@@ -43,7 +43,7 @@ impl Place {
     /// Makes the EntryPoint at which operations are looked up.
     pub(super) fn operations(&self, chain_id: u64) -> RpcEntryPoint {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
-        RpcEntryPoint::new(self.provider.clone(), entry_point).log_query_blocks(self.log_query_blocks)
+        RpcEntryPoint::new(self.client.clone(), entry_point).with_log_query_blocks(self.log_query_blocks)
     }
 }
 

@@ -88,7 +88,7 @@ impl Registrar {
 
     /// Accepts also keys whose private half is in the text.
     #[must_use]
-    pub const fn private_keys(mut self) -> Self {
+    pub const fn with_private_keys(mut self) -> Self {
         self.private_keys = true;
         self
     }

@@ -24,8 +24,7 @@ pub enum SellerError {
         /// The index of the entry, from 0.
         entry: usize,
     },
-    /// The `PAYMENT-REQUIRED` header would be longer than
-    /// [`Seller::header_limit`](crate::server::Seller::header_limit).
+    /// The `PAYMENT-REQUIRED` header would be longer than [`Seller::with_header_limit`](crate::server::Seller::with_header_limit).
     #[error("the PAYMENT-REQUIRED header would have {size} bytes, more than the limit of {limit} (docs/proxies.md)")]
     HeaderTooLarge {
         /// The length that it would have.

@@ -38,6 +38,17 @@ pub struct OverBudget {
     pub asked: AtomicAmount,
 }
 
+/// The reason why no sum is reserved.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReserveError {
+    /// More is asked than is left.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
+    /// The books cannot be read or written.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
 /// The end of a reservation. If the outcome stays unknown, the reservation never ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
@@ -52,11 +63,12 @@ pub enum Closed {
 /// Accounts for each day's payments by host and asset. Several clients may share one budget.
 #[async_trait]
 pub trait Budget: Send + Sync + fmt::Debug {
-    /// Reserves a sum and returns the reservation's number, or the rest of the budget if that is too small.
+    /// Reserves a sum and returns the reservation's number.
     ///
     /// # Errors
-    /// The account cannot be read or written: in that case nothing is paid.
-    async fn reserve(&self, spend: &Spend) -> Result<Result<u64, OverBudget>, Fault>;
+    /// [`ReserveError::OverBudget`] says what is left; [`ReserveError::Fault`]: the books cannot be read or written. In
+    /// both cases nothing is paid.
+    async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError>;
 
     /// Ends a reservation. It is also called from `Drop`, so it must not block.
     fn close(&self, reservation: u64, how: Closed);
@@ -93,14 +105,14 @@ struct Used {
 impl MemoryBudget {
     /// Limits the daily sum for each host and asset, in known assets that represent dollars.
     #[must_use]
-    pub const fn per_day(mut self, sum: Dollars) -> Self {
+    pub const fn with_daily(mut self, sum: Dollars) -> Self {
         self.per_day = Some(sum);
         self
     }
 
     /// Limits the daily sum for this host and asset, in atomic units.
     #[must_use]
-    pub fn per_day_for(mut self, host: &str, network: ChainId, asset: &str, sum: AtomicAmount) -> Self {
+    pub fn with_daily_for(mut self, host: &str, network: ChainId, asset: &str, sum: AtomicAmount) -> Self {
         self.listed.push((host.to_ascii_lowercase(), network, canonical_asset(network, asset), sum));
         self
     }
@@ -134,7 +146,7 @@ pub(super) fn canonical_asset(network: ChainId, asset: &str) -> String {
 
 #[async_trait]
 impl Budget for MemoryBudget {
-    async fn reserve(&self, spend: &Spend) -> Result<Result<u64, OverBudget>, Fault> {
+    async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError> {
         let limit = self.limit(spend);
         let mut books = self.books();
         // A clock that is set back does not begin a new day.
@@ -151,13 +163,13 @@ impl Budget for MemoryBudget {
         let Some(sum) = sum else {
             let budget = limit.unwrap_or_default();
             let left = budget.value().saturating_sub(used.sum.value()).into();
-            return Ok(Err(OverBudget { budget, left, asked: spend.amount }));
+            return Err(OverBudget { budget, left, asked: spend.amount }.into());
         };
         used.sum = sum;
         books.reservations += 1;
         let reservation = books.reservations;
         books.open.insert(reservation, (account, spend.amount));
-        Ok(Ok(reservation))
+        Ok(reservation)
     }
 
     fn close(&self, reservation: u64, how: Closed) {
@@ -197,16 +209,16 @@ mod tests {
         budget.used("Shop.example", spend(0, 0).network, "0x036CbD53842c5426634e7929541eC2318f3dCF7e").to_string()
     }
 
-    async fn reserve(budget: &MemoryBudget, amount: u64, day: u64) -> Result<u64, OverBudget> {
-        budget.reserve(&spend(amount, day)).await.unwrap()
+    async fn reserve(budget: &MemoryBudget, amount: u64, day: u64) -> Result<u64, ReserveError> {
+        budget.reserve(&spend(amount, day)).await
     }
 
     #[tokio::test]
     async fn what_is_reserved_is_gone_until_it_is_given_back() {
-        let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
+        let budget = MemoryBudget::default().with_daily("0.10".parse().unwrap());
         let first = reserve(&budget, 60_000, 1).await.unwrap();
         let over = reserve(&budget, 60_000, 1).await.unwrap_err();
-        assert_eq!(over, OverBudget { budget: 100_000.into(), left: 40_000.into(), asked: 60_000.into() });
+        assert_eq!(over, OverBudget { budget: 100_000.into(), left: 40_000.into(), asked: 60_000.into() }.into());
         budget.close(first, Closed::NeverSent);
         budget.close(first, Closed::NeverSent);
         assert_eq!(used(&budget), "0");
@@ -220,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_always_refuses_meets_the_end_of_the_budget() {
-        let budget = MemoryBudget::default().per_day("0.10".parse().unwrap());
+        let budget = MemoryBudget::default().with_daily("0.10".parse().unwrap());
         let mut paid = 0;
         while let Ok(reservation) = reserve(&budget, 50_000, 1).await {
             budget.close(reservation, Closed::Refused);
@@ -234,7 +246,7 @@ mod tests {
         let budget = MemoryBudget::default();
         let mut huge = spend(1, 1);
         huge.amount = "115792089237316195423570985008687907853269984665640564039457584007913129639935".parse().unwrap();
-        assert!(budget.reserve(&huge).await.unwrap().is_ok());
+        budget.reserve(&huge).await.unwrap();
         assert!(reserve(&budget, 1, 1).await.is_err());
     }
 }

@@ -87,7 +87,7 @@ pub enum PayError {
     /// The signer or the budget's store failed.
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// The server requires an extension that is not [registered](super::Payer::extension).
+    /// The server requires an extension that is not [registered](super::Payer::with_extension).
     #[error("the server requires the extension {name}, which this client does not have")]
     ExtensionRequired {
         /// The name of the extension.

@@ -35,28 +35,28 @@ impl Default for SpendLimits {
 impl SpendLimits {
     /// Limits the amount of a payment, in known assets that represent dollars.
     #[must_use]
-    pub const fn per_payment(mut self, cap: Dollars) -> Self {
+    pub const fn with_cap(mut self, cap: Dollars) -> Self {
         self.per_payment = cap;
         self
     }
 
     /// Sets the known assets, instead of the default table.
     #[must_use]
-    pub fn assets(mut self, assets: Assets) -> Self {
+    pub fn with_assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
         self
     }
 
     /// Allows payments in this asset, at most `cap` atomic units each, whatever its value.
     #[must_use]
-    pub fn allow_asset(mut self, network: ChainId, asset: &str, cap: AtomicAmount) -> Self {
+    pub fn with_asset(mut self, network: ChainId, asset: &str, cap: AtomicAmount) -> Self {
         self.listed.push((network, asset.to_owned(), cap));
         self
     }
 
     /// Allows this payment flow in addition to `authorization` and `upfront`.
     #[must_use]
-    pub fn allow_flow(mut self, flow: &str) -> Self {
+    pub fn with_flow(mut self, flow: &str) -> Self {
         self.flows.push(flow.to_owned());
         self
     }
@@ -66,7 +66,7 @@ impl SpendLimits {
     ///
     /// A shorter authorization is not signed instead: the server may refuse it, and would have a signed payment.
     #[must_use]
-    pub const fn longest_authorization(mut self, seconds: u64) -> Self {
+    pub const fn with_longest_authorization(mut self, seconds: u64) -> Self {
         self.longest = seconds;
         self
     }

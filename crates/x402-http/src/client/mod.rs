@@ -23,7 +23,7 @@ mod reqwest_client;
 mod service;
 
 pub use crate::clock::{Clock, SystemClock, Timer};
-pub use budget::{Budget, Closed, MemoryBudget, OverBudget, Spend};
+pub use budget::{Budget, Closed, MemoryBudget, OverBudget, ReserveError, Spend};
 #[cfg(feature = "challenge")]
 pub use challenge::ChallengeReceipt;
 pub use error::{ClientError, NotPayable, PayError};

@@ -11,7 +11,7 @@ use x402_types::{
     ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
 };
 
-use super::budget::{OverBudget, canonical_asset};
+use super::budget::canonical_asset;
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
 use super::entry::{Asked, Unreadable, entries};
@@ -19,13 +19,14 @@ use super::extensions;
 use super::flight::{Purchase, Signed};
 use super::journal::InHand;
 use super::{
-    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Spend, SpendLimits, SystemClock, Timer,
+    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits, SystemClock,
+    Timer,
 };
 
 /// Selects an entry to pay within its limits, signs the payment, and remembers open payments. Clones share this state.
 #[derive(Clone)]
 pub struct Payer {
-    schemes: Arc<[Arc<dyn MakePayment>]>,
+    schemes: Arc<Vec<Arc<dyn MakePayment>>>,
     spending: Arc<SpendLimits>,
     budget: Arc<dyn Budget>,
     pub(super) clock: Arc<dyn Timer>,
@@ -45,50 +46,43 @@ pub struct Payer {
 const KEPT: usize = 10_000;
 
 impl Payer {
-    /// Makes a payer that uses these schemes and pays at most one dollar at a time, without a budget over time.
+    /// Creates a payer with this scheme, for at most one dollar per payment, without a budget over time.
     #[must_use]
-    pub fn new(schemes: impl IntoIterator<Item = Arc<dyn MakePayment>>) -> Self {
-        Self {
-            schemes: schemes.into_iter().collect(),
-            spending: Arc::default(),
-            budget: Arc::new(MemoryBudget::default()),
-            clock: Arc::new(SystemClock),
-            limits: Limits::DEFAULT,
-            longest_body: 2 * 1024 * 1024,
-            resends: 5,
-            #[cfg(feature = "challenge")]
-            wallet: Wallet::default(),
-            kept: Arc::default(),
-            journal: None,
-            in_hand: Arc::default(),
-            extensions: Extensions::new(),
-        }
+    pub fn new(scheme: impl MakePayment + 'static) -> Self {
+        Self::default().and(scheme)
+    }
+
+    /// Adds a scheme: of two that can pay, the one that was added first does.
+    #[must_use]
+    pub fn and(mut self, scheme: impl MakePayment + 'static) -> Self {
+        Arc::make_mut(&mut self.schemes).push(Arc::new(scheme));
+        self
     }
 
     /// Sets the limits for one payment.
     #[must_use]
-    pub fn spending(mut self, limits: SpendLimits) -> Self {
+    pub fn with_spending(mut self, limits: SpendLimits) -> Self {
         self.spending = Arc::new(limits);
         self
     }
 
     /// Sets the budget over time.
     #[must_use]
-    pub fn budget(mut self, budget: Arc<dyn Budget>) -> Self {
+    pub fn with_budget(mut self, budget: Arc<dyn Budget>) -> Self {
         self.budget = budget;
         self
     }
 
     /// Sets the source of time and randomness.
     #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Timer>) -> Self {
+    pub fn with_clock(mut self, clock: Arc<dyn Timer>) -> Self {
         self.clock = clock;
         self
     }
 
     /// Sets the limits of the answers that are read.
     #[must_use]
-    pub const fn limits(mut self, limits: Limits) -> Self {
+    pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
@@ -96,21 +90,21 @@ impl Payer {
     /// Sets the longest request body that is buffered for repetition: 2 MiB by default. A body is read before anything
     /// is sent, since a request that cannot be repeated cannot be paid for.
     #[must_use]
-    pub const fn longest_body(mut self, bytes: usize) -> Self {
+    pub const fn with_longest_body(mut self, bytes: usize) -> Self {
         self.longest_body = bytes;
         self
     }
 
     /// Sets the number of times that a payment is sent again while its outcome is unknown: 5 by default.
     #[must_use]
-    pub const fn resends(mut self, times: u32) -> Self {
+    pub const fn with_resends(mut self, times: u32) -> Self {
         self.resends = times;
         self
     }
 
     /// Stores open payments in this journal, so that another process sends the same payment for the same request.
     #[must_use]
-    pub fn journal(mut self, journal: Arc<dyn PaymentJournal>) -> Self {
+    pub fn with_journal(mut self, journal: Arc<dyn PaymentJournal>) -> Self {
         self.journal = Some(journal);
         self
     }
@@ -118,7 +112,7 @@ impl Payer {
     /// Registers an extension, which adds to payments where a server declares it. Declarations of other extensions are
     /// echoed unchanged, and a server that requires one of them is not paid.
     #[must_use]
-    pub fn extension(mut self, extension: impl Extension + 'static) -> Self {
+    pub fn with_extension(mut self, extension: impl Extension + 'static) -> Self {
         self.extensions.register(Arc::new(extension));
         self
     }
@@ -167,13 +161,14 @@ impl Payer {
         // A stable sort keeps the server's order within a flow.
         candidates.sort_by_key(|(upfront, ..)| *upfront);
         for (_, position, candidate) in candidates {
-            match self.sign_one(required, &candidate, purchase, now).await? {
+            match self.sign_one(required, &candidate, purchase, now).await {
                 Ok(signed) => return Ok(signed),
-                Err(reason) => {
+                Err(NotSigned::Entry(reason)) => {
                     if let Some(at) = reasons.get_mut(position) {
                         *at = reason;
                     }
                 }
+                Err(NotSigned::Whole(error)) => return Err(error),
             }
         }
         if reasons.is_empty() { Err(PayError::NoTerms) } else { Err(PayError::NothingPayable(reasons)) }
@@ -205,27 +200,20 @@ impl Payer {
         candidate: &Candidate<'_>,
         purchase: &Purchase,
         now: UnixSeconds,
-    ) -> Result<Result<Signed, NotPayable>, PayError> {
+    ) -> Result<Signed, NotSigned> {
         let terms = &candidate.terms;
-        let Some(scheme) = self.schemes.get(candidate.scheme) else { return Ok(Err(NotPayable::NoScheme)) };
-        let reserved = match self.reserve(terms, purchase, now).await? {
-            Ok(reserved) => reserved,
-            Err(over) => return Ok(Err(over.into())),
-        };
+        let scheme = self.schemes.get(candidate.scheme).ok_or(NotPayable::NoScheme)?;
+        let reserved = self.reserve(terms, purchase, now).await?;
         let extensions = extensions::echoed(&self.extensions, required, purchase, &*self.clock).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
         let context = SigningContext { now, entropy, url, method: purchase.method.as_str() };
-        let made = match scheme.make_payment(terms, &context).await {
-            Ok(made) => made,
-            Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
-            Err(Refusal::Fault(fault)) => return Err(fault.into()),
-        };
+        let made = scheme.make_payment(terms, &context).await?;
         let valid_until = made.valid_until;
         let payment = candidate.asked.payment(required, extensions, made);
         let mut signed = Signed {
-            header: header::encode_payment(&payment)?,
+            header: header::encode_payment(&payment).map_err(PayError::from)?,
             valid_until,
             reservation: None,
             sent: false,
@@ -239,7 +227,7 @@ impl Payer {
         // The payment is noted before it is sent: after a crash the next process sends the same one.
         self.note(signed.open(purchase)).await?;
         signed.reservation = Some(reserved.keep());
-        Ok(Ok(signed))
+        Ok(signed)
     }
 
     /// Checks these terms against the limits of one payment. Returns whether they are of the preferred flow.
@@ -253,7 +241,7 @@ impl Payer {
         terms: &Terms,
         purchase: &Purchase,
         now: UnixSeconds,
-    ) -> Result<Result<Reserved<'_>, OverBudget>, Fault> {
+    ) -> Result<Reserved<'_>, ReserveError> {
         let spend = Spend {
             host: host(&purchase.url),
             network: terms.network,
@@ -263,7 +251,7 @@ impl Payer {
             day: now.0 / 86_400,
         };
         let reservation = self.budget.reserve(&spend).await?;
-        Ok(reservation.map(|reservation| Reserved { budget: &self.budget, reservation: Some(reservation) }))
+        Ok(Reserved { budget: &self.budget, reservation: Some(reservation) })
     }
 
     /// Ends the reservation of a payment with a known outcome.
@@ -291,9 +279,74 @@ impl Payer {
     }
 }
 
+impl Default for Payer {
+    /// Creates a payer without schemes, for at most one dollar per payment, without a budget over time.
+    fn default() -> Self {
+        Self {
+            schemes: Arc::default(),
+            spending: Arc::default(),
+            budget: Arc::new(MemoryBudget::default()),
+            clock: Arc::new(SystemClock),
+            limits: Limits::DEFAULT,
+            longest_body: 2 * 1024 * 1024,
+            resends: 5,
+            #[cfg(feature = "challenge")]
+            wallet: Wallet::default(),
+            kept: Arc::default(),
+            journal: None,
+            in_hand: Arc::default(),
+            extensions: Extensions::new(),
+        }
+    }
+}
+
 impl fmt::Debug for Payer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Payer").field("spending", &self.spending).field("budget", &self.budget).finish_non_exhaustive()
+    }
+}
+
+/// The reason why a payment was not signed.
+pub(super) enum NotSigned {
+    /// This entry is not paid; another may be.
+    Entry(NotPayable),
+    /// No entry is paid.
+    Whole(PayError),
+}
+
+impl From<NotPayable> for NotSigned {
+    fn from(reason: NotPayable) -> Self {
+        Self::Entry(reason)
+    }
+}
+
+impl From<Fault> for NotSigned {
+    fn from(fault: Fault) -> Self {
+        Self::Whole(fault.into())
+    }
+}
+
+impl From<PayError> for NotSigned {
+    fn from(error: PayError) -> Self {
+        Self::Whole(error)
+    }
+}
+
+impl From<ReserveError> for NotSigned {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::OverBudget(over) => Self::Entry(over.into()),
+            ReserveError::Fault(fault) => Self::Whole(fault.into()),
+        }
+    }
+}
+
+impl From<Refusal> for NotSigned {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejection(rejection) => Self::Entry(NotPayable::Refused(rejection)),
+            Refusal::Fault(fault) => Self::Whole(fault.into()),
+        }
     }
 }
 

@@ -38,7 +38,7 @@ impl PayClient {
     pub fn from_builder(builder: reqwest::ClientBuilder, payer: Payer) -> Result<Self, reqwest::Error> {
         install_tls();
         let http = builder.redirect(reqwest::redirect::Policy::none()).build()?;
-        let pay = PayLayer::new(payer).follow_redirects().layer(Transport(http.clone()));
+        let pay = PayLayer::new(payer).with_redirects().layer(Transport(http.clone()));
         Ok(Self { http, pay })
     }
 

@@ -33,7 +33,7 @@ impl PayLayer {
 
     /// Follows up to ten redirects. If an origin other than the requested one requires payment, it is not paid.
     #[must_use]
-    pub const fn follow_redirects(mut self) -> Self {
+    pub const fn with_redirects(mut self) -> Self {
         self.redirects = exchange::REDIRECTS;
         self
     }

@@ -99,7 +99,7 @@ impl RequirePaymentLayer {
     /// Sets the prefix that a router takes off the path before the request comes here (`nest` in axum), so that
     /// `resource.url` has it again.
     #[must_use]
-    pub fn nested(mut self, prefix: &str) -> Self {
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/');
         self.change_route(|route| {
             route.prefix = prefix.into();
@@ -115,7 +115,7 @@ impl RequirePaymentLayer {
     ///
     /// # Errors
     /// The header would be too long.
-    pub fn describe(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
+    pub fn with_description(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let mut checked = Ok(());
         self.change_route(|route| {

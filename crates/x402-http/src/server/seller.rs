@@ -67,14 +67,14 @@ impl Seller {
 
     /// Registers an extension: the routes of the seller declare it, and it reads their payments and receipts.
     #[must_use]
-    pub fn extension(mut self, extension: impl Extension + 'static) -> Self {
+    pub fn with_extension(mut self, extension: impl Extension + 'static) -> Self {
         self.checkout = self.checkout.with_extension(Arc::new(extension));
         self
     }
 
     /// Passes every [`Incident`](super::Incident) to this hook, in addition to the log.
     #[must_use]
-    pub fn on_incident(mut self, hook: impl OnIncident + 'static) -> Self {
+    pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
         self.checkout = self.checkout.with_on_incident(hook);
         self
     }
@@ -84,28 +84,28 @@ impl Seller {
     /// `proxy_buffer_size` is set, so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident)
     /// of [`IncidentStep::Start`](super::IncidentStep::Start).
     #[must_use]
-    pub const fn header_limit(mut self, bytes: usize) -> Self {
+    pub const fn with_header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
         self
     }
 
     /// Sets the store of the grants; the default is in memory.
     #[must_use]
-    pub fn grants(mut self, grants: Arc<dyn Grants>) -> Self {
+    pub fn with_grants(mut self, grants: Arc<dyn Grants>) -> Self {
         self.checkout = self.checkout.with_grants(grants);
         self
     }
 
     /// Sets the limits for parsing payment headers.
     #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
+    pub fn with_limits(mut self, limits: Limits) -> Self {
         self.checkout = self.checkout.with_limits(limits);
         self
     }
 
     /// Sets the seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
     #[must_use]
-    pub const fn retry_after(mut self, seconds: u32) -> Self {
+    pub const fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = seconds;
         self
     }

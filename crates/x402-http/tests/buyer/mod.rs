@@ -78,12 +78,12 @@ pub(crate) struct Purse {
 }
 
 pub(crate) fn purse() -> Purse {
-    purse_of(MemoryBudget::default().per_day("0.05".parse().unwrap()))
+    purse_of(MemoryBudget::default().with_daily("0.05".parse().unwrap()))
 }
 
 pub(crate) fn purse_of(budget: MemoryBudget) -> Purse {
     let (exact, clock, budget) = (Arc::new(Exact::default()), Arc::new(Ticks::default()), Arc::new(budget));
-    let payer = Payer::new([exact.clone() as Arc<dyn MakePayment>]).clock(clock.clone()).budget(budget.clone());
+    let payer = Payer::new(exact.clone()).with_clock(clock.clone()).with_budget(budget.clone());
     Purse { exact, clock, budget, payer }
 }
 
@@ -181,7 +181,7 @@ pub(crate) async fn ask_with(
     wire: &Wire,
     request: Request<Full<Bytes>>,
 ) -> Result<Response<Body<Full<Bytes>>>, ClientError<Broken>> {
-    PayLayer::new(purse.payer.clone()).follow_redirects().layer(wire.service()).oneshot(request).await
+    PayLayer::new(purse.payer.clone()).with_redirects().layer(wire.service()).oneshot(request).await
 }
 
 pub(crate) fn payment_of(wire: &Wire, request: usize) -> serde_json::Value {

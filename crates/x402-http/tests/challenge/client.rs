@@ -136,8 +136,8 @@ fn purse(ask: Ask) -> Purse {
 fn purse_at(shop: Shop, wall: Paywalled) -> Purse {
     let watch = Watch { ticks: shop.clock.clone(), drawn: AtomicU64::default(), slept: Mutex::default() };
     let (watch, budget) = (Arc::new(watch), Arc::new(MemoryBudget::default()));
-    let payer = Payer::new([]).proofs([Arc::new(MockProof) as Arc<dyn MakeProof>]);
-    let payer = payer.clock(watch.clone()).budget(budget.clone());
+    let payer = Payer::default().with_proofs([Arc::new(MockProof) as Arc<dyn MakeProof>]);
+    let payer = payer.with_clock(watch.clone()).with_budget(budget.clone());
     Purse { wire: Wire::to(wall), shop, watch, budget, payer }
 }
 
@@ -203,7 +203,7 @@ async fn a_challenge_is_paid_within_two_requests() {
 #[tokio::test]
 async fn an_entitlement_is_kept_and_presented_until_it_is_over() {
     for entitle in [Entitle::cookie(60), Entitle::bearer(60)] {
-        let purse = purse(ask().entitle(entitle));
+        let purse = purse(ask().with_entitlement(entitle));
         assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::OK);
         assert_eq!(purse.wire.counts(), (2, 1));
         for _ in 0..3 {
@@ -218,7 +218,7 @@ async fn an_entitlement_is_kept_and_presented_until_it_is_over() {
 
 #[tokio::test]
 async fn an_entitlement_that_is_used_up_is_paid_again() {
-    let purse = purse(ask().entitle(Entitle::bearer(60).uses(Allowance::Once)));
+    let purse = purse(ask().with_entitlement(Entitle::bearer(60).with_allowance(Allowance::Once)));
     purse.get(URL).await.unwrap();
     purse.get(URL).await.unwrap();
     assert_eq!(purse.wire.counts(), (3, 1));
@@ -229,7 +229,7 @@ async fn an_entitlement_that_is_used_up_is_paid_again() {
 
 #[tokio::test]
 async fn an_entitlement_is_known_at_another_path_by_its_resource() {
-    let purse = purse(ask().entitle(Entitle::bearer(60).uses(Allowance::Count(2))));
+    let purse = purse(ask().with_entitlement(Entitle::bearer(60).with_allowance(Allowance::Count(2))));
     purse.get(URL).await.unwrap();
     purse.wire.payments();
     assert_eq!(purse.get("https://api.example.com/forecast").await.unwrap().status(), StatusCode::OK);
@@ -242,7 +242,7 @@ async fn an_entitlement_is_known_at_another_path_by_its_resource() {
 
 #[tokio::test]
 async fn the_callers_own_credentials_stay() {
-    let bearer = purse(ask().entitle(Entitle::bearer(60)));
+    let bearer = purse(ask().with_entitlement(Entitle::bearer(60)));
     bearer.get(URL).await.unwrap();
     let own = Request::get(URL).header(AUTHORIZATION, "Basic YTpi").body(Full::default()).unwrap();
     bearer.wire.payments();
@@ -251,7 +251,7 @@ async fn the_callers_own_credentials_stay() {
     assert!(requests.iter().all(|request| request.headers()[AUTHORIZATION] == "Basic YTpi"));
     assert_eq!(requests.len(), 2, "paid again");
 
-    let cookie = purse(ask().entitle(Entitle::cookie(60)));
+    let cookie = purse(ask().with_entitlement(Entitle::cookie(60)));
     cookie.get(URL).await.unwrap();
     cookie.wire.payments();
     let own = Request::get(URL).header(COOKIE, "session=1").body(Full::default()).unwrap();
@@ -263,7 +263,7 @@ async fn the_callers_own_credentials_stay() {
 
 #[tokio::test]
 async fn an_entitlement_goes_to_its_origin_alone() {
-    let purse = purse(ask().entitle(Entitle::bearer(60)));
+    let purse = purse(ask().with_entitlement(Entitle::bearer(60)));
     purse.get(URL).await.unwrap();
     purse.wire.payments();
     for other in
@@ -276,7 +276,7 @@ async fn an_entitlement_goes_to_its_origin_alone() {
     redirect.headers_mut().insert(LOCATION, HeaderValue::from_static("https://evil.example/weather"));
     purse.wire.says(redirect);
     purse.wire.says(status(200));
-    let client = PayLayer::new(purse.payer.clone()).follow_redirects().layer(purse.wire.service());
+    let client = PayLayer::new(purse.payer.clone()).with_redirects().layer(purse.wire.service());
     client.oneshot(Request::get(URL).body(Full::<Bytes>::default()).unwrap()).await.unwrap();
     let carried: Vec<bool> =
         purse.wire.requests.lock().unwrap().iter().map(|r| r.headers().contains_key(AUTHORIZATION)).collect();
@@ -405,7 +405,7 @@ async fn a_challenge_that_was_paid_and_not_served_is_paid_once() {
     assert_eq!(purse.used(), "1000");
 
     // With an entitlement what was bought is in hand, and is presented.
-    let purse = self::purse(ask().entitle(Entitle::cookie(3600)));
+    let purse = self::purse(ask().with_entitlement(Entitle::cookie(3600)));
     purse.shop.handler.statuses.lock().unwrap().push_back(StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::OK);
@@ -517,7 +517,7 @@ async fn the_limits_hold() {
 #[tokio::test]
 async fn who_has_no_proof_pays_no_challenge() {
     let purse = purse(ask());
-    let payer = Payer::new([]);
+    let payer = Payer::default();
     let said = PayLayer::new(payer)
         .layer(purse.wire.service())
         .oneshot(Request::get(URL).header("host", "api.example.com").body(Full::<Bytes>::default()).unwrap());

@@ -313,7 +313,7 @@ fn server(shop: &Shop) -> Router {
     query.bind = Bind { query: true, body: false };
     let file = |request: &http::request::Parts| offer(&format!("urn:res:{}", request.uri.path()));
     let body = shop.challenges.charge(Ask::new(fixed("body"))).unwrap().bind_body(1024);
-    let uses = |name: &str, uses| Ask::new(fixed(name)).entitle(Entitle::bearer(60).uses(uses));
+    let uses = |name: &str, uses| Ask::new(fixed(name)).with_entitlement(Entitle::bearer(60).with_allowance(uses));
     Router::new()
         .route("/exact", paid(Ask::new(fixed("exact"))))
         .route("/other", paid(Ask::new(fixed("other"))))
@@ -321,7 +321,7 @@ fn server(shop: &Shop) -> Router {
         .route("/files/{*rest}", paid(Ask::by(file)))
         .route("/query", paid(Ask::new(query)))
         .route("/body", any(async |body: String| body).layer(body))
-        .route("/cookie", paid(Ask::new(fixed("cookie")).entitle(Entitle::cookie(3600))))
+        .route("/cookie", paid(Ask::new(fixed("cookie")).with_entitlement(Entitle::cookie(3600))))
         .route("/bearer", paid(uses("bearer", Allowance::Unlimited)))
         .route("/once", paid(uses("once", Allowance::Once)))
         .route("/thrice", paid(uses("thrice", Allowance::Count(3))))

@@ -73,13 +73,13 @@ async fn replay() {
 
 #[tokio::test]
 async fn entitlements() {
-    let mut stage = Stage::new(shop(), |shop| shop.sells(ask().entitle(Entitle::cookie(3600))));
+    let mut stage = Stage::new(shop(), |shop| shop.sells(ask().with_entitlement(Entitle::cookie(3600))));
     let challenge = stage.asked().await;
     let (headers, _) = stage.exchange(paying("/weather", &stage.shop.payment(&challenge, 1))).await;
     let cookie = headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().parse().unwrap();
     stage.exchange(get("/weather", &[(&http::header::COOKIE, cookie)])).await;
 
-    stage.service = stage.shop.sells(ask().entitle(Entitle::bearer(60)));
+    stage.service = stage.shop.sells(ask().with_entitlement(Entitle::bearer(60)));
     let challenge = stage.asked().await;
     let (headers, _) = stage.exchange(paying("/weather", &stage.shop.payment(&challenge, 2))).await;
     let bearer = format!("Bearer {}", headers[&codec::X_PAYMENT_TOKEN].to_str().unwrap()).parse().unwrap();

@@ -268,13 +268,13 @@ async fn only_the_public_host_is_asked() {
 #[tokio::test]
 async fn a_prefix_that_a_router_takes_off_is_bound() {
     let shop = shop();
-    let nested = shop.wall(shop.challenges.charge(ask()).unwrap().nested("/v1/"));
+    let nested = shop.wall(shop.challenges.charge(ask()).unwrap().with_prefix("/v1/"));
     assert_eq!(shop.asked(&nested, "/weather").await.bind.path.as_str(), "/v1/weather");
     // Told to the offers before, or after: the same.
     let seller = Seller::new(ORIGIN, shop.script.clone()).unwrap();
     let offers = || seller.charge([v2_offer(terms())]).unwrap();
-    let before = shop.challenges.charge_beside(offers().nested("/v1"), ask()).unwrap();
-    let after = shop.challenges.charge_beside(offers(), ask()).unwrap().nested("/v1");
+    let before = shop.challenges.charge_beside(offers().with_prefix("/v1"), ask()).unwrap();
+    let after = shop.challenges.charge_beside(offers(), ask()).unwrap().with_prefix("/v1");
     for layer in [before, after] {
         let (_, headers, body) = call(&shop.wall(layer), at("/weather")).await;
         assert_eq!(
@@ -311,7 +311,10 @@ async fn the_handler_learns_by_what_it_was_reached() {
         noted.lock().unwrap().push(request.extensions().get::<Access>().cloned());
         std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default())))
     });
-    let layer = shop.challenges.charge(ask().entitle(Entitle::bearer(60).uses(Allowance::Count(2)))).unwrap();
+    let layer = shop
+        .challenges
+        .charge(ask().with_entitlement(Entitle::bearer(60).with_allowance(Allowance::Count(2))))
+        .unwrap();
     let service = tower::Layer::layer(&layer, handler).boxed_clone();
     let challenge = shop.asked(&service, "/weather").await;
     let payment = shop.payment(&challenge, 1);
@@ -329,7 +332,7 @@ async fn the_handler_learns_by_what_it_was_reached() {
 #[tokio::test]
 async fn a_handler_that_fails_keeps_receipt_and_entitlement_on_its_answer() {
     let shop = shop();
-    let service = shop.sells(ask().entitle(Entitle::cookie(3600)));
+    let service = shop.sells(ask().with_entitlement(Entitle::cookie(3600)));
     let challenge = shop.asked(&service, "/weather").await;
     shop.handler.statuses.lock().unwrap().push_back(StatusCode::INTERNAL_SERVER_ERROR);
     let payment = shop.payment(&challenge, 1);
@@ -345,7 +348,7 @@ async fn a_handler_that_fails_keeps_receipt_and_entitlement_on_its_answer() {
 #[tokio::test]
 async fn an_entitlement_is_found_among_the_callers_own_and_can_be_revoked() {
     let shop = shop();
-    let service = shop.sells(ask().entitle(Entitle::cookie(3600)));
+    let service = shop.sells(ask().with_entitlement(Entitle::cookie(3600)));
     let challenge = shop.asked(&service, "/weather").await;
     let (_, headers, _) = call(&service, paying("/weather", &shop.payment(&challenge, 1))).await;
     let cookie = headers[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();

@@ -19,7 +19,7 @@ const ID: &str = "pay_0123456789abcdef";
 
 fn selling(extension: impl Extension + 'static) -> (Shop, Paywalled) {
     let mut shop = shop();
-    shop.seller = shop.seller.extension(extension);
+    shop.seller = shop.seller.with_extension(extension);
     let service = shop.sells(vec![offer(terms())]);
     (shop, service)
 }
@@ -149,7 +149,7 @@ async fn the_same_id_with_anything_else_is_409() {
 async fn a_payment_that_is_refused_leaves_its_id_free() {
     for flow in [terms(), upfront(terms())] {
         let mut shop = shop();
-        shop.seller = shop.seller.extension(PaymentIdentifier::required());
+        shop.seller = shop.seller.with_extension(PaymentIdentifier::required());
         let service = shop.sells(vec![offer(flow.clone())]);
         let json = |nonce| {
             let mut json = identified(nonce, ID);
@@ -254,5 +254,5 @@ fn a_declaration_counts_into_the_headers_length() {
     let seller = Seller::new("https://api.example.com", Arc::new(crate::common::Script::default())).unwrap();
     let plain = seller.header_limit(700);
     assert!(plain.charge([offer(terms())]).is_ok());
-    assert!(plain.extension(PaymentIdentifier::optional()).charge([offer(terms())]).is_err());
+    assert!(plain.with_extension(PaymentIdentifier::optional()).charge([offer(terms())]).is_err());
 }

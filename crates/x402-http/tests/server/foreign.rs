@@ -70,10 +70,11 @@ impl Shop {
         let incidents: Arc<Mutex<Vec<_>>> = Arc::default();
         let heard = incidents.clone();
         let facilitator = set(RemoteFacilitator::new(&address).unwrap());
-        let seller = Seller::new(ORIGIN, Arc::new(facilitator)).unwrap().on_incident(move |incident: &Incident<'_>| {
-            let incident = (incident.route.to_owned(), incident.step, incident.fault.to_string());
-            heard.lock().unwrap().push(incident);
-        });
+        let seller =
+            Seller::new(ORIGIN, Arc::new(facilitator)).unwrap().with_incident_hook(move |incident: &Incident<'_>| {
+                let incident = (incident.route.to_owned(), incident.step, incident.fault.to_string());
+                heard.lock().unwrap().push(incident);
+            });
         let handler = Handler::default();
         let service = seller.charge([offer(terms())]).unwrap().layer(handler.service()).boxed_clone();
         Self { far, handler, service, incidents }

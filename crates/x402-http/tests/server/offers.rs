@@ -202,7 +202,7 @@ async fn what_the_facilitator_does_not_serve_is_refused_at_start_or_told() {
     // Not asked for at start: the first paid request looks, and the hook hears of it once.
     let heard: Arc<Mutex<Vec<(IncidentStep, String)>>> = Arc::default();
     let told = heard.clone();
-    let seller = shop.seller.clone().on_incident(move |incident: &Incident<'_>| {
+    let seller = shop.seller.clone().with_incident_hook(move |incident: &Incident<'_>| {
         told.lock().unwrap().push((incident.step, incident.fault.to_string()));
     });
     let service = seller.charge([offer(terms())]).unwrap().layer(shop.handler.service()).boxed_clone();
@@ -224,7 +224,7 @@ async fn what_the_facilitator_does_not_serve_is_refused_at_start_or_told() {
 async fn a_header_that_nginx_may_not_pass_is_told_at_start() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let told = heard.clone();
-    let seller = shop().seller.on_incident(move |incident: &Incident<'_>| {
+    let seller = shop().seller.with_incident_hook(move |incident: &Incident<'_>| {
         assert_eq!(incident.step, IncidentStep::Start);
         told.lock().unwrap().push(incident.fault.to_string());
     });
@@ -235,7 +235,7 @@ async fn a_header_that_nginx_may_not_pass_is_told_at_start() {
     seller.charge(many(15)).unwrap();
     let said = heard.lock().unwrap().join(" ");
     assert!(said.contains("proxy_buffer_size") && said.contains("4096 bytes"), "{said}");
-    let refused = seller.header_limit(3_500).charge(many(15)).map(|_| ()).unwrap_err();
+    let refused = seller.with_header_limit(3_500).charge(many(15)).map(|_| ()).unwrap_err();
     assert!(matches!(refused, SellerError::HeaderTooLarge { limit: 3_500, .. }), "{refused}");
 }
 
@@ -314,7 +314,7 @@ async fn a_price_by_request() {
 #[tokio::test]
 async fn a_nested_route_has_its_whole_path() {
     let shop = shop();
-    let layer = shop.seller.charge([offer(terms())]).unwrap().nested("/api/");
+    let layer = shop.seller.charge([offer(terms())]).unwrap().with_prefix("/api/");
     let service = layer.layer(shop.handler.service()).boxed_clone();
     let (_, headers, _) = call(&service, get("/weather", &[])).await;
     assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["resource"]["url"], "https://api.example.com/api/weather");

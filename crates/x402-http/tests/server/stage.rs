@@ -24,7 +24,7 @@ pub(crate) type Paywalled = Service<Body<Full<Bytes>>>;
 pub(crate) fn shop() -> Shop {
     let script = Arc::new(Script::default());
     let grants = Arc::new(MemoryGrants::default());
-    let seller = Seller::new(ORIGIN, script.clone()).unwrap().grants(grants.clone());
+    let seller = Seller::new(ORIGIN, script.clone()).unwrap().with_grants(grants.clone());
     let handler = Handler { script: Some(script.clone()), ..Handler::default() };
     Shop { script, handler, grants, seller }
 }

@@ -14,7 +14,7 @@ use x402_challenge::{
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
-use super::Database;
+use super::{Database, WriteError};
 
 /// Challenges, nonces, proofs, entitlements, meters and refunds in a SQLite file. Every result that a method returns is
 /// durable.
@@ -35,7 +35,7 @@ impl SqliteChallenges {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Sql<T> + Send + 'static,
     ) -> Result<T, Fault> {
-        self.database.write(move |transaction| work(transaction).map(Ok::<_, Fault>)).await
+        self.database.write(move |transaction| Ok::<_, WriteError<Fault>>(work(transaction)?)).await
     }
 }
 

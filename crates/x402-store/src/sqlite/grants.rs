@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use x402_http::server::{Claimed, GrantLock, GrantState, Grants, Standing};
 use x402_types::{Fault, PaymentKey};
 
-use super::Database;
+use super::{Database, WriteError};
 
 /// Grants in a SQLite file. Rows are kept permanently: a granted payment is never granted again.
 ///
@@ -62,7 +62,11 @@ impl SqliteGrants {
                          ON CONFLICT (key) DO UPDATE SET state = ?2 WHERE state = 'pending' AND request = ?3",
                     )?
                     .execute(params![key.as_bytes(), name(state), request])?;
-                Ok(if changed == 1 { Ok(()) } else { Err(Fault::store("the payment was granted before")) })
+                if changed == 1 {
+                    Ok(())
+                } else {
+                    Err(WriteError::Refused(Fault::store("the payment was granted before")))
+                }
             })
             .await
     }
@@ -136,8 +140,8 @@ impl Grants for SqliteGrants {
             .write(move |transaction| {
                 transaction
                     .prepare_cached("DELETE FROM grants WHERE key = ?1 AND state = 'pending' AND request = ?2")?
-                    .execute(params![key.as_bytes(), request])
-                    .map(|_| Ok::<_, Fault>(()))
+                    .execute(params![key.as_bytes(), request])?;
+                Ok::<_, WriteError<Fault>>(())
             })
             .await?;
         self.release(lock);

@@ -11,7 +11,7 @@ use x402_facilitator_core::{
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use super::{Database, row};
+use super::{Database, WriteError, row};
 use crate::rows::{StoredPayment, StoredSlot};
 
 /// The settlement ledger in a SQLite file.
@@ -35,7 +35,7 @@ impl SqliteLedger {
     /// # Errors
     /// The store failed.
     pub async fn take_over(&self) -> Result<(), Fault> {
-        self.database.write(|transaction| take_over(transaction).map(Ok)).await
+        self.database.write(|transaction| Ok(take_over(transaction)?)).await
     }
 
     /// Returns the lanes that have unfinished work.
@@ -192,9 +192,9 @@ fn is_fenced(transaction: &Transaction<'_>, write: &Write) -> Sql<bool> {
     Ok(foreign || fence.map(natural) != Some(lease.fence))
 }
 
-fn commit(transaction: &Transaction<'_>, write: Write) -> Sql<Result<(), CommitError>> {
+fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<CommitError>> {
     if is_fenced(transaction, &write)? {
-        return Ok(Err(CommitError::Fenced));
+        return Err(WriteError::Refused(CommitError::Fenced));
     }
     let Write { lease, next, mut payments, slots } = write;
     if let (Some(next), Some(lease)) = (next, &lease) {
@@ -202,19 +202,19 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Sql<Result<(), CommitE
             .prepare_cached("UPDATE lanes SET next = ?3 WHERE lane = ?1 AND next = ?2")?
             .execute(params![lease.lane.as_str(), number(next.from), number(next.to)])?;
         if moved == 0 {
-            return Ok(Err(CommitError::Conflict));
+            return Err(WriteError::Refused(CommitError::Conflict));
         }
     }
     for mut slot in slots {
         if stored_slot(transaction, &slot.id)?.map_or(0, |old| old.version) != slot.version {
-            return Ok(Err(CommitError::Conflict));
+            return Err(WriteError::Refused(CommitError::Conflict));
         }
         slot.version = slot.version.saturating_add(1);
         write_slot(transaction, &slot)?;
     }
     for payment in &mut payments {
         if stored_payment(transaction, &payment.key)?.map(|old| old.version) != Some(payment.version) {
-            return Ok(Err(CommitError::Conflict));
+            return Err(WriteError::Refused(CommitError::Conflict));
         }
         payment.version = payment.version.saturating_add(1);
         write_payment(transaction, payment)?;
@@ -223,7 +223,7 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Sql<Result<(), CommitE
 }
 
 /// Enforces one payment per once key: first releases what these payments held, then takes what they hold.
-fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), CommitError>> {
+fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Result<(), WriteError<CommitError>> {
     for payment in payments {
         for once_key in payment.steps.iter().flat_map(Step::once_keys) {
             transaction
@@ -240,11 +240,11 @@ fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Sql<Result<(), C
                 .prepare_cached("SELECT key FROM guards WHERE guard = ?1")?
                 .query_row([&once_key.0], |row| row.get(0))?;
             if holder != payment.key.as_bytes() {
-                return Ok(Err(CommitError::Taken(once_key.clone())));
+                return Err(WriteError::Refused(CommitError::Taken(once_key.clone())));
             }
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn lease(transaction: &Transaction<'_>, lane: &LaneId, owner: &OwnerId, now: i64, until: i64) -> Sql<Option<Lease>> {
@@ -349,12 +349,12 @@ impl Ledger for SqliteLedger {
         self.database
             .write(move |transaction| {
                 if let Some(old) = stored_payment(transaction, &new.key)? {
-                    return Ok(Ok(old));
+                    return Ok(old);
                 }
                 let mut new = new;
                 new.version = 1;
                 write_payment(transaction, &new)?;
-                Ok(Ok(new))
+                Ok(new)
             })
             .await
     }
@@ -395,7 +395,7 @@ impl Ledger for SqliteLedger {
         self.database
             .write(move |transaction| {
                 let now = clock();
-                lease(transaction, &lane, &owner, number(now.0), number(now.plus(seconds).0)).map(Ok)
+                Ok(lease(transaction, &lane, &owner, number(now.0), number(now.plus(seconds).0))?)
             })
             .await
     }
@@ -448,8 +448,7 @@ impl Ledger for SqliteLedger {
         // Each group has its own transaction, so that claims and commits can run in between.
         while let Some(from) = passed.filter(|_| gone < limit) {
             let rest = limit.saturating_sub(gone);
-            let (more, to) =
-                self.database.write(move |transaction| forget(transaction, now, from, rest).map(Ok)).await?;
+            let (more, to) = self.database.write(move |transaction| Ok(forget(transaction, now, from, rest)?)).await?;
             gone = gone.saturating_add(more);
             passed = to;
         }

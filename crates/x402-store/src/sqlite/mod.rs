@@ -62,6 +62,21 @@ enum Job {
 }
 /// The callback that receives whether the commit succeeded.
 type Done = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
+/// The reason why a write is undone.
+#[derive(Debug)]
+pub enum WriteError<E> {
+    /// SQLite failed.
+    Sqlite(rusqlite::Error),
+    /// The stored rows do not allow the write.
+    Refused(E),
+}
+
+impl<E> From<rusqlite::Error> for WriteError<E> {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
 /// A read to execute.
 type Look = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -104,7 +119,8 @@ impl Database {
     /// Opens the file for this process alone: no other process works its lanes as long as the lock is held.
     /// # Errors
     /// The errors of [`Database::open`]; or another process has the file.
-    pub fn open_alone(path: &Path) -> Result<Self, Fault> {
+    pub fn open_alone(path: impl AsRef<Path>) -> Result<Self, Fault> {
+        let path = path.as_ref();
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         let lock = File::create(&name).map_err(Fault::store)?;
@@ -118,8 +134,8 @@ impl Database {
     /// Opens or creates the file and migrates its tables.
     /// # Errors
     /// The file cannot be used, or the SQLite compiled in is older than 3.51.3.
-    pub fn open(path: &Path) -> Result<Self, Fault> {
-        Self::open_prepared(path, |_| Ok(()))
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Fault> {
+        Self::open_prepared(path.as_ref(), |_| Ok(()))
     }
 
     /// Opens the file, and prepares the writer's connection before its use, for example with a progress handler.
@@ -165,21 +181,25 @@ impl Database {
         Ok(Self { writer, reader, commits, ended, _alone: None })
     }
 
-    /// Executes a write; the result follows the commit. Dropping the future does not cancel the write.
+    /// Executes a write; the result follows the commit. A write that fails is undone; the others of the same commit are
+    /// kept. Dropping the future does not cancel the write.
     /// # Errors
     /// The store is busy, or the write or its commit failed: it may have taken effect nevertheless.
     pub async fn write<T: Send + 'static, E: From<Fault> + Send + 'static>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Answer<Result<T, E>> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>> + Send + 'static,
     ) -> Result<T, E> {
         let (tell, told) = oneshot::channel();
         let job = Job::Write(Box::new(move |transaction| {
             let outcome = in_savepoint(transaction, work);
             Box::new(move |commit| {
                 let answer = match (outcome, commit) {
-                    (Ok(answer), Ok(())) => answer,
+                    (Ok(answer), Ok(())) => Ok(answer),
                     (Ok(_), Err(error)) => Err(Fault::store(error).into()),
-                    (Err(error), _) => Err(Fault::store(error).into()),
+                    // Its savepoint is undone; a commit that failed says more than the refusal of one write.
+                    (Err(WriteError::Refused(why)), Ok(())) => Err(why),
+                    (Err(WriteError::Refused(_)), Err(error)) => Err(Fault::store(error).into()),
+                    (Err(WriteError::Sqlite(error)), _) => Err(Fault::store(error).into()),
                 };
                 drop(tell.send(answer));
             })
@@ -236,14 +256,17 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
 /// kept.
 fn in_savepoint<T, E>(
     transaction: &Transaction<'_>,
-    work: impl FnOnce(&Transaction<'_>) -> Answer<Result<T, E>>,
-) -> Answer<Result<T, E>> {
+    work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>>,
+) -> Result<T, WriteError<E>> {
     transaction.execute_batch("SAVEPOINT job")?;
     let outcome = work(transaction);
     if transaction.is_autocommit() {
-        return outcome.and_then(|_| Err(rolled_back()));
+        return match outcome {
+            Err(WriteError::Sqlite(error)) => Err(error.into()),
+            _ => Err(rolled_back().into()),
+        };
     }
-    if !matches!(outcome, Ok(Ok(_))) {
+    if outcome.is_err() {
         transaction.execute_batch("ROLLBACK TO job")?;
     }
     transaction.execute_batch("RELEASE job")?;
@@ -311,7 +334,7 @@ mod tests {
     }
 
     async fn run(database: &Database, sql: &'static str) -> Result<(), Fault> {
-        database.write(move |transaction| transaction.execute_batch(sql).map(Ok)).await
+        database.write(move |transaction| Ok(transaction.execute_batch(sql)?)).await
     }
 
     /// Keeps the writer busy until the other end is dropped, so that all writes in the meantime share one commit.
@@ -322,7 +345,7 @@ mod tests {
             write
                 .write(move |_| {
                     held.recv().unwrap_or_default();
-                    Ok(Ok(()))
+                    Ok(())
                 })
                 .await
         };

@@ -58,7 +58,7 @@ fn put(transaction: &Transaction<'_>, request: Remembered, now: UnixSeconds) -> 
 #[async_trait]
 impl Requests for SqliteRequests {
     async fn put(&self, request: Remembered, now: UnixSeconds) -> Result<Remembered, Fault> {
-        self.0.write(move |transaction| put(transaction, request, now).map(Ok)).await
+        self.0.write(move |transaction| Ok(put(transaction, request, now)?)).await
     }
 
     async fn read(&self, caller: &str, id: &str) -> Result<Option<Remembered>, Fault> {

@@ -126,7 +126,7 @@ impl SessionKeys for SqliteSessionKeys {
                 if let Some((nonce, sealed)) = row(transaction, &name)?
                     && keys.open(&name, nonce, sealed).is_ok()
                 {
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
                 transaction
                     .prepare_cached(
@@ -142,8 +142,8 @@ impl SessionKeys for SqliteSessionKeys {
                         caller,
                         nonce,
                         sealed
-                    ])
-                    .map(|_| Ok(()))
+                    ])?;
+                Ok(())
             })
             .await
     }
@@ -157,8 +157,8 @@ impl SessionKeys for SqliteSessionKeys {
                         "DELETE FROM session_keys
                          WHERE network = ?1 AND account = ?2 AND provider = ?3 AND hash = ?4 AND caller = ?5",
                     )?
-                    .execute(params![name.network.as_str(), name.account, name.provider, name.hash, caller])
-                    .map(|_| Ok(()))
+                    .execute(params![name.network.as_str(), name.account, name.provider, name.hash, caller])?;
+                Ok(())
             })
             .await
     }
@@ -239,7 +239,8 @@ mod tests {
         let account = other.account;
         database
             .write(move |transaction| {
-                transaction.execute("UPDATE session_keys SET account = ?1", [account]).map(|_| Ok::<_, Fault>(()))
+                transaction.execute("UPDATE session_keys SET account = ?1", [account])?;
+                Ok::<_, super::super::WriteError<Fault>>(())
             })
             .await
             .unwrap();

@@ -118,9 +118,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(async move { axum::serve(listener, app).await });
 
     // The buyer approves up to the limit.
-    let limits = SpendLimits::default().allow_asset("card:demo".parse()?, "EUR-cent", LIMIT.into());
+    let limits = SpendLimits::default().with_asset("card:demo".parse()?, "EUR-cent", LIMIT.into());
     let buyer = Card { ..card };
-    let client = PayClient::new(Payer::new([Arc::new(buyer) as _]).spending(limits))?;
+    let client = PayClient::new(Payer::new(buyer).with_spending(limits))?;
     for (path, used, left) in [("/pages", 3, 97), ("/news", 0, 97), ("/pages", 3, 94)] {
         let response = client.get(&format!("{origin}{path}")).await?.error_for_status()?;
         let receipt = response.extensions().get::<Receipt>().ok_or("no receipt")?.to_string();

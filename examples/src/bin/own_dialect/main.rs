@@ -7,12 +7,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use alloy_primitives::Address;
-use alloy_signer_local::PrivateKeySigner;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use axum::{Router, routing::get};
 use tower::ServiceExt;
 use x402_evm::exact::{self, Exact};
+use x402_evm::key::Key;
 use x402_http::client::{Clock, SystemClock};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let variable = |name: &str| std::env::var(name).map_err(|error| format!("{name}: {error}"));
     let facilitator = RemoteFacilitator::new(&variable("FACILITATOR_URL")?)?;
     let pay_to: Address = variable("PAY_TO")?.parse()?;
-    let key: PrivateKeySigner = variable("X402_PRIVATE_KEY")?.parse()?;
+    let key: Key = variable("X402_PRIVATE_KEY")?.parse()?;
 
     let offer = Exact::default().requirements(ChainId::eip155(84532), pay_to, "$0.01".parse()?)?;
     let seller = Seller::new("https://shop.example", Arc::new(facilitator))?

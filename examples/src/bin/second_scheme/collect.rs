@@ -9,12 +9,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
-use alloy_signer::Signer;
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
 use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Watched, WatchedEvent};
 use x402_evm::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
+use x402_evm::key::Sign;
 use x402_evm::signature::{Signature, recover};
 use x402_evm::token::{Domain, Tokens};
 use x402_facilitator_core::{
@@ -95,7 +95,7 @@ impl<S> Payer<S> {
 }
 
 #[async_trait]
-impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
+impl<S: Sign> MakePayment for Payer<S> {
     fn can_pay(&self, terms: &Terms) -> bool {
         Asked::of(&self.tokens, terms).is_ok()
     }
@@ -110,9 +110,7 @@ impl<S: Signer + Send + Sync> MakePayment for Payer<S> {
             valid_before: context.now.plus(terms.max_timeout_seconds.get()),
             nonce: context.entropy.into(),
         };
-        let signature = self.signer.sign_hash(&asked.digest(&authorization)).await;
-        let signature = signature.map_err(|why| Fault::unreachable("the signer", why))?;
-        let signature = Signature::try_from(signature).map_err(|why| Fault::unreachable("the signer", why))?;
+        let signature = self.signer.sign(asked.digest(&authorization)).await?;
         let payload = Payload { authorization, signature: signature.to_bytes().into() };
         let payer = EvmAddress::from(authorization.from).to_string();
         let key = authorization.key(terms.network, asked.token);

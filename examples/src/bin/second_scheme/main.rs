@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use x402_devchain::{ACCOUNTS, DevChain, signer};
+use x402_devchain::{ACCOUNTS, DevChain, key};
 use x402_evm::chain::RpcChain;
 use x402_evm::rail::EoaRail;
 use x402_facilitator_core::{Ledger, MemoryLedger, Outcome, OwnerId, Settlement};
@@ -30,8 +30,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The facilitator: rail, ledger and machine are those of every other scheme.
     let network = ChainId::eip155(chain.chain_id());
-    let reader = Arc::new(RpcChain::new(chain.provider(), network, 0).fresh_for(Duration::ZERO));
-    let rail = Arc::new(EoaRail::new(Arc::clone(&reader), signer(SELLER).ok_or("no such account")?)?);
+    let reader = Arc::new(RpcChain::new(chain.client(), network, 0).with_freshness(Duration::ZERO));
+    let rail = Arc::new(EoaRail::new(Arc::clone(&reader), key(SELLER).ok_or("no such account")?)?);
     let lane = rail.lane().clone();
     let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(0)));
     let collect = Collect::new(reader, rail.address(), lane.clone())?;
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let offer = collect::requirements(network, seller, "$0.01".parse()?)?;
     let entropy = SystemClock.entropy().ok_or("no randomness")?;
     let context = SigningContext { now, entropy, url: "https://shop.example/paid", method: "GET" };
-    let payer = collect::Payer::new(signer(BUYER).ok_or("no such account")?);
+    let payer = collect::Payer::new(key(BUYER).ok_or("no such account")?);
     let made = payer.make_payment(&offer.terms, &context).await?;
     let claim = Claim {
         terms: offer.terms,

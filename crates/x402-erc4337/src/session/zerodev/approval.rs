@@ -6,9 +6,9 @@
 use core::fmt;
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, hex, keccak256};
-use alloy_signer::k256::ecdsa::SigningKey;
 use base64_simd::STANDARD;
 use x402_codec::DecodeError;
+use x402_evm::key::Key;
 use x402_evm::signature::{self, Signature};
 use zeroize::Zeroizing;
 
@@ -346,13 +346,13 @@ impl SessionPrivateKey {
     /// Converts bytes to a key, if they are valid: not zero, and below the order of the curve.
     #[must_use]
     pub fn from_bytes(key: &[u8; 32]) -> Option<Self> {
-        SigningKey::from_slice(key).ok().map(|_| Self(Zeroizing::new(*key)))
+        Key::from_bytes(key).ok().map(|_| Self(Zeroizing::new(*key)))
     }
 
     /// Returns the address of the key.
     #[must_use]
     pub fn address(&self) -> Address {
-        SigningKey::from_slice(&*self.0).map(|key| Address::from_private_key(&key)).unwrap_or_default()
+        Key::from_bytes(&self.0).map(|key| key.address()).unwrap_or_default()
     }
 
     /// Returns the bytes, for a signer. The caller must keep them secret.

@@ -1,8 +1,9 @@
 //! Issues a session key: the owner approves calls, amounts, a count and a period, in one signature.
 
 use alloy_primitives::{Address, B256, Bytes, FixedBytes, U256};
-use alloy_signer::Signer;
+use x402_evm::key::Sign;
 use x402_evm::signature::{self, Signature, SignatureError};
+use x402_types::Fault;
 
 use super::policy::{CallPermission, CallPolicyVersion, CallRule, Condition, Policy, PolicyError, PolicyItem};
 use super::{Approval, KernelAccount, Permission, PermissionSigner};
@@ -59,8 +60,8 @@ pub enum IssueError {
     },
     /// The signer failed.
     #[error(transparent)]
-    Signer(#[from] alloy_signer::Error),
-    /// The signer's response is not a signature.
+    Signer(#[from] Fault),
+    /// The signature is not one of an account.
     #[error(transparent)]
     Signature(#[from] SignatureError),
 }
@@ -197,7 +198,7 @@ impl Draft {
 /// `currentNonce()`, 1 if it is not deployed.
 /// # Errors
 /// The grant is refused, or the signer is not the owner, or fails.
-pub async fn issue<S: Signer + Send + Sync>(
+pub async fn issue<S: Sign>(
     owner: &S,
     account: &KernelAccount,
     session: Address,
@@ -209,6 +210,6 @@ pub async fn issue<S: Signer + Send + Sync>(
         return Err(IssueError::Owner { signer: owner.address(), owner: account.owner });
     }
     let draft = Draft::new(account, session, grant, chain_id, nonce)?;
-    let signature = Signature::try_from(owner.sign_hash(&draft.digest()).await?)?;
+    let signature = owner.sign(draft.digest()).await?;
     draft.approved(&signature)
 }

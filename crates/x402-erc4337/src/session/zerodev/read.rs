@@ -20,14 +20,36 @@ pub(super) fn policies(field: &Field<'_>, max: usize) -> Result<Vec<PolicyItem>,
         .map(|(index, item)| {
             let item = item.object()?;
             let params = item.required("policyParams")?.object()?;
-            let item = policy_item(&params)?;
-            item.and_then(|item| item.policy.check().map(|()| item))
-                .map_err(|error| ApprovalError::Policy { index, error })
+            let refused = |error| ApprovalError::Policy { index, error };
+            let item = policy_item(&params).map_err(|why| match why {
+                NotPolicy::Field(error) => error.into(),
+                NotPolicy::Policy(error) => refused(error),
+            })?;
+            item.policy.check().map_err(refused)?;
+            Ok(item)
         })
         .collect()
 }
 
-fn policy_item(params: &Field<'_>) -> Result<Result<PolicyItem, PolicyError>, FieldError> {
+/// Why a member is no policy: its form, or what it would allow.
+enum NotPolicy {
+    Field(FieldError),
+    Policy(PolicyError),
+}
+
+impl From<FieldError> for NotPolicy {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
+}
+
+impl From<PolicyError> for NotPolicy {
+    fn from(error: PolicyError) -> Self {
+        Self::Policy(error)
+    }
+}
+
+fn policy_item(params: &Field<'_>) -> Result<PolicyItem, NotPolicy> {
     let kind = params.required("type")?;
     let address = params.optional("policyAddress").map(|f| f.address()).transpose()?;
     let flag = flag(&params.required("policyFlag")?)?;
@@ -47,7 +69,7 @@ fn policy_item(params: &Field<'_>) -> Result<Result<PolicyItem, PolicyError>, Fi
                 Some(contracts::RATE_LIMIT_WITH_RESET) if start_at == 0 => {
                     Policy::RateLimitWithReset { interval, count }
                 }
-                other => return Ok(Err(PolicyError::Malformed(other.unwrap_or_default()))),
+                other => return Err(PolicyError::Malformed(other.unwrap_or_default()).into()),
             }
         }
         "gas" => {
@@ -64,22 +86,18 @@ fn policy_item(params: &Field<'_>) -> Result<Result<PolicyItem, PolicyError>, Fi
             Policy::SignatureCaller(callers)
         }
         "sudo" => Policy::Sudo,
-        _ => return Err(kind.error(Problem::Refused("unknown policy"))),
+        _ => return Err(kind.error(Problem::Refused("unknown policy")).into()),
     };
     // Only the call policy has a default that depends on another member.
     let address = address.ok_or_else(|| missing(params, "policyAddress"))?;
-    Ok(Ok(PolicyItem { flag, address, policy }))
+    Ok(PolicyItem { flag, address, policy })
 }
 
 fn missing(params: &Field<'_>, key: &'static str) -> FieldError {
     FieldError::new(format!("{params}.{key}"), Problem::Missing)
 }
 
-fn call(
-    params: &Field<'_>,
-    flag: u16,
-    address: Option<Address>,
-) -> Result<Result<PolicyItem, PolicyError>, FieldError> {
+fn call(params: &Field<'_>, flag: u16, address: Option<Address>) -> Result<PolicyItem, NotPolicy> {
     let version = params.required("policyVersion")?;
     let text = version.text()?;
     let version = CallPolicyVersion::ALL
@@ -91,14 +109,14 @@ fn call(
     if version.address() != address
         && (version == CallPolicyVersion::V001 || CallPolicyVersion::ALL.iter().any(|v| v.address() == address))
     {
-        return Ok(Err(PolicyError::Malformed(address)));
+        return Err(PolicyError::Malformed(address).into());
     }
     let mut permissions = Vec::new();
     for item in params.required("permissions")?.items(MAX_ITEMS)? {
         let item = item.object()?;
         let call_type: FixedBytes<1> = item.required("callType")?.lower_fixed()?;
         if !call_type.is_zero() {
-            return Ok(Err(PolicyError::CallType(call_type)));
+            return Err(PolicyError::CallType(call_type).into());
         }
         let rules = item.required("rules")?;
         permissions.push(CallPermission {
@@ -108,7 +126,7 @@ fn call(
             rules: rules.items(MAX_ITEMS)?.map(|r| rule(&r, version)).collect::<Result<_, _>>()?,
         });
     }
-    Ok(Ok(PolicyItem { flag, address, policy: Policy::Call { version, permissions } }))
+    Ok(PolicyItem { flag, address, policy: Policy::Call { version, permissions } })
 }
 
 fn rule(field: &Field<'_>, version: CallPolicyVersion) -> Result<CallRule, FieldError> {

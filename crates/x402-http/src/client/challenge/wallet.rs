@@ -8,10 +8,11 @@ use url::Url;
 use x402_challenge::{MakeProof, answer, body_sha256, host};
 use x402_codec::{challenge as codec, header};
 use x402_types::challenge::{Challenge, Networks, Proof, ResourceName};
-use x402_types::{Assets, Refusal, SchemeName, SigningContext, Terms, UnixSeconds};
+use x402_types::{Assets, SchemeName, SigningContext, Terms, UnixSeconds};
 
 use super::super::exchange::Leg;
 use super::super::flight::{Purchase, Signed};
+use super::super::payer::NotSigned;
 use super::super::{NotPayable, PayError, Payer};
 use super::entitlements::Entitlements;
 
@@ -27,14 +28,14 @@ impl Payer {
     /// Pays also challenges of the `x402.v1` dialect, with the first of these kinds of proof that can. Granted
     /// entitlements are kept, and presented again. If a version 2 offer can be paid, it is preferred.
     #[must_use]
-    pub fn proofs(mut self, proofs: impl IntoIterator<Item = Arc<dyn MakeProof>>) -> Self {
+    pub fn with_proofs(mut self, proofs: impl IntoIterator<Item = Arc<dyn MakeProof>>) -> Self {
         self.wallet.proofs = proofs.into_iter().collect();
         self
     }
 
     /// Sets the names of networks in that dialect; otherwise the default table is used.
     #[must_use]
-    pub fn networks(mut self, networks: Networks) -> Self {
+    pub fn with_networks(mut self, networks: Networks) -> Self {
         self.wallet.networks = Arc::new(networks);
         self
     }
@@ -47,9 +48,10 @@ impl Payer {
         leg: &Leg,
     ) -> Result<Signed, PayError> {
         let now = self.clock.now();
-        self.sign_one_challenge(challenge, purchase, leg, now)
-            .await?
-            .map_err(|reason| PayError::NothingPayable(vec![reason]))
+        self.sign_one_challenge(challenge, purchase, leg, now).await.map_err(|why| match why {
+            NotSigned::Entry(reason) => PayError::NothingPayable(vec![reason]),
+            NotSigned::Whole(error) => error,
+        })
     }
 
     async fn sign_one_challenge(
@@ -58,29 +60,19 @@ impl Payer {
         purchase: &Purchase,
         leg: &Leg,
         now: UnixSeconds,
-    ) -> Result<Result<Signed, NotPayable>, PayError> {
-        let (terms, maker) = match self.acceptable_challenge(challenge, leg) {
-            Ok(acceptable) => acceptable,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let reserved = match self.reserve(&terms, purchase, now).await? {
-            Ok(reserved) => reserved,
-            Err(over) => return Ok(Err(over.into())),
-        };
+    ) -> Result<Signed, NotSigned> {
+        let (terms, maker) = self.acceptable_challenge(challenge, leg)?;
+        let reserved = self.reserve(&terms, purchase, now).await?;
         let nonce = self.clock.entropy().and_then(|bytes| bytes.first_chunk().copied()).ok_or(PayError::Entropy)?;
         let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
         let payment = answer(challenge, Proof::new(maker.kind()), nonce, now);
         let context = SigningContext { now, entropy, url: purchase.url.as_str(), method: purchase.method.as_str() };
-        let made = match maker.make_proof(challenge, payment, &context).await {
-            Ok(made) => made,
-            Err(Refusal::Rejection(rejection)) => return Ok(Err(NotPayable::Refused(rejection))),
-            Err(Refusal::Fault(fault)) => return Err(fault.into()),
-        };
-        let header = (header::X_PAYMENT.clone(), codec::encode_payment(&made.payment)?);
+        let made = maker.make_proof(challenge, payment, &context).await?;
+        let header = (header::X_PAYMENT.clone(), codec::encode_payment(&made.payment).map_err(PayError::from)?);
         // A server accepts the payment no longer than its challenge lasts.
         let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
         let challenge = Some(challenge.challenge_id.clone());
-        Ok(Ok(Signed {
+        Ok(Signed {
             header,
             valid_until,
             reservation: Some(reserved.keep()),
@@ -89,7 +81,7 @@ impl Payer {
             settled: None,
             challenge,
             challenge_receipt: None,
-        }))
+        })
     }
 
     fn acceptable_challenge(

@@ -150,7 +150,7 @@ impl Ask {
 
     /// Grants an entitlement with each payment.
     #[must_use]
-    pub const fn entitle(mut self, entitle: Entitle) -> Self {
+    pub const fn with_entitlement(mut self, entitle: Entitle) -> Self {
         self.entitle = Some(entitle);
         self
     }
@@ -225,7 +225,7 @@ impl Entitle {
 
     /// Limits the number of uses within the time. The request that pays is not counted.
     #[must_use]
-    pub const fn uses(mut self, allowance: Allowance) -> Self {
+    pub const fn with_allowance(mut self, allowance: Allowance) -> Self {
         self.allowance = allowance;
         self
     }

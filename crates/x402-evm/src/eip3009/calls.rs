@@ -1,0 +1,135 @@
+//! The calls of a token with EIP-3009.
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolCall;
+use x402_types::UnixSeconds;
+
+use super::Authorization;
+use crate::signature::Signature;
+
+mod abi {
+    alloy_sol_types::sol! {
+        interface Eip3009 {
+            function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
+            function transferWithAuthorization(address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce, bytes signature) external;
+            function authorizationState(address authorizer, bytes32 nonce) external view returns (bool);
+            function balanceOf(address account) external view returns (uint256);
+            function name() external view returns (string);
+            function version() external view returns (string);
+            function eip712Domain() external view returns (bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions);
+        }
+    }
+}
+
+impl Authorization {
+    /// The call that makes the transfer, in the overload with `v, r, s`.
+    #[must_use]
+    pub fn transfer_call(&self, signature: &Signature) -> Bytes {
+        abi::Eip3009::transferWithAuthorization_0Call {
+            from: self.from,
+            to: self.to,
+            value: self.value.value(),
+            validAfter: U256::from(self.valid_after.0),
+            validBefore: U256::from(self.valid_before.0),
+            nonce: self.nonce,
+            v: signature.v(),
+            r: signature.r(),
+            s: signature.s(),
+        }
+        .abi_encode()
+        .into()
+    }
+
+    /// The call that makes the transfer, in the overload with `bytes signature`.
+    #[must_use]
+    pub fn transfer_call_with_bytes(&self, signature: Bytes) -> Bytes {
+        abi::Eip3009::transferWithAuthorization_1Call {
+            from: self.from,
+            to: self.to,
+            value: self.value.value(),
+            validAfter: U256::from(self.valid_after.0),
+            validBefore: U256::from(self.valid_before.0),
+            nonce: self.nonce,
+            signature,
+        }
+        .abi_encode()
+        .into()
+    }
+
+    /// The message in a call of either overload of `transferWithAuthorization`.
+    #[must_use]
+    pub fn of_transfer_call(data: &[u8]) -> Option<Self> {
+        type Parts = (Address, Address, U256, U256, U256, B256);
+        let (from, to, value, after, before, nonce): Parts =
+            if let Ok(call) = abi::Eip3009::transferWithAuthorization_0Call::abi_decode(data) {
+                (call.from, call.to, call.value, call.validAfter, call.validBefore, call.nonce)
+            } else {
+                let call = abi::Eip3009::transferWithAuthorization_1Call::abi_decode(data).ok()?;
+                (call.from, call.to, call.value, call.validAfter, call.validBefore, call.nonce)
+            };
+        Some(Self {
+            from,
+            to,
+            value: value.into(),
+            valid_after: UnixSeconds(u64::try_from(after).ok()?),
+            valid_before: UnixSeconds(u64::try_from(before).ok()?),
+            nonce,
+        })
+    }
+}
+
+/// `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
+#[must_use]
+pub fn state_call(authorizer: Address, nonce: B256) -> Bytes {
+    abi::Eip3009::authorizationStateCall { authorizer, nonce }.abi_encode().into()
+}
+
+/// ERC-20's `balanceOf(account)`.
+#[must_use]
+pub fn balance_call(account: Address) -> Bytes {
+    abi::Eip3009::balanceOfCall { account }.abi_encode().into()
+}
+
+/// `name()`, which FiatToken and the OpenZeppelin tokens put into their EIP-712 domain.
+#[must_use]
+pub fn name_call() -> Bytes {
+    abi::Eip3009::nameCall {}.abi_encode().into()
+}
+
+/// `version()` of the EIP-712 domain.
+#[must_use]
+pub fn version_call() -> Bytes {
+    abi::Eip3009::versionCall {}.abi_encode().into()
+}
+
+/// [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
+#[must_use]
+pub fn domain_call() -> Bytes {
+    abi::Eip3009::eip712DomainCall {}.abi_encode().into()
+}
+
+/// `name` and `version` out of an answer to [`domain_call`], where the domain has these two, the chain and the contract,
+/// which are the token's, and nothing else.
+#[must_use]
+pub fn read_domain(answer: &[u8], chain_id: u64, token: Address) -> Option<(String, String)> {
+    let domain = abi::Eip3009::eip712DomainCall::abi_decode_returns(answer).ok()?;
+    let own = domain.chainId == U256::from(chain_id) && domain.verifyingContract == token;
+    (domain.fields.0 == [0x0f] && own).then_some((domain.name, domain.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::hex;
+
+    // Selectors of FiatTokenV2_2 as its verified sources on Etherscan list them.
+    #[test]
+    fn selectors_are_those_of_fiat_token() {
+        assert_eq!(abi::Eip3009::transferWithAuthorization_0Call::SELECTOR, hex!("e3ee160e"));
+        assert_eq!(abi::Eip3009::transferWithAuthorization_1Call::SELECTOR, hex!("cf092995"));
+        assert_eq!(abi::Eip3009::authorizationStateCall::SELECTOR, hex!("e94a0102"));
+        assert_eq!(abi::Eip3009::balanceOfCall::SELECTOR, hex!("70a08231"));
+        assert_eq!(abi::Eip3009::nameCall::SELECTOR, hex!("06fdde03"));
+        assert_eq!(abi::Eip3009::versionCall::SELECTOR, hex!("54fd4d50"));
+    }
+}
