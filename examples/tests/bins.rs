@@ -20,6 +20,49 @@ fn a_scheme_of_ones_own_is_paid() {
     assert!(done.status.success(), "{done:?}");
 }
 
+/// Ten cents are approved, three are used: three are captured, and the receipt says so.
+#[test]
+fn a_scheme_of_ones_own_settles_what_was_used() {
+    let done = Command::new(env!("CARGO_BIN_EXE_card_capture")).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let text = String::from_utf8(done.stdout).unwrap();
+    let left: Vec<&str> = text.lines().map(|line| line.rsplit("; ").next().unwrap()).collect();
+    let has = ["the card has 97 cents", "the card has 97 cents", "the card has 94 cents"];
+    assert_eq!(left, has, "{text}");
+    assert_eq!(text.matches("cap_").count(), 2, "nothing moves for what was not used: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_of_ones_own_refuses_and_adds_to_the_receipt() {
+    let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
+    let (buyer, pay_to) = (ACCOUNTS[1], ACCOUNTS[2].address);
+    let done = Command::new(env!("CARGO_BIN_EXE_own_extension"))
+        .env("FACILITATOR_URL", facilitator.url())
+        .env("PAY_TO", pay_to.to_string())
+        .env("X402_PRIVATE_KEY", buyer.key.to_string())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+    let lines = String::from_utf8(done.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines[0],
+        serde_json::json!({
+            "purpose": "research", "status": 200, "said": "data", "receipt": {"info": {"licence": "research only"}},
+        })
+    );
+    assert_eq!(
+        (&lines[1]["purpose"], &lines[1]["status"], &lines[1]["receipt"]),
+        (&"resale".into(), &403.into(), &().into())
+    );
+    let said: serde_json::Value = serde_json::from_str(lines[1]["said"].as_str().unwrap()).unwrap();
+    assert_eq!(said["error"], "purpose_not_allowed");
+    let transfers = facilitator.chain().transfers();
+    assert_eq!(transfers.len(), 1, "the refused payment moved nothing");
+    assert_eq!((transfers[0].from, transfers[0].to), (buyer.address, pay_to));
+    facilitator.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dialect_of_ones_own_is_paid() {
     let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();

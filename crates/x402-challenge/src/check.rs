@@ -11,11 +11,12 @@ use crate::canonical::{Bind, Request, binding, canonical_binding, payment_digest
 use crate::entitlement::Grant;
 use crate::issue::{Offer, issue};
 use crate::meter::{Meter, MeterError, MeterState, Metered};
-use crate::proof::{Evidence, ProofError, Proofs};
+use crate::proof::{Evidence, ProofError, Proofs, VerifyProof};
 use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
 use crate::refused::{CheckError, Refused};
 use crate::store::{
-    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, ProofKey, Store,
+    ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
+    ProofKey, Store,
 };
 
 /// Issues challenges, and checks payments against them.
@@ -41,6 +42,13 @@ pub struct Granted {
     pub proof: Option<ProofKey>,
     /// The meter for usage, if the scheme is `upto`; [`Gate::settle`] ends it.
     pub meter: Option<Meter>,
+}
+
+/// A payment that may be claimed, and what verifies its proof.
+struct Admitted<'g> {
+    issued: Issued,
+    digest: PaymentDigest,
+    adapter: &'g Arc<dyn VerifyProof>,
 }
 
 impl Gate {
@@ -137,36 +145,7 @@ impl Gate {
         grant: Option<&Grant>,
         now: UnixSeconds,
     ) -> Result<Granted, CheckError> {
-        // Version other than `x402.v1`: 402 `mismatch`.
-        if !payment.version.is_x402_v1() {
-            return Err(Refused::new(Code::Mismatch, "version: expected `x402.v1`").into());
-        }
-        let digest = payment_digest(&payment)?;
-        let found = self.store.find(&payment.challenge_id, now).await?;
-        let Some((issued, standing)) = found else {
-            return Err(Refused::new(Code::Expired, "challengeId: not a challenge that can be paid").into());
-        };
-        match standing {
-            ChallengeState::Paid { .. } => {}
-            // The payment was in time when it was begun.
-            ChallengeState::Held { by, .. } | ChallengeState::Begun { by } if by == digest => {}
-            _ => self.timely(&payment, &issued, now)?,
-        }
-        matches(&payment, &issued.challenge)?;
-        bound(&issued.challenge, offer, request)?;
-        // Challenge already paid, or nonce seen: 409 `replay`.
-        match standing {
-            ChallengeState::Held { by, until } if by == digest => return Err(pending(until, now)),
-            ChallengeState::Begun { by } if by == digest => {}
-            ChallengeState::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
-            ChallengeState::Open => {}
-            ChallengeState::Paid { .. } => return Err(Refused::new(Code::Replay, "challengeId: paid before").into()),
-            _ => return Err(Refused::new(Code::Replay, "challengeId: another payment of it was begun").into()),
-        }
-        let Some(adapter) = self.proofs.adapter(payment.proof.kind) else {
-            let message = format!("proof.type: `{}` is not taken here", payment.proof.kind);
-            return Err(Refused::new(Code::VerificationFailed, message).into());
-        };
+        let Admitted { issued, digest, adapter } = self.admit(&payment, offer, request, now).await?;
         let attempt = PaymentAttempt {
             id: payment.challenge_id.clone(),
             nonce: payment.nonce.clone(),
@@ -225,6 +204,60 @@ impl Gate {
             // Only the same payment can have replaced the hold.
             Confirmed::Lost => Err(CheckError::Pending { retry_after: 1 }),
         }
+    }
+
+    /// Checks everything about a payment that claims nothing: the proof is not verified, for that may move money.
+    ///
+    /// # Errors
+    /// Those of [`Gate::check_payment`] that precede the proof.
+    pub async fn look(
+        &self,
+        payment: &Payment,
+        offer: &Offer,
+        request: &Request<'_>,
+        now: UnixSeconds,
+    ) -> Result<(), CheckError> {
+        self.admit(payment, offer, request, now).await.map(drop)
+    }
+
+    async fn admit(
+        &self,
+        payment: &Payment,
+        offer: &Offer,
+        request: &Request<'_>,
+        now: UnixSeconds,
+    ) -> Result<Admitted<'_>, CheckError> {
+        // Version other than `x402.v1`: 402 `mismatch`.
+        if !payment.version.is_x402_v1() {
+            return Err(Refused::new(Code::Mismatch, "version: expected `x402.v1`").into());
+        }
+        let digest = payment_digest(payment)?;
+        let found = self.store.find(&payment.challenge_id, now).await?;
+        let Some((issued, standing)) = found else {
+            return Err(Refused::new(Code::Expired, "challengeId: not a challenge that can be paid").into());
+        };
+        match standing {
+            ChallengeState::Paid { .. } => {}
+            // The payment was in time when it was begun.
+            ChallengeState::Held { by, .. } | ChallengeState::Begun { by } if by == digest => {}
+            _ => self.timely(payment, &issued, now)?,
+        }
+        matches(payment, &issued.challenge)?;
+        bound(&issued.challenge, offer, request)?;
+        // Challenge already paid, or nonce seen: 409 `replay`.
+        match standing {
+            ChallengeState::Held { by, until } if by == digest => return Err(pending(until, now)),
+            ChallengeState::Begun { by } if by == digest => {}
+            ChallengeState::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
+            ChallengeState::Open => {}
+            ChallengeState::Paid { .. } => return Err(Refused::new(Code::Replay, "challengeId: paid before").into()),
+            _ => return Err(Refused::new(Code::Replay, "challengeId: another payment of it was begun").into()),
+        }
+        let Some(adapter) = self.proofs.adapter(payment.proof.kind) else {
+            let message = format!("proof.type: `{}` is not taken here", payment.proof.kind);
+            return Err(Refused::new(Code::VerificationFailed, message).into());
+        };
+        Ok(Admitted { issued, digest, adapter })
     }
 
     /// Ends a metered payment: closes the meter and settles the used amount, once. Returns the amount paid. It must be

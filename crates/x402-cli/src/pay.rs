@@ -17,6 +17,7 @@ use x402_http::client::{
     ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt, SpendLimits,
 };
 use x402_types::PaymentRequired;
+use x402_types::extension::PaymentIdentifier;
 use zeroize::Zeroizing;
 
 use journal::Journal;
@@ -90,7 +91,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let parts = args.request.parts().map_err(usage)?;
     let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
     let limits = SpendLimits::default().with_cap(args.max).with_longest_authorization(args.max_seconds);
-    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits).with_payment_identifiers();
+    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits).with_extension(PaymentIdentifier::optional());
     let client = PayClient::new(payer.with_journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
     let mut request = client.http().request(parts.method, &args.url).headers(parts.headers);
     if let Some(body) = parts.body {

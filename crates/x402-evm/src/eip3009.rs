@@ -25,8 +25,6 @@ pub const TRANSFER_TYPE: B256 = b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05c
 pub const AUTHORIZATION_USED: B256 = b256!("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
 /// `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
 pub const AUTHORIZATION_CANCELED: B256 = b256!("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
-/// ERC-20's `Transfer(address indexed from, address indexed to, uint256 value)`.
-pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
 
 /// What a payer signs: the message of `TransferWithAuthorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -237,6 +235,5 @@ mod tests {
         assert_eq!(TRANSFER_TYPE, keccak256(signed));
         assert_eq!(AUTHORIZATION_USED, keccak256("AuthorizationUsed(address,bytes32)"));
         assert_eq!(AUTHORIZATION_CANCELED, keccak256("AuthorizationCanceled(address,bytes32)"));
-        assert_eq!(TRANSFER, keccak256("Transfer(address,address,uint256)"));
     }
 }

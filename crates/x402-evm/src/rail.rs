@@ -169,7 +169,7 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         };
         let signature = self.signer.sign(transaction.signing_hash()).await?;
         let bytes = transaction.signed(&signature);
-        Ok(Attempt { tx: hex::encode_prefixed(keccak256(&bytes)).into(), bytes, fee: max_fee_per_gas })
+        Ok(Attempt::new(hex::encode_prefixed(keccak256(&bytes)).into(), bytes, max_fee_per_gas))
     }
 
     /// The node takes a transaction of an account that has its gas limit times its fee; the least that settles a payment

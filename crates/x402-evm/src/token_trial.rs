@@ -10,10 +10,9 @@ use alloy_primitives::{Address, B256, Bytes, U64, U256, address, b256, keccak256
 use serde::{Deserialize, Serialize};
 use x402_types::{Fault, UnixSeconds};
 
-use crate::chain::{Answers, At, BatchRead, ReadChain, Returned, RpcChain};
+use crate::chain::{Answers, At, BatchRead, ReadChain, Returned, RpcChain, TRANSFER};
 use crate::eip3009::{
-    AUTHORIZATION_USED, Authorization, TRANSFER, balance_call, domain_call, name_call, read_domain, state_call,
-    version_call,
+    AUTHORIZATION_USED, Authorization, balance_call, domain_call, name_call, read_domain, state_call, version_call,
 };
 use crate::exact::SignAs;
 use crate::signature::Signature;

@@ -3,7 +3,6 @@
 use core::fmt;
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
 use x402_types::ChainId;
 
 use crate::bytes;
@@ -11,8 +10,7 @@ use crate::bytes;
 macro_rules! text_id {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -86,7 +84,7 @@ impl LaneId {
 }
 
 /// The account nonce that a transaction takes. On a lane that numbers nothing, a running number of ours.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId {
     /// The lane.
     pub lane: LaneId,
@@ -95,7 +93,7 @@ pub struct SlotId {
 }
 
 /// One request that is being answered, see [`crate::InFlightRequest`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     /// Who answers it.
     pub owner: OwnerId,
@@ -104,8 +102,7 @@ pub struct RequestId {
 }
 
 /// What a step does: `transfer`, `order`, `redeem`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepName(Cow<'static, str>);
 
 impl StepName {
@@ -119,6 +116,12 @@ impl StepName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for StepName {
+    fn from(name: String) -> Self {
+        Self(Cow::Owned(name))
     }
 }
 
@@ -136,9 +139,8 @@ impl fmt::Debug for StepName {
 
 /// What lets a step happen once on the far side, in canonical bytes of its mechanism: (network, token, payer,
 /// nonce), (network, entry point, sender, key, seq), a processor's idempotency key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct OnceKey(#[serde(with = "bytes::hex")] pub Vec<u8>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OnceKey(pub Vec<u8>);
 
 impl fmt::Display for OnceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,9 +1,8 @@
 //! What a scheme means.
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use x402_types::v2::SupportedKind;
-use x402_types::{Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
 use crate::{LaneId, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId};
 
@@ -14,8 +13,28 @@ pub const MAX_PARCELS: usize = 3;
 /// What a scheme means. It knows no account nonce, no fee, no transaction and no way to send.
 #[async_trait]
 pub trait Mechanism: Send + Sync {
-    /// The kinds of payment served. A claim is routed here by version, scheme and network.
+    /// The kinds of payment served. A claim is routed here by version, scheme and network, and where several mechanisms
+    /// serve one kind, by [`Mechanism::is_own`].
     fn kinds(&self) -> Vec<SupportedKind>;
+
+    /// Which of its scheme's ways to move money this mechanism is, as claims name it: `eip3009`, `permit2`. `None`: it
+    /// takes every claim for its kinds, and no other mechanism can serve one of them.
+    fn method(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether a claim for one of its kinds is its own, by what the claim alone says: `extra.assetTransferMethod`, the
+    /// payload's shape. It is asked where several mechanisms serve the kind, and exactly one of them must say so; for one
+    /// claim the answer is always the same, for stored claims are routed by it too.
+    fn is_own(&self, _claim: &Claim) -> bool {
+        true
+    }
+
+    /// Whether what is settled may be below what was authorized: [`AmountRule::Equal`] unless the scheme says otherwise.
+    /// All mechanisms of a scheme say the same.
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::Equal
+    }
 
     /// Identity of the authorization, from the claim alone: a retry finds its row before verification could call
     /// its own nonce "used".
@@ -23,6 +42,12 @@ pub trait Mechanism: Send + Sync {
     /// # Errors
     /// The payload cannot be read as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
+
+    /// Who pays, as the scheme writes it, of a key that [`Mechanism::key`] made: for refusals before the payment was
+    /// verified. `None`: the key does not say.
+    fn payer(&self, _key: &PaymentKey) -> Option<String> {
+        None
+    }
 
     /// Reads only. Names the payer and the lanes that may carry it (`upto`: the signer in its witness).
     ///
@@ -55,7 +80,8 @@ pub trait Mechanism: Send + Sync {
 }
 
 /// A payment is good: what the core must know to have it settled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Who pays, as the scheme writes it.
     pub payer: String,
@@ -63,6 +89,14 @@ pub struct Verdict {
     pub lanes: Vec<LaneId>,
     /// How long the row must be kept: until the authorization can do nothing any more, and finality.
     pub keep_until: UnixSeconds,
+}
+
+impl Verdict {
+    /// A good payment: who pays, the lanes that may carry it, and how long its row must be kept.
+    #[must_use]
+    pub const fn new(payer: String, lanes: Vec<LaneId>, keep_until: UnixSeconds) -> Self {
+        Self { payer, lanes, keep_until }
+    }
 }
 
 /// What comes next for a payment.
@@ -85,6 +119,13 @@ pub enum NextStep {
     Settled(Receipt),
     /// It can never be done, or nothing ever left.
     Failed(ErrorReason),
+    /// It can never be done: a transaction that is not ours spent the authorization.
+    Spent {
+        /// What is told of it.
+        reason: ErrorReason,
+        /// The transaction.
+        transaction: TxId,
+    },
 }
 
 /// What a final block says of a step.

@@ -1,18 +1,16 @@
 //! A payment's row, what it wants, and what an event does to it. Pure.
 
-use serde::{Deserialize, Serialize};
 use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentKey, UnixSeconds};
 
-use crate::bytes;
 use crate::{
     LaneId, NextStep, Observation, OnceKey, Parcel, Receipt, RequestId, SlotId, StepName, StepProof, TxId, Verified,
 };
 
 /// The row of a payment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Payment {
     /// The identity of its authorization.
-    #[serde(with = "bytes::key")]
     pub key: PaymentKey,
     /// What is to be settled, and whose request it is.
     pub claim: Claim,
@@ -25,18 +23,19 @@ pub struct Payment {
     /// How it ended.
     pub answer: Option<Result<Receipt, ErrorReason>>,
     /// The request that is answered: the newest that waits for the end, then the one that its success was told to.
-    #[serde(rename = "call")]
     pub request: RequestId,
     /// It was made, and nobody was told so yet. Rows of before this was stored say `false`: an older process may have
     /// told it, so it is not told again.
-    #[serde(default)]
     pub untold: bool,
+    /// The transaction, not one of ours, that spent its authorization before anything was sent.
+    pub spent_by: Option<TxId>,
     /// How often its answer was taken back.
     pub reopened: u32,
+    /// When it was claimed. 0 in rows of before this was stored.
+    pub claimed: UnixSeconds,
     /// When it wants to be looked at again.
     pub due: UnixSeconds,
     /// How often in a row it was looked at and had to wait: it is looked at ever less often.
-    #[serde(default)]
     pub waits: u32,
     /// How long the row must be kept.
     pub keep_until: UnixSeconds,
@@ -45,16 +44,15 @@ pub struct Payment {
 }
 
 /// One thing that must happen on the far side.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Step {
     /// What it does.
     pub name: StepName,
     /// What lets it happen once.
-    #[serde(rename = "guard")]
     pub once_key: OnceKey,
     /// What it needs for itself while it is open: no other payment's step under this, as its once key or as this, goes
     /// on beside it. It is given back when the step is decided; the once key of a proven step is kept.
-    #[serde(rename = "alone", default, skip_serializing_if = "Option::is_none")]
     pub exclusive: Option<OnceKey>,
     /// Everything that was ever to be sent for it, oldest first. Any of them may still land.
     pub parcels: Vec<Parcel>,
@@ -65,15 +63,13 @@ pub struct Step {
 }
 
 /// How far a step is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StepState {
     /// Its newest parcel waits for a slot.
     Ready,
     /// In a slot that may still land.
-    #[serde(rename = "Carried")]
     InFlight,
     /// Every slot that it travelled in is used, and it has not been seen to happen. It may still land.
-    #[serde(rename = "Loose")]
     Unaccounted,
     /// It happened.
     Proven(StepProof),
@@ -138,6 +134,12 @@ pub enum Telling {
 }
 
 impl Step {
+    /// A step for which nothing was to be sent yet.
+    #[must_use]
+    pub const fn new(name: StepName, once_key: OnceKey) -> Self {
+        Self { name, once_key, exclusive: None, parcels: Vec::new(), carriers: Vec::new(), state: StepState::Ready }
+    }
+
     /// Whether it has happened or never can.
     #[must_use]
     pub const fn is_decided(&self) -> bool {
@@ -168,19 +170,29 @@ impl Payment {
     #[must_use]
     pub fn new(verified: Verified, lane: LaneId, request: RequestId, now: UnixSeconds) -> Self {
         let (claim, key, verdict) = verified.into_parts();
+        let row = Self::from_row(key, claim, verdict.payer, lane, request);
+        Self { claimed: now, due: now, keep_until: verdict.keep_until, ..row }
+    }
+
+    /// A row as a ledger reads it back; the members that are not given here are empty until the ledger sets them. Only
+    /// [`Settlement::claim`](crate::Settlement::claim) begins a payment.
+    #[must_use]
+    pub const fn from_row(key: PaymentKey, claim: Claim, payer: String, lane: LaneId, request: RequestId) -> Self {
         Self {
             key,
             claim,
-            payer: verdict.payer,
+            payer,
             lane,
             steps: Vec::new(),
             answer: None,
             request,
             untold: false,
+            spent_by: None,
             reopened: 0,
-            due: now,
+            claimed: UnixSeconds(0),
+            due: UnixSeconds(0),
             waits: 0,
-            keep_until: verdict.keep_until,
+            keep_until: UnixSeconds(0),
             version: 0,
         }
     }
@@ -246,7 +258,7 @@ impl Payment {
     pub fn paid_by(&self) -> Option<&TxId> {
         match &self.answer {
             Some(Ok(receipt)) => receipt.transaction.as_ref(),
-            _ => self.steps.last().and_then(Step::proven).map(|proof| &proof.tx),
+            _ => self.spent_by.as_ref().or_else(|| Some(&self.steps.last()?.proven()?.tx)),
         }
     }
 
@@ -297,14 +309,7 @@ impl Payment {
                     return Err(Fault::broken(format_args!("the proven step {name} was planned again")));
                 }
                 match self.steps.last_mut().filter(|step| !step.is_decided()) {
-                    None => self.steps.push(Step {
-                        name,
-                        once_key,
-                        exclusive,
-                        parcels: vec![parcel],
-                        carriers: Vec::new(),
-                        state: StepState::Ready,
-                    }),
+                    None => self.steps.push(Step { exclusive, parcels: vec![parcel], ..Step::new(name, once_key) }),
                     Some(step) if step.state != StepState::Unaccounted => {
                         return Err(Fault::broken(format_args!("{name} was planned over an open step")));
                     }
@@ -319,7 +324,7 @@ impl Payment {
                 }
                 self.due = now.plus(poll);
             }
-            NextStep::Settled(_) | NextStep::Failed(_) if self.open_step().is_some() => {
+            NextStep::Settled(_) | NextStep::Failed(_) | NextStep::Spent { .. } if self.open_step().is_some() => {
                 return Err(Fault::broken("answered over an open step"));
             }
             NextStep::Settled(receipt) => {
@@ -327,6 +332,10 @@ impl Payment {
                 self.untold = true;
             }
             NextStep::Failed(reason) => self.answer = Some(Err(reason)),
+            NextStep::Spent { reason, transaction } => {
+                self.answer = Some(Err(reason));
+                self.spent_by = Some(transaction);
+            }
         }
         self.waits = 0;
         Ok(())

@@ -3,21 +3,27 @@
 use core::fmt;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
 use crate::bytes;
 use crate::{LaneId, SlotId, TxId};
 
 /// What a mechanism wants done, ready to be put into a transaction: a call, an operation, a charge.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parcel {
     /// What the far side knows it by: the hash of a call's bytes, a userOpHash, an idempotency key.
-    #[serde(with = "bytes::hex32")]
     pub id: [u8; 32],
     /// What the rail needs, in a form that mechanism and rail agree on. Holds no secret.
-    #[serde(with = "bytes::hex")]
     pub bytes: Vec<u8>,
+}
+
+impl Parcel {
+    /// A parcel of these bytes, which the far side knows by this.
+    #[must_use]
+    pub const fn new(id: [u8; 32], bytes: Vec<u8>) -> Self {
+        Self { id, bytes }
+    }
 }
 
 impl fmt::Debug for Parcel {
@@ -28,16 +34,23 @@ impl fmt::Debug for Parcel {
 }
 
 /// Signed bytes that may be sent.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// What the far side will call it.
     pub tx: TxId,
     /// The exact bytes.
-    #[serde(with = "bytes::hex")]
     pub bytes: Vec<u8>,
     /// What was bid for it, in the rail's own unit; an attempt that replaces another bids more.
-    #[serde(with = "bytes::decimal")]
     pub fee: u128,
+}
+
+impl Attempt {
+    /// Signed bytes, what the far side will call them, and what was bid for them.
+    #[must_use]
+    pub const fn new(tx: TxId, bytes: Vec<u8>, fee: u128) -> Self {
+        Self { tx, bytes, fee }
+    }
 }
 
 impl fmt::Debug for Attempt {

@@ -1,25 +1,25 @@
 //! What is known of a step that happened, and what the payer and the server are told of a payment that did.
 
-use serde::{Deserialize, Serialize};
 use x402_types::v2::SettleResponse;
 use x402_types::{AtomicAmount, Blank, ChainId, Members, NetworkName, RawJson, Version, networks};
 
 use crate::TxId;
 
 /// What a final block says of a step that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct StepProof {
     /// The transaction that did it, ours or another's.
     pub tx: TxId,
     /// What it moved.
     pub amount: AtomicAmount,
     /// What the mechanism needs later, for its receipt or its next step.
-    #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extra: Members,
 }
 
 /// The answer of a payment that was made. The same for every retry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// The transaction; `None` where nothing had to be moved (`upto` of 0).
     pub transaction: Option<TxId>,
@@ -28,17 +28,35 @@ pub struct Receipt {
     /// Who paid.
     pub payer: String,
     /// What was moved, where the scheme lets it differ from what was asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<AtomicAmount>,
     /// What the scheme adds.
-    #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extra: Members,
     /// What extensions add.
-    #[serde(default, skip_serializing_if = "Members::is_empty")]
     pub extensions: Members,
 }
 
+impl StepProof {
+    /// What moved so much.
+    #[must_use]
+    pub const fn new(tx: TxId, amount: AtomicAmount) -> Self {
+        Self { tx, amount, extra: Members::new() }
+    }
+}
+
 impl Receipt {
+    /// The receipt of a payer's payment. It names no amount: what was asked was moved.
+    #[must_use]
+    pub const fn new(transaction: Option<TxId>, network: ChainId, payer: String) -> Self {
+        Self { transaction, network, payer, amount: None, extra: Members::new(), extensions: Members::new() }
+    }
+
+    /// With the amount that was moved, where the scheme lets it differ from what was asked.
+    #[must_use]
+    pub const fn of_amount(mut self, amount: AtomicAmount) -> Self {
+        self.amount = Some(amount);
+        self
+    }
+
     /// The answer on the wire. `replayed` marks one that was given before, so that no server grants it twice.
     #[must_use]
     pub fn to_response(&self, version: Version, replayed: bool) -> SettleResponse {

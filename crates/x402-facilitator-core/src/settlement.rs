@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{
-    ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
-};
+use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
+use crate::observer::NoObserver;
+use crate::routing::Routing;
 use crate::{
-    CommitError, Event, LaneId, Ledger, Mechanism, Outcome, OwnerId, Payment, Rail, SlotId, Telling, TxId, Verified,
-    Write,
+    CommitError, Doing, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId, Payment, Rail, SlotId,
+    Telling, TxId, Verified, Write,
 };
 
 /// How long the machine waits before it looks again.
@@ -36,9 +36,9 @@ impl Default for Pace {
 pub struct Settlement {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) pace: Pace,
-    mechanisms: BTreeMap<(Version, SchemeName, ChainId), Arc<dyn Mechanism>>,
-    kinds: Vec<SupportedKind>,
+    routing: Routing,
     rails: BTreeMap<LaneId, Arc<dyn Rail>>,
+    observer: Arc<dyn Observer>,
     owner: OwnerId,
     in_flight: Arc<InFlightRequests>,
 }
@@ -47,7 +47,7 @@ impl core::fmt::Debug for Settlement {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Settlement")
             .field("owner", &self.owner)
-            .field("kinds", &self.mechanisms.keys().collect::<Vec<_>>())
+            .field("kinds", &self.routing)
             .field("lanes", &self.rails.keys().collect::<Vec<_>>())
             .field("pace", &self.pace)
             .finish_non_exhaustive()
@@ -61,9 +61,9 @@ impl Settlement {
         Self {
             ledger,
             pace: Pace::default(),
-            mechanisms: BTreeMap::new(),
-            kinds: Vec::new(),
+            routing: Routing::default(),
             rails: BTreeMap::new(),
+            observer: Arc::new(NoObserver),
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
         }
@@ -76,28 +76,26 @@ impl Settlement {
         self
     }
 
+    /// With one who hears what it does.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
     /// How long it waits before it looks again.
     #[must_use]
     pub const fn pace(&self) -> Pace {
         self.pace
     }
 
-    /// Serves the kinds of a mechanism.
+    /// Serves the kinds of a mechanism. Several may serve one kind, each by a [method](Mechanism::method) of its own.
     ///
     /// # Errors
-    /// One of its kinds is on no known network or is served already.
+    /// One of its kinds is on no known network, or is served already by this method or by a mechanism without
+    /// one; or its scheme has another rule for the amount.
     pub fn with_mechanism(mut self, mechanism: Arc<dyn Mechanism>) -> Result<Self, Fault> {
-        for kind in mechanism.kinds() {
-            let network = kind
-                .network
-                .chain_id()
-                .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
-            let route = (kind.x402_version, kind.scheme.clone(), network);
-            if self.mechanisms.insert(route, Arc::clone(&mechanism)).is_some() {
-                return Err(Fault::broken(format_args!("{} on {network} is served twice", kind.scheme)));
-            }
-            self.kinds.push(kind);
-        }
+        self.routing.add(&mechanism)?;
         Ok(self)
     }
 
@@ -123,7 +121,7 @@ impl Settlement {
     /// The kinds of payment served, in the order in which they were added.
     #[must_use]
     pub fn kinds(&self) -> &[SupportedKind] {
-        &self.kinds
+        self.routing.kinds()
     }
 
     /// The lanes that cannot pay for a transaction, as far as is known, and what each says of it.
@@ -138,22 +136,19 @@ impl Settlement {
         self.rails.keys()
     }
 
-    /// Who checks and settles payments for such terms.
+    /// Who checks and settles such a claim.
     ///
     /// # Errors
-    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: nobody here does.
-    pub fn mechanism(&self, terms: &Terms) -> Result<&Arc<dyn Mechanism>, Rejection> {
-        let route = (terms.version, terms.scheme.clone(), terms.network);
-        self.mechanisms.get(&route).ok_or_else(|| {
-            let served = |of: &dyn Fn(&(Version, SchemeName, ChainId)) -> bool| self.mechanisms.keys().any(of);
-            Rejection::new(if !served(&|kind| kind.1 == terms.scheme) {
-                ErrorReason::UNSUPPORTED_SCHEME
-            } else if !served(&|kind| kind.1 == terms.scheme && kind.2 == terms.network) {
-                ErrorReason::INVALID_NETWORK
-            } else {
-                ErrorReason::INVALID_X402_VERSION
-            })
-        })
+    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: nobody here does; `unsupported_payload_type`:
+    /// of several mechanisms of this kind none or more than one calls it its own.
+    pub fn mechanism(&self, claim: &Claim) -> Result<&Arc<dyn Mechanism>, Rejection> {
+        self.routing.of(claim)
+    }
+
+    /// Whether a scheme settles what was authorized, or may settle less. [`AmountRule::Equal`] where nobody serves it.
+    #[must_use]
+    pub fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
+        self.routing.amount_rule(scheme)
     }
 
     /// The identity of a claim's authorization.
@@ -161,7 +156,18 @@ impl Settlement {
     /// # Errors
     /// Nobody here serves its terms, or its payload cannot be read.
     pub fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
-        self.mechanism(&claim.terms)?.key(claim)
+        self.mechanism(claim)?.key(claim)
+    }
+
+    /// Who would pay a claim, where its payload can be read.
+    #[must_use]
+    pub fn payer(&self, claim: &Claim) -> Option<String> {
+        let mechanism = self.mechanism(claim).ok()?;
+        match mechanism.key(claim) {
+            Ok(key) => mechanism.payer(&key),
+            // What cannot be settled here may have been read all the same.
+            Err(rejection) => rejection.payer.map(String::from),
+        }
     }
 
     /// The row of a payment.
@@ -177,6 +183,12 @@ impl Settlement {
     /// # Errors
     /// The payment is not good, or it could not be checked.
     pub async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
+        let verified = self.verified(claim, now).await;
+        self.refused(Doing::Verify, claim, verified.as_ref().err(), now);
+        verified
+    }
+
+    async fn verified(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
         let key = self.key(claim)?;
         if let Some(row) = self.ledger.read(&key).await?
             && !(is_same_request(&row, claim) && row.may_reopen(now))
@@ -191,7 +203,7 @@ impl Settlement {
     }
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
-        let verdict = self.mechanism(&claim.terms)?.verify(claim, now).await?;
+        let verdict = self.mechanism(claim)?.verify(claim, now).await?;
         // The payment is good, and nobody here could send it: that is no fault of the payer's.
         if let Some(fault) = self.shortage(&verdict.lanes) {
             return Err(fault.into());
@@ -211,12 +223,23 @@ impl Settlement {
     /// # Errors
     /// The payment is not good, and no row says otherwise; or it could not be found out.
     pub async fn settle(&self, request: &InFlightRequest, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Refusal> {
+        let outcome = self.found_or_claimed(request, claim, now).await;
+        self.refused(Doing::Settle, claim, outcome.as_ref().err(), now);
+        outcome
+    }
+
+    async fn found_or_claimed(
+        &self,
+        request: &InFlightRequest,
+        claim: &Claim,
+        now: UnixSeconds,
+    ) -> Result<Outcome, Refusal> {
         let key = self.key(claim)?;
         if let Some(row) = self.ledger.read(&key).await? {
             return Ok(self.again(request, row, claim, now).await?);
         }
         match self.check(claim, key.clone(), now).await {
-            Ok(verified) => Ok(self.claim(request, verified, now).await?),
+            Ok(verified) => Ok(self.claimed(request, verified, now).await?),
             // The nonce may be "used" because another request for this very payment won in the meantime.
             Err(refusal) => match self.ledger.read(&key).await? {
                 Some(row) => Ok(self.again(request, row, claim, now).await?),
@@ -235,9 +258,17 @@ impl Settlement {
         verified: Verified,
         now: UnixSeconds,
     ) -> Result<Outcome, Fault> {
+        let outcome = self.claimed(request, verified, now).await;
+        outcome.inspect_err(|fault| self.faulted(Doing::Settle, fault, now))
+    }
+
+    async fn claimed(&self, request: &InFlightRequest, verified: Verified, now: UnixSeconds) -> Result<Outcome, Fault> {
         let lane = self.lane_for(&verified)?;
         let claim = verified.claim().clone();
         let row = self.ledger.claim(Payment::new(verified, lane, request.id().clone(), now)).await?;
+        if row.request == *request.id() && row.version == 1 {
+            self.notice(Happening::Claimed { payment: &row }, now);
+        }
         self.again(request, row, &claim, now).await
     }
 
@@ -382,6 +413,22 @@ impl Settlement {
             .and_then(|at| lanes.get(at))
             .map(|lane| (*lane).clone())
             .ok_or_else(|| Fault::broken("no rail serves a lane that may carry this payment"))
+    }
+
+    pub(crate) fn notice(&self, happening: Happening<'_>, now: UnixSeconds) {
+        self.observer.notice(&happening, now);
+    }
+
+    pub(crate) fn faulted(&self, during: Doing, fault: &Fault, now: UnixSeconds) {
+        self.notice(Happening::Faulted { during, fault }, now);
+    }
+
+    fn refused(&self, during: Doing, claim: &Claim, refusal: Option<&Refusal>, now: UnixSeconds) {
+        match refusal {
+            Some(Refusal::Rejection(rejection)) => self.notice(Happening::Refused { claim, rejection }, now),
+            Some(Refusal::Fault(fault)) => self.faulted(during, fault, now),
+            None => {}
+        }
     }
 
     pub(crate) fn rail(&self, lane: &LaneId) -> Result<&Arc<dyn Rail>, Fault> {

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::{
-    Attempt, CommitError, Event, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces, Observation, Parcel,
-    Payment, Rail, Settlement, Slot, SlotId, StepState, Todo, TxId, Write,
+    CommitError, Doing, Event, Happening, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces, Observation,
+    Parcel, Payment, Rail, Receipt, Settlement, Slot, SlotId, Step, StepState, Todo, TxId, Write,
 };
 
 /// What a round came to.
@@ -40,8 +40,13 @@ impl Settlement {
     /// # Errors
     /// It could not be found out, or a mechanism broke a rule. It will be asked again.
     pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
+        let progress = self.advanced(lease, key, now).await;
+        progress.inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
+    }
+
+    async fn advanced(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
         let Some(before) = self.ledger.read(key).await? else { return Ok(Progress::Idle) };
-        let mechanism = self.mechanism(&before.claim.terms).map_err(Fault::broken)?;
+        let mechanism = self.mechanism(&before.claim).map_err(Fault::broken)?;
         let event = match before.todo() {
             Todo::Nothing => return Ok(Progress::Idle),
             Todo::Plan => Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?),
@@ -67,7 +72,7 @@ impl Settlement {
         // Decided: the answer or the next step in the same commit, if it can be known now.
         if after.todo() == Todo::Plan
             && after.due <= now
-            && after.steps.last().is_some_and(crate::Step::is_decided)
+            && after.steps.last().is_some_and(Step::is_decided)
             && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
         {
             after.apply(Event::Planned(plan), now, self.pace.poll)?;
@@ -79,6 +84,12 @@ impl Settlement {
     /// its parcels is not failed. It waits for what is observed of it.
     async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let plan = mechanism.plan(payment, now).await?;
+        if let NextStep::Settled(Receipt { amount: Some(amount), .. }) = &plan {
+            let asked = payment.claim.terms.amount;
+            if !mechanism.amount_rule().allows(*amount, asked) {
+                return Err(Fault::broken(format_args!("{amount} was settled where {asked} was asked")));
+            }
+        }
         let most = mechanism.max_parcels().min(MAX_PARCELS);
         let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
         Ok(if is_over && matches!(plan, NextStep::Do { .. }) { NextStep::Wait(now.plus(self.pace.poll)) } else { plan })
@@ -91,8 +102,12 @@ impl Settlement {
         after: Payment,
         now: UnixSeconds,
     ) -> Result<Progress, Fault> {
-        match self.ledger.commit(Write { lease: Some(lease.clone()), payments: vec![after], ..Write::default() }).await
-        {
+        let write = Write { lease: Some(lease.clone()), payments: vec![after.clone()], ..Write::default() };
+        match self.ledger.commit(write).await {
+            Ok(()) => {
+                self.moved(&before, &after, now);
+                Ok(Progress::Moved)
+            }
             // Another payment of this payer has the same nonce of the far side in hand: wait for its end.
             Err(CommitError::Taken(_)) => {
                 before.yields(now, self.pace.poll);
@@ -104,14 +119,33 @@ impl Settlement {
         }
     }
 
+    /// What has become of a payment is told.
+    fn moved(&self, before: &Payment, after: &Payment, now: UnixSeconds) {
+        let payment = after;
+        for (at, step) in after.steps.iter().enumerate().skip(before.steps.len().saturating_sub(1)) {
+            let old = before.steps.get(at);
+            if step.is_decided() && !old.is_some_and(Step::is_decided) {
+                self.notice(Happening::Landed { payment, step }, now);
+            } else if step.parcels.len() > old.map_or(0, |old| old.parcels.len()) {
+                self.notice(Happening::Planned { payment, step }, now);
+            }
+        }
+        if before.answer.is_none() && after.answer.is_some() {
+            self.notice(Happening::Answered { payment }, now);
+        }
+    }
+
     /// One round for one lane: closes what is final, fills gaps, rebroadcasts what is open, loads what is ready.
     ///
     /// # Errors
     /// The first thing that failed; the rest of the round was done as far as it could be.
     pub async fn carry(&self, lease: &Lease, now: UnixSeconds) -> Result<Progress, Fault> {
-        let rail = self.rail(&lease.lane)?.as_ref();
-        let nonces = rail.nonces(&lease.lane).await?;
-        let view = self.ledger.lane(&lease.lane).await?;
+        let seen = async {
+            let rail = self.rail(&lease.lane)?.as_ref();
+            let nonces = rail.nonces(&lease.lane).await?;
+            Ok::<_, Fault>((rail, nonces, self.ledger.lane(&lease.lane).await?))
+        };
+        let (rail, nonces, view) = seen.await.inspect_err(|fault| self.faulted(Doing::Carry, fault, now))?;
         let mut round = Round { settlement: self, rail, lease, now, progress: Progress::Idle, fault: None };
         round.close(&view, nonces).await;
         round.rebroadcast(&view, nonces).await;
@@ -176,6 +210,7 @@ impl Round<'_> {
                 self.commit(None, Vec::new(), vec![slot]).await;
                 continue;
             }
+            let signed = slot.attempts.len();
             if nonces.is_some() && slot.resends.is_multiple_of(2) {
                 match self.rail.sign(&slot.id, &load, slot.attempts.last()).await {
                     Ok(attempt) if slot.attempts.contains(&attempt) => {}
@@ -183,9 +218,11 @@ impl Round<'_> {
                     Err(fault) => self.failed(fault),
                 }
             }
-            let attempt = slot.attempts.last().map(|attempt| (slot.id.clone(), attempt.clone()));
-            if self.commit(None, Vec::new(), vec![slot]).await {
-                again.extend(attempt);
+            if self.commit(None, Vec::new(), vec![slot.clone()]).await {
+                if slot.attempts.len() > signed {
+                    self.stored(&slot);
+                }
+                again.push(slot);
             }
         }
         self.send(again).await;
@@ -228,10 +265,11 @@ impl Round<'_> {
         if slots.is_empty() {
             return;
         }
-        let attempts = slots.iter().filter_map(|slot| Some((slot.id.clone(), slot.attempts.last()?.clone()))).collect();
+        let new = slots.clone();
         let moved = slots.iter().any(|slot| slot.id.nonce >= from).then_some(Next { from, to: next });
         if self.commit(moved, payments, slots).await {
-            self.send(attempts).await;
+            new.iter().for_each(|slot| self.stored(slot));
+            self.send(new).await;
         }
     }
 
@@ -262,16 +300,8 @@ impl Round<'_> {
         let id = SlotId { lane: self.lease.lane.clone(), nonce };
         match self.rail.sign(&id, parcels, None).await {
             Ok(attempt) => {
-                slots.push(Slot {
-                    id: id.clone(),
-                    payments: Vec::new(),
-                    attempts: vec![attempt],
-                    taken: None,
-                    used: false,
-                    resends: 0,
-                    due: self.now.plus(self.patience(1)),
-                    version: 0,
-                });
+                let due = self.now.plus(self.patience(1));
+                slots.push(Slot { attempts: vec![attempt], opened: self.now, due, ..Slot::new(id.clone()) });
                 Some(id)
             }
             Err(fault) => {
@@ -332,14 +362,25 @@ impl Round<'_> {
         }
     }
 
-    /// All at once, lowest nonce first.
-    async fn send(&mut self, attempts: Vec<(SlotId, Attempt)>) {
+    /// The newest attempt of a slot is stored.
+    fn stored(&self, slot: &Slot) {
+        if let Some(attempt) = slot.attempts.last() {
+            self.settlement.notice(Happening::Stored { slot, attempt }, self.now);
+        }
+    }
+
+    /// Sends the newest attempts all at once, lowest nonce first.
+    async fn send(&mut self, slots: Vec<Slot>) {
         let rail = self.rail;
-        let sends = attempts.iter().map(|(_, attempt)| rail.send(attempt)).collect();
+        let newest = || slots.iter().filter_map(|slot| Some((slot, slot.attempts.last()?)));
+        let sends = newest().map(|(_, attempt)| rail.send(attempt)).collect();
         let mut taken = BTreeMap::new();
-        for (sent, (id, attempt)) in join(sends).await.into_iter().zip(attempts) {
+        for (sent, (slot, attempt)) in join(sends).await.into_iter().zip(newest()) {
             match sent {
-                Ok(()) => drop(taken.insert(id, attempt.tx)),
+                Ok(()) => {
+                    self.settlement.notice(Happening::Sent { slot, attempt }, self.now);
+                    taken.insert(slot.id.clone(), attempt.tx.clone());
+                }
                 Err(fault) => self.failed(fault),
             }
         }
@@ -371,6 +412,7 @@ impl Round<'_> {
     }
 
     fn failed(&mut self, fault: Fault) {
+        self.settlement.faulted(Doing::Carry, &fault, self.now);
         self.fault.get_or_insert(fault);
     }
 }

@@ -12,6 +12,7 @@ use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_types::{ChainId, EvmAddress};
 use zeroize::Zeroizing;
 
+use crate::configured::{NAMESPACES, SERVED_NAMESPACES};
 use crate::heads::{BUSY_MILLISECONDS, REST_MILLISECONDS};
 
 /// What [`NetworkConfig::log_query_blocks`] must be.
@@ -221,8 +222,8 @@ impl Config {
             within("network.poll_milliseconds", network.poll_milliseconds, 20, 60_000, "20 to 60000")?;
             within("network.rest_poll_milliseconds", network.rest_poll_milliseconds, 20, 60_000, "20 to 60000")?;
             within("network.log_query_blocks", network.log_query_blocks, 1, 100_000, LOG_QUERY_RANGE)?;
-            if network.id.eip155_chain().is_none() {
-                return Err(ConfigError::Range { field: "network.id", expected: "an `eip155` network" });
+            if !NAMESPACES.iter().any(|served| served.name == network.id.namespace()) {
+                return Err(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES });
             }
             if network.signers.is_empty() {
                 return Err(ConfigError::Range { field: "network.signers", expected: "at least one" });

@@ -20,11 +20,11 @@ use crate::process::{node, owner};
 use crate::routes::KeptKeys;
 use crate::session_keys::{ByHash, SessionKeys};
 
-/// Why a facilitator cannot start.
+/// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration.
+    /// The configuration is unusable.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A node, the ledger, or the parts do not fit together.
@@ -37,15 +37,15 @@ pub enum StartError {
 pub struct Configured {
     /// The engine, not yet started.
     pub engine: Arc<Engine>,
-    /// The tasks that tell it of new blocks.
+    /// The tasks that poll the heads of the chains.
     pub heads: HeadPollers,
-    /// What `/verify` remembers for `/settle`.
+    /// The store of requests, which `/verify` fills and `/settle` reads.
     pub requests: Arc<dyn Requests>,
     /// Session keys that payments name by their hash, where they are kept.
     pub session_keys: Option<KeptKeys>,
 }
 
-/// The facilitator that a configuration describes, not yet started.
+/// Builds the facilitator that a configuration describes. It is not started yet.
 ///
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
@@ -73,10 +73,9 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
     for each in &config.networks {
-        builder = builder.with_evm(network(each)?)?;
-        if let Some(nvm) = &each.nvm {
-            builder = builder.with_nvm(plans(each.id, nvm)?)?;
-        }
+        let served = NAMESPACES.iter().find(|served| served.name == each.id.namespace());
+        let served = served.ok_or(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES })?;
+        builder = (served.add)(builder, each)?;
     }
     let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
     let (engine, heads) = builder.build()?;
@@ -89,11 +88,32 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     Ok(Configured { engine, heads, requests, session_keys })
 }
 
+/// The networks of one namespace.
+pub(crate) struct Namespace {
+    /// As CAIP-2 writes it.
+    pub(crate) name: &'static str,
+    /// Serves a network of this namespace as its configuration says.
+    add: fn(Builder, &NetworkConfig) -> Result<Builder, StartError>,
+}
+
+/// The namespaces that are served: a line for each, and what its networks need stands in [`NetworkConfig`].
+pub(crate) const NAMESPACES: &[Namespace] = &[Namespace { name: "eip155", add: eip155 }];
+/// The same, as the configuration's error says it.
+pub(crate) const SERVED_NAMESPACES: &str = "an `eip155` network";
+
+fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartError> {
+    let builder = builder.with_evm(network(config)?)?;
+    Ok(match &config.nvm {
+        Some(nvm) => builder.with_nvm(plans(config.id, nvm)?)?,
+        None => builder,
+    })
+}
+
 fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {
-        // What a parser says of a bad key is not repeated: it may quote it.
+        // The parser's message may quote a bad key, so it is not repeated.
         let key = source.read("network.signers")?;
         signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
     }

@@ -17,6 +17,7 @@ use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
 use x402_store::sqlite::Database;
+use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 
 use self::nvm::Place;
@@ -213,6 +214,7 @@ impl Builder {
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_patience(self.patience).with_replaying(self.replaying);
+        let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
         let engine = self.database.into_iter().fold(engine, Engine::with_database);
         let engine = self.dialects.into_iter().fold(engine, Engine::with_dialect);
         Ok((Arc::new(engine), HeadPollers(self.pollers)))

@@ -1,4 +1,4 @@
-//! What a process makes for itself: its name among the owners of leases, HTTP clients, and providers for nodes.
+//! Parts that belong to a process: its name among the owners of leases, HTTP clients, and providers for nodes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use x402_facilitator_core::OwnerId;
 
 use crate::config::ConfigError;
 
-/// A name for this start of this process.
+/// Returns a name for this start of this process.
 #[must_use]
 pub fn owner() -> OwnerId {
     use std::hash::{BuildHasher, Hasher};

@@ -106,7 +106,7 @@ async fn it_says_what_it_serves_and_how_it_is() {
                     { "x402Version": 2, "scheme": "exact", "network": "eip155:84532" },
                     { "x402Version": 1, "scheme": "exact", "network": "base-sepolia" },
                 ],
-                "extensions": [],
+                "extensions": ["payment-identifier"],
                 "signers": { "eip155:84532": ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"] },
                 "keepsRequests": true,
             })

@@ -1,9 +1,13 @@
 //! A response body that is either the inner service's, untouched, or one made here.
 
+#[cfg(feature = "server")]
+use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use bytes::Bytes;
+#[cfg(feature = "server")]
+use bytes::BytesMut;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -40,9 +44,41 @@ impl<B> Body<B> {
     }
 
     /// A body of which these bytes were read already.
-    #[cfg(all(feature = "client", feature = "challenge"))]
+    #[cfg(any(feature = "server", all(feature = "client", feature = "challenge")))]
     pub(crate) fn begun(read: Bytes, rest: Pin<Box<B>>) -> Self {
         Self { kind: Kind::Begun { read: (!read.is_empty()).then_some(read), rest } }
+    }
+}
+
+/// The error of a body that ends early, fails, or has another length than announced.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub(crate) struct BrokenOff;
+
+#[cfg(feature = "server")]
+impl<B: http_body::Body<Data = Bytes>> Body<B> {
+    /// Reads an inner body whose length is known and at most `longest`. Returns a body to send, and the bytes read.
+    pub(crate) async fn read_ahead(self, longest: usize) -> Result<(Self, Option<Bytes>), BrokenOff> {
+        let Kind::Inner { body } = self.kind else { return Ok((self, None)) };
+        let Some(length) = body.size_hint().exact().and_then(|length| usize::try_from(length).ok()) else {
+            return Ok((Self::inner(body), None));
+        };
+        if length > longest {
+            return Ok((Self::inner(body), None));
+        }
+        let mut rest = Box::pin(body);
+        let mut read = BytesMut::with_capacity(length);
+        while read.len() < length {
+            match poll_fn(|cx| rest.as_mut().poll_frame(cx)).await {
+                Some(Ok(frame)) => read.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Some(Err(_)) | None => return Err(BrokenOff),
+            }
+        }
+        if read.len() > length {
+            return Err(BrokenOff);
+        }
+        let read = read.freeze();
+        Ok((Self::begun(read.clone(), rest), Some(read)))
     }
 }
 
@@ -73,8 +109,15 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
         match &self.kind {
             Kind::Inner { body } => body.size_hint(),
             Kind::Own { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Begun { read: None, rest } => rest.size_hint(),
-            Kind::Begun { read: Some(_), .. } => SizeHint::default(),
+            Kind::Begun { read, rest } => {
+                let (read, rest) = (read.as_ref().map_or(0, |read| read.len() as u64), rest.size_hint());
+                let mut whole = SizeHint::new();
+                whole.set_lower(rest.lower().saturating_add(read));
+                if let Some(upper) = rest.upper() {
+                    whole.set_upper(upper.saturating_add(read));
+                }
+                whole
+            }
         }
     }
 }

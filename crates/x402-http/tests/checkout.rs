@@ -10,7 +10,7 @@ use common::{PAYER, Script, TRANSACTION, offer, payment_json, terms, upfront};
 use serde_json::{Value, json};
 use x402_http::checkout::{Checkout, Declined, Flow, GrantState, Grants, MemoryGrants, PaymentIn, Used};
 use x402_types::v2::{ResourceInfo, SettleResponse};
-use x402_types::{AtomicAmount, Claim, ErrorReason, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
+use x402_types::{AmountRule, AtomicAmount, Claim, ErrorReason, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
 
 /// A transport in ten lines: a call with a payment beside it, an answer with a receipt beside it.
 struct Tools {
@@ -196,8 +196,8 @@ impl PaymentKeyFn for Metered {
         common::key_of(claim)
     }
 
-    fn settles_less(&self) -> bool {
-        true
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::AtMost
     }
 }
 

@@ -12,6 +12,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use x402_codec::header as names;
 use x402_http::client::{ClientError, NotPayable, PayError, SpendLimits};
+use x402_types::extension::PaymentIdentifier;
 use x402_types::{PaymentRequired, Terms, TimeoutSeconds};
 
 fn asks_json(json: &Value) -> Response<Full<Bytes>> {
@@ -133,7 +134,7 @@ fn identified(required: bool) -> Value {
 async fn a_required_payment_identifier_is_given_or_refused_before_signing() {
     let purse = purse();
     let error = ask(&purse, &Wire::default().says([asks_json(&identified(true))])).await.unwrap_err();
-    assert_eq!(error, ClientError::Pay(PayError::IdentifierRequired));
+    assert_eq!(error, ClientError::Pay(PayError::ExtensionRequired { name: "payment-identifier".into() }));
     assert_eq!((purse.signed(), purse.used().as_str()), (0, "0"));
     // Where it is not required the declaration is echoed.
     let wire = Wire::default().says([asks_json(&identified(false)), paid()]);
@@ -141,7 +142,7 @@ async fn a_required_payment_identifier_is_given_or_refused_before_signing() {
     assert_eq!(payment_of(&wire, 1)["extensions"], identified(false)["extensions"]);
 
     let mut purse = buyer::purse();
-    purse.payer = purse.payer.with_payment_identifiers();
+    purse.payer = purse.payer.with_extension(PaymentIdentifier::optional());
     let wire = Wire::default().says([asks_json(&identified(true)), pending(), paid()]);
     ask(&purse, &wire).await.unwrap();
     let extension = payment_of(&wire, 1)["extensions"]["payment-identifier"].clone();

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "requests")]
 pub mod requests;
+#[cfg(feature = "ledger")]
+mod rows;
 #[cfg(feature = "session-keys")]
 pub mod session_keys;
 pub mod sqlite;

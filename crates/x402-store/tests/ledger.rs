@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use rusqlite::params;
 use x402_facilitator_core::conformance::{Subject, forgets_by_the_row, run};
 use x402_facilitator_core::{Ledger, Payment, Slot};
-use x402_store::sqlite::{Database, SqliteLedger, WriteError};
+use x402_store::sqlite::{Database, SqliteLedger, WriteError, payment_row, slot_row};
 use x402_types::{Fault, UnixSeconds};
 
 static CLOCK: AtomicU64 = AtomicU64::new(1_700_000_000);
@@ -96,7 +96,7 @@ impl Subject for Counting {
                         payment.key.as_bytes(),
                         payment.lane.as_str(),
                         i64::try_from(payment.keep_until.0).unwrap(),
-                        serde_json::to_string(payment).unwrap(),
+                        payment_row(payment)?,
                     ],
                 )?;
                 transaction
@@ -107,7 +107,7 @@ impl Subject for Counting {
                 transaction.prepare_cached("INSERT INTO slots VALUES (?1, ?2, 1, 1, ?3)")?.execute(params![
                     slot.id.lane.as_str(),
                     i64::try_from(slot.id.nonce).unwrap(),
-                    serde_json::to_string(slot).unwrap(),
+                    slot_row(slot)?,
                 ])?;
             }
             Ok(())

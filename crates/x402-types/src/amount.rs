@@ -107,6 +107,37 @@ impl<'de> Deserialize<'de> for AtomicAmount {
     }
 }
 
+/// How the amount that is settled stands to the amount that was authorized. The scheme says it, once for the server, the
+/// routes and the settlement machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AmountRule {
+    /// What was authorized is settled: `exact`.
+    #[default]
+    Equal,
+    /// What was used is settled, at most what was authorized: `upto`, the credits of a plan.
+    AtMost,
+}
+
+impl AmountRule {
+    /// Whether this amount may be settled where that one was authorized.
+    #[must_use]
+    pub fn allows(self, settled: AtomicAmount, authorized: AtomicAmount) -> bool {
+        match self {
+            Self::Equal => settled == authorized,
+            Self::AtMost => settled <= authorized,
+        }
+    }
+
+    /// What is to be settled where so much was used of what was authorized.
+    #[must_use]
+    pub fn settles(self, authorized: AtomicAmount, used: AtomicAmount) -> AtomicAmount {
+        match self {
+            Self::Equal => authorized,
+            Self::AtMost => authorized.min(used),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +158,25 @@ mod tests {
             assert!(s.parse::<AtomicAmount>().is_err(), "{s:?}");
         }
         assert!(serde_json::from_str::<AtomicAmount>("1000").is_err());
+    }
+
+    #[test]
+    fn what_is_settled_is_what_was_authorized_or_less_by_the_scheme_s_word() {
+        let amount = |value: u64| AtomicAmount::from(value);
+        for (rule, settled, authorized, allowed) in [
+            (AmountRule::Equal, 10, 10, true),
+            (AmountRule::Equal, 9, 10, false),
+            (AmountRule::Equal, 11, 10, false),
+            (AmountRule::AtMost, 10, 10, true),
+            (AmountRule::AtMost, 0, 10, true),
+            (AmountRule::AtMost, 11, 10, false),
+        ] {
+            assert_eq!(rule.allows(amount(settled), amount(authorized)), allowed, "{rule:?} {settled} of {authorized}");
+        }
+        for (rule, used, settled) in
+            [(AmountRule::Equal, 3, 10), (AmountRule::AtMost, 3, 3), (AmountRule::AtMost, 30, 10)]
+        {
+            assert_eq!(rule.settles(amount(10), amount(used)), amount(settled), "{rule:?} {used}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Malformed;
+use crate::{EvmAddress, Malformed};
 
 /// The longest identifier: 8 bytes of namespace, a colon, 32 bytes of reference.
 const MAX: usize = 41;
@@ -67,6 +67,14 @@ impl ChainId {
     #[must_use]
     pub fn reference(&self) -> &str {
         self.as_str().get(usize::from(self.colon) + 1..).unwrap_or_default()
+    }
+
+    /// Returns whether two texts name one account or contract of this network: in the namespace `eip155` they are compared
+    /// as addresses, in every other one as texts.
+    #[must_use]
+    pub fn same_account(&self, a: &str, b: &str) -> bool {
+        let value = |text: &str| text.parse::<EvmAddress>().and_then(|address| address.checked()).ok();
+        a == b || (self.namespace() == "eip155" && value(a).is_some_and(|a| value(b) == Some(a)))
     }
 
     /// Returns the EVM chain number, if the namespace is `eip155`.
@@ -182,6 +190,22 @@ mod tests {
         assert_eq!(ChainId::eip155(84532), "eip155:84532".parse().unwrap());
         assert_eq!(ChainId::eip155(u64::MAX).eip155_chain(), Some(u64::MAX));
         assert_eq!(ChainId::eip155(0).as_str(), "eip155:0");
+    }
+
+    /// What an account is belongs to the namespace: base58 and card numbers have one spelling each.
+    #[test]
+    fn accounts_are_compared_as_their_namespace_has_it() {
+        let (lower, mixed) =
+            ("0x036cbd53842c5426634e7929541ec2318f3dcf7e", "0x036CbD53842c5426634e7929541eC2318f3dCF7e");
+        let same = |network: &str, a, b| network.parse::<ChainId>().unwrap().same_account(a, b);
+        assert!(same("eip155:84532", lower, mixed) && same("eip155:84532", mixed, mixed));
+        assert!(!same("eip155:84532", lower, "0x136cbd53842c5426634e7929541ec2318f3dcf7e"));
+        // A wrong checksum is no address.
+        assert!(!same("eip155:84532", lower, "0x036cBD53842c5426634e7929541eC2318f3dCF7e"));
+        for network in ["solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", "card:visa"] {
+            assert!(same(network, "abcDEF", "abcDEF") && !same(network, "abcDEF", "abcdef"), "{network}");
+            assert!(!same(network, lower, mixed), "{network}");
+        }
     }
 
     #[test]

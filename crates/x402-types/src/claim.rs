@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
-use crate::{Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Version, nvm, v1, v2};
+use crate::{AmountRule, Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Version, nvm, v1, v2};
 
 /// A payment that claims to fulfil terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,9 +89,16 @@ impl PaymentPayload {
     /// Returns whether the payment was made for this entry: v2 echoes the entry, v1 names only its scheme and network.
     #[must_use]
     pub fn is_for(&self, terms: &Terms) -> bool {
+        self.settles(terms, AmountRule::Equal)
+    }
+
+    /// Returns whether the payment may settle these terms: it was made for such an entry, and the amount follows the
+    /// scheme's rule. A facilitator is asked to settle what was used, and `accepted` says what was authorized.
+    #[must_use]
+    pub fn settles(&self, terms: &Terms, rule: AmountRule) -> bool {
         match self {
             Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
-            Self::V2(payment) => terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&payment.accepted),
+            Self::V2(payment) => terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&payment.accepted, rule),
             Self::Nvm(payment) => payment.is_for(terms),
         }
     }
@@ -107,6 +114,8 @@ pub enum AuthorizationKind {
     Permit2 = 2,
     /// A redemption of plan credits by a smart account.
     NvmErc4337 = 3,
+    /// Of a scheme from outside of these crates, which names itself where the others name their contract.
+    Other = 255,
 }
 
 /// The identity of an authorization, in canonical bytes: kind, network, contract, payer, nonce.
@@ -195,10 +204,10 @@ pub trait PaymentKeyFn: Send + Sync {
     /// The payload cannot be parsed as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
 
-    /// Returns whether the scheme settles less than was authorized when less was used. It is `false` for schemes that
-    /// move exactly the signed amount, such as `exact`.
-    fn settles_less(&self) -> bool {
-        false
+    /// Returns whether the settled amount may be below the authorized one: [`AmountRule::Equal`] unless the scheme says
+    /// otherwise.
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::Equal
     }
 
     /// Whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme whose

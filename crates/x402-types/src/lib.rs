@@ -10,6 +10,7 @@ pub mod challenge;
 mod claim;
 mod dollars;
 mod entry;
+pub mod extension;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
@@ -33,12 +34,13 @@ pub mod v2;
 mod wire;
 
 pub use address::EvmAddress;
-pub use amount::AtomicAmount;
+pub use amount::{AmountRule, AtomicAmount};
 pub use assets::{Asset, Assets, TransferMethod};
 pub use chain_id::{ChainId, NotEvm};
 pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
 pub use dollars::Dollars;
 pub use entry::Entry;
+pub use extension::Extension;
 pub(crate) use keccak::keccak256;
 pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy};
 pub use malformed::Malformed;
@@ -46,7 +48,7 @@ pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRe
 pub use network_name::NetworkName;
 pub use raw::{Members, RawJson};
 pub use reason::{ALIASES, ErrorReason, Origin, Reason};
-pub use refusal::{Fault, NotTaken, Refusal, Rejection};
+pub use refusal::{Fault, FaultKind, NotTaken, Refusal, Rejection};
 pub use scalar::{Blank, TimeoutSeconds, Version};
 pub use scheme::SchemeName;
 pub use terms::Terms;

@@ -79,6 +79,7 @@ reasons! {
     FACTORY_NOT_ALLOWED = "eip6492_factory_not_allowed", TypeScript, 402, "the factory of the payer's smart wallet is not called here";
     SMART_WALLET_DEPLOYMENT_FAILED = "smart_wallet_deployment_failed", TypeScript, 402, "the factory does not deploy the payer's smart wallet";
     ASSET_NOT_DEPLOYED = "asset_not_deployed_contract", TypeScript, 402, "there is no contract at the asset's address";
+    EXTENSION_ECHO_MISMATCH = "extension_echo_mismatch", TypeScript, 402, "the payment changes or omits what the server declared for an extension";
     DUPLICATE_SETTLEMENT = "duplicate_settlement", TypeScript, 409, "this payment is being settled or was settled for another request";
     UNSUPPORTED_PAYLOAD_TYPE = "unsupported_payload_type", TypeScript, 402, "the payload is of a kind that is not served here";
     EIP3009_NOT_SUPPORTED = "invalid_exact_evm_eip3009_not_supported", TypeScript, 402, "the asset has no transfers by EIP-3009";

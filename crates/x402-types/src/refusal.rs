@@ -15,13 +15,15 @@ pub struct Rejection {
     pub payer: Option<Box<str>>,
     /// Further data of the code, for schemes whose errors have `details`.
     pub details: Members,
+    /// The HTTP status of a code that an extension defines. A code without a status is answered with 402.
+    pub status: Option<u16>,
 }
 
 impl Rejection {
     /// Creates a rejection with only a code.
     #[must_use]
     pub const fn new(reason: ErrorReason) -> Self {
-        Self { reason, message: None, payer: None, details: Members::new() }
+        Self { reason, message: None, payer: None, details: Members::new(), status: None }
     }
 
     /// Adds a description for people.
@@ -45,7 +47,14 @@ impl Rejection {
         self
     }
 
-    /// What was wrong, for people: the rule's own words, else those of its code.
+    /// Adds the HTTP status of the resource server's answer, for a code that no table contains.
+    #[must_use]
+    pub const fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Returns the reason for people: the message, or the text of the code without one.
     #[must_use]
     pub fn words(&self) -> &str {
         let of_code = || self.reason.row().map_or_else(|| self.reason.as_str(), |row| row.text);
@@ -107,6 +116,45 @@ pub enum Fault {
     },
 }
 
+/// The kind of a fault. Metrics are labelled with its names, which therefore do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// A node or another service did not answer, or its answer is unusable.
+    Unreachable,
+    /// A node refused a transaction and gave the reason.
+    NotTaken,
+    /// A service's answer decides nothing; a later one may.
+    NoVerdict,
+    /// A service refuses until somebody changes a configuration.
+    Misconfigured,
+    /// A store failed.
+    Store,
+    /// Something that must not happen.
+    BrokenRule,
+}
+
+impl FaultKind {
+    /// Returns its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::NotTaken => "not_taken",
+            Self::NoVerdict => "no_verdict",
+            Self::Misconfigured => "misconfigured",
+            Self::Store => "store",
+            Self::BrokenRule => "broken_rule",
+        }
+    }
+}
+
+impl core::fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// The reason for which a node refuses a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -124,6 +172,30 @@ pub enum NotTaken {
 }
 
 impl Fault {
+    /// Returns the kind of the fault.
+    #[must_use]
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Unreachable { .. } => FaultKind::Unreachable,
+            Self::NotTaken { .. } => FaultKind::NotTaken,
+            Self::NoVerdict { .. } if self.is_lasting() => FaultKind::Misconfigured,
+            Self::NoVerdict { .. } => FaultKind::NoVerdict,
+            Self::Store { .. } => FaultKind::Store,
+            Self::Broken { .. } => FaultKind::BrokenRule,
+        }
+    }
+
+    /// Returns the node or service at fault; `None` for a fault of this process.
+    #[must_use]
+    pub const fn service(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { service, .. } | Self::NotTaken { service, .. } | Self::NoVerdict { service, .. } => {
+                Some(service)
+            }
+            Self::Store { .. } | Self::Broken { .. } => None,
+        }
+    }
+
     /// Attributes the fault to another service, for a client that is built on another client.
     #[must_use]
     pub fn of_service(self, name: &'static str) -> Self {
@@ -176,4 +248,26 @@ pub enum Refusal {
     /// This side is at fault.
     #[error(transparent)]
     Fault(#[from] Fault),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Dashboards and alarms are made of these.
+    #[test]
+    fn every_fault_has_a_kind_with_a_name_that_stays() {
+        let not_taken = Fault::NotTaken { service: "node", why: NotTaken::NoGasFunds, detail: "".into() };
+        for (fault, kind, name, service) in [
+            (Fault::unreachable("node", "gone"), FaultKind::Unreachable, "unreachable", Some("node")),
+            (not_taken, FaultKind::NotTaken, "not_taken", Some("node")),
+            (Fault::no_verdict("api", 503, ""), FaultKind::NoVerdict, "no_verdict", Some("api")),
+            (Fault::no_verdict("api", 429, ""), FaultKind::NoVerdict, "no_verdict", Some("api")),
+            (Fault::no_verdict("api", 401, ""), FaultKind::Misconfigured, "misconfigured", Some("api")),
+            (Fault::store("full"), FaultKind::Store, "store", None),
+            (Fault::broken("twice"), FaultKind::BrokenRule, "broken_rule", None),
+        ] {
+            assert_eq!((fault.kind(), fault.kind().as_str(), fault.service()), (kind, name, service), "{fault}");
+        }
+    }
 }

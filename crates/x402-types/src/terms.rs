@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::v2::ResourceInfo;
 use crate::{
-    AtomicAmount, ChainId, Entry, EvmAddress, Members, NetworkName, PaymentRequired, PaymentRequirements, RawJson,
+    AmountRule, AtomicAmount, ChainId, Entry, Members, NetworkName, PaymentRequired, PaymentRequirements, RawJson,
     SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
 };
 
@@ -30,16 +30,16 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Returns whether a payer's echo is this entry: core fields are equal, addresses are compared by value, `extra` is
-    /// a superset.
+    /// Returns whether a payer's echo is this entry: core fields are equal, the amount follows the scheme's rule, accounts
+    /// are compared as the network does, `extra` is a superset.
     #[must_use]
-    pub fn matches(&self, accepted: &v2::PaymentRequirements) -> bool {
+    pub fn matches(&self, accepted: &v2::PaymentRequirements, rule: AmountRule) -> bool {
         self.scheme == accepted.scheme
             && self.network == accepted.network
-            && self.amount == accepted.amount
+            && rule.allows(self.amount, accepted.amount)
             && self.max_timeout_seconds == accepted.max_timeout_seconds
-            && same_account(&self.asset, &accepted.asset)
-            && same_account(&self.pay_to, &accepted.pay_to)
+            && self.network.same_account(&self.asset, &accepted.asset)
+            && self.network.same_account(&self.pay_to, &accepted.pay_to)
             && accepted.extra.contains(&self.extra)
     }
 
@@ -126,15 +126,6 @@ impl Terms {
             }
         }
     }
-}
-
-/// Compares two accounts: as EVM addresses if both are addresses, otherwise as text.
-fn same_account(a: &str, b: &str) -> bool {
-    if a == b {
-        return true;
-    }
-    let value = |s: &str| s.parse::<EvmAddress>().and_then(|address| address.checked());
-    matches!((value(a), value(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 impl From<v2::PaymentRequirements> for Terms {

@@ -111,13 +111,13 @@ wire! {
 }
 
 impl VerifyResponse {
-    /// The payment is good, and this is who pays.
+    /// Creates the verdict that the payment is valid.
     #[must_use]
     pub fn valid(payer: impl Into<String>) -> Self {
         Self { is_valid: true, payer: Some(payer.into()), ..Self::without_verdict() }
     }
 
-    /// The payment is refused.
+    /// Creates the verdict that the payment is invalid.
     #[must_use]
     pub fn invalid(rejection: &Rejection) -> Self {
         Self {
@@ -167,7 +167,7 @@ wire! {
 }
 
 impl SettleResponse {
-    /// The payment was made by this transaction, which is `""` where nothing had to be moved.
+    /// Creates the response to a payment that was settled by this transaction, which is `""` if no transfer was needed.
     #[must_use]
     pub fn settled(payer: impl Into<String>, transaction: impl Into<String>, network: impl Into<NetworkName>) -> Self {
         Self {
@@ -178,14 +178,14 @@ impl SettleResponse {
         }
     }
 
-    /// The payment was not made, or it is not known: a code, and neither payer nor transaction.
+    /// Creates the response to a payment that is not settled, with a code, and without payer and transaction.
     #[must_use]
     pub fn failed(reason: ErrorReason, network: impl Into<NetworkName>) -> Self {
         Self { error_reason: Some(reason), ..Self::without_outcome(network.into()) }
     }
 
-    /// The payment was refused, and nothing was sent. A transaction in the details of the refusal is the one that used
-    /// the authorization before.
+    /// Creates the response to a payment that was refused before a transaction was sent. A transaction in the details of
+    /// the rejection is the one that used the authorization before.
     #[must_use]
     pub fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> Self {
         Self {
@@ -196,7 +196,7 @@ impl SettleResponse {
         }
     }
 
-    /// Neither paid nor refused yet, for whoever fills in the rest.
+    /// Creates a response without an outcome; the caller sets the members of the outcome.
     pub(crate) const fn without_outcome(network: NetworkName) -> Self {
         Self {
             success: false,

@@ -8,7 +8,8 @@ mod common;
 use common::{readers, recorded, set};
 use serde_json::{Value, json};
 use x402_types::{
-    Claim, Entry, PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, Terms, VerifyRequest, Version, v1, v2,
+    AmountRule, Claim, Entry, PaymentPayload, PaymentRequired, PaymentRequirements, RawJson, Terms, VerifyRequest,
+    Version, v1, v2,
 };
 
 /// Where what we write differs from what was recorded: a member added, or with `None` left out. We write no `null`, and
@@ -253,6 +254,24 @@ fn a_recorded_payment_fits_its_challenge_and_is_written_again_from_its_claim() {
         set(&mut other, network, Some(json!("eip155:1")));
         assert!(!read::<PaymentPayload>(&other).is_for(&terms), "{payment}");
     }
+}
+
+/// `upto`: `amount` of `paymentRequirements` is the maximum when it is verified, and what was used when it is settled;
+/// `accepted` echoes the maximum.
+#[test]
+fn less_than_was_accepted_may_be_settled_where_the_scheme_says_so() {
+    let mut terms = read::<PaymentRequired>(&message("v2-payment-required")).terms().remove(0);
+    let payment: PaymentPayload = read(&message("v2-payment-payload"));
+    let authorized = terms.amount;
+    for (amount, equal, at_most) in [(authorized, true, true), (1.into(), false, true), (u64::MAX.into(), false, false)]
+    {
+        terms.amount = amount;
+        assert_eq!(payment.settles(&terms, AmountRule::Equal), equal, "{amount}");
+        assert_eq!(payment.settles(&terms, AmountRule::AtMost), at_most, "{amount}");
+        assert_eq!(payment.is_for(&terms), equal, "what a server offers is echoed as it is");
+    }
+    terms = Terms { amount: 1.into(), pay_to: terms.asset.clone(), ..terms };
+    assert!(!payment.settles(&terms, AmountRule::AtMost), "everything else is compared all the same");
 }
 
 #[test]

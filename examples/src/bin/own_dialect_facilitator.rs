@@ -84,9 +84,10 @@ impl Dialect for Tills {
         settled: Result<Settled, Stopped>,
     ) -> Reply {
         match settled.map(|settled| settled.outcome) {
-            Ok(Outcome::Settled { receipt, .. }) => {
-                Reply::json(StatusCode::OK, &json!({ "paid": receipt.transaction }))
-            }
+            Ok(Outcome::Settled { receipt, .. }) => Reply::json(
+                StatusCode::OK,
+                &json!({ "paid": receipt.transaction.as_ref().map(x402_facilitator_core::TxId::as_str) }),
+            ),
             Ok(Outcome::Pending { .. }) => Reply::json(StatusCode::ACCEPTED, &json!({ "no": "not yet" })),
             Ok(_) => Reply::json(StatusCode::OK, &json!({ "no": "it is used, or it failed" })),
             Err(stopped) => no(stopped),

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use x402::evm::exact::Exact;
 use x402::server::{Database, Incident, RemoteFacilitator, Seller, SqliteGrants};
+use x402::types::extension::PaymentIdentifier;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -28,6 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seller = seller.with_incident_hook(|incident: &Incident<'_>| {
         eprintln!("{} at {}: {}", incident.step, incident.route, incident.fault);
     });
+    // A payment that has an id and is shown again gets its answer again.
+    let seller = seller.with_extension(PaymentIdentifier::optional());
     let (network, pay_to) = ("eip155:84532".parse()?, env::var("PAY_TO")?.parse()?);
     let offer = Exact::default().requirements(network, pay_to, "$0.01".parse()?)?;
 

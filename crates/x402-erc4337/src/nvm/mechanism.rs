@@ -9,7 +9,8 @@ use x402_evm::unreliable::UnreliablePayers;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Step, StepName, TxId, Verdict};
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds, Version,
+    AmountRule, ChainId, Claim, EvmAddress, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds,
+    Version,
 };
 
 use super::check::Asking;
@@ -132,8 +133,17 @@ impl Mechanism for NvmMechanism {
         }]
     }
 
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::AtMost
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         key(claim)
+    }
+
+    fn payer(&self, key: &PaymentKey) -> Option<String> {
+        let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
+        Some(EvmAddress::from(alloy_primitives::Address::from(payer)).to_string())
     }
 
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
@@ -150,7 +160,7 @@ impl Mechanism for NvmMechanism {
         self.rehearse(&examined, &intent).await.map_err(of_payer)?;
         // "Nonces are kept until the keys' last validUntil."
         let last = examined.last_second().map_or_else(|| now.plus(LONG), UnixSeconds);
-        Ok(Verdict { payer: account.to_string(), lanes: self.lanes.clone(), keep_until: last.max(now).plus(KEEP) })
+        Ok(Verdict::new(account.to_string(), self.lanes.clone(), last.max(now).plus(KEEP)))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {

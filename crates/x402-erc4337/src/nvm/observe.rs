@@ -6,8 +6,8 @@ use core::ops::RangeInclusive;
 use alloy_primitives::{Address, B256, U256, hex};
 use x402_evm::chain::{At, BatchRead};
 use x402_facilitator_core::{Observation, Step, StepProof, StepState};
+use x402_types::Fault;
 use x402_types::nvm::Code;
-use x402_types::{Fault, Members};
 
 use super::Plan;
 use super::account::{Installed, installed_call, nonce_call, valid_from_call};
@@ -63,7 +63,7 @@ impl NvmMechanism {
             minted(logs, plan, account)
         };
         let tx = hex::encode_prefixed(landed.transaction).into();
-        Ok(Observation::Proven(StepProof { tx, amount: amount.into(), extra: Members::new() }))
+        Ok(Observation::Proven(StepProof::new(tx, amount.into())))
     }
 
     /// Decides, from the state and the time of one final block, whether an operation that did not land can still land.

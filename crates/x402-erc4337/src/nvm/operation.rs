@@ -91,7 +91,7 @@ pub(super) fn parcel(bundle: &Bundle, since: u64, until: Option<u64>) -> Result<
     // Kernels accept an operation in the last second, too.
     let until = until.map(|last| UnixSeconds(last).plus(1));
     let call = x402_evm::chain::Call { until, ..bundle.call(since) };
-    Ok(Parcel { id: hash.0, bytes: call.to_bytes() })
+    Ok(Parcel::new(hash.0, call.to_bytes()))
 }
 
 /// The only operation of a parcel, decoded.

@@ -200,14 +200,9 @@ impl NvmMechanism {
         if let Some(order) = payment.proven(&ORDER) {
             extra.insert_text("orderTx", order.tx.as_str());
         }
-        Ok(NextStep::Settled(Receipt {
-            transaction: Some(proof.tx.clone()),
-            network: self.network,
-            payer: payment.payer.clone(),
-            amount: None,
-            extra,
-            extensions: Members::new(),
-        }))
+        let mut receipt = Receipt::new(Some(proof.tx.clone()), self.network, payment.payer.clone());
+        receipt.extra = extra;
+        Ok(NextStep::Settled(receipt))
     }
 
     /// Returns the plan of a row, which was served when the payment was claimed.

@@ -83,6 +83,12 @@ async fn a_look_up_shrinks_until_the_node_takes_it() {
         assert_eq!(nonce, Ok(Some(hashes[1])), "{fault:?}");
         assert!(stage.chain.calls().of("eth_getLogs") < 160, "{fault:?}");
     }
+    // The smallest query is refused for once, in the midst of the others: it is made again, and not all of them.
+    stage.chain.node_fault(NodeFault::LogSpan { most: 1, code: -1, message: "no".into() });
+    let node = stage.node();
+    node.find_nonce(order.sender, again.nonce, 0..=62).await.unwrap();
+    stage.chain.fail_calls("eth_getLogs", 1, When::Before, Failure::Error { code: -32603, message: "no".into() });
+    assert_eq!(node.find_nonce(order.sender, again.nonce, 0..=62).await, Ok(Some(hashes[1])));
     // What no query is small enough for ends, and names the setting.
     stage.chain.node_fault(NodeFault::LogSpan { most: 0, code: -32000, message: "no logs here".into() });
     stage.chain.reset_calls();

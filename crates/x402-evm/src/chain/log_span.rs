@@ -25,6 +25,8 @@ pub struct LogSpan {
     answered: u32,
     /// The number of full queries required before the next growth; it increases with each refusal.
     patience: u32,
+    /// The smallest query was refused: it is repeated once before the refusal is a fault.
+    last_try: bool,
 }
 
 impl LogSpan {
@@ -32,7 +34,7 @@ impl LogSpan {
     #[must_use]
     pub const fn new(blocks: NonZeroU64) -> Self {
         let blocks = blocks.get();
-        Self { most: blocks, blocks, values: VALUES, answered: 0, patience: GROW_AFTER }
+        Self { most: blocks, blocks, values: VALUES, answered: 0, patience: GROW_AFTER, last_try: false }
     }
 
     /// Returns the maximum number of blocks of the next query.
@@ -53,14 +55,24 @@ impl LogSpan {
         to.min(from.saturating_add(self.blocks.saturating_sub(1)))
     }
 
-    /// Records a refusal: the next query covers half as many blocks, then half as many values.
+    /// Returns whether the next query is the last try: the smallest query was refused.
+    #[must_use]
+    pub const fn is_last_try(&self) -> bool {
+        self.last_try
+    }
+
+    /// Records a refusal: the next query covers half as many blocks, then half as many values, then it is the last try.
     /// # Errors
-    /// The span cannot be halved, or the refusal is temporary: the fault names the setting.
+    /// The last try was refused, or the refusal is temporary: the fault names the setting.
     pub fn refused(&mut self, blocks: u64, values: usize, error: TransportError) -> Result<(), Fault> {
         // Nodes limit the blocks or the logs of one query, each with its own code and message.
         let smaller = self.halve(blocks, values);
-        if smaller && NodeError::of(&error) != NodeError::MayPass {
-            return Ok(());
+        if NodeError::of(&error) != NodeError::MayPass {
+            let last_try = !smaller && !self.last_try;
+            self.last_try |= last_try;
+            if smaller || last_try {
+                return Ok(());
+            }
         }
         let words = "a query for logs was refused (network.log_query_blocks): ";
         Err(Fault::unreachable("the node", format_args!("{words}{}", node_fault(error))))
@@ -80,6 +92,7 @@ impl LogSpan {
 
     /// Records an answered query: after some full ones, longer queries are tried again.
     pub fn answered(&mut self, blocks: u64) {
+        self.last_try = false;
         let full = blocks >= self.blocks;
         if self.is_whole() || !(full || self.values < VALUES) {
             return;

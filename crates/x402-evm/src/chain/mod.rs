@@ -30,7 +30,7 @@ pub use rpc::RpcChain;
 
 use core::num::NonZeroU64;
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, b256};
 use async_trait::async_trait;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
@@ -140,24 +140,61 @@ pub trait SendTransaction: Send + Sync {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault>;
 }
 
-/// An EIP-3009 authorization to look for on the chain.
+/// `Transfer(address indexed from, address indexed to, uint256 value)` of
+/// [ERC-20](https://eips.ethereum.org/EIPS/eip-20).
+pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
+
+/// An event as its log names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Event {
+    /// The contract that emits it.
+    pub contract: Address,
+    /// The hash of its signature, and its two indexed words.
+    pub topics: [B256; 3],
+}
+
+/// What a mechanism watches on the chain for one authorization: the events that show what became of it, and the transfer
+/// that it must have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Watched {
-    /// The contract of the token.
-    pub token: Address,
-    /// The payer, who signed the authorization.
-    pub payer: Address,
-    /// The nonce of the authorization.
-    pub nonce: B256,
-    /// The expected recipient.
-    pub pay_to: Address,
+    /// The event of its use. The first indexed word names the payer and the second the authorization, which tells it from
+    /// the payer's other uses.
+    pub used: Event,
+    /// The event after which it can never be used, if the contract emits one.
+    pub canceled: Option<Event>,
+    /// The transfer: [`TRANSFER`] of the token, from the payer to the recipient.
+    pub transfer: Event,
     /// The expected amount.
     pub value: U256,
     /// The first block that can contain any event of the authorization.
     pub since: u64,
 }
 
-/// The state of an authorization in final blocks.
+impl Watched {
+    /// Watches an authorization that emits `used` when it is used, and must make a transfer of `value`.
+    #[must_use]
+    pub const fn new(used: Event, transfer: Event, value: U256, since: u64) -> Self {
+        Self { used, canceled: None, transfer, value, since }
+    }
+
+    /// Sets the event after which the authorization can never be used.
+    #[must_use]
+    pub const fn with_cancellation(mut self, canceled: Event) -> Self {
+        self.canceled = Some(canceled);
+        self
+    }
+}
+
+impl Event {
+    /// Returns the transfer of a token from one account to another.
+    #[must_use]
+    pub fn transfer(token: Address, from: Address, to: Address) -> Self {
+        Self { contract: token, topics: [TRANSFER, from.into_word(), to.into_word()] }
+    }
+}
+
+/// What final blocks say of an authorization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sighting {
@@ -172,14 +209,14 @@ pub struct Sighting {
 pub enum Fate {
     /// No event of it was seen.
     Unseen,
-    /// `AuthorizationUsed` was emitted in this transaction.
+    /// It was used in this transaction.
     Used {
         /// The transaction, whatever its sender.
         transaction: B256,
-        /// Whether it paid `pay_to`.
+        /// Whether it made the transfer.
         moved: Moved,
     },
-    /// `AuthorizationCanceled` was emitted.
+    /// It can never be used.
     Canceled,
 }
 
@@ -195,9 +232,9 @@ pub enum Moved {
     Unclear,
 }
 
-/// Watches authorizations in final blocks, many with one query.
+/// Watches the events of authorizations in final blocks, many with one query.
 #[async_trait]
-pub trait WatchAuthorizations: Send + Sync {
+pub trait WatchEvents: Send + Sync {
     /// Adds the authorization to the set included in the next `eth_getLogs`.
     fn watch(&self, watched: Watched);
 
@@ -218,9 +255,9 @@ pub trait WatchAuthorizations: Send + Sync {
 }
 
 /// All chain access that a mechanism needs.
-pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations {}
+pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents {}
 
-impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchAuthorizations> Chain for T {}
+impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents> Chain for T {}
 
 /// A call to be made by one of this facilitator's transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -292,6 +329,11 @@ mod tests {
     fn traits_are_object_safe() {
         fn one(_: Option<&dyn Chain>, _: Option<&dyn ReadChain>, _: Option<&dyn SendTransaction>) {}
         one(None, None, None);
+    }
+
+    #[test]
+    fn the_transfer_event_is_erc_20_s() {
+        assert_eq!(TRANSFER, alloy_primitives::keccak256("Transfer(address,address,uint256)"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::ReadChain;
 #[cfg(feature = "rpc")]
 use super::RpcChain;
 #[cfg(feature = "rpc")]
-use crate::eip3009::{AUTHORIZATION_USED, TRANSFER};
+use super::TRANSFER;
 
 /// A transaction in a block of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub struct TokenTransfer {
     pub to: Address,
     /// The amount in atomic units.
     pub value: U256,
-    /// Whether an EIP-3009 authorization made it: the token's `AuthorizationUsed` of its payer is adjacent to it.
-    pub by_authorization: bool,
+    /// The token's events directly before and after it whose first indexed word is its payer, by the hashes of their
+    /// signatures: what made the transfer may show there.
+    pub beside: [Option<B256>; 2],
 }
 
 /// Reads mined transactions.
@@ -107,18 +108,16 @@ fn transfers(logs: &[Log]) -> Vec<TokenTransfer> {
     let mut found = Vec::new();
     for (at, log) in logs.iter().enumerate() {
         let ([TRANSFER, from, to], Ok(value)) = (&*log.topics, <[u8; 32]>::try_from(&log.data[..])) else { continue };
-        let uses = |beside: Option<&Log>| {
-            beside.is_some_and(|beside| {
-                beside.address == log.address && beside.topics.get(..2) == Some(&[AUTHORIZATION_USED, *from][..])
-            })
+        let of_payer = |at: Option<usize>| {
+            let beside = logs.get(at?).filter(|beside| beside.address == log.address)?;
+            if let [event, first, ..] = *beside.topics { (first == *from).then_some(event) } else { None }
         };
-        let (before, behind) = (at.checked_sub(1), at.checked_add(1));
         found.push(TokenTransfer {
             token: log.address,
             from: Address::from_word(*from),
             to: Address::from_word(*to),
             value: U256::from_be_bytes(value),
-            by_authorization: [before, behind].into_iter().flatten().any(|beside| uses(logs.get(beside))),
+            beside: [at.checked_sub(1), at.checked_add(1)].map(of_payer),
         });
     }
     found
@@ -127,6 +126,7 @@ fn transfers(logs: &[Log]) -> Vec<TokenTransfer> {
 #[cfg(all(test, feature = "rpc"))]
 mod tests {
     use super::*;
+    use crate::eip3009::AUTHORIZATION_USED;
 
     const TOKEN: Address = Address::repeat_byte(1);
     const FROM: Address = Address::repeat_byte(2);
@@ -145,14 +145,14 @@ mod tests {
     }
 
     fn by_authorization(logs: &[Log]) -> Vec<bool> {
-        transfers(logs).iter().map(|moved| moved.by_authorization).collect()
+        transfers(logs).iter().map(|moved| moved.beside.contains(&Some(AUTHORIZATION_USED))).collect()
     }
 
     #[test]
     fn a_transfer_beside_the_use_of_an_authorization_is_made_by_it() {
         assert_eq!(
             transfers(&[transfer()]),
-            [TokenTransfer { token: TOKEN, from: FROM, to: TO, value: U256::from(7), by_authorization: false }]
+            [TokenTransfer { token: TOKEN, from: FROM, to: TO, value: U256::from(7), beside: [None; 2] }]
         );
         assert_eq!(by_authorization(&[used(TOKEN, FROM), transfer()]), [true]);
         assert_eq!(by_authorization(&[transfer(), used(TOKEN, FROM)]), [true]);

@@ -15,8 +15,8 @@ const PAUSES: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(400), Duration::from_millis(900)];
 
 /// Wraps a client so that requests are repeated, at most four times and within about 1.5 s, if the node's error is
-/// temporary: a rate limit, a gateway without its node, a broken connection, a block that it does not have yet. Every
-/// request of this crate can be repeated: a node recognises a transaction that it has already.
+/// temporary: a rate limit, a gateway without its node, a broken connection, an unreadable answer, a block that it does
+/// not have yet. Every request of this crate can be repeated: a node recognises a transaction that it has already.
 #[must_use]
 pub fn repeating(client: &RpcClient) -> RpcClient {
     let repeat = Repeat(client.transport().clone());
@@ -35,6 +35,8 @@ const fn passes(kind: NodeError) -> bool {
 /// temporary.
 fn pause(error: &TransportError, before: Duration) -> Option<Duration> {
     match error {
+        // An unreadable answer does not prove that the request was at fault.
+        TransportError::DeserError { .. } => Some(before),
         _ if !passes(NodeError::of(error)) => None,
         TransportError::Transport(way @ TransportErrorKind::HttpErrorWithRetryAfter { .. }) => {
             let wanted = way.retry_after().unwrap_or_default().max(before);

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use x402_types::{ChainId, Fault, UnixSeconds};
 
 use super::node_error::{NodeError, node_fault};
-use super::sightings::{Log, Sightings, found, paid, searching};
+use super::sightings::{Filter, Log, Sightings, found, moved_by};
 use super::{
     AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
-    SendTransaction, Sighting, WatchAuthorizations, Watched,
+    SendTransaction, Sighting, WatchEvents, Watched,
 };
 
 /// A chain behind an alloy RPC client.
@@ -357,7 +357,7 @@ impl SendTransaction for RpcChain {
 }
 
 #[async_trait]
-impl WatchAuthorizations for RpcChain {
+impl WatchEvents for RpcChain {
     fn watch(&self, watched: Watched) {
         let asked = self.polled().head.map_or(watched.since, |(head, _)| head.finalized);
         self.sightings().watch(watched, asked);
@@ -404,7 +404,7 @@ impl WatchAuthorizations for RpcChain {
         for _ in 0..SEARCH_CALLS {
             let from = to.saturating_sub(span.saturating_sub(1)).max(watched.since.min(to));
             let mut batch = self.client.new_batch();
-            let filter = searching(&watched, from, to);
+            let filter = Filter::of_uses(&watched, from, to);
             let logs = batch.add_call::<_, Vec<Log>>("eth_getLogs", &(filter,)).map_err(node_fault)?;
             let first = batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &(U64::from(from), false));
             let first = first.map_err(node_fault)?;
@@ -420,10 +420,9 @@ impl WatchAuthorizations for RpcChain {
                 Err(error) => return Err(node_fault(error)),
             };
             match found(&watched, logs) {
-                Some(Fate::Used { transaction, moved: Moved::Unclear }) => {
+                Some(Fate::Used { transaction, .. }) => {
                     let receipt: Option<Logs> = self.request("eth_getTransactionReceipt", (transaction,)).await?;
-                    let paid = receipt.is_some_and(|Logs { logs }| paid(&watched, transaction, &logs));
-                    let moved = if paid { Moved::Paid } else { Moved::Unclear };
+                    let moved = receipt.map_or(Moved::Unclear, |it| moved_by(&watched, transaction, &it.logs));
                     return Ok(Fate::Used { transaction, moved });
                 }
                 Some(fate) => return Ok(fate),

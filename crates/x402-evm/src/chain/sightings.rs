@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
 use super::log_span::LogSpan;
-use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
-use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER};
+use super::{Event, Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
 
 /// The number of blocks before the first unread one with which a query begins: a lagging node omits the logs of its
 /// newest blocks without an error.
@@ -20,7 +19,8 @@ const IDLE: u64 = 32;
 /// The number of blocks after which it is forgotten.
 const FORGOTTEN: u64 = 4_096;
 
-type Id = (Address, Address, B256);
+/// The event of its use, which is unique to an authorization.
+type Id = Event;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -53,6 +53,7 @@ pub(crate) struct Query {
     ids: Vec<Id>,
     from: u64,
     to: u64,
+    uses_only: bool,
     filter: Filter,
 }
 
@@ -90,8 +91,47 @@ impl Query {
     }
 }
 
+impl Filter {
+    /// Builds the query for all events of these: a topic is one of theirs at the same place.
+    fn of(watched: &[Watched], from: u64, to: u64) -> Self {
+        Self::of_events(watched.iter().flat_map(|one| [Some(one.used), one.canceled, Some(one.transfer)]), from, to)
+    }
+
+    /// Builds the query for the events of one authorization without transfers: it finds one log at most, however many
+    /// transfers the payer makes.
+    pub(crate) fn of_uses(watched: &Watched, from: u64, to: u64) -> Self {
+        Self::of_events([Some(watched.used), watched.canceled].into_iter(), from, to)
+    }
+
+    fn of_events(events: impl Iterator<Item = Option<Event>>, from: u64, to: u64) -> Self {
+        let events: Vec<Event> = events.flatten().collect();
+        let topic = |at: usize| unique(events.iter().filter_map(|event| event.topics.get(at).copied()).collect());
+        let address = unique(events.iter().map(|event| event.contract).collect());
+        let topics = [topic(0), topic(1), topic(2)];
+        Self { from_block: U64::from(from), to_block: U64::from(to), address, topics }
+    }
+}
+
+fn unique<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+impl Event {
+    fn is(&self, log: &Log) -> bool {
+        log.address == self.contract && log.topics == self.topics
+    }
+
+    /// Returns whether the log is this event with any second indexed word: one of the same payer's.
+    fn is_like(&self, log: &Log) -> bool {
+        let [event, first, _] = self.topics;
+        log.address == self.contract && log.topics.starts_with(&[event, first])
+    }
+}
+
 const fn id(watched: &Watched) -> Id {
-    (watched.token, watched.payer, watched.nonce)
+    watched.used
 }
 
 impl Sightings {
@@ -109,10 +149,8 @@ impl Sightings {
         let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen, whole: false };
         let entry = self.entries.entry(id(&watched)).or_insert(fresh);
         entry.asked = entry.asked.max(asked);
-        // An earlier start, or another recipient or amount of the same nonce, invalidates the state.
-        if watched.since < entry.watched.since
-            || (watched.pay_to, watched.value) != (entry.watched.pay_to, entry.watched.value)
-        {
+        // An earlier start, or another recipient or amount of the same authorization, invalidates the state.
+        if watched.since < entry.watched.since || watched != (Watched { since: watched.since, ..entry.watched }) {
             *entry = fresh;
         }
     }
@@ -141,6 +179,17 @@ impl Sightings {
         let overlap = OVERLAP.min(self.span.blocks().div_euclid(2));
         let from = next.saturating_sub(overlap).max(since.min(next));
         let to = self.span.until(from, block);
+        if self.span.is_last_try() {
+            // One block can contain more transfers of a payer than the node returns, so none is requested.
+            let watched = self.entries.get(&id(first)).map_or(*first, |entry| entry.watched);
+            return Query {
+                ids: vec![id(first)],
+                from,
+                to,
+                uses_only: true,
+                filter: Filter::of_uses(&watched, from, to),
+            };
+        }
         let others = self.entries.iter().filter(|(_, entry)| {
             // An authorization that begins earlier would extend the range; it gets its own query when it is requested.
             let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
@@ -151,23 +200,7 @@ impl Sightings {
             others.map(|(id, _)| *id).filter(|other| *other != id(first)).take(self.span.values().saturating_sub(1)),
         );
         let found: Vec<Watched> = ids.iter().filter_map(|id| self.entries.get(id)).map(|entry| entry.watched).collect();
-        let unique = |mut values: Vec<B256>| {
-            values.sort_unstable();
-            values.dedup();
-            values
-        };
-        let mut address: Vec<Address> = found.iter().map(|watched| watched.token).collect();
-        address.sort_unstable();
-        address.dedup();
-        // Topic 2 is the nonce in the two events of EIP-3009 and the recipient in a transfer.
-        let second = found.iter().flat_map(|watched| [watched.nonce, watched.pay_to.into_word()]).collect();
-        let topics = [
-            vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
-            unique(found.iter().map(|watched| watched.payer.into_word()).collect()),
-            unique(second),
-        ];
-        let filter = Filter { from_block: U64::from(from), to_block: U64::from(to), address, topics };
-        Query { ids, from, to, filter }
+        Query { ids, from, to, uses_only: false, filter: Filter::of(&found, from, to) }
     }
 
     /// Returns the number of blocks that one query covers now.
@@ -190,9 +223,7 @@ impl Sightings {
         }
         if let Some(entry) = self.entries.get_mut(&id(watched)) {
             entry.whole = true;
-            if moved_alone(watched, transaction, logs) {
-                entry.fate = Fate::Used { transaction, moved: Moved::Paid };
-            }
+            entry.fate = Fate::Used { transaction, moved: moved_by(watched, transaction, logs) };
         }
     }
 
@@ -207,8 +238,12 @@ impl Sightings {
             if !(query.from..=query.to).contains(&entry.next) {
                 continue;
             }
-            if let Some(fate) = fate(&entry.watched, &logs) {
-                entry.fate = fate;
+            match fate(&entry.watched, &logs) {
+                Some(Fate::Used { transaction, .. }) if query.uses_only => {
+                    entry.fate = Fate::Used { transaction, moved: Moved::Unclear };
+                }
+                Some(fate) => entry.fate = fate,
+                None => {}
             }
             entry.next = query.to.saturating_add(1);
         }
@@ -217,34 +252,27 @@ impl Sightings {
     }
 }
 
-/// Builds the query for one authorization in blocks that are not watched.
-pub(crate) fn searching(watched: &Watched, from: u64, to: u64) -> Filter {
-    let topics = [
-        vec![AUTHORIZATION_USED, AUTHORIZATION_CANCELED, TRANSFER],
-        vec![watched.payer.into_word()],
-        vec![watched.nonce, watched.pay_to.into_word()],
-    ];
-    Filter { from_block: U64::from(from), to_block: U64::from(to), address: vec![watched.token], topics }
-}
-
-/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it.
+/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it. Without
+/// the transfers among them it does not tell what a use moved.
 pub(crate) fn found(watched: &Watched, mut logs: Vec<Log>) -> Option<Fate> {
     logs.retain(|log| !log.removed);
     fate(watched, &logs)
 }
 
-/// Returns whether all logs of the transaction that used it prove that it paid.
-pub(crate) fn paid(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
-    moved_alone(watched, transaction, logs)
+/// Returns what the use of an authorization moved according to all logs of its transaction.
+pub(crate) fn moved_by(watched: &Watched, transaction: B256, logs: &[Log]) -> Moved {
+    match fate(watched, logs) {
+        _ if moved_alone(watched, transaction, logs) => Moved::Paid,
+        Some(Fate::Used { transaction: of, moved }) if of == transaction => moved,
+        // The receipt does not contain the use: its block was replaced in between.
+        _ => Moved::Unclear,
+    }
 }
 
 fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {
-    let payer = watched.payer.into_word();
-    let log = logs.iter().find(|log| {
-        let event = [AUTHORIZATION_USED, AUTHORIZATION_CANCELED].iter().any(|event| log.topics.first() == Some(event));
-        event && log.address == watched.token && log.topics.get(1..) == Some(&[payer, watched.nonce][..])
-    })?;
-    if log.topics.first() == Some(&AUTHORIZATION_CANCELED) {
+    let canceled = |log: &Log| watched.canceled.is_some_and(|event| event.is(log));
+    let log = logs.iter().find(|log| watched.used.is(log) || canceled(log))?;
+    if canceled(log) {
         return Some(Fate::Canceled);
     }
     Some(Fate::Used { transaction: log.transaction_hash, moved: moved(watched, log, logs) })
@@ -254,12 +282,11 @@ fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {
 /// Elsewhere in the transaction a transfer may belong to another use: a payer can put two authorizations into one
 /// transaction, of which only one pays, and would want both to count.
 fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
-    let transfer = [TRANSFER, watched.payer.into_word(), watched.pay_to.into_word()];
     let value = watched.value.to_be_bytes::<32>();
     let mut matching = logs
         .iter()
-        .filter(|log| log.transaction_hash == used.transaction_hash && log.address == watched.token)
-        .filter(|log| log.topics == transfer && log.data[..] == value)
+        .filter(|log| log.transaction_hash == used.transaction_hash)
+        .filter(|log| watched.transfer.is(log) && log.data[..] == value)
         .peekable();
     let behind = used.log_index.to::<u64>().checked_add(1);
     if matching.peek().is_none() {
@@ -273,18 +300,17 @@ fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
 
 /// Returns whether the transaction contains one use by the payer and one matching transfer, in whichever order: a token
 /// may transfer first, or emit a log of its own between the two. `logs` must be all logs of the transaction: a query
-/// for watched authorizations omits the uses of other nonces.
+/// for watched authorizations omits the uses of others.
 fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
-    let payer = watched.payer.into_word();
-    let of_token = || logs.iter().filter(|log| log.address == watched.token && log.transaction_hash == transaction);
-    let mut uses = of_token().filter(|log| log.topics.starts_with(&[AUTHORIZATION_USED, payer]));
+    let inside = || logs.iter().filter(|log| log.transaction_hash == transaction);
+    let mut uses = inside().filter(|log| watched.used.is_like(log));
     let (Some(used), None) = (uses.next(), uses.next()) else { return false };
-    if used.topics.get(2) != Some(&watched.nonce) {
+    if !watched.used.is(used) {
         return false;
     }
     let value = watched.value.to_be_bytes::<32>();
-    let matches = |log: &Log| log.topics.get(2) == Some(&watched.pay_to.into_word()) && log.data[..] == value;
-    let transfers = || of_token().filter(|log| log.topics.starts_with(&[TRANSFER, payer]));
+    let matches = |log: &Log| log.topics.get(2) == watched.transfer.topics.get(2) && log.data[..] == value;
+    let transfers = || inside().filter(|log| watched.transfer.is_like(log));
     // An adjacent transfer to another recipient belongs to the use: another authorization under the same nonce.
     let beside = transfers().filter(|log| log.log_index.to::<u64>().abs_diff(used.log_index.to()) == 1);
     let (mut ours, mut others) = (false, false);
@@ -295,6 +321,8 @@ fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chain::TRANSFER;
+    use crate::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED};
     use alloy_primitives::U256;
 
     const TOKEN: Address = Address::repeat_byte(1);
@@ -303,14 +331,9 @@ mod tests {
     const TX: B256 = B256::repeat_byte(9);
 
     fn watched(nonce: u8) -> Watched {
-        Watched {
-            token: TOKEN,
-            payer: PAYER,
-            nonce: B256::repeat_byte(nonce),
-            pay_to: TO,
-            value: U256::from(100),
-            since: 10,
-        }
+        let event = |event| Event { contract: TOKEN, topics: [event, PAYER.into_word(), B256::repeat_byte(nonce)] };
+        Watched::new(event(AUTHORIZATION_USED), Event::transfer(TOKEN, PAYER, TO), U256::from(100), 10)
+            .with_cancellation(event(AUTHORIZATION_CANCELED))
     }
 
     fn log(index: u64, topics: &[B256], data: &[u8]) -> Log {

@@ -16,6 +16,7 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 
 use super::settle::refused;
 use crate::chain::ReadReceipts;
+use crate::eip3009::AUTHORIZATION_USED;
 
 /// Takes `onchain` proofs on the chains that it reads. How deep a block must lie to count is the chain's.
 #[derive(Clone, Default)]
@@ -77,7 +78,7 @@ impl VerifyProof for VerifyOnchain {
             return Err(refused("proof.txHash: no transfer of paidAmount in the token to payTo is in the transaction"));
         };
         // It was made for whoever asked for the authorization, and counts there, as an `exact` payment.
-        if pays.by_authorization {
+        if pays.beside.contains(&Some(AUTHORIZATION_USED)) {
             return Err(refused("proof.txHash: a transfer by an EIP-3009 authorization, which is not presented so"));
         }
         // It is there, and may still go: the same payment is asked for again until it is deep enough.

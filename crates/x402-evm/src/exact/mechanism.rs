@@ -19,8 +19,10 @@ use x402_types::{
 use super::check::{Checked, Policy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched};
-use crate::eip3009::{Authorization, Payload, UncheckedPayload, state_call};
+use crate::chain::{At, BatchRead, Call, Chain, Event, Fate, Moved, Watched};
+use crate::eip3009::{
+    AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, UncheckedPayload, state_call,
+};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
@@ -121,9 +123,10 @@ impl<C: Chain> ExactMechanism<C> {
         now: UnixSeconds,
     ) -> Result<Signer, Refusal> {
         let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());
-        let chain_id = self.tokens.find(self.network, checked.token).map(|token| token.chain_id).unwrap_or_default();
+        let token = self.tokens.find(self.network, checked.token);
+        let token = token.ok_or_else(|| Fault::broken("asset: a checked payment names an unknown token"))?;
         let context = Context {
-            unread: unread.map(|(_, domain)| (domain, chain_id)),
+            unread: unread.map(|(_, domain)| (domain, token.chain_id)),
             sender: sender.and_then(|lane| lane.account().parse().ok()),
             under_way,
         };
@@ -173,6 +176,35 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
+    /// Returns the refusal of an authorization that comes too late. If another transaction used it in time, the refusal
+    /// names that transaction: the money has moved, and the seller has to learn it.
+    async fn late(&self, claim: &Claim, late: Rejection, now: UnixSeconds) -> Rejection {
+        let Ok(Payload { authorization, .. }) = Payload::read(&claim.payload) else { return late };
+        let in_time = UnixSeconds(authorization.valid_before.0.saturating_sub(self.policy.margin));
+        // The authorization is refused because it ends too late, or for something else besides.
+        let Some(checked) = Some(in_time).filter(|in_time| *in_time < now).and_then(|it| self.check(claim, it).ok())
+        else {
+            return late;
+        };
+        let payer = EvmAddress::from(authorization.from);
+        let used = match self.probe(&checked, self.lanes.first(), Vec::new(), now).await {
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => why.of(payer.as_str()),
+            _ => return late,
+        };
+        let used = self.spent.refusal(&*self.chain, &checked, used, now).await;
+        if used.details.get("transaction").is_some() { used } else { late }
+    }
+
+    /// Returns how a payment ends whose authorization was used, and not by a transaction of ours: the end names the
+    /// transaction that used it, if a node shows it.
+    async fn used_elsewhere(&self, checked: &Checked, now: UnixSeconds) -> NextStep {
+        let reason = ErrorReason::DUPLICATE_SETTLEMENT;
+        match self.spent.transaction(&*self.chain, checked, now).await {
+            Some(transaction) => NextStep::Spent { reason, transaction },
+            None => NextStep::Failed(reason),
+        }
+    }
+
     async fn transfer(&self, checked: &Checked) -> Result<NextStep, Fault> {
         let Checked { token, authorization, .. } = checked;
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
@@ -210,12 +242,15 @@ impl<C: Chain> ExactMechanism<C> {
             self.unreliable.note(checked.authorization.from, &payment.key, now);
         }
         let wait = Ok(NextStep::Wait(now.plus(2)));
-        // Nothing of the transfer has left, so it fails here. Of an unaccounted step only a final block says that.
-        if unaccounted.is_none() && now >= checked.authorization.valid_before {
-            return Ok(NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
-        }
         let next = match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
+            Err(Refusal::Rejection(why)) if unaccounted.is_none() && why.reason == ErrorReason::NONCE_ALREADY_USED => {
+                return Ok(self.used_elsewhere(checked, now).await);
+            }
+            // Nothing of the transfer has left, so it fails here. Of an unaccounted step only a final block says that.
+            _ if unaccounted.is_none() && now >= checked.authorization.valid_before => {
+                return Ok(NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
+            }
             // A contract can tell a transaction from its simulation, and revert in the one alone.
             Ok(Signer::Contract | Signer::Undeployed)
                 if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
@@ -231,9 +266,6 @@ impl<C: Chain> ExactMechanism<C> {
                     self.look_again(unaccounted);
                 }
                 return wait;
-            }
-            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::NONCE_ALREADY_USED => {
-                return Ok(NextStep::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
             }
             Err(Refusal::Rejection(why)) => return Ok(NextStep::Failed(why.reason)),
         };
@@ -285,6 +317,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         [Some(kind(Version::V2, self.network.into())), legacy].into_iter().flatten().collect()
     }
 
+    fn method(&self) -> Option<&'static str> {
+        Some("eip3009")
+    }
+
+    fn is_own(&self, claim: &Claim) -> bool {
+        other_method(claim).is_none()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let unchecked =
             UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
@@ -298,8 +338,19 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         Ok(unchecked?.key(self.network, token.address))
     }
 
+    fn payer(&self, key: &PaymentKey) -> Option<String> {
+        let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
+        Some(EvmAddress::from(Address::from(payer)).to_string())
+    }
+
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
-        let checked = self.check(claim, now)?;
+        let checked = match self.check(claim, now) {
+            Ok(checked) => checked,
+            Err(why) if why.reason == ErrorReason::INVALID_VALID_BEFORE => {
+                return Err(self.late(claim, why, now).await.into());
+            }
+            Err(why) => return Err(why.into()),
+        };
         let payer = EvmAddress::from(checked.authorization.from);
         let key = checked.authorization.key(self.network, checked.token);
         // Before the chain is read: what was used in between is not counted twice.
@@ -315,25 +366,14 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
             Err(fault @ Refusal::Fault(_)) => return Err(fault),
         }
-        Ok(Verdict {
-            payer: payer.to_string(),
-            lanes: self.lanes.clone(),
-            keep_until: checked.authorization.valid_before.plus(KEEP),
-        })
+        Ok(Verdict::new(payer.to_string(), self.lanes.clone(), checked.authorization.valid_before.plus(KEEP)))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let last = payment.steps.last();
         match last.map(|step| &step.state) {
             Some(StepState::Proven(proof)) if last.is_some_and(|step| step.name == TRANSFER) => {
-                Ok(NextStep::Settled(Receipt {
-                    transaction: Some(proof.tx.clone()),
-                    network: self.network,
-                    payer: payment.payer.clone(),
-                    amount: None,
-                    extra: Members::new(),
-                    extensions: Members::new(),
-                }))
+                Ok(NextStep::Settled(Receipt::new(Some(proof.tx.clone()), self.network, payment.payer.clone())))
             }
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
@@ -367,11 +407,9 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let watched = watched(first.to, &authorization, since);
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
-            Fate::Used { transaction, moved: Moved::Paid } => Ok(Observation::Proven(StepProof {
-                tx: tx_id(transaction),
-                amount: authorization.value,
-                extra: Members::new(),
-            })),
+            Fate::Used { transaction, moved: Moved::Paid } => {
+                Ok(Observation::Proven(StepProof::new(tx_id(transaction), authorization.value)))
+            }
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
@@ -388,7 +426,7 @@ impl<C: Chain> ExactMechanism<C> {
             return Ok(Observation::Pending);
         }
         let state = state_call(authorization.from, authorization.nonce);
-        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let reads = BatchRead::new().call(watched.used.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
@@ -415,12 +453,11 @@ impl<C: Chain> ExactMechanism<C> {
         let head = self.chain.head().await?;
         let answers = self.chain.run(&BatchRead::new().code_size(account), At::Number(head.finalized)).await?;
         match answers.sizes.first() {
-            Some(1..) => Ok(Observation::Proven(StepProof {
-                // The last of ours; the one that did it may be somebody else's.
-                tx: sent.last().cloned().unwrap_or_else(|| "".into()),
-                amount: AtomicAmount::default(),
-                extra: Members::new(),
-            })),
+            // The last of ours; the one that did it may be somebody else's.
+            Some(1..) => {
+                let tx = sent.last().cloned().unwrap_or_else(|| "".into());
+                Ok(Observation::Proven(StepProof::new(tx, AtomicAmount::ZERO)))
+            }
             Some(0) if answers.timestamp >= until.0 => {
                 Ok(Observation::Dead(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED))
             }
@@ -469,18 +506,15 @@ fn other_method(claim: &Claim) -> Option<Rejection> {
 }
 
 fn parcel(call: &Call) -> Parcel {
-    Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() }
+    Parcel::new(keccak256(&call.data).0, call.to_bytes())
 }
 
+/// Names the token's logs that show what became of an authorization.
 pub(super) fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
-    Watched {
-        token,
-        payer: authorization.from,
-        nonce: authorization.nonce,
-        pay_to: authorization.to,
-        value: authorization.value.value(),
-        since,
-    }
+    let Authorization { from, to, value, nonce, .. } = authorization;
+    let event = |name| Event { contract: token, topics: [name, from.into_word(), *nonce] };
+    Watched::new(event(AUTHORIZATION_USED), Event::transfer(token, *from, *to), value.value(), since)
+        .with_cancellation(event(AUTHORIZATION_CANCELED))
 }
 
 /// (network, token, payer, nonce): what the token burns. A token may have one address on many networks.

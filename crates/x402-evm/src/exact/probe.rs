@@ -113,8 +113,7 @@ impl<'a> Probe<'a> {
     }
 
     /// What the payer's authorizations under way will still take. One that was used since is in the balance already.
-    fn taken(&self, answers: &Answers) -> U256 {
-        let states = answers.calls.get(self.under_way..).unwrap_or_default();
+    fn taken(&self, states: &[Returned]) -> U256 {
         let mut taken = U256::ZERO;
         for (place, (_, value)) in self.context.under_way.iter().enumerate() {
             let used = states.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
@@ -144,6 +143,7 @@ impl<'a> Probe<'a> {
             return Err(malformed().into());
         };
         let transfer = answers.calls.get(self.transfer).ok_or_else(malformed)?;
+        let under_way = answers.calls.get(self.under_way..).ok_or_else(malformed)?;
         if *token_code == 0 {
             return refuse(ErrorReason::ASSET_NOT_DEPLOYED, "no contract at the asset's address");
         }
@@ -173,7 +173,7 @@ impl<'a> Probe<'a> {
         if balance < authorization.value.value() {
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, "the balance does not cover the amount");
         }
-        if balance < authorization.value.value().saturating_add(self.taken(answers)) {
+        if balance < authorization.value.value().saturating_add(self.taken(under_way)) {
             let why = "the balance does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, why);
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, B256};
+use x402_facilitator_core::TxId;
 use x402_types::{Fault, Rejection, UnixSeconds};
 
 use super::check::Checked;
 use super::mechanism::{tx_id, watched};
-use crate::chain::{Fate, Moved, WatchAuthorizations};
+use crate::chain::{Fate, Moved, WatchEvents};
 
 /// Seconds that an answer holds: a body that is shown again and again is looked for once.
 const HOLDS: u64 = 10;
@@ -27,7 +28,7 @@ impl SpentElsewhere {
     /// have to settle it between them, and need to know what was paid by what.
     pub(super) async fn refusal(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         refusal: Rejection,
         now: UnixSeconds,
@@ -51,9 +52,22 @@ impl SpentElsewhere {
             .detail("transaction", transaction)
     }
 
+    /// Returns the transaction that used an authorization, if a node shows it.
+    pub(super) async fn transaction(
+        &self,
+        chain: &(impl WatchEvents + ?Sized),
+        checked: &Checked,
+        now: UnixSeconds,
+    ) -> Option<TxId> {
+        match self.fate(chain, checked, now).await {
+            Ok(Fate::Used { transaction, .. }) => Some(tx_id(transaction)),
+            Ok(Fate::Unseen | Fate::Canceled) | Err(_) => None,
+        }
+    }
+
     async fn fate(
         &self,
-        chain: &(impl WatchAuthorizations + ?Sized),
+        chain: &(impl WatchEvents + ?Sized),
         checked: &Checked,
         now: UnixSeconds,
     ) -> Result<Fate, Fault> {

@@ -104,6 +104,53 @@ async fn a_query_for_logs_shrinks_until_the_node_takes_it() {
     }
 }
 
+/// One block contains more transfers of a payer than the node returns, and no query is smaller than a block.
+#[tokio::test]
+async fn transfers_in_one_block_that_are_more_logs_than_the_node_gives_out_hold_up_no_payment() {
+    let stage = stage(0);
+    let mut made = Vec::new();
+    for number in 0..3 {
+        let mut payment = stage.payment(stage.claim(PAYER, number).await).await;
+        let attempt = stage.carry(&mut payment, number.into()).await;
+        made.push((payment, attempt));
+    }
+    stage.chain.mine(1);
+    let mut expires = stage.payment(stage.claim(PAYER, 9).await).await;
+    stage.chain.disturb_transactions(1, Disturbance::Drop);
+    stage.carry(&mut expires, 3).await;
+    stage.chain.node_fault(NodeFault::LogCount { most: 2, code: -32005, message: "more than 2 results".into() });
+    stage.chain.set_next_timestamp(payload(&expires.claim).authorization.valid_before.0);
+    stage.chain.mine(1);
+    assert_eq!(stage.observe(&expires).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+    for (payment, attempt) in made {
+        let Observation::Proven(facts) = stage.observe(&payment).await else { panic!() };
+        assert_eq!(facts.tx, attempt.tx);
+        // A facilitator that made none of them finds them, too.
+        let refused = stage.verify(&payment.claim).await.unwrap_err().to_string();
+        assert!(refused.contains(attempt.tx.as_str()) && refused.contains("paid what is asked"), "{refused}");
+    }
+    let calls = stage.chain.calls().of("eth_getLogs");
+    assert!(calls < 100, "{calls}");
+}
+
+/// An unreadable answer is not a refusal of the number of blocks: the same query is repeated.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_be_read_is_asked_for_again_and_makes_no_query_smaller() {
+    let stage = patient(stage(0));
+    let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
+    stage.chain.disturb_transactions(1, Disturbance::Drop);
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(60);
+    stage.chain.node_fault(NodeFault::Every(2, Failure::Malformed));
+    for _ in 0..10 {
+        stage.chain.mine(1);
+        stage.chain.reset_calls();
+        assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
+        let calls = stage.chain.calls().of("eth_getLogs");
+        assert!(calls <= 2, "{calls}");
+    }
+}
+
 /// R-F13: what no query can be small enough for ends, and names the setting.
 #[tokio::test]
 async fn a_node_that_gives_out_no_logs_ends_in_a_fault_that_names_the_setting() {

@@ -136,7 +136,7 @@ async fn the_cap_holds() {
     assert_eq!((first.fee, decoded(&first).max_priority_fee_per_gas()), (1_000, Some(1_000)));
     let refused = rail.sign(&slot(&stage, 0), &[], Some(&first)).await.unwrap_err();
     assert!(matches!(refused, Fault::Unreachable { service: "the rail", .. }), "{refused}");
-    let broken = rail.sign(&slot(&stage, 0), &[Parcel { id: [0; 32], bytes: vec![] }], None).await;
+    let broken = rail.sign(&slot(&stage, 0), &[Parcel::new([0; 32], vec![])], None).await;
     assert!(matches!(broken, Err(Fault::Broken { .. })));
     assert!(!format!("{rail:?}").contains("ac0974bec39a17e36ba4a6b4d238ff94"));
 }

@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall;
-use x402_devchain::{ACCOUNTS, Orphans, TOKEN, Token};
+use x402_devchain::{ACCOUNTS, Failure, NodeFault, Orphans, TOKEN, Token, When};
 use x402_evm::chain::{ReadChain, RpcChain};
 use x402_evm::eip3009::Authorization;
 use x402_evm::exact::ExactMechanism;
 use x402_evm::rail::EoaRail;
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepProof, StepState, TxId};
-use x402_types::{ErrorReason, Members, UnixSeconds};
+use x402_types::ErrorReason;
 
-use crate::stage::{PAYER, PRICE, cancel_call, domain, payload, sign, stage, transfer_call};
+use crate::stage::{PAYER, PRICE, Stage, cancel_call, domain, payload, sign, stage, transfer_call};
 
 fn proven(tx: impl Into<TxId>) -> Observation {
-    Observation::Proven(StepProof { tx: tx.into(), amount: PRICE.into(), extra: Members::new() })
+    Observation::Proven(StepProof::new(tx.into(), PRICE.into()))
 }
 
 fn hash(hash: alloy_primitives::B256) -> TxId {
@@ -224,13 +224,23 @@ async fn a_row_left_alone_by_a_crash_is_looked_up_before_anything_is_sent() {
     let payment = stage.payment(claim.clone()).await;
     let later = stage.now.plus(30);
     assert!(matches!(stage.mechanism.plan(&payment, later).await.unwrap(), NextStep::Do { .. }));
-    stage.other(5, TOKEN, transfer_call(&claim)).await;
-    stage.chain.mine(1);
-    let plan = stage.mechanism.plan(&payment, later).await.unwrap();
-    assert_eq!(plan, NextStep::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
-    let after = UnixSeconds(payload(&claim).authorization.valid_before.0);
+    let after = payload(&claim).authorization.valid_before;
     let plan = stage.mechanism.plan(&payment, after).await.unwrap();
     assert_eq!(plan, NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
+    // Another transaction used it: seller and payer have to know by which, before its end and after.
+    let transaction = stage.other(5, TOKEN, transfer_call(&claim)).await.to_string().into();
+    stage.chain.mine(1);
+    let spent = NextStep::Spent { reason: ErrorReason::DUPLICATE_SETTLEMENT, transaction };
+    for now in [later, after] {
+        assert_eq!(stage.mechanism.plan(&payment, now).await.unwrap(), spent);
+    }
+    // A node that shows no logs, and one that does not answer.
+    let stage = Stage { mechanism: ExactMechanism::new(stage.reader.clone(), Tokens::default(), Vec::new()), ..stage };
+    stage.chain.node_fault(NodeFault::LogSpan { most: 0, code: -32000, message: "no logs here".into() });
+    let plan = stage.mechanism.plan(&payment, later).await.unwrap();
+    assert_eq!(plan, NextStep::Failed(ErrorReason::DUPLICATE_SETTLEMENT));
+    stage.chain.fail_any_calls(1, When::Before, Failure::Status(500));
+    stage.mechanism.plan(&payment, after).await.unwrap_err();
 }
 
 #[tokio::test]

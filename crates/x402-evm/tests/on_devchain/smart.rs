@@ -251,6 +251,7 @@ async fn what_changes_while_it_is_deployed_is_seen() {
         stage.carry(&mut payment, 0).await;
         stage.chain.mine(1);
         decide(&stage, &mut payment).await;
+        let mut end = NextStep::Failed(expected.clone());
         match change {
             "emptied" => stage.chain.set_balance_of(account.address, U256::ZERO),
             "another owner" => wallet_of(&stage, account.address, ACCOUNTS[5].address, 0),
@@ -258,11 +259,12 @@ async fn what_changes_while_it_is_deployed_is_seen() {
                 let signed = payload(&claim);
                 let inner = Counterfactual::decode(&signed.signature).unwrap().signature;
                 let transfer = signed.authorization.transfer_call_with_bytes(inner);
-                stage.other(5, x402_devchain::TOKEN, transfer).await;
+                let transaction = stage.other(5, x402_devchain::TOKEN, transfer).await.to_string().into();
+                end = NextStep::Spent { reason: expected, transaction };
                 stage.chain.mine(1);
             }
         }
-        assert_eq!(plan(&stage, &payment).await, NextStep::Failed(expected), "{change}");
+        assert_eq!(plan(&stage, &payment).await, end, "{change}");
     }
 }
 

@@ -97,21 +97,11 @@ impl Stage {
     /// Verified and claimed.
     pub(crate) async fn payment(&self, claim: Claim) -> Payment {
         let verdict = self.verify(&claim).await.unwrap();
-        Payment {
-            key: self.mechanism.key(&claim).unwrap(),
-            claim,
-            payer: verdict.payer,
-            lane: verdict.lanes[0].clone(),
-            steps: Vec::new(),
-            answer: None,
-            request: RequestId { owner: "test".into(), number: 0 },
-            reopened: 0,
-            due: self.now,
-            keep_until: verdict.keep_until,
-            version: 0,
-            untold: false,
-            waits: 0,
-        }
+        let key = self.mechanism.key(&claim).unwrap();
+        let request = RequestId { owner: "test".into(), number: 0 };
+        let mut payment = Payment::from_row(key, claim, verdict.payer, verdict.lanes[0].clone(), request);
+        (payment.due, payment.keep_until) = (self.now, verdict.keep_until);
+        payment
     }
 
     /// Plans what comes next, signs it for this nonce, and sends it.
@@ -121,14 +111,12 @@ impl Stage {
         let slot = SlotId { lane: self.rail.lane().clone(), nonce };
         let attempt = self.rail.sign(&slot, std::slice::from_ref(&parcel), None).await.unwrap();
         match payment.steps.last_mut().filter(|step| !step.is_decided()) {
-            None => payment.steps.push(Step {
-                name,
-                once_key,
-                exclusive,
-                parcels: vec![parcel],
-                carriers: vec![slot],
-                state: StepState::InFlight,
-            }),
+            None => {
+                let mut step = Step::new(name, once_key);
+                (step.exclusive, step.state) = (exclusive, StepState::InFlight);
+                (step.parcels, step.carriers) = (vec![parcel], vec![slot]);
+                payment.steps.push(step);
+            }
             Some(step) => {
                 assert_eq!((&step.name, &step.once_key), (&name, &once_key));
                 step.parcels.push(parcel);

@@ -10,7 +10,9 @@ use x402_evm::token::Tokens;
 use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Rail};
 use x402_types::{Asset, Assets, ErrorReason, Fault, Refusal, UnixSeconds, Version};
 
-use crate::stage::{PAYEE, PAYER, PRICE, cancel_call, claim_of, sign, stage, stage_with, terms, transfer_call};
+use crate::stage::{
+    PAYEE, PAYER, PRICE, cancel_call, claim_of, payload, sign, stage, stage_with, terms, transfer_call,
+};
 
 #[tokio::test]
 async fn a_good_payment_takes_one_request() {
@@ -33,6 +35,41 @@ async fn what_its_own_bytes_refuse_takes_none() {
     stage.chain.reset_calls();
     assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_authorization_value_mismatch");
     assert_eq!(stage.chain.calls().total(), 0);
+}
+
+/// The payer paid, though not by us: the seller has to learn by what, also when the authorization has expired since.
+#[tokio::test]
+async fn what_another_mined_in_time_is_told_with_its_transaction_after_it_expired() {
+    let stage = stage(0);
+    let [paid, unused, cancelled] =
+        [stage.claim(PAYER, 1).await, stage.claim(PAYER, 2).await, stage.claim(PAYER, 3).await];
+    let hash = stage.other(5, TOKEN, transfer_call(&paid)).await;
+    stage.other(5, TOKEN, cancel_call(&cancelled)).await;
+    stage.chain.mine(1);
+    let end = payload(&paid).authorization.valid_before;
+    stage.chain.set_next_timestamp(end.plus(60).0);
+    stage.chain.mine(1);
+    // Within the margin before its end it is too late for us already.
+    for now in [UnixSeconds(end.0 - 1), end.plus(60)] {
+        let refused = stage.mechanism.verify(&paid, now).await.unwrap_err();
+        let Refusal::Rejection(refused) = refused else { panic!("{refused:?}") };
+        assert_eq!(refused.reason, ErrorReason::NONCE_ALREADY_USED);
+        assert_eq!(refused.details.text("transaction").as_deref(), Some(hash.to_string().as_str()));
+        assert!(refused.to_string().contains("paid what is asked"), "{refused}");
+        assert_eq!(refused.payer.as_deref(), Some(ACCOUNTS[PAYER].address.to_string().as_str()));
+        for claim in [&unused, &cancelled] {
+            let refused = stage.mechanism.verify(claim, now).await.unwrap_err();
+            assert!(matches!(refused, Refusal::Rejection(it) if it.reason == ErrorReason::INVALID_VALID_BEFORE));
+        }
+    }
+    // Whoever knows the nonce and cannot sign costs no search.
+    let mut forged = payload(&paid);
+    forged.signature = payload(&unused).signature;
+    let forged = claim_of(terms(), forged.to_json());
+    stage.chain.reset_calls();
+    let refused = stage.mechanism.verify(&forged, end.plus(60)).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Rejection(it) if it.reason == ErrorReason::INVALID_VALID_BEFORE));
+    assert!(stage.chain.calls().total() <= 1, "{:?}", stage.chain.calls());
 }
 
 #[tokio::test]

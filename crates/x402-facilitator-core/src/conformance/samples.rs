@@ -106,6 +106,7 @@ pub(super) fn slot(lane: &LaneId, nonce: u64, payments: &[u8]) -> Slot {
         payments: payments.iter().map(|number| key(*number)).collect(),
         attempts: vec![Attempt { tx: tx(9), bytes: vec![2, 0, 0xfe], fee: u128::MAX }],
         taken: Some(tx(9)),
+        opened: UnixSeconds(19),
         used: false,
         resends: 0,
         due: UnixSeconds(20),

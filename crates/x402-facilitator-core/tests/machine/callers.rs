@@ -1,6 +1,6 @@
 //! One payment, many requests.
 
-use x402_facilitator_core::{NextStep, Nonces, Outcome, Payment, Progress, Settlement, Telling, TxId};
+use x402_facilitator_core::{NextStep, Nonces, Outcome, Progress, Settlement, Telling, TxId};
 use x402_types::{AtomicAmount, Claim, ErrorReason, Fault, Refusal, Rejection};
 
 use crate::toy::*;
@@ -80,9 +80,8 @@ fn a_row_of_before_this_was_stored_is_not_told_again() {
     let bench = Bench::new();
     wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.finish(1, NextStep::Settled(receipt()));
-    let mut row = serde_json::to_value(bench.row(1)).unwrap();
-    assert_eq!(row.as_object_mut().unwrap().remove("untold"), Some(true.into()));
-    let row: Payment = serde_json::from_value(row).unwrap();
+    let mut row = bench.row(1);
+    assert!(core::mem::replace(&mut row.untold, false), "as a row without the member is read");
     let call = bench.settlement.begin_request();
     assert_eq!(row.telling(call.id(), false, false), Telling::Spent);
     assert_eq!(row.telling(call.id(), true, false), Telling::Replayed);
@@ -198,6 +197,23 @@ fn an_order_without_a_redeem_is_taken_up_again_for_its_request_alone() {
     assert_eq!(wait(bench.settlement.look(&again, &key)), Ok(settled(false)));
     let names: Vec<_> = bench.row(1).steps.iter().map(|step| step.name.clone()).collect();
     assert_eq!(names, [ORDER, REDEEM]);
+}
+
+#[test]
+fn a_payment_that_another_transaction_spent_names_it() {
+    let bench = Bench::new();
+    let call = bench.settlement.begin_request();
+    wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)).unwrap();
+    let (reason, transaction) = (ErrorReason::DUPLICATE_SETTLEMENT, TxId::from("0x0e"));
+    bench.toy.set(|world| {
+        world.plan = Some(NextStep::Spent { reason: reason.clone(), transaction: transaction.clone() });
+    });
+    assert_eq!(bench.advance(1), Ok(Progress::Moved));
+    let failed = Outcome::Failed { reason, transaction: Some(transaction), payer: "payer".to_owned() };
+    let key = bench.settlement.key(&claim(1, "a")).unwrap();
+    assert_eq!(wait(bench.settlement.look(&call, &key)), Ok(failed));
+    let other = wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "b"), NOW));
+    assert_eq!(other, Ok(duplicate(Some("0x0e"))));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod callers;
 mod gas;
 mod lost;
+mod observer;
 mod seams;
 mod toy;
 mod workers;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use x402_facilitator_core::{Facilitator, Ledger, Mechanism, NextStep, Outcome, Payment, Rail, Slot};
+use x402_facilitator_core::{Facilitator, Ledger, Mechanism, MemoryLedger, Outcome, Rail};
 use x402_types::{ChainId, ErrorReason, Fault, NetworkName, RawJson, Refusal, Rejection, SchemeName, Terms, Version};
 
 use crate::toy::*;
@@ -36,6 +36,46 @@ fn a_kind_or_a_lane_is_served_once() {
     assert_eq!(bench.settlement.lanes().collect::<Vec<_>>(), [&lane()]);
 }
 
+/// Two mechanisms of one kind: the claim says whose it is.
+#[test]
+fn several_mechanisms_serve_one_kind_by_a_method_each() {
+    let ledger = Arc::new(MemoryLedger::new(|| NOW));
+    let of_method = |method: Option<&'static str>| {
+        let toy = Toy::default();
+        toy.set(|world| (world.method, world.rejection) = (method, method.map(ErrorReason::defined)));
+        toy
+    };
+    let (first, second) = (of_method(Some("first")), of_method(Some("second")));
+    let with = |one: &Toy, other: &Toy| machine(one, &ledger, "one").with_mechanism(Arc::new(other.clone()));
+    for other in [None, Some("first")] {
+        assert!(matches!(with(&first, &of_method(other)), Err(Fault::Broken { .. })), "{other:?}");
+    }
+    assert!(matches!(with(&of_method(None), &first), Err(Fault::Broken { .. })));
+
+    let both = with(&first, &second).unwrap();
+    assert_eq!(both.kinds(), first.kinds(), "told once");
+    let refused = |named: &[&str]| {
+        let mut claim = claim(1, "a");
+        named.iter().for_each(|method| claim.terms.extra.insert_text(method, "yes"));
+        match wait(both.verify(&claim, NOW)).unwrap_err() {
+            Refusal::Rejection(why) => (why.reason, why.message.map(String::from)),
+            Refusal::Fault(fault) => panic!("{fault}"),
+        }
+    };
+    // Each toy refuses by its own name.
+    assert_eq!(refused(&["first"]), (ErrorReason::defined("first"), None));
+    assert_eq!(refused(&["second"]), (ErrorReason::defined("second"), None));
+    let ambiguous = |found: &str| {
+        let why = format!("payload: expected one of first, second, found {found} of them");
+        (ErrorReason::UNSUPPORTED_PAYLOAD_TYPE, Some(why))
+    };
+    assert_eq!(refused(&[]), ambiguous("none"));
+    assert_eq!(refused(&["first", "second"]), ambiguous("several"));
+    // A mechanism that stands alone takes every claim, and says itself what it thinks of it.
+    let alone = machine(&first, &ledger, "two");
+    assert_eq!(wait(alone.verify(&claim(1, "a"), NOW)), Err(Rejection::new(ErrorReason::defined("first")).into()));
+}
+
 #[test]
 fn outcomes_on_the_wire() {
     let terms = claim(1, "a").terms;
@@ -55,20 +95,6 @@ fn outcomes_on_the_wire() {
     );
     let told = json(duplicate(None), &terms);
     assert_eq!((&told["errorReason"], &told["transaction"]), (&"duplicate_settlement".into(), &"".into()));
-}
-
-#[test]
-fn rows_survive_their_store() {
-    let bench = Bench::new();
-    wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
-    bench.finish(1, NextStep::Settled(receipt()));
-    let row = bench.row(1);
-    let text = serde_json::to_string(&row).unwrap();
-    assert_eq!(serde_json::from_str::<Payment>(&text).unwrap(), row);
-    let slot = bench.ledger.all_slots().remove(0);
-    let text = serde_json::to_string(&slot).unwrap();
-    assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
-    assert!(text.contains(r#""fee":"10""#), "{text}");
 }
 
 /// The seams are object-safe.

@@ -11,8 +11,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken, PaymentKey,
-    RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+    AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken,
+    PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
 };
 
 pub const NOW: UnixSeconds = UnixSeconds(100);
@@ -54,18 +54,11 @@ pub fn claim(nonce: u8, request: &str) -> Claim {
 }
 
 pub fn receipt() -> Receipt {
-    Receipt {
-        transaction: Some(TxId::from("0x01")),
-        network: network(),
-        payer: "payer".to_owned(),
-        amount: None,
-        extra: Members::new(),
-        extensions: Members::new(),
-    }
+    Receipt::new(Some(TxId::from("0x01")), network(), "payer".to_owned())
 }
 
 pub fn proof() -> StepProof {
-    StepProof { tx: TxId::from("0x01"), amount: AtomicAmount::from(5), extra: Members::new() }
+    StepProof::new(TxId::from("0x01"), AtomicAmount::from(5))
 }
 
 /// The world as a test sets it.
@@ -79,6 +72,8 @@ pub struct World {
     pub cannot_send: bool,
     pub unfunded: bool,
     pub max_parcels: Option<usize>,
+    pub method: Option<&'static str>,
+    pub rule: AmountRule,
     pub planned: usize,
     pub sent: Vec<Attempt>,
     pub loads: Vec<usize>,
@@ -102,7 +97,7 @@ pub fn step(name: StepName, once_key: u8, nonce: u8) -> NextStep {
         name,
         once_key: OnceKey(vec![once_key]),
         exclusive: None,
-        parcel: Parcel { id: [nonce; 32], bytes: vec![nonce] },
+        parcel: Parcel::new([nonce; 32], vec![nonce]),
     }
 }
 
@@ -118,6 +113,19 @@ impl Mechanism for Toy {
         }]
     }
 
+    fn amount_rule(&self) -> AmountRule {
+        self.0.lock().unwrap().rule
+    }
+
+    fn method(&self) -> Option<&'static str> {
+        self.0.lock().unwrap().method
+    }
+
+    /// `extra` names the methods that a claim is for.
+    fn is_own(&self, claim: &Claim) -> bool {
+        self.method().is_some_and(|method| claim.terms.extra.get(method).is_some())
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let nonce: u8 = claim.payload.read().map_err(|_| Rejection::new(ErrorReason::INVALID_PAYLOAD))?;
         Ok(PaymentKey::new(AuthorizationKind::Eip3009, network(), b"token", b"payer", &[nonce]))
@@ -126,11 +134,7 @@ impl Mechanism for Toy {
     async fn verify(&self, _: &Claim, _: UnixSeconds) -> Result<Verdict, Refusal> {
         match &self.0.lock().unwrap().rejection {
             Some(reason) => Err(Rejection::new(reason.clone()).into()),
-            None => Ok(Verdict {
-                payer: "payer".to_owned(),
-                lanes: vec![LaneId::from("another"), lane()],
-                keep_until: NOW.plus(900),
-            }),
+            None => Ok(Verdict::new("payer".to_owned(), vec![LaneId::from("another"), lane()], NOW.plus(900))),
         }
     }
 
@@ -170,7 +174,7 @@ impl Rail for Toy {
         }
         world.loads.push(load.len());
         let fee = replaces.map_or(10, |attempt| attempt.fee * 2);
-        Ok(Attempt { tx: TxId::from(format!("{}:{fee}", slot.nonce)), bytes: vec![slot.nonce as u8], fee })
+        Ok(Attempt::new(TxId::from(format!("{}:{fee}", slot.nonce)), vec![slot.nonce as u8], fee))
     }
 
     fn funded(&self, lane: &LaneId) -> Result<(), Fault> {

@@ -1,7 +1,9 @@
 //! Rows, slots and what leaves.
 
+use std::sync::Arc;
+
 use x402_facilitator_core::{Lease, Ledger, MAX_PARCELS, NextStep, Nonces, Observation, Progress, StepState};
-use x402_types::{ErrorReason, Fault};
+use x402_types::{AmountRule, AtomicAmount, ErrorReason, Fault};
 
 use crate::toy::*;
 
@@ -214,4 +216,36 @@ fn a_payment_that_must_wait_is_planned_ever_less_often() {
     bench.toy.set(|world| world.plan = None);
     bench.advance_at(1, now).unwrap();
     assert_eq!((bench.row(1).steps.len(), bench.row(1).waits), (1, 0));
+}
+
+/// What is settled follows the scheme's rule: what was asked, or at most that.
+#[test]
+fn a_receipt_of_an_amount_that_the_rule_forbids_breaks_a_rule() {
+    for (rule, amount, answered) in [
+        (AmountRule::Equal, 5, true),
+        (AmountRule::Equal, 4, false),
+        (AmountRule::AtMost, 4, true),
+        (AmountRule::AtMost, 6, false),
+    ] {
+        let bench = Bench::new();
+        bench.toy.set(|world| world.rule = rule);
+        wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
+        let end = receipt().of_amount(AtomicAmount::from(amount));
+        bench.toy.set(|world| world.plan = Some(NextStep::Settled(end)));
+        assert_eq!(bench.advance(1).is_ok(), answered, "{rule:?} {amount}");
+        assert_eq!(bench.row(1).answer.is_some(), answered, "{rule:?} {amount}");
+    }
+}
+
+/// All mechanisms of a scheme have one rule.
+#[test]
+fn a_scheme_has_one_rule_for_its_amount() {
+    let bench = Bench::new();
+    bench.toy.set(|world| world.method = Some("one"));
+    let other = Toy::default();
+    other.set(|world| (world.method, world.rule) = (Some("other"), AmountRule::AtMost));
+    let with = |toy: &Toy| machine(&bench.toy, &bench.ledger, "two").with_mechanism(Arc::new(toy.clone()));
+    assert_eq!(with(&other).unwrap_err(), Fault::broken("exact has two rules for its amount"));
+    other.set(|world| world.rule = AmountRule::Equal);
+    assert_eq!(with(&other).unwrap().amount_rule(&claim(1, "a").terms.scheme), AmountRule::Equal);
 }

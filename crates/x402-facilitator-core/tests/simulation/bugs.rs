@@ -67,18 +67,9 @@ pub async fn hide_gaps(ledger: &MemoryLedger, lane: &LaneId, view: &mut LaneView
     for nonce in 0..view.next {
         let id = SlotId { lane: lane.clone(), nonce };
         if ledger.slots(std::slice::from_ref(&id)).await?.is_empty() {
-            let due = UnixSeconds(u64::MAX);
-            let attempts = Vec::new();
-            view.open.push(Slot {
-                id,
-                payments: vec![],
-                attempts,
-                taken: None,
-                used: false,
-                resends: 0,
-                due,
-                version: 0,
-            });
+            let mut slot = Slot::new(id);
+            slot.due = UnixSeconds(u64::MAX);
+            view.open.push(slot);
         }
     }
     Ok(())

@@ -9,8 +9,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Members, PaymentKey, Refusal, Rejection,
-    SchemeName, UnixSeconds, Version,
+    AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Members, PaymentKey, Refusal,
+    Rejection, SchemeName, UnixSeconds, Version,
 };
 
 use crate::bugs::Bug;
@@ -69,7 +69,7 @@ fn kind(scheme: SchemeName) -> Vec<SupportedKind> {
 }
 
 fn proof(done: Done) -> StepProof {
-    StepProof { tx: transaction(done.tx), amount: AtomicAmount::from(done.amount), extra: Members::new() }
+    StepProof::new(transaction(done.tx), AtomicAmount::from(done.amount))
 }
 
 fn receipt(payment: &Payment, proof: Option<&StepProof>) -> NextStep {
@@ -77,21 +77,18 @@ fn receipt(payment: &Payment, proof: Option<&StepProof>) -> NextStep {
     if let Some(order) = payment.proven(&ORDER) {
         extra.insert_text("orderTx", order.tx.as_str());
     }
-    NextStep::Settled(Receipt {
-        transaction: proof.map(|proof| proof.tx.clone()),
-        network: network(),
-        payer: payment.payer.clone(),
-        amount: Some(proof.map_or(AtomicAmount::ZERO, |proof| proof.amount)),
-        extra,
-        extensions: Members::new(),
-    })
+    let transaction = proof.map(|proof| proof.tx.clone());
+    let amount = proof.map_or(AtomicAmount::ZERO, |proof| proof.amount);
+    let mut receipt = Receipt::new(transaction, network(), payment.payer.clone()).of_amount(amount);
+    receipt.extra = extra;
+    NextStep::Settled(receipt)
 }
 
 fn parcel(call: &Call) -> Parcel {
     let bytes = serde_json::to_vec(call).unwrap();
     let mut id = [0; 32];
     id[..8].copy_from_slice(&digest(&bytes).to_be_bytes());
-    Parcel { id, bytes }
+    Parcel::new(id, bytes)
 }
 
 fn call(parcel: &Parcel) -> Call {
@@ -126,6 +123,10 @@ impl Mechanism for Pull {
         kind(self.scheme.clone())
     }
 
+    fn amount_rule(&self) -> AmountRule {
+        if self.is_upto() { AmountRule::AtMost } else { AmountRule::Equal }
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let signed = signed(claim);
         if amount(claim) > signed.max {
@@ -148,11 +149,11 @@ impl Mechanism for Pull {
         if of(&state.balances, &signed.payer) < signed.max {
             return reject(ErrorReason::INSUFFICIENT_FUNDS);
         }
-        Ok(Verdict {
-            payer: signed.payer.to_string(),
-            lanes: if self.is_upto() { vec![lane(signed.only)] } else { (0..ACCOUNTS).map(lane).collect() },
-            keep_until: UnixSeconds(signed.before + 100),
-        })
+        Ok(Verdict::new(
+            signed.payer.to_string(),
+            if self.is_upto() { vec![lane(signed.only)] } else { (0..ACCOUNTS).map(lane).collect() },
+            UnixSeconds(signed.before + 100),
+        ))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
@@ -248,11 +249,7 @@ impl Mechanism for Credits {
         if of(&state.credits, &signed.payer) < signed.max && !signed.order {
             return reject(ErrorReason::INSUFFICIENT_FUNDS);
         }
-        Ok(Verdict {
-            payer: signed.payer.to_string(),
-            lanes: (0..=ACCOUNTS).map(lane).collect(),
-            keep_until: UnixSeconds(signed.before + 100),
-        })
+        Ok(Verdict::new(signed.payer.to_string(), (0..=ACCOUNTS).map(lane).collect(), UnixSeconds(signed.before + 100)))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {

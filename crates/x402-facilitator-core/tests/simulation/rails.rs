@@ -29,7 +29,7 @@ fn call(parcel: &Parcel) -> Call {
 }
 
 fn attempt(tx: &Tx) -> Attempt {
-    Attempt { tx: transaction(tx.hash()), bytes: serde_json::to_vec(tx).unwrap(), fee: u128::from(tx.fee) }
+    Attempt::new(transaction(tx.hash()), serde_json::to_vec(tx).unwrap(), u128::from(tx.fee))
 }
 
 /// One account per lane; transfers and operations share transactions, `upto` travels alone.

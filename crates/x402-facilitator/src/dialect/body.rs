@@ -10,8 +10,8 @@ use x402_codec::Limits;
 
 /// The body of `/verify` or `/settle`.
 ///
-/// Nobody is handed its bytes but the function that reads them into a type, and what it made is kept: the second
-/// dialect that asks for the same type is given the same value.
+/// Only the function that reads the bytes into a type sees them. Its result is kept, and the next dialect that needs the
+/// same type gets the same value.
 pub struct Body {
     bytes: Bytes,
     limits: Limits,
@@ -20,22 +20,22 @@ pub struct Body {
 }
 
 impl Body {
-    /// A body that is read within these limits.
+    /// Creates a body that is read within these limits.
     #[must_use]
     pub fn new(bytes: impl Into<Bytes>, limits: Limits) -> Self {
         Self { bytes: bytes.into(), limits, views: Mutex::default(), reads: AtomicUsize::new(0) }
     }
 
-    /// Whether this text stands anywhere in the body: what a dialect asks before it reads the body, for a member without
-    /// which it is none of its own. A body that spells letters as `\u…` may have any text.
+    /// Returns whether the body may contain this text. A dialect looks for the name of a member that all of its bodies
+    /// have, before it reads the body. A body that spells letters as `\u…` may contain any text.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {
         let has = |part: &[u8]| self.bytes.windows(part.len().max(1)).any(|window| window == part);
         has(text.as_bytes()) || has(br"\u")
     }
 
-    /// The body read as a `T`: by this function the first time, as it was read before from then on. A `T` is made by one
-    /// dialect or family of dialects, so that its type says how the body was read.
+    /// Returns the body as a `T`. The first call reads the body by this function; later calls return what the first one
+    /// read. Only one family of dialects may read a `T`, since the type is the key under which the value is kept.
     #[must_use]
     pub fn view<T: Any + Send + Sync>(&self, read: impl FnOnce(&[u8], &Limits) -> T) -> Arc<T> {
         let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl Body {
         view
     }
 
-    /// How often the body was read so far.
+    /// Returns the number of times that the body was read.
     #[must_use]
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
@@ -56,7 +56,7 @@ impl Body {
 }
 
 impl fmt::Debug for Body {
-    /// Without the bytes: whoever reads a log could present the payment.
+    /// Leaves the bytes out: a reader of the log could use the payment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Body").field("length", &self.bytes.len()).finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! The dialects that every facilitator speaks. A new one is one line in [`all`].
+//! The dialects of every facilitator. A new one is one line in [`all`].
 
 mod challenge;
 mod nvm;
@@ -10,7 +10,7 @@ use x402_types::{NetworkName, Version};
 
 use crate::dialect::{Body, Dialect};
 
-/// Every dialect, in the order in which they are asked whether a body is theirs.
+/// Returns every dialect. The first one that recognises a body reads it.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Dialect>> {
     vec![
@@ -22,14 +22,14 @@ pub fn all() -> Vec<Arc<dyn Dialect>> {
     ]
 }
 
-/// The words of 413.
+/// The message of 413.
 const TOO_LARGE: &str = "the body is larger than 64 KiB";
 
 /// The longest name of a network, CAIP-2: 8 characters, a colon, 32 characters.
 const LONGEST_NETWORK: usize = 41;
 
-/// The network that a body of `/verify` or `/settle` asks for, as it is written there, for a body that was refused:
-/// its JSON is all that must be right. Empty where it names none.
+/// Returns the network of a body that was refused, as it is written there. The body must be JSON, and nothing else of it
+/// must be valid. The result is empty if no network is named.
 fn network_asked(body: &Body) -> NetworkName {
     const PLACES: [&str; 4] = [
         "/paymentRequirements/network",

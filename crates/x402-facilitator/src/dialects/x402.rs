@@ -49,7 +49,8 @@ impl Dialect for X402 {
             .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
         let terms = terms.map_err(Stopped::Unreadable)?;
         // The server has compared them; a facilitator that trusts it would settle what was never offered.
-        if !asked.payment_payload.is_for(&terms) {
+        let rule = engine.settlement().amount_rule(&terms.scheme);
+        if !asked.payment_payload.settles(&terms, rule) {
             return Err(another(engine, asked.payment_payload, terms));
         }
         let identity = Identity { caller: request.caller.clone(), request: identity.map_err(Stopped::Unreadable)? };

@@ -1,4 +1,4 @@
-//! A server in this process: the machine without HTTP, answered in the dialect that serves its terms.
+//! The facilitator of a server in this process, without HTTP. The dialect that serves the terms writes the answers.
 
 use std::sync::Arc;
 
@@ -27,6 +27,16 @@ impl Engine {
         }
     }
 
+    /// Reads the claim of a payment, with the identity of its request, and passes it to the extensions.
+    async fn claim(&self, dialect: &dyn Dialect, request: &PaymentRequest) -> Result<Claim, Refusal> {
+        let claim = dialect.claim(request)?;
+        match self.extensions().on_claim(&claim).await {
+            Ok(_) => Ok(claim),
+            Err(Refusal::Rejection(rejection)) => Err(self.of_payer(&claim, rejection).into()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     fn dialect_for(&self, terms: &Terms) -> Result<&Arc<dyn Dialect>, Fault> {
         let served = self.dialects().iter().find(|dialect| dialect.serves(terms));
         served.ok_or_else(|| Fault::broken(format_args!("no dialect serves {}", terms.scheme)))
@@ -37,9 +47,9 @@ impl Engine {
 impl Facilitator for Engine {
     async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
         let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
-        let verified = match dialect.claim(request) {
+        let verified = match self.claim(dialect, request).await {
             Ok(claim) => self.check(&claim).await.map(|verified| verified.verdict().payer.clone()),
-            Err(rejection) => Err(rejection.into()),
+            Err(refusal) => Err(refusal),
         };
         match verified {
             Ok(payer) => Ok(dialect.verify_response(&request.claim.terms, Ok(&payer))),
@@ -50,10 +60,11 @@ impl Facilitator for Engine {
 
     async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
         let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
-        match dialect.claim(request) {
+        match self.claim(dialect, request).await {
             // A server in this process names its requests, as one does by `Idempotency-Key`.
             Ok(claim) => self.settle_in(dialect, &claim, !claim.identity.request.is_empty()).await,
-            Err(rejection) => Ok(dialect.settle_response(&request.claim.terms, Err(&rejection))),
+            Err(Refusal::Rejection(rejection)) => Ok(dialect.settle_response(&request.claim.terms, Err(&rejection))),
+            Err(Refusal::Fault(fault)) => Err(fault),
         }
     }
 
@@ -66,7 +77,7 @@ impl Facilitator for Engine {
         rest.insert(KEEPS_REQUESTS, RawJson::of(&true).map_err(Fault::broken)?);
         Ok(SupportedResponse {
             kinds: self.settlement.kinds().iter().cloned().map(Entry::Known).collect(),
-            extensions: Vec::new(),
+            extensions: self.extensions().iter().map(|extension| extension.name().to_owned()).collect(),
             signers: self.signers.clone(),
             rest,
         })

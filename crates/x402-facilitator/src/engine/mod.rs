@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
 use x402_store::sqlite::Database;
-use x402_types::{Assets, ChainId, Members, UnixSeconds};
+use x402_types::extension::Extensions;
+use x402_types::{Assets, ChainId, Extension, Members, UnixSeconds};
 
 pub use self::health::Health;
 pub use self::running::Running;
@@ -27,9 +28,10 @@ pub struct Engine {
     ledger: Arc<dyn Ledger>,
     signers: Members,
     assets: Assets,
-    /// Callers that are told a success again although they name no request.
+    extensions: Extensions,
+    /// The callers that may get a success again although they name no request.
     replaying: BTreeSet<String>,
-    /// The dialects, in the order in which they are asked whether something is theirs.
+    /// The dialects; the first one that recognises a body reads it.
     dialects: Vec<Arc<dyn Dialect>>,
     patience: Patience,
     claims: watch::Sender<()>,
@@ -43,17 +45,17 @@ pub struct Engine {
     seen: Mutex<Seen>,
 }
 
-/// How long an engine holds a lane, and a caller.
+/// The time limits of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// How long a lane's lease lasts, in seconds: 15 unless told.
+    /// The duration of a lane's lease in seconds. Default: 15.
     pub lease_seconds: u64,
-    /// How long `/settle` waits for the chain: 30 s unless told.
+    /// The longest time that `/settle` waits for the chain. Default: 30 s.
     pub wait: Duration,
 }
 
 impl Patience {
-    /// With how long `/settle` waits.
+    /// Creates limits with this longest time for `/settle`.
     #[must_use]
     pub const fn waiting(wait: Duration) -> Self {
         Self { lease_seconds: 15, wait }
@@ -90,6 +92,7 @@ impl Engine {
             ledger,
             signers: Members::new(),
             assets: Assets::none(),
+            extensions: Extensions::new(),
             replaying: BTreeSet::new(),
             dialects: dialects::all(),
             patience: Patience::default(),
@@ -117,6 +120,13 @@ impl Engine {
         self
     }
 
+    /// Adds an extension, which `/supported` lists, and which reads payments and receipts.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Arc<dyn Extension>) -> Self {
+        self.extensions.register(extension);
+        self
+    }
+
     /// With callers that are told a success again although they name no request: each serves one request a body, and
     /// asks again only for that.
     #[must_use]
@@ -133,14 +143,14 @@ impl Engine {
         self
     }
 
-    /// With how long things last.
+    /// Sets the time limits.
     #[must_use]
     pub const fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Speaks one more dialect, which is asked before all others whether something is its own.
+    /// Adds a dialect in front of the others.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<dyn Dialect>) -> Self {
         self.dialects.insert(0, dialect);
@@ -153,12 +163,18 @@ impl Engine {
         &self.settlement
     }
 
-    /// The dialects, in the order in which they are asked whether something is theirs.
+    /// Returns the registered extensions.
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Returns the dialects; the first one that recognises a body reads it.
     pub(crate) fn dialects(&self) -> &[Arc<dyn Dialect>] {
         &self.dialects
     }
 
-    /// Who has a body, and the last of the dialects where there is none to look at.
+    /// Returns the first dialect that recognises a body, or else the last one.
     pub(crate) fn dialect_of(&self, body: &Body) -> Option<&Arc<dyn Dialect>> {
         self.dialects.iter().find(|dialect| dialect.recognises(body)).or_else(|| self.dialects.last())
     }

@@ -8,9 +8,8 @@ use crate::clock::now;
 use crate::dialect::{Dialect, Settled};
 
 impl Engine {
-    /// Settles a payment for a caller, and waits for its end as long as is configured. Success is told once, whoever
-    /// asks, but to a caller that named its request (`may_replay`): the claim's identity is that name, and under it a
-    /// success may be told again.
+    /// Settles a payment for a caller, and waits for its end as long as is configured. A success is answered once. A
+    /// caller that named its request (`may_replay`) may get it again: the claim's identity is that name.
     ///
     /// # Errors
     /// The payment is refused; or its outcome could not be found out: it is unknown, not failed.
@@ -44,6 +43,11 @@ impl Engine {
         if let Outcome::Pending { transaction: None, .. } = outcome {
             // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet").into());
+        }
+        if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
+            let mut response = receipt.to_response(claim.terms.version, false);
+            self.extensions.on_receipt(claim, &mut response);
+            receipt.extensions = response.extensions;
         }
         // Nothing may wait or fail between a success that was stored as told and its answer.
         let row = match outcome {

@@ -1,8 +1,7 @@
 //! Whether a payment is good, and who would have paid where it is not.
 
-use alloy_primitives::Address;
 use x402_facilitator_core::Verified;
-use x402_types::{Claim, EvmAddress, Refusal, Rejection};
+use x402_types::{Claim, Refusal, Rejection};
 
 use super::Engine;
 use crate::clock::now;
@@ -24,14 +23,8 @@ impl Engine {
         if rejection.payer.is_some() {
             return rejection;
         }
-        let key = match self.settlement.key(claim) {
-            Ok(key) => key,
-            // What cannot be settled here may have been read all the same.
-            Err(Rejection { payer: Some(payer), .. }) => return rejection.of(payer),
-            Err(_) => return rejection,
-        };
-        match key.payer().and_then(|payer| <[u8; 20]>::try_from(payer).ok()) {
-            Some(payer) => rejection.of(EvmAddress::from(Address::from(payer)).as_str()),
+        match self.settlement.payer(claim) {
+            Some(payer) => rejection.of(payer),
             None => rejection,
         }
     }

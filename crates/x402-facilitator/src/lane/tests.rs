@@ -66,7 +66,7 @@ impl Mechanism for World {
     }
 
     async fn verify(&self, _: &Claim, time: UnixSeconds) -> Result<Verdict, Refusal> {
-        Ok(Verdict { payer: "payer".to_owned(), lanes: vec![lane()], keep_until: time.plus(900) })
+        Ok(Verdict::new("payer".to_owned(), vec![lane()], time.plus(900)))
     }
 
     async fn plan(&self, payment: &Payment, _: UnixSeconds) -> Result<NextStep, Fault> {

@@ -1,4 +1,4 @@
-//! `/verify` and `/settle`: the road of a request, the same for every dialect.
+//! `/verify` and `/settle`: the way of a request, which is the same for every dialect.
 
 use std::sync::Arc;
 
@@ -6,10 +6,11 @@ use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use x402_types::Fault;
+use sha2::{Digest, Sha256};
+use x402_types::{Claim, Fault, Refusal, Terms};
 
 use super::{Api, Refused};
-use crate::dialect::{Body, Context, Dialect, Endpoint, Request, Settled, Stopped, Submission};
+use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Request, Settled, Stopped, Submission};
 
 pub(super) async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap, body: HttpBody) -> Response {
     answer(&api, Endpoint::Verify, headers, body).await
@@ -26,13 +27,16 @@ async fn answer(api: &Api, endpoint: Endpoint, headers: HeaderMap, body: HttpBod
         Err(Refused::TooLarge) => (String::new(), Err(Stopped::TooLarge)),
         Err(refused) => return refused.answer(|_| ()),
     };
-    // A body that was not read to its end is nobody's, and the last of the dialects says so.
+    // A body that is too large has no dialect; the last one writes the answer.
     let (bytes, whole) = bytes.map_or_else(|stopped| (Bytes::new(), Err(stopped)), |bytes| (bytes, Ok(())));
     let request = Request { endpoint, caller, headers, body: Body::new(bytes, *context.limits()) };
     let Some(dialect) = context.engine().dialect_of(&request.body) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let read = whole.and_then(|()| dialect.read(context, &request));
+    let read = match whole.and_then(|()| dialect.read(context, &request)) {
+        Ok(submission) => extended(context, submission).await,
+        Err(stopped) => Err(stopped),
+    };
     let reply = match (endpoint, read) {
         (Endpoint::Verify, Ok(submission)) => {
             let verdict = verified(context, dialect.as_ref(), &request, &submission).await;
@@ -48,7 +52,41 @@ async fn answer(api: &Api, endpoint: Endpoint, headers: HeaderMap, body: HttpBod
     reply.into_response()
 }
 
-/// Who pays.
+/// Passes a payment to the extensions. The name that one of them gives is the payer's choice: it is bound to the exact
+/// payload, and does not let a success be sent twice, because a server that receives it twice serves twice.
+async fn extended(context: &Context, mut submission: Submission) -> Result<Submission, Stopped> {
+    let engine = context.engine();
+    let name = match engine.extensions().on_claim(&submission.claim).await {
+        Ok(Some(name)) => name,
+        Ok(None) => return Ok(submission),
+        Err(Refusal::Rejection(rejection)) => {
+            let rejection = engine.of_payer(&submission.claim, rejection);
+            let unreadable = rejection.status == Some(StatusCode::BAD_REQUEST.as_u16());
+            return Err(if unreadable { Stopped::Unreadable(rejection) } else { Stopped::Refused(rejection) });
+        }
+        Err(Refusal::Fault(fault)) => return Err(fault.into()),
+    };
+    let of = payload(&submission.claim).map_err(Fault::broken)?;
+    // The caller's own name of the request, if there is one, stays its identity.
+    if submission.names.is_empty() {
+        submission.claim.identity.request = name.to_string();
+    }
+    // A header value contains no line feed, so the name differs from every `Idempotency-Key`.
+    let text = format!("{}\n{}", name.extension, name.name);
+    submission.names.push(Name { text, of, another: format!("{}: it names another payment", name.extension) });
+    Ok(submission)
+}
+
+/// Hashes what a payment consists of, in canonical JSON: members in alphabetical order, no white space. The amount is
+/// left to the payload, since `/settle` may ask for less than `/verify`.
+fn payload(claim: &Claim) -> Result<[u8; 32], serde_json::Error> {
+    let Terms { version, scheme, network, asset, pay_to, .. } = &claim.terms;
+    let terms = (version, scheme, network, asset, pay_to);
+    let exact = serde_json::to_value((terms, &claim.payload, &claim.resource, &claim.extensions))?;
+    Ok(Sha256::digest(exact.to_string()).into())
+}
+
+/// Verifies a payment and returns its payer.
 async fn verified(
     context: &Context,
     dialect: &dyn Dialect,
@@ -61,7 +99,7 @@ async fn verified(
     Ok(verified.verdict().payer.clone())
 }
 
-/// How the payment stands.
+/// Settles a payment.
 async fn settled(
     context: &Context,
     dialect: &dyn Dialect,
@@ -72,7 +110,7 @@ async fn settled(
     Ok(context.engine().settle_as(&submission.claim, submission.may_replay, dialect).await?)
 }
 
-/// The log has what happened; the wire a general code.
+/// Logs a fault: the answer has a general code alone.
 fn logged<T>(answer: Result<T, Stopped>) -> Result<T, Stopped> {
     if let Err(Stopped::Fault(fault)) = &answer {
         log(fault);

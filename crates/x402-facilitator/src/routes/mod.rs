@@ -1,6 +1,6 @@
 //! The facilitator's HTTP API: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 //!
-//! `/verify` and `/settle` are told apart by what their body says of itself: [`crate::dialect`].
+//! The bodies of `/verify` and `/settle` have several dialects: [`crate::dialect`].
 
 mod accepts;
 mod exchange;
@@ -27,7 +27,7 @@ use crate::dialect::{Context, Endpoint, Reply};
 use crate::engine::Engine;
 use crate::session_keys::{Registrar, SessionKeys};
 
-/// The routes of a facilitator. Unless told otherwise, everybody who reaches the port may call, all as one; requests are
+/// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
 /// remembered in memory; and no session keys are kept.
 #[derive(Debug)]
 pub struct Routes {
@@ -37,7 +37,7 @@ pub struct Routes {
     session_keys: Option<KeptKeys>,
 }
 
-/// Who may call.
+/// A caller and its bearer token.
 struct Caller {
     name: String,
     token: Zeroizing<String>,
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Caller {
     }
 }
 
-/// What every route is handed.
+/// The state that all routes share.
 struct Api {
     context: Arc<Context>,
     callers: Vec<Caller>,
@@ -59,20 +59,20 @@ struct Api {
 /// Where registered session keys are kept, and who checks them.
 #[derive(Debug, Clone)]
 pub struct KeptKeys {
-    /// The store.
+    /// The store of the keys.
     pub store: Arc<dyn SessionKeys>,
     /// One for each network that is served.
     pub registrars: Vec<Registrar>,
 }
 
 impl Routes {
-    /// The routes of this engine.
+    /// Creates the routes of this engine.
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
         Self { engine, callers: Vec::new(), requests: Arc::new(MemoryRequests::default()), session_keys: None }
     }
 
-    /// Lets a caller in that presents this bearer token, and from then on nobody without one.
+    /// Admits a caller with this bearer token. Callers without a token are then refused.
     #[must_use]
     pub fn with_caller(mut self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
         self.callers.push(Caller { name: name.into(), token });
@@ -93,7 +93,7 @@ impl Routes {
         self
     }
 
-    /// The routes, to be served.
+    /// Returns the routes as a router that can be served.
     pub fn into_router(self) -> Router {
         let Self { engine, callers, requests, session_keys } = self;
         let context = Arc::new(Context::new(engine, requests, Limits::DEFAULT));
@@ -124,7 +124,7 @@ struct Received {
     body: Bytes,
 }
 
-/// Why a request was not taken up.
+/// The reason why a request was not processed.
 enum Refused {
     Unauthorized,
     TooLarge,
@@ -144,7 +144,7 @@ impl Api {
         }
         let sent = headers.get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
         let token = sent.strip_prefix(b"Bearer ").unwrap_or_default();
-        // Hashes are compared, so that the time taken says nothing about the token.
+        // Hashes are compared, so that the time taken reveals nothing about the token.
         let digest = Sha256::digest(token);
         let known = self.callers.iter().find(|caller| Sha256::digest(caller.token.as_bytes()) == digest);
         known.map(|caller| caller.name.clone()).ok_or(Refused::Unauthorized)
@@ -173,7 +173,7 @@ async fn health(State(api): State<Arc<Api>>) -> Response {
     }
 }
 
-/// Whether every signer can pay for a transaction. The log said so when it changed.
+/// Answers whether every signer can pay for a transaction. Each change is in the log.
 async fn ready(State(api): State<Arc<Api>>) -> Response {
     let unfunded = api.context.engine().unfunded();
     if unfunded.is_empty() {
@@ -197,7 +197,7 @@ impl Refused {
     }
 }
 
-/// The log has what happened; the wire a general code.
+/// Logs a fault: the answer has a general code alone.
 fn unavailable<T: Serialize>(fault: &Fault, answer: &T) -> Response {
     exchange::log(fault);
     json(StatusCode::SERVICE_UNAVAILABLE, answer)

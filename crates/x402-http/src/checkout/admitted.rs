@@ -4,7 +4,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use x402_types::v2::SettleResponse;
-use x402_types::{ErrorReason, Rejection};
+use x402_types::{ErrorReason, Fault, Rejection};
 
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
 use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, Step, Used};
@@ -13,13 +13,32 @@ use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, Step, Used};
 pub(super) struct Hold {
     grants: Arc<dyn Grants>,
     lock: GrantLock,
+    /// The lock on the request's name, if an extension named it.
+    pub(super) name: Option<GrantLock>,
     /// Whether the key is granted or freed, so that there is nothing left to let go of.
     over: bool,
 }
 
 impl Hold {
     pub(super) fn new(grants: Arc<dyn Grants>, lock: GrantLock) -> Self {
-        Self { grants, lock, over: false }
+        Self { grants, lock, name: None, over: false }
+    }
+
+    async fn pend(&self) -> Result<(), Fault> {
+        // The name comes first, so that a pending payment always has its name.
+        if let Some(name) = &self.name {
+            self.grants.pend(name).await?;
+        }
+        self.grants.pend(&self.lock).await
+    }
+
+    async fn free(&mut self) -> Result<(), Fault> {
+        self.grants.free(&self.lock).await?;
+        self.over = true;
+        match self.name.take() {
+            Some(name) => self.grants.free(&name).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -27,6 +46,10 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if !self.over {
             self.grants.release(&self.lock);
+        }
+        // The name stays pending for its payment: the same request may use it again, and no other.
+        if let Some(name) = &self.name {
+            self.grants.release(name);
         }
     }
 }
@@ -47,10 +70,17 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         Self { received, hold, settled: None }
     }
 
+    /// Returns the identifier of the request, if an extension named it. A transport may keep the answer under it, for
+    /// [`Declined::Repeated`].
+    #[must_use]
+    pub fn named(&self) -> Option<&str> {
+        self.hold.name.as_ref().map(|_| &*self.received.matched.request.claim.identity.request)
+    }
+
     /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
     /// the payer, and the answer may leave with it.
     ///
-    /// `used` is what the work used, where it says so; it counts for schemes that settle less than was authorized.
+    /// `used` is what the work used, where it says so; it counts for schemes that settle at most what was authorized.
     ///
     /// # Errors
     /// Settlement failed, or its outcome or the grant's is not known: the answer must not leave.
@@ -58,9 +88,10 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         let settlement = match self.settled.take() {
             Some(settlement) => settlement,
             None => {
-                if let Some(Used(amount)) = used.filter(|_| self.received.matched.settles_less) {
-                    let terms = &mut self.received.matched.request.claim.terms;
-                    terms.amount = terms.amount.min(amount);
+                if let Some(Used(amount)) = used {
+                    let matched = &mut self.received.matched;
+                    let terms = &mut matched.request.claim.terms;
+                    terms.amount = matched.rule.settles(terms.amount, amount);
                 }
                 self.settle(false).await?
             }
@@ -92,10 +123,14 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         let facilitator = &received.checkout.facilitator;
         let request = &received.matched.request;
         let terms = &request.claim.terms;
-        hold.grants.pend(&hold.lock).await.map_err(|fault| received.unavailable(Step::Grants, fault))?;
+        hold.pend().await.map_err(|fault| received.unavailable(Step::Grants, fault))?;
         let answer = facilitator.settle(request).await;
         let failed = match judge(answer, terms, resumed, facilitator.keeps_requests()) {
-            Settlement::Made(response) => return Ok(for_the_payer(response, terms)),
+            Settlement::Made(response) => {
+                let mut response = for_the_payer(response, terms);
+                received.checkout.extensions.on_receipt(&request.claim, &mut response);
+                return Ok(response);
+            }
             Settlement::Unknown(known, fault) => {
                 if let Some(fault) = &fault {
                     received.report(Step::Settle, fault);
@@ -105,7 +140,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
         };
         // Should the store fail here, the claim stays pending: the same request may ask again.
-        hold.over = hold.grants.free(&hold.lock).await.is_ok();
+        let _ = hold.free().await;
         Err(received.failed_settlement(*failed))
     }
 

@@ -9,6 +9,14 @@ use x402_types::{Fault, Rejection};
 pub enum Declined {
     /// The payment is refused, and nothing moved for this request.
     Refused(Rejection),
+    /// An extension named the request, and the same request was answered before. A transport that kept the answer repeats
+    /// it; without one the payment is refused as used.
+    Repeated {
+        /// The name of the request, as [`Admitted::named`](super::Admitted::named) returns it.
+        request: String,
+        /// The refusal of a transport that kept nothing.
+        rejection: Rejection,
+    },
     /// A request that is not answered yet uses the payment. It may come again when that has its answer.
     Busy(Rejection),
     /// Settlement failed for good, or was another request's. The receipt has `success: false`.

@@ -17,6 +17,8 @@ pub enum Step {
     Price,
     /// The grant store was read or written.
     Grants,
+    /// An extension reads the payment: nothing moved.
+    Extension,
     /// `/verify`: nothing moved.
     Verify,
     /// `/settle`: whether money moved is not known.
@@ -30,6 +32,7 @@ impl fmt::Display for Step {
             Self::Supported => "supported",
             Self::Price => "price",
             Self::Grants => "grants",
+            Self::Extension => "extension",
             Self::Verify => "verify",
             Self::Settle => "settle",
         })

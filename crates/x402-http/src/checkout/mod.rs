@@ -15,6 +15,7 @@ mod dialect;
 mod error;
 mod grants;
 mod incident;
+mod named;
 mod paid;
 mod payment;
 mod received;
@@ -27,7 +28,8 @@ use std::sync::{Arc, OnceLock};
 
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::{Fault, Offer};
+use x402_types::extension::Extensions;
+use x402_types::{Extension, Fault, Offer};
 
 pub use admitted::Admitted;
 pub use declined::Declined;
@@ -51,6 +53,7 @@ pub struct Checkout<D: ?Sized = dyn Dialect> {
     limits: Limits,
     dialects: Arc<[Arc<D>]>,
     served: Served,
+    extensions: Extensions,
     on_incident: Option<Arc<dyn OnIncident>>,
 }
 
@@ -73,6 +76,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
             limits: Limits::DEFAULT,
             dialects: dialects.into_iter().collect(),
             served: Served::default(),
+            extensions: Extensions::new(),
             on_incident: None,
         }
     }
@@ -81,6 +85,13 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<D>) -> Self {
         self.dialects = self.dialects.iter().cloned().chain([dialect]).collect();
+        self
+    }
+
+    /// Registers an extension, which is declared in every 402 document, and reads payments and receipts.
+    #[must_use]
+    pub fn with_extension(mut self, extension: Arc<dyn Extension>) -> Self {
+        self.extensions.register(extension);
         self
     }
 
@@ -190,6 +201,7 @@ impl<D: ?Sized> Clone for Checkout<D> {
             limits: self.limits,
             dialects: Arc::clone(&self.dialects),
             served: self.served.clone(),
+            extensions: self.extensions.clone(),
             on_incident: self.on_incident.clone(),
         }
     }

@@ -3,10 +3,10 @@
 use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
 /// What a request used of what it was verified for. A handler puts it into its answer's extensions; more than was
-/// verified is never taken. It counts for schemes that settle less than was authorized ([`PaymentKeyFn::settles_less`]) and for no other:
-/// `nvm:erc4337` redeems so many credits, within the plan's minimum and maximum; `exact` moves what was signed.
+/// verified is never taken. It counts for schemes that settle at most what was authorized ([`PaymentKeyFn::amount_rule`]) and
+/// for no other: `nvm:erc4337` redeems so many credits, within the plan's minimum and maximum; `exact` moves what was signed.
 ///
-/// [`PaymentKeyFn::settles_less`]: x402_types::PaymentKeyFn::settles_less
+/// [`PaymentKeyFn::amount_rule`]: x402_types::PaymentKeyFn::amount_rule
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Used(pub AtomicAmount);
 

@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 use x402_codec::Limits;
 use x402_facilitator_core::PaymentRequest;
 use x402_types::v2::{SettleResponse, VerifyResponse};
-use x402_types::{Blank, ErrorReason, Fault, Offer, PaymentKey, Rejection};
+use x402_types::{AmountRule, Blank, ErrorReason, Fault, Offer, PaymentKey, Rejection};
 
 use super::admitted::{Admitted, Hold};
 use super::dialect::{RawPayment, ReadPayment};
+use super::named;
 use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, Paid, PaymentIn, Step};
 use crate::digest::hex;
 
@@ -27,7 +28,9 @@ pub(super) struct Matched {
     pub(super) key: PaymentKey,
     pub(super) flow: Flow,
     /// Whether what is settled may be less than what was authorized.
-    pub(super) settles_less: bool,
+    pub(super) rule: AmountRule,
+    /// The digest of all that a name from an extension is bound to, if extensions are registered.
+    pub(super) exact: Option<String>,
 }
 
 impl<D: Dialect + ?Sized> Checkout<D> {
@@ -36,6 +39,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// # Errors
     /// The payment cannot be read, or it is for none of the offers.
     pub fn receive(&self, payment: PaymentIn<'_>, offers: &[Offer]) -> Result<Received<'_, D>, Rejection> {
+        let exact = (!self.extensions.is_empty()).then(|| named::exact(&payment));
         let PaymentIn { raw, token, resource, method, name } = payment;
         let (dialect, read) = read(&self.dialects, &raw, &self.limits, offers)?;
         let ReadPayment { offer, mut claim, forwarded } = read;
@@ -51,8 +55,10 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
         let raw = forwarded.unwrap_or(raw);
         let request = PaymentRequest { raw, token, claim, resource, verified_as: None, form: dialect.form() };
-        let matched = Matched { request, key, flow, settles_less: offer.key.settles_less() };
-        Ok(Received { checkout: self, dialect, matched: Box::new(matched) })
+        let matched = Matched { request, key, flow, rule: offer.key.amount_rule(), exact };
+        let received = Received { checkout: self, dialect, matched: Box::new(matched) };
+        self.compare_echo(&received, offers)?;
+        Ok(received)
     }
 }
 
@@ -74,6 +80,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
     /// # Errors
     /// The payment is refused, used, or in use, or nobody can say now.
     pub async fn look(&self) -> Result<Paid, Declined> {
+        self.named().await?;
         let standing = self.checkout.grants.look(&self.matched.key).await;
         match standing.map_err(|fault| self.unavailable(Step::Grants, fault))? {
             Some(standing) if standing.state == GrantState::Granted => Err(used()),
@@ -92,12 +99,21 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
     /// The payment is refused, used, in use or not settled, or nobody can say now.
     pub async fn admit(mut self) -> Result<(Admitted<'c, D>, Paid), Declined> {
         let grants = &self.checkout.grants;
+        let named = self.named().await?;
+        if let Some(named) = &named {
+            self.matched.request.claim.identity.request.clone_from(&named.request);
+        }
         let request = &self.matched.request.claim.identity.request;
         let standing = grants.look(&self.matched.key).await;
         let (mut payer, mut verified_as) = (None, None);
         match standing.map_err(|fault| self.unavailable(Step::Grants, fault))? {
             Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
-                return Err(used());
+                return Err(match used() {
+                    Declined::Refused(rejection) if named.is_some() && standing.request == *request => {
+                        Declined::Repeated { request: standing.request, rejection }
+                    }
+                    used => used,
+                });
             }
             Some(standing) if standing.held => return Err(busy()),
             // Its nonce may be used by now, so that verification would refuse what this server settled.
@@ -112,7 +128,15 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
             Claimed::Pending(lock) => (lock, true),
             Claimed::Taken => return Err(busy()),
         };
-        let hold = Hold::new(Arc::clone(grants), lock);
+        let mut hold = Hold::new(Arc::clone(grants), lock);
+        if let Some(named) = &named {
+            let claimed = grants.claim(&named.key, &named.request).await;
+            match claimed.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+                Claimed::Open(lock) | Claimed::Pending(lock) => hold.name = Some(lock),
+                // Another payment took the name first.
+                Claimed::Taken => return Err(named.taken()),
+            }
+        }
         self.matched.request.verified_as = verified_as;
         let mut admitted = Admitted::new(self, hold);
         // What was begun before is settled first: its outcome may be that nothing is to be served.

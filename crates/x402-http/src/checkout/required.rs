@@ -1,5 +1,6 @@
 //! The 402 document: what is offered for a resource, and why a payment was refused.
 
+use x402_types::extension::Required;
 use x402_types::v2::{self, ResourceInfo};
 use x402_types::{Members, Offer, RawJson, Rejection, Version};
 
@@ -27,6 +28,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         {
             rest.insert("details", details);
         }
+        let extensions = self.extensions.declared(&Required::new(&resource, offers));
         let mut document = v2::PaymentRequired {
             x402_version: Version::V2,
             error: Some(
@@ -34,7 +36,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
             ),
             resource: Some(resource),
             accepts: offers.iter().map(|offer| offer.terms.to_entry()).collect(),
-            extensions: Members::new(),
+            extensions,
             rest,
         };
         for dialect in &*self.dialects {

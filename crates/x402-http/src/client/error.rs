@@ -1,7 +1,7 @@
 //! The reasons why nothing was paid.
 
 use x402_codec::{DecodeError, EncodeError};
-use x402_types::{AtomicAmount, Fault};
+use x402_types::{AtomicAmount, Fault, Rejection};
 
 use super::budget::OverBudget;
 use super::{OpenPayment, Receipt};
@@ -87,10 +87,20 @@ pub enum PayError {
     /// The signer or the budget's store failed.
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// The server requires the extension `payment-identifier`, and the client is not configured to add identifiers to
-    /// payments.
-    #[error("the server requires a payment-identifier, which this client is not set to give")]
-    IdentifierRequired,
+    /// The server requires an extension that is not [registered](super::Payer::with_extension).
+    #[error("the server requires the extension {name}, which this client does not have")]
+    ExtensionRequired {
+        /// The name of the extension.
+        name: Box<str>,
+    },
+    /// An extension of the client refuses to pay under the server's declaration.
+    #[error("the extension {name} refuses to pay: {why}")]
+    ExtensionRefused {
+        /// The name of the extension.
+        name: Box<str>,
+        /// The reason of the extension.
+        why: Rejection,
+    },
     /// An earlier payment of this request expired with an unknown result: it may have been settled. It is in the
     /// journal until it is removed there; until then the request is not paid again.
     #[error("an earlier payment of this request was valid until {}, and whether it was settled is not known", .0.valid_until)]

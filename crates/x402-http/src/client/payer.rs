@@ -6,14 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
 use x402_codec::{Limits, header};
-use x402_types::{ErrorReason, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds};
+use x402_types::extension::Extensions;
+use x402_types::{
+    ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
+};
 
 use super::budget::canonical_asset;
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
 use super::entry::{Asked, Unreadable, entries};
+use super::extensions;
 use super::flight::{Purchase, Signed};
-use super::identifier::Identifiers;
 use super::journal::InHand;
 use super::{
     Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits, SystemClock,
@@ -35,7 +38,7 @@ pub struct Payer {
     kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
     pub(super) journal: Option<Arc<dyn PaymentJournal>>,
     pub(super) in_hand: Arc<InHand>,
-    identifiers: Identifiers,
+    extensions: Extensions,
 }
 
 /// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
@@ -106,11 +109,11 @@ impl Payer {
         self
     }
 
-    /// Gives each payment an id where the server declares the extension `payment-identifier`. Without this, a server
-    /// that requires one is not paid.
+    /// Registers an extension, which adds to payments where a server declares it. Declarations of other extensions are
+    /// echoed unchanged, and a server that requires one of them is not paid.
     #[must_use]
-    pub const fn with_payment_identifiers(mut self) -> Self {
-        self.identifiers = Identifiers::WhereDeclared;
+    pub fn with_extension(mut self, extension: impl Extension + 'static) -> Self {
+        self.extensions.register(Arc::new(extension));
         self
     }
 
@@ -200,7 +203,7 @@ impl Payer {
         let terms = &candidate.terms;
         let scheme = self.schemes.get(candidate.scheme).ok_or(NotPayable::NoScheme)?;
         let reserved = self.reserve(terms, purchase, now).await?;
-        let extensions = self.identifiers.extensions(required, &*self.clock)?;
+        let extensions = extensions::echoed(&self.extensions, required, purchase, &*self.clock).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
@@ -291,7 +294,7 @@ impl Default for Payer {
             kept: Arc::default(),
             journal: None,
             in_hand: Arc::default(),
-            identifiers: Identifiers::Never,
+            extensions: Extensions::new(),
         }
     }
 }

@@ -25,9 +25,9 @@ pub(super) struct Prepared {
     header: HeaderValue,
 }
 
-/// The status of the rejection's row; 402 for codes of peers.
+/// The status of the rejection's row, or the one that an extension gave it; 402 for codes of peers.
 pub(super) fn status(rejection: &Rejection) -> StatusCode {
-    let status = rejection.reason.row().map_or(402, |row| row.status);
+    let status = rejection.reason.row().map_or_else(|| rejection.status.unwrap_or(402), |row| row.status);
     StatusCode::from_u16(status).unwrap_or(StatusCode::PAYMENT_REQUIRED)
 }
 
@@ -123,6 +123,13 @@ pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
     let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection);
     put_fault(&mut response, Some(fault));
     response
+}
+
+/// Returns 500 for a handler's response that ends early or fails. The code is the TypeScript SDK's.
+pub(super) fn broken<B>() -> Response<Body<B>> {
+    let rejection =
+        Rejection::new(ErrorReason::defined("handler_failed")).because("the response of the handler broke off");
+    plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection)
 }
 
 fn put_fault<B>(response: &mut Response<Body<B>>, fault: Option<Fault>) {

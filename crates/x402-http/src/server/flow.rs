@@ -14,6 +14,7 @@ use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
 use super::answer;
 use super::dialect::HttpDialect;
+use super::kept;
 use super::layer::Route;
 use crate::Body;
 use crate::checkout::{Declined, Flow, PaymentIn, Received, Step, Used};
@@ -25,6 +26,7 @@ pub(super) fn run<S, Q, B>(
 ) -> impl Future<Output = Result<Response<Body<B>>, S::Error>>
 where
     S: Service<Request<Q>, Response = Response<B>>,
+    B: http_body::Body<Data = bytes::Bytes>,
 {
     // Not an `async fn`, which would hold the request twice: as it came, and in parts.
     let (mut parts, body) = request.into_parts();
@@ -66,6 +68,11 @@ where
         };
         parts.extensions.insert(paid);
         let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+        let (named, mut kept) = (admitted.named().map(Box::from), None);
+        if named.is_some() && !failed(response.status()) {
+            // An answer that is to be repeated must be whole before it is paid for.
+            (response, kept) = kept::in_hand(response).await.unwrap_or_else(|_| (answer::broken(), None));
+        }
         let receipt = if failed(response.status()) {
             match admitted.fail() {
                 Some(receipt) => receipt,
@@ -81,6 +88,9 @@ where
         };
         dialect.write_receipt(response.headers_mut(), &receipt);
         answer::make_private(response.headers_mut());
+        if let (Some(request), Some(body)) = (named, kept) {
+            route.seller.kept.put(request, kept::copy(&response, body));
+        }
         Ok(response)
     }
 }
@@ -124,6 +134,10 @@ impl<'r> Exchange<'r> {
         };
         Box::new(match declined {
             Declined::Refused(rejection) => self.refuse(Some(&rejection)),
+            Declined::Repeated { request, rejection } => {
+                let kept = self.route.seller.kept.get(&request);
+                kept.unwrap_or_else(|| self.refuse(Some(&rejection)))
+            }
             Declined::Busy(rejection) => {
                 let mut response = self.refuse(Some(&rejection));
                 answer::later(&mut response, retry_after);

@@ -11,6 +11,7 @@ pub mod challenge;
 pub mod cors;
 mod dialect;
 mod flow;
+mod kept;
 mod layer;
 mod price;
 mod seller;

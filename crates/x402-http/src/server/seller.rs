@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Uri};
 use x402_codec::{Limits, header};
 use x402_facilitator_core::Facilitator;
-use x402_types::Offer;
+use x402_types::{Extension, Offer};
 
 use super::dialect::HttpDialect;
+use super::kept::KeptAnswers;
 use super::layer::RequirePaymentLayer;
 use super::{Grants, OnIncident, Price, SellerError};
 use crate::checkout::Checkout;
@@ -25,6 +26,7 @@ pub struct Seller {
     own_headers: Arc<[HeaderName]>,
     pub(super) retry_after: u32,
     pub(super) header_limit: usize,
+    pub(super) kept: Arc<KeptAnswers>,
 }
 
 impl Seller {
@@ -41,6 +43,7 @@ impl Seller {
             own_headers: Arc::default(),
             retry_after: 2,
             header_limit: LONGEST_HEADER,
+            kept: Arc::default(),
         })
     }
 
@@ -60,6 +63,13 @@ impl Seller {
     pub fn with_dialect(mut self, dialect: Arc<dyn HttpDialect>) -> Self {
         self.own_headers = self.own_headers.iter().chain(dialect.headers()).cloned().collect();
         self.checkout = self.checkout.with_dialect(dialect);
+        self
+    }
+
+    /// Registers an extension: the routes of the seller declare it, and it reads their payments and receipts.
+    #[must_use]
+    pub fn with_extension(mut self, extension: impl Extension + 'static) -> Self {
+        self.checkout = self.checkout.with_extension(Arc::new(extension));
         self
     }
 

@@ -116,6 +116,31 @@ async fn a_refusal_is_in_the_dialect_of_what_it_refuses() {
     assert!(codec::challenge(&body).is_err(), "no challenge is issued to who speaks version 2");
 }
 
+/// Nothing but headers would be given for it, so nothing is taken: the challenge is paid by the request that follows.
+#[tokio::test]
+async fn a_head_with_payment_is_checked_and_spends_no_challenge() {
+    let shop = shop();
+    let service = shop.sells(ask());
+    let payment = shop.payment(&shop.asked(&service, "/weather").await, 1);
+    let head = |payment: &_| {
+        let mut request = paying("/weather", payment);
+        *request.method_mut() = Method::HEAD;
+        request
+    };
+    for _ in 0..2 {
+        let (status, headers, body) = call(&service, head(&payment)).await;
+        assert_eq!((status, body.len()), (StatusCode::NO_CONTENT, 0));
+        assert!(!headers.contains_key(&names::X_PAYMENT_RESPONSE));
+    }
+    let (status, ..) = call(&service, head(&dated(&payment, UnixSeconds(NOW - 100)))).await;
+    assert_eq!((status, shop.handler.calls()), (StatusCode::PAYMENT_REQUIRED, 0));
+    let (status, headers, _) = call(&service, paying("/weather", &payment)).await;
+    assert_eq!((status, receipt(&headers)["ok"].clone()), (StatusCode::OK, json!(true)));
+    let (status, _, body) = call(&service, head(&payment)).await;
+    assert_eq!((status, code(&body).as_str()), (StatusCode::CONFLICT, "replay"));
+    assert_eq!(shop.handler.calls(), 1);
+}
+
 #[tokio::test]
 async fn version_1_stands_beside_the_challenge_in_the_body() {
     let shop = shop();

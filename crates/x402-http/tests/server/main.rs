@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod extensions;
 mod foreign;
 mod grants;
 mod malformed;

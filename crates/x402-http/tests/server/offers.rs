@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::server::{CorsLayer, Incident, Seller, SellerError, Step, Used, price_by};
-use x402_types::{AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
+use x402_types::{AmountRule, AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
 
 use crate::common::{
     PAYER, Script, TRANSACTION, call, decoded, get, header, offer, paying, payment_json, terms, upfront,
@@ -123,8 +123,8 @@ impl PaymentKeyFn for Metered {
         crate::common::key_of(claim)
     }
 
-    fn settles_less(&self) -> bool {
-        true
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::AtMost
     }
 }
 

@@ -12,6 +12,7 @@ use x402_facilitator_core::{
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use super::{Database, WriteError, row};
+use crate::rows::{StoredPayment, StoredSlot};
 
 /// The settlement ledger in a SQLite file.
 #[derive(Debug, Clone)]
@@ -78,12 +79,38 @@ fn natural(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-fn to_row<T: Serialize>(value: &T) -> Sql<String> {
-    row::write(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+/// A row of the core, as it is stored.
+trait Row: Sized {
+    type Stored: Serialize + DeserializeOwned + for<'a> From<&'a Self> + Into<Self>;
 }
 
-fn from_row<T: DeserializeOwned>(text: &str) -> Sql<T> {
-    row::read(text)
+impl Row for Payment {
+    type Stored = StoredPayment;
+}
+
+impl Row for Slot {
+    type Stored = StoredSlot;
+}
+
+fn to_row<T: Row>(value: &T) -> Sql<String> {
+    row::write(&T::Stored::from(value)).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// The text of a payment's row, for tests that fill a file.
+#[doc(hidden)]
+pub fn payment_row(payment: &Payment) -> Sql<String> {
+    to_row(payment)
+}
+
+/// The text of a slot's row, for tests that fill a file.
+#[doc(hidden)]
+pub fn slot_row(slot: &Slot) -> Sql<String> {
+    to_row(slot)
+}
+
+fn from_row<T: Row>(text: &str) -> Sql<T> {
+    row::read::<T::Stored>(text)
+        .map(Into::into)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }
 
@@ -117,7 +144,7 @@ fn stored_slots<'a>(connection: &Connection, ids: impl Iterator<Item = &'a SlotI
     ids.filter_map(|id| stored_slot(&view, id).transpose()).collect()
 }
 
-fn rows<T: DeserializeOwned>(connection: &Connection, sql: &str, lane: &LaneId) -> Sql<Vec<T>> {
+fn rows<T: Row>(connection: &Connection, sql: &str, lane: &LaneId) -> Sql<Vec<T>> {
     let mut statement = connection.prepare_cached(sql)?;
     let texts = statement.query_map([lane.as_str()], |row| row.get::<_, String>(0))?;
     texts.map(|text| from_row(&text?)).collect()
@@ -169,7 +196,7 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
     if is_fenced(transaction, &write)? {
         return Err(WriteError::Refused(CommitError::Fenced));
     }
-    let Write { lease, next, payments, slots } = write;
+    let Write { lease, next, mut payments, slots } = write;
     if let (Some(next), Some(lease)) = (next, &lease) {
         let moved = transaction
             .prepare_cached("UPDATE lanes SET next = ?3 WHERE lane = ?1 AND next = ?2")?
@@ -178,17 +205,19 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
             return Err(WriteError::Refused(CommitError::Conflict));
         }
     }
-    for slot in slots {
+    for mut slot in slots {
         if stored_slot(transaction, &slot.id)?.map_or(0, |old| old.version) != slot.version {
             return Err(WriteError::Refused(CommitError::Conflict));
         }
-        write_slot(transaction, &Slot { version: slot.version.saturating_add(1), ..slot })?;
+        slot.version = slot.version.saturating_add(1);
+        write_slot(transaction, &slot)?;
     }
-    for payment in &payments {
+    for payment in &mut payments {
         if stored_payment(transaction, &payment.key)?.map(|old| old.version) != Some(payment.version) {
             return Err(WriteError::Refused(CommitError::Conflict));
         }
-        write_payment(transaction, &Payment { version: payment.version.saturating_add(1), ..payment.clone() })?;
+        payment.version = payment.version.saturating_add(1);
+        write_payment(transaction, payment)?;
     }
     hold(transaction, &payments)
 }
@@ -242,10 +271,14 @@ fn take_over(transaction: &Transaction<'_>) -> Sql<()> {
     transaction.execute("UPDATE lanes SET until = 0", [])?;
     let open = |sql| -> Sql<Vec<String>> { transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect() };
     for row in open("SELECT row FROM slots WHERE used = 0")? {
-        write_slot(transaction, &Slot { due: UnixSeconds(0), ..from_row(&row)? })?;
+        let mut slot: Slot = from_row(&row)?;
+        slot.due = UnixSeconds(0);
+        write_slot(transaction, &slot)?;
     }
     for row in open("SELECT row FROM payments WHERE due IS NOT NULL")? {
-        write_payment(transaction, &Payment { due: UnixSeconds(0), ..from_row(&row)? })?;
+        let mut payment: Payment = from_row(&row)?;
+        payment.due = UnixSeconds(0);
+        write_payment(transaction, &payment)?;
     }
     Ok(())
 }
@@ -318,7 +351,8 @@ impl Ledger for SqliteLedger {
                 if let Some(old) = stored_payment(transaction, &new.key)? {
                     return Ok(old);
                 }
-                let new = Payment { version: 1, ..new };
+                let mut new = new;
+                new.version = 1;
                 write_payment(transaction, &new)?;
                 Ok(new)
             })
@@ -435,9 +469,8 @@ mod tests {
             let transaction = writer.transaction().unwrap();
             for nonce in 0..3 {
                 let id = SlotId { lane: LaneId::from("a"), nonce };
-                let (payments, attempts) = (Vec::new(), Vec::new());
-                let slot =
-                    Slot { id, payments, attempts, taken: None, used, resends: 0, due: UnixSeconds(0), version: 1 };
+                let mut slot = Slot::new(id);
+                (slot.used, slot.version) = (used, 1);
                 write_slot(&transaction, &slot).unwrap();
             }
             transaction.commit().unwrap();

@@ -23,6 +23,9 @@ pub use challenges::SqliteChallenges;
 pub use grants::SqliteGrants;
 #[cfg(feature = "ledger")]
 pub use ledger::SqliteLedger;
+#[cfg(feature = "ledger")]
+#[doc(hidden)]
+pub use ledger::{payment_row, slot_row};
 #[cfg(feature = "requests")]
 pub use requests::SqliteRequests;
 #[cfg(feature = "session-keys")]

@@ -54,30 +54,34 @@ pub(super) fn write<T: Serialize>(row: &T) -> Result<String, RowError> {
 
 #[cfg(test)]
 mod tests {
-    use x402_facilitator_core::SlotId;
-
     use super::*;
 
-    fn slot() -> SlotId {
-        SlotId { lane: "eip155:1/a".into(), nonce: 7 }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        lane: String,
+        nonce: u64,
+    }
+
+    fn sample() -> Sample {
+        Sample { lane: "eip155:1/a".to_owned(), nonce: 7 }
     }
 
     #[test]
     fn a_row_without_a_number_is_of_format_0() {
-        assert_eq!(read::<SlotId>(r#"{"lane":"eip155:1/a","nonce":7}"#).unwrap(), slot());
+        assert_eq!(read::<Sample>(r#"{"lane":"eip155:1/a","nonce":7}"#).unwrap(), sample());
     }
 
     #[test]
     fn the_newest_format_is_read_back() {
-        let text = write(&slot()).unwrap();
+        let text = write(&sample()).unwrap();
         assert_eq!(text, r#"{"format":1,"row":{"lane":"eip155:1/a","nonce":7}}"#);
-        assert_eq!(read::<SlotId>(&text).unwrap(), slot());
+        assert_eq!(read::<Sample>(&text).unwrap(), sample());
     }
 
     #[test]
     fn a_newer_format_is_refused_by_its_number() {
-        let refused = read::<SlotId>(r#"{"format":2,"row":"whatever"}"#).unwrap_err();
+        let refused = read::<Sample>(r#"{"format":2,"row":"whatever"}"#).unwrap_err();
         assert!(matches!(refused, RowError::Newer(2)), "{refused}");
-        assert!(matches!(read::<SlotId>("{}").unwrap_err(), RowError::Malformed(_)));
+        assert!(matches!(read::<Sample>("{}").unwrap_err(), RowError::Malformed(_)));
     }
 }

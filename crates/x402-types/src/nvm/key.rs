@@ -1,7 +1,7 @@
 //! Payment keys: the identity of an authorization of this extension.
 
 use crate::nvm::Payload;
-use crate::{AuthorizationKind, Claim, PaymentKey, Rejection};
+use crate::{AmountRule, AuthorizationKind, Claim, PaymentKey, Rejection};
 
 /// Derives the identity of a claim's authorization from the claim alone.
 ///
@@ -42,8 +42,8 @@ impl crate::PaymentKeyFn for PlanKey {
         payment_key(claim)
     }
 
-    fn settles_less(&self) -> bool {
-        true
+    fn amount_rule(&self) -> AmountRule {
+        AmountRule::AtMost
     }
 
     fn settles_upfront(&self) -> bool {

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Watched};
-use x402_evm::eip3009::{Authorization, Payload, balance_call, state_call};
+use x402_evm::chain::{At, BatchRead, Call, Chain, Event, Fate, Moved, Returned, Watched};
+use x402_evm::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
 use x402_evm::key::Sign;
 use x402_evm::signature::{Signature, recover};
@@ -207,22 +207,22 @@ impl<C: Chain> Collect<C> {
             name: COLLECT,
             once_key: OnceKey([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
             exclusive: None,
-            parcel: Parcel { id: keccak256(&call.data).0, bytes: call.to_bytes() },
+            parcel: Parcel::new(keccak256(&call.data).0, call.to_bytes()),
         })
     }
 
     /// Expired is what ONE final block says: its own time, and the state in it.
-    async fn expiry(&self, watched: Watched, valid_before: U256) -> Result<Observation, Fault> {
+    async fn expiry(&self, watched: Watched, signed: &receiveWithAuthorizationCall) -> Result<Observation, Fault> {
         let head = self.chain.head().await?;
-        if U256::from(head.timestamp) < valid_before {
+        if U256::from(head.timestamp) < signed.validBefore {
             return Ok(Observation::Pending);
         }
         let finalized = head.finalized;
-        let state = state_call(watched.payer, watched.nonce);
-        let reads = BatchRead::new().call(watched.token, state, VIEW_GAS, 1);
+        let state = state_call(signed.from, signed.nonce);
+        let reads = BatchRead::new().call(watched.used.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&reads, At::Number(finalized)).await?;
         let used = answers.calls.first().and_then(Returned::word).map(|word| !word.is_zero());
-        let over = U256::from(answers.timestamp) >= valid_before;
+        let over = U256::from(answers.timestamp) >= signed.validBefore;
         if used == Some(true) {
             self.chain.look_again(watched);
         }
@@ -254,24 +254,21 @@ impl<C: Chain> Mechanism for Collect<C> {
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
         let checked = self.check(claim)?;
         self.probe(&checked, now).await?;
-        Ok(Verdict {
-            payer: EvmAddress::from(checked.authorization.from).to_string(),
-            lanes: vec![self.lane.clone()],
-            keep_until: checked.authorization.valid_before.plus(KEEP),
-        })
+        Ok(Verdict::new(
+            EvmAddress::from(checked.authorization.from).to_string(),
+            vec![self.lane.clone()],
+            checked.authorization.valid_before.plus(KEEP),
+        ))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let state = payment.steps.last().map(|step| &step.state);
         match state {
-            Some(StepState::Proven(proof)) => Ok(NextStep::Settled(Receipt {
-                transaction: Some(proof.tx.clone()),
-                network: payment.claim.terms.network,
-                payer: payment.payer.clone(),
-                amount: None,
-                extra: Members::new(),
-                extensions: Members::new(),
-            })),
+            Some(StepState::Proven(proof)) => Ok(NextStep::Settled(Receipt::new(
+                Some(proof.tx.clone()),
+                payment.claim.terms.network,
+                payment.payer.clone(),
+            ))),
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             None | Some(StepState::Unaccounted) => {
@@ -291,24 +288,20 @@ impl<C: Chain> Mechanism for Collect<C> {
         let broken = || Fault::broken("a step that collects nothing");
         let call = Call::from_bytes(&step.parcels.first().ok_or_else(broken)?.bytes)?;
         let signed = receiveWithAuthorizationCall::abi_decode(&call.data).map_err(|_| broken())?;
-        let watched = Watched {
-            token: call.to,
-            payer: signed.from,
-            nonce: signed.nonce,
-            pay_to: signed.to,
-            value: signed.value,
-            since: call.since,
-        };
+        let event = |name| Event { contract: call.to, topics: [name, signed.from.into_word(), signed.nonce] };
+        let transfer = Event::transfer(call.to, signed.from, signed.to);
+        let watched = Watched::new(event(AUTHORIZATION_USED), transfer, signed.value, call.since)
+            .with_cancellation(event(AUTHORIZATION_CANCELED));
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
             Fate::Used { transaction, moved: Moved::Paid } => {
                 let tx = TxId::from(hex::encode_prefixed(transaction));
-                Ok(Observation::Proven(StepProof { tx, amount: signed.value.into(), extra: Members::new() }))
+                Ok(Observation::Proven(StepProof::new(tx, signed.value.into())))
             }
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
-            Fate::Unseen => self.expiry(watched, signed.validBefore).await,
+            Fate::Unseen => self.expiry(watched, &signed).await,
         }
     }
 }

@@ -196,14 +196,8 @@ mod tests {
         let mut extra = Members::new();
         extra.insert_text("creditsRedeemed", "5");
         extra.insert_text("orderTx", "0x02");
-        let receipt = Made {
-            transaction: Some(TxId::from("0x01")),
-            network: NETWORK.parse().unwrap(),
-            payer: "0xa".to_owned(),
-            amount: None,
-            extra,
-            extensions: Members::new(),
-        };
+        let mut receipt = Made::new(Some(TxId::from("0x01")), NETWORK.parse().unwrap(), "0xa".to_owned());
+        receipt.extra = extra;
         let said = outcome(Outcome::Settled { receipt: receipt.clone(), replayed: false });
         assert_eq!((&said["transaction"], &said["transactionHash"]), (&"0x01".into(), &"0x01".into()));
         assert_eq!((&said["creditsRedeemed"], &said["orderTx"]), (&"5".into(), &"0x02".into()));

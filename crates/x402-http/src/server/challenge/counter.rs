@@ -11,7 +11,7 @@ use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
 
-use super::super::answer::Prepared;
+use super::super::answer::{Prepared, verified};
 use super::super::layer::Route;
 use super::answer;
 use super::ask::{Access, Ask, Challenges};
@@ -181,6 +181,14 @@ impl Case<'_> {
         let payment = codec::payment_json(json.as_bytes())
             .map_err(|error| Box::new(answer::refuse(Code::InvalidSchema, error.to_string())))?;
         let challenges = &self.counter.challenges;
+        if self.parts.method == Method::HEAD {
+            // Only headers would be returned, so nothing is claimed. The handler counts on a paid challenge.
+            return match challenges.gate().look(&payment, self.offer, &self.request, self.now).await {
+                Ok(()) => Err(Box::new(verified())),
+                Err(CheckError::Refused(refused)) => Err(self.refuse(refused).await?),
+                Err(error) => Err(Box::new(answer::unknown(error))),
+            };
+        }
         let token = || challenges.random().map(Token::from_random);
         let grant = self.counter.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {

@@ -20,6 +20,7 @@ pub(in super::super) async fn run<S, Q, B>(
 ) -> Result<Response<Body<B>>, S::Error>
 where
     S: Service<Request<Q>, Response = Response<B>>,
+    B: http_body::Body<Data = bytes::Bytes>,
 {
     let (mut parts, body) = request.into_parts();
     let (access, grant) = match counter.decide(&parts).await {

@@ -1,0 +1,95 @@
+//! Which mechanism a claim is for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use x402_types::v2::SupportedKind;
+use x402_types::{AmountRule, ChainId, Claim, ErrorReason, Fault, Rejection, SchemeName, Terms, Version};
+
+use crate::Mechanism;
+
+type Kind = (Version, SchemeName, ChainId);
+
+/// The mechanisms of a machine, by the kinds that they serve. Several may serve one kind, each by a method of its own.
+#[derive(Default)]
+pub(crate) struct Routing {
+    mechanisms: BTreeMap<Kind, Vec<Arc<dyn Mechanism>>>,
+    /// Of each scheme served.
+    rules: BTreeMap<SchemeName, AmountRule>,
+    kinds: Vec<SupportedKind>,
+}
+
+impl Routing {
+    /// The kinds served, in the order in which they were added.
+    pub(crate) fn kinds(&self) -> &[SupportedKind] {
+        &self.kinds
+    }
+
+    /// Whether a scheme settles what was authorized, or may settle less.
+    pub(crate) fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
+        self.rules.get(scheme).copied().unwrap_or_default()
+    }
+
+    /// Adds the kinds of a mechanism.
+    pub(crate) fn add(&mut self, mechanism: &Arc<dyn Mechanism>) -> Result<(), Fault> {
+        let (method, rule) = (mechanism.method(), mechanism.amount_rule());
+        for kind in mechanism.kinds() {
+            let network = kind
+                .network
+                .chain_id()
+                .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
+            let served = self.mechanisms.entry((kind.x402_version, kind.scheme.clone(), network)).or_default();
+            // Without a method a mechanism takes every claim, and two of one method take the same ones.
+            if served.iter().any(|other| method.is_none() || other.method().is_none() || other.method() == method) {
+                return Err(Fault::broken(format_args!("{} on {network} is served twice", kind.scheme)));
+            }
+            if self.rules.insert(kind.scheme.clone(), rule).is_some_and(|other| other != rule) {
+                return Err(Fault::broken(format_args!("{} has two rules for its amount", kind.scheme)));
+            }
+            served.push(Arc::clone(mechanism));
+            if !self.kinds.contains(&kind) {
+                self.kinds.push(kind);
+            }
+        }
+        Ok(())
+    }
+
+    /// Who checks and settles such a claim.
+    pub(crate) fn of(&self, claim: &Claim) -> Result<&Arc<dyn Mechanism>, Rejection> {
+        let terms = &claim.terms;
+        let kind = (terms.version, terms.scheme.clone(), terms.network);
+        let served = self.mechanisms.get(&kind).map(Vec::as_slice).unwrap_or_default();
+        if let [only] = served {
+            return Ok(only);
+        }
+        let mut own = served.iter().filter(|mechanism| mechanism.is_own(claim));
+        match (own.next(), own.next()) {
+            (Some(one), None) => Ok(one),
+            _ if served.is_empty() => Err(self.not_served(terms)),
+            (one, _) => {
+                let methods: Vec<&str> = served.iter().filter_map(|mechanism| mechanism.method()).collect();
+                let found = if one.is_some() { "several" } else { "none" };
+                let why = format!("payload: expected one of {}, found {found} of them", methods.join(", "));
+                Err(Rejection::new(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE).because(why))
+            }
+        }
+    }
+
+    /// The code of a kind that nobody serves.
+    fn not_served(&self, terms: &Terms) -> Rejection {
+        let served = |of: &dyn Fn(&Kind) -> bool| self.mechanisms.keys().any(of);
+        Rejection::new(if !served(&|kind| kind.1 == terms.scheme) {
+            ErrorReason::UNSUPPORTED_SCHEME
+        } else if !served(&|kind| kind.1 == terms.scheme && kind.2 == terms.network) {
+            ErrorReason::INVALID_NETWORK
+        } else {
+            ErrorReason::INVALID_X402_VERSION
+        })
+    }
+}
+
+impl core::fmt::Debug for Routing {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set().entries(self.mechanisms.keys()).finish()
+    }
+}

@@ -1,0 +1,74 @@
+//! No generic file names an extension: each stands in its file and in the lines that register it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CRATES: [&str; 7] =
+    ["x402-codec", "x402-facilitator", "x402-facilitator-core", "x402-http", "x402-store", "x402-types", "x402-evm"];
+
+/// How each extension is spelled, in documents and in code.
+const NAMES: [&str; 7] = [
+    "payment-identifier",
+    "payment_identifier",
+    "PaymentIdentifier",
+    "offer-receipt",
+    "builder-code",
+    "bazaar",
+    "GasSponsoring",
+];
+
+/// Where an extension is written, and where it is registered.
+const NAMED: [&str; 3] = [
+    "x402-types/src/extension/payment_identifier.rs",
+    "x402-types/src/extension/mod.rs",
+    "x402-facilitator/src/mechanisms.rs",
+];
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn lines_that_name(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| NAMES.iter().any(|name| line.contains(name))).collect()
+}
+
+#[test]
+fn no_generic_file_names_an_extension() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found = Vec::new();
+    for name in CRATES {
+        sources(&crates.join(name).join("src"), &mut found);
+    }
+    assert!(found.len() > 150, "{}", found.len());
+    let mut named = Vec::new();
+    for path in found {
+        let lines = lines_that_name(&fs::read_to_string(&path).unwrap()).len();
+        let path = path.strip_prefix(crates).unwrap().to_str().unwrap().to_owned();
+        if lines > 0 {
+            named.push((path, lines));
+        }
+    }
+    named.sort();
+    let files: Vec<_> = named.iter().map(|(path, _)| path.as_str()).collect();
+    let mut expected = NAMED;
+    expected.sort_unstable();
+    assert_eq!(files, expected);
+    // An extension is registered by one line, and imported by another.
+    assert!(
+        named.iter().filter(|(path, _)| !path.ends_with("payment_identifier.rs")).all(|(_, lines)| *lines == 2),
+        "{named:?}"
+    );
+}
+
+#[test]
+fn a_name_in_a_generic_file_is_found() {
+    assert_eq!(lines_that_name("fn a() {}\nlet x = extensions.get(\"payment-identifier\");\n// bazaar\n").len(), 2);
+}

@@ -1,0 +1,208 @@
+//! Extensions: [x402 v2 §5.1.2](https://github.com/x402-foundation/x402/blob/main/specs/x402-specification-v2.md), "Extensions
+//! enable modular optional functionality beyond core payment mechanics".
+//!
+//! An extension is one value. A seller, a payer and a facilitator register it, each by one line, and each calls the
+//! methods of its role. No other code knows an extension by name.
+
+pub mod echo;
+mod payment_identifier;
+
+pub use payment_identifier::PaymentIdentifier;
+
+use core::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::v2::{ResourceInfo, SettleResponse};
+use crate::{Claim, Members, Offer, RawJson, Refusal, Rejection, SigningContext};
+
+/// An extension, with a method for each thing that it may do. Every method but `name` has a default that does nothing.
+#[async_trait]
+pub trait Extension: Send + Sync + fmt::Debug {
+    /// Returns the key of the extension in `extensions`, which is also its name in `/supported`.
+    fn name(&self) -> &str;
+
+    /// Returns the server's declaration, `{info, schema}`, or `None` where the server declares nothing for these offers.
+    ///
+    /// A route with a fixed price keeps its declaration, so the same offers must give the same declaration.
+    fn declare(&self, required: &Required<'_>) -> Option<RawJson> {
+        let _ = required;
+        None
+    }
+
+    /// Returns the members of `info` that a payment may omit or change although the server declared them.
+    fn not_compared(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Returns what the client adds to the `info` that a server declared. An addition cannot replace a member of the
+    /// server. `context.entropy` is drawn for this call alone.
+    ///
+    /// # Errors
+    /// `Rejection` where this client cannot pay under the declaration, `Fault` where a signer fails.
+    async fn complete(&self, info: &Members, context: &SigningContext<'_>) -> Result<Members, Refusal> {
+        let _ = (info, context);
+        Ok(Members::new())
+    }
+
+    /// Reads a payment before it is verified, in the server and in the facilitator. A returned text names the request:
+    /// one name is for one payment, and the same payment under its name is the same request.
+    ///
+    /// # Errors
+    /// `Rejection` with a code of the extension refuses the payment. `Fault` leaves it undecided.
+    async fn on_claim(&self, claim: &Claim) -> Result<Option<String>, Refusal> {
+        let _ = claim;
+        Ok(None)
+    }
+
+    /// Returns the value under the extension's name in the receipt of a settled payment. A receipt may be sent again, so
+    /// the same payment must give the same value. The success is stored as answered by then, so the method must not
+    /// wait.
+    fn on_receipt(&self, claim: &Claim, receipt: &SettleResponse) -> Option<RawJson> {
+        let _ = (claim, receipt);
+        None
+    }
+}
+
+/// The resource and the offers of the 402 document in which an extension declares itself.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Required<'a> {
+    /// The protected resource.
+    pub resource: &'a ResourceInfo,
+    /// The entries of `accepts`.
+    pub offers: &'a [Offer],
+}
+
+impl<'a> Required<'a> {
+    /// Describes the 402 document of this resource with these offers.
+    #[must_use]
+    pub const fn new(resource: &'a ResourceInfo, offers: &'a [Offer]) -> Self {
+        Self { resource, offers }
+    }
+}
+
+/// The name that an extension gives a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestName {
+    /// The name of the extension.
+    pub extension: Box<str>,
+    /// The name of the request.
+    pub name: Box<str>,
+}
+
+impl fmt::Display for RequestName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.extension, self.name)
+    }
+}
+
+/// The extensions that are registered with a seller, a payer or a facilitator.
+#[derive(Debug, Clone, Default)]
+pub struct Extensions(Vec<Arc<dyn Extension>>);
+
+impl Extensions {
+    /// Creates an empty list.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Registers an extension. An extension with the same name is replaced.
+    pub fn register(&mut self, extension: Arc<dyn Extension>) {
+        match self.0.iter_mut().find(|known| known.name() == extension.name()) {
+            Some(known) => *known = extension,
+            None => self.0.push(extension),
+        }
+    }
+
+    /// Returns whether no extension is registered.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Iterates over the extensions in the order of their registration.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Extension> {
+        self.0.iter().map(|extension| &**extension)
+    }
+
+    /// Returns the extension with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&dyn Extension> {
+        self.iter().find(|extension| extension.name() == name)
+    }
+
+    /// Returns the member `extensions` of a 402 document.
+    #[must_use]
+    pub fn declared(&self, required: &Required<'_>) -> Members {
+        let mut declared = Members::new();
+        for extension in self.iter() {
+            if let Some(declaration) = extension.declare(required) {
+                declared.insert(extension.name(), declaration);
+            }
+        }
+        declared
+    }
+
+    /// Compares the echo of a payment with the declarations.
+    ///
+    /// # Errors
+    /// [`ErrorReason::EXTENSION_ECHO_MISMATCH`](crate::ErrorReason::EXTENSION_ECHO_MISMATCH), with the extension's name.
+    pub fn compare(&self, declared: &Members, claim: &Claim) -> Result<(), Rejection> {
+        for (name, declaration) in declared.iter() {
+            let not_compared = self.get(name).map_or(&[][..], Extension::not_compared);
+            echo::compare(name, declaration, claim.extensions.get(name), not_compared)?;
+        }
+        Ok(())
+    }
+
+    /// Passes a payment to every extension, in the order of registration. The first returned name is the request's.
+    ///
+    /// # Errors
+    /// The refusal of the first extension that refuses the payment.
+    pub async fn on_claim(&self, claim: &Claim) -> Result<Option<RequestName>, Refusal> {
+        let mut named = None;
+        for extension in self.iter() {
+            if let Some(name) = extension.on_claim(claim).await? {
+                named.get_or_insert_with(|| RequestName { extension: extension.name().into(), name: name.into() });
+            }
+        }
+        Ok(named)
+    }
+
+    /// Adds the values of the extensions to the receipt of a settled payment.
+    pub fn on_receipt(&self, claim: &Claim, receipt: &mut SettleResponse) {
+        for extension in self.iter() {
+            if let Some(value) = extension.on_receipt(claim, receipt) {
+                receipt.extensions.insert(extension.name(), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Plain;
+
+    impl Extension for Plain {
+        fn name(&self) -> &str {
+            "plain"
+        }
+    }
+
+    #[test]
+    fn the_trait_is_object_safe_and_a_name_is_all_that_it_needs() {
+        let mut extensions = Extensions::new();
+        let extension: Arc<dyn Extension> = Arc::new(Plain);
+        extensions.register(extension);
+        extensions.register(Arc::new(Plain));
+        assert_eq!(extensions.iter().map(Extension::name).collect::<Vec<_>>(), ["plain"]);
+        let resource = ResourceInfo::of("https://api.example.com/");
+        assert!(extensions.declared(&Required::new(&resource, &[])).is_empty());
+    }
+}
