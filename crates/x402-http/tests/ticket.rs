@@ -148,7 +148,7 @@ async fn a_ticket_is_verified_and_settled_where_the_server_says() {
 
 #[tokio::test]
 async fn a_facilitator_that_settles_at_verification_is_asked_once() {
-    let stage = stage(TicketFacilitator::verifies_only).await;
+    let stage = stage(TicketFacilitator::with_verification_only).await;
     stage.desk.will([ok()]);
     assert!(stage.check(&stage.payment(1, Charge::Exact).await, Charge::Exact).await.is_ok());
     assert_eq!(stage.desk.paths(), ["/x402/verify"]);

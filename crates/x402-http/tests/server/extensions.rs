@@ -252,7 +252,7 @@ async fn what_an_extension_cannot_find_out_is_503_and_nothing_moved() {
 #[test]
 fn a_declaration_counts_into_the_headers_length() {
     let seller = Seller::new("https://api.example.com", Arc::new(crate::common::Script::default())).unwrap();
-    let plain = seller.header_limit(700);
+    let plain = seller.with_header_limit(700);
     assert!(plain.charge([offer(terms())]).is_ok());
     assert!(plain.with_extension(PaymentIdentifier::optional()).charge([offer(terms())]).is_err());
 }
