@@ -21,19 +21,20 @@ use crate::service::{base, below, first_bytes, install_tls};
 #[async_trait]
 pub trait Authorize: Send + Sync {
     /// Returns the headers for this request. Their values are marked sensitive before they are sent.
+    ///
     /// # Errors
     /// The credentials are not available now: nothing is sent.
     async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Fault>;
 }
 
-/// The time limits for responses.
+/// The waiting times for answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// The limit for connecting: 5 s.
     pub connect: Duration,
     /// The limit for `/verify` and `/supported`: 10 s.
     pub verify: Duration,
-    /// The limit for `/settle`, which waits for blocks: 90 s, as in the TypeScript SDK. After it the result is unknown.
+    /// For `/settle`, which waits for blocks: 90 s, as the TypeScript SDK does. The outcome is unknown when it ends.
     pub settle: Duration,
 }
 
@@ -64,7 +65,7 @@ pub struct RemoteFacilitator {
     advertised: Arc<AtomicBool>,
 }
 
-/// The reason why a facilitator cannot be used.
+/// The reason for which a facilitator cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
@@ -80,14 +81,16 @@ pub enum RemoteError {
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl RemoteFacilitator {
-    /// Creates a client of the facilitator at an address, for example `https://x402.org/facilitator`.
+    /// Returns a facilitator at an address, for example `https://x402.org/facilitator`.
+    ///
     /// # Errors
     /// The address is malformed, or there is no TLS.
     pub fn new(address: &str) -> Result<Self, RemoteError> {
         Self::with_timeouts(address, Timeouts::DEFAULT)
     }
 
-    /// Creates a client of the facilitator at an address, with custom timeouts.
+    /// Returns a facilitator at an address, with waiting times of its own.
+    ///
     /// # Errors
     /// The address is malformed, or there is no TLS.
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
@@ -105,19 +108,19 @@ impl RemoteFacilitator {
         })
     }
 
-    /// Declares that the facilitator stores the requests that it began, and answers a repeated request, named by
-    /// `Idempotency-Key`, with its result, even after a restart, as `x402-facilitator` does. Its refusal of a
-    /// settlement that was begun and not answered is then final; that of any other facilitator hardly ever is, since it
+    /// Declares that the facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and
+    /// comes again with what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a
+    /// settlement that was begun and not answered is then believed; of any other facilitator hardly any is, since it
     /// would verify such a request anew.
     ///
-    /// The declaration is unnecessary for one whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
+    /// The declaration is not needed for a facilitator whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
     #[must_use]
     pub const fn keeps_requests(mut self) -> Self {
         self.keeps_requests = true;
         self
     }
 
-    /// Adds headers to each request.
+    /// Sets the headers of each request.
     #[must_use]
     pub fn authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
@@ -151,7 +154,7 @@ impl RemoteFacilitator {
     }
 }
 
-/// Creates an HTTP client for services that involve payments.
+/// Returns a client for services that verify or settle payments.
 pub(crate) fn client(timeouts: Timeouts) -> Result<reqwest::Client, RemoteError> {
     install_tls();
     let builder = reqwest::Client::builder()
@@ -186,15 +189,15 @@ pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> R
 
 pub(crate) const SERVICE: &str = "facilitator";
 
-/// Removes the URL from an error, because some URLs contain a key.
+/// Returns the fault of an error without its URL, in which some keep a key.
 fn unreachable(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let cause = core::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Fault::unreachable(SERVICE, format_args!("{error}{cause}"))
 }
 
-/// Parses a response. A refusal counts whatever the status: some facilitators send one with 400, 409 or 500. A
-/// positive verdict counts only with 2xx. Anything else is a fault.
+/// Reads an answer. A refusal counts whatever the status, since some facilitators send refusals with 400, 409 or 500. A
+/// yes counts with 2xx alone. Anything else is a fault.
 fn read<T>(
     (status, answer): (u16, Bytes),
     read: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
@@ -209,7 +212,7 @@ fn read<T>(
     Ok(verdict)
 }
 
-/// The beginning of a body, for a log: characters that are not plain text are escaped.
+/// The beginning of a body, for a log. Characters that are no plain text are escaped.
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {

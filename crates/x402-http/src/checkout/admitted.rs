@@ -77,11 +77,11 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         self.hold.name.as_ref().map(|_| &*self.received.matched.request.claim.identity.request)
     }
 
-    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
-    /// the payer, and the answer may be sent with it.
+    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is
+    /// for the payer, and the answer may leave with it.
     ///
-    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle at most the authorized
-    /// amount.
+    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle less than was
+    /// authorized.
     ///
     /// # Errors
     /// Settlement failed, or the result of the settlement or of the grant is unknown: the answer must not be sent.
@@ -102,14 +102,15 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
 
     /// Ends a request whose work failed. Nothing is settled, and an open claim is free again.
     ///
-    /// If the money moved before the work, the receipt is returned: the claim stays pending, and the same request gets
-    /// its response when it is repeated.
+    /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request
+    /// gets its answer when it comes again.
     #[must_use]
     pub fn fail(self) -> Option<SettleResponse> {
         self.settled
     }
 
-    /// Settles before the work, and returns the payment for it. `payer` is the payer, as far as it is known.
+    /// Settles before the work, and returns what the work may know of the payment. `payer` is the payer as far as it is
+    /// known.
     pub(super) async fn settle_first(&mut self, resumed: bool, payer: Option<String>) -> Result<Paid, Declined> {
         let settlement = self.settle(resumed).await?;
         let payer = settlement.payer.clone().or(payer);
@@ -118,7 +119,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         Ok(paid)
     }
 
-    /// Settles the payment. Only a plain success is returned.
+    /// Settles the payment, and returns only a plain success.
     async fn settle(&mut self, resumed: bool) -> Result<SettleResponse, Declined> {
         let Self { received, hold, .. } = self;
         let facilitator = &received.checkout.facilitator;
@@ -140,7 +141,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
             }
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
         };
-        // If the store fails here, the claim stays pending: the same request may be repeated.
+        // If the store fails here, the claim stays pending, and the same request may come again.
         let _ = hold.free().await;
         Err(received.failed_settlement(*failed))
     }

@@ -1,16 +1,16 @@
-//! The reasons why a request with a payment is not served.
+//! The reasons for which a request with a payment is not served.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{Fault, Rejection};
 
-/// The reason why a request with a payment is not served. The transport reports it to the payer.
+/// The reason for which a request with a payment is not served. The transport reports it to the payer.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Declined {
     /// The payment is refused, and nothing moved for this request.
     Refused(Rejection),
-    /// An extension named the request, and the same request was answered before. A transport that kept the answer repeats
-    /// it; without one the payment is refused as used.
+    /// An extension named the request, and the same request was answered before. A transport that kept the answer
+    /// repeats it; without one the payment is refused as used.
     Repeated {
         /// The name of the request, as [`Admitted::named`](super::Admitted::named) returns it.
         request: String,
@@ -28,12 +28,12 @@ pub enum Declined {
     },
     /// The money may have moved. The same request finds out when it is repeated.
     Unknown {
-        /// The known facts, for the payer.
+        /// The known part of the settlement, for the payer.
         receipt: Box<SettleResponse>,
         /// The underlying fault, which is already reported.
         fault: Option<Fault>,
     },
-    /// The payment could not be checked, and nothing moved. The fault is already reported.
+    /// The payment could not be verified, and nothing moved. The fault is reported already.
     Unavailable(Fault),
 }
 

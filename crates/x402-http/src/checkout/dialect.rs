@@ -1,4 +1,4 @@
-//! Dialects: the ways to write payments, verdicts and receipts.
+//! The trait of a dialect, which is one way to write payments, verdicts and receipts.
 
 use core::cell::OnceCell;
 use core::fmt;
@@ -11,10 +11,11 @@ use x402_types::{Claim, ErrorReason, Members, Offer, PaymentPayload, Rejection, 
 
 use super::SellerError;
 
-/// One way to write payments, verdicts and receipts: x402 of one version, or a scheme's own documents.
+/// One way to write payments, verdicts and receipts: x402 of one version, or the form that a scheme's own
+/// documents define.
 ///
-/// A payment is offered to a seller's dialects in turn. The one that recognises it parses it into a [`Claim`];
-/// everything after that is the same for all dialects.
+/// A seller offers each payment to its dialects one after the other. The first dialect that recognises it reads it into
+/// a [`Claim`]; the rest is the same for all of them.
 pub trait Dialect: Send + Sync {
     /// Returns the dialect's name, for logs.
     fn name(&self) -> &'static str;
@@ -25,12 +26,12 @@ pub trait Dialect: Send + Sync {
     /// The rejection of a payment has the dialect's own code.
     fn read(&self, payment: &mut RawPayment<'_>, offers: &[Offer]) -> Option<Result<ReadPayment, Rejection>>;
 
-    /// Translates a reason of the dialect-independent parts to the dialect's code.
+    /// Returns the dialect's code for a refusal by the parts that serve every dialect.
     fn code(&self, reason: ErrorReason) -> ErrorReason {
         reason
     }
 
-    /// Returns the details of a refusal that a facilitator's response has in addition to the members of x402.
+    /// Returns the details of a refusal that a facilitator's answer carries beside the members of x402.
     fn details(&self, rest: &Members) -> Members {
         #[derive(Deserialize)]
         struct ErrorMember {
@@ -52,19 +53,20 @@ pub trait Dialect: Send + Sync {
         Ok(None)
     }
 
-    /// Returns the form of requests to a facilitator over HTTP; `None` means x402's own.
+    /// Returns the form of the requests to a facilitator over HTTP; `None` for x402's own requests.
     fn form(&self) -> Option<Arc<dyn AskFacilitator>> {
         None
     }
 
     /// Returns the version in which a facilitator must list an offer so that it can be paid in this dialect; `None` if
-    /// the dialect does not pay for it, or leaves that to another.
+    /// the dialect does not pay for it, or leaves that to another dialect.
     fn kind_of(&self, terms: &Terms) -> Option<Version> {
         let _ = terms;
         None
     }
 
-    /// Checks that these offers can be combined in this dialect.
+    /// Checks that a payment of this dialect identifies one of these offers.
+    ///
     /// # Errors
     /// The offers cannot be combined.
     fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
@@ -83,7 +85,8 @@ pub trait Dialect: Send + Sync {
 pub struct ReadPayment {
     /// The index of the offer in the list.
     pub offer: usize,
-    /// The claim. Its terms are the server's own, never the payer's echo of them.
+    /// The terms that the payment claims to fulfil, and its payload. The terms are the server's own, never the payer's
+    /// echo of them.
     pub claim: Claim,
     /// The payment's text for the facilitator, if it differs from the payer's own.
     pub forwarded: Option<String>,
@@ -101,7 +104,7 @@ impl<'t> RawPayment<'t> {
         Self { json, limits, x402: OnceCell::new() }
     }
 
-    /// Returns the text.
+    /// Returns the payment's text.
     #[must_use]
     pub const fn json(&self) -> &'t str {
         self.json
@@ -114,7 +117,8 @@ impl<'t> RawPayment<'t> {
         json::from_str(self.json, self.limits)
     }
 
-    /// Returns the payment as x402 of version 1 or 2 parses it.
+    /// Returns the payment as x402 of version 1 or 2 reads it.
+    ///
     /// # Errors
     /// The text is neither.
     pub fn as_x402(&self) -> Result<&PaymentPayload, &DecodeError> {
@@ -136,7 +140,7 @@ impl fmt::Debug for RawPayment<'_> {
     }
 }
 
-/// Finds the first offer that a payment matches, and whether it matches another one too.
+/// Returns the first offer that a payment fits, and whether it fits another one too.
 #[must_use]
 pub fn fitting(offers: &[Offer], fits: impl Fn(&Terms) -> bool) -> Option<(usize, bool)> {
     let mut places = offers.iter().enumerate().filter(|(_, offer)| fits(&offer.terms)).map(|(place, _)| place);

@@ -1,4 +1,4 @@
-//! The errors of a seller's configuration.
+//! The errors of a seller's configuration, which are found at start.
 
 use x402_types::{ChainId, Fault, SchemeName};
 
@@ -15,7 +15,7 @@ pub enum SellerError {
     /// There are more entries than a client accepts.
     #[error("at most {limit} ways to pay can be offered")]
     TooManyOffers {
-        /// The maximum number of entries.
+        /// The greatest number that is allowed.
         limit: usize,
     },
     /// `extra.paymentFlow` names a flow that is not supported.
@@ -30,18 +30,18 @@ pub enum SellerError {
     HeaderTooLarge {
         /// The length that it would have.
         size: usize,
-        /// The maximum length.
+        /// The greatest length that is allowed.
         limit: usize,
     },
-    /// Two entries cannot be distinguished by a payment of version 1, which names only scheme and network.
+    /// Two entries that a payment of version 1 does not distinguish, since it names only scheme and network.
     #[error(
         "entries {first} and {second} have one scheme and network, and a version 1 payment names nothing else: \
          offer one of them, or no version 1"
     )]
     AlikeInV1 {
-        /// The index of the first entry, from 0.
+        /// The index of the entry, from 0.
         first: usize,
-        /// The index of the second entry.
+        /// The index of the other entry.
         second: usize,
     },
     /// The facilitator does not serve an entry.
@@ -56,7 +56,7 @@ pub enum SellerError {
         /// The network of the entry.
         network: ChainId,
     },
-    /// The facilitator did not report what it serves.
+    /// The facilitator does not list what it serves.
     #[error("what the facilitator serves cannot be read")]
     Supported(#[source] Fault),
     /// A challenge binds the request's body, but no layer reads it.

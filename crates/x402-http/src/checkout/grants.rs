@@ -1,4 +1,4 @@
-//! The store of granted payments: a lock that the chain does not provide.
+//! The record of granted payments, which is the lock that the chain does not provide.
 //!
 //! The chain prevents a second transfer, not a second response. A payment's key is claimed before the handler runs, and
 //! success goes to only one request.
@@ -19,11 +19,11 @@ pub enum GrantState {
     Open,
     /// Settlement was begun, and its result, or the response for it, is still outstanding.
     Pending,
-    /// A response was given for the payment, which is final.
+    /// An answer was given for it, and there is no second one.
     Granted,
 }
 
-/// The state of a key in the store.
+/// The record that a store has of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The state of the grant.
@@ -37,7 +37,7 @@ pub struct Standing {
 /// One request's exclusive lock on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantLock {
-    /// The key that is locked.
+    /// The key that is held.
     pub key: PaymentKey,
     /// A number that is unique to every claim, so that a holder that lost the lock cannot write.
     pub holder: u64,
@@ -50,7 +50,7 @@ pub enum Claimed {
     Open(GrantLock),
     /// The key was `pending` for the same request and not held: it is now held.
     Pending(GrantLock),
-    /// The key is granted, held, or another request's.
+    /// The key is granted, held, or of another request.
     Taken,
 }
 
@@ -61,7 +61,8 @@ pub enum Claimed {
 /// is atomic, and all servers that accept the same payments share one store.
 #[async_trait]
 pub trait Grants: Send + Sync + fmt::Debug {
-    /// Returns the state of the key; `None` if it is free.
+    /// Returns the record of the key; `None` if it is free.
+    ///
     /// # Errors
     /// The store failed.
     async fn look(&self, key: &PaymentKey) -> Result<Option<Standing>, Fault>;
@@ -71,18 +72,21 @@ pub trait Grants: Send + Sync + fmt::Debug {
     /// The store failed.
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault>;
 
-    /// Records that settlement begins: `open` or `pending` becomes `pending`. This is written before anything is sent,
-    /// so that a caller that disconnects leaves a payment that the same request can resume.
+    /// Records that settlement begins: `open` or `pending` becomes `pending`. The record is written before anything is
+    /// sent, so that a caller that goes away leaves a payment that the same request can take up.
+    ///
     /// # Errors
     /// The store failed, or the lock no longer holds the key.
     async fn pend(&self, lock: &GrantLock) -> Result<(), Fault>;
 
-    /// Records that the response is given: `pending` becomes `granted`.
+    /// Records that the answer is given: `pending` becomes `granted`.
+    ///
     /// # Errors
     /// The store failed, or the lock no longer holds the key.
     async fn grant(&self, lock: &GrantLock) -> Result<(), Fault>;
 
-    /// Frees the key after settlement failed permanently.
+    /// Records that settlement failed for good: the key is free.
+    ///
     /// # Errors
     /// The store failed, or the lock no longer holds the key.
     async fn free(&self, lock: &GrantLock) -> Result<(), Fault>;
@@ -107,7 +111,7 @@ pub struct MemoryGrants {
 #[derive(Debug, Default)]
 struct Rows {
     by_key: HashMap<PaymentKey, Row>,
-    /// The settlements that began, with time, holder and key, the oldest first.
+    /// The settlements that began: time, holder and key, the oldest first.
     begun: VecDeque<(Instant, u64, PaymentKey)>,
     holders: u64,
 }
@@ -117,7 +121,7 @@ struct Row {
     state: GrantState,
     request: Box<str>,
     holder: Option<u64>,
-    /// The holder that began the settlement.
+    /// The holder that began its settlement.
     began: Option<u64>,
 }
 
@@ -128,7 +132,7 @@ impl Default for MemoryGrants {
 }
 
 impl MemoryGrants {
-    /// Creates a store for `capacity` keys; one whose settlement began is kept for `keep`. If it is full, claims fail:
+    /// Keeps at most `capacity` keys, and one whose settlement began for `keep`. When no more fit, claims fail:
     /// forgetting a key early could grant its payment twice.
     #[must_use]
     pub fn new(capacity: usize, keep: Duration) -> Self {

@@ -1,17 +1,17 @@
-//! Incidents: faults that prevent a seller from selling and are not the payer's. They are logged, and passed to a hook.
+//! Faults that keep a seller from selling and are not the payer's: they are logged, and handed to a hook.
 
 use core::fmt;
 use std::sync::Arc;
 
 use x402_types::Fault;
 
-/// The activity during which a fault occurred.
+/// The operation in which the fault occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IncidentStep {
     /// The set-up of the route: its header may be too long for proxies.
     Start,
-    /// The query of the facilitator's kinds, or an offer that it does not serve.
+    /// The request for the facilitator's kinds failed, or an offer is not among them.
     Supported,
     /// The computation of a request's price.
     Price,
@@ -45,15 +45,15 @@ impl fmt::Display for IncidentStep {
 pub struct Incident<'a> {
     /// The URL of the resource, without a query.
     pub route: &'a str,
-    /// The activity during which the fault occurred.
+    /// The operation in which the fault occurred.
     pub step: IncidentStep,
-    /// The fault. [`Fault::is_lasting`] recognises one that only a change of configuration ends.
+    /// The fault. [`Fault::is_lasting`] is true for one that only a change of configuration ends.
     pub fault: &'a Fault,
 }
 
 /// Receives the incidents of a seller.
 pub trait OnIncident: Send + Sync {
-    /// Handles one incident. It is called while a payer waits, so it must not block.
+    /// Receives one incident. It is called while a payer waits, so it must not block.
     fn incident(&self, incident: &Incident<'_>);
 }
 

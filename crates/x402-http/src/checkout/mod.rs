@@ -5,9 +5,9 @@
 //! ([`Declined`]). This module uses no header, status or body of HTTP; [`server`](crate::server) is the transport for
 //! tower.
 //!
-//! The order of the writes: the key is claimed before the work is done, it is `pending` before settlement is requested,
-//! and `granted` before the response is sent. A request that is dropped in between leaves a claim without a holder: an
-//! open one is free again, a pending one waits for the same request.
+//! The key is claimed before the work is done, `pending` is recorded before settlement is requested, and `granted`
+//! before the answer leaves. A request that is dropped in between leaves a claim that no request holds: an open claim
+//! is free again, and a pending one waits for the same request.
 
 mod admitted;
 mod declined;
@@ -79,7 +79,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
     }
 
-    /// Accepts also payments of this dialect, which is tried before the existing ones.
+    /// Takes payments of this dialect too. It is tried before those that were added earlier.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<D>) -> Self {
         self.dialects = self.dialects.iter().cloned().chain([dialect]).collect();
@@ -93,7 +93,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         self
     }
 
-    /// Reads the facilitator's kinds, so that [`Checkout::check`] refuses an offer that it does not serve.
+    /// Requests the facilitator's kinds, so that [`Checkout::check`] refuses an offer that it does not serve.
+    ///
     /// # Errors
     /// [`SellerError::Supported`].
     pub async fn checked(mut self) -> Result<Self, SellerError> {
@@ -123,23 +124,24 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         self
     }
 
-    /// Returns the limits for parsing payments.
+    /// Returns the limits of what is read.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Returns the dialects; the last one is tried first.
+    /// Returns the dialects in which payments are taken. The last one is tried first.
     #[must_use]
     pub fn dialects(&self) -> &[Arc<D>] {
         &self.dialects
     }
 
-    /// Checks that these offers can be combined for one resource and, if the facilitator's kinds were read, that it
-    /// serves them.
+    /// Checks that one resource can have these offers together, and that the facilitator serves them, as far as its
+    /// kinds were read.
+    ///
     /// # Errors
-    /// There is no offer or too many, a flow is not supported, a dialect cannot distinguish two entries, or the
-    /// facilitator does not serve an entry.
+    /// No offer or too many, a flow that is not served, entries that a dialect does not distinguish, an entry that the
+    /// facilitator does not serve.
     pub fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         if offers.is_empty() {
             return Err(SellerError::NoOffer);
@@ -159,8 +161,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         Ok(())
     }
 
-    /// Compares these offers with the facilitator's kinds, once for each `looked`. An offer that is not served is an
-    /// [`Incident`] of [`IncidentStep::Supported`]. Nothing is read if [`Checkout::checked`] read the kinds at start.
+    /// Checks once for each `looked` whether the facilitator serves these offers. An offer that it does not serve is an
+    /// [`Incident`] of [`IncidentStep::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
         if self.served.refuses || looked.set(()).is_err() {
             return;
@@ -175,7 +177,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
     }
 
-    /// Finds the first entry that the facilitator does not serve, as far as its kinds were read.
+    /// Returns the first entry that the facilitator does not serve, as far as its kinds were read.
     fn not_served(&self, offers: &[Offer]) -> Option<SellerError> {
         let NotServed { entry, version } = self.served.missing(offers, &self.dialects)?;
         let terms = &offers.get(entry)?.terms;

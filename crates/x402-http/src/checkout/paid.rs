@@ -1,11 +1,11 @@
-//! The payment, as the handler sees it.
+//! The part of a payment that the work may know.
 
 use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
-/// The part of the verified amount that a request used. A handler puts it into its response's extensions; more than was
-/// verified is never taken. It counts only for schemes that settle at most the authorized amount
-/// ([`PaymentKeyFn::amount_rule`]): `nvm:erc4337` redeems this many credits, within the plan's minimum and maximum; `exact`
-/// moves the signed amount.
+/// The amount that a request used of the amount that was verified. A handler puts it into its answer's extensions; more
+/// than was verified is never taken. It counts for schemes that settle less than was authorized
+/// ([`PaymentKeyFn::settles_less`]) and for no other: `nvm:erc4337` redeems so many credits, within the plan's minimum
+/// and maximum; `exact` moves what was signed.
 ///
 /// [`PaymentKeyFn::amount_rule`]: x402_types::PaymentKeyFn::amount_rule
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

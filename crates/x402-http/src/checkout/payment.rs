@@ -15,15 +15,15 @@ pub struct PaymentIn<'t> {
     pub token: Option<Box<str>>,
     /// The resource to buy.
     pub resource: Arc<ResourceInfo>,
-    /// The way in which the resource is requested: an HTTP method, or another transport's counterpart. The same payment
-    /// for the same resource and method is the same request.
+    /// The method of the request: an HTTP method, or its equivalent in another transport. The same payment for
+    /// the same resource and method is the same request.
     pub method: &'t str,
     /// The payer's own name for the request, if the transport carries one: `Idempotency-Key` in HTTP.
     pub name: Option<&'t str>,
 }
 
 impl<'t> PaymentIn<'t> {
-    /// Creates a payment that came as JSON, without a name.
+    /// Returns a payment that came as JSON, without a name.
     #[must_use]
     pub const fn new(raw: String, resource: Arc<ResourceInfo>, method: &'t str) -> Self {
         Self { raw, token: None, resource, method, name: None }
@@ -40,12 +40,12 @@ impl fmt::Debug for PaymentIn<'_> {
     }
 }
 
-/// The time at which money moves: x402 v2 §6.1.
+/// The order of settlement and work: x402 v2 §6.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// The order is verify, work, settle.
+    /// The payment is verified, the work is done, the payment is settled.
     Authorization,
-    /// The order is settle, work.
+    /// The payment is settled, the work is done.
     Upfront,
 }
 

@@ -15,7 +15,7 @@ use super::named;
 use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, IncidentStep, Paid, PaymentIn};
 use crate::digest::hex;
 
-/// A parsed payment that matches an offer. Nothing was verified yet.
+/// A payment that was read and fits an offer. Neither the grants nor the facilitator were involved yet.
 pub struct Received<'c, D: ?Sized = dyn Dialect> {
     pub(super) checkout: &'c Checkout<D>,
     pub(super) dialect: &'c Arc<D>,
@@ -68,7 +68,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         self.dialect
     }
 
-    /// Returns the flow of the payment.
+    /// Returns the payment's flow.
     #[must_use]
     pub const fn flow(&self) -> Flow {
         self.matched.flow
@@ -76,7 +76,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
 
     /// Verifies a new payment without claiming it, for requests that deliver nothing that is paid for.
     /// # Errors
-    /// The payment is refused, used, or in use, or it could not be checked.
+    /// The payment is refused, used, or in use, or its state is not known now.
     pub async fn look(&self) -> Result<Paid, Declined> {
         self.named().await?;
         let standing = self.checkout.grants.look(&self.matched.key).await;
@@ -88,12 +88,14 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         }
     }
 
-    /// Verifies a new payment and claims its key. A payment that was begun before is settled, and so is one that is
-    /// paid upfront.
+    /// Verifies a payment that is new here and claims its key. A payment whose settlement began before is settled, and
+    /// one of the flow `upfront`.
+    ///
+    /// The work may be done for the admitted payment, and may know [`Paid`].
     ///
     /// The work may be done for the result, and sees the payment as [`Paid`].
     /// # Errors
-    /// The payment is refused, used, in use or not settled, or it could not be checked.
+    /// The payment is refused, used, in use or not settled, or its state is not known now.
     pub async fn admit(mut self) -> Result<(Admitted<'c, D>, Paid), Declined> {
         let grants = &self.checkout.grants;
         let named = self.named().await?;
@@ -113,7 +115,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
                 });
             }
             Some(standing) if standing.held => return Err(busy()),
-            // The nonce may be used by now, so verification would refuse what this server settled.
+            // The nonce may be used by now, so that verification would refuse what this server settled.
             Some(_) => {}
             // This precedes the claim: an attacker who knows a nonce but cannot sign must not block its payer.
             None if self.matched.flow == Flow::Authorization => (payer, verified_as) = self.verify().await?,
@@ -136,7 +138,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         }
         self.matched.request.verified_as = verified_as;
         let mut admitted = Admitted::new(self, hold);
-        // A payment that was begun before is settled first, because its result may be that nothing is served.
+        // A settlement that began before is finished first: it may fail, and then nothing is served.
         let paid = if resumed || admitted.received.matched.flow == Flow::Upfront {
             admitted.settle_first(resumed, payer).await?
         } else {
@@ -145,7 +147,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         Ok((admitted, paid))
     }
 
-    /// Verifies the payment at the facilitator. Returns the payer, and the facilitator's name for the request.
+    /// Verifies the payment, and returns the payer and the facilitator's name for the request.
     async fn verify(&self) -> Result<(Option<String>, Option<String>), Declined> {
         let verdict = self.checkout.facilitator.verify(&self.matched.request).await;
         let verdict = verdict.map_err(|fault| self.unavailable(IncidentStep::Verify, fault))?;
@@ -188,7 +190,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
 }
 
 impl Matched {
-    /// Builds the payment as the work sees it.
+    /// Returns what the work may know of the payment.
     pub(super) fn paid(&self, payer: Option<String>, settlement: Option<&SettleResponse>) -> Paid {
         let terms = &self.request.claim.terms;
         let moved = settlement.and_then(|settlement| settlement.amount).and_then(Blank::value);
@@ -202,7 +204,7 @@ impl Matched {
     }
 }
 
-/// Parses the payment with the first dialect that recognises it.
+/// Reads the payment by the first dialect that recognises it.
 fn read<'d, D: Dialect + ?Sized>(
     dialects: &'d [Arc<D>],
     raw: &str,
@@ -227,8 +229,8 @@ fn busy() -> Declined {
     Declined::Busy(Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).because(why))
 }
 
-/// Derives the identity of a request: the same payload, byte for byte, for the same resource and method. The bytes
-/// count, because a party that only knows the authorization must not resume what its payer began.
+/// Returns the identity of a request: the same payload, byte for byte, for the same resource and method. The bytes
+/// count, since one who only knows the authorization must not resume what its payer began.
 fn identity(key: &PaymentKey, method: &str, url: &str, payload: &str) -> String {
     let mut hash = Sha256::new();
     // Neither a method nor a URL contains a space or a line break, and the length of the key is known.

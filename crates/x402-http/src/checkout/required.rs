@@ -9,8 +9,7 @@ use super::{Checkout, Dialect};
 const LONGEST_MESSAGE: usize = 200;
 
 impl<D: Dialect + ?Sized> Checkout<D> {
-    /// Builds the 402 document in version 2. `error` is a machine-readable code; the message for people is a separate
-    /// member.
+    /// Returns the 402 document in version 2. `error` is a machine code alone; `errorMessage` is for people.
     #[must_use]
     pub fn payment_required(
         &self,

@@ -1,11 +1,11 @@
-//! The meaning of a facilitator's response to `settle` for the resource.
+//! The meaning of a facilitator's answer to `settle` for the resource.
 //!
 //! An unknown result is never treated as failed, and nothing except a plain success as paid.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, NetworkName, RawJson, Terms};
 
-/// The state of a payment after settlement was requested.
+/// The state of a settlement after the facilitator's answer.
 #[derive(Debug)]
 pub(super) enum Settlement {
     /// The money moved for this request.
@@ -14,7 +14,7 @@ pub(super) enum Settlement {
     Failed(SettleResponse),
     /// The money moved, or moves, for another request.
     Duplicate(SettleResponse),
-    /// The result is not known yet.
+    /// The outcome is not known yet.
     Unknown(Option<SettleResponse>, Option<Fault>),
 }
 
@@ -38,8 +38,8 @@ pub(super) fn judge(
             let fault = Fault::broken("the facilitator settled on another network");
             return Settlement::Unknown(Some(response), Some(fault));
         }
-        // A replayed response reports an earlier settlement. If this server did not begin it for this request, it
-        // belongs to another.
+        // A replayed answer reports an earlier settlement. If this server did not begin it for this request, the answer
+        // belongs to another caller.
         return if replayed(&response) && !resumed {
             Settlement::Duplicate(response)
         } else {
@@ -84,8 +84,8 @@ pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> 
     SettleResponse { payer, transaction, ..SettleResponse::failed(reason, named(network, terms)) }
 }
 
-/// Returns the network as the payer's version writes it, if the facilitator wrote none or another spelling. A different
-/// network is kept.
+/// Returns the network as the payer's version writes it, if the facilitator wrote none or the same one in another form.
+/// Another network stays as it is.
 fn named(network: NetworkName, terms: &Terms) -> NetworkName {
     match network.chain_id() {
         Some(other) if other != terms.network => network,
@@ -93,8 +93,8 @@ fn named(network: NetworkName, terms: &Terms) -> NetworkName {
     }
 }
 
-/// Removes what the payer must not see: `extensionResponses`, which is between facilitator and server. The network is
-/// written in the payer's version, whatever the facilitator wrote.
+/// Returns the part that the payer may see: all but `extensionResponses`, which is between facilitator and server. The
+/// network is named in the payer's version, whatever the facilitator wrote.
 pub(super) fn for_the_payer(mut response: SettleResponse, terms: &Terms) -> SettleResponse {
     const PRIVATE: &str = "extensionResponses";
     response.network = named(response.network, terms);

@@ -6,7 +6,8 @@ mod x402;
 pub use nvm::{Nvm02, Nvm03};
 pub use x402::{X402V1, X402V2};
 
-/// The default dialects of a seller. The last one is tried first; version 2 accepts what no other recognises.
+/// The dialects that a seller reads by default. The last one is tried first; version 2 takes every payment that no
+/// other dialect recognises.
 macro_rules! built_in {
     () => {
         [

@@ -1,4 +1,4 @@
-//! Payments from a plan: the [x402 Smart Accounts
+//! Payments out of a plan: the [x402 Smart Accounts
 //! Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts) of versions 0.3 and 0.2, whose refusals have
 //! the codes of its §7.
 
@@ -20,7 +20,7 @@ use x402_types::{
 use crate::checkout::{Dialect, RawPayment, ReadPayment, fitting};
 use crate::digest::hex;
 
-/// Version 0.3 of the extension. A payment that claims to be of the extension but is of neither version is refused
+/// Version 0.3 of the extension. A payment that claims to be of the extension and is of neither version is refused
 /// here.
 #[derive(Debug, Clone, Copy)]
 pub struct Nvm03;
@@ -54,7 +54,7 @@ impl Dialect for Nvm03 {
         Some(Arc::new(AskForPlan))
     }
 
-    /// Adds what Smart Accounts §3.3 requires: `extensions`, "empty object `{}` for x402 spec alignment".
+    /// Adds `extensions`, which Smart Accounts §3.3 requires: "empty object `{}` for x402 spec alignment".
     fn declare(&self, offers: &[Offer], document: &mut v2::PaymentRequired) {
         if document.extensions.is_empty()
             && offers.iter().any(|offer| offer.terms.scheme == SchemeName::NVM_ERC4337)
@@ -71,7 +71,7 @@ impl Dialect for Nvm02 {
     }
 
     fn read(&self, payment: &mut RawPayment<'_>, offers: &[Offer]) -> Option<Result<ReadPayment, Rejection>> {
-        // A payment of x402 has `accepted`, or is of version 1.
+        // A payment that x402 reads has `accepted`, or is of version 1.
         if payment.as_x402().is_ok() {
             return None;
         }
@@ -94,7 +94,7 @@ impl Dialect for Nvm02 {
     }
 }
 
-/// Parses a payment of the extension, or one that claims to be.
+/// Reads a payment that is of the extension, or claims to be; `None` for any other.
 fn payment_of(payment: &RawPayment<'_>) -> Option<Result<PaymentPayload, Rejection>> {
     // Most payments are not of this extension: they are parsed once.
     if payment.as_x402().is_ok_and(|payment| !codec::may_be_one(payment)) {
@@ -116,9 +116,9 @@ fn claim(payment: PaymentPayload, offers: &[Offer]) -> Result<ReadPayment, Rejec
     Ok(ReadPayment { offer: place, claim: Claim::new(terms, Payment::Nvm(payment)), forwarded: None })
 }
 
-/// Derives the name of a request. A statement of version 2 is a bearer token for many requests: the payer names each by
-/// `Idempotency-Key`, so that it can be repeated; without it every request is a new one. A statement of version 3 is
-/// for one request.
+/// Returns the name of a request that is paid by a statement of version 2, which is a bearer token for many requests:
+/// the payer names each by `Idempotency-Key`, so that it can be repeated; without it every request is a new one. A
+/// statement of version 3 is for one request.
 fn request_name(claim: &Claim, name: Option<&str>) -> Result<Option<String>, Rejection> {
     let payload = Payload::from_raw(&claim.payload)?;
     if payload.authorization().version() == StatementVersion::V3 {
@@ -140,7 +140,7 @@ fn request_name(claim: &Claim, name: Option<&str>) -> Result<Option<String>, Rej
     Ok(Some(hex(hash)))
 }
 
-/// The requests to a facilitator for a payment from a plan: Smart Accounts Extension, steps 6 and 22.
+/// The requests of a server to a facilitator for a payment out of a plan: Smart Accounts Extension, steps 6 and 22.
 #[derive(Debug)]
 struct AskForPlan;
 
@@ -150,7 +150,7 @@ impl AskFacilitator for AskForPlan {
         body::write(&facilitator_request(request, token)?).map_err(Fault::broken)
     }
 
-    /// Completes the receipt with both names of its transaction, whichever the facilitator wrote.
+    /// Returns the receipt with both names of its transaction, whichever the facilitator wrote.
     fn settle_response(&self, response: SettleResponse) -> Result<SettleResponse, Fault> {
         Receipt::from_response(&response)
             .map(SettleResponse::from)
@@ -158,7 +158,7 @@ impl AskFacilitator for AskForPlan {
     }
 }
 
-/// Builds the request of `/verify` and `/settle`: the payer's token with the server's own entry.
+/// Returns the request of `/verify` and `/settle`: the payer's token beside the server's own entry.
 fn facilitator_request(request: &PaymentRequest, token: String) -> Result<FacilitatorRequest, Fault> {
     let terms = &request.claim.terms;
     Ok(FacilitatorRequest {
@@ -190,7 +190,7 @@ mod http {
     impl HttpDialect for Nvm03 {}
 
     impl HttpDialect for Nvm02 {
-        /// Writes the receipt to `QUERY-RESPONSE`, where version 0.2 expects it.
+        /// Adds the receipt in `QUERY-RESPONSE` too, where clients of version 0.2 look for it.
         fn write_receipt(&self, headers: &mut HeaderMap, receipt: &SettleResponse) {
             write_receipt(headers, Version::V2, receipt);
             if let Some(value) = headers.get(&header::PAYMENT_RESPONSE).cloned() {

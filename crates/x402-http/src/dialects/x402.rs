@@ -48,7 +48,7 @@ impl Dialect for X402V1 {
         terms.is_known_to_v1().then_some(Version::V1)
     }
 
-    /// Checks that no two entries have the same scheme and network, because a payment of version 1 names nothing else.
+    /// Checks that no two entries have the same scheme and network, since a payment of version 1 names nothing else.
     fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         let mut known = offers.iter().enumerate().filter(|(_, offer)| offer.terms.is_known_to_v1());
         let alike = known.find_map(|(second, offer)| {
@@ -66,7 +66,7 @@ impl Dialect for X402V1 {
     }
 }
 
-/// Converts a decode error to `invalid_payload`, whatever part is malformed.
+/// Returns `invalid_payload` for a payment of which any part cannot be read.
 pub(super) fn unreadable(error: &DecodeError) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYLOAD).because(error.to_string())
 }
@@ -78,7 +78,7 @@ fn claim(payment: Box<PaymentPayload>, offers: &[Offer]) -> Result<ReadPayment, 
     };
     let (place, _) = fitting(offers, |terms| payment.is_for(terms)).ok_or_else(unfit)?;
     let offer = offers.get(place).ok_or_else(unfit)?;
-    // The server's own entry is written in the payer's version.
+    // The server's own entry, in the payer's version.
     let terms = Terms { version: payment.version(), ..offer.terms.clone() };
     Ok(ReadPayment { offer: place, claim: Claim::new(terms, *payment), forwarded: None })
 }
@@ -102,8 +102,8 @@ mod http {
             write_receipt(headers, Version::V1, receipt);
         }
 
-        /// Builds the document of version 1, with the entries that clients of version 1 understand: published ones
-        /// refuse all entries because of a foreign one. Returns `None` if none is left.
+        /// Returns the document as version 1 writes it, with the entries that clients of version 1 know: published ones
+        /// refuse all entries for one foreign one. `None` if no entry is left.
         fn required_body(&self, document: &PaymentRequired) -> Result<Option<Vec<u8>>, EncodeError> {
             let known = |entry: &&Entry<PaymentRequirements>| {
                 entry.known().is_some_and(|entry| Terms::from(entry).is_known_to_v1())

@@ -31,13 +31,13 @@ pub struct CorsLayer {
     origins: Arc<[HeaderValue]>,
 }
 
-/// Lists the headers that a preflight allows.
+/// Returns the headers that a preflight allows.
 #[must_use]
 pub fn request_headers() -> Vec<HeaderName> {
     header::request_headers().into_iter().chain([CONTENT_TYPE, AUTHORIZATION]).collect()
 }
 
-/// Lists the headers that a page may read.
+/// Returns the headers that a page may read.
 #[must_use]
 pub fn response_headers() -> Vec<HeaderName> {
     header::response_headers().into()

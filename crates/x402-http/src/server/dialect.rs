@@ -1,4 +1,4 @@
-//! The parts of a dialect that HTTP needs in addition to the payment itself.
+//! The part of a dialect that is specific to HTTP.
 
 use http::{HeaderMap, HeaderName};
 use x402_codec::{EncodeError, Limits};
@@ -7,17 +7,16 @@ use x402_types::{Rejection, Version};
 
 use crate::checkout::Dialect;
 
-/// A [`Dialect`] over HTTP: the headers of its payments and receipts, and the body of its 402.
+/// A [`Dialect`] over HTTP: where its payments come, where its receipts go, and what the body of a 402 is.
 ///
 /// [`Seller::with_dialect`](super::Seller::with_dialect) registers one.
 pub trait HttpDialect: Dialect {
-    /// Returns the dialect's own payment headers, in addition to `PAYMENT-SIGNATURE` and `X-PAYMENT`.
+    /// Returns the headers of its own in which its payments come, beside `PAYMENT-SIGNATURE` and `X-PAYMENT`.
     fn headers(&self) -> &[HeaderName] {
         &[]
     }
 
-    /// Returns the text of a payment in one of the dialect's own headers, for [`Dialect::read`], or `None` if there is
-    /// none.
+    /// Returns the text of a payment that came in a header of its own, for [`Dialect::read`]. `None` if there is none.
     ///
     /// The rejection describes the fault of the header.
     fn payment_text(&self, headers: &HeaderMap, limits: &Limits) -> Option<Result<String, Rejection>> {
@@ -30,8 +29,9 @@ pub trait HttpDialect: Dialect {
         write_receipt(headers, Version::V2, receipt);
     }
 
-    /// Builds the body of a 402, if the dialect has one of its own; `None` means the document of version 2, which is in
-    /// `PAYMENT-REQUIRED` in any case.
+    /// Returns the body of a 402, if the dialect has one of its own; `None` for the document of version 2, which
+    /// `PAYMENT-REQUIRED` has either way.
+    ///
     /// # Errors
     /// The document cannot be serialized.
     fn required_body(&self, document: &v2::PaymentRequired) -> Result<Option<Vec<u8>>, EncodeError> {

@@ -9,18 +9,19 @@ use x402_types::{Fault, Offer};
 
 /// The price of a request, decided for each request: several entries are several ways to pay.
 ///
-/// The same request must get the same entries when it is repeated with its payment.
+/// The same request must be offered the same entries when it comes back with its payment.
 pub trait Pricing: Send + Sync {
     /// Returns the entries offered for this request.
+    ///
     /// # Errors
-    /// The price cannot be determined now; the request is answered with 503.
+    /// The price is not known now; the request is answered with 503.
     fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a>;
 }
 
-/// The entries, or the fault that prevents determining them.
+/// The entries, or the fault for which they are not known.
 pub type PriceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Offer>, Fault>> + Send + 'a>>;
 
-/// Makes a price of a closure, which reads the request and then may wait.
+/// Returns a price from a closure: it takes what it needs from the request, then may wait.
 ///
 /// ```
 /// # use x402_http::server::{Pricing, price_by};

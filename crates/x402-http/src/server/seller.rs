@@ -1,4 +1,4 @@
-//! The state that the routes of one seller share: the public origin, and the checkout.
+//! The parts that the routes of one seller share: the public origin, and the checkout.
 
 use core::fmt;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Seller {
 }
 
 impl Seller {
-    /// Creates a seller whose routes have a public origin, for example `https://api.example.com`.
+    /// Creates a seller whose routes are reached at a public origin, for example `https://api.example.com`.
     ///
     /// The origin goes into `resource.url`; the `Host` of a request is never trusted.
     /// # Errors
@@ -46,8 +46,8 @@ impl Seller {
         })
     }
 
-    /// Reads the facilitator's kinds at start, so that [`Seller::charge`] refuses an offer that it does not serve. Without
-    /// this, the first paid request of each route reads them, and an offer that is not served is an
+    /// Requests the facilitator's kinds, so that an offer which it does not serve is refused by [`Seller::charge`], at
+    /// start. Without it the first paid request of each route does so, and an offer that is not served is an
     /// [`Incident`](super::Incident) of [`IncidentStep::Supported`](super::IncidentStep::Supported).
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Seller {
         Ok(self)
     }
 
-    /// Accepts also payments of this dialect, which is tried before the existing ones.
+    /// Reads payments of this dialect too. It is tried before those that were added earlier.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<dyn HttpDialect>) -> Self {
         self.own_headers = self.own_headers.iter().chain(dialect.headers()).cloned().collect();
@@ -79,10 +79,10 @@ impl Seller {
         self
     }
 
-    /// Sets the longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's fetch
-    /// and, if so configured, common proxies. nginx passes a response head of 4 KiB unless `proxy_buffer_size` is set, so
-    /// a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident) of
-    /// [`IncidentStep::Start`](super::IncidentStep::Start).
+    /// Sets the longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's
+    /// fetch and common proxies with a matching configuration. nginx passes a response head of 4 KiB unless
+    /// `proxy_buffer_size` is set, so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident)
+    /// of [`IncidentStep::Start`](super::IncidentStep::Start).
     #[must_use]
     pub const fn header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
@@ -103,14 +103,15 @@ impl Seller {
         self
     }
 
-    /// Sets the seconds of `Retry-After` while a result is unknown: 2 by default, about a block.
+    /// Sets the seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
     #[must_use]
     pub const fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = seconds;
         self
     }
 
-    /// Creates a layer for a route with a fixed price. Several offers are several ways to pay, the preferred one first.
+    /// Returns a layer for a route of a fixed price. Several offers are several ways to pay, the preferred one first.
+    ///
     /// # Errors
     /// There is no offer or too many, a flow is not supported, or the header is too long.
     pub fn charge(&self, offers: impl IntoIterator<Item = Offer>) -> Result<RequirePaymentLayer, SellerError> {
@@ -119,7 +120,7 @@ impl Seller {
         RequirePaymentLayer::fixed(self.clone(), offers)
     }
 
-    /// Creates a layer for a route whose price depends on the request.
+    /// Returns a layer for a route whose price depends on the request.
     #[must_use]
     pub fn charge_by(&self, price: impl Pricing + 'static) -> RequirePaymentLayer {
         RequirePaymentLayer::by(self.clone(), Arc::new(price))

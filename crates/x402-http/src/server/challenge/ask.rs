@@ -1,4 +1,5 @@
-//! The price and grants of a route with challenges, and the state that all such routes of a server share.
+//! The price of a route that is paid by challenge, the entitlement that it grants, and the parts that all such routes
+//! of a server share.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,8 @@ use x402_types::{Members, UnixSeconds};
 
 use super::super::seller::canonical_origin;
 use super::super::{RequirePaymentLayer, SellerError};
-use super::{Clock, Counter, SystemClock};
+use super::route::ChallengeRoute;
+use super::{Clock, SystemClock};
 
 /// The reason why a request was admitted. It is in the request's extensions.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,14 +24,14 @@ use super::{Clock, Counter, SystemClock};
 pub enum Access {
     /// The request was paid for.
     Paid(Box<Granted>),
-    /// The request has an entitlement that an earlier payment granted.
+    /// The request came with an entitlement that an earlier payment granted.
     Entitled {
-        /// The number of remaining uses of the entitlement, if they are counted.
+        /// The number of uses that are left, where uses are counted.
         left: Option<u32>,
     },
 }
 
-/// The state that routes with challenges share: the public host, the gate with its store, the clock.
+/// The parts that the routes paid by challenge share: the public host, the gate with its store, the clock.
 #[derive(Clone)]
 pub struct Challenges(Arc<Shared>);
 
@@ -37,11 +39,11 @@ struct Shared {
     gate: Gate,
     host: HostName,
     clock: Arc<dyn Clock>,
-    /// The time of the store's last clean-up, in Unix seconds.
+    /// The time at which the store last forgot what is over, in Unix seconds.
     forgot: AtomicU64,
 }
 
-/// The seconds between two clean-ups of the store.
+/// The seconds after which the store forgets what is over.
 const FORGET_EVERY: u64 = 60;
 
 impl Challenges {
@@ -52,7 +54,8 @@ impl Challenges {
         Self::with_clock(origin, gate, Arc::new(SystemClock))
     }
 
-    /// Creates the challenges with another clock.
+    /// Creates the same by another clock.
+    ///
     /// # Errors
     /// [`SellerError::Origin`].
     pub fn with_clock(origin: &str, gate: Gate, clock: Arc<dyn Clock>) -> Result<Self, SellerError> {
@@ -63,22 +66,24 @@ impl Challenges {
         Ok(Self(Arc::new(Shared { gate, host, clock, forgot: AtomicU64::new(0) })))
     }
 
-    /// Creates a layer for a route that is paid only by challenge.
+    /// Returns a layer for a route that is paid by challenge alone.
+    ///
     /// # Errors
     /// [`SellerError::ResourceTooLong`]; [`SellerError::BodyNotRead`] if the offer binds the body, which only
     /// [`bind_body`](RequirePaymentLayer::bind_body) can enable.
     pub fn charge(&self, ask: Ask) -> Result<RequirePaymentLayer, SellerError> {
         ask.check()?;
-        Ok(RequirePaymentLayer::challenge(Counter::new(self.clone(), ask)))
+        Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, None))))
     }
 
-    /// Creates a layer for a route that is paid by challenge, or by another layer's offers: version 2 is in
-    /// `PAYMENT-REQUIRED`, the challenge in the body. If that layer has challenges already, this one replaces them.
+    /// Returns a layer for a route that is paid by challenge, or by what another layer offers: `PAYMENT-REQUIRED` has
+    /// version 2, and the body has the challenge. If that layer has a challenge already, this one takes its place.
+    ///
     /// # Errors
     /// The errors of [`Self::charge`].
     pub fn charge_beside(&self, offers: RequirePaymentLayer, ask: Ask) -> Result<RequirePaymentLayer, SellerError> {
         ask.check()?;
-        Ok(RequirePaymentLayer::challenge(Counter::new(self.clone(), ask).with_offers(offers.into_route())))
+        Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, offers.into_offers()))))
     }
 
     /// Returns the gate.
@@ -100,8 +105,7 @@ impl Challenges {
         self.0.clock.entropy()?.first_chunk().copied()
     }
 
-    /// Cleans up the store, once a minute. The first request of a minute does it; a failure does not affect that
-    /// request.
+    /// Removes what is over from the store, once a minute. The first request does it, and is not affected by a failure.
     pub(super) async fn forget(&self, now: UnixSeconds) {
         let last = self.0.forgot.load(Ordering::Relaxed);
         let due = now.0 >= last.saturating_add(FORGET_EVERY);
@@ -117,7 +121,7 @@ impl fmt::Debug for Challenges {
     }
 }
 
-/// The price of a route, and its grants beyond the response.
+/// The price of a route, and the entitlement that it grants beyond the answer.
 #[derive(Clone)]
 pub struct Ask {
     offer: OfferOf,
@@ -131,14 +135,14 @@ enum OfferOf {
 }
 
 impl Ask {
-    /// Sets the same price for each request.
+    /// Creates the same price for each request.
     #[must_use]
     pub fn new(offer: ChallengeOffer) -> Self {
         Self { offer: OfferOf::Fixed(Box::new(offer)), entitle: None }
     }
 
-    /// Derives the price from the request: a route with parameters sells a resource for each. The same request must
-    /// have the same price when it is repeated with its payment.
+    /// Creates a price by the request: a route with parameters sells a resource for each. The same request must have
+    /// the same price when it comes back with its payment.
     #[must_use]
     pub fn by(offer: impl Fn(&Parts) -> ChallengeOffer + Send + Sync + 'static) -> Self {
         Self { offer: OfferOf::By(Arc::new(offer)), entitle: None }
@@ -207,19 +211,19 @@ pub struct Entitle {
 }
 
 impl Entitle {
-    /// Creates a cookie, valid for this many seconds and any number of uses.
+    /// Creates a cookie, good for so many seconds and as often as wanted.
     #[must_use]
     pub const fn cookie(ttl_seconds: u64) -> Self {
         Self { carrier: Carrier::Cookie, allowance: Allowance::Unlimited, ttl_seconds }
     }
 
-    /// Creates a bearer token, valid for this many seconds and any number of uses.
+    /// Creates a bearer token, good for so many seconds and as often as wanted.
     #[must_use]
     pub const fn bearer(ttl_seconds: u64) -> Self {
         Self { carrier: Carrier::Bearer, allowance: Allowance::Unlimited, ttl_seconds }
     }
 
-    /// Limits the number of uses. The request that pays is not counted.
+    /// Limits the number of uses within the time. The request that pays is not counted.
     #[must_use]
     pub const fn uses(mut self, allowance: Allowance) -> Self {
         self.allowance = allowance;

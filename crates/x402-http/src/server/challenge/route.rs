@@ -3,9 +3,10 @@
 use core::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method};
 use x402_challenge::{
     BoundRequest, ChallengeOffer, ChallengeRefusal, CheckError, EntitlementGrant, EntitlementToken, Granted,
     MeterError, Spent,
@@ -14,83 +15,38 @@ use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
 use x402_types::{Fault, UnixSeconds};
 
-use super::super::answer::{Prepared, verified};
+use super::super::answer::{Answer, verified};
 use super::super::layer::Route;
+use super::super::own::{Decision, OwnDialect};
 use super::answer;
 use super::ask::{Access, Ask, Challenges};
 use super::body::BodyHash;
-use super::spoken::{Spoken, spoken};
-use crate::Body;
+use super::payment_dialect::{PaymentDialect, payment_dialect};
+use super::visit::ChallengeVisit;
 
-/// The challenges of a route, and the offers in other dialects.
+/// A route that is paid by challenge, and the offers beside it.
 #[derive(Clone)]
-pub(in super::super) struct Counter {
+pub(super) struct ChallengeRoute {
     challenges: Challenges,
     ask: Ask,
-    beside: Option<Arc<Route>>,
+    offers: Option<Arc<Route>>,
     prefix: Box<str>,
     bind_body: bool,
 }
 
-/// The decision about a request.
-pub(super) enum Decision<B> {
-    /// The handler runs.
-    Granted(Access, Option<EntitlementGrant>),
-    /// The request uses version 1 or 2.
-    Offers(Arc<Route>),
-    /// The response is already decided.
-    Answered(Box<Response<Body<B>>>),
-}
+/// A request that may go on, or its answer.
+type Step<T> = Result<T, Box<Answer>>;
 
-/// A request that may continue, or its response.
-type Step<T, B> = Result<T, Box<Response<Body<B>>>>;
-
-impl Counter {
-    pub(super) fn new(challenges: Challenges, ask: Ask) -> Self {
-        Self { challenges, ask, beside: None, prefix: Box::default(), bind_body: false }
+impl ChallengeRoute {
+    pub(super) fn new(challenges: Challenges, ask: Ask, offers: Option<Arc<Route>>) -> Self {
+        let prefix = offers.as_ref().map(|route| route.prefix.clone()).unwrap_or_default();
+        Self { challenges, ask, offers, prefix, bind_body: false }
     }
 
-    pub(super) fn with_offers(mut self, route: Option<Arc<Route>>) -> Self {
-        if let Some(route) = &route {
-            self.prefix = route.prefix().into();
-        }
-        self.beside = route;
-        self
-    }
-
-    pub(in super::super) const fn beside(&self) -> Option<&Arc<Route>> {
-        self.beside.as_ref()
-    }
-
-    pub(in super::super) fn beside_mut(&mut self) -> Option<&mut Route> {
-        self.beside.as_mut().map(Arc::make_mut)
-    }
-
-    pub(in super::super) fn nested(&mut self, prefix: &str) {
-        self.prefix = prefix.into();
-    }
-
-    pub(in super::super) const fn bind_body(&mut self) {
-        self.bind_body = true;
-    }
-
-    /// Decides about a request: "Entitlements are looked at before payment."
-    pub(super) async fn decide<B>(&self, parts: &Parts) -> Decision<B> {
-        let now = self.challenges.clock().now();
-        let offer = self.ask.offer(parts, self.bind_body);
-        let seen = Seen::of(parts, &self.prefix);
-        let this = Case { counter: self, offer: &offer, parts, request: seen.request(), now };
-        this.decide().await.unwrap_or_else(Decision::Answered)
-    }
-
-    pub(super) fn is_metered(&self, access: &Access) -> bool {
-        matches!(access, Access::Paid(granted) if granted.meter.is_some())
-    }
-
-    /// Settles the recorded usage before the response is sent: "upto scheme (metering)". If the settlement is refused
-    /// permanently, the response is withheld; if its result is unknown, it is sent: the payer has done everything, and
-    /// `Store::open_meters` lists the debt.
-    pub(super) async fn settle<B>(&self, parts: &Parts, granted: &Granted) -> Step<Option<Fault>, B> {
+    /// Settles what the handler counted of a metered payment ("upto scheme (metering)"), before its answer leaves.
+    /// Where the settlement is refused for good the answer is withheld; where its end is not known it is not: the payer
+    /// did all there was to do, and `Store::open_meters` has what is owed.
+    pub(super) async fn settle(&self, parts: &Parts, granted: &Granted) -> Step<Option<Fault>> {
         let now = self.challenges.clock().now();
         match self.challenges.gate().settle(&granted.challenge.challenge_id, now).await {
             Ok(_) => Ok(None),
@@ -98,52 +54,86 @@ impl Counter {
             Err(error) => {
                 let offer = self.ask.offer(parts, self.bind_body);
                 let seen = Seen::of(parts, &self.prefix);
-                let this = Case { counter: self, offer: &offer, parts, request: seen.request(), now };
-                Err(this.refuse(ChallengeRefusal::new(Code::VerificationFailed, error.to_string())).await?)
+                let request = ChallengeRequest { route: self, offer: &offer, parts, request: seen.request(), now };
+                Err(request.refuse(ChallengeRefusal::new(Code::VerificationFailed, error.to_string())).await?)
             }
         }
     }
 }
 
-/// One request to a route with challenges.
-struct Case<'c> {
-    counter: &'c Counter,
+#[async_trait]
+impl OwnDialect for ChallengeRoute {
+    async fn decide(&self, parts: &Parts) -> Decision {
+        let now = self.challenges.clock().now();
+        let offer = self.ask.offer(parts, self.bind_body);
+        let seen = Seen::of(parts, &self.prefix);
+        let request = ChallengeRequest { route: self, offer: &offer, parts, request: seen.request(), now };
+        request.decide().await.unwrap_or_else(Decision::Answered)
+    }
+
+    fn offers(&self) -> Option<&Arc<Route>> {
+        self.offers.as_ref()
+    }
+
+    fn with_offers(&self, route: Arc<Route>) -> Arc<dyn OwnDialect> {
+        Arc::new(Self { offers: Some(route), ..self.clone() })
+    }
+
+    fn nested(&self, prefix: &str) -> Arc<dyn OwnDialect> {
+        Arc::new(Self { prefix: prefix.into(), ..self.clone() })
+    }
+
+    fn with_body(&self) -> Arc<dyn OwnDialect> {
+        Arc::new(Self { bind_body: true, ..self.clone() })
+    }
+}
+
+/// One request at a route that is paid by challenge.
+struct ChallengeRequest<'c> {
+    route: &'c ChallengeRoute,
     offer: &'c ChallengeOffer,
     parts: &'c Parts,
     request: BoundRequest<'c>,
     now: UnixSeconds,
 }
 
-impl Case<'_> {
-    async fn decide<B>(&self) -> Step<Decision<B>, B> {
+impl ChallengeRequest<'_> {
+    /// Looks at entitlements first: "Entitlements are looked at before payment."
+    async fn decide(&self) -> Step<Decision> {
         if self.offer.bind.body && self.request.body_sha256.is_none() {
             return Err(fault(Fault::broken("a body is bound and was not read: `bind_body` reads it")));
         }
         if let Some(left) = self.entitled().await.map_err(fault)? {
-            return Ok(Decision::Granted(Access::Entitled { left }, None));
+            return Ok(self.admitted(Access::Entitled { left }, None));
         }
-        let beside = self.counter.beside();
-        match (spoken(&self.parts.headers, beside.map(|route| route.seller.checkout.limits())), beside) {
-            (Spoken::Nothing, _) => Err(self.ask().await?),
-            (Spoken::Challenge(json), _) => self.paid(&json).await,
-            (Spoken::TooLong, _) => {
+        let offers = self.route.offers.as_ref();
+        match (payment_dialect(&self.parts.headers, offers.map(|route| route.seller.checkout.limits())), offers) {
+            (PaymentDialect::Nothing, _) => Err(self.ask().await?),
+            (PaymentDialect::Challenge(json), _) => self.paid(&json).await,
+            (PaymentDialect::TooLong, _) => {
                 let message = format!("X-PAYMENT: expected at most {} bytes", codec::HEADER);
                 Err(Box::new(answer::refuse(Code::InvalidSchema, message)))
             }
-            (Spoken::Offers, Some(route)) => Ok(Decision::Offers(Arc::clone(route))),
-            (Spoken::Offers, None) => Err(Box::new(answer::refuse(Code::InvalidSchema, "X-PAYMENT: not taken here"))),
-            (Spoken::Neither(why), _) => Err(Box::new(answer::refuse(Code::InvalidSchema, why))),
+            (PaymentDialect::Offers, Some(route)) => Ok(Decision::Offers(Arc::clone(route))),
+            (PaymentDialect::Offers, None) => {
+                Err(Box::new(answer::refuse(Code::InvalidSchema, "X-PAYMENT: not taken here")))
+            }
+            (PaymentDialect::Neither(why), _) => Err(Box::new(answer::refuse(Code::InvalidSchema, why))),
         }
     }
 
-    /// Finds the first presented token that is valid for this resource, and its remaining uses.
+    fn admitted(&self, access: Access, grant: Option<EntitlementGrant>) -> Decision {
+        Decision::Admitted(Box::new(ChallengeVisit::new(self.route, access, grant)))
+    }
+
+    /// Uses the first of the presented tokens that is good for this resource, and returns what is left of it.
     async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
         let tokens =
             [EntitlementToken::presented(bearer(headers), None), EntitlementToken::presented(None, cookies.as_deref())];
         for token in tokens.into_iter().flatten() {
-            let store = self.counter.challenges.gate().store();
+            let store = self.route.challenges.gate().store();
             if let Spent::Good { left } = store.spend(&token.hash(), &self.offer.resource, self.now).await? {
                 return Ok(Some(left));
             }
@@ -151,19 +141,19 @@ impl Case<'_> {
         Ok(None)
     }
 
-    /// Answers a request without payment with 402. If it cannot be bound, no challenge is issued for it.
-    async fn ask<B>(&self) -> Step<Box<Response<Body<B>>>, B> {
+    /// Returns the 402 for a request without payment. If the request cannot be bound, no challenge is issued for it.
+    async fn ask(&self) -> Step<Box<Answer>> {
         let offers = self.offers().await?;
         match (self.issue().await, offers) {
             (Ok(challenge), offers) => Ok(Box::new(answer::ask(&challenge, offers.as_ref()))),
-            (Err(CheckError::Refused(_)), Some(offers)) => Ok(Box::new(offers.answer())),
+            (Err(CheckError::Refused(_)), Some(offers)) => Ok(Box::new(offers)),
             (Err(CheckError::Refused(refused)), None) => Ok(Box::new(answer::refusal(&refused.body(None), None))),
             (Err(error), _) => Ok(Box::new(answer::unknown(error))),
         }
     }
 
     async fn issue(&self) -> Result<Challenge, CheckError> {
-        let challenges = &self.counter.challenges;
+        let challenges = &self.route.challenges;
         let id = challenges.random().ok_or_else(no_randomness)?;
         if x402_challenge::host(self.request.host).ok().as_ref() != Some(challenges.host()) {
             let message = format!("host: expected `{}`", challenges.host());
@@ -174,17 +164,17 @@ impl Case<'_> {
         Ok(challenge)
     }
 
-    /// Returns the offers of version 2 for this request, as bytes.
-    async fn offers<B>(&self) -> Step<Option<Prepared>, B> {
-        let Some(route) = self.counter.beside() else { return Ok(None) };
+    /// Returns the 402 with the offers of x402 for this request.
+    async fn offers(&self) -> Step<Option<Answer>> {
+        let Some(route) = &self.route.offers else { return Ok(None) };
         let offers = route.offers(self.parts).await.map_err(fault)?;
-        route.prepared(self.parts.uri.path(), &offers, None).map(|prepared| Some(prepared.into_owned()))
+        route.prepared(self.parts.uri.path(), &offers, None).map(|prepared| Some(prepared.answer()))
     }
 
-    async fn paid<B>(&self, json: &str) -> Step<Decision<B>, B> {
+    async fn paid(&self, json: &str) -> Step<Decision> {
         let payment = codec::payment_json(json.as_bytes())
             .map_err(|error| Box::new(answer::refuse(Code::InvalidSchema, error.to_string())))?;
-        let challenges = &self.counter.challenges;
+        let challenges = &self.route.challenges;
         if self.parts.method == Method::HEAD {
             // Only headers would be returned, so nothing is claimed. The handler counts on a paid challenge.
             return match challenges.gate().look(&payment, self.offer, &self.request, self.now).await {
@@ -194,17 +184,17 @@ impl Case<'_> {
             };
         }
         let token = || challenges.random().map(EntitlementToken::from_random);
-        let grant = self.counter.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
+        let grant = self.route.ask.grant(token).ok_or_else(|| fault(no_randomness()))?;
         match challenges.gate().check_payment(payment, self.offer, &self.request, grant.as_ref(), self.now).await {
-            Ok(granted) => Ok(paid(granted, grant)),
+            Ok(granted) => Ok(self.admitted(Access::Paid(Box::new(granted)), grant)),
             Err(CheckError::Refused(refused)) => Err(self.refuse(refused).await?),
             Err(error) => Err(Box::new(answer::unknown(error))),
         }
     }
 
-    /// Answers a refused payment: "With 402 the fresh challenge's members stand beside them, so that a client can go
-    /// on." If no challenge can be issued, the refusal is sent without one.
-    async fn refuse<B>(&self, refused: ChallengeRefusal) -> Step<Box<Response<Body<B>>>, B> {
+    /// "With 402 the fresh challenge's members stand beside them, so that a client can go on." If none can be
+    /// issued, the refusal is sent without one.
+    async fn refuse(&self, refused: ChallengeRefusal) -> Step<Box<Answer>> {
         if refused.code.status() != 402 {
             return Ok(Box::new(answer::refusal(&refused.body(None), None)));
         }
@@ -222,11 +212,7 @@ impl Case<'_> {
     }
 }
 
-fn paid<B>(granted: Granted, grant: Option<EntitlementGrant>) -> Decision<B> {
-    Decision::Granted(Access::Paid(Box::new(granted)), grant)
-}
-
-fn fault<B>(fault: Fault) -> Box<Response<Body<B>>> {
+fn fault(fault: Fault) -> Box<Answer> {
     Box::new(answer::fault(fault))
 }
 
@@ -266,8 +252,7 @@ impl<'p> Seen<'p> {
     }
 }
 
-/// Returns the host: by RFC 9112 §3.2.2 the authority of the target takes precedence over `Host`. Two `Host` headers
-/// count as none.
+/// Returns the authority of the target, where there is one, before `Host`: RFC 9112 §3.2.2. Two `Host`s are none.
 fn host(parts: &Parts) -> Option<&str> {
     if let Some(authority) = parts.uri.authority() {
         return Some(authority.as_str());
@@ -285,14 +270,15 @@ fn one<'h>(headers: &'h HeaderMap, name: &http::HeaderName) -> Option<&'h str> {
     if values.next().is_some() { None } else { Some(value) }
 }
 
-/// Joins the lines of one `Cookie`, as RFC 9113 §8.2.3 requires.
+/// Joins the lines of one `Cookie`: RFC 9113 §8.2.3.
 fn cookies(headers: &HeaderMap) -> Option<String> {
     let lines: Vec<&str> = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join("; "))
 }
 
-impl fmt::Debug for Counter {
+impl fmt::Debug for ChallengeRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counter").field("challenges", &self.challenges).field("ask", &self.ask).finish_non_exhaustive()
+        let mut shown = f.debug_struct("ChallengeRoute");
+        shown.field("challenges", &self.challenges).field("ask", &self.ask).finish_non_exhaustive()
     }
 }
