@@ -5,12 +5,12 @@ use sha2::{Digest, Sha256};
 use x402_types::challenge::{Binding, BodySha256, Code, HostName, Payment};
 use x402_types::{Malformed, Members, RawJson};
 
-use crate::refused::Refused;
+use crate::refused::ChallengeRefusal;
 use crate::store::PaymentDigest;
 
 /// A request, as the server received it.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'r> {
+pub struct BoundRequest<'r> {
     /// The HTTP method of the request.
     pub method: &'r str,
     /// `Host`, or the authority of the request's target.
@@ -43,7 +43,7 @@ pub fn body_sha256(body: &[u8]) -> BodySha256 {
 /// # Errors
 /// The part that cannot be bound: its name and its expected form. A body that is bound but whose hash is missing is
 /// such a part.
-pub fn binding(request: &Request<'_>, bind: Bind) -> Result<Binding, (&'static str, Malformed)> {
+pub fn binding(request: &BoundRequest<'_>, bind: Bind) -> Result<Binding, (&'static str, Malformed)> {
     let path = match request.query {
         Some(query) if bind.query => &format!("{}?{query}", request.path),
         _ => request.path,
@@ -134,8 +134,9 @@ pub fn canonical_payment(payment: &Payment) -> String {
 ///
 /// # Errors
 /// `invalid_schema`, if the proof cannot be serialized as JSON.
-pub fn payment_digest(payment: &Payment) -> Result<PaymentDigest, Refused> {
-    let proof = RawJson::of(&payment.proof).map_err(|error| Refused::new(Code::InvalidSchema, error.to_string()))?;
+pub fn payment_digest(payment: &Payment) -> Result<PaymentDigest, ChallengeRefusal> {
+    let proof =
+        RawJson::of(&payment.proof).map_err(|error| ChallengeRefusal::new(Code::InvalidSchema, error.to_string()))?;
     let text = format!("{}\n{}", canonical_payment(payment), body_sha256(proof.as_str().as_bytes()));
     Ok(PaymentDigest(Sha256::digest(text.as_bytes()).into()))
 }
@@ -152,11 +153,11 @@ pub fn exact_nonce(payment: &Payment) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn request(host: &'static str, path: &'static str, query: Option<&'static str>) -> Request<'static> {
-        Request { method: "GET", host, path, query, body_sha256: None }
+    fn request(host: &'static str, path: &'static str, query: Option<&'static str>) -> BoundRequest<'static> {
+        BoundRequest { method: "GET", host, path, query, body_sha256: None }
     }
 
-    fn text(request: &Request<'_>, bind: Bind) -> String {
+    fn text(request: &BoundRequest<'_>, bind: Bind) -> String {
         canonical_binding(&binding(request, bind).unwrap())
     }
 

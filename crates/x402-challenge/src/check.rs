@@ -7,13 +7,13 @@ use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, ChallengeId, Code, Payment, PaymentResponse, ProofKind};
 use x402_types::{AtomicAmount, Fault, Members, SchemeName, UnixSeconds};
 
-use crate::canonical::{Bind, Request, binding, canonical_binding, payment_digest};
-use crate::entitlement::Grant;
-use crate::issue::{Offer, issue};
+use crate::canonical::{Bind, BoundRequest, binding, canonical_binding, payment_digest};
+use crate::entitlement::EntitlementGrant;
+use crate::issue::{ChallengeOffer, issue};
 use crate::meter::{Meter, MeterError, MeterState, Metered};
 use crate::proof::{Evidence, ProofError, Proofs, VerifyProof};
 use crate::refund::{Refund, RefundError, RefundPayment, RefundStanding};
-use crate::refused::{CheckError, Refused};
+use crate::refused::{ChallengeRefusal, CheckError};
 use crate::store::{
     ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
     ProofKey, Store,
@@ -99,8 +99,8 @@ impl Gate {
     /// `invalid_binding`, if the request cannot be bound; the store's fault.
     pub async fn issue(
         &self,
-        offer: &Offer,
-        request: &Request<'_>,
+        offer: &ChallengeOffer,
+        request: &BoundRequest<'_>,
         id: [u8; 16],
         now: UnixSeconds,
     ) -> Result<Challenge, CheckError> {
@@ -123,13 +123,14 @@ impl Gate {
     pub async fn check(
         &self,
         header: &[u8],
-        offer: &Offer,
-        request: &Request<'_>,
-        grant: Option<&Grant>,
+        offer: &ChallengeOffer,
+        request: &BoundRequest<'_>,
+        grant: Option<&EntitlementGrant>,
         now: UnixSeconds,
     ) -> Result<Granted, CheckError> {
         // Size, base64, JSON, fields, CR or LF, unknown proof type, `paidAmount` not canonical: 400 `invalid_schema`.
-        let payment = codec::payment(header).map_err(|error| Refused::new(Code::InvalidSchema, error.to_string()))?;
+        let payment =
+            codec::payment(header).map_err(|error| ChallengeRefusal::new(Code::InvalidSchema, error.to_string()))?;
         self.check_payment(payment, offer, request, grant, now).await
     }
 
@@ -140,9 +141,9 @@ impl Gate {
     pub async fn check_payment(
         &self,
         payment: Payment,
-        offer: &Offer,
-        request: &Request<'_>,
-        grant: Option<&Grant>,
+        offer: &ChallengeOffer,
+        request: &BoundRequest<'_>,
+        grant: Option<&EntitlementGrant>,
         now: UnixSeconds,
     ) -> Result<Granted, CheckError> {
         let Admitted { issued, digest, adapter } = self.admit(&payment, offer, request, now).await?;
@@ -158,13 +159,13 @@ impl Gate {
             ClaimOutcome::Resumed(hold) => (hold, true),
             ClaimOutcome::Running { until } => return Err(pending(until, now)),
             ClaimOutcome::Taken => return Err(nonce_seen()),
-            ClaimOutcome::Unknown => return Err(Refused::new(Code::Expired, "challengeId: expired").into()),
+            ClaimOutcome::Unknown => return Err(ChallengeRefusal::new(Code::Expired, "challengeId: expired").into()),
         };
         let evidence = Evidence { issued: &issued, payment: &payment, digest, again };
         let proven = match adapter.verify(&evidence, now).await {
             Ok(proven) if proven.amount == payment.paid_amount => proven,
             Ok(_) => {
-                let refused = Refused::new(Code::VerificationFailed, "paidAmount: not what the proof proves");
+                let refused = ChallengeRefusal::new(Code::VerificationFailed, "paidAmount: not what the proof proves");
                 return Err(self.give_back(&hold, refused).await);
             }
             Err(error) => return Err(self.leave(&hold, error, again).await),
@@ -189,7 +190,7 @@ impl Gate {
                     ok: true,
                     challenge_id: challenge.challenge_id.clone(),
                     resource: challenge.resource.clone(),
-                    entitlement: grant.map(Grant::notice),
+                    entitlement: grant.map(EntitlementGrant::notice),
                     rest: Members::new(),
                 },
                 meter: metered.then(|| Meter::new(Arc::clone(&self.store), challenge.challenge_id.clone())),
@@ -198,7 +199,7 @@ impl Gate {
                 proof: proven.key,
             }),
             Confirmed::ProofUsed => {
-                let refused = Refused::new(Code::VerificationFailed, "proof: used before");
+                let refused = ChallengeRefusal::new(Code::VerificationFailed, "proof: used before");
                 Err(self.give_back(&hold, refused).await)
             }
             // Only the same payment can have replaced the hold.
@@ -213,8 +214,8 @@ impl Gate {
     pub async fn look(
         &self,
         payment: &Payment,
-        offer: &Offer,
-        request: &Request<'_>,
+        offer: &ChallengeOffer,
+        request: &BoundRequest<'_>,
         now: UnixSeconds,
     ) -> Result<(), CheckError> {
         self.admit(payment, offer, request, now).await.map(drop)
@@ -223,18 +224,18 @@ impl Gate {
     async fn admit(
         &self,
         payment: &Payment,
-        offer: &Offer,
-        request: &Request<'_>,
+        offer: &ChallengeOffer,
+        request: &BoundRequest<'_>,
         now: UnixSeconds,
     ) -> Result<Admitted<'_>, CheckError> {
         // Version other than `x402.v1`: 402 `mismatch`.
         if !payment.version.is_x402_v1() {
-            return Err(Refused::new(Code::Mismatch, "version: expected `x402.v1`").into());
+            return Err(ChallengeRefusal::new(Code::Mismatch, "version: expected `x402.v1`").into());
         }
         let digest = payment_digest(payment)?;
         let found = self.store.find(&payment.challenge_id, now).await?;
         let Some((issued, standing)) = found else {
-            return Err(Refused::new(Code::Expired, "challengeId: not a challenge that can be paid").into());
+            return Err(ChallengeRefusal::new(Code::Expired, "challengeId: not a challenge that can be paid").into());
         };
         match standing {
             ChallengeState::Paid { .. } => {}
@@ -250,12 +251,14 @@ impl Gate {
             ChallengeState::Begun { by } if by == digest => {}
             ChallengeState::Open if self.store.seen(&payment.nonce, now).await? => return Err(nonce_seen()),
             ChallengeState::Open => {}
-            ChallengeState::Paid { .. } => return Err(Refused::new(Code::Replay, "challengeId: paid before").into()),
-            _ => return Err(Refused::new(Code::Replay, "challengeId: another payment of it was begun").into()),
+            ChallengeState::Paid { .. } => {
+                return Err(ChallengeRefusal::new(Code::Replay, "challengeId: paid before").into());
+            }
+            _ => return Err(ChallengeRefusal::new(Code::Replay, "challengeId: another payment of it was begun").into()),
         }
         let Some(adapter) = self.proofs.adapter(payment.proof.kind) else {
             let message = format!("proof.type: `{}` is not taken here", payment.proof.kind);
-            return Err(Refused::new(Code::VerificationFailed, message).into());
+            return Err(ChallengeRefusal::new(Code::VerificationFailed, message).into());
         };
         Ok(Admitted { issued, digest, adapter })
     }
@@ -316,15 +319,15 @@ impl Gate {
 
     /// Refuses with 402 `expired` if the challenge is expired and unpaid, or if `issuedAt` is outside the skew while
     /// the challenge is unpaid.
-    fn timely(&self, payment: &Payment, issued: &Issued, now: UnixSeconds) -> Result<(), Refused> {
+    fn timely(&self, payment: &Payment, issued: &Issued, now: UnixSeconds) -> Result<(), ChallengeRefusal> {
         if now > issued.expires_at {
-            return Err(Refused::new(Code::Expired, "challengeId: expired"));
+            return Err(ChallengeRefusal::new(Code::Expired, "challengeId: expired"));
         }
         let late = payment.issued_at.floor().plus(self.skew) < now;
         let early = payment.issued_at.ceil() > now.plus(self.skew);
         if late || early {
             let message = format!("issuedAt: more than {} s from the server's clock", self.skew);
-            return Err(Refused::new(Code::Expired, message));
+            return Err(ChallengeRefusal::new(Code::Expired, message));
         }
         Ok(())
     }
@@ -343,7 +346,7 @@ impl Gate {
     }
 
     /// Releases the hold, since a refused proof consumes nothing. If the store fails too, the hold expires by itself.
-    async fn give_back(&self, hold: &ChallengeHold, refused: Refused) -> CheckError {
+    async fn give_back(&self, hold: &ChallengeHold, refused: ChallengeRefusal) -> CheckError {
         match self.store.release(hold).await {
             Ok(()) => refused.into(),
             Err(fault) => fault.into(),
@@ -368,13 +371,13 @@ fn pending(until: UnixSeconds, now: UnixSeconds) -> CheckError {
 }
 
 fn nonce_seen() -> CheckError {
-    Refused::new(Code::Replay, "nonce: used before").into()
+    ChallengeRefusal::new(Code::Replay, "nonce: used before").into()
 }
 
 /// Refuses another scheme, network or asset with 402 `mismatch`, and a `paidAmount` below the price with 402
 /// `insufficient`.
-fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), Refused> {
-    let differs = |field: &str| Err(Refused::new(Code::Mismatch, format!("{field}: not the challenge's")));
+fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), ChallengeRefusal> {
+    let differs = |field: &str| Err(ChallengeRefusal::new(Code::Mismatch, format!("{field}: not the challenge's")));
     if payment.scheme != challenge.scheme {
         return differs("scheme");
     }
@@ -386,17 +389,17 @@ fn matches(payment: &Payment, challenge: &Challenge) -> Result<(), Refused> {
     }
     // The other types of proof move a fixed sum.
     if challenge.scheme == SchemeName::UPTO && !matches!(payment.proof.kind, ProofKind::Facilitator | ProofKind::Mock) {
-        return Err(Refused::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`"));
+        return Err(ChallengeRefusal::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`"));
     }
     if payment.paid_amount < challenge.max_amount_required {
-        return Err(Refused::new(Code::Insufficient, "paidAmount: lower than asked"));
+        return Err(ChallengeRefusal::new(Code::Insufficient, "paidAmount: lower than asked"));
     }
     Ok(())
 }
 
 /// Refuses with 400 `invalid_binding` if method, host, path or body hash differ from the challenge's binding.
-fn bound(challenge: &Challenge, offer: &Offer, request: &Request<'_>) -> Result<(), Refused> {
-    let refused = |message: String| Refused::new(Code::InvalidBinding, message);
+fn bound(challenge: &Challenge, offer: &ChallengeOffer, request: &BoundRequest<'_>) -> Result<(), ChallengeRefusal> {
+    let refused = |message: String| ChallengeRefusal::new(Code::InvalidBinding, message);
     let bind = Bind { query: offer.bind.query, body: offer.bind.body || challenge.bind.body_sha256.is_some() };
     let here = binding(request, bind).map_err(|(part, why)| refused(format!("{part}: {why}")))?;
     if canonical_binding(&here) != canonical_binding(&challenge.bind) {

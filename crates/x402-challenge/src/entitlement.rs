@@ -14,13 +14,13 @@ pub const COOKIE: &str = "402_access";
 /// The secret that the client presents. Whoever has it has access, so it is never displayed, and stores keep only its
 /// hash.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Box<str>);
+pub struct EntitlementToken(Box<str>);
 
 /// The SHA-256 of a token, which is all that a store knows of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenHash(pub [u8; 32]);
 
-impl Token {
+impl EntitlementToken {
     /// Creates a token: a UUIDv4 of 16 random bytes.
     #[must_use]
     pub fn from_random(bytes: [u8; 16]) -> Self {
@@ -57,28 +57,28 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for EntitlementToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
+        f.write_str("EntitlementToken(..)")
     }
 }
 
 /// Parses the header; RFC 9110 §11.1 matches the scheme's name in any case.
-fn bearer(authorization: &str) -> Option<Token> {
+fn bearer(authorization: &str) -> Option<EntitlementToken> {
     let (scheme, token) = authorization.trim().split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") { Token::read(token.trim_start()) } else { None }
+    if scheme.eq_ignore_ascii_case("bearer") { EntitlementToken::read(token.trim_start()) } else { None }
 }
 
 /// Parses the cookies as RFC 6265 §4.2.1 has them. A name that occurs twice is refused, since it is unknown which of
 /// the two another parser uses.
-fn from_cookie(cookie: &str) -> Option<Token> {
+fn from_cookie(cookie: &str) -> Option<EntitlementToken> {
     let mut values = cookie
         .split(';')
         .filter_map(|pair| pair.trim().split_once('='))
         .filter(|(name, _)| *name == COOKIE)
         .map(|(_, value)| value);
     let value = values.next()?;
-    if values.next().is_some() { None } else { Token::read(value) }
+    if values.next().is_some() { None } else { EntitlementToken::read(value) }
 }
 
 /// The number of uses of an entitlement within its lifetime. The request that pays is not counted.
@@ -94,9 +94,9 @@ pub enum Allowance {
 
 /// The entitlement that a route grants with a payment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub struct EntitlementGrant {
     /// The token, which is fresh for each payment.
-    pub token: Token,
+    pub token: EntitlementToken,
     /// The form in which the client presents the token.
     pub carrier: Carrier,
     /// The number of uses.
@@ -105,7 +105,7 @@ pub struct Grant {
     pub ttl_seconds: u64,
 }
 
-impl Grant {
+impl EntitlementGrant {
     /// Converts to the row that a store keeps.
     #[must_use]
     pub fn entitlement(&self, resource: ResourceName, now: UnixSeconds) -> Entitlement {
@@ -162,14 +162,14 @@ mod tests {
 
     #[test]
     fn the_cookie_as_existing_servers_write_it() {
-        let token = Token::from_random(0x919108f7_52d1_4320_9bac_f847db4148a8_u128.to_be_bytes());
+        let token = EntitlementToken::from_random(0x919108f7_52d1_4320_9bac_f847db4148a8_u128.to_be_bytes());
         let cookie =
             "402_access=919108f7-52d1-4320-9bac-f847db4148a8; Max-Age=3600; Path=/; SameSite=lax; Secure; HttpOnly";
         assert_eq!(token.set_cookie(3600), cookie);
         let back = "a=b; 402_access=919108f7-52d1-4320-9bac-f847db4148a8; x=402_access";
-        assert_eq!(Token::presented(None, Some(back)), Some(token.clone()));
-        assert_eq!(Token::presented(Some(&format!("bearer {}", token.reveal())), None), Some(token.clone()));
-        assert_eq!(format!("{token:?}"), "Token(..)");
+        assert_eq!(EntitlementToken::presented(None, Some(back)), Some(token.clone()));
+        assert_eq!(EntitlementToken::presented(Some(&format!("bearer {}", token.reveal())), None), Some(token.clone()));
+        assert_eq!(format!("{token:?}"), "EntitlementToken(..)");
     }
 
     #[test]
@@ -177,10 +177,10 @@ mod tests {
         for cookie in
             ["", "402_access", "402_access=", "402_access=a; 402_access=b", "x402_access=a", "402_access=a\"b"]
         {
-            assert_eq!(Token::presented(None, Some(cookie)), None, "{cookie:?}");
+            assert_eq!(EntitlementToken::presented(None, Some(cookie)), None, "{cookie:?}");
         }
         for value in ["", "Bearer", "Bearer ", "Basic abc", "Bearer a b", &format!("Bearer {}", "a".repeat(129))] {
-            assert_eq!(Token::presented(Some(value), None), None, "{value:?}");
+            assert_eq!(EntitlementToken::presented(Some(value), None), None, "{value:?}");
         }
     }
 }

@@ -10,8 +10,8 @@ use lightning_invoice::Bolt11Invoice;
 use x402_types::challenge::{Challenge, Proof, ProofKind};
 use x402_types::{AtomicAmount, Members, UnixSeconds};
 
-use crate::canonical::{Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, host};
-use crate::entitlement::Token;
+use crate::canonical::{Bind, BoundRequest, binding, body_sha256, canonical_binding, canonical_payment, host};
+use crate::entitlement::EntitlementToken;
 use crate::lightning::{INVOICE, check};
 
 /// A challenge of `402kit-x402v1.md`, adapted to Lightning.
@@ -36,7 +36,7 @@ pub fn canonical_texts(data: &[u8]) {
         assert_eq!(crate::host(host.as_str()).as_ref(), Ok(&host), "it is in its one form");
         assert_eq!(crate::host(&named.to_ascii_uppercase()), Ok(host));
     }
-    let request = Request { method, host: named, path, query: Some(query), body_sha256: Some(body_sha256(data)) };
+    let request = BoundRequest { method, host: named, path, query: Some(query), body_sha256: Some(body_sha256(data)) };
     for bind in [(false, false), (true, false), (false, true), (true, true)].map(|(query, body)| Bind { query, body }) {
         let Ok(bound) = binding(&request, bind) else { continue };
         let text = canonical_binding(&bound);
@@ -46,13 +46,16 @@ pub fn canonical_texts(data: &[u8]) {
         let whole = if bind.query { format!("{path}?{query}") } else { path.to_owned() };
         assert_eq!(lines[2], whole);
     }
-    let token = Token::presented(Some(authorization), Some(cookie));
+    let token = EntitlementToken::presented(Some(authorization), Some(cookie));
     if let Some(token) = token {
         assert!((authorization.contains(token.reveal())) || cookie.contains(token.reveal()));
-        let again = Token::presented(Some(&format!("Bearer {}", token.reveal())), None);
+        let again = EntitlementToken::presented(Some(&format!("Bearer {}", token.reveal())), None);
         assert_eq!(again.map(|token| token.hash()), Some(token.hash()));
         let set = token.set_cookie(60);
-        assert_eq!(Token::presented(None, set.split(';').next()).map(|token| token.hash()), Some(token.hash()));
+        assert_eq!(
+            EntitlementToken::presented(None, set.split(';').next()).map(|token| token.hash()),
+            Some(token.hash())
+        );
     }
 }
 

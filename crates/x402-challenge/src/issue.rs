@@ -5,12 +5,12 @@ use x402_types::challenge::{
 };
 use x402_types::{AtomicAmount, EvmAddress, Members, SchemeName, TimeoutSeconds, UnixSeconds};
 
-use crate::canonical::{Bind, Request, binding};
-use crate::refused::Refused;
+use crate::canonical::{Bind, BoundRequest, binding};
+use crate::refused::ChallengeRefusal;
 
 /// The price and conditions of a route.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Offer {
+pub struct ChallengeOffer {
     /// The network on which to pay.
     pub network: Network,
     /// The contract of the token.
@@ -45,9 +45,9 @@ pub enum Charge {
 ///
 /// # Errors
 /// `invalid_binding`, if the request cannot be bound.
-pub fn issue(offer: &Offer, request: &Request<'_>, id: [u8; 16]) -> Result<Challenge, Refused> {
+pub fn issue(offer: &ChallengeOffer, request: &BoundRequest<'_>, id: [u8; 16]) -> Result<Challenge, ChallengeRefusal> {
     let bind = binding(request, offer.bind)
-        .map_err(|(part, why)| Refused::new(Code::InvalidBinding, format!("{part}: {why}")))?;
+        .map_err(|(part, why)| ChallengeRefusal::new(Code::InvalidBinding, format!("{part}: {why}")))?;
     Ok(Challenge {
         version: DialectVersion::x402_v1(),
         scheme: match offer.charge {

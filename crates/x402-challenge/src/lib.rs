@@ -25,18 +25,18 @@ mod refused;
 mod store;
 
 pub use canonical::{
-    Bind, Request, binding, body_sha256, canonical_binding, canonical_payment, exact_nonce, host, payment_digest,
+    Bind, BoundRequest, binding, body_sha256, canonical_binding, canonical_payment, exact_nonce, host, payment_digest,
 };
 pub use check::{Gate, Granted};
-pub use entitlement::{Allowance, COOKIE, Entitlement, Grant, Token, TokenHash};
-pub use issue::{Charge, Offer, answer, issue};
+pub use entitlement::{Allowance, COOKIE, Entitlement, EntitlementGrant, EntitlementToken, TokenHash};
+pub use issue::{ChallengeOffer, Charge, answer, issue};
 pub use make_proof::{ExactProof, MadeProof, MakeProof, terms};
 pub use memory::MemoryStore;
 pub use meter::{Added, Meter, MeterError, MeterState, Metered};
 pub use mock::MockProof;
 pub use proof::{Evidence, ProofError, Proofs, Proven, UnnamedMock, VerifyProof};
 pub use refund::{Refund, RefundError, RefundPayment, RefundStanding};
-pub use refused::{CheckError, Refused};
+pub use refused::{ChallengeRefusal, CheckError};
 pub use store::{
     ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, PaymentAttempt, PaymentDigest,
     ProofKey, Spent, Store,

@@ -17,7 +17,7 @@ use x402_types::challenge::{BodySha256, Challenge, Code, Network, Proof, ProofKi
 use x402_types::{AtomicAmount, EvmAddress, Malformed, UnixSeconds};
 
 use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
-use crate::refused::Refused;
+use crate::refused::ChallengeRefusal;
 use crate::store::ProofKey;
 
 /// The names of the networks that Lightning challenges may use.
@@ -81,8 +81,8 @@ pub(crate) fn check(
     issued_at: UnixSeconds,
     paid: AtomicAmount,
     proof: &Proof,
-) -> Result<ProofKey, Refused> {
-    let refuse = |code, why: &str| Err(Refused::new(code, why));
+) -> Result<ProofKey, ChallengeRefusal> {
+    let refuse = |code, why: &str| Err(ChallengeRefusal::new(code, why));
     let Some(currency) = currency(&challenge.network) else {
         return refuse(Code::Mismatch, "proof.type: the challenge's network is not paid by Lightning");
     };

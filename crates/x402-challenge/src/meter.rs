@@ -10,7 +10,7 @@ use x402_types::challenge::{ChallengeId, Payment};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
 
 use crate::proof::ProofError;
-use crate::refused::Refused;
+use crate::refused::ChallengeRefusal;
 use crate::store::{Issued, Store};
 
 /// A meter as a store keeps it.
@@ -114,7 +114,7 @@ pub enum MeterError {
     Unknown,
     /// The settlement was refused: the used amount is not paid.
     #[error("the settlement was refused")]
-    Refused(Option<Refused>),
+    Refused(Option<ChallengeRefusal>),
     /// A fault of this server or a facilitator; the result is unknown. The settlement may be repeated.
     #[error(transparent)]
     Fault(#[from] Fault),

@@ -8,7 +8,7 @@ use crate::canonical::{body_sha256, canonical_payment};
 use crate::make_proof::{MadeProof, MakeProof};
 use crate::meter::Metered;
 use crate::proof::{Evidence, ProofError, Proven, VerifyProof};
-use crate::refused::Refused;
+use crate::refused::ChallengeRefusal;
 
 /// Accepts every well-formed payment: the proof's signature is the SHA-256 of the canonical payment, which anyone can
 /// compute.
@@ -39,7 +39,7 @@ impl VerifyProof for MockProof {
         if payment.proof.signature.as_deref() == Some(&*Self::signature(payment)) {
             return Ok(Proven { amount: payment.paid_amount, key: None });
         }
-        Err(Refused::new(Code::VerificationFailed, "proof.signature: not that of this payment").into())
+        Err(ChallengeRefusal::new(Code::VerificationFailed, "proof.signature: not that of this payment").into())
     }
 
     async fn settle(&self, _: &Metered, _: UnixSeconds) -> Result<(), ProofError> {

@@ -10,7 +10,7 @@ use x402_types::{AtomicAmount, Fault, SchemeName, UnixSeconds};
 
 use crate::meter::Metered;
 use crate::mock::MockProof;
-use crate::refused::Refused;
+use crate::refused::ChallengeRefusal;
 use crate::store::{Issued, PaymentDigest, ProofKey};
 
 /// The facts that a proof establishes.
@@ -51,7 +51,7 @@ impl Evidence<'_> {
 pub enum ProofError {
     /// The proof was refused, and it is certain that nothing moved and nothing will: another payment may be made.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] ChallengeRefusal),
     /// A fault of this server, before this attempt could move anything.
     #[error(transparent)]
     Unmoved(Fault),
@@ -83,7 +83,7 @@ pub trait VerifyProof: Send + Sync {
     /// `Refused`, if nothing moved and nothing will; a fault, if the result is unknown.
     async fn settle(&self, meter: &Metered, now: UnixSeconds) -> Result<(), ProofError> {
         let _ = (meter, now);
-        Err(Refused::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`").into())
+        Err(ChallengeRefusal::new(Code::Mismatch, "proof.type: cannot carry the scheme `upto`").into())
     }
 }
 

@@ -5,7 +5,7 @@ use x402_types::challenge::Network;
 use x402_types::{AtomicAmount, EvmAddress, Fault, UnixSeconds};
 
 use crate::proof::ProofError;
-use crate::refused::Refused;
+use crate::refused::ChallengeRefusal;
 use crate::store::ProofKey;
 
 /// A request to refund a payment.
@@ -64,7 +64,7 @@ pub enum RefundError {
     Other,
     /// The adapter refused; nothing moved.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] ChallengeRefusal),
     /// The result is unknown. The same refund may be repeated.
     #[error(transparent)]
     Fault(#[from] Fault),

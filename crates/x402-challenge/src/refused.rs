@@ -6,14 +6,14 @@ use x402_types::challenge::{Challenge, Code, RefusalBody};
 /// A payment that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
-pub struct Refused {
+pub struct ChallengeRefusal {
     /// The machine-readable code.
     pub code: Code,
     /// The description of the fault, for people; it names the field.
     pub message: Box<str>,
 }
 
-impl Refused {
+impl ChallengeRefusal {
     /// Creates a refusal.
     #[must_use]
     pub fn new(code: Code, message: impl Into<Box<str>>) -> Self {
@@ -37,7 +37,7 @@ impl Refused {
 pub enum CheckError {
     /// The payer is at fault.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Refused(#[from] ChallengeRefusal),
     /// The same payment is being verified. It may be sent again; another payment would pay twice.
     #[error("the payment is being verified; send it again in {retry_after} s")]
     Pending {

@@ -8,7 +8,7 @@ use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
 use x402_challenge::lightning::{INVOICE, VerifyLightning, asset, pay_to};
-use x402_challenge::{Bind, Charge, CheckError, Gate, MemoryStore, Offer, Proofs, answer};
+use x402_challenge::{Bind, ChallengeOffer, Charge, CheckError, Gate, MemoryStore, Proofs, answer};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{Members, TimeoutSeconds, UnixSeconds};
 
@@ -52,12 +52,12 @@ const SIGNET: Paid = Paid {
     expiry: 86_400,
 };
 
-fn offer(paid: &Paid, meta: Option<&str>) -> Offer {
+fn offer(paid: &Paid, meta: Option<&str>) -> ChallengeOffer {
     let mut members = Members::new();
     if let Some(invoice) = meta {
         members.insert_text(INVOICE, invoice);
     }
-    Offer {
+    ChallengeOffer {
         network: paid.network.parse().unwrap(),
         asset: asset(),
         pay_to: pay_to(paid.node).unwrap(),
@@ -72,7 +72,7 @@ fn offer(paid: &Paid, meta: Option<&str>) -> Offer {
 
 struct Shop {
     gate: Gate,
-    offer: Offer,
+    offer: ChallengeOffer,
     now: UnixSeconds,
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Charge, Evidence, Gate, Granted, MemoryStore, Meter, MeterError, Metered, Offer, ProofError, ProofKey, Proofs,
-    Proven, Refund, RefundError, RefundPayment, Refused, VerifyProof, answer,
+    ChallengeOffer, ChallengeRefusal, Charge, Evidence, Gate, Granted, MemoryStore, Meter, MeterError, Metered,
+    ProofError, ProofKey, Proofs, Proven, Refund, RefundError, RefundPayment, VerifyProof, answer,
 };
 use x402_types::challenge::{Challenge, Code, Proof, ProofKind};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -38,7 +38,7 @@ impl Counter {
         match *self.does.lock().unwrap() {
             Does::Settles => Ok(()),
             Does::Unheard => Err(ProofError::Unknown(Fault::unreachable("facilitator", "timeout"))),
-            Does::Refuses => Err(Refused::new(Code::Insufficient, "no money").into()),
+            Does::Refuses => Err(ChallengeRefusal::new(Code::Insufficient, "no money").into()),
         }
     }
 
@@ -70,15 +70,15 @@ impl RefundPayment for Counter {
     }
 }
 
-fn metered() -> Offer {
-    Offer { charge: Charge::UpTo, ..offer() }
+fn metered() -> ChallengeOffer {
+    ChallengeOffer { charge: Charge::UpTo, ..offer() }
 }
 
 fn of(facilitator: &Arc<Counter>) -> Gate {
     Gate::new(Arc::new(MemoryStore::default()), Proofs::default().with(facilitator.clone()).unwrap())
 }
 
-fn pay(gate: &Gate, n: u8, offer: &Offer) -> Result<Granted, x402_challenge::CheckError> {
+fn pay(gate: &Gate, n: u8, offer: &ChallengeOffer) -> Result<Granted, x402_challenge::CheckError> {
     let challenge: Challenge = block_on(gate.issue(offer, &REQUEST, [n; 16], NOW)).unwrap();
     let proof = Proof { ticket: Some(format!("t{n}").into()), ..Proof::new(ProofKind::Facilitator) };
     block_on(gate.check_payment(answer(&challenge, proof, [n; 16], NOW), offer, &REQUEST, None, NOW))

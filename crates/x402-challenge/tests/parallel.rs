@@ -8,8 +8,8 @@ use std::sync::{Arc, Barrier};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Allowance, CheckError, Evidence, Gate, Grant, MemoryStore, ProofError, Proofs, Proven, Spent, Token, VerifyProof,
-    answer,
+    Allowance, CheckError, EntitlementGrant, EntitlementToken, Evidence, Gate, MemoryStore, ProofError, Proofs, Proven,
+    Spent, VerifyProof, answer,
 };
 use x402_types::UnixSeconds;
 use x402_types::challenge::{Carrier, Code, Payment, Proof, ProofKind, ResourceName};
@@ -116,15 +116,15 @@ fn a_payment_grants_what_the_route_grants() {
     let resource: ResourceName = "urn:res:abc123".parse().unwrap();
     let uses = [(Allowance::Once, Some(1)), (Allowance::Count(3), Some(3)), (Allowance::Unlimited, None)];
     for (n, (allowance, most)) in (1u8..).zip(uses) {
-        let token = Token::from_random([n; 16]);
-        let grant = Grant { token: token.clone(), carrier: Carrier::Cookie, allowance, ttl_seconds: 3600 };
+        let token = EntitlementToken::from_random([n; 16]);
+        let grant = EntitlementGrant { token: token.clone(), carrier: Carrier::Cookie, allowance, ttl_seconds: 3600 };
         let payment = payment(&challenge(&gate, n), n, NOW);
         let header = x402_codec::challenge::encode_payment(&payment).unwrap();
         let granted = block_on(gate.check(header.as_bytes(), &offer(), &REQUEST, Some(&grant), NOW)).unwrap();
         let response = serde_json::to_value(&granted.response).unwrap();
         assert_eq!(response["entitlement"], serde_json::json!({"type": "cookie", "ttlSeconds": 3600}));
         let cookie = token.set_cookie(3600);
-        let presented = Token::presented(None, cookie.split(';').next()).unwrap();
+        let presented = EntitlementToken::presented(None, cookie.split(';').next()).unwrap();
         let spend = || block_on(gate.store().spend(&presented.hash(), &resource, NOW.plus(1))).unwrap();
         for used in 1..=most.unwrap_or(10) {
             assert_eq!(spend(), Spent::Good { left: most.map(|most| most - used) });
@@ -138,9 +138,13 @@ fn a_payment_grants_what_the_route_grants() {
 #[test]
 fn a_refused_payment_grants_nothing() {
     let gate = gate();
-    let token = Token::from_random([1; 16]);
-    let grant =
-        Grant { token: token.clone(), carrier: Carrier::Bearer, allowance: Allowance::Unlimited, ttl_seconds: 60 };
+    let token = EntitlementToken::from_random([1; 16]);
+    let grant = EntitlementGrant {
+        token: token.clone(),
+        carrier: Carrier::Bearer,
+        allowance: Allowance::Unlimited,
+        ttl_seconds: 60,
+    };
     let mut forged = payment(&challenge(&gate, 1), 1, NOW);
     forged.proof.signature = Some("forged".into());
     let header = x402_codec::challenge::encode_payment(&forged).unwrap();

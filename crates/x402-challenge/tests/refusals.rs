@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use serde_json::json;
 use x402_challenge::{
-    Bind, Evidence, Gate, MemoryStore, MockProof, ProofError, ProofKey, Proofs, Proven, Refused, Request, UnnamedMock,
-    VerifyProof, body_sha256,
+    Bind, BoundRequest, ChallengeRefusal, Evidence, Gate, MemoryStore, MockProof, ProofError, ProofKey, Proofs, Proven,
+    UnnamedMock, VerifyProof, body_sha256,
 };
 use x402_types::challenge::{Code, Payment, Proof, ProofKind};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -142,17 +142,17 @@ fn invalid_binding() {
     let gate = gate();
     let payment = payment(&challenge(&gate, 1), 1, NOW);
     for other in [
-        Request { method: "POST", ..REQUEST },
-        Request { method: "get", ..REQUEST },
-        Request { method: "", ..REQUEST },
-        Request { host: "example.com", ..REQUEST },
-        Request { host: "api.example.com:8080", ..REQUEST },
-        Request { host: "", ..REQUEST },
-        Request { path: "/api/other", ..REQUEST },
-        Request { path: "/api/x/../protected", ..REQUEST },
-        Request { path: "/api%2fprotected", ..REQUEST },
-        Request { path: "/api/protected/", ..REQUEST },
-        Request { path: "", ..REQUEST },
+        BoundRequest { method: "POST", ..REQUEST },
+        BoundRequest { method: "get", ..REQUEST },
+        BoundRequest { method: "", ..REQUEST },
+        BoundRequest { host: "example.com", ..REQUEST },
+        BoundRequest { host: "api.example.com:8080", ..REQUEST },
+        BoundRequest { host: "", ..REQUEST },
+        BoundRequest { path: "/api/other", ..REQUEST },
+        BoundRequest { path: "/api/x/../protected", ..REQUEST },
+        BoundRequest { path: "/api%2fprotected", ..REQUEST },
+        BoundRequest { path: "/api/protected/", ..REQUEST },
+        BoundRequest { path: "", ..REQUEST },
     ] {
         let (found, _) = refused(check(&gate, &payment, &other, NOW));
         assert_eq!(found, Code::InvalidBinding, "{other:?}");
@@ -163,7 +163,7 @@ fn invalid_binding() {
     let result = block_on(gate.check(header.as_bytes(), &elsewhere, &REQUEST, None, NOW)).map(drop);
     assert_eq!(refused(result), code(Code::InvalidBinding, "resource"));
     // The query is not bound unless a switch says so; the host's spelling says nothing.
-    let same = Request { host: "API.example.com.:443", query: Some("page=2"), ..REQUEST };
+    let same = BoundRequest { host: "API.example.com.:443", query: Some("page=2"), ..REQUEST };
     assert_eq!(check(&gate, &payment, &same, NOW), Ok(()));
 }
 
@@ -172,15 +172,16 @@ fn invalid_binding_of_body_and_query() {
     let gate = gate();
     let mut offer = offer();
     offer.bind = Bind { query: true, body: true };
-    let asked = Request { method: "POST", query: Some("a=1"), body_sha256: Some(body_sha256(b"abc")), ..REQUEST };
+    let asked = BoundRequest { method: "POST", query: Some("a=1"), body_sha256: Some(body_sha256(b"abc")), ..REQUEST };
     let challenge = block_on(gate.issue(&offer, &asked, [1; 16], NOW)).unwrap();
     let header = x402_codec::challenge::encode_payment(&payment(&challenge, 1, NOW)).unwrap();
-    let check = |request: &Request<'_>| block_on(gate.check(header.as_bytes(), &offer, request, None, NOW)).map(drop);
+    let check =
+        |request: &BoundRequest<'_>| block_on(gate.check(header.as_bytes(), &offer, request, None, NOW)).map(drop);
     for other in [
-        Request { body_sha256: Some(body_sha256(b"abd")), ..asked },
-        Request { body_sha256: None, ..asked },
-        Request { query: Some("a=2"), ..asked },
-        Request { query: None, ..asked },
+        BoundRequest { body_sha256: Some(body_sha256(b"abd")), ..asked },
+        BoundRequest { body_sha256: None, ..asked },
+        BoundRequest { query: Some("a=2"), ..asked },
+        BoundRequest { query: None, ..asked },
     ] {
         assert_eq!(refused(check(&other)).0, Code::InvalidBinding, "{other:?}");
     }
@@ -250,7 +251,7 @@ fn mock_is_refused_unless_switched_on_by_name() {
 fn the_order_of_the_table() {
     let gate = gate();
     let challenge = challenge(&gate, 1);
-    let elsewhere = Request { path: "/other", ..REQUEST };
+    let elsewhere = BoundRequest { path: "/other", ..REQUEST };
     let mut worst = payment(&challenge, 1, NOW.plus(1000));
     worst.version = "x402.v0".parse().unwrap();
     worst.network = "evm:base:mainnet".parse().unwrap();
@@ -280,7 +281,7 @@ fn a_fresh_challenge_stands_beside_a_402_only() {
     let gate = gate();
     let fresh = challenge(&gate, 7);
     for code in Code::ALL {
-        let refused = Refused::new(*code, "why");
+        let refused = ChallengeRefusal::new(*code, "why");
         let body = serde_json::to_value(refused.body(Some(&fresh))).unwrap();
         assert_eq!((body["error"].as_str(), body["message"].as_str()), (Some(code.as_str()), Some("why")));
         let text = body.to_string();

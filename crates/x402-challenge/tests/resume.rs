@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Added, ChallengeHold, ChallengeState, CheckError, ClaimOutcome, Confirmation, Confirmed, Evidence, Gate, Granted,
-    Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest, ProofError, ProofKey, Proofs, Proven,
-    Refund, RefundStanding, Refused, Spent, Store, TokenHash, VerifyProof, answer, payment_digest,
+    Added, ChallengeHold, ChallengeRefusal, ChallengeState, CheckError, ClaimOutcome, Confirmation, Confirmed,
+    Evidence, Gate, Granted, Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest, ProofError,
+    ProofKey, Proofs, Proven, Refund, RefundStanding, Spent, Store, TokenHash, VerifyProof, answer, payment_digest,
 };
 use x402_types::challenge::{Challenge, ChallengeId, Code, Nonce, Payment, Proof, ProofKind, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -170,7 +170,7 @@ impl VerifyProof for Settlement {
             Does::Settles => Ok(Proven { amount: evidence.payment.paid_amount, key }),
             Does::SettlesUnheard => Err(ProofError::Unknown(Fault::unreachable("facilitator", "timeout"))),
             Does::Down => Err(ProofError::Unmoved(Fault::unreachable("facilitator", "refused"))),
-            Does::Refuses => Err(Refused::new(Code::VerificationFailed, "proof: no money").into()),
+            Does::Refuses => Err(ChallengeRefusal::new(Code::VerificationFailed, "proof: no money").into()),
         }
     }
 }
@@ -289,7 +289,7 @@ fn only_the_exact_payment_goes_on() {
         assert_ne!(payment_digest(&other), payment_digest(&first));
         assert_eq!(refused(check(&gate, &other, &REQUEST, NOW)).0, Code::Replay);
     }
-    let elsewhere = x402_challenge::Request { path: "/other", ..REQUEST };
+    let elsewhere = x402_challenge::BoundRequest { path: "/other", ..REQUEST };
     assert_eq!(refused(check(&gate, &first, &elsewhere, NOW)).0, Code::InvalidBinding);
     assert_eq!(check(&gate, &first, &REQUEST, NOW), Ok(()));
 }

@@ -91,7 +91,14 @@ fn verify_request_v2(body: &[u8], limits: &Limits) -> Result<VerifyRequest, Deco
     json::read_object(body, limits, |mut members| {
         while let Some(key) = members.key()? {
             match &*key {
-                "x402Version" => x402_version = members.next_value()?,
+                "x402Version" => {
+                    x402_version = members.next_value()?;
+                    // A body of version 1 names it first as a rule: the rest is read once, by the other types.
+                    if x402_version == Some(Version::V1) {
+                        let message = "expected version 2";
+                        return Err(DecodeError::at_path(DecodeErrorKind::VersionMismatch, ".x402Version", message));
+                    }
+                }
                 "paymentPayload" => members.next_object(|members| {
                     let mut echo = Echo { members, is_accepted: false, accepted: None };
                     let read = v2::PaymentPayload::deserialize(MapAccessDeserializer::new(&mut echo))?;

@@ -63,7 +63,7 @@ kinds! {
 /// The place of a fault in the input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum At {
+pub enum ErrorPlace {
     /// A byte of the input, counted from 0. In a header value the input is the decoded JSON text, except for
     /// `invalid_base64` and `too_large`, where it is the value itself.
     Byte(usize),
@@ -73,7 +73,7 @@ pub enum At {
     Header(&'static str),
 }
 
-impl fmt::Display for At {
+impl fmt::Display for ErrorPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Byte(n) => write!(f, "byte {n}"),
@@ -93,7 +93,7 @@ pub struct DecodeError(Box<Inner>);
 #[derive(Clone, PartialEq, Eq)]
 struct Inner {
     kind: DecodeErrorKind,
-    at: At,
+    at: ErrorPlace,
     offset: Option<usize>,
     message: Cow<'static, str>,
 }
@@ -101,20 +101,20 @@ struct Inner {
 impl DecodeError {
     #[cold]
     pub(crate) fn at_byte(kind: DecodeErrorKind, offset: usize, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, at: At::Byte(offset), offset: Some(offset), message: message.into() }))
+        Self(Box::new(Inner { kind, at: ErrorPlace::Byte(offset), offset: Some(offset), message: message.into() }))
     }
 
     /// Creates an error at a path relative to the current value, without `$`; each enclosing object and array prepends
     /// its own part.
     #[cold]
     pub(crate) fn at_path(kind: DecodeErrorKind, path: &str, message: impl Into<Cow<'static, str>>) -> Self {
-        let at = At::Path(format!("${path}").into());
+        let at = ErrorPlace::Path(format!("${path}").into());
         Self(Box::new(Inner { kind, at, offset: None, message: message.into() }))
     }
 
     #[cold]
     pub(crate) fn at_header(kind: DecodeErrorKind, name: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { kind, at: At::Header(name), offset: None, message: message.into() }))
+        Self(Box::new(Inner { kind, at: ErrorPlace::Header(name), offset: None, message: message.into() }))
     }
 
     /// Returns the kind of the error.
@@ -131,7 +131,7 @@ impl DecodeError {
 
     /// Returns the place: `byte 17`, `$.accepts[0].amount`, `header PAYMENT-SIGNATURE`.
     #[must_use]
-    pub fn at(&self) -> &At {
+    pub fn at(&self) -> &ErrorPlace {
         &self.0.at
     }
 
@@ -163,7 +163,7 @@ impl DecodeError {
     /// Does the same in place: a result that contains a large value need not be moved.
     #[cold]
     pub(crate) fn put_inside(&mut self, segment: &Segment<'_>, offset: usize) {
-        if let At::Path(path) = &mut self.0.at {
+        if let ErrorPlace::Path(path) = &mut self.0.at {
             let mut longer = String::from("$");
             segment.write(&mut longer);
             longer.push_str(path.strip_prefix('$').unwrap_or(path));
@@ -177,7 +177,7 @@ impl DecodeError {
 /// version, `invalid_payload` for all others.
 impl From<DecodeError> for Rejection {
     fn from(error: DecodeError) -> Self {
-        let version = matches!(error.at(), At::Path(path) if path.ends_with(".x402Version"));
+        let version = matches!(error.at(), ErrorPlace::Path(path) if path.ends_with(".x402Version"));
         let reason = if version { ErrorReason::INVALID_X402_VERSION } else { ErrorReason::INVALID_PAYLOAD };
         Self::new(reason).because(error.to_string())
     }

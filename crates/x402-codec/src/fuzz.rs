@@ -114,7 +114,7 @@ pub fn decode_nvm(data: &[u8]) {
             let digits: String = signed.signature().iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(format!("0x{digits}"), signature.to_ascii_lowercase(), "it has one spelling");
         }
-        payment => assert_eq!(Some(payment), theirs.as_ref().map(header::Payment::payload)),
+        payment => assert_eq!(Some(payment), theirs.as_ref().map(header::DecodedPayment::payload)),
     }
 }
 

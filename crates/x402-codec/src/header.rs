@@ -78,7 +78,7 @@ pub struct PaymentText {
 
 /// A payment, typed, with the text that the payer sent.
 #[derive(Clone, PartialEq)]
-pub struct Payment {
+pub struct DecodedPayment {
     // The payload is boxed, because it is large and moved often.
     payload: Box<PaymentPayload>,
     text: PaymentText,
@@ -107,8 +107,8 @@ impl PaymentText {
     /// Parses the text as a payment of version 1 or 2. The payload determines the version, whatever the header.
     /// # Errors
     /// The kinds of [`json::from_slice`].
-    pub fn into_payment(self, limits: &Limits) -> Result<Payment, DecodeError> {
-        Ok(Payment { payload: body::payment(&self.json, limits)?, text: self })
+    pub fn into_payment(self, limits: &Limits) -> Result<DecodedPayment, DecodeError> {
+        Ok(DecodedPayment { payload: body::payment(&self.json, limits)?, text: self })
     }
 
     /// Returns the decoded text, and the header's own where `base64::encode` would write another for it.
@@ -118,7 +118,7 @@ impl PaymentText {
     }
 }
 
-impl Payment {
+impl DecodedPayment {
     pub(crate) const fn new(payload: Box<PaymentPayload>, text: PaymentText) -> Self {
         Self { payload, text }
     }
@@ -176,9 +176,9 @@ impl fmt::Debug for PaymentText {
     }
 }
 
-impl fmt::Debug for Payment {
+impl fmt::Debug for DecodedPayment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Payment")
+        f.debug_struct("DecodedPayment")
             .field("header", &self.text.header)
             .field("version", &self.payload.version())
             .finish_non_exhaustive()
@@ -189,7 +189,7 @@ impl fmt::Debug for Payment {
 /// # Errors
 /// `ambiguous_header` for more than one payment: a repeated header, values joined by a comma, different values in
 /// `PAYMENT-SIGNATURE` and `X-PAYMENT`. Otherwise the fault of the value.
-pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, DecodeError> {
+pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<DecodedPayment>, DecodeError> {
     match payment_text(headers, limits)? {
         Some(text) => text.into_payment(limits).map(Some),
         None => Ok(None),
@@ -219,7 +219,7 @@ pub fn payment_text(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payme
 /// Decodes the payment in one header value.
 /// # Errors
 /// `too_large`, `invalid_base64`, and the kinds of [`json::from_slice`].
-pub fn decode_payment(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<Payment, DecodeError> {
+pub fn decode_payment(header: PaymentHeader, value: &[u8], limits: &Limits) -> Result<DecodedPayment, DecodeError> {
     decode_payment_text(header, value, limits)?.into_payment(limits)
 }
 
@@ -336,7 +336,7 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName, shown: &'static str) -> Re
     }
 }
 
-/// Decodes the text of a header, and tells whether its base64 has the form that we write.
+/// Decodes the text of a header. The second result is whether its base64 has the form that this crate writes.
 fn decode_text(name: &'static str, value: &[u8], limits: &Limits) -> Result<(String, bool), DecodeError> {
     let (bytes, is_standard) = base64::decode_form(value, limits.header).map_err(|error| joined(name, value, error))?;
     let text = String::from_utf8(bytes).map_err(|e| json::not_utf8(e.utf8_error().valid_up_to()))?;

@@ -17,5 +17,5 @@ pub mod json;
 mod limits;
 pub mod nvm;
 
-pub use error::{At, DecodeError, DecodeErrorKind, EncodeError};
+pub use error::{DecodeError, DecodeErrorKind, EncodeError, ErrorPlace};
 pub use limits::Limits;

@@ -3,10 +3,10 @@
 //! them with the codes of its own §7.
 
 use http::{HeaderMap, HeaderName};
-use x402_types::nvm::{self, Code, FacilitatorRequest, Token};
+use x402_types::nvm::{self, AccessToken, Code, FacilitatorRequest};
 use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 
-use crate::header::{Payment, PaymentText, payment_text};
+use crate::header::{DecodedPayment, PaymentText, payment_text};
 use crate::{DecodeError, Limits, base64, body, json};
 
 /// The response header of a receipt, version 0.2, in addition to `PAYMENT-RESPONSE`.
@@ -16,7 +16,7 @@ pub static QUERY_RESPONSE: HeaderName = HeaderName::from_static("query-response"
 /// extension has the extension's code.
 /// # Errors
 /// The header is malformed, or does not contain a payment.
-pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, Rejection> {
+pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<DecodedPayment>, Rejection> {
     match payment_text(headers, limits).map_err(unreadable)? {
         Some(text) => read(text, limits).map(Some),
         None => Ok(None),
@@ -26,7 +26,7 @@ pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<Payment>, 
 /// Parses the payment in a header's text, whatever its dialect.
 /// # Errors
 /// The text is not a payment.
-pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
+pub fn read(text: PaymentText, limits: &Limits) -> Result<DecodedPayment, Rejection> {
     // Most payments are not of this extension: they are read once.
     let x402 = body::payment(text.json(), limits);
     if !x402.as_deref().is_ok_and(|payment| !may_be_one(payment))
@@ -34,9 +34,9 @@ pub fn read(text: PaymentText, limits: &Limits) -> Result<Payment, Rejection> {
         && nvm::is_payment(&raw)
     {
         let payment = nvm::PaymentPayload::from_raw(&raw)?;
-        return Ok(Payment::new(Box::new(PaymentPayload::Nvm(payment)), text));
+        return Ok(DecodedPayment::new(Box::new(PaymentPayload::Nvm(payment)), text));
     }
-    Ok(Payment::new(x402.map_err(unreadable)?, text))
+    Ok(DecodedPayment::new(x402.map_err(unreadable)?, text))
 }
 
 /// Converts a decode error to `invalid_payload`, whatever part is malformed.
@@ -56,7 +56,7 @@ pub fn may_be_one(payment: &PaymentPayload) -> bool {
 
 /// A server's request to a facilitator, with the parsed payment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct DecodedRequest {
     /// The body of the request.
     pub body: FacilitatorRequest,
     /// The payment in the body, or its fault, which is a verdict, unlike a body that cannot be parsed.
@@ -76,15 +76,15 @@ pub fn is_request(body: &[u8], limits: &Limits) -> bool {
 /// alphabet, with padding or without.
 /// # Errors
 /// `INVALID_PAYLOAD`: the body, or the base64 or JSON in it, cannot be parsed.
-pub fn request(body: &[u8], limits: &Limits) -> Result<Request, Rejection> {
+pub fn request(body: &[u8], limits: &Limits) -> Result<DecodedRequest, Rejection> {
     let unreadable = |error: DecodeError| Code::InvalidPayload.because(error.to_string());
     let body: FacilitatorRequest = json::from_slice(body, limits).map_err(unreadable)?;
     let raw = match &body.token {
-        Token::Json(raw) => raw.clone(),
-        Token::Base64(text) => {
+        AccessToken::Json(raw) => raw.clone(),
+        AccessToken::Base64(text) => {
             let bytes = base64::decode(text.as_bytes(), limits.header).map_err(unreadable)?;
             json::from_slice(&bytes, limits).map_err(unreadable)?
         }
     };
-    Ok(Request { payment: nvm::PaymentPayload::from_raw(&raw), body, raw })
+    Ok(DecodedRequest { payment: nvm::PaymentPayload::from_raw(&raw), body, raw })
 }

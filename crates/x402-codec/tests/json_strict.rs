@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use x402_codec::json::{self, Value};
-use x402_codec::{At, DecodeError, Limits};
+use x402_codec::{DecodeError, ErrorPlace, Limits};
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
     json::from_slice(text.as_bytes(), &Limits::DEFAULT)
@@ -89,7 +89,7 @@ fn a_key_stands_once_at_every_depth() {
     ] {
         let error = refused(text);
         assert_eq!(at(&error), ("duplicate_key", path.to_owned(), Some(byte)), "{text}");
-        assert!(matches!(error.at(), At::Path(p) if **p == *path));
+        assert!(matches!(error.at(), ErrorPlace::Path(p) if **p == *path));
     }
     // The same key in two objects, or as a key and as a value, is no duplicate. Case counts.
     for text in [r#"{"a":{"a":{"a":"a"}},"b":{"a":1}}"#, r#"[{"a":1},{"a":1}]"#, r#"{"a":1,"A":2}"#] {

@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use x402_evm::eip3009::Payload;
-use x402_evm::exact::{Exact, Policy};
+use x402_evm::exact::{Exact, ExactPolicy};
 use x402_evm::signature::{Signature, pure};
 use x402_evm::token::Tokens;
 use x402_types::{AtomicAmount, Claim, Identity, Members, RawJson, UnixSeconds};
@@ -40,7 +40,7 @@ fn evm(c: &mut Criterion) {
     });
     c.bench_function("payload_read", |b| b.iter(|| Payload::read(black_box(&claim.payload))));
     c.bench_function("check_eoa", |b| {
-        b.iter(|| Policy::default().check(&tokens, black_box(&claim), UnixSeconds(1_740_672_100)).unwrap());
+        b.iter(|| ExactPolicy::default().check(&tokens, black_box(&claim), UnixSeconds(1_740_672_100)).unwrap());
     });
 }
 

@@ -18,33 +18,34 @@ mod calls;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use calls::{balance_call, domain_call, name_call, read_domain, state_call, version_call};
 
-/// `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)")`.
+/// The hash `keccak256("TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256
+/// validBefore,bytes32 nonce)")`.
 pub const TRANSFER_TYPE: B256 = b256!("0x7c7c6cdb67a18743f49ec6fa9b35f50d52ed05cbed4cc592e13b44501c1a2267");
 
-/// `AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)`.
+/// The topic of `AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce)`.
 pub const AUTHORIZATION_USED: B256 = b256!("0x98de503528ee59b575ef0c0a2576a82497bfc029a5685b209e9ec333479b10a5");
-/// `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
+/// The topic of `AuthorizationCanceled(address indexed authorizer, bytes32 indexed nonce)`.
 pub const AUTHORIZATION_CANCELED: B256 = b256!("0x1cdd46ff242716cdaa72d159d339a485b3438398348d68f09d7c8c0a59353d81");
 
-/// What a payer signs: the message of `TransferWithAuthorization`.
+/// The message that a payer signs, `TransferWithAuthorization`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Authorization {
-    /// Who pays.
+    /// The payer's address.
     pub from: Address,
-    /// Who is paid.
+    /// The recipient's address.
     pub to: Address,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub value: AtomicAmount,
-    /// Usable in blocks later than this.
+    /// The time after which a block must be.
     pub valid_after: UnixSeconds,
-    /// Usable in blocks earlier than this.
+    /// The time before which a block must be.
     pub valid_before: UnixSeconds,
-    /// 32 bytes of the payer's choosing; each can be used once.
+    /// A nonce of 32 bytes that the payer chooses; each can be used once.
     pub nonce: B256,
 }
 
 impl Authorization {
-    /// The EIP-712 digest that the payer signs.
+    /// Computes the EIP-712 digest that the payer signs.
     #[must_use]
     pub fn digest(&self, domain: DomainSeparator) -> B256 {
         let words = Words::<7>::new()
@@ -58,7 +59,7 @@ impl Authorization {
         domain.digest(words.hash())
     }
 
-    /// The authorization's identity: the token burns (payer, nonce), whatever else was signed.
+    /// Derives the authorization's identity: the token burns (payer, nonce), whatever else was signed.
     #[must_use]
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
         key(network, token, self.from, self.nonce)
@@ -69,25 +70,26 @@ fn key(network: ChainId, token: Address, payer: Address, nonce: B256) -> Payment
     PaymentKey::new(AuthorizationKind::Eip3009, network, token.as_slice(), payer.as_slice(), nonce.as_slice())
 }
 
-/// `payload` of an `exact` payment by EIP-3009, as it is written: every member has its form, nothing is used yet.
+/// The `payload` of an `exact` payment by EIP-3009, as it was written: every member is well-formed, but none has been
+/// verified.
 ///
-/// The EIP-55 checksums of its two addresses are looked at where an address is used: [`UncheckedPayload::checked`] makes the
-/// [`Payload`] that is verified and settled.
+/// The EIP-55 checksums of its two addresses are verified where an address is used: [`UncheckedPayload::checked`]
+/// creates the [`Payload`] that is verified and settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UncheckedPayload {
-    /// Who pays.
+    /// The payer's address.
     pub from: EvmAddress,
-    /// Who is paid.
+    /// The recipient's address.
     pub to: EvmAddress,
-    /// How much, in atomic units.
+    /// The amount in atomic units.
     pub value: AtomicAmount,
-    /// Usable in blocks later than this.
+    /// The time after which a block must be.
     pub valid_after: UnixSeconds,
-    /// Usable in blocks earlier than this.
+    /// The time before which a block must be.
     pub valid_before: UnixSeconds,
-    /// 32 bytes of the payer's choosing.
+    /// A nonce of 32 bytes that the payer chooses.
     pub nonce: B256,
-    /// The signature as it came.
+    /// The signature, as it was received.
     pub signature: Bytes,
 }
 
@@ -114,27 +116,25 @@ struct WireAuthorization {
 }
 
 impl UncheckedPayload {
-    /// Reads the payload: every member is a string. Unknown members are ignored.
-    ///
+    /// Parses the payload: every member is a string. Unknown members are ignored.
     /// # Errors
-    /// `invalid_payload` with the path of the member that is missing or does not have its form.
+    /// `invalid_payload` with the path of the member that is missing or malformed.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
         if !payload.as_str().starts_with('{') {
             return Err(Rejection::field("payload", Malformed::new("a JSON object")));
         }
         let text = payload.as_str().as_bytes();
         let Wire { signature, authorization } = json::from_slice(text, &Limits::DEFAULT).map_err(|why| {
-            // A member that stands twice is told before one that does not have its form.
+            // A duplicate member is reported before a malformed one.
             refused(&json::from_slice::<IgnoredAny>(text, &Limits::DEFAULT).err().unwrap_or(why))
         })?;
         let WireAuthorization { from, to, value, valid_after, valid_before, nonce } = authorization;
         Ok(Self { from, to, value, valid_after, valid_before, nonce, signature })
     }
 
-    /// The payload, its addresses checked.
-    ///
+    /// Converts to the payload with verified addresses.
     /// # Errors
-    /// `invalid_payload` with the path of an address that has neither one case nor its EIP-55 checksum.
+    /// `invalid_payload` with the path of an address that is neither in one case nor has its EIP-55 checksum.
     pub fn checked(self) -> Result<Payload, Rejection> {
         let address = |path: &str, text: EvmAddress| Address::try_from(text).map_err(|why| Rejection::field(path, why));
         Ok(Payload {
@@ -150,8 +150,8 @@ impl UncheckedPayload {
         })
     }
 
-    /// The authorization's identity, as [`Authorization::key`] has it. It names the payer by value: no money follows
-    /// from it, and a second spelling of one authorization has the same key.
+    /// Derives the authorization's identity, as [`Authorization::key`] does. It identifies the payer by value: no money
+    /// depends on it, and a second spelling of an authorization has the same key.
     #[must_use]
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
         key(network, token, self.from.unchecked(), self.nonce)
@@ -171,25 +171,24 @@ fn refused(why: &DecodeError) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
 }
 
-/// What a payer signs, and the signature.
+/// An authorization and its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
-    /// What was signed.
+    /// The message that was signed.
     pub authorization: Authorization,
-    /// The signature as it came; of an externally owned account 65 bytes.
+    /// The signature, as it was received; for an externally owned account 65 bytes.
     pub signature: Bytes,
 }
 
 impl Payload {
-    /// Reads the payload and checks its addresses.
-    ///
+    /// Parses the payload and verifies the form of its addresses.
     /// # Errors
-    /// `invalid_payload` with the path of the member that is missing or does not have its form.
+    /// `invalid_payload` with the path of the member that is missing or malformed.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
         UncheckedPayload::read(payload)?.checked()
     }
 
-    /// The payload as it stands on the wire.
+    /// Converts to the payload on the wire.
     #[must_use]
     pub fn to_json(&self) -> RawJson {
         #[derive(Serialize)]

@@ -14,25 +14,25 @@ sol! {
 /// The last 32 bytes of every such signature.
 pub const MAGIC: B256 = b256!("6492649264926492649264926492649264926492649264926492649264926492");
 
-/// A signature for an account that its factory makes first.
+/// A signature for an account that its factory must create first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counterfactual {
-    /// The factory. Only allow-listed ones are called: their code is the signer's.
+    /// The factory. Only allow-listed factories are called: the signer chooses the code.
     pub factory: Address,
-    /// What it is called with.
+    /// The calldata of the factory.
     pub factory_data: Bytes,
-    /// What the account is asked about.
+    /// The signature for the account.
     pub signature: Bytes,
 }
 
 impl Counterfactual {
-    /// Whether bytes say of themselves that they are such a signature.
+    /// Returns whether bytes end as such a signature does.
     #[must_use]
     pub fn is_one(bytes: &[u8]) -> bool {
         bytes.ends_with(MAGIC.as_slice())
     }
 
-    /// `abi.encode(factory, factoryData, signature) ‖ 0x6492…`.
+    /// Encodes `abi.encode(factory, factoryData, signature) ‖ 0x6492…`.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let wrapped = Wrapped {
@@ -43,7 +43,8 @@ impl Counterfactual {
         [&wrapped.abi_encode_params()[..], MAGIC.as_slice()].concat().into()
     }
 
-    /// Reads the bytes; `None` where they do not end with the magic or are not what [`encode`](Self::encode) writes.
+    /// Decodes the bytes; returns `None` if they do not end with the magic or are not what [`encode`](Self::encode)
+    /// produces.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let wrapped = Wrapped::abi_decode_params(bytes.strip_suffix(MAGIC.as_slice())?).ok()?;

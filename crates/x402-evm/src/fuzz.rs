@@ -1,4 +1,4 @@
-//! Bodies of the fuzz targets in `fuzz/`: what holds whatever the bytes are. No part of the API.
+//! Bodies of the fuzz targets in `fuzz/`: properties that hold for all input bytes. This module is not part of the API.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a property that does not hold has to be heard")]
 
 use alloy_primitives::{Address, B256, Bytes, U256, hex};
@@ -31,7 +31,7 @@ sol! {
     }
 }
 
-/// The payload of EIP-3009, whose members are found by a scan, beside the reader that serde derives.
+/// Compares the parsed payload of EIP-3009, whose members are found by a scan, with the result of serde's derive.
 pub fn diff_eip3009_payload(data: &[u8]) {
     #[derive(Deserialize)]
     struct Theirs {
@@ -48,7 +48,7 @@ pub fn diff_eip3009_payload(data: &[u8]) {
         valid_before: String,
         nonce: String,
     }
-    // The scan is given JSON that was read strictly. Serde would take an array for an object.
+    // The scan is given strictly parsed JSON. Serde would accept an array for an object.
     let Ok(text) = core::str::from_utf8(data) else { return };
     let Ok(value) = serde_json::from_str::<Value>(text) else { return };
     let Ok(raw) = RawJson::parse(text.to_owned()) else { return };
@@ -81,7 +81,7 @@ pub fn diff_eip3009_payload(data: &[u8]) {
     assert_eq!(unchecked.key(network, Address::ZERO), payload.authorization.key(network, Address::ZERO));
 }
 
-/// `0x` and whole bytes of hex digits, read by hand.
+/// Decodes `0x` and whole bytes of hex digits by hand.
 fn digits(text: &str) -> Option<Vec<u8>> {
     let digits = text.strip_prefix("0x")?;
     if digits.len() % 2 != 0 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -90,7 +90,7 @@ fn digits(text: &str) -> Option<Vec<u8>> {
     hex::decode(digits).ok()
 }
 
-/// The digest that a payer signs, beside the one that alloy makes of the same message and domain; and the message in
+/// Compares the digest that a payer signs with alloy's for the same message and domain; and decodes the message from
 /// the calls that carry it.
 pub fn diff_eip712_hash(data: &[u8]) {
     let mut data = data;
@@ -135,7 +135,8 @@ pub fn diff_eip712_hash(data: &[u8]) {
     }
 }
 
-/// Recovery by k256 beside libsecp256k1, and the spellings of a signature: 32 bytes of a digest, then the signature.
+/// Compares recovery by k256 with libsecp256k1, and checks the spellings of a signature. The input is 32 bytes of a
+/// digest, then the signature.
 pub fn diff_recover(data: &[u8]) {
     let mut data = data;
     let digest = B256::from(take(&mut data));
@@ -150,7 +151,7 @@ pub fn diff_recover(data: &[u8]) {
     let theirs =
         alloy_primitives::Signature::from_scalars_and_parity(signature.r(), signature.s(), signature.v() == 28);
     assert_eq!(Signature::try_from(theirs), Ok(signature));
-    // Its malleated twin says the same in another spelling, and is refused.
+    // The malleated twin is the same signature in another spelling, and is refused.
     let order = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
     let twin = B256::from(order - U256::from_be_bytes(signature.s().0));
     assert_eq!(Signature::new(signature.r(), twin, signature.v() != 28), Err(SignatureError::HighS));
@@ -162,7 +163,7 @@ pub fn diff_recover(data: &[u8]) {
     }
 }
 
-/// EIP-6492: what is read is what is written, and nothing that ends with the magic is taken for a key's signature.
+/// Checks EIP-6492: decoding and encoding agree, and data with the magic are never treated as a key's signature.
 pub fn roundtrip_eip6492(data: &[u8]) {
     let wrapped = Counterfactual::decode(data);
     assert!(wrapped.is_none() || Counterfactual::is_one(data));
@@ -196,7 +197,7 @@ pub fn roundtrip_eip6492(data: &[u8]) {
     assert_eq!(Counterfactual::decode(&any.encode()), Some(any));
 }
 
-/// What a node answers to a batch read, and what contracts return; the parcels that calls travel in.
+/// Checks a node's response to a batch read, the return data of contracts, and the parcels that contain calls.
 pub fn decode_chain_answer(data: &[u8]) {
     let reads = BatchRead::new()
         .code_size(Address::ZERO)
@@ -228,7 +229,7 @@ pub fn decode_chain_answer(data: &[u8]) {
     let _ = Authorization::of_transfer_call(data).map(|signed| EvmAddress::from(signed.from));
 }
 
-/// The next bytes; zeros where there are none left.
+/// Returns the next bytes; zeros if there are none left.
 fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {
     let (head, rest) = data.split_at(N.min(data.len()));
     *data = rest;

@@ -10,7 +10,7 @@ use x402_types::Malformed;
 
 use crate::signature::MAX_SIGNATURE;
 
-/// `0x` and the hex digits of a signature. Its length is looked at before anything is allocated.
+/// Decodes `0x` and the hex digits of a signature. The length is checked before anything is allocated.
 pub(crate) fn signature<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
     text(deserializer, "`0x` and hex digits, at most 8192", |digits| {
         let fits = digits.len().is_multiple_of(2) && digits.len() / 2 <= MAX_SIGNATURE;
@@ -18,7 +18,7 @@ pub(crate) fn signature<'de, D: Deserializer<'de>>(deserializer: D) -> Result<By
     })
 }
 
-/// `0x` and 64 hex digits.
+/// Decodes `0x` and 64 hex digits.
 pub(crate) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<B256, D::Error> {
     text(deserializer, "`0x` and 64 hex digits", |digits| {
         let mut word = B256::ZERO;
@@ -26,7 +26,7 @@ pub(crate) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<B256, D
     })
 }
 
-/// Reads what stands behind `0x`. A second prefix is refused here: `x` is no hex digit, but `hex` strips one.
+/// Reads the digits after `0x`. A second prefix is refused here, because `hex` would strip it.
 fn text<'de, T, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,

@@ -1,5 +1,5 @@
-//! Parcels carried by an externally owned account:
-//! [EIP-1559](https://eips.ethereum.org/EIPS/eip-1559) transactions, one call each.
+//! Carries parcels by an externally owned account: [EIP-1559](https://eips.ethereum.org/EIPS/eip-1559) transactions,
+//! one call each.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,32 +13,32 @@ use crate::exact::TRANSFER_GAS;
 use crate::key::Sign;
 use crate::transaction::{Transaction, fees};
 
-/// What a transaction may cost.
+/// The limits on the price of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fees {
-    /// The most that is paid for a unit of gas, wei, tip included.
+    /// The maximum price of a unit of gas, in wei, tip included.
     pub cap: u128,
-    /// The least tip for a unit of gas, wei, where the node suggests less.
+    /// The minimum tip for a unit of gas, in wei, if the node suggests less.
     pub least_tip: u128,
 }
 
 impl Default for Fees {
-    /// At most 100 gwei, a tip of at least 0.001 gwei.
+    /// Returns a maximum of 100 gwei and a minimum tip of 0.001 gwei.
     fn default() -> Self {
         Self { cap: 100_000_000_000, least_tip: 1_000_000 }
     }
 }
 
 impl Fees {
-    /// With another cap, wei for a unit of gas.
+    /// Sets the maximum price of a unit of gas, in wei.
     #[must_use]
     pub const fn with_cap(mut self, wei: u128) -> Self {
         self.cap = wei;
         self
     }
 
-    /// With another least tip, wei for a unit of gas.
+    /// Sets the minimum tip for a unit of gas, in wei.
     #[must_use]
     pub const fn with_least_tip(mut self, wei: u128) -> Self {
         self.least_tip = wei;
@@ -53,12 +53,12 @@ pub struct EoaRail<C, S> {
     lane: LaneId,
     chain_id: u64,
     fees: Fees,
-    /// What the account had, and in which block, when a node last refused a transaction of it for want of gas.
+    /// The account's balance, and the block, when a node last refused one of its transactions for lack of gas funds.
     refused: Mutex<Option<(U256, u64)>>,
 }
 
-/// For so many blocks a node's word that the account cannot pay outweighs a balance that looks large enough: nodes count
-/// what waits in their pool, too.
+/// The number of blocks for which a node's refusal for lack of funds overrides a sufficient balance: nodes also count
+/// the pending transactions in their pool.
 const REFUSED_BLOCKS: u64 = 30;
 
 impl<C, S: Sign> core::fmt::Debug for EoaRail<C, S> {
@@ -68,8 +68,7 @@ impl<C, S: Sign> core::fmt::Debug for EoaRail<C, S> {
 }
 
 impl<C: Chain, S: Sign> EoaRail<C, S> {
-    /// Carries by that signer's account.
-    ///
+    /// Creates a rail of that signer's account.
     /// # Errors
     /// The chain's network is not `eip155`.
     pub fn new(chain: Arc<C>, signer: S) -> Result<Self, Fault> {
@@ -81,26 +80,26 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
         Ok(Self { lane, chain, signer, chain_id, fees: Fees::default(), refused: Mutex::default() })
     }
 
-    /// With other fees.
+    /// Sets other limits on fees.
     #[must_use]
     pub const fn with_fees(mut self, fees: Fees) -> Self {
         self.fees = fees;
         self
     }
 
-    /// Who signs.
+    /// Returns the signer's address.
     #[must_use]
     pub fn address(&self) -> Address {
         self.signer.address()
     }
 
-    /// The lane of this account.
+    /// Returns the lane of this account.
     #[must_use]
     pub const fn lane(&self) -> &LaneId {
         &self.lane
     }
 
-    /// The most for a unit of gas at this head, and the tip in it.
+    /// Returns the maximum price of a unit of gas at this head, and the tip in it.
     fn price(&self, head: &Head) -> (u128, u128) {
         let tip = head.tip.max(self.fees.least_tip).min(self.fees.cap);
         (head.base_fee.saturating_mul(2).saturating_add(tip).min(self.fees.cap), tip)
@@ -115,8 +114,8 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
         Fault::NotTaken { service: "the network", why: NotTaken::NoGasFunds, detail: detail.into() }
     }
 
-    /// What to bid: room for the base fee to double, and a tip. A replacement bids both at least an eighth more than
-    /// what it replaces, which is the least that nodes take; 1/7 is some more.
+    /// Computes the bid: the base fee may double, plus a tip. A replacement bids both at least an eighth more than its
+    /// predecessor, the minimum that nodes accept; 1/7 is slightly more.
     async fn bid(&self, replaces: Option<&Attempt>) -> Result<(u128, u128), Fault> {
         let head = self.chain.head().await?;
         let (max, tip) = self.price(&head);
@@ -149,7 +148,7 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
 
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
         let (to, gas_limit, input) = match load {
-            // Uses up the nonce and does nothing else.
+            // This transaction only uses up the nonce.
             [] => (self.signer.address(), 21_000, Bytes::new()),
             [parcel] => {
                 let call = Call::from_bytes(&parcel.bytes)?;
@@ -172,8 +171,8 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         Ok(Attempt::new(hex::encode_prefixed(keccak256(&bytes)).into(), bytes, max_fee_per_gas))
     }
 
-    /// The node takes a transaction of an account that has its gas limit times its fee; the least that settles a payment
-    /// is [`TRANSFER_GAS`].
+    /// Checks the balance. A node accepts a transaction if the account has its gas limit times its fee; the least that
+    /// settles a payment is [`TRANSFER_GAS`].
     fn funded(&self, _lane: &LaneId) -> Result<(), Fault> {
         let Some(funds) = self.chain.funds(self.address()) else { return Ok(()) };
         let needed = U256::from(self.price(&funds.head).0).saturating_mul(U256::from(TRANSFER_GAS));

@@ -1,4 +1,4 @@
-//! The tokens that are known, each with its EIP-712 domain pinned.
+//! The known tokens, each with its pinned EIP-712 domain.
 
 use alloy_primitives::{Address, U256};
 use x402_types::{Asset, Assets, ChainId, EvmAddress, Terms, TransferMethod};
@@ -9,16 +9,16 @@ use crate::eip712::DomainSeparator;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Token {
-    /// Its network.
+    /// The network of the token.
     pub network: ChainId,
     /// The number in the network's name: EIP-155's chain id.
     pub chain_id: u64,
-    /// Its contract.
+    /// The address of the contract.
     pub address: Address,
-    /// `name` and `version` of its EIP-712 domain with the separator that they make; `None` where configuration
-    /// does not know them and they are read from the chain.
+    /// The `name` and `version` of its EIP-712 domain with their separator; `None` if the configuration lacks them and
+    /// they are read from the chain.
     pub domain: Option<Domain>,
-    /// Digits behind the point of one unit.
+    /// The number of decimal places.
     pub decimals: u8,
     /// Whether one unit is one US dollar.
     pub dollar: bool,
@@ -28,16 +28,16 @@ pub struct Token {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Domain {
-    /// `name`.
+    /// The `name` in the domain.
     pub name: Box<str>,
-    /// `version`.
+    /// The `version` in the domain.
     pub version: Box<str>,
     /// The separator, computed once.
     pub separator: DomainSeparator,
 }
 
 impl Domain {
-    /// The domain of a token of that name and version.
+    /// Creates the domain of a token with this name and version.
     #[must_use]
     pub fn new(name: &str, version: &str, chain_id: u64, token: Address) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Domain {
 }
 
 impl Token {
-    /// The asset as a token with EIP-3009, if it is one.
+    /// Converts an asset to a token with EIP-3009, if it is one.
     #[must_use]
     pub fn of(asset: &Asset) -> Option<Self> {
         if asset.transfer != TransferMethod::Eip3009 {
@@ -68,14 +68,14 @@ impl Token {
         })
     }
 
-    /// One unit in atomic units.
+    /// Returns one unit in atomic units.
     #[must_use]
     pub fn unit(&self) -> Option<U256> {
         U256::from(10).checked_pow(U256::from(self.decimals))
     }
 }
 
-/// The tokens that are known; others are not signed for and not settled.
+/// The known tokens; no others are signed for or settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens(Vec<Token>);
 
@@ -86,39 +86,39 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// The assets that are tokens with EIP-3009, in their order.
+    /// Selects the assets that are tokens with EIP-3009, in their order.
     #[must_use]
     pub fn new(assets: &Assets) -> Self {
         Self(assets.iter().filter_map(Token::of).collect())
     }
 
-    /// Only those of one network.
+    /// Keeps only those of one network.
     #[must_use]
     pub fn on(mut self, network: ChainId) -> Self {
         self.0.retain(|token| token.network == network);
         self
     }
 
-    /// The token at an address, compared by value.
+    /// Finds the token at an address, compared by value.
     #[must_use]
     pub fn find(&self, network: ChainId, address: Address) -> Option<&Token> {
         self.0.iter().find(|token| token.address == address && token.network == network)
     }
 
-    /// The token that a price in dollars means on a network: the first listed.
+    /// Returns the token of a price in dollars on a network: the first listed.
     #[must_use]
     pub fn dollar(&self, network: ChainId) -> Option<&Token> {
         self.0.iter().find(|token| token.dollar && token.network == network)
     }
 
-    /// The token that the terms name.
+    /// Finds the token that the terms name.
     #[must_use]
     pub fn of(&self, terms: &Terms) -> Option<&Token> {
         let address = terms.asset.parse::<EvmAddress>().ok()?.try_into().ok()?;
         self.find(terms.network, address)
     }
 
-    /// All of them.
+    /// Iterates over all tokens.
     pub fn iter(&self) -> impl Iterator<Item = &Token> {
         self.0.iter()
     }

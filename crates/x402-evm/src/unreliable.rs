@@ -13,8 +13,8 @@ pub const REFUSED_SECONDS: u64 = 3_600;
 /// The seconds for which a counted payment is remembered.
 const REMEMBERED_SECONDS: u64 = 86_400;
 
-/// Payers of whom [`MAX_REVERTS`] transactions of one payment reverted: a contract can distinguish a transaction from
-/// its simulation, and fail only in the former. Each is refused for an hour from the moment when its payment is
+/// Payers with [`MAX_REVERTS`] reverted transactions of one payment: a contract can distinguish a transaction from its
+/// simulation, and fail only in the former. Each is refused for an hour from the moment when its payment is
 /// recorded.
 ///
 /// The list is in memory. Unanswered rows of the ledger are recorded again at the payer's next verification, so after a

@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, address, hex};
 use serde_json::{Value, json};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::{Authorization, Payload, TRANSFER_TYPE};
-use x402_evm::exact::{Exact, Payer, Policy};
+use x402_evm::exact::{Exact, ExactPolicy, Payer};
 use x402_evm::key::Key;
 use x402_evm::signature::{Signature, recover};
 use x402_types::{
@@ -113,7 +113,7 @@ async fn a_payment_of_version_2_passes_the_check_and_has_the_spec_s_form() {
         extensions: Members::new(),
         identity: Identity::default(),
     };
-    let checked = Policy::default().check(&Default::default(), &claim, now).unwrap();
+    let checked = ExactPolicy::default().check(&Default::default(), &claim, now).unwrap();
     assert_eq!(checked.authorization.from, address!("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"));
     assert_eq!(offer.key.key(&claim).unwrap(), made.key);
     assert_eq!(made.valid_until, UnixSeconds(1_740_672_389));

@@ -7,7 +7,7 @@ use alloy_signer_local::PrivateKeySigner;
 use serde_json::{Value, json};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::{Authorization, Payload};
-use x402_evm::exact::{Exact, Payer, Policy};
+use x402_evm::exact::{Exact, ExactPolicy, Payer};
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
 use x402_types::{
@@ -52,7 +52,7 @@ fn claim(terms: Terms, payload: RawJson) -> Claim {
 }
 
 fn check(terms: Terms, payload: &Payload) -> Result<(), Rejection> {
-    Policy::default()
+    ExactPolicy::default()
         .check(&Tokens::default(), &claim(terms, payload.to_json()), NOW)
         .and_then(|checked| checked.signed_by_key())
 }
@@ -98,7 +98,7 @@ fn the_window_has_edges() {
     assert_eq!(signed(|a| a.valid_after = NOW), after);
     assert_eq!(signed(|a| a.valid_after = UnixSeconds(u64::MAX)), after);
     let long = sign(Authorization { valid_before: UnixSeconds(u64::MAX), ..good() }, usdc());
-    let open = Policy::default().with_skew(None).with_longest(u64::MAX);
+    let open = ExactPolicy::default().with_skew(None).with_longest(u64::MAX);
     assert!(open.check(&Tokens::default(), &claim(terms(), long.to_json()), NOW).is_ok());
 }
 
@@ -107,8 +107,8 @@ fn the_window_has_edges() {
 fn an_authorization_lasts_an_hour_at_most() {
     let mut long = terms();
     long.max_timeout_seconds = TimeoutSeconds::try_from(9_007_199_254_740_991).unwrap();
-    let policy = Policy::default();
-    let check = |policy: &Policy, seconds: u64| {
+    let policy = ExactPolicy::default();
+    let check = |policy: &ExactPolicy, seconds: u64| {
         let payload = sign(Authorization { valid_before: NOW.plus(seconds), ..good() }, usdc());
         policy.check(&Tokens::default(), &claim(long.clone(), payload.to_json()), NOW).map(drop)
     };
@@ -225,7 +225,7 @@ fn every_member_of_the_payload_has_one_form() {
             None => parent.remove(name),
         };
         let claim = claim(terms(), RawJson::of(&wire).unwrap());
-        let rejection = Policy::default().check(&Tokens::default(), &claim, NOW).unwrap_err();
+        let rejection = ExactPolicy::default().check(&Tokens::default(), &claim, NOW).unwrap_err();
         let expected = format!("payload{}: expected ", path.replace('/', "."));
         assert_eq!(rejection.reason.as_str(), "invalid_payload", "{path} {shown}");
         let message = rejection.message.unwrap();
@@ -272,7 +272,7 @@ fn every_member_of_the_payload_has_one_form() {
     }
     let whole = |text: &str| {
         let claim = claim(terms(), RawJson::parse(text.to_owned()).unwrap());
-        let rejection = Policy::default().check(&Tokens::default(), &claim, NOW).unwrap_err();
+        let rejection = ExactPolicy::default().check(&Tokens::default(), &claim, NOW).unwrap_err();
         (rejection.reason.to_string(), rejection.message.unwrap().to_string())
     };
     for text in ["null", "[]", "1", "\"\"", "true"] {
@@ -298,11 +298,15 @@ fn every_member_of_the_payload_has_one_form() {
     assert!(whole(&typed).1.starts_with("payload: duplicate field `signature`"), "{typed}");
     // White space and escapes are how one writes JSON, not what it says.
     let spaced = serde_json::to_string_pretty(&wire).unwrap().replace("value", "v\\u0061lue").replace("0x", "\\u0030x");
-    assert!(Policy::default().check(&Tokens::default(), &claim(terms(), RawJson::parse(spaced).unwrap()), NOW).is_ok());
+    assert!(
+        ExactPolicy::default().check(&Tokens::default(), &claim(terms(), RawJson::parse(spaced).unwrap()), NOW).is_ok()
+    );
     // What is unknown is ignored.
     let mut more = wire;
     more["authorization"]["memo"] = json!({"a": [1, {}, "}\"\\"], "value": null, "b": -1.5e3});
-    assert!(Policy::default().check(&Tokens::default(), &claim(terms(), RawJson::of(&more).unwrap()), NOW).is_ok());
+    assert!(
+        ExactPolicy::default().check(&Tokens::default(), &claim(terms(), RawJson::of(&more).unwrap()), NOW).is_ok()
+    );
 }
 
 #[tokio::test]
@@ -338,7 +342,7 @@ fn a_token_without_a_pinned_domain_is_checked_under_the_domain_named() {
     assets.add(Asset::new("eip155:84532".parse().unwrap(), USDC, "USDC", "", "", 6));
     let tokens = Tokens::new(&assets);
     let payload = sign(good(), usdc()).to_json();
-    let checked = Policy::default().check(&tokens, &claim(terms(), payload), NOW).unwrap();
+    let checked = ExactPolicy::default().check(&tokens, &claim(terms(), payload), NOW).unwrap();
     assert_eq!(&*checked.domain.name, "USDC");
     assert_eq!(tokens.iter().next().unwrap().domain, None);
 }

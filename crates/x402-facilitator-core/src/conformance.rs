@@ -52,18 +52,18 @@ pub use forgetting::forgets_by_the_row;
 /// A kind of ledger under test.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// A fresh ledger without rows.
+    /// Creates a ledger without rows.
     async fn empty(&self) -> Arc<dyn Ledger>;
 
-    /// The same rows as after the process was killed and started again. Memory answers the same ledger.
+    /// Simulates that the process was killed and restarted: the returned ledger has the same rows. A ledger in memory
+    /// returns itself.
     async fn reopened(&self, ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger>;
 
-    /// The ledger's clock goes on by so many seconds.
+    /// Advances the ledger's clock by this many seconds.
     async fn pass(&self, seconds: u64);
 
-    /// Stores these rows in the newest empty ledger as they are, once keys included, in whatever way is quick. For
-    /// [`forgets_by_the_row`]; as they are claimed and committed unless told otherwise.
-    ///
+    /// Stores these rows in the newest empty ledger unchanged, including once keys, in any fast way. It is for
+    /// [`forgets_by_the_row`]; by default the rows are claimed and committed.
     /// # Errors
     /// The store failed.
     async fn fill(&self, ledger: &Arc<dyn Ledger>, payments: Vec<Payment>, slots: Vec<Slot>) -> Result<(), Fault> {
@@ -71,21 +71,20 @@ pub trait Subject: Send + Sync {
     }
 }
 
-/// A rule that a ledger does not keep.
+/// A rule that a ledger violates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[error("{rule}: {what}")]
 pub struct Violation {
-    /// The rule.
+    /// The name of the rule.
     pub rule: &'static str,
-    /// What should have been so.
+    /// The expectation that was not met.
     pub what: Box<str>,
 }
 
 /// Runs every rule, each on an empty ledger.
-///
 /// # Errors
-/// The first rule that is not kept.
+/// The first rule that the ledger violates.
 pub async fn run(subject: &dyn Subject) -> Result<(), Violation> {
     for (rule, test) in RULES {
         test(subject).await.map_err(|Broken(what)| Violation { rule, what })?;
@@ -96,7 +95,7 @@ pub async fn run(subject: &dyn Subject) -> Result<(), Violation> {
 type Verdict<'a> = Pin<Box<dyn Future<Output = Result<(), Broken>> + Send + 'a>>;
 type Rule = for<'a> fn(&'a dyn Subject) -> Verdict<'a>;
 
-/// The rules by name, in the order in which [`run`] tries them.
+/// The rules by name, in the order in which [`run`] checks them.
 const RULES: &[(&str, Rule)] = &[
     ("a claim is inserted once", |s| Box::pin(claims::inserted_once(s))),
     ("many claims at once have one winner", |s| Box::pin(claims::one_winner(s))),
@@ -129,7 +128,7 @@ const RULES: &[(&str, Rule)] = &[
     ("what is over is forgotten, and nothing else", |s| Box::pin(rows::forget(s))),
 ];
 
-/// Why a rule does not hold.
+/// The reason why a rule is violated.
 struct Broken(Box<str>);
 
 impl From<Fault> for Broken {
@@ -144,12 +143,12 @@ impl From<CommitError> for Broken {
     }
 }
 
-/// What must be so.
+/// Checks that a condition holds.
 fn ensure(holds: bool, what: &str) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken(what.into())) }
 }
 
-/// What must be equal.
+/// Checks that two values are equal.
 fn same<T: PartialEq + core::fmt::Debug>(found: &T, expected: &T, what: &str) -> Result<(), Broken> {
     if found == expected {
         Ok(())

@@ -1,4 +1,4 @@
-//! What a resource server talks to: the machine in its own process, or a facilitator over HTTP.
+//! The facilitator as a resource server uses it: the machine in its own process, or a facilitator over HTTP.
 
 use std::sync::Arc;
 
@@ -6,45 +6,46 @@ use async_trait::async_trait;
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Claim, Fault};
 
-/// A member of `/supported` at a facilitator over HTTP: `true` where it [keeps requests](Facilitator::keeps_requests).
+/// A member of `/supported` of a facilitator over HTTP: `true` if it [keeps requests](Facilitator::keeps_requests).
 pub const KEEPS_REQUESTS: &str = "keepsRequests";
 
-/// What a resource server asks a facilitator about: one payment, for one request.
+/// One payment for one request, which a resource server presents to a facilitator.
 #[derive(Clone)]
 pub struct PaymentRequest {
     /// The payment's JSON text as the payer sent it, forwarded byte for byte.
     pub raw: String,
-    /// The header's text as the payer sent it, where it is no padded standard base64 of `raw`.
+    /// The header's text as the payer sent it, if it is not the padded standard base64 of `raw`.
     pub token: Option<Box<str>>,
     /// The payment as it was read, beside the server's own entry. Its identity is the request's.
     pub claim: Claim,
     /// The resource that the server serves for the payment.
     pub resource: Arc<ResourceInfo>,
-    /// What the facilitator called this request when it verified it (`agentRequestId`); goes back with settlement.
+    /// The identifier that the facilitator gave to this request at verification (`agentRequestId`); it is sent back
+    /// with the settlement.
     pub verified_as: Option<String>,
-    /// How the payment's dialect asks a facilitator over HTTP; `None` for x402's own requests.
+    /// The form of the dialect's requests to a facilitator over HTTP; `None` for x402's own requests.
     pub form: Option<Arc<dyn AskFacilitator>>,
 }
 
-/// Writes what a facilitator over HTTP is asked about a payment, for a dialect that does not ask as x402 §7 does.
+/// Writes the requests to a facilitator over HTTP, for a dialect whose requests differ from those of x402 §7.
 pub trait AskFacilitator: Send + Sync {
-    /// The JSON body of `/verify` and `/settle`.
+    /// Writes the JSON body of `/verify` and `/settle`.
     ///
     /// # Errors
     /// The request cannot be written in the dialect.
     fn request_body(&self, request: &PaymentRequest) -> Result<Vec<u8>, Fault>;
 
-    /// The answer of `/settle` with the members that x402 has for what the dialect says otherwise.
+    /// Translates the dialect's members in an answer of `/settle` to those of x402.
     ///
     /// # Errors
-    /// The answer is none of the dialect: the outcome is unknown.
+    /// The answer is not in the dialect: the outcome is unknown.
     fn settle_response(&self, response: SettleResponse) -> Result<SettleResponse, Fault> {
         Ok(response)
     }
 }
 
 impl core::fmt::Debug for PaymentRequest {
-    /// Leaves the payment out: whoever reads a log could present it.
+    /// Leaves the payment out: a reader of the log could present it.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("PaymentRequest")
             .field("terms", &self.claim.terms)
@@ -57,27 +58,25 @@ impl core::fmt::Debug for PaymentRequest {
 /// Verifies and settles payments for a resource server.
 #[async_trait]
 pub trait Facilitator: Send + Sync {
-    /// Is the payment good? Moves nothing.
-    ///
+    /// Checks whether the payment is valid. Moves nothing.
     /// # Errors
-    /// Ours or the facilitator's fault; nothing happened.
+    /// A fault of this side or of the facilitator; nothing happened.
     async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault>;
 
-    /// Has the payment made. May be repeated with the same identity.
-    ///
+    /// Settles the payment. The call may be repeated with the same identity.
     /// # Errors
-    /// The outcome is unknown. Never a failed payment: that is an answer.
+    /// The result is unknown. A failed payment is not an error, but a response.
     async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault>;
 
-    /// What is served.
-    ///
+    /// Returns the kinds of payment that are served.
     /// # Errors
-    /// Ours or the facilitator's fault.
+    /// A fault of this side or of the facilitator.
     async fn supported(&self) -> Result<SupportedResponse, Fault>;
 
-    /// Whether a request that comes again with the same identity is answered by what became of it: kept before anything
-    /// is sent, found again after a restart. Where it is not, no refusal of the second asking says that the first moved
-    /// nothing, but for [few](x402_types::ErrorReason::is_final_for_begun). Over HTTP it says so by [`KEEPS_REQUESTS`].
+    /// Returns whether a repeated request with the same identity gets the result of the first: requests are stored
+    /// before anything is sent, and found again after a restart. If not, no refusal of a repetition proves that the
+    /// first attempt moved nothing, with [few exceptions](x402_types::ErrorReason::is_final_for_begun). Over HTTP the
+    /// facilitator states this by [`KEEPS_REQUESTS`].
     fn keeps_requests(&self) -> bool {
         false
     }

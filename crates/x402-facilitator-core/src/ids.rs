@@ -1,4 +1,4 @@
-//! Names of the things that rows speak of.
+//! Identifiers in rows.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ macro_rules! text_id {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -48,71 +48,72 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// What carries parcels one after the other: an account on a network, a bundler, a card processor.
+    /// A sequence of transactions: an account on a network, a bundler, a card processor.
     ///
-    /// The network, a slash and the account, for example `eip155:84532/0x90f79bf6eb2c4f870365e785982e1f101e93b906`.
+    /// The text is the network, a slash and the account, for example
+    /// `eip155:84532/0x90f79bf6eb2c4f870365e785982e1f101e93b906`.
     LaneId
 }
 text_id! {
-    /// What was sent, as the far side names it: on EVM networks a transaction hash, `0x` and lower case; at a
+    /// The far side's identifier of a transaction: on EVM networks the transaction hash, `0x` and lower case; at a
     /// bundler the hash of the operation; at a processor its own id.
     TxId
 }
 text_id! {
-    /// One start of one process. A process that starts again is another owner.
+    /// One start of one process. A process that is restarted is another owner.
     OwnerId
 }
 
 impl LaneId {
-    /// The lane of an account on a network.
+    /// Creates the lane of an account on a network.
     #[must_use]
     pub fn new(network: ChainId, account: &str) -> Self {
         Self(format!("{network}/{account}").into())
     }
 
-    /// The network, if the text begins with one.
+    /// Returns the network, if the text begins with one.
     #[must_use]
     pub fn network(&self) -> Option<ChainId> {
         self.0.split_once('/')?.0.parse().ok()
     }
 
-    /// The account: what stands behind the slash.
+    /// Returns the account: the part after the slash.
     #[must_use]
     pub fn account(&self) -> &str {
         self.0.split_once('/').map_or(&*self.0, |(_, account)| account)
     }
 }
 
-/// The account nonce that a transaction takes. On a lane that numbers nothing, a running number of ours.
+/// Lane and account nonce. On a lane without nonces, the number is a running number of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId {
-    /// The lane.
+    /// The lane of the slot.
     pub lane: LaneId,
-    /// The nonce.
+    /// The account nonce.
     pub nonce: u64,
 }
 
 /// One request that is being answered, see [`crate::InFlightRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
-    /// Who answers it.
+    /// The process that answers the request.
     pub owner: OwnerId,
-    /// Which of the owner's.
+    /// The number of the request within that process.
     pub number: u64,
 }
 
-/// What a step does: `transfer`, `order`, `redeem`.
+/// The name of a step's action: `transfer`, `order`, `redeem`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepName(Cow<'static, str>);
 
 impl StepName {
-    /// A name that a mechanism defines.
+    /// Creates a name that a mechanism defines.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -137,8 +138,8 @@ impl fmt::Debug for StepName {
     }
 }
 
-/// What lets a step happen once on the far side, in canonical bytes of its mechanism: (network, token, payer,
-/// nonce), (network, entry point, sender, key, seq), a processor's idempotency key.
+/// The value that lets a step happen only once on the far side, in canonical bytes of its mechanism: (network, token,
+/// payer, nonce), (network, entry point, sender, key, seq), a processor's idempotency key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OnceKey(pub Vec<u8>);
 

@@ -1,21 +1,21 @@
-//! Which requests this process is answering.
+//! Tracks which `/settle` requests this process is currently answering.
 //!
-//! x402 gives a payment to one request. While that request waits for its answer, the same request once more is
-//! refused (`duplicate_settlement`); after it was told `settlement_pending`, the same request may wait again. So
-//! the machine must know whether a request is still being answered, and that is a fact of a process: a caller that
-//! hung up is not, and after a crash nobody is. It is therefore held in memory, by a guard whose end is the
-//! answer, and needs no recovery.
+//! x402 gives a payment to one request. While that request waits for its response, a repetition of it is refused
+//! (`duplicate_settlement`); after the response `settlement_pending`, the same request may wait again. Therefore the
+//! machine must know whether a request is still being answered, and that is a fact of a process: it ends when the
+//! caller disconnects, and after a crash no request is being answered. It is therefore kept in memory, by a guard that
+//! ends with the response, and needs no recovery.
 //!
-//! Success is told once, to the first that asks when it is known: a server that is told it serves what was paid for.
-//! That it was told, and to which request ([`RequestId`]), is a fact of the payment: it is stored in the row, by the
-//! row's version, before the request hears of it. So of two requests, in one process or in two, one is told it. Every
-//! later one is refused, unless its caller named it ([`InFlightRequest::named`]): it gets the same end again, marked as
-//! replayed.
+//! Success is returned once, to the first request that is present when it is known: a server that receives it delivers
+//! the resource. The fact that it was returned, and to which request ([`RequestId`]), belongs to the payment: it is
+//! stored in the row, by the row's version, before the request learns it. Of two requests, in one process or in two, one
+//! therefore gets the success. Every later one is refused, unless its caller named it ([`InFlightRequest::named`]): it gets
+//! the same result again, marked as replayed.
 //!
-//! A request that is dropped, or loses the store, after it asked for that write and before it could pass the answer on
-//! was told nothing. That again is a fact of the process: it is kept in memory, and the next request is told in its
-//! place. Between two replicas the same request joins instead of being refused, for no replica can know that another
-//! still answers; the first to look is told the end.
+//! A request that is dropped, or loses the store, between that write and its response received nothing. That again is a
+//! fact of the process: it is kept in memory, and the next request gets the success instead. Between two replicas a
+//! repetition joins instead of being refused, for no replica can know whether another one is still answering; the first
+//! that reads the result gets it.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,30 +23,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{OwnerId, RequestId};
 
-/// How many requests are remembered that ended so. They are rare: a caller goes away during one write, or the write
-/// fails.
+/// The maximum number of remembered requests that ended before they could return the success they had stored. They are
+/// rare: the caller disconnects during one write, or the write fails.
 const MOST_LOST: usize = 10_000;
 
-/// A request that is being answered. Dropping it says that it was: with an outcome, with `settlement_pending`, or
-/// not at all because the caller hung up.
+/// A request that is being answered. Dropping it ends this: after a result, after `settlement_pending`, or without a
+/// response because the caller disconnected.
 #[derive(Debug)]
 pub struct InFlightRequest {
     id: RequestId,
     named: bool,
-    /// That it is told a success is being stored, and it has not heard of it.
+    /// Whether the row is being marked with this request as the recipient of the success, which it has not received
+    /// yet.
     telling: AtomicBool,
     others: Arc<InFlightRequests>,
 }
 
 impl InFlightRequest {
-    /// Its name in the row.
+    /// Returns the request's identifier in the row.
     #[must_use]
     pub const fn id(&self) -> &RequestId {
         &self.id
     }
 
-    /// The caller named this request, and knows its own request again by that name (`Idempotency-Key`): it may be told
-    /// a success that was told before.
+    /// Declares that the caller named this request and recognises it by that name (`Idempotency-Key`): it may receive a
+    /// success that was returned before.
     #[must_use]
     pub const fn named(mut self) -> Self {
         self.named = true;
@@ -57,12 +58,12 @@ impl InFlightRequest {
         self.named
     }
 
-    /// From now on the row may say that this request was told a success.
+    /// Records that the row may from now on name this request as the recipient of the success.
     pub(crate) fn begin_telling(&self) {
         self.telling.store(true, Ordering::Relaxed);
     }
 
-    /// It was told, or something else was stored.
+    /// Records that the request received the success, or that something else was stored.
     pub(crate) fn end_telling(&self) {
         self.telling.store(false, Ordering::Relaxed);
     }
@@ -90,11 +91,11 @@ pub(crate) struct InFlightRequests {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// The last number.
+    /// The last number that was assigned.
     last: u64,
-    /// The open requests.
+    /// The numbers of the open requests.
     numbers: BTreeSet<u64>,
-    /// Requests that ended while it was stored that they are told a success.
+    /// The requests that ended while the row was being marked with them as recipients.
     lost: BTreeSet<u64>,
 }
 
@@ -117,17 +118,17 @@ impl InFlightRequests {
         }
     }
 
-    /// Whether this process is still answering that request.
+    /// Returns whether this process is still answering the request.
     pub(crate) fn is_open(&self, request: &RequestId) -> bool {
         request.owner == self.owner && self.open().numbers.contains(&request.number)
     }
 
-    /// Whether that request ended here before it could pass on what it was told.
+    /// Returns whether the request ended in this process before it could return the success.
     pub(crate) fn is_lost(&self, request: &RequestId) -> bool {
         request.owner == self.owner && self.open().lost.contains(&request.number)
     }
 
-    /// Another request was told in its place.
+    /// Records that another request received the success instead.
     pub(crate) fn found(&self, request: &RequestId) {
         if request.owner == self.owner {
             self.open().lost.remove(&request.number);
@@ -135,7 +136,7 @@ impl InFlightRequests {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        // All is whole at every point where a panic could strike.
+        // All fields are consistent at every point at which a panic could occur, so a poisoned lock is harmless.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What a scheme means.
+//! The mechanism: the meaning of a scheme, for the facilitator.
 
 use async_trait::async_trait;
 use x402_types::v2::SupportedKind;
@@ -6,135 +6,138 @@ use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rej
 
 use crate::{LaneId, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId};
 
-/// How many parcels a step may have at most, whatever its scheme says. A payer's contract can tell a transaction from
-/// its simulation and revert in the one alone: each parcel may cost a transaction that does nothing.
+/// The maximum number of parcels of a step, whatever its scheme. A payer's contract can distinguish a transaction from
+/// its simulation and revert only in the former: each parcel may cost a transaction without effect.
 pub const MAX_PARCELS: usize = 3;
 
-/// What a scheme means. It knows no account nonce, no fee, no transaction and no way to send.
+/// The meaning of a scheme. A mechanism knows no account nonce, no fee, no transaction and no way to send.
 #[async_trait]
 pub trait Mechanism: Send + Sync {
-    /// The kinds of payment served. A claim is routed here by version, scheme and network, and where several mechanisms
-    /// serve one kind, by [`Mechanism::is_own`].
+    /// Returns the kinds of payment served. A claim is routed here by version, scheme and network and, if several
+    /// mechanisms serve one kind, by [`Mechanism::is_own`].
     fn kinds(&self) -> Vec<SupportedKind>;
 
-    /// Which of its scheme's ways to move money this mechanism is, as claims name it: `eip3009`, `permit2`. `None`: it
-    /// takes every claim for its kinds, and no other mechanism can serve one of them.
+    /// Returns the method by which this mechanism moves money, as claims name it: `eip3009`, `permit2`. A mechanism
+    /// with `None` takes every claim for its kinds, and no other mechanism can serve one of them.
     fn method(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether a claim for one of its kinds is its own, by what the claim alone says: `extra.assetTransferMethod`, the
-    /// payload's shape. It is asked where several mechanisms serve the kind, and exactly one of them must say so; for one
-    /// claim the answer is always the same, for stored claims are routed by it too.
+    /// Returns whether a claim for one of its kinds belongs to this mechanism, by the claim alone:
+    /// `extra.assetTransferMethod`, the payload's shape. The method decides where several mechanisms serve the kind,
+    /// and exactly one of them must return `true`. The result for one claim must always be the same, since stored
+    /// claims are routed by it, too.
     fn is_own(&self, _claim: &Claim) -> bool {
         true
     }
 
-    /// Whether what is settled may be below what was authorized: [`AmountRule::Equal`] unless the scheme says otherwise.
-    /// All mechanisms of a scheme say the same.
+    /// Returns whether the settled amount may be below the authorized one; [`AmountRule::Equal`] by default. All
+    /// mechanisms of a scheme must have the same rule.
     fn amount_rule(&self) -> AmountRule {
         AmountRule::Equal
     }
 
-    /// Identity of the authorization, from the claim alone: a retry finds its row before verification could call
-    /// its own nonce "used".
-    ///
+    /// Derives the identity of the authorization from the claim alone: a retry finds its row before verification could
+    /// report its own nonce as used.
     /// # Errors
-    /// The payload cannot be read as the scheme's.
+    /// The payload cannot be parsed as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
 
-    /// Who pays, as the scheme writes it, of a key that [`Mechanism::key`] made: for refusals before the payment was
-    /// verified. `None`: the key does not say.
+    /// Returns the payer, as the scheme writes it, from a key that [`Mechanism::key`] derived, for refusals before the
+    /// payment was verified. `None` means that the key does not contain it.
     fn payer(&self, _key: &PaymentKey) -> Option<String> {
         None
     }
 
-    /// Reads only. Names the payer and the lanes that may carry it (`upto`: the signer in its witness).
-    ///
+    /// Verifies a payment by reads only. Names the payer and the lanes that may carry the payment (`upto`: the signer
+    /// in its witness).
     /// # Errors
-    /// The payment is not good, or it could not be checked.
+    /// The payment is invalid, or could not be checked.
     async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal>;
 
-    /// How many parcels a step of this scheme may have, where that is fewer than [`MAX_PARCELS`]: each may cost a
-    /// transaction. A step that had them waits for what is observed of it, and ends with its authorization.
+    /// Returns the maximum number of parcels of a step of this scheme, if it is lower than [`MAX_PARCELS`]: each may
+    /// cost a transaction. A step that had them all waits for its observation, and ends with its authorization.
     fn max_parcels(&self) -> usize {
         MAX_PARCELS
     }
 
-    /// What comes next, given the steps so far. Reads, may sign a parcel, sends nothing, may be asked again.
+    /// Plans what comes next, given the steps so far. The method reads and may sign a parcel, but sends nothing, and
+    /// may be called again.
     ///
-    /// After an `Unaccounted` step only `Do` with the same name and once key, or `Wait`: bytes have left, a read proves
-    /// nothing. A `Do` beyond [`Mechanism::max_parcels`] counts as `Wait`, so it must cost nothing to answer. A payment
-    /// that only waits is planned ever less often, an unaccounted step of it hardly ever after a while.
-    ///
+    /// After an `Unaccounted` step it must return `Do` with the same name and once key, or `Wait`: bytes were sent, so
+    /// a read proves nothing. A `Do` beyond [`Mechanism::max_parcels`] counts as `Wait`, so returning it must cost
+    /// nothing. A payment that only waits is planned at growing intervals, and after a while its unaccounted steps
+    /// rarely.
     /// # Errors
-    /// It could not be found out; it will be asked again.
+    /// The plan could not be determined; the call will be repeated.
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault>;
 
-    /// What ONE final block says of this step, over every parcel it ever had; `sent` is everything it ever
-    /// travelled in. No `now`: only the block's own time proves a deadline.
-    ///
+    /// Decides the step's outcome from a single final block, considering every parcel ever created for it; `sent` are
+    /// all transactions that ever carried it. There is no `now`: only the block's own time proves a deadline.
     /// # Errors
-    /// It could not be found out; it will be asked again.
+    /// The outcome could not be determined; the call will be repeated.
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault>;
 }
 
-/// A payment is good: what the core must know to have it settled.
+/// The verdict on a valid payment: what the core must know to have it settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Who pays, as the scheme writes it.
+    /// The payer, as the scheme writes it.
     pub payer: String,
-    /// The lanes that may carry it. The core takes one that a rail serves.
+    /// The lanes that may carry it. The core chooses one that a rail serves.
     pub lanes: Vec<LaneId>,
-    /// How long the row must be kept: until the authorization can do nothing any more, and finality.
+    /// The time until which the row must be kept: the authorization has no further effect, and that is final.
     pub keep_until: UnixSeconds,
 }
 
 impl Verdict {
-    /// A good payment: who pays, the lanes that may carry it, and how long its row must be kept.
+    /// Makes the verdict on a valid payment of its payer, the lanes that may carry it, and the time until which its row
+    /// must be kept.
     #[must_use]
     pub const fn new(payer: String, lanes: Vec<LaneId>, keep_until: UnixSeconds) -> Self {
         Self { payer, lanes, keep_until }
     }
 }
 
-/// What comes next for a payment.
+/// The next step of a payment.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NextStep {
-    /// A step, or a step that did not land once more.
+    /// A new step, or another attempt at a step that did not land.
     Do {
-        /// What it does.
+        /// The name of the step's action.
         name: StepName,
-        /// What lets it happen once.
+        /// The key that lets the step happen only once.
         once_key: OnceKey,
-        /// What it needs for itself while it is open: nothing else that needs it, of any payment, goes on beside it.
+        /// A resource that the step needs exclusively while it is open: no other step that needs it, of any payment,
+        /// runs meanwhile.
         exclusive: Option<OnceKey>,
-        /// How it is done.
+        /// The action to carry out.
         parcel: Parcel,
     },
-    /// Nothing before that time.
+    /// Nothing is to be done before this time.
     Wait(UnixSeconds),
-    /// It is done.
+    /// The payment is settled.
     Settled(Receipt),
-    /// It can never be done, or nothing ever left.
+    /// The payment can never be settled, or nothing was ever sent.
     Failed(ErrorReason),
-    /// It can never be done: a transaction that is not ours spent the authorization.
+    /// The payment can never be settled: a third party's transaction spent the authorization.
     Spent {
-        /// What is told of it.
+        /// The reason for the caller.
         reason: ErrorReason,
-        /// The transaction.
+        /// The third party's transaction.
         transaction: TxId,
     },
 }
 
-/// What a final block says of a step.
+/// The outcome of a step according to a final block.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
-    /// Nothing yet. A reverted transaction alone is this: the authorization is still good.
+    /// Undecided. A reverted transaction alone is pending: the authorization is still valid.
     Pending,
-    /// It happened.
+    /// The step happened.
     Proven(StepProof),
-    /// It can never happen any more: cancelled, expired by a final block's own time, nonce taken by something else.
+    /// The step can never happen any more: cancelled, expired by a final block's own time, nonce used by something
+    /// else.
     Dead(ErrorReason),
 }

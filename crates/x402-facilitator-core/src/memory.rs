@@ -1,4 +1,4 @@
-//! The ledger in memory: for tests, examples and `--dev`. What it holds ends with the process.
+//! The ledger in memory: for tests, examples and `--dev`. Its content is lost when the process ends.
 
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,31 +18,32 @@ pub struct MemoryLedger {
 }
 
 impl MemoryLedger {
-    /// An empty ledger, with the clock that leases are counted by.
+    /// Creates an empty ledger, with the clock by which leases are counted.
     pub fn new(clock: impl Fn() -> UnixSeconds + Send + Sync + 'static) -> Self {
         Self { clock: Box::new(clock), rows: Mutex::default() }
     }
 
-    /// Every payment, in the order of their keys.
+    /// Returns every payment, ordered by key.
     #[must_use]
     pub fn payments(&self) -> Vec<Payment> {
         self.rows().payments.values().cloned().collect()
     }
 
-    /// Every slot, by lane and nonce.
+    /// Returns every slot, by lane and nonce.
     #[must_use]
     pub fn all_slots(&self) -> Vec<Slot> {
         self.rows().slots.values().cloned().collect()
     }
 
-    /// How many entries [`Ledger::forget`] has looked at since the ledger was made: what its cost is measured by.
+    /// Returns how many entries [`Ledger::forget`] has visited since the ledger was created, the measure of its cost.
     #[must_use]
     pub fn forget_looked_at(&self) -> u64 {
         self.rows().looked_at
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
-        // A commit checks everything before it changes anything, and what changes rows cannot panic.
+        // A poisoned lock is harmless: a commit checks everything before it changes anything, and the changes
+        // themselves cannot panic.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,14 +133,14 @@ struct Rows {
     payments: BTreeMap<PaymentKey, Payment>,
     /// The payments without an answer, by lane and due time.
     due: BTreeSet<(LaneId, UnixSeconds, PaymentKey)>,
-    /// The payments with an answer, by how long they must be kept.
+    /// The payments with an answer, by the time until which they must be kept.
     answered: BTreeSet<(UnixSeconds, PaymentKey)>,
-    /// The entries that [`Rows::forget`] has looked at.
+    /// The number of entries that [`Rows::forget`] has visited.
     looked_at: u64,
-    /// Who holds a once key.
+    /// The holder of each once key.
     once_keys: BTreeMap<OnceKey, PaymentKey>,
     slots: BTreeMap<SlotId, Slot>,
-    /// The slots that are not used.
+    /// The unused slots.
     open: BTreeSet<SlotId>,
     next: BTreeMap<LaneId, u64>,
     leases: BTreeMap<LaneId, Held>,
@@ -217,7 +218,7 @@ impl Rows {
         Ok(())
     }
 
-    /// One live step per once key. What the write gives back is free for what it takes.
+    /// Checks that each once key has one live step. Keys that the write releases are free for those that it takes.
     fn check_once_keys(&self, payments: &[Payment]) -> Result<(), CommitError> {
         let mut taken: BTreeMap<&OnceKey, &PaymentKey> = BTreeMap::new();
         for (once_key, key) in payments.iter().flat_map(held) {

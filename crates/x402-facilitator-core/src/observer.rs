@@ -1,17 +1,17 @@
-//! What a process may hear of the machine's work: for metrics, logs and an operator's page.
+//! The observer of the settlement machine: the source of metrics, logs and an operator's page.
 
 use x402_types::{Claim, Fault, Rejection, UnixSeconds};
 
 use crate::{Attempt, Payment, Slot, Step};
 
-/// Hears what the machine does. It is called between two steps of the machine, after what it hears was stored or
-/// answered, and what it does changes nothing: it must not block, and it must not panic.
+/// A receiver of the machine's events. It is called between two steps of the machine, after the event was stored or
+/// answered, and it changes nothing: it must not block and must not panic.
 pub trait Observer: Send + Sync {
-    /// Something happened at that time of the machine's caller.
+    /// Receives one event, with the time that the machine's caller passed in.
     fn notice(&self, happening: &Happening<'_>, now: UnixSeconds);
 }
 
-/// Hears nothing: what a machine has until it is told otherwise.
+/// An observer without effect, the machine's default.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct NoObserver;
 
@@ -19,66 +19,66 @@ impl Observer for NoObserver {
     fn notice(&self, _: &Happening<'_>, _: UnixSeconds) {}
 }
 
-/// What happened. The life of a payment is told in the order of the variants; what fails and is tried again is told as
-/// [`Happening::Faulted`] in between.
+/// An event of the machine. A payment passes through the variants in their order; a step that failed and will be tried
+/// again appears as [`Happening::Faulted`] in between.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Happening<'a> {
-    /// A payment was refused and no row was written: by verification, or because its row says so already.
+    /// A payment was refused, by verification or by its existing row, and no row was written.
     Refused {
-        /// What was offered.
+        /// The refused claim.
         claim: &'a Claim,
-        /// Why it was refused.
+        /// The reason of the refusal.
         rejection: &'a Rejection,
     },
     /// A payment's row was written: from now on it is brought to its end.
     Claimed {
-        /// The row.
+        /// The row of the payment.
         payment: &'a Payment,
     },
-    /// A step waits for a slot: a new one, or one that did not land once more.
+    /// A step waits for a slot: a new step, or one that failed to land.
     Planned {
-        /// The row.
+        /// The row of the payment.
         payment: &'a Payment,
-        /// The step.
+        /// The step that waits.
         step: &'a Step,
     },
     /// Signed bytes are stored with their nonce, and not sent yet.
     Stored {
-        /// The slot.
+        /// The slot of the bytes.
         slot: &'a Slot,
-        /// The bytes.
+        /// The signed bytes.
         attempt: &'a Attempt,
     },
-    /// The far side took them. The same bytes may be sent again.
+    /// The far side accepted the bytes. The same bytes may be sent again.
     Sent {
         /// The slot as it was before it was sent.
         slot: &'a Slot,
-        /// The bytes.
+        /// The signed bytes.
         attempt: &'a Attempt,
     },
     /// A final block shows that the step happened, or that it never can.
     Landed {
-        /// The row.
+        /// The row of the payment.
         payment: &'a Payment,
         /// The step, which is decided.
         step: &'a Step,
     },
     /// A payment has its answer.
     Answered {
-        /// The row.
+        /// The row of the payment.
         payment: &'a Payment,
     },
-    /// Something could not be done, and will be tried again: which kind of fault it is says [`Fault::kind`].
+    /// A step of the machine failed and will be tried again. [`Fault::kind`] is the kind of the fault.
     Faulted {
-        /// What the machine was at.
+        /// The machine's activity.
         during: Doing,
-        /// The fault.
+        /// The fault that occurred.
         fault: &'a Fault,
     },
 }
 
-/// What the machine was at when a fault came.
+/// The machine's activity when a fault occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Doing {
@@ -86,14 +86,14 @@ pub enum Doing {
     Verify,
     /// The check and the claim of a payment for [`settle`](crate::Settlement::settle).
     Settle,
-    /// One thing for one payment: [`advance`](crate::Settlement::advance).
+    /// One call for one payment: [`advance`](crate::Settlement::advance).
     Advance,
     /// A round of a lane: [`carry`](crate::Settlement::carry).
     Carry,
 }
 
 impl Doing {
-    /// Its name, for labels: it does not change.
+    /// Returns the activity's name for labels, which never changes.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ impl Doing {
 }
 
 impl Happening<'_> {
-    /// Its name, for labels: it does not change.
+    /// Returns the event's name for labels, which never changes.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -121,8 +121,8 @@ impl Happening<'_> {
         }
     }
 
-    /// How many seconds ago the payment was claimed, or the slot's nonce taken. `None` where there is neither, or where
-    /// an older release wrote the row and did not store it.
+    /// Returns the number of seconds since the payment was claimed or the slot's nonce was taken. `None` means that the
+    /// event has neither, or that an older release wrote the row without that time.
     #[must_use]
     pub const fn age(&self, now: UnixSeconds) -> Option<u64> {
         let since = match self {

@@ -1,58 +1,59 @@
-//! What a caller is told of a payment.
+//! The result of a payment, as a caller receives it.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Terms};
 
 use crate::{Receipt, TxId};
 
-/// How a payment stands, for one caller.
+/// The state of a payment, for one caller.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It was made.
+    /// The payment was made.
     Settled {
         /// The receipt, the same for every retry.
         receipt: Receipt,
-        /// Another request was told this as new.
+        /// Whether another request received this success first.
         replayed: bool,
     },
-    /// It was made, and another request was told so: this one named no request by which it could have it again.
+    /// The payment was made, and another request received the success: this one has no name by which it could receive
+    /// it again.
     Spent {
         /// The transaction that paid.
         transaction: Option<TxId>,
-        /// Who paid.
+        /// The payer's account.
         payer: String,
     },
-    /// It was not made and never will be.
+    /// The payment was not made and never will be.
     Failed {
-        /// Why.
+        /// The reason of the failure.
         reason: ErrorReason,
-        /// The last transaction for it that the far side took.
+        /// The last transaction for the payment that the far side accepted.
         transaction: Option<TxId>,
-        /// Who would have paid.
+        /// The payer's account.
         payer: String,
     },
-    /// Not known yet. The caller may wait.
+    /// The result is not known yet. The caller may wait.
     Pending {
-        /// The last transaction for it that the far side took; `None`: none that is known of.
+        /// The last transaction for the payment that the far side accepted; `None` if none is known.
         transaction: Option<TxId>,
-        /// Who pays.
+        /// The payer's account.
         payer: String,
     },
-    /// It belongs to another request, or this request is being answered elsewhere.
+    /// The payment belongs to another request, or this request is being answered elsewhere.
     Duplicate {
-        /// The transaction that paid, else the last that the far side took.
+        /// The transaction that paid, otherwise the last that the far side accepted.
         transaction: Option<TxId>,
     },
 }
 
 impl Outcome {
-    /// Whether nothing will change any more for this caller.
+    /// Returns whether the outcome is final for this caller.
     #[must_use]
     pub const fn is_final(&self) -> bool {
         !matches!(self, Self::Pending { .. })
     }
 
-    /// The answer on the wire, in the version of the terms.
+    /// Converts to the response on the wire, in the version of the terms.
     #[must_use]
     pub fn to_response(&self, terms: &Terms) -> SettleResponse {
         let (reason, transaction, payer) = match self {

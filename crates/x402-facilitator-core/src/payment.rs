@@ -1,4 +1,4 @@
-//! A payment's row, what it wants, and what an event does to it. Pure.
+//! A payment's row, the work that it needs, and the effect of events on it. All functions are pure.
 
 use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentKey, UnixSeconds};
 
@@ -10,155 +10,157 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Payment {
-    /// The identity of its authorization.
+    /// The identity of the authorization.
     pub key: PaymentKey,
-    /// What is to be settled, and whose request it is.
+    /// The claim to settle, with the request that it belongs to.
     pub claim: Claim,
-    /// Who pays, as verification found.
+    /// The payer that verification determined.
     pub payer: String,
-    /// What carries it.
+    /// The lane that carries the payment.
     pub lane: LaneId,
-    /// What was done so far, oldest first; only the last can be undecided.
+    /// The steps so far, oldest first; only the last can be undecided.
     pub steps: Vec<Step>,
-    /// How it ended.
+    /// The final result, if it is known.
     pub answer: Option<Result<Receipt, ErrorReason>>,
-    /// The request that is answered: the newest that waits for the end, then the one that its success was told to.
+    /// The request that is being answered: the newest that waits for the result, then the one that received the
+    /// success.
     pub request: RequestId,
-    /// It was made, and nobody was told so yet. Rows of before this was stored say `false`: an older process may have
-    /// told it, so it is not told again.
+    /// Whether the payment was made, and no request has received the success yet. Rows written before this member
+    /// existed count as `false`: an older process may have returned the success, so it is not returned again.
     pub untold: bool,
-    /// The transaction, not one of ours, that spent its authorization before anything was sent.
+    /// The third party's transaction that spent the authorization before anything was sent.
     pub spent_by: Option<TxId>,
-    /// How often its answer was taken back.
+    /// The number of times that the answer was reopened.
     pub reopened: u32,
-    /// When it was claimed. 0 in rows of before this was stored.
+    /// The time at which the payment was claimed; 0 in rows that were written before this member existed.
     pub claimed: UnixSeconds,
-    /// When it wants to be looked at again.
+    /// The time at which the row needs attention again.
     pub due: UnixSeconds,
-    /// How often in a row it was looked at and had to wait: it is looked at ever less often.
+    /// The number of consecutive waits of the payment: the intervals grow.
     pub waits: u32,
-    /// How long the row must be kept.
+    /// The time until which the row must be kept.
     pub keep_until: UnixSeconds,
-    /// Counted up by the ledger with every commit; 0 in a row that is not stored yet.
+    /// A number that the ledger increases with every commit; 0 in a row that is not stored yet.
     pub version: u64,
 }
 
-/// One thing that must happen on the far side.
+/// One action that must happen on the far side.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Step {
-    /// What it does.
+    /// The name of the action.
     pub name: StepName,
-    /// What lets it happen once.
+    /// The key that lets the step happen only once.
     pub once_key: OnceKey,
-    /// What it needs for itself while it is open: no other payment's step under this, as its once key or as this, goes
-    /// on beside it. It is given back when the step is decided; the once key of a proven step is kept.
+    /// A resource that the step needs exclusively while it is open: no other payment's step with this value, as its
+    /// once key or its exclusive resource, runs meanwhile. It is released when the step is decided; the once key of a
+    /// proven step is kept.
     pub exclusive: Option<OnceKey>,
-    /// Everything that was ever to be sent for it, oldest first. Any of them may still land.
+    /// Every parcel that was ever to be sent for the step, oldest first. Any of them may still land.
     pub parcels: Vec<Parcel>,
-    /// The slots it ever travelled in, oldest first.
+    /// The slots that ever carried the step, oldest first.
     pub carriers: Vec<SlotId>,
-    /// How far it is.
+    /// The state of the step.
     pub state: StepState,
 }
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepState {
-    /// Its newest parcel waits for a slot.
+    /// The newest parcel waits for a slot.
     Ready,
-    /// In a slot that may still land.
+    /// The step is in a slot that may still land.
     InFlight,
-    /// Every slot that it travelled in is used, and it has not been seen to happen. It may still land.
+    /// Every slot that carried the step is used, and the step was not seen to happen. It may still land.
     Unaccounted,
-    /// It happened.
+    /// The step happened.
     Proven(StepProof),
-    /// It can never happen.
+    /// The step can never happen.
     Dead(ErrorReason),
 }
 
-/// Seconds between two looks at a payment that waits, at most.
+/// The maximum number of seconds between two checks of a waiting payment.
 const LONGEST_WAIT: u64 = 30;
-/// How many looks in a row an unaccounted step is planned again at to no avail. Then it is observed only, but for looks
-/// that lie twice as far from the first each time: what changes in the end is found out, at a cost that does not count.
+/// The number of consecutive fruitless plans of an unaccounted step. Afterwards it is only observed, and planned again
+/// only at intervals that double each time: an eventual change is noticed, at a negligible cost.
 const PLANNED_UNACCOUNTED: u32 = 8;
 
-/// What a row wants.
+/// The work that a row needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Todo {
-    /// It has its answer.
+    /// No work: the row has its answer.
     Nothing,
-    /// [`crate::Mechanism::plan`].
+    /// A call of [`crate::Mechanism::plan`].
     Plan,
-    /// [`crate::Mechanism::observe`] of the last step.
+    /// A call of [`crate::Mechanism::observe`] for the last step.
     Observe {
-        /// And, where nothing is to be seen, [`crate::Mechanism::plan`].
+        /// Whether [`crate::Mechanism::plan`] follows if nothing was observed.
         replan: bool,
     },
 }
 
-/// What happened to a row.
+/// An event of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The mechanism said what comes next.
+    /// The mechanism planned the next step.
     Planned(NextStep),
     /// The last step's newest parcel is in this slot.
     InFlight(SlotId),
-    /// A final block was looked at.
+    /// The last step was observed in a final block.
     Observed {
-        /// What it said.
+        /// The outcome according to the block.
         observation: Observation,
-        /// Every slot that the step travelled in was used before the block was looked at.
+        /// Whether every slot that carried the step was used before the block was read.
         spent: bool,
     },
-    /// The request asks once more after an answer that may be taken back.
+    /// The request is repeated after an answer that may be reopened.
     Reopen,
-    /// A request is to be told that the payment was made. Stored before the request hears of it.
+    /// A request is about to receive the success. This is stored before the request learns it.
     Told(RequestId),
 }
 
-/// What one request for the payment may hear of it. Success is told once; only a caller that named its
-/// request may have it again, for to every other server the same answer again is another sale.
+/// The result that one request may receive for a payment. Success is returned once; only a caller that named its
+/// request may receive it again, because any other server would deliver the resource again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Telling {
-    /// There is no success to tell: it is under way, or it failed.
+    /// There is no success: the payment is in progress, or failed.
     Nothing,
     /// Success, once [`Event::Told`] is stored.
     Due,
-    /// Success: it was stored for this very request.
+    /// Success: it was stored for this request.
     Stored,
-    /// Success, as one that was told before.
+    /// Success, marked as returned before.
     Replayed,
-    /// No success: another request was told it.
+    /// No success: another request received it.
     Spent,
 }
 
 impl Step {
-    /// A step for which nothing was to be sent yet.
+    /// Makes a step without a parcel.
     #[must_use]
     pub const fn new(name: StepName, once_key: OnceKey) -> Self {
         Self { name, once_key, exclusive: None, parcels: Vec::new(), carriers: Vec::new(), state: StepState::Ready }
     }
 
-    /// Whether it has happened or never can.
+    /// Returns whether the step has happened or never can.
     #[must_use]
     pub const fn is_decided(&self) -> bool {
         matches!(self.state, StepState::Proven(_) | StepState::Dead(_))
     }
 
-    /// Every once key that it may hold.
+    /// Returns every once key that the step may hold.
     pub fn once_keys(&self) -> impl Iterator<Item = &OnceKey> {
         core::iter::once(&self.once_key).chain(&self.exclusive)
     }
 
-    /// The once keys that it holds: no other payment may hold one of them.
+    /// Returns the once keys that the step holds: no other payment may hold one of them.
     pub fn held(&self) -> impl Iterator<Item = &OnceKey> {
         let live = !matches!(self.state, StepState::Dead(_));
         let exclusive = self.exclusive.as_ref().filter(|_| !self.is_decided());
         live.then_some(&self.once_key).into_iter().chain(exclusive)
     }
 
-    /// What is known of it, if it happened.
+    /// Returns the proof of the step, if it happened.
     #[must_use]
     pub const fn proven(&self) -> Option<&StepProof> {
         if let StepState::Proven(proof) = &self.state { Some(proof) } else { None }
@@ -166,7 +168,7 @@ impl Step {
 }
 
 impl Payment {
-    /// The row of a payment that was checked and is to be settled.
+    /// Creates the row of a payment that was verified and is to be settled.
     #[must_use]
     pub fn new(verified: Verified, lane: LaneId, request: RequestId, now: UnixSeconds) -> Self {
         let (claim, key, verdict) = verified.into_parts();
@@ -174,8 +176,8 @@ impl Payment {
         Self { claimed: now, due: now, keep_until: verdict.keep_until, ..row }
     }
 
-    /// A row as a ledger reads it back; the members that are not given here are empty until the ledger sets them. Only
-    /// [`Settlement::claim`](crate::Settlement::claim) begins a payment.
+    /// Makes a row from a ledger's stored members; all others are empty until the ledger sets them. Only
+    /// [`claim`](crate::Settlement::claim) begins a payment.
     #[must_use]
     pub const fn from_row(key: PaymentKey, claim: Claim, payer: String, lane: LaneId, request: RequestId) -> Self {
         Self {
@@ -197,25 +199,25 @@ impl Payment {
         }
     }
 
-    /// Whose request it is.
+    /// Returns the caller and the request that the payment belongs to.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.claim.identity
     }
 
-    /// The last step, if it is not decided.
+    /// Returns the last step, if it is not decided.
     #[must_use]
     pub fn open_step(&self) -> Option<&Step> {
         self.steps.last().filter(|step| !step.is_decided())
     }
 
-    /// What is known of the step of that name, if it happened.
+    /// Returns the proof of the step with this name, if it happened.
     #[must_use]
     pub fn proven(&self, name: &StepName) -> Option<&StepProof> {
         self.steps.iter().filter(|step| step.name == *name).find_map(Step::proven)
     }
 
-    /// What the row wants.
+    /// Determines the work that the row needs.
     #[must_use]
     pub fn todo(&self) -> Todo {
         if self.answer.is_some() {
@@ -224,15 +226,15 @@ impl Payment {
         match self.steps.last().map(|step| &step.state) {
             None | Some(StepState::Proven(_) | StepState::Dead(_)) => Todo::Plan,
             Some(StepState::Ready | StepState::InFlight) => Todo::Observe { replan: false },
-            // A read that refuses again and again will not change its mind for being repeated.
+            // A read that is refused repeatedly does not succeed by repetition.
             Some(StepState::Unaccounted) => {
                 Todo::Observe { replan: self.waits < PLANNED_UNACCOUNTED || self.waits.is_power_of_two() }
             }
         }
     }
 
-    /// Whether the answer may be taken back: a settlement that failed with a proven step (order without redeem)
-    /// takes up its next step again when the same request asks once more, as long as its row must be kept.
+    /// Returns whether the answer may be reopened: a settlement that failed with a proven step (order without redeem)
+    /// continues with its next step when the same request is repeated, as long as its row must be kept.
     #[must_use]
     pub fn may_reopen(&self, now: UnixSeconds) -> bool {
         matches!(self.answer, Some(Err(_)))
@@ -240,8 +242,8 @@ impl Payment {
             && self.steps.iter().any(|step| step.proven().is_some())
     }
 
-    /// What one request for this payment may hear. `named`: its caller named it. `lost`: the request that it was told
-    /// to ended without passing it on.
+    /// Determines the result that one request may receive for this payment. `named` means that its caller named it,
+    /// `lost` that the request that was to receive the success ended before it did.
     #[must_use]
     pub fn telling(&self, request: &RequestId, named: bool, lost: bool) -> Telling {
         match &self.answer {
@@ -253,7 +255,7 @@ impl Payment {
         }
     }
 
-    /// The transaction that paid, as far as that is known.
+    /// Returns the transaction that paid, as far as it is known.
     #[must_use]
     pub fn paid_by(&self) -> Option<&TxId> {
         match &self.answer {
@@ -262,10 +264,9 @@ impl Payment {
         }
     }
 
-    /// What an event does. `poll`: after how many seconds it wants to be looked at again.
-    ///
+    /// Applies an event. `poll` is the number of seconds after which the row needs attention again.
     /// # Errors
-    /// The event breaks a rule; the row is as it was.
+    /// The event violates a rule; the row is unchanged.
     pub fn apply(&mut self, event: Event, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
         match event {
             Event::Reopen => return self.reopen(now),
@@ -294,7 +295,7 @@ impl Payment {
 
     fn planned(&mut self, plan: NextStep, now: UnixSeconds, poll: u64) -> Result<(), Fault> {
         match plan {
-            // A plan that says "not yet" must not be asked for again at once.
+            // A plan of "not yet" must not be requested again at once.
             NextStep::Wait(until) => {
                 self.due = until.max(now.plus(1));
                 self.wait(now, poll);
@@ -313,7 +314,7 @@ impl Payment {
                     Some(step) if step.state != StepState::Unaccounted => {
                         return Err(Fault::broken(format_args!("{name} was planned over an open step")));
                     }
-                    // Whatever left before may still land: only the same once key keeps it from happening twice.
+                    // Bytes sent earlier may still land: only the same once key keeps the step from happening twice.
                     Some(step) if step.once_key != once_key || step.name != name || step.exclusive != exclusive => {
                         return Err(Fault::broken(format_args!("{name} was rebuilt under another once key")));
                     }
@@ -341,7 +342,7 @@ impl Payment {
         Ok(())
     }
 
-    /// It was looked at to no avail: the next look is the later, up to [`LONGEST_WAIT`].
+    /// Records a fruitless check: the next one is later, up to [`LONGEST_WAIT`].
     fn wait(&mut self, now: UnixSeconds, poll: u64) {
         if let Some(doublings) = self.waits.checked_sub(1) {
             let wait = poll.saturating_mul(1_u64.checked_shl(doublings).unwrap_or(u64::MAX));
@@ -350,7 +351,7 @@ impl Payment {
         self.waits = self.waits.saturating_add(1);
     }
 
-    /// It wants to be looked at again at the usual pace: another payment has to move first.
+    /// Sets the next check to the usual interval: another payment has to move first.
     pub(crate) fn yields(&mut self, now: UnixSeconds, poll: u64) {
         self.due = now.plus(poll.max(1));
     }
@@ -369,7 +370,7 @@ impl Payment {
                 self.wait(now, poll);
                 return Ok(());
             }
-            // It is on its way, and may be seen in the next block.
+            // The step is in flight, and may be visible in the next block.
             Observation::Pending => self.due = now.plus(poll),
         }
         self.waits = 0;

@@ -1,4 +1,4 @@
-//! How parcels travel.
+//! The rail: the transport of parcels.
 
 use core::fmt;
 
@@ -8,18 +8,18 @@ use x402_types::Fault;
 use crate::bytes;
 use crate::{LaneId, SlotId, TxId};
 
-/// What a mechanism wants done, ready to be put into a transaction: a call, an operation, a charge.
+/// An action that a mechanism requests, ready to be put into a transaction: a call, an operation, a charge.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parcel {
-    /// What the far side knows it by: the hash of a call's bytes, a userOpHash, an idempotency key.
+    /// The far side's identifier: the hash of a call's bytes, a userOpHash, an idempotency key.
     pub id: [u8; 32],
-    /// What the rail needs, in a form that mechanism and rail agree on. Holds no secret.
+    /// The content for the rail, in a form that mechanism and rail agree on. It must hold no secret.
     pub bytes: Vec<u8>,
 }
 
 impl Parcel {
-    /// A parcel of these bytes, which the far side knows by this.
+    /// Makes a parcel of these bytes, with the far side's identifier.
     #[must_use]
     pub const fn new(id: [u8; 32], bytes: Vec<u8>) -> Self {
         Self { id, bytes }
@@ -37,16 +37,16 @@ impl fmt::Debug for Parcel {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// What the far side will call it.
+    /// The transaction's identifier on the far side.
     pub tx: TxId,
     /// The exact bytes.
     pub bytes: Vec<u8>,
-    /// What was bid for it, in the rail's own unit; an attempt that replaces another bids more.
+    /// The bid, in the rail's own unit; an attempt that replaces another bids more.
     pub fee: u128,
 }
 
 impl Attempt {
-    /// Signed bytes, what the far side will call them, and what was bid for them.
+    /// Makes an attempt of signed bytes, with the transaction's identifier on the far side and the bid.
     #[must_use]
     pub const fn new(tx: TxId, bytes: Vec<u8>, fee: u128) -> Self {
         Self { tx, bytes, fee }
@@ -62,47 +62,44 @@ impl fmt::Debug for Attempt {
 /// An account's nonce: the number of its transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nonces {
-    /// In the newest block.
+    /// The number in the newest block.
     pub head: u64,
-    /// In the newest block that is final. Nonces below it are used for ever.
+    /// The number in the newest final block. Nonces below it are permanently used.
     pub finalized: u64,
 }
 
-/// How parcels travel: an EOA on a chain, a bundler, a card processor. Shared by mechanisms.
+/// The transport of parcels: an EOA on a chain, a bundler, a card processor. Mechanisms share it.
 #[async_trait]
 pub trait Rail: Send + Sync {
-    /// The lanes that this rail serves.
+    /// Returns the lanes that this rail serves.
     fn lanes(&self) -> Vec<LaneId>;
 
-    /// May `next` share one transaction with these? (Multicall3, handleOps; `upto` never.) Always so when
-    /// nothing is aboard.
+    /// Returns whether `next` may share one transaction with the parcels `aboard` (Multicall3, handleOps; `upto`
+    /// never). The result must be `true` when `aboard` is empty.
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
 
-    /// Whether the lane can pay for one more transaction, as far as that is known without a question. A lane that
+    /// Checks whether the lane can pay for one more transaction, as far as that is known without I/O. A lane that
     /// cannot takes no new payments.
-    ///
     /// # Errors
-    /// It cannot: which account, on which network, what it has and what it needs.
+    /// The lane cannot pay: the error names the account, the network, the balance and the required amount.
     fn funded(&self, _lane: &LaneId) -> Result<(), Fault> {
         Ok(())
     }
 
-    /// The account's nonce at head and at finality. `None`: nothing here is numbered (bundler, card).
-    ///
+    /// Returns the account's nonce at head and at finality; `None` if the rail has no nonces (bundler, card).
     /// # Errors
-    /// The far side could not be asked.
+    /// The far side could not be reached.
     async fn nonces(&self, lane: &LaneId) -> Result<Option<Nonces>, Fault>;
 
-    /// The exact bytes for this slot. No load: a transaction that only uses up the nonce. `replaces`: a higher fee.
-    /// The same bytes are sent by whoever finds them stored, so they must not need this process.
-    ///
+    /// Signs the exact bytes for this slot. An empty load makes a transaction that only uses up the nonce; `replaces`
+    /// requires a higher fee. Any process that finds the bytes stored may send them, so they must not depend on this
+    /// process.
     /// # Errors
-    /// Nothing was signed, nothing is used up; it will be asked again.
+    /// Nothing was signed, and nothing is used up; the call will be repeated.
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault>;
 
-    /// Stored bytes only; may be repeated. What it answers is never proof of anything.
-    ///
+    /// Sends stored bytes; the call may be repeated. Its result never proves anything.
     /// # Errors
-    /// The far side did not take it, or did and the answer was lost.
+    /// The far side refused the bytes, or accepted them and the response was lost.
     async fn send(&self, attempt: &Attempt) -> Result<(), Fault>;
 }

@@ -1,42 +1,42 @@
-//! What is known of a step that happened, and what the payer and the server are told of a payment that did.
+//! The proof of a step that happened, and the receipt of a payment that was made.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{AtomicAmount, Blank, ChainId, Members, NetworkName, RawJson, Version, networks};
 
 use crate::TxId;
 
-/// What a final block says of a step that happened.
+/// The facts that a final block proves about a step that happened.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StepProof {
-    /// The transaction that did it, ours or another's.
+    /// The transaction that did it, this facilitator's or another's.
     pub tx: TxId,
-    /// What it moved.
+    /// The amount that was moved.
     pub amount: AtomicAmount,
-    /// What the mechanism needs later, for its receipt or its next step.
+    /// The facts that the mechanism needs for its receipt or its next step.
     pub extra: Members,
 }
 
-/// The answer of a payment that was made. The same for every retry.
+/// The receipt of a payment that was made. It is the same for every retry.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Receipt {
-    /// The transaction; `None` where nothing had to be moved (`upto` of 0).
+    /// The transaction; `None` if nothing had to be moved (`upto` of 0).
     pub transaction: Option<TxId>,
-    /// The network.
+    /// The network of the payment.
     pub network: ChainId,
-    /// Who paid.
+    /// The payer's account.
     pub payer: String,
-    /// What was moved, where the scheme lets it differ from what was asked.
+    /// The amount moved, for schemes in which it may differ from the amount of the terms.
     pub amount: Option<AtomicAmount>,
-    /// What the scheme adds.
+    /// The scheme's additional members.
     pub extra: Members,
-    /// What extensions add.
+    /// The members that extensions add.
     pub extensions: Members,
 }
 
 impl StepProof {
-    /// What moved so much.
+    /// Makes the proof of a transaction that moved this amount.
     #[must_use]
     pub const fn new(tx: TxId, amount: AtomicAmount) -> Self {
         Self { tx, amount, extra: Members::new() }
@@ -44,20 +44,21 @@ impl StepProof {
 }
 
 impl Receipt {
-    /// The receipt of a payer's payment. It names no amount: what was asked was moved.
+    /// Makes the receipt of a payer's payment. It names no amount: the amount of the terms was moved.
     #[must_use]
     pub const fn new(transaction: Option<TxId>, network: ChainId, payer: String) -> Self {
         Self { transaction, network, payer, amount: None, extra: Members::new(), extensions: Members::new() }
     }
 
-    /// With the amount that was moved, where the scheme lets it differ from what was asked.
+    /// Adds the amount that was moved, for schemes in which it may differ from the amount of the terms.
     #[must_use]
     pub const fn of_amount(mut self, amount: AtomicAmount) -> Self {
         self.amount = Some(amount);
         self
     }
 
-    /// The answer on the wire. `replayed` marks one that was given before, so that no server grants it twice.
+    /// Converts to the response on the wire. `replayed` marks one that was returned before, so that no server grants it
+    /// twice.
     #[must_use]
     pub fn to_response(&self, version: Version, replayed: bool) -> SettleResponse {
         let mut extensions = self.extensions.clone();
@@ -74,7 +75,7 @@ impl Receipt {
     }
 }
 
-/// CAIP-2 in v2, the legacy name in v1 where there is one.
+/// Returns the network's name: CAIP-2 in v2; in v1 the legacy name, if there is one.
 fn network_name(network: ChainId, version: Version) -> NetworkName {
     match version {
         Version::V1 => networks::legacy_name(network).map_or_else(|| network.into(), NetworkName::from),

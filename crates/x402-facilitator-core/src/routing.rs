@@ -1,4 +1,4 @@
-//! Which mechanism a claim is for.
+//! The routing of claims to mechanisms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ type Kind = (Version, SchemeName, ChainId);
 #[derive(Default)]
 pub(crate) struct Routing {
     mechanisms: BTreeMap<Kind, Vec<Arc<dyn Mechanism>>>,
-    /// Of each scheme served.
+    /// The amount rule of each scheme served.
     rules: BTreeMap<SchemeName, AmountRule>,
     kinds: Vec<SupportedKind>,
 }
 
 impl Routing {
-    /// The kinds served, in the order in which they were added.
+    /// Returns the kinds served, in the order in which they were added.
     pub(crate) fn kinds(&self) -> &[SupportedKind] {
         &self.kinds
     }
 
-    /// Whether a scheme settles what was authorized, or may settle less.
+    /// Returns whether a scheme settles the authorized amount, or may settle less.
     pub(crate) fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
         self.rules.get(scheme).copied().unwrap_or_default()
     }
@@ -39,7 +39,7 @@ impl Routing {
                 .chain_id()
                 .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
             let served = self.mechanisms.entry((kind.x402_version, kind.scheme.clone(), network)).or_default();
-            // Without a method a mechanism takes every claim, and two of one method take the same ones.
+            // A mechanism without a method takes every claim, and two with one method take the same claims.
             if served.iter().any(|other| method.is_none() || other.method().is_none() || other.method() == method) {
                 return Err(Fault::broken(format_args!("{} on {network} is served twice", kind.scheme)));
             }
@@ -54,7 +54,7 @@ impl Routing {
         Ok(())
     }
 
-    /// Who checks and settles such a claim.
+    /// Finds the mechanism that checks and settles a claim.
     pub(crate) fn of(&self, claim: &Claim) -> Result<&Arc<dyn Mechanism>, Rejection> {
         let terms = &claim.terms;
         let kind = (terms.version, terms.scheme.clone(), terms.network);
@@ -75,7 +75,7 @@ impl Routing {
         }
     }
 
-    /// The code of a kind that nobody serves.
+    /// Returns the refusal of a kind that is not served.
     fn not_served(&self, terms: &Terms) -> Rejection {
         let served = |of: &dyn Fn(&Kind) -> bool| self.mechanisms.keys().any(of);
         Rejection::new(if !served(&|kind| kind.1 == terms.scheme) {

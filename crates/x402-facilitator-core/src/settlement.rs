@@ -1,4 +1,4 @@
-//! The settlement machine, as callers see it: verify, settle, look.
+//! The settlement machine from the callers' side: verify, settle, look.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,25 +14,24 @@ use crate::{
     Telling, TxId, Verified, Write,
 };
 
-/// How long the machine waits before it looks again.
+/// The intervals of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// Between two looks at one payment, in seconds. About a block.
+    /// The seconds between two checks of one payment, about a block.
     pub poll: u64,
-    /// Before a slot that has not landed is sent again, in seconds; the fee is raised every second time.
+    /// The seconds before a slot that has not landed is sent again; the fee is raised every second time.
     pub rebroadcast: u64,
 }
 
 impl Default for Pace {
-    /// For chains with blocks of two seconds.
+    /// Returns the intervals for chains with blocks of two seconds.
     fn default() -> Self {
         Self { poll: 2, rebroadcast: 10 }
     }
 }
 
-/// The settlement machine. It has no clock, no task and no memory of payments: whoever owns it calls
-/// [`Settlement::settle`] for callers, and [`Settlement::advance`] and [`Settlement::carry`] for the lanes that it
-/// has leased, over and over.
+/// The settlement machine. It has no clock, no task and no memory of payments: its owner calls [`Settlement::settle`]
+/// for callers, and [`Settlement::advance`] and [`Settlement::carry`] repeatedly for the lanes that it has leased.
 pub struct Settlement {
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) pace: Pace,
@@ -55,7 +54,7 @@ impl core::fmt::Debug for Settlement {
 }
 
 impl Settlement {
-    /// A machine over a ledger. `owner` names this start of this process: it must never be used again.
+    /// Creates a machine over a ledger. `owner` identifies this start of this process: it must never be used again.
     #[must_use]
     pub fn new(owner: OwnerId, ledger: Arc<dyn Ledger>) -> Self {
         Self {
@@ -69,21 +68,21 @@ impl Settlement {
         }
     }
 
-    /// With another pace.
+    /// Sets other intervals.
     #[must_use]
     pub const fn with_pace(mut self, pace: Pace) -> Self {
         self.pace = pace;
         self
     }
 
-    /// With one who hears what it does.
+    /// Sets the observer of the machine's events.
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
         self
     }
 
-    /// How long it waits before it looks again.
+    /// Returns the intervals.
     #[must_use]
     pub const fn pace(&self) -> Pace {
         self.pace
@@ -100,7 +99,6 @@ impl Settlement {
     }
 
     /// Uses the lanes of a rail.
-    ///
     /// # Errors
     /// One of its lanes has a rail already.
     pub fn with_rail(mut self, rail: Arc<dyn Rail>) -> Result<Self, Fault> {
@@ -112,76 +110,74 @@ impl Settlement {
         Ok(self)
     }
 
-    /// Who leases lanes for this machine.
+    /// Returns the owner under which this machine leases lanes.
     #[must_use]
     pub const fn owner(&self) -> &OwnerId {
         &self.owner
     }
 
-    /// The kinds of payment served, in the order in which they were added.
+    /// Returns the kinds of payment served, in the order in which they were added.
     #[must_use]
     pub fn kinds(&self) -> &[SupportedKind] {
         self.routing.kinds()
     }
 
-    /// The lanes that cannot pay for a transaction, as far as is known, and what each says of it.
+    /// Returns the lanes that cannot pay for a transaction, as far as is known, each with its fault.
     #[must_use]
     pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
         let funded = |(lane, rail): (&LaneId, &Arc<dyn Rail>)| Some((lane.clone(), rail.funded(lane).err()?));
         self.rails.iter().filter_map(funded).collect()
     }
 
-    /// The lanes to work.
+    /// Returns the lanes to work.
     pub fn lanes(&self) -> impl Iterator<Item = &LaneId> {
         self.rails.keys()
     }
 
-    /// Who checks and settles such a claim.
+    /// Finds the mechanism that checks and settles a claim.
     ///
     /// # Errors
-    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: nobody here does; `unsupported_payload_type`:
-    /// of several mechanisms of this kind none or more than one calls it its own.
+    /// `unsupported_scheme`, `invalid_network` or `invalid_x402_version`: no mechanism serves the kind;
+    /// `unsupported_payload_type`: none or more than one of the kind's mechanisms takes the claim.
     pub fn mechanism(&self, claim: &Claim) -> Result<&Arc<dyn Mechanism>, Rejection> {
         self.routing.of(claim)
     }
 
-    /// Whether a scheme settles what was authorized, or may settle less. [`AmountRule::Equal`] where nobody serves it.
+    /// Returns whether a scheme settles the authorized amount, or may settle less; [`AmountRule::Equal`] for a scheme
+    /// that is not served.
     #[must_use]
     pub fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
         self.routing.amount_rule(scheme)
     }
 
-    /// The identity of a claim's authorization.
-    ///
+    /// Derives the identity of a claim's authorization.
     /// # Errors
-    /// Nobody here serves its terms, or its payload cannot be read.
+    /// No mechanism serves its terms, or its payload cannot be parsed.
     pub fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self.mechanism(claim)?.key(claim)
     }
 
-    /// Who would pay a claim, where its payload can be read.
+    /// Returns the payer of a claim, if its payload can be parsed.
     #[must_use]
     pub fn payer(&self, claim: &Claim) -> Option<String> {
         let mechanism = self.mechanism(claim).ok()?;
         match mechanism.key(claim) {
             Ok(key) => mechanism.payer(&key),
-            // What cannot be settled here may have been read all the same.
+            // A payload that cannot be settled here may have been parsed all the same.
             Err(rejection) => rejection.payer.map(String::from),
         }
     }
 
-    /// The row of a payment.
-    ///
+    /// Reads the row of a payment.
     /// # Errors
     /// The store failed.
     pub async fn payment(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
         self.ledger.read(key).await
     }
 
-    /// Is the payment good? Refuses what is spent or being settled. Moves nothing.
-    ///
+    /// Verifies a payment, and refuses one that is spent or being settled. Moves nothing.
     /// # Errors
-    /// The payment is not good, or it could not be checked.
+    /// The payment is invalid, or could not be checked.
     pub async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
         let verified = self.verified(claim, now).await;
         self.refused(Doing::Verify, claim, verified.as_ref().err(), now);
@@ -204,24 +200,23 @@ impl Settlement {
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
         let verdict = self.mechanism(claim)?.verify(claim, now).await?;
-        // The payment is good, and nobody here could send it: that is no fault of the payer's.
+        // The payment is valid, but no lane could send it, which is not the payer's fault.
         if let Some(fault) = self.shortage(&verdict.lanes) {
             return Err(fault.into());
         }
         Ok(Verified::new(claim.clone(), key, verdict))
     }
 
-    /// A request begins to be answered. Keep it until the answer is on its way; drop it then.
+    /// Registers a request that is being answered. Keep the result until the response is sent, then drop it.
     #[must_use]
     pub fn begin_request(&self) -> InFlightRequest {
         self.in_flight.begin()
     }
 
-    /// Has a payment settled: finds its row, or verifies and claims it. Sends nothing, so a caller that hangs up
-    /// changes nothing about it. While the outcome is `Pending`, [`Settlement::look`] again.
-    ///
+    /// Settles a payment: finds its row, or verifies and claims it. Sends nothing, so a caller that disconnects changes
+    /// nothing about it. While the outcome is `Pending`, call [`Settlement::look`] again.
     /// # Errors
-    /// The payment is not good, and no row says otherwise; or it could not be found out.
+    /// The payment is invalid, and no row proves otherwise; or its state could not be determined.
     pub async fn settle(&self, request: &InFlightRequest, claim: &Claim, now: UnixSeconds) -> Result<Outcome, Refusal> {
         let outcome = self.found_or_claimed(request, claim, now).await;
         self.refused(Doing::Settle, claim, outcome.as_ref().err(), now);
@@ -240,7 +235,7 @@ impl Settlement {
         }
         match self.check(claim, key.clone(), now).await {
             Ok(verified) => Ok(self.claimed(request, verified, now).await?),
-            // The nonce may be "used" because another request for this very payment won in the meantime.
+            // The nonce may be used because another request for this same payment won in the meantime.
             Err(refusal) => match self.ledger.read(&key).await? {
                 Some(row) => Ok(self.again(request, row, claim, now).await?),
                 None => Err(refusal),
@@ -248,8 +243,7 @@ impl Settlement {
         }
     }
 
-    /// Claims a payment that was checked.
-    ///
+    /// Claims a verified payment.
     /// # Errors
     /// The store failed, the payment may be claimed; or no rail serves a lane that may carry it.
     pub async fn claim(
@@ -272,16 +266,15 @@ impl Settlement {
         self.again(request, row, &claim, now).await
     }
 
-    /// How the payment stands for a request that was told `Pending`.
-    ///
+    /// Returns the state of the payment for a request that received `Pending`.
     /// # Errors
-    /// The store failed, or there is no such payment.
+    /// The store failed, or the payment does not exist.
     pub async fn look(&self, request: &InFlightRequest, key: &PaymentKey) -> Result<Outcome, Fault> {
         let row = self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
         self.outcome(request, row).await
     }
 
-    /// A row was there already, or is ours from a moment ago.
+    /// Handles a row that existed already, or was claimed a moment ago.
     async fn again(
         &self,
         request: &InFlightRequest,
@@ -293,8 +286,9 @@ impl Settlement {
             if row.request == *request.id() {
                 return self.outcome(request, row).await;
             }
-            // While the first request is unanswered: 409 `duplicate_settlement`. For another request: always, or that
-            // the authorization is used, where its caller has no name to tell it from a retry of the first.
+            // The answer is 409 `duplicate_settlement` while the first request is unanswered. For another request it is
+            // always, or the authorization is reported as used if its caller has no name that distinguishes it from a
+            // retry of the first.
             let same = is_same_request(&row, claim);
             if !same || self.in_flight.is_open(&row.request) {
                 let transaction = self.transaction(&row).await?;
@@ -315,13 +309,13 @@ impl Settlement {
             match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
                 Ok(()) => return self.outcome(request, row).await,
                 Err(CommitError::Fault(fault)) => return Err(fault),
-                // Some other writer was first, and only writers that get on can be first: this ends.
+                // Another writer was first. Each conflict means that some writer has progressed, so this loop ends.
                 Err(_) => row = self.stored(&row.key).await?,
             }
         }
     }
 
-    /// How the payment stands for a request of its own. That a success is told is stored first.
+    /// Determines the result for a request. That it receives a success is stored first.
     async fn outcome(&self, request: &InFlightRequest, mut row: Payment) -> Result<Outcome, Fault> {
         loop {
             let before = row.request.clone();
@@ -330,11 +324,11 @@ impl Settlement {
                     row.apply(Event::Told(request.id().clone()), row.due, self.pace.poll)?;
                     request.begin_telling();
                     match self.ledger.commit(Write { payments: vec![row.clone()], ..Write::default() }).await {
-                        // No wait and no failure from here to the caller.
+                        // From here to the caller there is no await and no failure.
                         Ok(()) => {
                             self.in_flight.found(&before);
                         }
-                        // It may be stored. Whoever asks next is told in the place of this request.
+                        // The write may have been stored. The next request gets the success instead of this one.
                         Err(CommitError::Fault(fault)) => return Err(fault),
                         Err(_) => {
                             request.end_telling();
@@ -369,7 +363,8 @@ impl Settlement {
         self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
     }
 
-    /// The transaction that paid, else the last that the far side took: a hash that nobody has is of no use to a caller.
+    /// Returns the transaction that paid, otherwise the last that the far side accepted: a hash that no node has is
+    /// useless to a caller.
     async fn transaction(&self, row: &Payment) -> Result<Option<TxId>, Fault> {
         if let Some(paid) = row.paid_by() {
             return Ok(Some(paid.clone()));
@@ -383,7 +378,8 @@ impl Settlement {
         Ok(carriers.iter().rev().find_map(taken))
     }
 
-    /// Why none of these lanes can pay for a transaction; `None` where one can, or no rail serves any.
+    /// Returns the reason why none of these lanes can pay for a transaction; `None` if one can, or if no rail serves
+    /// any.
     fn shortage(&self, lanes: &[LaneId]) -> Option<Fault> {
         let mut shortage = None;
         for (lane, rail) in lanes.iter().filter_map(|lane| self.rails.get_key_value(lane)) {
@@ -395,7 +391,8 @@ impl Settlement {
         shortage
     }
 
-    /// One lane of those that may carry it and can pay for it: always the same for one key, evenly over many.
+    /// Chooses one lane of those that may carry the payment and can pay for it: always the same for one key, evenly
+    /// distributed over many.
     fn lane_for(&self, verified: &Verified) -> Result<LaneId, Fault> {
         let lanes = &verified.verdict().lanes;
         if let Some(fault) = self.shortage(lanes) {
@@ -436,7 +433,7 @@ impl Settlement {
     }
 }
 
-/// The same caller and request, and nothing else asked under its name.
+/// Returns whether a claim has the row's caller and request, and requests nothing else under its name.
 fn is_same_request(row: &Payment, claim: &Claim) -> bool {
     *row.identity() == claim.identity && row.claim.terms == claim.terms && row.claim.payload == claim.payload
 }

@@ -1,11 +1,12 @@
-//! A check leaves a value.
+//! `Verified` is proof that a claim passed verification; only `Settlement` can create one, so settling without
+//! verifying does not compile.
 
 use x402_types::{Claim, PaymentKey};
 
 use crate::Verdict;
 
-/// A claim that was checked. Only [`crate::Settlement::verify`] makes one, and claiming a payment takes one:
-/// forgetting to verify does not compile.
+/// A claim that passed verification. Only [`crate::Settlement::verify`] creates one, and claiming a payment requires
+/// one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verified {
     claim: Claim,
@@ -18,19 +19,19 @@ impl Verified {
         Self { claim, key, verdict }
     }
 
-    /// What was checked.
+    /// Returns the claim.
     #[must_use]
     pub const fn claim(&self) -> &Claim {
         &self.claim
     }
 
-    /// The identity of its authorization.
+    /// Returns the identity of the authorization.
     #[must_use]
     pub const fn key(&self) -> &PaymentKey {
         &self.key
     }
 
-    /// What the mechanism said of it.
+    /// Returns the mechanism's verdict.
     #[must_use]
     pub const fn verdict(&self) -> &Verdict {
         &self.verdict

@@ -1,6 +1,6 @@
-//! The settlement machine, as workers run it: read a row, make one call, store what came of it.
+//! The settlement machine from the workers' side: read a row, make one call, store its result.
 //!
-//! Nothing lives in memory, so recovery is the normal loop. A worker needs the lane's lease; every commit names its
+//! Nothing is kept in memory, so recovery is the normal loop. A worker needs the lane's lease; every commit carries its
 //! fence, and bytes are sent only after the commit that stored them.
 
 use core::future::{Future, poll_fn};
@@ -16,29 +16,28 @@ use crate::{
     Parcel, Payment, Rail, Receipt, Settlement, Slot, SlotId, Step, StepState, Todo, TxId, Write,
 };
 
-/// What a round came to.
+/// The result of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// There was nothing to do yet.
     Idle,
     /// A row changed; there may be more to do at once.
     Moved,
-    /// Another writer was first. Nothing was stored or sent; the next round sees the rows as they are.
+    /// Another writer was first. Nothing was stored or sent; the next round sees the current rows.
     Overtaken,
 }
 
-/// How many slots a lane has in the air at most. Nodes keep 64 transactions of one account.
+/// The maximum number of a lane's slots in flight. Nodes keep 64 transactions of one account.
 const MAX_OPEN: usize = 64;
-/// How many missing nonces one round fills at most.
+/// The maximum number of missing nonces that one round fills.
 const MAX_GAPS: usize = 16;
-/// After how many resends a slot on a lane without nonces is given up, so that its step can be rebuilt.
+/// The number of resends after which a slot on a lane without nonces is given up, so that its step can be rebuilt.
 const PATIENCE: u32 = 2;
 
 impl Settlement {
-    /// One thing for one payment: what comes next, or whether it happened.
-    ///
+    /// Advances one payment by one call: plans its next step, or observes the last.
     /// # Errors
-    /// It could not be found out, or a mechanism broke a rule. It will be asked again.
+    /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
     pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
         let progress = self.advanced(lease, key, now).await;
         progress.inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
@@ -52,7 +51,8 @@ impl Settlement {
             Todo::Plan => Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?),
             Todo::Observe { replan } => {
                 let Some(step) = before.open_step() else { return Ok(Progress::Idle) };
-                // Read before the chain is asked: that the slots are used must be the older fact.
+                // Load the slots *before* observing the chain. The other way round a slot could close in between, and
+                // the step would count as lost without having looked at the block that contains it.
                 let slots = self.ledger.slots(&step.carriers).await?;
                 let sent: Vec<TxId> =
                     slots.iter().flat_map(|slot| slot.attempts.iter().map(|attempt| attempt.tx.clone())).collect();
@@ -69,7 +69,7 @@ impl Settlement {
         };
         let mut after = before.clone();
         after.apply(event, now, self.pace.poll)?;
-        // Decided: the answer or the next step in the same commit, if it can be known now.
+        // The step is decided: the answer or the next step is stored in the same commit, if it can be determined now.
         if after.todo() == Todo::Plan
             && after.due <= now
             && after.steps.last().is_some_and(Step::is_decided)
@@ -80,8 +80,8 @@ impl Settlement {
         self.store(lease, before, after, now).await
     }
 
-    /// What comes next, within the limit of parcels: bytes that have left may still land, so a step that had all of
-    /// its parcels is not failed. It waits for what is observed of it.
+    /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its
+    /// parcels is not failed: it waits for its observation.
     async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
         let plan = mechanism.plan(payment, now).await?;
         if let NextStep::Settled(Receipt { amount: Some(amount), .. }) = &plan {
@@ -108,7 +108,7 @@ impl Settlement {
                 self.moved(&before, &after, now);
                 Ok(Progress::Moved)
             }
-            // Another payment of this payer has the same nonce of the far side in hand: wait for its end.
+            // Another payment of this payer holds the same nonce of the far side: wait for its end.
             Err(CommitError::Taken(_)) => {
                 before.yields(now, self.pace.poll);
                 let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
@@ -119,7 +119,7 @@ impl Settlement {
         }
     }
 
-    /// What has become of a payment is told.
+    /// Notifies the observer of a payment's changes.
     fn moved(&self, before: &Payment, after: &Payment, now: UnixSeconds) {
         let payment = after;
         for (at, step) in after.steps.iter().enumerate().skip(before.steps.len().saturating_sub(1)) {
@@ -135,10 +135,9 @@ impl Settlement {
         }
     }
 
-    /// One round for one lane: closes what is final, fills gaps, rebroadcasts what is open, loads what is ready.
-    ///
+    /// Runs one round for one lane: closes final slots, fills gaps, rebroadcasts open slots, loads ready payments.
     /// # Errors
-    /// The first thing that failed; the rest of the round was done as far as it could be.
+    /// The first failure; the rest of the round was done as far as possible.
     pub async fn carry(&self, lease: &Lease, now: UnixSeconds) -> Result<Progress, Fault> {
         let seen = async {
             let rail = self.rail(&lease.lane)?.as_ref();
@@ -173,7 +172,7 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// A nonce below finality is used for ever, whatever used it.
+    /// Closes slots: a nonce below finality is permanently used, whatever used it.
     async fn close(&mut self, view: &LaneView, nonces: Option<Nonces>) {
         let Some(nonces) = nonces else { return };
         let used: Vec<Slot> = view
@@ -187,8 +186,8 @@ impl Round<'_> {
         }
     }
 
-    /// A stored slot is rebroadcast until its nonce is final: sent again, with a higher fee every second time, or used
-    /// up with an empty transaction when its payments are decided.
+    /// Rebroadcasts stored slots until their nonces are final: each is sent again, with a higher fee every second time,
+    /// or used up by an empty transaction when its payments are decided.
     async fn rebroadcast(&mut self, view: &LaneView, nonces: Option<Nonces>) {
         let head = nonces.map_or(0, |nonces| nonces.head);
         let mut again = Vec::new();
@@ -205,7 +204,7 @@ impl Round<'_> {
             slot.resends = slot.resends.saturating_add(1);
             slot.due = self.now.plus(self.patience(slot.resends));
             if nonces.is_none() && (load.is_empty() || slot.resends > PATIENCE) {
-                // The far side forgets when it likes: the step is rebuilt under the same once key.
+                // The far side may forget a parcel at any time: the step is rebuilt under the same once key.
                 slot.used = true;
                 self.commit(None, Vec::new(), vec![slot]).await;
                 continue;
@@ -228,7 +227,7 @@ impl Round<'_> {
         self.send(again).await;
     }
 
-    /// Fills nonces that nobody holds, and puts what is ready into new slots.
+    /// Fills nonces without a slot, and puts ready payments into new slots.
     async fn load(&mut self, view: LaneView, nonces: Option<Nonces>) {
         let LaneView { next: from, open, ready } = view;
         let mut slots = Vec::new();
@@ -273,8 +272,9 @@ impl Round<'_> {
         }
     }
 
-    /// The nonces without a slot. A key that is used elsewhere moved the head past ours, and a reorganisation took
-    /// it back: without a transaction for the nonces between, nothing behind them can ever land.
+    /// Finds the nonces without a slot. If the key was used elsewhere, the head moved past this ledger's nonces, and a
+    /// reorganisation may have taken that back: without a transaction for the nonces in between, no later one can ever
+    /// land.
     async fn gaps(&mut self, nonces: Range<u64>, open: &[Slot]) -> Vec<u64> {
         let is_open = |nonce: &u64| open.iter().any(|slot| slot.id.nonce == *nonce);
         let id = |nonce| SlotId { lane: self.lease.lane.clone(), nonce };
@@ -282,7 +282,7 @@ impl Round<'_> {
         if ids.is_empty() {
             return Vec::new();
         }
-        // A node that lags calls nonces unused whose slots are closed.
+        // A lagging node reports nonces as unused whose slots are closed.
         match self.settlement.ledger.slots(&ids).await {
             Ok(closed) => {
                 let missing = ids.iter().filter(|id| closed.iter().all(|slot| slot.id != **id));
@@ -311,7 +311,8 @@ impl Round<'_> {
         }
     }
 
-    /// What travels together. What failed to land once travels alone: it may be what makes the others revert.
+    /// Groups payments that share a transaction. A payment that failed to land once is sent alone: it may be what makes
+    /// the others revert.
     fn batches(&self, ready: Vec<Payment>) -> Vec<Vec<Payment>> {
         let fresh = |payment: &Payment| payment.steps.last().is_some_and(|step| step.carriers.is_empty());
         let mut batches: Vec<Vec<Payment>> = Vec::new();
@@ -330,7 +331,7 @@ impl Round<'_> {
         batches
     }
 
-    /// The parcels of a slot that are still worth landing.
+    /// Returns the parcels of a slot that are still worth landing.
     async fn undecided(&self, slot: &Slot) -> Result<Vec<Parcel>, Fault> {
         let mut load = Vec::new();
         for key in &slot.payments {
@@ -362,7 +363,7 @@ impl Round<'_> {
         }
     }
 
-    /// The newest attempt of a slot is stored.
+    /// Notifies the observer that a slot's newest attempt is stored.
     fn stored(&self, slot: &Slot) {
         if let Some(attempt) = slot.attempts.last() {
             self.settlement.notice(Happening::Stored { slot, attempt }, self.now);
@@ -387,7 +388,7 @@ impl Round<'_> {
         self.note_taken(&taken).await;
     }
 
-    /// Stores which attempts the far side took. Without it they travel all the same, and no caller is named them.
+    /// Stores which attempts the far side accepted. Without this they are sent nevertheless, but not named to callers.
     async fn note_taken(&mut self, taken: &BTreeMap<SlotId, TxId>) {
         let ids: Vec<SlotId> = taken.keys().cloned().collect();
         if ids.is_empty() {
@@ -406,7 +407,7 @@ impl Round<'_> {
         }
     }
 
-    /// Seconds until a slot is sent again: longer each time, up to six times the pace.
+    /// Returns the seconds until a slot is sent again: longer each time, up to six times the interval.
     fn patience(&self, resends: u32) -> u64 {
         self.settlement.pace.rebroadcast.saturating_mul(u64::from(resends.clamp(1, 6)))
     }
@@ -421,7 +422,7 @@ fn newest_parcel(payment: &Payment) -> Option<&Parcel> {
     payment.steps.last()?.parcels.last()
 }
 
-/// Runs futures side by side, first polled in their order.
+/// Runs futures concurrently, polling them first in their order.
 pub(crate) async fn join<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
     let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
     poll_fn(|context| {

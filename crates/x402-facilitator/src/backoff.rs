@@ -1,14 +1,14 @@
-//! How long what failed rests before it is tried again.
+//! The backoff between attempts.
 
 use std::time::Duration;
 
-/// After the first failure.
+/// The delay after the first failure.
 pub(crate) const FIRST: Duration = Duration::from_millis(250);
-/// After many.
+/// The longest delay, reached after several failures.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
-/// The rest after so many failures in a row: `first`, doubled with each, up to [`LONGEST`]. None before the first
-/// failure.
+/// The delay after `failures` consecutive failures: `first`, doubled with each, up to [`LONGEST`]. It is zero before
+/// the first failure.
 pub(crate) fn rest(first: Duration, failures: u32) -> Duration {
     match failures.checked_sub(1) {
         None => Duration::ZERO,

@@ -1,4 +1,5 @@
-//! The configuration file. Unknown keys are refused; secrets come from the environment or from files, never from here.
+//! The configuration file. Unknown keys are refused. The file holds no secrets: it names environment variables or files
+//! that do.
 
 mod nvm;
 
@@ -15,31 +16,33 @@ use zeroize::Zeroizing;
 use crate::configured::{NAMESPACES, SERVED_NAMESPACES};
 use crate::heads::{BUSY_MILLISECONDS, REST_MILLISECONDS};
 
-/// What [`NetworkConfig::log_query_blocks`] must be.
+/// The range of [`NetworkConfig::log_query_blocks`].
 pub(crate) const LOG_QUERY_RANGE: &str = "1 to 100000";
 
-/// Everything an operator says.
+/// The whole configuration of a facilitator.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen. Default: `127.0.0.1:4020`.
+    /// The address to listen on. Default: `127.0.0.1:4020`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// The ledger's SQLite file.
+    /// The path of the ledger's SQLite file.
     pub ledger: PathBuf,
-    /// How long `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s. Default: 30.
+    /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s. Default: 30.
     #[serde(default = "default_wait")]
     pub settle_wait_seconds: u64,
-    /// How long a lane's lease lasts, 5 to 300 s. Default: 15.
+    /// The length of a lane's lease, 5 to 300 s. Default: 15.
     #[serde(default = "default_lease")]
     pub lease_seconds: u64,
-    /// How long an authorization of `exact` may last, 60 to 31,536,000 s: until then it is looked after. Default: 3,600.
+    /// The longest validity of an authorization of `exact`, 60 to 31,536,000 s: the payment is tracked until it
+    /// expires. Default: 3,600.
     #[serde(default = "default_longest")]
     pub longest_authorization_seconds: u64,
-    /// Where session keys are kept that payments name by their hash. None: payments carry their keys.
+    /// The store of session keys that payments name by their hash. Without it payments must carry their keys.
     #[serde(default)]
     pub session_keys: Option<SessionKeysConfig>,
-    /// Who may call. None: everybody who reaches the port, all as one caller.
+    /// The callers with their tokens. If there are none, every client that reaches the port may call, and all count as
+    /// one caller.
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerConfig>,
     /// The networks that are served.
@@ -51,7 +54,7 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionKeysConfig {
-    /// The key under which they are sealed: 32 bytes in hex. Whoever has it and the file has the keys.
+    /// The key that seals them: 32 bytes in hex. It opens every session key in the file.
     pub seal: SecretSource,
 }
 
@@ -59,50 +62,52 @@ pub struct SessionKeysConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CallerConfig {
-    /// Its name, part of a payment's identity.
+    /// The caller's name, part of a payment's identity.
     pub name: String,
-    /// Its token.
+    /// The caller's bearer token.
     pub token: SecretSource,
-    /// Whether a success is told again to its repeated bodies without `Idempotency-Key`. Only for a server that settles
-    /// each customer's request by a body of its own, or knows the mark `replayed`: any other would serve one payment
-    /// as often as it is shown. Default: false.
+    /// Whether a repeated body without `Idempotency-Key` gets the success again. Set it only for a server that settles
+    /// each customer's request by a body of its own, or that understands the mark `replayed`: any other server would
+    /// deliver once for each repetition of one payment. Default: false.
     #[serde(default)]
     pub replay_success: bool,
 }
 
-/// One EVM network.
+/// The configuration of one EVM network.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// CAIP-2, in the `eip155` namespace.
+    /// The network's CAIP-2 identifier, in the `eip155` namespace.
     pub id: ChainId,
-    /// The node's JSON-RPC URL: a secret, since many hold a key.
+    /// The URL of the node's JSON-RPC interface: a secret, since many such URLs contain an API key.
     pub rpc: SecretSource,
-    /// Blocks behind the head at which a block is final; 0 where the head is trusted.
+    /// The number of blocks behind the head at which a block is final; 0 where the head is trusted.
     pub finality: u64,
-    /// How often the head is asked for while a payment is unfinished, 20 to 60,000 ms. Default: 100.
+    /// The interval between polls of the head while a payment is unfinished, 20 to 60,000 ms. Default: 100.
     #[serde(default = "default_poll")]
     pub poll_milliseconds: u64,
-    /// How often it is while none is, 20 to 60,000 ms; of no effect where `poll_milliseconds` is more. Default: 2,000.
+    /// The interval while no payment is unfinished, 20 to 60,000 ms; without effect if `poll_milliseconds` is longer.
+    /// Default: 2,000.
     #[serde(default = "default_rest_poll")]
     pub rest_poll_milliseconds: u64,
-    /// How many blocks one query for logs covers at most, 1 to 100,000. Default: 1,000.
+    /// The most blocks that one query for logs covers, 1 to 100,000. Default: 1,000.
     #[serde(default = "default_log_query_blocks")]
     pub log_query_blocks: u64,
     /// The highest fee for one unit of gas, in wei.
     pub max_fee_per_gas: u64,
-    /// Plans whose credits smart accounts pay with. Default: none.
+    /// The plans whose credits smart accounts pay with. Default: none.
     #[serde(default)]
     pub nvm: Option<NvmConfig>,
-    /// The accounts that send transactions and pay gas: 32-byte private keys in hex.
+    /// The accounts that send transactions and pay for gas: 32-byte private keys in hex.
     pub signers: Vec<SecretSource>,
-    /// Tokens beside the default ones of the network.
+    /// The tokens that are served beside the network's default ones.
     #[serde(default, rename = "asset")]
     pub assets: Vec<AssetConfig>,
     /// Whether the network's default tokens are served. Default: true.
     #[serde(default = "yes")]
     pub default_assets: bool,
-    /// Factories that may be called to deploy a payer's smart account (EIP-6492), at the signers' cost. Default: none.
+    /// The factories that may be called to deploy a payer's smart account (EIP-6492), at the signers' expense. Default:
+    /// none.
     #[serde(default)]
     pub factories: Vec<EvmAddress>,
 }
@@ -111,57 +116,57 @@ pub struct NetworkConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AssetConfig {
-    /// Its contract.
+    /// The address of the token's contract.
     pub address: EvmAddress,
-    /// For people.
+    /// The token's symbol, for display.
     pub symbol: String,
-    /// EIP-712 `name` of its domain.
+    /// The `name` of its EIP-712 domain.
     pub name: String,
-    /// EIP-712 `version` of its domain.
+    /// The `version` of its EIP-712 domain.
     pub version: String,
-    /// Digits behind the point.
+    /// The number of digits after the decimal point.
     pub decimals: u8,
 }
 
-/// Where a secret stands: `{ env = "NAME" }` or `{ file = "PATH" }`.
+/// The place of a secret: `{ env = "NAME" }` or `{ file = "PATH" }`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum SecretSource {
-    /// An environment variable.
+    /// The name of an environment variable.
     Env(String),
-    /// A file; white space at its end does not count.
+    /// The path of a file; white space at its end is ignored.
     File(PathBuf),
 }
 
-/// A configuration that cannot be used.
+/// An unusable configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     #[error("{path}: {detail}")]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What the system said.
+        /// The operating system's message.
         detail: String,
     },
-    /// The file is not what it should be.
+    /// The file is not valid TOML, or does not have the expected keys.
     #[error("{0}")]
     Malformed(String),
     /// A value is outside its range.
     #[error("{field}: expected {expected}")]
     Range {
-        /// The field.
+        /// The name of the key.
         field: &'static str,
-        /// What it must be.
+        /// The values that are allowed.
         expected: &'static str,
     },
-    /// A secret is not there.
+    /// A secret is missing.
     #[error("{field}: {place} is not there or empty")]
     NoSecret {
-        /// The field.
+        /// The name of the key.
         field: &'static str,
-        /// Where it should be.
+        /// The place where the secret was expected.
         place: String,
     },
 }
@@ -192,20 +197,20 @@ fn default_listen() -> SocketAddr {
 }
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a configuration file.
     ///
     /// # Errors
-    /// An unreadable file, an unknown key, a value outside its range.
+    /// The file is unreadable, or has an unknown key or a value outside its range.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::Unreadable { path: path.display().to_string(), detail: error.to_string() })?;
         Self::parse(&text)
     }
 
-    /// Reads and checks text.
+    /// Parses and checks the text of a configuration.
     ///
     /// # Errors
-    /// An unknown key, a value outside its range.
+    /// The text has an unknown key or a value outside its range.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|error| ConfigError::Malformed(error.to_string()))?;
         let within = |field, value: u64, low: u64, high: u64, expected| {
@@ -234,10 +239,10 @@ impl Config {
 }
 
 impl SecretSource {
-    /// The secret.
+    /// Reads the secret from its place.
     ///
     /// # Errors
-    /// It is not there, or empty.
+    /// It is missing or empty.
     pub fn read(&self, field: &'static str) -> Result<Zeroizing<String>, ConfigError> {
         let (text, place) = match self {
             Self::Env(name) => (std::env::var(name).ok(), format!("environment variable {name}")),

@@ -1,4 +1,4 @@
-//! From a configuration to a facilitator that can be started.
+//! The assembly of a facilitator from its configuration.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -27,12 +27,12 @@ pub enum StartError {
     /// The configuration is unusable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A node, the ledger, or the parts do not fit together.
+    /// A node or the ledger failed, or the parts do not fit together.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// A facilitator as a configuration describes it.
+/// A facilitator that was assembled from a configuration.
 #[derive(Debug)]
 pub struct Configured {
     /// The engine, not yet started.
@@ -41,7 +41,7 @@ pub struct Configured {
     pub heads: HeadPollers,
     /// The store of requests, which `/verify` fills and `/settle` reads.
     pub requests: Arc<dyn Requests>,
-    /// Session keys that payments name by their hash, where they are kept.
+    /// The store of the session keys that payments name by their hash, if one is configured.
     pub session_keys: Option<KeptKeys>,
 }
 
@@ -90,15 +90,15 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
 
 /// The networks of one namespace.
 pub(crate) struct Namespace {
-    /// As CAIP-2 writes it.
+    /// The namespace's name in CAIP-2.
     pub(crate) name: &'static str,
-    /// Serves a network of this namespace as its configuration says.
+    /// Adds a network of this namespace with its configuration.
     add: fn(Builder, &NetworkConfig) -> Result<Builder, StartError>,
 }
 
-/// The namespaces that are served: a line for each, and what its networks need stands in [`NetworkConfig`].
+/// The namespaces that are served, one line each. [`NetworkConfig`] contains the parameters of their networks.
 pub(crate) const NAMESPACES: &[Namespace] = &[Namespace { name: "eip155", add: eip155 }];
-/// The same, as the configuration's error says it.
+/// The same list for the configuration's error.
 pub(crate) const SERVED_NAMESPACES: &str = "an `eip155` network";
 
 fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartError> {

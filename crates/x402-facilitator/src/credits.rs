@@ -1,10 +1,11 @@
-//! §4.2 steps 9 and 23, for plans whose credits are counted off chain: Nevermined keeps them in its own books and mirrors
-//! on chain only the plans that ask for it.
+//! The reader of credits that are counted off chain, §4.2 steps 9 and 23: Nevermined keeps them in its own database and
+//! mirrors only the plans that request it on chain.
 //!
-//! `GET /api/v1/protocol/plans/{planId}/balance/{holderAddress}`, without credentials, as `getPlanBalance` of Nevermined's
-//! SDK calls it (github.com/nevermined-io/payments, `src/api/plans-api.ts`). Its doc comment has the answer:
+//! The request is `GET /api/v1/protocol/plans/{planId}/balance/{holderAddress}`, without credentials, as
+//! `getPlanBalance` of Nevermined's SDK makes it (github.com/nevermined-io/payments, `src/api/plans-api.ts`). Its doc
+//! comment shows the answer:
 //! `{"planId":"105…578","planType":"credits","holderAddress":"0x5053…","creditsContract":"0xdd02…","balance":"100",
-//! "isSubscriber":true}`. The Python SDK (`PlanBalance`) reads `balance` as an integer, so both forms are taken.
+//! "isSubscriber":true}`. The Python SDK (`PlanBalance`) reads `balance` as an integer, so both forms are accepted.
 
 use core::fmt;
 use core::time::Duration;
@@ -23,19 +24,19 @@ use x402_types::{AtomicAmount, Fault, RawJson};
 use crate::config::ConfigError;
 
 const SERVICE: &str = "the books of credits";
-/// A balance is a flat object of a few members.
+/// The limits of an answer: a balance is a flat object of a few members.
 const LIMITS: Limits = Limits { body: 16 * 1024, depth: 8, ..Limits::DEFAULT };
-/// From the request to the last byte of the answer.
+/// The time from the request to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Credits as a service counts them that answers like Nevermined's API.
+/// A client of a service that counts credits and has an API like Nevermined's.
 #[derive(Clone)]
 pub struct HttpCredits {
     http: reqwest::Client,
     base: Url,
 }
 
-/// What is read of an answer. The rest is for people.
+/// The members of an answer that are read. The others are for display.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PlanBalance {
@@ -47,18 +48,19 @@ struct PlanBalance {
 }
 
 impl HttpCredits {
-    /// The service at an address, for example `https://api.sandbox.nevermined.app`. Its answers take 5 s at most.
+    /// Makes a client of the service at an address, for example `https://api.sandbox.nevermined.app`. It waits 5 s for
+    /// an answer.
     ///
     /// # Errors
-    /// The address is not an http or https URL, or carries a user, a query or a fragment.
+    /// The address is not an http or https URL, or has a user, a query or a fragment.
     pub fn new(address: &str) -> Result<Self, ConfigError> {
         Self::with_timeout(address, TIMEOUT)
     }
 
-    /// The same, whose answers are waited for so long.
+    /// Makes a client like [`new`](Self::new), with another time limit for answers.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// The same as for [`new`](Self::new).
     pub fn with_timeout(address: &str, timeout: Duration) -> Result<Self, ConfigError> {
         let expected = "an http or https URL without user, query and fragment";
         let base = service::base(address).ok_or(ConfigError::Range { field: "network.nvm.credits", expected })?;
@@ -76,7 +78,7 @@ impl ReadCredits for HttpCredits {
         let request = self.http.get(self.url(plan, holder)).header(ACCEPT, "application/json");
         let mut response = request.send().await.map_err(unreachable)?;
         let status = response.status();
-        // No plan, no account, no permission: whatever it is, it is no balance.
+        // The plan or account may be unknown, or access denied: no such answer has a balance.
         if !status.is_success() {
             return Err(fault(format_args!("HTTP {status}")));
         }
@@ -88,7 +90,7 @@ impl ReadCredits for HttpCredits {
     }
 }
 
-/// The balance of an answer. An answer about another plan or account is none about this one.
+/// Reads the balance from an answer. An answer about another plan or account is a fault.
 fn balance(answer: &[u8], plan: PlanId, holder: Address) -> Result<U256, Fault> {
     let read: PlanBalance = json::from_slice(answer, &LIMITS).map_err(fault)?;
     if read.plan_id.is_some_and(|id| id != plan) {
@@ -97,7 +99,7 @@ fn balance(answer: &[u8], plan: PlanId, holder: Address) -> Result<U256, Fault> 
     if read.holder_address.is_some_and(|text| text.parse() != Ok(holder)) {
         return Err(fault("an answer about another account"));
     }
-    // A number beyond 2^53 is exact here, since its digits are read and no float is made of them.
+    // A number beyond 2^53 is exact here: its digits are read as text, never as a float.
     let text = read.balance.as_str();
     let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
     let credits: AtomicAmount = digits.parse().map_err(|_| fault("a balance that is no integer of 256 bits"))?;
@@ -108,7 +110,7 @@ fn fault(why: impl fmt::Display) -> Fault {
     Fault::unreachable(SERVICE, why)
 }
 
-/// The error without the URL: it names the account.
+/// Describes the error without its URL, which contains the account.
 fn unreachable(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let cause = core::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();

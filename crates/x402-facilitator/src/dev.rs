@@ -1,4 +1,5 @@
-//! A facilitator that needs no configuration: its chain is in this process, its ledger in memory, its keys are public.
+//! A facilitator without configuration: its chain runs in this process, its ledger is in memory, and its keys are
+//! public.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,14 +25,14 @@ use crate::routes::{KeptKeys, Routes};
 use crate::server::Serving;
 use crate::session_keys::{ByHash, MemorySessionKeys, SessionKeys};
 
-/// The account of the devchain that signs operations of session keys. It holds what every account of the devchain
-/// holds, and needs none of it.
+/// The devchain's account that signs the operations of session keys. It is funded like every account of the devchain
+/// but needs no funds.
 pub const SESSION_SIGNER: usize = 9;
 
-/// How old the last block is at most when a request is served, with [`DevFacilitator::keeping_time`].
+/// The greatest age of the last block when a request is served, with [`DevFacilitator::keeping_time`].
 pub const OLDEST_BLOCK: Duration = Duration::from_secs(2);
 
-/// A plan of the devchain's contract as a facilitator, or a payer, knows it.
+/// Converts a plan of the devchain's contract to the form that facilitators and payers use.
 #[must_use]
 pub fn served(id: U256, plan: DevPlan) -> Plan {
     Plan {
@@ -59,7 +60,7 @@ pub struct DevFacilitator {
 }
 
 impl DevFacilitator {
-    /// Starts chain and facilitator. `dress` may wrap the routes.
+    /// Starts a chain and a facilitator. `dress` may wrap the routes.
     ///
     /// # Errors
     /// The chain cannot be built, or an address cannot be listened on.
@@ -67,8 +68,8 @@ impl DevFacilitator {
         Self::keeping_time(DevChain::new().map_err(Fault::broken)?, listen, dress).await
     }
 
-    /// Starts a facilitator on this chain, and mines a block whenever a request comes and the last one is
-    /// [`OLDEST_BLOCK`] old: payments are judged by the chain's time, which stands still between blocks.
+    /// Starts a facilitator on this chain. A block is mined whenever a request arrives and the last block is
+    /// [`OLDEST_BLOCK`] old: payments are judged by the chain's time, which does not advance between blocks.
     ///
     /// # Errors
     /// An address cannot be listened on.
@@ -85,7 +86,7 @@ impl DevFacilitator {
         Self::on(chain, listen, Duration::from_secs(30), |routes| dress(routes.layer(layer))).await
     }
 
-    /// Starts a facilitator on this chain, whose `/settle` answers after `wait` at the latest.
+    /// Starts a facilitator on this chain whose `/settle` answers after `wait` at the latest.
     ///
     /// # Errors
     /// An address cannot be listened on.
@@ -98,8 +99,8 @@ impl DevFacilitator {
         Self::selling(chain, &[], listen, wait, dress).await
     }
 
-    /// Starts a facilitator on this chain that serves these plans of its plans' contract, too. Session keys are issued
-    /// to [`SESSION_SIGNER`].
+    /// Starts a facilitator on this chain that also serves these plans of its plans' contract. Session keys must be
+    /// issued to [`SESSION_SIGNER`].
     ///
     /// # Errors
     /// An address cannot be listened on, or a plan cannot be served.
@@ -141,36 +142,36 @@ impl DevFacilitator {
         Ok(Self { serving, engine, node, url })
     }
 
-    /// Where it listens.
+    /// Returns the facilitator's URL.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where its chain answers JSON-RPC.
+    /// Returns the URL of its chain's JSON-RPC interface.
     #[must_use]
     pub fn rpc(&self) -> &str {
         &self.node.url
     }
 
-    /// Its chain.
+    /// Returns the devchain of this facilitator.
     #[must_use]
     pub const fn chain(&self) -> &DevChain {
         &self.node.chain
     }
 
-    /// The facilitator without HTTP.
+    /// Returns the engine, for use without HTTP.
     #[must_use]
     pub const fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Waits until something that must go on has ended.
+    /// Waits until one of its tasks ends, which is always a fault.
     pub async fn broken(&mut self) {
         self.serving.broken().await;
     }
 
-    /// Finishes what runs and ends.
+    /// Finishes the running settlements and ends.
     pub async fn stop(self) {
         self.serving.stop().await;
     }

@@ -1,4 +1,4 @@
-//! The heads of the chains that are served: how often each is asked for, and who is told of new blocks.
+//! The pollers of the served chains' heads: their pace, and the notices of new blocks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,23 +16,24 @@ use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
 
-/// [`Polling::busy`] unless told, ms.
+/// The default of [`Polling::busy`], in ms.
 pub(crate) const BUSY_MILLISECONDS: u64 = 100;
-/// [`Polling::rest`] unless told, ms.
+/// The default of [`Polling::rest`], in ms.
 pub(crate) const REST_MILLISECONDS: u64 = 2_000;
 
-/// How often a network's head is asked for. Nodes bill by the call: a settlement is answered the later the longer
-/// `busy` is, and a network without payments costs what `rest` says.
+/// The pace at which a network's head is polled. Nodes charge by the call: a longer `busy` delays the answers to
+/// settlements, and `rest` determines the cost of a network without payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Polling {
-    /// While a payment on the network is unfinished. One call each time, and some more behind a new block.
+    /// The interval while a payment on the network is unfinished. Each poll is one call, and a new block needs some
+    /// more.
     pub busy: Duration,
-    /// While none is. Of no effect where it is the shorter one.
+    /// The interval while no payment is unfinished. It has no effect if it is the shorter one.
     pub rest: Duration,
 }
 
 impl Default for Polling {
-    /// Every 100 ms, at rest every 2 s.
+    /// Polls every 100 ms, and every 2 s at rest.
     fn default() -> Self {
         Self { busy: Duration::from_millis(BUSY_MILLISECONDS), rest: Duration::from_millis(REST_MILLISECONDS) }
     }
@@ -43,8 +44,9 @@ impl Polling {
         self.rest.max(self.busy)
     }
 
-    /// From the beginning of one poll to that of the next, the last of which found a new block, or did not. A node that
-    /// did not answer so often in a row is asked ever less often: it may refuse for being asked too much.
+    /// Returns the time from the beginning of one poll to the beginning of the next. `found` is whether the last poll
+    /// found a new block. A node that failed repeatedly is polled ever less often: it may be refusing because of too
+    /// many calls.
     fn pause(self, busy: bool, found: bool, failures: u32) -> Duration {
         let pause = match (busy, found) {
             (false, _) => self.at_rest(),
@@ -54,23 +56,23 @@ impl Polling {
         pause.max(backoff::rest(backoff::FIRST, failures))
     }
 
-    /// For how long a poll answers: nobody waits for one while they come as they should.
+    /// The age up to which the result of a poll is used: no caller waits for a poll while they succeed at this pace.
     pub(crate) fn fresh(self) -> Duration {
         self.at_rest().saturating_mul(4)
     }
 }
 
-/// A head that is polled.
+/// The poller of one chain's head.
 pub(crate) struct HeadPoller {
     pub(crate) chain: Arc<RpcChain>,
     pub(crate) polling: Polling,
-    /// Accounts that send operations: the EntryPoint takes them from accounts without code only.
+    /// The accounts that send operations: the EntryPoint accepts operations only from accounts without code.
     pub(crate) bundlers: Vec<Address>,
-    /// Tokens to be tried at start, each in a simulated transaction of this account.
+    /// The tokens that are tried at start, each in a simulated transaction of this account.
     pub(crate) trials: Vec<(Token, Address)>,
 }
 
-/// The heads of the chains that are served.
+/// The pollers of all the chains that are served.
 pub struct HeadPollers(pub(crate) Vec<HeadPoller>);
 
 impl std::fmt::Debug for HeadPollers {
@@ -80,18 +82,18 @@ impl std::fmt::Debug for HeadPollers {
 }
 
 impl HeadPollers {
-    /// Whether every node serves the network that it should, and every token does in a simulation what a payment needs.
-    /// What a node does otherwise than most is logged.
+    /// Checks that every node serves the expected network, and that every token passes a simulated payment. A node's
+    /// peculiarities are logged.
     ///
     /// # Errors
-    /// One does not, or a node does not answer.
+    /// A node serves another network, a token fails, or a node does not answer.
     pub async fn check(&self) -> Result<(), Fault> {
         for poller in &self.0 {
             poller.chain.check_network().await?;
             for peculiarity in poller.chain.peculiarities(now()).await? {
                 tracing::warn!(network = %poller.chain.network(), "the node is peculiar: {peculiarity}");
             }
-            // What the signers have is known from here on.
+            // The signers' balances are known from here on.
             poller.chain.poll().await?;
             let sizes = poller.bundlers.iter().fold(BatchRead::new(), |reads, account| reads.code_size(*account));
             let answers = poller.chain.run(&sizes, At::Latest).await?;
@@ -103,7 +105,8 @@ impl HeadPollers {
         Ok(())
     }
 
-    /// Polls until it is dropped; wakes the engine at every new block, and when the nonces as of it are there.
+    /// Polls until it is dropped. Wakes the engine at every new block, and again when the nonces as of that block are
+    /// known.
     #[must_use]
     pub fn watch(self, engine: &Arc<Engine>) -> JoinSet<()> {
         self.0.into_iter().map(|poller| poller.run(Arc::clone(engine))).collect()
@@ -157,7 +160,8 @@ impl HeadPoller {
                         engine.new_nonces();
                     }
                     behind = new;
-                    // Behind one URL may be nodes of which one lags: a head that goes to and fro is no new block each time.
+                    // Several nodes may answer at one URL, and one may lag: a head that alternates is no new block each
+                    // time.
                     let higher = Some(head.number) > highest;
                     highest = highest.max(Some(head.number));
                     higher
@@ -179,7 +183,7 @@ impl HeadPoller {
     }
 }
 
-/// Signs the trials of tokens. Its key is public, and it holds nothing.
+/// Returns the signer of the tokens' trials. Its key is public, and its account is empty.
 fn trial_payer() -> Result<Key, Fault> {
     Key::from_bytes(&keccak256("x402: the payer of a token's trial")).map_err(Fault::broken)
 }
@@ -232,7 +236,7 @@ mod tests {
         }
     }
 
-    /// Two nodes behind one URL, of which one lags: a head that goes to and fro is waited for like any other.
+    /// Two nodes answer at one URL, and one lags: an alternating head is polled at the usual pace.
     #[tokio::test(start_paused = true)]
     async fn a_head_that_goes_to_and_fro_is_no_new_block_each_time() {
         let (chain, engine, _heads) = watched(BUSY);
@@ -242,11 +246,11 @@ mod tests {
         polled(&chain, 2).await;
         let began = Instant::now();
         polled(&chain, 40).await;
-        // By the clock of the test: the pause from one poll to the next, which a round trip of 1 ms would hide.
+        // The test's clock measures the pause from one poll to the next, which a round trip of 1 ms would hide.
         assert!(began.elapsed() >= BUSY * 37, "{:?}", began.elapsed());
     }
 
-    /// The head of a chain, which mines by hand.
+    /// The head of a chain that mines on command.
     fn heads(busy: Duration) -> (DevChain, HeadPollers) {
         let chain = DevChain::builder().block_time(MiningMode::Manual).rpc_delay(SHORT).build().unwrap();
         let poller = HeadPoller {
@@ -258,7 +262,7 @@ mod tests {
         (chain, HeadPollers(vec![poller]))
     }
 
-    /// An engine that is told of its blocks. At rest its head is asked for once.
+    /// An engine that is notified of its chain's blocks. At rest its head is polled once.
     fn watched(busy: Duration) -> (DevChain, Arc<Engine>, JoinSet<()>) {
         let (chain, heads) = heads(busy);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
@@ -280,11 +284,11 @@ mod tests {
         assert_eq!(polling.pause(false, true, 0), Duration::from_secs(2));
         assert_eq!(polling.pause(true, false, 0), Duration::from_millis(100));
         assert_eq!(polling.pause(true, true, 0), Duration::ZERO);
-        // One that does not answer, up to half a minute.
+        // A node that does not answer is polled ever less often, down to once in half a minute.
         let failed: Vec<u128> = (1..9).map(|failures| polling.pause(true, false, failures).as_millis()).collect();
         assert_eq!(failed, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
         assert_eq!(polling.pause(false, false, 1), Duration::from_secs(2));
-        // Who polls seldom does not poll more often at rest.
+        // A busy pace that is slower than the pace at rest also applies at rest.
         let seldom = Polling { busy: Duration::from_secs(5), ..polling };
         assert_eq!(seldom.pause(false, false, 0), Duration::from_secs(5));
         assert_eq!(seldom.fresh(), Duration::from_secs(20));
@@ -301,7 +305,7 @@ mod tests {
         engine.note_unfinished(&ours, true);
         polled(&chain, 10).await;
         engine.note_unfinished(&ours, false);
-        // The one that is on its way may still be answered.
+        // The call in flight may still be answered.
         let most = chain.calls().of("eth_getBlockByNumber") + 1;
         tokio::time::sleep(SHORT * 50).await;
         assert!(chain.calls().of("eth_getBlockByNumber") <= most);
@@ -321,7 +325,7 @@ mod tests {
         assert_eq!(calls.total(), calls.of("eth_getBlockByNumber"), "{calls:?}");
         assert!(!blocks.has_changed().unwrap() && !nonces.has_changed().unwrap());
 
-        // A new block is told of at once, and fees and nonces when they are those of the block.
+        // A new block is reported at once, and fees and nonces once they are those of the block.
         chain.mine(1);
         blocks.changed().await.unwrap();
         assert!(!nonces.has_changed().unwrap());

@@ -1,6 +1,6 @@
-//! One lane's worker: takes the lease, asks the settlement machine for one thing after the other, waits to be woken.
+//! The worker of one lane: it takes the lease, calls the settlement machine step by step, and waits to be woken.
 //!
-//! It keeps nothing that a restart would miss: what is to be done stands in the ledger.
+//! It keeps no state that a restart would miss: all pending work is in the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -17,11 +17,11 @@ use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
 
-/// Payments worked on at once.
+/// The number of payments worked on at once.
 const AT_ONCE: usize = 256;
-/// How long nothing happens at most before the lane looks again.
+/// The longest pause of the lane without an event.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long something rests after another writer was first, for the first time.
+/// The first pause after another writer was faster.
 const YIELD: Duration = Duration::from_millis(10);
 
 enum Done {
@@ -31,13 +31,13 @@ enum Done {
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-/// How it stands with a payment that is worked on, or that failed.
+/// The state of a payment that is worked on, or that failed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Turn {
     working: bool,
-    /// In a row.
+    /// The number of consecutive failures.
     failures: u32,
-    /// Not before that.
+    /// The time before which it is not tried again.
     until: Option<Instant>,
 }
 
@@ -53,13 +53,13 @@ pub(crate) struct Lane {
     id: LaneId,
     lease: Option<(Lease, Instant)>,
     running: FuturesUnordered<Work>,
-    /// The payments that are worked on or that failed when they were tried last.
+    /// The payments that are worked on, or that failed at the last attempt.
     turns: BTreeMap<PaymentKey, Turn>,
     carrying: bool,
-    /// There may be something to carry.
+    /// Whether there may be something to carry.
     wanted: bool,
     carry_from: Instant,
-    /// How often carrying failed in a row.
+    /// The number of consecutive failures to carry.
     carry_failures: u32,
 }
 
@@ -78,7 +78,7 @@ impl Lane {
         }
     }
 
-    /// Works until `stop` says so and nothing of the lane is unfinished.
+    /// Works until `stop` is set and nothing of the lane is unfinished.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut claims = self.engine.claims();
         let mut blocks = self.engine.blocks();
@@ -88,7 +88,7 @@ impl Lane {
         let mut rounds_from = Instant::now();
         loop {
             let at = Instant::now();
-            // What is under way goes on while the ledger is left alone.
+            // The running work continues while the ledger is left alone.
             if rounds_from <= at {
                 match self.round(block, at).await {
                     Ok(open) if *stop.borrow() && !open && self.running.is_empty() => return,
@@ -115,14 +115,15 @@ impl Lane {
         }
     }
 
-    /// Starts what is due. Answers whether the lane has unfinished payments.
+    /// Starts the work that is due. Returns whether the lane has unfinished payments.
     async fn round(&mut self, block: bool, at: Instant) -> Result<bool, Fault> {
         let Some(lease) = self.hold().await? else { return Ok(true) };
         let time = now();
-        // A new block is looked at at once, whatever the pace says.
+        // A new block is examined at once, whatever the pace.
         let horizon = if block { UnixSeconds(time.0.saturating_add(self.engine.pace().poll)) } else { time };
         let working = self.turns.values().filter(|turn| turn.working).count();
-        // Those that rest are due, too, and the longest: as many more are read, so that the others have their turn.
+        // The delayed payments are also due, and for the longest time: that many more are read, so that the others have
+        // their turn.
         let most = AT_ONCE.saturating_add(self.turns.len());
         let due = self.engine.ledger().due(&self.id, horizon, most).await?;
         self.forget_turns(&due, most);
@@ -145,7 +146,7 @@ impl Lane {
         Ok(open)
     }
 
-    /// What is not due any more, though all that is due was read, was finished by another process.
+    /// Drops the payments that are no longer due although all due ones were read: another process finished them.
     fn forget_turns(&mut self, due: &[PaymentKey], most: usize) {
         if due.len() < most && self.turns.len() > due.len() {
             let due: BTreeSet<&PaymentKey> = due.iter().collect();
@@ -153,7 +154,7 @@ impl Lane {
         }
     }
 
-    /// The lease, renewed after a third of its time.
+    /// Takes the lease, or renews it after a third of its time.
     async fn hold(&mut self) -> Result<Option<Lease>, Fault> {
         let seconds = self.engine.lease_seconds();
         if let Some((lease, since)) = &self.lease
@@ -167,15 +168,15 @@ impl Lane {
         Ok(lease)
     }
 
-    /// When the next of those that rest may be tried again.
+    /// Returns the time at which the next delayed payment may be tried again.
     fn next_rest_over(&self, at: Instant) -> Instant {
         if self.lease.is_none() {
-            // Another process has the lane: nothing here is tried before it is free.
+            // Another process has the lane: nothing is tried here before it is free.
             return at + IDLE;
         }
         let carry = (self.wanted && !self.carrying).then_some(self.carry_from);
         let rests = self.turns.values().filter(|turn| !turn.working).filter_map(|turn| turn.until);
-        // What was free already waits for a place among those that are worked on, not for a time.
+        // A payment without a delay waits for a free place, not for a time.
         rests.filter(|until| *until > at).chain(carry).min().unwrap_or_else(|| at + IDLE)
     }
 
@@ -187,7 +188,7 @@ impl Lane {
                 let Some(rest) = rest(&progress, failures) else {
                     self.turns.remove(&key);
                     if progress == Ok(Progress::Moved) {
-                        // What has moved is carried at once, whatever else failed.
+                        // A payment that has moved is carried at once, whatever else failed.
                         self.carry_from = at;
                     }
                     return;
@@ -221,14 +222,14 @@ impl Lane {
                 self.wanted = true;
                 self.engine.moved();
             }
-            // Perhaps another process has the lane: ask before anything else is tried.
+            // Another process may have the lane: the lease is checked before anything else is tried.
             Ok(Progress::Overtaken) => self.lease = None,
             Ok(Progress::Idle) | Err(_) => {}
         }
     }
 }
 
-/// How long something rests that has now failed, or was overtaken, so often in a row.
+/// Returns the delay after consecutive failures, or after another writer was faster; `None` after a success.
 fn rest(progress: &Result<Progress, Fault>, failures: u32) -> Option<Duration> {
     match progress {
         Ok(Progress::Idle | Progress::Moved) => None,

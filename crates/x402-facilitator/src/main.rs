@@ -1,4 +1,4 @@
-//! The facilitator's process.
+//! The process of the facilitator.
 
 use std::io::Write;
 #[cfg(feature = "dev")]
@@ -27,22 +27,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves until it is told to stop; prints one line of JSON once it listens.
+    /// Serves until it is stopped by a signal; prints one line of JSON once it listens.
     Serve {
         /// The configuration file.
         #[cfg_attr(feature = "dev", arg(long, required_unless_present = "dev", conflicts_with = "dev"))]
         #[cfg_attr(not(feature = "dev"), arg(long, required = true))]
         config: Option<PathBuf>,
-        /// Without configuration, on a chain in this process.
+        /// Serves without configuration, on a chain in this process.
         #[cfg(feature = "dev")]
         #[arg(long)]
         dev: bool,
-        /// Where to listen, with `--dev`.
+        /// The address to listen on, with `--dev`.
         #[cfg(feature = "dev")]
         #[arg(long, default_value = "127.0.0.1:0", requires = "dev")]
         listen: SocketAddr,
     },
-    /// Prints whose contracts this binary holds for `serve --dev`, and under which licences.
+    /// Prints the authors and licences of the contracts that this binary contains for `serve --dev`.
     #[cfg(feature = "dev")]
     Licences,
 }
@@ -58,12 +58,12 @@ async fn main() -> ExitCode {
         Command::Serve { config: Some(path), .. } => serve(&path).await,
         #[cfg(feature = "dev")]
         Command::Serve { config: None, listen, .. } => serve_dev(listen).await,
-        // clap has refused it.
+        // clap has refused this case already.
         #[cfg(not(feature = "dev"))]
         Command::Serve { config: None } => Ok(ExitCode::from(2)),
         #[cfg(feature = "dev")]
         Command::Licences => {
-            // A pager that was closed does not want to know.
+            // A closed pager is no error.
             drop(std::io::stdout().lock().write_all(x402_devchain::LICENCES.as_bytes()));
             Ok(ExitCode::SUCCESS)
         }
@@ -78,17 +78,17 @@ async fn main() -> ExitCode {
 }
 
 fn announce(line: &serde_json::Value) {
-    // A supervisor that closed the pipe does not want to know.
+    // A supervisor that closed the pipe is no error.
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
-/// SIGTERM and SIGINT, which from here on do not kill: asked for before anything is announced, for a supervisor may
-/// stop what it has just seen start.
+/// Handles SIGTERM and SIGINT, which from here on do not kill the process. The handlers are installed before anything
+/// is announced: a supervisor may stop a process that it has just seen start.
 fn signals() -> std::io::Result<[Signal; 2]> {
     Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
 }
 
-/// Waits for a signal, or something that broke.
+/// Waits for a signal, or for a broken task.
 async fn told_to_stop(signals: std::io::Result<[Signal; 2]>, broken: impl Future<Output = ()>) -> ExitCode {
     let stop = async {
         match signals {

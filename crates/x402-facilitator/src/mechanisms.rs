@@ -10,7 +10,7 @@ use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::chain::{ReadChain, RpcChain, repeating};
-use x402_evm::exact::{ExactMechanism, Policy};
+use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
@@ -28,21 +28,21 @@ use crate::session_keys::Registrar;
 
 pub use nvm::Nvm;
 
-/// What serves one EVM network.
+/// The parts that serve one EVM network.
 pub struct Evm {
-    /// The node.
+    /// The client of the node.
     pub client: RpcClient,
-    /// The network.
+    /// The network that is served.
     pub network: ChainId,
-    /// Blocks behind the head at which a block is final.
+    /// The number of blocks behind the head at which a block is final.
     pub finality: u64,
-    /// How often the head is asked for.
+    /// The pace at which the head is polled.
     pub polling: Polling,
-    /// How many blocks one query for logs covers at most.
+    /// The most blocks that one query for logs covers.
     pub log_query_blocks: NonZeroU64,
-    /// What a transaction may cost.
+    /// The limits of a transaction's cost.
     pub fees: Fees,
-    /// The accounts that send.
+    /// The accounts that send transactions.
     pub signers: Vec<Key>,
     /// The tokens that are served.
     pub assets: Assets,
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Evm {
     }
 }
 
-/// Puts a facilitator together.
+/// The builder of a facilitator.
 pub struct Builder {
     settlement: Settlement,
     ledger: Arc<dyn Ledger>,
@@ -100,34 +100,34 @@ impl Builder {
         }
     }
 
-    /// With the session keys that payments may name by their hash; none unless told.
+    /// Sets the store of session keys that payments may name by their hash; by default there is none.
     #[must_use]
     pub fn with_session_keys(mut self, keys: Arc<dyn ReadSessionKeys>) -> Self {
         self.keys = keys;
         self
     }
 
-    /// Takes authorizations that last so many seconds at most, on the networks that are added from here on; an hour
-    /// unless told.
+    /// Sets the longest validity of authorizations, in seconds, on the networks that are added from here on; an hour by
+    /// default.
     #[must_use]
     pub const fn with_longest_authorization(mut self, seconds: u64) -> Self {
         self.longest = Some(seconds);
         self
     }
 
-    /// With how long lanes and callers are held.
+    /// Sets the time limits of lanes and callers.
     #[must_use]
     pub const fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Serves an EVM network.
+    /// Adds an EVM network.
     ///
     /// # Errors
-    /// The network is served already or is none of `eip155`.
+    /// The network is served already, or is not in the `eip155` namespace.
     pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
-        // What the node refuses for a moment is asked again before a caller hears of it.
+        // A call that the node refuses temporarily is repeated before a caller learns of it.
         let evm = Evm { client: repeating(&evm.client), ..evm };
         let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
@@ -143,7 +143,7 @@ impl Builder {
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
-        let mut policy = Policy::default().with_signers(accounts);
+        let mut policy = ExactPolicy::default().with_signers(accounts);
         policy.longest = self.longest.unwrap_or(policy.longest);
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
@@ -156,7 +156,7 @@ impl Builder {
         Ok(self)
     }
 
-    /// Serves plans on a network that is served already.
+    /// Adds plans on a network that is served already.
     ///
     /// # Errors
     /// The network is not served yet, or serves plans already.
@@ -174,34 +174,34 @@ impl Builder {
         Ok(self)
     }
 
-    /// With callers that are told a success again although they name no request, see [`Engine::with_replaying`].
+    /// Sets the callers that get a success again although they name no request, see [`Engine::with_replaying`].
     #[must_use]
     pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
         self.replaying.extend(callers);
         self
     }
 
-    /// With the file that holds the ledger, see [`Engine::with_database`].
+    /// Sets the file that holds the ledger, see [`Engine::with_database`].
     #[must_use]
     pub fn with_database(mut self, database: Database) -> Self {
         self.database = Some(database);
         self
     }
 
-    /// Speaks one more dialect, see [`Engine::with_dialect`].
+    /// Adds a dialect, see [`Engine::with_dialect`].
     #[must_use]
     pub fn with_dialect(mut self, dialect: impl Dialect + 'static) -> Self {
         self.dialects.push(Arc::new(dialect));
         self
     }
 
-    /// Who checks session keys that are to be registered: one for each network that serves plans.
+    /// Returns the registrars, which check session keys before they are kept: one for each network that serves plans.
     #[must_use]
     pub fn registrars(&self) -> &[Registrar] {
         &self.registrars
     }
 
-    /// The engine, not yet started, and the tasks that tell it of new blocks.
+    /// Builds the engine, not yet started, and the tasks that notify it of new blocks.
     ///
     /// # Errors
     /// The parts do not fit together.
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::process::owner;
 
-    /// For payments of `exact` it is `tests/log_query.rs` that says so.
+    /// `tests/log_query.rs` covers payments of `exact`.
     #[tokio::test]
     async fn operations_are_looked_up_in_as_many_blocks_at_once_as_is_configured() {
         let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();

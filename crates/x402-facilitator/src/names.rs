@@ -1,7 +1,8 @@
-//! One `Idempotency-Key` names one payment, on every route and for one caller: a second payment under it is 409.
+//! The names of requests: one `Idempotency-Key` belongs to one payment, on every route and for one caller. A second
+//! payment under it gets 409.
 //!
-//! What `/settle` takes up is stored before anything else happens, so that of two payments at once one has the name.
-//! What `/verify` found good is held in memory, since nothing has moved: verification writes nothing.
+//! A name used at `/settle` is stored before anything else happens, so that of two concurrent payments one gets the
+//! name. A name used at `/verify` is held in memory, since no money has moved: verification writes nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,14 +14,14 @@ use x402_types::{AtomicAmount, Fault, PaymentKey, UnixSeconds};
 use crate::clock::now;
 use x402_store::requests::{Remembered, Requests};
 
-/// Seconds that a name is kept which was settled under.
+/// The number of seconds that a name used at `/settle` is kept.
 const STORED: u64 = 86_400;
-/// Seconds that one is remembered which was only verified under.
+/// The number of seconds that a name used only at `/verify` is kept.
 const SEEN: u64 = 3_600;
-/// How many of those are remembered; the oldest go first.
+/// The most names that are held in memory; the oldest are dropped first.
 const MOST_SEEN: usize = 100_000;
 
-/// Which payment each name is for.
+/// The payment of each name.
 #[derive(Debug)]
 pub(crate) struct Names {
     stored: Arc<dyn Requests>,
@@ -30,7 +31,7 @@ pub(crate) struct Names {
 #[derive(Debug, Default)]
 struct Seen {
     payments: HashMap<String, [u8; 32]>,
-    /// Oldest first, with when each goes.
+    /// The names, oldest first, with the time at which each expires.
     order: VecDeque<(UnixSeconds, String)>,
 }
 
@@ -39,7 +40,7 @@ impl Names {
         Self { stored, seen: Mutex::default() }
     }
 
-    /// Whether a caller's key is for this payment, or for none yet. Takes nothing.
+    /// Whether a caller's key belongs to this payment, or to none yet. Nothing is stored.
     pub(crate) async fn fits(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
         let id = named(caller, key);
         if self.seen().get(&id).is_some_and(|seen| seen != payment) {
@@ -48,7 +49,7 @@ impl Names {
         Ok(self.stored.read(caller, &id).await?.is_none_or(|known| known.digest == payment))
     }
 
-    /// The payment was found good under this key.
+    /// Notes that the payment was verified under this key.
     pub(crate) fn verified(&self, caller: &str, key: &str, payment: [u8; 32]) {
         let now = now();
         let id = named(caller, key);
@@ -59,7 +60,7 @@ impl Names {
         }
     }
 
-    /// Takes the key for this payment before it is settled. `false`: it is another's.
+    /// Binds the key to this payment before it is settled. `false` means that it belongs to another payment.
     pub(crate) async fn take(&self, caller: &str, key: &str, payment: [u8; 32]) -> Result<bool, Fault> {
         let id = named(caller, key);
         if self.seen().get(&id).is_some_and(|seen| seen != payment) {
@@ -98,7 +99,7 @@ impl Seen {
     }
 }
 
-/// The name of a request that its caller names: the same for the same key, and nobody else's.
+/// Derives the request's name from the caller's key: equal for equal keys, and different for every other caller.
 pub(crate) fn named(caller: &str, key: &str) -> String {
     let mut hash = Sha256::new();
     for part in [b"agentRequestId v1".as_slice(), caller.as_bytes(), key.as_bytes()] {
@@ -108,7 +109,7 @@ pub(crate) fn named(caller: &str, key: &str) -> String {
     hex::encode(hash.finalize())
 }
 
-/// Which payment this is, whatever it is offered for.
+/// Identifies a payment, whatever it is offered for.
 pub(crate) fn payment(key: &PaymentKey) -> [u8; 32] {
     keccak256(key.as_bytes()).into()
 }

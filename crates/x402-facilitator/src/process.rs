@@ -12,12 +12,12 @@ use crate::config::ConfigError;
 #[must_use]
 pub fn owner() -> OwnerId {
     use std::hash::{BuildHasher, Hasher};
-    // `RandomState` is seeded by the operating system; the pid is for people who read the ledger.
+    // `RandomState` is seeded by the operating system; the pid is for readers of the ledger.
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{}-{random:016x}", std::process::id()).into()
 }
 
-/// A client for a node's URL. Answers take 5 s at most.
+/// Makes a client for a node's URL. It waits 5 s for an answer.
 pub(crate) fn node(url: &str) -> Result<RpcClient, ConfigError> {
     let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
     let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
@@ -28,7 +28,7 @@ pub(crate) fn node(url: &str) -> Result<RpcClient, ConfigError> {
     Ok(RpcClient::new(Http::with_client(client, url), false))
 }
 
-/// A client that waits so long for an answer and follows it nowhere.
+/// Makes a client that waits `timeout` for an answer and follows no redirect.
 pub(crate) fn http_client(timeout: Duration) -> Result<reqwest::Client, ConfigError> {
     x402_http::service::install_tls();
     let builder = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());

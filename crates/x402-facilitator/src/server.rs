@@ -13,10 +13,10 @@ use x402_types::Fault;
 use crate::engine::{Engine, Running};
 use crate::heads::HeadPollers;
 
-/// How long a graceful end waits for settlements.
+/// The time that a graceful shutdown waits for settlements.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// A facilitator at work: routes, workers, heads.
+/// A running facilitator: its routes, workers and head pollers.
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
@@ -49,13 +49,13 @@ impl Serving {
         Ok(Self { address, running, heads, http, stop })
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits until something that must go on has ended.
+    /// Waits until a task that must keep running has ended.
     pub async fn broken(&mut self) {
         tokio::select! {
             () = self.running.broken() => {}
@@ -64,7 +64,7 @@ impl Serving {
         }
     }
 
-    /// Takes no more requests, answers those it has, finishes the settlements that run.
+    /// Refuses new requests, answers those in progress, and finishes the running settlements.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         if !self.http.is_finished() && tokio::time::timeout(GRACE, &mut self.http).await.is_err() {

@@ -1,5 +1,6 @@
-//! "When only `hash` is provided, the facilitator MUST have a mechanism to retrieve the session key from off-chain
-//! storage using the hash": [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §3.3.
+//! The retrieval of session keys by their hash: "When only `hash` is provided, the facilitator MUST have a mechanism to
+//! retrieve the session key from off-chain storage using the hash", [Smart Accounts
+//! 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §3.3.
 
 mod register;
 
@@ -15,7 +16,7 @@ use x402_erc4337::nvm::ReadSessionKeys;
 use x402_types::{ChainId, Fault};
 use zeroize::Zeroizing;
 
-/// Registered keys, as `nvm:erc4337` asks for them.
+/// The registered keys, in the form in which `nvm:erc4337` reads them.
 #[derive(Debug, Clone)]
 pub struct ByHash(pub Arc<dyn SessionKeys>);
 

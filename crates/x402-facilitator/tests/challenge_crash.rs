@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_challenge::{
-    Bind, Charge, CheckError, Evidence, Gate, Metered, Offer, ProofError, ProofKey, Proofs, Proven, Request,
-    VerifyProof, answer,
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Evidence, Gate, Metered, ProofError, ProofKey, Proofs,
+    Proven, VerifyProof, answer,
 };
 use x402_facilitator::clock::now;
 use x402_store::sqlite::Database;
@@ -30,8 +30,8 @@ const ISSUED: UnixSeconds = UnixSeconds(1_760_875_200);
 const TIMES: u8 = 12;
 const MAXIMUM: u64 = 1_000_000;
 
-const REQUEST: Request<'static> =
-    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+const REQUEST: BoundRequest<'static> =
+    BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 
 /// Verifies everything, and writes down what it was asked to settle: what is metered afterwards, anything else at once.
 /// In the process that dies it never answers to that.
@@ -85,8 +85,8 @@ fn say(amount: AtomicAmount) {
     out.flush().unwrap();
 }
 
-fn offer(charge: Charge) -> Offer {
-    Offer {
+fn offer(charge: Charge) -> ChallengeOffer {
+    ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),

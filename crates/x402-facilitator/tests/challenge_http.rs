@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::routing::get;
-use x402_challenge::{Bind, Charge, ExactProof, Gate, MakeProof, MockProof, Offer, Proofs, VerifyProof, answer};
+use x402_challenge::{
+    Bind, ChallengeOffer, Charge, ExactProof, Gate, MakeProof, MockProof, Proofs, VerifyProof, answer,
+};
 use x402_codec::challenge as codec;
 use x402_codec::header::X_PAYMENT;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};
@@ -43,7 +45,7 @@ async fn shop(proofs: Proofs, entitle: Option<Entitle>) -> Shop {
     let store = SqliteChallenges::new(Database::open(&directory.path().join("challenges.sqlite")).unwrap());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
-    let ask = Ask::new(Offer {
+    let ask = Ask::new(ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: TOKEN.into(),
         pay_to: ACCOUNTS[SELLER].address.into(),
@@ -54,7 +56,7 @@ async fn shop(proofs: Proofs, entitle: Option<Entitle>) -> Shop {
         meta: serde_json::from_str(r#"{"description": "One-off access"}"#).unwrap(),
         bind: Bind::default(),
     });
-    let ask = entitle.into_iter().fold(ask, Ask::entitle);
+    let ask = entitle.into_iter().fold(ask, Ask::with_entitlement);
     let paid = Challenges::new(&origin, Gate::new(Arc::new(store), proofs)).unwrap().charge(ask).unwrap();
     let served = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&served);

@@ -14,8 +14,8 @@ use alloy_provider::Provider;
 use alloy_sol_types::SolCall;
 use async_trait::async_trait;
 use x402_challenge::{
-    Bind, Charge, CheckError, ExactProof, Gate, Granted, MakeProof, Offer, Proofs, Refund, RefundError, Request, Store,
-    answer, exact_nonce,
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, ExactProof, Gate, Granted, MakeProof, Proofs, Refund,
+    RefundError, Store, answer, exact_nonce,
 };
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, Token, signer};
 use x402_evm::chain::RpcChain;
@@ -34,13 +34,13 @@ use x402_types::{ChainId, Fault, MakePayment, SigningContext, TimeoutSeconds, Un
 
 use crate::support::{SELLER, tls};
 
-const REQUEST: Request<'static> =
-    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+const REQUEST: BoundRequest<'static> =
+    BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 const PRICE: u64 = 1000;
 const BUYER: usize = 1;
 
-fn offer() -> Offer {
-    Offer {
+fn offer() -> ChallengeOffer {
+    ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: TOKEN.into(),
         pay_to: ACCOUNTS[SELLER].address.into(),

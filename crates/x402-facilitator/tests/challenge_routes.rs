@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use x402_challenge::{Bind, Charge, Offer, Request, answer, exact_nonce, issue, terms};
+use x402_challenge::{Bind, BoundRequest, ChallengeOffer, Charge, answer, exact_nonce, issue, terms};
 use x402_codec::challenge as codec;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};
 use x402_evm::exact::Payer;
@@ -19,8 +19,8 @@ use x402_types::{Assets, MakePayment, SigningContext, TimeoutSeconds};
 
 use crate::support::{SELLER, send, tls};
 
-const REQUEST: Request<'static> =
-    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+const REQUEST: BoundRequest<'static> =
+    BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 const BUYER: usize = 1;
 
 async fn start() -> DevFacilitator {
@@ -29,7 +29,7 @@ async fn start() -> DevFacilitator {
 }
 
 fn challenge(n: u8) -> Challenge {
-    let offer = Offer {
+    let offer = ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: TOKEN.into(),
         pay_to: ACCOUNTS[SELLER].address.into(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use x402_challenge::{Bind, Charge, Offer, Request as Asked, answer, exact_nonce, issue, terms};
+use x402_challenge::{Bind, BoundRequest as Asked, ChallengeOffer, Charge, answer, exact_nonce, issue, terms};
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::exact::Payer;
@@ -177,7 +177,7 @@ fn plan_body(payment: &str, member: &str) -> Value {
 async fn challenge_body(url: &str) -> Value {
     const REQUEST: Asked<'static> =
         Asked { method: "GET", host: "api.example.com", path: "/", query: None, body_sha256: None };
-    let offer = Offer {
+    let offer = ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: TOKEN.into(),
         pay_to: ACCOUNTS[SELLER].address.into(),

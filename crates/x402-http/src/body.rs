@@ -1,4 +1,4 @@
-//! A response body that is either the inner service's, untouched, or one made here.
+//! A response body: the inner service's, unchanged, or one made by this crate.
 
 #[cfg(feature = "server")]
 use core::future::poll_fn;
@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of an answer: the inner service's, passed on frame by frame, or bytes made here.
+    /// The body of a response: the inner service's, forwarded frame by frame, or bytes made by this crate.
     #[derive(Debug)]
     pub struct Body<B> {
         #[pin]
@@ -31,19 +31,19 @@ pin_project! {
 }
 
 impl<B> Body<B> {
-    /// The inner service's body.
+    /// Wraps the inner service's body.
     pub const fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
     }
 
-    /// Bytes made here.
+    /// Creates a body from bytes.
     #[must_use]
     pub fn own(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { kind: Kind::Own { bytes: (!bytes.is_empty()).then_some(bytes) } }
     }
 
-    /// A body of which these bytes were read already.
+    /// Creates a body of which these bytes were read already.
     #[cfg(any(feature = "server", all(feature = "client", feature = "challenge")))]
     pub(crate) fn begun(read: Bytes, rest: Pin<Box<B>>) -> Self {
         Self { kind: Kind::Begun { read: (!read.is_empty()).then_some(read), rest } }

@@ -1,8 +1,8 @@
-//! A hash as text.
+//! Hashes as text.
 
 use sha2::{Digest, Sha256};
 
-/// The hash in lower-case hexadecimal digits.
+/// Formats a hash in lower-case hexadecimal digits.
 pub(crate) fn hex(hash: Sha256) -> String {
     let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble };
     let mut text = [[0; 2]; 32];

@@ -12,7 +12,9 @@ use serde_json::json;
 use url::Url;
 use x402_codec::{Limits, json as strict};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
-use x402_types::nvm::{Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, Token, Verdict};
+use x402_types::nvm::{
+    AccessToken, Code, ErrorBody, FacilitatorRequest, PaymentRequired, Receipt, Requirements, VerdictResponse,
+};
 use x402_types::v2::{ResourceInfo, SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{Entry, ErrorReason, Fault, Members, RawJson};
 
@@ -20,12 +22,12 @@ use crate::remote::{RemoteError, Timeouts, client, exchange};
 use crate::service::{base, below};
 
 const SERVICE: &str = "Nevermined";
-/// The version of the API that is spoken.
+/// The version of the API.
 const VERSION: (HeaderName, HeaderValue) =
     (HeaderName::from_static("nevermined-version"), HeaderValue::from_static("1.1"));
 const ORGANIZATION: HeaderName = HeaderName::from_static("x-current-org-id");
 
-/// Nevermined's API, with the key of an account there.
+/// A client of Nevermined's API, with the key of an account.
 #[derive(Clone)]
 pub struct NeverminedApi {
     http: reqwest::Client,
@@ -35,42 +37,42 @@ pub struct NeverminedApi {
     limits: Limits,
 }
 
-/// Why the API cannot be called.
+/// The reason why the API cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NeverminedError {
-    /// The key is not `<environment>:<token>`, or its environment has no address here: give one.
+    /// The key is not `<environment>:<token>`, or its environment has no known address: set one.
     #[error("expected an API key that begins with `sandbox:` or `live:`")]
     Key,
-    /// The address, or the HTTP client.
+    /// The address or the HTTP client is unusable.
     #[error(transparent)]
     Remote(#[from] RemoteError),
 }
 
-/// What the API said instead of an answer.
+/// The API's error.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum ApiError {
-    /// It refused, and said why.
-    Refused(Refused),
-    /// It did not answer, or said what cannot be used. Nothing is known of the request.
+    /// The API refused the request, with a reason.
+    Refused(NeverminedRefusal),
+    /// The API did not respond, or its response cannot be used. Nothing is known about the request.
     Fault(Fault),
 }
 
-/// `{"code":"BCK.X402.0005","message":"…"}`.
+/// A refusal: `{"code":"BCK.X402.0005","message":"…"}`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Refused {
-    /// `BCK.` and more.
+pub struct NeverminedRefusal {
+    /// The code, which begins with `BCK.`.
     pub code: String,
-    /// For people.
+    /// The description for people.
     #[serde(default)]
     pub message: String,
     /// Whether the same request may succeed later.
     #[serde(default)]
     pub retryable: Option<bool>,
-    /// What to tell its support.
+    /// The identifier for support requests.
     #[serde(default)]
     pub correlation_id: Option<String>,
     /// The HTTP status.
@@ -82,17 +84,17 @@ pub struct Refused {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub struct Permission {
-    /// The value of `PAYMENT-SIGNATURE`. Whoever has it can spend it.
+pub struct NeverminedPermission {
+    /// The value of `PAYMENT-SIGNATURE`. Anyone who has it can spend it.
     pub access_token: String,
-    /// Names it when it is looked up or revoked.
+    /// The identifier for looking it up or revoking it.
     #[serde(default)]
     pub permission_hash: Option<String>,
 }
 
-impl fmt::Debug for Permission {
+impl fmt::Debug for NeverminedPermission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permission").field("permission_hash", &self.permission_hash).finish_non_exhaustive()
+        f.debug_struct("NeverminedPermission").field("permission_hash", &self.permission_hash).finish_non_exhaustive()
     }
 }
 
@@ -108,8 +110,7 @@ struct Ask<'a> {
 }
 
 impl NeverminedApi {
-    /// The API of the environment that the key names: `sandbox:…` or `live:…`.
-    ///
+    /// Creates a client of the environment that the key names: `sandbox:…` or `live:…`.
     /// # Errors
     /// The key has another form or environment.
     pub fn new(key: &str) -> Result<Self, NeverminedError> {
@@ -121,10 +122,9 @@ impl NeverminedApi {
         Self::at(address, key)
     }
 
-    /// The API at another address.
-    ///
+    /// Creates a client of the API at another address.
     /// # Errors
-    /// The address is not one, or the key cannot stand in a header.
+    /// The address is malformed, or the key cannot be a header's value.
     pub fn at(address: &str, key: &str) -> Result<Self, NeverminedError> {
         let timeouts = Timeouts::DEFAULT;
         let mut token = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| NeverminedError::Key)?;
@@ -141,26 +141,24 @@ impl NeverminedApi {
     }
 
     /// Acts for an organization of the account.
-    ///
     /// # Errors
-    /// The name cannot stand in a header.
+    /// The name cannot be a header's value.
     pub fn with_organization(mut self, id: &str) -> Result<Self, NeverminedError> {
         self.headers.insert(ORGANIZATION, HeaderValue::try_from(id).map_err(|_| NeverminedError::Key)?);
         Ok(self)
     }
 
-    /// Has a payment signed for an entry, within a delegation that the account has. `bound`: for this resource and one
-    /// settlement alone (token version 3).
-    ///
+    /// Requests a signed payment for an entry, within a delegation of the account. `bound` restricts it to this
+    /// resource and one settlement (token version 3).
     /// # Errors
-    /// It was refused, or nothing is known.
+    /// The request was refused, or nothing is known.
     pub async fn permission(
         &self,
         entry: &Requirements,
         resource: Option<&ResourceInfo>,
         delegation: &str,
         bound: bool,
-    ) -> Result<Permission, ApiError> {
+    ) -> Result<NeverminedPermission, ApiError> {
         let mut body = json!({ "accepted": entry, "delegationConfig": { "delegationId": delegation } });
         if let Some(members) = body.as_object_mut() {
             members.extend(resource.map(|resource| ("resource".to_owned(), json!({ "url": resource.url }))));
@@ -169,18 +167,17 @@ impl NeverminedApi {
         self.post("permissions", &body, self.timeouts.verify).await
     }
 
-    /// Whether a payment is good.
-    ///
+    /// Verifies a payment.
     /// # Errors
-    /// It was refused otherwise than by a verdict, or nothing is known.
-    pub async fn verify(&self, request: &FacilitatorRequest) -> Result<Verdict, ApiError> {
+    /// The request was refused otherwise than by a verdict, or nothing is known.
+    pub async fn verify(&self, request: &FacilitatorRequest) -> Result<VerdictResponse, ApiError> {
         self.ask("verify", request, self.timeouts.verify).await
     }
 
-    /// Has credits redeemed.
+    /// Redeems credits for a request.
     ///
     /// # Errors
-    /// It was refused otherwise than by a receipt, or nothing is known.
+    /// The request was refused otherwise than by a receipt, or nothing is known.
     pub async fn settle(&self, request: &FacilitatorRequest) -> Result<Receipt, ApiError> {
         self.ask("settle", request, self.timeouts.settle).await
     }
@@ -193,8 +190,8 @@ impl NeverminedApi {
     ) -> Result<T, ApiError> {
         let encoded;
         let token = match &request.token {
-            Token::Base64(text) => text,
-            Token::Json(raw) => {
+            AccessToken::Base64(text) => text,
+            AccessToken::Json(raw) => {
                 encoded = x402_codec::base64::encode(raw.as_str().as_bytes());
                 &encoded
             }
@@ -225,21 +222,21 @@ impl NeverminedApi {
         let fault =
             |why: &dyn fmt::Display| ApiError::Fault(Fault::unreachable(SERVICE, format_args!("HTTP {status}, {why}")));
         if (200..300).contains(&status) {
-            // `RawJson` first: the strict reader refuses what two readers could understand in two ways.
+            // `RawJson` comes first: the strict parser refuses what two parsers could interpret differently.
             let raw: RawJson = strict::from_slice(&answer, &self.limits).map_err(|why| fault(&why))?;
             return raw.read().map_err(|why| fault(&why));
         }
-        let refused: Refused = strict::from_slice(&answer, &self.limits).map_err(|why| fault(&why))?;
-        // A key that is not taken is the caller's own fault, never the payer's.
+        let refused: NeverminedRefusal = strict::from_slice(&answer, &self.limits).map_err(|why| fault(&why))?;
+        // A refused key is the caller's own fault, never the payer's.
         if status >= 500 || [401, 403, 429].contains(&status) || refused.retryable == Some(true) {
             return Err(fault(&format_args!("{}: {}", refused.code, refused.message)));
         }
-        Err(ApiError::Refused(Refused { status, ..refused }))
+        Err(ApiError::Refused(NeverminedRefusal { status, ..refused }))
     }
 }
 
-impl Refused {
-    /// The refusal among the extension's codes, where Nevermined's own has a place there.
+impl NeverminedRefusal {
+    /// Translates the refusal to one of the extension's codes, if there is a counterpart.
     #[must_use]
     pub fn reason(&self) -> Option<ErrorReason> {
         let code = match self.code.strip_prefix("BCK.X402.")? {
@@ -250,7 +247,7 @@ impl Refused {
         Some(code.reason())
     }
 
-    /// The envelope of §7, with Nevermined's own code in `details`.
+    /// Builds the envelope of §7, with Nevermined's own code in `details`.
     fn envelope(&self, reason: ErrorReason) -> ErrorBody {
         let mut details = Members::new();
         details.insert_text("nvmCode", &self.code);
@@ -267,8 +264,8 @@ fn facilitator_request(request: &PaymentRequest) -> Result<FacilitatorRequest, F
             extensions: Members::new(),
             rest: Members::new(),
         },
-        // Byte for byte as it came: the service may know a token by its text.
-        token: Token::Base64(match &request.token {
+        // The token is sent byte for byte as it was received: the service may identify it by its text.
+        token: AccessToken::Base64(match &request.token {
             Some(text) => String::from(&**text),
             None => x402_codec::base64::encode(request.raw.as_bytes()),
         }),
@@ -303,7 +300,7 @@ impl Facilitator for NeverminedApi {
         match self.settle(&facilitator_request(request)?).await {
             Ok(receipt) => Ok(receipt.into()),
             Err(ApiError::Fault(fault)) => Err(fault),
-            // Only of what is known to come before anything happens is it known that nothing did.
+            // Only refusals that are known to precede any effect prove that nothing happened.
             Err(ApiError::Refused(refused)) => {
                 let unknown = || Fault::unreachable(SERVICE, format_args!("{}: {}", refused.code, refused.message));
                 let reason = refused.reason().ok_or_else(unknown)?;

@@ -17,29 +17,29 @@ use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 
 use crate::service::{base, below, first_bytes, install_tls};
 
-/// Gives the headers that a facilitator wants to see, for each request: hosted ones bind their token to method and URL.
+/// Provides the headers that authorize each request to a facilitator: hosted ones bind their token to method and URL.
 #[async_trait]
 pub trait Authorize: Send + Sync {
-    /// The headers for this request. Their values are marked sensitive before they are sent.
+    /// Returns the headers for this request. Their values are marked sensitive before they are sent.
     ///
     /// # Errors
-    /// The credentials cannot be made now: nothing is sent.
+    /// The credentials are not available now: nothing is sent.
     async fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Fault>;
 }
 
-/// How long each answer is waited for.
+/// The waiting times for answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To connect: 5 s.
+    /// The limit for connecting: 5 s.
     pub connect: Duration,
-    /// For `/verify` and `/supported`: 10 s.
+    /// The limit for `/verify` and `/supported`: 10 s.
     pub verify: Duration,
-    /// For `/settle`, which waits for blocks: 90 s, as the TypeScript SDK does. When it ends the outcome is unknown.
+    /// For `/settle`, which waits for blocks: 90 s, as the TypeScript SDK does. The outcome is unknown when it ends.
     pub settle: Duration,
 }
 
 impl Timeouts {
-    /// 5, 10 and 90 seconds.
+    /// The default limits: 5, 10 and 90 seconds.
     pub const DEFAULT: Self =
         Self { connect: Duration::from_secs(5), verify: Duration::from_secs(10), settle: Duration::from_secs(90) };
 }
@@ -61,15 +61,15 @@ pub struct RemoteFacilitator {
     limits: Limits,
     authorize: Option<Arc<dyn Authorize>>,
     keeps_requests: bool,
-    /// The same by its own `/supported`, as last read.
+    /// Whether the facilitator keeps requests according to its own `/supported`, as last read.
     advertised: Arc<AtomicBool>,
 }
 
-/// Why a facilitator cannot be talked to.
+/// The reason for which a facilitator cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// The address is not an http or https URL, or carries a user, a query or a fragment.
+    /// The address is not an http or https URL, or has a user, a query or a fragment.
     #[error("a facilitator's address is an http or https URL without user, query and fragment")]
     Address,
     /// The HTTP client cannot start.
@@ -77,22 +77,22 @@ pub enum RemoteError {
     Client(#[source] reqwest::Error),
 }
 
-/// The header by which a facilitator knows a repeated request. Settling again with it is the same request.
+/// The header by which a facilitator recognises a repeated request. Settling again with it is the same request.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 impl RemoteFacilitator {
-    /// A facilitator at an address, for example `https://x402.org/facilitator`.
+    /// Returns a facilitator at an address, for example `https://x402.org/facilitator`.
     ///
     /// # Errors
-    /// The address is not one, or there is no TLS.
+    /// The address is malformed, or there is no TLS.
     pub fn new(address: &str) -> Result<Self, RemoteError> {
         Self::with_timeouts(address, Timeouts::DEFAULT)
     }
 
-    /// A facilitator at an address, with waiting times of its own.
+    /// Returns a facilitator at an address, with waiting times of its own.
     ///
     /// # Errors
-    /// The address is not one, or there is no TLS.
+    /// The address is malformed, or there is no TLS.
     pub fn with_timeouts(address: &str, timeouts: Timeouts) -> Result<Self, RemoteError> {
         let base = base(address).ok_or(RemoteError::Address)?;
         Ok(Self {
@@ -108,25 +108,26 @@ impl RemoteFacilitator {
         })
     }
 
-    /// The facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and comes again with
-    /// what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a settlement that was begun and
-    /// not answered is then believed; of any other facilitator hardly any is, since it would verify such a request anew.
+    /// Declares that the facilitator keeps what it began, and answers a request that is named by `Idempotency-Key` and
+    /// comes again with what became of it, also after a restart, as `x402-facilitator` does. Its refusal of a
+    /// settlement that was begun and not answered is then believed; of any other facilitator hardly any is, since it
+    /// would verify such a request anew.
     ///
-    /// It need not be told of one whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
+    /// The declaration is not needed for a facilitator whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
     #[must_use]
     pub const fn keeps_requests(mut self) -> Self {
         self.keeps_requests = true;
         self
     }
 
-    /// With headers for each request.
+    /// Sets the headers of each request.
     #[must_use]
     pub fn with_authorize(mut self, authorize: Arc<dyn Authorize>) -> Self {
         self.authorize = Some(authorize);
         self
     }
 
-    /// Reads answers within these limits.
+    /// Sets the limits of the answers that are read.
     #[must_use]
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -153,17 +154,17 @@ impl RemoteFacilitator {
     }
 }
 
-/// A client for services that are paid for or asked about payments.
+/// Returns a client for services that verify or settle payments.
 pub(crate) fn client(timeouts: Timeouts) -> Result<reqwest::Client, RemoteError> {
     install_tls();
     let builder = reqwest::Client::builder()
         .connect_timeout(timeouts.connect)
-        // A payment is not carried to wherever an answer points.
+        // A redirect must not take a payment elsewhere.
         .redirect(reqwest::redirect::Policy::none());
     builder.build().map_err(RemoteError::Client)
 }
 
-/// The headers that authorize a request.
+/// Returns the headers that authorize a request.
 pub(crate) async fn authorized(
     authorize: Option<&dyn Authorize>,
     method: &Method,
@@ -175,7 +176,7 @@ pub(crate) async fn authorized(
     Ok(headers)
 }
 
-/// Sends a request and reads the answer, of so many bytes at most.
+/// Sends a request and reads the response, up to a maximum number of bytes.
 pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Bytes), Fault> {
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
@@ -188,15 +189,15 @@ pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> R
 
 pub(crate) const SERVICE: &str = "facilitator";
 
-/// The error without the URL, in which some keep a key.
+/// Returns the fault of an error without its URL, in which some keep a key.
 fn unreachable(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let cause = core::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Fault::unreachable(SERVICE, format_args!("{error}{cause}"))
 }
 
-/// A refusal counts whatever the status: some facilitators send theirs with 400, 409 or 500. A yes counts with 2xx
-/// alone. Anything else is a fault.
+/// Reads an answer. A refusal counts whatever the status, since some facilitators send refusals with 400, 409 or 500. A
+/// yes counts with 2xx alone. Anything else is a fault.
 fn read<T>(
     (status, answer): (u16, Bytes),
     read: impl FnOnce(&[u8]) -> Result<T, DecodeError>,
@@ -211,7 +212,7 @@ fn read<T>(
     Ok(verdict)
 }
 
-/// How a body begins, for a log: what is no plain text is escaped.
+/// The beginning of a body, for a log. Characters that are no plain text are escaped.
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {

@@ -1,8 +1,8 @@
-//! What clients of a service over HTTP share: its address, a TLS provider, and an answer of bounded length.
+//! The common parts of clients over HTTP: a service's address, a TLS provider, and an answer of bounded length.
 
 use url::Url;
 
-/// The address of a service: http or https, without user, query and fragment. `None` for any other.
+/// Parses the address of a service: http or https, without user, query and fragment. Returns `None` for any other.
 #[must_use]
 pub fn base(address: &str) -> Option<Url> {
     let base = Url::parse(address.trim_end_matches('/')).ok()?;
@@ -15,7 +15,7 @@ pub fn base(address: &str) -> Option<Url> {
     plain.then_some(base)
 }
 
-/// One of its endpoints.
+/// Returns the URL of an endpoint.
 #[must_use]
 pub fn below(base: &Url, end: &str) -> Url {
     let path = format!("{}/{end}", base.path().trim_end_matches('/'));
@@ -24,17 +24,17 @@ pub fn below(base: &Url, end: &str) -> Url {
     url
 }
 
-/// Has the process have a provider of cryptography, which rustls needs even where no TLS is spoken. Where the program
-/// chose none, it is ring.
+/// Installs ring as the process's provider of cryptography unless the program chose one. rustls needs a provider even
+/// for connections without TLS.
 pub fn install_tls() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Lost only to another thread that installs one at the same time.
+        // This fails only if another thread installs one at the same time.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 
-/// The first bytes of an answer, so many at most; the rest is not waited for. Whoever asks for one more than it takes
-/// knows by that one that the answer is too long.
+/// Reads at most `most` bytes of an answer and leaves the rest unread. A caller that requests one byte more than its
+/// limit can recognise an answer that is too long.
 ///
 /// # Errors
 /// The connection broke.

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use url::Url;
 use x402_challenge::{
-    Evidence, ExactProof, MadeProof, MakeProof, Metered, ProofError, ProofKey, Proven, Refused, VerifyProof,
+    ChallengeRefusal, Evidence, ExactProof, MadeProof, MakeProof, Metered, ProofError, ProofKey, Proven, VerifyProof,
     payment_digest,
 };
 use x402_codec::{Limits, challenge as codec, json};
@@ -218,7 +218,7 @@ fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), Pr
         return if verdict.is_for(challenge) {
             Ok(())
         } else {
-            Err(Refused::new(Code::Mismatch, "proof.ticket: for another challenge").into())
+            Err(ChallengeRefusal::new(Code::Mismatch, "proof.ticket: for another challenge").into())
         };
     }
     let reason = verdict.reason.as_deref().unwrap_or_default();
@@ -230,7 +230,7 @@ fn judge(verdict: &Verdict, challenge: &Challenge, again: bool) -> Result<(), Pr
         "" => "proof.ticket: refused by the facilitator".to_owned(),
         reason => format!("proof.ticket: refused by the facilitator: {}", reason.escape_debug()),
     };
-    Err(Refused::new(code, message).into())
+    Err(ChallengeRefusal::new(code, message).into())
 }
 
 /// Interprets a settlement: one that was made for another challenge has moved money nevertheless.

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde_json::{Value, json};
 use x402_challenge::{
-    Bind, Charge, CheckError, Gate, Granted, MemoryStore, MeterError, Offer, Proofs, Request, answer,
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, Granted, MemoryStore, MeterError, Proofs, answer,
 };
 use x402_http::remote::Timeouts;
 use x402_http::ticket::TicketFacilitator;
@@ -21,8 +21,8 @@ use x402_types::{TimeoutSeconds, UnixSeconds};
 
 /// 2025-10-19T12:00:00Z.
 const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
-const REQUEST: Request<'static> =
-    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+const REQUEST: BoundRequest<'static> =
+    BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 
 /// Answers what it was told to, in order, and remembers what it was asked.
 #[derive(Clone, Default)]
@@ -67,8 +67,8 @@ fn ok() -> (u16, Value) {
     )
 }
 
-fn offer(charge: Charge) -> Offer {
-    Offer {
+fn offer(charge: Charge) -> ChallengeOffer {
+    ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),

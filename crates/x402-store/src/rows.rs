@@ -80,7 +80,7 @@ impl From<OnceKey> for Hex {
     }
 }
 
-/// A payment.
+/// The stored form of a payment.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredPayment {
     key: Hex,
@@ -90,7 +90,8 @@ pub(crate) struct StoredPayment {
     steps: Vec<StoredStep>,
     answer: Option<Result<StoredReceipt, ErrorReason>>,
     call: StoredRequestId,
-    /// Rows of before this was stored say `false`: an older process may have told it, so it is not told again.
+    /// The value is `false` in rows that were written before this member existed: an older process may have returned
+    /// the success, so it is not returned again.
     #[serde(default)]
     untold: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,7 +194,7 @@ struct StoredSlotId {
     nonce: u64,
 }
 
-/// A slot.
+/// The stored form of a slot.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct StoredSlot {
     id: StoredSlotId,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
-use x402_challenge::{Bind, Charge, CheckError, Gate, MockProof, Offer, Proofs, Request, Store, answer};
+use x402_challenge::{Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, MockProof, Proofs, Store, answer};
 use x402_store::sqlite::{Database, SqliteChallenges};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{TimeoutSeconds, UnixSeconds};
@@ -47,11 +47,11 @@ async fn sqlite_conforms() {
 
 /// 2025-10-19T12:00:00Z.
 const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
-const REQUEST: Request<'static> =
-    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+const REQUEST: BoundRequest<'static> =
+    BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 
-fn offer() -> Offer {
-    Offer {
+fn offer() -> ChallengeOffer {
+    ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),

@@ -107,19 +107,19 @@ impl<'de> Deserialize<'de> for AtomicAmount {
     }
 }
 
-/// How the amount that is settled stands to the amount that was authorized. The scheme says it, once for the server, the
-/// routes and the settlement machine.
+/// The relation of the settled amount to the authorized one. The scheme determines it, and server, routes and
+/// settlement machine read it from there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AmountRule {
-    /// What was authorized is settled: `exact`.
+    /// The settled amount is the authorized one: `exact`.
     #[default]
     Equal,
-    /// What was used is settled, at most what was authorized: `upto`, the credits of a plan.
+    /// The settled amount is the used one, at most the authorized one: `upto`, the credits of a plan.
     AtMost,
 }
 
 impl AmountRule {
-    /// Whether this amount may be settled where that one was authorized.
+    /// Returns whether this amount may be settled under that authorization.
     #[must_use]
     pub fn allows(self, settled: AtomicAmount, authorized: AtomicAmount) -> bool {
         match self {
@@ -128,7 +128,7 @@ impl AmountRule {
         }
     }
 
-    /// What is to be settled where so much was used of what was authorized.
+    /// Returns the amount to settle for a used and an authorized amount.
     #[must_use]
     pub fn settles(self, authorized: AtomicAmount, used: AtomicAmount) -> AtomicAmount {
         match self {

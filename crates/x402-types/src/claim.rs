@@ -93,7 +93,7 @@ impl PaymentPayload {
     }
 
     /// Returns whether the payment may settle these terms: it was made for such an entry, and the amount follows the
-    /// scheme's rule. A facilitator is asked to settle what was used, and `accepted` says what was authorized.
+    /// scheme's rule. The terms of a settlement have the used amount, and `accepted` the authorized one.
     #[must_use]
     pub fn settles(&self, terms: &Terms, rule: AmountRule) -> bool {
         match self {
@@ -204,14 +204,13 @@ pub trait PaymentKeyFn: Send + Sync {
     /// The payload cannot be parsed as the scheme's.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection>;
 
-    /// Returns whether the settled amount may be below the authorized one: [`AmountRule::Equal`] unless the scheme says
-    /// otherwise.
+    /// Returns whether the settled amount may be below the authorized one: [`AmountRule::Equal`] by default.
     fn amount_rule(&self) -> AmountRule {
         AmountRule::Equal
     }
 
-    /// Whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme whose
-    /// payments are settled for work that was done, as `nvm:erc4337`.
+    /// Returns whether the scheme can settle before the work is done (`paymentFlow: "upfront"`). `false` for a scheme
+    /// whose payments are settled for work that was done, as `nvm:erc4337`.
     fn settles_upfront(&self) -> bool {
         true
     }

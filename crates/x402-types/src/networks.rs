@@ -5,7 +5,7 @@ use crate::ChainId;
 /// A network of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Network {
+pub struct NetworkRow {
     /// The CAIP-2 identifier.
     pub id: &'static str,
     /// The display name.
@@ -19,8 +19,8 @@ pub struct Network {
 macro_rules! networks {
     ($($id:literal $name:literal $simple:tt $kind:ident)*) => {
         /// The networks known by default.
-        pub const TABLE: &[Network] = &[
-            $( Network { id: $id, name: $name, simple: networks!(@simple $simple), testnet: networks!(@kind $kind) }, )*
+        pub const TABLE: &[NetworkRow] = &[
+            $( NetworkRow { id: $id, name: $name, simple: networks!(@simple $simple), testnet: networks!(@kind $kind) }, )*
         ];
     };
     (@simple -) => { None };
@@ -78,7 +78,7 @@ networks! {
 
 /// Finds a network in the table.
 #[must_use]
-pub fn find(network: ChainId) -> Option<&'static Network> {
+pub fn find(network: ChainId) -> Option<&'static NetworkRow> {
     TABLE.iter().find(|row| row.id == network.as_str())
 }
 

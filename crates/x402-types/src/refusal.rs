@@ -126,7 +126,7 @@ pub enum FaultKind {
     NotTaken,
     /// A service's answer decides nothing; a later one may.
     NoVerdict,
-    /// A service refuses until somebody changes a configuration.
+    /// A service refuses until a configuration is changed.
     Misconfigured,
     /// A store failed.
     Store,

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use x402_types::nvm::{
-    self, Authorization, Code, ErrorResponse, FacilitatorRequest, Operation, Payload, PaymentPayload, PaymentRequired,
-    Receipt, Requirements, StatementVersion, Token, Verdict, payment_key,
+    self, AccessToken, Authorization, Code, ErrorResponse, FacilitatorRequest, Operation, Payload, PaymentPayload,
+    PaymentRequired, Receipt, Requirements, StatementVersion, VerdictResponse, payment_key,
 };
 use x402_types::{AtomicAmount, Claim, Entry, ErrorReason, Identity, RawJson, SchemeName};
 
@@ -71,7 +71,7 @@ fn every_example_is_read_and_written_again() {
             "nvm::PaymentRequired" => rewrite::<PaymentRequired>(&read),
             "nvm::PaymentPayload" => rewrite::<PaymentPayload>(&read),
             "nvm::Receipt" => rewrite::<Receipt>(&read),
-            "nvm::Verdict" => rewrite::<Verdict>(&read),
+            "nvm::Verdict" => rewrite::<VerdictResponse>(&read),
             "nvm::ErrorResponse" => rewrite::<ErrorResponse>(&read),
             "nvm::FacilitatorRequest" => rewrite::<FacilitatorRequest>(&read),
             other => panic!("no type {other}"),
@@ -385,9 +385,9 @@ fn a_request_to_a_facilitator_has_one_token() {
         body[token] = value;
         serde_json::from_str::<FacilitatorRequest>(&body.to_string())
     };
-    assert_eq!(read("paymentPayload", json!("e30")).unwrap().token, Token::Base64("e30".to_owned()));
-    assert_eq!(read("x402AccessToken", json!("e30")).unwrap().token, Token::Base64("e30".to_owned()));
-    assert!(matches!(read("paymentPayload", json!({"a": 1})).unwrap().token, Token::Json(_)));
+    assert_eq!(read("paymentPayload", json!("e30")).unwrap().token, AccessToken::Base64("e30".to_owned()));
+    assert_eq!(read("x402AccessToken", json!("e30")).unwrap().token, AccessToken::Base64("e30".to_owned()));
+    assert!(matches!(read("paymentPayload", json!({"a": 1})).unwrap().token, AccessToken::Json(_)));
     assert!(read("x402AccessToken", json!({"a": 1})).is_err());
     assert!(read("other", json!("e30")).is_err());
     let both = json!({"paymentRequired": document("payment-required"), "paymentPayload": "a", "x402AccessToken": "b"});

@@ -111,7 +111,7 @@ codes! {
     InvalidJson = "INVALID_JSON", Document, Error, "$";
         "the input is not JSON";
         "send one JSON object, UTF-8 without a byte order mark, each key once";
-        "The message says what was expected and at which byte. Reported for syntax, invalid UTF-8, a byte order mark, half surrogate pairs, a key that stands twice in one object (two readers would see two documents), numbers beyond a double, nesting deeper than 64 levels, more than 1 MiB, and a header that is neither JSON nor base64. Nothing else is checked.";
+        "The message contains what was expected and the byte offset. Reported for syntax, invalid UTF-8, a byte order mark, half surrogate pairs, a duplicate key in one object (two readers would see two documents), numbers beyond a double, nesting deeper than 64 levels, more than 1 MiB, and a header that is neither JSON nor base64. Nothing else is checked.";
         r#"{"x402Version":2,}"# => r#"{"x402Version":2}"#;
     NotObject = "NOT_OBJECT", Document, Error, "$";
         "the document is not an object";
@@ -126,7 +126,7 @@ codes! {
     MissingVersion = "MISSING_VERSION", Document, Error, "x402Version";
         "`x402Version` is missing";
         "add \"x402Version\": 2";
-        "`x402Version` is absent, null or empty. The document is then checked as version 1 if it has `maxAmountRequired`, else as version 2. The flat legacy form has no version and is not asked for one.";
+        "`x402Version` is absent, null or empty. The document is then checked as version 1 if it has `maxAmountRequired`, else as version 2. The flat legacy form has no version and needs none.";
         r#"{"accepts":[]}"# => r#"{"x402Version":2,"accepts":[]}"#;
     InvalidVersion = "INVALID_VERSION", Document, Error, "x402Version";
         "`x402Version` is neither 1 nor 2";
@@ -141,7 +141,7 @@ codes! {
     EmptyAccepts = "EMPTY_ACCEPTS", Document, Error, "accepts";
         "`accepts` is empty";
         "add at least one way to pay to `accepts`";
-        "Nobody can pay: `accepts` is an array without entries. Also reported at `endpoints` for a manifest without endpoints.";
+        "`accepts` is an array without entries, so that payment is impossible. Also reported at `endpoints` for a manifest without endpoints.";
         r#"{"x402Version":2,"accepts":[]}"# => r#"{"x402Version":2,"accepts":[{"scheme":"exact"}]}"#;
     InvalidAccepts = "INVALID_ACCEPTS", Document, Error, "accepts, accepts[0]";
         "`accepts` is not an array of objects";
@@ -166,12 +166,12 @@ codes! {
     MissingAmount = "MISSING_AMOUNT", Document, Error, "accepts[0].amount";
         "`amount` is missing";
         "add the price in atomic units as a string, such as \"amount\": \"10000\"";
-        "`amount` (version 2) or `maxAmountRequired` (version 1, reported at `.amount` too) is absent, null or empty. Schemes that do not ask for one are not asked: `upto`, `batch-settlement`, `nvm:erc4337`, `nvm:card-delegation`.";
+        "`amount` (version 2) or `maxAmountRequired` (version 1, reported at `.amount` too) is absent, null or empty. It is not required for the schemes `upto`, `batch-settlement`, `nvm:erc4337`, `nvm:card-delegation`.";
         r#"{"accepts":[{"scheme":"exact"}]}"# => r#"{"accepts":[{"scheme":"exact","amount":"10000"}]}"#;
     InvalidAmount = "INVALID_AMOUNT", Document, Error, "accepts[0].amount";
         "`amount` is not a whole number of atomic units in a string";
         "write digits only, as a string: 0.01 USDC is \"10000\"";
-        "It must be a string of the digits 0 to 9, at most 2^256-1. A number, a sign, a decimal point, an exponent, spaces and leading zeros are refused. Also reported where `amount` and `maxAmountRequired` stand side by side and differ.";
+        "It must be a string of the digits 0 to 9, at most 2^256-1. A number, a sign, a decimal point, an exponent, spaces and leading zeros are refused. Also reported if `amount` and `maxAmountRequired` are both present and differ.";
         r#"{"accepts":[{"amount":"0.01"}]}"# => r#"{"accepts":[{"amount":"10000"}]}"#;
     ZeroAmount = "ZERO_AMOUNT", Document, Error, "accepts[0].amount";
         "`amount` is zero";
@@ -211,7 +211,7 @@ codes! {
     BadEvmChecksum = "BAD_EVM_CHECKSUM", Document, Error, "accepts[0].payTo, accepts[0].asset";
         "the address fails its EIP-55 checksum";
         "copy the address again from its source; one character of it may be wrong";
-        "An EVM address with letters in both cases must have the case that EIP-55 asks for. The fix shows the address with its right case, for the case that only the case is wrong.";
+        "An EVM address with letters in both cases must have the case that EIP-55 prescribes. The fix shows the address in its right case, in case only that is wrong.";
         r#"{"accepts":[{"payTo":"0x5aaeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"# => r#"{"accepts":[{"payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
     InvalidSolanaAddress = "INVALID_SOLANA_ADDRESS", Document, Error, "accepts[0].payTo, accepts[0].asset";
         "not a Solana address";
@@ -226,7 +226,7 @@ codes! {
     NoEvmChecksum = "NO_EVM_CHECKSUM", Document, Warning, "accepts[0].payTo, accepts[0].asset";
         "the address has no EIP-55 checksum";
         "write the address with its checksum";
-        "All letters of the EVM address are lower case, so a typing error would go unseen. The fix shows the address with its checksum; of the few addresses whose checksum has no capitals it says so. All upper case, and digits only, is no issue.";
+        "All letters of the EVM address are lower case, so a typing error would go unseen. The fix shows the address with its checksum; for the few addresses whose checksum has no capitals it states that. All upper case, and digits only, is no issue.";
         r#"{"accepts":[{"payTo":"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"}]}"# => r#"{"accepts":[{"payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
     UnknownNetwork = "UNKNOWN_NETWORK", Document, Warning, "accepts[0].network";
         "the network is not in the registry";
@@ -246,7 +246,7 @@ codes! {
     MissingMaxTimeout = "MISSING_MAX_TIMEOUT", Document, Warning, "accepts[0].maxTimeoutSeconds";
         "`maxTimeoutSeconds` is missing";
         "add \"maxTimeoutSeconds\": 60";
-        "Version 2 only. Without it clients guess how long their authorization has to last. Not asked of `nvm:` schemes.";
+        "Version 2 only. Without it clients guess the necessary validity of their authorization. Not required for `nvm:` schemes.";
         r#"{"accepts":[{"scheme":"exact"}]}"# => r#"{"accepts":[{"scheme":"exact","maxTimeoutSeconds":60}]}"#;
     InvalidBazaarInfo = "INVALID_BAZAAR_INFO", Document, Warning, "extensions.bazaar, extensions.bazaar.info, extensions.bazaar.info.output";
         "the bazaar extension does not describe the resource";
@@ -264,7 +264,7 @@ codes! {
         "`outputSchema` or its `output` is not an object, or `output` is a JSON Schema (it has `$schema` or `properties`) that does not compile. null as `outputSchema` counts as absent. What is absent is reported at the object that lacks it.";
         r#"{"accepts":[{"outputSchema":"json"}]}"# => r#"{"accepts":[{"outputSchema":{"input":{"type":"http","method":"GET"},"output":{"type":"object"}}}]}"#;
     MissingInputSchema = "MISSING_INPUT_SCHEMA", Document, Warning, "extensions";
-        "nothing says how to call the resource";
+        "the document does not describe how to call the resource";
         "add `extensions.bazaar` with `info` and `schema`, so that agents can find and call the resource";
         "There is neither `extensions.bazaar` nor an `outputSchema`.";
         r#"{"extensions":{}}"# => r#"{"extensions":{"bazaar":{"info":{"input":{"type":"http","method":"GET"},"output":{"type":"json"}},"schema":{"type":"object"}}}}"#;
@@ -311,7 +311,7 @@ codes! {
     HeaderTooLarge = "HEADER_TOO_LARGE", Ours, Warning, "$";
         "the document is too large for a header";
         "offer fewer ways to pay, or shorten descriptions and schemas";
-        "Version 2 travels base64-encoded in the `PAYMENT-REQUIRED` header. nginx passes 4 KiB of response head unless `proxy_buffer_size` says otherwise and Node's fetch 16 KiB, so clients behind them see a 502 and cannot pay: over 3,500 bytes this is told (docs/proxies.md). Measured on the header where there was one, else on the compact document as it would be encoded.";
+        "Version 2 travels base64-encoded in the `PAYMENT-REQUIRED` header. nginx passes 4 KiB of response head unless `proxy_buffer_size` is set, and Node's fetch 16 KiB, so clients behind them get a 502 and cannot pay: a header over 3,500 bytes is reported (docs/proxies.md). The header is measured if there is one, else the compact document as it would be encoded.";
         r#"{"x402Version":2,"accepts":["… 40 entries …"]}"# => r#"{"x402Version":2,"accepts":["… 4 entries …"]}"#;
 }
 

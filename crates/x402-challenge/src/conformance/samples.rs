@@ -7,8 +7,8 @@ use x402_types::{AtomicAmount, Malformed, TimeoutSeconds, UnixSeconds};
 
 use super::Broken;
 use crate::{
-    Bind, ChallengeHold, Charge, ClaimOutcome, Confirmation, Entitlement, Issued, Offer, PaymentAttempt, PaymentDigest,
-    ProofKey, Refused, Request, Store, TokenHash, issue,
+    Bind, BoundRequest, ChallengeHold, ChallengeOffer, ChallengeRefusal, Charge, ClaimOutcome, Confirmation,
+    Entitlement, Issued, PaymentAttempt, PaymentDigest, ProofKey, Store, TokenHash, issue,
 };
 
 impl From<Malformed> for Broken {
@@ -17,8 +17,8 @@ impl From<Malformed> for Broken {
     }
 }
 
-impl From<Refused> for Broken {
-    fn from(error: Refused) -> Self {
+impl From<ChallengeRefusal> for Broken {
+    fn from(error: ChallengeRefusal) -> Self {
         Self(error.to_string().into())
     }
 }
@@ -27,7 +27,7 @@ impl From<Refused> for Broken {
 pub(super) const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
 
 fn challenge(n: u8) -> Result<Challenge, Broken> {
-    let offer = Offer {
+    let offer = ChallengeOffer {
         network: "evm:base:sepolia".parse()?,
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse()?,
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse()?,
@@ -38,7 +38,7 @@ fn challenge(n: u8) -> Result<Challenge, Broken> {
         meta: None,
         bind: Bind::default(),
     };
-    let request = Request { method: "GET", host: "h", path: "/a", query: None, body_sha256: None };
+    let request = BoundRequest { method: "GET", host: "h", path: "/a", query: None, body_sha256: None };
     Ok(issue(&offer, &request, [n; 16])?)
 }
 

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use x402_challenge::{Bind, Charge, CheckError, Gate, MemoryStore, MockProof, Offer, Proofs, Request, answer};
+use x402_challenge::{
+    Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, MemoryStore, MockProof, Proofs, answer,
+};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{TimeoutSeconds, UnixSeconds};
 
 /// 2025-10-19T12:00:00Z.
 pub(crate) const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
 
-pub(crate) const REQUEST: Request<'static> =
-    Request { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
+pub(crate) const REQUEST: BoundRequest<'static> =
+    BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = Box::pin(future);
@@ -24,8 +26,8 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-pub(crate) fn offer() -> Offer {
-    Offer {
+pub(crate) fn offer() -> ChallengeOffer {
+    ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),
@@ -52,7 +54,12 @@ pub(crate) fn payment(challenge: &Challenge, n: u8, at: UnixSeconds) -> Payment 
     MockProof::sign(answer(challenge, Proof::new(ProofKind::Mock), [n; 16], at))
 }
 
-pub(crate) fn check(gate: &Gate, payment: &Payment, request: &Request<'_>, now: UnixSeconds) -> Result<(), CheckError> {
+pub(crate) fn check(
+    gate: &Gate,
+    payment: &Payment,
+    request: &BoundRequest<'_>,
+    now: UnixSeconds,
+) -> Result<(), CheckError> {
     let header = x402_codec::challenge::encode_payment(payment).unwrap();
     block_on(gate.check(header.as_bytes(), &offer(), request, None, now)).map(drop)
 }

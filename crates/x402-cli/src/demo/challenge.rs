@@ -12,7 +12,7 @@ use http::HeaderValue;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use x402_challenge::{Bind, Charge, ExactProof, Gate, MakeProof, MemoryStore, Offer, Proofs};
+use x402_challenge::{Bind, ChallengeOffer, Charge, ExactProof, Gate, MakeProof, MemoryStore, Proofs};
 use x402_codec::header::X_PAYMENT;
 use x402_devchain::{TOKEN, signer};
 use x402_evm::challenge::VerifyExact;
@@ -57,7 +57,7 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     let remote = RemoteFacilitator::new(facilitator.url()).map_err(failed)?;
     let proofs = Proofs::default().with(Arc::new(VerifyExact::new(Arc::new(remote)))).map_err(failed)?;
     let gate = Gate::new(Arc::new(MemoryStore::default()), proofs);
-    let offer = Offer {
+    let offer = ChallengeOffer {
         network: network.clone(),
         asset: TOKEN.into(),
         pay_to: seller.into(),

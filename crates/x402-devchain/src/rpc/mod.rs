@@ -50,7 +50,7 @@ pub(crate) fn round_trip(core: &mut Core, body: &[u8]) -> Reply {
         None => {
             let mut body = answer.to_string();
             // White space after the value is not part of it.
-            body.extend(std::iter::repeat_n(' ', core.faults.padded.saturating_sub(body.len())));
+            body.push_str(&" ".repeat(core.faults.padded.saturating_sub(body.len())));
             Reply::Body(body)
         }
         Some(Broken::Malformed) => Reply::Body(answer.to_string().chars().rev().collect()),

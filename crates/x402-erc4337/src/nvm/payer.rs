@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alloy_primitives::{Address, Bytes, U256};
 use async_trait::async_trait;
 use x402_evm::key::Sign;
-use x402_types::nvm::{Authorization, Code, Payload, PlanId, Proof, Requirements, SessionKey, payment_key};
+use x402_types::nvm::{Authorization, Code, Payload, PlanId, RequestProof, Requirements, SessionKey, payment_key};
 use x402_types::{
     ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, RawJson, Refusal,
     Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
@@ -295,7 +295,7 @@ impl<S: Sign> MakePayment for Payer<S> {
             return Err(unpayable("extra.httpVerb: another method than is used").into());
         }
         let issued = self.keys(terms.network, plan, signer, context.now).await?;
-        let proof = Proof { nonce: context.entropy, resource_url: resource(context.url) };
+        let proof = RequestProof { nonce: context.entropy, resource_url: resource(context.url) };
         let statement = Statement {
             from: self.account.address(),
             provider: PROVIDER.to_owned(),

@@ -7,7 +7,7 @@ use x402_devchain::{ACCOUNTS, DevPlan, Orphans, PLANS};
 use x402_erc4337::nvm::{NvmPolicy, ORDER};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion, issue};
 use x402_facilitator_core::{Outcome, Receipt, StepState};
-use x402_types::nvm::{Code, Proof, SessionKey};
+use x402_types::nvm::{Code, RequestProof, SessionKey};
 use x402_types::{Claim, RawJson, Refusal};
 
 use crate::stage::*;
@@ -98,7 +98,7 @@ async fn an_order_that_cannot_be_executed_is_refused_and_nothing_is_sent() {
     let mut draft = stage.draft(2, 8).await;
     draft.keys.insert(0, stage.key("order", &order_grant(10).times(1)).await);
     receipt(stage.settle(&draft.sign()).await.unwrap());
-    draft.proof = draft.proof.map(|proof| Proof { nonce: [3; 32], ..proof });
+    draft.proof = draft.proof.map(|proof| RequestProof { nonce: [3; 32], ..proof });
     let rejection = stage.refused(&draft.sign()).await;
     assert_eq!(rejection.reason, Code::InvalidUserOperation.reason());
     assert!(rejection.message.as_deref().unwrap().starts_with("order: operation 0: AA23"), "{rejection}");

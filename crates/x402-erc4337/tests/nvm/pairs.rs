@@ -3,7 +3,7 @@
 use alloy_primitives::U256;
 use x402_devchain::PLANS;
 use x402_erc4337::session::zerodev::Grant;
-use x402_types::nvm::{Code, Proof, Requirements};
+use x402_types::nvm::{Code, RequestProof, Requirements};
 
 use crate::stage::*;
 
@@ -55,7 +55,7 @@ async fn a_payment_of_one_purpose_pays_for_no_other() {
     for paid in &purposes {
         draft.accepted = entry(paid);
         draft.resource = Some(paid.resource.to_owned());
-        draft.proof = draft.proof.map(|proof| Proof { resource_url: paid.resource.to_owned(), ..proof });
+        draft.proof = draft.proof.map(|proof| RequestProof { resource_url: paid.resource.to_owned(), ..proof });
         let payment = draft.sign();
         for asked in &purposes {
             let mut claim = payment.clone();

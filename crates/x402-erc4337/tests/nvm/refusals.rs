@@ -381,7 +381,7 @@ async fn an_operation_that_would_fail_is_refused_before_the_work() {
     draft.keys = vec![stage.key("redeem", &once).await];
     stage.settle(&draft.sign()).await.unwrap();
     assert_eq!(stage.credits(), 7);
-    draft.proof = draft.proof.map(|proof| x402_types::nvm::Proof { nonce: [3; 32], ..proof });
+    draft.proof = draft.proof.map(|proof| x402_types::nvm::RequestProof { nonce: [3; 32], ..proof });
     let rejection = stage.refused(&draft.sign()).await;
     assert_eq!(rejection.reason, Code::InvalidUserOperation.reason());
     assert!(rejection.message.unwrap().starts_with("redeem: "));

@@ -28,7 +28,7 @@ use x402_erc4337::{
 use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
 use x402_evm::rail::EoaRail;
 use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Outcome, Payment, Progress, Rail, Settlement};
-use x402_types::nvm::{Authorization, Payload, PlanId, Proof, Requirements, SessionKey};
+use x402_types::nvm::{Authorization, Payload, PlanId, RequestProof, Requirements, SessionKey};
 use x402_types::v2::ResourceInfo;
 use x402_types::{Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, Rejection, UnixSeconds};
 use zeroize::Zeroizing;
@@ -256,7 +256,7 @@ pub(crate) struct Draft {
     pub(crate) accepted: Requirements,
     pub(crate) provider: String,
     pub(crate) resource: Option<String>,
-    pub(crate) proof: Option<Proof>,
+    pub(crate) proof: Option<RequestProof>,
     pub(crate) amount: u64,
     pub(crate) identity: Identity,
 }
@@ -315,7 +315,7 @@ impl Stage {
             accepted: Requirements::new(x402_types::ChainId::eip155(CHAIN), plan).verb("POST"),
             provider: "zerodev".to_owned(),
             resource: Some(URL.to_owned()),
-            proof: Some(Proof { nonce: [nonce; 32], resource_url: URL.to_owned() }),
+            proof: Some(RequestProof { nonce: [nonce; 32], resource_url: URL.to_owned() }),
             amount,
             identity: Identity { caller: "shop".to_owned(), request: format!("request-{nonce}") },
         }

@@ -146,25 +146,24 @@ pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4
 
 /// An event as its log names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Event {
+pub struct WatchedEvent {
     /// The contract that emits it.
     pub contract: Address,
     /// The hash of its signature, and its two indexed words.
     pub topics: [B256; 3],
 }
 
-/// What a mechanism watches on the chain for one authorization: the events that show what became of it, and the transfer
-/// that it must have made.
+/// The watched events of one authorization: those that show its fate, and the transfer that it must have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Watched {
-    /// The event of its use. The first indexed word names the payer and the second the authorization, which tells it from
-    /// the payer's other uses.
-    pub used: Event,
+    /// The event of its use. The first indexed word names the payer and the second the authorization, which distinguishes
+    /// it from the payer's other uses.
+    pub used: WatchedEvent,
     /// The event after which it can never be used, if the contract emits one.
-    pub canceled: Option<Event>,
+    pub canceled: Option<WatchedEvent>,
     /// The transfer: [`TRANSFER`] of the token, from the payer to the recipient.
-    pub transfer: Event,
+    pub transfer: WatchedEvent,
     /// The expected amount.
     pub value: U256,
     /// The first block that can contain any event of the authorization.
@@ -174,19 +173,19 @@ pub struct Watched {
 impl Watched {
     /// Watches an authorization that emits `used` when it is used, and must make a transfer of `value`.
     #[must_use]
-    pub const fn new(used: Event, transfer: Event, value: U256, since: u64) -> Self {
+    pub const fn new(used: WatchedEvent, transfer: WatchedEvent, value: U256, since: u64) -> Self {
         Self { used, canceled: None, transfer, value, since }
     }
 
     /// Sets the event after which the authorization can never be used.
     #[must_use]
-    pub const fn with_cancellation(mut self, canceled: Event) -> Self {
+    pub const fn with_cancellation(mut self, canceled: WatchedEvent) -> Self {
         self.canceled = Some(canceled);
         self
     }
 }
 
-impl Event {
+impl WatchedEvent {
     /// Returns the transfer of a token from one account to another.
     #[must_use]
     pub fn transfer(token: Address, from: Address, to: Address) -> Self {
@@ -194,7 +193,7 @@ impl Event {
     }
 }
 
-/// What final blocks say of an authorization.
+/// The state of an authorization in final blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sighting {
@@ -209,14 +208,14 @@ pub struct Sighting {
 pub enum Fate {
     /// No event of it was seen.
     Unseen,
-    /// It was used in this transaction.
+    /// The authorization was used in this transaction.
     Used {
         /// The transaction, whatever its sender.
         transaction: B256,
         /// Whether it made the transfer.
         moved: Moved,
     },
-    /// It can never be used.
+    /// The authorization can never be used.
     Canceled,
 }
 

@@ -152,7 +152,7 @@ impl NodeError {
         Fault::NotTaken { service: "the node", why, detail: shown(&error).into() }
     }
 
-    /// Returns the prefix for the node's own message if the message alone does not say which side must act.
+    /// Returns the prefix for the node's own message if the message alone does not show which side must act.
     const fn label(self) -> &'static str {
         match self {
             Self::MayPass => "it may pass: ",
@@ -164,7 +164,8 @@ impl NodeError {
     }
 }
 
-/// A fault out of what the node or the way to it said. reqwest ends its words with the URL, which may hold a key.
+/// Makes a fault of an error of the node or the connection. reqwest's messages end with the URL, which may contain a
+/// key and is left out.
 #[must_use]
 pub fn node_fault(error: TransportError) -> Fault {
     let kind = NodeError::of(&error);

@@ -116,7 +116,7 @@ impl RpcChain {
         self.poll_now(behind).await
     }
 
-    /// Polls; with `all`, also fees and nonces.
+    /// Polls the head and, with `all`, also fees and nonces.
     async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
         let (before, hash, accounts, payers) = {
             let polled = self.polled();
@@ -157,7 +157,7 @@ impl RpcChain {
             block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
         let number: u64 = block.number.to();
         let tip = match tip {
-            // Not every node supports the method; the rail has a minimum tip of its own.
+            // Some nodes lack the method; the rail has a minimum tip of its own.
             Some(tip) => tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
             None => before.map(|head| head.tip).unwrap_or_default(),
         };

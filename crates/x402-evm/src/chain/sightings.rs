@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
 use super::log_span::LogSpan;
-use super::{Event, Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched};
+use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched, WatchedEvent};
 
 /// The number of blocks before the first unread one with which a query begins: a lagging node omits the logs of its
 /// newest blocks without an error.
@@ -20,7 +20,7 @@ const IDLE: u64 = 32;
 const FORGOTTEN: u64 = 4_096;
 
 /// The event of its use, which is unique to an authorization.
-type Id = Event;
+type Id = WatchedEvent;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -92,7 +92,7 @@ impl Query {
 }
 
 impl Filter {
-    /// Builds the query for all events of these: a topic is one of theirs at the same place.
+    /// Builds the query for all events of these authorizations: each topic must be among their topics at the same place.
     fn of(watched: &[Watched], from: u64, to: u64) -> Self {
         Self::of_events(watched.iter().flat_map(|one| [Some(one.used), one.canceled, Some(one.transfer)]), from, to)
     }
@@ -103,8 +103,8 @@ impl Filter {
         Self::of_events([Some(watched.used), watched.canceled].into_iter(), from, to)
     }
 
-    fn of_events(events: impl Iterator<Item = Option<Event>>, from: u64, to: u64) -> Self {
-        let events: Vec<Event> = events.flatten().collect();
+    fn of_events(events: impl Iterator<Item = Option<WatchedEvent>>, from: u64, to: u64) -> Self {
+        let events: Vec<WatchedEvent> = events.flatten().collect();
         let topic = |at: usize| unique(events.iter().filter_map(|event| event.topics.get(at).copied()).collect());
         let address = unique(events.iter().map(|event| event.contract).collect());
         let topics = [topic(0), topic(1), topic(2)];
@@ -118,7 +118,7 @@ fn unique<T: Ord>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-impl Event {
+impl WatchedEvent {
     fn is(&self, log: &Log) -> bool {
         log.address == self.contract && log.topics == self.topics
     }
@@ -252,8 +252,8 @@ impl Sightings {
     }
 }
 
-/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it. Without
-/// the transfers among them it does not tell what a use moved.
+/// Returns the fate of an authorization according to the logs of a few blocks; `None` if they do not contain it. The
+/// `moved` of a use has a meaning only if the transfers are among them.
 pub(crate) fn found(watched: &Watched, mut logs: Vec<Log>) -> Option<Fate> {
     logs.retain(|log| !log.removed);
     fate(watched, &logs)
@@ -331,8 +331,9 @@ mod tests {
     const TX: B256 = B256::repeat_byte(9);
 
     fn watched(nonce: u8) -> Watched {
-        let event = |event| Event { contract: TOKEN, topics: [event, PAYER.into_word(), B256::repeat_byte(nonce)] };
-        Watched::new(event(AUTHORIZATION_USED), Event::transfer(TOKEN, PAYER, TO), U256::from(100), 10)
+        let event =
+            |event| WatchedEvent { contract: TOKEN, topics: [event, PAYER.into_word(), B256::repeat_byte(nonce)] };
+        Watched::new(event(AUTHORIZATION_USED), WatchedEvent::transfer(TOKEN, PAYER, TO), U256::from(100), 10)
             .with_cancellation(event(AUTHORIZATION_CANCELED))
     }
 

@@ -1,5 +1,5 @@
-//! `exact`: the proof is the payload of x402 v2's scheme of that name, `{signature, authorization}` by EIP-3009. It is
-//! verified and settled by a facilitator, in this process or over HTTP.
+//! `exact`: the proof is the payload of x402 v2's scheme of that name, `{signature, authorization}` by EIP-3009. A
+//! facilitator verifies and settles it, in this process or over HTTP.
 
 use core::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::terms::{Known, Sum};
 use crate::eip3009::Payload;
 use crate::token::Tokens;
 
-/// Takes `exact` proofs, and has them settled.
+/// Verifies `exact` proofs, and has a facilitator settle them.
 #[derive(Clone)]
 pub struct VerifyExact {
     facilitator: Arc<dyn Facilitator>,
@@ -24,13 +24,13 @@ pub struct VerifyExact {
 }
 
 impl VerifyExact {
-    /// Has this facilitator verify and settle. Networks and tokens are the default ones.
+    /// Creates a verifier that uses this facilitator, with the default networks and tokens.
     #[must_use]
     pub fn new(facilitator: Arc<dyn Facilitator>) -> Self {
         Self { facilitator, known: Known::default() }
     }
 
-    /// With other networks and tokens.
+    /// Sets other networks and tokens.
     #[must_use]
     pub fn with_known(mut self, networks: Networks, tokens: Tokens) -> Self {
         self.known = Known { networks, tokens };
@@ -57,7 +57,7 @@ impl VerifyProof for VerifyExact {
         let payload = payment.proof.payload.clone().ok_or_else(|| refused("proof.payload: missing"))?;
         let authorization =
             Payload::read(&payload).map_err(|rejection| refused(format!("proof.{}", rejection.words())))?.authorization;
-        // Everything that is signed is compared here, before a facilitator hears of it.
+        // All signed values are compared here, before a facilitator is called.
         if authorization.to != challenge.pay_to.unchecked() {
             return Err(refused("proof.payload.authorization.to: not the challenge's payTo"));
         }

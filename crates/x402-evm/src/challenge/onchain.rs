@@ -1,8 +1,8 @@
 //! `onchain`: the proof is the hash of a transaction in which the client has paid.
 //!
-//! A transaction is public, and nothing in it names a challenge: whoever presents it first is served. What a thief can
-//! take is bounded by what the challenge asks: the exact sum, a block not older than the challenge, and the payer, where
-//! the payment names one.
+//! A transaction is public and does not name a challenge: any client that presents it first is served. The theft is
+//! limited by the challenge's conditions: the exact amount, a block that is not older than the challenge, and the
+//! payer, if the payment names one.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use super::settle::refused;
 use crate::chain::ReadReceipts;
 use crate::eip3009::AUTHORIZATION_USED;
 
-/// Takes `onchain` proofs on the chains that it reads. How deep a block must lie to count is the chain's.
+/// Verifies `onchain` proofs on the chains that it reads. Each chain determines the depth from which a block counts.
 #[derive(Clone, Default)]
 pub struct VerifyOnchain {
     networks: Networks,
@@ -26,13 +26,13 @@ pub struct VerifyOnchain {
 }
 
 impl VerifyOnchain {
-    /// No chain yet: every proof meets a fault.
+    /// Creates a verifier without a chain: every proof meets a fault.
     #[must_use]
     pub fn new(networks: Networks) -> Self {
         Self { networks, chains: BTreeMap::new() }
     }
 
-    /// Reads this chain, too.
+    /// Reads also this chain.
     #[must_use]
     pub fn with_chain(mut self, chain: Arc<dyn ReadReceipts>) -> Self {
         self.chains.insert(chain.network(), chain);
@@ -60,7 +60,7 @@ impl VerifyProof for VerifyOnchain {
         })?;
         let hash = payment.proof.tx_hash.as_deref().unwrap_or_default();
         let hash: B256 = hash.parse().map_err(|_| refused("proof.txHash: expected `0x` and 64 hex digits"))?;
-        // Nothing that is seen shows that money moved.
+        // No known block proves that money moved.
         let unseen = || ProofError::Unmoved(Fault::unreachable("the chain", "it has no such transaction yet"));
         let mined = chain.mined(hash).await.map_err(ProofError::Unmoved)?.ok_or_else(unseen)?;
         if !mined.success {
@@ -77,11 +77,11 @@ impl VerifyProof for VerifyOnchain {
         let Some(pays) = pays else {
             return Err(refused("proof.txHash: no transfer of paidAmount in the token to payTo is in the transaction"));
         };
-        // It was made for whoever asked for the authorization, and counts there, as an `exact` payment.
+        // An authorization made the transfer for the seller that required it, where it counts as an `exact` payment.
         if pays.beside.contains(&Some(AUTHORIZATION_USED)) {
             return Err(refused("proof.txHash: a transfer by an EIP-3009 authorization, which is not presented so"));
         }
-        // It is there, and may still go: the same payment is asked for again until it is deep enough.
+        // The transaction may still disappear: the same payment must be sent again until its block is deep enough.
         if mined.block > chain.head().await.map_err(ProofError::Unknown)?.finalized {
             return Err(ProofError::Unknown(Fault::unreachable("the chain", "the transaction is not final yet")));
         }

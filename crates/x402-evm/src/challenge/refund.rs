@@ -1,4 +1,4 @@
-//! Paying a payment back by EIP-3009: the seller signs, a facilitator settles, and the token itself takes it once.
+//! Refunds by EIP-3009: the seller signs, a facilitator settles, and the token itself accepts it once.
 
 use core::fmt;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use super::settle::{payment_request, refused, settle};
 use super::terms::{Known, Sum};
 use crate::token::Tokens;
 
-/// Pays back from the seller's account. The authorization's nonce is made from the proof that is paid back, so that the
-/// token refuses a second refund of it, whatever a store or a facilitator forgets. It is good for five minutes from
-/// `Refund::asked_at`; one that was not settled by then is refused, and after an hour another may be asked for.
+/// Pays back from the seller's account. The authorization's nonce is derived from the refunded proof, so that the token
+/// refuses a second refund of it, even if a store or a facilitator loses its data. It is valid for five minutes from
+/// `Refund::asked_at`; one that was not settled by then is refused, and after an hour another may be requested.
 #[derive(Clone)]
 pub struct ExactRefund {
     seller: Arc<dyn MakePayment>,
@@ -24,13 +24,13 @@ pub struct ExactRefund {
 }
 
 impl ExactRefund {
-    /// Pays by this account, and has this facilitator settle. Networks and tokens are the default ones.
+    /// Creates refunds from this account, settled by this facilitator, with the default networks and tokens.
     #[must_use]
     pub fn new(seller: Arc<dyn MakePayment>, facilitator: Arc<dyn Facilitator>) -> Self {
         Self { seller, facilitator, known: Known::default() }
     }
 
-    /// With other networks and tokens.
+    /// Sets other networks and tokens.
     #[must_use]
     pub fn with_known(mut self, networks: Networks, tokens: Tokens) -> Self {
         self.known = Known { networks, tokens };
@@ -44,7 +44,7 @@ impl fmt::Debug for ExactRefund {
     }
 }
 
-/// The scheme that stands before the proof's key in what is hashed to the nonce.
+/// The prefix of the proof's key in the hash that gives the nonce.
 const PREFIX: &str = "x402.v1\nrefund\n";
 
 #[async_trait]
@@ -66,7 +66,7 @@ impl RefundPayment for ExactRefund {
         })?;
         let request =
             payment_request(terms, made.payload, &refund.proof.0, nonce.to_string()).map_err(ProofError::Unmoved)?;
-        // Any call may be the second: a crash leaves no mark but the one in the token.
+        // Any call may be a repetition: a crash leaves no trace except the one in the token.
         Ok(settle(&*self.facilitator, &request, true).await?.transaction.into())
     }
 }

@@ -1,6 +1,6 @@
-//! Having a sum moved by a facilitator, and what its answers mean. Unknown is never taken for failed.
+//! Settles an amount by a facilitator, and interprets its responses. An unknown result is never treated as failed.
 
-use x402_challenge::{ProofError, Refused};
+use x402_challenge::{ChallengeRefusal, ProofError};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_types::challenge::Code;
 use x402_types::v2::{ResourceInfo, SettleResponse};
@@ -22,10 +22,10 @@ pub(super) fn payment_request(
 }
 
 pub(super) fn refused(message: impl Into<Box<str>>) -> ProofError {
-    Refused::new(Code::VerificationFailed, message).into()
+    ChallengeRefusal::new(Code::VerificationFailed, message).into()
 }
 
-/// Is it good? Nothing moves.
+/// Checks whether the payment is valid. Nothing moves.
 pub(super) async fn verify(facilitator: &dyn Facilitator, request: &PaymentRequest) -> Result<(), ProofError> {
     let verdict = facilitator.verify(request).await.map_err(ProofError::Unmoved)?;
     if verdict.is_valid {
@@ -39,7 +39,8 @@ pub(super) async fn verify(facilitator: &dyn Facilitator, request: &PaymentReque
     Err(refused(format!("proof.payload: {}: {}", rejection.reason, rejection.words())))
 }
 
-/// Has it made. `again`: it was begun before, so that what is used up may be used up by that.
+/// Settles the payment. `again` means that it was begun before, so that its authorization may have been used by that
+/// attempt.
 pub(super) async fn settle(
     facilitator: &dyn Facilitator,
     request: &PaymentRequest,
@@ -50,7 +51,7 @@ pub(super) async fn settle(
         if response.network.chain_id().is_some_and(|network| network != request.claim.terms.network) {
             return Err(ProofError::Unknown(Fault::broken("the facilitator settled on another network")));
         }
-        // An answer that was given before: where it was not begun for this payment, it was somebody else's.
+        // The result was returned before: if it was not begun for this payment, it belongs to another one.
         let replayed = response.extensions.get("replayed").is_some_and(|mark| mark.as_str() == "true");
         return if replayed && !again { Err(refused("proof.payload: settled before")) } else { Ok(response) };
     }

@@ -1,18 +1,18 @@
-//! What a challenge asks, as the terms of x402 v2: how a facilitator knows it.
+//! The terms of x402 v2 for a challenge, which a facilitator understands.
 
 use x402_types::challenge::{Network, Networks};
 use x402_types::{AtomicAmount, ChainId, EvmAddress, Fault, Members, SchemeName, Terms, TimeoutSeconds, Version};
 
 use crate::token::Tokens;
 
-/// The networks and tokens that are known.
+/// The known networks and tokens.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Known {
     pub(super) networks: Networks,
     pub(super) tokens: Tokens,
 }
 
-/// A sum to be moved.
+/// An amount to be moved.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sum<'s> {
     pub(super) network: &'s Network,
@@ -23,12 +23,12 @@ pub(super) struct Sum<'s> {
 }
 
 impl Known {
-    /// The CAIP-2 name of a network.
+    /// Returns the CAIP-2 name of a network.
     pub(super) fn chain(&self, network: &Network) -> Result<ChainId, Fault> {
         self.networks.caip2(network).ok_or_else(|| Fault::broken(format_args!("the network `{network}` is not known")))
     }
 
-    /// The terms under which a sum is moved.
+    /// Builds the terms under which an amount is moved.
     pub(super) fn terms(&self, sum: Sum<'_>) -> Result<Terms, Fault> {
         let network = self.chain(sum.network)?;
         let domain = self.tokens.find(network, sum.asset.unchecked()).and_then(|token| token.domain.as_ref());

@@ -1,4 +1,4 @@
-//! What can be checked of an EIP-3009 payment without a chain, in the order of `scheme_exact_evm.md` §1 "Verification".
+//! The checks of an EIP-3009 payment that need no chain, in the order of `scheme_exact_evm.md` §1 "Verification".
 
 use alloy_primitives::{Address, B256};
 use x402_types::{Claim, ErrorReason, EvmAddress, Rejection, Terms, UnixSeconds};
@@ -9,52 +9,53 @@ use crate::signature::SignatureError;
 use crate::token::{Domain, Tokens};
 use crate::wallet::{NotSigned, Signers, UnverifiedSignature};
 
-/// Seconds that an authorization may last unless told.
+/// The default maximum validity of an authorization, in seconds.
 const LONGEST: u64 = 3_600;
 
-/// What a facilitator leaves open.
+/// Settings an operator may relax: time margin, clock skew, accepted signers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Policy {
-    /// Seconds that must be left before `validBefore`: 6, as the SDKs have it, to land in a block.
+pub struct ExactPolicy {
+    /// The seconds that must remain until `validBefore`: 6, as in the SDKs, to land in a block.
     pub margin: u64,
-    /// Seconds beyond `maxTimeoutSeconds` that `validBefore` may lie in the future; `None`: any.
+    /// The seconds beyond `maxTimeoutSeconds` that `validBefore` may be in the future; `None` means any.
     pub skew: Option<u64>,
-    /// Seconds that an authorization may last, whatever the terms ask for: one hour. The skew, or a minute, comes on top.
+    /// The maximum validity of an authorization in seconds, whatever the terms allow: one hour. The skew, or a minute,
+    /// is added.
     pub longest: u64,
-    /// Who may have signed: keys and deployed contracts. Contracts that are not there yet need a factory of its list.
+    /// The accepted signers: keys and deployed contracts. Contracts that are not deployed yet need a listed factory.
     pub signers: Signers,
 }
 
-impl Default for Policy {
+impl Default for ExactPolicy {
     fn default() -> Self {
         Self { margin: 6, skew: Some(60), longest: LONGEST, signers: Signers::any() }
     }
 }
 
-impl Policy {
-    /// With so many seconds beyond `maxTimeoutSeconds`, or any with `None`.
+impl ExactPolicy {
+    /// Sets the seconds beyond `maxTimeoutSeconds`, or any with `None`.
     #[must_use]
     pub const fn with_skew(mut self, skew: Option<u64>) -> Self {
         self.skew = skew;
         self
     }
 
-    /// With so many seconds left before `validBefore`.
+    /// Sets the seconds that must remain until `validBefore`.
     #[must_use]
     pub const fn with_margin(mut self, seconds: u64) -> Self {
         self.margin = seconds;
         self
     }
 
-    /// With so many seconds that an authorization may last.
+    /// Sets the maximum validity of an authorization, in seconds.
     #[must_use]
     pub const fn with_longest(mut self, seconds: u64) -> Self {
         self.longest = seconds;
         self
     }
 
-    /// With other signers.
+    /// Sets the accepted signers.
     #[must_use]
     pub fn with_signers(mut self, signers: Signers) -> Self {
         self.signers = signers;
@@ -62,29 +63,28 @@ impl Policy {
     }
 }
 
-/// A payment that is good as far as its own bytes say. Whose signature it is the chain knows: the code at
-/// `authorization.from` decides, and [`Checked::signed_by_key`] has what is known without it.
+/// A payment that is valid as far as its own bytes show. The chain determines whose signature it is: the code at
+/// `authorization.from` decides, and [`Checked::signed_by_key`] returns what is known without it.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
-    /// The token.
+    /// The token of the payment.
     pub token: Address,
-    /// What the payer signed.
+    /// The authorization that the payer signed.
     pub authorization: Authorization,
-    /// The signature, and what is known of it without a chain.
+    /// The signature, and the facts about it that need no chain.
     pub signature: UnverifiedSignature,
     /// The digest that was signed.
     pub digest: B256,
-    /// The domain that it was signed under; from `extra` where the token's own is not pinned.
+    /// The domain under which it was signed; from `extra` if the token's own is not pinned.
     pub domain: Domain,
 }
 
-impl Policy {
-    /// Checks everything that needs no chain, with one recovery. The signature is read, not yet believed.
-    ///
+impl ExactPolicy {
+    /// Performs every check that needs no chain, with one recovery. The signature is parsed, but not verified yet.
     /// # Errors
-    /// The first rule that is broken, with the payer where the payload could be read.
+    /// The first rule that is violated, with the payer if the payload could be parsed.
     pub fn check(&self, tokens: &Tokens, claim: &Claim, now: UnixSeconds) -> Result<Checked, Rejection> {
         let terms = &claim.terms;
         let asked = terms_of(tokens, terms)?;
@@ -103,18 +103,20 @@ impl Policy {
         let authorization = payload.authorization;
         let refuse = |reason| Err(Rejection::new(reason));
 
-        // "1. Verify the signature is valid and recovers to the authorization.from address", as far as it goes here.
+        // "1. Verify the signature is valid and recovers to the authorization.from address", as far as possible without
+        // the chain.
         let digest = authorization.digest(domain.separator);
         let signature = self.signers.read(authorization.from, digest, &payload.signature).map_err(not_signed)?;
 
-        // "3. Verify the authorization parameters (amount, validity window) meet the requirements": equal, not at least.
+        // "3. Verify the authorization parameters (amount, validity window) meet the requirements": equal, not at
+        // least.
         if authorization.to != pay_to {
             return refuse(ErrorReason::RECIPIENT_MISMATCH);
         }
         if authorization.value != terms.amount {
             return refuse(ErrorReason::INVALID_VALUE);
         }
-        // The token asks `now < validBefore`; the margin is what a transaction needs to get into a block.
+        // The token requires `now < validBefore`; the margin is the time that a transaction needs to get into a block.
         if authorization.valid_before < now.plus(self.margin) {
             return refuse(ErrorReason::INVALID_VALID_BEFORE);
         }
@@ -123,12 +125,12 @@ impl Policy {
         {
             return refuse(ErrorReason::INVALID_VALID_BEFORE);
         }
-        // A payment that does not land is open, and costs reads, until then.
+        // A payment that does not land stays open until then, and costs reads.
         if authorization.valid_before > now.plus(self.longest).plus(self.skew.unwrap_or(60)) {
             let why = format!("validBefore: an authorization lasts {} s at most here", self.longest);
             return Err(Rejection::new(ErrorReason::INVALID_VALID_BEFORE).because(why));
         }
-        // The token asks `now > validAfter`, so equal is too early.
+        // The token requires `now > validAfter`, so equal is too early.
         if authorization.valid_after >= now {
             return refuse(ErrorReason::INVALID_VALID_AFTER);
         }
@@ -137,10 +139,9 @@ impl Policy {
 }
 
 impl Checked {
-    /// Whether it is signed by the payer's key: all there is to know of an account without code.
-    ///
+    /// Checks that the payer's key signed, which is sufficient for an account without code.
     /// # Errors
-    /// `invalid_exact_evm_payload_signature`, or `…undeployed_smart_wallet` for what no key makes.
+    /// `invalid_exact_evm_payload_signature`, or `…undeployed_smart_wallet` for a signature that no key produces.
     pub fn signed_by_key(&self) -> Result<(), Rejection> {
         let payer = EvmAddress::from(self.authorization.from);
         self.signature.of_key().map_err(|why| not_signed(why).of(payer.as_str()))
@@ -157,14 +158,14 @@ pub(super) fn not_signed(why: NotSigned) -> Rejection {
         _ => ErrorReason::INVALID_SIGNATURE,
     };
     let why: &dyn core::fmt::Display = match &why {
-        // Whose it is instead is nobody's business.
+        // The other signer's address is not revealed.
         NotSigned::Other(_) => &"it is not the payer's",
         why => why,
     };
     Rejection::new(reason).because(format!("payload.signature: {why}"))
 }
 
-/// "4. Verify the token and network match the requirement", before anything is computed for an unknown one.
+/// Checks "4. Verify the token and network match the requirement", before anything is computed for an unknown token.
 fn terms_of(tokens: &Tokens, terms: &Terms) -> Result<Asked, Rejection> {
     let served = tokens.iter().find(|token| token.network == terms.network).map(|token| token.chain_id);
     let why = || Rejection::new(ErrorReason::INVALID_NETWORK).because("network: not served here");

@@ -1,5 +1,5 @@
-//! The facilitator's half: verification with one round trip, one step, and proof from final logs. An account that is not
-//! there yet takes a step before it.
+//! The facilitator's half: verification in one round trip, one step, and proof from final logs. An account that is not
+//! deployed yet needs a step before it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,10 +16,10 @@ use x402_types::{
     Refusal, Rejection, SchemeName, UnixSeconds, Version, networks,
 };
 
-use super::check::{Checked, Policy};
+use super::check::{Checked, ExactPolicy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, BatchRead, Call, Chain, Event, Fate, Moved, Watched};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched, WatchedEvent};
 use crate::eip3009::{
     AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, UncheckedPayload, state_call,
 };
@@ -27,37 +27,38 @@ use crate::token::{Domain, Tokens};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::{DEPLOY_GAS, Signer};
 
-/// The gas limit of a deployment: what the factory may use in the simulation, 21,000, and the call data.
+/// The gas limit of a deployment: the factory's limit in the simulation, 21,000, and the calldata.
 const DEPLOYMENT_GAS: u64 = DEPLOY_GAS as u64 + 150_000;
-/// Seconds after which a claim that nothing was planned for is looked up on the chain again before anything is sent.
+/// The seconds after which a claim without a step is checked on the chain again before anything is sent.
 const STALE: u64 = 5;
-/// Blocks before the final one that are looked at, too: somebody else may use the authorization between verification
-/// and plan, [`STALE`] seconds apart at most. 512 are 5 s of the fastest chains and 17 minutes of Base.
+/// The number of blocks before the final one that are searched as well: another transaction may use the authorization
+/// between verification and plan, which are at most [`STALE`] seconds apart. 512 blocks are 5 s of the fastest chains
+/// and 17 minutes of Base.
 const LOOK_BACK: u64 = 512;
-/// Seconds that a row is kept after the authorization can do nothing any more.
+/// The seconds for which a row is kept after the authorization has lost its effect.
 const KEEP: u64 = 3600;
 
 const DEPLOY: StepName = StepName::new("deploy");
 const TRANSFER: StepName = StepName::new("transfer");
 
-/// `exact` by EIP-3009 on one network.
+/// The mechanism of `exact` by EIP-3009 on one network.
 pub struct ExactMechanism<C> {
     chain: Arc<C>,
     network: ChainId,
     tokens: Tokens,
-    /// Domains that were read from the chain, beside `tokens`; a token's domain does not change.
+    /// The domains that were read from the chain, in addition to `tokens`; a token's domain does not change.
     read: Vec<(Address, OnceLock<Domain>)>,
     lanes: Vec<LaneId>,
-    policy: Policy,
-    /// The settlement machine's: what a payer has under way counts against the balance.
+    policy: ExactPolicy,
+    /// The ledger of the settlement machine: a payer's pending payments count against the balance.
     ledger: Option<Arc<dyn Ledger>>,
     unreliable: UnreliablePayers,
     balances: Balances,
     spent: SpentElsewhere,
 }
 
-/// Balances as read in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is sent
-/// without another read where the payer has enough for what comes before it, too.
+/// The balances read in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is
+/// sent without another read if the payer's balance also covers the payments before it.
 #[derive(Debug, Default)]
 struct Balances(Mutex<BTreeMap<(Address, Address), (U256, UnixSeconds)>>);
 
@@ -87,34 +88,35 @@ impl<C> core::fmt::Debug for ExactMechanism<C> {
 }
 
 impl<C: Chain> ExactMechanism<C> {
-    /// Serves the tokens of the chain's network, carried by any of these lanes.
+    /// Creates the mechanism for these tokens of the chain's network, carried by any of these lanes.
     #[must_use]
     pub fn new(chain: Arc<C>, tokens: Tokens, lanes: Vec<LaneId>) -> Self {
         let network = chain.network();
         let tokens = tokens.on(network);
         let unknown = tokens.iter().filter(|token| token.domain.is_none());
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
-        let (policy, unreliable) = (Policy::default(), UnreliablePayers::default());
+        let (policy, unreliable) = (ExactPolicy::default(), UnreliablePayers::default());
         let (balances, spent) = (Balances::default(), SpentElsewhere::default());
         Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances, spent }
     }
 
-    /// With the ledger that the settlement machine has: what a payer has under way counts against the balance, and
-    /// payers whose transactions revert are known after a restart, too. Without one neither is known.
+    /// Sets the ledger of the settlement machine: a payer's pending payments count against the balance, and payers
+    /// whose transactions revert are remembered across restarts. Without a ledger neither is known.
     #[must_use]
     pub fn with_ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
         self.ledger = Some(ledger);
         self
     }
 
-    /// With another policy.
+    /// Sets the policy.
     #[must_use]
-    pub fn with_policy(mut self, policy: Policy) -> Self {
+    pub fn with_policy(mut self, policy: ExactPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Reads all that decides about a payment on one block, and tries the transfer there as a transaction of `sender`.
+    /// Reads everything that decides about a payment at one block, and simulates the transfer there as a transaction of
+    /// `sender`.
     async fn probe(
         &self,
         checked: &Checked,
@@ -137,7 +139,7 @@ impl<C: Chain> ExactMechanism<C> {
         Ok(signer)
     }
 
-    /// The payer's payments in this token that have no answer yet, but for this one.
+    /// Returns the payer's unanswered payments in this token, except this one.
     async fn others(&self, checked: &Checked, own: &PaymentKey) -> Result<Vec<Payment>, Fault> {
         let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
         let payer = checked.authorization.from;
@@ -195,8 +197,8 @@ impl<C: Chain> ExactMechanism<C> {
         if used.details.get("transaction").is_some() { used } else { late }
     }
 
-    /// Returns how a payment ends whose authorization was used, and not by a transaction of ours: the end names the
-    /// transaction that used it, if a node shows it.
+    /// Returns the end of a payment whose authorization was used by a third party's transaction: it names that
+    /// transaction, if a node shows it.
     async fn used_elsewhere(&self, checked: &Checked, now: UnixSeconds) -> NextStep {
         let reason = ErrorReason::DUPLICATE_SETTLEMENT;
         match self.spent.transaction(&*self.chain, checked, now).await {
@@ -219,7 +221,8 @@ impl<C: Chain> ExactMechanism<C> {
         })
     }
 
-    /// The factory's call with the payer's exact data and no value. Anybody may have been first: what counts is code.
+    /// Plans the factory's call with the payer's exact data and no value. Any account may have deployed it already:
+    /// only the code counts.
     fn deploy(&self, checked: &Checked) -> Result<NextStep, Fault> {
         let (factory, data) =
             checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
@@ -229,7 +232,7 @@ impl<C: Chain> ExactMechanism<C> {
         Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call) })
     }
 
-    /// What the chain says comes next, where nothing is in the air.
+    /// Plans the next step from the chain's state, if no transaction is in flight.
     async fn next(
         &self,
         payment: &Payment,
@@ -247,11 +250,12 @@ impl<C: Chain> ExactMechanism<C> {
             Err(Refusal::Rejection(why)) if unaccounted.is_none() && why.reason == ErrorReason::NONCE_ALREADY_USED => {
                 return Ok(self.used_elsewhere(checked, now).await);
             }
-            // Nothing of the transfer has left, so it fails here. Of an unaccounted step only a final block says that.
+            // No transaction with the transfer was sent, so it fails here. For an unaccounted step only a final block
+            // proves that.
             _ if unaccounted.is_none() && now >= checked.authorization.valid_before => {
                 return Ok(NextStep::Failed(ErrorReason::INVALID_VALID_BEFORE));
             }
-            // A contract can tell a transaction from its simulation, and revert in the one alone.
+            // A contract can distinguish a transaction from its simulation, and revert only in the former.
             Ok(Signer::Contract | Signer::Undeployed)
                 if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
             {
@@ -259,24 +263,24 @@ impl<C: Chain> ExactMechanism<C> {
             }
             Ok(Signer::Undeployed) => DEPLOY,
             Ok(Signer::Key | Signer::Contract) => TRANSFER,
-            // Bytes have left: a read that refuses proves nothing, but keeps gas from being burned.
+            // Bytes were sent: a refused read proves nothing, but prevents burning gas.
             Err(Refusal::Rejection(why)) if unaccounted.is_some() => {
                 if why.reason == ErrorReason::NONCE_ALREADY_USED {
-                    // It happened, and its log was not seen: a node that lagged did not have it yet.
+                    // The transfer happened, and its log was not seen: a lagging node did not have it yet.
                     self.look_again(unaccounted);
                 }
                 return wait;
             }
             Err(Refusal::Rejection(why)) => return Ok(NextStep::Failed(why.reason)),
         };
-        // The newest block need not be the final one in which a step was seen, nor of the same node.
+        // The newest block may not be the final one in which a step was seen, nor of the same node.
         if unaccounted.is_some_and(|step| step.name != next) || payment.proven(&next).is_some() {
             return wait;
         }
         if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked).await }
     }
 
-    /// Has the logs of a transfer read again from the beginning.
+    /// Reads the logs of a transfer again from the beginning.
     fn look_again(&self, unaccounted: Option<&Step>) {
         let calls =
             unaccounted.into_iter().flat_map(|step| &step.parcels).filter_map(|it| Call::from_bytes(&it.bytes).ok());
@@ -287,7 +291,7 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
-    /// The payment of a row: it was checked when it was claimed.
+    /// Parses the payment of a row, which was checked when it was claimed.
     fn stored(&self, claim: &Claim) -> Result<Checked, Fault> {
         let broken = |why: &dyn core::fmt::Display| Fault::broken(format_args!("a stored claim cannot be read: {why}"));
         let token =
@@ -353,7 +357,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         };
         let payer = EvmAddress::from(checked.authorization.from);
         let key = checked.authorization.key(self.network, checked.token);
-        // Before the chain is read: what was used in between is not counted twice.
+        // The pending payments are read before the chain: one that is used in between is not counted twice.
         let others = self.others(&checked, &key).await?;
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.check_payer(checked.authorization.from, &others, now).map_err(of_payer)?;
@@ -379,8 +383,8 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             first_or_next => {
                 let checked = self.stored(&payment.claim)?;
-                // Verified a moment ago: nothing more is read before the bytes leave, but whether an account that can
-                // be deployed still has to be. Later it is a row that was claimed and then left alone, by a crash.
+                // The payment was verified a moment ago: nothing more is read before the bytes are sent, except whether
+                // an account that can be deployed still has to be. A later call is for a row that a crash left behind.
                 let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
                 let others = self.others(&checked, &payment.key).await?;
                 let before: Vec<_> =
@@ -410,7 +414,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Fate::Used { transaction, moved: Moved::Paid } => {
                 Ok(Observation::Proven(StepProof::new(tx_id(transaction), authorization.value)))
             }
-            // Another authorization of the payer with the same nonce.
+            // Another authorization of the payer with the same nonce was used.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
             Fate::Unseen => self.expiry(watched, &authorization).await,
@@ -419,7 +423,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
 }
 
 impl<C: Chain> ExactMechanism<C> {
-    /// Expired is what ONE final block says: its own time, and the state in it.
+    /// Decides from ONE final block whether the authorization has expired: by its own time, and the state in it.
     async fn expiry(&self, watched: Watched, authorization: &Authorization) -> Result<Observation, Fault> {
         let head = self.chain.head().await?;
         if head.timestamp < authorization.valid_before.0 {
@@ -430,11 +434,12 @@ impl<C: Chain> ExactMechanism<C> {
         let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {
-            // "now < validBefore" is what the token asks, so a block of that very second is too late.
+            // The token requires "now < validBefore", so a block of that exact second is too late.
             Some(false) if answers.timestamp >= authorization.valid_before.0 => {
                 Ok(Observation::Dead(ErrorReason::INVALID_VALID_BEFORE))
             }
-            // Used, yet no log was seen: a node that lags, or a block replaced after it was read. Its log is there.
+            // The authorization is used, but no log was seen: a node lags, or a block was replaced after it was read.
+            // The log exists.
             Some(true) => {
                 self.chain.look_again(watched);
                 Ok(Observation::Pending)
@@ -445,7 +450,8 @@ impl<C: Chain> ExactMechanism<C> {
 }
 
 impl<C: Chain> ExactMechanism<C> {
-    /// Deployed is what a final block says, whoever did it. From `validBefore` on nothing is left to deploy it for.
+    /// Decides from a final block whether the account is deployed, by any account. From `validBefore` on a deployment
+    /// is useless.
     async fn deployment(&self, step: &Step, calls: &[Call], sent: &[TxId]) -> Result<Observation, Fault> {
         let account = account_of(&step.once_key).ok_or_else(|| Fault::broken("a deployment of no account"))?;
         let until = calls.iter().filter_map(|call| call.until).max();
@@ -453,7 +459,7 @@ impl<C: Chain> ExactMechanism<C> {
         let head = self.chain.head().await?;
         let answers = self.chain.run(&BatchRead::new().code_size(account), At::Number(head.finalized)).await?;
         match answers.sizes.first() {
-            // The last of ours; the one that did it may be somebody else's.
+            // This is the last transaction of this facilitator; another one may have deployed the account.
             Some(1..) => {
                 let tx = sent.last().cloned().unwrap_or_else(|| "".into());
                 Ok(Observation::Proven(StepProof::new(tx, AtomicAmount::ZERO)))
@@ -466,19 +472,19 @@ impl<C: Chain> ExactMechanism<C> {
     }
 }
 
-/// Whether as many transactions as a payment may cost have left, and nothing of them has been seen.
+/// Returns whether as many transactions as a payment may cost were sent without any effect on the chain.
 fn has_reverted(payment: &Payment) -> bool {
     payment.open_step().is_some_and(|step| step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS)
 }
 
-/// Nonce and value of the authorization of a row.
+/// Returns nonce and value of a row's authorization.
 fn taken_by(row: &Payment) -> Option<(B256, U256)> {
     let unchecked = UncheckedPayload::read(&row.claim.payload).ok()?;
     Some((unchecked.nonce, unchecked.value.value()))
 }
 
-/// Whether another payment of the payer is served before ours: one that has begun, and of two that have or have not the
-/// one with the lower key, so that they do not wait for each other.
+/// Returns whether another payment of the payer takes precedence: one that has begun; and of two that have both begun,
+/// or both not, the one with the lower key, so that they do not wait for each other.
 fn comes_first(other: &Payment, own: &Payment) -> bool {
     match (other.steps.is_empty(), own.steps.is_empty()) {
         (false, true) => true,
@@ -487,7 +493,8 @@ fn comes_first(other: &Payment, own: &Payment) -> bool {
     }
 }
 
-/// What a payload that is not EIP-3009's is instead, where it or its entry says so: of a method that is not served.
+/// Finds out whether a payload that is not EIP-3009's is of another method, according to itself or its entry, which is
+/// not served.
 fn other_method(claim: &Claim) -> Option<Rejection> {
     let refuse = |why: &str| Some(Rejection::new(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE).because(why));
     let permit = claim.payload.read::<Members>().ok().and_then(|members| members.get("permit2Authorization").cloned());
@@ -512,18 +519,18 @@ fn parcel(call: &Call) -> Parcel {
 /// Names the token's logs that show what became of an authorization.
 pub(super) fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
     let Authorization { from, to, value, nonce, .. } = authorization;
-    let event = |name| Event { contract: token, topics: [name, from.into_word(), *nonce] };
-    Watched::new(event(AUTHORIZATION_USED), Event::transfer(token, *from, *to), value.value(), since)
+    let event = |name| WatchedEvent { contract: token, topics: [name, from.into_word(), *nonce] };
+    Watched::new(event(AUTHORIZATION_USED), WatchedEvent::transfer(token, *from, *to), value.value(), since)
         .with_cancellation(event(AUTHORIZATION_CANCELED))
 }
 
-/// (network, token, payer, nonce): what the token burns. A token may have one address on many networks.
+/// Returns (network, token, payer, nonce), which the token burns. A token may have the same address on many networks.
 fn once_key(network: ChainId, token: Address, authorization: &Authorization) -> OnceKey {
     let network = network.as_str().as_bytes();
     OnceKey([network, token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
 }
 
-/// (network, account): an address is deployed once. One account has the same address on many networks.
+/// Returns (network, account): an address is deployed once. One account has the same address on many networks.
 fn deployment_key(network: ChainId, account: Address) -> OnceKey {
     OnceKey([network.as_str().as_bytes(), account.as_slice()].concat())
 }
@@ -542,7 +549,7 @@ mod tests {
 
     use super::*;
 
-    /// One token address and one nonce on two networks are two authorizations.
+    /// Checks that one token address and one nonce on two networks are two authorizations.
     #[test]
     fn a_transfer_on_one_network_holds_up_none_of_another() {
         let authorization = Authorization {

@@ -14,7 +14,7 @@ mod spent;
 mod terms;
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
-pub use check::{Checked, Policy};
+pub use check::{Checked, ExactPolicy};
 #[cfg(feature = "facilitator")]
 pub use mechanism::ExactMechanism;
 pub use payer::{Payer, SignAs};
@@ -34,20 +34,20 @@ use x402_types::{
 use crate::eip3009::UncheckedPayload;
 use crate::token::{Token, Tokens};
 
-/// The seller's half: writes requirements, and names the payment of a claim.
+/// The seller's half: builds requirements, and derives the payment key of a claim.
 #[derive(Debug, Clone, Default)]
 pub struct Exact {
     tokens: Tokens,
 }
 
 impl Exact {
-    /// Sells in these tokens.
+    /// Creates a seller's half for these tokens.
     #[must_use]
     pub const fn new(tokens: Tokens) -> Self {
         Self { tokens }
     }
 
-    /// Asks a price in the network's default dollar token.
+    /// Builds requirements with a price in the network's default dollar token.
     ///
     /// ```
     /// use x402_evm::exact::{Exact, Price};
@@ -61,16 +61,15 @@ impl Exact {
     /// ```
     ///
     /// # Errors
-    /// A price that the token cannot hold, or a network without a dollar token.
+    /// The token cannot represent the price, or the network has no dollar token.
     pub fn requirements(&self, network: ChainId, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
         let token = self.tokens.dollar(network).ok_or(PriceError::UnknownToken)?;
         Self::offer(token, pay_to, price)
     }
 
-    /// Asks a price in a token that is named.
-    ///
+    /// Builds requirements with a price in a given token.
     /// # Errors
-    /// A price that the token cannot hold, dollars of a token that is none, or a token that is not known.
+    /// The token cannot represent the price, the price is in dollars and the token is not, or the token is unknown.
     pub fn requirements_in(
         &self,
         network: ChainId,
@@ -109,7 +108,7 @@ impl Exact {
     }
 }
 
-/// Names the payment by network, token, payer and nonce.
+/// Derives the payment key from network, token, payer and nonce.
 #[derive(Debug, Clone, Copy)]
 struct Eip3009Key {
     token: Address,

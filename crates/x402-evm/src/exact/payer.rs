@@ -12,19 +12,18 @@ use crate::eip3009::{Authorization, Payload};
 use crate::key::Sign;
 use crate::token::Tokens;
 
-/// Signs for an account: a key for its own, or whatever a smart account takes for its signature by EIP-1271.
+/// Signs for an account: with the account's own key, or with any signature that a smart account accepts by EIP-1271.
 ///
-/// Every [`Sign`] is one. Of a smart account it gives the bytes that the account's `isValidSignature` accepts for the
-/// digest, wrapped by EIP-6492 where the account is not deployed yet.
+/// Every [`Sign`] implements it. For a smart account it returns the bytes that the account's `isValidSignature` accepts for
+/// the digest, wrapped by EIP-6492 if the account is not deployed yet.
 #[async_trait]
 pub trait SignAs: Send + Sync {
-    /// The account.
+    /// Returns the account.
     fn account(&self) -> Address;
 
-    /// Its signature of an EIP-712 digest.
-    ///
+    /// Signs an EIP-712 digest for the account.
     /// # Errors
-    /// The signer did not answer, or not with a signature.
+    /// The signer did not respond, or its response is not a signature.
     async fn sign_digest(&self, digest: B256) -> Result<Bytes, Fault>;
 }
 
@@ -39,10 +38,10 @@ impl<S: Sign> SignAs for S {
     }
 }
 
-/// Pays `exact` by a [`Key`](crate::key::Key), by any other [`Sign`], or for a smart account by a [`SignAs`].
+/// Pays `exact` with a [`Key`](crate::key::Key), with any other [`Sign`], or for a smart account with a [`SignAs`].
 ///
-/// It signs for tokens that it knows, under the domain that it knows. [`Payer::with_any_token`] also signs for others,
-/// under the domain that the server names.
+/// It signs for known tokens, under their known domain. [`Payer::with_any_token`] makes it sign also for others, under the
+/// domain that the server states.
 pub struct Payer<S> {
     signer: S,
     tokens: Tokens,
@@ -56,27 +55,27 @@ impl<S: SignAs> core::fmt::Debug for Payer<S> {
 }
 
 impl<S: SignAs> Payer<S> {
-    /// Pays in the default assets.
+    /// Creates a payer in the default assets.
     #[must_use]
     pub fn new(signer: S) -> Self {
         Self { signer, tokens: Tokens::default(), any_token: false }
     }
 
-    /// Pays in these tokens only.
+    /// Pays only in these tokens.
     #[must_use]
     pub fn with_tokens(mut self, tokens: Tokens) -> Self {
         self.tokens = tokens;
         self
     }
 
-    /// Pays in tokens that it does not know, too: the server's word is then all there is about name and version.
+    /// Pays also in unknown tokens: only the server's statement then determines name and version.
     #[must_use]
     pub fn with_any_token(mut self) -> Self {
         self.any_token = true;
         self
     }
 
-    /// Who pays.
+    /// Returns the payer's address.
     #[must_use]
     pub fn address(&self) -> Address {
         self.signer.account()
@@ -116,7 +115,7 @@ impl<S: SignAs> MakePayment for Payer<S> {
             from: self.signer.account(),
             to: pay_to,
             value: terms.amount,
-            // Clients of version 1 allow for a clock ten minutes behind theirs, those of version 2 for any.
+            // Clients of version 1 allow for a clock that is ten minutes slow, those of version 2 for any clock.
             valid_after: match terms.version {
                 Version::V1 => UnixSeconds(context.now.0.saturating_sub(600)),
                 Version::V2 => UnixSeconds(0),

@@ -1,45 +1,47 @@
-//! Prices as a seller writes them: `$0.10`, or atomic units. Integers only.
+//! Prices as a seller writes them: `$0.10`, or atomic units. All arithmetic uses integers.
 
 use core::str::FromStr;
 
 use x402_types::{AtomicAmount, Dollars};
 
-/// What a seller asks.
+/// The price of a seller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Price {
-    /// US dollars, in the network's default dollar token or one that is named.
+    /// A price in US dollars, in the network's default dollar token or in a given one.
     Dollars(Dollars),
-    /// Atomic units of a token.
+    /// A price in atomic units of a token.
     Atomic(AtomicAmount),
 }
 
-/// Why a price cannot be asked.
+/// The reason why a price cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PriceError {
-    /// The text.
+    /// The text is malformed.
     #[error("expected a price such as `$0.10`: a dollar sign, digits, and perhaps a point and digits")]
     Malformed,
-    /// More digits behind the point than the token has.
+    /// The price has more decimal places than the token.
     #[error("the price has {given} decimals, the token {decimals}")]
     Decimals {
-        /// Of the price.
+        /// The decimal places of the price.
         given: u8,
-        /// Of the token.
+        /// The decimal places of the token.
         decimals: u8,
     },
-    /// Nothing.
+    /// The price is zero.
     #[error("the price is zero")]
     Zero,
-    /// Over 2^256-1 atomic units.
+    /// The price exceeds 2^256-1 atomic units.
     #[error("the price is over 2^256-1 atomic units")]
     TooLarge,
-    /// The token is not known on this network, or none of the network's tokens is a dollar.
-    #[error("the token is not known here")]
+    /// The token is unknown on this network, or none of the network's tokens represents dollars.
+    #[error("expected a known token of the network, found another")]
     UnknownToken,
     /// One unit of this token is not one US dollar.
-    #[error("the token is not a dollar: ask in atomic units")]
+    #[error(
+        "expected a token that represents dollars, or a price in atomic units; found a price in dollars for another token"
+    )]
     NotDollar,
     /// The token's EIP-712 name and version are not configured.
     #[error("the token's EIP-712 name and version are not configured")]
@@ -59,7 +61,7 @@ pub(super) fn atomic(price: Dollars, decimals: u8) -> Result<AtomicAmount, Price
 impl FromStr for Price {
     type Err = PriceError;
 
-    /// Dollars only: a number without `$` could be meant either way.
+    /// Parses only dollars: a number without `$` would be ambiguous.
     fn from_str(text: &str) -> Result<Self, PriceError> {
         let text = Some(text).filter(|text| text.starts_with('$')).ok_or(PriceError::Malformed)?;
         text.parse().map(Self::Dollars).map_err(|_| PriceError::Malformed)

@@ -1,5 +1,5 @@
-//! One round trip for all that the chain knows of a payment, and what is made of the answers: `scheme_exact_evm.md` §1
-//! "Verification".
+//! Reads everything that the chain knows of a payment in one round trip, and evaluates the results:
+//! `scheme_exact_evm.md` §1 "Verification".
 
 use std::sync::OnceLock;
 
@@ -14,21 +14,24 @@ use crate::token::Domain;
 use crate::token_error::TokenRefusal;
 use crate::wallet::{SignatureQuery, Signer};
 
-/// The gas limit of a transfer that a key has signed. USDC takes 60,000 to 90,000; what takes more is not a transfer.
+/// The gas limit of a transfer that a key has signed. USDC takes 60,000 to 90,000; a call that takes more is not a
+/// plain transfer.
 pub const TRANSFER_GAS: u64 = 150_000;
 
-/// What a view of the token may use.
+/// The gas of a view of the token.
 pub(super) const VIEW_GAS: u32 = 100_000;
-/// What the call itself may use in a simulation: [`TRANSFER_GAS`] without 21,000 and the call data.
+/// The gas of the call itself in a simulation: [`TRANSFER_GAS`] without 21,000 and the calldata.
 const SIMULATION_GAS: u32 = 120_000;
-/// Words of an answer to `eip712Domain()` that are kept.
+/// The number of words of `eip712Domain()`'s result that are kept.
 const DOMAIN_WORDS: u16 = 20;
-/// Authorizations under way that are looked at one by one; more count whether they were used meanwhile or not.
+/// The number of pending authorizations whose state is read; further ones count whether they were used meanwhile or
+/// not.
 const LOOKED_AT: usize = 64;
-/// Seconds that must be left where the account is to be deployed first: two transactions, one after the other is final.
+/// The seconds that must remain if the account is to be deployed first: two transactions, the second after the first is
+/// final.
 const DEPLOYMENT_MARGIN: u64 = 30;
 
-/// The transfer, as it is tried and as it is sent.
+/// The transfer in the form in which it is simulated and sent.
 #[derive(Debug)]
 pub(super) struct Transfer {
     pub(super) data: Bytes,
@@ -37,9 +40,9 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// A key's signature goes into the overload with `v, r, s`, which every such token has; any other is for a
-    /// contract, by the overload with `bytes signature`, and the contract takes gas of its own. Which it is follows
-    /// from the claim alone, so that what is sent is what was tried.
+    /// Encodes the transfer. A key's signature is passed to the overload with `v, r, s`, which every such token has;
+    /// any other is for a contract, by the overload with `bytes signature`, and the contract needs gas of its own. The
+    /// choice depends only on the claim, so that the sent call is the simulated one.
     pub(super) fn of(checked: &Checked) -> Self {
         let Checked { authorization, signature, .. } = checked;
         let inner = signature.inner();
@@ -61,18 +64,18 @@ impl Transfer {
     }
 }
 
-/// What a probe depends on beside the payment.
+/// The inputs of a probe in addition to the payment.
 #[derive(Debug, Default)]
 pub(super) struct Context<'a> {
-    /// Where the token's domain is put once it was read, and the chain id that it must have.
+    /// The cell for the token's domain once it is read, and the chain id that the domain must have.
     pub(super) unread: Option<(&'a OnceLock<Domain>, u64)>,
-    /// Who will send the transaction: a contract that looks at `tx.origin` sees it.
+    /// The sender of the transaction, which a contract can see as `tx.origin`.
     pub(super) sender: Option<Address>,
-    /// The payer's authorizations under way that come before this one: nonce and value.
+    /// The payer's pending authorizations that come before this one: nonce and value.
     pub(super) under_way: Vec<(B256, U256)>,
 }
 
-/// A batch read, and where its answers stand.
+/// A batch read, and the positions of its results.
 #[derive(Debug)]
 pub(super) struct Probe<'a> {
     checked: &'a Checked,
@@ -104,7 +107,8 @@ impl<'a> Probe<'a> {
         for (nonce, _) in context.under_way.iter().take(LOOKED_AT) {
             reads = reads.call(*token, state_call(authorization.from, *nonce), VIEW_GAS, 1);
         }
-        // Behind the question, which deploys an account that is not there yet; before it the token would ask nobody.
+        // The transfer comes after the verification, which deploys an account that does not exist yet; before that the
+        // token would have no account to call.
         let (reads, asked) = signature.clone().ask(reads);
         let (_, transfer) = reads.places();
         let call = Transfer::of(checked);
@@ -112,7 +116,8 @@ impl<'a> Probe<'a> {
         (reads, Self { checked, context, asked, under_way, transfer })
     }
 
-    /// What the payer's authorizations under way will still take. One that was used since is in the balance already.
+    /// Sums what the payer's pending authorizations will still take. One that was used since is already subtracted from
+    /// the balance.
     fn taken(&self, states: &[Returned]) -> U256 {
         let mut taken = U256::ZERO;
         for (place, (_, value)) in self.context.under_way.iter().enumerate() {
@@ -124,7 +129,7 @@ impl<'a> Probe<'a> {
         taken
     }
 
-    /// `name` and `version` by the token's own methods; by EIP-5267 where one of them is missing.
+    /// Returns `name` and `version` by the token's own methods; by EIP-5267 if one of them is missing.
     fn names(&self, answers: &[Returned], chain_id: u64) -> Option<(String, String)> {
         let [name, version, domain, ..] = answers else { return None };
         match (name.text(), version.text()) {
@@ -134,8 +139,8 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// What the chain has against the payment: token, signature, authorization, balance, simulation. Who signed, and the
-    /// payer's balance.
+    /// Evaluates the chain's objections to the payment: token, signature, authorization, balance, simulation. Returns
+    /// the kind of signer, and the payer's balance.
     pub(super) fn judge(&self, answers: &Answers) -> Result<(Signer, U256), Refusal> {
         let refuse = |reason, why: &str| Err(Rejection::new(reason).because(why).into());
         let malformed = || Fault::unreachable("the node", "an answer of another form");
@@ -163,7 +168,7 @@ impl<'a> Probe<'a> {
             if *version != *self.checked.domain.version {
                 return refuse(ErrorReason::TOKEN_VERSION_MISMATCH, "extra.version is not the token's");
             }
-            // Another call may have been first with the same answer.
+            // Another call may have set the same value first.
             let _ = cell.set(self.checked.domain.clone());
         }
         let Some(balance) = balance.word() else {
@@ -178,7 +183,8 @@ impl<'a> Probe<'a> {
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, why);
         }
         if !transfer.success {
-            // "5. Simulate": FiatToken refuses here what no view tells, such as a blocklisted party or a pause.
+            // "5. Simulate": here FiatToken refuses for reasons that no view reveals, such as a blocklisted party or a
+            // pause.
             let refusal = TokenRefusal::read(transfer, authorization.nonce);
             let reason = refusal.text.as_str();
             if let Some(code) = refusal.reason {

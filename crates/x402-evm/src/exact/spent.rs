@@ -1,4 +1,4 @@
-//! Authorizations that somebody else's transaction used before we first heard of them.
+//! Authorizations that another transaction used before this facilitator first received them.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,21 +11,21 @@ use super::check::Checked;
 use super::mechanism::{tx_id, watched};
 use crate::chain::{Fate, Moved, WatchEvents};
 
-/// Seconds that an answer holds: a body that is shown again and again is looked for once.
+/// The seconds for which a result is cached: a body that is presented repeatedly is searched for once.
 const HOLDS: u64 = 10;
-/// Answers that are kept.
+/// The maximum number of cached results.
 const KEPT: usize = 1_000;
 
-/// By token, payer and nonce.
+/// The results by token, payer and nonce.
 type Found = BTreeMap<(Address, Address, B256), (Fate, UnixSeconds)>;
 
-/// What was found of each lately.
+/// The recent results.
 #[derive(Debug, Default)]
 pub(super) struct SpentElsewhere(Mutex<Found>);
 
 impl SpentElsewhere {
-    /// The refusal of a used authorization, with the transaction that used it where a node shows it: seller and payer
-    /// have to settle it between them, and need to know what was paid by what.
+    /// Creates the refusal of a used authorization, with the transaction that used it if a node reveals it: seller and
+    /// payer have to settle the matter, and need to know what was paid by which transaction.
     pub(super) async fn refusal(
         &self,
         chain: &(impl WatchEvents + ?Sized),
@@ -42,7 +42,7 @@ impl SpentElsewhere {
                 (transaction, "whose transfers do not say which of them it made")
             }
             Ok(Fate::Canceled) => return refusal.because("the payer cancelled the authorization"),
-            // The node has no such log in the blocks that it was asked for, or none to show.
+            // The node has no such log in the queried blocks, or cannot return it.
             Ok(Fate::Unseen) | Err(_) => return refusal,
         };
         let transaction = tx_id(transaction);

@@ -1,16 +1,16 @@
-//! What `exact` terms ask of EIP-3009, read alike by the one who pays and the one who settles.
+//! The EIP-3009 parameters in `exact` terms, read alike by payer and facilitator.
 
 use alloy_primitives::Address;
 use x402_types::{ErrorReason, EvmAddress, Rejection, SchemeName, Terms};
 
 use crate::token::{Domain, Token};
 
-/// Terms that can be paid by one authorization.
+/// Terms that one authorization can pay.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) token: Address,
     pub(super) pay_to: Address,
-    /// The token's own domain, or the one that `extra` names where the token's is not pinned.
+    /// The token's own domain, or the one that `extra` names if the token's is not pinned.
     pub(super) domain: Domain,
 }
 
@@ -44,8 +44,8 @@ pub(super) fn read<'t>(
         let why = "extra.name and extra.version: expected strings";
         return Err(Rejection::new(ErrorReason::MISSING_EIP712_DOMAIN).because(why));
     };
-    // `extra` is compared with what is known of the token and decides nothing itself: a domain of the seller's
-    // choosing would let a signature for one contract pass for another's.
+    // `extra` is compared with the known domain of the token and decides nothing itself: a domain chosen by the seller
+    // would let a signature for one contract pass for another's.
     let domain = match token.and_then(|token| token.domain.as_ref()) {
         Some(domain) if *domain.name != *name => {
             let why = format!("extra.name: {name:?}, but the token's domain is named {:?}", &*domain.name);
@@ -61,12 +61,12 @@ pub(super) fn read<'t>(
     Ok(Asked { token: asset, pay_to, domain })
 }
 
-/// An address whose EIP-55 checksum holds, if it has one.
+/// Parses an address, whose EIP-55 checksum must hold if it has one.
 pub(super) fn address(text: &str) -> Option<Address> {
     text.parse::<EvmAddress>().and_then(Address::try_from).ok()
 }
 
-/// The refusal of terms that nobody can pay.
+/// Returns the refusal of terms that cannot be paid.
 pub(super) fn bad(why: &'static str) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because(why)
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use x402_devchain::{ACCOUNTS, Disturbance, TOKENS_EACH, signer};
 use x402_evm::chain::Call;
 use x402_evm::eip6492::Counterfactual;
-use x402_evm::exact::{ExactMechanism, Payer, Policy, SignAs, TRANSFER_GAS};
+use x402_evm::exact::{ExactMechanism, ExactPolicy, Payer, SignAs, TRANSFER_GAS};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Observation, Payment, Rail, StepState};
@@ -65,7 +65,7 @@ fn undeployed(stage: &Stage) -> Account {
 fn listing(mut stage: Stage, factory: Address) -> Stage {
     let signers = Signers::any().with_factory(factory);
     stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes())
-        .with_policy(Policy::default().with_signers(signers));
+        .with_policy(ExactPolicy::default().with_signers(signers));
     stage
 }
 

@@ -1,4 +1,4 @@
-//! Claiming a payment.
+//! The rules for claiming a payment.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Versions, and all or nothing.
+//! The rules for versions and atomic writes.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -166,7 +166,7 @@ pub(super) async fn caller_writes(subject: &dyn Subject) -> Result<(), Broken> {
     ledger.commit(write.clone()).await?;
     same(&read(&ledger, 1).await?, &Payment { version: 2, ..joined }, "without a lease, the version decides")?;
     same(&ledger.commit(write).await, &Err(CommitError::Conflict), "an old version")?;
-    // That a success was told: of two calls at once one has stored it.
+    // Of two concurrent calls, one has stored that it receives the success.
     let lease = leased(&ledger).await?;
     let made = Payment { answer: Some(Ok(receipt(1))), untold: true, ..read(&ledger, 1).await? };
     commit(&ledger, &lease, vec![made]).await?;

@@ -1,4 +1,4 @@
-//! What forgetting costs, by a count of the ledger's own steps.
+//! The cost of forgetting, measured by the ledger's own steps.
 
 use std::sync::Arc;
 
@@ -8,19 +8,18 @@ use super::samples::{NETWORK, lane, owner, payment, proven, receipt, slot, step}
 use super::{Broken, Subject, Violation, ensure, same};
 use crate::{Ledger, Next, OnceKey, Payment, Slot, Step, Write};
 
-/// How many payments are over.
+/// The number of payments that may be forgotten.
 const OVER: u32 = 10_000;
-/// How many there are in the small ledger and in the large one.
+/// The number of payments in the small ledger and in the large one.
 const KEPT: [u32; 2] = [20_000, 200_000];
-/// How many are forgotten at once.
+/// The number of payments that are forgotten at once.
 const AT_ONCE: usize = 1_000;
 
-/// Forgetting costs the same per row however many rows are kept: 10,000 payments of 200,000 take about as many steps as
-/// 10,000 of 20,000. `steps` counts those that the newest ledger of the subject has made, in any unit but time: the
-/// virtual machine's instructions of a database, for example.
-///
+/// Checks that forgetting a row costs the same however many rows are kept: forgetting 10,000 of 200,000 payments takes
+/// about as many steps as 10,000 of 20,000. `steps` counts those that the newest ledger of the subject has made, in any
+/// unit except time: for example a database's virtual machine instructions.
 /// # Errors
-/// The rule is not kept.
+/// The rule is violated.
 pub async fn forgets_by_the_row(subject: &dyn Subject, steps: &(dyn Fn() -> u64 + Sync)) -> Result<(), Violation> {
     let rule = "forgetting costs the same per row however many are kept";
     forgets(subject, steps).await.map_err(|Broken(what)| Violation { rule, what })
@@ -49,7 +48,7 @@ async fn forgets(subject: &dyn Subject, steps: &(dyn Fn() -> u64 + Sync)) -> Res
     )
 }
 
-/// An answered payment with a proven step, its once key and a slot that is used.
+/// Returns an answered payment with a proven step, its once key and a used slot.
 fn over_or_kept(number: u32) -> (Payment, Slot) {
     let carrier = Slot { used: true, ..slot(&lane("a"), number.into(), &[]) };
     let carrier = Slot { payments: vec![key(number)], ..carrier };
@@ -73,7 +72,7 @@ fn key(number: u32) -> PaymentKey {
     PaymentKey::new(AuthorizationKind::Eip3009, ChainId::eip155(NETWORK), &[1; 20], &[2; 20], &nonce)
 }
 
-/// As a worker brings rows there.
+/// Stores rows as a worker does.
 pub(super) async fn fill(ledger: &Arc<dyn Ledger>, payments: Vec<Payment>, slots: Vec<Slot>) -> Result<(), Fault> {
     let lease = ledger.lease(&lane("a"), &owner("one"), 1_000_000).await?;
     let lease = lease.ok_or_else(|| Fault::store("a free lane was not leased"))?;

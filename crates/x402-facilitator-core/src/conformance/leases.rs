@@ -1,4 +1,4 @@
-//! One worker a lane.
+//! The rules for leases: each lane has one worker.
 
 use core::future::Future;
 use core::pin::Pin;

@@ -1,4 +1,4 @@
-//! One live step per once key.
+//! The rules for once keys: each has one live step.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(super) async fn dead_gives_back(subject: &dyn Subject) -> Result<(), Broken>
         &taken(7),
         "the once key has its new holder",
     )?;
-    // Dead and live under one once key in one payment: it lives.
+    // The once key has a dead and a live step in one payment: it is held.
     with_step(&ledger, &lease, 2, step(7, dead())).await??;
     let row = read(&ledger, 3).await?;
     commit(&ledger, &lease, vec![Payment { steps: vec![step(7, dead()), step(7, StepState::Ready)], ..row }]).await?;
@@ -75,12 +75,12 @@ pub(super) async fn passes_over(subject: &dyn Subject) -> Result<(), Broken> {
     with_step(&ledger, &lease, 1, step(7, StepState::Ready)).await??;
     let gives = Payment { steps: vec![step(7, dead())], ..read(&ledger, 1).await? };
     let takes = Payment { steps: vec![step(7, StepState::Ready)], ..read(&ledger, 2).await? };
-    // In either order: the write is one moment.
+    // The order does not matter: the write is atomic.
     commit(&ledger, &lease, vec![takes, gives]).await?;
     same(&with_step(&ledger, &lease, 3, step(7, StepState::Ready)).await?, &taken(7), "it is the other's now")
 }
 
-/// What a step needs for itself is held while it is open, and by nobody after it.
+/// Checks that a step's exclusive resource is held while the step is open, and free afterwards.
 pub(super) async fn exclusive_while_open(subject: &dyn Subject) -> Result<(), Broken> {
     let (ledger, lease) = three(subject).await?;
     let exclusive = |once_key, state| Step { exclusive: Some(OnceKey(vec![9])), ..step(once_key, state) };

@@ -1,4 +1,4 @@
-//! What rows hold, and how long.
+//! The rules for the content of rows, and for how long they are kept.
 
 use x402_types::{ErrorReason, UnixSeconds};
 
@@ -75,7 +75,7 @@ pub(super) async fn forget(subject: &dyn Subject) -> Result<(), Broken> {
     ledger.commit(write).await?;
     same(&ledger.forget(UnixSeconds(100), 10).await?, &0, "kept until, and with, that second")?;
     same(&ledger.forget(UnixSeconds(101), 1).await?, &1, "up to a limit")?;
-    // The second is over before the fifth: what cannot be forgotten yet does not use up the limit.
+    // The second is over before the fifth: a payment that cannot be forgotten yet does not count towards the limit.
     same(&ledger.forget(UnixSeconds(101), 1).await?, &1, "the rest")?;
     same(&ledger.forget(UnixSeconds(101), 10).await?, &0, "nothing else")?;
     for (number, there) in [(1, false), (2, true), (3, true), (4, true), (5, false)] {
@@ -84,7 +84,7 @@ pub(super) async fn forget(subject: &dyn Subject) -> Result<(), Broken> {
     let left = ledger.slots(&[used.id, open.id.clone(), shared.id.clone()]).await?;
     same(&left.into_iter().map(|slot| slot.id).collect(), &vec![open.id, shared.id], "the slots left")?;
     same(&ledger.lane(&lane("a")).await?.next, &3, "the next nonce stays")?;
-    // The once key and the key of what is forgotten are free.
+    // The once key and the key of a forgotten payment are free.
     let again = claimed(&ledger, 1).await?;
     same(&again, &Payment { version: 1, ..payment(1) }, "the key is free")?;
     let keyed = Step { once_key: OnceKey(vec![5]), ..step(1, StepState::Ready) };

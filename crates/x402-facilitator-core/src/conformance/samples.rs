@@ -1,4 +1,4 @@
-//! Rows to test with.
+//! Sample rows for the rules.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(super) fn owner(name: &str) -> OwnerId {
     OwnerId::from(name)
 }
 
-/// A payment on the lane `a` that was never planned.
+/// Returns a payment on the lane `a` that was never planned.
 pub(super) fn payment(number: u8) -> Payment {
     let terms = Terms {
         version: Version::V2,
@@ -114,7 +114,7 @@ pub(super) fn slot(lane: &LaneId, nonce: u64, payments: &[u8]) -> Slot {
     }
 }
 
-/// The lane `a`, leased for a long time.
+/// Leases the lane `a` for a long time.
 pub(super) async fn leased(ledger: &Arc<dyn Ledger>) -> Result<Lease, Broken> {
     lease(ledger, "a", "one", 1_000_000).await?.ok_or_else(|| Broken("a free lane was not leased".into()))
 }
@@ -128,7 +128,7 @@ pub(super) async fn lease(
     Ok(ledger.lease(&lane(name), &owner(by), seconds).await?)
 }
 
-/// The claimed payment of that number.
+/// Claims the payment with this number.
 pub(super) async fn claimed(ledger: &Arc<dyn Ledger>, number: u8) -> Result<Payment, Broken> {
     Ok(ledger.claim(payment(number)).await?)
 }

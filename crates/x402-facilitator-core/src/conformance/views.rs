@@ -1,4 +1,4 @@
-//! What a worker asks for.
+//! The rules for a worker's queries.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ pub(super) async fn due_order(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
     let lease = leased(&ledger).await?;
     let mut rows = Vec::new();
-    // 10 comes behind 9: times are numbers, not text.
+    // 10 follows 9: times are numbers, not text.
     for (number, due) in [(1, 30), (2, 10), (3, 20), (4, 9), (5, 40)] {
         rows.push(Payment { due: UnixSeconds(due), ..claimed(&ledger, number).await? });
     }
@@ -57,7 +57,7 @@ async fn a_lane(subject: &dyn Subject) -> Result<LaneView, Broken> {
         let due = UnixSeconds(100 - u64::from(number));
         payments.push(Payment { steps: vec![step(number, state)], due, ..claimed(&ledger, number).await? });
     }
-    // A Ready step that is not the last is none.
+    // A Ready step that is not the last does not count.
     if let Some(last) = payments.last_mut() {
         last.steps.push(step(8, StepState::InFlight));
     }

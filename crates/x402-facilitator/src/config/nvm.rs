@@ -1,4 +1,4 @@
-//! The section `[network.nvm]`: plans whose credits smart accounts pay with, by `nvm:erc4337`.
+//! The section `[network.nvm]`: the plans whose credits smart accounts pay with, by `nvm:erc4337`.
 
 use alloy_primitives::{Address, U256};
 use serde::Deserialize;
@@ -8,36 +8,37 @@ use x402_types::{AtomicAmount, EvmAddress};
 
 use super::{ConfigError, SecretSource};
 
-/// `nvm:erc4337` on a network.
+/// The configuration of `nvm:erc4337` on a network.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NvmConfig {
-    /// The key that signs operations of session keys: 32 bytes in hex. It holds nothing and sends nothing; clients
-    /// issue session keys to its address.
+    /// The key that signs the operations of session keys: 32 bytes in hex. Its account needs no funds and sends no
+    /// transactions; clients issue session keys to its address.
     pub session_signer: SecretSource,
-    /// The address of a service that counts the credits of these plans off chain and answers like Nevermined's API:
-    /// [`HttpCredits`](crate::credits::HttpCredits). Default: the contract of each plan is asked.
+    /// The address of a service that counts the credits of these plans off chain, with an API like Nevermined's:
+    /// [`HttpCredits`](crate::credits::HttpCredits). Default: each plan's contract counts them.
     #[serde(default)]
     pub credits: Option<String>,
-    /// Whether Kernels are served that ZeroDev's factories have not made yet. Default: no.
+    /// Whether Kernels are served that ZeroDev's factories have not deployed yet. Default: no.
     #[serde(default)]
     pub undeployed: bool,
-    /// Whether session keys are used that may also sign in the account's name, and so move its tokens. Default: no.
+    /// Whether session keys are accepted that may also sign in the account's name, and so move its tokens. Default: no.
     #[serde(default)]
     pub open_keys: bool,
-    /// Whether session keys without end are used. Default: no.
+    /// Whether session keys that never expire are accepted. Default: no.
     #[serde(default)]
     pub endless_keys: bool,
-    /// Gas limit of an order's calls, and of a redemption's. Default: 1,500,000 each; at most 12,000,000.
+    /// The gas limit of an order's calls, and of a redemption's. Default: 1,500,000 each; at most 12,000,000.
     #[serde(default = "call_gas")]
     pub order_gas: u64,
-    /// See `order_gas`. Credits that end are kept order by order, and a redemption reads them all.
+    /// The same for a redemption. Credits that expire are kept order by order, and a redemption reads them all.
     #[serde(default = "call_gas")]
     pub redeem_gas: u64,
-    /// The EIP-712 domain of what accounts sign, where peers agreed on another than `nvm:erc4337`, version `1`.
+    /// The EIP-712 domain of the statements that accounts sign, if the peers have agreed on another than `nvm:erc4337`,
+    /// version `1`.
     #[serde(default)]
     pub domain: Option<DomainConfig>,
-    /// The plans that are served. The contracts and functions that session keys may call are theirs.
+    /// The plans that are served. Session keys may call only the contracts and functions of these plans.
     #[serde(rename = "plan")]
     pub plans: Vec<PlanConfig>,
 }
@@ -46,29 +47,29 @@ pub struct NvmConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DomainConfig {
-    /// `name`.
+    /// The domain's `name`.
     pub name: String,
-    /// `version`.
+    /// The domain's `version`.
     pub version: String,
 }
 
-/// A plan.
+/// One plan that is served.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanConfig {
-    /// Its id, decimal.
+    /// The plan's identifier, in decimal.
     pub id: PlanId,
-    /// The contract that is called to order.
+    /// The contract that takes orders.
     pub template: EvmAddress,
     /// The contract that counts the credits and burns them.
     pub credits: EvmAddress,
-    /// What the price is paid in.
+    /// The token in which the price is paid.
     pub token: EvmAddress,
-    /// Who takes the price out of the account, and so is approved.
+    /// The contract that collects the price from the account and therefore needs its approval.
     pub spender: EvmAddress,
-    /// What one purchase costs, in atomic units of the token.
+    /// The price of one purchase, in atomic units of the token.
     pub price: AtomicAmount,
-    /// What one purchase brings, in credits. Default: 0, which pay-as-you-go plans have.
+    /// The number of credits that one purchase brings. Default: 0, as for pay-as-you-go plans.
     #[serde(default)]
     pub credits_per_order: AtomicAmount,
     /// The fewest credits that a request costs. Default: 1.
@@ -76,7 +77,7 @@ pub struct PlanConfig {
     pub minimum: AtomicAmount,
     /// The most credits that a request costs.
     pub maximum: AtomicAmount,
-    /// Whether the order is the payment: nothing is minted and nothing burned. Default: no.
+    /// Whether the order itself is the payment, without credits minted or burned. Default: no.
     #[serde(default)]
     pub pay_as_you_go: bool,
 }
@@ -89,7 +90,7 @@ fn one() -> AtomicAmount {
 }
 
 impl NvmConfig {
-    /// What is left open.
+    /// Makes the mechanism's policy of these settings.
     #[must_use]
     pub fn policy(&self) -> NvmPolicy {
         let mut policy = NvmPolicy::default().gas(self.order_gas, self.redeem_gas);
@@ -108,10 +109,10 @@ impl NvmConfig {
         }
     }
 
-    /// The plans.
+    /// Checks the plans and collects them.
     ///
     /// # Errors
-    /// No plan, one that cannot be served, or an address in a wrong checksum.
+    /// There is no plan, one cannot be served, or an address has a wrong checksum.
     pub fn plans(&self) -> Result<Plans, ConfigError> {
         if self.plans.is_empty() {
             return Err(ConfigError::Range { field: "network.nvm.plan", expected: "at least one" });

@@ -1,4 +1,4 @@
-//! The body of a request, read once however many dialects look at it.
+//! The body of a request, which is parsed once however many dialects inspect it.
 
 use std::any::Any;
 use std::fmt;

@@ -143,7 +143,7 @@ pub enum Endpoint {
     Settle,
 }
 
-/// A request whose caller was let in.
+/// A request whose caller was admitted.
 #[derive(Debug)]
 pub struct Request {
     /// The endpoint of the request.
@@ -258,7 +258,7 @@ pub struct Settled {
     pub row: Option<Payment>,
 }
 
-/// A status and a body of JSON.
+/// An HTTP status with a JSON body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The HTTP status. A reply with 503 gets `Retry-After`.

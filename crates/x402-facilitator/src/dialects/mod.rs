@@ -25,7 +25,7 @@ pub fn all() -> Vec<Arc<dyn Dialect>> {
 /// The message of 413.
 const TOO_LARGE: &str = "the body is larger than 64 KiB";
 
-/// The longest name of a network, CAIP-2: 8 characters, a colon, 32 characters.
+/// The longest name of a network in CAIP-2: 8 characters, a colon, 32 characters.
 const LONGEST_NETWORK: usize = 41;
 
 /// Returns the network of a body that was refused, as it is written there. The body must be JSON, and nothing else of it

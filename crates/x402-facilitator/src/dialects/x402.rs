@@ -1,8 +1,9 @@
-//! Versions 1 and 2: [x402 v2 §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
+//! The dialects of versions 1 and 2: [x402 v2
+//! §7](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md).
 //!
-//! 200 for verdicts, an entry of another scheme or network among them; 400 with `isValid` or `success` `false` and a
-//! code for what cannot be decoded or routed, 409 for a payment of another request or a name of another payment, 413
-//! over size, 503 where the fault is ours.
+//! The statuses are 200 for verdicts, an entry of another scheme or network among them; 400 with `isValid` or `success`
+//! `false` and a code if the body cannot be decoded or routed, 409 for a payment of another request or a name of
+//! another payment, 413 for an oversized body, and 503 for a fault of this facilitator.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::dialect::{Body, Context, Dialect, Name, Reply, Request, Settled, Stop
 use crate::engine::Engine;
 use crate::names::payment;
 
-/// One version.
+/// The dialect of one version.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct X402(pub(super) Version);
 
@@ -32,7 +33,7 @@ impl Dialect for X402 {
     fn recognises(&self, body: &Body) -> bool {
         match self.0 {
             Version::V1 => asked(body).as_ref().as_ref().is_ok_and(|asked| asked.payment_payload.version() == self.0),
-            // It is the last one: a body that is nobody's is refused in its words.
+            // Version 2 comes last in the list, so that a body of no dialect is refused in its format.
             Version::V2 => true,
         }
     }
@@ -48,7 +49,8 @@ impl Dialect for X402 {
         let terms = Terms::try_from(asked.payment_requirements)
             .map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
         let terms = terms.map_err(Stopped::Unreadable)?;
-        // The server has compared them; a facilitator that trusts it would settle what was never offered.
+        // The server has compared them already, but a facilitator that relied on it could settle a payment that was
+        // never offered.
         let rule = engine.settlement().amount_rule(&terms.scheme);
         if !asked.payment_payload.settles(&terms, rule) {
             return Err(another(engine, asked.payment_payload, terms));
@@ -56,13 +58,13 @@ impl Dialect for X402 {
         let identity = Identity { caller: request.caller.clone(), request: identity.map_err(Stopped::Unreadable)? };
         let mut claim = Claim::new(terms, asked.payment_payload);
         claim.identity = identity;
-        // Somebody here serves the terms and can read the payload; what it says is for the verdict.
+        // A mechanism here serves the terms and can parse the payload; the verdict judges its content.
         match engine.settlement().key(&claim) {
             Ok(key) => {
                 let names: Vec<Name> = name.iter().flatten().map(|name| Name::of_caller(name, payment(&key))).collect();
                 Ok(Submission { claim, may_replay: !names.is_empty(), names })
             }
-            // It was read: it is of another method.
+            // The payload was parsed: it is of another transfer method.
             Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => Err(Stopped::Refused(why)),
             Err(why) => Err(Stopped::Unreadable(why)),
         }
@@ -106,7 +108,7 @@ impl Dialect for X402 {
                 if let Some(claim) = claim {
                     rejection = context.engine().of_payer(claim, rejection);
                 }
-                // §5.3.2: `network` is required, in a refusal too. It is the one that was asked, as it is written.
+                // §5.3.2 requires `network` in a refusal, too. It is the network of the request, as written there.
                 (status, SettleResponse::refused(&rejection, network_asked(&request.body)))
             }
         };
@@ -119,7 +121,7 @@ impl Dialect for X402 {
     }
 }
 
-/// What is said of a request that was stopped. `unexpected`: the code of a fault of ours.
+/// Returns the refusal for a request that was stopped. `unexpected` is the code for a fault of this facilitator.
 fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
     match stopped {
         Stopped::TooLarge => Rejection::new(ErrorReason::INVALID_PAYLOAD).because(TOO_LARGE),
@@ -129,7 +131,8 @@ fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
     }
 }
 
-/// A payment for another entry than the one that it must fulfil. Of another scheme or network that is a verdict.
+/// Refuses a payment for another entry than the one that it must fulfil. If its scheme or network differs, the refusal
+/// is a verdict.
 fn another(engine: &Engine, payment: PaymentPayload, terms: Terms) -> Stopped {
     let named = match &payment {
         PaymentPayload::V1(payment) => Some((payment.scheme.clone(), payment.network.chain_id())),
@@ -149,7 +152,7 @@ fn another(engine: &Engine, payment: PaymentPayload, terms: Terms) -> Stopped {
         "{entry}{member}: expected {} in paymentRequirements",
         if is_verdict { "the one" } else { "the entry" }
     ));
-    // Whoever serves the scheme asked, or else the one offered, can read who would pay.
+    // The mechanism of the server's scheme, or else of the offered one, can name the payer.
     let mut claim = Claim::new(terms, payment);
     let mut rejection = engine.of_payer(&claim, rejection);
     if let (None, Some((scheme, Some(network)))) = (&rejection.payer, named) {
@@ -160,13 +163,13 @@ fn another(engine: &Engine, payment: PaymentPayload, terms: Terms) -> Stopped {
     if is_verdict { Stopped::Refused(rejection) } else { Stopped::Unreadable(rejection) }
 }
 
-/// `Idempotency-Key`, or the hash of the canonical body.
+/// Returns the request's name: `Idempotency-Key`, or the hash of the canonical body.
 fn request_id(name: Option<&str>, request: &VerifyRequest) -> Result<String, Rejection> {
     if let Some(name) = name {
         return Ok(format!("key:{name}"));
     }
-    // Members in alphabetical order, numbers and strings in one spelling: white space and order do not count.
-    // Without it two requests could pass for one, so there is no default.
+    // Members are in alphabetical order, numbers and strings in one spelling, so that white space and order do not
+    // count. An error must not become a default: two requests could pass for one.
     let canonical = serde_json::to_value(request)
         .map_err(|error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("the body: {error}")))?
         .to_string();

@@ -1,4 +1,5 @@
-//! How well an engine is: its ledger, the networks, the gas of its signers, and payments that nothing here can finish.
+//! The health of an engine: its ledger, the networks, the gas of its signers, and payments that nothing here can
+//! finish.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,24 +10,25 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 use super::Engine;
 use crate::clock::now;
 
-/// How long `/health` waits for the writer.
+/// The time that `/health` waits for the writer.
 const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 
-/// How well an engine is.
+/// The health of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Seconds since the ledger's file last took a change; `None` where the ledger is in memory.
+    /// The seconds since the ledger's file last changed; `None` if the ledger is in memory.
     pub last_commit: Option<u64>,
-    /// How old the newest block of each network is that was seen, in seconds by this machine's clock.
+    /// The age of the newest block seen on each network, in seconds by this machine's clock.
     pub heads: BTreeMap<ChainId, u64>,
 }
 
 impl Engine {
-    /// Whether the ledger answers, its writer, too, and how old what is known of it and the networks is.
+    /// Checks that the ledger and its writer answer, and measures the age of the last commit and of each network's
+    /// head.
     ///
     /// # Errors
-    /// It does not, or its last change could not be stored.
+    /// The ledger or its writer does not answer, or the last change could not be stored.
     pub async fn health(&self) -> Result<Health, Fault> {
         for lane in self.settlement.lanes() {
             self.ledger.due(lane, now(), 1).await?;
@@ -43,13 +45,14 @@ impl Engine {
         Ok(Health { last_commit, heads })
     }
 
-    /// The signers that cannot pay for a transaction, as far as is known, and what is missing. They take no new payments.
+    /// Returns the signers that cannot pay for a transaction, as far as is known, with the reason. They take no new
+    /// payments.
     #[must_use]
     pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
         self.settlement.unfunded()
     }
 
-    /// Says of each signer once that it ran out of gas, and that it has some again.
+    /// Logs once for each signer that it ran out of gas, and once that it has gas again.
     pub fn note_funds(&self) {
         let unfunded = self.unfunded();
         let now: BTreeSet<LaneId> = unfunded.iter().map(|(lane, _)| lane.clone()).collect();
@@ -66,8 +69,8 @@ impl Engine {
         self.seen().heads.insert(network, time);
     }
 
-    /// Names in the log every unfinished payment that nothing here can finish, because its scheme, network, token or
-    /// plan was taken out of the configuration, for example. Answers how many.
+    /// Logs every unfinished payment that nothing here can finish, for example because its scheme, network, token or
+    /// plan was removed from the configuration. Returns their number.
     ///
     /// # Errors
     /// The ledger failed.

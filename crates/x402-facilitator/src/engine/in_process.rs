@@ -14,7 +14,7 @@ impl Engine {
     /// Settles the payment of a claim as [`Facilitator::settle`] does, for a caller that does not name its request.
     ///
     /// # Errors
-    /// Its outcome could not be found out: it is unknown, not failed.
+    /// Its outcome could not be determined: it is unknown, not failed.
     pub async fn settle_claim(&self, claim: &Claim) -> Result<SettleResponse, Fault> {
         self.settle_in(self.dialect_for(&claim.terms)?.as_ref(), claim, false).await
     }
@@ -61,7 +61,7 @@ impl Facilitator for Engine {
     async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
         let dialect = self.dialect_for(&request.claim.terms)?.as_ref();
         match self.claim(dialect, request).await {
-            // A server in this process names its requests, as one does by `Idempotency-Key`.
+            // A server in this process names its requests by their identity, in place of `Idempotency-Key`.
             Ok(claim) => self.settle_in(dialect, &claim, !claim.identity.request.is_empty()).await,
             Err(Refusal::Rejection(rejection)) => Ok(dialect.settle_response(&request.claim.terms, Err(&rejection))),
             Err(Refusal::Fault(fault)) => Err(fault),

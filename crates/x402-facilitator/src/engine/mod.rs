@@ -1,4 +1,4 @@
-//! The settlement machine with a clock and tasks: what `x402-facilitator-core` leaves to the process that runs it.
+//! The settlement machine with a clock and tasks: `x402-facilitator-core` leaves both to the process that runs it.
 
 mod health;
 mod in_process;
@@ -21,8 +21,8 @@ pub use self::running::Running;
 use crate::dialect::{Body, Dialect};
 use crate::dialects;
 
-/// A facilitator in this process: verifies, claims, and settles in tasks of its own, so that a caller who hangs up
-/// changes nothing.
+/// A facilitator in this process. It verifies and claims payments, and settles them in tasks of its own, so that a
+/// caller's disconnection changes nothing.
 pub struct Engine {
     settlement: Settlement,
     ledger: Arc<dyn Ledger>,
@@ -40,7 +40,7 @@ pub struct Engine {
     moves: watch::Sender<()>,
     /// The lanes with unfinished payments.
     unfinished: watch::Sender<BTreeSet<LaneId>>,
-    /// The file that holds the ledger, where there is one.
+    /// The file that holds the ledger, if there is one.
     database: Option<Database>,
     seen: Mutex<Seen>,
 }
@@ -68,7 +68,7 @@ impl Default for Patience {
     }
 }
 
-/// What was last seen of the networks and their signers.
+/// The last known state of the networks and their signers.
 #[derive(Default)]
 struct Seen {
     /// The time of the newest block of each network.
@@ -84,7 +84,7 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine over a machine and the ledger that the machine has.
+    /// Makes an engine over a machine and the ledger that the machine uses.
     #[must_use]
     pub fn new(settlement: Settlement, ledger: Arc<dyn Ledger>) -> Self {
         Self {
@@ -106,14 +106,14 @@ impl Engine {
         }
     }
 
-    /// With the addresses that settle, by network, for `/supported`.
+    /// Sets the addresses that settle, by network, for `/supported`.
     #[must_use]
     pub fn with_signers(mut self, signers: Members) -> Self {
         self.signers = signers;
         self
     }
 
-    /// With the tokens that are served, for dialects that do not name a token's EIP-712 domain.
+    /// Sets the tokens that are served, for dialects that do not name a token's EIP-712 domain.
     #[must_use]
     pub fn with_assets(mut self, assets: Assets) -> Self {
         self.assets = assets;
@@ -127,16 +127,16 @@ impl Engine {
         self
     }
 
-    /// With callers that are told a success again although they name no request: each serves one request a body, and
-    /// asks again only for that.
+    /// Sets the callers that get a success again although they name no request: each of their bodies serves one
+    /// request, and they repeat a body only for that request.
     #[must_use]
     pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
         self.replaying = callers.into_iter().collect();
         self
     }
 
-    /// With the file that holds the ledger: [`Engine::health`] asks its writer, and the end of its threads is the end of
-    /// what [`Engine::start`] started.
+    /// Sets the file that holds the ledger: [`Engine::health`] checks its writer, and if its threads end, so does
+    /// [`Running::broken`].
     #[must_use]
     pub fn with_database(mut self, database: Database) -> Self {
         self.database = Some(database);
@@ -157,7 +157,7 @@ impl Engine {
         self
     }
 
-    /// The machine.
+    /// Returns the settlement machine.
     #[must_use]
     pub const fn settlement(&self) -> &Settlement {
         &self.settlement
@@ -179,12 +179,12 @@ impl Engine {
         self.dialects.iter().find(|dialect| dialect.recognises(body)).or_else(|| self.dialects.last())
     }
 
-    /// A new block: what waits for the chain is looked at.
+    /// Notes a new block: the payments that wait for the chain are looked up.
     pub fn new_block(&self) {
         self.blocks.send_replace(());
     }
 
-    /// The account nonces as of the newest block are there: what is in the air is looked at.
+    /// Notes that the account nonces as of the newest block are known: the transactions in flight are looked up.
     pub fn new_nonces(&self) {
         self.nonces.send_replace(());
     }
@@ -201,7 +201,7 @@ impl Engine {
         self.blocks.subscribe()
     }
 
-    /// Whether a lane has unfinished payments, as its worker sees it.
+    /// Notes whether a lane has unfinished payments, as its worker sees it.
     pub(crate) fn note_unfinished(&self, lane: &LaneId, any: bool) {
         self.unfinished.send_if_modified(|lanes| {
             let changed = lanes.contains(lane) != any;

@@ -1,4 +1,4 @@
-//! The tasks of an engine: a worker for each lane, and one that forgets.
+//! The tasks of an engine: a worker for each lane, and one that deletes expired records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use super::Engine;
 use crate::clock::now;
 use crate::lane::Lane;
 
-/// Answered payments forgotten in one go.
+/// The number of answered payments that one pass deletes.
 const FORGET_AT_ONCE: usize = 1_000;
-/// How often what may be forgotten is.
+/// The interval between two passes.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// The tasks of an engine.
@@ -23,7 +23,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits until a task ends, which it never does while all is well.
+    /// Waits until a task ends, which is always a fault.
     pub async fn broken(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if !matches!(&ended, Err(error) if error.is_cancelled()) {
@@ -32,7 +32,7 @@ impl Running {
         }
     }
 
-    /// Finishes the settlements that run, for so long at most. What is left is taken up at the next start.
+    /// Finishes the running settlements, within `grace`. The next start resumes the remaining ones.
     pub async fn finish(mut self, grace: Duration) {
         self.stop.send_replace(true);
         let ended = tokio::time::timeout(grace, async { while self.tasks.join_next().await.is_some() {} }).await;
@@ -43,7 +43,7 @@ impl Running {
 }
 
 impl Engine {
-    /// Starts a task a lane, and one that forgets what need not be kept.
+    /// Starts a task for each lane, and one that deletes expired records.
     #[must_use]
     pub fn start(self: &Arc<Self>) -> Running {
         let stop = watch::Sender::new(false);

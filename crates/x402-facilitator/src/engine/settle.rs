@@ -1,4 +1,4 @@
-//! Settling a payment, and waiting for its end.
+//! The settlement of a payment, and the wait for its end.
 
 use x402_facilitator_core::Outcome;
 use x402_types::{Claim, Fault, Refusal};
@@ -22,7 +22,7 @@ impl Engine {
         let may_replay = may_replay || self.replaying.contains(&claim.identity.caller);
         let request = self.settlement.begin_request();
         let request = if may_replay { request.named() } else { request };
-        // Subscribed before the first look, so that no move is missed between look and wait.
+        // The subscription precedes the first look, so that no move is missed between look and wait.
         let mut moves = self.moves.subscribe();
         let mut outcome = match self.settlement.settle(&request, claim, now()).await {
             Ok(outcome) => outcome,
@@ -34,14 +34,14 @@ impl Engine {
         let key = self.settlement.key(claim).map_err(Fault::broken)?;
         while !outcome.is_final() {
             let moved = tokio::time::timeout_at(deadline, moves.changed()).await;
-            // Once more after the deadline: the end may have come with it, from another process too.
+            // One more look after the deadline: the end may have coincided with it, and may come from another process.
             outcome = self.settlement.look(&request, &key).await?;
             if moved.is_err() {
                 break;
             }
         }
         if let Outcome::Pending { transaction: None, .. } = outcome {
-            // `settlement_pending` says where to look; nothing has left yet, so there is nothing to look at.
+            // `settlement_pending` names the transaction to watch; nothing was sent yet, so there is none.
             return Err(Fault::unreachable("the settlement", "nothing was sent yet").into());
         }
         if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
@@ -49,7 +49,7 @@ impl Engine {
             self.extensions.on_receipt(claim, &mut response);
             receipt.extensions = response.extensions;
         }
-        // Nothing may wait or fail between a success that was stored as told and its answer.
+        // Nothing may wait or fail between the moment that a success is stored as reported and its answer.
         let row = match outcome {
             Outcome::Settled { .. } => None,
             _ if !dialect.tells_steps() => None,

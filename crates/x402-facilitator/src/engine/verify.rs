@@ -1,4 +1,4 @@
-//! Whether a payment is good, and who would have paid where it is not.
+//! The verification of a payment, and the payer of a refused one.
 
 use x402_facilitator_core::Verified;
 use x402_types::{Claim, Refusal, Rejection};
@@ -7,10 +7,10 @@ use super::Engine;
 use crate::clock::now;
 
 impl Engine {
-    /// The payment, checked.
+    /// Checks a payment.
     ///
     /// # Errors
-    /// It is not good, or it could not be found out.
+    /// The payment is not good, or the answer could not be determined.
     pub async fn check(&self, claim: &Claim) -> Result<Verified, Refusal> {
         self.settlement.verify(claim, now()).await.map_err(|refusal| match refusal {
             Refusal::Rejection(rejection) => self.of_payer(claim, rejection).into(),
@@ -18,7 +18,7 @@ impl Engine {
         })
     }
 
-    /// The refusal with the payer, where the payload could be read: whichever rule refused it.
+    /// Adds the payer to a refusal if the payload could be read, whichever rule refused it.
     pub(crate) fn of_payer(&self, claim: &Claim, rejection: Rejection) -> Rejection {
         if rejection.payer.is_some() {
             return rejection;

@@ -1,4 +1,4 @@
-//! Times here are made up: a round is told what time it is, and nothing waits.
+//! The times of these tests are made up: a round gets the time as an argument, and nothing waits.
 
 use std::sync::Mutex;
 
@@ -18,7 +18,7 @@ use super::*;
 /// Payments from this number on can be settled; nothing can be found out about the others.
 const GOOD: u32 = 1_000;
 
-/// How often each payment was planned.
+/// The number of times that each payment was planned.
 #[derive(Clone, Default)]
 struct World(Arc<Mutex<BTreeMap<u32, usize>>>);
 
@@ -142,7 +142,7 @@ impl Bench {
         self.world.0.lock().unwrap().get(&number).copied().unwrap_or(0)
     }
 
-    /// The lane's rounds as [`Lane::run`] has them, until nothing is to be done before that time.
+    /// Runs the lane's rounds as [`Lane::run`] does, until nothing is to be done before that time.
     async fn work(&mut self, seconds: u64) {
         let end = self.began + Duration::from_secs(seconds);
         loop {
@@ -160,7 +160,7 @@ impl Bench {
     }
 }
 
-/// What is logged on this thread.
+/// The log of this thread.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -176,7 +176,7 @@ impl std::io::Write for Log {
 }
 
 impl Log {
-    /// From now on, until the guard is dropped.
+    /// Captures the log from now on, until the guard is dropped.
     fn capture(&self) -> tracing::subscriber::DefaultGuard {
         let log = self.clone();
         let writer = move || log.clone();

@@ -1,4 +1,4 @@
-//! `nvm:erc4337` as a facilitator puts it together: on a network whose accounts pay the gas already.
+//! The assembly of `nvm:erc4337` on a network whose accounts already pay for gas.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use x402_types::{ChainId, Fault};
 
 use crate::credits::HttpCredits;
 
-/// What serves `nvm:erc4337` on a network.
+/// The parts that serve `nvm:erc4337` on a network.
 #[derive(Debug)]
 pub struct Nvm {
-    /// The network, which is served by [`Evm`](super::Evm) too: its accounts pay the gas.
+    /// The network, which must also be served by [`Evm`](super::Evm), whose accounts pay for gas.
     pub network: ChainId,
-    /// Signs operations.
+    /// The key that signs operations.
     pub session_signer: Key,
-    /// The plans.
+    /// The plans that are served.
     pub plans: Plans,
-    /// Who counts the credits of all of them; `None`: the contract of each.
+    /// The service that counts the credits of all plans; `None` leaves it to each plan's contract.
     pub credits: Option<HttpCredits>,
-    /// What is left open.
+    /// The mechanism's policy.
     pub policy: NvmPolicy,
 }
 
-/// What a network has already.
+/// The parts that a served network already has.
 pub(super) struct Place {
     pub(super) chain: Arc<RpcChain>,
     pub(super) client: RpcClient,
@@ -40,7 +40,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Where operations are looked up.
+    /// Makes the EntryPoint at which operations are looked up.
     pub(super) fn operations(&self, chain_id: u64) -> RpcEntryPoint {
         let entry_point = EntryPoint::canonical(EntryPointVersion::V07, chain_id);
         RpcEntryPoint::new(self.client.clone(), entry_point).with_log_query_blocks(self.log_query_blocks)
@@ -73,7 +73,7 @@ impl Nvm {
     }
 }
 
-/// Credits as the contract of each plan counts them.
+/// A reader of the credits that each plan's contract counts.
 #[derive(Debug)]
 struct Counted {
     chain: Arc<RpcChain>,

@@ -1,9 +1,9 @@
-//! `POST /accepts`: what a server offers, completed by what is known here. Not in x402's document: the shape is that of
-//! `@faremeter/middleware` 0.22, whose servers ask their facilitator for it before they answer 402.
+//! The route `POST /accepts`: a server's offers, completed from this facilitator's knowledge. x402's document does not
+//! define it: the shape is that of `@faremeter/middleware` 0.22, whose servers call it before they answer 402.
 //!
-//! In and out it is a `PaymentRequired` of version 2. An entry names at least `payTo` and `amount`; the other members are
-//! filled in where they are absent, and never changed. An entry that is not served here, or that cannot be completed,
-//! is left out.
+//! Request and answer are a `PaymentRequired` of version 2. An entry has at least `payTo` and `amount`; the other
+//! members are added if absent, and never changed. An entry that is not served here, or that cannot be completed, is
+//! left out.
 
 use std::sync::Arc;
 
@@ -46,12 +46,12 @@ pub(super) async fn complete(State(api): State<Arc<Api>>, headers: HeaderMap, bo
     answer(StatusCode::OK, &json!({ "x402Version": 2, "resource": resource, "accepts": accepts }))
 }
 
-/// The entry with all of its members, if it is served.
+/// Completes an entry if it is served.
 fn completed(engine: &Engine, entry: &Value) -> Option<PaymentRequirements> {
     let mut entry: Map<String, Value> = entry.as_object()?.clone();
     entry.retain(|_, value| !value.is_null());
     let scheme = entry.entry("scheme").or_insert_with(|| json!(SchemeName::EXACT)).as_str()?.to_owned();
-    // A legacy name is that of the same network; the answer is of version 2.
+    // A legacy name denotes the same network; the answer is of version 2.
     let network: ChainId = x402_types::NetworkName::from(entry.get("network")?.as_str()?).chain_id()?;
     entry.insert("network".to_owned(), json!(network));
     let kind = engine.settlement().kinds().iter().find(|kind| is_of(kind, &scheme, network))?;
@@ -60,7 +60,7 @@ fn completed(engine: &Engine, entry: &Value) -> Option<PaymentRequirements> {
         Some(address) => assets.find(network, address)?,
         None => assets.default_for(network)?,
     };
-    // No token is settled by another method here.
+    // The facilitator settles tokens by EIP-3009 only.
     if asset.transfer != TransferMethod::Eip3009 {
         return None;
     }
@@ -72,7 +72,7 @@ fn completed(engine: &Engine, entry: &Value) -> Option<PaymentRequirements> {
             extra.insert(name.to_owned(), value.read().ok()?);
         }
     }
-    // The token's EIP-712 domain, which payers sign under. What nothing here knows is left to the server.
+    // The token's EIP-712 domain, under which payers sign. The server must supply what is unknown here.
     for (name, value) in [("name", &asset.name), ("version", &asset.version)] {
         if !value.is_empty() {
             extra.entry(name).or_insert_with(|| json!(value));

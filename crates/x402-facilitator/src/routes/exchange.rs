@@ -78,7 +78,7 @@ async fn extended(context: &Context, mut submission: Submission) -> Result<Submi
 }
 
 /// Hashes what a payment consists of, in canonical JSON: members in alphabetical order, no white space. The amount is
-/// left to the payload, since `/settle` may ask for less than `/verify`.
+/// left to the payload, since `/settle` may request less than `/verify`.
 fn payload(claim: &Claim) -> Result<[u8; 32], serde_json::Error> {
     let Terms { version, scheme, network, asset, pay_to, .. } = &claim.terms;
     let terms = (version, scheme, network, asset, pay_to);

@@ -56,12 +56,12 @@ struct Api {
     session_keys: Option<KeptKeys>,
 }
 
-/// Where registered session keys are kept, and who checks them.
+/// The store of registered session keys, and the registrars that check them.
 #[derive(Debug, Clone)]
 pub struct KeptKeys {
     /// The store of the keys.
     pub store: Arc<dyn SessionKeys>,
-    /// One for each network that is served.
+    /// The registrars, one for each network that is served.
     pub registrars: Vec<Registrar>,
 }
 
@@ -79,14 +79,14 @@ impl Routes {
         self
     }
 
-    /// Remembers requests in this store.
+    /// Sets the store that remembers requests.
     #[must_use]
     pub fn with_requests(mut self, requests: Arc<dyn Requests>) -> Self {
         self.requests = requests;
         self
     }
 
-    /// Registers session keys here.
+    /// Sets the store at which session keys are registered.
     #[must_use]
     pub fn with_session_keys(mut self, keys: KeptKeys) -> Self {
         self.session_keys = Some(keys);
@@ -118,7 +118,7 @@ impl Routes {
     }
 }
 
-/// A request that was let in.
+/// A request that was admitted.
 struct Received {
     caller: String,
     body: Bytes,

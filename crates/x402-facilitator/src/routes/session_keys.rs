@@ -1,4 +1,4 @@
-//! `POST` and `DELETE /session-keys`: keys that payments then name by their hash.
+//! The routes `POST` and `DELETE /session-keys`, which register keys that payments then name by their hash.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) async fn register(State(api): State<Arc<Api>>, headers: HeaderMap, bo
     done.await.unwrap_or_else(|response: Box<Response>| *response)
 }
 
-/// Takes the body of the registration: whoever has only seen a hash in a payment cannot take the key away.
+/// Takes the body of the registration, not the hash: seeing a hash in a payment must not suffice to delete the key.
 pub(super) async fn remove(State(api): State<Arc<Api>>, headers: HeaderMap, body: Body) -> Response {
     let done = async {
         let (store, name, caller, _) = read(&api, headers, body).await?;

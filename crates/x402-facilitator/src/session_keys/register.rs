@@ -1,5 +1,6 @@
-//! Which keys are kept: those whose owner approved them for us. "Accepted only if `enableSignature` recovers to the
-//! owner"; so nobody can fill the store with keys that can never sign.
+//! The registration of session keys. A key is kept only if its owner approved it for this facilitator's signer,
+//! "accepted only if `enableSignature` recovers to the owner"; so an attacker cannot fill the store with keys that can never
+//! sign.
 
 use std::sync::Arc;
 
@@ -14,18 +15,18 @@ use zeroize::Zeroizing;
 
 use super::KeyName;
 
-/// The one provider whose keys are used here.
+/// The only provider whose keys are accepted here.
 pub(crate) const PROVIDER: &str = "zerodev";
 
 /// The body of `POST /session-keys`.
 #[derive(Deserialize)]
 #[serde(from = "Body")]
 pub struct Registration {
-    /// The network.
+    /// The network of the account.
     pub network: ChainId,
     /// The account that the key acts for.
     pub from: EvmAddress,
-    /// Whose format the key has.
+    /// The provider of the key's format.
     pub session_keys_provider: String,
     /// The base64 text of the key.
     pub data: Zeroizing<String>,
@@ -72,35 +73,37 @@ impl std::fmt::Debug for Registrar {
 }
 
 sol! {
-    /// Of a Kernel: the nonce under which its owner approves keys.
+    /// Reads the nonce under which a Kernel's owner approves keys.
     function currentNonce() external view returns (uint32);
 }
 
 impl Registrar {
-    /// For keys that are issued to this session signer. `None`: the network is no EVM network.
+    /// Makes a registrar of keys that are issued to this session signer. `None` means that the network is not an EVM
+    /// network.
     #[must_use]
     pub fn new(chain: Arc<dyn ReadChain>, signer: Address) -> Option<Self> {
         let chain_id = chain.network().eip155_chain()?;
         Some(Self { chain, chain_id, signer, private_keys: false })
     }
 
-    /// Also keys whose private half stands in the text.
+    /// Accepts also keys whose private half is in the text.
     #[must_use]
     pub const fn with_private_keys(mut self) -> Self {
         self.private_keys = true;
         self
     }
 
-    /// The network.
+    /// Returns the network.
     #[must_use]
     pub fn network(&self) -> ChainId {
         self.chain.network()
     }
 
-    /// The name of a key that may be kept.
+    /// Checks a key and returns its name in the store.
     ///
     /// # Errors
-    /// `INVALID_PAYLOAD`: another provider, account or signer, a private key, or an approval that is not the owner's.
+    /// `INVALID_PAYLOAD`: the key is of another provider, account or signer, contains a private key, or has an approval
+    /// that is not its owner's.
     pub async fn check(&self, registration: &Registration) -> Result<KeyName, Refusal> {
         let refuse = |why: &str| Code::InvalidPayload.because(why);
         if registration.session_keys_provider != PROVIDER {
@@ -123,7 +126,7 @@ impl Registrar {
         Ok(KeyName { network: self.network(), account: account.into(), provider, hash: approval.hash().into() })
     }
 
-    /// The account's `currentNonce()`, 1 where it is not deployed.
+    /// Reads the account's `currentNonce()`, which is 1 if it is not deployed.
     async fn nonce(&self, account: Address) -> Result<u32, Refusal> {
         let call = Bytes::from(currentNonceCall {}.abi_encode());
         let answers =

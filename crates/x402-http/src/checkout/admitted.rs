@@ -1,4 +1,4 @@
-//! A payment whose key is claimed: settlement, and the grant of the answer.
+//! A payment whose key is claimed: its settlement, and the grant of the response.
 
 use core::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, Rejection};
 
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
-use super::{Declined, Dialect, GrantLock, Grants, Paid, Received, Step, Used};
+use super::{Declined, Dialect, GrantLock, Grants, IncidentStep, Paid, Received, Used};
 
 /// The hold on a claim, which ends when it is dropped, wherever that happens.
 pub(super) struct Hold {
@@ -15,7 +15,7 @@ pub(super) struct Hold {
     lock: GrantLock,
     /// The lock on the request's name, if an extension named it.
     pub(super) name: Option<GrantLock>,
-    /// Whether the key is granted or freed, so that there is nothing left to let go of.
+    /// Whether the key is granted or freed, so that there is nothing left to release.
     over: bool,
 }
 
@@ -56,12 +56,12 @@ impl Drop for Hold {
 
 /// A payment whose key is claimed for one request: the work may be done.
 ///
-/// A transport that drops it, because its caller went away, loses nothing: what was not sent for settlement is free
-/// again, and what was waits for the same request.
+/// Dropping it, because the caller disconnected, loses nothing: a payment that was not sent for settlement is free
+/// again, and one that was waits for the same request.
 pub struct Admitted<'c, D: ?Sized = dyn Dialect> {
     pub(super) received: Received<'c, D>,
     hold: Hold,
-    /// The settlement, where it was made before the work.
+    /// The settlement, if it was made before the work.
     settled: Option<SettleResponse>,
 }
 
@@ -77,13 +77,14 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         self.hold.name.as_ref().map(|_| &*self.received.matched.request.claim.identity.request)
     }
 
-    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is for
-    /// the payer, and the answer may leave with it.
+    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is
+    /// for the payer, and the answer may leave with it.
     ///
-    /// `used` is what the work used, where it says so; it counts for schemes that settle at most what was authorized.
+    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle less than was
+    /// authorized.
     ///
     /// # Errors
-    /// Settlement failed, or its outcome or the grant's is not known: the answer must not leave.
+    /// Settlement failed, or the result of the settlement or of the grant is unknown: the answer must not be sent.
     pub async fn finish(mut self, used: Option<Used>) -> Result<SettleResponse, Declined> {
         let settlement = match self.settled.take() {
             Some(settlement) => settlement,
@@ -101,14 +102,15 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
 
     /// Ends a request whose work failed. Nothing is settled, and an open claim is free again.
     ///
-    /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request gets
-    /// its answer when it comes again.
+    /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request
+    /// gets its answer when it comes again.
     #[must_use]
     pub fn fail(self) -> Option<SettleResponse> {
         self.settled
     }
 
-    /// Settles before the work, which is told of the settlement. `payer` is who pays as far as that is known.
+    /// Settles before the work, and returns what the work may know of the payment. `payer` is the payer as far as it is
+    /// known.
     pub(super) async fn settle_first(&mut self, resumed: bool, payer: Option<String>) -> Result<Paid, Declined> {
         let settlement = self.settle(resumed).await?;
         let payer = settlement.payer.clone().or(payer);
@@ -117,13 +119,13 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         Ok(paid)
     }
 
-    /// Has the money moved. Only a plain success comes back.
+    /// Settles the payment, and returns only a plain success.
     async fn settle(&mut self, resumed: bool) -> Result<SettleResponse, Declined> {
         let Self { received, hold, .. } = self;
         let facilitator = &received.checkout.facilitator;
         let request = &received.matched.request;
         let terms = &request.claim.terms;
-        hold.pend().await.map_err(|fault| received.unavailable(Step::Grants, fault))?;
+        hold.pend().await.map_err(|fault| received.unavailable(IncidentStep::Grants, fault))?;
         let answer = facilitator.settle(request).await;
         let failed = match judge(answer, terms, resumed, facilitator.keeps_requests()) {
             Settlement::Made(response) => {
@@ -133,13 +135,13 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
             }
             Settlement::Unknown(known, fault) => {
                 if let Some(fault) = &fault {
-                    received.report(Step::Settle, fault);
+                    received.report(IncidentStep::Settle, fault);
                 }
                 return Err(Declined::Unknown { receipt: unknown_response(known, terms).into(), fault });
             }
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
         };
-        // Should the store fail here, the claim stays pending: the same request may ask again.
+        // If the store fails here, the claim stays pending, and the same request may come again.
         let _ = hold.free().await;
         Err(received.failed_settlement(*failed))
     }
@@ -150,8 +152,8 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         match granted {
             Ok(()) => Ok(settlement),
             Err(fault) => {
-                self.received.report(Step::Grants, &fault);
-                // Paid, but that it was not answered yet cannot be written down. The same request gets it later.
+                self.received.report(IncidentStep::Grants, &fault);
+                // The payment is settled, but the grant cannot be stored. The same request gets the response later.
                 let receipt = unknown_response(Some(settlement), &self.received.matched.request.claim.terms);
                 Err(Declined::Unknown { receipt: receipt.into(), fault: Some(fault) })
             }

@@ -1,39 +1,39 @@
-//! Why a request with a payment is not served.
+//! The reasons for which a request with a payment is not served.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{Fault, Rejection};
 
-/// Why a request with a payment is not served. The transport tells the payer.
+/// The reason for which a request with a payment is not served. The transport reports it to the payer.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Declined {
     /// The payment is refused, and nothing moved for this request.
     Refused(Rejection),
-    /// An extension named the request, and the same request was answered before. A transport that kept the answer repeats
-    /// it; without one the payment is refused as used.
+    /// An extension named the request, and the same request was answered before. A transport that kept the answer
+    /// repeats it; without one the payment is refused as used.
     Repeated {
         /// The name of the request, as [`Admitted::named`](super::Admitted::named) returns it.
         request: String,
         /// The refusal of a transport that kept nothing.
         rejection: Rejection,
     },
-    /// A request that is not answered yet uses the payment. It may come again when that has its answer.
+    /// A request that is not answered yet uses the payment. It may be repeated when that one has its response.
     Busy(Rejection),
-    /// Settlement failed for good, or was another request's. The receipt has `success: false`.
+    /// Settlement failed permanently, or was another request's. The receipt has `success: false`.
     NotSettled {
-        /// Why, with the code of the receipt.
+        /// The reason, with the code of the receipt.
         rejection: Rejection,
         /// The receipt for the payer.
         receipt: Box<SettleResponse>,
     },
-    /// Whether money moved is not known. The same request finds out when it comes again.
+    /// The money may have moved. The same request finds out when it is repeated.
     Unknown {
-        /// What is known, for the payer.
+        /// The known part of the settlement, for the payer.
         receipt: Box<SettleResponse>,
-        /// The fault behind it, which is reported already.
+        /// The underlying fault, which is already reported.
         fault: Option<Fault>,
     },
-    /// It could not be found out whether the payment is good, and nothing moved. The fault is reported already.
+    /// The payment could not be verified, and nothing moved. The fault is reported already.
     Unavailable(Fault),
 }
 

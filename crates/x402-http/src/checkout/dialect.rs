@@ -1,4 +1,4 @@
-//! What a dialect is: one way to write payments, verdicts and receipts.
+//! The trait of a dialect, which is one way to write payments, verdicts and receipts.
 
 use core::cell::OnceCell;
 use core::fmt;
@@ -11,26 +11,27 @@ use x402_types::{Claim, ErrorReason, Members, Offer, PaymentPayload, Rejection, 
 
 use super::SellerError;
 
-/// One way to write payments, verdicts and receipts: x402 of one version, or what a scheme's own documents say.
+/// One way to write payments, verdicts and receipts: x402 of one version, or the form that a scheme's own
+/// documents define.
 ///
-/// A seller's dialects are asked one after the other whether a payment is theirs. What one of them reads is a [`Claim`];
-/// what follows is the same for all of them.
+/// A seller offers each payment to its dialects one after the other. The first dialect that recognises it reads it into
+/// a [`Claim`]; the rest is the same for all of them.
 pub trait Dialect: Send + Sync {
-    /// The dialect's name, for logs.
+    /// Returns the dialect's name, for logs.
     fn name(&self) -> &'static str;
 
-    /// Reads a payment that is written in this dialect, and finds the offer that it was made for. `None` for a payment
-    /// of another dialect.
+    /// Parses a payment of this dialect, and finds the offer that it was made for. Returns `None` for a payment of
+    /// another dialect.
     ///
     /// The rejection of a payment has the dialect's own code.
     fn read(&self, payment: &mut RawPayment<'_>, offers: &[Offer]) -> Option<Result<ReadPayment, Rejection>>;
 
-    /// The dialect's code for what the parts that serve every dialect refuse.
+    /// Returns the dialect's code for a refusal by the parts that serve every dialect.
     fn code(&self, reason: ErrorReason) -> ErrorReason {
         reason
     }
 
-    /// The details of a refusal that a facilitator's answer carries beside the members of x402.
+    /// Returns the details of a refusal that a facilitator's answer carries beside the members of x402.
     fn details(&self, rest: &Members) -> Members {
         #[derive(Deserialize)]
         struct ErrorMember {
@@ -41,57 +42,57 @@ pub trait Dialect: Send + Sync {
         error.map(|error| error.details).unwrap_or_default()
     }
 
-    /// Names the request that a payment is for, where one payment is good for many requests. `None`: the payment is for
-    /// one request, which its bytes name.
+    /// Returns the name of the request that a payment is for, if one payment is valid for many requests. `None` means
+    /// that the payment is for one request, which its bytes identify.
     ///
     /// `name` is the payer's own name for the request.
-    ///
     /// # Errors
-    /// The payment cannot be read, or no name can be made.
+    /// The payment cannot be parsed, or no name can be derived.
     fn request_name(&self, claim: &Claim, name: Option<&str>) -> Result<Option<String>, Rejection> {
         let _ = (claim, name);
         Ok(None)
     }
 
-    /// How a facilitator over HTTP is asked about a payment; `None` for x402's own requests.
+    /// Returns the form of the requests to a facilitator over HTTP; `None` for x402's own requests.
     fn form(&self) -> Option<Arc<dyn AskFacilitator>> {
         None
     }
 
-    /// The version in which a facilitator must list an offer so that it can be paid in this dialect; `None` where the
-    /// dialect does not pay for it, or leaves that to another.
+    /// Returns the version in which a facilitator must list an offer so that it can be paid in this dialect; `None` if
+    /// the dialect does not pay for it, or leaves that to another dialect.
     fn kind_of(&self, terms: &Terms) -> Option<Version> {
         let _ = terms;
         None
     }
 
-    /// Checks that these offers can stand side by side in this dialect.
+    /// Checks that a payment of this dialect identifies one of these offers.
     ///
     /// # Errors
-    /// They cannot.
+    /// The offers cannot be combined.
     fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         let _ = offers;
         Ok(())
     }
 
-    /// Adds to a 402 document what this dialect wants to find in it.
+    /// Adds this dialect's members to a 402 document.
     fn declare(&self, offers: &[Offer], document: &mut v2::PaymentRequired) {
         let _ = (offers, document);
     }
 }
 
-/// A payment that was read: the offer that it is for, and the claim.
+/// A parsed payment: the offer that it is for, and the claim.
 #[derive(Debug, Clone)]
 pub struct ReadPayment {
-    /// The offer that it is for, by its place in the list.
+    /// The index of the offer in the list.
     pub offer: usize,
-    /// What the payment claims to fulfil, and by what. The terms are the server's own, never the payer's echo of them.
+    /// The terms that the payment claims to fulfil, and its payload. The terms are the server's own, never the payer's
+    /// echo of them.
     pub claim: Claim,
-    /// The payment's text for the facilitator, where that is not the payer's own.
+    /// The payment's text for the facilitator, if it differs from the payer's own.
     pub forwarded: Option<String>,
 }
 
-/// A payment's text, which is read once for all dialects that look at it.
+/// A payment's text, which is parsed once for all dialects that inspect it.
 pub struct RawPayment<'t> {
     json: &'t str,
     limits: &'t Limits,
@@ -103,45 +104,43 @@ impl<'t> RawPayment<'t> {
         Self { json, limits, x402: OnceCell::new() }
     }
 
-    /// The text.
+    /// Returns the payment's text.
     #[must_use]
     pub const fn json(&self) -> &'t str {
         self.json
     }
 
-    /// Reads the text as any type, strictly and within the seller's limits.
-    ///
+    /// Parses the text as any type, strictly and within the seller's limits.
     /// # Errors
-    /// The text is no JSON, or not of that type.
+    /// The text is not JSON, or not of that type.
     pub fn read<T: Deserialize<'t>>(&self) -> Result<T, DecodeError> {
         json::from_str(self.json, self.limits)
     }
 
-    /// The payment as x402 of version 1 or 2 reads it.
+    /// Returns the payment as x402 of version 1 or 2 reads it.
     ///
     /// # Errors
-    /// It is neither.
+    /// The text is neither.
     pub fn as_x402(&self) -> Result<&PaymentPayload, &DecodeError> {
         self.x402.get_or_init(|| body::payment(self.json, self.limits)).as_deref()
     }
 
-    /// Moves the payment out, as x402 of version 1 or 2 reads it.
-    ///
+    /// Takes the payment, as x402 of version 1 or 2 parses it.
     /// # Errors
-    /// It is neither.
+    /// The text is neither.
     pub fn take_x402(&mut self) -> Result<Box<PaymentPayload>, DecodeError> {
         self.x402.take().unwrap_or_else(|| body::payment(self.json, self.limits))
     }
 }
 
 impl fmt::Debug for RawPayment<'_> {
-    /// Leaves the payment out: whoever reads a log could present it.
+    /// Omits the payment: any reader of a log could present it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawPayment").field("length", &self.json.len()).finish_non_exhaustive()
     }
 }
 
-/// The first offer that a payment fits, and whether it fits another one too.
+/// Returns the first offer that a payment fits, and whether it fits another one too.
 #[must_use]
 pub fn fitting(offers: &[Offer], fits: impl Fn(&Terms) -> bool) -> Option<(usize, bool)> {
     let mut places = offers.iter().enumerate().filter(|(_, offer)| fits(&offer.terms)).map(|(place, _)| place);

@@ -1,67 +1,68 @@
-//! What a seller is told at start.
+//! The errors of a seller's configuration, which are found at start.
 
 use x402_types::{ChainId, Fault, SchemeName};
 
-/// A configuration that cannot be served.
+/// The error for a configuration that cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SellerError {
     /// The public origin is not `http(s)://host[:port]`.
     #[error("the public origin must be http://host or https://host with an optional port, and nothing else")]
     Origin,
-    /// Nothing is offered.
+    /// There is no offer.
     #[error("at least one way to pay must be offered")]
     NoOffer,
-    /// More entries than a client reads.
+    /// There are more entries than a client accepts.
     #[error("at most {limit} ways to pay can be offered")]
     TooManyOffers {
-        /// How many are allowed.
+        /// The greatest number that is allowed.
         limit: usize,
     },
-    /// `extra.paymentFlow` names a flow that is not served here.
+    /// `extra.paymentFlow` names a flow that is not supported.
     #[error("the payment flow of entry {entry} is neither `authorization` nor `upfront`")]
     Flow {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         entry: usize,
     },
-    /// The `PAYMENT-REQUIRED` header would be longer than [`Seller::with_header_limit`](crate::server::Seller::with_header_limit).
+    /// The `PAYMENT-REQUIRED` header would be longer than
+    /// [`Seller::with_header_limit`](crate::server::Seller::with_header_limit).
     #[error("the PAYMENT-REQUIRED header would have {size} bytes, more than the limit of {limit} (docs/proxies.md)")]
     HeaderTooLarge {
-        /// How long it would be.
+        /// The length that it would have.
         size: usize,
-        /// How long it may be.
+        /// The greatest length that is allowed.
         limit: usize,
     },
-    /// Two entries that a payment of version 1 cannot tell apart, since it names nothing but scheme and network.
+    /// Two entries that a payment of version 1 does not distinguish, since it names only scheme and network.
     #[error(
         "entries {first} and {second} have one scheme and network, and a version 1 payment names nothing else: \
          offer one of them, or no version 1"
     )]
     AlikeInV1 {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         first: usize,
-        /// Which other entry.
+        /// The index of the other entry.
         second: usize,
     },
     /// The facilitator does not serve an entry.
     #[error("the facilitator does not serve entry {entry} in version {version}: {scheme} on {network}")]
     NotServed {
-        /// Which entry, from 0.
+        /// The index of the entry, from 0.
         entry: usize,
-        /// In which version of the protocol.
+        /// The version of the protocol.
         version: u8,
-        /// The entry's scheme.
+        /// The scheme of the entry.
         scheme: SchemeName,
-        /// The entry's network.
+        /// The network of the entry.
         network: ChainId,
     },
-    /// The facilitator does not say what it serves.
+    /// The facilitator does not list what it serves.
     #[error("what the facilitator serves cannot be read")]
     Supported(#[source] Fault),
-    /// A challenge binds the request's body, and nothing reads it.
+    /// A challenge binds the request's body, but no layer reads it.
     #[error("a bound body has to be read before the challenge: `bind_body` does both")]
     BodyNotRead,
-    /// The resource is so long that `X-PAYMENT-RESPONSE` could not name it.
+    /// The resource is too long to be named in `X-PAYMENT-RESPONSE`.
     #[error("the resource is too long for X-PAYMENT-RESPONSE")]
     ResourceTooLong,
 }

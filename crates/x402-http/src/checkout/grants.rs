@@ -1,7 +1,7 @@
-//! Which payments were granted: the lock that the chain does not give.
+//! The record of granted payments, which is the lock that the chain does not provide.
 //!
-//! The chain stops a second transfer, not a second answer. A payment's key is claimed before the handler runs,
-//! and success goes to one request only.
+//! The chain prevents a second transfer, not a second response. A payment's key is claimed before the handler runs, and
+//! success goes to only one request.
 
 use core::fmt;
 use std::collections::hash_map::Entry;
@@ -12,96 +12,95 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey};
 
-/// How far a payment's grant is.
+/// The state of a payment's grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrantState {
-    /// A request holds it; nothing was sent for settlement.
+    /// A request holds the key; nothing was sent for settlement.
     Open,
-    /// Settlement was begun and its outcome, or the answer for it, is still owed.
+    /// Settlement was begun, and its result, or the response for it, is still outstanding.
     Pending,
-    /// An answer was given for it. Never again.
+    /// An answer was given for it, and there is no second one.
     Granted,
 }
 
-/// What a store knows of a key.
+/// The record that a store has of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// How far it is.
+    /// The state of the grant.
     pub state: GrantState,
-    /// Which request it belongs to: only the same request may take up a pending one.
+    /// The request that the grant belongs to: only the same request may resume a pending one.
     pub request: String,
-    /// Whether a request works on it now.
+    /// Whether a request is processing the payment now.
     pub held: bool,
 }
 
-/// The hold that one request has on a key.
+/// One request's exclusive lock on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantLock {
-    /// The key.
+    /// The key that is held.
     pub key: PaymentKey,
-    /// Different for every claim, so that one who lost the hold cannot write.
+    /// A number that is unique to every claim, so that a holder that lost the lock cannot write.
     pub holder: u64,
 }
 
-/// What came of a claim.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// The key was free: it is `open` and held.
+    /// The key was free: it is now `open` and held.
     Open(GrantLock),
-    /// The key was `pending` for this very request and not held: now it is held.
+    /// The key was `pending` for the same request and not held: it is now held.
     Pending(GrantLock),
-    /// Granted, held by somebody, or another request's.
+    /// The key is granted, held, or of another request.
     Taken,
 }
 
-/// Remembers which payments were granted.
+/// Stores which payments were granted.
 ///
-/// A store on disk keeps `pending` and `granted` rows over a restart, without their hold; `open` rows are dropped,
-/// since nothing was sent for them. A row may be forgotten only when its payment cannot be settled any more.
-/// Every method is atomic, and all servers that accept the same payments share one store.
+/// A store on disk keeps `pending` and `granted` rows across a restart, without their holds; `open` rows are dropped,
+/// since nothing was sent for them. A row may be forgotten only when its payment can no longer be settled. Every method
+/// is atomic, and all servers that accept the same payments share one store.
 #[async_trait]
 pub trait Grants: Send + Sync + fmt::Debug {
-    /// What is known of the key; `None` if it is free.
+    /// Returns the record of the key; `None` if it is free.
     ///
     /// # Errors
     /// The store failed.
     async fn look(&self, key: &PaymentKey) -> Result<Option<Standing>, Fault>;
 
-    /// Takes the key for a request.
-    ///
+    /// Claims the key for a request.
     /// # Errors
     /// The store failed.
     async fn claim(&self, key: &PaymentKey, request: &str) -> Result<Claimed, Fault>;
 
-    /// Settlement begins: `open` or `pending` becomes `pending`. Written before anything is sent, so that a caller
-    /// that goes away leaves a payment that the same request can take up.
+    /// Records that settlement begins: `open` or `pending` becomes `pending`. The record is written before anything is
+    /// sent, so that a caller that goes away leaves a payment that the same request can take up.
     ///
     /// # Errors
-    /// The store failed, or the lock holds the key no longer.
+    /// The store failed, or the lock no longer holds the key.
     async fn pend(&self, lock: &GrantLock) -> Result<(), Fault>;
 
-    /// The answer is given: `pending` becomes `granted`.
+    /// Records that the answer is given: `pending` becomes `granted`.
     ///
     /// # Errors
-    /// The store failed, or the lock holds the key no longer.
+    /// The store failed, or the lock no longer holds the key.
     async fn grant(&self, lock: &GrantLock) -> Result<(), Fault>;
 
-    /// Settlement failed for good: the key is free.
+    /// Records that settlement failed for good: the key is free.
     ///
     /// # Errors
-    /// The store failed, or the lock holds the key no longer.
+    /// The store failed, or the lock no longer holds the key.
     async fn free(&self, lock: &GrantLock) -> Result<(), Fault>;
 
-    /// Lets go of the key: `open` becomes free, `pending` stays for the same request, `granted` stays.
+    /// Releases the key: `open` becomes free, `pending` stays for the same request, `granted` stays.
     ///
-    /// Called from `Drop`: it must not block. A store that cannot do it at once puts it in a queue.
+    /// `Drop` calls this method, so it must not block. A store that cannot do it at once puts it into a queue.
     fn release(&self, lock: &GrantLock);
 }
 
-/// Grants in memory: for one process, gone with it.
+/// Grants in memory, for one process; they end with it.
 ///
-/// A key is kept for an hour after its settlement began, by default. That is enough where the facilitator refuses
-/// spent payments and marks replayed answers; a store on disk needs neither.
+/// By default a key is kept for an hour after its settlement began. That is enough if the facilitator refuses spent
+/// payments and marks replayed responses; a store on disk needs neither.
 #[derive(Debug)]
 pub struct MemoryGrants {
     rows: Mutex<Rows>,
@@ -112,7 +111,7 @@ pub struct MemoryGrants {
 #[derive(Debug, Default)]
 struct Rows {
     by_key: HashMap<PaymentKey, Row>,
-    /// When settlement began, by whom, of what: the oldest first.
+    /// The settlements that began: time, holder and key, the oldest first.
     begun: VecDeque<(Instant, u64, PaymentKey)>,
     holders: u64,
 }
@@ -122,7 +121,7 @@ struct Row {
     state: GrantState,
     request: Box<str>,
     holder: Option<u64>,
-    /// Who began its settlement.
+    /// The holder that began its settlement.
     began: Option<u64>,
 }
 
@@ -133,7 +132,7 @@ impl Default for MemoryGrants {
 }
 
 impl MemoryGrants {
-    /// At most `capacity` keys; one whose settlement began is kept for `keep`. Where no more fit, claims fail:
+    /// Keeps at most `capacity` keys, and one whose settlement began for `keep`. When no more fit, claims fail:
     /// forgetting a key early could grant its payment twice.
     #[must_use]
     pub fn new(capacity: usize, keep: Duration) -> Self {

@@ -1,31 +1,31 @@
-//! What keeps a seller from selling and is not the payer's fault: logged, and handed to whoever wants to know.
+//! Faults that keep a seller from selling and are not the payer's: they are logged, and handed to a hook.
 
 use core::fmt;
 use std::sync::Arc;
 
 use x402_types::Fault;
 
-/// What was being done when the fault was met.
+/// The operation in which the fault occurred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Step {
-    /// The route was set up: a header that proxies may not pass.
+pub enum IncidentStep {
+    /// The set-up of the route: its header may be too long for proxies.
     Start,
-    /// The facilitator was asked for what it serves, or does not serve what is offered.
+    /// The request for the facilitator's kinds failed, or an offer is not among them.
     Supported,
-    /// The price of a request was computed.
+    /// The computation of a request's price.
     Price,
-    /// The grant store was read or written.
+    /// The access to the grant store.
     Grants,
     /// An extension reads the payment: nothing moved.
     Extension,
     /// `/verify`: nothing moved.
     Verify,
-    /// `/settle`: whether money moved is not known.
+    /// `/settle`: it is unknown whether money moved.
     Settle,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for IncidentStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Start => "start",
@@ -39,21 +39,21 @@ impl fmt::Display for Step {
     }
 }
 
-/// A fault that a payer met as 500 or 503, or one that the next payer will meet.
+/// A fault that a payer received as 500 or 503, or that the next payer will receive.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Incident<'a> {
     /// The URL of the resource, without a query.
     pub route: &'a str,
-    /// What was being done.
-    pub step: Step,
-    /// The fault. [`Fault::is_lasting`] tells one that a configuration must end.
+    /// The operation in which the fault occurred.
+    pub step: IncidentStep,
+    /// The fault. [`Fault::is_lasting`] is true for one that only a change of configuration ends.
     pub fault: &'a Fault,
 }
 
 /// Receives the incidents of a seller.
 pub trait OnIncident: Send + Sync {
-    /// One incident. It is called while a payer waits, so it must not block.
+    /// Receives one incident. It is called while a payer waits, so it must not block.
     fn incident(&self, incident: &Incident<'_>);
 }
 
@@ -63,7 +63,7 @@ impl<F: Fn(&Incident<'_>) + Send + Sync> OnIncident for F {
     }
 }
 
-/// Logs an incident, with the feature `tracing`, and hands it on.
+/// Logs an incident, with the feature `tracing`, and passes it to the hook.
 pub(super) fn report(hook: Option<&Arc<dyn OnIncident>>, incident: &Incident<'_>) {
     #[cfg(feature = "tracing")]
     let Incident { route, step, fault } = *incident;

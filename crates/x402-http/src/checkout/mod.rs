@@ -1,13 +1,13 @@
 //! The seller's half of a payment without a transport: match, verify, claim, settle, grant.
 //!
-//! A transport hands over a [`PaymentIn`], and what is offered for the resource. It runs the work between
-//! [`Received::admit`] and [`Admitted::finish`], and writes what comes back in its own way: a receipt, or why there is
-//! none ([`Declined`]). Nothing here knows a header, a status or a body of HTTP; [`server`](crate::server) is the
-//! transport for tower.
+//! A transport passes in a [`PaymentIn`] and the offers for the resource. It runs the work between [`Received::admit`]
+//! and [`Admitted::finish`], and writes the result in its own way: a receipt, or the reason why there is none
+//! ([`Declined`]). This module uses no header, status or body of HTTP; [`server`](crate::server) is the transport for
+//! tower.
 //!
-//! The order of what is written down: the key is claimed before the work is done, `pending` before settlement is asked
-//! for, `granted` before the answer leaves. A request that is dropped in between leaves a claim that nobody holds: an
-//! open one is free again, a pending one waits for the same request.
+//! The key is claimed before the work is done, `pending` is recorded before settlement is requested, and `granted`
+//! before the answer leaves. A request that is dropped in between leaves a claim that no request holds: an open claim
+//! is free again, and a pending one waits for the same request.
 
 mod admitted;
 mod declined;
@@ -36,17 +36,16 @@ pub use declined::Declined;
 pub use dialect::{Dialect, RawPayment, ReadPayment, fitting};
 pub use error::SellerError;
 pub use grants::{Claimed, GrantLock, GrantState, Grants, MemoryGrants, Standing};
-pub use incident::{Incident, OnIncident, Step};
+pub use incident::{Incident, IncidentStep, OnIncident};
 pub use paid::{Paid, Used};
 pub use payment::{Flow, PaymentIn};
 pub use received::Received;
 use served::{NotServed, Served};
 
-/// Takes payments for a seller, whatever the transport: it knows the facilitator, the grants, and the dialects that are
-/// read.
+/// Takes payments for a seller, whatever the transport: it has the facilitator, the grants, and the dialects.
 ///
-/// All resources of a seller share one, so that a payment buys one answer of one resource. `D` is what the transport
-/// wants of a dialect beside [`Dialect`]: nothing by default, `dyn HttpDialect` for the layer.
+/// All resources of a seller share one, so that a payment buys one response of one resource. `D` is what the transport
+/// requires of a dialect in addition to [`Dialect`]: nothing by default, `dyn HttpDialect` for the layer.
 pub struct Checkout<D: ?Sized = dyn Dialect> {
     facilitator: Arc<dyn Facilitator>,
     grants: Arc<dyn Grants>,
@@ -58,8 +57,7 @@ pub struct Checkout<D: ?Sized = dyn Dialect> {
 }
 
 impl Checkout {
-    /// Takes payments of x402 version 2 and of the schemes that are built in, with this facilitator. The grants are
-    /// kept in memory.
+    /// Creates a checkout for x402 version 2 and the built-in schemes, with this facilitator and grants in memory.
     #[must_use]
     pub fn new(facilitator: Arc<dyn Facilitator>) -> Self {
         Self::of(facilitator, crate::dialects::built_in!())
@@ -67,7 +65,7 @@ impl Checkout {
 }
 
 impl<D: Dialect + ?Sized> Checkout<D> {
-    /// Takes payments of these dialects, with this facilitator. The grants are kept in memory.
+    /// Creates a checkout for these dialects, with this facilitator and grants in memory.
     #[must_use]
     pub fn of(facilitator: Arc<dyn Facilitator>, dialects: impl IntoIterator<Item = Arc<D>>) -> Self {
         Self {
@@ -81,7 +79,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         }
     }
 
-    /// Takes payments of this dialect too. It is asked before those that were there.
+    /// Takes payments of this dialect too. It is tried before those that were added earlier.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<D>) -> Self {
         self.dialects = self.dialects.iter().cloned().chain([dialect]).collect();
@@ -95,7 +93,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         self
     }
 
-    /// Asks the facilitator what it serves, so that [`Checkout::check`] refuses an offer that it does not serve.
+    /// Requests the facilitator's kinds, so that [`Checkout::check`] refuses an offer that it does not serve.
     ///
     /// # Errors
     /// [`SellerError::Supported`].
@@ -105,44 +103,44 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         Ok(self)
     }
 
-    /// Hands every [`Incident`] to this hook, beside the log.
+    /// Passes every [`Incident`] to this hook, in addition to the log.
     #[must_use]
-    pub fn with_on_incident(mut self, hook: impl OnIncident + 'static) -> Self {
+    pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
         self.on_incident = Some(Arc::new(hook));
         self
     }
 
-    /// Keeps the grants in this store.
+    /// Sets the store of the grants.
     #[must_use]
     pub fn with_grants(mut self, grants: Arc<dyn Grants>) -> Self {
         self.grants = grants;
         self
     }
 
-    /// Reads payments within these limits.
+    /// Sets the limits for parsing payments.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The limits of what is read.
+    /// Returns the limits of what is read.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The dialects in which payments are taken, the last one asked first.
+    /// Returns the dialects in which payments are taken. The last one is tried first.
     #[must_use]
     pub fn dialects(&self) -> &[Arc<D>] {
         &self.dialects
     }
 
-    /// Checks that these offers can stand side by side for one resource, and that the facilitator serves them, as far
-    /// as it was asked.
+    /// Checks that one resource can have these offers together, and that the facilitator serves them, as far as its
+    /// kinds were read.
     ///
     /// # Errors
-    /// No offer or too many, a flow that is not served, entries that a dialect cannot tell apart, an entry that the
+    /// No offer or too many, a flow that is not served, entries that a dialect does not distinguish, an entry that the
     /// facilitator does not serve.
     pub fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         if offers.is_empty() {
@@ -163,8 +161,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         Ok(())
     }
 
-    /// Asks the facilitator, once for each `looked`, whether it serves these offers. What it does not serve is an
-    /// [`Incident`] of [`Step::Supported`]. Nothing is asked where [`Checkout::checked`] asked at start.
+    /// Checks once for each `looked` whether the facilitator serves these offers. An offer that it does not serve is an
+    /// [`Incident`] of [`IncidentStep::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
         if self.served.refuses || looked.set(()).is_err() {
             return;
@@ -172,14 +170,14 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         match self.served.read(&*self.facilitator).await {
             Ok(()) => {
                 if let Some(error) = self.not_served(offers) {
-                    self.report(url, Step::Supported, &Fault::broken(error));
+                    self.report(url, IncidentStep::Supported, &Fault::broken(error));
                 }
             }
-            Err(fault) => self.report(url, Step::Supported, &fault),
+            Err(fault) => self.report(url, IncidentStep::Supported, &fault),
         }
     }
 
-    /// The first entry that the facilitator does not serve, as far as that was asked.
+    /// Returns the first entry that the facilitator does not serve, as far as its kinds were read.
     fn not_served(&self, offers: &[Offer]) -> Option<SellerError> {
         let NotServed { entry, version } = self.served.missing(offers, &self.dialects)?;
         let terms = &offers.get(entry)?.terms;
@@ -187,8 +185,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         Some(SellerError::NotServed { entry, version, scheme: terms.scheme.clone(), network: terms.network })
     }
 
-    /// Logs a fault that was met for a resource, and hands it to the hook.
-    pub fn report(&self, url: &str, step: Step, fault: &Fault) {
+    /// Logs a fault of a resource, and passes it to the hook.
+    pub fn report(&self, url: &str, step: IncidentStep, fault: &Fault) {
         incident::report(self.on_incident.as_ref(), &Incident { route: url, step, fault });
     }
 }

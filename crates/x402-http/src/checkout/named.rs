@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use x402_types::extension::{RequestName, Required};
 use x402_types::{ErrorReason, Offer, PaymentKey, Refusal, Rejection};
 
-use super::{Checkout, Declined, Dialect, PaymentIn, Received, Step};
+use super::{Checkout, Declined, Dialect, IncidentStep, PaymentIn, Received};
 use crate::digest::hex;
 
 /// A request with a name from an extension.
@@ -70,11 +70,11 @@ impl<D: Dialect + ?Sized> Received<'_, D> {
         let name = self.checkout.extensions.on_claim(&self.matched.request.claim).await;
         let name = name.map_err(|refusal| match refusal {
             Refusal::Rejection(rejection) => rejection.into(),
-            Refusal::Fault(fault) => self.unavailable(Step::Extension, fault),
+            Refusal::Fault(fault) => self.unavailable(IncidentStep::Extension, fault),
         })?;
         let Some(named) = name.map(|name| Named::new(name, exact)) else { return Ok(None) };
         let known = self.checkout.grants.look(&named.key).await;
-        match known.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        match known.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Some(known) if known.request != named.request => Err(named.taken()),
             _ => Ok(Some(named)),
         }

@@ -1,4 +1,4 @@
-//! A payment as a transport hands it over, and when its money moves.
+//! The payment that a transport passes in, and the time at which its money moves.
 
 use core::fmt;
 use std::sync::Arc;
@@ -6,24 +6,24 @@ use std::sync::Arc;
 use x402_types::Offer;
 use x402_types::v2::ResourceInfo;
 
-/// A payment as a transport hands it over.
+/// A payment that a transport passes in.
 #[derive(Clone)]
 pub struct PaymentIn<'t> {
     /// The payment's JSON text as the payer sent it.
     pub raw: String,
-    /// The text that carried it, where that is not the padded standard base64 of `raw`.
+    /// The text that carried it, if it is not the padded standard base64 of `raw`.
     pub token: Option<Box<str>>,
-    /// The resource that it is to buy.
+    /// The resource to buy.
     pub resource: Arc<ResourceInfo>,
-    /// How the resource is asked for: an HTTP method, or what another transport has in its place. The same payment for
+    /// The method of the request: an HTTP method, or its equivalent in another transport. The same payment for
     /// the same resource and method is the same request.
     pub method: &'t str,
-    /// The payer's own name for the request, where the transport carries one: `Idempotency-Key` in HTTP.
+    /// The payer's own name for the request, if the transport carries one: `Idempotency-Key` in HTTP.
     pub name: Option<&'t str>,
 }
 
 impl<'t> PaymentIn<'t> {
-    /// A payment that came as JSON, without a name.
+    /// Returns a payment that came as JSON, without a name.
     #[must_use]
     pub const fn new(raw: String, resource: Arc<ResourceInfo>, method: &'t str) -> Self {
         Self { raw, token: None, resource, method, name: None }
@@ -31,7 +31,7 @@ impl<'t> PaymentIn<'t> {
 }
 
 impl fmt::Debug for PaymentIn<'_> {
-    /// Leaves the payment out: whoever reads a log could present it.
+    /// Omits the payment: any reader of a log could present it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PaymentIn")
             .field("resource", &self.resource.url)
@@ -40,17 +40,18 @@ impl fmt::Debug for PaymentIn<'_> {
     }
 }
 
-/// When money moves: x402 v2 §6.1.
+/// The order of settlement and work: x402 v2 §6.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Verify, work, settle.
+    /// The payment is verified, the work is done, the payment is settled.
     Authorization,
-    /// Settle, work.
+    /// The payment is settled, the work is done.
     Upfront,
 }
 
 impl Flow {
-    /// "A non-`authorization` flow MUST appear as `accepts[].extra.paymentFlow`"; `None` for one that is not served.
+    /// Returns the flow of an offer: "A non-`authorization` flow MUST appear as `accepts[].extra.paymentFlow`"; `None`
+    /// for one that is not supported.
     #[must_use]
     pub fn of(offer: &Offer) -> Option<Self> {
         let Some(flow) = offer.terms.extra.get("paymentFlow") else { return Some(Self::Authorization) };

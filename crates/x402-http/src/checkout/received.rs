@@ -1,4 +1,4 @@
-//! A payment that was read and fits an offer: whether it is good, and the claim of its key.
+//! A parsed payment that matches an offer: its verification, and the claim of its key.
 
 use core::fmt;
 use std::sync::Arc;
@@ -12,32 +12,31 @@ use x402_types::{AmountRule, Blank, ErrorReason, Fault, Offer, PaymentKey, Rejec
 use super::admitted::{Admitted, Hold};
 use super::dialect::{RawPayment, ReadPayment};
 use super::named;
-use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, Paid, PaymentIn, Step};
+use super::{Checkout, Claimed, Declined, Dialect, Flow, GrantState, IncidentStep, Paid, PaymentIn};
 use crate::digest::hex;
 
-/// A payment that was read and fits an offer. Nothing was asked of anybody yet.
+/// A payment that was read and fits an offer. Neither the grants nor the facilitator were involved yet.
 pub struct Received<'c, D: ?Sized = dyn Dialect> {
     pub(super) checkout: &'c Checkout<D>,
     pub(super) dialect: &'c Arc<D>,
     pub(super) matched: Box<Matched>,
 }
 
-/// A payment that was matched with an offer.
+/// A payment and the offer that it matches.
 pub(super) struct Matched {
     pub(super) request: PaymentRequest,
     pub(super) key: PaymentKey,
     pub(super) flow: Flow,
-    /// Whether what is settled may be less than what was authorized.
+    /// Whether the settled amount may be below the authorized one.
     pub(super) rule: AmountRule,
     /// The digest of all that a name from an extension is bound to, if extensions are registered.
     pub(super) exact: Option<String>,
 }
 
 impl<D: Dialect + ?Sized> Checkout<D> {
-    /// Reads a payment, and finds the offer that it was made for.
-    ///
+    /// Parses a payment, and finds the offer that it was made for.
     /// # Errors
-    /// The payment cannot be read, or it is for none of the offers.
+    /// The payment cannot be parsed, or matches none of the offers.
     pub fn receive(&self, payment: PaymentIn<'_>, offers: &[Offer]) -> Result<Received<'_, D>, Rejection> {
         let exact = (!self.extensions.is_empty()).then(|| named::exact(&payment));
         let PaymentIn { raw, token, resource, method, name } = payment;
@@ -63,40 +62,40 @@ impl<D: Dialect + ?Sized> Checkout<D> {
 }
 
 impl<'c, D: Dialect + ?Sized> Received<'c, D> {
-    /// The dialect in which the payment is written.
+    /// Returns the dialect in which the payment is written.
     #[must_use]
     pub const fn dialect(&self) -> &'c Arc<D> {
         self.dialect
     }
 
-    /// When the payment's money moves.
+    /// Returns the payment's flow.
     #[must_use]
     pub const fn flow(&self) -> Flow {
         self.matched.flow
     }
 
-    /// Verifies a payment that is new here, and claims nothing: for requests that are given nothing that is paid for.
-    ///
+    /// Verifies a new payment without claiming it, for requests that deliver nothing that is paid for.
     /// # Errors
-    /// The payment is refused, used, or in use, or nobody can say now.
+    /// The payment is refused, used, or in use, or its state is not known now.
     pub async fn look(&self) -> Result<Paid, Declined> {
         self.named().await?;
         let standing = self.checkout.grants.look(&self.matched.key).await;
-        match standing.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        match standing.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Some(standing) if standing.state == GrantState::Granted => Err(used()),
-            // The request that began it has its answer.
+            // The request that began it has its response.
             Some(_) => Err(busy()),
             None => self.verify().await.map(|(payer, _)| self.matched.paid(payer, None)),
         }
     }
 
-    /// Verifies a payment that is new here and claims its key. What was begun before is settled, and what is paid
-    /// upfront.
+    /// Verifies a payment that is new here and claims its key. A payment whose settlement began before is settled, and
+    /// one of the flow `upfront`.
     ///
-    /// The work may be done for what comes back, and is told of the payment by [`Paid`].
+    /// The work may be done for the admitted payment, and may know [`Paid`].
     ///
+    /// The work may be done for the result, and sees the payment as [`Paid`].
     /// # Errors
-    /// The payment is refused, used, in use or not settled, or nobody can say now.
+    /// The payment is refused, used, in use or not settled, or its state is not known now.
     pub async fn admit(mut self) -> Result<(Admitted<'c, D>, Paid), Declined> {
         let grants = &self.checkout.grants;
         let named = self.named().await?;
@@ -106,7 +105,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         let request = &self.matched.request.claim.identity.request;
         let standing = grants.look(&self.matched.key).await;
         let (mut payer, mut verified_as) = (None, None);
-        match standing.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        match standing.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Some(standing) if standing.state == GrantState::Granted || standing.request != *request => {
                 return Err(match used() {
                     Declined::Refused(rejection) if named.is_some() && standing.request == *request => {
@@ -116,14 +115,14 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
                 });
             }
             Some(standing) if standing.held => return Err(busy()),
-            // Its nonce may be used by now, so that verification would refuse what this server settled.
+            // The nonce may be used by now, so that verification would refuse what this server settled.
             Some(_) => {}
-            // Before the claim: whoever knows a nonce but cannot sign must not keep the payer out.
+            // This precedes the claim: an attacker who knows a nonce but cannot sign must not block its payer.
             None if self.matched.flow == Flow::Authorization => (payer, verified_as) = self.verify().await?,
             None => {}
         }
         let claimed = grants.claim(&self.matched.key, request).await;
-        let (lock, resumed) = match claimed.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+        let (lock, resumed) = match claimed.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Claimed::Open(lock) => (lock, false),
             Claimed::Pending(lock) => (lock, true),
             Claimed::Taken => return Err(busy()),
@@ -131,7 +130,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         let mut hold = Hold::new(Arc::clone(grants), lock);
         if let Some(named) = &named {
             let claimed = grants.claim(&named.key, &named.request).await;
-            match claimed.map_err(|fault| self.unavailable(Step::Grants, fault))? {
+            match claimed.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
                 Claimed::Open(lock) | Claimed::Pending(lock) => hold.name = Some(lock),
                 // Another payment took the name first.
                 Claimed::Taken => return Err(named.taken()),
@@ -139,7 +138,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         }
         self.matched.request.verified_as = verified_as;
         let mut admitted = Admitted::new(self, hold);
-        // What was begun before is settled first: its outcome may be that nothing is to be served.
+        // A settlement that began before is finished first: it may fail, and then nothing is served.
         let paid = if resumed || admitted.received.matched.flow == Flow::Upfront {
             admitted.settle_first(resumed, payer).await?
         } else {
@@ -148,10 +147,10 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         Ok((admitted, paid))
     }
 
-    /// Asks the facilitator whether the payment is good. Who pays comes back, and what the facilitator calls the request.
+    /// Verifies the payment, and returns the payer and the facilitator's name for the request.
     async fn verify(&self) -> Result<(Option<String>, Option<String>), Declined> {
         let verdict = self.checkout.facilitator.verify(&self.matched.request).await;
-        let verdict = verdict.map_err(|fault| self.unavailable(Step::Verify, fault))?;
+        let verdict = verdict.map_err(|fault| self.unavailable(IncidentStep::Verify, fault))?;
         if verdict.is_valid {
             return Ok((verdict.payer, verdict.rest.text("agentRequestId")));
         }
@@ -162,7 +161,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         let details = self.dialect.details(&verdict.rest);
         let (code, message) = match verdict.invalid_reason {
             Some(code) => (code, verdict.invalid_message),
-            // A no is a no, also without a reason.
+            // A refusal without a reason is a refusal, too.
             None => {
                 let unexplained = "the facilitator refuses the payment and gives no reason";
                 let message = verdict.invalid_message.unwrap_or_else(|| unexplained.to_owned());
@@ -172,7 +171,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         if code.row().is_some_and(|row| row.status >= 500) {
             let message = message.as_deref().unwrap_or_default();
             let fault = Fault::unreachable("facilitator", format_args!("it answered {code}: {message}"));
-            self.report(Step::Verify, &fault);
+            self.report(IncidentStep::Verify, &fault);
         }
         let mut rejection = Rejection::new(code);
         rejection.message = message.map(String::into_boxed_str);
@@ -180,18 +179,18 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         rejection
     }
 
-    pub(super) fn report(&self, step: Step, fault: &Fault) {
+    pub(super) fn report(&self, step: IncidentStep, fault: &Fault) {
         self.checkout.report(&self.matched.request.resource.url, step, fault);
     }
 
-    pub(super) fn unavailable(&self, step: Step, fault: Fault) -> Declined {
+    pub(super) fn unavailable(&self, step: IncidentStep, fault: Fault) -> Declined {
         self.report(step, &fault);
         Declined::Unavailable(fault)
     }
 }
 
 impl Matched {
-    /// What the work is told of the payment.
+    /// Returns what the work may know of the payment.
     pub(super) fn paid(&self, payer: Option<String>, settlement: Option<&SettleResponse>) -> Paid {
         let terms = &self.request.claim.terms;
         let moved = settlement.and_then(|settlement| settlement.amount).and_then(Blank::value);
@@ -205,7 +204,7 @@ impl Matched {
     }
 }
 
-/// Has the payment read by the first dialect that knows it.
+/// Reads the payment by the first dialect that recognises it.
 fn read<'d, D: Dialect + ?Sized>(
     dialects: &'d [Arc<D>],
     raw: &str,
@@ -230,11 +229,11 @@ fn busy() -> Declined {
     Declined::Busy(Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).because(why))
 }
 
-/// The same payload, byte for byte, for the same resource and method is the same request. The bytes count: one who
-/// only knows the authorization must not take up what its payer began.
+/// Returns the identity of a request: the same payload, byte for byte, for the same resource and method. The bytes
+/// count, since one who only knows the authorization must not resume what its payer began.
 fn identity(key: &PaymentKey, method: &str, url: &str, payload: &str) -> String {
     let mut hash = Sha256::new();
-    // Neither a method nor a URL holds a space or a line's end, and the key is of known length.
+    // Neither a method nor a URL contains a space or a line break, and the length of the key is known.
     for part in [method, " ", url, "\n"] {
         hash.update(part);
     }

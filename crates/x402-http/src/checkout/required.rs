@@ -1,4 +1,4 @@
-//! The 402 document: what is offered for a resource, and why a payment was refused.
+//! The 402 document: the offers for a resource, and the reason why a payment was refused.
 
 use x402_types::extension::Required;
 use x402_types::v2::{self, ResourceInfo};
@@ -9,7 +9,7 @@ use super::{Checkout, Dialect};
 const LONGEST_MESSAGE: usize = 200;
 
 impl<D: Dialect + ?Sized> Checkout<D> {
-    /// The 402 document in version 2. `error` is a machine code alone; a message for people stands beside it.
+    /// Returns the 402 document in version 2. `error` is a machine code alone; `errorMessage` is for people.
     #[must_use]
     pub fn payment_required(
         &self,
@@ -19,7 +19,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     ) -> v2::PaymentRequired {
         let mut rest = Members::new();
         if let Some(message) = rejection.and_then(|rejection| rejection.message.as_deref()) {
-            // A peer's words, in a header of limited length.
+            // The message comes from a peer, and the header has a limited length.
             let shown = message.char_indices().nth(LONGEST_MESSAGE).and_then(|(end, _)| message.get(..end));
             rest.insert_text("errorMessage", shown.unwrap_or(message));
         }

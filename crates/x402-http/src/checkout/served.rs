@@ -1,4 +1,4 @@
-//! What the facilitator serves, beside what is offered.
+//! The kinds that the facilitator serves, compared with the offers.
 
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +23,7 @@ pub(super) struct NotServed {
 }
 
 impl Served {
-    /// One whose missing kinds are refused at start.
+    /// Creates an instance whose missing kinds are refused at start.
     pub(super) fn refusing() -> Self {
         Self { refuses: true, ..Self::default() }
     }
@@ -33,13 +33,13 @@ impl Served {
         if self.kinds.get().is_none() {
             let supported = facilitator.supported().await?;
             let kinds = supported.kinds.iter().filter_map(|kind| kind.known().cloned()).collect();
-            // Another request may have been first; both are right.
+            // Another request may have set it first; both values are right.
             let _ = self.kinds.set(kinds);
         }
         Ok(())
     }
 
-    /// The first offer that is not among the kinds, in one of the versions in which it may be paid; none where the
+    /// Finds the first offer that is not among the kinds, in any version in which it may be paid; returns `None` if the
     /// kinds were not read.
     pub(super) fn missing<D: Dialect + ?Sized>(&self, offers: &[Offer], dialects: &[Arc<D>]) -> Option<NotServed> {
         let kinds = self.kinds.get()?;

@@ -1,24 +1,25 @@
-//! What a facilitator's answer to `settle` means for the resource.
+//! The meaning of a facilitator's answer to `settle` for the resource.
 //!
-//! Unknown is never taken for failed, and nothing but a plain success for paid.
+//! An unknown result is never treated as failed, and nothing except a plain success as paid.
 
 use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, NetworkName, RawJson, Terms};
 
-/// What is known after settlement was asked for.
+/// The state of a settlement after the facilitator's answer.
 #[derive(Debug)]
 pub(super) enum Settlement {
     /// The money moved for this request.
     Made(SettleResponse),
-    /// It can never move. The payer may try another payment.
+    /// The money can never move. The payer may try another payment.
     Failed(SettleResponse),
-    /// It moved, or moves, for another request.
+    /// The money moved, or moves, for another request.
     Duplicate(SettleResponse),
-    /// Not known yet.
+    /// The outcome is not known yet.
     Unknown(Option<SettleResponse>, Option<Fault>),
 }
 
-/// `resumed`: settlement was begun for this very request before. `keeps_requests`: [`Facilitator::keeps_requests`].
+/// Interprets the response. `resumed` means that settlement was begun for this same request before; `keeps_requests` is
+/// [`Facilitator::keeps_requests`].
 ///
 /// [`Facilitator::keeps_requests`]: x402_facilitator_core::Facilitator::keeps_requests
 pub(super) fn judge(
@@ -37,8 +38,8 @@ pub(super) fn judge(
             let fault = Fault::broken("the facilitator settled on another network");
             return Settlement::Unknown(Some(response), Some(fault));
         }
-        // A replayed answer tells of a settlement made before. Where this server did not begin it for this
-        // request, the answer was somebody else's.
+        // A replayed answer reports an earlier settlement. If this server did not begin it for this request, the answer
+        // belongs to another caller.
         return if replayed(&response) && !resumed {
             Settlement::Duplicate(response)
         } else {
@@ -55,7 +56,7 @@ pub(super) fn judge(
             });
         return Settlement::Unknown(Some(response), fault);
     }
-    // Our own earlier attempt may be what used the authorization, emptied the wallet or outlived the time.
+    // This server's own earlier attempt may have used the authorization, emptied the wallet or outlasted the time.
     if resumed && !reason.is_some_and(|reason| reason.is_final_for_begun(keeps_requests)) {
         return Settlement::Unknown(Some(response), None);
     }
@@ -71,8 +72,8 @@ fn replayed(response: &SettleResponse) -> bool {
     mark.is_some_and(|mark| mark.as_str() == "true")
 }
 
-/// The answer for a payer whose payment's outcome is not known: `settlement_pending` where there is a transaction to
-/// look at, which the specification demands with that code.
+/// Builds the response for a payer whose payment has an unknown result: `settlement_pending` if there is a transaction
+/// to look up, which the specification requires with that code.
 pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> SettleResponse {
     let (transaction, payer, network) = match known {
         Some(known) => (known.transaction, known.payer, known.network),
@@ -80,22 +81,11 @@ pub(super) fn unknown_response(known: Option<SettleResponse>, terms: &Terms) -> 
     };
     let reason =
         if transaction.is_empty() { ErrorReason::UNEXPECTED_SETTLE_ERROR } else { ErrorReason::SETTLEMENT_PENDING };
-    SettleResponse {
-        success: false,
-        error_reason: Some(reason),
-        error_message: None,
-        payer,
-        transaction,
-        network: named(network, terms),
-        amount: None,
-        extra: Default::default(),
-        extensions: Default::default(),
-        rest: Default::default(),
-    }
+    SettleResponse { payer, transaction, ..SettleResponse::failed(reason, named(network, terms)) }
 }
 
-/// The network as the payer's version writes it, where the facilitator wrote none or the same one otherwise. Another
-/// network stays as it is.
+/// Returns the network as the payer's version writes it, if the facilitator wrote none or the same one in another form.
+/// Another network stays as it is.
 fn named(network: NetworkName, terms: &Terms) -> NetworkName {
     match network.chain_id() {
         Some(other) if other != terms.network => network,
@@ -103,8 +93,8 @@ fn named(network: NetworkName, terms: &Terms) -> NetworkName {
     }
 }
 
-/// What the payer may see: all of it but `extensionResponses`, which is between facilitator and server. The network is
-/// named in the payer's version, whatever the facilitator wrote.
+/// Returns the part that the payer may see: all but `extensionResponses`, which is between facilitator and server. The
+/// network is named in the payer's version, whatever the facilitator wrote.
 pub(super) fn for_the_payer(mut response: SettleResponse, terms: &Terms) -> SettleResponse {
     const PRIVATE: &str = "extensionResponses";
     response.network = named(response.network, terms);

@@ -1,4 +1,5 @@
-//! What the client may pay over time: reserved before anything is signed, so that parallel requests cannot overdraw.
+//! The client's budget over time. Money is reserved before anything is signed, so that parallel requests cannot
+//! overdraw it.
 
 use core::fmt;
 use std::collections::HashMap;
@@ -7,73 +8,73 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use x402_types::{AtomicAmount, ChainId, Dollars, Fault};
 
-/// A payment about to be made.
+/// A payment that is about to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Spend {
-    /// Whom the request goes to: host, and port where it is not the default.
+    /// The host of the request, with the port if it is not the default.
     pub host: String,
-    /// The network.
+    /// The network of the payment.
     pub network: ChainId,
     /// The asset as the terms write it; EVM addresses in lower case.
     pub asset: String,
     /// The amount in atomic units.
     pub amount: AtomicAmount,
-    /// The asset's decimals, where it is known and stands for dollars.
+    /// The asset's decimals, if the asset is known and represents dollars.
     pub dollar_decimals: Option<u8>,
-    /// The day, UTC, counted from 1970-01-01.
+    /// The UTC day, counted from 1970-01-01.
     pub day: u64,
 }
 
-/// More than is left.
+/// The error for a payment that exceeds the rest of the budget.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the day's budget of {budget} for this host and asset leaves {left}, {asked} was asked")]
 pub struct OverBudget {
     /// The budget, in atomic units.
     pub budget: AtomicAmount,
-    /// What is left of it.
+    /// The rest of the budget.
     pub left: AtomicAmount,
-    /// What was asked.
+    /// The amount of the payment.
     pub asked: AtomicAmount,
 }
 
 /// The reason why no sum is reserved.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ReserveError {
-    /// More is asked than is left.
+    /// The rest of the budget is too small.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
-    /// The books cannot be read or written.
+    /// The account cannot be read or written.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// How a reservation ended. One that never ends, since the outcome is unknown, stays.
+/// The end of a reservation. If the outcome stays unknown, the reservation never ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// The payment was made.
     Paid,
-    /// The server says that it was not made and cannot be.
+    /// The server reports that the payment was not made and cannot be made.
     Refused,
     /// Nothing was signed or sent.
     NeverSent,
 }
 
-/// Keeps the day's books per host and asset. One budget may be shared by many clients.
+/// Accounts for each day's payments by host and asset. Several clients may share one budget.
 #[async_trait]
 pub trait Budget: Send + Sync + fmt::Debug {
-    /// Sets a sum aside and names the reservation.
+    /// Reserves a sum and returns the reservation's number.
     ///
     /// # Errors
-    /// [`ReserveError::OverBudget`] says what is left; [`ReserveError::Fault`]: the books cannot be read or written. In
-    /// both cases nothing is paid.
+    /// [`ReserveError::OverBudget`] with the rest of the budget, or [`ReserveError::Fault`]: the account cannot be read or
+    /// written. In both cases nothing is paid.
     async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError>;
 
-    /// Ends a reservation. Called from `Drop` too: it must not block.
+    /// Ends a reservation. It is also called from `Drop`, so it must not block.
     fn close(&self, reservation: u64, how: Closed);
 }
 
-/// A budget in memory. Without a sum it only counts.
+/// A budget in memory. Without a limit it only counts.
 #[derive(Debug, Default)]
 pub struct MemoryBudget {
     per_day: Option<Dollars>,
@@ -81,8 +82,8 @@ pub struct MemoryBudget {
     books: Mutex<Books>,
 }
 
-/// How many refusals of one host a day give the money back. A refusal is the server's word, and the signed
-/// authorization is in its hands: one that refuses all day and settles all the same must meet the budget's end.
+/// The number of refusals by one host that release money in a day. A refusal is only the server's claim, and the server
+/// has the signed authorization: a server that refuses all day and settles all the same must exhaust the budget.
 const BELIEVED_REFUSALS: u32 = 3;
 
 type Account = (String, ChainId, String);
@@ -102,21 +103,21 @@ struct Used {
 }
 
 impl MemoryBudget {
-    /// At most this much a day for each host and asset, in known assets that stand for dollars.
+    /// Limits the daily sum for each host and asset, in known assets that represent dollars.
     #[must_use]
     pub const fn with_daily(mut self, sum: Dollars) -> Self {
         self.per_day = Some(sum);
         self
     }
 
-    /// At most this many atomic units a day of this asset to this host.
+    /// Limits the daily sum for this host and asset, in atomic units.
     #[must_use]
     pub fn with_daily_for(mut self, host: &str, network: ChainId, asset: &str, sum: AtomicAmount) -> Self {
         self.listed.push((host.to_ascii_lowercase(), network, canonical_asset(network, asset), sum));
         self
     }
 
-    /// What is spent and set aside today for a host and an asset.
+    /// Returns the sum that is spent or reserved today for a host and an asset.
     #[must_use]
     pub fn used(&self, host: &str, network: ChainId, asset: &str) -> AtomicAmount {
         let account = (host.to_ascii_lowercase(), network, canonical_asset(network, asset));
@@ -138,7 +139,7 @@ impl MemoryBudget {
     }
 }
 
-/// One account for every spelling of an asset.
+/// Maps every spelling of an asset to one account.
 pub(super) fn canonical_asset(network: ChainId, asset: &str) -> String {
     if network.namespace() == "eip155" { asset.to_ascii_lowercase() } else { asset.to_owned() }
 }
@@ -148,9 +149,9 @@ impl Budget for MemoryBudget {
     async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError> {
         let limit = self.limit(spend);
         let mut books = self.books();
-        // A clock that is set back opens no new day.
+        // A clock that is set back does not begin a new day.
         if spend.day > books.day {
-            // Reservations of other days are theirs; closing one later changes nothing today.
+            // Reservations of earlier days are dropped; closing one later does not change today's account.
             books.day = spend.day;
             books.used.clear();
             books.open.clear();

@@ -1,4 +1,4 @@
-//! Who pays: the schemes, the limits, the budget, and the payments whose outcome is not known.
+//! The payer: its schemes, limits and budget, and its payments with unknown outcomes.
 
 use core::fmt;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use super::{
     Timer,
 };
 
-/// Chooses what to pay, keeps to its limits, signs, and remembers what is pending. Clones share all of it.
+/// Selects an entry to pay within its limits, signs the payment, and remembers open payments. Clones share this state.
 #[derive(Clone)]
 pub struct Payer {
     schemes: Arc<Vec<Arc<dyn MakePayment>>>,
@@ -41,12 +41,12 @@ pub struct Payer {
     extensions: Extensions,
 }
 
-/// How many pending payments are kept. Beyond it the new one is forgotten: its request, made again, is paid again
-/// within the budget.
+/// The most open payments that are kept. A further one is not remembered: if its request is made again, it is paid
+/// again, within the budget.
 const KEPT: usize = 10_000;
 
 impl Payer {
-    /// Creates a payer with this scheme, for at most one dollar per payment, without a budget over time.
+    /// Makes a payer that uses this scheme and pays at most one dollar at a time, without a budget over time.
     #[must_use]
     pub fn new(scheme: impl MakePayment + 'static) -> Self {
         Self::default().and(scheme)
@@ -59,50 +59,50 @@ impl Payer {
         self
     }
 
-    /// What may be paid at once.
+    /// Sets the limits for one payment.
     #[must_use]
     pub fn with_spending(mut self, limits: SpendLimits) -> Self {
         self.spending = Arc::new(limits);
         self
     }
 
-    /// What may be paid over time.
+    /// Sets the budget over time.
     #[must_use]
     pub fn with_budget(mut self, budget: Arc<dyn Budget>) -> Self {
         self.budget = budget;
         self
     }
 
-    /// Time and randomness.
+    /// Sets the source of time and randomness.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Timer>) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Reads answers within these limits.
+    /// Sets the limits of the answers that are read.
     #[must_use]
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The longest request body that is kept for sending it again: 2 MiB by default. It is read before anything is
-    /// sent, since one that cannot be sent again cannot be paid for.
+    /// Sets the longest request body that is buffered for repetition: 2 MiB by default. A body is read before anything
+    /// is sent, since a request that cannot be repeated cannot be paid for.
     #[must_use]
     pub const fn with_longest_body(mut self, bytes: usize) -> Self {
         self.longest_body = bytes;
         self
     }
 
-    /// How often a payment is sent again while its outcome is not known: 5 by default.
+    /// Sets the number of times that a payment is sent again while its outcome is unknown: 5 by default.
     #[must_use]
     pub const fn with_resends(mut self, times: u32) -> Self {
         self.resends = times;
         self
     }
 
-    /// Keeps open payments in this journal, so that another process shows the same payment for the same request.
+    /// Stores open payments in this journal, so that another process sends the same payment for the same request.
     #[must_use]
     pub fn with_journal(mut self, journal: Arc<dyn PaymentJournal>) -> Self {
         self.journal = Some(journal);
@@ -117,7 +117,7 @@ impl Payer {
         self
     }
 
-    /// Whether it pays challenges, too.
+    /// Whether this payer also pays challenges.
     #[cfg(feature = "challenge")]
     pub(super) fn takes_challenges(&self) -> bool {
         self.wallet.takes_challenges()
@@ -129,8 +129,8 @@ impl Payer {
         false
     }
 
-    /// The payment that was signed for the same request, by this process or an earlier one, and whose outcome is not
-    /// known or which bought no answer yet.
+    /// Takes the open payment for the same request, signed by this process or an earlier one: its outcome is unknown,
+    /// or it has not bought an answer yet.
     pub(super) async fn take_kept(&self, purchase: &Purchase) -> Result<Option<Signed>, PayError> {
         let now = self.clock.now();
         let kept = self.kept().remove(purchase);
@@ -142,7 +142,8 @@ impl Payer {
         self.journaled(purchase).await
     }
 
-    /// Signs a payment for the first acceptable entry in the server's order, those of the flow `authorization` first.
+    /// Signs a payment for the first acceptable entry in the server's order, with entries of the flow `authorization`
+    /// before all others.
     pub(super) async fn sign(&self, required: &PaymentRequired, purchase: &Purchase) -> Result<Signed, PayError> {
         let now = self.clock.now();
         let mut reasons = Vec::new();
@@ -150,14 +151,14 @@ impl Payer {
         for entry in entries(required, &self.limits) {
             match self.acceptable(entry) {
                 Ok((candidate, authorization)) => {
-                    // Replaced where the candidate is not paid.
+                    // This reason is replaced if the candidate cannot be paid.
                     reasons.push(NotPayable::NoScheme);
                     candidates.push((!authorization, reasons.len() - 1, candidate));
                 }
                 Err(reason) => reasons.push(reason),
             }
         }
-        // A stable sort: the server's order stays within a flow.
+        // A stable sort keeps the server's order within a flow.
         candidates.sort_by_key(|(upfront, ..)| *upfront);
         for (_, position, candidate) in candidates {
             match self.sign_one(required, &candidate, purchase, now).await {
@@ -183,7 +184,7 @@ impl Payer {
         Ok((Candidate { asked, terms, scheme }, authorization))
     }
 
-    /// Why no scheme pays these terms: the word of one that serves their scheme, if there is one.
+    /// Returns the reason why no scheme pays these terms, from a payer of their scheme if there is one.
     fn unpayable(&self, terms: &Terms) -> NotPayable {
         let objections = self.schemes.iter().filter_map(|scheme| scheme.objection(terms));
         let mut objections = objections.filter(|objection| objection.reason != ErrorReason::UNSUPPORTED_SCHEME);
@@ -223,18 +224,18 @@ impl Payer {
             #[cfg(feature = "challenge")]
             challenge_receipt: None,
         };
-        // Before it leaves: whoever comes after a crash shows this one again.
+        // The payment is noted before it is sent: after a crash the next process sends the same one.
         self.note(signed.open(purchase)).await?;
         signed.reservation = Some(reserved.keep());
         Ok(signed)
     }
 
-    /// Whether these terms keep to the limits of one payment, and whether they are of the preferred flow.
+    /// Checks these terms against the limits of one payment. Returns whether they are of the preferred flow.
     pub(super) fn allows(&self, terms: &Terms) -> Result<bool, NotPayable> {
         self.spending.check(terms)
     }
 
-    /// Sets aside what the terms ask, before anything is signed.
+    /// Reserves the amount of the terms before anything is signed.
     pub(super) async fn reserve(
         &self,
         terms: &Terms,
@@ -253,7 +254,7 @@ impl Payer {
         Ok(Reserved { budget: &self.budget, reservation: Some(reservation) })
     }
 
-    /// The payment was decided.
+    /// Ends the reservation of a payment with a known outcome.
     pub(super) fn close(&self, signed: &Signed, how: Closed) {
         if let Some(reservation) = signed.reservation {
             self.budget.close(reservation, how);
@@ -349,14 +350,14 @@ impl From<Refusal> for NotSigned {
     }
 }
 
-/// A reservation for which nothing is signed yet.
+/// A reservation before its payment is signed.
 pub(super) struct Reserved<'p> {
     budget: &'p Arc<dyn Budget>,
     reservation: Option<u64>,
 }
 
 impl Reserved<'_> {
-    /// It is signed: the reservation stays until the payment is decided.
+    /// Keeps the reservation of a signed payment until its outcome is known.
     pub(super) fn keep(mut self) -> u64 {
         self.reservation.take().unwrap_or_default()
     }

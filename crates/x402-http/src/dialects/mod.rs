@@ -1,4 +1,4 @@
-//! The dialects that are built in: x402 of both versions, and the Smart Accounts Extension of both versions.
+//! The built-in dialects: x402 of both versions, and the Smart Accounts Extension of both versions.
 
 mod nvm;
 mod x402;
@@ -6,7 +6,8 @@ mod x402;
 pub use nvm::{Nvm02, Nvm03};
 pub use x402::{X402V1, X402V2};
 
-/// What a seller reads unless it is told more. The last one is asked first; version 2 takes what no other one claims.
+/// The dialects that a seller reads by default. The last one is tried first; version 2 takes every payment that no
+/// other dialect recognises.
 macro_rules! built_in {
     () => {
         [

@@ -1,5 +1,6 @@
-//! Payments out of a plan: the [x402 Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts)
-//! of versions 0.3 and 0.2, whose refusals have the codes of its §7.
+//! Payments out of a plan: the [x402 Smart Accounts
+//! Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts) of versions 0.3 and 0.2, whose refusals have
+//! the codes of its §7.
 
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use sha2::{Digest, Sha256};
 use x402_codec::{base64, body, nvm as codec};
 use x402_facilitator_core::{AskFacilitator, PaymentRequest};
 use x402_types::nvm::{
-    Code, FacilitatorRequest, Payload, PaymentPayload, PaymentRequired, Receipt, Requirements, StatementVersion, Token,
-    is_payment,
+    AccessToken, Code, FacilitatorRequest, Payload, PaymentPayload, PaymentRequired, Receipt, Requirements,
+    StatementVersion, is_payment,
 };
 use x402_types::v2::{self, SettleResponse};
 use x402_types::{
@@ -19,11 +20,12 @@ use x402_types::{
 use crate::checkout::{Dialect, RawPayment, ReadPayment, fitting};
 use crate::digest::hex;
 
-/// Version 0.3 of the extension. A payment that claims to be of the extension and is of neither version is refused here.
+/// Version 0.3 of the extension. A payment that claims to be of the extension and is of neither version is refused
+/// here.
 #[derive(Debug, Clone, Copy)]
 pub struct Nvm03;
 
-/// Version 0.2 of the extension: the payment names no plan, so it must be the only one offered.
+/// Version 0.2 of the extension: the payment names no plan, so the plan must be the only one offered.
 #[derive(Debug, Clone, Copy)]
 pub struct Nvm02;
 
@@ -52,7 +54,7 @@ impl Dialect for Nvm03 {
         Some(Arc::new(AskForPlan))
     }
 
-    /// Smart Accounts §3.3: `extensions` is required, "empty object `{}` for x402 spec alignment".
+    /// Adds `extensions`, which Smart Accounts §3.3 requires: "empty object `{}` for x402 spec alignment".
     fn declare(&self, offers: &[Offer], document: &mut v2::PaymentRequired) {
         if document.extensions.is_empty()
             && offers.iter().any(|offer| offer.terms.scheme == SchemeName::NVM_ERC4337)
@@ -69,7 +71,7 @@ impl Dialect for Nvm02 {
     }
 
     fn read(&self, payment: &mut RawPayment<'_>, offers: &[Offer]) -> Option<Result<ReadPayment, Rejection>> {
-        // What x402 reads has `accepted`, or is of version 1.
+        // A payment that x402 reads has `accepted`, or is of version 1.
         if payment.as_x402().is_ok() {
             return None;
         }
@@ -92,9 +94,9 @@ impl Dialect for Nvm02 {
     }
 }
 
-/// A payment of the extension, or of one that claims to be.
+/// Reads a payment that is of the extension, or claims to be; `None` for any other.
 fn payment_of(payment: &RawPayment<'_>) -> Option<Result<PaymentPayload, Rejection>> {
-    // Most payments are not of this extension: they are read once.
+    // Most payments are not of this extension: they are parsed once.
     if payment.as_x402().is_ok_and(|payment| !codec::may_be_one(payment)) {
         return None;
     }
@@ -114,8 +116,9 @@ fn claim(payment: PaymentPayload, offers: &[Offer]) -> Result<ReadPayment, Rejec
     Ok(ReadPayment { offer: place, claim: Claim::new(terms, Payment::Nvm(payment)), forwarded: None })
 }
 
-/// A statement of version 2 is a bearer token for many requests: the payer names each by `Idempotency-Key`, so that it
-/// can be made again; without it every request is a new one. A statement of version 3 is for one request.
+/// Returns the name of a request that is paid by a statement of version 2, which is a bearer token for many requests:
+/// the payer names each by `Idempotency-Key`, so that it can be repeated; without it every request is a new one. A
+/// statement of version 3 is for one request.
 fn request_name(claim: &Claim, name: Option<&str>) -> Result<Option<String>, Rejection> {
     let payload = Payload::from_raw(&claim.payload)?;
     if payload.authorization().version() == StatementVersion::V3 {
@@ -137,7 +140,7 @@ fn request_name(claim: &Claim, name: Option<&str>) -> Result<Option<String>, Rej
     Ok(Some(hex(hash)))
 }
 
-/// Smart Accounts Extension, steps 6 and 22: what a server asks of a facilitator for a payment out of a plan.
+/// The requests of a server to a facilitator for a payment out of a plan: Smart Accounts Extension, steps 6 and 22.
 #[derive(Debug)]
 struct AskForPlan;
 
@@ -147,7 +150,7 @@ impl AskFacilitator for AskForPlan {
         body::write(&facilitator_request(request, token)?).map_err(Fault::broken)
     }
 
-    /// The receipt with both names of its transaction, whichever the facilitator wrote.
+    /// Returns the receipt with both names of its transaction, whichever the facilitator wrote.
     fn settle_response(&self, response: SettleResponse) -> Result<SettleResponse, Fault> {
         Receipt::from_response(&response)
             .map(SettleResponse::from)
@@ -155,7 +158,7 @@ impl AskFacilitator for AskForPlan {
     }
 }
 
-/// The request of `/verify` and `/settle`: the payer's token beside the server's own entry.
+/// Returns the request of `/verify` and `/settle`: the payer's token beside the server's own entry.
 fn facilitator_request(request: &PaymentRequest, token: String) -> Result<FacilitatorRequest, Fault> {
     let terms = &request.claim.terms;
     Ok(FacilitatorRequest {
@@ -166,7 +169,7 @@ fn facilitator_request(request: &PaymentRequest, token: String) -> Result<Facili
             extensions: Members::new(),
             rest: Members::new(),
         },
-        token: Token::Base64(token),
+        token: AccessToken::Base64(token),
         max_amount: Some(terms.amount),
         agent_request_id: request.verified_as.clone(),
         rest: Members::new(),
@@ -187,7 +190,7 @@ mod http {
     impl HttpDialect for Nvm03 {}
 
     impl HttpDialect for Nvm02 {
-        /// Version 0.2 looks for the receipt in `QUERY-RESPONSE`.
+        /// Adds the receipt in `QUERY-RESPONSE` too, where clients of version 0.2 look for it.
         fn write_receipt(&self, headers: &mut HeaderMap, receipt: &SettleResponse) {
             write_receipt(headers, Version::V2, receipt);
             if let Some(value) = headers.get(&header::PAYMENT_RESPONSE).cloned() {

@@ -1,12 +1,12 @@
-//! x402 of [version 2](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md) and of
-//! [version 1](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v1.md).
+//! x402 of [version 2](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md) and of [version
+//! 1](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v1.md).
 
 use x402_codec::DecodeError;
 use x402_types::{Claim, ErrorReason, Offer, PaymentPayload, Rejection, Terms, Version};
 
 use crate::checkout::{Dialect, RawPayment, ReadPayment, SellerError, fitting};
 
-/// x402 of version 2. It also refuses what no other dialect reads.
+/// x402 of version 2. It also refuses payments that no other dialect recognises.
 #[derive(Debug, Clone, Copy)]
 pub struct X402V2;
 
@@ -48,7 +48,7 @@ impl Dialect for X402V1 {
         terms.is_known_to_v1().then_some(Version::V1)
     }
 
-    /// A payment of version 1 names scheme and network alone, so no two entries may have the same ones.
+    /// Checks that no two entries have the same scheme and network, since a payment of version 1 names nothing else.
     fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         let mut known = offers.iter().enumerate().filter(|(_, offer)| offer.terms.is_known_to_v1());
         let alike = known.find_map(|(second, offer)| {
@@ -66,7 +66,7 @@ impl Dialect for X402V1 {
     }
 }
 
-/// What cannot be read is `invalid_payload`, whichever part of it.
+/// Returns `invalid_payload` for a payment of which any part cannot be read.
 pub(super) fn unreadable(error: &DecodeError) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYLOAD).because(error.to_string())
 }
@@ -78,7 +78,7 @@ fn claim(payment: Box<PaymentPayload>, offers: &[Offer]) -> Result<ReadPayment, 
     };
     let (place, _) = fitting(offers, |terms| payment.is_for(terms)).ok_or_else(unfit)?;
     let offer = offers.get(place).ok_or_else(unfit)?;
-    // The server's own entry, in the version that the payer speaks.
+    // The server's own entry, in the payer's version.
     let terms = Terms { version: payment.version(), ..offer.terms.clone() };
     Ok(ReadPayment { offer: place, claim: Claim::new(terms, *payment), forwarded: None })
 }
@@ -102,8 +102,8 @@ mod http {
             write_receipt(headers, Version::V1, receipt);
         }
 
-        /// The document as version 1 writes it, with the entries that clients of version 1 know: published ones refuse
-        /// all entries for one foreign one. `None` where none is left.
+        /// Returns the document as version 1 writes it, with the entries that clients of version 1 know: published ones
+        /// refuse all entries for one foreign one. `None` if no entry is left.
         fn required_body(&self, document: &PaymentRequired) -> Result<Option<Vec<u8>>, EncodeError> {
             let known = |entry: &&Entry<PaymentRequirements>| {
                 entry.known().is_some_and(|entry| Terms::from(entry).is_known_to_v1())
@@ -118,7 +118,8 @@ mod http {
     }
 
     impl Seller {
-        /// Serves version 1 too: 402 bodies of version 1 beside the version 2 header, payments in `X-PAYMENT`.
+        /// Serves also version 1: 402 bodies of version 1 in addition to the version 2 header, and payments in
+        /// `X-PAYMENT`.
         #[must_use]
         pub fn with_v1(self) -> Self {
             self.with_dialect(Arc::new(X402V1))

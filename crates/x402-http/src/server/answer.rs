@@ -1,4 +1,4 @@
-//! The answers made here: status, headers, body.
+//! The responses of this crate: status, headers, body.
 
 use std::sync::Arc;
 
@@ -11,18 +11,18 @@ use x402_types::v2::{self, SettleResponse};
 use x402_types::{ErrorReason, Fault, Rejection};
 
 use super::dialect::HttpDialect;
-use crate::Body;
+
+/// An answer that is made here, before it takes the type of the service's bodies.
+pub(super) type Answer = Response<Bytes>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private");
 
-/// A 402 as bytes, made once.
+/// A 402 as bytes, built once.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
-    answer: Response<Bytes>,
-    /// Its `PAYMENT-REQUIRED`.
-    header: HeaderValue,
+    answer: Answer,
 }
 
 /// The status of the rejection's row, or the one that an extension gave it; 402 for codes of peers.
@@ -32,8 +32,8 @@ pub(super) fn status(rejection: &Rejection) -> StatusCode {
 }
 
 impl Prepared {
-    /// "The 402 body is the v2 object again", or what the dialect has that was registered last of those with a body of
-    /// their own.
+    /// Builds a 402 whose body is "the v2 object again", or the one of the last registered dialect that has a body of
+    /// its own.
     pub(super) fn of(document: &v2::PaymentRequired, dialects: &[Arc<dyn HttpDialect>]) -> Result<Self, EncodeError> {
         let json = body::write(document)?;
         let header = header::encode_text(&json)?;
@@ -50,28 +50,17 @@ impl Prepared {
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_CONTROL, NO_STORE);
-        headers.insert(&header::PAYMENT_REQUIRED, header.clone());
-        Ok(Self { answer, header })
+        headers.insert(&header::PAYMENT_REQUIRED, header);
+        Ok(Self { answer })
     }
 
     pub(super) fn header_len(&self) -> usize {
-        self.header.len()
-    }
-
-    /// The `PAYMENT-REQUIRED` header alone, for a 402 whose body is another dialect's.
-    #[cfg(feature = "challenge")]
-    pub(super) const fn header(&self) -> &HeaderValue {
-        &self.header
-    }
-
-    #[cfg(feature = "challenge")]
-    pub(super) fn body(&self) -> &Bytes {
-        self.answer.body()
+        self.answer.headers().get(&header::PAYMENT_REQUIRED).map_or(0, HeaderValue::len)
     }
 
     #[inline]
-    pub(super) fn answer<B>(&self) -> Response<Body<B>> {
-        self.answer.clone().map(Body::own)
+    pub(super) fn answer(&self) -> Answer {
+        self.answer.clone()
     }
 }
 
@@ -82,14 +71,14 @@ struct ErrorBody<'a> {
     message: Option<&'a str>,
 }
 
-/// An answer that is not a 402: a conflict, or a fault of ours. Asks for no payment.
-pub(super) fn plain<B>(status: StatusCode, rejection: &Rejection) -> Response<Body<B>> {
+/// Returns an answer that is not a 402 and requests no payment: a conflict, or a fault of this server.
+pub(super) fn plain(status: StatusCode, rejection: &Rejection) -> Answer {
     let error = ErrorBody { error: rejection.reason.as_str(), message: rejection.message.as_deref() };
     json(status, body::write(&error).unwrap_or_default())
 }
 
-pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Body<B>> {
-    let mut response = Response::new(Body::own(body));
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
@@ -98,16 +87,16 @@ pub(super) fn json<B>(status: StatusCode, body: impl Into<Bytes>) -> Response<Bo
 }
 
 /// 204 for a `HEAD` whose payment is good and whose handler counts on money that has not moved.
-pub(super) fn verified<B>() -> Response<Body<B>> {
-    let mut response = Response::new(Body::own(Bytes::new()));
+pub(super) fn verified() -> Answer {
+    let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(CACHE_CONTROL, NO_STORE);
     response
 }
 
-/// 503: nobody can say now. The fault itself goes into the response's extensions, for whoever keeps the logs;
-/// the wire shows a general code. Without `Retry-After` where repeating the request does not help.
-pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Response<Body<B>> {
+/// Returns 503: the state of the payment is not known now. The fault itself goes into the response's extensions, for
+/// the logs; the wire shows a general code. The answer has no `Retry-After` if repeating the request does not help.
+pub(super) fn unavailable(code: ErrorReason, fault: Option<Fault>, retry_after: Option<u32>) -> Answer {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, &Rejection::new(code));
     put_fault(&mut response, fault);
     if let Some(seconds) = retry_after {
@@ -116,8 +105,8 @@ pub(super) fn unavailable<B>(code: ErrorReason, fault: Option<Fault>, retry_afte
     response
 }
 
-/// 500: the facilitator refuses what this server asks, whoever pays.
-pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
+/// Returns 500: the facilitator refuses this server's requests, whoever pays.
+pub(super) fn misconfigured(fault: Fault) -> Answer {
     let why = "the seller's facilitator refuses the seller's requests; nothing was paid, and a retry does not help";
     let rejection = Rejection::new(ErrorReason::SELLER_MISCONFIGURED).because(why);
     let mut response = plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection);
@@ -126,23 +115,23 @@ pub(super) fn misconfigured<B>(fault: Fault) -> Response<Body<B>> {
 }
 
 /// Returns 500 for a handler's response that ends early or fails. The code is the TypeScript SDK's.
-pub(super) fn broken<B>() -> Response<Body<B>> {
+pub(super) fn broken() -> Answer {
     let rejection =
         Rejection::new(ErrorReason::defined("handler_failed")).because("the response of the handler broke off");
     plain(StatusCode::INTERNAL_SERVER_ERROR, &rejection)
 }
 
-fn put_fault<B>(response: &mut Response<Body<B>>, fault: Option<Fault>) {
+fn put_fault(response: &mut Answer, fault: Option<Fault>) {
     if let Some(fault) = fault {
         response.extensions_mut().insert(fault);
     }
 }
 
 /// 503 with the settlement as far as it is known.
-pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Response<Body<B>> {
+pub(super) fn unknown(response: &SettleResponse, fault: Option<Fault>, retry_after: u32) -> Answer {
     let mut answer = json(StatusCode::SERVICE_UNAVAILABLE, body::write(response).unwrap_or_default());
-    // Whether the money moved is open, so the payer must come again, but not every few seconds where a person has to
-    // mend something first.
+    // The money may have moved, so the payer must retry, but not every few seconds if a person has to repair something
+    // first.
     if !fault.as_ref().is_some_and(Fault::is_lasting) {
         later(&mut answer, retry_after);
     }
@@ -150,12 +139,12 @@ pub(super) fn unknown<B>(response: &SettleResponse, fault: Option<Fault>, retry_
     answer
 }
 
-pub(super) fn later<B>(response: &mut Response<B>, seconds: u32) {
+pub(super) fn later(response: &mut Answer, seconds: u32) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
-/// A paid answer is for its payer alone: `private` is merged into the handler's `Cache-Control`, and what lets shared
-/// caches keep it is taken out.
+/// Makes a paid response private to its payer: `private` is merged into the handler's `Cache-Control`, and directives
+/// that let shared caches keep it are removed.
 pub(super) fn make_private(headers: &mut HeaderMap) {
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, PRIVATE);

@@ -1,6 +1,6 @@
-//! CORS for paid routes: browsers must be let to send the payment headers and to read the answers'.
+//! CORS for paid routes: browsers must be allowed to send the payment headers and to read those of the response.
 //!
-//! The SDKs' servers set nothing of it, and their clients wrongly send `Access-Control-Expose-Headers` as a request
+//! The SDKs' servers set none of this, and their clients wrongly send `Access-Control-Expose-Headers` as a request
 //! header, which a preflight must allow too ([facts: x402 #3478](https://github.com/x402-foundation/x402/pull/3478)).
 
 use core::future::Future;
@@ -24,20 +24,20 @@ use crate::Body;
 
 /// Answers preflights and lets pages of the listed origins pay. Credentials (cookies) are never allowed.
 ///
-/// Put it outside of [`super::RequirePaymentLayer`]. A stack that has a CORS layer of its own gives it
+/// Put it outside of [`super::RequirePaymentLayer`]. A stack with a CORS layer of its own configures that with
 /// [`request_headers`] and [`response_headers`] instead.
 #[derive(Debug, Clone)]
 pub struct CorsLayer {
     origins: Arc<[HeaderValue]>,
 }
 
-/// The headers a preflight allows.
+/// Returns the headers that a preflight allows.
 #[must_use]
 pub fn request_headers() -> Vec<HeaderName> {
     header::request_headers().into_iter().chain([CONTENT_TYPE, AUTHORIZATION]).collect()
 }
 
-/// The headers a page may read.
+/// Returns the headers that a page may read.
 #[must_use]
 pub fn response_headers() -> Vec<HeaderName> {
     header::response_headers().into()
@@ -59,7 +59,7 @@ impl<S> Layer<S> for CorsLayer {
     }
 }
 
-/// The service that [`CorsLayer`] makes.
+/// The service that [`CorsLayer`] creates.
 #[derive(Debug, Clone)]
 pub struct Cors<S> {
     inner: S,
@@ -118,7 +118,7 @@ where
             }
         };
         let headers = response.headers_mut();
-        // The answer depends on the origin, also where it is refused.
+        // The response depends on the origin, even if the origin is refused.
         headers.append(VARY, HeaderValue::from_static("origin"));
         if let Some(origin) = this.allowed.take() {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);

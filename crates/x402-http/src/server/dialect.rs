@@ -1,4 +1,4 @@
-//! What a dialect writes and reads over HTTP beside the payment itself.
+//! The part of a dialect that is specific to HTTP.
 
 use http::{HeaderMap, HeaderName};
 use x402_codec::{EncodeError, Limits};
@@ -7,33 +7,33 @@ use x402_types::{Rejection, Version};
 
 use crate::checkout::Dialect;
 
-/// A [`Dialect`] over HTTP: where its payments come, where its receipts go, and what stands in the body of a 402.
+/// A [`Dialect`] over HTTP: where its payments come, where its receipts go, and what the body of a 402 is.
 ///
 /// [`Seller::with_dialect`](super::Seller::with_dialect) registers one.
 pub trait HttpDialect: Dialect {
-    /// The headers of its own in which its payments come, beside `PAYMENT-SIGNATURE` and `X-PAYMENT`.
+    /// Returns the headers of its own in which its payments come, beside `PAYMENT-SIGNATURE` and `X-PAYMENT`.
     fn headers(&self) -> &[HeaderName] {
         &[]
     }
 
-    /// The text of a payment that came in a header of its own, for [`Dialect::read`]. `None` where there is none.
+    /// Returns the text of a payment that came in a header of its own, for [`Dialect::read`]. `None` if there is none.
     ///
-    /// The rejection says what is wrong with the header.
+    /// The rejection describes the fault of the header.
     fn payment_text(&self, headers: &HeaderMap, limits: &Limits) -> Option<Result<String, Rejection>> {
         let _ = (headers, limits);
         None
     }
 
-    /// Adds the receipt of a settlement to the headers of an answer.
+    /// Adds the receipt of a settlement to the headers of a response.
     fn write_receipt(&self, headers: &mut HeaderMap, receipt: &SettleResponse) {
         write_receipt(headers, Version::V2, receipt);
     }
 
-    /// The body of a 402, where the dialect has one of its own; `None` for the document of version 2, which stands in
-    /// `PAYMENT-REQUIRED` either way.
+    /// Returns the body of a 402, if the dialect has one of its own; `None` for the document of version 2, which
+    /// `PAYMENT-REQUIRED` has either way.
     ///
     /// # Errors
-    /// The document cannot be written.
+    /// The document cannot be serialized.
     fn required_body(&self, document: &v2::PaymentRequired) -> Result<Option<Vec<u8>>, EncodeError> {
         let _ = document;
         Ok(None)

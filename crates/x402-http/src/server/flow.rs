@@ -1,23 +1,23 @@
 //! A request with a payment: [x402 v2 §6.1](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md),
 //! flows `authorization` (verify, handler, settle) and `upfront` (settle, handler).
 //!
-//! This is HTTP's part of it. What becomes of the payment is decided by [`Checkout`](crate::checkout::Checkout).
+//! This is HTTP's part of it. [`Checkout`](crate::checkout::Checkout) decides on the payment.
 
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use tower_service::Service;
 use x402_codec::header;
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
-use super::answer;
+use super::answer::{self, Answer};
 use super::dialect::HttpDialect;
 use super::kept;
 use super::layer::Route;
 use crate::Body;
-use crate::checkout::{Declined, Flow, PaymentIn, Received, Step, Used};
+use crate::checkout::{Declined, Flow, IncidentStep, PaymentIn, Received, Used};
 
 pub(super) fn run<S, Q, B>(
     route: Arc<Route>,
@@ -28,34 +28,34 @@ where
     S: Service<Request<Q>, Response = Response<B>>,
     B: http_body::Body<Data = bytes::Bytes>,
 {
-    // Not an `async fn`, which would hold the request twice: as it came, and in parts.
+    // An `async fn` would hold the request twice: as it came, and in parts.
     let (mut parts, body) = request.into_parts();
     async move {
         let offers = match route.offers(&parts).await {
             Ok(offers) => offers,
             Err(fault) => {
                 let resource = route.served(parts.uri.path());
-                route.seller.checkout.report(&resource.url, Step::Price, &fault);
-                return Ok(unavailable(&route, fault));
+                route.seller.checkout.report(&resource.url, IncidentStep::Price, &fault);
+                return Ok(unavailable(&route, fault).map(Body::own));
             }
         };
         let exchange = Exchange { route: &route, offers: &offers, resource: route.served(parts.uri.path()) };
         let received = match exchange.receive(&parts) {
             Ok(Some(received)) => received,
-            Ok(None) => return Ok(exchange.refuse(None)),
-            Err(rejection) => return Ok(exchange.refuse(Some(&rejection))),
+            Ok(None) => return Ok(exchange.refuse(None).map(Body::own)),
+            Err(rejection) => return Ok(exchange.refuse(Some(&rejection)).map(Body::own)),
         };
         route.look_at_served(&offers, &exchange.resource.url).await;
         let dialect = received.dialect();
         if parts.method == Method::HEAD {
-            // Nothing but headers would be given for it, so nothing is taken.
+            // The response would consist only of headers, so nothing is charged.
             let paid = match received.look().await {
                 Ok(paid) => paid,
-                Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
+                Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
             };
             if received.flow() == Flow::Upfront {
-                // Its handler counts on the money.
-                return Ok(answer::verified());
+                // The handler of such a route relies on the money.
+                return Ok(answer::verified().map(Body::own));
             }
             parts.extensions.insert(paid);
             let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
@@ -64,14 +64,15 @@ where
         }
         let (admitted, paid) = match received.admit().await {
             Ok(admitted) => admitted,
-            Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
+            Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
         };
         parts.extensions.insert(paid);
         let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
         let (named, mut kept) = (admitted.named().map(Box::from), None);
         if named.is_some() && !failed(response.status()) {
             // An answer that is to be repeated must be whole before it is paid for.
-            (response, kept) = kept::in_hand(response).await.unwrap_or_else(|_| (answer::broken(), None));
+            (response, kept) =
+                kept::in_hand(response).await.unwrap_or_else(|_| (answer::broken().map(Body::own), None));
         }
         let receipt = if failed(response.status()) {
             match admitted.fail() {
@@ -79,11 +80,11 @@ where
                 None => return Ok(response),
             }
         } else {
-            // From here to the end the handler's answer is only held: none of its body is read before the money moved.
+            // From here on the handler's response is only held: none of its body is read before the money moved.
             let used = response.extensions().get::<Used>().copied();
             match admitted.finish(used).await {
                 Ok(receipt) => receipt,
-                Err(declined) => return Ok(*exchange.decline(declined, &**dialect)),
+                Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
             }
         };
         dialect.write_receipt(response.headers_mut(), &receipt);
@@ -95,7 +96,7 @@ where
     }
 }
 
-/// What every step of one request needs.
+/// The parts of one request that every step needs.
 struct Exchange<'r> {
     route: &'r Route,
     offers: &'r [Offer],
@@ -103,36 +104,39 @@ struct Exchange<'r> {
 }
 
 impl<'r> Exchange<'r> {
-    /// Takes the payment out of the request, if it has one, and finds the entry that it was made for.
+    /// Takes the payment from the request, if it has one, and finds the entry that it was made for.
     fn receive(&self, parts: &Parts) -> Result<Option<Received<'r, dyn HttpDialect>>, Rejection> {
         let checkout = &self.route.seller.checkout;
-        let Some((raw, token)) = self.payment_text(&parts.headers)? else { return Ok(None) };
-        let method = if parts.method == Method::HEAD { Method::GET.as_str() } else { parts.method.as_str() };
-        let name = parts.headers.get("idempotency-key").and_then(|value| value.to_str().ok());
-        let payment = PaymentIn { raw, token, resource: Arc::clone(&self.resource), method, name };
+        let Some(payment) = self.payment(parts)? else { return Ok(None) };
         checkout.receive(payment, self.offers).map(Some)
     }
 
-    /// The payment's text: from a header that one dialect has for itself, else from those that all of them share.
-    fn payment_text(&self, headers: &HeaderMap) -> Result<Option<(String, Option<Box<str>>)>, Rejection> {
+    /// Returns the payment: from a header that one dialect has for itself, else from those that all of them share.
+    fn payment<'p>(&self, parts: &'p Parts) -> Result<Option<PaymentIn<'p>>, Rejection> {
+        let method = if parts.method == Method::HEAD { Method::GET.as_str() } else { parts.method.as_str() };
+        let name = parts.headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+        let resource = || Arc::clone(&self.resource);
         let checkout = &self.route.seller.checkout;
         for dialect in checkout.dialects().iter().rev() {
-            if let Some(text) = dialect.payment_text(headers, checkout.limits()) {
-                return text.map(|text| Some((text, None)));
+            if let Some(raw) = dialect.payment_text(&parts.headers, checkout.limits()) {
+                return raw.map(|raw| Some(PaymentIn { raw, token: None, resource: resource(), method, name }));
             }
         }
-        let shared = header::payment_text(headers, checkout.limits());
         let unreadable = |error| Rejection::new(ErrorReason::INVALID_PAYLOAD).because(format!("{error}"));
-        Ok(shared.map_err(unreadable)?.map(x402_codec::header::PaymentText::into_parts))
+        let shared = header::payment_text(&parts.headers, checkout.limits()).map_err(unreadable)?;
+        Ok(shared.map(|text| {
+            let (raw, token) = text.into_parts();
+            PaymentIn { raw, token, resource: resource(), method, name }
+        }))
     }
 
-    fn decline<B>(&self, declined: Declined, dialect: &dyn HttpDialect) -> Box<Response<Body<B>>> {
+    fn decline(&self, declined: Declined, dialect: &dyn HttpDialect) -> Answer {
         let retry_after = self.route.seller.retry_after;
-        let with_receipt = |mut response: Response<Body<B>>, receipt: &SettleResponse| {
+        let with_receipt = |mut response: Answer, receipt: &SettleResponse| {
             dialect.write_receipt(response.headers_mut(), receipt);
             response
         };
-        Box::new(match declined {
+        match declined {
             Declined::Refused(rejection) => self.refuse(Some(&rejection)),
             Declined::Repeated { request, rejection } => {
                 let kept = self.route.seller.kept.get(&request);
@@ -150,11 +154,11 @@ impl<'r> Exchange<'r> {
                 with_receipt(answer::unknown(&receipt, fault, retry_after), &receipt)
             }
             Declined::Unavailable(fault) => unavailable(self.route, fault),
-        })
+        }
     }
 
-    /// Asks for payment, or answers with the status of the rejection's row.
-    fn refuse<B>(&self, rejection: Option<&Rejection>) -> Response<Body<B>> {
+    /// Returns the 402, or an answer with the status of the rejection's row.
+    fn refuse(&self, rejection: Option<&Rejection>) -> Answer {
         self.route.refuse(self.path(), self.offers, rejection)
     }
 
@@ -163,12 +167,13 @@ impl<'r> Exchange<'r> {
     }
 }
 
-/// "No settlement when the handler answers 4xx or 5xx", and none for a 304, which says that the payer has the content.
+/// Returns whether the work failed: "No settlement when the handler answers 4xx or 5xx", and none for a 304, which
+/// means that the payer has the content.
 fn failed(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
 }
 
-fn unavailable<B>(route: &Route, fault: Fault) -> Response<Body<B>> {
+fn unavailable(route: &Route, fault: Fault) -> Answer {
     if fault.is_lasting() {
         return answer::misconfigured(fault);
     }

@@ -40,8 +40,8 @@ struct Answer {
 
 impl KeptAnswers {
     /// Returns the response that this request had.
-    pub(super) fn get<B>(&self, request: &str) -> Option<Response<Body<B>>> {
-        self.kept().answers.get(request).map(|answer| answer.response.clone().map(Body::own))
+    pub(super) fn get(&self, request: &str) -> Option<Response<Bytes>> {
+        self.kept().answers.get(request).map(|answer| answer.response.clone())
     }
 
     /// Keeps a response.
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use http::StatusCode;
 
-    fn answer(kept: &KeptAnswers, request: &str) -> Option<Response<Body<http_body_util::Empty<Bytes>>>> {
+    fn answer(kept: &KeptAnswers, request: &str) -> Option<Response<Bytes>> {
         kept.get(request)
     }
 

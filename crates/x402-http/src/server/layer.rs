@@ -1,4 +1,4 @@
-//! The layer and its service. What needs no payment is answered without an allocation for the future.
+//! The layer and its service. A request that needs no payment is answered without an allocation for the future.
 
 use core::fmt;
 use core::future::Future;
@@ -16,34 +16,34 @@ use tower_service::Service;
 use x402_types::v2::ResourceInfo;
 use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
-use super::answer::{self, Prepared};
-#[cfg(feature = "challenge")]
-use super::challenge::{self, Counter};
+use super::answer::{self, Answer, Prepared};
 use super::flow;
-use super::{Price, Seller, SellerError, Step};
+use super::own::{self, OwnDialect};
+use super::{IncidentStep, Pricing, Seller, SellerError};
 use crate::Body;
 
-/// A header that a proxy with its default settings may not pass: nginx takes 4 KiB of response head by default
-/// (`proxy_buffer_size`), the status line and the other headers included. Its 8 KiB are for requests.
+/// The length of a header that a proxy with default settings may not forward: nginx accepts 4 KiB of response head by
+/// default (`proxy_buffer_size`), including the status line and the other headers. Its 8 KiB are for requests.
 const LONG_HEADER: usize = 3_500;
-/// The path stands in `resource.url`, inside that header.
+/// The longest path, which is part of `resource.url`, inside that header.
 const LONGEST_PATH: usize = 1024;
 
-/// Asks for a payment before the service behind it is reached.
+/// Requires a payment before the service behind it is reached.
 ///
 /// Put it on the route itself (`get(handler).layer(layer)` in axum), inside of CORS and compression. `OPTIONS` passes
-/// unpaid: a handler that answers it with what is sold (`any` in axum) gives that away.
+/// unpaid: a handler that answers it with the sold content (`any` in axum) gives that away.
 #[derive(Clone)]
 pub struct RequirePaymentLayer {
-    sells: Sells,
+    pub(super) sells: Sells,
 }
 
-/// What is asked for, by which dialect.
+/// The way in which a route is paid.
 #[derive(Clone)]
-enum Sells {
+pub(super) enum Sells {
+    /// By one of its offers, in any dialect of the seller.
     Offers(Arc<Route>),
-    #[cfg(feature = "challenge")]
-    Challenge(Arc<Counter>),
+    /// In a dialect that has a protocol of its own, which may have offers beside it.
+    Own(Arc<dyn OwnDialect>),
 }
 
 /// One paid route.
@@ -53,18 +53,19 @@ pub(super) struct Route {
     asks: Asks,
     description: Option<String>,
     mime_type: Option<String>,
-    prefix: Box<str>,
-    /// The first path asked for, which is all there is on a route without parameters: its 402, and what it serves.
+    pub(super) prefix: Box<str>,
+    /// The first path that was requested, which is the only one of a route without parameters: its 402, and its
+    /// resource.
     prepared: OnceLock<(Box<str>, Prepared)>,
     served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
-    /// Set by the first paid request, which looks whether the facilitator serves what is offered.
+    /// A cell that the first paid request sets, when it checks whether the facilitator serves the offers.
     looked: OnceLock<()>,
 }
 
 #[derive(Clone)]
 enum Asks {
     Fixed(Vec<Offer>),
-    By(Arc<dyn Price>),
+    By(Arc<dyn Pricing>),
 }
 
 impl RequirePaymentLayer {
@@ -74,7 +75,7 @@ impl RequirePaymentLayer {
         Ok(Self::of(route))
     }
 
-    pub(super) fn by(seller: Seller, price: Arc<dyn Price>) -> Self {
+    pub(super) fn by(seller: Seller, price: Arc<dyn Pricing>) -> Self {
         Self::of(Route::asking(seller, Asks::By(price)))
     }
 
@@ -82,66 +83,48 @@ impl RequirePaymentLayer {
         Self { sells: Sells::Offers(Arc::new(route)) }
     }
 
-    /// Asks by challenge; what this layer offers already stands beside it.
-    #[cfg(feature = "challenge")]
-    pub(super) fn challenge(counter: Counter) -> Self {
-        Self { sells: Sells::Challenge(Arc::new(counter)) }
-    }
-
-    /// The offers, without the challenge if there is one.
-    #[cfg(feature = "challenge")]
-    pub(super) fn into_route(self) -> Option<Arc<Route>> {
-        match self.sells {
-            Sells::Offers(route) => Some(route),
-            Sells::Challenge(counter) => counter.beside().cloned(),
-        }
-    }
-
-    #[cfg(feature = "challenge")]
-    pub(super) fn counter_mut(&mut self) -> Option<&mut Counter> {
+    /// Changes the route of the offers, if there are any.
+    fn change_route(&mut self, change: impl FnOnce(&mut Route)) {
         match &mut self.sells {
-            Sells::Offers(_) => None,
-            Sells::Challenge(counter) => Some(Arc::make_mut(counter)),
+            Sells::Offers(route) => change(Arc::make_mut(route)),
+            Sells::Own(dialect) => {
+                if let Some(mut route) = dialect.offers().cloned() {
+                    change(Arc::make_mut(&mut route));
+                    *dialect = dialect.with_offers(route);
+                }
+            }
         }
     }
 
-    fn route_mut(&mut self) -> Option<&mut Route> {
-        match &mut self.sells {
-            Sells::Offers(route) => Some(Arc::make_mut(route)),
-            #[cfg(feature = "challenge")]
-            Sells::Challenge(counter) => Arc::make_mut(counter).beside_mut(),
-        }
-    }
-
-    /// The prefix that a router takes off the path before the request comes here (`nest` in axum), so that
+    /// Sets the prefix that a router takes off the path before the request comes here (`nest` in axum), so that
     /// `resource.url` has it again.
     #[must_use]
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         let prefix = prefix.trim_end_matches('/');
-        if let Some(route) = self.route_mut() {
+        self.change_route(|route| {
             route.prefix = prefix.into();
             route.forget();
-        }
-        #[cfg(feature = "challenge")]
-        if let Some(counter) = self.counter_mut() {
-            counter.nested(prefix);
+        });
+        if let Sells::Own(dialect) = &mut self.sells {
+            *dialect = dialect.nested(prefix);
         }
         self
     }
 
-    /// What is sold, for people and for lists of services.
+    /// Sets the description of what is sold, for people and for lists of services.
     ///
     /// # Errors
     /// The header would be too long.
     pub fn with_description(mut self, description: &str, mime_type: &str) -> Result<Self, SellerError> {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        if let Some(route) = self.route_mut() {
+        let mut checked = Ok(());
+        self.change_route(|route| {
             route.description = text(description);
             route.mime_type = text(mime_type);
             route.forget();
-            route.check_size()?;
-        }
-        Ok(self)
+            checked = route.check_size();
+        });
+        checked.map(|()| self)
     }
 }
 
@@ -169,12 +152,12 @@ impl Route {
                 "PAYMENT-REQUIRED has {size} bytes: nginx passes 4096 bytes of response head unless proxy_buffer_size \
                  says otherwise (docs/proxies.md)"
             ));
-            self.seller.checkout.report(&self.resource("/").url, Step::Start, &fault);
+            self.seller.checkout.report(&self.resource("/").url, IncidentStep::Start, &fault);
         }
         Ok(())
     }
 
-    /// Before the first paid request: whether the facilitator serves what is offered.
+    /// Checks, before the first paid request, whether the facilitator serves the offers.
     pub(super) async fn look_at_served(&self, offers: &[Offer], url: &str) {
         self.seller.checkout.look_at_served(&self.looked, offers, url).await;
     }
@@ -187,20 +170,15 @@ impl Route {
         }
     }
 
-    /// The path of one of its resources.
+    /// Returns the path of one of its resources.
     pub(super) fn path_of<'p>(&self, resource: &'p ResourceInfo) -> &'p str {
         resource.url.get(self.seller.origin.len() + self.prefix.len()..).unwrap_or("/")
     }
 
-    /// What is served at a path; kept for the first one.
+    /// Returns the resource at a path. The first one is kept.
     pub(super) fn served(&self, path: &str) -> Arc<ResourceInfo> {
         let (known, resource) = self.served.get_or_init(|| (path.into(), self.resource(path).into()));
         if **known == *path { Arc::clone(resource) } else { self.resource(path).into() }
-    }
-
-    #[cfg(feature = "challenge")]
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
     }
 
     pub(super) async fn offers(&self, request: &Parts) -> Result<Cow<'_, [Offer]>, Fault> {
@@ -214,8 +192,8 @@ impl Route {
         }
     }
 
-    /// Asks for payment, or answers with the status of the rejection's row.
-    pub(super) fn refuse<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
+    /// Returns the 402, or an answer with the status of the rejection's row.
+    pub(super) fn refuse(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match rejection {
             Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {
                 answer::unavailable(rejection.reason.clone(), None, Some(self.seller.retry_after))
@@ -227,9 +205,9 @@ impl Route {
         }
     }
 
-    /// The 402 for this path.
+    /// Builds the 402 for this path.
     #[inline]
-    pub(super) fn ask<B>(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Response<Body<B>> {
+    pub(super) fn ask(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match self.prepared(path, offers, rejection) {
             Ok(prepared) => prepared.answer(),
             Err(other) => *other,
@@ -237,12 +215,12 @@ impl Route {
     }
 
     /// The 402 for this path as bytes, or the answer where there is none.
-    pub(super) fn prepared<B>(
+    pub(super) fn prepared(
         &self,
         path: &str,
         offers: &[Offer],
         rejection: Option<&Rejection>,
-    ) -> Result<Cow<'_, Prepared>, Box<Response<Body<B>>>> {
+    ) -> Result<Cow<'_, Prepared>, Box<Answer>> {
         if path.len() > LONGEST_PATH {
             let rejection = Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS)
                 .because("the path is too long to be paid for");
@@ -259,7 +237,7 @@ impl Route {
                     return Ok(Cow::Borrowed(prepared));
                 }
             } else if let Ok(prepared) = make() {
-                // Another request may have been first; both are right.
+                // Another request may have set it first; both values are right.
                 let _ = self.prepared.set((path.into(), prepared.clone()));
                 return Ok(Cow::Owned(prepared));
             }
@@ -276,10 +254,9 @@ impl fmt::Debug for RequirePaymentLayer {
         let mut shown = f.debug_struct("RequirePaymentLayer");
         let route = match &self.sells {
             Sells::Offers(route) => Some(route),
-            #[cfg(feature = "challenge")]
-            Sells::Challenge(counter) => {
-                shown.field("challenge", counter);
-                counter.beside()
+            Sells::Own(dialect) => {
+                shown.field("own", dialect);
+                dialect.offers()
             }
         };
         if let Some(route) = route {
@@ -301,7 +278,7 @@ impl<S> Layer<S> for RequirePaymentLayer {
     }
 }
 
-/// The service that [`RequirePaymentLayer`] makes.
+/// The service that [`RequirePaymentLayer`] creates.
 #[derive(Clone)]
 pub struct RequirePayment<S> {
     inner: S,
@@ -339,15 +316,15 @@ where
             && let Asks::Fixed(offers) = &route.asks
             && !route.seller.finds_payment(request.headers())
         {
-            return State::Answered { answer: Some(route.ask(request.uri().path(), offers, None)) }.into();
+            return State::Answered { answer: Some(route.ask(request.uri().path(), offers, None).map(Body::own)) }
+                .into();
         }
         // The service that was polled ready is the one that must be called.
         let clone = self.inner.clone();
         let ready = core::mem::replace(&mut self.inner, clone);
         let future: Running<B, S::Error> = match &self.sells {
             Sells::Offers(route) => Box::pin(flow::run(Arc::clone(route), ready, request)),
-            #[cfg(feature = "challenge")]
-            Sells::Challenge(counter) => Box::pin(challenge::run(Arc::clone(counter), ready, request)),
+            Sells::Own(dialect) => Box::pin(own::run(Arc::clone(dialect), ready, request)),
         };
         State::Running { future }.into()
     }
@@ -396,7 +373,7 @@ where
                 let response = ready!(future.poll(cx))?;
                 Poll::Ready(Ok(response.map(Body::inner)))
             }
-            // Polled again after it was ready: never ready again.
+            // A future polled after completion never becomes ready again.
             StateProjection::Answered { answer } => {
                 answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
             }

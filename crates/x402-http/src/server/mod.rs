@@ -2,7 +2,7 @@
 //! tower layer.
 //!
 //! The gate is a layer on the matched route, not a matcher of its own: what the router serves is what is paid for,
-//! however the path was spelled. `HEAD` asks for payment like `GET`, and one with a payment is
+//! however the path was spelled. `HEAD` requires payment like `GET`, and one with a payment is
 //! verified and not settled, since nothing but headers is given; `OPTIONS` is not paid.
 
 mod answer;
@@ -13,15 +13,18 @@ mod dialect;
 mod flow;
 mod kept;
 mod layer;
+#[cfg_attr(not(feature = "challenge"), allow(dead_code, reason = "the only one of these dialects has a feature"))]
+mod own;
 mod price;
 mod seller;
 
 pub use cors::{Cors, CorsLayer};
 pub use dialect::{HttpDialect, write_receipt};
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
-pub use price::{Price, PriceFuture, price_by};
+pub use price::{PriceFuture, Pricing, price_by};
 pub use seller::Seller;
 
 pub use crate::checkout::{
-    Claimed, GrantLock, GrantState, Grants, Incident, MemoryGrants, OnIncident, Paid, SellerError, Standing, Step, Used,
+    Claimed, GrantLock, GrantState, Grants, Incident, IncidentStep, MemoryGrants, OnIncident, Paid, SellerError,
+    Standing, Used,
 };

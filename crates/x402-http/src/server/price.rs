@@ -1,4 +1,4 @@
-//! What a route costs.
+//! The price of a route.
 
 use core::fmt;
 use core::future::Future;
@@ -7,34 +7,34 @@ use core::pin::Pin;
 use http::request::Parts;
 use x402_types::{Fault, Offer};
 
-/// What a request costs, decided for each request: several entries are several ways to pay.
+/// The price of a request, decided for each request: several entries are several ways to pay.
 ///
 /// The same request must be offered the same entries when it comes back with its payment.
-pub trait Price: Send + Sync {
-    /// The entries offered for this request.
+pub trait Pricing: Send + Sync {
+    /// Returns the entries offered for this request.
     ///
     /// # Errors
-    /// The price cannot be told now; the request is answered with 503.
+    /// The price is not known now; the request is answered with 503.
     fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a>;
 }
 
-/// The entries, or why they cannot be told.
+/// The entries, or the fault for which they are not known.
 pub type PriceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Offer>, Fault>> + Send + 'a>>;
 
-/// A price from a closure: it takes what it needs from the request, then may wait.
+/// Returns a price from a closure: it takes what it needs from the request, then may wait.
 ///
 /// ```
-/// # use x402_http::server::{Price, price_by};
+/// # use x402_http::server::{Pricing, price_by};
 /// # use x402_types::{Fault, Offer};
 /// # fn offers(_: usize) -> Vec<Offer> { Vec::new() }
 /// let by_length = price_by(|request| {
 ///     let words = request.uri.query().unwrap_or_default().split('+').count();
 ///     async move { Ok::<_, Fault>(offers(words)) }
 /// });
-/// # fn check(_: impl Price) {}
+/// # fn check(_: impl Pricing) {}
 /// # check(by_length);
 /// ```
-pub fn price_by<F, W>(ask: F) -> impl Price
+pub fn price_by<F, W>(ask: F) -> impl Pricing
 where
     F: Fn(&Parts) -> W + Send + Sync,
     W: Future<Output = Result<Vec<Offer>, Fault>> + Send + 'static,
@@ -50,7 +50,7 @@ impl<F> fmt::Debug for By<F> {
     }
 }
 
-impl<F, W> Price for By<F>
+impl<F, W> Pricing for By<F>
 where
     F: Fn(&Parts) -> W + Send + Sync,
     W: Future<Output = Result<Vec<Offer>, Fault>> + Send + 'static,

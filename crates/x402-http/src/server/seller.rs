@@ -1,4 +1,4 @@
-//! What the routes of one seller share: the public origin, and the checkout.
+//! The parts that the routes of one seller share: the public origin, and the checkout.
 
 use core::fmt;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use x402_types::{Extension, Offer};
 use super::dialect::HttpDialect;
 use super::kept::KeptAnswers;
 use super::layer::RequirePaymentLayer;
-use super::{Grants, OnIncident, Price, SellerError};
+use super::{Grants, OnIncident, Pricing, SellerError};
 use crate::checkout::Checkout;
 
-/// Of `PAYMENT-REQUIRED`, by default.
+/// The default maximum length of `PAYMENT-REQUIRED`.
 const LONGEST_HEADER: usize = 7 * 1024;
 
-/// A seller. Its routes share one [`Checkout`], so that a payment buys one answer of one route.
+/// A seller. Its routes share one [`Checkout`], so that a payment buys one response of one route.
 #[derive(Clone)]
 pub struct Seller {
     pub(super) origin: Box<str>,
     pub(super) checkout: Checkout<dyn HttpDialect>,
-    /// The headers in which payments come that only one dialect has.
+    /// The payment headers that only one dialect has.
     own_headers: Arc<[HeaderName]>,
     pub(super) retry_after: u32,
     pub(super) header_limit: usize,
@@ -30,10 +30,9 @@ pub struct Seller {
 }
 
 impl Seller {
-    /// A seller whose routes are reached at a public origin, for example `https://api.example.com`.
+    /// Creates a seller whose routes are reached at a public origin, for example `https://api.example.com`.
     ///
     /// The origin goes into `resource.url`; the `Host` of a request is never trusted.
-    ///
     /// # Errors
     /// [`SellerError::Origin`].
     pub fn new(origin: &str, facilitator: Arc<dyn Facilitator>) -> Result<Self, SellerError> {
@@ -47,9 +46,9 @@ impl Seller {
         })
     }
 
-    /// Asks the facilitator what it serves, so that an offer which it does not serve is refused by
-    /// [`Seller::charge`], at start. Without it the first paid request of each route asks, and what is not served is an
-    /// [`Incident`](super::Incident) of [`Step::Supported`](super::Step::Supported).
+    /// Requests the facilitator's kinds, so that an offer which it does not serve is refused by [`Seller::charge`], at
+    /// start. Without it the first paid request of each route does so, and an offer that is not served is an
+    /// [`Incident`](super::Incident) of [`IncidentStep::Supported`](super::IncidentStep::Supported).
     ///
     /// # Errors
     /// [`SellerError::Supported`].
@@ -58,7 +57,7 @@ impl Seller {
         Ok(self)
     }
 
-    /// Reads payments of this dialect too. It is asked before those that were there.
+    /// Reads payments of this dialect too. It is tried before those that were added earlier.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Arc<dyn HttpDialect>) -> Self {
         self.own_headers = self.own_headers.iter().chain(dialect.headers()).cloned().collect();
@@ -73,61 +72,61 @@ impl Seller {
         self
     }
 
-    /// Hands every [`Incident`](super::Incident) to this hook, beside the log.
+    /// Passes every [`Incident`](super::Incident) to this hook, in addition to the log.
     #[must_use]
     pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
-        self.checkout = self.checkout.with_on_incident(hook);
+        self.checkout = self.checkout.with_incident_hook(hook);
         self
     }
 
-    /// The longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's fetch and
-    /// common proxies that were told to. nginx passes a response head of 4 KiB unless `proxy_buffer_size` says otherwise,
-    /// so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident) of
-    /// [`Step::Start`](super::Step::Start).
+    /// Sets the longest `PAYMENT-REQUIRED` header that a route may have: 7,168 bytes by default, which pass Node's
+    /// fetch and common proxies with a matching configuration. nginx passes a response head of 4 KiB unless
+    /// `proxy_buffer_size` is set, so a route whose header has 3,500 bytes or more is an [`Incident`](super::Incident)
+    /// of [`IncidentStep::Start`](super::IncidentStep::Start).
     #[must_use]
     pub const fn with_header_limit(mut self, bytes: usize) -> Self {
         self.header_limit = bytes;
         self
     }
 
-    /// Keeps the grants in this store; in memory by default.
+    /// Sets the store of the grants; the default is in memory.
     #[must_use]
     pub fn with_grants(mut self, grants: Arc<dyn Grants>) -> Self {
         self.checkout = self.checkout.with_grants(grants);
         self
     }
 
-    /// Reads payment headers within these limits.
+    /// Sets the limits for parsing payment headers.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.checkout = self.checkout.with_limits(limits);
         self
     }
 
-    /// The seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
+    /// Sets the seconds of `Retry-After` while an outcome is unknown: 2 by default, about a block.
     #[must_use]
     pub const fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = seconds;
         self
     }
 
-    /// A layer for a route of a fixed price. Several offers are several ways to pay, the preferred one first.
+    /// Returns a layer for a route of a fixed price. Several offers are several ways to pay, the preferred one first.
     ///
     /// # Errors
-    /// No offer or too many, a flow that is not served, a header that is too long.
+    /// There is no offer or too many, a flow is not supported, or the header is too long.
     pub fn charge(&self, offers: impl IntoIterator<Item = Offer>) -> Result<RequirePaymentLayer, SellerError> {
         let offers: Vec<_> = offers.into_iter().collect();
         self.checkout.check(&offers)?;
         RequirePaymentLayer::fixed(self.clone(), offers)
     }
 
-    /// A layer for a route whose price depends on the request.
+    /// Returns a layer for a route whose price depends on the request.
     #[must_use]
-    pub fn charge_by(&self, price: impl Price + 'static) -> RequirePaymentLayer {
+    pub fn charge_by(&self, price: impl Pricing + 'static) -> RequirePaymentLayer {
         RequirePaymentLayer::by(self.clone(), Arc::new(price))
     }
 
-    /// Whether a request has a header in which a payment comes.
+    /// Returns whether a request has a header that carries a payment.
     pub(super) fn finds_payment(&self, headers: &HeaderMap) -> bool {
         headers.contains_key(&header::PAYMENT_SIGNATURE)
             || headers.contains_key(&header::X_PAYMENT)

@@ -13,8 +13,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use x402_challenge::{
-    Allowance, Bind, Charge, Evidence, Gate, MemoryStore, Metered, ProofError, Proofs, Proven, Refused, Token,
-    VerifyProof,
+    Allowance, Bind, ChallengeRefusal, Charge, EntitlementToken, Evidence, Gate, MemoryStore, Metered, ProofError,
+    Proofs, Proven, VerifyProof,
 };
 use x402_codec::{challenge as codec, header as names};
 use x402_http::server::challenge::{Access, Ask, Challenges, Clock, Entitle, SystemClock};
@@ -358,7 +358,7 @@ async fn an_entitlement_is_found_among_the_callers_own_and_can_be_revoked() {
         get("/weather", &[(&AUTHORIZATION, own), (&COOKIE, "a=b".parse().unwrap()), (&COOKIE, cookie.parse().unwrap())])
     };
     assert_eq!(call(&service, request()).await.0, StatusCode::OK);
-    let token = Token::presented(None, Some(&cookie)).unwrap();
+    let token = EntitlementToken::presented(None, Some(&cookie)).unwrap();
     assert!(shop.challenges.gate().store().revoke(&token.hash()).await.unwrap());
     assert_eq!(call(&service, request()).await.0, StatusCode::BAD_REQUEST, "no host: nothing to bind");
 }
@@ -457,7 +457,7 @@ impl VerifyProof for Metering {
 #[tokio::test]
 async fn what_a_handler_used_is_settled_before_its_answer_leaves() {
     let fault = Fault::unreachable("facilitator", "timed out");
-    let never = Refused::new(Code::VerificationFailed, "the ticket is over");
+    let never = ChallengeRefusal::new(Code::VerificationFailed, "the ticket is over");
     for (said, status, owed) in
         [(Ok(()), 200, 0), (Err(ProofError::Unknown(fault.clone())), 200, 1), (Err(ProofError::Refused(never)), 402, 0)]
     {

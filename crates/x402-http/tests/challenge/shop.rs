@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_challenge::{
-    Bind, Charge, Evidence, Gate, MemoryStore, MockProof, Offer, ProofError, Proofs, Proven, VerifyProof, answer,
+    Bind, ChallengeOffer, Charge, Evidence, Gate, MemoryStore, MockProof, ProofError, Proofs, Proven, VerifyProof,
+    answer,
 };
 use x402_codec::{challenge as codec, header};
 use x402_http::Body;
@@ -49,10 +50,10 @@ impl Clock for Ticks {
 }
 
 /// What the document's sample asks, for a resource.
-pub(crate) fn offer(resource: &str) -> Offer {
+pub(crate) fn offer(resource: &str) -> ChallengeOffer {
     let mut meta = Members::new();
     meta.insert_text("description", "One-off access");
-    Offer {
+    ChallengeOffer {
         network: "evm:base:sepolia".parse().unwrap(),
         asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
         pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::remote::RemoteFacilitator;
-use x402_http::server::{Incident, Seller, Step};
+use x402_http::server::{Incident, IncidentStep, Seller};
 
 use crate::common::{Handler, ORIGIN, PAYER, TRANSACTION, call, decoded, offer, paying, payment_json, terms};
 use crate::stage::Paywalled;
@@ -48,7 +48,7 @@ struct Shop {
     far: Far,
     handler: Handler,
     service: Paywalled,
-    incidents: Arc<Mutex<Vec<(String, Step, String)>>>,
+    incidents: Arc<Mutex<Vec<(String, IncidentStep, String)>>>,
 }
 
 impl Shop {
@@ -85,7 +85,7 @@ impl Shop {
         (status, headers, serde_json::from_slice(&body).unwrap_or_default())
     }
 
-    fn incidents(&self) -> Vec<(String, Step, String)> {
+    fn incidents(&self) -> Vec<(String, IncidentStep, String)> {
         std::mem::take(&mut *self.incidents.lock().unwrap())
     }
 }
@@ -115,7 +115,7 @@ async fn a_request_that_the_facilitator_refuses_is_no_endless_503() {
             assert!(!headers.contains_key("retry-after"), "{name}");
             assert_eq!(body["error"], "seller_misconfigured", "{name}");
             let [(route, step, fault)] = &shop.incidents()[..] else { panic!("{name}: one incident a request") };
-            assert_eq!((route.as_str(), *step), ("https://api.example.com/weather", Step::Verify));
+            assert_eq!((route.as_str(), *step), ("https://api.example.com/weather", IncidentStep::Verify));
             assert!(words.iter().all(|word| fault.contains(word)), "{fault}");
         }
         assert_eq!(shop.handler.calls(), 0, "{name}: never served free");

@@ -18,7 +18,7 @@ use x402_http::server::Grants;
 fn seams_are_object_safe() {
     fn object<T: ?Sized>() {}
     object::<dyn Grants>();
-    object::<dyn x402_http::server::Price>();
+    object::<dyn x402_http::server::Pricing>();
     object::<dyn x402_http::client::Budget>();
     object::<dyn x402_http::client::Timer>();
     object::<dyn x402_http::remote::Authorize>();

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
-use x402_http::server::{CorsLayer, Incident, Seller, SellerError, Step, Used, price_by};
+use x402_http::server::{CorsLayer, Incident, IncidentStep, Seller, SellerError, Used, price_by};
 use x402_types::{AmountRule, AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
 
 use crate::common::{
@@ -200,7 +200,7 @@ async fn what_the_facilitator_does_not_serve_is_refused_at_start_or_told() {
     let checked = shop.seller.clone().checked().await.unwrap();
     assert_eq!(checked.charge([offer(terms())]).map(|_| ()).unwrap_err(), missing);
     // Not asked for at start: the first paid request looks, and the hook hears of it once.
-    let heard: Arc<Mutex<Vec<(Step, String)>>> = Arc::default();
+    let heard: Arc<Mutex<Vec<(IncidentStep, String)>>> = Arc::default();
     let told = heard.clone();
     let seller = shop.seller.clone().with_incident_hook(move |incident: &Incident<'_>| {
         told.lock().unwrap().push((incident.step, incident.fault.to_string()));
@@ -212,7 +212,7 @@ async fn what_the_facilitator_does_not_serve_is_refused_at_start_or_told() {
         assert_eq!(call(&service, paying("/weather", &payment_json(&terms(), nonce))).await.0, StatusCode::OK);
     }
     let heard = std::mem::take(&mut *heard.lock().unwrap());
-    assert_eq!(heard, [(Step::Supported, format!("a rule was broken: {missing}"))]);
+    assert_eq!(heard, [(IncidentStep::Supported, format!("a rule was broken: {missing}"))]);
     *shop.script.kinds.lock().unwrap() = Some(served.into());
     let checked = shop.seller.clone().checked().await.unwrap();
     checked.charge([offer(terms())]).unwrap();
@@ -225,7 +225,7 @@ async fn a_header_that_nginx_may_not_pass_is_told_at_start() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let told = heard.clone();
     let seller = shop().seller.with_incident_hook(move |incident: &Incident<'_>| {
-        assert_eq!(incident.step, Step::Start);
+        assert_eq!(incident.step, IncidentStep::Start);
         told.lock().unwrap().push(incident.fault.to_string());
     });
     let many = |count: u64| (0..count).map(|more| offer(Terms { amount: (10_000 + more).into(), ..terms() }));

@@ -96,13 +96,13 @@ fn to_row<T: Row>(value: &T) -> Sql<String> {
     row::write(&T::Stored::from(value)).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-/// The text of a payment's row, for tests that fill a file.
+/// Returns the text of a payment's row, for tests that fill a file.
 #[doc(hidden)]
 pub fn payment_row(payment: &Payment) -> Sql<String> {
     to_row(payment)
 }
 
-/// The text of a slot's row, for tests that fill a file.
+/// Returns the text of a slot's row, for tests that fill a file.
 #[doc(hidden)]
 pub fn slot_row(slot: &Slot) -> Sql<String> {
     to_row(slot)

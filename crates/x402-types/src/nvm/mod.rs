@@ -20,9 +20,9 @@ pub use code::{Code, CodeRow, ErrorBody, ErrorResponse};
 pub use detect::{is_payment, is_required};
 pub use id::{AgentId, PlanId};
 pub use key::payment_key;
-pub use payload::{Authorization, Payload, Proof, StatementVersion};
-pub use receipt::{Receipt, Verdict};
-pub use request::{FacilitatorRequest, Token};
+pub use payload::{Authorization, Payload, RequestProof, StatementVersion};
+pub use receipt::{Receipt, VerdictResponse};
+pub use request::{AccessToken, FacilitatorRequest};
 pub use required::{Extra, PaymentRequired, Requirements};
 pub use session_key::{Operation, SessionKey};
 

@@ -22,7 +22,7 @@ pub enum StatementVersion {
 
 /// The values that a v3 statement binds in addition to the keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proof {
+pub struct RequestProof {
     /// A nonce of 32 bytes that the first settlement spends.
     pub nonce: [u8; 32],
     /// The resource as it was written: it enters the hash without normalisation.
@@ -47,7 +47,7 @@ wire! {
 #[derive(Clone, PartialEq)]
 pub struct Authorization {
     wire: Wire,
-    proof: Option<Proof>,
+    proof: Option<RequestProof>,
 }
 
 impl Authorization {
@@ -71,7 +71,7 @@ impl Authorization {
 
     /// Binds the authorization to one request: version 3 of the statement.
     #[must_use]
-    pub fn bound(mut self, proof: Proof) -> Self {
+    pub fn bound(mut self, proof: RequestProof) -> Self {
         self.wire.nonce = RawJson::of(&hex::encode_prefixed(proof.nonce)).ok();
         self.wire.resource_url = Some(proof.resource_url.clone());
         self.proof = Some(proof);
@@ -111,7 +111,7 @@ impl Authorization {
 
     /// Returns the values that version 3 of the statement binds in addition to the keys.
     #[must_use]
-    pub const fn proof(&self) -> Option<&Proof> {
+    pub const fn proof(&self) -> Option<&RequestProof> {
         self.proof.as_ref()
     }
 
@@ -161,7 +161,7 @@ impl TryFrom<Wire> for Authorization {
         // Version 0.2, which has no `from`, uses only version 2 of the statement.
         let proof = match nonce_text(wire.nonce.as_ref()).filter(|_| wire.from.is_some()) {
             None => None,
-            Some(text) => Some(Proof {
+            Some(text) => Some(RequestProof {
                 nonce: word(&text).ok_or(Malformed::new("`nonce`: `0x` and 64 hex digits"))?,
                 resource_url: wire.resource_url.clone().ok_or(Malformed::new("`resourceUrl` beside `nonce`"))?,
             }),

@@ -9,7 +9,7 @@ use crate::{AtomicAmount, ErrorReason, Members, NetworkName, RawJson};
 
 wire! {
     /// The response of `/verify`.
-    pub struct Verdict {
+    pub struct VerdictResponse {
         /// Whether the payment is valid.
         is_valid: bool => "isValid" required;
         /// The reason why the payment is invalid.
@@ -186,7 +186,7 @@ impl Receipt {
     }
 }
 
-impl Verdict {
+impl VerdictResponse {
     /// Reads the verdict from a response in x402's form.
     ///
     /// # Errors

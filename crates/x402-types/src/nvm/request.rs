@@ -8,7 +8,7 @@ use crate::{AtomicAmount, Malformed, Members, RawJson};
 
 /// The payment in a request to a facilitator.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Token {
+pub enum AccessToken {
     /// `paymentPayload` or `x402AccessToken` as base64 of the payment's JSON, as the payer sent it.
     Base64(String),
     /// `paymentPayload` as JSON.
@@ -32,7 +32,7 @@ pub struct FacilitatorRequest {
     /// The 402 document that the server sent.
     pub payment_required: PaymentRequired,
     /// The payment: `paymentPayload` (the document), or `x402AccessToken` (the SDKs).
-    pub token: Token,
+    pub token: AccessToken,
     /// The credits: for `/verify` the most that the request may cost, for `/settle` what it did cost. A decimal of at
     /// least 1.
     pub max_amount: Option<AtomicAmount>,
@@ -57,8 +57,8 @@ impl Serialize for FacilitatorRequest {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("paymentRequired", &self.payment_required)?;
         match &self.token {
-            Token::Base64(text) => map.serialize_entry("paymentPayload", text)?,
-            Token::Json(raw) => map.serialize_entry("paymentPayload", raw)?,
+            AccessToken::Base64(text) => map.serialize_entry("paymentPayload", text)?,
+            AccessToken::Json(raw) => map.serialize_entry("paymentPayload", raw)?,
         }
         if let Some(amount) = &self.max_amount {
             map.serialize_entry("maxAmount", amount)?;
@@ -82,10 +82,10 @@ impl<'de> Deserialize<'de> for FacilitatorRequest {
                 return Err(Error::custom(Malformed::new("`paymentPayload` or `x402AccessToken`, not both")));
             }
             (None, None) => return Err(Error::missing_field("paymentPayload")),
-            (None, Some(text)) => Token::Base64(text),
+            (None, Some(text)) => AccessToken::Base64(text),
             (Some(raw), None) => match raw.read::<String>() {
-                Ok(text) => Token::Base64(text),
-                Err(_) if raw.as_str().starts_with('{') => Token::Json(raw),
+                Ok(text) => AccessToken::Base64(text),
+                Err(_) if raw.as_str().starts_with('{') => AccessToken::Json(raw),
                 Err(_) => {
                     return Err(Error::custom(Malformed::new("`paymentPayload`: base64 text or a JSON object")));
                 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, BatchRead, Call, Chain, Event, Fate, Moved, Returned, Watched};
+use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Watched, WatchedEvent};
 use x402_evm::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
 use x402_evm::key::Sign;
@@ -288,8 +288,8 @@ impl<C: Chain> Mechanism for Collect<C> {
         let broken = || Fault::broken("a step that collects nothing");
         let call = Call::from_bytes(&step.parcels.first().ok_or_else(broken)?.bytes)?;
         let signed = receiveWithAuthorizationCall::abi_decode(&call.data).map_err(|_| broken())?;
-        let event = |name| Event { contract: call.to, topics: [name, signed.from.into_word(), signed.nonce] };
-        let transfer = Event::transfer(call.to, signed.from, signed.to);
+        let event = |name| WatchedEvent { contract: call.to, topics: [name, signed.from.into_word(), signed.nonce] };
+        let transfer = WatchedEvent::transfer(call.to, signed.from, signed.to);
         let watched = Watched::new(event(AUTHORIZATION_USED), transfer, signed.value, call.since)
             .with_cancellation(event(AUTHORIZATION_CANCELED));
         match self.chain.sighting(watched).await?.fate {

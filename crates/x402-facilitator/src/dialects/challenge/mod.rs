@@ -1,14 +1,15 @@
 //! The `x402.v1` dialect, `specs/402kit-x402v1.md` "With Facilitators": `POST /initiate`, `/verify`, `/settle`.
 //!
-//! The document names no bodies; these are those of its own implementation, told apart by `action`. What a ticket is
-//! paid by is an EIP-3009 authorization in `proof.payload`, the one that an `exact` proof carries: its nonce is the hash
-//! of the payment, so it pays this challenge by this payment and nothing else.
+//! The document defines no bodies; these are those of its own implementation, distinguished by `action`. A ticket is
+//! paid by an EIP-3009 authorization in `proof.payload`, the one that an `exact` proof carries: its nonce is the hash
+//! of the payment, so that it pays this challenge by this payment and nothing else.
 //!
-//! A ticket is written out, not remembered: it repeats what the challenge asks, and promises nothing. Payers ask for
-//! tickets, so what one says is the payer's word. A seller sends its own `challenge` beside the header, and the ticket
-//! must be for that; a seller that does not must compare `details` with it, `payTo` above all.
+//! A ticket is written out, not stored: it repeats the terms of the challenge and promises nothing. Payers request
+//! tickets, so a ticket's content is only the payer's claim. A seller sends its own `challenge` beside the header, and
+//! the ticket must match it; a seller that does not must compare `details` with its challenge, `payTo` above all.
 //!
-//! 200 for verdicts, 400 for a body that cannot be read, 409 for a name of another payment, 413 over size, 503 where it is not known.
+//! The statuses are 200 for verdicts, 400 for an unreadable body, 409 for a name of another payment, 413 for an
+//! oversized body, and 503 if the answer is unknown.
 
 mod ticket;
 
@@ -38,11 +39,12 @@ use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Reply, Request, Set
 use crate::engine::Engine;
 use crate::names;
 
-/// The dialect.
+/// The `x402.v1` dialect.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct X402V1;
 
-/// What is asked. One struct and no tagged enum: that would take a challenge's own members apart before they are read.
+/// The members of a body. This is one struct rather than a tagged enum, which would deserialize a challenge's own
+/// members before they are checked.
 #[derive(Deserialize)]
 struct Asked {
     action: Action,
@@ -50,7 +52,7 @@ struct Asked {
     challenge: Option<Challenge>,
     /// The value of `X-PAYMENT`.
     header: Option<String>,
-    /// `settle`, of a metered payment.
+    /// The amount to settle of a metered payment.
     amount: Option<AtomicAmount>,
 }
 
@@ -65,14 +67,14 @@ enum Action {
 /// A body of `/verify` or `/settle`, and the payment in its header.
 struct Shown {
     asked: Asked,
-    /// `None` where there is no header.
+    /// The payment, or `None` without a header.
     payment: Option<Result<(Payment, Ticket), Rejection>>,
 }
 
-/// Whether a body that cannot be read is of this dialect all the same: it has an `action`, which no other has.
+/// Whether an unreadable body is in this dialect all the same: it has an `action`, which no other dialect uses.
 struct IsOne(bool);
 
-/// A refusal in the codes of the dialect.
+/// Makes a refusal in the codes of the dialect.
 fn refused(code: Code, why: impl Into<String>) -> Rejection {
     Rejection::new(ErrorReason::defined(code.as_str())).because(why.into())
 }
@@ -85,7 +87,7 @@ fn shown(body: &Body) -> Arc<Result<Shown, DecodeError>> {
     })
 }
 
-/// A payment and the ticket that covers it, in the order of the document's table.
+/// Reads a payment and the ticket that covers it, and checks them in the order of the document's table.
 fn covered(header: &str, asked: Option<&Challenge>, limits: &Limits) -> Result<(Payment, Ticket), Rejection> {
     let payment = codec::payment(header.as_bytes()).map_err(|error| refused(Code::InvalidSchema, error.to_string()))?;
     if !payment.version.is_x402_v1() {
@@ -95,7 +97,7 @@ fn covered(header: &str, asked: Option<&Challenge>, limits: &Limits) -> Result<(
         return Err(refused(Code::VerificationFailed, "proof.type: expected `facilitator`"));
     }
     let ticket = Ticket::read(payment.proof.ticket.as_deref().unwrap_or_default(), limits)?;
-    // Against the seller's own challenge, where it says which: the ticket is the payer's word.
+    // The seller's own challenge, if present, decides: the ticket is only the payer's claim.
     if asked.is_some_and(|challenge| Ticket::of(challenge) != ticket) {
         return Err(refused(Code::Mismatch, "proof.ticket: not for this challenge"));
     }
@@ -103,7 +105,7 @@ fn covered(header: &str, asked: Option<&Challenge>, limits: &Limits) -> Result<(
     Ok((payment, ticket))
 }
 
-/// The claim of a payment that its ticket covers.
+/// Makes the claim of a payment that its ticket covers.
 fn claim(engine: &Engine, payment: &Payment, ticket: &Ticket, caller: &str) -> Result<Claim, Rejection> {
     let terms = ticket.terms(engine, payment.paid_amount)?;
     let payload = payment.proof.payload.clone();
@@ -190,8 +192,8 @@ impl Dialect for X402V1 {
         }
     }
 
-    /// The same header again is answered the same where the caller names its request by `Idempotency-Key`; else whoever
-    /// asks first is told, and all others that it is used.
+    /// Repeats the answer to the same header for a caller that names its request by `Idempotency-Key`. Otherwise only the
+    /// first request gets the success, and all later ones learn that the payment is used.
     fn write_settlement(
         &self,
         _: &Context,
@@ -217,9 +219,10 @@ impl Dialect for X402V1 {
     }
 }
 
-/// `POST /initiate`: a ticket for a challenge that can be settled here.
+/// Handles `POST /initiate`: issues a ticket for a challenge that can be settled here.
 async fn initiate(State(context): State<Arc<Context>>, headers: HeaderMap, body: HttpBody) -> Response {
-    // Payers ask for tickets, and have no token of this facilitator. A ticket is worth nothing by itself.
+    // No token is required: payers request tickets and have none of this facilitator's. A ticket alone is worth
+    // nothing.
     let reply = match axum::body::to_bytes(body, context.limits().body).await {
         Ok(body) => initiated(&context, &headers, &body),
         Err(_) => stopped_by(Stopped::TooLarge),
@@ -241,7 +244,7 @@ fn initiated(context: &Context, headers: &HeaderMap, body: &[u8]) -> Reply {
     let ticket = Ticket::of(&challenge);
     match ticket.terms(context.engine(), challenge.max_amount_required).and_then(|_| ticket.write()) {
         Ok(ticket) => {
-            // It tells its caller how they came here; nobody else reads it.
+            // The host is the one that the caller used; it only appears in the caller's own answer.
             let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
             let url = |end: &str| format!("http://{host}/{end}");
             Reply::json(StatusCode::OK, &Initiated { ticket, verify_url: url("verify"), settle_url: url("settle") })
@@ -268,7 +271,7 @@ struct Verdict<'a> {
     details: Details,
 }
 
-/// What is paid to whom, or why not.
+/// The amount, the recipient and the transaction of a payment, or the refusal.
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Details {
@@ -292,7 +295,7 @@ struct Paid {
     transaction: Option<String>,
 }
 
-/// What the ticket covers was found good, or was paid by this transaction.
+/// Writes the answer that a payment covered by its ticket is good, or was settled by this transaction.
 fn yes(body: &Body, submission: Option<&Submission>, payer: Option<String>, transaction: Option<String>) -> Reply {
     let shown = shown(body);
     let payment = shown.as_ref().as_ref().ok().and_then(|shown| shown.payment.as_ref()?.as_ref().ok());
@@ -323,7 +326,7 @@ fn stopped_by(stopped: Stopped) -> Reply {
     Reply::json(status, &Verdict { ok: false, reason: Some(why.reason.as_str()), resource: None, details })
 }
 
-/// A refusal of the machine, in this dialect's codes.
+/// Translates a refusal of the machine into this dialect's codes.
 fn no(reason: &ErrorReason, message: Option<&str>) -> Reply {
     if reason.row().is_some_and(|row| row.status == 503) {
         tracing::error!(fault = %Fault::unreachable("the settlement", reason), "a request could not be answered");

@@ -1,4 +1,4 @@
-//! Tickets: what a challenge asks and its payment does not say again, written out.
+//! Tickets: the terms of a challenge that its payment does not repeat, written out.
 
 use serde::{Deserialize, Serialize};
 use x402_codec::{Limits, base64, json as strict};
@@ -8,10 +8,10 @@ use x402_types::{AtomicAmount, EvmAddress, Members, Rejection, SchemeName, Terms
 use super::refused;
 use crate::engine::Engine;
 
-/// The longest ticket, in characters: beside it a payment must fit into its 4,096 bytes.
+/// The longest ticket, in characters: together with it a payment must fit into its 4,096 bytes.
 const LONGEST_TICKET: usize = 1024;
 
-/// What of a challenge its payment does not say again.
+/// The terms of a challenge that its payment does not repeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ticket {
@@ -73,7 +73,7 @@ impl Ticket {
         Ok(())
     }
 
-    /// What is settled for it, where a mechanism here does that.
+    /// The terms of the settlement, if a mechanism here serves them.
     pub(super) fn terms(&self, engine: &Engine, amount: AtomicAmount) -> Result<Terms, Rejection> {
         if self.scheme != SchemeName::EXACT {
             return Err(refused(Code::Mismatch, "scheme: only `exact` is settled here"));

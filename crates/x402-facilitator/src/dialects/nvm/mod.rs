@@ -1,8 +1,9 @@
-//! `/verify` and `/settle` of the [Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts):
-//! steps 6 and 22, told from x402's by the body's shape.
+//! The dialect of the [Smart Accounts Extension](https://docs.nevermined.app/docs/specs/x402-smart-accounts), `/verify`
+//! and `/settle`: steps 6 and 22, distinguished from x402's by the body's shape.
 //!
-//! 200 for verdicts, 400 for what cannot be parsed, 409 for another amount or payment under a known id, 503 where the
-//! fault is ours. Every answer has the extension's envelope beside what x402 servers read.
+//! The statuses are 200 for verdicts, 400 for an unreadable body, 409 for another amount or payment under a known id,
+//! and 503 for a fault of this facilitator. Every answer has the extension's envelope beside the members that x402
+//! servers read.
 
 mod words;
 
@@ -27,37 +28,37 @@ use crate::clock::now;
 use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::names::named;
 
-/// Seconds that a request is remembered that was settled without being verified first.
+/// The number of seconds that a request is remembered that was settled without prior verification.
 const REMEMBERED: u64 = 30 * 86_400;
 
-/// Seconds that a request is remembered at most that was verified: a session key may last for years, and every
-/// verification without a name has a row of its own.
+/// The most seconds that a verified request is remembered: a session key may be valid for years, and every verification
+/// without a name has a row of its own.
 const VERIFIED: u64 = 86_400;
 
-/// A version of the payment. Their bodies are the same but for that.
+/// A version of the payment. Their bodies are otherwise the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Version {
-    /// The authorization stands in `extensions`.
+    /// The version whose authorization is in `extensions`.
     V02,
-    /// The payer echoes the entry that it accepts.
+    /// The version whose payer echoes the entry that it accepts.
     V03,
 }
 
-/// One version. The later one has every body of the extension that the earlier has not.
+/// The dialect of one version. The later version takes every body of the extension that the earlier one does not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nvm(pub(super) Version);
 
 /// A body of either version.
-type Asked = Result<codec::Request, Rejection>;
+type Asked = Result<codec::DecodedRequest, Rejection>;
 
-/// Whether a body that cannot be read is of this extension all the same.
+/// Whether an unreadable body belongs to this extension all the same.
 struct IsOne(bool);
 
 fn asked(body: &Body) -> Arc<Asked> {
     body.view(codec::request)
 }
 
-/// The payment of a body that could be read.
+/// Returns the payment of a body that could be read.
 fn presented(asked: &Asked) -> Option<&PaymentPayload> {
     asked.as_ref().ok()?.payment.as_ref().ok()
 }
@@ -76,10 +77,11 @@ impl Dialect for Nvm {
         }
     }
 
-    /// Finds what the request is called, too: `agentRequestId`, else a name made from `Idempotency-Key`, else a new one.
+    /// Determines the request's name, too: `agentRequestId`, else a name derived from `Idempotency-Key`, else a new one.
     fn read(&self, _: &Context, request: &Request) -> Result<Submission, Stopped> {
         let asked = asked(&request.body);
-        let codec::Request { body, payment, .. } = (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
+        let codec::DecodedRequest { body, payment, .. } =
+            (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
         let too_few = || Code::InvalidPayload.because("maxAmount: expected a decimal of at least 1");
         let credits = match (body.max_amount, request.endpoint) {
             (None, Endpoint::Settle) => return Err(Stopped::Unreadable(too_few())),
@@ -110,7 +112,7 @@ impl Dialect for Nvm {
         Ok(Submission { claim, may_replay: !names.is_empty(), names })
     }
 
-    /// The name is kept with the payment and the credits that it was verified for: settlement may ask for fewer.
+    /// Compares the payment and the credits with those verified under the name: a settlement may take fewer credits.
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
         let asked = asked(&request.body);
         let from_verify = asked.as_ref().as_ref().is_ok_and(|asked| asked.body.agent_request_id.is_some());
@@ -125,7 +127,7 @@ impl Dialect for Nvm {
         if !from_verify && names.is_empty() {
             return Ok(());
         }
-        // The caller's own name beside an id of ours: it, too, is for one payment.
+        // The caller's own name, beside an id that this facilitator made, is also bound to one payment.
         for name in names.iter().filter(|_| from_verify) {
             if !context.names().take(caller, &name.text, name.of).await? {
                 return taken();
@@ -186,7 +188,8 @@ impl Dialect for Nvm {
         Reply::json(status, &response)
     }
 
-    /// `agentRequestId` alone is our name for the request. Only a name of the caller's own gets a success again.
+    /// Repeats a success only under a name of the caller's own: an `agentRequestId` alone is this facilitator's name for
+    /// the request.
     fn write_settlement(
         &self,
         _: &Context,
@@ -215,7 +218,7 @@ impl Dialect for Nvm {
         Reply::json(status, &response)
     }
 
-    /// Where Nevermined's clients call: payments-py and payments have these paths built in.
+    /// Returns the paths that are built into Nevermined's clients, payments-py and payments.
     fn paths(&self) -> &'static [(&'static str, Endpoint)] {
         match self.0 {
             Version::V02 => &[],
@@ -252,7 +255,7 @@ impl Dialect for Nvm {
     }
 }
 
-/// What is said of a request that was stopped. `unexpected`: the code of a fault of ours.
+/// Returns the refusal for a request that was stopped. `unexpected` is the code for a fault of this facilitator.
 fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
     match stopped {
         Stopped::TooLarge => Code::InvalidPayload.because(super::TOO_LARGE),
@@ -264,7 +267,8 @@ fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
     }
 }
 
-/// What must be the same when a request comes again: the payment, and what it pays for, but not how much.
+/// Hashes the parts of a request that must be the same when it is repeated: the payment and its terms, without the
+/// amount.
 fn digest(claim: &Claim) -> [u8; 32] {
     let terms = &claim.terms;
     let canonical = json!({
@@ -276,13 +280,13 @@ fn digest(claim: &Claim) -> [u8; 32] {
     keccak256(canonical.to_string()).into()
 }
 
-/// Who pays, as the payment says it itself.
+/// Returns the payer that the payment names.
 fn payer_of(payment: &PaymentPayload) -> Option<Box<str>> {
     let payload = Payload::from_raw(payment.payload()).ok()?;
     payload.authorization().from().map(|account| account.as_str().into())
 }
 
-/// The network that the payment names, for the answer; where the payment cannot be read, the one that was asked.
+/// Returns the network that the payment names, for the answer; if the payment cannot be read, the network of the terms.
 fn network_of(body: &Body) -> NetworkName {
     match presented(&asked(body)) {
         Some(PaymentPayload::V03(payment)) => payment.accepted.network.clone(),

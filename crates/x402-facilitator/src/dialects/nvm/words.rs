@@ -1,5 +1,5 @@
-//! `nvm:erc4337` as a facilitator hears and says it: claims from what servers present, answers in the form of
-//! [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §6.3 and §7 beside that of x402.
+//! The messages of `nvm:erc4337` at a facilitator: claims of the payments that servers present, and answers in the form
+//! of [Smart Accounts 0.3](https://docs.nevermined.app/docs/specs/x402-smart-accounts) §6.3 and §7 beside that of x402.
 
 use x402_erc4337::nvm::is_resource;
 use x402_facilitator_core::{Outcome, Payment, StepName};
@@ -9,13 +9,14 @@ use x402_types::{
     AtomicAmount, ChainId, Claim, ErrorReason, Members, NetworkName, PaymentPayload as Payload, RawJson, Rejection,
 };
 
-/// What the mechanism calls the purchase of credits.
+/// The mechanism's name for the step that purchases credits.
 const ORDER: StepName = StepName::new("order");
 
-/// "Match with `paymentRequired`": the claim of a payment for one of the entries offered, for so many credits.
+/// "Match with `paymentRequired`": makes the claim of a payment for one of the offered entries and this number of
+/// credits.
 ///
 /// # Errors
-/// `INVALID_PAYLOAD`: another entry, another resource, no resource beside an agent.
+/// `INVALID_PAYLOAD`: the payment is for another entry or resource, or has an agent without a resource.
 pub(super) fn claim<'a>(
     payment: PaymentPayload,
     mut offered: impl Iterator<Item = &'a Requirements>,
@@ -47,15 +48,15 @@ pub(super) fn claim<'a>(
 /// Compares the resource that the payer names with the one that the server sells.
 ///
 /// # Errors
-/// `INVALID_PAYLOAD`: another resource, no resource beside an agent.
+/// `INVALID_PAYLOAD`: the resource differs, or an agent has no resource.
 pub(crate) fn check_resource(
     echo: Option<&ResourceInfo>,
     resource: &ResourceInfo,
     names_agent: bool,
 ) -> Result<(), Rejection> {
     match echo.map(|resource| resource.url.as_str()).filter(|url| !url.is_empty()) {
-        // "`agentId` without `resource.url` is `INVALID_PAYLOAD`."
-        // The payer's echo is optional: what it would repeat is what the server sent.
+        // "`agentId` without `resource.url` is `INVALID_PAYLOAD`." The payer's echo is optional: it could only repeat
+        // the server's resource.
         None if names_agent && resource.url.is_empty() => {
             refuse("resource.url: expected beside extra.agentId", "BCK.X402.0012")
         }
@@ -71,9 +72,9 @@ fn refuse<T>(why: &str, code: &str) -> Result<T, Rejection> {
     Err(Code::InvalidPayload.because(why).detail("nvmCode", code))
 }
 
-/// A refusal of the parts that serve every scheme, in the extension's codes.
+/// Translates a refusal of the parts that serve every scheme into the extension's codes.
 pub(super) fn refusal(rejection: Rejection) -> Rejection {
-    // Whoever serves no plan on a network has it on no allow-list.
+    // A facilitator that serves no plan on a network has the network on no allow-list.
     let unserved = [ErrorReason::UNSUPPORTED_SCHEME, ErrorReason::INVALID_NETWORK].contains(&rejection.reason);
     let payer = rejection.payer.clone();
     let mut rejection = match rejection.reason {
@@ -94,12 +95,12 @@ pub(super) fn spent() -> Rejection {
     Code::InvalidPayload.because("this payment was used for another request").detail("nvmCode", SPENT)
 }
 
-/// 409: the id or the caller's key is another payment's or another amount's.
+/// The refusal with status 409: the id or the caller's key belongs to another payment or amount.
 pub(super) fn taken() -> Rejection {
     Rejection::new(ErrorReason::DUPLICATE_SETTLEMENT).detail("nvmCode", SPENT)
 }
 
-/// The words of a refusal, in both forms.
+/// Describes a refusal in both forms.
 fn error(rejection: &Rejection) -> ErrorBody {
     ErrorBody::from(rejection)
 }
@@ -110,7 +111,7 @@ fn keep(members: &mut Members, key: &str, value: &impl serde::Serialize) {
     }
 }
 
-/// A verdict: what x402 servers read, and the extension's own envelope.
+/// Writes a verdict: the members that x402 servers read, and the extension's own envelope.
 pub(super) fn verdict(outcome: Result<String, Rejection>, network: &NetworkName) -> VerifyResponse {
     let mut rest = Members::new();
     if !network.as_str().is_empty() {
@@ -127,8 +128,8 @@ pub(super) fn verdict(outcome: Result<String, Rejection>, network: &NetworkName)
     }
 }
 
-/// A settlement that was refused before anything was sent: "a failure receipt has `transaction` = `transactionHash` =
-/// "" and keeps `orderTx`".
+/// Writes a settlement that was refused before anything was sent: "a failure receipt has `transaction` =
+/// `transactionHash` = "" and keeps `orderTx`".
 pub(super) fn refused(rejection: &Rejection, network: impl Into<NetworkName>) -> SettleResponse {
     let said = error(rejection);
     let mut receipt = Receipt::new(false, "", network);
@@ -139,7 +140,7 @@ pub(super) fn refused(rejection: &Rejection, network: impl Into<NetworkName>) ->
     receipt.into()
 }
 
-/// How a settlement stands.
+/// Writes the state of a settlement.
 pub(super) fn answer(outcome: &Outcome, row: Option<&Payment>, network: ChainId) -> SettleResponse {
     let order = row.and_then(|row| row.proven(&ORDER)).map(|proof| proof.tx.as_str());
     let (reason, payer, transaction) = match outcome {

@@ -5,10 +5,10 @@
 //! proves that the first payment was not processed.
 
 mod entitlements;
+mod outcome;
 mod pay;
-mod said;
 mod wallet;
 
+pub use outcome::ChallengeReceipt;
 pub(super) use pay::{pay, pay_again};
-pub use said::ChallengeReceipt;
 pub(super) use wallet::Wallet;

@@ -10,7 +10,7 @@ use x402_types::challenge::{Challenge, ChallengeId, PaymentResponse, ResourceNam
 use super::super::exchange::{AFTER_FAILURE, Answer, Leg, send};
 use super::super::flight::{Flight, Purchase};
 use super::super::{ClientError, Closed, PayError, Payer};
-use super::said::{ChallengeReceipt, Said, peek, said};
+use super::outcome::{ChallengeOutcome, ChallengeReceipt, challenge_outcome, peek};
 
 /// "At most three requests": the first one was answered with 402.
 const AFTER_THE_FIRST: u32 = 2;
@@ -95,21 +95,21 @@ impl Paying<'_> {
                     continue;
                 }
             };
-            let (said, mut response) = said(response, &id, self.payer.limits.body).await;
-            match said {
-                Said::Pending(wait) if self.left > 0 => {
+            let (outcome, mut response) = challenge_outcome(response, &id, self.payer.limits.body).await;
+            match outcome {
+                ChallengeOutcome::Pending(wait) if self.left > 0 => {
                     self.payer.clock.sleep(wait).await;
                     continue;
                 }
-                Said::Pending(_) | Said::Open => {}
-                Said::Paid(receipt) => {
+                ChallengeOutcome::Pending(_) | ChallengeOutcome::Open => {}
+                ChallengeOutcome::Paid(receipt) => {
                     flight.land(Some(Closed::Paid)).await;
                     if let Some(receipt) = receipt {
                         self.keep(&receipt, response.headers());
                         response.extensions_mut().insert(ChallengeReceipt(receipt));
                     }
                 }
-                Said::Unserved(receipt) => {
+                ChallengeOutcome::Unserved(receipt) => {
                     self.keep(&receipt, response.headers());
                     response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
                     if receipt.entitlement.is_some() {
@@ -120,15 +120,17 @@ impl Paying<'_> {
                     }
                 }
                 // An earlier attempt paid, and its response was lost: the refusal carries the receipt.
-                Said::Unused(_) | Said::Refused | Said::Spent if flight.challenge_receipt().is_some() => {
+                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused | ChallengeOutcome::Spent
+                    if flight.challenge_receipt().is_some() =>
+                {
                     if let Some(receipt) = flight.challenge_receipt() {
                         response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
                     }
                     flight.land(None).await;
                 }
                 // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
-                Said::Unused(_) | Said::Refused if before => flight.land(None).await,
-                Said::Unused(fresh) => {
+                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused if before => flight.land(None).await,
+                ChallengeOutcome::Unused(fresh) => {
                     flight.land(Some(Closed::Refused)).await;
                     if self.again && self.left > 0 {
                         match self.payer.sign_challenge(&fresh, &self.purchase, self.leg).await {
@@ -144,8 +146,8 @@ impl Paying<'_> {
                         }
                     }
                 }
-                Said::Refused => flight.land(Some(Closed::Refused)).await,
-                Said::Spent => flight.land(None).await,
+                ChallengeOutcome::Refused => flight.land(Some(Closed::Refused)).await,
+                ChallengeOutcome::Spent => flight.land(None).await,
             }
             return Ok(response);
         }

@@ -1,23 +1,22 @@
-//! This dialect's answers: "Challenge Format (402 Body)", "Response Header (X-PAYMENT-RESPONSE)", "Error Codes".
+//! This dialect's responses: "Challenge Format (402 Body)", "Response Header (X-PAYMENT-RESPONSE)", "Error Codes".
 
 use http::header::SET_COOKIE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
-use x402_challenge::{CheckError, Grant, Granted};
+use x402_challenge::{CheckError, EntitlementGrant, Granted};
 use x402_codec::{body, challenge as codec, header};
 use x402_types::challenge::{Carrier, Challenge, Code, RefusalBody};
 use x402_types::{ErrorReason, Fault, Members, RawJson};
 
-use super::super::answer::{self, Prepared};
-use crate::Body;
+use super::super::answer::{self, Answer};
 
 /// 402 with a challenge, and the offers of version 2 in their header.
-pub(super) fn ask<B>(challenge: &Challenge, offers: Option<&Prepared>) -> Response<Body<B>> {
+pub(super) fn ask(challenge: &Challenge, offers: Option<&Answer>) -> Answer {
     payment_required(challenge, offers)
 }
 
 /// `{error, message}`, with 402 the fresh challenge's members beside them.
-pub(super) fn refusal<B>(refusal: &RefusalBody, offers: Option<&Prepared>) -> Response<Body<B>> {
+pub(super) fn refusal(refusal: &RefusalBody, offers: Option<&Answer>) -> Answer {
     if refusal.error.status() == 402 {
         return payment_required(refusal, offers);
     }
@@ -26,25 +25,25 @@ pub(super) fn refusal<B>(refusal: &RefusalBody, offers: Option<&Prepared>) -> Re
 }
 
 /// A refusal before anything was checked.
-pub(super) fn refuse<B>(error: Code, message: impl Into<Box<str>>) -> Response<Body<B>> {
+pub(super) fn refuse(error: Code, message: impl Into<Box<str>>) -> Answer {
     refusal(&RefusalBody { error, message: message.into(), rest: Members::new() }, None)
 }
 
-fn payment_required<B, T: Serialize>(document: &T, offers: Option<&Prepared>) -> Response<Body<B>> {
+fn payment_required<T: Serialize>(document: &T, offers: Option<&Answer>) -> Answer {
     let json = match offers.and_then(|offers| with_v1(document, offers)) {
         Some(both) => body::write(&both),
         None => body::write(document),
     };
     let mut response = answer::json(StatusCode::PAYMENT_REQUIRED, json.unwrap_or_default());
-    if let Some(offers) = offers {
-        response.headers_mut().insert(&header::PAYMENT_REQUIRED, offers.header().clone());
+    if let Some(offers) = offers.and_then(|offers| offers.headers().get(&header::PAYMENT_REQUIRED)) {
+        response.headers_mut().insert(&header::PAYMENT_REQUIRED, offers.clone());
     }
     response
 }
 
-/// Version 1 has no header for its offers. Where it is served, its members stand in the body beside the challenge's,
-/// which has none of their names.
-fn with_v1<T: Serialize>(document: &T, offers: &Prepared) -> Option<Members> {
+/// Returns the body with the members of version 1 beside the challenge's, which have other names, where version 1 is
+/// served: it has no header for its offers.
+fn with_v1<T: Serialize>(document: &T, offers: &Answer) -> Option<Members> {
     #[derive(serde::Deserialize)]
     struct Mark {
         #[serde(rename = "x402Version")]
@@ -64,23 +63,23 @@ fn with_v1<T: Serialize>(document: &T, offers: &Prepared) -> Option<Members> {
 }
 
 #[derive(Serialize)]
-struct Words<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
     message: &'a str,
 }
 
 /// 503, or 500 where the configuration is broken: whether it is paid is not known. The fault
 /// goes into the response's extensions; the wire shows a general code.
-pub(super) fn unknown<B>(error: CheckError) -> Response<Body<B>> {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+pub(super) fn unknown(cause: CheckError) -> Answer {
+    let status = StatusCode::from_u16(cause.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let code = ErrorReason::UNEXPECTED_VERIFY_ERROR;
     let message = "the payment could not be checked now; the same one may be sent again";
-    let words = Words { error: code.as_str(), message };
-    let mut response = answer::json(status, body::write(&words).unwrap_or_default());
-    if let Some(seconds) = error.retry_after() {
+    let error = ErrorBody { error: code.as_str(), message };
+    let mut response = answer::json(status, body::write(&error).unwrap_or_default());
+    if let Some(seconds) = cause.retry_after() {
         answer::later(&mut response, u32::try_from(seconds).unwrap_or(u32::MAX));
     }
-    if let CheckError::Fault(fault) = error {
+    if let CheckError::Fault(fault) = cause {
         #[cfg(feature = "tracing")]
         tracing::warn!(step = "challenge", lasting = fault.is_lasting(), "{fault}");
         response.extensions_mut().insert(fault);
@@ -88,12 +87,12 @@ pub(super) fn unknown<B>(error: CheckError) -> Response<Body<B>> {
     response
 }
 
-pub(super) fn fault<B>(fault: Fault) -> Response<Body<B>> {
+pub(super) fn fault(fault: Fault) -> Answer {
     unknown(fault.into())
 }
 
-/// Tells the payer what was paid and what it grants.
-pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&Grant>) {
+/// Adds the receipt of the payment, and the entitlement that it grants.
+pub(super) fn attach(headers: &mut HeaderMap, granted: &Granted, grant: Option<&EntitlementGrant>) {
     if let Ok(value) = codec::encode_response(&granted.response) {
         headers.insert(&header::X_PAYMENT_RESPONSE, value);
     }

@@ -1,4 +1,5 @@
-//! What a route asks by challenge, what it grants, and what all such routes of a server share.
+//! The price of a route that is paid by challenge, the entitlement that it grants, and the parts that all such routes
+//! of a server share.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -7,29 +8,30 @@ use std::sync::Arc;
 
 use http::Uri;
 use http::request::Parts;
-use x402_challenge::{Allowance, Bind, Gate, Grant, Granted, Offer, Token};
+use x402_challenge::{Allowance, Bind, ChallengeOffer, EntitlementGrant, EntitlementToken, Gate, Granted};
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Carrier, ChallengeId, HostName, PaymentResponse};
 use x402_types::{Members, UnixSeconds};
 
 use super::super::seller::canonical_origin;
 use super::super::{RequirePaymentLayer, SellerError};
-use super::{Clock, Counter, SystemClock};
+use super::route::ChallengeRoute;
+use super::{Clock, SystemClock};
 
-/// By what a request was let in. The handler finds it in the request's extensions.
+/// The reason why a request was admitted. It is in the request's extensions.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Access {
-    /// It was paid for.
+    /// The request was paid for.
     Paid(Box<Granted>),
-    /// It came with an entitlement that an earlier payment granted.
+    /// The request came with an entitlement that an earlier payment granted.
     Entitled {
-        /// How often the entitlement is still good, where that is counted.
+        /// The number of uses that are left, where uses are counted.
         left: Option<u32>,
     },
 }
 
-/// What the routes that ask by challenge share: the public host, the gate with its store, the clock.
+/// The parts that the routes paid by challenge share: the public host, the gate with its store, the clock.
 #[derive(Clone)]
 pub struct Challenges(Arc<Shared>);
 
@@ -37,23 +39,22 @@ struct Shared {
     gate: Gate,
     host: HostName,
     clock: Arc<dyn Clock>,
-    /// When the store was last told to forget, in Unix seconds.
+    /// The time at which the store last forgot what is over, in Unix seconds.
     forgot: AtomicU64,
 }
 
-/// How often the store forgets what is over, in seconds.
+/// The seconds after which the store forgets what is over.
 const FORGET_EVERY: u64 = 60;
 
 impl Challenges {
-    /// Challenges of a server that is reached at a public origin, for example `https://api.example.com`.
-    ///
+    /// Creates the challenges of a server with this public origin, for example `https://api.example.com`.
     /// # Errors
     /// [`SellerError::Origin`].
     pub fn new(origin: &str, gate: Gate) -> Result<Self, SellerError> {
         Self::with_clock(origin, gate, Arc::new(SystemClock))
     }
 
-    /// The same by another clock.
+    /// Creates the same by another clock.
     ///
     /// # Errors
     /// [`SellerError::Origin`].
@@ -65,27 +66,27 @@ impl Challenges {
         Ok(Self(Arc::new(Shared { gate, host, clock, forgot: AtomicU64::new(0) })))
     }
 
-    /// A layer for a route that is paid by challenge alone.
+    /// Returns a layer for a route that is paid by challenge alone.
     ///
     /// # Errors
-    /// [`SellerError::ResourceTooLong`]; [`SellerError::BodyNotRead`] where the offer binds the body: that is
-    /// [`bind_body`](RequirePaymentLayer::bind_body)'s to switch on.
+    /// [`SellerError::ResourceTooLong`]; [`SellerError::BodyNotRead`] if the offer binds the body, which only
+    /// [`bind_body`](RequirePaymentLayer::bind_body) can enable.
     pub fn charge(&self, ask: Ask) -> Result<RequirePaymentLayer, SellerError> {
         ask.check()?;
-        Ok(RequirePaymentLayer::challenge(Counter::new(self.clone(), ask)))
+        Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, None))))
     }
 
-    /// A layer for a route that is paid by challenge, or by what another layer offers: version 2 stands in
-    /// `PAYMENT-REQUIRED`, the challenge in the body. If that layer asks by challenge already, this one takes its place.
+    /// Returns a layer for a route that is paid by challenge, or by what another layer offers: `PAYMENT-REQUIRED` has
+    /// version 2, and the body has the challenge. If that layer has a challenge already, this one takes its place.
     ///
     /// # Errors
-    /// Those of [`Self::charge`].
+    /// The errors of [`Self::charge`].
     pub fn charge_beside(&self, offers: RequirePaymentLayer, ask: Ask) -> Result<RequirePaymentLayer, SellerError> {
         ask.check()?;
-        Ok(RequirePaymentLayer::challenge(Counter::new(self.clone(), ask).with_offers(offers.into_route())))
+        Ok(RequirePaymentLayer::own(Arc::new(ChallengeRoute::new(self.clone(), ask, offers.into_offers()))))
     }
 
-    /// The gate.
+    /// Returns the gate.
     #[must_use]
     pub fn gate(&self) -> &Gate {
         &self.0.gate
@@ -104,8 +105,7 @@ impl Challenges {
         self.0.clock.entropy()?.first_chunk().copied()
     }
 
-    /// Has the store forget what is over, once a minute. Whoever is first does it; that it failed is not this
-    /// request's matter.
+    /// Removes what is over from the store, once a minute. The first request does it, and is not affected by a failure.
     pub(super) async fn forget(&self, now: UnixSeconds) {
         let last = self.0.forgot.load(Ordering::Relaxed);
         let due = now.0 >= last.saturating_add(FORGET_EVERY);
@@ -121,7 +121,7 @@ impl fmt::Debug for Challenges {
     }
 }
 
-/// What a route asks, and what it grants beyond the answer.
+/// The price of a route, and the entitlement that it grants beyond the answer.
 #[derive(Clone)]
 pub struct Ask {
     offer: OfferOf,
@@ -130,21 +130,21 @@ pub struct Ask {
 
 #[derive(Clone)]
 enum OfferOf {
-    Fixed(Box<Offer>),
-    By(Arc<dyn Fn(&Parts) -> Offer + Send + Sync>),
+    Fixed(Box<ChallengeOffer>),
+    By(Arc<dyn Fn(&Parts) -> ChallengeOffer + Send + Sync>),
 }
 
 impl Ask {
-    /// The same for each request.
+    /// Creates the same price for each request.
     #[must_use]
-    pub fn new(offer: Offer) -> Self {
+    pub fn new(offer: ChallengeOffer) -> Self {
         Self { offer: OfferOf::Fixed(Box::new(offer)), entitle: None }
     }
 
-    /// By the request: a route with parameters sells a resource for each. The same request must be asked the same when
-    /// it comes back with its payment.
+    /// Creates a price by the request: a route with parameters sells a resource for each. The same request must have
+    /// the same price when it comes back with its payment.
     #[must_use]
-    pub fn by(offer: impl Fn(&Parts) -> Offer + Send + Sync + 'static) -> Self {
+    pub fn by(offer: impl Fn(&Parts) -> ChallengeOffer + Send + Sync + 'static) -> Self {
         Self { offer: OfferOf::By(Arc::new(offer)), entitle: None }
     }
 
@@ -155,7 +155,7 @@ impl Ask {
         self
     }
 
-    pub(super) fn offer(&self, request: &Parts, bind_body: bool) -> Cow<'_, Offer> {
+    pub(super) fn offer(&self, request: &Parts, bind_body: bool) -> Cow<'_, ChallengeOffer> {
         let offer = match &self.offer {
             OfferOf::Fixed(offer) => Cow::Borrowed(&**offer),
             OfferOf::By(offer) => Cow::Owned(offer(request)),
@@ -168,9 +168,9 @@ impl Ask {
         offer
     }
 
-    pub(super) fn grant(&self, token: impl FnOnce() -> Option<Token>) -> Option<Option<Grant>> {
+    pub(super) fn grant(&self, token: impl FnOnce() -> Option<EntitlementToken>) -> Option<Option<EntitlementGrant>> {
         let Some(Entitle { carrier, allowance, ttl_seconds }) = self.entitle else { return Some(None) };
-        token().map(|token| Some(Grant { token, carrier, allowance, ttl_seconds }))
+        token().map(|token| Some(EntitlementGrant { token, carrier, allowance, ttl_seconds }))
     }
 
     fn check(&self) -> Result<(), SellerError> {
@@ -200,9 +200,9 @@ impl fmt::Debug for Ask {
     }
 }
 
-/// "Resource entitlement": what a payment grants for later requests of the same resource.
+/// "Resource entitlement": the grant of a payment for later requests of the same resource.
 ///
-/// A use is counted before the handler runs, and not given back if that fails.
+/// A use is counted before the handler runs, and not returned if that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entitle {
     carrier: Carrier,
@@ -211,19 +211,19 @@ pub struct Entitle {
 }
 
 impl Entitle {
-    /// A cookie, good for so many seconds and as often as wanted.
+    /// Creates a cookie, good for so many seconds and as often as wanted.
     #[must_use]
     pub const fn cookie(ttl_seconds: u64) -> Self {
         Self { carrier: Carrier::Cookie, allowance: Allowance::Unlimited, ttl_seconds }
     }
 
-    /// A bearer token, good for so many seconds and as often as wanted.
+    /// Creates a bearer token, good for so many seconds and as often as wanted.
     #[must_use]
     pub const fn bearer(ttl_seconds: u64) -> Self {
         Self { carrier: Carrier::Bearer, allowance: Allowance::Unlimited, ttl_seconds }
     }
 
-    /// Good so often within its time. The request that pays is not counted.
+    /// Limits the number of uses within the time. The request that pays is not counted.
     #[must_use]
     pub const fn with_allowance(mut self, allowance: Allowance) -> Self {
         self.allowance = allowance;

@@ -13,31 +13,32 @@ use tower_service::Service;
 use x402_types::challenge::BodySha256;
 use x402_types::{ErrorReason, Rejection};
 
-use super::super::answer;
+use super::super::answer::{self, Answer};
+use super::super::layer::Sells;
 use super::super::{RequirePayment, RequirePaymentLayer};
 use crate::Body;
 
-/// The hash of the body that the handler gets. Only this module can make one.
+/// The hash of the body that the handler gets. Only this module can create one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyHash(pub(super) BodySha256);
 
 impl RequirePaymentLayer {
     /// Binds the body of each request to its challenge. The body is read first, at most `limit` bytes of it: a longer
-    /// one is 413 before anything is asked or paid. Trailers are dropped.
+    /// one is 413 before anything is paid. Trailers are dropped.
     ///
-    /// It changes nothing for what this layer offers in other dialects.
+    /// The layer's offers in other dialects are unaffected.
     #[must_use]
     pub fn bind_body(mut self, limit: usize) -> BindBodyLayer {
-        if let Some(counter) = self.counter_mut() {
-            counter.bind_body();
+        if let Sells::Own(dialect) = &mut self.sells {
+            *dialect = dialect.with_body();
         }
         BindBodyLayer { paid: self, limit }
     }
 }
 
-/// Reads and hashes the body, then asks for payment. [`RequirePaymentLayer::bind_body`] makes it.
+/// Reads and hashes the body, then requires payment. [`RequirePaymentLayer::bind_body`] makes it.
 ///
-/// The service behind it takes a request whose body is a [`Body`], as any axum handler does.
+/// The inner service takes a request whose body is a [`Body`], as any axum handler does.
 #[derive(Debug, Clone)]
 pub struct BindBodyLayer {
     paid: RequirePaymentLayer,
@@ -52,7 +53,7 @@ impl<S> Layer<S> for BindBodyLayer {
     }
 }
 
-/// The service that [`BindBodyLayer`] makes.
+/// The service that [`BindBodyLayer`] creates.
 #[derive(Debug, Clone)]
 pub struct BindBody<S> {
     paid: RequirePayment<S>,
@@ -86,7 +87,7 @@ where
             let (mut parts, body) = request.into_parts();
             let bytes = match whole(body, limit).await {
                 Ok(bytes) => bytes,
-                Err(status) => return Ok(refuse(status, limit)),
+                Err(status) => return Ok(refuse(status, limit).map(Body::own)),
             };
             parts.extensions.insert(BodyHash(x402_challenge::body_sha256(&bytes)));
             ready.call(Request::from_parts(parts, Body::own(bytes))).await
@@ -99,7 +100,7 @@ where
     Q: http_body::Body,
     Q::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
 {
-    // What says that it is too long need not be read.
+    // A body whose declared length is too large need not be read.
     if body.size_hint().lower() > limit as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
@@ -122,7 +123,7 @@ where
     Ok(bytes.freeze())
 }
 
-fn refuse<B>(status: StatusCode, limit: usize) -> Response<Body<B>> {
+fn refuse(status: StatusCode, limit: usize) -> Answer {
     let why = match status {
         StatusCode::PAYLOAD_TOO_LARGE => format!("the body is larger than {limit} bytes"),
         _ => "the body broke off".to_owned(),

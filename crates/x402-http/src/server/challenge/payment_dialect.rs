@@ -1,4 +1,4 @@
-//! Which dialect a request's payment speaks.
+//! The recognition of a payment's dialect.
 
 use http::HeaderMap;
 use serde::Deserialize;
@@ -6,22 +6,22 @@ use x402_codec::header::{self, PaymentHeader};
 use x402_codec::{Limits, challenge as codec};
 use x402_types::RawJson;
 
-/// What came as payment.
+/// The dialect of a request's payment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Spoken {
-    /// Nothing.
+pub(super) enum PaymentDialect {
+    /// There is no payment.
     Nothing,
-    /// This dialect's payment: its JSON text.
+    /// A payment of this dialect: its JSON text.
     Challenge(String),
-    /// This dialect's, but longer than it allows.
+    /// A payment of this dialect that is longer than the dialect allows.
     TooLong,
-    /// Version 1 or 2, or what is answered as if it were.
+    /// A payment of version 1 or 2, or one that is answered as such.
     Offers,
-    /// Neither, and here is what was wrong with it.
+    /// A payment of neither, with the fault.
     Neither(String),
 }
 
-/// The member by which each dialect names itself. What it says is for the dialect to judge.
+/// The member by which each dialect names itself. The dialect judges its value.
 #[derive(Deserialize)]
 struct Marks {
     version: Option<RawJson>,
@@ -29,14 +29,15 @@ struct Marks {
     x402_version: Option<RawJson>,
 }
 
-/// "The dialects that share `X-PAYMENT` are told apart after decoding by `version` and `x402Version`."
+/// Detects the dialect. "The dialects that share `X-PAYMENT` are told apart after decoding by `version` and
+/// `x402Version`."
 ///
-/// `offers`: the limits of version 2 where the route offers it. What carries neither mark, or both, or cannot be
-/// decoded, is answered as version 2 there, and is malformed elsewhere.
-pub(super) fn spoken(headers: &HeaderMap, offers: Option<&Limits>) -> Spoken {
-    let neither = |why: String| if offers.is_some() { Spoken::Offers } else { Spoken::Neither(why) };
+/// `offers`: the limits of version 2 where the route offers it. A payment with neither mark, or both, or that
+/// cannot be decoded, is answered as version 2 there, and is malformed elsewhere.
+pub(super) fn payment_dialect(headers: &HeaderMap, offers: Option<&Limits>) -> PaymentDialect {
+    let neither = |why: String| if offers.is_some() { PaymentDialect::Offers } else { PaymentDialect::Neither(why) };
     let text = match header::payment_text(headers, offers.unwrap_or(&codec::LIMITS)) {
-        Ok(None) => return Spoken::Nothing,
+        Ok(None) => return PaymentDialect::Nothing,
         Ok(Some(text)) => text,
         Err(error) => return neither(error.to_string()),
     };
@@ -50,7 +51,11 @@ pub(super) fn spoken(headers: &HeaderMap, offers: Option<&Limits>) -> Spoken {
     match (marks.version, marks.x402_version) {
         (Some(_), None) => {
             let sent = headers.get(&header::X_PAYMENT).map_or(0, |value| value.as_bytes().trim_ascii().len());
-            if sent > codec::HEADER { Spoken::TooLong } else { Spoken::Challenge(text.json().to_owned()) }
+            if sent > codec::HEADER {
+                PaymentDialect::TooLong
+            } else {
+                PaymentDialect::Challenge(text.json().to_owned())
+            }
         }
         (None, Some(_)) => neither("x402Version: expected `version`, which is `x402.v1`".to_owned()),
         (None, None) => neither("version: expected `x402.v1`".to_owned()),
@@ -62,17 +67,17 @@ pub(super) fn spoken(headers: &HeaderMap, offers: Option<&Limits>) -> Spoken {
 mod tests {
     use super::*;
 
-    fn told(value: &str, offers: bool) -> Spoken {
+    fn dialect_of(value: &str, offers: bool) -> PaymentDialect {
         let mut headers = HeaderMap::new();
         headers.insert(&header::X_PAYMENT, x402_codec::base64::encode(value.as_bytes()).parse().unwrap());
-        spoken(&headers, offers.then_some(&Limits::DEFAULT))
+        payment_dialect(&headers, offers.then_some(&Limits::DEFAULT))
     }
 
     #[test]
     fn the_mark_decides_and_only_the_mark() {
         for offers in [false, true] {
             for text in [r#"{"version":"x402.v1"}"#, r#"{"scheme":"exact","version":7}"#, r#"{"version":"2"}"#] {
-                assert_eq!(told(text, offers), Spoken::Challenge(text.to_owned()), "{text}");
+                assert_eq!(dialect_of(text, offers), PaymentDialect::Challenge(text.to_owned()), "{text}");
             }
         }
         for text in [
@@ -89,17 +94,21 @@ mod tests {
             "{",
             "",
         ] {
-            assert_eq!(told(text, true), if text.is_empty() { Spoken::Nothing } else { Spoken::Offers }, "{text}");
-            let alone = told(text, false);
-            assert!(text.is_empty() || matches!(alone, Spoken::Neither(_)), "{text}: {alone:?}");
+            assert_eq!(
+                dialect_of(text, true),
+                if text.is_empty() { PaymentDialect::Nothing } else { PaymentDialect::Offers },
+                "{text}"
+            );
+            let alone = dialect_of(text, false);
+            assert!(text.is_empty() || matches!(alone, PaymentDialect::Neither(_)), "{text}: {alone:?}");
         }
     }
 
     #[test]
     fn this_dialect_has_its_own_limit() {
         let long = format!(r#"{{"version":"x402.v1","more":"{}"}}"#, "x".repeat(4096));
-        assert_eq!(told(&long, true), Spoken::TooLong);
-        assert!(matches!(told(&long, false), Spoken::Neither(_)));
+        assert_eq!(dialect_of(&long, true), PaymentDialect::TooLong);
+        assert!(matches!(dialect_of(&long, false), PaymentDialect::Neither(_)));
     }
 
     #[test]
@@ -107,9 +116,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         let value = x402_codec::base64::encode(br#"{"version":"x402.v1"}"#);
         headers.insert(&header::PAYMENT_SIGNATURE, value.parse().unwrap());
-        assert_eq!(spoken(&headers, Some(&Limits::DEFAULT)), Spoken::Offers);
-        assert!(matches!(spoken(&headers, None), Spoken::Neither(_)));
+        assert_eq!(payment_dialect(&headers, Some(&Limits::DEFAULT)), PaymentDialect::Offers);
+        assert!(matches!(payment_dialect(&headers, None), PaymentDialect::Neither(_)));
         headers.insert(&header::X_PAYMENT, value.parse().unwrap());
-        assert!(matches!(spoken(&headers, None), Spoken::Neither(_)));
+        assert!(matches!(payment_dialect(&headers, None), PaymentDialect::Neither(_)));
     }
 }

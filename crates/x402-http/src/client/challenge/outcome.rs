@@ -18,7 +18,7 @@ pub struct ChallengeReceipt(pub PaymentResponse);
 
 /// The fate of a payment that was sent.
 #[derive(Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum ChallengeOutcome {
     /// The payment was made.
     Paid(Option<PaymentResponse>),
     /// The payment was made, and the handler failed: the same request presents it again.
@@ -36,28 +36,36 @@ pub(super) enum Said {
 }
 
 /// Reads as much of a response as is needed; the caller still gets all of it.
-pub(super) async fn said<B>(response: Response<B>, paid: &ChallengeId, limit: usize) -> (Said, Response<Body<B>>)
+pub(super) async fn challenge_outcome<B>(
+    response: Response<B>,
+    paid: &ChallengeId,
+    limit: usize,
+) -> (ChallengeOutcome, Response<Body<B>>)
 where
     B: http_body::Body<Data = Bytes>,
 {
     let status = response.status();
     if let Some(receipt) = receipt(&response, paid) {
         let failed = status.is_client_error() || status.is_server_error();
-        let said = if failed { Said::Unserved(receipt) } else { Said::Paid(Some(receipt)) };
-        return (said, response.map(Body::inner));
+        let outcome = if failed { ChallengeOutcome::Unserved(receipt) } else { ChallengeOutcome::Paid(Some(receipt)) };
+        return (outcome, response.map(Body::inner));
     }
     let wait = retry_after(response.headers());
     match status {
-        StatusCode::SERVICE_UNAVAILABLE => (Said::Pending(wait.unwrap_or(DEFAULT_WAIT)), response.map(Body::inner)),
-        StatusCode::CONFLICT => (Said::Spent, response.map(Body::inner)),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            (ChallengeOutcome::Pending(wait.unwrap_or(DEFAULT_WAIT)), response.map(Body::inner))
+        }
+        StatusCode::CONFLICT => (ChallengeOutcome::Spent, response.map(Body::inner)),
         StatusCode::PAYMENT_REQUIRED | StatusCode::BAD_REQUEST => {
             let (parts, body) = response.into_parts();
             let (read, body) = peek(body, limit).await;
             (refusal(status, read.as_deref().unwrap_or_default()), Response::from_parts(parts, body))
         }
-        status if status.is_client_error() || status.is_server_error() => (Said::Open, response.map(Body::inner)),
+        status if status.is_client_error() || status.is_server_error() => {
+            (ChallengeOutcome::Open, response.map(Body::inner))
+        }
         // Success without a receipt: assume that the payment was settled.
-        _ => (Said::Paid(None), response.map(Body::inner)),
+        _ => (ChallengeOutcome::Paid(None), response.map(Body::inner)),
     }
 }
 
@@ -71,19 +79,19 @@ fn receipt<B>(response: &Response<B>, paid: &ChallengeId) -> Option<PaymentRespo
 /// Interprets a refusal. "A second payment only after a typed refusal that proves the first unused": `expired`,
 /// `mismatch` and `insufficient` are returned before the proof is inspected. `verification_failed` proves nothing: the
 /// proof may have been used for another challenge.
-fn refusal(status: StatusCode, body: &[u8]) -> Said {
+fn refusal(status: StatusCode, body: &[u8]) -> ChallengeOutcome {
     let Ok(refusal) = codec::refusal(body) else {
-        return if status == StatusCode::PAYMENT_REQUIRED { Said::Refused } else { Said::Open };
+        return if status == StatusCode::PAYMENT_REQUIRED { ChallengeOutcome::Refused } else { ChallengeOutcome::Open };
     };
     if refusal.error.status() != status.as_u16() {
-        return Said::Open;
+        return ChallengeOutcome::Open;
     }
     match refusal.error {
         Code::Expired | Code::Mismatch | Code::Insufficient => match codec::challenge(body) {
-            Ok(fresh) => Said::Unused(Box::new(fresh)),
-            Err(_) => Said::Refused,
+            Ok(fresh) => ChallengeOutcome::Unused(Box::new(fresh)),
+            Err(_) => ChallengeOutcome::Refused,
         },
-        _ => Said::Refused,
+        _ => ChallengeOutcome::Refused,
     }
 }
 

@@ -1,0 +1,49 @@
+//! The handler's run for a request that was paid by challenge, or that came with an entitlement.
+
+use async_trait::async_trait;
+use http::request::Parts;
+use http::response;
+use x402_challenge::EntitlementGrant;
+
+use super::super::answer::Answer;
+use super::super::own::Visit;
+use super::answer;
+use super::ask::Access;
+use super::route::ChallengeRoute;
+
+/// A request that was let in.
+pub(super) struct ChallengeVisit {
+    route: ChallengeRoute,
+    access: Access,
+    grant: Option<EntitlementGrant>,
+    /// The request, where the payment is metered: the answer to a refused settlement needs it once more.
+    metered: Option<Parts>,
+}
+
+impl ChallengeVisit {
+    pub(super) fn new(route: &ChallengeRoute, access: Access, grant: Option<EntitlementGrant>) -> Self {
+        Self { route: route.clone(), access, grant, metered: None }
+    }
+}
+
+#[async_trait]
+impl Visit for ChallengeVisit {
+    fn enter(&mut self, request: &mut Parts) {
+        request.extensions.insert(self.access.clone());
+        if matches!(&self.access, Access::Paid(granted) if granted.meter.is_some()) {
+            self.metered = Some(request.clone());
+        }
+    }
+
+    async fn leave(self: Box<Self>, response: &mut response::Parts) -> Result<(), Box<Answer>> {
+        let Access::Paid(granted) = &self.access else { return Ok(()) };
+        if let Some(request) = &self.metered
+            && let Some(fault) = self.route.settle(request, granted).await?
+        {
+            // The counted use is in the store, and is settled by a later attempt.
+            response.extensions.insert(fault);
+        }
+        answer::attach(&mut response.headers, granted, self.grant.as_ref());
+        Ok(())
+    }
+}
