@@ -56,7 +56,7 @@ async fn shop(proofs: Proofs, entitle: Option<Entitle>) -> Shop {
         meta: serde_json::from_str(r#"{"description": "One-off access"}"#).unwrap(),
         bind: Bind::default(),
     });
-    let ask = entitle.into_iter().fold(ask, Ask::entitle);
+    let ask = entitle.into_iter().fold(ask, Ask::with_entitlement);
     let paid = Challenges::new(&origin, Gate::new(Arc::new(store), proofs)).unwrap().charge(ask).unwrap();
     let served = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&served);

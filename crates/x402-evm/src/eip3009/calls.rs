@@ -22,7 +22,7 @@ mod abi {
 }
 
 impl Authorization {
-    /// The call that makes the transfer, in the overload with `v, r, s`.
+    /// Encodes the call that makes the transfer, in the overload with `v, r, s`.
     #[must_use]
     pub fn transfer_call(&self, signature: &Signature) -> Bytes {
         abi::Eip3009::transferWithAuthorization_0Call {
@@ -40,7 +40,7 @@ impl Authorization {
         .into()
     }
 
-    /// The call that makes the transfer, in the overload with `bytes signature`.
+    /// Encodes the call that makes the transfer, in the overload with `bytes signature`.
     #[must_use]
     pub fn transfer_call_with_bytes(&self, signature: Bytes) -> Bytes {
         abi::Eip3009::transferWithAuthorization_1Call {
@@ -56,7 +56,7 @@ impl Authorization {
         .into()
     }
 
-    /// The message in a call of either overload of `transferWithAuthorization`.
+    /// Decodes the message from a call of either overload of `transferWithAuthorization`.
     #[must_use]
     pub fn of_transfer_call(data: &[u8]) -> Option<Self> {
         type Parts = (Address, Address, U256, U256, U256, B256);
@@ -78,38 +78,38 @@ impl Authorization {
     }
 }
 
-/// `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
+/// Encodes `authorizationState(authorizer, nonce)`: true once it was used or cancelled.
 #[must_use]
 pub fn state_call(authorizer: Address, nonce: B256) -> Bytes {
     abi::Eip3009::authorizationStateCall { authorizer, nonce }.abi_encode().into()
 }
 
-/// ERC-20's `balanceOf(account)`.
+/// Encodes ERC-20's `balanceOf(account)`.
 #[must_use]
 pub fn balance_call(account: Address) -> Bytes {
     abi::Eip3009::balanceOfCall { account }.abi_encode().into()
 }
 
-/// `name()`, which FiatToken and the OpenZeppelin tokens put into their EIP-712 domain.
+/// Encodes `name()`, which FiatToken and the OpenZeppelin tokens use in their EIP-712 domain.
 #[must_use]
 pub fn name_call() -> Bytes {
     abi::Eip3009::nameCall {}.abi_encode().into()
 }
 
-/// `version()` of the EIP-712 domain.
+/// Encodes `version()` of the EIP-712 domain.
 #[must_use]
 pub fn version_call() -> Bytes {
     abi::Eip3009::versionCall {}.abi_encode().into()
 }
 
-/// [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
+/// Encodes [EIP-5267](https://eips.ethereum.org/EIPS/eip-5267)'s `eip712Domain()`.
 #[must_use]
 pub fn domain_call() -> Bytes {
     abi::Eip3009::eip712DomainCall {}.abi_encode().into()
 }
 
-/// `name` and `version` out of an answer to [`domain_call`], where the domain has these two, the chain and the contract,
-/// which are the token's, and nothing else.
+/// Decodes `name` and `version` from the result of [`domain_call`], if the domain has exactly these two, the chain and
+/// the contract, and the latter are the token's.
 #[must_use]
 pub fn read_domain(answer: &[u8], chain_id: u64, token: Address) -> Option<(String, String)> {
     let domain = abi::Eip3009::eip712DomainCall::abi_decode_returns(answer).ok()?;
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use alloy_primitives::hex;
 
-    // Selectors of FiatTokenV2_2 as its verified sources on Etherscan list them.
+    // The selectors of FiatTokenV2_2, from its verified sources on Etherscan.
     #[test]
     fn selectors_are_those_of_fiat_token() {
         assert_eq!(abi::Eip3009::transferWithAuthorization_0Call::SELECTOR, hex!("e3ee160e"));

@@ -105,7 +105,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
 
     /// Passes every [`Incident`] to this hook, in addition to the log.
     #[must_use]
-    pub fn with_on_incident(mut self, hook: impl OnIncident + 'static) -> Self {
+    pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
         self.on_incident = Some(Arc::new(hook));
         self
     }

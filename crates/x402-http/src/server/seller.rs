@@ -75,7 +75,7 @@ impl Seller {
     /// Passes every [`Incident`](super::Incident) to this hook, in addition to the log.
     #[must_use]
     pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
-        self.checkout = self.checkout.with_on_incident(hook);
+        self.checkout = self.checkout.with_incident_hook(hook);
         self
     }
 
