@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_provider::Provider;
-use x402_devchain::{ACCOUNTS, DevChain, MiningMode, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::engine::Patience;
