@@ -42,7 +42,7 @@ struct Shop {
 /// A shop on SQLite that takes these proofs, behind a socket.
 async fn shop(proofs: Proofs, entitle: Option<Entitle>) -> Shop {
     let directory = tempfile::tempdir().unwrap();
-    let store = SqliteChallenges::new(Database::open(&directory.path().join("challenges.sqlite")).unwrap());
+    let store = SqliteChallenges::new(Database::open(directory.path().join("challenges.sqlite")).unwrap());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let ask = Ask::new(ChallengeOffer {

@@ -102,7 +102,7 @@ async fn stage(depth: u64) -> Stage {
     let proofs = Proofs::default().with(Arc::new(VerifyExact::new(wire.clone()))).unwrap();
     let proofs = proofs.with(Arc::new(onchain)).unwrap();
     let file = tempfile::tempdir().unwrap();
-    let store = SqliteChallenges::new(Database::open(&file.path().join("challenges.sqlite")).unwrap());
+    let store = SqliteChallenges::new(Database::open(file.path().join("challenges.sqlite")).unwrap());
     Stage { facilitator, wire, gate: Gate::new(Arc::new(store), proofs), file, ids: AtomicU8::new(1) }
 }
 
@@ -181,7 +181,7 @@ async fn an_exact_proof_is_settled_and_granted_once() {
     assert_eq!(stage.paid(), [PRICE]);
     assert_eq!(stage.refused(&payment).await.0, Code::Replay);
     // The store opened again, as after a restart.
-    let store = SqliteChallenges::new(Database::open(&stage.file.path().join("challenges.sqlite")).unwrap());
+    let store = SqliteChallenges::new(Database::open(stage.file.path().join("challenges.sqlite")).unwrap());
     let standing = store.find(&challenge.challenge_id, now()).await.unwrap().unwrap().1;
     assert!(matches!(standing, x402_challenge::ChallengeState::Paid { .. }));
     assert_eq!(stage.paid(), [PRICE]);

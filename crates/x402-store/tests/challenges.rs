@@ -24,7 +24,7 @@ impl OnDisk {
     }
 
     fn open(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteChallenges::new(Database::open(&self.path()).unwrap()))
+        Arc::new(SqliteChallenges::new(Database::open(self.path()).unwrap()))
     }
 }
 

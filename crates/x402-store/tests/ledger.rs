@@ -23,7 +23,7 @@ impl OnDisk {
     }
 
     fn database(&self) -> Database {
-        Database::open(&self.path()).unwrap()
+        Database::open(self.path()).unwrap()
     }
 
     fn open(&self) -> Arc<dyn Ledger> {

@@ -119,7 +119,7 @@ fn declared(text: &str) -> Vec<String> {
         let item =
             ["pub struct ", "pub enum ", "pub trait ", "pub type "].iter().find_map(|kind| line.strip_prefix(kind));
         let by_macro = line.chars().all(char::is_alphanumeric) && line.ends_with("Id") && lines.peek() == Some(&"}");
-        if let Some(rest) = item.or(by_macro.then_some(line)) {
+        if let Some(rest) = item.or_else(|| by_macro.then_some(line)) {
             let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
             if !name.is_empty() {
                 names.push(name);

@@ -85,17 +85,10 @@ impl<S: SignAs> Payer<S> {
         let chain = terms.network.evm_chain();
         let chain =
             chain.map_err(|why| Rejection::new(ErrorReason::INVALID_NETWORK).because(format!("network: {why}")));
-        let asked = terms::read(terms, chain, |asset| match self.tokens.find(terms.network, asset) {
+        terms::read(terms, chain, |asset| match self.tokens.find(terms.network, asset) {
             None if !self.any_token => Err("asset: not a token that this client knows"),
             token => Ok(token),
-        })?;
-        // An EIP-3009 token is its own verifying contract: a signature for another address is one for another token.
-        if let Some(named) = terms.extra.text("verifyingContract")
-            && terms::address(&named) != Some(asked.token)
-        {
-            return Err(terms::bad("extra.verifyingContract: another contract than the asset"));
-        }
-        Ok(asked)
+        })
     }
 }
 

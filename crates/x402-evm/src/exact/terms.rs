@@ -44,6 +44,12 @@ pub(super) fn read<'t>(
         let why = "extra.name and extra.version: expected strings";
         return Err(Rejection::new(ErrorReason::MISSING_EIP712_DOMAIN).because(why));
     };
+    // An EIP-3009 token is its own verifying contract: a signature for another address is one for another token.
+    if let Some(named) = terms.extra.text("verifyingContract")
+        && address(&named) != Some(asset)
+    {
+        return Err(bad("extra.verifyingContract: another contract than the asset"));
+    }
     // `extra` is compared with the known domain of the token and decides nothing itself: a domain chosen by the seller
     // would let a signature for one contract pass for another's.
     let domain = match token.and_then(|token| token.domain.as_ref()) {
@@ -62,11 +68,11 @@ pub(super) fn read<'t>(
 }
 
 /// Parses an address, whose EIP-55 checksum must hold if it has one.
-pub(super) fn address(text: &str) -> Option<Address> {
+fn address(text: &str) -> Option<Address> {
     text.parse::<EvmAddress>().and_then(Address::try_from).ok()
 }
 
 /// Returns the refusal of terms that cannot be paid.
-pub(super) fn bad(why: &'static str) -> Rejection {
+fn bad(why: &'static str) -> Rejection {
     Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because(why)
 }
