@@ -37,7 +37,7 @@ fn comments_are_sentences() {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let comments = comments_of(&name);
-        assert!(comments.len() > 10, "{name} has sources");
+        assert!(!comments.is_empty(), "{name} has sources");
         faults.extend(comments.iter().flat_map(faults_of));
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));

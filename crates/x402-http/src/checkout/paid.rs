@@ -3,8 +3,8 @@
 use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
 /// The amount that a request used of the amount that was verified. A handler puts it into its answer's extensions; more
-/// than was verified is never taken. It counts for schemes that settle less than was authorized
-/// ([`PaymentKeyFn::settles_less`]) and for no other: `nvm:erc4337` redeems so many credits, within the plan's minimum
+/// than was verified is never taken. It counts for schemes that settle at most what was authorized
+/// ([`PaymentKeyFn::amount_rule`]) and for no other: `nvm:erc4337` redeems so many credits, within the plan's minimum
 /// and maximum; `exact` moves what was signed.
 ///
 /// [`PaymentKeyFn::amount_rule`]: x402_types::PaymentKeyFn::amount_rule

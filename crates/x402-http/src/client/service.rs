@@ -17,7 +17,7 @@ use crate::Body;
 /// Pays for the requests that pass through it.
 ///
 /// Put it next to the transport, inside of any layer that follows redirects: it cannot see redirects that an inner
-/// layer follows. [`Self::follow_redirects`] makes it follow them itself, never paying another origin.
+/// layer follows. [`Self::with_redirects`] makes it follow them itself, never paying another origin.
 #[derive(Debug, Clone)]
 pub struct PayLayer {
     payer: Payer,

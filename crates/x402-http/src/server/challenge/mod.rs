@@ -7,7 +7,7 @@
 //!   and 443, without the dot that ends an absolute name. The request's own host is the authority of its target
 //!   (HTTP/2, absolute form), otherwise `Host`, and must be that one: a request for another host is `invalid_binding`.
 //!   A proxy in front has to forward `Host`.
-//! - **Path** as sent, after the prefix of [`nested`](super::RequirePaymentLayer::nested). `HEAD` is bound as `GET`.
+//! - **Path** as sent, after the prefix of [`with_prefix`](super::RequirePaymentLayer::with_prefix). `HEAD` is bound as `GET`.
 //! - **Body.** It is bound if [`bind_body`](super::RequirePaymentLayer::bind_body) reads it.
 //!
 //! A payment buys one run of the handler: money may have moved before it runs. Its receipt, and the entitlement if
