@@ -11,7 +11,7 @@ pub use x402_evm as evm;
 pub use x402_facilitator as facilitator;
 pub use x402_types as types;
 
-/// The seller's half: a tower layer that asks for payment.
+/// The seller's half: a tower layer that requires payment.
 #[cfg(feature = "server")]
 pub mod server {
     #[doc(no_inline)]

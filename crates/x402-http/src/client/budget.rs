@@ -41,7 +41,7 @@ pub struct OverBudget {
 /// The reason why no sum is reserved.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ReserveError {
-    /// More is asked than is left.
+    /// The sum exceeds the rest of the budget.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
     /// The books cannot be read or written.
@@ -66,7 +66,7 @@ pub trait Budget: Send + Sync + fmt::Debug {
     /// Reserves a sum and returns the reservation's number.
     ///
     /// # Errors
-    /// [`ReserveError::OverBudget`] says what is left; [`ReserveError::Fault`]: the books cannot be read or written. In
+    /// [`ReserveError::OverBudget`] contains the rest; [`ReserveError::Fault`]: the books cannot be read or written. In
     /// both cases nothing is paid.
     async fn reserve(&self, spend: &Spend) -> Result<u64, ReserveError>;
 

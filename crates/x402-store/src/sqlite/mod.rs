@@ -65,7 +65,7 @@ type Done = Box<dyn FnOnce(Result<(), &rusqlite::Error>) + Send>;
 /// The reason why a write is undone.
 #[derive(Debug)]
 pub enum WriteError<E> {
-    /// SQLite failed.
+    /// SQLite failed to write.
     Sqlite(rusqlite::Error),
     /// The stored rows do not allow the write.
     Refused(E),
@@ -196,7 +196,7 @@ impl Database {
                 let answer = match (outcome, commit) {
                     (Ok(answer), Ok(())) => Ok(answer),
                     (Ok(_), Err(error)) => Err(Fault::store(error).into()),
-                    // Its savepoint is undone; a commit that failed says more than the refusal of one write.
+                    // The write's savepoint is undone; a failed commit matters more than the refusal of one write.
                     (Err(WriteError::Refused(why)), Ok(())) => Err(why),
                     (Err(WriteError::Refused(_)), Err(error)) => Err(Fault::store(error).into()),
                     (Err(WriteError::Sqlite(error)), _) => Err(Fault::store(error).into()),

@@ -31,7 +31,7 @@ pub(super) fn policies(field: &Field<'_>, max: usize) -> Result<Vec<PolicyItem>,
         .collect()
 }
 
-/// Why a member is no policy: its form, or what it would allow.
+/// The reason why a member is no policy: its form, or what it would allow.
 enum NotPolicy {
     Field(FieldError),
     Policy(PolicyError),
