@@ -329,6 +329,10 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         other_method(claim).is_none()
     }
 
+    fn lanes(&self) -> Vec<LaneId> {
+        self.lanes.clone()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let unchecked =
             UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));
