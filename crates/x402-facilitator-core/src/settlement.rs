@@ -139,6 +139,30 @@ impl Settlement {
         self.rails.iter().filter_map(funded).collect()
     }
 
+    /// Returns the kinds of payment that no lane can carry, as far as is known: every lane of their mechanisms is
+    /// [unfunded](Self::unfunded), or has no rail.
+    #[must_use]
+    pub fn stopped_kinds(&self) -> Vec<SupportedKind> {
+        let works = |lane: &LaneId| self.rails.get(lane).is_some_and(|rail| rail.funded(lane).is_ok());
+        self.kinds().iter().filter(|kind| !self.lanes_of(kind).iter().any(works)).cloned().collect()
+    }
+
+    /// Returns the lanes that may carry payments of a served kind.
+    #[must_use]
+    pub fn lanes_of(&self, kind: &SupportedKind) -> Vec<LaneId> {
+        let network = kind.network.chain_id();
+        let mut lanes = Vec::new();
+        for mechanism in self.routing.serving(kind) {
+            match mechanism.lanes() {
+                named if named.is_empty() => {
+                    lanes.extend(self.lanes().filter(|lane| lane.network() == network).cloned());
+                }
+                named => lanes.extend(named),
+            }
+        }
+        lanes
+    }
+
     /// Returns the lanes to work.
     pub fn lanes(&self) -> impl Iterator<Item = &LaneId> {
         self.rails.keys()

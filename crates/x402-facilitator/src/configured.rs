@@ -139,7 +139,10 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         },
         log_query_blocks: NonZeroU64::new(config.log_query_blocks)
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
-        fees: Fees::default().with_cap(u128::from(config.max_fee_per_gas)),
+        fees: Fees::default()
+            .with_cap(u128::from(config.max_fee_per_gas))
+            .with_gas_cap(config.max_gas)
+            .with_surcharge_margin(config.surcharge_margin_percent),
         signers,
         assets,
         factories,

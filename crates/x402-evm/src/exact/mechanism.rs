@@ -343,6 +343,10 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         Some(EntryDefaults::new(SchemeName::EXACT, token.address.to_string(), extra))
     }
 
+    fn lanes(&self) -> Vec<LaneId> {
+        self.lanes.clone()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let unchecked =
             UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));

@@ -186,7 +186,7 @@ impl Dialect for Nvm {
         if let Some(submission) = submission.filter(|_| response.is_valid) {
             response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
         }
-        retryable(status, &mut response.rest);
+        of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
@@ -216,7 +216,7 @@ impl Dialect for Nvm {
         if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) {
             status = StatusCode::CONFLICT;
         }
-        retryable(status, &mut response.rest);
+        of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
@@ -304,7 +304,11 @@ fn network_of(body: &Body) -> NetworkName {
     }
 }
 
-fn retryable(status: StatusCode, members: &mut Members) {
+/// Adds the members that only a status other than 200 has.
+fn of_status(status: StatusCode, members: &mut Members) {
+    if status != StatusCode::OK {
+        words::exception(members);
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE
         && let Ok(yes) = RawJson::of(&true)
     {

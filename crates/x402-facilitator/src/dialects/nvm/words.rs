@@ -109,6 +109,16 @@ fn keep(members: &mut Members, key: &str, value: &impl serde::Serialize) {
     }
 }
 
+/// Adds `code` and `message` as in the envelope of Nevermined's own errors (`NVMException`): its clients read them at a
+/// status that is no success. payments-py 1.18 withholds what it sold only at the code of a spent payment.
+pub(super) fn exception(members: &mut Members) {
+    let Some(Ok(said)) = members.get("error").map(|said| said.read::<ErrorBody>()) else { return };
+    if let Some(code) = said.details.text("nvmCode") {
+        members.insert_text("code", &code);
+        members.insert_text("message", &said.message);
+    }
+}
+
 /// Writes a verdict: the members that x402 servers read, and the extension's own envelope.
 pub(super) fn verdict(outcome: Result<String, Rejection>, network: &NetworkName) -> VerifyResponse {
     let mut rest = Members::new();
