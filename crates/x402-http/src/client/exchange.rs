@@ -60,6 +60,11 @@ where
         }
     };
     if response.status() != StatusCode::PAYMENT_REQUIRED {
+        #[cfg(feature = "challenge")]
+        if let (Some(_), Some(url)) = (&presented, leg.url()) {
+            let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
+            challenge::end_served(&payer, purchase, response.status()).await;
+        }
         return Ok(response.map(Body::inner));
     }
     let (Some(start), Some(url)) = (start, leg.url()) else { return Err(PayError::Url.into()) };
@@ -68,12 +73,30 @@ where
         return Err(PayError::Redirected.into());
     }
     let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
+    #[cfg(feature = "challenge")]
+    let mut response = response;
     if let Some(kept) = payer.take_kept(&purchase).await? {
+        let flight = Flight::new(&payer, purchase.clone(), kept);
         #[cfg(feature = "challenge")]
-        if let Some(id) = kept.challenge.clone() {
-            return challenge::pay_again(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept), id).await;
+        let flight = match challenge::take_up(&payer, &mut service, &leg, flight, response, presented.as_ref()).await? {
+            challenge::TakenUp::Answered(response) => return Ok(response),
+            challenge::TakenUp::Over(asked) => {
+                response = asked;
+                None
+            }
+            challenge::TakenUp::Shown(flight, id) => {
+                return challenge::pay_again(&payer, &mut service, &leg, flight, id).await;
+            }
+            challenge::TakenUp::Other(flight, asked) => {
+                response = asked;
+                Some(flight)
+            }
+        };
+        #[cfg(not(feature = "challenge"))]
+        let flight = Some(flight);
+        if let Some(flight) = flight {
+            return pay(&payer, &mut service, &leg, flight).await;
         }
-        return pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept)).await;
     }
     let (parts, body) = response.into_parts();
     let in_header = header::payment_required_header(&parts.headers, &payer.limits).map_err(PayError::from)?;
@@ -152,9 +175,15 @@ where
                 Some(receipt)
             }
             Outcome::Pending(receipt, _) | Outcome::Open(receipt) => receipt,
+            // After an earlier attempt with an unknown result, a refusal may be caused by that attempt: it ends nothing.
+            Outcome::Refused(receipt) if earlier.is_none() && before => {
+                if let Some(open) = flight.blocks() {
+                    return Err(PayError::EarlierUnknown(open).into());
+                }
+                receipt
+            }
             Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
-                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
-                flight.land((refused && !before).then_some(Closed::Refused)).await;
+                flight.land(refused.then_some(Closed::Refused)).await;
                 receipt
             }
             Outcome::Refused(receipt) | Outcome::Spent(receipt) => {

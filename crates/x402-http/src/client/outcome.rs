@@ -92,9 +92,23 @@ impl PaymentSent {
     pub(super) fn new(header_bytes: usize, valid_until: UnixSeconds, status: StatusCode, headers: &HeaderMap) -> Self {
         let ours = [&header::PAYMENT_REQUIRED, &header::PAYMENT_RESPONSE, &header::X_PAYMENT_RESPONSE];
         let speaks = ours.into_iter().any(|name| headers.contains_key(name));
-        let header_may_be_too_long = matches!(status.as_u16(), 400 | 414 | 431 | 494) && !speaks;
-        Self { header_bytes, valid_until, header_may_be_too_long }
+        Self { header_bytes, valid_until, header_may_be_too_long: !speaks && is_of_a_long_header(status) }
     }
+
+    /// Creates the same for a payment of a challenge. `understood`: the response is of that dialect.
+    #[cfg(feature = "challenge")]
+    pub(super) fn of_challenge(
+        header_bytes: usize,
+        valid_until: UnixSeconds,
+        status: StatusCode,
+        understood: bool,
+    ) -> Self {
+        Self { header_bytes, valid_until, header_may_be_too_long: !understood && is_of_a_long_header(status) }
+    }
+}
+
+fn is_of_a_long_header(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 414 | 431 | 494)
 }
 
 /// The fate of a payment that was sent.

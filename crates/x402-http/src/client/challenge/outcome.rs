@@ -1,5 +1,6 @@
 //! Interprets the response to a paid request: "Response Header (X-PAYMENT-RESPONSE)" and "Error Codes".
 
+use core::fmt;
 use core::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -15,6 +16,14 @@ use crate::Body;
 /// The server's receipt for a payment of this dialect. It is in the response's extensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChallengeReceipt(pub PaymentResponse);
+
+/// Formats the receipt for people: the dialect names no transaction.
+impl fmt::Display for ChallengeReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(PaymentResponse { challenge_id, resource, .. }) = self;
+        write!(f, "paid: challenge {} for {}", challenge_id.as_str(), resource.as_str())
+    }
+}
 
 /// The fate of a payment that was sent.
 #[derive(Debug, PartialEq)]

@@ -9,7 +9,8 @@ use x402_types::challenge::{Challenge, ChallengeId, PaymentResponse, ResourceNam
 
 use super::super::exchange::{AFTER_FAILURE, Answer, Leg, send};
 use super::super::flight::{Flight, Purchase};
-use super::super::{ClientError, Closed, PayError, Payer};
+use super::super::{ClientError, Closed, PayError, Payer, PaymentSent};
+use super::OpenEntitlement;
 use super::outcome::{ChallengeOutcome, ChallengeReceipt, challenge_outcome, peek};
 
 /// "At most three requests": the first one was answered with 402.
@@ -86,6 +87,7 @@ impl Paying<'_> {
         let (mut flight, mut id) = (flight, id);
         loop {
             let Some((header, before)) = flight.depart() else { return Err(PayError::NoTerms.into()) };
+            let bytes = header.1.len();
             self.left = self.left.saturating_sub(1);
             let response = match send(service, self.leg.request(Some(header))).await {
                 Ok(response) => response,
@@ -96,6 +98,10 @@ impl Paying<'_> {
                 }
             };
             let (outcome, mut response) = challenge_outcome(response, &id, self.payer.limits.body).await;
+            let earlier = flight.challenge_receipt().cloned();
+            let understood = outcome != ChallengeOutcome::Open;
+            let sent = PaymentSent::of_challenge(bytes, flight.valid_until(), response.status(), understood);
+            response.extensions_mut().insert(sent);
             match outcome {
                 ChallengeOutcome::Pending(wait) if self.left > 0 => {
                     self.payer.clock.sleep(wait).await;
@@ -110,26 +116,24 @@ impl Paying<'_> {
                     }
                 }
                 ChallengeOutcome::Unserved(receipt) => {
-                    self.keep(&receipt, response.headers());
+                    // If there is an entitlement, the next request presents it; otherwise the payment.
+                    let entitlement = self.keep(&receipt, response.headers());
                     response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
-                    if receipt.entitlement.is_some() {
-                        // The entitlement is stored: the next request presents it.
-                        flight.land(Some(Closed::Paid)).await;
-                    } else {
-                        flight.count_challenge(receipt);
-                    }
+                    flight.settle_challenge(receipt, entitlement).await;
                 }
                 // An earlier attempt paid, and its response was lost: the refusal carries the receipt.
                 ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused | ChallengeOutcome::Spent
-                    if flight.challenge_receipt().is_some() =>
+                    if earlier.is_some() =>
                 {
-                    if let Some(receipt) = flight.challenge_receipt() {
-                        response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
-                    }
                     flight.land(None).await;
                 }
-                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
-                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused if before => flight.land(None).await,
+                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt: it ends
+                // nothing.
+                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused if before => {
+                    if let Some(open) = flight.blocks() {
+                        return Err(PayError::EarlierUnknown(open).into());
+                    }
+                }
                 ChallengeOutcome::Unused(fresh) => {
                     flight.land(Some(Closed::Refused)).await;
                     if self.again && self.left > 0 {
@@ -149,14 +153,19 @@ impl Paying<'_> {
                 ChallengeOutcome::Refused => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Spent => flight.land(None).await,
             }
+            // A response without a receipt does not revoke an earlier one.
+            if let Some(receipt) = earlier
+                && response.extensions().get::<ChallengeReceipt>().is_none()
+            {
+                response.extensions_mut().insert(ChallengeReceipt(receipt));
+            }
             return Ok(response);
         }
     }
 
-    fn keep(&self, receipt: &PaymentResponse, headers: &http::HeaderMap) {
-        if let Some(notice) = &receipt.entitlement {
-            let (payer, url) = (self.payer, &self.purchase.url);
-            payer.wallet.entitlements.keep(url, receipt.resource.clone(), notice, headers, payer.clock.now());
-        }
+    fn keep(&self, receipt: &PaymentResponse, headers: &http::HeaderMap) -> Option<OpenEntitlement> {
+        let notice = receipt.entitlement.as_ref()?;
+        let (payer, url) = (self.payer, &self.purchase.url);
+        payer.wallet.entitlements.keep(url, receipt.resource.clone(), notice, headers, payer.clock.now())
     }
 }
