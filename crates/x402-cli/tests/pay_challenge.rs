@@ -71,8 +71,7 @@ struct Shop {
 
 impl Shop {
     async fn start(name: &str, entitle: Option<Entitle>) -> Self {
-        let facilitator =
-            DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
+        let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
         let chain = ChainId::eip155(facilitator.chain().chain_id());
         let remote = RemoteFacilitator::new(facilitator.url()).unwrap();
         let proofs = Proofs::default().with(Arc::new(VerifyExact::new(Arc::new(remote)))).unwrap();

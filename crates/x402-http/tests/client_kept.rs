@@ -16,9 +16,7 @@ use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::Body;
-use x402_http::client::{
-    ClientError, PayError, PayLayer, PaymentSent, Receipt, ReceiptOutcome,
-};
+use x402_http::client::{ClientError, PayError, PayLayer, PaymentSent, Receipt, ReceiptOutcome};
 use x402_http::server::Seller;
 
 /// An input of `x402-testkit/vectors/cases/clients`: a 402 and the answers that follow the payment.

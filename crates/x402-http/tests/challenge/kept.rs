@@ -9,9 +9,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use http::StatusCode;
 use serde_json::json;
-use x402_challenge::{
-    Allowance, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof,
-};
+use x402_challenge::{Allowance, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof};
 use x402_http::client::{ChallengeReceipt, ClientError, OpenPayment, PayError, PaymentSent};
 use x402_http::server::challenge::{Ask, Clock, Entitle};
 use x402_types::challenge::{Challenge, Payment, Proof, ProofKind};
