@@ -177,6 +177,30 @@ async fn an_answer_lost_once_c06() {
     assert_eq!(purse.signed(), 1);
 }
 
+/// An answer that no server settles for, and that has no receipt, ends no payment: docs/dialects.md, "What is counted".
+#[tokio::test]
+async fn a_head_or_a_304_without_a_receipt_ends_no_payment() {
+    let head = || Request::head(URL).body(Full::default()).unwrap();
+    let get = || Request::get(URL).body(Full::default()).unwrap();
+    for (first, code) in [(head(), 200), (head(), 204), (head(), 304), (get(), 304), (get(), 404), (get(), 500)] {
+        let what = format!("{} {code}", first.method());
+        let purse = purse();
+        let wire = Wire::default().says([asks(&[terms()]), status(code)]);
+        ask_with(&purse, &wire, first).await.unwrap();
+        let again = Wire::default().says([asks(&[terms()]), paid()]);
+        ask_with(&purse, &again, get()).await.unwrap();
+        assert_eq!(payment_of(&wire, 1), payment_of(&again, 1), "{what}");
+        assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"), "{what}");
+    }
+    // A receipt decides.
+    for (first, code) in [(head(), 200), (get(), 304)] {
+        let purse = purse();
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), settled_and(code)]), first).await.unwrap();
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), paid()]), get()).await.unwrap();
+        assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"), "{code}");
+    }
+}
+
 /// A 2xx ends the payment, whatever stands in the header.
 #[tokio::test]
 async fn a_success_ends_the_payment_whatever_its_receipt_looks_like_c08() {

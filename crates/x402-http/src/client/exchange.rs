@@ -62,8 +62,8 @@ where
     if response.status() != StatusCode::PAYMENT_REQUIRED {
         #[cfg(feature = "challenge")]
         if let (Some(_), Some(url)) = (&presented, leg.url()) {
-            let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
-            challenge::end_served(&payer, purchase, response.status()).await;
+            let purchase = Purchase::new(&leg.parts.method, url, &leg.body);
+            challenge::end_served(&payer, purchase, &leg.parts.method, response.status()).await;
         }
         return Ok(response.map(Body::inner));
     }
@@ -72,16 +72,16 @@ where
     if start.origin() != url.origin() {
         return Err(PayError::Redirected.into());
     }
-    let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
+    let purchase = Purchase::new(&leg.parts.method, url, &leg.body);
     #[cfg(feature = "challenge")]
-    let mut response = response;
+    let (mut response, mut made) = (response, 1);
     if let Some(kept) = payer.take_kept(&purchase).await? {
         let flight = Flight::new(&payer, purchase.clone(), kept);
         #[cfg(feature = "challenge")]
         let flight = match challenge::take_up(&payer, &mut service, &leg, flight, response, presented.as_ref()).await? {
             challenge::TakenUp::Answered(response) => return Ok(response),
-            challenge::TakenUp::Over(asked) => {
-                response = asked;
+            challenge::TakenUp::Over(asked, requests) => {
+                (response, made) = (asked, requests);
                 None
             }
             challenge::TakenUp::Shown(flight, id) => {
@@ -126,7 +126,7 @@ where
                 Err(error) => return Err(error.into()),
             }
         }
-        return challenge::pay(&payer, &mut service, &leg, purchase, asked, presented).await;
+        return challenge::pay(&payer, &mut service, &leg, purchase, asked, presented, made).await;
     }
     if let Some(error) = unpaid {
         return Err(error.into());
@@ -154,7 +154,7 @@ where
             }
         };
         let status = response.status();
-        let outcome = outcome(status, response.headers(), &payer.limits);
+        let outcome = outcome(&leg.parts.method, status, response.headers(), &payer.limits);
         if let Outcome::Pending(_, wait) = &outcome
             && resends > 0
         {

@@ -21,7 +21,9 @@ pub(super) struct Purchase {
 }
 
 impl Purchase {
-    pub(super) fn new(method: Method, url: Url, body: &[u8]) -> Self {
+    /// `HEAD` is paid as `GET`: a server settles nothing for it, so that the same payment buys the answer afterwards.
+    pub(super) fn new(method: &Method, url: Url, body: &[u8]) -> Self {
+        let method = if *method == Method::HEAD { Method::GET } else { method.clone() };
         let mut hasher = Sha3_256::new();
         for part in [method.as_str().as_bytes(), b"\n", url.as_str().as_bytes(), b"\n", body] {
             hasher.update(part);

@@ -9,6 +9,7 @@ mod common;
 mod bodies;
 mod client;
 mod conformance;
+mod counted;
 mod golden;
 mod kept;
 mod layer;

@@ -13,10 +13,11 @@ use super::super::{ClientError, Closed, PayError, Payer, PaymentSent};
 use super::OpenEntitlement;
 use super::outcome::{ChallengeOutcome, ChallengeReceipt, challenge_outcome, peek};
 
-/// "At most three requests": the first one was answered with 402.
-const AFTER_THE_FIRST: u32 = 2;
+/// "At most three requests", of which the first one was answered with 402.
+const REQUESTS: u32 = 3;
 
-/// Pays a challenge. `presented` is the resource whose entitlement the first request presented.
+/// Pays a challenge, which came with the last of `made` requests. `presented` is the resource whose entitlement the
+/// first request presented.
 pub(in super::super) async fn pay<S, B>(
     payer: &Payer,
     service: &mut S,
@@ -24,19 +25,20 @@ pub(in super::super) async fn pay<S, B>(
     purchase: Purchase,
     mut challenge: Challenge,
     presented: Option<ResourceName>,
+    made: u32,
 ) -> Answer<B, S::Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     B: http_body::Body<Data = Bytes>,
 {
-    let mut left = AFTER_THE_FIRST;
+    let mut left = REQUESTS.saturating_sub(made);
     let kept = &payer.wallet.entitlements;
     if let Some(resource) = &presented {
         kept.forget(&purchase.url, resource);
     }
     // The entitlement was bought at another path of this origin.
     let mut request = leg.request(None);
-    if kept.present(&purchase.url, &challenge.resource, request.headers_mut(), payer.clock.now()) {
+    if left > 1 && kept.present(&purchase.url, &challenge.resource, request.headers_mut(), payer.clock.now()) {
         left -= 1;
         let response = send(service, request).await.map_err(ClientError::Transport)?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
@@ -65,7 +67,7 @@ where
     B: http_body::Body<Data = Bytes>,
 {
     let purchase = flight.purchase().clone();
-    Paying { payer, leg, purchase, left: AFTER_THE_FIRST, again: false }.fly(service, flight, id).await
+    Paying { payer, leg, purchase, left: REQUESTS - 1, again: false }.fly(service, flight, id).await
 }
 
 struct Paying<'p> {
@@ -97,7 +99,8 @@ impl Paying<'_> {
                     continue;
                 }
             };
-            let (outcome, mut response) = challenge_outcome(response, &id, self.payer.limits.body).await;
+            let (outcome, mut response) =
+                challenge_outcome(&self.leg.parts.method, response, &id, self.payer.limits.body).await;
             let earlier = flight.challenge_receipt().cloned();
             let understood = outcome != ChallengeOutcome::Open;
             let sent = PaymentSent::of_challenge(bytes, flight.valid_until(), response.status(), understood);
