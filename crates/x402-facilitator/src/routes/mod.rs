@@ -14,7 +14,6 @@ use axum::routing::{get, post};
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
 use x402_store::requests::{MemoryRequests, Requests};
-use x402_types::Fault;
 use zeroize::Zeroizing;
 
 use crate::dialect::{Callers, Context, Endpoint, Reply};
