@@ -120,7 +120,7 @@ pub(super) fn exception(members: &mut Members) {
     }
 }
 
-/// Returns whether a refusal says that the payment was used already.
+/// Returns whether the reason of a refusal is that the payment was used already.
 pub(super) fn is_spent(members: &Members) -> bool {
     nevermineds(members).is_some_and(|(code, _)| code == SPENT)
 }
