@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds};
+use x402_types::{
+    AmountRule, ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds,
+};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::observer::NoObserver;
 use crate::routing::Routing;
 use crate::{
-    CommitError, Doing, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId, Payment, Rail, SlotId,
-    Telling, TxId, Verified, Write,
+    CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId,
+    Payment, Rail, SlotId, Telling, TxId, Verified, Write,
 };
 
 /// The intervals of the machine.
@@ -120,6 +122,14 @@ impl Settlement {
     #[must_use]
     pub fn kinds(&self) -> &[SupportedKind] {
         self.routing.kinds()
+    }
+
+    /// Returns the members that a server may leave out of an entry of version 2, from the first mechanism that settles
+    /// payments for such an entry: [`Mechanism::entry_defaults`], and the kind's own `extra`. Without a scheme, every
+    /// scheme of the network is considered.
+    #[must_use]
+    pub fn entry_defaults(&self, scheme: Option<&str>, network: ChainId, asset: Option<&str>) -> Option<EntryDefaults> {
+        self.routing.entry_defaults(scheme, network, asset)
     }
 
     /// Returns the lanes that cannot pay for a transaction, as far as is known, each with its fault.

@@ -17,8 +17,7 @@ use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::{node, owner};
-use crate::routes::KeptKeys;
-use crate::session_keys::{ByHash, SessionKeys};
+use crate::session_keys::{ByHash, KeptKeys, SessionKeys};
 
 /// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

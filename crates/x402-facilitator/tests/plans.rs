@@ -25,7 +25,7 @@ use x402_http::server::{Seller, Used};
 use x402_store::requests::{MemoryRequests, Remembered, Requests};
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, PaymentPayload, SigningContext, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
 
 const PLAN: u64 = 42;
 const PRICE: u64 = 1_000_000;
@@ -113,7 +113,7 @@ impl World {
         let made = payer.make_payment(&terms, &context).await.unwrap();
         let resource = Some(ResourceInfo::of(URL));
         let payment = nvm::v03::PaymentPayload::new(resource, self.entry().verb("POST"), made.payload);
-        serde_json::to_value(PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))).unwrap()
+        serde_json::to_value(payment).unwrap()
     }
 
     fn required(&self) -> Value {

@@ -5,12 +5,14 @@
 //! and 503 for a fault of this facilitator. Every answer has the extension's envelope beside the members that x402
 //! servers read.
 
+mod session_keys;
 mod words;
 
 use std::sync::Arc;
 
 use alloy_primitives::{hex, keccak256};
 use async_trait::async_trait;
+use axum::Router;
 use axum::http::StatusCode;
 use serde_json::json;
 use x402_codec::nvm::{self as codec, is_request};
@@ -225,6 +227,13 @@ impl Dialect for Nvm {
         match self.0 {
             Version::V02 => &[],
             Version::V03 => &[("/api/v1/x402/verify", Endpoint::Verify), ("/api/v1/x402/settle", Endpoint::Settle)],
+        }
+    }
+
+    fn routes(&self, context: &Arc<Context>) -> Router {
+        match self.0 {
+            Version::V02 => Router::new(),
+            Version::V03 => session_keys::routes(context),
         }
     }
 

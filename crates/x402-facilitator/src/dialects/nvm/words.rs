@@ -5,9 +5,7 @@ use x402_erc4337::nvm::is_resource;
 use x402_facilitator_core::{Outcome, Payment, StepName};
 use x402_types::nvm::{Code, ErrorBody, PaymentPayload, Receipt, Requirements};
 use x402_types::v2::{ResourceInfo, SettleResponse, VerifyResponse};
-use x402_types::{
-    AtomicAmount, ChainId, Claim, ErrorReason, Members, NetworkName, PaymentPayload as Payload, RawJson, Rejection,
-};
+use x402_types::{AtomicAmount, ChainId, Claim, ErrorReason, Members, NetworkName, RawJson, Rejection};
 
 /// The mechanism's name for the step that purchases credits.
 const ORDER: StepName = StepName::new("order");
@@ -40,7 +38,7 @@ pub(super) fn claim<'a>(
     check_resource(payment.resource(), resource, names_agent)?;
     let terms =
         entry.to_terms(credits).map_err(|_| Code::UnsupportedNetwork.because("accepted.network: expected CAIP-2"))?;
-    let mut claim = Claim::new(terms, Payload::Nvm(payment));
+    let mut claim = payment.into_claim(terms);
     claim.resource = Some(resource.clone());
     Ok(claim)
 }
