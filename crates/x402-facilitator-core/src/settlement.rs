@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds};
+use x402_types::{
+    AmountRule, ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds,
+};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::observer::NoObserver;
@@ -30,6 +32,9 @@ impl Default for Pace {
     }
 }
 
+/// The default of [`Settlement::with_most_in_flight`].
+pub const MOST_IN_FLIGHT: usize = 64;
+
 /// The settlement machine. It has no clock, no task and no memory of payments: its owner calls [`Settlement::settle`]
 /// for callers, and [`Settlement::advance`] and [`Settlement::carry`] repeatedly for the lanes that it has leased.
 pub struct Settlement {
@@ -37,6 +42,8 @@ pub struct Settlement {
     pub(crate) pace: Pace,
     routing: Routing,
     rails: BTreeMap<LaneId, Arc<dyn Rail>>,
+    /// The maximum number of transactions of one account in flight, where it is not [`MOST_IN_FLIGHT`].
+    most_in_flight: BTreeMap<ChainId, usize>,
     observer: Arc<dyn Observer>,
     owner: OwnerId,
     in_flight: Arc<InFlightRequests>,
@@ -62,6 +69,7 @@ impl Settlement {
             pace: Pace::default(),
             routing: Routing::default(),
             rails: BTreeMap::new(),
+            most_in_flight: BTreeMap::new(),
             observer: Arc::new(NoObserver),
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
@@ -108,6 +116,19 @@ impl Settlement {
             }
         }
         Ok(self)
+    }
+
+    /// Sets how many transactions of one account may be in flight on a network, at least 1: the node must keep them all.
+    /// [`MOST_IN_FLIGHT`] by default.
+    #[must_use]
+    pub fn with_most_in_flight(mut self, network: ChainId, most: usize) -> Self {
+        self.most_in_flight.insert(network, most.max(1));
+        self
+    }
+
+    pub(crate) fn most_in_flight(&self, lane: &LaneId) -> usize {
+        let of_network = lane.network().and_then(|network| self.most_in_flight.get(&network));
+        of_network.copied().unwrap_or(MOST_IN_FLIGHT)
     }
 
     /// Returns the owner under which this machine leases lanes.

@@ -9,11 +9,12 @@ use core::pin::Pin;
 use core::task::Poll;
 use std::collections::BTreeMap;
 
-use x402_types::{Fault, PaymentKey, UnixSeconds};
+use x402_types::{Fault, UnixSeconds};
 
+use crate::draft::{settle_commit, stage};
 use crate::{
-    CommitError, Doing, Event, Happening, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces, Observation,
-    Parcel, Payment, Rail, Receipt, Settlement, Slot, SlotId, Step, StepState, Todo, TxId, Write,
+    CommitError, Doing, Draft, Event, Happening, LaneView, Lease, Next, Nonces, Parcel, Payment, Rail, Settlement,
+    Slot, SlotId, Stage, StepState, Stored, TxId, Write,
 };
 
 /// The result of a round.
@@ -27,137 +28,52 @@ pub enum Progress {
     Overtaken,
 }
 
-/// The maximum number of a lane's slots in flight. Nodes keep 64 transactions of one account.
-const MAX_OPEN: usize = 64;
 /// The maximum number of missing nonces that one round fills.
 const MAX_GAPS: usize = 16;
+/// The maximum number of nonces that one round looks up for missing ones.
+const MAX_LOOKED_UP: usize = 64;
 /// The number of resends after which a slot on a lane without nonces is given up, so that its step can be rebuilt.
 const PATIENCE: u32 = 2;
 
+/// What a round of a lane came to.
+#[derive(Debug)]
+pub struct Carried {
+    /// The lane's progress, or its first failure: the rest of the round was done as far as possible.
+    pub lane: Result<Progress, Fault>,
+    /// What became of each draft of the round.
+    pub drafts: Stored,
+}
+
 impl Settlement {
-    /// Advances one payment by one call: plans its next step, or observes the last.
-    /// # Errors
-    /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
-    pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
-        let progress = self.advanced(lease, key, now).await;
-        progress.inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
-    }
-
-    async fn advanced(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
-        let Some(before) = self.ledger.read(key).await? else { return Ok(Progress::Idle) };
-        let mechanism = self.mechanism(&before.claim).map_err(Fault::broken)?;
-        let event = match before.todo() {
-            Todo::Nothing => return Ok(Progress::Idle),
-            Todo::Plan => Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?),
-            Todo::Observe { replan } => {
-                let Some(step) = before.open_step() else { return Ok(Progress::Idle) };
-                // Load the slots *before* observing the chain. The other way round a slot could close in between, and
-                // the step would count as lost without having looked at the block that contains it.
-                let slots = self.ledger.slots(&step.carriers).await?;
-                let sent: Vec<TxId> =
-                    slots.iter().flat_map(|slot| slot.attempts.iter().map(|attempt| attempt.tx.clone())).collect();
-                match mechanism.observe(step, &sent).await? {
-                    Observation::Pending if replan => {
-                        Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?)
-                    }
-                    observation => {
-                        let spent = slots.len() == step.carriers.len() && slots.iter().all(|slot| slot.used);
-                        Event::Observed { observation, spent }
-                    }
-                }
-            }
-        };
-        let mut after = before.clone();
-        after.apply(event, now, self.pace.poll)?;
-        // The step is decided: the answer or the next step is stored in the same commit, if it can be determined now.
-        if after.todo() == Todo::Plan
-            && after.due <= now
-            && after.steps.last().is_some_and(Step::is_decided)
-            && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
-        {
-            after.apply(Event::Planned(plan), now, self.pace.poll)?;
-        }
-        self.store(lease, before, after, now).await
-    }
-
-    /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its
-    /// parcels is not failed: it waits for its observation.
-    async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
-        let plan = mechanism.plan(payment, now).await?;
-        if let NextStep::Settled(Receipt { amount: Some(amount), .. }) = &plan {
-            let asked = payment.claim.terms.amount;
-            if !mechanism.amount_rule().allows(*amount, asked) {
-                return Err(Fault::broken(format_args!("{amount} was settled where {asked} was asked")));
-            }
-        }
-        let most = mechanism.max_parcels().min(MAX_PARCELS);
-        let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
-        Ok(if is_over && matches!(plan, NextStep::Do { .. }) { NextStep::Wait(now.plus(self.pace.poll)) } else { plan })
-    }
-
-    async fn store(
-        &self,
-        lease: &Lease,
-        mut before: Payment,
-        after: Payment,
-        now: UnixSeconds,
-    ) -> Result<Progress, Fault> {
-        let write = Write { lease: Some(lease.clone()), payments: vec![after.clone()], ..Write::default() };
-        match self.ledger.commit(write).await {
-            Ok(()) => {
-                self.moved(&before, &after, now);
-                Ok(Progress::Moved)
-            }
-            // Another payment of this payer holds the same nonce of the far side: wait for its end.
-            Err(CommitError::Taken(_)) => {
-                before.yields(now, self.pace.poll);
-                let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
-                settle_commit(self.ledger.commit(write).await)?;
-                Ok(Progress::Idle)
-            }
-            done => settle_commit(done),
-        }
-    }
-
-    /// Notifies the observer of a payment's changes.
-    fn moved(&self, before: &Payment, after: &Payment, now: UnixSeconds) {
-        let payment = after;
-        for (at, step) in after.steps.iter().enumerate().skip(before.steps.len().saturating_sub(1)) {
-            let old = before.steps.get(at);
-            if step.is_decided() && !old.is_some_and(Step::is_decided) {
-                self.notice(Happening::Landed { payment, step }, now);
-            } else if step.parcels.len() > old.map_or(0, |old| old.parcels.len()) {
-                self.notice(Happening::Planned { payment, step }, now);
-            }
-        }
-        if before.answer.is_none() && after.answer.is_some() {
-            self.notice(Happening::Answered { payment }, now);
-        }
-    }
-
     /// Runs one round for one lane: closes final slots, fills gaps, rebroadcasts open slots, loads ready payments.
     /// # Errors
     /// The first failure; the rest of the round was done as far as possible.
     pub async fn carry(&self, lease: &Lease, now: UnixSeconds) -> Result<Progress, Fault> {
+        self.carry_drafts(lease, Vec::new(), now).await.lane
+    }
+
+    /// Runs one round for one lane as [`Settlement::carry`] does, and stores drafts: one that finds a slot in one commit
+    /// with the slot, before anything is sent, the others in the same commit to wait for one.
+    pub async fn carry_drafts(&self, lease: &Lease, drafts: Vec<Draft>, now: UnixSeconds) -> Carried {
         let seen = async {
             let rail = self.rail(&lease.lane)?.as_ref();
             let nonces = rail.nonces(&lease.lane).await?;
-            Ok::<_, Fault>((rail, nonces, self.ledger.lane(&lease.lane, MAX_OPEN).await?))
+            Ok::<_, Fault>((rail, nonces, self.ledger.lane(&lease.lane, 0).await?))
         };
-        let (rail, nonces, view) = seen.await.inspect_err(|fault| self.faulted(Doing::Carry, fault, now))?;
-        let mut round = Round { settlement: self, rail, lease, now, progress: Progress::Idle, fault: None };
+        let (rail, nonces, view) = match seen.await {
+            Ok(seen) => seen,
+            Err(fault) => {
+                self.faulted(Doing::Carry, &fault, now);
+                // The account's nonces are unknown, and the drafts are not.
+                return Carried { lane: Err(fault), drafts: self.store(lease, drafts, now).await };
+            }
+        };
+        let progress = Progress::Idle;
+        let mut round = Round { settlement: self, rail, lease, now, progress, fault: None, drafts: Vec::new() };
         round.close(&view, nonces).await;
         round.rebroadcast(&view, nonces).await;
-        round.load(view, nonces).await;
-        round.fault.map_or(Ok(round.progress), Err)
-    }
-}
-
-fn settle_commit(done: Result<(), CommitError>) -> Result<Progress, Fault> {
-    match done {
-        Ok(()) => Ok(Progress::Moved),
-        Err(CommitError::Fault(fault)) => Err(fault),
-        Err(CommitError::Fenced | CommitError::Conflict | CommitError::Taken(_)) => Ok(Progress::Overtaken),
+        round.load(view, drafts, nonces).await;
+        Carried { lane: round.fault.map_or(Ok(round.progress), Err), drafts: round.drafts }
     }
 }
 
@@ -169,6 +85,14 @@ struct Round<'a> {
     now: UnixSeconds,
     progress: Progress,
     fault: Option<Fault>,
+    /// What became of each draft.
+    drafts: Stored,
+}
+
+/// A payment in a round: its draft, and its state in the slot that it found.
+struct Cargo {
+    draft: Draft,
+    aboard: Option<Payment>,
 }
 
 impl Round<'_> {
@@ -182,7 +106,7 @@ impl Round<'_> {
             .map(|slot| Slot { used: true, ..slot.clone() })
             .collect();
         if !used.is_empty() {
-            self.commit(None, Vec::new(), used).await;
+            self.commit(used).await;
         }
     }
 
@@ -190,7 +114,7 @@ impl Round<'_> {
     /// or used up by an empty transaction when its payments are decided.
     async fn rebroadcast(&mut self, view: &LaneView, nonces: Option<Nonces>) {
         let head = nonces.map_or(0, |nonces| nonces.head);
-        let mut again = Vec::new();
+        let (mut again, mut given_up, mut signed) = (Vec::new(), Vec::new(), Vec::new());
         let now = self.now;
         for slot in view.open.iter().filter(|slot| slot.id.nonce >= head && slot.due <= now) {
             let mut slot = slot.clone();
@@ -205,33 +129,33 @@ impl Round<'_> {
             slot.due = self.now.plus(self.patience(slot.resends));
             if nonces.is_none() && (load.is_empty() || slot.resends > PATIENCE) {
                 // The far side may forget a parcel at any time: the step is rebuilt under the same once key.
-                slot.used = true;
-                self.commit(None, Vec::new(), vec![slot]).await;
+                given_up.push(Slot { used: true, ..slot });
                 continue;
             }
-            let signed = slot.attempts.len();
             if nonces.is_some() && slot.resends.is_multiple_of(2) {
                 match self.rail.sign(&slot.id, &load, slot.attempts.last()).await {
                     Ok(attempt) if slot.attempts.contains(&attempt) => {}
-                    Ok(attempt) => slot.attempts.push(attempt),
+                    Ok(attempt) => {
+                        slot.attempts.push(attempt);
+                        signed.push(slot.id.clone());
+                    }
                     Err(fault) => self.failed(fault),
                 }
             }
-            if self.commit(None, Vec::new(), vec![slot.clone()]).await {
-                if slot.attempts.len() > signed {
-                    self.stored(&slot);
-                }
-                again.push(slot);
-            }
+            again.push(slot);
         }
-        self.send(again).await;
+        let all: Vec<Slot> = again.iter().cloned().chain(given_up).collect();
+        if !all.is_empty() && self.commit(all).await {
+            again.iter().filter(|slot| signed.contains(&slot.id)).for_each(|slot| self.stored(slot));
+            self.send(again).await;
+        }
     }
 
-    /// Fills nonces without a slot, and puts ready payments into new slots.
-    async fn load(&mut self, view: LaneView, nonces: Option<Nonces>) {
-        let LaneView { next: from, open, ready } = view;
+    /// Fills nonces without a slot, and puts ready payments and drafts into new slots. The drafts for which there is no
+    /// room are stored to wait.
+    async fn load(&mut self, view: LaneView, drafts: Vec<Draft>, nonces: Option<Nonces>) {
+        let LaneView { next: from, open, .. } = view;
         let mut slots = Vec::new();
-        let mut payments = Vec::new();
         let head = nonces.map_or(0, |nonces| nonces.head);
         if nonces.is_some() {
             for nonce in self.gaps(head..from, &open).await {
@@ -240,35 +164,83 @@ impl Round<'_> {
         }
         let mut next = from.max(head);
         let in_the_air = open.iter().filter(|slot| slot.id.nonce >= head).count();
-        let mut room = MAX_OPEN.saturating_sub(in_the_air);
-        for batch in self.batches(ready) {
-            if room == 0 {
-                break;
-            }
-            let parcels: Vec<Parcel> = batch.iter().filter_map(newest_parcel).cloned().collect();
+        let room = self.settlement.most_in_flight(&self.lease.lane).saturating_sub(in_the_air);
+        let ready = self.ready(room).await.into_iter().map(|payment| Draft { before: payment.clone(), after: payment });
+        let (batches, left) = self.batches(ready.chain(drafts), room);
+        let mut cargo: Vec<Cargo> = left.into_iter().map(|draft| Cargo { draft, aboard: None }).collect();
+        for batch in batches {
+            let parcels: Vec<Parcel> = batch.iter().filter_map(|draft| newest_parcel(&draft.after)).cloned().collect();
             // A refusal to sign has used up nothing: the next batch takes the nonce.
-            let Some(id) = self.fill(next, &parcels, &mut slots).await else { continue };
-            let Some(slot) = slots.last_mut() else { continue };
-            for mut payment in batch {
-                match payment.apply(Event::InFlight(id.clone()), self.now, self.settlement.pace.poll) {
-                    Ok(()) => {
-                        slot.payments.push(payment.key.clone());
-                        payments.push(payment);
-                    }
-                    Err(fault) => self.failed(fault),
-                }
-            }
+            let Some(id) = self.fill(next, &parcels, &mut slots).await else {
+                cargo.extend(batch.into_iter().map(|draft| Cargo { draft, aboard: None }));
+                continue;
+            };
             next = next.saturating_add(1);
-            room = room.saturating_sub(1);
+            for draft in batch {
+                let mut aboard = draft.after.clone();
+                let applied = aboard.apply(Event::InFlight(id.clone()), self.now, self.settlement.pace.poll);
+                let aboard = applied.map(|()| aboard).map_err(|fault| self.failed(fault)).ok();
+                if let (Some(aboard), Some(slot)) = (&aboard, slots.last_mut()) {
+                    slot.payments.push(aboard.key.clone());
+                }
+                cargo.push(Cargo { draft, aboard });
+            }
         }
-        if slots.is_empty() {
-            return;
+        // A payment that was ready before and found no slot has not changed.
+        cargo.retain(|cargo| cargo.aboard.is_some() || !cargo.draft.is_unchanged());
+        if !slots.is_empty() || !cargo.is_empty() {
+            let moved = slots.iter().any(|slot| slot.id.nonce >= from).then_some(Next { from, to: next });
+            self.store_and_send(moved, cargo, slots).await;
         }
-        let new = slots.clone();
-        let moved = slots.iter().any(|slot| slot.id.nonce >= from).then_some(Next { from, to: next });
-        if self.commit(moved, payments, slots).await {
-            new.iter().for_each(|slot| self.stored(slot));
-            self.send(new).await;
+    }
+
+    /// Returns the payments that were stored to wait for a slot, at most as many as there is room for.
+    async fn ready(&mut self, room: usize) -> Vec<Payment> {
+        if room == 0 {
+            return Vec::new();
+        }
+        match self.settlement.ledger.lane(&self.lease.lane, room).await {
+            Ok(view) => view.ready,
+            Err(fault) => {
+                self.failed(fault);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Stores payments with their slots in one commit, and then sends the slots.
+    async fn store_and_send(&mut self, next: Option<Next>, cargo: Vec<Cargo>, slots: Vec<Slot>) {
+        let payments = cargo.iter().map(|cargo| cargo.aboard.as_ref().unwrap_or(&cargo.draft.after).clone()).collect();
+        let write = Write { lease: Some(self.lease.clone()), next, payments, slots: slots.clone() };
+        match self.settlement.ledger.commit(write).await {
+            Ok(()) => {
+                self.progress = Progress::Moved;
+                for Cargo { draft: Draft { before, after }, aboard } in &cargo {
+                    let after = aboard.as_ref().unwrap_or(after);
+                    self.settlement.moved(before, after, self.now);
+                    self.drafts.push((after.key.clone(), Ok(stage(after))));
+                }
+                slots.iter().for_each(|slot| self.stored(slot));
+                self.send(slots).await;
+            }
+            // A row, or the lane's next nonce, is not as it was read. The drafts are stored without slots, each for
+            // itself, and the next round loads those that are ready.
+            Err(CommitError::Conflict | CommitError::Taken(_)) => {
+                self.progress = Progress::Overtaken;
+                let drafts = cargo.into_iter().map(|cargo| cargo.draft).filter(|draft| !draft.is_unchanged());
+                let stored = self.settlement.store_each(self.lease, drafts, self.now).await;
+                self.drafts.extend(stored);
+            }
+            Err(CommitError::Fenced) => {
+                self.progress = Progress::Overtaken;
+                let keys = cargo.into_iter().map(|cargo| cargo.draft.after.key);
+                self.drafts.extend(keys.map(|key| (key, Ok(Stage::Overtaken))));
+            }
+            Err(CommitError::Fault(fault)) => {
+                let drafts = cargo.into_iter().map(|cargo| cargo.draft).filter(|draft| !draft.is_unchanged());
+                self.drafts.extend(drafts.map(|draft| (draft.after.key, Err(fault.clone()))));
+                self.failed(fault);
+            }
         }
     }
 
@@ -278,7 +250,7 @@ impl Round<'_> {
     async fn gaps(&mut self, nonces: Range<u64>, open: &[Slot]) -> Vec<u64> {
         let is_open = |nonce: &u64| open.iter().any(|slot| slot.id.nonce == *nonce);
         let id = |nonce| SlotId { lane: self.lease.lane.clone(), nonce };
-        let ids: Vec<SlotId> = nonces.filter(|nonce| !is_open(nonce)).take(MAX_OPEN).map(id).collect();
+        let ids: Vec<SlotId> = nonces.filter(|nonce| !is_open(nonce)).take(MAX_LOOKED_UP).map(id).collect();
         if ids.is_empty() {
             return Vec::new();
         }
@@ -311,24 +283,25 @@ impl Round<'_> {
         }
     }
 
-    /// Groups payments that share a transaction. A payment that failed to land once is sent alone: it may be what makes
-    /// the others revert.
-    fn batches(&self, ready: Vec<Payment>) -> Vec<Vec<Payment>> {
-        let fresh = |payment: &Payment| payment.steps.last().is_some_and(|step| step.carriers.is_empty());
-        let mut batches: Vec<Vec<Payment>> = Vec::new();
-        for payment in ready {
-            let Some(parcel) = newest_parcel(&payment) else { continue };
-            let fits = |batch: &&mut Vec<Payment>| {
-                let aboard: Vec<&Parcel> = batch.iter().filter_map(newest_parcel).collect();
-                fresh(&payment) && batch.iter().all(fresh) && self.rail.fits(&aboard, parcel)
+    /// Groups payments that share a transaction, into at most `room` batches; the second list is the rest. A payment that
+    /// failed to land once is sent alone: it may be what makes the others revert.
+    fn batches(&self, ready: impl Iterator<Item = Draft>, room: usize) -> (Vec<Vec<Draft>>, Vec<Draft>) {
+        let fresh = |draft: &Draft| draft.after.steps.last().is_some_and(|step| step.carriers.is_empty());
+        let (mut batches, mut left): (Vec<Vec<Draft>>, _) = (Vec::new(), Vec::new());
+        for draft in ready {
+            let Some(parcel) = newest_parcel(&draft.after) else { continue };
+            let fits = |batch: &&mut Vec<Draft>| {
+                let aboard: Vec<&Parcel> = batch.iter().filter_map(|draft| newest_parcel(&draft.after)).collect();
+                batch.iter().all(fresh) && self.rail.fits(&aboard, parcel)
             };
-            if let Some(batch) = batches.iter_mut().find(fits) {
-                batch.push(payment);
-            } else {
-                batches.push(vec![payment]);
+            let is_full = batches.len() >= room;
+            match batches.iter_mut().find(|batch| fresh(&draft) && fits(batch)) {
+                Some(batch) => batch.push(draft),
+                None if is_full => left.push(draft),
+                None => batches.push(vec![draft]),
             }
         }
-        batches
+        (batches, left)
     }
 
     /// Returns the parcels of a slot that are still worth landing.
@@ -345,8 +318,9 @@ impl Round<'_> {
         Ok(load)
     }
 
-    async fn commit(&mut self, next: Option<Next>, payments: Vec<Payment>, slots: Vec<Slot>) -> bool {
-        let write = Write { lease: Some(self.lease.clone()), next, payments, slots };
+    /// Commits slots, and returns whether they were stored.
+    async fn commit(&mut self, slots: Vec<Slot>) -> bool {
+        let write = Write { lease: Some(self.lease.clone()), slots, ..Write::default() };
         match settle_commit(self.settlement.ledger.commit(write).await) {
             Ok(Progress::Moved) => {
                 self.progress = Progress::Moved;
@@ -400,7 +374,7 @@ impl Round<'_> {
                 let slots = slots.into_iter().filter(new);
                 let slots: Vec<Slot> = slots.map(|slot| Slot { taken: taken.get(&slot.id).cloned(), ..slot }).collect();
                 if !slots.is_empty() {
-                    self.commit(None, Vec::new(), slots).await;
+                    self.commit(slots).await;
                 }
             }
             Err(fault) => self.failed(fault),
