@@ -197,6 +197,11 @@ impl Engine {
         &self.waiters
     }
 
+    /// Hands a payment that was claimed here to the worker of its lane.
+    pub(crate) fn hand_over(&self, lane: &LaneId, key: PaymentKey) {
+        self.claims.add(lane, key);
+    }
+
     /// Takes the payments of a lane that were claimed here since the last call.
     pub(crate) fn take_claims(&self, lane: &LaneId) -> Vec<PaymentKey> {
         self.claims.take(lane)

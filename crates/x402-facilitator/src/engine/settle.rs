@@ -69,7 +69,7 @@ impl Engine {
         let deadline = Instant::now() + self.patience.wait;
         // If the row cannot be read now, its worker finds it a moment later.
         if let Ok(Some(row)) = self.settlement.payment(waiter.key()).await {
-            self.claims.add(&row.lane, row.key);
+            self.hand_over(&row.lane, row.key);
         }
         let mut pause = FIRST_LOOK;
         while !outcome.is_final() {
