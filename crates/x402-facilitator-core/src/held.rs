@@ -7,7 +7,8 @@
 //!
 //! Where this value is the only way to the ledger ([`HeldLedger::alone`]), memory holds every open payment. Otherwise
 //! ([`HeldLedger::shared`]) it holds the lanes that were leased through it, and looks into the ledger at an interval for
-//! payments that other processes have claimed into them.
+//! payments that other processes have claimed into them. Callers are told what the ledger itself says, then: another process may
+//! have taken a lane over.
 
 mod rows;
 
@@ -268,6 +269,10 @@ impl Ledger for HeldLedger {
             Err(_) => {}
         }
         done
+    }
+
+    fn behind(&self) -> Option<&dyn Ledger> {
+        if self.alone { None } else { Some(self.inner.as_ref()) }
     }
 
     async fn forget(&self, now: UnixSeconds, limit: usize) -> Result<usize, Fault> {

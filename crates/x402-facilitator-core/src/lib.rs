@@ -23,6 +23,7 @@ mod receipt;
 mod routing;
 mod settlement;
 mod slot;
+mod upkeep;
 mod verified;
 mod worker;
 

@@ -193,7 +193,7 @@ impl Settlement {
     /// # Errors
     /// The store failed.
     pub async fn payment(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
-        self.ledger.read(key).await
+        self.stored_rows().read(key).await
     }
 
     /// Verifies a payment, and refuses one that is spent or being settled. Moves nothing.
@@ -207,7 +207,7 @@ impl Settlement {
 
     async fn verified(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
         let key = self.key(claim)?;
-        if let Some(row) = self.ledger.read(&key).await?
+        if let Some(row) = self.stored_rows().read(&key).await?
             && !(is_same_request(&row, claim) && row.may_reopen(now))
         {
             let reason = match row.answer {
@@ -251,13 +251,13 @@ impl Settlement {
         now: UnixSeconds,
     ) -> Result<Outcome, Refusal> {
         let key = self.key(claim)?;
-        if let Some(row) = self.ledger.read(&key).await? {
+        if let Some(row) = self.stored_rows().read(&key).await? {
             return Ok(self.again(request, row, claim, now).await?);
         }
         match self.check(claim, key.clone(), now).await {
             Ok(verified) => Ok(self.claimed(request, verified, now).await?),
             // The nonce may be used because another request for this same payment won in the meantime.
-            Err(refusal) => match self.ledger.read(&key).await? {
+            Err(refusal) => match self.stored_rows().read(&key).await? {
                 Some(row) => Ok(self.again(request, row, claim, now).await?),
                 None => Err(refusal),
             },
@@ -291,7 +291,7 @@ impl Settlement {
     /// # Errors
     /// The store failed, or the payment does not exist.
     pub async fn look(&self, request: &InFlightRequest, key: &PaymentKey) -> Result<Outcome, Fault> {
-        let row = self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
+        let row = self.stored_rows().read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
         self.outcome(request, row).await
     }
 
@@ -380,8 +380,13 @@ impl Settlement {
         }
     }
 
+    /// Returns the ledger that callers' answers are read from.
+    fn stored_rows(&self) -> &dyn Ledger {
+        self.ledger.behind().unwrap_or(self.ledger.as_ref())
+    }
+
     async fn stored(&self, key: &PaymentKey) -> Result<Payment, Fault> {
-        self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
+        self.stored_rows().read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
     }
 
     /// Returns the transaction that paid, otherwise the last that the far side accepted: a hash that no node has is
@@ -394,7 +399,7 @@ impl Settlement {
         if carriers.is_empty() {
             return Ok(None);
         }
-        let slots = self.ledger.slots(&carriers).await?;
+        let slots = self.stored_rows().slots(&carriers).await?;
         let taken = |id: &SlotId| slots.iter().find(|slot| slot.id == *id)?.taken.clone();
         Ok(carriers.iter().rev().find_map(taken))
     }

@@ -3,18 +3,12 @@
 //! Nothing is kept in memory, so recovery is the normal loop. A worker needs the lane's lease; every commit carries its
 //! fence, and bytes are sent only after the commit that stored them.
 
-use core::future::{Future, poll_fn};
-use core::ops::Range;
-use core::pin::Pin;
-use core::task::Poll;
-use std::collections::BTreeMap;
+use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use x402_types::{Fault, UnixSeconds};
-
-use crate::draft::{settle_commit, stage};
+use crate::draft::stage;
 use crate::{
-    CommitError, Doing, Draft, Event, Happening, LaneView, Lease, Next, Nonces, Parcel, Payment, Rail, Settlement,
-    Slot, SlotId, Stage, StepState, Stored, TxId, Write,
+    CommitError, Doing, Draft, Event, Happening, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces,
+    Observation, Parcel, Payment, Rail, Receipt, Settlement, Slot, SlotId, Stage, Step, Stored, Todo, TxId, Write,
 };
 
 /// The result of a round.
@@ -28,12 +22,170 @@ pub enum Progress {
     Overtaken,
 }
 
-/// The maximum number of missing nonces that one round fills.
-const MAX_GAPS: usize = 16;
-/// The maximum number of nonces that one round looks up for missing ones.
-const MAX_LOOKED_UP: usize = 64;
-/// The number of resends after which a slot on a lane without nonces is given up, so that its step can be rebuilt.
-const PATIENCE: u32 = 2;
+impl Settlement {
+    /// Advances one payment by one call, and stores the result: plans its next step, or observes the last.
+    /// # Errors
+    /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
+    pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
+        let Some(draft) = self.draft(key, now).await? else { return Ok(Progress::Idle) };
+        if draft.is_unchanged() {
+            return Ok(Progress::Idle);
+        }
+        let stored = self.store_one(lease, draft, now).await;
+        stored.map(|(progress, _)| progress).inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
+    }
+
+    /// Makes a payment's one call: plans its next step, or observes the last. Stores nothing. `None` means that there is
+    /// nothing to do: the payment has its answer, or does not exist.
+    /// # Errors
+    /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
+    pub async fn draft(&self, key: &PaymentKey, now: UnixSeconds) -> Result<Option<Draft>, Fault> {
+        let draft = self.drafted(key, now).await;
+        draft.inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
+    }
+
+    async fn drafted(&self, key: &PaymentKey, now: UnixSeconds) -> Result<Option<Draft>, Fault> {
+        let Some(before) = self.ledger.read(key).await? else { return Ok(None) };
+        let mechanism = self.mechanism(&before.claim).map_err(Fault::broken)?;
+        let event = match before.todo() {
+            Todo::Nothing => return Ok(None),
+            Todo::Plan => Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?),
+            Todo::Observe { replan } => {
+                let Some(step) = before.open_step() else { return Ok(None) };
+                // Load the slots *before* observing the chain. The other way round a slot could close in between, and
+                // the step would count as lost without having looked at the block that contains it.
+                let slots = self.ledger.slots(&step.carriers).await?;
+                let sent: Vec<TxId> =
+                    slots.iter().flat_map(|slot| slot.attempts.iter().map(|attempt| attempt.tx.clone())).collect();
+                match mechanism.observe(step, &sent).await? {
+                    Observation::Pending if replan => {
+                        Event::Planned(self.planned(mechanism.as_ref(), &before, now).await?)
+                    }
+                    observation => {
+                        let spent = slots.len() == step.carriers.len() && slots.iter().all(|slot| slot.used);
+                        Event::Observed { observation, spent }
+                    }
+                }
+            }
+        };
+        let mut after = before.clone();
+        after.apply(event, now, self.pace.poll)?;
+        // The step is decided: the answer or the next step is stored in the same commit, if it can be determined now.
+        if after.todo() == Todo::Plan
+            && after.due <= now
+            && after.steps.last().is_some_and(Step::is_decided)
+            && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
+        {
+            after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        }
+        Ok(Some(Draft { before, after }))
+    }
+
+    /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its
+    /// parcels is not failed: it waits for its observation.
+    async fn planned(&self, mechanism: &dyn Mechanism, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
+        let plan = mechanism.plan(payment, now).await?;
+        if let NextStep::Settled(Receipt { amount: Some(amount), .. }) = &plan {
+            let asked = payment.claim.terms.amount;
+            if !mechanism.amount_rule().allows(*amount, asked) {
+                return Err(Fault::broken(format_args!("{amount} was settled where {asked} was asked")));
+            }
+        }
+        let most = mechanism.max_parcels().min(MAX_PARCELS);
+        let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
+        Ok(if is_over && matches!(plan, NextStep::Do { .. }) { NextStep::Wait(now.plus(self.pace.poll)) } else { plan })
+    }
+
+    /// Stores drafts of one lane, all in one commit if the rows allow it: what did not change is not written, and a
+    /// draft that the rows do not allow keeps none of the others back.
+    pub async fn store(&self, lease: &Lease, drafts: Vec<Draft>, now: UnixSeconds) -> Stored {
+        let (same, drafts): (Vec<Draft>, Vec<Draft>) = drafts.into_iter().partition(Draft::is_unchanged);
+        let mut stored: Stored = same.into_iter().map(|draft| (draft.after.key.clone(), Ok(draft.stage()))).collect();
+        if drafts.len() > 1 {
+            let payments = drafts.iter().map(|draft| draft.after.clone()).collect();
+            let write = Write { lease: Some(lease.clone()), payments, ..Write::default() };
+            match self.ledger.commit(write).await {
+                Ok(()) => {
+                    for draft in drafts {
+                        self.moved(&draft.before, &draft.after, now);
+                        stored.push((draft.after.key.clone(), Ok(draft.stage())));
+                    }
+                    return stored;
+                }
+                Err(CommitError::Conflict | CommitError::Taken(_)) => {}
+                Err(CommitError::Fenced) => {
+                    stored.extend(drafts.into_iter().map(|draft| (draft.after.key, Ok(Stage::Overtaken))));
+                    return stored;
+                }
+                Err(CommitError::Fault(fault)) => {
+                    self.faulted(Doing::Advance, &fault, now);
+                    stored.extend(drafts.into_iter().map(|draft| (draft.after.key, Err(fault.clone()))));
+                    return stored;
+                }
+            }
+        }
+        stored.extend(self.store_each(lease, drafts, now).await);
+        stored
+    }
+
+    /// Stores each draft in a commit of its own.
+    pub(crate) async fn store_each(
+        &self,
+        lease: &Lease,
+        drafts: impl IntoIterator<Item = Draft, IntoIter: Send> + Send,
+        now: UnixSeconds,
+    ) -> Stored {
+        let mut stored = Stored::new();
+        for draft in drafts {
+            let key = draft.after.key.clone();
+            let one = self.store_one(lease, draft, now).await;
+            let one = one.map(|(_, stage)| stage).inspect_err(|fault| self.faulted(Doing::Advance, fault, now));
+            stored.push((key, one));
+        }
+        stored
+    }
+
+    async fn store_one(&self, lease: &Lease, draft: Draft, now: UnixSeconds) -> Result<(Progress, Stage), Fault> {
+        let Draft { mut before, after } = draft;
+        let write = Write { lease: Some(lease.clone()), payments: vec![after.clone()], ..Write::default() };
+        match self.ledger.commit(write).await {
+            Ok(()) => {
+                self.moved(&before, &after, now);
+                Ok((Progress::Moved, stage(&after)))
+            }
+            // Another payment of this payer holds the same once key: wait for its end. Nothing of this one has changed.
+            Err(CommitError::Taken(_)) => {
+                before.yields(now, self.pace.poll);
+                Ok((Progress::Idle, stage(&before)))
+            }
+            done => settle_commit(done).map(|progress| (progress, Stage::Overtaken)),
+        }
+    }
+
+    /// Notifies the observer of a payment's changes.
+    pub(crate) fn moved(&self, before: &Payment, after: &Payment, now: UnixSeconds) {
+        let payment = after;
+        for (at, step) in after.steps.iter().enumerate().skip(before.steps.len().saturating_sub(1)) {
+            let old = before.steps.get(at);
+            if step.is_decided() && !old.is_some_and(Step::is_decided) {
+                self.notice(Happening::Landed { payment, step }, now);
+            } else if step.parcels.len() > old.map_or(0, |old| old.parcels.len()) {
+                self.notice(Happening::Planned { payment, step }, now);
+            }
+        }
+        if before.answer.is_none() && after.answer.is_some() {
+            self.notice(Happening::Answered { payment }, now);
+        }
+    }
+}
+
+pub(crate) fn settle_commit(done: Result<(), CommitError>) -> Result<Progress, Fault> {
+    match done {
+        Ok(()) => Ok(Progress::Moved),
+        Err(CommitError::Fault(fault)) => Err(fault),
+        Err(CommitError::Fenced | CommitError::Conflict | CommitError::Taken(_)) => Ok(Progress::Overtaken),
+    }
+}
 
 /// What a round of a lane came to.
 #[derive(Debug)]
@@ -78,13 +230,13 @@ impl Settlement {
 }
 
 /// One round of one lane.
-struct Round<'a> {
-    settlement: &'a Settlement,
-    rail: &'a dyn Rail,
-    lease: &'a Lease,
-    now: UnixSeconds,
-    progress: Progress,
-    fault: Option<Fault>,
+pub(crate) struct Round<'a> {
+    pub(crate) settlement: &'a Settlement,
+    pub(crate) rail: &'a dyn Rail,
+    pub(crate) lease: &'a Lease,
+    pub(crate) now: UnixSeconds,
+    pub(crate) progress: Progress,
+    pub(crate) fault: Option<Fault>,
     /// What became of each draft.
     drafts: Stored,
 }
@@ -96,61 +248,6 @@ struct Cargo {
 }
 
 impl Round<'_> {
-    /// Closes slots: a nonce below finality is permanently used, whatever used it.
-    async fn close(&mut self, view: &LaneView, nonces: Option<Nonces>) {
-        let Some(nonces) = nonces else { return };
-        let used: Vec<Slot> = view
-            .open
-            .iter()
-            .filter(|slot| slot.id.nonce < nonces.finalized)
-            .map(|slot| Slot { used: true, ..slot.clone() })
-            .collect();
-        if !used.is_empty() {
-            self.commit(used).await;
-        }
-    }
-
-    /// Rebroadcasts stored slots until their nonces are final: each is sent again, with a higher fee every second time,
-    /// or used up by an empty transaction when its payments are decided.
-    async fn rebroadcast(&mut self, view: &LaneView, nonces: Option<Nonces>) {
-        let head = nonces.map_or(0, |nonces| nonces.head);
-        let (mut again, mut given_up, mut signed) = (Vec::new(), Vec::new(), Vec::new());
-        let now = self.now;
-        for slot in view.open.iter().filter(|slot| slot.id.nonce >= head && slot.due <= now) {
-            let mut slot = slot.clone();
-            let load = match self.undecided(&slot).await {
-                Ok(load) => load,
-                Err(fault) => {
-                    self.failed(fault);
-                    continue;
-                }
-            };
-            slot.resends = slot.resends.saturating_add(1);
-            slot.due = self.now.plus(self.patience(slot.resends));
-            if nonces.is_none() && (load.is_empty() || slot.resends > PATIENCE) {
-                // The far side may forget a parcel at any time: the step is rebuilt under the same once key.
-                given_up.push(Slot { used: true, ..slot });
-                continue;
-            }
-            if nonces.is_some() && slot.resends.is_multiple_of(2) {
-                match self.rail.sign(&slot.id, &load, slot.attempts.last()).await {
-                    Ok(attempt) if slot.attempts.contains(&attempt) => {}
-                    Ok(attempt) => {
-                        slot.attempts.push(attempt);
-                        signed.push(slot.id.clone());
-                    }
-                    Err(fault) => self.failed(fault),
-                }
-            }
-            again.push(slot);
-        }
-        let all: Vec<Slot> = again.iter().cloned().chain(given_up).collect();
-        if !all.is_empty() && self.commit(all).await {
-            again.iter().filter(|slot| signed.contains(&slot.id)).for_each(|slot| self.stored(slot));
-            self.send(again).await;
-        }
-    }
-
     /// Fills nonces without a slot, and puts ready payments and drafts into new slots. The drafts for which there is no
     /// room are stored to wait.
     async fn load(&mut self, view: LaneView, drafts: Vec<Draft>, nonces: Option<Nonces>) {
@@ -244,29 +341,6 @@ impl Round<'_> {
         }
     }
 
-    /// Finds the nonces without a slot. If the key was used elsewhere, the head moved past this ledger's nonces, and a
-    /// reorganisation may have taken that back: without a transaction for the nonces in between, no later one can ever
-    /// land.
-    async fn gaps(&mut self, nonces: Range<u64>, open: &[Slot]) -> Vec<u64> {
-        let is_open = |nonce: &u64| open.iter().any(|slot| slot.id.nonce == *nonce);
-        let id = |nonce| SlotId { lane: self.lease.lane.clone(), nonce };
-        let ids: Vec<SlotId> = nonces.filter(|nonce| !is_open(nonce)).take(MAX_LOOKED_UP).map(id).collect();
-        if ids.is_empty() {
-            return Vec::new();
-        }
-        // A lagging node reports nonces as unused whose slots are closed.
-        match self.settlement.ledger.slots(&ids).await {
-            Ok(closed) => {
-                let missing = ids.iter().filter(|id| closed.iter().all(|slot| slot.id != **id));
-                missing.take(MAX_GAPS).map(|id| id.nonce).collect()
-            }
-            Err(fault) => {
-                self.failed(fault);
-                Vec::new()
-            }
-        }
-    }
-
     /// Signs for a new slot.
     async fn fill(&mut self, nonce: u64, parcels: &[Parcel], slots: &mut Vec<Slot>) -> Option<SlotId> {
         let id = SlotId { lane: self.lease.lane.clone(), nonce };
@@ -303,112 +377,8 @@ impl Round<'_> {
         }
         (batches, left)
     }
-
-    /// Returns the parcels of a slot that are still worth landing.
-    async fn undecided(&self, slot: &Slot) -> Result<Vec<Parcel>, Fault> {
-        let mut load = Vec::new();
-        for key in &slot.payments {
-            let payment = self.settlement.ledger.read(key).await?;
-            let aboard = payment
-                .as_ref()
-                .and_then(|payment| payment.steps.last())
-                .filter(|step| step.state == StepState::InFlight && step.carriers.last() == Some(&slot.id));
-            load.extend(aboard.and_then(|step| step.parcels.last()).cloned());
-        }
-        Ok(load)
-    }
-
-    /// Commits slots, and returns whether they were stored.
-    async fn commit(&mut self, slots: Vec<Slot>) -> bool {
-        let write = Write { lease: Some(self.lease.clone()), slots, ..Write::default() };
-        match settle_commit(self.settlement.ledger.commit(write).await) {
-            Ok(Progress::Moved) => {
-                self.progress = Progress::Moved;
-                true
-            }
-            Ok(Progress::Idle | Progress::Overtaken) => {
-                self.progress = Progress::Overtaken;
-                false
-            }
-            Err(fault) => {
-                self.failed(fault);
-                false
-            }
-        }
-    }
-
-    /// Notifies the observer that a slot's newest attempt is stored.
-    fn stored(&self, slot: &Slot) {
-        if let Some(attempt) = slot.attempts.last() {
-            self.settlement.notice(Happening::Stored { slot, attempt }, self.now);
-        }
-    }
-
-    /// Sends the newest attempts all at once, lowest nonce first.
-    async fn send(&mut self, slots: Vec<Slot>) {
-        let rail = self.rail;
-        let newest = || slots.iter().filter_map(|slot| Some((slot, slot.attempts.last()?)));
-        let sends = newest().map(|(_, attempt)| rail.send(attempt)).collect();
-        let mut taken = BTreeMap::new();
-        for (sent, (slot, attempt)) in join(sends).await.into_iter().zip(newest()) {
-            match sent {
-                Ok(()) => {
-                    self.settlement.notice(Happening::Sent { slot, attempt }, self.now);
-                    taken.insert(slot.id.clone(), attempt.tx.clone());
-                }
-                Err(fault) => self.failed(fault),
-            }
-        }
-        self.note_taken(&taken).await;
-    }
-
-    /// Stores which attempts the far side accepted. Without this they are sent nevertheless, but not named to callers.
-    async fn note_taken(&mut self, taken: &BTreeMap<SlotId, TxId>) {
-        let ids: Vec<SlotId> = taken.keys().cloned().collect();
-        if ids.is_empty() {
-            return;
-        }
-        match self.settlement.ledger.slots(&ids).await {
-            Ok(slots) => {
-                let new = |slot: &Slot| !slot.payments.is_empty() && slot.taken.as_ref() != taken.get(&slot.id);
-                let slots = slots.into_iter().filter(new);
-                let slots: Vec<Slot> = slots.map(|slot| Slot { taken: taken.get(&slot.id).cloned(), ..slot }).collect();
-                if !slots.is_empty() {
-                    self.commit(slots).await;
-                }
-            }
-            Err(fault) => self.failed(fault),
-        }
-    }
-
-    /// Returns the seconds until a slot is sent again: longer each time, up to six times the interval.
-    fn patience(&self, resends: u32) -> u64 {
-        self.settlement.pace.rebroadcast.saturating_mul(u64::from(resends.clamp(1, 6)))
-    }
-
-    fn failed(&mut self, fault: Fault) {
-        self.settlement.faulted(Doing::Carry, &fault, self.now);
-        self.fault.get_or_insert(fault);
-    }
 }
 
 fn newest_parcel(payment: &Payment) -> Option<&Parcel> {
     payment.steps.last()?.parcels.last()
-}
-
-/// Runs futures concurrently, polling them first in their order.
-pub(crate) async fn join<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
-    let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
-    poll_fn(|context| {
-        let mut waits = false;
-        for (future, done) in futures.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
-            match future.as_mut().poll(context) {
-                Poll::Ready(value) => *done = Some(value),
-                Poll::Pending => waits = true,
-            }
-        }
-        if waits { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }

@@ -84,7 +84,7 @@ fn what_finds_no_room_is_stored_to_wait_and_carried_when_there_is_some() {
     assert_eq!((view().open.len(), view().ready.len()), (4, 6));
     bench.carry(&[]);
     assert_eq!(calls(&bench), counts(0, 0, 0, 0), "there is no room");
-    bench.land(3);
+    bench.land_nonce(3);
     bench.carry(&[]);
     // Three slots are used up, three payments are in flight, and the node took them.
     assert_eq!(calls(&bench), counts(0, 3, 3, 9));
