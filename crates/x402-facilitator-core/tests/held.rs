@@ -31,13 +31,21 @@ struct Unsteady {
     inner: MemoryLedger,
     loses: AtomicBool,
     hangs: AtomicBool,
+    /// Whether a call that hangs has not reached the rows yet.
+    late: AtomicBool,
     reads: Mutex<u32>,
 }
 
 impl Unsteady {
     fn new() -> Arc<Self> {
         let inner = MemoryLedger::new(|| UnixSeconds(100));
-        Arc::new(Self { inner, loses: AtomicBool::new(false), hangs: AtomicBool::new(false), reads: Mutex::new(0) })
+        Arc::new(Self {
+            inner,
+            loses: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            reads: Mutex::new(0),
+        })
     }
 
     fn reads(&self) -> u32 {
@@ -55,6 +63,9 @@ impl Unsteady {
 #[async_trait]
 impl Ledger for Unsteady {
     async fn claim(&self, payment: Payment) -> Result<Payment, Fault> {
+        if self.late.swap(false, Ordering::Relaxed) {
+            self.answer().await?;
+        }
         let row = self.inner.claim(payment).await?;
         self.answer().await.map(|()| row)
     }
@@ -190,6 +201,15 @@ fn a_claim_whose_caller_went_away_is_found() {
         assert!(claim.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         drop(claim);
         assert_eq!(due(&held, 100), [key(1)], "alone {alone}");
+        // Its write was still under way when the caller went: one look comes too early, and another one soon.
+        inner.hangs.store(true, Ordering::Relaxed);
+        let mut late: Pin<Box<dyn Future<Output = _> + Send>> = held.claim(payment(2));
+        inner.late.store(true, Ordering::Relaxed);
+        assert!(late.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(late);
+        assert_eq!(due(&held, 100), [key(1)]);
+        wait(inner.inner.claim(payment(2))).unwrap();
+        assert_eq!(due(&held, 102), [key(1), key(2)], "alone {alone}");
     }
 }
 

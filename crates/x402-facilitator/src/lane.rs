@@ -120,6 +120,8 @@ impl Lane {
     /// Starts the work that is due. Returns whether the lane has unfinished payments.
     async fn round(&mut self, block: bool, at: Instant) -> Result<bool, Fault> {
         let Some(lease) = self.hold().await? else {
+            // Another process has the lane, and finds what is claimed here.
+            self.engine.take_claims(&self.id);
             self.forget();
             return Ok(true);
         };
