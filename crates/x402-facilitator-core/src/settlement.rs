@@ -382,7 +382,7 @@ impl Settlement {
 
     /// Returns the ledger that callers' answers are read from.
     fn stored_rows(&self) -> &dyn Ledger {
-        self.ledger.behind().unwrap_or(self.ledger.as_ref())
+        self.ledger.behind().unwrap_or_else(|| self.ledger.as_ref())
     }
 
     async fn stored(&self, key: &PaymentKey) -> Result<Payment, Fault> {
