@@ -10,12 +10,12 @@ use crate::{Payment, StepState};
 /// A payment's next state that is not stored yet. [`Settlement::draft`] makes it; [`Settlement::store`] or
 /// [`Settlement::carry_drafts`] stores it. Dropping it loses nothing but the call that made it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
+pub struct PaymentDraft {
     pub(crate) before: Payment,
     pub(crate) after: Payment,
 }
 
-impl Draft {
+impl PaymentDraft {
     /// Returns the payment's key.
     #[must_use]
     pub const fn key(&self) -> &PaymentKey {
@@ -43,7 +43,7 @@ impl Draft {
     }
 }
 
-/// What a payment needs next, as far as its worker knows.
+/// The next work of a payment, as far as its worker knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing: the payment has its answer.
@@ -58,5 +58,5 @@ pub(crate) fn stage(payment: &Payment) -> Stage {
     if payment.answer.is_some() { Stage::Answered } else { Stage::Open(payment.due) }
 }
 
-/// What became of each draft.
-pub type Stored = Vec<(PaymentKey, Result<Stage, Fault>)>;
+/// The result of storing each draft, by payment.
+pub type StoredDrafts = Vec<(PaymentKey, Result<Stage, Fault>)>;

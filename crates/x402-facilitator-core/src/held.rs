@@ -1,14 +1,13 @@
 //! The open payments of the leased lanes in memory, in front of a durable ledger.
 //!
-//! Memory holds what the ledger said last, and nothing that it did not say. A write goes to the ledger first; only its `Ok`
-//! changes what is held, and any other result makes the rows that it names doubtful: they are read again before they are
-//! used. Rows carry versions and every write is checked against them, so a stale row in memory can delay a payment by one
-//! conflict, and can move nothing.
+//! Memory is never ahead of the ledger. A write goes to the ledger first; only its `Ok` changes memory, and any other
+//! result makes the rows of the write doubtful: they are read again before they are used. Rows carry versions and every
+//! write is checked against them, so a stale row in memory can delay a payment by one conflict, and can move nothing.
 //!
 //! Where this value is the only way to the ledger ([`HeldLedger::alone`]), memory holds every open payment. Otherwise
 //! ([`HeldLedger::shared`]) it holds the lanes that were leased through it, and looks into the ledger at an interval for
-//! payments that other processes have claimed into them. Callers are told what the ledger itself says, then: another process may
-//! have taken a lane over.
+//! payments that other processes have claimed into them. Answers for callers are then read from the ledger itself
+//! ([`Ledger::behind`]): another process may have taken a lane over.
 
 mod rows;
 
@@ -104,7 +103,7 @@ impl HeldLedger {
     async fn look(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<(), Fault> {
         let interval = if self.alone { LOOK_ALONE } else { LOOK_SHARED };
         let Some(held) = self.rows().looks(lane, now, interval) else { return Ok(()) };
-        // What is held may be due in the ledger for longer than what is not.
+        // Payments in memory may be due in the ledger for longer than unknown ones.
         let due = self.inner.due(lane, now, limit.saturating_add(held)).await?;
         let unknown: Vec<PaymentKey> = {
             let rows = self.rows();

@@ -66,7 +66,7 @@ pub trait Ledger: Send + Sync {
     async fn commit(&self, write: Write) -> Result<(), CommitError>;
 
     /// Returns the ledger behind this one, if what is read here may be older than what another process has stored. A
-    /// worker's writes are checked, so it may begin with an older row; what a caller is told is read there.
+    /// worker's writes are checked, so it may begin with an older row; answers for callers are read there.
     fn behind(&self) -> Option<&dyn Ledger> {
         None
     }

@@ -27,13 +27,13 @@ mod upkeep;
 mod verified;
 mod worker;
 
-pub use draft::{Draft, Stage, Stored};
+pub use draft::{PaymentDraft, Stage, StoredDrafts};
 pub use facilitator::{AskFacilitator, Facilitator, KEEPS_REQUESTS, PaymentRequest};
 pub use held::HeldLedger;
 pub use ids::{LaneId, OnceKey, OwnerId, RequestId, SlotId, StepName, TxId};
 pub use in_flight::InFlightRequest;
 pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
-pub use mechanism::{MAX_PARCELS, Mechanism, NextStep, Observation, Verdict};
+pub use mechanism::{EntryDefaults, MAX_PARCELS, Mechanism, NextStep, Observation, Verdict};
 pub use memory::MemoryLedger;
 pub use observer::{Doing, Happening, Observer};
 pub use outcome::Outcome;

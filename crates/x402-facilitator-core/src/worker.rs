@@ -7,8 +7,9 @@ use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::draft::stage;
 use crate::{
-    CommitError, Doing, Draft, Event, Happening, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces,
-    Observation, Parcel, Payment, Rail, Receipt, Settlement, Slot, SlotId, Stage, Step, Stored, Todo, TxId, Write,
+    CommitError, Doing, Event, Happening, LaneView, Lease, MAX_PARCELS, Mechanism, Next, NextStep, Nonces, Observation,
+    Parcel, Payment, PaymentDraft, Rail, Receipt, Settlement, Slot, SlotId, Stage, Step, StoredDrafts, Todo, TxId,
+    Write,
 };
 
 /// The result of a round.
@@ -39,12 +40,12 @@ impl Settlement {
     /// nothing to do: the payment has its answer, or does not exist.
     /// # Errors
     /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
-    pub async fn draft(&self, key: &PaymentKey, now: UnixSeconds) -> Result<Option<Draft>, Fault> {
+    pub async fn draft(&self, key: &PaymentKey, now: UnixSeconds) -> Result<Option<PaymentDraft>, Fault> {
         let draft = self.drafted(key, now).await;
         draft.inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
     }
 
-    async fn drafted(&self, key: &PaymentKey, now: UnixSeconds) -> Result<Option<Draft>, Fault> {
+    async fn drafted(&self, key: &PaymentKey, now: UnixSeconds) -> Result<Option<PaymentDraft>, Fault> {
         let Some(before) = self.ledger.read(key).await? else { return Ok(None) };
         let mechanism = self.mechanism(&before.claim).map_err(Fault::broken)?;
         let event = match before.todo() {
@@ -78,7 +79,7 @@ impl Settlement {
         {
             after.apply(Event::Planned(plan), now, self.pace.poll)?;
         }
-        Ok(Some(Draft { before, after }))
+        Ok(Some(PaymentDraft { before, after }))
     }
 
     /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its
@@ -98,9 +99,11 @@ impl Settlement {
 
     /// Stores drafts of one lane, all in one commit if the rows allow it: what did not change is not written, and a
     /// draft that the rows do not allow keeps none of the others back.
-    pub async fn store(&self, lease: &Lease, drafts: Vec<Draft>, now: UnixSeconds) -> Stored {
-        let (same, drafts): (Vec<Draft>, Vec<Draft>) = drafts.into_iter().partition(Draft::is_unchanged);
-        let mut stored: Stored = same.into_iter().map(|draft| (draft.after.key.clone(), Ok(draft.stage()))).collect();
+    pub async fn store(&self, lease: &Lease, drafts: Vec<PaymentDraft>, now: UnixSeconds) -> StoredDrafts {
+        let (same, drafts): (Vec<PaymentDraft>, Vec<PaymentDraft>) =
+            drafts.into_iter().partition(PaymentDraft::is_unchanged);
+        let mut stored: StoredDrafts =
+            same.into_iter().map(|draft| (draft.after.key.clone(), Ok(draft.stage()))).collect();
         if drafts.len() > 1 {
             let payments = drafts.iter().map(|draft| draft.after.clone()).collect();
             let write = Write { lease: Some(lease.clone()), payments, ..Write::default() };
@@ -132,10 +135,10 @@ impl Settlement {
     pub(crate) async fn store_each(
         &self,
         lease: &Lease,
-        drafts: impl IntoIterator<Item = Draft, IntoIter: Send> + Send,
+        drafts: impl IntoIterator<Item = PaymentDraft, IntoIter: Send> + Send,
         now: UnixSeconds,
-    ) -> Stored {
-        let mut stored = Stored::new();
+    ) -> StoredDrafts {
+        let mut stored = StoredDrafts::new();
         for draft in drafts {
             let key = draft.after.key.clone();
             let one = self.store_one(lease, draft, now).await;
@@ -145,8 +148,13 @@ impl Settlement {
         stored
     }
 
-    async fn store_one(&self, lease: &Lease, draft: Draft, now: UnixSeconds) -> Result<(Progress, Stage), Fault> {
-        let Draft { mut before, after } = draft;
+    async fn store_one(
+        &self,
+        lease: &Lease,
+        draft: PaymentDraft,
+        now: UnixSeconds,
+    ) -> Result<(Progress, Stage), Fault> {
+        let PaymentDraft { mut before, after } = draft;
         let write = Write { lease: Some(lease.clone()), payments: vec![after.clone()], ..Write::default() };
         match self.ledger.commit(write).await {
             Ok(()) => {
@@ -187,13 +195,13 @@ pub(crate) fn settle_commit(done: Result<(), CommitError>) -> Result<Progress, F
     }
 }
 
-/// What a round of a lane came to.
+/// The result of a round of a lane.
 #[derive(Debug)]
 pub struct Carried {
     /// The lane's progress, or its first failure: the rest of the round was done as far as possible.
     pub lane: Result<Progress, Fault>,
-    /// What became of each draft of the round.
-    pub drafts: Stored,
+    /// The result of storing each draft of the round.
+    pub drafts: StoredDrafts,
 }
 
 impl Settlement {
@@ -206,7 +214,7 @@ impl Settlement {
 
     /// Runs one round for one lane as [`Settlement::carry`] does, and stores drafts: one that finds a slot in one commit
     /// with the slot, before anything is sent, the others in the same commit to wait for one.
-    pub async fn carry_drafts(&self, lease: &Lease, drafts: Vec<Draft>, now: UnixSeconds) -> Carried {
+    pub async fn carry_drafts(&self, lease: &Lease, drafts: Vec<PaymentDraft>, now: UnixSeconds) -> Carried {
         let seen = async {
             let rail = self.rail(&lease.lane)?.as_ref();
             let nonces = rail.nonces(&lease.lane).await?;
@@ -237,20 +245,20 @@ pub(crate) struct Round<'a> {
     pub(crate) now: UnixSeconds,
     pub(crate) progress: Progress,
     pub(crate) fault: Option<Fault>,
-    /// What became of each draft.
-    drafts: Stored,
+    /// The result of storing each draft.
+    drafts: StoredDrafts,
 }
 
 /// A payment in a round: its draft, and its state in the slot that it found.
 struct Cargo {
-    draft: Draft,
+    draft: PaymentDraft,
     aboard: Option<Payment>,
 }
 
 impl Round<'_> {
     /// Fills nonces without a slot, and puts ready payments and drafts into new slots. The drafts for which there is no
     /// room are stored to wait.
-    async fn load(&mut self, view: LaneView, drafts: Vec<Draft>, nonces: Option<Nonces>) {
+    async fn load(&mut self, view: LaneView, drafts: Vec<PaymentDraft>, nonces: Option<Nonces>) {
         let LaneView { next: from, open, .. } = view;
         let mut slots = Vec::new();
         let head = nonces.map_or(0, |nonces| nonces.head);
@@ -262,7 +270,8 @@ impl Round<'_> {
         let mut next = from.max(head);
         let in_the_air = open.iter().filter(|slot| slot.id.nonce >= head).count();
         let room = self.settlement.most_in_flight(&self.lease.lane).saturating_sub(in_the_air);
-        let ready = self.ready(room).await.into_iter().map(|payment| Draft { before: payment.clone(), after: payment });
+        let ready =
+            self.ready(room).await.into_iter().map(|payment| PaymentDraft { before: payment.clone(), after: payment });
         let (batches, left) = self.batches(ready.chain(drafts), room);
         let mut cargo: Vec<Cargo> = left.into_iter().map(|draft| Cargo { draft, aboard: None }).collect();
         for batch in batches {
@@ -312,7 +321,7 @@ impl Round<'_> {
         match self.settlement.ledger.commit(write).await {
             Ok(()) => {
                 self.progress = Progress::Moved;
-                for Cargo { draft: Draft { before, after }, aboard } in &cargo {
+                for Cargo { draft: PaymentDraft { before, after }, aboard } in &cargo {
                     let after = aboard.as_ref().unwrap_or(after);
                     self.settlement.moved(before, after, self.now);
                     self.drafts.push((after.key.clone(), Ok(stage(after))));
@@ -359,12 +368,16 @@ impl Round<'_> {
 
     /// Groups payments that share a transaction, into at most `room` batches; the second list is the rest. A payment that
     /// failed to land once is sent alone: it may be what makes the others revert.
-    fn batches(&self, ready: impl Iterator<Item = Draft>, room: usize) -> (Vec<Vec<Draft>>, Vec<Draft>) {
-        let fresh = |draft: &Draft| draft.after.steps.last().is_some_and(|step| step.carriers.is_empty());
-        let (mut batches, mut left): (Vec<Vec<Draft>>, _) = (Vec::new(), Vec::new());
+    fn batches(
+        &self,
+        ready: impl Iterator<Item = PaymentDraft>,
+        room: usize,
+    ) -> (Vec<Vec<PaymentDraft>>, Vec<PaymentDraft>) {
+        let fresh = |draft: &PaymentDraft| draft.after.steps.last().is_some_and(|step| step.carriers.is_empty());
+        let (mut batches, mut left): (Vec<Vec<PaymentDraft>>, _) = (Vec::new(), Vec::new());
         for draft in ready {
             let Some(parcel) = newest_parcel(&draft.after) else { continue };
-            let fits = |batch: &&mut Vec<Draft>| {
+            let fits = |batch: &&mut Vec<PaymentDraft>| {
                 let aboard: Vec<&Parcel> = batch.iter().filter_map(|draft| newest_parcel(&draft.after)).collect();
                 batch.iter().all(fresh) && self.rail.fits(&aboard, parcel)
             };

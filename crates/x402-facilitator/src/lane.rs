@@ -1,7 +1,7 @@
 //! The worker of one lane: it takes the lease, calls the settlement machine step by step, and waits to be woken.
 //!
-//! It keeps no state that a restart would miss: all pending work is in the ledger. What several payments came to while
-//! a commit ran is the next commit.
+//! It keeps no state that a restart would miss: all pending work is in the ledger. The results that arrive while a commit
+//! runs are stored together by the next one.
 
 mod agenda;
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
-use x402_facilitator_core::{Carried, Draft, LaneId, Lease, Progress, Stage, Stored};
+use x402_facilitator_core::{Carried, LaneId, Lease, PaymentDraft, Progress, Stage, StoredDrafts};
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use self::agenda::Agenda;
@@ -29,8 +29,8 @@ const IDLE: Duration = Duration::from_millis(500);
 const YIELD: Duration = Duration::from_millis(10);
 
 enum Done {
-    Drafted(PaymentKey, Result<Option<Draft>, Fault>),
-    Stored(Stored),
+    Drafted(PaymentKey, Result<Option<PaymentDraft>, Fault>),
+    Stored(StoredDrafts),
     Carried(Carried),
 }
 
@@ -48,10 +48,10 @@ pub(crate) struct Lane {
     /// The time of the next look for payments that are not on the agenda.
     look_from: Instant,
     /// The drafts to store.
-    drafts: Vec<Draft>,
+    drafts: Vec<PaymentDraft>,
     storing: bool,
     /// The drafts that wait for a slot.
-    ready: Vec<Draft>,
+    ready: Vec<PaymentDraft>,
     carrying: bool,
     /// Whether there may be something to carry beside them.
     wanted: bool,
@@ -237,7 +237,7 @@ impl Lane {
                 self.agenda.drafted(&key);
                 if draft.is_ready() {
                     self.ready.push(draft);
-                    // What is ready is carried at once, whatever else failed.
+                    // A ready payment is carried at once, whatever else failed.
                     self.carry_from = at;
                 } else {
                     self.drafts.push(draft);
@@ -260,7 +260,7 @@ impl Lane {
         }
     }
 
-    fn note_stored(&mut self, stored: Stored, at: Instant) {
+    fn note_stored(&mut self, stored: StoredDrafts, at: Instant) {
         for (key, stage) in stored {
             match stage {
                 Ok(Stage::Answered) => self.ended(&key),

@@ -1,4 +1,4 @@
-//! What something costs its ledger: a test of cost counts calls and rows instead of time.
+//! A ledger that counts: a test of cost counts calls and rows instead of time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -19,7 +19,7 @@ use x402_types::extension::Extensions;
 use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
 
 use self::claims::Claims;
-pub use self::health::Health;
+pub use self::health::{Health, Readiness, ShortSigner, Shortage};
 pub use self::running::Running;
 use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
@@ -77,8 +77,8 @@ impl Default for Patience {
 struct Seen {
     /// The time of the newest block of each network.
     heads: BTreeMap<ChainId, UnixSeconds>,
-    /// The lanes that could not pay for a transaction.
-    unfunded: BTreeSet<LaneId>,
+    /// The lanes that could not pay for a transaction, and whether others carried all kinds in their place.
+    short: BTreeMap<LaneId, Shortage>,
 }
 
 impl std::fmt::Debug for Engine {

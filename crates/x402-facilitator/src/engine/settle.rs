@@ -58,8 +58,8 @@ impl Engine {
         Ok(Settled { outcome, row })
     }
 
-    /// Waits for the end of a payment, as long as is configured. A payment that only waits its turn is pending, too: its
-    /// caller may ask again, and no transaction is named.
+    /// Waits for the end of a payment, as long as is configured. A payment that only waits its turn is pending, too, and no
+    /// transaction is named: its caller may repeat the request.
     async fn end_of(
         &self,
         request: &InFlightRequest,

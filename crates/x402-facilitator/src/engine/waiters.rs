@@ -1,4 +1,4 @@
-//! Who waits for the answer of which payment. A payment's answer wakes its own waiters.
+//! The callers that wait for payments: a payment's answer wakes its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,7 +43,7 @@ impl Waiter<'_> {
         &self.key
     }
 
-    /// Waits until the payment has its answer, as its worker in this process says.
+    /// Waits until the payment's worker in this process has stored its answer.
     pub(crate) async fn answered(&mut self) {
         // The sender lives as long as this place.
         if self.answered.changed().await.is_err() {

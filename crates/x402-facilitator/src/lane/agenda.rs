@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use x402_types::PaymentKey;
 
-/// What is done for a payment at this moment.
+/// The current work on a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// It rests until this time.
+    /// None: the payment rests until this time.
     Rests(Instant),
-    /// Its next call is made.
+    /// The next call of the payment.
     Drafts,
-    /// The result of the call is about to be stored.
+    /// The commit of the call's result.
     Stores,
 }
 
@@ -101,7 +101,7 @@ impl Agenda {
         }
     }
 
-    /// Notes that a payment has nothing to do before that time. What a call of its own will settle is left alone.
+    /// Notes that a payment has nothing to do before that time. A payment whose call is being made is left alone.
     pub(super) fn rest(&mut self, key: PaymentKey, until: Instant, failures: u32) {
         if self.turns.get(&key).is_some_and(|turn| turn.work != Work::Drafts) {
             self.set(key, Work::Rests(until), failures);

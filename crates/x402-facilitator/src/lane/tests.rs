@@ -264,7 +264,7 @@ async fn a_lane_that_another_has_is_asked_for_at_its_pace() {
     assert_eq!(bench.lane.next_rest_over(bench.at), bench.at + IDLE);
 }
 
-/// 200 callers wait, and the payment of another is answered: what that costs has nothing to do with them.
+/// Checks that the cost of an answer does not depend on the number of callers that wait for other payments.
 #[tokio::test(start_paused = true)]
 async fn an_answer_wakes_the_callers_of_its_payment_and_reads_no_row_of_another() {
     let mut costs = BTreeSet::new();
@@ -305,7 +305,7 @@ async fn what_another_process_brings_to_its_end_is_found_by_a_look() {
     assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-/// A payment that waits its turn is no fault: its caller may ask again, and there is no transaction to look for.
+/// Checks that a payment that waits its turn is no fault: its caller may try again.
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_only_waits_is_answered_as_pending_after_few_looks() {
     let bench = Bench::new();
