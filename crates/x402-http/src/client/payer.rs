@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
-use x402_codec::{Limits, header};
+use x402_codec::Limits;
 use x402_types::extension::Extensions;
 use x402_types::{
     ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
@@ -219,9 +219,8 @@ impl Payer {
         let context = SigningContext { now, entropy, url, method: purchase.method.as_str() };
         let made = scheme.make_payment(terms, &context).await?;
         let valid_until = made.valid_until;
-        let payment = candidate.asked.payment(required, extensions, made);
         let mut signed = Signed {
-            header: header::encode_payment(&payment).map_err(PayError::from)?,
+            header: candidate.asked.header(required, extensions, made).map_err(PayError::from)?,
             valid_until,
             reservation: None,
             sent: false,
