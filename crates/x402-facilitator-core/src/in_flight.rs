@@ -12,13 +12,15 @@
 //! therefore gets the success. Every later one is refused, unless its caller named it ([`InFlightRequest::named`]): it gets
 //! the same result again, marked as replayed.
 //!
+//! A worker that stores a success marks the row for the request that waits in its process, in the same write: the request
+//! then finds it.
+//!
 //! A request that is dropped, or loses the store, between that write and its response received nothing. That again is a
 //! fact of the process: it is kept in memory, and the next request gets the success instead. Between two replicas a
 //! repetition joins instead of being refused, for no replica can know whether another one is still answering; the first
 //! that reads the result gets it.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{OwnerId, RequestId};
@@ -33,9 +35,6 @@ const MOST_LOST: usize = 10_000;
 pub struct InFlightRequest {
     id: RequestId,
     named: bool,
-    /// Whether the row is being marked with this request as the recipient of the success, which it has not received
-    /// yet.
-    telling: AtomicBool,
     others: Arc<InFlightRequests>,
 }
 
@@ -60,20 +59,19 @@ impl InFlightRequest {
 
     /// Records that the row may from now on name this request as the recipient of the success.
     pub(crate) fn begin_telling(&self) {
-        self.telling.store(true, Ordering::Relaxed);
+        self.others.begin_telling(&self.id);
     }
 
-    /// Records that the request received the success, or that something else was stored.
+    /// Records that the request received the success.
     pub(crate) fn end_telling(&self) {
-        self.telling.store(false, Ordering::Relaxed);
+        self.others.open().numbers.insert(self.id.number, 0);
     }
 }
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let mut open = self.others.open();
-        open.numbers.remove(&self.id.number);
-        if self.telling.load(Ordering::Relaxed) {
+        if open.numbers.remove(&self.id.number).is_some_and(|tellings| tellings > 0) {
             open.lost.insert(self.id.number);
             if open.lost.len() > MOST_LOST {
                 open.lost.pop_first();
@@ -93,8 +91,9 @@ pub(crate) struct InFlightRequests {
 struct Open {
     /// The last number that was assigned.
     last: u64,
-    /// The numbers of the open requests.
-    numbers: BTreeSet<u64>,
+    /// The numbers of the open requests, each with the number of writes that mark, or may have marked, a row with the
+    /// request as the recipient of a success that it has not received yet.
+    numbers: BTreeMap<u64, u32>,
     /// The requests that ended while the row was being marked with them as recipients.
     lost: BTreeSet<u64>,
 }
@@ -108,19 +107,42 @@ impl InFlightRequests {
         let mut open = self.open();
         open.last = open.last.wrapping_add(1);
         let number = open.last;
-        open.numbers.insert(number);
+        open.numbers.insert(number, 0);
         drop(open);
         InFlightRequest {
             id: RequestId { owner: self.owner.clone(), number },
             named: false,
-            telling: AtomicBool::new(false),
             others: Arc::clone(self),
         }
     }
 
     /// Returns whether this process is still answering the request.
     pub(crate) fn is_open(&self, request: &RequestId) -> bool {
-        request.owner == self.owner && self.open().numbers.contains(&request.number)
+        request.owner == self.owner && self.open().numbers.contains_key(&request.number)
+    }
+
+    /// Records that a row may from now on name this request as the recipient of the success, if this process is still
+    /// answering it. Returns whether it is.
+    pub(crate) fn begin_telling(&self, request: &RequestId) -> bool {
+        if request.owner != self.owner {
+            return false;
+        }
+        match self.open().numbers.get_mut(&request.number) {
+            Some(tellings) => {
+                *tellings = tellings.saturating_add(1);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Records that one write did not name this request after all.
+    pub(crate) fn withdraw(&self, request: &RequestId) {
+        if request.owner == self.owner
+            && let Some(tellings) = self.open().numbers.get_mut(&request.number)
+        {
+            *tellings = tellings.saturating_sub(1);
+        }
     }
 
     /// Returns whether the request ended in this process before it could return the success.
