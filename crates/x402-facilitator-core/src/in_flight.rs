@@ -109,11 +109,7 @@ impl InFlightRequests {
         let number = open.last;
         open.numbers.insert(number, 0);
         drop(open);
-        InFlightRequest {
-            id: RequestId { owner: self.owner.clone(), number },
-            named: false,
-            others: Arc::clone(self),
-        }
+        InFlightRequest { id: RequestId { owner: self.owner.clone(), number }, named: false, others: Arc::clone(self) }
     }
 
     /// Returns whether this process is still answering the request.
