@@ -40,7 +40,7 @@ pub struct Readiness {
 pub struct ShortSigner {
     /// The lane of the signer.
     pub lane: LaneId,
-    /// The consequence.
+    /// The consequence for new payments.
     pub shortage: Shortage,
     /// The balance and what a transaction needs, or the refusal of a node.
     pub fault: Fault,
