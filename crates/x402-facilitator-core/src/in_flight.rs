@@ -53,25 +53,47 @@ impl InFlightRequest {
         self
     }
 
+    /// Declares that the request waits for the end of its payment: a worker of this process that stores a success may
+    /// store in the same write that this request receives it.
+    pub fn begin_waiting(&self) {
+        self.with_state(|state| state.waits = true);
+    }
+
+    /// Declares that the request no longer waits. Returns `false`, and changes nothing, while a worker stores a success
+    /// for it: the next [`look`](crate::Settlement::look) finds it, or the wait can be ended then.
+    #[must_use]
+    pub fn end_waiting(&self) -> bool {
+        self.with_state(|state| {
+            let ends = state.tellings == 0;
+            state.waits &= !ends;
+            ends
+        })
+        .unwrap_or(true)
+    }
+
+    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+        self.others.open().numbers.get_mut(&self.id.number).map(change)
+    }
+
     pub(crate) const fn is_named(&self) -> bool {
         self.named
     }
 
     /// Records that the row may from now on name this request as the recipient of the success.
     pub(crate) fn begin_telling(&self) {
-        self.others.begin_telling(&self.id);
+        self.with_state(|state| state.tellings = state.tellings.saturating_add(1));
     }
 
     /// Records that the request received the success.
     pub(crate) fn end_telling(&self) {
-        self.others.open().numbers.insert(self.id.number, 0);
+        self.with_state(|state| state.tellings = 0);
     }
 }
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let mut open = self.others.open();
-        if open.numbers.remove(&self.id.number).is_some_and(|tellings| tellings > 0) {
+        if open.numbers.remove(&self.id.number).is_some_and(|state| state.tellings > 0) {
             open.lost.insert(self.id.number);
             if open.lost.len() > MOST_LOST {
                 open.lost.pop_first();
@@ -87,13 +109,22 @@ pub(crate) struct InFlightRequests {
     open: Mutex<Open>,
 }
 
+/// The state of an open request.
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the request waits for the end of its payment.
+    waits: bool,
+    /// The number of writes that name, or may have named, the request as the recipient of a success that it has not
+    /// received yet.
+    tellings: u32,
+}
+
 #[derive(Debug, Default)]
 struct Open {
     /// The last number that was assigned.
     last: u64,
-    /// The numbers of the open requests, each with the number of writes that mark, or may have marked, a row with the
-    /// request as the recipient of a success that it has not received yet.
-    numbers: BTreeMap<u64, u32>,
+    /// The open requests, by number.
+    numbers: BTreeMap<u64, State>,
     /// The requests that ended while the row was being marked with them as recipients.
     lost: BTreeSet<u64>,
 }
@@ -107,7 +138,7 @@ impl InFlightRequests {
         let mut open = self.open();
         open.last = open.last.wrapping_add(1);
         let number = open.last;
-        open.numbers.insert(number, 0);
+        open.numbers.insert(number, State::default());
         drop(open);
         InFlightRequest { id: RequestId { owner: self.owner.clone(), number }, named: false, others: Arc::clone(self) }
     }
@@ -117,15 +148,15 @@ impl InFlightRequests {
         request.owner == self.owner && self.open().numbers.contains_key(&request.number)
     }
 
-    /// Records that a row may from now on name this request as the recipient of the success, if this process is still
-    /// answering it. Returns whether it is.
+    /// Records that a worker's write may from now on name this request as the recipient of the success, if the request
+    /// waits in this process. Returns whether it does.
     pub(crate) fn begin_telling(&self, request: &RequestId) -> bool {
         if request.owner != self.owner {
             return false;
         }
-        match self.open().numbers.get_mut(&request.number) {
-            Some(tellings) => {
-                *tellings = tellings.saturating_add(1);
+        match self.open().numbers.get_mut(&request.number).filter(|state| state.waits) {
+            Some(state) => {
+                state.tellings = state.tellings.saturating_add(1);
                 true
             }
             None => false,
@@ -135,9 +166,9 @@ impl InFlightRequests {
     /// Records that one write did not name this request after all.
     pub(crate) fn withdraw(&self, request: &RequestId) {
         if request.owner == self.owner
-            && let Some(tellings) = self.open().numbers.get_mut(&request.number)
+            && let Some(state) = self.open().numbers.get_mut(&request.number)
         {
-            *tellings = tellings.saturating_sub(1);
+            state.tellings = state.tellings.saturating_sub(1);
         }
     }
 

@@ -61,8 +61,9 @@ fn a_success_that_nobody_waits_for_is_told_by_a_write_of_its_own() {
     bench.land(1);
     bench.observe(&keys);
     calls(&bench);
-    let again = bench.settlement.settle(&keys[0].0, &many::claim(0), many::NOW);
-    assert!(matches!(many::wait(again), Ok(Outcome::Settled { replayed: false, .. })));
+    let claim = many::claim(0);
+    let again = many::wait(bench.settlement.settle(&keys[0].0, &claim, many::NOW));
+    assert!(matches!(again, Ok(Outcome::Settled { replayed: false, .. })));
     // The request takes the row over, and is told.
     assert_eq!(calls(&bench), counts(1, 1, 1, 0));
 }
