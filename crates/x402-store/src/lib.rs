@@ -1,8 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "requests")]
 pub mod requests;
+#[cfg(feature = "ledger")]
+mod row;
 #[cfg(feature = "ledger")]
 mod rows;
 #[cfg(feature = "session-keys")]

@@ -12,8 +12,6 @@ mod ledger;
 mod migrate;
 #[cfg(feature = "requests")]
 mod requests;
-#[cfg(feature = "ledger")]
-mod row;
 #[cfg(feature = "session-keys")]
 mod session_keys;
 

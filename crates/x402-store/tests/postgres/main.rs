@@ -1,0 +1,10 @@
+//! The stores on PostgreSQL. Rules that every store keeps are tested with those of the other engines.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fencing;
+mod ledger;
+mod opening;
