@@ -142,7 +142,7 @@ impl Settlement {
         let seen = async {
             let rail = self.rail(&lease.lane)?.as_ref();
             let nonces = rail.nonces(&lease.lane).await?;
-            Ok::<_, Fault>((rail, nonces, self.ledger.lane(&lease.lane).await?))
+            Ok::<_, Fault>((rail, nonces, self.ledger.lane(&lease.lane, MAX_OPEN).await?))
         };
         let (rail, nonces, view) = seen.await.inspect_err(|fault| self.faulted(Doing::Carry, fault, now))?;
         let mut round = Round { settlement: self, rail, lease, now, progress: Progress::Idle, fault: None };

@@ -228,7 +228,7 @@ fn count(world: &mut Inner, ledger: &MemoryLedger, rows: &[Payment]) {
 pub async fn next_nonces(ledger: &MemoryLedger) -> Vec<u64> {
     let mut next = Vec::new();
     for number in 0..ACCOUNTS {
-        next.push(ledger.lane(&lane(number)).await.unwrap().next);
+        next.push(ledger.lane(&lane(number), 0).await.unwrap().next);
     }
     next
 }

@@ -1,5 +1,6 @@
 //! The ledger on SQLite, the embedded default: `x402_facilitator_core::Ledger` row by row.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -120,9 +121,10 @@ fn stored_slots<'a>(connection: &Connection, ids: impl Iterator<Item = &'a SlotI
     ids.filter_map(|id| stored_slot(&view, id).transpose()).collect()
 }
 
-fn rows<T: Row>(connection: &Connection, sql: &str, lane: &LaneId) -> Sql<Vec<T>> {
+fn rows<T: Row>(connection: &Connection, sql: &str, lane: &LaneId, limit: usize) -> Sql<Vec<T>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let texts = statement.query_map([lane.as_str()], |row| row.get::<_, String>(0))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let texts = statement.query_map(params![lane.as_str(), limit], |row| row.get::<_, String>(0))?;
     texts.map(|text| from_row(&text?)).collect()
 }
 
@@ -340,7 +342,20 @@ impl Ledger for SqliteLedger {
         self.database.read(move |connection| stored_payment(connection, &key)).await
     }
 
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = keys.to_vec();
+        self.database
+            .read(move |connection| {
+                let view = connection.unchecked_transaction()?;
+                keys.iter().filter_map(|key| stored_payment(&view, key).transpose()).collect()
+            })
+            .await
+    }
+
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         let prefix = prefix.to_vec();
         self.database
             .read(move |connection| {
@@ -353,7 +368,7 @@ impl Ledger for SqliteLedger {
                         connection.prepare_cached(WITHIN)?.query_map([prefix, after], |row| row.get(0))?.collect()
                     }
                 }?;
-                texts.iter().map(|text| from_row(text)).collect()
+                texts.iter().map(|text| from_row(text).map(Arc::new)).collect()
             })
             .await
     }
@@ -392,7 +407,7 @@ impl Ledger for SqliteLedger {
             .await
     }
 
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
         let lane = lane.clone();
         self.database
             .read(move |connection| {
@@ -404,11 +419,17 @@ impl Ledger for SqliteLedger {
                     .optional()?;
                 Ok(LaneView {
                     next: natural(next.unwrap_or(0)),
-                    open: rows(&view, "SELECT row FROM slots WHERE lane = ?1 AND used = 0 ORDER BY nonce", &lane)?,
+                    open: rows(
+                        &view,
+                        "SELECT row FROM slots WHERE lane = ?1 AND used = 0 ORDER BY nonce LIMIT ?2",
+                        &lane,
+                        usize::MAX,
+                    )?,
                     ready: rows(
                         &view,
-                        "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key",
+                        "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key LIMIT ?2",
                         &lane,
+                        ready,
                     )?,
                 })
             })
