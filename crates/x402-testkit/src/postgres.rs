@@ -137,9 +137,16 @@ impl Drop for PostgresServer {
 
 /// Starts the process that stops the server and removes its folder once this process has ended.
 fn watchdog(binaries: &Path, folder: &Path, user: Option<(u32, u32)>) -> io::Result<Child> {
-    const SCRIPT: &str = r#"trap '' INT TERM HUP; cat >/dev/null; cd /; "$1" -D "$2/data" -w -m immediate stop; rm -rf "$2""#;
+    const SCRIPT: &str =
+        r#"trap '' INT TERM HUP; cat >/dev/null; cd /; "$1" -D "$2/data" -w -m immediate stop; rm -rf "$2""#;
     run_as(user, Path::new("sh"))
-        .args([OsStr::new("-c"), OsStr::new(SCRIPT), OsStr::new("sh"), binaries.join("pg_ctl").as_ref(), folder.as_ref()])
+        .args([
+            OsStr::new("-c"),
+            OsStr::new(SCRIPT),
+            OsStr::new("sh"),
+            binaries.join("pg_ctl").as_ref(),
+            folder.as_ref(),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -160,7 +167,9 @@ fn user() -> io::Result<Option<(u32, u32)>> {
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     };
     let found = of("postgres").or_else(|| of("nobody"));
-    found.map(Some).ok_or_else(|| io::Error::other("PostgreSQL refuses root, and there is no user `postgres` or `nobody`"))
+    found
+        .map(Some)
+        .ok_or_else(|| io::Error::other("PostgreSQL refuses root, and there is no user `postgres` or `nobody`"))
 }
 
 fn run_as(user: Option<(u32, u32)>, program: &Path) -> Command {

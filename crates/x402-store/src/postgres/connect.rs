@@ -91,7 +91,9 @@ pub enum PostgresOpenError {
         found: Box<str>,
     },
     /// A newer release migrated the database.
-    #[error("the database {place} has schema {found}, and this release knows schemas up to {known}: use a newer release")]
+    #[error(
+        "the database {place} has schema {found}, and this release knows schemas up to {known}: use a newer release"
+    )]
     NewerSchema {
         /// The hosts, ports and database.
         place: Box<str>,
@@ -216,7 +218,9 @@ impl Postgres {
                 return Err(PostgresOpenError::TooOld { place: self.shared.place.clone(), found });
             }
             Some(_) => {}
-            None => tracing::warn!(place = %self.shared.place, %version, "this database was not tried: see operations.md"),
+            None => {
+                tracing::warn!(place = %self.shared.place, %version, "this database was not tried: see operations.md")
+            }
         }
         let encoding = shown("SHOW server_encoding").await?;
         if encoding != "UTF8" {

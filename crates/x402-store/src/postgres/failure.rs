@@ -27,7 +27,9 @@ impl<E> From<Error> for Abort<E> {
 /// Returns whether the database undid the transaction because of others that ran at the same time. It must be
 /// repeated as a whole, and nothing of it has happened.
 pub(super) fn is_serialization(error: &Error) -> bool {
-    error.code().is_some_and(|code| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code))
+    error
+        .code()
+        .is_some_and(|code| [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code))
 }
 
 /// Describes an error without parameters of statements.

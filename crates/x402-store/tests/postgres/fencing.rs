@@ -35,7 +35,7 @@ async fn a_commit_that_meets_a_new_owner_waits_for_it_and_is_fenced() {
     taking.commit().await.unwrap();
     assert_eq!(stale.await.unwrap(), Err(CommitError::Fenced));
     assert_eq!(ledger.commit(write).await, Err(CommitError::Fenced));
-    assert_eq!(ledger.lane(&lane).await.unwrap().next, 0);
+    assert_eq!(ledger.lane(&lane, 0).await.unwrap().next, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,4 +65,3 @@ async fn a_new_owner_waits_for_the_commit_that_has_begun_and_a_renewal_does_not(
     let second = taking.await.unwrap().unwrap().unwrap();
     assert_eq!((first.fence, second.fence), (1, 2));
 }
-

@@ -54,7 +54,8 @@ async fn a_migration_that_fails_leaves_nothing() {
     let error = refused(&url).await;
     let text = error.to_string();
     assert!(matches!(error, PostgresOpenError::Refused { .. }) && text.contains("x402_session_keys"), "{text}");
-    let rows = client.query("SELECT relname::text FROM pg_class WHERE relname LIKE 'x402%' AND relkind = 'r'", &[]).await;
+    let rows =
+        client.query("SELECT relname::text FROM pg_class WHERE relname LIKE 'x402%' AND relkind = 'r'", &[]).await;
     let tables: BTreeSet<String> = rows.unwrap().iter().map(|row| row.get(0)).collect();
     assert_eq!(tables, ["x402_migrations", "x402_session_keys"].map(str::to_owned).into());
     client.batch_execute("DROP TABLE x402_session_keys").await.unwrap();
@@ -84,7 +85,11 @@ async fn a_wrong_place_is_named_and_its_password_is_not() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (url, is_refusal, named) in [
         (format!("postgres://postgres:hunter2@127.0.0.1:{closed}/x402"), false, format!("127.0.0.1:{closed}/x402")),
-        ("postgres://postgres:hunter2@no.such.host.invalid/x402?sslmode=disable".to_owned(), false, "no.such.host".into()),
+        (
+            "postgres://postgres:hunter2@no.such.host.invalid/x402?sslmode=disable".to_owned(),
+            false,
+            "no.such.host".into(),
+        ),
         (format!("postgres://postgres:hunter2@127.0.0.1:{port}/nowhere"), true, "nowhere".to_owned()),
         (format!("postgres://nobody:hunter2@127.0.0.1:{port}/postgres"), true, "nobody".to_owned()),
         (url.replace("disable", "require"), false, "TLS".to_owned()),

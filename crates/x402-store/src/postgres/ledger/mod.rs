@@ -4,6 +4,7 @@ mod commit;
 mod forget;
 mod lease;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -97,13 +98,15 @@ async fn claim(client: &ClientWrapper, new: &Payment, row: &str) -> Sql<Option<P
     stored_payment(client, &new.key).await?.map(Some).ok_or(Abort::Unstable)
 }
 
-async fn view(client: &ClientWrapper, lane: &LaneId) -> Sql<LaneView> {
+async fn view(client: &ClientWrapper, lane: &LaneId, most: i64) -> Sql<LaneView> {
+    const READY: &str = "SELECT row FROM x402_payments WHERE lane = $1 AND ready ORDER BY due, key LIMIT $2";
     let lane = lane.as_str();
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&lane];
+    let limited: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&lane, &most];
     let (next, open, ready) = try_join3(
         query(client, "SELECT next FROM x402_nonces WHERE lane = $1", &values),
         query(client, "SELECT row FROM x402_slots WHERE lane = $1 AND NOT used ORDER BY nonce", &values),
-        query(client, "SELECT row FROM x402_payments WHERE lane = $1 AND ready ORDER BY due, key", &values),
+        query(client, READY, &limited),
     )
     .await?;
     let next = next.first().map(|row| row.try_get(0)).transpose()?.map_or(0, natural);
@@ -120,7 +123,8 @@ async fn slots(client: &ClientWrapper, ids: &[SlotId]) -> Sql<Vec<Slot>> {
     )
     .await?;
     let found: Vec<Slot> = all_parsed(&rows)?;
-    Ok(ids.iter().filter_map(|id| found.iter().find(|slot| slot.id == *id).cloned()).collect())
+    let found: HashMap<SlotId, Slot> = found.into_iter().map(|slot| (slot.id.clone(), slot)).collect();
+    Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
 }
 
 #[async_trait]
@@ -148,9 +152,32 @@ impl Ledger for PostgresLedger {
             .await
     }
 
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
+        const SQL: &str = "SELECT row FROM x402_payments WHERE key IN (SELECT unnest($1::bytea[]))";
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared: Arc<[PaymentKey]> = keys.into();
+        let kind = Kind::Single { writes: false };
+        let found: Vec<Payment> = self
+            .database
+            .run(kind, |client| {
+                let keys = Arc::clone(&shared);
+                Box::pin(async move {
+                    let keys: Vec<&[u8]> = keys.iter().map(PaymentKey::as_bytes).collect();
+                    all_parsed(&query(client, SQL, &[&keys]).await?)
+                })
+            })
+            .await?;
+        let found: HashMap<PaymentKey, Payment> =
+            found.into_iter().map(|payment| (payment.key.clone(), payment)).collect();
+        Ok(keys.iter().filter_map(|key| found.get(key).cloned()).collect())
+    }
+
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         const FROM: &str = "SELECT row FROM x402_payments WHERE due IS NOT NULL AND key >= $1 ORDER BY key";
-        const WITHIN: &str = "SELECT row FROM x402_payments WHERE due IS NOT NULL AND key >= $1 AND key < $2 ORDER BY key";
+        const WITHIN: &str =
+            "SELECT row FROM x402_payments WHERE due IS NOT NULL AND key >= $1 AND key < $2 ORDER BY key";
         let shared = Arc::new((prefix.to_vec(), after(prefix)));
         let kind = Kind::Single { writes: false };
         self.database
@@ -162,7 +189,7 @@ impl Ledger for PostgresLedger {
                         None => query(client, FROM, &[prefix]).await?,
                         Some(after) => query(client, WITHIN, &[prefix, after]).await?,
                     };
-                    all_parsed(&rows)
+                    rows.iter().map(|row| parsed(row, 0).map(Arc::new)).collect()
                 })
             })
             .await
@@ -201,11 +228,12 @@ impl Ledger for PostgresLedger {
             .await
     }
 
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
+        let most = i64::try_from(ready).unwrap_or(i64::MAX);
         self.database
             .run(Kind::Snapshot, |client| {
                 let lane = lane.clone();
-                Box::pin(async move { view(client, &lane).await })
+                Box::pin(async move { view(client, &lane, most).await })
             })
             .await
     }
