@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod health;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "requests")]
@@ -9,6 +10,8 @@ pub mod requests;
 mod row;
 #[cfg(feature = "ledger")]
 mod rows;
+#[cfg(feature = "session-keys")]
+mod seal;
 #[cfg(feature = "session-keys")]
 pub mod session_keys;
 pub mod sqlite;

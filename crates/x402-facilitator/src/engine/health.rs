@@ -17,7 +17,7 @@ const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// The seconds since the ledger's file last changed; `None` if the ledger is in memory.
+    /// The seconds since the ledger's database last took a write; `None` if the ledger is in memory.
     pub last_commit: Option<u64>,
     /// The age of the newest block seen on each network, in seconds by this machine's clock.
     pub heads: BTreeMap<ChainId, u64>,

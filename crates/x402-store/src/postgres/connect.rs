@@ -48,7 +48,7 @@ struct Shared {
 
 /// The results of the last operations.
 struct Commits {
-    /// The time of the last commit, or of opening the database.
+    /// The time of the last success, or of opening the database.
     last: Instant,
     /// The fault of the newest operation, unless one has succeeded since.
     failing: Option<Fault>,
@@ -155,8 +155,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Checks that the database accepts writes and took the last one, and returns how long ago it last committed one. A
-    /// working facilitator writes every few seconds, for its leases.
+    /// Checks that the database accepts writes and took the last one, and returns how long ago it last did what it was
+    /// asked. A working facilitator asks every few seconds, for its leases.
     /// # Errors
     /// The database does not answer, or the last operation failed.
     pub async fn check_writer(&self) -> Result<Duration, Fault> {
@@ -195,7 +195,8 @@ impl Postgres {
         }
         match failing {
             Some(fault) => commits.failing = Some(fault.clone()),
-            None if wrote => *commits = Commits { last: Instant::now(), failing: None },
+            // A read proves nothing about writes that fail, for example on a full disk.
+            None if wrote || commits.failing.is_none() => *commits = Commits { last: Instant::now(), failing: None },
             None => {}
         }
     }

@@ -5,17 +5,33 @@
 //! state. A transaction that the database could not serialize (SQLSTATE 40001, 40P01) is repeated; a lost answer is a
 //! [`Fault`](x402_types::Fault), because the write may have taken effect.
 
+#[cfg(feature = "challenges")]
+mod challenges;
 mod connect;
 mod failure;
+#[cfg(feature = "grants")]
+mod grants;
 #[cfg(feature = "ledger")]
 mod ledger;
 mod migrate;
+#[cfg(feature = "requests")]
+mod requests;
 mod run;
+#[cfg(feature = "session-keys")]
+mod session_keys;
 mod url;
 
+#[cfg(feature = "challenges")]
+pub use challenges::PostgresChallenges;
 pub use connect::{Postgres, PostgresOpenError};
+#[cfg(feature = "grants")]
+pub use grants::PostgresGrants;
 #[cfg(feature = "ledger")]
 pub use ledger::PostgresLedger;
+#[cfg(feature = "requests")]
+pub use requests::PostgresRequests;
+#[cfg(feature = "session-keys")]
+pub use session_keys::PostgresSessionKeys;
 pub use url::{PostgresUrl, PostgresUrlError};
 
 /// Converts a number. PostgreSQL has no unsigned 64-bit integers; times, nonces and versions beyond 2^63-1, which do

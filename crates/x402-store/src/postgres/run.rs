@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// does not answer.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// The beginning of a transaction that writes.
+const READ_COMMITTED: &str = "START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE";
+
 /// The work of a transaction.
 pub(super) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, Abort<E>>> + Send + 'c>>;
 
@@ -38,6 +41,9 @@ pub(super) enum Kind {
     Snapshot,
     /// All or nothing.
     Write,
+    /// All or nothing, and possibly nothing: its success does not prove that the database takes writes.
+    #[cfg(feature = "ledger")]
+    Attempt,
 }
 
 impl Kind {
@@ -46,7 +52,9 @@ impl Kind {
             Self::Single { .. } => None,
             #[cfg(feature = "ledger")]
             Self::Snapshot => Some("START TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
-            Self::Write => Some("START TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE"),
+            Self::Write => Some(READ_COMMITTED),
+            #[cfg(feature = "ledger")]
+            Self::Attempt => Some(READ_COMMITTED),
         }
     }
 

@@ -15,6 +15,8 @@ mod requests;
 #[cfg(feature = "session-keys")]
 mod session_keys;
 
+#[cfg(feature = "session-keys")]
+pub use crate::seal::{SealError, SealKey};
 #[cfg(feature = "challenges")]
 pub use challenges::SqliteChallenges;
 #[cfg(feature = "grants")]
@@ -27,7 +29,7 @@ pub use ledger::{payment_row, slot_row};
 #[cfg(feature = "requests")]
 pub use requests::SqliteRequests;
 #[cfg(feature = "session-keys")]
-pub use session_keys::{SealError, SealKey, SqliteSessionKeys};
+pub use session_keys::SqliteSessionKeys;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;

@@ -23,7 +23,7 @@ pub(super) async fn lease(
 ) -> Result<Option<Lease>, Fault> {
     let seconds = i64::try_from(seconds.min(LONGEST)).unwrap_or(i64::MAX);
     let renewed = database
-        .run(Kind::Single { writes: true }, |client| {
+        .run(Kind::Single { writes: false }, |client| {
             let (lane, owner) = (lane.clone(), owner.clone());
             Box::pin(async move { renew(client, &lane, &owner, seconds).await })
         })
@@ -32,13 +32,16 @@ pub(super) async fn lease(
         Some(fence) => Some(fence),
         None => {
             database
-                .run(Kind::Write, |client| {
+                .run(Kind::Attempt, |client| {
                     let (lane, owner) = (lane.clone(), owner.clone());
                     Box::pin(async move { take(client, &lane, &owner, seconds).await })
                 })
                 .await?
         }
     };
+    if fence.is_some() {
+        database.note(None, true);
+    }
     Ok(fence.map(|fence| Lease { lane: lane.clone(), fence: natural(fence) }))
 }
 

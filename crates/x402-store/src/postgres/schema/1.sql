@@ -51,10 +51,16 @@ CREATE TABLE x402_nonces (
 -- What a resource server has granted: a payment pays for one answer.
 CREATE TABLE x402_grants (
   key BYTEA PRIMARY KEY,
-  state TEXT NOT NULL CHECK (state IN ('pending', 'granted')),
+  state TEXT NOT NULL CHECK (state IN ('open', 'pending', 'granted')),
   request TEXT NOT NULL,        -- only the same request takes up a pending one
-  holder TEXT,                  -- the process that works on a pending one
-  held_until TIMESTAMPTZ
+  holder TEXT,                  -- the process whose request has the payment now
+  lock BIGINT NOT NULL          -- counts the claims of that process
+);
+CREATE INDEX x402_grants_open ON x402_grants (key) WHERE state = 'open';
+-- The processes that hold grants. What a process held is free once its time is over, by this database's clock.
+CREATE TABLE x402_grant_holders (
+  holder TEXT PRIMARY KEY,
+  until TIMESTAMPTZ NOT NULL
 );
 
 -- The x402.v1 dialect: challenges that were issued, and the payment that holds or paid each.
