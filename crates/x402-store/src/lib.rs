@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod health;
+#[cfg(feature = "grants")]
+mod open;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "requests")]
@@ -15,3 +17,6 @@ mod seal;
 #[cfg(feature = "session-keys")]
 pub mod session_keys;
 pub mod sqlite;
+
+#[cfg(feature = "grants")]
+pub use open::open_grants;

@@ -353,3 +353,25 @@ async fn a_process_that_ends_frees_what_it_held() {
     at_last(async || two.look(&key(1)).await.unwrap().is_none()).await;
     open(&two, &key(1), "other").await;
 }
+
+#[tokio::test]
+async fn a_place_is_a_path_or_a_url() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("grants.sqlite").display().to_string();
+    for (place, engine) in [(path, "SqliteGrants"), (support::empty_database().await, "PostgresGrants")] {
+        let first = x402_store::open_grants(&place).await.unwrap();
+        assert!(format!("{first:?}").starts_with(engine), "{first:?}");
+        let lock = open(&*first, &key(1), "r").await;
+        first.grant(&lock).await.unwrap();
+        let again = x402_store::open_grants(&place).await.unwrap();
+        assert_eq!(again.claim(&key(1), "r").await.unwrap(), Claimed::Taken);
+    }
+    for (place, named) in [
+        ("mysql://shop:hunter2@localhost/shop", "postgres://"),
+        ("postgres://shop:hunter2@127.0.0.1:1/shop", "127.0.0.1:1/shop"),
+        ("postgres://shop:hunter2@db.example/shop", "sslmode"),
+    ] {
+        let error = x402_store::open_grants(place).await.unwrap_err().to_string();
+        assert!(error.contains(named) && !error.contains("hunter2"), "{place}: {error}");
+    }
+}

@@ -11,7 +11,7 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 use super::Engine;
 use crate::clock::now;
 
-/// The time that `/health` waits for the writer.
+/// The time that `/health` waits for the ledger and its writer.
 const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The health of an engine.
@@ -73,16 +73,17 @@ impl Engine {
     /// # Errors
     /// The ledger or its writer does not answer, or the last change could not be stored.
     pub async fn health(&self) -> Result<Health, Fault> {
-        for lane in self.settlement.lanes() {
-            self.ledger.due(lane, now(), 1).await?;
-        }
-        let last_commit = match &self.database {
-            None => None,
-            Some(database) => {
-                let asked = tokio::time::timeout(WRITER_ANSWERS, database.check_writer()).await;
-                Some(asked.map_err(|_| Fault::store("the writer does not answer"))??.as_secs())
+        let asked = async {
+            for lane in self.settlement.lanes() {
+                self.ledger.due(lane, now(), 1).await?;
+            }
+            match &self.database {
+                None => Ok(None),
+                Some(database) => database.check_writer().await.map(|age| Some(age.as_secs())),
             }
         };
+        let late = |_| Fault::store("the ledger or its writer does not answer");
+        let last_commit = tokio::time::timeout(WRITER_ANSWERS, asked).await.map_err(late)??;
         let now = now();
         let heads = self.seen().heads.iter().map(|(network, time)| (*network, now.0.saturating_sub(time.0))).collect();
         Ok(Health { last_commit, heads })
