@@ -197,7 +197,8 @@ async fn a_database_that_restarts_is_seen_by_health_and_costs_no_payment() {
     let directory = tempfile::tempdir().unwrap();
     let chain = DevChain::new().unwrap();
     let node = chain.serve("127.0.0.1:0").await.unwrap();
-    let facilitator = Facilitator::start(&configuration(directory.path(), Path::new(&url)), &node.url);
+    let (config, log) = (configuration(directory.path(), Path::new(&url)), directory.path().join("log"));
+    let facilitator = Facilitator::start_logging(&config, &node.url, &log);
     let settle = format!("{}/settle", facilitator.url);
     assert_eq!(health(&facilitator).await.0, 200);
     let (_, request) = payment(1, chain.time()).await;
@@ -214,6 +215,10 @@ async fn a_database_that_restarts_is_seen_by_health_and_costs_no_payment() {
     let (status, answer) = post_named(&settle, body, "during").await.unwrap();
     assert_eq!((status, &answer["success"]), (200, &Value::Bool(true)), "{answer}");
     assert_eq!(chain.transfers().len(), 1);
+    let text = std::fs::read_to_string(&log).unwrap();
+    let lines = |what: &str| text.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((lines("the database fails"), lines("the database works again")), (1, 1), "{text}");
+    assert_eq!(lines("deadpool"), 0, "{text}");
 }
 
 /// Starts a process that must not start, and returns what it says.
