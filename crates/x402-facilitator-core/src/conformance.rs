@@ -31,6 +31,7 @@
 
 mod claims;
 mod commits;
+mod counted;
 mod forgetting;
 mod leases;
 mod once_keys;
@@ -47,6 +48,7 @@ use x402_types::Fault;
 
 use crate::{CommitError, Ledger, Payment, Slot};
 
+pub use counted::{Counted, Counts};
 pub use forgetting::forgets_by_the_row;
 
 /// A kind of ledger under test.

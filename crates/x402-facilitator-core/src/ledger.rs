@@ -65,6 +65,12 @@ pub trait Ledger: Send + Sync {
     /// Nothing was changed, except after [`CommitError::Fault`], which may hide a success.
     async fn commit(&self, write: Write) -> Result<(), CommitError>;
 
+    /// Returns the ledger behind this one, if what is read here may be older than what another process has stored. A
+    /// worker's writes are checked, so it may begin with an older row; answers for callers are read there.
+    fn behind(&self) -> Option<&dyn Ledger> {
+        None
+    }
+
     /// Forgets answered payments whose `keep_until` is before `now` and whose slots are all used, with the slots that
     /// carried nothing else, at most `limit` payments. Returns their number. The cost of one does not depend on the
     /// number of kept rows (`conformance::forgets_by_the_row`). It may use several transactions, each of which leaves

@@ -25,7 +25,7 @@ impl MemoryLedger {
 
     /// Returns every payment, ordered by key.
     #[must_use]
-    pub fn payments(&self) -> Vec<Payment> {
+    pub fn all_payments(&self) -> Vec<Payment> {
         self.rows().payments.values().map(|row| Payment::clone(row)).collect()
     }
 

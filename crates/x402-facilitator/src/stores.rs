@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use x402_facilitator_core::{LaneId, Ledger};
+use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
 use x402_store::health::CheckWriter;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
@@ -38,6 +38,8 @@ impl Stores {
                 let unfinished = ledger.open_lanes().await?;
                 let session_keys = sealed(seal, |seal| SqliteSessionKeys::new(database.clone(), seal))?;
                 let requests = Arc::new(SqliteRequests::new(database.clone()));
+                // The file is open for this process alone, so that memory can hold all of its open payments.
+                let ledger = HeldLedger::alone(Arc::new(ledger)).await?;
                 Ok(Self { ledger: Arc::new(ledger), requests, session_keys, database: Arc::new(database), unfinished })
             }
             #[cfg(feature = "postgres")]
@@ -45,7 +47,8 @@ impl Stores {
         }
     }
 
-    /// Other processes may work on this ledger: their lanes are not taken over, their leases run out.
+    /// Opens the stores in a database. Other processes may work on its ledger: this one takes no lane over before its
+    /// lease has run out, and holds the open payments of its own lanes only.
     #[cfg(feature = "postgres")]
     async fn in_postgres(url: &PostgresUrl, connections: usize, seal: Option<SealKey>) -> Result<Self, StartError> {
         let database = Postgres::open(url, connections).await?;
@@ -53,6 +56,7 @@ impl Stores {
         let unfinished = ledger.open_lanes().await?;
         let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
         let requests = Arc::new(PostgresRequests::new(database.clone()));
+        let ledger = HeldLedger::shared(Arc::new(ledger));
         Ok(Self { ledger: Arc::new(ledger), requests, session_keys, database: Arc::new(database), unfinished })
     }
 }

@@ -495,10 +495,11 @@ fn has_reverted(payment: &Payment) -> bool {
     payment.open_step().is_some_and(|step| step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS)
 }
 
-/// Returns nonce and value of a row's authorization.
+/// Returns nonce and value of a row's authorization. The key ends with the nonce, and a payment is claimed only if its value
+/// is the amount of its terms: the payload of each pending payment need not be parsed for each new one.
 fn taken_by(row: &Payment) -> Option<(B256, U256)> {
-    let unchecked = UncheckedPayload::read(&row.claim.payload).ok()?;
-    Some((unchecked.nonce, unchecked.value.value()))
+    let nonce = row.key.as_bytes().last_chunk::<32>()?;
+    Some((B256::from(*nonce), row.claim.terms.amount.value()))
 }
 
 /// Returns whether another payment of the payer takes precedence: one that has begun; and of two that have both begun,

@@ -8,7 +8,7 @@ use x402_types::UnixSeconds;
 
 use super::samples::{claimed, commit, lane, leased, payment, read, receipt, slot, step};
 use super::{Broken, Subject, ensure, same};
-use crate::worker::join;
+use crate::upkeep::join;
 use crate::{CommitError, Ledger, Next, OwnerId, Payment, RequestId, Slot, StepState, Write};
 
 pub(super) async fn version_counts(subject: &dyn Subject) -> Result<(), Broken> {

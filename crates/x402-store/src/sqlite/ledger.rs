@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -27,8 +27,9 @@ impl SqliteLedger {
         Self { database, clock: now }
     }
 
-    /// Takes over from a process that has ended: frees the lanes that it held, and makes its open payments due at once,
-    /// because it may have stored bytes that it never sent.
+    /// Takes over from a process that has ended: frees the lanes that it held, and makes its open slots due at once,
+    /// because it may have stored bytes that it never sent. A worker looks at every open payment of a lane that it takes,
+    /// whenever it is due.
     ///
     /// The caller must have exclusive use of the file ([`Database::open_alone`]).
     /// # Errors
@@ -105,6 +106,22 @@ fn stored_payment(connection: &Connection, key: &PaymentKey) -> Sql<Option<Payme
         .query_row([key.as_bytes()], |row| row.get(0))
         .optional()?;
     row.as_deref().map(from_row).transpose()
+}
+
+fn payment_version(connection: &Connection, key: &PaymentKey) -> Sql<Option<u64>> {
+    let version: Option<i64> = connection
+        .prepare_cached("SELECT version FROM payments WHERE key = ?1")?
+        .query_row([key.as_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(version.map(natural))
+}
+
+fn slot_version(connection: &Connection, id: &SlotId) -> Sql<Option<u64>> {
+    let version: Option<i64> = connection
+        .prepare_cached("SELECT version FROM slots WHERE lane = ?1 AND nonce = ?2")?
+        .query_row(params![id.lane.as_str(), number(id.nonce)], |row| row.get(0))
+        .optional()?;
+    Ok(version.map(natural))
 }
 
 fn stored_slot(connection: &Connection, id: &SlotId) -> Sql<Option<Slot>> {
@@ -184,14 +201,14 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
         }
     }
     for mut slot in slots {
-        if stored_slot(transaction, &slot.id)?.map_or(0, |old| old.version) != slot.version {
+        if slot_version(transaction, &slot.id)?.unwrap_or(0) != slot.version {
             return Err(WriteError::Refused(CommitError::Conflict));
         }
         slot.version = slot.version.saturating_add(1);
         write_slot(transaction, &slot)?;
     }
     for payment in &mut payments {
-        if stored_payment(transaction, &payment.key)?.map(|old| old.version) != Some(payment.version) {
+        if payment_version(transaction, &payment.key)? != Some(payment.version) {
             return Err(WriteError::Refused(CommitError::Conflict));
         }
         payment.version = payment.version.saturating_add(1);
@@ -200,10 +217,11 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
     hold(transaction, &payments)
 }
 
-/// Enforces one payment per once key: first releases what these payments held, then takes what they hold.
+/// Enforces one payment per once key: first releases what these payments no longer hold, then takes what they hold.
 fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Result<(), WriteError<CommitError>> {
     for payment in payments {
-        for once_key in payment.steps.iter().flat_map(Step::once_keys) {
+        let held: Vec<&OnceKey> = payment.steps.iter().flat_map(Step::held).collect();
+        for once_key in payment.steps.iter().flat_map(Step::once_keys).filter(|once_key| !held.contains(once_key)) {
             transaction
                 .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
                 .execute(params![once_key.0, payment.key.as_bytes()])?;
@@ -211,9 +229,12 @@ fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Result<(), Write
     }
     for payment in payments {
         for once_key in payment.steps.iter().flat_map(Step::held) {
-            transaction
+            let taken = transaction
                 .prepare_cached("INSERT INTO guards (guard, key) VALUES (?1, ?2) ON CONFLICT (guard) DO NOTHING")?
                 .execute(params![once_key.0, payment.key.as_bytes()])?;
+            if taken == 1 {
+                continue;
+            }
             let holder: Vec<u8> = transaction
                 .prepare_cached("SELECT key FROM guards WHERE guard = ?1")?
                 .query_row([&once_key.0], |row| row.get(0))?;
@@ -252,11 +273,6 @@ fn take_over(transaction: &Transaction<'_>) -> Sql<()> {
         let mut slot: Slot = from_row(&row)?;
         slot.due = UnixSeconds(0);
         write_slot(transaction, &slot)?;
-    }
-    for row in open("SELECT row FROM payments WHERE due IS NOT NULL")? {
-        let mut payment: Payment = from_row(&row)?;
-        payment.due = UnixSeconds(0);
-        write_payment(transaction, &payment)?;
     }
     Ok(())
 }
