@@ -1,11 +1,11 @@
-//! What a process watches of its database.
+//! The health of a database, which a process watches.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use x402_types::Fault;
 
-/// Tells whether a database takes writes.
+/// Checks whether a database takes writes.
 #[async_trait]
 pub trait CheckWriter: Send + Sync + std::fmt::Debug {
     /// Checks that the database answers and took the last write, and returns how long ago that was. A working

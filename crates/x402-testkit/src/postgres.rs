@@ -150,7 +150,7 @@ fn watchdog(binaries: &Path, folder: &Path, user: Option<(u32, u32)>) -> io::Res
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // What is sent to the group of the tests must not end it before them.
+        // A signal to the process group of the tests must not end it before them.
         .process_group(0)
         .spawn()
 }

@@ -57,7 +57,7 @@ impl LedgerConfig {
     }
 }
 
-/// A path never contains `://`: what does is a URL.
+/// Reads a path or a URL: only a URL contains `://`.
 fn place(text: &str) -> Result<LedgerPlace, ConfigError> {
     if !text.contains("://") {
         if text.is_empty() {

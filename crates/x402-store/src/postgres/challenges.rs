@@ -166,7 +166,7 @@ async fn find(client: &ClientWrapper, (id,): &(ChallengeId,)) -> Sql<Option<Stor
     Stored::read(client, id).await
 }
 
-/// Another challenge took the nonce at the same time, and has committed: the transaction is repeated and sees it.
+/// Maps the error of a nonce that another challenge took at the same time: the transaction is repeated and sees it.
 fn of_nonce(error: tokio_postgres::Error) -> Abort<Fault> {
     if error.code() == Some(&SqlState::UNIQUE_VIOLATION) { Abort::Unstable } else { error.into() }
 }
@@ -273,24 +273,46 @@ async fn release(client: &ClientWrapper, (hold,): &(ChallengeHold,)) -> Sql<()> 
     Ok(())
 }
 
-async fn spend(client: &ClientWrapper, (token, resource, now): &(TokenHash, ResourceName, UnixSeconds)) -> Sql<Spent> {
-    let sql = "SELECT resource, expires_at, uses FROM x402_entitlements WHERE token = $1 FOR UPDATE";
-    let rows = query(client, sql, &[&token.0.as_slice()]).await?;
-    let Some(row) = rows.first() else { return Ok(Spent::Refused) };
+/// Reads an entitlement from the rows of a statement.
+fn entitlement(token: TokenHash, rows: &[Row]) -> Sql<Option<Entitlement>> {
+    let Some(row) = rows.first() else { return Ok(None) };
     let left: Option<i64> = row.try_get(2)?;
     let left = left.map(|left| u32::try_from(left).map_err(bad)).transpose()?;
-    let of = row.try_get::<_, &str>(0)?.parse().map_err(bad)?;
-    let mut entitlement = Entitlement { token: *token, resource: of, expires_at: time(row, 1)?, left };
-    let spent = entitlement.spend(resource, *now);
-    if entitlement.left != left {
-        execute(
-            client,
-            "UPDATE x402_entitlements SET uses = $2 WHERE token = $1",
-            &[&token.0.as_slice(), &entitlement.left.map(i64::from)],
-        )
-        .await?;
+    let resource = row.try_get::<_, &str>(0)?.parse().map_err(bad)?;
+    Ok(Some(Entitlement { token, resource, expires_at: time(row, 1)?, left }))
+}
+
+/// Changes an entitlement, and writes the number of its remaining uses.
+async fn change<T>(
+    client: &ClientWrapper,
+    token: TokenHash,
+    change: impl FnOnce(&mut Entitlement) -> T,
+) -> Sql<Option<T>> {
+    let sql = "SELECT resource, expires_at, uses FROM x402_entitlements WHERE token = $1 FOR UPDATE";
+    let rows = query(client, sql, &[&token.0.as_slice()]).await?;
+    let Some(mut entitlement) = entitlement(token, &rows)? else { return Ok(None) };
+    let before = entitlement.left;
+    let changed = change(&mut entitlement);
+    if entitlement.left != before {
+        let sql = "UPDATE x402_entitlements SET uses = $2 WHERE token = $1";
+        execute(client, sql, &[&token.0.as_slice(), &entitlement.left.map(i64::from)]).await?;
     }
-    Ok(spent)
+    Ok(Some(changed))
+}
+
+async fn spend(client: &ClientWrapper, (token, resource, now): &(TokenHash, ResourceName, UnixSeconds)) -> Sql<Spent> {
+    let spent = change(client, *token, |entitlement| entitlement.spend(resource, *now)).await?;
+    Ok(spent.unwrap_or(Spent::Refused))
+}
+
+async fn look(client: &ClientWrapper, (token, resource, now): &(TokenHash, ResourceName, UnixSeconds)) -> Sql<Spent> {
+    let sql = "SELECT resource, expires_at, uses FROM x402_entitlements WHERE token = $1";
+    let rows = query(client, sql, &[&token.0.as_slice()]).await?;
+    Ok(entitlement(*token, &rows)?.map_or(Spent::Refused, |entitlement| entitlement.look(resource, *now)))
+}
+
+async fn give_back(client: &ClientWrapper, (token,): &(TokenHash,)) -> Sql<()> {
+    change(client, *token, Entitlement::give_back).await.map(drop)
 }
 
 async fn revoke(client: &ClientWrapper, (token,): &(TokenHash,)) -> Sql<bool> {
@@ -349,6 +371,14 @@ impl Store for PostgresChallenges {
         run!(self, WRITE, spend, (*token, resource.clone(), now))
     }
 
+    async fn look(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
+        run!(self, READ, look, (*token, resource.clone(), now))
+    }
+
+    async fn give_back(&self, token: &TokenHash) -> Result<(), Fault> {
+        run!(self, WRITE, give_back, (*token,))
+    }
+
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
         run!(self, Kind::Single { writes: true }, revoke, (*token,))
     }
@@ -363,6 +393,10 @@ impl Store for PostgresChallenges {
 
     async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault> {
         run!(self, Kind::Single { writes: true }, meters::end, (id.clone(), end))
+    }
+
+    async fn waive_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault> {
+        run!(self, Kind::Single { writes: true }, meters::waive, (id.clone(), now))
     }
 
     async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault> {

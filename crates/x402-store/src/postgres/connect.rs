@@ -63,7 +63,7 @@ pub enum PostgresOpenError {
     Unreachable {
         /// The hosts, ports and database.
         place: Box<str>,
-        /// The reason.
+        /// The reason why there is no connection.
         detail: Box<str>,
     },
     /// The server refuses this user, this database, or the migration's statements.
@@ -79,7 +79,7 @@ pub enum PostgresOpenError {
     TooOld {
         /// The hosts, ports and database.
         place: Box<str>,
-        /// Its major version.
+        /// The major version of the server.
         found: u32,
     },
     /// The database does not store UTF-8.
@@ -87,7 +87,7 @@ pub enum PostgresOpenError {
     Encoding {
         /// The hosts, ports and database.
         place: Box<str>,
-        /// Its encoding.
+        /// The encoding of the database.
         found: Box<str>,
     },
     /// A newer release migrated the database.
@@ -155,8 +155,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Checks that the database accepts writes and took the last one, and returns how long ago it last did what it was
-    /// asked. A working facilitator asks every few seconds, for its leases.
+    /// Checks that the database accepts writes and took the last one, and returns the time since its last success.
+    /// A working facilitator uses it every few seconds, for its leases.
     /// # Errors
     /// The database does not answer, or the last operation failed.
     pub async fn check_writer(&self) -> Result<Duration, Fault> {
@@ -253,7 +253,7 @@ fn major(version: &str) -> Option<u32> {
 /// Prepares a new session.
 async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(SESSION).await?;
-    // Whatever the default of the database or the user is: an acknowledged commit must survive a crash.
+    // An acknowledged commit must survive a crash, whatever the default of the database or the user is.
     if shown(client, "SHOW synchronous_commit").await? == "off" {
         client.batch_execute("SET synchronous_commit = on").await?;
     }

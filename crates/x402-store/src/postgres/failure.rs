@@ -1,4 +1,4 @@
-//! What an error of the database means: [SQLSTATE codes](https://www.postgresql.org/docs/15/errcodes-appendix.html).
+//! The meaning of the errors of the database: [SQLSTATE codes](https://www.postgresql.org/docs/15/errcodes-appendix.html).
 
 use core::error::Error as _;
 

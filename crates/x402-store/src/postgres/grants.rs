@@ -1,8 +1,8 @@
 //! The payments that resource servers have granted, in a PostgreSQL database: `x402_http::server::Grants` for several
 //! processes.
 //!
-//! A claim is a row that names the process and the number of its claim; every later write compares both. What a process
-//! holds is free for others once the process has not renewed its own row for half a minute.
+//! A claim is a row that names the process and the number of its claim; every later write compares both. The claims of
+//! a process end for others once the process has not renewed its own row for half a minute.
 
 mod keeper;
 
@@ -182,9 +182,9 @@ impl PostgresGrants {
 enum TakeOver {
     /// The row is gone.
     Gone,
-    /// It is granted, held or another request's.
+    /// The payment is granted, held or another request's.
     Refused,
-    /// It was in this state, and is this claim's now.
+    /// The payment was in this state, and this claim holds it now.
     Done(GrantState),
 }
 

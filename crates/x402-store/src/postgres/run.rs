@@ -28,7 +28,7 @@ const READ_COMMITTED: &str = "START TRANSACTION ISOLATION LEVEL READ COMMITTED, 
 /// The work of a transaction.
 pub(super) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, Abort<E>>> + Send + 'c>>;
 
-/// How the statements of the work belong together.
+/// The way in which the statements of the work belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// There is one statement, which is a transaction by itself.
@@ -63,8 +63,8 @@ impl Kind {
     }
 }
 
-/// A connection in use. If it is dropped in the middle of the work, it is closed and not used again: nobody knows what
-/// it still has to do.
+/// A connection in use. If it is dropped in the middle of the work, it is closed and not used again, because
+/// the rest of its work is unknown.
 struct Session(Option<Client>);
 
 impl Session {

@@ -40,7 +40,7 @@ pub enum PostgresUrlError {
     /// An option is unknown or has a bad value.
     #[error("the URL of the database: {0}")]
     Option(Box<str>),
-    /// The host is not this machine, and the URL does not say whether to use TLS.
+    /// The host is not this machine, and the URL does not decide whether to use TLS.
     #[error("the URL of the database needs sslmode=require, or sslmode=disable for a connection without TLS")]
     NoTlsMode,
     /// The value of `sslmode` would permit a connection without TLS, or is unknown.

@@ -95,6 +95,12 @@ pub(super) async fn end(client: &ClientWrapper, (id, end): &(ChallengeId, MeterS
     Ok(())
 }
 
+pub(super) async fn waive(client: &ClientWrapper, (id, now): &(ChallengeId, UnixSeconds)) -> Sql<()> {
+    let sql = "UPDATE x402_meters SET state = 'refused', touched_at = $2 WHERE id = $1 AND state = 'open'";
+    execute(client, sql, &[&id.as_str(), &number(now.0)]).await?;
+    Ok(())
+}
+
 pub(super) async fn listed(client: &ClientWrapper, (before, limit): &(UnixSeconds, usize)) -> Sql<Vec<ChallengeId>> {
     let rows = query(
         client,

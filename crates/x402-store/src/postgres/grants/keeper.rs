@@ -1,5 +1,5 @@
-//! What this process holds: a set in memory, a row in the database that says that the process lives, and a task that
-//! renews the row and gives back what was released.
+//! The claims that this process holds: a set in memory, a row in the database that shows that the process lives, and a
+//! task that renews the row and gives released claims back.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ const RENEW: Duration = Duration::from_secs(10);
 /// The most locks that wait to be given back. Beyond it they stay until this process ends.
 const MOST_RELEASED: usize = 10_000;
 
-/// What this process holds.
+/// The claims that this process holds.
 #[derive(Debug)]
 pub(super) struct Keeper {
     holder: Arc<str>,

@@ -37,7 +37,7 @@ struct Prepared {
     payments: Payments,
     released: Vec<(Vec<u8>, Vec<u8>)>,
     held: BTreeMap<OnceKey, PaymentKey>,
-    /// What the write contradicts in itself. A wrong fence or version counts before it.
+    /// The contradiction within the write, if there is one. A wrong fence or version counts before it.
     contradiction: Option<CommitError>,
 }
 
@@ -278,7 +278,7 @@ impl Prepared {
             match holders.get(once_key.0.as_slice()) {
                 Some(holder) if *holder == payment.as_bytes() => {}
                 Some(_) => return Err(Abort::Refused(CommitError::Taken(once_key.clone()))),
-                // Its holder has released it between the two statements.
+                // The holder has released it between the two statements.
                 None => return Err(Abort::Unstable),
             }
         }
@@ -286,7 +286,7 @@ impl Prepared {
     }
 }
 
-/// Returns whether a row stands in the write twice.
+/// Returns whether the write contains a row twice.
 fn twice(payments: &[Payment], slots: &[Slot]) -> bool {
     let keys: BTreeSet<&PaymentKey> = payments.iter().map(|payment| &payment.key).collect();
     let ids: BTreeSet<&SlotId> = slots.iter().map(|slot| &slot.id).collect();

@@ -3,13 +3,14 @@
 
 use deadpool_postgres::ClientWrapper;
 use futures_util::future::try_join;
-use x402_facilitator_core::{LaneId, Lease, OwnerId};
-use x402_types::Fault;
+use x402_facilitator_core::{LaneId, Lease, OwnerId, Slot};
+use x402_types::{Fault, UnixSeconds};
 
-use super::Sql;
+use super::{Sql, all_parsed, text};
 use crate::postgres::connect::Postgres;
-use crate::postgres::natural;
+use crate::postgres::failure::Abort;
 use crate::postgres::run::{Kind, execute, query};
+use crate::postgres::{natural, number};
 
 /// The longest lease, in seconds: a thousand years, so that the time stays within a timestamp's range.
 const LONGEST: u64 = 31_557_600_000;
@@ -45,7 +46,7 @@ pub(super) async fn lease(
     Ok(fence.map(|fence| Lease { lane: lane.clone(), fence: natural(fence) }))
 }
 
-/// Renews the owner's own lease, even one that has run out and that nobody else has taken.
+/// Renews the owner's own lease, even one that has run out, unless another owner has taken it.
 async fn renew(client: &ClientWrapper, lane: &LaneId, owner: &OwnerId, seconds: i64) -> Sql<Option<i64>> {
     let rows = query(
         client,
@@ -84,5 +85,29 @@ async fn take(client: &ClientWrapper, lane: &LaneId, owner: &OwnerId, seconds: i
         execute(client, "INSERT INTO x402_nonces (lane, next) VALUES ($1, 0) ON CONFLICT (lane) DO NOTHING", &[&lane]),
     )
     .await?;
+    due_at_once(client, lane).await?;
     Ok(Some(fence))
+}
+
+/// Makes the open slots of a lane due: its last owner may have stored bytes that it never sent.
+async fn due_at_once(client: &ClientWrapper, lane: &str) -> Sql<()> {
+    let rows =
+        query(client, "SELECT row FROM x402_slots WHERE lane = $1 AND NOT used ORDER BY nonce", &[&lane]).await?;
+    let (mut nonces, mut texts) = (Vec::new(), Vec::new());
+    for mut slot in all_parsed::<Slot>(&rows)? {
+        slot.due = UnixSeconds(0);
+        nonces.push(number(slot.id.nonce));
+        texts.push(text(&slot).map_err(Abort::Refused)?);
+    }
+    if nonces.is_empty() {
+        return Ok(());
+    }
+    execute(
+        client,
+        "UPDATE x402_slots AS s SET row = n.row FROM unnest($2::bigint[], $3::text[]) AS n (nonce, row)
+         WHERE s.lane = $1 AND s.nonce = n.nonce",
+        &[&lane, &nonces, &texts],
+    )
+    .await?;
+    Ok(())
 }

@@ -67,7 +67,7 @@ fn text<T: row::Row>(value: &T) -> Result<String, Fault> {
     row::to_text(value).map_err(Fault::store)
 }
 
-/// The columns of a payment beside its row that are derived from it.
+/// Returns the column `due` of a payment.
 fn due(payment: &Payment) -> Option<i64> {
     payment.answer.is_none().then(|| number(payment.due.0))
 }
