@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Client, ClientWrapper, Object};
-use futures_util::future::join;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use x402_types::Fault;
@@ -156,9 +155,11 @@ where
         let result = work(client).await;
         return Done { result, is_clean: !client.is_closed() };
     };
-    // The first statements follow the beginning without waiting for its answer.
-    let (begun, result) = join(client.batch_execute(begin), work(client)).await;
-    match begun.map_err(Abort::Database).and(result) {
+    // No statement is sent before the answer: without its beginning each would be a transaction of its own.
+    if let Err(error) = client.batch_execute(begin).await {
+        return Done { result: Err(Abort::Database(error)), is_clean: false };
+    }
+    match work(client).await {
         // Work that had an error has returned it: the commit of a failed transaction would be acknowledged as well.
         Ok(value) => match client.batch_execute("COMMIT").await {
             Ok(()) => Done { result: Ok(value), is_clean: true },

@@ -123,6 +123,24 @@ async fn a_commit_whose_answer_was_lost_is_unknown_and_never_a_conflict() {
     }
 }
 
+/// Statements behind a refused beginning would be transactions of their own, and leave half a commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_in_a_transaction_that_did_not_begin() {
+    let stage = Stage::new().await;
+    let proxy = Proxy::start(crate::support::SERVER.port()).await;
+    let through = stage.url.replace(&format!(":{}/", crate::support::SERVER.port()), &format!(":{}/", proxy.port));
+    let ledger = PostgresLedger::new(open(&through).await);
+    // The statements are prepared, so that nothing else delays them.
+    assert_eq!(ledger.commit(stage.write(0)).await, Ok(()));
+    proxy.set(Line::NoBegin);
+    let said = text(ledger.commit(stage.write(1)).await);
+    assert!(said.contains("42601"), "{said}");
+    assert_eq!(stage.next().await, 1);
+    assert!(ledger.lane(&lane(), 0).await.is_err());
+    proxy.set(Line::Whole);
+    assert_eq!(ledger.commit(stage.write(1)).await, Ok(()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_does_not_answer_is_given_up_and_used_again_when_it_does() {
     let stage = Stage::new().await;

@@ -20,6 +20,8 @@ pub(crate) enum Line {
     CutAfterCommit,
     /// It cuts both sides off instead of passing a `COMMIT` on.
     CutBeforeCommit,
+    /// It spoils the beginning of each transaction, so that the database refuses it.
+    NoBegin,
     /// It holds back everything that the client sends for this long.
     Slow(Duration),
 }
@@ -75,6 +77,7 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: watch::R
                 cuts.fetch_add(1, Ordering::Relaxed);
                 return;
             }
+            Line::NoBegin => spoil(&mut bytes[..read]),
             Line::Slow(time) => tokio::time::sleep(time).await,
             _ => {}
         }
@@ -86,6 +89,15 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, line: watch::R
             // The other half ends the connection when the database has answered.
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Turns `START TRANSACTION` into a syntax error of the same length.
+fn spoil(bytes: &mut [u8]) {
+    const BEGIN: &[u8] = b"START TRANSACTION";
+    let found = bytes.windows(BEGIN.len()).position(|window| window == BEGIN);
+    if let Some(at) = found {
+        bytes[at] = b'X';
     }
 }
 
