@@ -1,6 +1,6 @@
 //! What happened, by the chain's own log. No answer of a facilitator is believed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use alloy_primitives::{Address, B256, b256};
 use serde_json::json;
@@ -39,12 +39,31 @@ pub async fn transfers(rpc: &Rpc, recipient: Address, since: u64) -> Fallible<Ve
     logs.as_array().ok_or("logs were expected")?.iter().map(read).collect()
 }
 
+/// The gas of the transactions that moved these payments, failed members of a batch included.
+pub async fn gas(rpc: &Rpc, transfers: &[Transfer]) -> Fallible<u64> {
+    let moving: HashSet<_> = transfers.iter().map(|transfer| transfer.transaction).collect();
+    let blocks: BTreeSet<_> = transfers.iter().map(|transfer| transfer.block).collect();
+    let mut gas = 0;
+    for block in blocks {
+        let receipts = rpc.call("eth_getBlockReceipts", json!([format!("{block:#x}")])).await?;
+        for receipt in receipts.as_array().into_iter().flatten() {
+            let transaction = receipt["transactionHash"].as_str().ok_or("a receipt without its transaction")?;
+            if moving.contains(&transaction.parse::<B256>()?) {
+                gas += quantity(&receipt["gasUsed"])?;
+            }
+        }
+    }
+    Ok(gas)
+}
+
 /// What became of a batch.
 #[derive(Default)]
 pub struct Verdict {
     /// Payments that moved money.
     pub settled: usize,
-    /// Answers by kind.
+    /// Answers of success.
+    pub successes: usize,
+    /// All other answers by kind.
     pub answers: BTreeMap<String, usize>,
     /// The blocks from the first transfer to the last, both included.
     pub blocks: u64,
@@ -70,8 +89,10 @@ pub fn judge(batch: &Batch, answers: &[Answer], transfers: &[Transfer]) -> Falli
         {
             return Err(format!("LOST: {transaction} was answered for {} and did not move it", payment.value).into());
         }
-        let kind = kind.map_or_else(|kind| kind, |_| "settled".to_owned());
-        *verdict.answers.entry(kind).or_default() += 1;
+        match kind {
+            Ok(_) => verdict.successes += 1,
+            Err(kind) => *verdict.answers.entry(kind).or_default() += 1,
+        }
     }
     let known: HashMap<_, _> = batch.payments.iter().map(|payment| (payment.value, payment.from)).collect();
     if let Some(transfer) = transfers.iter().find(|transfer| known.get(&transfer.value) != Some(&transfer.from)) {

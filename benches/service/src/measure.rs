@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::anvil::{Anvil, BLOCK_SECONDS, Blocks};
 use crate::facilitator::{Binaries, Facilitator, Implementation, SetUp};
 use crate::fault::Fallible;
-use crate::judge::{Transfer, judge, transfers};
+use crate::judge::{Transfer, gas, judge, transfers};
 use crate::load::{self, Answer};
 use crate::payments::Batch;
 use crate::proxy::Seen;
@@ -34,7 +34,7 @@ pub struct Bench<'a> {
 /// The figures of one run.
 pub struct Figures {
     pub numbers: Vec<(Metric, f64)>,
-    /// Answers by kind.
+    /// Answers that are no success, by kind.
     pub answers: BTreeMap<String, usize>,
 }
 
@@ -90,7 +90,7 @@ impl Bench<'_> {
             (rows::A_SECOND, each / took.as_secs_f64()),
             (rows::CALLS, seen.calls.values().sum::<u64>() as f64 / each),
         ];
-        Ok(Figures { numbers, answers: BTreeMap::from([("valid".to_owned(), calls)]) })
+        Ok(Figures { numbers, answers: BTreeMap::new() })
     }
 
     async fn settle(&self, facilitator: &Facilitator, name: &str, row: &Row, batch: Batch) -> Fallible<Figures> {
@@ -127,6 +127,7 @@ impl Bench<'_> {
         self.tell(&seen);
         let verdict = judge(&batch, &answers, &moved).map_err(|error| format!("{name}: {error}"))?;
         let settled = verdict.settled as f64;
+        let gas = gas(&self.anvil.rpc, &moved).await? as f64;
 
         let began = answers.iter().map(|answer| answer.asked).min().ok_or("nothing was asked")?;
         let mut sent = Vec::new();
@@ -145,7 +146,9 @@ impl Bench<'_> {
             (rows::ANSWERED, percentile(&mut took, 0.5)),
             (rows::ALL_ANSWERED, all.as_secs_f64()),
             (rows::SETTLED, settled),
+            (rows::SUCCESSES, verdict.successes as f64),
             (rows::CALLS, seen.calls.values().sum::<u64>() as f64 / settled),
+            (rows::GAS, gas / settled),
             (rows::MEMORY, facilitator.peak_memory()?),
         ];
         if let Some(last) = last_sent {

@@ -55,7 +55,9 @@ impl<'a> Measured<'a> {
                 *all.entry(kind).or_default() += count;
             }
             let all: Vec<_> = all.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            eprintln!("  {}, {}: {}", self.row.name, implementation.name(), all.join(", "));
+            if !all.is_empty() {
+                eprintln!("  {}, {}: {}", self.row.name, implementation.name(), all.join(", "));
+            }
         }
     }
 
