@@ -193,13 +193,14 @@ pub fn write<T: Serialize + ?Sized>(message: &T) -> Result<Vec<u8>, EncodeError>
     Ok(out)
 }
 
-/// Builds the body of `/verify` and `/settle`, with the payment's text as the payer sent it.
+/// Builds the body of `/verify` and `/settle`, with the payment's text as the payer sent it. The requirements are those
+/// of [`Terms::to_requirements`](x402_types::Terms::to_requirements).
 /// # Errors
 /// The requirements cannot be serialized as JSON.
-pub fn write_verify_request(
+pub fn write_verify_request<R: Serialize + ?Sized>(
     version: Version,
     payment: &str,
-    requirements: &PaymentRequirements,
+    requirements: &R,
 ) -> Result<Vec<u8>, EncodeError> {
     let mut out = Vec::with_capacity(payment.len() + 1024);
     out.extend_from_slice(br#"{"x402Version":"#);
@@ -217,7 +218,6 @@ fn demand_object(payment: &PaymentPayload, outer: &str) -> Result<(), DecodeErro
     let payload: &RawJson = match payment {
         PaymentPayload::V1(payment) => &payment.payload,
         PaymentPayload::V2(payment) => &payment.payload,
-        PaymentPayload::Nvm(payment) => payment.payload(),
     };
     if payload.as_str().starts_with('{') {
         return Ok(());

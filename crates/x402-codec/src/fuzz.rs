@@ -39,7 +39,6 @@ pub fn decode_payment_signature(data: &[u8]) {
     let asked = match payment.payload() {
         PaymentPayload::V1(_) => serde_json::from_str(V1).map(PaymentRequirements::V1).unwrap(),
         PaymentPayload::V2(payment) => PaymentRequirements::V2(payment.accepted.clone()),
-        PaymentPayload::Nvm(_) => panic!("read as an extension's without being asked"),
     };
     let body = payment.verify_body(&asked).unwrap();
     assert!(body.windows(payment.json().len()).any(|text| text == payment.json().as_bytes()));
@@ -104,8 +103,8 @@ pub fn decode_nvm(data: &[u8]) {
     }) else {
         return;
     };
-    match read.payload() {
-        PaymentPayload::Nvm(payment) => {
+    match &read {
+        nvm::EitherPayment::Nvm(payment, _) => {
             let raw = RawJson::of(payment).unwrap();
             assert_eq!(x402_types::nvm::PaymentPayload::from_raw(&raw).as_ref(), Ok(payment));
             let signed = x402_types::nvm::Payload::from_raw(payment.payload()).unwrap();
@@ -114,7 +113,9 @@ pub fn decode_nvm(data: &[u8]) {
             let digits: String = signed.signature().iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(format!("0x{digits}"), signature.to_ascii_lowercase(), "it has one spelling");
         }
-        payment => assert_eq!(Some(payment), theirs.as_ref().map(header::DecodedPayment::payload)),
+        nvm::EitherPayment::X402(payment) => {
+            assert_eq!(Some(payment.payload()), theirs.as_ref().map(header::DecodedPayment::payload));
+        }
     }
 }
 

@@ -12,11 +12,20 @@ use crate::{DecodeError, Limits, base64, body, json};
 /// The response header of a receipt, version 0.2, in addition to `PAYMENT-RESPONSE`.
 pub static QUERY_RESPONSE: HeaderName = HeaderName::from_static("query-response");
 
+/// A payment of this extension, or of x402.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EitherPayment {
+    /// A payment of this extension, with the text that the payer sent.
+    Nvm(nvm::PaymentPayload, PaymentText),
+    /// A payment of x402.
+    X402(DecodedPayment),
+}
+
 /// Decodes, for a server, the payment of a request, if it has one, whatever its dialect; a fault in one of this
 /// extension has the extension's code.
 /// # Errors
 /// The header is malformed, or does not contain a payment.
-pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<DecodedPayment>, Rejection> {
+pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<EitherPayment>, Rejection> {
     match payment_text(headers, limits).map_err(unreadable)? {
         Some(text) => read(text, limits).map(Some),
         None => Ok(None),
@@ -26,17 +35,16 @@ pub fn payment(headers: &HeaderMap, limits: &Limits) -> Result<Option<DecodedPay
 /// Parses the payment in a header's text, whatever its dialect.
 /// # Errors
 /// The text is not a payment.
-pub fn read(text: PaymentText, limits: &Limits) -> Result<DecodedPayment, Rejection> {
+pub fn read(text: PaymentText, limits: &Limits) -> Result<EitherPayment, Rejection> {
     // Most payments are not of this extension: they are read once.
     let x402 = body::payment(text.json(), limits);
     if !x402.as_deref().is_ok_and(|payment| !may_be_one(payment))
         && let Ok(raw) = text.read::<RawJson>(limits)
         && nvm::is_payment(&raw)
     {
-        let payment = nvm::PaymentPayload::from_raw(&raw)?;
-        return Ok(DecodedPayment::new(Box::new(PaymentPayload::Nvm(payment)), text));
+        return nvm::PaymentPayload::from_raw(&raw).map(|payment| EitherPayment::Nvm(payment, text));
     }
-    Ok(DecodedPayment::new(x402.map_err(unreadable)?, text))
+    Ok(EitherPayment::X402(DecodedPayment::new(x402.map_err(unreadable)?, text)))
 }
 
 /// Converts a decode error to `invalid_payload`, whatever part is malformed.

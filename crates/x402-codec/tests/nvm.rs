@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
+use x402_codec::nvm::EitherPayment;
 use x402_codec::{Limits, header, nvm};
 use x402_types::nvm::{Code, PaymentPayload as Nvm};
 use x402_types::{ErrorReason, PaymentPayload, Rejection};
@@ -15,23 +16,27 @@ fn document(path: &str) -> Value {
     if filled.is_null() { vector["json"].take() } else { filled }
 }
 
-fn read(json: &Value, alphabet: &impl Engine) -> Result<PaymentPayload, Rejection> {
+fn read(json: &Value, alphabet: &impl Engine) -> Result<EitherPayment, Rejection> {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::from_str(&alphabet.encode(json.to_string())).unwrap();
     headers.insert(&header::PAYMENT_SIGNATURE, value);
-    nvm::payment(&headers, &Limits::DEFAULT).map(|payment| payment.unwrap().into_payload())
+    nvm::payment(&headers, &Limits::DEFAULT).map(Option::unwrap)
 }
 
 #[test]
 fn a_payment_is_told_from_those_of_x402() {
     let ours = document("nvm/payment-payload.json");
     for payment in [read(&ours, &STANDARD), read(&ours, &URL_SAFE_NO_PAD)] {
-        assert!(matches!(payment, Ok(PaymentPayload::Nvm(Nvm::V03(_)))));
+        assert!(matches!(payment, Ok(EitherPayment::Nvm(Nvm::V03(_), _))));
     }
     let old = document("nvm/payment-payload-v0.2.json");
-    assert!(matches!(read(&old, &STANDARD), Ok(PaymentPayload::Nvm(Nvm::V02(_)))));
-    assert!(matches!(read(&document("messages/v2-payment-payload.json"), &STANDARD), Ok(PaymentPayload::V2(_))));
-    assert!(matches!(read(&document("messages/v1-payment-payload.json"), &STANDARD), Ok(PaymentPayload::V1(_))));
+    assert!(matches!(read(&old, &STANDARD), Ok(EitherPayment::Nvm(Nvm::V02(_), _))));
+    let x402 = |name: &str| match read(&document(name), &STANDARD) {
+        Ok(EitherPayment::X402(payment)) => payment.into_payload(),
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(x402("messages/v2-payment-payload.json"), PaymentPayload::V2(_)));
+    assert!(matches!(x402("messages/v1-payment-payload.json"), PaymentPayload::V1(_)));
     // An entry with `planId` is one of this extension, however much of x402 stands beside it.
     let mut both = document("messages/v2-payment-payload.json");
     both["accepted"]["planId"] = json!("1");

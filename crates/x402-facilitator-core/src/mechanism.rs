@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use x402_types::v2::SupportedKind;
-use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
+use x402_types::{
+    AmountRule, ChainId, Claim, ErrorReason, Fault, Members, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds,
+};
 
 use crate::{LaneId, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof, TxId};
 
@@ -35,6 +37,19 @@ pub trait Mechanism: Send + Sync {
     /// mechanisms of a scheme must have the same rule.
     fn amount_rule(&self) -> AmountRule {
         AmountRule::Equal
+    }
+
+    /// Returns the members that a server may leave out of an entry of version 2 for one of these kinds, for the entry's
+    /// asset, or if it names none, for the usual one of the network. `None` means that no payment for such an entry
+    /// would be settled, or that the server must write the whole entry itself.
+    fn entry_defaults(&self, _network: ChainId, _asset: Option<&str>) -> Option<EntryDefaults> {
+        None
+    }
+
+    /// Returns all lanes that may carry payments of this mechanism, whatever the claim. An empty list, the default,
+    /// stands for every lane on the networks of its kinds.
+    fn lanes(&self) -> Vec<LaneId> {
+        Vec::new()
     }
 
     /// Derives the identity of the authorization from the claim alone: a retry finds its row before verification could
@@ -97,6 +112,26 @@ impl Verdict {
     #[must_use]
     pub const fn new(payer: String, lanes: Vec<LaneId>, keep_until: UnixSeconds) -> Self {
         Self { payer, lanes, keep_until }
+    }
+}
+
+/// The members that a server may leave out of an entry of `accepts`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct EntryDefaults {
+    /// The scheme of the entry.
+    pub scheme: SchemeName,
+    /// The asset, as the scheme writes it.
+    pub asset: String,
+    /// Members of `extra`.
+    pub extra: Members,
+}
+
+impl EntryDefaults {
+    /// Creates the members of an entry of this scheme with this asset.
+    #[must_use]
+    pub const fn new(scheme: SchemeName, asset: String, extra: Members) -> Self {
+        Self { scheme, asset, extra }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use x402_types::v2::SupportedKind;
 use x402_types::{AmountRule, ChainId, Claim, ErrorReason, Fault, Rejection, SchemeName, Terms, Version};
 
-use crate::Mechanism;
+use crate::{EntryDefaults, Mechanism};
 
 type Kind = (Version, SchemeName, ChainId);
 
@@ -23,6 +23,12 @@ impl Routing {
     /// Returns the kinds served, in the order in which they were added.
     pub(crate) fn kinds(&self) -> &[SupportedKind] {
         &self.kinds
+    }
+
+    /// Returns the mechanisms that serve a kind.
+    pub(crate) fn serving(&self, kind: &SupportedKind) -> &[Arc<dyn Mechanism>] {
+        let key = kind.network.chain_id().map(|network| (kind.x402_version, kind.scheme.clone(), network));
+        key.and_then(|key| self.mechanisms.get(&key)).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Returns whether a scheme settles the authorized amount, or may settle less.
@@ -73,6 +79,28 @@ impl Routing {
                 Err(Rejection::new(ErrorReason::UNSUPPORTED_PAYLOAD_TYPE).because(why))
             }
         }
+    }
+
+    /// Returns the members that may be left out of an entry of version 2. Those of a kind precede the mechanism's.
+    pub(crate) fn entry_defaults(
+        &self,
+        scheme: Option<&str>,
+        network: ChainId,
+        asset: Option<&str>,
+    ) -> Option<EntryDefaults> {
+        let asked = |kind: &&SupportedKind| {
+            kind.x402_version == Version::V2
+                && kind.network.chain_id() == Some(network)
+                && scheme.is_none_or(|scheme| scheme == kind.scheme.as_str())
+        };
+        self.kinds.iter().filter(asked).find_map(|kind| {
+            let served = self.mechanisms.get(&(Version::V2, kind.scheme.clone(), network))?;
+            let mut defaults = served.iter().find_map(|mechanism| mechanism.entry_defaults(network, asset))?;
+            for (name, value) in kind.extra.iter() {
+                defaults.extra.insert(name, value.clone());
+            }
+            Some(defaults)
+        })
     }
 
     /// Returns the refusal of a kind that is not served.

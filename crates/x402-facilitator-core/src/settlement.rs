@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_types::v2::SupportedKind;
-use x402_types::{AmountRule, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds};
+use x402_types::{
+    AmountRule, ChainId, Claim, ErrorReason, Fault, PaymentKey, Refusal, Rejection, SchemeName, UnixSeconds,
+};
 
 use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::observer::NoObserver;
 use crate::routing::Routing;
 use crate::{
-    CommitError, Doing, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId, Payment, Rail, SlotId,
-    Telling, TxId, Verified, Write,
+    CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId,
+    Payment, Rail, SlotId, Telling, TxId, Verified, Write,
 };
 
 /// The intervals of the machine.
@@ -122,11 +124,43 @@ impl Settlement {
         self.routing.kinds()
     }
 
+    /// Returns the members that a server may leave out of an entry of version 2, from the first mechanism that settles
+    /// payments for such an entry: [`Mechanism::entry_defaults`], and the kind's own `extra`. Without a scheme, every
+    /// scheme of the network is considered.
+    #[must_use]
+    pub fn entry_defaults(&self, scheme: Option<&str>, network: ChainId, asset: Option<&str>) -> Option<EntryDefaults> {
+        self.routing.entry_defaults(scheme, network, asset)
+    }
+
     /// Returns the lanes that cannot pay for a transaction, as far as is known, each with its fault.
     #[must_use]
     pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
         let funded = |(lane, rail): (&LaneId, &Arc<dyn Rail>)| Some((lane.clone(), rail.funded(lane).err()?));
         self.rails.iter().filter_map(funded).collect()
+    }
+
+    /// Returns the kinds of payment that no lane can carry, as far as is known: every lane of their mechanisms is
+    /// [unfunded](Self::unfunded), or has no rail.
+    #[must_use]
+    pub fn stopped_kinds(&self) -> Vec<SupportedKind> {
+        let works = |lane: &LaneId| self.rails.get(lane).is_some_and(|rail| rail.funded(lane).is_ok());
+        self.kinds().iter().filter(|kind| !self.lanes_of(kind).iter().any(works)).cloned().collect()
+    }
+
+    /// Returns the lanes that may carry payments of a served kind.
+    #[must_use]
+    pub fn lanes_of(&self, kind: &SupportedKind) -> Vec<LaneId> {
+        let network = kind.network.chain_id();
+        let mut lanes = Vec::new();
+        for mechanism in self.routing.serving(kind) {
+            match mechanism.lanes() {
+                named if named.is_empty() => {
+                    lanes.extend(self.lanes().filter(|lane| lane.network() == network).cloned());
+                }
+                named => lanes.extend(named),
+            }
+        }
+        lanes
     }
 
     /// Returns the lanes to work.

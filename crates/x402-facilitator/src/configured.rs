@@ -17,8 +17,7 @@ use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::{node, owner};
-use crate::routes::KeptKeys;
-use crate::session_keys::{ByHash, SessionKeys};
+use crate::session_keys::{ByHash, KeptKeys, SessionKeys};
 
 /// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +139,10 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         },
         log_query_blocks: NonZeroU64::new(config.log_query_blocks)
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
-        fees: Fees::default().with_cap(u128::from(config.max_fee_per_gas)),
+        fees: Fees::default()
+            .with_cap(u128::from(config.max_fee_per_gas))
+            .with_gas_cap(config.max_gas)
+            .with_surcharge_margin(config.surcharge_margin_percent),
         signers,
         assets,
         factories,

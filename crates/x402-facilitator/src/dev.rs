@@ -21,9 +21,9 @@ use crate::engine::{Engine, Patience};
 use crate::heads::Polling;
 use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::owner;
-use crate::routes::{KeptKeys, Routes};
+use crate::routes::Routes;
 use crate::server::Serving;
-use crate::session_keys::{ByHash, MemorySessionKeys, SessionKeys};
+use crate::session_keys::{ByHash, KeptKeys, MemorySessionKeys, SessionKeys};
 
 /// The devchain's account that signs the operations of session keys. It is funded like every account of the devchain
 /// but needs no funds.

@@ -16,6 +16,15 @@ use x402_erc4337::nvm::ReadSessionKeys;
 use x402_types::{ChainId, Fault};
 use zeroize::Zeroizing;
 
+/// The store of registered session keys, and the registrars that check them.
+#[derive(Debug, Clone)]
+pub struct KeptKeys {
+    /// The store of the keys.
+    pub store: Arc<dyn SessionKeys>,
+    /// The registrars, one for each network that is served.
+    pub registrars: Vec<Registrar>,
+}
+
 /// The registered keys, in the form in which `nvm:erc4337` reads them.
 #[derive(Debug, Clone)]
 pub struct ByHash(pub Arc<dyn SessionKeys>);

@@ -78,6 +78,7 @@ fn standing() -> Vec<NodeFault> {
     let many = "query returned more than 2 results";
     vec![
         NodeFault::NumberAhead(20_000_000),
+        NodeFault::Surcharge { transaction: 200_000, byte: 100 },
         NodeFault::StateWindow(4),
         NodeFault::LogLag(1),
         NodeFault::LogSpan { most: 10, code: -32600, message: free_tier.into() },

@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_codec::{Limits, base64, header};
-use x402_devchain::{ACCOUNTS, DevChain, DevPlan, signer};
+use x402_devchain::{ACCOUNTS, DevChain, DevPlan, NodeFault, signer};
 use x402_erc4337::nvm::{DelegationLimits, Payer as PlanPayer, Plans, RegisterKeys};
 use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
@@ -25,7 +25,7 @@ use x402_http::server::{Seller, Used};
 use x402_store::requests::{MemoryRequests, Remembered, Requests};
 use x402_types::nvm::{self, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, PaymentPayload, SigningContext, UnixSeconds};
+use x402_types::{AtomicAmount, ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
 
 const PLAN: u64 = 42;
 const PRICE: u64 = 1_000_000;
@@ -40,9 +40,12 @@ struct World {
 }
 
 async fn world(plan: DevPlan) -> World {
+    world_on(DevChain::new().unwrap(), plan).await
+}
+
+async fn world_on(chain: DevChain, plan: DevPlan) -> World {
     // reqwest needs a TLS provider even where no TLS is spoken.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let chain = DevChain::new().unwrap();
     let id = U256::from(PLAN);
     chain.register_plan(id, plan).unwrap();
     let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, U256::ZERO);
@@ -110,7 +113,7 @@ impl World {
         let made = payer.make_payment(&terms, &context).await.unwrap();
         let resource = Some(ResourceInfo::of(URL));
         let payment = nvm::v03::PaymentPayload::new(resource, self.entry().verb("POST"), made.payload);
-        serde_json::to_value(PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))).unwrap()
+        serde_json::to_value(payment).unwrap()
     }
 
     fn required(&self) -> Value {
@@ -171,6 +174,22 @@ async fn the_first_request_orders_and_redeems_the_second_redeems_alone() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 3, "{seen:?}");
+    world.facilitator.stop().await;
+}
+
+/// As on Arbitrum: the gas limits of the deployment, the order and the redemption cover the gas of their data.
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_are_ordered_and_redeemed_where_data_cost_gas() {
+    let chain = DevChain::new().unwrap();
+    chain.node_fault(NodeFault::NumberAhead(20_000_000));
+    chain.node_fault(NodeFault::Surcharge { transaction: 400_000, byte: 400 });
+    let world = world_on(chain, ten_credits()).await;
+    for (nonce, left) in [(1, 7), (2, 4)] {
+        let body = world.body(&world.payment(nonce, 1).await, 3);
+        let (status, receipt) = world.ask("/settle", &body, None).await;
+        assert_eq!((status, &receipt["success"]), (200, &true.into()), "{receipt}");
+        assert_eq!(world.credits(), left);
+    }
     world.facilitator.stop().await;
 }
 
@@ -266,6 +285,9 @@ async fn the_facilitator_answers_in_both_forms_and_each_id_once() {
     assert_eq!((status, &less["errorReason"]), (409, &"duplicate_settlement".into()));
     assert_eq!(less["transaction"], receipt["transaction"]);
     assert_eq!(less["error"]["details"]["nvmCode"], "BCK.X402.0059");
+    // Nevermined's clients read the code of a status that is no success at the top.
+    assert_eq!((&less["code"], &less["message"]), (&"BCK.X402.0059".into(), &less["error"]["message"]));
+    assert!(receipt.get("code").is_none() && again.get("code").is_none());
     let (status, spent) = world.ask("/verify", &world.body(&payment, 3), None).await;
     assert_eq!((status, &spent["invalidReason"]), (200, &"INVALID_PAYLOAD".into()));
     assert_eq!(spent["error"]["details"]["nvmCode"], "BCK.X402.0059");

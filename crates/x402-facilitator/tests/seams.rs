@@ -29,7 +29,7 @@ use x402_types::{Assets, ChainId, MakePayment, SigningContext, TimeoutSeconds};
 use crate::support::{SELLER, body, body_v1, send, signed, tls};
 
 /// Files that may name a scheme or a dialect, below `src`: its own, the configuration, and what lists or offers all.
-const SPECIFIC: [&str; 13] = [
+const SPECIFIC: [&str; 11] = [
     "config.rs",
     "config/",
     "configured.rs",
@@ -40,9 +40,7 @@ const SPECIFIC: [&str; 13] = [
     "main.rs",
     "mechanisms.rs",
     "mechanisms/",
-    // Faremeter's way to ask for terms, and keys of one scheme.
-    "routes/accepts.rs",
-    "routes/session_keys.rs",
+    // Keys of one scheme.
     "session_keys",
 ];
 

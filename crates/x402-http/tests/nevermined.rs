@@ -12,7 +12,7 @@ use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::nevermined::{ApiError, NeverminedApi, NeverminedError};
 use x402_types::nvm::{self, Code, Requirements};
 use x402_types::v2::ResourceInfo;
-use x402_types::{AtomicAmount, Claim, PaymentPayload, RawJson};
+use x402_types::{AtomicAmount, RawJson};
 
 const KEY: &str = "sandbox:a.jwt.key";
 
@@ -68,7 +68,7 @@ fn asked() -> PaymentRequest {
     PaymentRequest {
         raw: text,
         token: None,
-        claim: Claim::new(terms, PaymentPayload::Nvm(payment)),
+        claim: payment.into_claim(terms),
         resource: ResourceInfo::of("/x").into(),
         verified_as: Some("7f0e".to_owned()),
         form: None,
@@ -139,10 +139,10 @@ async fn a_token_is_relayed_byte_for_byte() {
     for sent in spelled {
         let mut headers = http::HeaderMap::new();
         headers.insert("payment-signature", sent.parse().unwrap());
-        let payment = codec::payment(&headers, &Limits::DEFAULT).unwrap().unwrap();
-        let token = payment.spelled().map(Box::from);
-        let (payment, raw) = payment.into_parts();
-        let claim = Claim::new(asked().claim.terms, *payment);
+        let read = codec::payment(&headers, &Limits::DEFAULT).unwrap().unwrap();
+        let codec::EitherPayment::Nvm(payment, text) = read else { panic!("not of this extension") };
+        let (raw, token) = text.into_parts();
+        let claim = payment.into_claim(asked().claim.terms);
         let request = PaymentRequest { raw, token, claim, ..asked() };
         api.says(200, vector("sdk-verify-response"));
         Facilitator::verify(&client, &request).await.unwrap();

@@ -19,6 +19,22 @@ const SELLER: &[&str] = &[
 const NAMES: &[&str] =
     &["nvm", "by_plan", "ByPlan", "V02", "V03", "Version::V1", "is_known_to_v1", "SchemeName::", "NVM_", "EXACT"];
 
+/// The files of the message types and of the codec that may name a dialect of their own, and why. Every other file
+/// serves them all.
+const OF_ONE_DIALECT: &[(&str, &str)] = &[
+    ("x402-types/src/lib.rs", "names its modules"),
+    ("x402-types/src/forms.rs", "the list of forms"),
+    ("x402-types/src/scheme.rs", "the table of scheme names"),
+    ("x402-types/src/reason.rs", "the table of codes"),
+    ("x402-types/src/authorization_kind.rs", "the table of kinds, whose numbers must differ"),
+    ("x402-types/src/fuzz.rs", "the list of fuzz targets"),
+    ("x402-codec/src/lib.rs", "names its modules"),
+    ("x402-codec/src/fuzz.rs", "the list of fuzz targets"),
+];
+
+/// Names of the dialects that have a module of their own, as code has them.
+const DIALECTS: &[&str] = &["nvm", "Nvm", "NVM", "challenge", "Challenge"];
+
 /// What a transport is made of: the part of a seller that knows no transport may use none of it.
 const TRANSPORT: &[&str] =
     &["use http::", "http::", "tower", "HeaderMap", "StatusCode", "Response<", "Request<", "crate::server"];
@@ -44,6 +60,30 @@ fn files(of: &[&str]) -> Vec<PathBuf> {
         }
     }
     assert!(files.len() >= of.len(), "{files:?}");
+    files
+}
+
+/// The source files of a crate directly in `src`, and those in folders that no dialect has for itself.
+fn shared(of: &str) -> Vec<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(of).join("src");
+    let mut folders = vec![source];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_str().unwrap();
+            if DIALECTS.contains(&stem) {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs")
+                && !OF_ONE_DIALECT.iter().any(|(file, _)| path.ends_with(file))
+            {
+                files.push(path);
+            }
+        }
+    }
     files
 }
 
@@ -76,4 +116,19 @@ fn what_a_seller_does_with_a_payment_knows_no_transport() {
     assert!(found.is_empty(), "{}", found.join("\n"));
     let layer = find(&files(&["server/flow.rs"]), TRANSPORT);
     assert!(layer.len() >= 5, "the names are not those of the transport: {layer:?}");
+}
+
+#[test]
+fn the_shared_files_of_messages_and_codec_name_no_dialect() {
+    for (name, least) in [("x402-types", 25), ("x402-codec", 8)] {
+        let files = shared(name);
+        assert!(files.len() >= least, "{name}: {files:?}");
+        let found = find(&files, DIALECTS);
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+    // Each exception is needed.
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (file, why) in OF_ONE_DIALECT {
+        assert!(!find(&[crates.join(file)], DIALECTS).is_empty(), "{file} ({why}) names no dialect any more");
+    }
 }

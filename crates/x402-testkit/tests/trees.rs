@@ -25,8 +25,9 @@ fn tree(package: &str, edges: &str, features: &[&str]) -> BTreeSet<String> {
 }
 
 /// The greatest number of packages in each tree, itself and every version counted: a crate, its features, the number.
-const COUNTS: [(&str, &[&str], usize); 7] = [
+const COUNTS: [(&str, &[&str], usize); 8] = [
     ("x402-types", &[], 29),
+    ("x402-http", &["checkout"], 40),
     ("x402-http", &["server"], 44),
     ("x402-http", &["client"], 74),
     // What a seller and a buyer build: scheme, key, HTTP client and TLS with it.
@@ -63,6 +64,18 @@ fn the_halves_of_http_have_no_client_below_them_and_no_chain() {
         }
         assert!(!tree.iter().any(|name| name.starts_with("alloy")), "{half}: {tree:?}");
     }
+}
+
+#[test]
+fn a_checkout_without_a_transport_has_none_below_it() {
+    let transport = ["tower-layer", "tower-service", "http-body", "pin-project-lite"];
+    let bare = tree("x402-http", "normal", &["checkout"]);
+    assert!(bare.contains("x402-facilitator-core"), "{bare:?}");
+    for package in transport {
+        assert!(!bare.contains(package), "{package}");
+    }
+    let server = tree("x402-http", "normal", &["server"]);
+    assert!(transport.iter().all(|package| server.contains(*package)), "the names are those of the transport: {server:?}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Claims: payments offered for terms, whatever the version of the payment.
 
 use core::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::form::form_of;
 use crate::v2::ResourceInfo;
-use crate::{AmountRule, Members, PaymentPayload, RawJson, Rejection, SchemeName, Terms, Version, nvm, v1, v2};
+use crate::{AmountRule, Entry, Members, PaymentKey, PaymentPayload, RawJson, Rejection, Terms, Version, v1, v2};
 
 /// A payment that claims to fulfil terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,28 +44,17 @@ impl Claim {
         let (payload, resource, extensions) = match payment {
             PaymentPayload::V1(payment) => (payment.payload, None, Members::new()),
             PaymentPayload::V2(payment) => (payment.payload, payment.resource, payment.extensions),
-            PaymentPayload::Nvm(payment) => {
-                let terms = payment.accepted_terms(terms);
-                return Self {
-                    terms,
-                    payload: payment.payload().clone(),
-                    resource: payment.resource().cloned(),
-                    extensions: Members::new(),
-                    identity: Identity::default(),
-                };
-            }
         };
         Self { terms, payload, resource, extensions, identity: Identity::default() }
     }
 
-    /// Rebuilds the payment in the version of its terms, as it is written on the wire.
+    /// Rebuilds the payment as it is written on the wire: in the form of its scheme, or in that of its terms' version.
     #[must_use]
-    pub fn to_payment(&self) -> PaymentPayload {
-        if let Ok(accepted) = nvm::Requirements::try_from(&self.terms) {
-            let payment = nvm::v03::PaymentPayload::new(self.resource.clone(), accepted, self.payload.clone());
-            return PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)));
+    pub fn to_payment(&self) -> Entry<PaymentPayload> {
+        if let Some(payment) = form_of(&self.terms.scheme).and_then(|form| form.payment(self).ok()) {
+            return Entry::Opaque(payment);
         }
-        match self.terms.version {
+        Entry::Known(match self.terms.version {
             Version::V1 => PaymentPayload::V1(v1::PaymentPayload {
                 x402_version: Version::V1,
                 scheme: self.terms.scheme.clone(),
@@ -81,7 +70,7 @@ impl Claim {
                 extensions: self.extensions.clone(),
                 rest: Members::new(),
             }),
-        }
+        })
     }
 }
 
@@ -98,101 +87,9 @@ impl PaymentPayload {
     pub fn settles(&self, terms: &Terms, rule: AmountRule) -> bool {
         match self {
             Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
-            Self::V2(payment) => terms.scheme != SchemeName::NVM_ERC4337 && terms.matches(&payment.accepted, rule),
-            Self::Nvm(payment) => payment.is_for(terms),
+            // A scheme with a form of its own is paid in that form only.
+            Self::V2(payment) => form_of(&terms.scheme).is_none() && terms.matches(&payment.accepted, rule),
         }
-    }
-}
-
-/// The kind of authorization that a key identifies. One kind may serve several schemes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum AuthorizationKind {
-    /// EIP-3009: contract = token, nonce = 32 bytes.
-    Eip3009 = 1,
-    /// Permit2: contract = Permit2, nonce = 32 bytes.
-    Permit2 = 2,
-    /// A redemption of plan credits by a smart account.
-    NvmErc4337 = 3,
-    /// Of a scheme from outside of these crates, which names itself where the others name their contract.
-    Other = 255,
-}
-
-/// The identity of an authorization, in canonical bytes: kind, network, contract, payer, nonce.
-///
-/// A key never contains text that the payer can choose, a signature, a header or a scheme: every spelling of one
-/// authorization has the same key.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PaymentKey(Arc<[u8]>);
-
-impl core::hash::Hash for PaymentKey {
-    /// Hashes only the end of the key, payer and nonce, because that is where keys differ.
-    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
-        let start = self.0.len().saturating_sub(54);
-        state.write(self.0.get(start..).unwrap_or_default());
-    }
-}
-
-impl PaymentKey {
-    /// Builds the key of an authorization. Each part is preceded by its length.
-    #[must_use]
-    pub fn new(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8], nonce: &[u8]) -> Self {
-        Self(joined(kind, &[network.as_str().as_bytes(), contract, payer, nonce]).into())
-    }
-
-    /// Builds the common prefix of the keys of all authorizations of this kind that a payer gave for one contract.
-    #[must_use]
-    pub fn prefix(kind: AuthorizationKind, network: crate::ChainId, contract: &[u8], payer: &[u8]) -> Vec<u8> {
-        joined(kind, &[network.as_str().as_bytes(), contract, payer])
-    }
-
-    /// Returns the payer that the key names.
-    #[must_use]
-    pub fn payer(&self) -> Option<&[u8]> {
-        let (_kind, parts) = self.0.split_first()?;
-        let part = |bytes| -> Option<(&[u8], &[u8])> {
-            let (length, rest) = <[u8]>::split_first_chunk::<2>(bytes)?;
-            rest.split_at_checked(u16::from_be_bytes(*length).into())
-        };
-        let (_network, rest) = part(parts)?;
-        let (_contract, rest) = part(rest)?;
-        part(rest).map(|(payer, _nonce)| payer)
-    }
-
-    /// Returns the canonical bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Restores a key from stored bytes.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
-}
-
-/// Joins the kind and the parts, each preceded by its length.
-fn joined(kind: AuthorizationKind, parts: &[&[u8]]) -> Vec<u8> {
-    let length: usize = parts.iter().map(|part| 2 + part.len()).sum();
-    let mut bytes = Vec::with_capacity(1 + length);
-    bytes.push(kind as u8);
-    for part in parts {
-        bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
-        bytes.extend_from_slice(part);
-    }
-    bytes
-}
-
-impl fmt::Display for PaymentKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
-    }
-}
-
-impl fmt::Debug for PaymentKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -234,20 +131,5 @@ pub struct Offer {
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.terms.fmt(f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_names_its_payer() {
-        let network = crate::ChainId::eip155(8453);
-        let key = PaymentKey::new(AuthorizationKind::Eip3009, network, &[1; 20], &[2; 20], &[3; 32]);
-        assert_eq!(key.payer(), Some([2; 20].as_slice()));
-        for bytes in [&b""[..], b"\x01", b"\x01\x00", b"\x01\x00\x01a\x00\x00\x00\x05b"] {
-            assert_eq!(PaymentKey::from_bytes(bytes).payer(), None, "{bytes:?}");
-        }
     }
 }

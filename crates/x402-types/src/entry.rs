@@ -1,4 +1,4 @@
-//! Entries of a list that may hold kinds unknown to this crate.
+//! Entries of a list that may hold kinds unknown to this crate, and documents in a form that it does not type.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -8,12 +8,13 @@ use crate::RawJson;
 /// An entry of `accepts` or `kinds`.
 ///
 /// An entry that cannot be parsed (fields of another scheme, a network name that is not CAIP-2) is kept as it was
-/// received: it survives forwarding and is never chosen, and the rest of the document stays usable.
+/// received: it survives forwarding and is never chosen, and the rest of the document stays usable. An entry in
+/// [the form of its scheme](crate::form::SchemeForm) is kept in the same way.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Entry<T> {
     /// An entry that was parsed.
     Known(T),
-    /// An entry that could not be parsed.
+    /// An entry that could not be parsed, or that has a form of its scheme's own.
     Opaque(RawJson),
 }
 

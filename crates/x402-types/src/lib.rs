@@ -4,6 +4,7 @@
 mod address;
 mod amount;
 pub mod assets;
+mod authorization_kind;
 mod chain_id;
 #[cfg(feature = "challenge")]
 pub mod challenge;
@@ -11,6 +12,8 @@ mod claim;
 mod dollars;
 mod entry;
 pub mod extension;
+pub mod form;
+mod forms;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
@@ -22,6 +25,7 @@ mod network_name;
 pub mod networks;
 pub mod nvm;
 mod parsed;
+mod payment_key;
 mod raw;
 mod reason;
 mod refusal;
@@ -36,8 +40,9 @@ mod wire;
 pub use address::EvmAddress;
 pub use amount::{AmountRule, AtomicAmount};
 pub use assets::{Asset, Assets, TransferMethod};
+pub use authorization_kind::AuthorizationKind;
 pub use chain_id::{ChainId, NotEvm};
-pub use claim::{AuthorizationKind, Claim, Identity, Offer, PaymentKey, PaymentKeyFn};
+pub use claim::{Claim, Identity, Offer, PaymentKeyFn};
 pub use dollars::Dollars;
 pub use entry::Entry;
 pub use extension::Extension;
@@ -46,6 +51,7 @@ pub use make_payment::{MadePayment, MakePayment, SigningContext, payment_entropy
 pub use malformed::Malformed;
 pub use message::{PaymentPayload, PaymentRequired, PaymentRequirements, SettleRequest, VerifyRequest};
 pub use network_name::NetworkName;
+pub use payment_key::PaymentKey;
 pub use raw::{Members, RawJson};
 pub use reason::{ALIASES, ErrorReason, Origin, Reason};
 pub use refusal::{Fault, FaultKind, NotTaken, Refusal, Rejection};

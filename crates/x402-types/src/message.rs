@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::v2::ResourceInfo;
 use crate::wire::wire;
-use crate::{AtomicAmount, Entry, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds, Version, nvm, v1, v2};
+use crate::{AtomicAmount, Entry, Members, NetworkName, RawJson, SchemeName, TimeoutSeconds, Version, v1, v2};
 
 /// A 402 document of either version.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,9 +23,6 @@ pub enum PaymentPayload {
     V1(v1::PaymentPayload),
     /// A payment of version 2.
     V2(v2::PaymentPayload),
-    /// A payment of version 2 with credits of a plan in place of an amount. `x402-codec` parses it from text and
-    /// distinguishes it from the others; `Deserialize` handles only the other two.
-    Nvm(nvm::PaymentPayload),
 }
 
 /// Requirements of either version, as a facilitator receives them beside a payment.
@@ -35,9 +32,6 @@ pub enum PaymentRequirements {
     V1(v1::PaymentRequirements),
     /// Requirements of version 2.
     V2(v2::PaymentRequirements),
-    /// Requirements of version 2 with credits of a plan in place of an amount. `Deserialize` handles only the other
-    /// two.
-    Nvm(nvm::Requirements),
 }
 
 impl PaymentPayload {
@@ -46,7 +40,7 @@ impl PaymentPayload {
     pub const fn version(&self) -> Version {
         match self {
             Self::V1(_) => Version::V1,
-            Self::V2(_) | Self::Nvm(_) => Version::V2,
+            Self::V2(_) => Version::V2,
         }
     }
 }
@@ -62,7 +56,7 @@ macro_rules! either {
         }
     )* };
 }
-either!(PaymentRequired: V1 V2, PaymentPayload: V1 V2 Nvm, PaymentRequirements: V1 V2 Nvm);
+either!(PaymentRequired: V1 V2, PaymentPayload: V1 V2, PaymentRequirements: V1 V2);
 
 // The structs below hold the members of both versions side by side, so that a message is parsed in one pass and its
 // version is determined afterwards. A member of the other version counts as unknown: it goes to `rest` and survives

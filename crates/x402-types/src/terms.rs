@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::form::{form_of, read_entry};
 use crate::v2::ResourceInfo;
 use crate::{
     AmountRule, AtomicAmount, ChainId, Entry, Members, NetworkName, PaymentRequired, PaymentRequirements, RawJson,
-    SchemeName, TimeoutSeconds, Version, networks, nvm, v1, v2,
+    SchemeName, TimeoutSeconds, Version, networks, v1, v2,
 };
 
 /// One way to pay, as both versions mean it.
@@ -95,34 +96,36 @@ impl Terms {
         }
     }
 
-    /// Converts to an entry of the terms' own version.
+    /// Converts to an entry of the terms' own version; in version 2, in the form of its scheme.
     #[must_use]
-    pub fn to_requirements(&self, resource: &ResourceInfo) -> PaymentRequirements {
+    pub fn to_requirements(&self, resource: &ResourceInfo) -> Entry<PaymentRequirements> {
         match self.version {
-            Version::V1 => PaymentRequirements::V1(self.to_v1(resource)),
-            Version::V2 => nvm::Requirements::try_from(self)
-                .map_or_else(|_| PaymentRequirements::V2(self.to_v2()), PaymentRequirements::Nvm),
+            Version::V1 => Entry::Known(PaymentRequirements::V1(self.to_v1(resource))),
+            Version::V2 => match self.to_entry() {
+                Entry::Known(entry) => Entry::Known(PaymentRequirements::V2(entry)),
+                Entry::Opaque(raw) => Entry::Opaque(raw),
+            },
         }
     }
 
     /// Converts to an entry of `accepts` of version 2, in the form of its scheme.
     #[must_use]
     pub fn to_entry(&self) -> Entry<v2::PaymentRequirements> {
-        match nvm::Requirements::try_from(self).ok().and_then(|entry| RawJson::of(&entry).ok()) {
+        match form_of(&self.scheme).and_then(|form| form.entry(self).ok()) {
             Some(raw) => Entry::Opaque(raw),
             None => Entry::Known(self.to_v2()),
         }
     }
 
-    /// Converts from an entry of version 2, in the form of its scheme. A plan's entry states no
-    /// price, which is decided for each request, so its terms have amount 0.
+    /// Converts from an entry of version 2, in the form of its scheme. An entry without a price, which is decided for
+    /// each request, has terms of amount 0.
     #[must_use]
     pub fn of_entry(entry: &Entry<v2::PaymentRequirements>) -> Option<Self> {
         match entry {
             Entry::Known(entry) => Some(entry.into()),
             Entry::Opaque(raw) => {
-                let entry: nvm::Requirements = raw.read().ok()?;
-                (entry.scheme == SchemeName::NVM_ERC4337).then(|| entry.to_terms(AtomicAmount::ZERO).ok()).flatten()
+                let (form, terms) = read_entry(raw)?;
+                terms.ok().filter(|terms| form.is_of(&terms.scheme))
             }
         }
     }
@@ -185,7 +188,6 @@ impl TryFrom<PaymentRequirements> for Terms {
         match entry {
             PaymentRequirements::V1(entry) => entry.try_into(),
             PaymentRequirements::V2(entry) => Ok(entry.into()),
-            PaymentRequirements::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO),
         }
     }
 }

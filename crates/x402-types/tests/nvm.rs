@@ -12,7 +12,7 @@ use x402_types::nvm::{
     self, AccessToken, Authorization, Code, ErrorResponse, FacilitatorRequest, Operation, Payload, PaymentPayload,
     PaymentRequired, Receipt, Requirements, StatementVersion, VerdictResponse, payment_key,
 };
-use x402_types::{AtomicAmount, Claim, Entry, ErrorReason, Identity, RawJson, SchemeName};
+use x402_types::{AtomicAmount, Entry, ErrorReason, Identity, RawJson, SchemeName};
 
 fn vector(name: &str) -> Value {
     serde_json::from_str(&x402_testkit::vector(format!("nvm/{name}.json")).unwrap()).unwrap()
@@ -110,8 +110,8 @@ fn the_documents_payment_says_who_pays_with_what() {
     let terms = required.offered().next().unwrap().to_terms(AtomicAmount::from(5)).unwrap();
     assert!(read.is_for(&terms));
     assert_eq!(terms.asset, "44742763076047497640080230236781474129970992727896593861997347135613135571071");
-    let claim = Claim::new(terms, x402_types::PaymentPayload::Nvm(read.clone()));
-    assert_eq!(claim.to_payment(), x402_types::PaymentPayload::Nvm(read));
+    let claim = read.clone().into_claim(terms);
+    assert_eq!(claim.to_payment(), Entry::Opaque(RawJson::of(&read).unwrap()));
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn the_old_form_is_read_into_the_same_claim() {
     let required: PaymentRequired = serde_json::from_value(document("payment-required")).unwrap();
     let terms = required.offered().next().unwrap().to_terms(AtomicAmount::from(5)).unwrap();
     assert!(read.is_for(&terms));
-    let claim = Claim::new(terms.clone(), x402_types::PaymentPayload::Nvm(read));
+    let claim = read.into_claim(terms.clone());
     assert_eq!(claim.terms, terms);
     let payload = Payload::from_raw(&claim.payload).unwrap();
     let authorization = payload.authorization();
@@ -331,7 +331,7 @@ fn one_authorization_has_one_key() {
     let required: PaymentRequired = serde_json::from_value(document("payment-required")).unwrap();
     let terms = required.offered().next().unwrap().to_terms(AtomicAmount::from(5)).unwrap();
     let claim = |json: &Value, request: &str| {
-        let mut claim = Claim::new(terms.clone(), x402_types::PaymentPayload::Nvm(payment(json).unwrap()));
+        let mut claim = payment(json).unwrap().into_claim(terms.clone());
         claim.identity = Identity { caller: "shop".to_owned(), request: request.to_owned() };
         payment_key(&claim).unwrap()
     };

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    LaneId, Ledger, Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Receipt, Step, StepName, StepProof,
-    StepState, TxId, Verdict,
+    EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Receipt, Step, StepName,
+    StepProof, StepState, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -327,6 +327,24 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
 
     fn is_own(&self, claim: &Claim) -> bool {
         other_method(claim).is_none()
+    }
+
+    /// Returns the token and the EIP-712 domain under which payers sign, as far as it is pinned.
+    fn entry_defaults(&self, network: ChainId, asset: Option<&str>) -> Option<EntryDefaults> {
+        let token = match asset {
+            Some(address) => self.tokens.find(network, address.parse::<EvmAddress>().ok()?.try_into().ok()?)?,
+            None => self.tokens.dollar(network)?,
+        };
+        let mut extra = Members::new();
+        if let Some(domain) = &token.domain {
+            extra.insert_text("name", &domain.name);
+            extra.insert_text("version", &domain.version);
+        }
+        Some(EntryDefaults::new(SchemeName::EXACT, token.address.to_string(), extra))
+    }
+
+    fn lanes(&self) -> Vec<LaneId> {
+        self.lanes.clone()
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {

@@ -6,6 +6,7 @@
 //!
 //! [`crate::dialects::all`] lists those that every facilitator knows; [`Engine::with_dialect`] adds one.
 
+mod admission;
 mod body;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use x402_codec::Limits;
@@ -23,6 +24,8 @@ use x402_store::requests::Requests;
 use x402_types::v2::{SettleResponse, VerifyResponse};
 use x402_types::{Claim, ErrorReason, Fault, Refusal, Rejection, Terms};
 
+pub use self::admission::{AdmittedRequest, NotAdmitted};
+pub(crate) use self::admission::{Callers, log};
 pub use self::body::Body;
 use crate::engine::Engine;
 use crate::names::Names;
@@ -294,18 +297,26 @@ impl IntoResponse for Reply {
     }
 }
 
-/// The engine and the stores that all dialects share.
+/// The engine, the callers and the stores that all dialects share.
 #[derive(Debug)]
 pub struct Context {
     engine: Arc<Engine>,
     requests: Arc<dyn Requests>,
     names: Names,
     limits: Limits,
+    callers: Callers,
+    values: Extensions,
 }
 
 impl Context {
-    pub(crate) fn new(engine: Arc<Engine>, requests: Arc<dyn Requests>, limits: Limits) -> Self {
-        Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits }
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        requests: Arc<dyn Requests>,
+        limits: Limits,
+        callers: Callers,
+        values: Extensions,
+    ) -> Self {
+        Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits, callers, values }
     }
 
     /// Returns the limits of bodies.
@@ -318,6 +329,13 @@ impl Context {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Returns the value of this type that [`Routes::with_value`](crate::routes::Routes::with_value) set, for the
+    /// routes of a dialect.
+    #[must_use]
+    pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.values.get()
     }
 
     /// Returns the store of requests, which `/verify` fills and `/settle` reads.

@@ -134,19 +134,20 @@ fn rejection(stopped: Stopped, unexpected: ErrorReason) -> Rejection {
 /// Refuses a payment for another entry than the one that it must fulfil. If its scheme or network differs, the refusal
 /// is a verdict.
 fn another(engine: &Engine, payment: PaymentPayload, terms: Terms) -> Stopped {
-    let named = match &payment {
-        PaymentPayload::V1(payment) => Some((payment.scheme.clone(), payment.network.chain_id())),
-        PaymentPayload::V2(payment) => Some((payment.accepted.scheme.clone(), Some(payment.accepted.network))),
-        _ => None,
+    let (scheme, network) = match &payment {
+        PaymentPayload::V1(payment) => (payment.scheme.clone(), payment.network.chain_id()),
+        PaymentPayload::V2(payment) => (payment.accepted.scheme.clone(), Some(payment.accepted.network)),
     };
     let entry = match &payment {
         PaymentPayload::V1(_) => "paymentPayload",
-        _ => "paymentPayload.accepted",
+        PaymentPayload::V2(_) => "paymentPayload.accepted",
     };
-    let (reason, is_verdict, member) = match &named {
-        Some((scheme, _)) if *scheme != terms.scheme => (ErrorReason::INVALID_SCHEME, true, ".scheme"),
-        Some((_, network)) if *network != Some(terms.network) => (ErrorReason::INVALID_NETWORK, true, ".network"),
-        _ => (ErrorReason::INVALID_PAYMENT_REQUIREMENTS, false, ""),
+    let (reason, is_verdict, member) = if scheme != terms.scheme {
+        (ErrorReason::INVALID_SCHEME, true, ".scheme")
+    } else if network != Some(terms.network) {
+        (ErrorReason::INVALID_NETWORK, true, ".network")
+    } else {
+        (ErrorReason::INVALID_PAYMENT_REQUIREMENTS, false, "")
     };
     let rejection = Rejection::new(reason).because(format!(
         "{entry}{member}: expected {} in paymentRequirements",
@@ -155,7 +156,7 @@ fn another(engine: &Engine, payment: PaymentPayload, terms: Terms) -> Stopped {
     // The mechanism of the server's scheme, or else of the offered one, can name the payer.
     let mut claim = Claim::new(terms, payment);
     let mut rejection = engine.of_payer(&claim, rejection);
-    if let (None, Some((scheme, Some(network)))) = (&rejection.payer, named) {
+    if let (None, Some(network)) = (&rejection.payer, network) {
         claim.terms.scheme = scheme;
         claim.terms.network = network;
         rejection = engine.of_payer(&claim, rejection);

@@ -16,7 +16,7 @@ use x402_store::sqlite::Database;
 use x402_types::extension::Extensions;
 use x402_types::{Assets, ChainId, Extension, Members, UnixSeconds};
 
-pub use self::health::Health;
+pub use self::health::{Health, Readiness, ShortSigner, Shortage};
 pub use self::running::Running;
 use crate::dialect::{Body, Dialect};
 use crate::dialects;
@@ -73,8 +73,8 @@ impl Default for Patience {
 struct Seen {
     /// The time of the newest block of each network.
     heads: BTreeMap<ChainId, UnixSeconds>,
-    /// The lanes that could not pay for a transaction.
-    unfunded: BTreeSet<LaneId>,
+    /// The lanes that could not pay for a transaction, and whether others carried all kinds in their place.
+    short: BTreeMap<LaneId, Shortage>,
 }
 
 impl std::fmt::Debug for Engine {

@@ -9,22 +9,20 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use x402_types::{Claim, Fault, Refusal, Terms};
 
-use super::{Api, Refused};
-use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Request, Settled, Stopped, Submission};
+use crate::dialect::{Body, Context, Dialect, Endpoint, Name, NotAdmitted, Request, Settled, Stopped, Submission, log};
 
-pub(super) async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap, body: HttpBody) -> Response {
-    answer(&api, Endpoint::Verify, headers, body).await
+pub(super) async fn verify(State(context): State<Arc<Context>>, headers: HeaderMap, body: HttpBody) -> Response {
+    answer(&context, Endpoint::Verify, headers, body).await
 }
 
-pub(super) async fn settle(State(api): State<Arc<Api>>, headers: HeaderMap, body: HttpBody) -> Response {
-    answer(&api, Endpoint::Settle, headers, body).await
+pub(super) async fn settle(State(context): State<Arc<Context>>, headers: HeaderMap, body: HttpBody) -> Response {
+    answer(&context, Endpoint::Settle, headers, body).await
 }
 
-async fn answer(api: &Api, endpoint: Endpoint, headers: HeaderMap, body: HttpBody) -> Response {
-    let context = &api.context;
-    let (caller, bytes) = match api.receive(&headers, body).await {
-        Ok(received) => (received.caller, Ok(received.body)),
-        Err(Refused::TooLarge) => (String::new(), Err(Stopped::TooLarge)),
+async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body: HttpBody) -> Response {
+    let (caller, bytes) = match context.admit(&headers, body).await {
+        Ok(admitted) => (admitted.caller, Ok(admitted.body)),
+        Err(NotAdmitted::TooLarge) => (String::new(), Err(Stopped::TooLarge)),
         Err(refused) => return refused.answer(|_| ()),
     };
     // A body that is too large has no dialect; the last one writes the answer.
@@ -116,8 +114,4 @@ fn logged<T>(answer: Result<T, Stopped>) -> Result<T, Stopped> {
         log(fault);
     }
     answer
-}
-
-pub(super) fn log(fault: &Fault) {
-    tracing::error!(%fault, "a request could not be answered");
 }

@@ -1,9 +1,12 @@
 //! An entry of `accepts` in the form that the client uses.
 
-use x402_codec::{DecodeError, Limits, json};
+use http::{HeaderName, HeaderValue};
+use x402_codec::header::{self, PaymentHeader};
+use x402_codec::{DecodeError, EncodeError, Limits, json};
+use x402_types::form::{SchemeForm, read_entry};
 use x402_types::v2::ResourceInfo;
 use x402_types::{
-    AtomicAmount, Entry, MadePayment, Members, PaymentPayload, PaymentRequired, RawJson, Terms, Version, nvm, v1, v2,
+    Entry, MadePayment, Malformed, Members, PaymentPayload, PaymentRequired, RawJson, Terms, Version, v1, v2,
 };
 
 use super::NotPayable;
@@ -22,7 +25,8 @@ impl From<Unreadable> for NotPayable {
 pub(super) enum Asked<'d> {
     V1(Box<v1::PaymentRequirements>),
     V2(&'d v2::PaymentRequirements),
-    Nvm(Box<nvm::Requirements>),
+    /// An entry in the form of its scheme's own, and its terms.
+    Own(&'static dyn SchemeForm, &'d RawJson, Result<Terms, Malformed>),
 }
 
 /// Parses the entries, in the server's order.
@@ -44,9 +48,9 @@ pub(super) fn entries<'d>(required: &'d PaymentRequired, limits: &Limits) -> Vec
             .iter()
             .map(|entry| match entry {
                 Entry::Known(entry) => Ok(Asked::V2(entry)),
-                Entry::Opaque(raw) => match raw.read() {
-                    Ok(entry) => Ok(Asked::Nvm(Box::new(entry))),
-                    Err(_) => Err(why::<v2::PaymentRequirements>(raw, limits)),
+                Entry::Opaque(raw) => match read_entry(raw) {
+                    Some((form, terms)) => Ok(Asked::Own(form, raw, terms)),
+                    None => Err(why::<v2::PaymentRequirements>(raw, limits)),
                 },
             })
             .collect(),
@@ -78,23 +82,26 @@ impl Asked<'_> {
             Self::V1(entry) => Terms::try_from(&**entry)
                 .map_err(|_| Unreadable(format!("network: {} is not known", entry.network.as_str()))),
             Self::V2(entry) => Ok((*entry).into()),
-            // The document has no price in credits: the session key's rules are the limit.
-            Self::Nvm(entry) => entry.to_terms(AtomicAmount::ZERO).map_err(|why| Unreadable(why.to_string())),
+            Self::Own(_, _, terms) => terms.clone().map_err(|why| Unreadable(why.to_string())),
         }
     }
 
-    /// Returns the resource that the scheme signs: the requested URL. Servers of plans may name the resource only by
-    /// its path, and compare that exact text.
+    /// Returns the resource that the scheme signs: the requested URL, unless the scheme's form takes the server's.
     pub(super) fn url<'u>(&self, required: &'u Option<ResourceInfo>, requested: &'u str) -> &'u str {
-        let named = required.as_ref().map(|resource| resource.url.as_str()).filter(|url| url.starts_with('/'));
         match self {
-            Self::Nvm(_) => named.unwrap_or(requested),
+            Self::Own(form, ..) => form.signed_url(required.as_ref().map(|resource| resource.url.as_str()), requested),
             Self::V1(_) | Self::V2(_) => requested,
         }
     }
 
-    pub(super) fn payment(&self, required: &PaymentRequired, extensions: Members, made: MadePayment) -> PaymentPayload {
-        match self {
+    /// Writes the payment for the entry in its header.
+    pub(super) fn header(
+        &self,
+        required: &PaymentRequired,
+        extensions: Members,
+        made: MadePayment,
+    ) -> Result<(HeaderName, HeaderValue), EncodeError> {
+        let payment = match self {
             Self::V1(entry) => PaymentPayload::V1(v1::PaymentPayload {
                 x402_version: Version::V1,
                 scheme: entry.scheme.clone(),
@@ -121,17 +128,13 @@ impl Asked<'_> {
                     rest,
                 })
             }
-            Self::Nvm(entry) => {
-                let mut accepted = (**entry).clone();
-                for (key, value) in made.extra.iter() {
-                    match key {
-                        "httpVerb" => accepted.extra.http_verb = value.read().ok(),
-                        _ => accepted.extra.rest.insert(key, value.clone()),
-                    }
-                }
-                let payment = nvm::v03::PaymentPayload::new(required.resource(), accepted, made.payload);
-                PaymentPayload::Nvm(nvm::PaymentPayload::V03(Box::new(payment)))
+            Self::Own(form, entry, _) => {
+                let payment = form.pay(entry, required.resource(), made);
+                let unwritten = |why: Malformed| EncodeError::Json { detail: why.to_string().into() };
+                let name = PaymentHeader::of(required.version()).name().clone();
+                return Ok((name, header::encode(&payment.map_err(unwritten)?)?));
             }
-        }
+        };
+        header::encode_payment(&payment)
     }
 }

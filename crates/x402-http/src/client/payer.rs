@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
-use x402_codec::{Limits, header};
+use x402_codec::Limits;
 use x402_types::extension::Extensions;
 use x402_types::{
     ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
@@ -142,6 +142,14 @@ impl Payer {
         self.journaled(purchase).await
     }
 
+    /// Takes the payment of this request that bought an entitlement, if this process keeps one.
+    #[cfg(feature = "challenge")]
+    pub(super) fn take_entitled(&self, purchase: &Purchase) -> Option<Signed> {
+        let mut kept = self.kept();
+        kept.get(purchase)?.entitlement()?;
+        kept.remove(purchase)
+    }
+
     /// Signs a payment for the first acceptable entry in the server's order, with entries of the flow `authorization`
     /// before all others.
     pub(super) async fn sign(&self, required: &PaymentRequired, purchase: &Purchase) -> Result<Signed, PayError> {
@@ -211,9 +219,8 @@ impl Payer {
         let context = SigningContext { now, entropy, url, method: purchase.method.as_str() };
         let made = scheme.make_payment(terms, &context).await?;
         let valid_until = made.valid_until;
-        let payment = candidate.asked.payment(required, extensions, made);
         let mut signed = Signed {
-            header: header::encode_payment(&payment).map_err(PayError::from)?,
+            header: candidate.asked.header(required, extensions, made).map_err(PayError::from)?,
             valid_until,
             reservation: None,
             sent: false,
@@ -221,8 +228,6 @@ impl Payer {
             settled: None,
             #[cfg(feature = "challenge")]
             challenge: None,
-            #[cfg(feature = "challenge")]
-            challenge_receipt: None,
         };
         // The payment is noted before it is sent: after a crash the next process sends the same one.
         self.note(signed.open(purchase)).await?;

@@ -12,10 +12,7 @@ use x402_types::nvm::{
     StatementVersion, is_payment,
 };
 use x402_types::v2::{self, SettleResponse};
-use x402_types::{
-    Claim, Entry, ErrorReason, Fault, Members, Offer, PaymentPayload as Payment, RawJson, Rejection, SchemeName, Terms,
-    Version,
-};
+use x402_types::{Claim, Entry, ErrorReason, Fault, Members, Offer, RawJson, Rejection, SchemeName, Terms, Version};
 
 use crate::checkout::{Dialect, RawPayment, ReadPayment, fitting};
 use crate::digest::hex;
@@ -113,7 +110,7 @@ fn claim(payment: PaymentPayload, offers: &[Offer]) -> Result<ReadPayment, Rejec
     }
     let offer = offers.get(place).ok_or_else(unfit)?;
     let terms = Terms { version: Version::V2, ..offer.terms.clone() };
-    Ok(ReadPayment { offer: place, claim: Claim::new(terms, Payment::Nvm(payment)), forwarded: None })
+    Ok(ReadPayment { offer: place, claim: payment.into_claim(terms), forwarded: None })
 }
 
 /// Returns the name of a request that is paid by a statement of version 2, which is a bearer token for many requests:

@@ -6,6 +6,7 @@
 
 mod code;
 mod detect;
+mod form;
 mod id;
 mod key;
 mod payload;
@@ -18,6 +19,7 @@ pub mod v03;
 
 pub use code::{Code, CodeRow, ErrorBody, ErrorResponse};
 pub use detect::{is_payment, is_required};
+pub(crate) use form::PlanForm;
 pub use id::{AgentId, PlanId};
 pub use key::payment_key;
 pub use payload::{Authorization, Payload, RequestProof, StatementVersion};

@@ -5,12 +5,14 @@
 //! and 503 for a fault of this facilitator. Every answer has the extension's envelope beside the members that x402
 //! servers read.
 
+mod session_keys;
 mod words;
 
 use std::sync::Arc;
 
 use alloy_primitives::{hex, keccak256};
 use async_trait::async_trait;
+use axum::Router;
 use axum::http::StatusCode;
 use serde_json::json;
 use x402_codec::nvm::{self as codec, is_request};
@@ -184,7 +186,7 @@ impl Dialect for Nvm {
         if let Some(submission) = submission.filter(|_| response.is_valid) {
             response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
         }
-        retryable(status, &mut response.rest);
+        of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
@@ -214,7 +216,7 @@ impl Dialect for Nvm {
         if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) {
             status = StatusCode::CONFLICT;
         }
-        retryable(status, &mut response.rest);
+        of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
@@ -223,6 +225,13 @@ impl Dialect for Nvm {
         match self.0 {
             Version::V02 => &[],
             Version::V03 => &[("/api/v1/x402/verify", Endpoint::Verify), ("/api/v1/x402/settle", Endpoint::Settle)],
+        }
+    }
+
+    fn routes(&self, context: &Arc<Context>) -> Router {
+        match self.0 {
+            Version::V02 => Router::new(),
+            Version::V03 => session_keys::routes(context),
         }
     }
 
@@ -295,7 +304,11 @@ fn network_of(body: &Body) -> NetworkName {
     }
 }
 
-fn retryable(status: StatusCode, members: &mut Members) {
+/// Adds the members that only a status other than 200 has.
+fn of_status(status: StatusCode, members: &mut Members) {
+    if status != StatusCode::OK {
+        words::exception(members);
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE
         && let Ok(yes) = RawJson::of(&true)
     {

@@ -5,9 +5,7 @@ use x402_erc4337::nvm::is_resource;
 use x402_facilitator_core::{Outcome, Payment, StepName};
 use x402_types::nvm::{Code, ErrorBody, PaymentPayload, Receipt, Requirements};
 use x402_types::v2::{ResourceInfo, SettleResponse, VerifyResponse};
-use x402_types::{
-    AtomicAmount, ChainId, Claim, ErrorReason, Members, NetworkName, PaymentPayload as Payload, RawJson, Rejection,
-};
+use x402_types::{AtomicAmount, ChainId, Claim, ErrorReason, Members, NetworkName, RawJson, Rejection};
 
 /// The mechanism's name for the step that purchases credits.
 const ORDER: StepName = StepName::new("order");
@@ -40,7 +38,7 @@ pub(super) fn claim<'a>(
     check_resource(payment.resource(), resource, names_agent)?;
     let terms =
         entry.to_terms(credits).map_err(|_| Code::UnsupportedNetwork.because("accepted.network: expected CAIP-2"))?;
-    let mut claim = Claim::new(terms, Payload::Nvm(payment));
+    let mut claim = payment.into_claim(terms);
     claim.resource = Some(resource.clone());
     Ok(claim)
 }
@@ -108,6 +106,16 @@ fn error(rejection: &Rejection) -> ErrorBody {
 fn keep(members: &mut Members, key: &str, value: &impl serde::Serialize) {
     if let Ok(value) = RawJson::of(value) {
         members.insert(key, value);
+    }
+}
+
+/// Adds `code` and `message` as in the envelope of Nevermined's own errors (`NVMException`): its clients read them at a
+/// status that is no success. payments-py 1.18 withholds what it sold only at the code of a spent payment.
+pub(super) fn exception(members: &mut Members) {
+    let Some(Ok(said)) = members.get("error").map(|said| said.read::<ErrorBody>()) else { return };
+    if let Some(code) = said.details.text("nvmCode") {
+        members.insert_text("code", &code);
+        members.insert_text("message", &said.message);
     }
 }
 
