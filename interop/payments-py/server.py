@@ -33,6 +33,7 @@ async def main():
     """Listens on a free port and says which."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()
     print(json.dumps({"listening": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
     await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listener])
 

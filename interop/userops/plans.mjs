@@ -96,7 +96,7 @@ await attempt("the same request again, by its name: the same receipt, replayed",
 });
 await attempt("the same id without a name: paid, and told before", async () => {
   const again = await settle(first.paid, 3n, { id: first.id });
-  assert.deepEqual([again.status, again.success, again.errorReason], [200, false, "INVALID_PAYLOAD"], shown(again));
+  assert.deepEqual([again.status, again.success, again.errorReason], [409, false, "INVALID_PAYLOAD"], shown(again));
   assert.equal(again.error.details.nvmCode, "BCK.X402.0059");
   assert.deepEqual([again.transaction, again.orderTx], [first.receipt.transaction, first.receipt.orderTx]);
   assert.equal(await credits(), 7n);

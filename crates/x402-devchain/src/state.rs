@@ -132,7 +132,7 @@ impl DatabaseRef for StateAt<'_> {
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, Infallible> {
         let known = usize::try_from(number).ok().and_then(|at| self.history.hashes.get(at)).copied();
-        // The opcode asks for numbers that are not this chain's only where `NUMBER` is another chain's.
+        // A number that is not this chain's means that `NUMBER` is another chain's.
         Ok(known.unwrap_or_else(|| keccak256(number.to_be_bytes())))
     }
 }

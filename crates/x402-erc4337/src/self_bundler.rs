@@ -110,7 +110,7 @@ impl SelfBundler {
 
     async fn transact(&self, bundle: &Bundle) -> Result<B256, Fault> {
         let surcharge = estimate_surcharge(self.chain.client(), bundle.call_data()).await?;
-        // It may rise before the transaction is in a block, and unused gas is not paid for.
+        // The surcharge may rise before the transaction is in a block, and unused gas is not paid for.
         let surcharge = surcharge.saturating_add(surcharge.div_ceil(2));
         let mut request = TransactionRequest::default()
             .from(self.payer)

@@ -47,7 +47,7 @@ pub trait Mechanism: Send + Sync {
     }
 
     /// Returns all lanes that may carry payments of this mechanism, whatever the claim. An empty list, the default,
-    /// stands for every lane on the networks of its kinds.
+    /// means every lane on the networks of its kinds.
     fn lanes(&self) -> Vec<LaneId> {
         Vec::new()
     }

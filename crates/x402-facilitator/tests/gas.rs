@@ -127,7 +127,7 @@ async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
     let url = format!("{}/settle", facilitator.url());
     let (status, answer) = send(&url, good.to_string(), None).await;
     assert!(chain.calls().of("eth_sendRawTransaction") >= 1, "it was refused by the node");
-    assert_eq!((status, &answer["errorReason"]), (503, &json!("unexpected_settle_error")), "{answer}");
+    assert_eq!((status, &answer["errorReason"]), (200, &json!("settlement_pending")), "{answer}");
     assert_eq!(answer["transaction"], "");
     // The node's word counts at once.
     assert_eq!(ready(&facilitator).await, (503, no_gas()));
@@ -136,7 +136,7 @@ async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
     assert_eq!(status, 503, "{answer}");
     // Whoever asks for the first payment again is named no hash either.
     let (status, answer) = send(&url, good.to_string(), None).await;
-    assert_eq!((status, &answer["transaction"]), (503, &json!("")), "{answer}");
+    assert_eq!((status, &answer["transaction"]), (200, &json!("")), "{answer}");
 }
 
 /// A chain's network, settled by these accounts.

@@ -112,11 +112,21 @@ fn keep(members: &mut Members, key: &str, value: &impl serde::Serialize) {
 /// Adds `code` and `message` as in the envelope of Nevermined's own errors (`NVMException`): its clients read them at a
 /// status that is no success. payments-py 1.18 withholds what it sold only at the code of a spent payment.
 pub(super) fn exception(members: &mut Members) {
-    let Some(Ok(said)) = members.get("error").map(|said| said.read::<ErrorBody>()) else { return };
-    if let Some(code) = said.details.text("nvmCode") {
+    if let Some((code, message)) = nevermineds(members) {
         members.insert_text("code", &code);
-        members.insert_text("message", &said.message);
+        members.insert_text("message", &message);
     }
+}
+
+/// Returns whether the reason of a refusal is that the payment was used already.
+pub(super) fn is_spent(members: &Members) -> bool {
+    nevermineds(members).is_some_and(|(code, _)| code == SPENT)
+}
+
+/// Returns Nevermined's own code of a refusal, and the message.
+fn nevermineds(members: &Members) -> Option<(String, String)> {
+    let said: ErrorBody = members.get("error")?.read().ok()?;
+    Some((said.details.text("nvmCode")?, said.message))
 }
 
 /// Writes a verdict: the members that x402 servers read, and the extension's own envelope.
