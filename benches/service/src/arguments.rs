@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use crate::facilitator::{ALL, Implementation};
 use crate::fault::Fallible;
 
+/// The node takes any number of transactions of one account, and the peers send it all they have.
+const IN_FLIGHT: &str = "transactions_in_flight = 10000";
+
 pub struct Arguments {
     /// How often each row is run for each implementation.
     pub rounds: usize,
@@ -12,6 +15,8 @@ pub struct Arguments {
     pub before: Option<PathBuf>,
     /// A binary of this tree that is built already.
     pub this: Option<PathBuf>,
+    /// A line of TOML for the network of this tree's configuration.
+    pub network: String,
     pub details: bool,
     pub list: bool,
     only: Vec<Implementation>,
@@ -36,6 +41,7 @@ impl Arguments {
                 "--rounds" => read.rounds = value()?.parse()?,
                 "--before" => read.before = Some(value()?.into()),
                 "--this" => read.this = Some(value()?.into()),
+                "--network" => value()?.clone_into(&mut read.network),
                 "--only" => read.only = value()?.split(',').map(implementation).collect::<Fallible<_>>()?,
                 "--details" => read.details = true,
                 "--list" => read.list = true,

@@ -69,6 +69,8 @@ impl Implementation {
 pub struct Binaries {
     pub before: Option<PathBuf>,
     pub this: Option<PathBuf>,
+    /// A line of TOML for the network of this tree's configuration: 17f55ea does not know its key.
+    pub network: String,
 }
 
 /// How a facilitator is set up.
@@ -122,10 +124,13 @@ impl Facilitator {
         folder: PathBuf,
         keys: Vec<String>,
     ) -> Fallible<Self> {
-        let ours = |binary: Option<&PathBuf>| ours(binary, &folder, &keys, &proxy.url, set_up.wait_seconds);
+        let ours = |binary: Option<&PathBuf>, network: &str| {
+            write_config(&folder, keys.len(), network, set_up.wait_seconds)?;
+            ours(binary, &folder, &keys, &proxy.url)
+        };
         let mut command = match set_up.implementation {
-            Implementation::Before => ours(binaries.before.as_ref())?,
-            Implementation::This => ours(binaries.this.as_ref())?,
+            Implementation::Before => ours(binaries.before.as_ref(), "")?,
+            Implementation::This => ours(binaries.this.as_ref(), &binaries.network)?,
             Implementation::X402Rs | Implementation::X402RsPolled => peer("x402-rs", &keys, &proxy.url)?,
             Implementation::R402 => peer("r402", &keys, &proxy.url)?,
         };
@@ -192,29 +197,37 @@ impl Facilitator {
     }
 }
 
-fn ours(
-    binary: Option<&PathBuf>,
-    folder: &Path,
-    keys: &[String],
-    rpc: &str,
-    wait_seconds: Option<u64>,
-) -> Fallible<Command> {
-    let mut command = Command::new(binary.ok_or("this binary was not built")?);
-    let signers: Vec<_> = (0..keys.len()).map(|index| format!("{{ env = \"SIGNER_{index}\" }}")).collect();
-    let config = folder.join("config.toml");
+const CONFIG: &str = "config.toml";
+
+fn write_config(folder: &Path, signers: usize, network: &str, wait_seconds: Option<u64>) -> Fallible<()> {
+    let signers: Vec<_> = (0..signers).map(|index| format!("{{ env = \"SIGNER_{index}\" }}")).collect();
+    let wait = wait_seconds.map_or_else(String::new, |seconds| format!("settle_wait_seconds = {seconds}"));
     let text = format!(
-        "listen = \"127.0.0.1:0\"\nledger = {ledger:?}\n{wait}\n[[network]]\nid = \"{NETWORK}\"\nrpc = {{ env = \"{RPC}\" }}\n\
-         finality = 0\nmax_fee_per_gas = 100000000000\nsigners = [{signers}]\n",
+        r#"listen = "127.0.0.1:0"
+ledger = {ledger:?}
+{wait}
+
+[[network]]
+id = "{NETWORK}"
+rpc = {{ env = "{rpc}" }}
+finality = 0
+max_fee_per_gas = 100000000000
+signers = [{signers}]
+{network}
+"#,
         ledger = folder.join("ledger.sqlite"),
-        RPC = peers::RPC,
-        wait = wait_seconds.map_or_else(String::new, |seconds| format!("settle_wait_seconds = {seconds}\n")),
+        rpc = peers::RPC,
         signers = signers.join(", "),
     );
-    std::fs::write(&config, text)?;
+    Ok(std::fs::write(folder.join(CONFIG), text)?)
+}
+
+fn ours(binary: Option<&PathBuf>, folder: &Path, keys: &[String], rpc: &str) -> Fallible<Command> {
+    let mut command = Command::new(binary.ok_or("this binary was not built")?);
     for (index, key) in keys.iter().enumerate() {
         command.env(format!("SIGNER_{index}"), key);
     }
-    command.args(["serve", "--config"]).arg(config).env(peers::RPC, rpc);
+    command.args(["serve", "--config"]).arg(folder.join(CONFIG)).env(peers::RPC, rpc);
     Ok(command)
 }
 

@@ -2,7 +2,7 @@
 //! `docs/benchmarks.md`.
 //!
 //! `cargo run --release -- [--rounds N] [--only before,this,x402-rs,polled,r402] [--this FILE] [--before FILE]
-//! [--details] [--list] [row…]` runs the rows whose names begin with one of the words.
+//! [--network TOML] [--details] [--list] [row…]` runs the rows whose names begin with one of the words.
 
 mod anvil;
 mod arguments;
@@ -110,7 +110,8 @@ fn target() -> Fallible<PathBuf> {
 }
 
 fn binaries(arguments: &Arguments, repository: &Path, target: &Path, work: &Path) -> Fallible<Binaries> {
-    let mut binaries = Binaries { before: arguments.before.clone(), this: arguments.this.clone() };
+    let mut binaries =
+        Binaries { before: arguments.before.clone(), this: arguments.this.clone(), network: arguments.network.clone() };
     if binaries.before.is_none() && arguments.measures(Implementation::Before) {
         eprintln!("building 17f55ea");
         binaries.before = Some(binaries::before(repository, target, work)?);
