@@ -29,6 +29,7 @@ impl Arguments {
             rounds: 3,
             before: None,
             this: None,
+            network: IN_FLIGHT.to_owned(),
             details: false,
             list: false,
             only: ALL.into(),

@@ -148,6 +148,7 @@ impl Bench<'_> {
             (rows::SETTLED, settled),
             (rows::SUCCESSES, verdict.successes as f64),
             (rows::CALLS, seen.calls.values().sum::<u64>() as f64 / settled),
+            (rows::REQUESTS, seen.requests as f64 / settled),
             (rows::GAS, gas / settled),
             (rows::MEMORY, facilitator.peak_memory()?),
         ];
