@@ -219,7 +219,7 @@ impl<C: Chain> Collect<C> {
         }
         let finalized = head.finalized;
         let state = state_call(signed.from, signed.nonce);
-        let reads = BatchRead::new().call(watched.used.contract, state, VIEW_GAS, 1);
+        let reads = BatchRead::new().call(watched.transfer.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&reads, At::Number(finalized)).await?;
         let used = answers.calls.first().and_then(Returned::word).map(|word| !word.is_zero());
         let over = U256::from(answers.timestamp) >= signed.validBefore;
@@ -301,7 +301,8 @@ impl<C: Chain> Mechanism for Collect<C> {
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
-            Fate::Unseen => self.expiry(watched, &signed).await,
+            // `Set` is the fate of what is watched by state; this scheme watches an event.
+            Fate::Unseen | Fate::Set { .. } => self.expiry(watched, &signed).await,
         }
     }
 }
