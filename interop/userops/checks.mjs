@@ -9,7 +9,7 @@ export async function attempt(name, what) {
     console.log(`ok    ${name}`);
   } catch (error) {
     result.failed += 1;
-    console.log(`FAIL  ${name}\n      ${String(error.message).trim().slice(0, 3000).replaceAll("\n", "\n      ")}`);
+    console.log(`FAIL  ${name}\n      ${String(error.cause?.message ?? error.message).trim().slice(0, 3000).replaceAll("\n", "\n      ")}`);
   }
 }
 

@@ -1,133 +1,17 @@
 // Plans of credits (`nvm:erc4337`) on anvil: keys and statements by ZeroDev's SDK, and our facilitator over HTTP.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { keccak256, parseEventLogs, stringToHex, toFunctionSelector, toHex, zeroAddress } from "viem";
+import { parseEventLogs, toHex, zeroAddress } from "viem";
 import { entryPoint07Abi } from "viem/account-abstraction";
 import { attempt, finish } from "./checks.mjs";
-import { PLANS, balance, fund, plansAbi, startChain } from "./chain.mjs";
-import { CHAIN_ID, NETWORK, TOKEN, account, privateKey } from "./lib.mjs";
-import { rust } from "./rust.mjs";
-import { approve, atMost, equal, kernel } from "./zerodev.mjs";
+import { PLANS, balance, fund, plansAbi } from "./chain.mjs";
+import { account } from "./lib.mjs";
+import {
+  CREDITS, MOST, PLAN, PRICE, SELLER, SESSION_SIGNER, STRANGER, approval, burn, chain, contract, facilitator, from, key, order,
+  payment, paymentRequired, sessionSigner, validUntil,
+} from "./plan.mjs";
 
-const [OWNER, SELLER, STRANGER, SESSION_SIGNER] = [1, 3, 4, 6];
-const PLAN = 42n;
-const PRICE = 1_000_000n;
-const CREDITS = 10n;
-const MOST = 5n;
-const RESOURCE = "https://agent.example/tasks";
-
-const chain = await startChain();
 const { client } = chain;
-const plan = {
-  token: TOKEN,
-  seller: account(SELLER).address,
-  price: PRICE,
-  credits: CREDITS,
-  minimum: 1n,
-  maximum: CREDITS,
-  duration: 0n,
-  payAsYouGo: false,
-  known: true,
-};
-const contract = { address: PLANS, abi: plansAbi };
-const registered = await client.writeContract({ ...contract, functionName: "register", args: [PLAN, plan] });
-assert.equal((await client.waitForTransactionReceipt({ hash: registered })).status, "success");
-const section = `
-[network.nvm]
-session_signer = { env = "INTEROP_SESSION_SIGNER" }
-undeployed = true
-[[network.nvm.plan]]
-id = "${PLAN}"
-template = "${PLANS}"
-credits = "${PLANS}"
-token = "${TOKEN}"
-spender = "${PLANS}"
-price = "${PRICE}"
-credits_per_order = "${CREDITS}"
-maximum = "${CREDITS}"
-`;
-const facilitator = await rust.facilitator(chain.rpc, section, { INTEROP_SESSION_SIGNER: privateKey(SESSION_SIGNER) });
-
-const { kinds } = await (await fetch(`${facilitator.listening}/supported`)).json();
-const { sessionSigner } = kinds.find(({ scheme }) => scheme === "nvm:erc4337").extra;
-const accepted = {
-  scheme: "nvm:erc4337",
-  network: NETWORK,
-  planId: String(PLAN),
-  extra: { version: "1", httpVerb: "POST", sessionSigner },
-};
-const paymentRequired = {
-  x402Version: 2,
-  error: "Payment required",
-  resource: { url: RESOURCE },
-  accepts: [accepted],
-  extensions: {},
-};
-
-// The account, and the calls that its keys permit: the plan's, with its id and bounds on every amount.
-const { address: from } = await kernel(client, account(OWNER));
-const call = (target, signature, rules) => ({
-  target,
-  selector: toFunctionSelector(signature),
-  valueLimit: 0n,
-  rules,
-});
-const approval = call(TOKEN, "approve(address,uint256)", [equal(0, PLANS), atMost(32, PRICE)]);
-const order = call(PLANS, "order(bytes32,uint256,address,uint256,bytes[])", [
-  equal(32, toHex(PLAN)),
-  equal(64, from),
-  atMost(96, 1n),
-]);
-const burn = call(PLANS, "burn(address,uint256,uint256,uint256,bytes)", [
-  equal(0, from),
-  equal(32, toHex(PLAN)),
-  atMost(64, MOST),
-]);
-const validUntil = Math.floor(Date.now() / 1000) + 3600;
-const key = async (id, calls, { signer = sessionSigner, ...options } = {}) => {
-  const { address, text } = await approve(client, account(OWNER), signer, calls, { validUntil, ...options });
-  assert.equal(address, from);
-  return { id, data: text };
-};
-
-const types = {
-  PaymentPayload: [
-    { name: "from", type: "address" },
-    { name: "sessionKeysProvider", type: "string" },
-    { name: "sessionKeys", type: "SessionKey[]" },
-    { name: "planId", type: "uint256" },
-    { name: "agentId", type: "string" },
-    { name: "resourceUrl", type: "string" },
-    { name: "httpVerb", type: "string" },
-    { name: "nonce", type: "bytes32" },
-  ],
-  SessionKey: [
-    { name: "id", type: "string" },
-    { name: "hash", type: "bytes32" },
-  ],
-};
-/** A payment with these keys, signed by the SDK's account of an owner. */
-async function payment(keys, { owner = OWNER, nonce = toHex(randomBytes(32)) } = {}) {
-  const signer = await kernel(client, account(owner), { address: from });
-  const authorization = { from, sessionKeysProvider: "zerodev", sessionKeys: keys, nonce, resourceUrl: RESOURCE };
-  const signature = await signer.signTypedData({
-    domain: { name: "nvm:erc4337", version: "1", chainId: CHAIN_ID },
-    types,
-    primaryType: "PaymentPayload",
-    message: {
-      from,
-      sessionKeysProvider: "zerodev",
-      sessionKeys: keys.map(({ id, data }) => ({ id, hash: keccak256(stringToHex(data)) })),
-      planId: PLAN,
-      agentId: "",
-      resourceUrl: RESOURCE,
-      httpVerb: "POST",
-      nonce,
-    },
-  });
-  const payload = { signature, authorization };
-  return { x402Version: 2, resource: { url: RESOURCE }, accepted, payload, extensions: {} };
-}
 
 /** Asks the facilitator as a server does. */
 async function ask(path, paid, amount, { id, key } = {}) {
@@ -212,7 +96,7 @@ await attempt("the same request again, by its name: the same receipt, replayed",
 });
 await attempt("the same id without a name: paid, and told before", async () => {
   const again = await settle(first.paid, 3n, { id: first.id });
-  assert.deepEqual([again.status, again.success, again.errorReason], [200, false, "INVALID_PAYLOAD"], shown(again));
+  assert.deepEqual([again.status, again.success, again.errorReason], [409, false, "INVALID_PAYLOAD"], shown(again));
   assert.equal(again.error.details.nvmCode, "BCK.X402.0059");
   assert.deepEqual([again.transaction, again.orderTx], [first.receipt.transaction, first.receipt.orderTx]);
   assert.equal(await credits(), 7n);

@@ -293,6 +293,14 @@ impl Gate {
         Ok(meter.used)
     }
 
+    /// Ends a metered payment whose request was not served: nothing of it is settled.
+    ///
+    /// # Errors
+    /// The store failed; the call may be repeated.
+    pub async fn waive(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault> {
+        self.store.waive_meter(id, now).await
+    }
+
     /// Pays a payment back, once: the refund is stored before it is made, and repeated if its result is unknown.
     /// Returns the receipt.
     ///

@@ -138,21 +138,27 @@ pub struct Entitlement {
 }
 
 impl Entitlement {
-    /// Uses the entitlement once. The caller must hold the row exclusively.
-    pub fn spend(&mut self, resource: &ResourceName, now: UnixSeconds) -> Spent {
-        if self.resource != *resource || self.expires_at <= now {
+    /// Returns whether the entitlement is valid for this request, and what is left of it. Nothing is counted.
+    #[must_use]
+    pub fn look(&self, resource: &ResourceName, now: UnixSeconds) -> Spent {
+        if self.resource != *resource || self.expires_at <= now || self.left == Some(0) {
             return Spent::Refused;
         }
-        match self.left {
-            None => Spent::Good { left: None },
-            Some(left) => match left.checked_sub(1) {
-                None => Spent::Refused,
-                Some(left) => {
-                    self.left = Some(left);
-                    Spent::Good { left: self.left }
-                }
-            },
+        Spent::Good { left: self.left }
+    }
+
+    /// Uses the entitlement once. The caller must hold the row exclusively.
+    pub fn spend(&mut self, resource: &ResourceName, now: UnixSeconds) -> Spent {
+        if self.look(resource, now) == Spent::Refused {
+            return Spent::Refused;
         }
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        Spent::Good { left: self.left }
+    }
+
+    /// Returns a counted use whose request was not served. The caller must hold the row exclusively.
+    pub fn give_back(&mut self) {
+        self.left = self.left.map(|left| left.saturating_add(1));
     }
 }
 

@@ -244,6 +244,17 @@ impl Store for MemoryStore {
         Ok(entitlement.spend(resource, now))
     }
 
+    async fn look(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
+        Ok(self.rows().entitlements.get(token).map_or(Spent::Refused, |entitlement| entitlement.look(resource, now)))
+    }
+
+    async fn give_back(&self, token: &TokenHash) -> Result<(), Fault> {
+        if let Some(entitlement) = self.rows().entitlements.get_mut(token) {
+            entitlement.give_back();
+        }
+        Ok(())
+    }
+
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
         Ok(self.rows().entitlements.remove(token).is_some())
     }
@@ -267,6 +278,16 @@ impl Store for MemoryStore {
             && meter.state == MeterState::Closed
         {
             meter.state = end;
+        }
+        Ok(())
+    }
+
+    async fn waive_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault> {
+        if let Some(meter) = self.rows().meters.get_mut(id)
+            && meter.state == MeterState::Open
+        {
+            meter.state = MeterState::Refused;
+            meter.touched_at = now;
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub enum MeterState {
     Closed,
     /// The used amount is paid, or nothing was used.
     Settled,
-    /// The settlement was refused: the used amount is not paid.
+    /// The used amount is not paid and never will be: the settlement was refused, or the request was not served.
     Refused,
 }
 

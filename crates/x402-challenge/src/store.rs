@@ -207,6 +207,19 @@ pub trait Store: Send + Sync {
     /// The store failed; a use may have been counted.
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault>;
 
+    /// Returns what [`Self::spend`] would find, and counts nothing.
+    ///
+    /// # Errors
+    /// The store failed.
+    async fn look(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault>;
+
+    /// Returns one use of an entitlement, which was spent for a request that was not served. Does nothing if uses are
+    /// not counted, or if the entitlement is gone. Each use is returned at most once, by the request that spent it.
+    ///
+    /// # Errors
+    /// The store failed; the use may be returned.
+    async fn give_back(&self, token: &TokenHash) -> Result<(), Fault>;
+
     /// Revokes an entitlement. Returns `false` if it is unknown.
     ///
     /// # Errors
@@ -231,6 +244,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// The store failed; the end may be stored.
     async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault>;
+
+    /// Ends an open meter as refused, so that nothing of it is ever settled. Does nothing if it was closed before.
+    ///
+    /// # Errors
+    /// The store failed; the meter may be ended.
+    async fn waive_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault>;
 
     /// Lists the meters that need further work and were last changed before this second, the oldest first, up to a
     /// limit.

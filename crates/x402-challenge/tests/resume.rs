@@ -84,6 +84,18 @@ impl Store for Waits {
         self.inner.spend(token, resource, now).await
     }
 
+    async fn look(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
+        self.inner.look(token, resource, now).await
+    }
+
+    async fn give_back(&self, token: &TokenHash) -> Result<(), Fault> {
+        self.inner.give_back(token).await
+    }
+
+    async fn waive_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault> {
+        self.inner.waive_meter(id, now).await
+    }
+
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
         self.inner.revoke(token).await
     }

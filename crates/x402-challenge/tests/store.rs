@@ -67,8 +67,14 @@ enum Bug {
     SuspendKeeps,
     /// A payment whose outcome is unknown leaves its challenge to any other.
     SuspendFrees,
+    /// A look at an entitlement uses it.
+    LookCounts,
+    /// A use does not come back.
+    NeverGivesBack,
     /// A meter counts beyond its maximum.
     NoMaximum,
+    /// A meter that is waived is left to be settled.
+    WaiveCloses,
     /// A payment is paid back as often as that is asked for.
     RefundsAgain,
     /// A check, a wait, and then the write, as one who asks a database twice.
@@ -151,6 +157,24 @@ impl Store for Faulty {
         self.inner.spend(token, resource, now).await
     }
 
+    async fn look(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
+        match self.bug {
+            Bug::LookCounts => self.inner.spend(token, resource, now).await,
+            _ => self.inner.look(token, resource, now).await,
+        }
+    }
+
+    async fn give_back(&self, token: &TokenHash) -> Result<(), Fault> {
+        if matches!(self.bug, Bug::NeverGivesBack) { Ok(()) } else { self.inner.give_back(token).await }
+    }
+
+    async fn waive_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault> {
+        match self.bug {
+            Bug::WaiveCloses => self.inner.close_meter(id, now).await.map(drop),
+            _ => self.inner.waive_meter(id, now).await,
+        }
+    }
+
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
         if matches!(self.bug, Bug::NeverRevokes) { Ok(true) } else { self.inner.revoke(token).await }
     }
@@ -230,7 +254,10 @@ fn every_bug_put_in_is_found() {
         (Bug::SuspendKeeps, "a suspended payment is taken up at once, by itself alone"),
         (Bug::SuspendFrees, "a suspended payment is taken up at once, by itself alone"),
         (Bug::ChecksThenWrites, "of claims at once one wins"),
+        (Bug::LookCounts, "a look at an entitlement counts nothing"),
+        (Bug::NeverGivesBack, "a use is given back to an entitlement that stands"),
         (Bug::NoMaximum, "a meter counts to its maximum and no further"),
+        (Bug::WaiveCloses, "a meter that is waived is never settled"),
         (Bug::RefundsAgain, "a payment is paid back once"),
     ] {
         assert_eq!(block_on(run(&WithBug(bug))).unwrap_err().rule, rule, "{bug:?}");

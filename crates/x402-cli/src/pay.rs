@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use x402_challenge::{ExactProof, MakeProof};
 use x402_codec::{Limits, header};
 use x402_evm::exact;
 use x402_evm::key::Key;
 use x402_http::client::{
-    ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt, SpendLimits,
+    ChallengeReceipt, ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt, SpendLimits,
 };
-use x402_types::PaymentRequired;
 use x402_types::extension::PaymentIdentifier;
+use x402_types::{PaymentRequired, challenge};
 use zeroize::Zeroizing;
 
 use journal::Journal;
@@ -91,7 +92,9 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let parts = args.request.parts().map_err(usage)?;
     let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
     let limits = SpendLimits::default().with_cap(args.max).with_longest_authorization(args.max_seconds);
-    let payer = Payer::new(exact::Payer::new(key)).with_spending(limits).with_extension(PaymentIdentifier::optional());
+    let proof = Arc::new(ExactProof::new(exact::Payer::new(key.clone()))) as Arc<dyn MakeProof>;
+    let payer = Payer::new(exact::Payer::new(key)).with_proofs([proof]);
+    let payer = payer.with_spending(limits).with_extension(PaymentIdentifier::optional());
     let client = PayClient::new(payer.with_journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
     let mut request = client.http().request(parts.method, &args.url).headers(parts.headers);
     if let Some(body) = parts.body {
@@ -112,7 +115,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
         other => (ExitCode::FAILURE, other.to_string()),
     })?;
     let status = response.status();
-    let receipt = response.extensions().get::<Receipt>().cloned();
+    let receipt = Proof::of(response.extensions());
     let sent = response.extensions().get::<PaymentSent>().copied();
     let in_header = header::payment_required_header(response.headers(), &Limits::DEFAULT).ok().flatten();
     let body = response.bytes().await.map_err(|error| usage(error.to_string()))?;
@@ -121,7 +124,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     if args.json {
         let text = String::from_utf8_lossy(&body);
         let body = serde_json::from_str::<Value>(&text).unwrap_or_else(|_| Value::String(text.into_owned()));
-        let payment = receipt.as_ref().map(|receipt| &receipt.0);
+        let payment = receipt.as_ref().map(Proof::json);
         let answer = json!({ "status": status.as_u16(), "body": body, "payment": payment, "error": refused });
         out(format!("{answer}\n").as_bytes())?;
     } else {
@@ -133,8 +136,37 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The server's receipt, in the dialect of the payment.
+enum Proof {
+    Offer(Receipt),
+    Challenge(ChallengeReceipt),
+}
+
+impl Proof {
+    fn of(extensions: &http::Extensions) -> Option<Self> {
+        let challenge = || extensions.get().cloned().map(Self::Challenge);
+        extensions.get().cloned().map(Self::Offer).or_else(challenge)
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Offer(Receipt(settlement)) => json!(settlement),
+            Self::Challenge(ChallengeReceipt(response)) => json!(response),
+        }
+    }
+}
+
+impl std::fmt::Display for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Offer(receipt) => receipt.fmt(f),
+            Self::Challenge(receipt) => receipt.fmt(f),
+        }
+    }
+}
+
 /// Reports the result of a payment on standard error.
-fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refused: Option<&str>, json: bool) {
+fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Proof>, refused: Option<&str>, json: bool) {
     if sent.header_may_be_too_long {
         eprintln!(
             "the payment header has {} bytes; {status} may be a proxy's answer to a header of that length",
@@ -145,6 +177,10 @@ fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refuse
         return;
     }
     match (receipt, refused) {
+        // A server takes a challenge once: it refuses a payment that it was shown before.
+        (Some(receipt @ Proof::Challenge(_)), _) if matches!(status.as_u16(), 402 | 409) => {
+            eprintln!("paid without an answer ({receipt})")
+        }
         (Some(receipt), _) => eprintln!("{receipt}"),
         (None, Some(reason)) => eprintln!("refused: {reason}"),
         (None, None) if status.is_success() => {
@@ -154,8 +190,13 @@ fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Receipt>, refuse
     }
 }
 
-/// Returns the reason of a refusal: the `error` of the second 402, from its header, otherwise from its body.
+/// Returns the reason of a refusal: that of a challenge's payment, from the body; otherwise the `error` of the second
+/// 402, from its header or its body.
 fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) -> Option<String> {
+    let challenge: Option<challenge::RefusalBody> = serde_json::from_slice(body).ok();
+    if let Some(refusal) = challenge.filter(|refusal| refusal.error.status() == status.as_u16()) {
+        return Some(format!("{}: {}", refusal.error.as_str(), refusal.message));
+    }
     if status != StatusCode::PAYMENT_REQUIRED {
         return None;
     }
@@ -169,7 +210,10 @@ fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) 
 /// Describes the signed payment, without the signature.
 fn signed(open: &OpenPayment) -> String {
     let payment: Option<Value> = header::decode(open.value.as_bytes(), &Limits::DEFAULT).ok();
-    let nonce = payment.as_ref().and_then(|payment| payment.pointer("/payload/authorization/nonce")?.as_str());
+    let payment = payment.unwrap_or_default();
+    let places = ["/payload/authorization/nonce", "/proof/payload/authorization/nonce"];
+    let nonce = places.into_iter().find_map(|place| payment.pointer(place)?.as_str());
     let nonce = nonce.map(|nonce| format!("nonce {nonce}, ")).unwrap_or_default();
-    format!("signed: {nonce}valid until {}", open.valid_until)
+    let challenge = open.challenge.as_ref().map(|challenge| format!("challenge {}, ", challenge.id.as_str()));
+    format!("signed: {}{nonce}valid until {}", challenge.unwrap_or_default(), open.valid_until)
 }

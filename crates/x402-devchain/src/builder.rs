@@ -130,7 +130,12 @@ impl DevChainBuilder {
     pub fn build(self) -> Result<DevChain, ChainBuildError> {
         let history = genesis::state(self.chain_id)?;
         let clock = Clock::new(self.time, self.time_step);
-        let rules = Rules { chain_id: self.chain_id, code_size_limit: self.code_size_limit, number_ahead: 0 };
+        let rules = Rules {
+            chain_id: self.chain_id,
+            code_size_limit: self.code_size_limit,
+            number_ahead: 0,
+            surcharge: (0, 0),
+        };
         let world = World::new(rules, self.finality_depth, history, clock);
         let automine = self.block_time == MiningMode::PerTransaction;
         let chain = DevChain::start(world, Faults::new(self.rpc_delay), automine);

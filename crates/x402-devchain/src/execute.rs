@@ -9,6 +9,7 @@ use revm::context::either::Either;
 use revm::context::result::{EVMError, ResultAndState};
 use revm::context::{BlockEnv, CfgEnv, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
+use revm::context_interface::cfg::gas_params::GasId;
 use revm::database::CacheDB;
 use revm::primitives::eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE;
 use revm::primitives::hardfork::SpecId;
@@ -30,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) code_size_limit: usize,
     /// The difference between the opcode `NUMBER` and the block's number.
     pub(crate) number_ahead: u64,
+    /// The gas for a transaction and for each byte of its data that is not zero, in addition to Ethereum's.
+    pub(crate) surcharge: (u64, u64),
 }
 
 impl Rules {
@@ -45,6 +48,14 @@ impl Rules {
         rules.limit_contract_code_size = Some(self.code_size_limit);
         // EIP-3860: twice the code.
         rules.limit_contract_initcode_size = Some(self.code_size_limit.saturating_mul(2));
+        let (transaction, byte) = self.surcharge;
+        if self.surcharge != (0, 0) {
+            let gas = &mut rules.gas_params;
+            let base = gas.tx_base_stipend().saturating_add(transaction);
+            // A byte that is not zero has four tokens.
+            let token = gas.tx_token_cost().saturating_add(byte.div_ceil(4));
+            gas.override_gas([(GasId::tx_base_stipend(), base), (GasId::tx_token_cost(), token)]);
+        }
         rules
     }
 

@@ -48,8 +48,17 @@ pub enum Disturbance {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeFault {
-    /// The opcode `NUMBER` exceeds the block's number by this much, as on Arbitrum, where it is another chain's.
+    /// The opcode `NUMBER` exceeds the block's number by this much, as on Arbitrum, where it is another chain's. The
+    /// hashes that `BLOCKHASH` returns are of another chain, too.
     NumberAhead(u64),
+    /// A transaction and each byte of its data that is not zero take so much more gas before anything is executed, as
+    /// on Arbitrum, where they pay for the data on another chain. Calls and estimates take it, too.
+    Surcharge {
+        /// The gas of a transaction.
+        transaction: u64,
+        /// The gas of a byte, a multiple of 4.
+        byte: u64,
+    },
     /// The states of blocks older than this many before the head are missing.
     StateWindow(u64),
     /// `eth_getLogs` omits the logs of this many newest blocks, without an error.

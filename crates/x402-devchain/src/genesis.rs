@@ -128,7 +128,7 @@ pub(crate) fn call(
         chain_id: Some(chain_id),
         ..TxEnv::default()
     };
-    let rules = Rules { chain_id, code_size_limit: usize::MAX, number_ahead: 0 };
+    let rules = Rules { chain_id, code_size_limit: usize::MAX, number_ahead: 0, surcharge: (0, 0) };
     let block = rules.block_env(&Header { gas_limit: BLOCK_GAS_LIMIT, timestamp, ..Header::default() });
     let outcome = run(overlay, rules.call(), block, tx).map_err(|error| error.to_string())?;
     match outcome.result {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256};
+use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256, keccak256};
 use revm::DatabaseRef;
 use revm::bytecode::Bytecode;
 use revm::state::{AccountInfo, EvmState};
@@ -131,7 +131,9 @@ impl DatabaseRef for StateAt<'_> {
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, Infallible> {
-        Ok(usize::try_from(number).ok().and_then(|at| self.history.hashes.get(at)).copied().unwrap_or_default())
+        let known = usize::try_from(number).ok().and_then(|at| self.history.hashes.get(at)).copied();
+        // A number that is not this chain's means that `NUMBER` is another chain's.
+        Ok(known.unwrap_or_else(|| keccak256(number.to_be_bytes())))
     }
 }
 

@@ -221,6 +221,7 @@ impl World {
     pub(crate) fn show(&mut self, fault: &NodeFault) {
         match fault {
             NodeFault::NumberAhead(blocks) => self.rules.number_ahead = *blocks,
+            NodeFault::Surcharge { transaction, byte } => self.rules.surcharge = (*transaction, *byte),
             NodeFault::StateWindow(blocks) => self.view.state_window = Some(*blocks),
             NodeFault::LogLag(blocks) => self.view.log_lag = *blocks,
             NodeFault::LogSpan { most, code, message } => {
@@ -236,7 +237,7 @@ impl World {
     }
 
     pub(crate) fn show_all(&mut self) {
-        self.rules.number_ahead = 0;
+        (self.rules.number_ahead, self.rules.surcharge) = (0, (0, 0));
         self.view = View::default();
     }
 

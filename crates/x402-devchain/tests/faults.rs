@@ -11,7 +11,9 @@ use alloy_provider::Provider;
 use alloy_sol_types::SolCall;
 use common::{GWEI, NOW, address, by_hand, error_text, mined_in, raw, refusal, rpc, send, send_raw, signed, wei};
 use serde_json::json;
-use x402_devchain::{ACCOUNTS, DevChain, Disturbance, Failure, Orphans, ReorgTooDeep, TOKENS_EACH, Token, When};
+use x402_devchain::{
+    ACCOUNTS, DevChain, Disturbance, Failure, NodeFault, Orphans, ReorgTooDeep, TOKENS_EACH, Token, When,
+};
 
 #[tokio::test]
 async fn a_reorg_mines_its_transactions_again() {
@@ -210,4 +212,51 @@ async fn balances_are_the_sum_of_the_transfers_whatever_happens() {
         }
     }
     assert!(chain.transfers().len() > 30, "{}", chain.transfers().len());
+}
+
+#[tokio::test]
+async fn a_surcharge_is_taken_before_anything_is_executed() {
+    let chain = by_hand();
+    chain.node_fault(NodeFault::Surcharge { transaction: 100_000, byte: 40 });
+    let nobody = "0x00000000000000000000000000000000000000aa";
+    let estimate = async |data: &str| {
+        let estimate = rpc(&chain, "eth_estimateGas", json!([{ "to": nobody, "data": data }])).await.unwrap();
+        u64::from_str_radix(estimate.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+    };
+    // A byte that is not zero costs 16 and 40, one that is zero a quarter of both.
+    assert_eq!((estimate("0x").await, estimate("0xff00").await), (121_000, 121_000 + 56 + 14));
+    // Calls are charged, too.
+    let call = |gas: u64| rpc(&chain, "eth_call", json!([{ "to": nobody, "gas": format!("0x{gas:x}") }, "latest"]));
+    call(121_000).await.unwrap();
+    assert!(error_text(&call(120_999).await.unwrap_err()).contains("intrinsic gas too low"));
+    let tx = |gas_limit| TxEip1559 {
+        chain_id: chain.chain_id(),
+        gas_limit,
+        max_fee_per_gas: 10 * GWEI,
+        to: ACCOUNTS[2].address.into(),
+        ..TxEip1559::default()
+    };
+    let refused = refusal(&chain, signed(0, tx(120_999))).await;
+    assert_eq!(refused, "intrinsic gas too low: gas 120999, minimum needed 121000");
+    let hash = rpc(&chain, "eth_sendRawTransaction", json!([signed(0, tx(121_000))])).await.unwrap();
+    chain.mine(1);
+    let receipt = rpc(&chain, "eth_getTransactionReceipt", json!([hash])).await.unwrap();
+    assert_eq!((&receipt["status"], &receipt["gasUsed"]), (&json!("0x1"), &json!("0x1d8a8")));
+    chain.clear_faults();
+    assert_eq!(estimate("0x").await, 21_000);
+}
+
+/// `BLOCKHASH` of the block before the one that `NUMBER` names, as init code returns it.
+#[tokio::test]
+async fn the_hashes_of_another_chain_are_not_this_one_s() {
+    let chain = by_hand();
+    chain.mine(3);
+    // PUSH1 1, NUMBER, SUB, BLOCKHASH, PUSH0, MSTORE, PUSH1 32, PUSH0, RETURN.
+    let code = "0x60014303405f5260205ff3";
+    let before = async || rpc(&chain, "eth_call", json!([{ "data": code }, "latest"])).await.unwrap();
+    let own = rpc(&chain, "eth_getBlockByNumber", json!(["0x2", false])).await.unwrap()["hash"].clone();
+    assert_eq!(before().await, own);
+    chain.node_fault(NodeFault::NumberAhead(20_000_000));
+    let other = before().await;
+    assert!(other != own && other != json!(format!("0x{}", "00".repeat(32))), "{other}");
 }

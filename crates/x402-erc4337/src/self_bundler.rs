@@ -6,7 +6,7 @@ use alloy_provider::{DynProvider, Provider};
 use alloy_rpc_client::RpcClient;
 use alloy_rpc_types_eth::TransactionRequest;
 use async_trait::async_trait;
-use x402_evm::chain::node_fault;
+use x402_evm::chain::{estimate_surcharge, node_fault};
 use x402_types::Fault;
 
 use crate::{
@@ -109,12 +109,15 @@ impl SelfBundler {
     }
 
     async fn transact(&self, bundle: &Bundle) -> Result<B256, Fault> {
+        let surcharge = estimate_surcharge(self.chain.client(), bundle.call_data()).await?;
+        // The surcharge may rise before the transaction is in a block, and unused gas is not paid for.
+        let surcharge = surcharge.saturating_add(surcharge.div_ceil(2));
         let mut request = TransactionRequest::default()
             .from(self.payer)
             .to(bundle.entry_point().address)
             .value(U256::ZERO)
             .input(bundle.call_data().clone().into())
-            .gas_limit(bundle.gas());
+            .gas_limit(bundle.gas().saturating_add(surcharge));
         if !bundle.authorizations().is_empty() {
             let signed = bundle.authorizations().iter().map(|(_, auth)| signed(auth)).collect::<Option<_>>();
             let signed = signed.ok_or_else(|| Fault::broken("an EIP-7702 authorization without signature"))?;

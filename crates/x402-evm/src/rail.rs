@@ -13,7 +13,7 @@ use crate::exact::TRANSFER_GAS;
 use crate::key::Sign;
 use crate::transaction::{Transaction, fees};
 
-/// The limits on the price of a transaction.
+/// The limits on the cost of a transaction: the price of its gas, and the gas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Fees {
@@ -21,12 +21,18 @@ pub struct Fees {
     pub cap: u128,
     /// The minimum tip for a unit of gas, in wei, if the node suggests less.
     pub least_tip: u128,
+    /// The maximum gas limit of a transaction. One that needs more is not signed.
+    pub gas_cap: u64,
+    /// The percentage that is added to an estimated [surcharge](crate::chain::EstimateSurcharge), which may rise before
+    /// the transaction is in a block. Unused gas is not paid for.
+    pub surcharge_margin: u64,
 }
 
 impl Default for Fees {
-    /// Returns a maximum of 100 gwei and a minimum tip of 0.001 gwei.
+    /// Returns a maximum of 100 gwei, a minimum tip of 0.001 gwei, a gas limit of at most 2^24 (the most that
+    /// [EIP-7825](https://eips.ethereum.org/EIPS/eip-7825) allows), and a margin of 50 %.
     fn default() -> Self {
-        Self { cap: 100_000_000_000, least_tip: 1_000_000 }
+        Self { cap: 100_000_000_000, least_tip: 1_000_000, gas_cap: 1 << 24, surcharge_margin: 50 }
     }
 }
 
@@ -44,6 +50,26 @@ impl Fees {
         self.least_tip = wei;
         self
     }
+
+    /// Sets the maximum gas limit of a transaction.
+    #[must_use]
+    pub const fn with_gas_cap(mut self, gas: u64) -> Self {
+        self.gas_cap = gas;
+        self
+    }
+
+    /// Sets the percentage that is added to an estimated surcharge.
+    #[must_use]
+    pub const fn with_surcharge_margin(mut self, percent: u64) -> Self {
+        self.surcharge_margin = percent;
+        self
+    }
+
+    /// Returns the gas limit of a transaction that needs this gas, and this surcharge by an estimate.
+    const fn gas_limit(&self, gas: u64, surcharge: u64) -> u64 {
+        let margin = surcharge.saturating_mul(self.surcharge_margin).div_ceil(100);
+        gas.saturating_add(surcharge).saturating_add(margin)
+    }
 }
 
 /// An account that carries calls, numbered by its nonce. Its lane is `network/address`, lower case.
@@ -57,6 +83,8 @@ pub struct EoaRail<C, S> {
     refused: Mutex<Option<(U256, u64)>>,
 }
 
+/// The gas of a transaction that only uses up a nonce.
+const EMPTY_GAS: u64 = 21_000;
 /// The number of blocks for which a node's refusal for lack of funds overrides a sufficient balance: nodes also count
 /// the pending transactions in their pool.
 const REFUSED_BLOCKS: u64 = 30;
@@ -148,9 +176,9 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
     }
 
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
-        let (to, gas_limit, input) = match load {
+        let (to, gas, input) = match load {
             // This transaction only uses up the nonce.
-            [] => (self.signer.address(), 21_000, Bytes::new()),
+            [] => (self.signer.address(), EMPTY_GAS, Bytes::new()),
             [parcel] => {
                 let call = Call::from_bytes(&parcel.bytes)?;
                 (call.to, call.gas, call.data)
@@ -158,6 +186,11 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
             _ => return Err(Fault::broken("more than one parcel in a transaction")),
         };
         let (max_fee_per_gas, max_priority_fee_per_gas) = self.bid(replaces).await?;
+        let gas_limit = self.fees.gas_limit(gas, self.chain.surcharge(&input).await?);
+        if gas_limit > self.fees.gas_cap {
+            let cap = self.fees.gas_cap;
+            return Err(Fault::unreachable("the rail", format_args!("a transaction needs {gas_limit} gas of {cap}")));
+        }
         let transaction = Transaction {
             chain_id: self.chain_id,
             nonce: slot.nonce,
@@ -173,10 +206,11 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
     }
 
     /// Checks the balance. A node accepts a transaction if the account has its gas limit times its fee; the least that
-    /// settles a payment is [`TRANSFER_GAS`].
+    /// settles a payment is [`TRANSFER_GAS`] and the chain's surcharge.
     fn funded(&self, _lane: &LaneId) -> Result<(), Fault> {
         let Some(funds) = self.chain.funds(self.address()) else { return Ok(()) };
-        let needed = U256::from(self.price(&funds.head).0).saturating_mul(U256::from(TRANSFER_GAS));
+        let gas = self.fees.gas_limit(TRANSFER_GAS, self.chain.last_surcharge());
+        let needed = U256::from(self.price(&funds.head).0).saturating_mul(U256::from(gas));
         if funds.balance < needed {
             return Err(self.no_gas(format_args!("it has {} wei, and a transaction needs {needed}", funds.balance)));
         }

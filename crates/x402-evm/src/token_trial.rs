@@ -24,8 +24,8 @@ const VALUE: u64 = 1_000_000;
 /// The recipient, an address without an owner.
 const PAYEE: Address = address!("7402000000000000000000000000000000007402");
 const NONCE: B256 = b256!("7402740274027402740274027402740274027402740274020000000000000000");
-/// The gas of the simulated transfer.
-const GAS: u64 = 500_000;
+/// The gas of the transfer where it is one call of a batch.
+const GAS: u32 = 500_000;
 const VIEW_GAS: u32 = 100_000;
 /// The slots in which a Solidity contract may have its mapping of balances: upgradeable ones leave gaps of 50.
 const SLOTS: u64 = 420;
@@ -64,7 +64,6 @@ struct Call {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Address>,
     data: Bytes,
-    gas: U64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -184,7 +183,7 @@ impl RpcChain {
         let numbered =
             slots.iter().zip(0u64..).map(|(slot, at)| (*slot, (first.saturating_add(U256::from(at))).into()));
         let overrides = Overrides::from([(token, StateDiff { state_diff: numbered.collect() })]);
-        let call = Call { from: None, to: Some(token), data: balance_call(account), gas: U64::from(VIEW_GAS) };
+        let call = Call { from: None, to: Some(token), data: balance_call(account) };
         let balance: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
         let read = Returned { success: true, data: balance }.word();
         let place = read.and_then(|read| usize::try_from(read.checked_sub(first)?).ok());
@@ -199,7 +198,7 @@ impl RpcChain {
         transfer: Bytes,
         state_overrides: Overrides,
     ) -> Result<Trial, Fault> {
-        let call = Call { from: Some(sender), to: Some(token.address), data: transfer, gas: U64::from(GAS) };
+        let call = Call { from: Some(sender), to: Some(token.address), data: transfer };
         let block = Block { state_overrides, calls: [call] };
         let simulation = Simulation { block_state_calls: [block], trace_transfers: false, validation: false };
         let blocks: Vec<SimulatedBlock> = self.request("eth_simulateV1", (simulation, "latest")).await?;
@@ -218,9 +217,9 @@ impl RpcChain {
     ) -> Result<Trial, Fault> {
         let reads = BatchRead::new()
             .call(token.address, balance_call(PAYEE), VIEW_GAS, 1)
-            .call(token.address, transfer, 500_000, 5)
+            .call(token.address, transfer, GAS, 5)
             .call(token.address, balance_call(PAYEE), VIEW_GAS, 1);
-        let call = Call { from: Some(sender), to: None, data: reads.code(), gas: U64::from(reads.gas()) };
+        let call = Call { from: Some(sender), to: None, data: reads.code() };
         let returned: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
         let answers = reads.answers(&returned);
         let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;

@@ -31,6 +31,7 @@
 
 mod claims;
 mod commits;
+mod counted;
 mod forgetting;
 mod leases;
 mod once_keys;
@@ -47,6 +48,7 @@ use x402_types::Fault;
 
 use crate::{CommitError, Ledger, Payment, Slot};
 
+pub use counted::{Counted, Counts};
 pub use forgetting::forgets_by_the_row;
 
 /// A kind of ledger under test.
@@ -124,6 +126,7 @@ const RULES: &[(&str, Rule)] = &[
     ("an answered payment is never due", |s| Box::pin(views::answered_is_not_due(s))),
     ("a lane shows what is open and ready", |s| Box::pin(views::lane_shows(s))),
     ("what has no answer is found by the beginning of its key", |s| Box::pin(views::unanswered_by_prefix(s))),
+    ("payments come in the order asked", |s| Box::pin(views::payments_in_order(s))),
     ("slots come in the order asked", |s| Box::pin(views::slots_in_order(s))),
     ("what is over is forgotten, and nothing else", |s| Box::pin(rows::forget(s))),
 ];

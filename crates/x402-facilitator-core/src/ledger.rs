@@ -1,5 +1,7 @@
 //! The durable rows.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -24,11 +26,16 @@ pub trait Ledger: Send + Sync {
     /// The store failed.
     async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault>;
 
+    /// Returns those of the payments that exist, in the order of the request.
+    /// # Errors
+    /// The store failed.
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault>;
+
     /// Returns the payments without an answer whose key begins with these bytes, ordered by key: for example one
     /// payer's pending payments, which count in addition to the state of the chain.
     /// # Errors
     /// The store failed.
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault>;
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault>;
 
     /// Returns those of the slots that exist, in the order of the request.
     /// # Errors
@@ -46,17 +53,23 @@ pub trait Ledger: Send + Sync {
     /// The store failed.
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault>;
 
-    /// Returns the next nonce (0 for a new lane), the unused slots by ascending nonce, and the payments whose last step
-    /// is `Ready`, longest due first.
+    /// Returns the next nonce (0 for a new lane), the unused slots by ascending nonce, and of the payments whose last
+    /// step is `Ready` the `ready` that have been due longest.
     /// # Errors
     /// The store failed.
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault>;
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault>;
 
     /// Commits a write as a whole or not at all, checking fence, versions, the lane's `next`, and that each once key is
     /// held by one payment ([`crate::Step::held`]).
     /// # Errors
     /// Nothing was changed, except after [`CommitError::Fault`], which may hide a success.
     async fn commit(&self, write: Write) -> Result<(), CommitError>;
+
+    /// Returns the ledger behind this one, if what is read here may be older than what another process has stored. A
+    /// worker's writes are checked, so it may begin with an older row; answers for callers are read there.
+    fn behind(&self) -> Option<&dyn Ledger> {
+        None
+    }
 
     /// Forgets answered payments whose `keep_until` is before `now` and whose slots are all used, with the slots that
     /// carried nothing else, at most `limit` payments. Returns their number. The cost of one does not depend on the
@@ -83,7 +96,7 @@ pub struct LaneView {
     pub next: u64,
     /// The unused slots, by ascending nonce.
     pub open: Vec<Slot>,
-    /// The payments whose last step is `Ready`, longest due first.
+    /// The payments whose last step is `Ready`, longest due first, up to the limit of the request.
     pub ready: Vec<Payment>,
 }
 

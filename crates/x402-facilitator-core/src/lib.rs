@@ -7,7 +7,9 @@
 mod bytes;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod draft;
 mod facilitator;
+mod held;
 mod ids;
 mod in_flight;
 mod ledger;
@@ -21,10 +23,13 @@ mod receipt;
 mod routing;
 mod settlement;
 mod slot;
+mod upkeep;
 mod verified;
 mod worker;
 
+pub use draft::{PaymentDraft, Stage, StoredDrafts};
 pub use facilitator::{AskFacilitator, Facilitator, KEEPS_REQUESTS, PaymentRequest};
+pub use held::HeldLedger;
 pub use ids::{LaneId, OnceKey, OwnerId, RequestId, SlotId, StepName, TxId};
 pub use in_flight::InFlightRequest;
 pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
@@ -35,7 +40,7 @@ pub use outcome::Outcome;
 pub use payment::{Event, Payment, Step, StepState, Telling, Todo};
 pub use rail::{Attempt, Nonces, Parcel, Rail};
 pub use receipt::{Receipt, StepProof};
-pub use settlement::{Pace, Settlement};
+pub use settlement::{MOST_IN_FLIGHT, Pace, Settlement};
 pub use slot::Slot;
 pub use verified::Verified;
-pub use worker::Progress;
+pub use worker::{Carried, Progress};

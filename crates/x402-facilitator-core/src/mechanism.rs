@@ -46,6 +46,12 @@ pub trait Mechanism: Send + Sync {
         None
     }
 
+    /// Returns all lanes that may carry payments of this mechanism, whatever the claim. An empty list, the default,
+    /// means every lane on the networks of its kinds.
+    fn lanes(&self) -> Vec<LaneId> {
+        Vec::new()
+    }
+
     /// Derives the identity of the authorization from the claim alone: a retry finds its row before verification could
     /// report its own nonce as used.
     /// # Errors

@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
@@ -25,8 +25,8 @@ impl MemoryLedger {
 
     /// Returns every payment, ordered by key.
     #[must_use]
-    pub fn payments(&self) -> Vec<Payment> {
-        self.rows().payments.values().cloned().collect()
+    pub fn all_payments(&self) -> Vec<Payment> {
+        self.rows().payments.values().map(|row| Payment::clone(row)).collect()
     }
 
     /// Returns every slot, by lane and nonce.
@@ -63,7 +63,7 @@ impl Ledger for MemoryLedger {
     async fn claim(&self, payment: Payment) -> Result<Payment, Fault> {
         let mut rows = self.rows();
         if let Some(row) = rows.payments.get(&payment.key) {
-            return Ok(row.clone());
+            return Ok(Payment::clone(row));
         }
         let payment = Payment { version: 1, ..payment };
         rows.put(payment.clone());
@@ -71,14 +71,19 @@ impl Ledger for MemoryLedger {
     }
 
     async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
-        Ok(self.rows().payments.get(key).cloned())
+        Ok(self.rows().payments.get(key).map(|row| Payment::clone(row)))
     }
 
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
+        let rows = self.rows();
+        Ok(keys.iter().filter_map(|key| rows.payments.get(key)).map(|row| Payment::clone(row)).collect())
+    }
+
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         let rows = self.rows();
         let from = PaymentKey::from_bytes(prefix);
         let of_prefix = rows.payments.range(from..).take_while(|(key, _)| key.as_bytes().starts_with(prefix));
-        Ok(of_prefix.map(|(_, payment)| payment).filter(|payment| payment.answer.is_none()).cloned().collect())
+        Ok(of_prefix.map(|(_, payment)| payment).filter(|payment| payment.answer.is_none()).map(Arc::clone).collect())
     }
 
     async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {
@@ -108,14 +113,14 @@ impl Ledger for MemoryLedger {
         Ok(due.map(|payment| payment.key.clone()).collect())
     }
 
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
         let rows = self.rows();
         let is_ready = |payment: &&Payment| payment.steps.last().is_some_and(|step| step.state == StepState::Ready);
         let open = rows.open.range(SlotId { lane: lane.clone(), nonce: 0 }..).take_while(|id| id.lane == *lane);
         Ok(LaneView {
             next: rows.next.get(lane).copied().unwrap_or(0),
             open: open.filter_map(|id| rows.slots.get(id).cloned()).collect(),
-            ready: rows.unanswered_of(lane).filter(is_ready).cloned().collect(),
+            ready: rows.unanswered_of(lane).filter(is_ready).take(ready).cloned().collect(),
         })
     }
 
@@ -130,7 +135,7 @@ impl Ledger for MemoryLedger {
 
 #[derive(Default)]
 struct Rows {
-    payments: BTreeMap<PaymentKey, Payment>,
+    payments: BTreeMap<PaymentKey, Arc<Payment>>,
     /// The payments without an answer, by lane and due time.
     due: BTreeSet<(LaneId, UnixSeconds, PaymentKey)>,
     /// The payments with an answer, by the time until which they must be kept.
@@ -157,7 +162,7 @@ impl Rows {
         let nothing = PaymentKey::from_bytes(&[]);
         let from = (lane.clone(), UnixSeconds(0), nothing);
         let of_lane = self.due.range(from..).take_while(move |(of, ..)| of == lane);
-        of_lane.filter_map(|(.., key)| self.payments.get(key))
+        of_lane.filter_map(|(.., key)| self.payments.get(key)).map(|row| &**row)
     }
 
     fn put(&mut self, payment: Payment) {
@@ -171,7 +176,7 @@ impl Rows {
         } else {
             self.answered.insert((payment.keep_until, payment.key.clone()));
         }
-        self.payments.insert(payment.key.clone(), payment);
+        self.payments.insert(payment.key.clone(), Arc::new(payment));
     }
 
     fn commit(&mut self, write: Write) -> Result<(), CommitError> {

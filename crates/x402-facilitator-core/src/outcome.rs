@@ -5,6 +5,9 @@ use x402_types::{ErrorReason, Terms};
 
 use crate::{Receipt, TxId};
 
+/// The message of `settlement_pending` without a transaction.
+const WAITS: &str = "the payment waits for its turn: no transaction of it was sent yet";
+
 /// The state of a payment, for one caller.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -60,6 +63,13 @@ impl Outcome {
             Self::Settled { receipt, replayed } => return receipt.to_response(terms.version, *replayed),
             Self::Spent { transaction, payer } => (ErrorReason::NONCE_ALREADY_USED, transaction, Some(payer)),
             Self::Failed { reason, transaction, payer } => (reason.clone(), transaction, Some(payer)),
+            Self::Pending { transaction: None, payer } => {
+                return SettleResponse {
+                    error_message: Some(WAITS.to_owned()),
+                    payer: Some(payer.clone()),
+                    ..SettleResponse::failed(ErrorReason::SETTLEMENT_PENDING, terms.network_name())
+                };
+            }
             Self::Pending { transaction, payer } => (ErrorReason::SETTLEMENT_PENDING, transaction, Some(payer)),
             Self::Duplicate { transaction } => (ErrorReason::DUPLICATE_SETTLEMENT, transaction, None),
         };

@@ -370,6 +370,10 @@ impl Payment {
                 self.wait(now, poll);
                 return Ok(());
             }
+            // Nothing of it was sent, so nothing is to be seen but its cancellation or its end.
+            Observation::Pending if step.state == StepState::Ready && step.carriers.is_empty() => {
+                self.due = now.plus(poll.max(LONGEST_WAIT));
+            }
             // The step is in flight, and may be visible in the next block.
             Observation::Pending => self.due = now.plus(poll),
         }

@@ -25,6 +25,12 @@ impl Routing {
         &self.kinds
     }
 
+    /// Returns the mechanisms that serve a kind.
+    pub(crate) fn serving(&self, kind: &SupportedKind) -> &[Arc<dyn Mechanism>] {
+        let key = kind.network.chain_id().map(|network| (kind.x402_version, kind.scheme.clone(), network));
+        key.and_then(|key| self.mechanisms.get(&key)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Returns whether a scheme settles the authorized amount, or may settle less.
     pub(crate) fn amount_rule(&self, scheme: &SchemeName) -> AmountRule {
         self.rules.get(scheme).copied().unwrap_or_default()

@@ -32,6 +32,9 @@ impl Default for Pace {
     }
 }
 
+/// The default of [`Settlement::with_most_in_flight`].
+pub const MOST_IN_FLIGHT: usize = 64;
+
 /// The settlement machine. It has no clock, no task and no memory of payments: its owner calls [`Settlement::settle`]
 /// for callers, and [`Settlement::advance`] and [`Settlement::carry`] repeatedly for the lanes that it has leased.
 pub struct Settlement {
@@ -39,6 +42,8 @@ pub struct Settlement {
     pub(crate) pace: Pace,
     routing: Routing,
     rails: BTreeMap<LaneId, Arc<dyn Rail>>,
+    /// The maximum number of transactions of one account in flight, where it is not [`MOST_IN_FLIGHT`].
+    most_in_flight: BTreeMap<ChainId, usize>,
     observer: Arc<dyn Observer>,
     owner: OwnerId,
     in_flight: Arc<InFlightRequests>,
@@ -64,6 +69,7 @@ impl Settlement {
             pace: Pace::default(),
             routing: Routing::default(),
             rails: BTreeMap::new(),
+            most_in_flight: BTreeMap::new(),
             observer: Arc::new(NoObserver),
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
@@ -112,6 +118,19 @@ impl Settlement {
         Ok(self)
     }
 
+    /// Sets how many transactions of one account may be in flight on a network, at least 1: the node must keep them all.
+    /// [`MOST_IN_FLIGHT`] by default.
+    #[must_use]
+    pub fn with_most_in_flight(mut self, network: ChainId, most: usize) -> Self {
+        self.most_in_flight.insert(network, most.max(1));
+        self
+    }
+
+    pub(crate) fn most_in_flight(&self, lane: &LaneId) -> usize {
+        let of_network = lane.network().and_then(|network| self.most_in_flight.get(&network));
+        of_network.copied().unwrap_or(MOST_IN_FLIGHT)
+    }
+
     /// Returns the owner under which this machine leases lanes.
     #[must_use]
     pub const fn owner(&self) -> &OwnerId {
@@ -137,6 +156,30 @@ impl Settlement {
     pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
         let funded = |(lane, rail): (&LaneId, &Arc<dyn Rail>)| Some((lane.clone(), rail.funded(lane).err()?));
         self.rails.iter().filter_map(funded).collect()
+    }
+
+    /// Returns the kinds of payment that no lane can carry, as far as is known: every lane of their mechanisms is
+    /// [unfunded](Self::unfunded), or has no rail.
+    #[must_use]
+    pub fn stopped_kinds(&self) -> Vec<SupportedKind> {
+        let works = |lane: &LaneId| self.rails.get(lane).is_some_and(|rail| rail.funded(lane).is_ok());
+        self.kinds().iter().filter(|kind| !self.lanes_of(kind).iter().any(works)).cloned().collect()
+    }
+
+    /// Returns the lanes that may carry payments of a served kind.
+    #[must_use]
+    pub fn lanes_of(&self, kind: &SupportedKind) -> Vec<LaneId> {
+        let network = kind.network.chain_id();
+        let mut lanes = Vec::new();
+        for mechanism in self.routing.serving(kind) {
+            match mechanism.lanes() {
+                named if named.is_empty() => {
+                    lanes.extend(self.lanes().filter(|lane| lane.network() == network).cloned());
+                }
+                named => lanes.extend(named),
+            }
+        }
+        lanes
     }
 
     /// Returns the lanes to work.
@@ -182,7 +225,7 @@ impl Settlement {
     /// # Errors
     /// The store failed.
     pub async fn payment(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
-        self.ledger.read(key).await
+        self.stored_rows().read(key).await
     }
 
     /// Verifies a payment, and refuses one that is spent or being settled. Moves nothing.
@@ -196,7 +239,7 @@ impl Settlement {
 
     async fn verified(&self, claim: &Claim, now: UnixSeconds) -> Result<Verified, Refusal> {
         let key = self.key(claim)?;
-        if let Some(row) = self.ledger.read(&key).await?
+        if let Some(row) = self.stored_rows().read(&key).await?
             && !(is_same_request(&row, claim) && row.may_reopen(now))
         {
             let reason = match row.answer {
@@ -240,13 +283,13 @@ impl Settlement {
         now: UnixSeconds,
     ) -> Result<Outcome, Refusal> {
         let key = self.key(claim)?;
-        if let Some(row) = self.ledger.read(&key).await? {
+        if let Some(row) = self.stored_rows().read(&key).await? {
             return Ok(self.again(request, row, claim, now).await?);
         }
         match self.check(claim, key.clone(), now).await {
             Ok(verified) => Ok(self.claimed(request, verified, now).await?),
             // The nonce may be used because another request for this same payment won in the meantime.
-            Err(refusal) => match self.ledger.read(&key).await? {
+            Err(refusal) => match self.stored_rows().read(&key).await? {
                 Some(row) => Ok(self.again(request, row, claim, now).await?),
                 None => Err(refusal),
             },
@@ -280,7 +323,7 @@ impl Settlement {
     /// # Errors
     /// The store failed, or the payment does not exist.
     pub async fn look(&self, request: &InFlightRequest, key: &PaymentKey) -> Result<Outcome, Fault> {
-        let row = self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
+        let row = self.stored_rows().read(key).await?.ok_or_else(|| Fault::broken("a payment without a row"))?;
         self.outcome(request, row).await
     }
 
@@ -369,8 +412,13 @@ impl Settlement {
         }
     }
 
+    /// Returns the ledger that callers' answers are read from.
+    fn stored_rows(&self) -> &dyn Ledger {
+        self.ledger.behind().unwrap_or_else(|| self.ledger.as_ref())
+    }
+
     async fn stored(&self, key: &PaymentKey) -> Result<Payment, Fault> {
-        self.ledger.read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
+        self.stored_rows().read(key).await?.ok_or_else(|| Fault::broken("a payment lost its row"))
     }
 
     /// Returns the transaction that paid, otherwise the last that the far side accepted: a hash that no node has is
@@ -383,7 +431,7 @@ impl Settlement {
         if carriers.is_empty() {
             return Ok(None);
         }
-        let slots = self.ledger.slots(&carriers).await?;
+        let slots = self.stored_rows().slots(&carriers).await?;
         let taken = |id: &SlotId| slots.iter().find(|slot| slot.id == *id)?.taken.clone();
         Ok(carriers.iter().rev().find_map(taken))
     }

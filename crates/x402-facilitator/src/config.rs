@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use x402_evm::chain::LOG_QUERY_BLOCKS;
+use x402_evm::exact::TRANSFER_GAS;
+use x402_evm::rail::Fees;
+use x402_facilitator_core::MOST_IN_FLIGHT;
 use x402_types::{ChainId, EvmAddress};
 use zeroize::Zeroizing;
 
@@ -93,8 +96,18 @@ pub struct NetworkConfig {
     /// The most blocks that one query for logs covers, 1 to 100,000. Default: 1,000.
     #[serde(default = "default_log_query_blocks")]
     pub log_query_blocks: u64,
+    /// The most transactions of one signer that are in flight, 1 to 10,000: the node must keep them all. Default: 64.
+    #[serde(default = "default_transactions_in_flight")]
+    pub transactions_in_flight: usize,
     /// The highest fee for one unit of gas, in wei.
     pub max_fee_per_gas: u64,
+    /// The highest gas limit of a transaction, 150,000 to 1,000,000,000. Default: 16,777,216.
+    #[serde(default = "default_gas_cap")]
+    pub max_gas: u64,
+    /// The percentage that is added to the estimated surcharge of a network that charges for a transaction's data, 0 to
+    /// 1,000. Default: 50.
+    #[serde(default = "default_surcharge_margin")]
+    pub surcharge_margin_percent: u64,
     /// The plans whose credits smart accounts pay with. Default: none.
     #[serde(default)]
     pub nvm: Option<NvmConfig>,
@@ -189,6 +202,15 @@ const fn default_rest_poll() -> u64 {
 const fn default_log_query_blocks() -> u64 {
     LOG_QUERY_BLOCKS.get()
 }
+const fn default_transactions_in_flight() -> usize {
+    MOST_IN_FLIGHT
+}
+fn default_gas_cap() -> u64 {
+    Fees::default().gas_cap
+}
+fn default_surcharge_margin() -> u64 {
+    Fees::default().surcharge_margin
+}
 const fn yes() -> bool {
     true
 }
@@ -227,6 +249,13 @@ impl Config {
             within("network.poll_milliseconds", network.poll_milliseconds, 20, 60_000, "20 to 60000")?;
             within("network.rest_poll_milliseconds", network.rest_poll_milliseconds, 20, 60_000, "20 to 60000")?;
             within("network.log_query_blocks", network.log_query_blocks, 1, 100_000, LOG_QUERY_RANGE)?;
+            if !(1..=10_000).contains(&network.transactions_in_flight) {
+                let (field, expected) = ("network.transactions_in_flight", "1 to 10000");
+                return Err(ConfigError::Range { field, expected });
+            }
+            within("network.max_gas", network.max_gas, TRANSFER_GAS, 1_000_000_000, "150000 to 1000000000")?;
+            let margin = network.surcharge_margin_percent;
+            within("network.surcharge_margin_percent", margin, 0, 1_000, "0 to 1000")?;
             if !NAMESPACES.iter().any(|served| served.name == network.id.namespace()) {
                 return Err(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES });
             }
@@ -280,21 +309,26 @@ mod tests {
         assert!(config.networks[0].factories.is_empty());
         let network = &config.networks[0];
         assert_eq!((network.poll_milliseconds, network.rest_poll_milliseconds), (100, 2_000));
+        assert_eq!((network.log_query_blocks, network.transactions_in_flight), (1_000, 64));
         assert_eq!(network.log_query_blocks, 1_000);
+        assert_eq!((network.max_gas, network.surcharge_margin_percent), (16_777_216, 50));
         assert_eq!(config.longest_authorization_seconds, 3_600);
     }
 
     #[test]
-    fn polls_and_log_queries_have_a_range() {
+    fn numbers_have_a_range() {
         let with = |key: &str, value: u64| Config::parse(&format!("{GOOD}\n{key} = {value}"));
         let cases = [
             ("poll_milliseconds", "network.poll_milliseconds", 20, 60_000, "20 to 60000"),
             ("rest_poll_milliseconds", "network.rest_poll_milliseconds", 20, 60_000, "20 to 60000"),
             ("log_query_blocks", "network.log_query_blocks", 1, 100_000, "1 to 100000"),
+            ("transactions_in_flight", "network.transactions_in_flight", 1, 10_000, "1 to 10000"),
+            ("max_gas", "network.max_gas", 150_000, 1_000_000_000, "150000 to 1000000000"),
+            ("surcharge_margin_percent", "network.surcharge_margin_percent", 0, 1_000, "0 to 1000"),
         ];
         for (key, field, least, most, expected) in cases {
             assert!(with(key, least).is_ok() && with(key, most).is_ok(), "{key}");
-            for outside in [least - 1, most + 1] {
+            for outside in least.checked_sub(1).into_iter().chain([most + 1]) {
                 assert_eq!(with(key, outside).unwrap_err(), ConfigError::Range { field, expected });
             }
         }

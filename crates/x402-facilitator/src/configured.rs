@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use x402_evm::rail::Fees;
-use x402_facilitator_core::Ledger;
+use x402_facilitator_core::{HeldLedger, Ledger};
 use x402_store::requests::Requests;
 use x402_store::sqlite::{Database, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 use x402_types::{Asset, Assets, ChainId, Fault};
@@ -61,7 +61,8 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
             Some(Arc::new(SqliteSessionKeys::new(database.clone(), &seal).map_err(|_| range())?))
         }
     };
-    let ledger: Arc<dyn Ledger> = Arc::new(store.clone());
+    // The file is open for this process alone, so that memory can hold all of its open payments.
+    let ledger: Arc<dyn Ledger> = Arc::new(HeldLedger::alone(Arc::new(store.clone())).await?);
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
     let mut builder = Builder::new(owner(), ledger).with_patience(patience).with_database(database.clone());
@@ -101,7 +102,7 @@ pub(crate) const NAMESPACES: &[Namespace] = &[Namespace { name: "eip155", add: e
 pub(crate) const SERVED_NAMESPACES: &str = "an `eip155` network";
 
 fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartError> {
-    let builder = builder.with_evm(network(config)?)?;
+    let builder = builder.with_evm(network(config)?)?.with_most_in_flight(config.id, config.transactions_in_flight);
     Ok(match &config.nvm {
         Some(nvm) => builder.with_nvm(plans(config.id, nvm)?)?,
         None => builder,
@@ -139,7 +140,10 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         },
         log_query_blocks: NonZeroU64::new(config.log_query_blocks)
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
-        fees: Fees::default().with_cap(u128::from(config.max_fee_per_gas)),
+        fees: Fees::default()
+            .with_cap(u128::from(config.max_fee_per_gas))
+            .with_gas_cap(config.max_gas)
+            .with_surcharge_margin(config.surcharge_margin_percent),
         signers,
         assets,
         factories,

@@ -1,62 +1,59 @@
 //! The worker of one lane: it takes the lease, calls the settlement machine step by step, and waits to be woken.
 //!
-//! It keeps no state that a restart would miss: all pending work is in the ledger.
+//! It keeps no state that a restart would miss: all pending work is in the ledger. The results that arrive while a commit
+//! runs are stored together by the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod agenda;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
-use x402_facilitator_core::{LaneId, Lease, Progress};
+use x402_facilitator_core::{Carried, LaneId, Lease, PaymentDraft, Progress, Stage, StoredDrafts};
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
+use self::agenda::Agenda;
 use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
 
 /// The number of payments worked on at once.
 const AT_ONCE: usize = 256;
-/// The longest pause of the lane without an event.
+/// The longest pause of the lane without an event, and the interval of its looks for payments that it does not know.
 const IDLE: Duration = Duration::from_millis(500);
 /// The first pause after another writer was faster.
 const YIELD: Duration = Duration::from_millis(10);
 
 enum Done {
-    Advanced(PaymentKey, Result<Progress, Fault>),
-    Carried(Result<Progress, Fault>),
+    Drafted(PaymentKey, Result<Option<PaymentDraft>, Fault>),
+    Stored(StoredDrafts),
+    Carried(Carried),
 }
 
 type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
-
-/// The state of a payment that is worked on, or that failed.
-#[derive(Debug, Clone, Copy, Default)]
-struct Turn {
-    working: bool,
-    /// The number of consecutive failures.
-    failures: u32,
-    /// The time before which it is not tried again.
-    until: Option<Instant>,
-}
-
-impl Turn {
-    fn is_free(&self, at: Instant) -> bool {
-        !self.working && self.until.is_none_or(|until| until <= at)
-    }
-}
 
 /// The worker of one lane.
 pub(crate) struct Lane {
     engine: Arc<Engine>,
     id: LaneId,
     lease: Option<(Lease, Instant)>,
+    /// The fence of the lease under which the agenda was read.
+    fence: Option<u64>,
     running: FuturesUnordered<Work>,
-    /// The payments that are worked on, or that failed at the last attempt.
-    turns: BTreeMap<PaymentKey, Turn>,
+    agenda: Agenda,
+    /// The time of the next look for payments that are not on the agenda.
+    look_from: Instant,
+    /// The drafts to store.
+    drafts: Vec<PaymentDraft>,
+    storing: bool,
+    /// The drafts that wait for a slot.
+    ready: Vec<PaymentDraft>,
     carrying: bool,
-    /// Whether there may be something to carry.
+    /// Whether there may be something to carry beside them.
     wanted: bool,
     carry_from: Instant,
     /// The number of consecutive failures to carry.
@@ -69,8 +66,13 @@ impl Lane {
             engine,
             id,
             lease: None,
+            fence: None,
             running: FuturesUnordered::new(),
-            turns: BTreeMap::new(),
+            agenda: Agenda::default(),
+            look_from: Instant::now(),
+            drafts: Vec::new(),
+            storing: false,
+            ready: Vec::new(),
             carrying: false,
             wanted: true,
             carry_from: Instant::now(),
@@ -80,9 +82,9 @@ impl Lane {
 
     /// Works until `stop` is set and nothing of the lane is unfinished.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut claims = self.engine.claims();
-        let mut blocks = self.engine.blocks();
-        let mut nonces = self.engine.nonces();
+        let engine = Arc::clone(&self.engine);
+        let mut blocks = engine.blocks();
+        let mut nonces = engine.nonces();
         let mut block = true;
         let mut failures = 0_u32;
         let mut rounds_from = Instant::now();
@@ -104,8 +106,8 @@ impl Lane {
             }
             let rest_over = self.next_rest_over(at).max(rounds_from);
             tokio::select! {
-                Some(done) = self.running.next(), if !self.running.is_empty() => self.note(done, Instant::now()),
-                _ = claims.changed() => {}
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.note_all(done, Instant::now()),
+                () = engine.claimed(&self.id) => {}
                 _ = blocks.changed() => { block = true; self.wanted = true; }
                 _ = nonces.changed() => self.wanted = true,
                 _ = stop.changed() => {}
@@ -117,41 +119,75 @@ impl Lane {
 
     /// Starts the work that is due. Returns whether the lane has unfinished payments.
     async fn round(&mut self, block: bool, at: Instant) -> Result<bool, Fault> {
-        let Some(lease) = self.hold().await? else { return Ok(true) };
-        let time = now();
-        // A new block is examined at once, whatever the pace.
-        let horizon = if block { UnixSeconds(time.0.saturating_add(self.engine.pace().poll)) } else { time };
-        let working = self.turns.values().filter(|turn| turn.working).count();
-        // The delayed payments are also due, and for the longest time: that many more are read, so that the others have
-        // their turn.
-        let most = AT_ONCE.saturating_add(self.turns.len());
-        let due = self.engine.ledger().due(&self.id, horizon, most).await?;
-        self.forget_turns(&due, most);
-        let free = due.into_iter().filter(|key| self.turns.get(key).is_none_or(|turn| turn.is_free(at)));
-        for key in free.take(AT_ONCE.saturating_sub(working)).collect::<Vec<_>>() {
-            self.turns.entry(key.clone()).or_default().working = true;
-            let (engine, lease) = (Arc::clone(&self.engine), lease.clone());
+        let Some(lease) = self.hold().await? else {
+            // Another process has the lane, and finds what is claimed here.
+            self.engine.take_claims(&self.id);
+            self.forget();
+            return Ok(true);
+        };
+        self.look(&lease, at).await?;
+        for key in self.engine.take_claims(&self.id) {
+            self.agenda.add(key, at);
+        }
+        if block {
+            // A new block is examined at once, whatever the pace.
+            self.agenda.hurry(at, at + Duration::from_secs(self.engine.pace().poll));
+        }
+        while self.agenda.drafting() < AT_ONCE
+            && let Some(key) = self.agenda.take(at)
+        {
+            let engine = Arc::clone(&self.engine);
             self.running.push(Box::pin(async move {
-                let done = engine.settlement().advance(&lease, &key, now()).await;
-                Done::Advanced(key, done)
+                let draft = engine.settlement().draft(&key, now()).await;
+                Done::Drafted(key, draft)
             }));
         }
-        if self.wanted && !self.carrying && self.carry_from <= at {
-            (self.wanted, self.carrying) = (false, true);
-            let engine = Arc::clone(&self.engine);
-            self.running.push(Box::pin(async move { Done::Carried(engine.settlement().carry(&lease, now()).await) }));
+        if !self.storing && !self.drafts.is_empty() {
+            self.storing = true;
+            let (engine, lease, drafts) = (Arc::clone(&self.engine), lease.clone(), std::mem::take(&mut self.drafts));
+            let stored = async move { Done::Stored(engine.settlement().store(&lease, drafts, now()).await) };
+            self.running.push(Box::pin(stored));
         }
-        let open = !self.engine.ledger().due(&self.id, UnixSeconds(u64::MAX), 1).await?.is_empty();
+        if (self.wanted || !self.ready.is_empty()) && !self.carrying && self.carry_from <= at {
+            (self.wanted, self.carrying) = (false, true);
+            let (engine, drafts) = (Arc::clone(&self.engine), std::mem::take(&mut self.ready));
+            let carried = async move { Done::Carried(engine.settlement().carry_drafts(&lease, drafts, now()).await) };
+            self.running.push(Box::pin(carried));
+        }
+        let open = !self.agenda.is_empty();
         self.engine.note_unfinished(&self.id, open);
         Ok(open)
     }
 
-    /// Drops the payments that are no longer due although all due ones were read: another process finished them.
-    fn forget_turns(&mut self, due: &[PaymentKey], most: usize) {
-        if due.len() < most && self.turns.len() > due.len() {
-            let due: BTreeSet<&PaymentKey> = due.iter().collect();
-            self.turns.retain(|key, turn| turn.working || due.contains(key));
+    /// Reads which payments are open: all of them under a new lease, and then those that the lane does not know, which
+    /// other processes claimed.
+    async fn look(&mut self, lease: &Lease, at: Instant) -> Result<(), Fault> {
+        let taken = self.fence != Some(lease.fence);
+        if !taken && at < self.look_from {
+            return Ok(());
         }
+        let (horizon, most) = if taken {
+            self.forget();
+            (UnixSeconds(u64::MAX), usize::MAX)
+        } else {
+            // The known payments may be due for the longest time.
+            (now(), AT_ONCE.saturating_add(self.agenda.len()))
+        };
+        for key in self.engine.ledger().due(&self.id, horizon, most).await? {
+            if !self.agenda.knows(&key) {
+                self.agenda.add(key, at);
+            }
+        }
+        (self.fence, self.look_from) = (Some(lease.fence), at + IDLE);
+        Ok(())
+    }
+
+    /// Forgets what was read under a lease. The calls that run end without effect on the agenda.
+    fn forget(&mut self) {
+        self.agenda.clear();
+        self.drafts.clear();
+        self.ready.clear();
+        self.fence = None;
     }
 
     /// Takes the lease, or renews it after a third of its time.
@@ -174,68 +210,111 @@ impl Lane {
             // Another process has the lane: nothing is tried here before it is free.
             return at + IDLE;
         }
-        let carry = (self.wanted && !self.carrying).then_some(self.carry_from);
-        let rests = self.turns.values().filter(|turn| !turn.working).filter_map(|turn| turn.until);
+        let carry = ((self.wanted || !self.ready.is_empty()) && !self.carrying).then_some(self.carry_from);
         // A payment without a delay waits for a free place, not for a time.
-        rests.filter(|until| *until > at).chain(carry).min().unwrap_or_else(|| at + IDLE)
+        let rest = self.agenda.next().filter(|until| *until > at);
+        [rest, carry, Some(at + IDLE)].into_iter().flatten().min().unwrap_or(at + IDLE)
+    }
+
+    /// Notes a result, and all others that are there already: they are stored together.
+    fn note_all(&mut self, done: Done, at: Instant) {
+        self.note(done, at);
+        while let Some(Some(done)) = self.running.next().now_or_never() {
+            self.note(done, at);
+        }
     }
 
     fn note(&mut self, done: Done, at: Instant) {
         match done {
-            Done::Advanced(key, progress) => {
-                self.noted(&progress);
-                let failures = self.turns.get(&key).map_or(0, |turn| turn.failures).saturating_add(1);
-                let Some(rest) = rest(&progress, failures) else {
-                    self.turns.remove(&key);
-                    if progress == Ok(Progress::Moved) {
-                        // A payment that has moved is carried at once, whatever else failed.
-                        self.carry_from = at;
-                    }
+            Done::Drafted(key, Ok(Some(draft))) if draft.is_unchanged() => match draft.stage() {
+                Stage::Open(due) => self.agenda.rest_undrafted(key, instant(due, at), 0),
+                Stage::Answered | Stage::Overtaken => self.agenda.remove(&key),
+            },
+            Done::Drafted(key, Ok(Some(draft))) => {
+                if !self.agenda.knows(&key) {
                     return;
-                };
-                if let Err(fault) = &progress {
-                    tracing::warn!(lane = %self.id, %key, %fault, failures, ?rest, "a payment will be tried again");
                 }
-                self.turns.insert(key, Turn { working: false, failures, until: Some(at + rest) });
+                self.agenda.drafted(&key);
+                if draft.is_ready() {
+                    self.ready.push(draft);
+                    // A ready payment is carried at once, whatever else failed.
+                    self.carry_from = at;
+                } else {
+                    self.drafts.push(draft);
+                }
             }
-            Done::Carried(progress) => {
-                self.noted(&progress);
+            Done::Drafted(key, Ok(None)) => self.ended(&key),
+            Done::Drafted(key, Err(fault)) => {
+                self.agenda.drafted(&key);
+                self.failed(key, &fault, at);
+            }
+            Done::Stored(stored) => {
+                self.storing = false;
+                self.note_stored(stored, at);
+            }
+            Done::Carried(Carried { lane, drafts }) => {
                 self.carrying = false;
-                self.carry_failures = self.carry_failures.saturating_add(1);
-                let Some(rest) = rest(&progress, self.carry_failures) else {
-                    self.carry_failures = 0;
-                    return;
-                };
-                if let Err(fault) = &progress {
-                    let failures = self.carry_failures;
-                    tracing::warn!(lane = %self.id, %fault, failures, ?rest, "transactions will be tried again");
-                }
-                self.wanted = true;
-                self.carry_from = at + rest;
+                self.note_stored(drafts, at);
+                self.note_carried(&lane, at);
             }
         }
     }
 
-    fn noted(&mut self, progress: &Result<Progress, Fault>) {
-        match progress {
-            Ok(Progress::Moved) => {
-                self.wanted = true;
-                self.engine.moved();
+    fn note_stored(&mut self, stored: StoredDrafts, at: Instant) {
+        for (key, stage) in stored {
+            match stage {
+                Ok(Stage::Answered) => self.ended(&key),
+                Ok(Stage::Open(due)) => self.agenda.rest(key, instant(due, at), 0),
+                Ok(Stage::Overtaken) => {
+                    // Another process may have the lane: the lease is checked before anything else is tried.
+                    self.lease = None;
+                    let failures = self.agenda.failures_after(&key);
+                    self.agenda.rest(key, at + backoff::rest(YIELD, failures), failures);
+                }
+                Err(fault) => self.failed(key, &fault, at),
             }
-            // Another process may have the lane: the lease is checked before anything else is tried.
-            Ok(Progress::Overtaken) => self.lease = None,
-            Ok(Progress::Idle) | Err(_) => {}
         }
+    }
+
+    /// Wakes those that wait for a payment: it has its answer.
+    fn ended(&mut self, key: &PaymentKey) {
+        self.agenda.remove(key);
+        self.engine.waiters().wake(key);
+    }
+
+    fn failed(&mut self, key: PaymentKey, fault: &Fault, at: Instant) {
+        let failures = self.agenda.failures_after(&key);
+        let rest = backoff::rest(backoff::FIRST, failures);
+        tracing::warn!(lane = %self.id, %key, %fault, failures, ?rest, "a payment will be tried again");
+        self.agenda.rest(key, at + rest, failures);
+    }
+
+    fn note_carried(&mut self, progress: &Result<Progress, Fault>, at: Instant) {
+        self.carry_failures = self.carry_failures.saturating_add(1);
+        let failures = self.carry_failures;
+        let rest = match progress {
+            Ok(Progress::Idle | Progress::Moved) => {
+                self.carry_failures = 0;
+                return;
+            }
+            Ok(Progress::Overtaken) => {
+                self.lease = None;
+                backoff::rest(YIELD, failures)
+            }
+            Err(fault) => {
+                let rest = backoff::rest(backoff::FIRST, failures);
+                tracing::warn!(lane = %self.id, %fault, failures, ?rest, "transactions will be tried again");
+                rest
+            }
+        };
+        self.wanted = true;
+        self.carry_from = at + rest;
     }
 }
 
-/// Returns the delay after consecutive failures, or after another writer was faster; `None` after a success.
-fn rest(progress: &Result<Progress, Fault>, failures: u32) -> Option<Duration> {
-    match progress {
-        Ok(Progress::Idle | Progress::Moved) => None,
-        Ok(Progress::Overtaken) => Some(backoff::rest(YIELD, failures)),
-        Err(_) => Some(backoff::rest(backoff::FIRST, failures)),
-    }
+/// Converts a time of the ledger: `at` is this moment.
+fn instant(due: UnixSeconds, at: Instant) -> Instant {
+    at + Duration::from_secs(due.0.saturating_sub(now().0))
 }
 
 #[cfg(test)]

@@ -156,6 +156,13 @@ impl Builder {
         Ok(self)
     }
 
+    /// Sets how many transactions of one account may be in flight on a network, see [`Settlement::with_most_in_flight`].
+    #[must_use]
+    pub fn with_most_in_flight(mut self, network: ChainId, most: usize) -> Self {
+        self.settlement = self.settlement.with_most_in_flight(network, most);
+        self
+    }
+
     /// Adds plans on a network that is served already.
     ///
     /// # Errors

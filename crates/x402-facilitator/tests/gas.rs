@@ -10,15 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::U256;
+use axum::Router;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::rail::Fees;
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::engine::Patience;
-use x402_facilitator::heads::Polling;
+use x402_facilitator::engine::{Engine, Patience, Readiness, Shortage};
+use x402_facilitator::heads::{HeadPollers, Polling};
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
+use x402_facilitator::routes::Routes;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::{Assets, ChainId};
 
@@ -55,9 +58,21 @@ async fn until(facilitator: &DevFacilitator, status: u16) -> Value {
     }
 }
 
+fn lower(account: usize) -> String {
+    ACCOUNTS[account].address.to_string().to_lowercase()
+}
+
+/// The kinds of `exact` on Base Sepolia.
+fn kinds() -> Value {
+    json!([
+        { "x402Version": 2, "scheme": "exact", "network": "eip155:84532" },
+        { "x402Version": 1, "scheme": "exact", "network": "base-sepolia" },
+    ])
+}
+
 fn no_gas() -> Value {
-    let address = ACCOUNTS[0].address.to_string().to_lowercase();
-    json!({ "status": "no gas", "signers": [{ "network": "eip155:84532", "address": address }] })
+    let signer = json!({ "network": "eip155:84532", "address": lower(0), "level": "error" });
+    json!({ "status": "no gas", "kinds": kinds(), "signers": [signer] })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +127,7 @@ async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
     let url = format!("{}/settle", facilitator.url());
     let (status, answer) = send(&url, good.to_string(), None).await;
     assert!(chain.calls().of("eth_sendRawTransaction") >= 1, "it was refused by the node");
-    assert_eq!((status, &answer["errorReason"]), (503, &json!("unexpected_settle_error")), "{answer}");
+    assert_eq!((status, &answer["errorReason"]), (200, &json!("settlement_pending")), "{answer}");
     assert_eq!(answer["transaction"], "");
     // The node's word counts at once.
     assert_eq!(ready(&facilitator).await, (503, no_gas()));
@@ -121,7 +136,137 @@ async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
     assert_eq!(status, 503, "{answer}");
     // Whoever asks for the first payment again is named no hash either.
     let (status, answer) = send(&url, good.to_string(), None).await;
-    assert_eq!((status, &answer["transaction"]), (503, &json!("")), "{answer}");
+    assert_eq!((status, &answer["transaction"]), (200, &json!("")), "{answer}");
+}
+
+/// A chain's network, settled by these accounts.
+fn evm(chain: &DevChain, signers: &[usize]) -> Evm {
+    Evm {
+        client: chain.client(),
+        network: ChainId::eip155(chain.chain_id()),
+        finality: 0,
+        polling: Polling::default(),
+        log_query_blocks: LOG_QUERY_BLOCKS,
+        fees: Fees::default(),
+        signers: signers.iter().map(|account| x402_devchain::key(*account).unwrap()).collect(),
+        assets: Assets::default(),
+        factories: Vec::new(),
+    }
+}
+
+/// The answer to `/ready`, and what is logged, once the networks of an engine were polled anew.
+struct Observed {
+    routes: Router,
+    engine: Arc<Engine>,
+    heads: HeadPollers,
+    chains: Vec<DevChain>,
+}
+
+impl Observed {
+    fn of(networks: &[(&DevChain, &[usize])]) -> Self {
+        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| x402_types::UnixSeconds(1_700_000_000)));
+        let mut builder = Builder::new(owner(), ledger);
+        for (chain, signers) in networks {
+            builder = builder.with_evm(evm(chain, signers)).unwrap();
+        }
+        let (engine, heads) = builder.build().unwrap();
+        let routes = Routes::new(Arc::clone(&engine)).into_router();
+        Self { routes, engine, heads, chains: networks.iter().map(|(chain, _)| (*chain).clone()).collect() }
+    }
+
+    async fn ready(&self) -> (u16, Value, String) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        for chain in &self.chains {
+            chain.mine(1);
+        }
+        // The first poll sees the new block, the second its balances.
+        self.heads.check().await.unwrap();
+        self.heads.check().await.unwrap();
+        tracing::subscriber::with_default(subscriber, || self.engine.note_funds());
+        let request = http::Request::get("/ready").body(axum::body::Body::empty()).unwrap();
+        let response = self.routes.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 65_536).await.unwrap();
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        (status, serde_json::from_slice(&body).unwrap(), text)
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The log has one line of this level that names this account, and no other about gas.
+fn tells(log: &str, level: &str, account: usize) -> bool {
+    let about: Vec<&str> = log.lines().filter(|line| line.contains("a signer has")).collect();
+    matches!(about.as_slice(), [line] if line.contains(level) && line.contains(&lower(account)))
+}
+
+#[tokio::test]
+async fn one_short_signer_of_two_is_named_and_the_facilitator_is_ready() {
+    let chain = DevChain::new().unwrap();
+    let observed = Observed::of(&[(&chain, &[8, 9])]);
+    let enough = chain.ether_of(ACCOUNTS[8].address);
+    let (status, answer, log) = observed.ready().await;
+    assert_eq!((status, answer, log.contains("signer")), (200, json!({ "status": "ready" }), false), "{log}");
+
+    chain.set_ether_of(ACCOUNTS[8].address, U256::from(7));
+    let (status, answer, log) = observed.ready().await;
+    let first = |level| json!({ "network": "eip155:84532", "address": lower(8), "level": level });
+    assert_eq!((status, answer), (200, json!({ "status": "ready", "signers": [first("warning")] })));
+    assert!(tells(&log, "WARN", 8) && log.contains("it has 7 wei"), "{log}");
+    // It is logged once.
+    assert_eq!(observed.ready().await.2, "");
+
+    chain.set_ether_of(ACCOUNTS[9].address, U256::ZERO);
+    let (status, answer, log) = observed.ready().await;
+    let mut signers = vec![first("error"), json!({ "network": "eip155:84532", "address": lower(9), "level": "error" })];
+    signers.sort_by_key(|signer| signer["address"].as_str().unwrap().to_owned());
+    assert_eq!((status, answer), (503, json!({ "status": "no gas", "kinds": kinds(), "signers": signers })));
+    assert_eq!(log.matches("ERROR").count(), 2, "{log}");
+
+    chain.set_ether_of(ACCOUNTS[8].address, enough);
+    let (status, answer, log) = observed.ready().await;
+    let second = json!({ "network": "eip155:84532", "address": lower(9), "level": "warning" });
+    assert_eq!((status, answer), (200, json!({ "status": "ready", "signers": [second] })));
+    let levels = (log.matches("WARN").count(), log.matches("INFO").count(), log.matches("ERROR").count());
+    assert_eq!(levels, (1, 1, 0), "{log}");
+}
+
+#[tokio::test]
+async fn a_network_without_a_signer_is_not_ready_beside_one_that_is() {
+    let base_sepolia = DevChain::new().unwrap();
+    let base = DevChain::builder().chain_id(8453).build().unwrap();
+    let observed = Observed::of(&[(&base_sepolia, &[8]), (&base, &[8, 9])]);
+    // The same account on two networks has two balances.
+    base.set_ether_of(ACCOUNTS[8].address, U256::ZERO);
+    let (status, answer, log) = observed.ready().await;
+    let signer = |level| json!({ "network": "eip155:8453", "address": lower(8), "level": level });
+    assert_eq!((status, answer), (200, json!({ "status": "ready", "signers": [signer("warning")] })));
+    assert!(tells(&log, "WARN", 8), "{log}");
+
+    base.set_ether_of(ACCOUNTS[9].address, U256::ZERO);
+    let (status, answer, _) = observed.ready().await;
+    assert_eq!((status, &answer["status"]), (503, &json!("no gas")));
+    let kinds = json!([
+        { "x402Version": 2, "scheme": "exact", "network": "eip155:8453" },
+        { "x402Version": 1, "scheme": "exact", "network": "base" },
+    ]);
+    assert_eq!(answer["kinds"], kinds);
+    let networks: Vec<_> = answer["signers"].as_array().unwrap().iter().map(|signer| &signer["network"]).collect();
+    assert_eq!(networks, ["eip155:8453", "eip155:8453"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,27 +274,17 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
     tls();
     let chain = DevChain::new().unwrap();
     chain.set_ether_of(ACCOUNTS[8].address, U256::ZERO);
-    let network = ChainId::eip155(chain.chain_id());
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| x402_types::UnixSeconds(1_700_000_000)));
-    let evm = Evm {
-        client: chain.client(),
-        network,
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: vec![x402_devchain::key(8).unwrap(), x402_devchain::key(9).unwrap()],
-        assets: Assets::default(),
-        factories: Vec::new(),
-    };
+    let evm = evm(&chain, &[8, 9]);
     let builder =
         Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
     let (engine, heads) = builder.build().unwrap();
     // The start knows it before the first payment.
     heads.check().await.unwrap();
-    let unfunded: Vec<String> = engine.unfunded().iter().map(|(lane, _)| lane.account().to_owned()).collect();
-    assert_eq!(unfunded, [ACCOUNTS[8].address.to_string().to_lowercase()]);
-    let said = engine.unfunded()[0].1.to_string();
+    let Readiness { short, stopped, .. } = engine.readiness();
+    assert_eq!((short.len(), short[0].lane.account(), short[0].shortage), (1, &*lower(8), Shortage::Spared));
+    assert_eq!(stopped, []);
+    let said = short[0].fault.to_string();
     assert!(said.contains(&ACCOUNTS[8].address.to_string()) && said.contains("eip155:84532"), "{said}");
 
     let heads = heads.watch(&engine);

@@ -78,6 +78,7 @@ fn standing() -> Vec<NodeFault> {
     let many = "query returned more than 2 results";
     vec![
         NodeFault::NumberAhead(20_000_000),
+        NodeFault::Surcharge { transaction: 200_000, byte: 100 },
         NodeFault::StateWindow(4),
         NodeFault::LogLag(1),
         NodeFault::LogSpan { most: 10, code: -32600, message: free_tier.into() },
@@ -183,7 +184,7 @@ impl Scene {
         let call =
             Token::cancelAuthorization_1Call { authorizer: authorization.from, nonce: authorization.nonce, signature };
         let tx = TransactionRequest::default().to(TOKEN).input(Bytes::from(call.abi_encode()).into());
-        let tx = tx.gas_limit(200_000).max_fee_per_gas(100_000_000_000).max_priority_fee_per_gas(1_000_000_000);
+        let tx = tx.gas_limit(600_000).max_fee_per_gas(100_000_000_000).max_priority_fee_per_gas(1_000_000_000);
         drop(self.chain.wallet(signer(OTHER).unwrap()).send_transaction(tx).await.unwrap());
     }
 

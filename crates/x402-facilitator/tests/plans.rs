@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_codec::{Limits, base64, header};
-use x402_devchain::{ACCOUNTS, DevChain, DevPlan, signer};
+use x402_devchain::{ACCOUNTS, DevChain, DevPlan, NodeFault, signer};
 use x402_erc4337::nvm::{DelegationLimits, Payer as PlanPayer, Plans, RegisterKeys};
 use x402_erc4337::session::zerodev::{Approval, KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, SESSION_SIGNER, served};
@@ -40,9 +40,12 @@ struct World {
 }
 
 async fn world(plan: DevPlan) -> World {
+    world_on(DevChain::new().unwrap(), plan).await
+}
+
+async fn world_on(chain: DevChain, plan: DevPlan) -> World {
     // reqwest needs a TLS provider even where no TLS is spoken.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let chain = DevChain::new().unwrap();
     let id = U256::from(PLAN);
     chain.register_plan(id, plan).unwrap();
     let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, U256::ZERO);
@@ -174,6 +177,22 @@ async fn the_first_request_orders_and_redeems_the_second_redeems_alone() {
     world.facilitator.stop().await;
 }
 
+/// As on Arbitrum: the gas limits of the deployment, the order and the redemption cover the gas of their data.
+#[tokio::test(flavor = "multi_thread")]
+async fn credits_are_ordered_and_redeemed_where_data_cost_gas() {
+    let chain = DevChain::new().unwrap();
+    chain.node_fault(NodeFault::NumberAhead(20_000_000));
+    chain.node_fault(NodeFault::Surcharge { transaction: 400_000, byte: 400 });
+    let world = world_on(chain, ten_credits()).await;
+    for (nonce, left) in [(1, 7), (2, 4)] {
+        let body = world.body(&world.payment(nonce, 1).await, 3);
+        let (status, receipt) = world.ask("/settle", &body, None).await;
+        assert_eq!((status, &receipt["success"]), (200, &true.into()), "{receipt}");
+        assert_eq!(world.credits(), left);
+    }
+    world.facilitator.stop().await;
+}
+
 /// Steps 8 to 11 and 20: without an order key, a request for more than the balance is refused before any work.
 #[tokio::test(flavor = "multi_thread")]
 async fn short_of_credits_without_an_order_key_the_server_says_how_many_are_missing() {
@@ -258,7 +277,7 @@ async fn the_facilitator_answers_in_both_forms_and_each_id_once() {
 
     // Same id and amount: success was told, and an id of ours is no name of the caller's.
     let (status, again) = world.ask("/settle", &settle(3, &id, &payment), None).await;
-    assert_eq!((status, &again["success"], &again["errorReason"]), (200, &false.into(), &"INVALID_PAYLOAD".into()));
+    assert_eq!((status, &again["success"], &again["errorReason"]), (409, &false.into(), &"INVALID_PAYLOAD".into()));
     assert_eq!(again["error"]["details"]["nvmCode"], "BCK.X402.0059");
     assert_eq!((&again["transaction"], &again["transactionHash"]), (&receipt["transaction"], &receipt["transaction"]));
     // Another amount under the id; another id for the nonce.
@@ -266,6 +285,9 @@ async fn the_facilitator_answers_in_both_forms_and_each_id_once() {
     assert_eq!((status, &less["errorReason"]), (409, &"duplicate_settlement".into()));
     assert_eq!(less["transaction"], receipt["transaction"]);
     assert_eq!(less["error"]["details"]["nvmCode"], "BCK.X402.0059");
+    // Nevermined's clients read the code of a status that is no success at the top.
+    assert_eq!((&less["code"], &less["message"]), (&"BCK.X402.0059".into(), &less["error"]["message"]));
+    assert_eq!((again["code"] == "BCK.X402.0059", receipt.get("code")), (true, None));
     let (status, spent) = world.ask("/verify", &world.body(&payment, 3), None).await;
     assert_eq!((status, &spent["invalidReason"]), (200, &"INVALID_PAYLOAD".into()));
     assert_eq!(spent["error"]["details"]["nvmCode"], "BCK.X402.0059");

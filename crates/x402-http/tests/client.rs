@@ -175,11 +175,16 @@ async fn a_lost_answer_does_not_pay_twice() {
     assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
     assert_eq!(payment_of(&wire, 1), payment_of(&wire, 2));
     assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"), "the first sending may have been settled");
-
-    let wire = Wire::default().says([asks(&[terms()])]);
-    wire.answers.lock().unwrap().extend((0..6).map(|_| Err("connection reset")));
-    assert_eq!(ask(&purse, &wire).await.unwrap_err(), ClientError::Unknown(Broken("connection reset")));
-    assert_eq!(purse.used(), "20000");
+    // Made once more, the request shows the same payment: while that may be settled, no other is signed.
+    let again = Wire::default().says([asks(&[terms()])]);
+    again.answers.lock().unwrap().extend((0..6).map(|_| Err("connection reset")));
+    assert_eq!(ask(&purse, &again).await.unwrap_err(), ClientError::Unknown(Broken("connection reset")));
+    assert_eq!(payment_of(&wire, 1), payment_of(&again, 1));
+    assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+    // Its time is over: it can no longer be settled.
+    purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+    ask(&purse, &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+    assert_eq!(purse.signed(), 2);
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@
 mod buyer;
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
+use buyer::book::Book;
 use buyer::*;
 use bytes::Bytes;
 use common::{Handler, Script, Service, TRANSACTION, offer, terms, upfront};
@@ -16,11 +16,8 @@ use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::Body;
-use x402_http::client::{
-    ClientError, OpenPayment, PayError, PayLayer, PaymentJournal, PaymentSent, Receipt, ReceiptOutcome,
-};
+use x402_http::client::{ClientError, PayError, PayLayer, PaymentSent, Receipt, ReceiptOutcome};
 use x402_http::server::Seller;
-use x402_types::Fault;
 
 /// An input of `x402-testkit/vectors/cases/clients`: a 402 and the answers that follow the payment.
 fn case(name: &str) -> Wire {
@@ -180,6 +177,30 @@ async fn an_answer_lost_once_c06() {
     assert_eq!(purse.signed(), 1);
 }
 
+/// An answer that no server settles for, and that has no receipt, ends no payment: docs/dialects.md, "What is counted".
+#[tokio::test]
+async fn a_head_or_a_304_without_a_receipt_ends_no_payment() {
+    let head = || Request::head(URL).body(Full::default()).unwrap();
+    let get = || Request::get(URL).body(Full::default()).unwrap();
+    for (first, code) in [(head(), 200), (head(), 204), (head(), 304), (get(), 304), (get(), 404), (get(), 500)] {
+        let what = format!("{} {code}", first.method());
+        let purse = purse();
+        let wire = Wire::default().says([asks(&[terms()]), status(code)]);
+        ask_with(&purse, &wire, first).await.unwrap();
+        let again = Wire::default().says([asks(&[terms()]), paid()]);
+        ask_with(&purse, &again, get()).await.unwrap();
+        assert_eq!(payment_of(&wire, 1), payment_of(&again, 1), "{what}");
+        assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"), "{what}");
+    }
+    // A receipt decides.
+    for (first, code) in [(head(), 200), (get(), 304)] {
+        let purse = purse();
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), settled_and(code)]), first).await.unwrap();
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), paid()]), get()).await.unwrap();
+        assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"), "{code}");
+    }
+}
+
 /// A 2xx ends the payment, whatever stands in the header.
 #[tokio::test]
 async fn a_success_ends_the_payment_whatever_its_receipt_looks_like_c08() {
@@ -245,35 +266,6 @@ async fn a_header_that_no_proxy_passes_is_named_by_its_length() {
     }
     let response = ask(&purse(), &Wire::default().says([asks(&[terms()]), settled_and(400)])).await.unwrap();
     assert!(!response.extensions().get::<PaymentSent>().unwrap().header_may_be_too_long, "it speaks x402");
-}
-
-/// A journal as a file would be: it outlives the payers that use it.
-#[derive(Debug, Default)]
-struct Book {
-    rows: Mutex<Vec<OpenPayment>>,
-    broken: bool,
-}
-
-#[async_trait]
-impl PaymentJournal for Book {
-    async fn write(&self, payment: &OpenPayment) -> Result<(), Fault> {
-        if self.broken {
-            return Err(Fault::store("disk full"));
-        }
-        let mut rows = self.rows.lock().unwrap();
-        rows.retain(|row| row.id != payment.id);
-        rows.push(payment.clone());
-        Ok(())
-    }
-
-    async fn find(&self, purchase: &str) -> Result<Vec<OpenPayment>, Fault> {
-        Ok(self.rows.lock().unwrap().iter().filter(|row| row.purchase == purchase).cloned().collect())
-    }
-
-    async fn remove(&self, id: &str) -> Result<(), Fault> {
-        self.rows.lock().unwrap().retain(|row| row.id != id);
-        Ok(())
-    }
 }
 
 fn process(book: &Arc<Book>) -> Purse {
@@ -348,6 +340,17 @@ async fn a_payment_whose_end_was_never_heard_stands_in_the_way_of_a_new_one() {
         let error = ask(&purse, &Wire::default().says([asks(&[terms()])])).await.unwrap_err();
         assert!(matches!(error, ClientError::Pay(PayError::EarlierUnknown(_))), "{error:?}");
     }
+    // A refusal of what was sent before, in time, is not its end either.
+    let first = process(&Arc::new(Book::default()));
+    let wire = Wire::default().says([asks(&[terms()]), status(500)]);
+    ask(&first, &wire).await.unwrap();
+    let again = Wire::default().says([asks(&[terms()]), refused("insufficient_funds")]);
+    ask(&first, &again).await.unwrap();
+    first.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+    let error = ask(&first, &Wire::default().says([asks(&[terms()])])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Pay(PayError::EarlierUnknown(_))), "{error:?}");
+    assert_eq!(first.signed(), 1);
+
     book.rows.lock().unwrap().clear();
     ask(&process(&book), &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use rusqlite::params;
 use x402_facilitator_core::conformance::{Subject, forgets_by_the_row, run};
-use x402_facilitator_core::{Ledger, Payment, Slot};
+use x402_facilitator_core::{HeldLedger, Ledger, Payment, Slot};
 use x402_store::sqlite::{Database, SqliteLedger, WriteError, payment_row, slot_row};
 use x402_types::{Fault, UnixSeconds};
 
@@ -56,6 +56,35 @@ impl Subject for OnDisk {
 async fn sqlite_conforms() {
     let subject = OnDisk(tempfile::tempdir().unwrap(), AtomicU64::new(0));
     run(&subject).await.unwrap();
+}
+
+/// The same behind a memory, which a restart begins anew.
+struct Held(OnDisk);
+
+impl Held {
+    async fn over(ledger: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        Arc::new(HeldLedger::alone(ledger).await.unwrap())
+    }
+}
+
+#[async_trait]
+impl Subject for Held {
+    async fn empty(&self) -> Arc<dyn Ledger> {
+        Self::over(self.0.empty().await).await
+    }
+
+    async fn reopened(&self, _: Arc<dyn Ledger>) -> Arc<dyn Ledger> {
+        Self::over(self.0.open()).await
+    }
+
+    async fn pass(&self, seconds: u64) {
+        self.0.pass(seconds).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_of_sqlite_conforms() {
+    run(&Held(OnDisk(tempfile::tempdir().unwrap(), AtomicU64::new(0)))).await.unwrap();
 }
 
 /// The instructions of SQLite's virtual machine, 16 at a time, of whichever ledger counts them.

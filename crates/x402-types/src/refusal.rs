@@ -166,6 +166,10 @@ pub enum NotTaken {
     /// offer is accepted.
     #[error("its fee is too low")]
     FeeTooLow,
+    /// The gas limit is below what the network takes for the transaction before it executes anything. A later
+    /// transaction with a higher limit is accepted.
+    #[error("its gas limit is too low")]
+    GasLimitTooLow,
     /// The nonce is ahead of the account's: the node has not seen the transactions before it.
     #[error("its nonce is ahead of the account's")]
     NonceTooHigh,

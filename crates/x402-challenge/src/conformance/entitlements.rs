@@ -64,3 +64,31 @@ pub(super) async fn revoked(subject: &dyn Subject) -> Result<(), Broken> {
     same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "a use")?;
     ensure(!store.revoke(&TOKEN).await?, "it is not known any more")
 }
+
+pub(super) async fn looked_at(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, Some(1)).await?;
+    for _ in 0..3 {
+        same(&store.look(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(1) }, "a look")?;
+    }
+    same(&store.look(&TOKEN, &"urn:res:abc1234".parse()?, NOW).await?, &Spent::Refused, "another resource")?;
+    same(&store.look(&TokenHash([8; 32]), &resource()?, NOW).await?, &Spent::Refused, "a token of nobody")?;
+    same(&store.look(&TOKEN, &resource()?, NOW.plus(3600)).await?, &Spent::Refused, "the first second after")?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(0) }, "the use")?;
+    same(&store.look(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "what is used up")
+}
+
+pub(super) async fn given_back(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = granted(subject, Some(1)).await?;
+    store.spend(&TOKEN, &resource()?, NOW).await?;
+    store.give_back(&TOKEN).await?;
+    let store = subject.reopened(store).await;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(0) }, "the use that came back")?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "one more")?;
+    store.give_back(&TokenHash([8; 32])).await?;
+    ensure(store.revoke(&TOKEN).await?, "it is known")?;
+    store.give_back(&TOKEN).await?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Refused, "a revoked one stays revoked")?;
+    let store = granted(subject, None).await?;
+    store.give_back(&TOKEN).await?;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: None }, "an uncounted one")
+}

@@ -59,6 +59,25 @@ pub(super) async fn closes(subject: &dyn Subject) -> Result<(), Broken> {
     same(&store.close_meter(&id(1), NOW.plus(9)).await?, &Some(settled), "settled, and that stays")
 }
 
+pub(super) async fn waived(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = subject.empty().await;
+    store.waive_meter(&id(1), NOW).await?;
+    for n in 1..=2 {
+        opened(&store, n).await?;
+        store.add_use(&id(n), 400.into(), NOW).await?;
+    }
+    store.waive_meter(&id(1), NOW.plus(5)).await?;
+    let store = subject.reopened(store).await;
+    let waived = Metered { used: 400.into(), state: MeterState::Refused, touched_at: NOW.plus(5), ..metered(1)? };
+    same(&store.close_meter(&id(1), NOW.plus(9)).await?, &Some(waived), "waived, and that stays")?;
+    same(&store.add_use(&id(1), 1.into(), NOW).await?, &Added::Closed, "a use of what is waived")?;
+    // What is closed may be under settlement.
+    let closed = store.close_meter(&id(2), NOW).await?;
+    store.waive_meter(&id(2), NOW.plus(5)).await?;
+    same(&store.close_meter(&id(2), NOW.plus(9)).await?, &closed, "closed, and that stays")?;
+    same(&store.open_meters(NOW.plus(99), 9).await?, &vec![id(2)], "what is left to settle")
+}
+
 pub(super) async fn listed(subject: &dyn Subject) -> Result<(), Broken> {
     let store = subject.empty().await;
     for n in 1..=4 {

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use x402_challenge::{Bind, ChallengeOffer, Charge, ExactProof, Gate, MakeProof, MemoryStore, Proofs};
 use x402_codec::header::X_PAYMENT;
-use x402_devchain::{TOKEN, signer};
+use x402_devchain::{TOKEN, key};
 use x402_evm::challenge::VerifyExact;
 use x402_evm::exact;
 use x402_facilitator::dev::DevFacilitator;
@@ -80,7 +80,7 @@ pub(super) async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     let accounts = [("payer", payer), ("seller", seller)];
     show.balances("before", &chain, &accounts);
 
-    let key = signer(PAYER).ok_or("the chain has no such account")?;
+    let key = key(PAYER).ok_or("the chain has no such account")?;
     let proof = Arc::new(ExactProof::new(exact::Payer::new(key))) as Arc<dyn MakeProof>;
     let client = PayClient::new(Payer::default().with_proofs([proof])).map_err(failed)?;
     let url = format!("{origin}/weather");

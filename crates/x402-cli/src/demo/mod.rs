@@ -17,7 +17,7 @@ use axum::routing::get;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
-use x402_devchain::{ACCOUNTS, DevChain, Transfer, signer};
+use x402_devchain::{ACCOUNTS, DevChain, Transfer, key};
 use x402_evm::exact::{self, Exact, Price};
 use x402_facilitator::dev::DevFacilitator;
 use x402_http::client::{PayClient, Payer, Receipt};
@@ -109,7 +109,7 @@ async fn one_payment(show: &mut Show) -> Result<(), Failure> {
     }));
     show.balances("before", &chain, &[("payer", payer), ("seller", seller)]);
 
-    let key = signer(PAYER).ok_or("the chain has no such account")?;
+    let key = key(PAYER).ok_or("the chain has no such account")?;
     let client = PayClient::new(Payer::new(exact::Payer::new(key))).map_err(failed)?;
     let response = client.get(&format!("{origin}/weather")).await.map_err(failed)?;
     let receipt = response.extensions().get::<Receipt>().map(|receipt| receipt.0.clone()).ok_or("no receipt")?;

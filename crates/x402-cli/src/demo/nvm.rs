@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use x402_codec::{Limits, body, header};
-use x402_devchain::{DevChain, DevPlan, signer};
+use x402_devchain::{DevChain, DevPlan, key};
 use x402_erc4337::nvm::{DelegationLimits, Payer as PlanPayer, Plans};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelVersion};
 use x402_facilitator::dev::{DevFacilitator, served};
@@ -171,7 +171,7 @@ fn client(
     session_signer: Address,
     allowance: DelegationLimits,
 ) -> Result<PayClient, Failure> {
-    let owner = signer(PAYER).ok_or("the chain has no such account")?;
+    let owner = key(PAYER).ok_or("the chain has no such account")?;
     let plans = Plans::new([served(U256::from(PLAN), plan)]).map_err(failed)?;
     let payer = PlanPayer::new(owner, smart, plans, [session_signer]).allowance(allowance);
     let spending = SpendLimits::default().with_asset(network, &PLAN.to_string(), AtomicAmount::ZERO);

@@ -137,6 +137,10 @@ impl Mechanism for NvmMechanism {
         AmountRule::AtMost
     }
 
+    fn lanes(&self) -> Vec<LaneId> {
+        self.lanes.clone()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         key(claim)
     }

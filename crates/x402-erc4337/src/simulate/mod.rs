@@ -25,8 +25,8 @@ use crate::{Bundle, EntryPointError, Revert};
 /// Runs bundles without sending them.
 #[async_trait]
 pub trait SimulateUserOps: Send + Sync {
-    /// Runs these bundles on the newest block, from their payers' addresses and with their gas, each on the state that
-    /// the earlier ones left. A refused bundle leaves no effect. The results are in the order of the bundles.
+    /// Runs these bundles on the newest block, from their payers' addresses, each on the state that the earlier ones
+    /// left. A refused bundle leaves no effect. The results are in the order of the bundles.
     /// # Errors
     /// The node failed, so that nothing is known.
     async fn simulate_user_ops(&self, bundles: &[Bundle]) -> Result<Vec<Simulated>, Fault>;

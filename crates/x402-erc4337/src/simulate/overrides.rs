@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_primitives::{Address, B256, Bytes, U64, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall, sol};
 use alloy_transport::TransportError;
 use x402_evm::chain::{BatchRead, node_fault};
@@ -62,9 +62,8 @@ async fn validate(
 ) -> Result<Option<(usize, SimulationRefusal)>, Fault> {
     let Some((_, first)) = live.first() else { return Ok(None) };
     let ops: Vec<PackedUserOperation> = live.iter().flat_map(|(_, bundle)| bundle.operations()).cloned().collect();
-    let gas = live.iter().fold(0u64, |sum, (_, bundle)| sum.saturating_add(bundle.gas()));
     let input = PackedUserOperation::handle_ops(&ops, first.payer());
-    let call = Call { input, gas: U64::from(gas), ..Call::new(first) };
+    let call = Call { input, ..Call::new(first) };
     let answer: Result<Bytes, TransportError> = chain.request("eth_call", (call, "latest", delegations_of(live))).await;
     let why = match answer {
         Ok(_) => return Ok(None),
@@ -117,7 +116,7 @@ async fn execute(chain: &RpcEntryPoint, live: &[(usize, &Bundle)]) -> Result<Vec
         return Err(Fault::unreachable("the node", "without eth_simulateV1, so long a bundle cannot be simulated"));
     }
     let entry_point = first.entry_point().address;
-    let call = Call { input: Bytes::new(), gas: U64::from(reads.gas()), ..Call::new(first) };
+    let call = Call { input: Bytes::new(), ..Call::new(first) };
     let mut overrides = delegations_of(live);
     overrides.insert(entry_point, Override { code });
     let returned: Bytes = chain.request("eth_call", (call, "latest", overrides)).await.map_err(node_fault)?;

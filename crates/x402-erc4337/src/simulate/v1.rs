@@ -76,23 +76,18 @@ pub(super) struct Override {
     pub(super) code: Bytes,
 }
 
-/// A call in the form of `eth_call` and `eth_simulateV1`.
+/// A call in the form of `eth_call` and `eth_simulateV1`. It contains no gas limit: some chains charge for the calldata
+/// of a call, too, so a limit for Ethereum is not one for them. The operations' own limits apply.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Call {
     pub(super) from: Address,
     pub(super) to: Address,
     pub(super) input: Bytes,
-    pub(super) gas: U64,
 }
 
 impl Call {
     pub(super) fn new(bundle: &Bundle) -> Self {
-        Self {
-            from: bundle.payer(),
-            to: bundle.entry_point().address,
-            input: bundle.call_data().clone(),
-            gas: U64::from(bundle.gas()),
-        }
+        Self { from: bundle.payer(), to: bundle.entry_point().address, input: bundle.call_data().clone() }
     }
 }
 

@@ -90,7 +90,7 @@ async fn an_order_that_cannot_be_executed_is_refused_and_nothing_is_sent() {
     let refusal = stage.settle(&poor).await.unwrap_err();
     let Refusal::Rejection(again) = refusal else { panic!("{refusal:?}") };
     assert_eq!(again, rejection);
-    assert!(stage.ledger.payments().is_empty());
+    assert!(stage.ledger.all_payments().is_empty());
     assert_eq!((stage.chain.transfers().len(), stage.orders(), stage.credits()), (0, 0, 0));
 
     // Its operation is not valid: the account lets the key send one, and that was the first order.

@@ -345,7 +345,7 @@ impl Stage {
 
     pub(crate) fn row(&self, claim: &Claim) -> Payment {
         let key = self.key_of(claim);
-        self.ledger.payments().into_iter().find(|payment| payment.key == key).unwrap()
+        self.ledger.all_payments().into_iter().find(|payment| payment.key == key).unwrap()
     }
 
     /// Settles, and works until it is answered.

@@ -35,6 +35,28 @@ async fn the_first_operation_deploys_enables_and_executes_and_the_next_only_exec
     assert_eq!(stage.credits().await, 200);
 }
 
+/// As on Arbitrum: the limit of a bundle covers the gas of its data, in the simulation of either kind, too.
+#[tokio::test]
+async fn bundles_land_where_data_cost_gas() {
+    for simulates in [true, false] {
+        let stage = stage().await;
+        stage.chain.node_fault(NodeFault::NumberAhead(20_000_000));
+        stage.chain.node_fault(NodeFault::Surcharge { transaction: 400_000, byte: 400 });
+        if !simulates {
+            let unknown = "the method eth_simulateV1 does not exist/is not available".into();
+            let unknown = Failure::Error { code: -32601, message: unknown };
+            stage.chain.fail_calls("eth_simulateV1", u32::MAX, When::Before, unknown);
+        }
+        let order = stage.op(&stage.order, KernelMode::Enable, 0, &to_order()).await;
+        stage.bundler.send_user_op(&order).await.unwrap();
+        assert!(found(&stage, &order).await.unwrap().executed.success);
+        let again = stage.op(&stage.order, KernelMode::Default, 0, &to_order()).await;
+        stage.bundler.send_user_op(&again).await.unwrap();
+        assert!(found(&stage, &again).await.unwrap().executed.success);
+        assert_eq!(stage.credits().await, 200);
+    }
+}
+
 /// A node that takes few blocks at once is asked more often, for every block once.
 #[tokio::test]
 async fn a_long_range_is_looked_through_in_pieces() {

@@ -124,14 +124,6 @@ impl BatchRead {
         (self.sizes.len(), self.calls.len())
     }
 
-    /// Returns the gas that the whole batch may use: a bound, not an estimate.
-    #[must_use]
-    pub fn gas(&self) -> u64 {
-        let calls: u64 = self.calls.iter().map(|call| u64::from(call.gas)).sum();
-        // Creation costs 53,000, data 16 gas a byte, the result 200 a byte, and a caller reserves a 64th part.
-        calls.saturating_mul(2).saturating_add(500_000)
-    }
-
     /// Generates the init code.
     #[must_use]
     pub fn code(&self) -> Bytes {

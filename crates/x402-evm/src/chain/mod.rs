@@ -14,6 +14,8 @@ mod repeat;
 mod rpc;
 #[cfg(feature = "rpc")]
 mod sightings;
+#[cfg(feature = "rpc")]
+mod surcharge;
 mod watched;
 
 pub use batch_read::{Answers, BatchRead, Returned};
@@ -28,6 +30,8 @@ pub use receipts::{Mined, MinedCall, ReadCalls, ReadReceipts, TokenTransfer};
 pub use repeat::repeating;
 #[cfg(feature = "rpc")]
 pub use rpc::RpcChain;
+#[cfg(feature = "rpc")]
+pub use surcharge::estimate_surcharge;
 pub use watched::{Fate, Moved, Sighting, StateBit, TRANSFER, Use, WatchEvents, Watched, WatchedEvent};
 
 use core::num::NonZeroU64;
@@ -132,6 +136,22 @@ pub struct Funds {
     pub head: Head,
 }
 
+/// Estimates the gas that the chain takes for a transaction before it executes anything, in addition to Ethereum's.
+///
+/// Rollups of the Arbitrum kind charge the cost of a transaction's data on another chain as gas of the transaction:
+/// "gasLimit covers both" ([docs](https://docs.arbitrum.io/how-arbitrum-works/deep-dives/gas-and-fees)). A transaction
+/// with a lower limit is refused, or runs out of gas.
+#[async_trait]
+pub trait EstimateSurcharge: Send + Sync {
+    /// Returns the surcharge of a transaction with these calldata. Makes no call on a chain that has none.
+    /// # Errors
+    /// The node failed.
+    async fn surcharge(&self, data: &Bytes) -> Result<u64, Fault>;
+
+    /// Returns the surcharge that was estimated last, without a call; 0 if none was.
+    fn last_surcharge(&self) -> u64;
+}
+
 /// Sends signed transactions to the chain.
 #[async_trait]
 pub trait SendTransaction: Send + Sync {
@@ -143,9 +163,15 @@ pub trait SendTransaction: Send + Sync {
 }
 
 /// All chain access that a mechanism needs.
-pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents + ReadCalls {}
+pub trait Chain:
+    ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
+{
+}
 
-impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents + ReadCalls> Chain for T {}
+impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls> Chain
+    for T
+{
+}
 
 /// A call to be made by one of this facilitator's transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,7 +180,8 @@ pub struct Call {
     pub to: Address,
     /// The calldata of the call.
     pub data: Bytes,
-    /// The gas limit of a transaction that makes the call.
+    /// The gas that a transaction needs to make the call, without the chain's
+    /// [surcharge](EstimateSurcharge::surcharge).
     pub gas: u64,
     /// The first block that can contain any event of the call.
     pub since: u64,

@@ -18,6 +18,8 @@ pub enum NodeError {
     NonceTooHigh,
     /// The fee is below the base fee or the node's own minimum, or too low to replace the transaction in the pool.
     FeeTooLow,
+    /// The gas limit is below what the transaction needs before it executes anything.
+    GasLimitTooLow,
     /// The account cannot pay for the gas.
     NoGasFunds,
     /// The call reverted: a result of the contract.
@@ -67,6 +69,9 @@ const WORDS: &[(&str, NodeError)] = &[
     ("below the minimum", NodeError::FeeTooLow),
     ("below minimum", NodeError::FeeTooLow),
     ("replacementnotallowed", NodeError::FeeTooLow),
+    ("intrinsic gas", NodeError::GasLimitTooLow),
+    ("intrinsicgas", NodeError::GasLimitTooLow),
+    ("insufficient gas for floor data gas cost", NodeError::GasLimitTooLow),
     ("insufficient funds", NodeError::NoGasFunds),
     ("insufficientfunds", NodeError::NoGasFunds),
     ("enough funds to send tx", NodeError::NoGasFunds),
@@ -146,6 +151,7 @@ impl NodeError {
         let why = match self {
             Self::NoGasFunds => NotTaken::NoGasFunds,
             Self::FeeTooLow => NotTaken::FeeTooLow,
+            Self::GasLimitTooLow => NotTaken::GasLimitTooLow,
             Self::NonceTooHigh => NotTaken::NonceTooHigh,
             _ => return node_fault(error),
         };
@@ -193,6 +199,9 @@ mod tests {
             (-32000, "transaction underpriced: gas tip cap 1, minimum needed 1000000", NodeError::FeeTooLow),
             (-32000, "max fee per gas less than block base fee: address 0x00", NodeError::FeeTooLow),
             (-32000, "insufficient funds for gas * price + value: balance 0, tx cost 1", NodeError::NoGasFunds),
+            (-32000, "intrinsic gas too low: gas 150000, minimum needed 180000", NodeError::GasLimitTooLow),
+            (-32000, "intrinsic gas too low", NodeError::GasLimitTooLow),
+            (-32000, "insufficient gas for floor data gas cost: have 1, want 2", NodeError::GasLimitTooLow),
             (-32000, "missing trie node 0a (path ) state 0x0a is not available, not found", NodeError::StateGone),
             (-32000, "header not found", NodeError::BlockUnknown),
             (-32000, "header for hash not found", NodeError::BlockUnknown),
@@ -202,6 +211,7 @@ mod tests {
             (-32003, "Insufficient funds for gas * price + value", NodeError::NoGasFunds),
             (-32003, "transaction already imported", NodeError::AlreadyKnown),
             (-32003, "nonce too low", NodeError::NonceUsed),
+            (-32003, "intrinsic gas too low", NodeError::GasLimitTooLow),
             // hardhat.
             (-32000, "Known transaction: 0xabc", NodeError::AlreadyKnown),
             (-32000, "Nonce too low. Expected nonce to be 5 but got 4.", NodeError::NonceUsed),
@@ -228,6 +238,7 @@ mod tests {
             (-32000, "Known transaction", NodeError::AlreadyKnown),
             (-32001, "Nonce too low", NodeError::NonceUsed),
             (-32004, "Upfront cost exceeds account balance", NodeError::NoGasFunds),
+            (-32003, "Intrinsic gas exceeds gas limit", NodeError::GasLimitTooLow),
             (-32009, "Gas price below configured minimum gas price", NodeError::FeeTooLow),
             (-32000, "World state unavailable", NodeError::StateGone),
             (-32000, "existing tx with same hash", NodeError::AlreadyKnown),

@@ -18,6 +18,7 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 
 use super::node_error::{NodeError, node_fault};
 use super::sightings::{Filter, Log, Sightings, found, moved_by};
+use super::surcharge::{Sample, Surcharge};
 use super::{
     AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, Returned,
     SEARCH_CALLS, SendTransaction, Sighting, WatchEvents, Watched,
@@ -45,6 +46,7 @@ pub struct RpcChain {
     sightings: Mutex<Sightings>,
     /// The lock held during a log query.
     asking: AsyncMutex<()>,
+    surcharge: Mutex<Surcharge>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +83,7 @@ impl RpcChain {
             polling: AsyncMutex::new(()),
             sightings: Mutex::default(),
             asking: AsyncMutex::new(()),
+            surcharge: Mutex::default(),
         }
     }
 
@@ -110,7 +113,8 @@ impl RpcChain {
     }
 
     /// Polls the head: one call. The first poll after one that found a new block also requests, in the same batch, the
-    /// fees, the nonces of all accounts that were ever requested, and the balances of those that pay for gas.
+    /// fees, the nonces of all accounts that were ever requested, and the balances of those that pay for gas; the first
+    /// of all also the gas of an empty transaction.
     /// # Errors
     /// The node failed.
     pub async fn poll(&self) -> Result<Head, Fault> {
@@ -155,6 +159,13 @@ impl RpcChain {
             let balance = batch.add_call::<_, U256>("eth_getBalance", &(payer, "latest")).map_err(node_fault)?;
             balances.push((payer, balance));
         }
+        let empty = match all && *self.surcharges() == Surcharge::Unknown {
+            true => {
+                let sample = Sample::of(Bytes::new());
+                Some(batch.add_call::<_, U64>("eth_estimateGas", &(sample,)).map_err(node_fault)?)
+            }
+            false => None,
+        };
         batch.send().await.map_err(node_fault)?;
         let block =
             block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
@@ -190,6 +201,10 @@ impl RpcChain {
         for (payer, balance) in balances {
             // If a node does not report a balance it is unknown, and an unknown balance refuses nothing.
             known.push((payer, balance.await.ok()));
+        }
+        if let Some(empty) = empty {
+            let known = Surcharge::Unknown.after(empty.await);
+            *self.surcharges() = known;
         }
         let mut polled = self.polled();
         polled.balances.extend(known);
@@ -227,6 +242,10 @@ impl RpcChain {
         self.polled.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    pub(super) fn surcharges(&self) -> std::sync::MutexGuard<'_, Surcharge> {
+        self.surcharge.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     fn sightings(&self) -> std::sync::MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -255,18 +274,19 @@ pub(super) struct Pinned {
     pub(super) require_canonical: bool,
 }
 
-/// The parameters of `eth_call` without `to`: the data are init code.
+/// The parameters of `eth_call` without `to`: the data are init code. They contain no gas limit, since no number is right
+/// on every chain: some charge for the data of a call as for those of a transaction. Each call of a batch has a limit of
+/// its own, and the node's limit bounds the whole.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Deployless {
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Address>,
     data: Bytes,
-    gas: U64,
 }
 
 impl Deployless {
     pub(super) fn of(reads: &BatchRead) -> Self {
-        Self { from: reads.sender(), data: reads.code(), gas: U64::from(reads.gas()) }
+        Self { from: reads.sender(), data: reads.code() }
     }
 }
 
@@ -353,6 +373,11 @@ impl SendTransaction for RpcChain {
             Ok(_) => Ok(()),
             Err(error) => match NodeError::of(&error) {
                 NodeError::AlreadyKnown | NodeError::NonceUsed => Ok(()),
+                kind @ NodeError::GasLimitTooLow => {
+                    // The chain may have a surcharge that it did not have before: the next signature estimates it.
+                    *self.surcharges() = Surcharge::Unknown;
+                    Err(kind.of_sending(error))
+                }
                 kind => Err(kind.of_sending(error)),
             },
         }

@@ -7,6 +7,7 @@ mod rail;
 mod settle;
 mod smart;
 mod stage;
+mod surcharge;
 mod trial;
 mod verify;
 mod wallet;

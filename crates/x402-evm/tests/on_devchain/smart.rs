@@ -19,7 +19,7 @@ use crate::wallet::{FACTORY, FACTORY_CODE, OWNER, WALLET, init_code, made_by_fac
 
 /// An account whose owner signs for it, and what deploys it where it is not there.
 #[derive(Clone)]
-struct Account {
+pub(crate) struct Account {
     address: Address,
     owner: usize,
     factory: Option<(Address, Bytes)>,
@@ -45,7 +45,7 @@ fn owner() -> Address {
 }
 
 /// A contract with tokens, its owner account 4.
-fn deployed(stage: &Stage) -> Account {
+pub(crate) fn deployed(stage: &Stage) -> Account {
     stage.chain.set_code(WALLET, wallet_code()).unwrap();
     wallet_of(stage, WALLET, owner(), 0);
     stage.chain.set_balance_of(WALLET, U256::from(TOKENS_EACH));
@@ -53,7 +53,7 @@ fn deployed(stage: &Stage) -> Account {
 }
 
 /// The same, not there yet, and the deployment proxy that makes it.
-fn undeployed(stage: &Stage) -> Account {
+pub(crate) fn undeployed(stage: &Stage) -> Account {
     stage.chain.set_code(FACTORY, FACTORY_CODE.to_vec().into()).unwrap();
     let address = made_by_factory(owner());
     stage.chain.set_balance_of(address, U256::from(TOKENS_EACH));
@@ -62,14 +62,14 @@ fn undeployed(stage: &Stage) -> Account {
 }
 
 /// A facilitator that calls this factory.
-fn listing(mut stage: Stage, factory: Address) -> Stage {
+pub(crate) fn listing(mut stage: Stage, factory: Address) -> Stage {
     let signers = Signers::any().with_factory(factory);
     stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes())
         .with_policy(ExactPolicy::default().with_signers(signers));
     stage
 }
 
-async fn claim(stage: &Stage, account: &Account) -> Claim {
+pub(crate) async fn claim(stage: &Stage, account: &Account) -> Claim {
     claim_within(stage, account, 60).await
 }
 

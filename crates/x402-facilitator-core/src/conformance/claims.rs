@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::samples::{claimed, payment, read};
 use super::{Broken, Subject, ensure, same};
-use crate::worker::join;
+use crate::upkeep::join;
 use crate::{Ledger, OwnerId, Payment, RequestId};
 
 pub(super) async fn inserted_once(subject: &dyn Subject) -> Result<(), Broken> {

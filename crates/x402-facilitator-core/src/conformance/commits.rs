@@ -8,7 +8,7 @@ use x402_types::UnixSeconds;
 
 use super::samples::{claimed, commit, lane, leased, payment, read, receipt, slot, step};
 use super::{Broken, Subject, ensure, same};
-use crate::worker::join;
+use crate::upkeep::join;
 use crate::{CommitError, Ledger, Next, OwnerId, Payment, RequestId, Slot, StepState, Write};
 
 pub(super) async fn version_counts(subject: &dyn Subject) -> Result<(), Broken> {
@@ -91,14 +91,14 @@ pub(super) async fn next_nonce(subject: &dyn Subject) -> Result<(), Broken> {
     let lease = leased(&ledger).await?;
     let write =
         |from: u64, to: u64| Write { lease: Some(lease.clone()), next: Some(Next { from, to }), ..Write::default() };
-    same(&ledger.lane(&lane("a")).await?.next, &0, "a lane that never had a nonce")?;
+    same(&ledger.lane(&lane("a"), 10).await?.next, &0, "a lane that never had a nonce")?;
     same(&ledger.commit(write(1, 2)).await, &Err(CommitError::Conflict), "from what it is not")?;
     ledger.commit(write(0, 7)).await?;
     same(&ledger.commit(write(0, 8)).await, &Err(CommitError::Conflict), "from what it was")?;
     ledger.commit(write(7, 8)).await?;
     let ledger = subject.reopened(ledger).await;
-    same(&ledger.lane(&lane("a")).await?.next, &8, "the next nonce")?;
-    same(&ledger.lane(&lane("b")).await?.next, &0, "another lane's")
+    same(&ledger.lane(&lane("a"), 10).await?.next, &8, "the next nonce")?;
+    same(&ledger.lane(&lane("b"), 10).await?.next, &0, "another lane's")
 }
 
 pub(super) async fn all_or_nothing(subject: &dyn Subject) -> Result<(), Broken> {
@@ -130,10 +130,10 @@ pub(super) async fn all_or_nothing(subject: &dyn Subject) -> Result<(), Broken> 
     let refused = ledger.commit(keyed).await;
     ensure(matches!(refused, Err(CommitError::Taken(_))), "two payments under one once key")?;
     same(&(read(&ledger, 1).await?, read(&ledger, 2).await?), &(one.clone(), two.clone()), "no payment was changed")?;
-    let view = ledger.lane(&lane("a")).await?;
+    let view = ledger.lane(&lane("a"), 10).await?;
     ensure(view.next == 0 && view.open.is_empty() && view.ready.is_empty(), "no slot, no nonce, nothing ready")?;
     ledger.commit(good).await?;
-    same(&ledger.lane(&lane("a")).await?.ready.len(), &2, "and then all of it")
+    same(&ledger.lane(&lane("a"), 10).await?.ready.len(), &2, "and then all of it")
 }
 
 pub(super) async fn row_once(subject: &dyn Subject) -> Result<(), Broken> {

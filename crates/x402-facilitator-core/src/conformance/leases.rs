@@ -8,7 +8,7 @@ use x402_types::UnixSeconds;
 
 use super::samples::{claimed, commit, lane, lease, leased, owner, read, slot};
 use super::{Broken, Subject, ensure, same};
-use crate::worker::join;
+use crate::upkeep::join;
 use crate::{CommitError, Lease, Ledger, Next, Payment, Write};
 
 pub(super) async fn one_owner(subject: &dyn Subject) -> Result<(), Broken> {

@@ -82,7 +82,7 @@ pub(super) async fn passes_over(subject: &dyn Subject) -> Result<(), Broken> {
 
 /// Checks that a step's exclusive resource is held while the step is open, and free afterwards.
 pub(super) async fn exclusive_while_open(subject: &dyn Subject) -> Result<(), Broken> {
-    let (ledger, lease) = three(subject).await?;
+    let (mut ledger, lease) = three(subject).await?;
     let exclusive = |once_key, state| Step { exclusive: Some(OnceKey(vec![9])), ..step(once_key, state) };
     for end in [proven(1), dead()] {
         for state in [StepState::Ready, StepState::InFlight, StepState::Unaccounted] {
@@ -91,7 +91,7 @@ pub(super) async fn exclusive_while_open(subject: &dyn Subject) -> Result<(), Br
             same(&with_step(&ledger, &lease, 2, step(9, StepState::Ready)).await?, &taken(9), "as a once key, too")?;
         }
         with_step(&ledger, &lease, 2, step(2, StepState::Ready)).await??;
-        let ledger = subject.reopened(Arc::clone(&ledger)).await;
+        ledger = subject.reopened(ledger).await;
         same(&with_step(&ledger, &lease, 3, exclusive(3, StepState::Ready)).await?, &taken(9), "after a restart")?;
         with_step(&ledger, &lease, 1, exclusive(1, end)).await??;
         with_step(&ledger, &lease, 3, exclusive(3, StepState::Ready)).await??;

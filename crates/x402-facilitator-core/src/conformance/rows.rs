@@ -36,7 +36,7 @@ pub(super) async fn read_as_written(subject: &dyn Subject) -> Result<(), Broken>
     let stored = Slot { version: 1, ..carrier };
     same(&ledger.slots(core::slice::from_ref(&stored.id)).await?, &vec![stored.clone()], "the slot")?;
     let view = LaneView { next: 1, open: vec![stored], ready: Vec::new() };
-    same(&ledger.lane(&lane("a")).await?, &view, "the lane")?;
+    same(&ledger.lane(&lane("a"), 10).await?, &view, "the lane")?;
     for (version, answer) in [(2, Ok(receipt(1))), (3, Err(ErrorReason::from_wire("a code of somebody's")))] {
         let answered = Payment { answer: Some(answer), version, ..full.clone() };
         commit(&ledger, &lease, vec![answered.clone()]).await?;
@@ -83,7 +83,7 @@ pub(super) async fn forget(subject: &dyn Subject) -> Result<(), Broken> {
     }
     let left = ledger.slots(&[used.id, open.id.clone(), shared.id.clone()]).await?;
     same(&left.into_iter().map(|slot| slot.id).collect(), &vec![open.id, shared.id], "the slots left")?;
-    same(&ledger.lane(&lane("a")).await?.next, &3, "the next nonce stays")?;
+    same(&ledger.lane(&lane("a"), 10).await?.next, &3, "the next nonce stays")?;
     // The once key and the key of a forgotten payment are free.
     let again = claimed(&ledger, 1).await?;
     same(&again, &Payment { version: 1, ..payment(1) }, "the key is free")?;

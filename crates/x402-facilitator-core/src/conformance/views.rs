@@ -71,8 +71,13 @@ async fn a_lane(subject: &dyn Subject) -> Result<LaneView, Broken> {
     let next = Some(Next { from: 0, to: u64::from(u32::MAX) + 1 });
     ledger.commit(Write { lease: Some(lease), next, payments, slots }).await?;
     let ledger = subject.reopened(ledger).await;
-    same(&ledger.lane(&lane("b")).await?, &LaneView::default(), "another lane")?;
-    Ok(ledger.lane(&a).await?)
+    same(&ledger.lane(&lane("b"), 10).await?, &LaneView::default(), "another lane")?;
+    let none = ledger.lane(&a, 0).await?;
+    let view = ledger.lane(&a, 10).await?;
+    same(&none, &LaneView { ready: Vec::new(), ..view.clone() }, "and none of what is ready")?;
+    let first = view.ready.iter().take(1).cloned().collect();
+    same(&ledger.lane(&a, 1).await?, &LaneView { ready: first, ..view.clone() }, "up to a limit")?;
+    Ok(view)
 }
 
 pub(super) async fn lane_shows(subject: &dyn Subject) -> Result<(), Broken> {
@@ -97,6 +102,19 @@ pub(super) async fn slots_in_order(subject: &dyn Subject) -> Result<(), Broken> 
     same(&ledger.slots(&[]).await?, &Vec::new(), "none asked")
 }
 
+pub(super) async fn payments_in_order(subject: &dyn Subject) -> Result<(), Broken> {
+    let ledger = subject.empty().await;
+    let lease = leased(&ledger).await?;
+    for number in 1..=3 {
+        claimed(&ledger, number).await?;
+    }
+    let row = read(&ledger, 3).await?;
+    commit(&ledger, &lease, vec![Payment { answer: Some(Ok(receipt(3))), ..row }]).await?;
+    let found = ledger.payments(&[key(3), key(9), key(1)]).await?;
+    same(&found, &vec![read(&ledger, 3).await?, read(&ledger, 1).await?], "in the order asked, answered or not")?;
+    same(&ledger.payments(&[]).await?, &Vec::new(), "none asked")
+}
+
 pub(super) async fn unanswered_by_prefix(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
     let lease = leased(&ledger).await?;
@@ -106,7 +124,7 @@ pub(super) async fn unanswered_by_prefix(subject: &dyn Subject) -> Result<(), Br
         ledger.claim(Payment { key: named(bytes), ..payment(number) }).await?;
     }
     let of = async |ledger: &Arc<dyn Ledger>, prefix: &[u8]| -> Result<Vec<PaymentKey>, Broken> {
-        Ok(ledger.unanswered(prefix).await?.into_iter().map(|payment| payment.key).collect())
+        Ok(ledger.unanswered(prefix).await?.into_iter().map(|payment| payment.key.clone()).collect())
     };
     let three = vec![named(&[1, 0xff]), named(&[1, 0xff, 0]), named(&[1, 0xff, 0xff])];
     same(&of(&ledger, &[1, 0xff]).await?, &three, "those that begin so, by their keys")?;

@@ -123,7 +123,7 @@ fn a_caller_that_hangs_up_changes_nothing() {
     let bench = Bench::new();
     let call = bench.settlement.begin_request();
     drop(bench.settlement.settle(&call, &claim(1, "a"), NOW));
-    assert!(bench.ledger.payments().is_empty());
+    assert!(bench.ledger.all_payments().is_empty());
     wait(bench.settlement.settle(&call, &claim(1, "a"), NOW)).unwrap();
     drop(call);
     bench.finish(1, NextStep::Settled(receipt()));
@@ -137,7 +137,7 @@ fn verify_refuses_what_is_in_flight_or_spent() {
     let verify =
         |claim: &Claim| wait(bench.settlement.verify(claim, NOW)).map(|verified| verified.verdict().payer.clone());
     assert_eq!(verify(&claim(1, "a")), Ok("payer".to_owned()));
-    assert!(bench.ledger.payments().is_empty(), "a check writes nothing");
+    assert!(bench.ledger.all_payments().is_empty(), "a check writes nothing");
     let refused = |reason| Err(Refusal::from(Rejection::new(reason).of("payer")));
     wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     assert_eq!(verify(&claim(1, "a")), refused(ErrorReason::DUPLICATE_SETTLEMENT));
@@ -155,7 +155,7 @@ fn a_refusal_is_told_unless_a_row_says_otherwise() {
     bench.toy.set(|world| world.rejection = Some(ErrorReason::NONCE_ALREADY_USED));
     let refused = wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW));
     assert_eq!(refused, Err(Rejection::new(ErrorReason::NONCE_ALREADY_USED).into()));
-    assert!(bench.ledger.payments().is_empty());
+    assert!(bench.ledger.all_payments().is_empty());
     bench.toy.set(|world| world.rejection = None);
     wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW)).unwrap();
     bench.finish(1, NextStep::Settled(receipt()));

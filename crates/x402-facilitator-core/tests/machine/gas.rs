@@ -1,8 +1,50 @@
 //! An account that cannot pay the gas.
 
-use x402_types::Refusal;
+use std::sync::Arc;
+
+use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, OwnerId, Settlement};
+use x402_types::{Refusal, SchemeName};
 
 use crate::toy::*;
+
+/// Two schemes of one network, each with lanes of its own: one that has an empty account stops, the other does not.
+#[test]
+fn a_kind_stops_when_all_of_its_own_lanes_are_empty() {
+    let toy = |scheme: SchemeName, account, lanes: &[&str]| {
+        let toy = Toy::default();
+        toy.set(|world| {
+            world.scheme = Some(scheme);
+            world.account = Some(account);
+            world.lanes = lanes.iter().map(|account| LaneId::new(network(), account)).collect();
+        });
+        toy
+    };
+    let (exact, upto) = (toy(SchemeName::EXACT, "0xaa", &["0xaa", "0xbb"]), toy(SchemeName::UPTO, "0xbb", &["0xbb"]));
+    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| NOW));
+    let mut settlement = Settlement::new(OwnerId::from("one"), ledger);
+    for toy in [&exact, &upto] {
+        settlement =
+            settlement.with_mechanism(Arc::new(toy.clone())).unwrap().with_rail(Arc::new(toy.clone())).unwrap();
+    }
+    let stopped = || settlement.stopped_kinds().into_iter().map(|kind| kind.scheme).collect::<Vec<_>>();
+    assert!(stopped().is_empty());
+    // The account of 0xaa is empty: 0xbb carries both kinds.
+    exact.set(|world| world.unfunded = true);
+    assert!(stopped().is_empty());
+    // The account of 0xbb is empty: `upto` has no other.
+    exact.set(|world| world.unfunded = false);
+    upto.set(|world| world.unfunded = true);
+    assert_eq!(stopped(), [SchemeName::UPTO]);
+    exact.set(|world| world.unfunded = true);
+    assert_eq!(stopped(), [SchemeName::EXACT, SchemeName::UPTO]);
+    // A mechanism that names no lanes uses those of its network, whatever scheme they were added for.
+    upto.set(|world| world.lanes.clear());
+    exact.set(|world| world.unfunded = false);
+    assert!(stopped().is_empty());
+    // A lane that has no rail carries nothing.
+    upto.set(|world| world.lanes = vec![LaneId::new(network(), "0xcc")]);
+    assert_eq!(stopped(), [SchemeName::UPTO]);
+}
 
 #[test]
 fn a_lane_that_cannot_pay_takes_no_new_payments() {
@@ -18,7 +60,7 @@ fn a_lane_that_cannot_pay_takes_no_new_payments() {
     assert_eq!(wait(bench.settlement.verify(&claim(2, "a"), NOW)), Err(Refusal::Fault(no_gas(&lane()))));
     assert_eq!(settle(2), Err(Refusal::Fault(no_gas(&lane()))));
     assert_eq!(wait(bench.settlement.claim(&bench.settlement.begin_request(), verified, NOW)), Err(no_gas(&lane())));
-    assert_eq!(bench.ledger.payments().len(), 1, "nothing is claimed");
+    assert_eq!(bench.ledger.all_payments().len(), 1, "nothing is claimed");
     // What was claimed before goes on: it may still be paid when the account is.
     drop(first);
     assert_eq!(settle(1), Ok(pending(None)));

@@ -23,7 +23,10 @@ impl Ledger for Hides {
     async fn read(&self, key: &PaymentKey) -> Result<Option<Payment>, Fault> {
         self.0.read(key).await
     }
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
+        self.0.payments(keys).await
+    }
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         self.0.unanswered(prefix).await
     }
     async fn slots(&self, ids: &[SlotId]) -> Result<Vec<Slot>, Fault> {
@@ -35,8 +38,8 @@ impl Ledger for Hides {
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
         self.0.due(lane, now, limit).await
     }
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
-        self.0.lane(lane).await
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
+        self.0.lane(lane, ready).await
     }
     async fn commit(&self, write: Write) -> Result<(), CommitError> {
         self.0.commit(write).await?;

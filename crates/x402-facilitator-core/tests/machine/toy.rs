@@ -60,6 +60,12 @@ pub struct World {
     pub cannot_sign: bool,
     pub cannot_send: bool,
     pub unfunded: bool,
+    /// The served scheme; `exact` by default.
+    pub scheme: Option<SchemeName>,
+    /// The lanes that the mechanism names.
+    pub lanes: Vec<LaneId>,
+    /// The account of the rail's lane; `0xaa` by default.
+    pub account: Option<&'static str>,
     pub max_parcels: Option<usize>,
     pub method: Option<&'static str>,
     pub rule: AmountRule,
@@ -95,11 +101,15 @@ impl Mechanism for Toy {
     fn kinds(&self) -> Vec<SupportedKind> {
         vec![SupportedKind {
             x402_version: Version::V2,
-            scheme: SchemeName::EXACT,
+            scheme: self.0.lock().unwrap().scheme.clone().unwrap_or(SchemeName::EXACT),
             network: network().into(),
             extra: Members::new(),
             rest: Members::new(),
         }]
+    }
+
+    fn lanes(&self) -> Vec<LaneId> {
+        self.0.lock().unwrap().lanes.clone()
     }
 
     fn amount_rule(&self) -> AmountRule {
@@ -145,7 +155,7 @@ impl Mechanism for Toy {
 #[async_trait]
 impl Rail for Toy {
     fn lanes(&self) -> Vec<LaneId> {
-        vec![lane()]
+        vec![self.0.lock().unwrap().account.map_or_else(lane, |account| LaneId::new(network(), account))]
     }
 
     fn fits(&self, aboard: &[&Parcel], _: &Parcel) -> bool {

@@ -39,12 +39,16 @@ pub enum Bug {
     ToldInMemory,
     /// Every caller is taken for one that named its request.
     AllNamed,
+    /// The process's memory holds what it read first, whatever a conflict says.
+    StaleMemory,
+    /// The process's memory holds a write before the ledger has it.
+    KeptBeforeStored,
     /// The ledger gives the newest parcel of a step only, so that none is ever the last one.
     ParcelsForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::SentBeforeStored,
         Self::TimeoutTakenForFailure,
         Self::RevertTakenForFailure,
@@ -58,6 +62,8 @@ impl Bug {
         Self::SecondOrder,
         Self::ToldInMemory,
         Self::AllNamed,
+        Self::StaleMemory,
+        Self::KeptBeforeStored,
         Self::ParcelsForgotten,
     ];
 }

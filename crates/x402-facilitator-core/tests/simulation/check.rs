@@ -14,7 +14,7 @@ use crate::world::{ACCOUNTS, Inner, name};
 /// Adds what is not so to the violations, and what happened to the tally.
 pub fn check(world: &mut Inner, ledger: &MemoryLedger, claims: &[Claim], next: &[u64]) {
     let truth = world.truth();
-    let rows = ledger.payments();
+    let rows = ledger.all_payments();
     let mut bad = Vec::new();
     for row in &rows {
         ended_truly(row, &truth, &mut bad);
@@ -228,7 +228,7 @@ fn count(world: &mut Inner, ledger: &MemoryLedger, rows: &[Payment]) {
 pub async fn next_nonces(ledger: &MemoryLedger) -> Vec<u64> {
     let mut next = Vec::new();
     for number in 0..ACCOUNTS {
-        next.push(ledger.lane(&lane(number)).await.unwrap().next);
+        next.push(ledger.lane(&lane(number), 0).await.unwrap().next);
     }
     next
 }

@@ -13,6 +13,7 @@ mod chain;
 mod check;
 mod client;
 mod mechanisms;
+mod memory;
 mod process;
 mod rails;
 mod scheduler;
@@ -91,6 +92,7 @@ fn a_thousand_seeds_keep_the_invariants() {
         "step dead",
         "fee raised",
         "shared transaction",
+        "planned and carried together",
         "empty transaction",
         "settled",
         "settled with an order",

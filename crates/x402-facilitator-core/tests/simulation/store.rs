@@ -37,7 +37,17 @@ impl Ledger for Wire {
         Ok(row)
     }
 
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
+        self.world.there().await?;
+        let mut rows = self.ledger.payments(keys).await?;
+        if self.bug == Bug::ParcelsForgotten {
+            rows = rows.into_iter().map(forget_parcels).collect();
+        }
+        self.world.back().await?;
+        Ok(rows)
+    }
+
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         self.world.there().await?;
         let rows = self.ledger.unanswered(prefix).await?;
         self.world.back().await?;
@@ -65,9 +75,9 @@ impl Ledger for Wire {
         Ok(due)
     }
 
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
         self.world.there().await?;
-        let mut view = self.ledger.lane(lane).await?;
+        let mut view = self.ledger.lane(lane, ready).await?;
         if self.bug == Bug::NoGapFilling {
             hide_gaps(&self.ledger, lane, &mut view).await?;
         }

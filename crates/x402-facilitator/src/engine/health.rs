@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use x402_facilitator_core::LaneId;
-use x402_types::{ChainId, Fault, UnixSeconds};
+use x402_types::v2::SupportedKind;
+use x402_types::{ChainId, Fault, PaymentKey, UnixSeconds};
 
 use super::Engine;
 use crate::clock::now;
@@ -23,6 +24,48 @@ pub struct Health {
     pub heads: BTreeMap<ChainId, u64>,
 }
 
+/// The readiness of an engine: the signers that cannot work, and what does not work without them.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Readiness {
+    /// The signers that cannot pay for a transaction.
+    pub short: Vec<ShortSigner>,
+    /// The kinds of payment that no signer can settle. The engine is ready if there are none.
+    pub stopped: Vec<SupportedKind>,
+}
+
+/// A signer that cannot pay for a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShortSigner {
+    /// The lane of the signer.
+    pub lane: LaneId,
+    /// The consequence for new payments.
+    pub shortage: Shortage,
+    /// The balance and what a transaction needs, or the refusal of a node.
+    pub fault: Fault,
+}
+
+/// The consequence of a signer's lack of gas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// Other signers take the new payments of every kind that it serves.
+    Spared,
+    /// No signer takes the new payments of some kind that it serves.
+    Stops,
+}
+
+impl Shortage {
+    /// Returns the level of the log entry about it: `warning` or `error`.
+    #[must_use]
+    pub const fn level(self) -> &'static str {
+        match self {
+            Self::Spared => "warning",
+            Self::Stops => "error",
+        }
+    }
+}
+
 impl Engine {
     /// Checks that the ledger and its writer answer, and measures the age of the last commit and of each network's
     /// head.
@@ -30,9 +73,8 @@ impl Engine {
     /// # Errors
     /// The ledger or its writer does not answer, or the last change could not be stored.
     pub async fn health(&self) -> Result<Health, Fault> {
-        for lane in self.settlement.lanes() {
-            self.ledger.due(lane, now(), 1).await?;
-        }
+        // No payment has this key, so the ledger itself answers, and no memory in front of it.
+        self.ledger.read(&PaymentKey::from_bytes(&[])).await?;
         let last_commit = match &self.database {
             None => None,
             Some(database) => {
@@ -45,22 +87,39 @@ impl Engine {
         Ok(Health { last_commit, heads })
     }
 
-    /// Returns the signers that cannot pay for a transaction, as far as is known, with the reason. They take no new
-    /// payments.
+    /// Returns whether every served kind has a signer that can pay for a transaction, and names the signers that cannot,
+    /// as far as is known. Those take no new payments.
     #[must_use]
-    pub fn unfunded(&self) -> Vec<(LaneId, Fault)> {
-        self.settlement.unfunded()
+    pub fn readiness(&self) -> Readiness {
+        let stopped = self.settlement.stopped_kinds();
+        let needed: BTreeSet<LaneId> = stopped.iter().flat_map(|kind| self.settlement.lanes_of(kind)).collect();
+        let short = self.settlement.unfunded().into_iter().map(|(lane, fault)| {
+            let shortage = if needed.contains(&lane) { Shortage::Stops } else { Shortage::Spared };
+            ShortSigner { lane, shortage, fault }
+        });
+        Readiness { short: short.collect(), stopped }
     }
 
-    /// Logs once for each signer that it ran out of gas, and once that it has gas again.
+    /// Logs once for each signer that it ran out of gas: as a warning while others carry every kind in its place, as an
+    /// error once they do not. Logs once that it has gas again.
     pub fn note_funds(&self) {
-        let unfunded = self.unfunded();
-        let now: BTreeSet<LaneId> = unfunded.iter().map(|(lane, _)| lane.clone()).collect();
-        let before = std::mem::replace(&mut self.seen().unfunded, now.clone());
-        for (lane, fault) in unfunded.iter().filter(|(lane, _)| !before.contains(lane)) {
-            tracing::error!(%lane, %fault, "a signer has no gas; it takes no new payments");
+        let short = self.readiness().short;
+        let now: BTreeMap<LaneId, Shortage> = short.iter().map(|it| (it.lane.clone(), it.shortage)).collect();
+        let before = std::mem::replace(&mut self.seen().short, now.clone());
+        for ShortSigner { lane, shortage, fault } in &short {
+            if before.get(lane) == Some(shortage) {
+                continue;
+            }
+            match shortage {
+                Shortage::Spared => {
+                    tracing::warn!(%lane, %fault, "a signer has no gas; other signers take its new payments");
+                }
+                Shortage::Stops => {
+                    tracing::error!(%lane, %fault, "a signer has no gas, and no other signer can take its new payments");
+                }
+            }
         }
-        for lane in before.difference(&now) {
+        for lane in before.keys().filter(|lane| !now.contains_key(lane)) {
             tracing::info!(%lane, "a signer has gas again");
         }
     }

@@ -1,10 +1,12 @@
 //! The settlement machine with a clock and tasks: `x402-facilitator-core` leaves both to the process that runs it.
 
+mod claims;
 mod health;
 mod in_process;
 mod running;
 mod settle;
 mod verify;
+mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +16,12 @@ use tokio::sync::watch;
 use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
 use x402_store::sqlite::Database;
 use x402_types::extension::Extensions;
-use x402_types::{Assets, ChainId, Extension, Members, UnixSeconds};
+use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
 
-pub use self::health::Health;
+use self::claims::Claims;
+pub use self::health::{Health, Readiness, ShortSigner, Shortage};
 pub use self::running::Running;
+use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
 use crate::dialects;
 
@@ -34,10 +38,10 @@ pub struct Engine {
     /// The dialects; the first one that recognises a body reads it.
     dialects: Vec<Arc<dyn Dialect>>,
     patience: Patience,
-    claims: watch::Sender<()>,
+    claims: Claims,
     blocks: watch::Sender<()>,
     nonces: watch::Sender<()>,
-    moves: watch::Sender<()>,
+    waiters: Waiters,
     /// The lanes with unfinished payments.
     unfinished: watch::Sender<BTreeSet<LaneId>>,
     /// The file that holds the ledger, if there is one.
@@ -73,8 +77,8 @@ impl Default for Patience {
 struct Seen {
     /// The time of the newest block of each network.
     heads: BTreeMap<ChainId, UnixSeconds>,
-    /// The lanes that could not pay for a transaction.
-    unfunded: BTreeSet<LaneId>,
+    /// The lanes that could not pay for a transaction, and whether others carried all kinds in their place.
+    short: BTreeMap<LaneId, Shortage>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -88,6 +92,7 @@ impl Engine {
     #[must_use]
     pub fn new(settlement: Settlement, ledger: Arc<dyn Ledger>) -> Self {
         Self {
+            claims: Claims::of(settlement.lanes()),
             settlement,
             ledger,
             signers: Members::new(),
@@ -96,10 +101,9 @@ impl Engine {
             replaying: BTreeSet::new(),
             dialects: dialects::all(),
             patience: Patience::default(),
-            claims: watch::Sender::new(()),
             blocks: watch::Sender::new(()),
             nonces: watch::Sender::new(()),
-            moves: watch::Sender::new(()),
+            waiters: Waiters::default(),
             unfinished: watch::Sender::default(),
             database: None,
             seen: Mutex::default(),
@@ -189,12 +193,23 @@ impl Engine {
         self.nonces.send_replace(());
     }
 
-    pub(crate) fn moved(&self) {
-        self.moves.send_replace(());
+    pub(crate) const fn waiters(&self) -> &Waiters {
+        &self.waiters
     }
 
-    pub(crate) fn claims(&self) -> watch::Receiver<()> {
-        self.claims.subscribe()
+    /// Hands a payment that was claimed here to the worker of its lane.
+    pub(crate) fn hand_over(&self, lane: &LaneId, key: PaymentKey) {
+        self.claims.add(lane, key);
+    }
+
+    /// Takes the payments of a lane that were claimed here since the last call.
+    pub(crate) fn take_claims(&self, lane: &LaneId) -> Vec<PaymentKey> {
+        self.claims.take(lane)
+    }
+
+    /// Waits until a payment of this lane is claimed here.
+    pub(crate) async fn claimed(&self, lane: &LaneId) {
+        self.claims.some(lane).await;
     }
 
     pub(crate) fn blocks(&self) -> watch::Receiver<()> {

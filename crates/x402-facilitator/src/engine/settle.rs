@@ -1,11 +1,21 @@
 //! The settlement of a payment, and the wait for its end.
 
-use x402_facilitator_core::Outcome;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use x402_facilitator_core::{InFlightRequest, Outcome};
 use x402_types::{Claim, Fault, Refusal};
 
 use super::Engine;
+use super::waiters::Waiter;
 use crate::clock::now;
 use crate::dialect::{Dialect, Settled};
+
+/// The time after which a waiting caller's payment is looked up although nothing woke it: another process may have
+/// brought it to its end. It doubles with each look.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
+/// The longest time between two such looks.
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Settles a payment for a caller, and waits for its end as long as is configured. A success is answered once. A
@@ -22,28 +32,18 @@ impl Engine {
         let may_replay = may_replay || self.replaying.contains(&claim.identity.caller);
         let request = self.settlement.begin_request();
         let request = if may_replay { request.named() } else { request };
-        // The subscription precedes the first look, so that no move is missed between look and wait.
-        let mut moves = self.moves.subscribe();
-        let mut outcome = match self.settlement.settle(&request, claim, now()).await {
+        // The wait begins before the first look, so that no answer is missed between look and wait.
+        let waiter = self.settlement.key(claim).ok().map(|key| self.waiters.begin(key));
+        let outcome = match self.settlement.settle(&request, claim, now()).await {
             Ok(outcome) => outcome,
             Err(Refusal::Rejection(rejection)) => return Err(self.of_payer(claim, rejection).into()),
             Err(Refusal::Fault(fault)) => return Err(fault.into()),
         };
-        self.claims.send_replace(());
-        let deadline = tokio::time::Instant::now() + self.patience.wait;
-        let key = self.settlement.key(claim).map_err(Fault::broken)?;
-        while !outcome.is_final() {
-            let moved = tokio::time::timeout_at(deadline, moves.changed()).await;
-            // One more look after the deadline: the end may have coincided with it, and may come from another process.
-            outcome = self.settlement.look(&request, &key).await?;
-            if moved.is_err() {
-                break;
-            }
-        }
-        if let Outcome::Pending { transaction: None, .. } = outcome {
-            // `settlement_pending` names the transaction to watch; nothing was sent yet, so there is none.
-            return Err(Fault::unreachable("the settlement", "nothing was sent yet").into());
-        }
+        let mut waiter = waiter.ok_or_else(|| Fault::broken("a settled claim without a key"))?;
+        let mut outcome = match outcome {
+            Outcome::Pending { .. } => self.end_of(&request, &mut waiter, outcome).await?,
+            outcome => outcome,
+        };
         if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
             let mut response = receipt.to_response(claim.terms.version, false);
             self.extensions.on_receipt(claim, &mut response);
@@ -53,8 +53,42 @@ impl Engine {
         let row = match outcome {
             Outcome::Settled { .. } => None,
             _ if !dialect.tells_steps() => None,
-            _ => self.settlement.payment(&key).await?,
+            _ => self.settlement.payment(waiter.key()).await?,
         };
         Ok(Settled { outcome, row })
+    }
+
+    /// Waits for the end of a payment, as long as is configured. A payment that only waits its turn is pending, too, and no
+    /// transaction is named: its caller may repeat the request.
+    async fn end_of(
+        &self,
+        request: &InFlightRequest,
+        waiter: &mut Waiter<'_>,
+        mut outcome: Outcome,
+    ) -> Result<Outcome, Fault> {
+        let deadline = Instant::now() + self.patience.wait;
+        // If the row cannot be read now, its worker finds it a moment later.
+        if let Ok(Some(row)) = self.settlement.payment(waiter.key()).await {
+            self.hand_over(&row.lane, row.key);
+        }
+        let mut pause = FIRST_LOOK;
+        while !outcome.is_final() {
+            let until = deadline.min(Instant::now() + pause);
+            let woken = tokio::time::timeout_at(until, waiter.answered()).await.is_ok();
+            // One more look after the deadline: the end may have coincided with it, and may come from another process.
+            let last = Instant::now() >= deadline;
+            match self.settlement.look(request, waiter.key()).await {
+                Ok(found) => outcome = found,
+                Err(fault) if last => return Err(fault),
+                Err(fault) => tracing::debug!(key = %waiter.key(), %fault, "a payment could not be looked up"),
+            }
+            if last {
+                break;
+            }
+            if !woken {
+                pause = pause.saturating_mul(2).min(LONGEST_LOOK);
+            }
+        }
+        Ok(outcome)
     }
 }

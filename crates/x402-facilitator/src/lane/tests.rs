@@ -1,13 +1,16 @@
 //! The times of these tests are made up: a round gets the time as an argument, and nothing waits.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use tokio::task::JoinHandle;
+use x402_facilitator_core::conformance::Counted;
 use x402_facilitator_core::{
     Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Settlement, SlotId,
-    Step, TxId, Verdict,
+    Step, TxId, Verdict, Write,
 };
-use x402_types::v2::SupportedKind;
+use x402_types::v2::{SettleResponse, SupportedKind};
 use x402_types::{
     AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Identity, Members, RawJson, Refusal, Rejection,
     SchemeName, Terms, Version,
@@ -97,7 +100,7 @@ impl Rail for World {
 
 struct Bench {
     world: World,
-    ledger: Arc<dyn Ledger>,
+    ledger: Arc<Counted>,
     engine: Arc<Engine>,
     lane: Lane,
     began: Instant,
@@ -107,18 +110,31 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let world = World::default();
-        let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
+        let counted = Arc::new(Counted::new(Arc::new(MemoryLedger::new(now))));
+        let ledger = Arc::clone(&counted) as Arc<dyn Ledger>;
         let settlement = Settlement::new("test".into(), Arc::clone(&ledger));
         let settlement = settlement.with_mechanism(Arc::new(world.clone())).unwrap();
         let settlement = settlement.with_rail(Arc::new(world.clone())).unwrap();
-        let engine = Arc::new(Engine::new(settlement, Arc::clone(&ledger)));
+        let engine = Arc::new(Engine::new(settlement, ledger));
         let (lane, began) = (Lane::new(Arc::clone(&engine), lane()), Instant::now());
-        Self { world, ledger, engine, lane, began, at: began }
+        Self { world, ledger: counted, engine, lane, began, at: began }
     }
 
     async fn claim(&self, number: u32) {
         let settlement = self.engine.settlement();
         settlement.settle(&settlement.begin_request(), &claim(number), now()).await.unwrap();
+        self.engine.hand_over(&lane(), settlement.key(&claim(number)).unwrap());
+    }
+
+    /// Begins to wait for the end of a payment, as `/settle` does.
+    async fn waiting(&self, number: u32) -> JoinHandle<Result<SettleResponse, Fault>> {
+        let engine = Arc::clone(&self.engine);
+        let waiting = tokio::spawn(async move { engine.settle_claim(&claim(number)).await });
+        let key = self.engine.settlement().key(&claim(number)).unwrap();
+        while self.engine.settlement().payment(&key).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        waiting
     }
 
     async fn answered(&self, number: u32) -> bool {
@@ -196,7 +212,8 @@ async fn the_log_names_the_payment_that_fails_and_the_start_those_that_nothing_c
 
     // The next start serves neither the scheme nor the lane.
     assert_eq!(bench.engine.name_unserved().await, Ok(0));
-    let next = Engine::new(Settlement::new("next".into(), Arc::clone(&bench.ledger)), Arc::clone(&bench.ledger));
+    let ledger = Arc::clone(&bench.ledger) as Arc<dyn Ledger>;
+    let next = Engine::new(Settlement::new("next".into(), Arc::clone(&ledger)), ledger);
     assert_eq!(next.name_unserved().await, Ok(2));
     for number in [1, 2] {
         let parts = [&key(number), "scheme=exact", "network=eip155:84532", "nothing here can finish it"];
@@ -234,4 +251,60 @@ async fn a_lane_that_another_has_is_asked_for_at_its_pace() {
     bench.engine.ledger().lease(&lane(), &"another".into(), 3_600).await.unwrap().unwrap();
     assert_eq!(bench.lane.round(false, bench.at).await, Ok(true));
     assert_eq!(bench.lane.next_rest_over(bench.at), bench.at + IDLE);
+}
+
+/// Checks that the cost of an answer does not depend on the number of callers that wait for other payments.
+#[tokio::test(start_paused = true)]
+async fn an_answer_wakes_the_callers_of_its_payment_and_reads_no_row_of_another() {
+    let mut costs = BTreeSet::new();
+    for others in [2, 200] {
+        let mut bench = Bench::new();
+        let mut waiting = Vec::new();
+        for number in 0..others {
+            waiting.push(bench.waiting(number).await);
+        }
+        bench.work(0).await;
+        let one = bench.waiting(GOOD).await;
+        tokio::task::yield_now().await;
+        bench.ledger.take();
+        bench.work(0).await;
+        let answer = one.await.unwrap().unwrap();
+        assert_eq!(answer.error_reason, Some(ErrorReason::INSUFFICIENT_FUNDS));
+        let cost = bench.ledger.take();
+        costs.insert((cost.reads, cost.rows_read, cost.commits));
+        assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
+    }
+    // The payment's call, and its caller's look.
+    assert_eq!(costs, BTreeSet::from([(2, 2, 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_brings_to_its_end_is_found_by_a_look() {
+    let bench = Bench::new();
+    let one = bench.waiting(GOOD).await;
+    let ledger = bench.engine.ledger();
+    let lease = ledger.lease(&lane(), &"another".into(), 60).await.unwrap();
+    let key = bench.engine.settlement().key(&claim(GOOD)).unwrap();
+    let mut row = ledger.read(&key).await.unwrap().unwrap();
+    row.answer = Some(Err(ErrorReason::INSUFFICIENT_FUNDS));
+    ledger.commit(Write { lease, payments: vec![row], ..Write::default() }).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let answer = one.await.unwrap().unwrap();
+    assert_eq!(answer.error_reason, Some(ErrorReason::INSUFFICIENT_FUNDS));
+    assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// Checks that a payment that waits its turn is no fault: its caller may try again.
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_only_waits_is_answered_as_pending_after_few_looks() {
+    let bench = Bench::new();
+    let began = tokio::time::Instant::now();
+    let one = bench.waiting(1).await;
+    bench.ledger.take();
+    let answer = one.await.unwrap().unwrap();
+    assert_eq!((answer.success, answer.error_reason), (false, Some(ErrorReason::SETTLEMENT_PENDING)));
+    assert_eq!((&*answer.transaction, answer.payer.as_deref()), ("", Some("payer")));
+    assert_eq!(began.elapsed().as_secs(), 30);
+    // After 0.5, 1.5, 3.5, 7.5, 12.5, 17.5, 22.5, 27.5 and 30 s; and once for its lane.
+    assert!(bench.ledger.take().reads <= 10);
 }

@@ -12,13 +12,12 @@ use axum::extract::State;
 use axum::http::{Extensions, StatusCode};
 use axum::routing::{get, post};
 use x402_codec::Limits;
-use x402_facilitator_core::{Facilitator, LaneId};
+use x402_facilitator_core::Facilitator;
 use x402_store::requests::{MemoryRequests, Requests};
-use x402_types::Fault;
 use zeroize::Zeroizing;
 
 use crate::dialect::{Callers, Context, Endpoint, Reply};
-use crate::engine::Engine;
+use crate::engine::{Engine, Readiness, ShortSigner};
 
 /// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
 /// remembered in memory; and no session keys are kept.
@@ -104,13 +103,33 @@ async fn health(State(context): State<Arc<Context>>) -> Reply {
     }
 }
 
-/// Answers whether every signer can pay for a transaction. Each change is in the log.
+/// Answers whether every served kind has a signer that can pay for a transaction, and names those that cannot. Each
+/// change is in the log.
 async fn ready(State(context): State<Arc<Context>>) -> Reply {
-    let unfunded = context.engine().unfunded();
-    if unfunded.is_empty() {
-        return Reply::json(StatusCode::OK, &serde_json::json!({ "status": "ready" }));
+    let Readiness { short, stopped, .. } = context.engine().readiness();
+    let signers: Vec<_> = short
+        .iter()
+        .map(|ShortSigner { lane, shortage, .. }| {
+            serde_json::json!({
+                "network": lane.network().map(|network| network.to_string()),
+                "address": lane.account(),
+                "level": shortage.level(),
+            })
+        })
+        .collect();
+    if !stopped.is_empty() {
+        let kinds: Vec<_> = stopped
+            .iter()
+            .map(|kind| serde_json::json!({ "x402Version": kind.x402_version, "scheme": kind.scheme, "network": kind.network }))
+            .collect();
+        let answer = serde_json::json!({ "status": "no gas", "kinds": kinds, "signers": signers });
+        return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
     }
-    let signer = |(lane, _): &(LaneId, Fault)| serde_json::json!({ "network": lane.network().map(|network| network.to_string()), "address": lane.account() });
-    let signers: Vec<_> = unfunded.iter().map(signer).collect();
-    Reply::json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "no gas", "signers": signers }))
+    let mut answer = serde_json::json!({ "status": "ready" });
+    if !signers.is_empty()
+        && let Some(answer) = answer.as_object_mut()
+    {
+        answer.insert("signers".to_owned(), signers.into());
+    }
+    Reply::json(StatusCode::OK, &answer)
 }

@@ -60,6 +60,11 @@ where
         }
     };
     if response.status() != StatusCode::PAYMENT_REQUIRED {
+        #[cfg(feature = "challenge")]
+        if let (Some(_), Some(url)) = (&presented, leg.url()) {
+            let purchase = Purchase::new(&leg.parts.method, url, &leg.body);
+            challenge::end_served(&payer, purchase, &leg.parts.method, response.status()).await;
+        }
         return Ok(response.map(Body::inner));
     }
     let (Some(start), Some(url)) = (start, leg.url()) else { return Err(PayError::Url.into()) };
@@ -67,13 +72,31 @@ where
     if start.origin() != url.origin() {
         return Err(PayError::Redirected.into());
     }
-    let purchase = Purchase::new(leg.parts.method.clone(), url, &leg.body);
+    let purchase = Purchase::new(&leg.parts.method, url, &leg.body);
+    #[cfg(feature = "challenge")]
+    let (mut response, mut made) = (response, 1);
     if let Some(kept) = payer.take_kept(&purchase).await? {
+        let flight = Flight::new(&payer, purchase.clone(), kept);
         #[cfg(feature = "challenge")]
-        if let Some(id) = kept.challenge.clone() {
-            return challenge::pay_again(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept), id).await;
+        let flight = match challenge::take_up(&payer, &mut service, &leg, flight, response, presented.as_ref()).await? {
+            challenge::TakenUp::Answered(response) => return Ok(response),
+            challenge::TakenUp::Over(asked, requests) => {
+                (response, made) = (asked, requests);
+                None
+            }
+            challenge::TakenUp::Shown(flight, id) => {
+                return challenge::pay_again(&payer, &mut service, &leg, flight, id).await;
+            }
+            challenge::TakenUp::Other(flight, asked) => {
+                response = asked;
+                Some(flight)
+            }
+        };
+        #[cfg(not(feature = "challenge"))]
+        let flight = Some(flight);
+        if let Some(flight) = flight {
+            return pay(&payer, &mut service, &leg, flight).await;
         }
-        return pay(&payer, &mut service, &leg, Flight::new(&payer, purchase, kept)).await;
     }
     let (parts, body) = response.into_parts();
     let in_header = header::payment_required_header(&parts.headers, &payer.limits).map_err(PayError::from)?;
@@ -103,7 +126,7 @@ where
                 Err(error) => return Err(error.into()),
             }
         }
-        return challenge::pay(&payer, &mut service, &leg, purchase, asked, presented).await;
+        return challenge::pay(&payer, &mut service, &leg, purchase, asked, presented, made).await;
     }
     if let Some(error) = unpaid {
         return Err(error.into());
@@ -131,7 +154,7 @@ where
             }
         };
         let status = response.status();
-        let outcome = outcome(status, response.headers(), &payer.limits);
+        let outcome = outcome(&leg.parts.method, status, response.headers(), &payer.limits);
         if let Outcome::Pending(_, wait) = &outcome
             && resends > 0
         {
@@ -152,9 +175,15 @@ where
                 Some(receipt)
             }
             Outcome::Pending(receipt, _) | Outcome::Open(receipt) => receipt,
+            // After an earlier attempt with an unknown result, a refusal may be caused by that attempt: it ends nothing.
+            Outcome::Refused(receipt) if earlier.is_none() && before => {
+                if let Some(open) = flight.blocks() {
+                    return Err(PayError::EarlierUnknown(open).into());
+                }
+                receipt
+            }
             Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
-                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
-                flight.land((refused && !before).then_some(Closed::Refused)).await;
+                flight.land(refused.then_some(Closed::Refused)).await;
                 receipt
             }
             Outcome::Refused(receipt) | Outcome::Spent(receipt) => {

@@ -5,9 +5,11 @@ use sha3::{Digest, Sha3_256};
 use url::Url;
 use x402_types::UnixSeconds;
 #[cfg(feature = "challenge")]
-use x402_types::challenge::{ChallengeId, PaymentResponse};
+use x402_types::challenge::PaymentResponse;
 
 use super::{Closed, OpenPayment, Payer, Receipt};
+#[cfg(feature = "challenge")]
+use super::{OpenChallenge, OpenEntitlement};
 
 /// A request that may be paid for: the same request, made again, sends the same payment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,7 +21,9 @@ pub(super) struct Purchase {
 }
 
 impl Purchase {
-    pub(super) fn new(method: Method, url: Url, body: &[u8]) -> Self {
+    /// `HEAD` is paid as `GET`: a server settles nothing for it, so that the same payment buys the answer afterwards.
+    pub(super) fn new(method: &Method, url: Url, body: &[u8]) -> Self {
+        let method = if *method == Method::HEAD { Method::GET } else { method.clone() };
         let mut hasher = Sha3_256::new();
         for part in [method.as_str().as_bytes(), b"\n", url.as_str().as_bytes(), b"\n", body] {
             hasher.update(part);
@@ -43,10 +47,7 @@ pub(super) struct Signed {
     pub(super) settled: Option<Receipt>,
     /// The challenge that the payment answers, if there is one.
     #[cfg(feature = "challenge")]
-    pub(super) challenge: Option<ChallengeId>,
-    /// The receipt of a challenge whose request was not served yet.
-    #[cfg(feature = "challenge")]
-    pub(super) challenge_receipt: Option<PaymentResponse>,
+    pub(super) challenge: Option<OpenChallenge>,
 }
 
 impl Signed {
@@ -56,13 +57,15 @@ impl Signed {
         self.paid || now < self.valid_until
     }
 
-    /// Converts to a journal entry. Challenges are answered within one exchange and are not journaled.
+    /// Converts to a journal entry.
     pub(super) fn open(&self, purchase: &Purchase) -> Option<OpenPayment> {
-        #[cfg(feature = "challenge")]
-        if self.challenge.is_some() {
-            return None;
-        }
         OpenPayment::new(purchase, self)
+    }
+
+    /// Returns the entitlement that the payment bought, if the request was not served with it yet.
+    #[cfg(feature = "challenge")]
+    pub(super) fn entitlement(&self) -> Option<&OpenEntitlement> {
+        self.challenge.as_ref()?.entitlement.as_ref()
     }
 }
 
@@ -82,6 +85,12 @@ impl<'p> Flight<'p> {
     #[cfg(feature = "challenge")]
     pub(super) const fn purchase(&self) -> &Purchase {
         &self.purchase
+    }
+
+    /// Returns the challenge that the payment answers, if there is one.
+    #[cfg(feature = "challenge")]
+    pub(super) fn challenge(&self) -> Option<&OpenChallenge> {
+        self.signed.as_ref()?.challenge.as_ref()
     }
 
     /// Returns the header to send, and whether it may have been sent before.
@@ -109,19 +118,21 @@ impl<'p> Flight<'p> {
         }
     }
 
-    /// Does the same as [`Self::count`], with the receipt of a challenge.
+    /// Does the same as [`Self::settle`], with the receipt of a challenge, and the entitlement that it granted.
     #[cfg(feature = "challenge")]
-    pub(super) fn count_challenge(&mut self, receipt: PaymentResponse) {
+    pub(super) async fn settle_challenge(&mut self, receipt: PaymentResponse, entitlement: Option<OpenEntitlement>) {
         self.count();
-        if let Some(signed) = self.signed.as_mut() {
-            signed.challenge_receipt = Some(receipt);
+        let Some(signed) = self.signed.as_mut() else { return };
+        if let Some(challenge) = signed.challenge.as_mut() {
+            (challenge.receipt, challenge.entitlement) = (Some(receipt), entitlement);
         }
+        self.write().await;
     }
 
     /// Returns the receipt of a challenge that was paid by an earlier attempt and not served.
     #[cfg(feature = "challenge")]
     pub(super) fn challenge_receipt(&self) -> Option<&PaymentResponse> {
-        self.signed.as_ref()?.challenge_receipt.as_ref()
+        self.signed.as_ref()?.challenge.as_ref()?.receipt.as_ref()
     }
 
     /// Does the same as [`Self::count`], with the receipt.
@@ -129,9 +140,21 @@ impl<'p> Flight<'p> {
         self.count();
         let Some(signed) = self.signed.as_mut() else { return };
         signed.settled = Some(receipt);
-        let open = signed.open(&self.purchase);
+        self.write().await;
+    }
+
+    async fn write(&self) {
+        let open = self.signed.as_ref().and_then(|signed| signed.open(&self.purchase));
         // Without this entry the row still exists, so the next run presents the same payment.
         self.payer.note(open).await.unwrap_or_default();
+    }
+
+    /// Returns the journal's row of a payment that can no longer be settled and whose result is unknown: only a person
+    /// may decide that another payment is made.
+    pub(super) fn blocks(&self) -> Option<Box<OpenPayment>> {
+        let signed = self.signed.as_ref().filter(|signed| !signed.lasts(self.payer.clock.now()))?;
+        self.payer.journal.as_ref()?;
+        signed.open(&self.purchase).map(Box::new)
     }
 
     /// Ends the payment. `None` means that it was used, so that neither the money nor the authorization is returned.

@@ -11,6 +11,8 @@ use sha3::{Digest, Sha3_256};
 use x402_types::v2::SettleResponse;
 use x402_types::{Fault, UnixSeconds};
 
+#[cfg(feature = "challenge")]
+use super::OpenChallenge;
 use super::flight::{Purchase, Signed};
 use super::{PayError, Payer, Receipt};
 
@@ -35,6 +37,14 @@ pub struct OpenPayment {
     /// The server's receipt, if it settled the payment and did not serve the request.
     #[serde(default)]
     pub settled: Option<SettleResponse>,
+    /// The challenge that the payment answers, if it is of the `x402.v1` dialect.
+    #[cfg(feature = "challenge")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<OpenChallenge>,
+    /// The same, kept for a process that has the dialect.
+    #[cfg(not(feature = "challenge"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenge: Option<x402_types::RawJson>,
 }
 
 impl OpenPayment {
@@ -50,30 +60,48 @@ impl OpenPayment {
             value,
             valid_until: signed.valid_until,
             settled: signed.settled.as_ref().map(|Receipt(settlement)| settlement.clone()),
+            #[cfg(feature = "challenge")]
+            challenge: signed.challenge.clone(),
+            #[cfg(not(feature = "challenge"))]
+            challenge: None,
         })
     }
 
     /// Returns whether the payment may still be presented: it is valid, or it was settled already.
     #[must_use]
     pub fn lasts(&self, now: UnixSeconds) -> bool {
-        self.settled.is_some() || now < self.valid_until
+        self.is_paid() || now < self.valid_until
     }
 
-    fn signed(self) -> Option<Signed> {
+    #[cfg(feature = "challenge")]
+    fn is_paid(&self) -> bool {
+        self.settled.is_some() || self.challenge.as_ref().is_some_and(|challenge| challenge.receipt.is_some())
+    }
+
+    #[cfg(not(feature = "challenge"))]
+    const fn is_paid(&self) -> bool {
+        self.settled.is_some()
+    }
+
+    /// Returns whether a process with these features presents the payment at this time.
+    fn is_shown(&self, now: UnixSeconds) -> bool {
+        // A server takes up a challenge's payment that was begun in time, also long after the challenge is over.
+        if self.challenge.is_some() { cfg!(feature = "challenge") } else { self.lasts(now) }
+    }
+
+    fn signed(&self) -> Option<Signed> {
         let name: HeaderName = self.header.parse().ok()?;
-        let mut value = HeaderValue::try_from(self.value).ok()?;
+        let mut value = HeaderValue::try_from(self.value.as_str()).ok()?;
         value.set_sensitive(true);
         Some(Signed {
             header: (name, value),
             valid_until: self.valid_until,
             reservation: None,
             sent: true,
-            paid: self.settled.is_some(),
-            settled: self.settled.map(Receipt),
+            paid: self.is_paid(),
+            settled: self.settled.clone().map(Receipt),
             #[cfg(feature = "challenge")]
-            challenge: None,
-            #[cfg(feature = "challenge")]
-            challenge_receipt: None,
+            challenge: self.challenge.clone(),
         })
     }
 }
@@ -92,9 +120,9 @@ impl fmt::Debug for OpenPayment {
 /// Stores open payments beyond the life of the process. Without a journal the client keeps them in memory.
 ///
 /// A payment is written before it is sent, and removed when its result is known. A payment that expired with an unknown
-/// result blocks a new one ([`PayError::EarlierUnknown`]) until its row is removed by a person who knows the result.
-/// The rows contain signed authorizations. Payments of challenges are not journaled: they end with the challenge,
-/// within minutes.
+/// result blocks a new one ([`PayError::EarlierUnknown`]) until its row is removed by a person who knows the result. A
+/// payment of a challenge is presented also then, since a server that has begun it goes on with it; it blocks a new one
+/// where the server refuses it. The rows contain signed authorizations and bought entitlements.
 #[async_trait]
 pub trait PaymentJournal: Send + Sync + fmt::Debug {
     /// Writes a payment; replaces the one with the same `id` if there is one.
@@ -148,11 +176,12 @@ impl Payer {
         let mut in_hand = self.in_hand.ids();
         let mut found = found.into_iter().filter(|open| !in_hand.contains(&open.id));
         let Some(open) = found.next() else { return Ok(None) };
-        if !open.lasts(now) {
+        // A row that cannot be presented is a payment all the same.
+        let Some(signed) = open.signed().filter(|_| open.is_shown(now)) else {
             return Err(PayError::EarlierUnknown(Box::new(open)));
-        }
-        in_hand.insert(open.id.clone());
-        Ok(open.signed())
+        };
+        in_hand.insert(open.id);
+        Ok(Some(signed))
     }
 
     /// Drops a payment from memory; only the journal keeps it from then on.

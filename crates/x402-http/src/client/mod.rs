@@ -3,8 +3,9 @@
 //!
 //! The client pays once per request: a second 402 is a response, not another bill. While the result of a payment is
 //! unknown, the same authorization is sent again, never a new one, since a new one could be settled in addition to the
-//! first. The same holds if the payment was settled and the request was not served: the same request, made again,
-//! presents the same payment. With a [`PaymentJournal`] both hold across processes.
+//! first. A refusal of a payment that was sent before with an unknown result does not end this, since it may be caused
+//! by the first attempt. The same holds if the payment was settled and the request was not served: the same request,
+//! made again, presents the same payment. With a [`PaymentJournal`] all of it holds across processes.
 
 mod budget;
 #[cfg(feature = "challenge")]
@@ -25,7 +26,7 @@ mod service;
 pub use crate::clock::{Clock, SystemClock, Timer};
 pub use budget::{Budget, Closed, MemoryBudget, OverBudget, ReserveError, Spend};
 #[cfg(feature = "challenge")]
-pub use challenge::ChallengeReceipt;
+pub use challenge::{ChallengeReceipt, OpenChallenge, OpenEntitlement};
 pub use error::{ClientError, NotPayable, PayError};
 pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;

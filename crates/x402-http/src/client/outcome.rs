@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use x402_codec::{Limits, header};
 use x402_types::v2::SettleResponse;
 use x402_types::{AtomicAmount, Blank, ErrorReason, UnixSeconds};
@@ -92,9 +92,23 @@ impl PaymentSent {
     pub(super) fn new(header_bytes: usize, valid_until: UnixSeconds, status: StatusCode, headers: &HeaderMap) -> Self {
         let ours = [&header::PAYMENT_REQUIRED, &header::PAYMENT_RESPONSE, &header::X_PAYMENT_RESPONSE];
         let speaks = ours.into_iter().any(|name| headers.contains_key(name));
-        let header_may_be_too_long = matches!(status.as_u16(), 400 | 414 | 431 | 494) && !speaks;
-        Self { header_bytes, valid_until, header_may_be_too_long }
+        Self { header_bytes, valid_until, header_may_be_too_long: !speaks && is_of_a_long_header(status) }
     }
+
+    /// Creates the same for a payment of a challenge. `understood`: the response is of that dialect.
+    #[cfg(feature = "challenge")]
+    pub(super) fn of_challenge(
+        header_bytes: usize,
+        valid_until: UnixSeconds,
+        status: StatusCode,
+        understood: bool,
+    ) -> Self {
+        Self { header_bytes, valid_until, header_may_be_too_long: !understood && is_of_a_long_header(status) }
+    }
+}
+
+fn is_of_a_long_header(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 414 | 431 | 494)
 }
 
 /// The fate of a payment that was sent.
@@ -115,11 +129,21 @@ pub(super) enum Outcome {
     Open(Option<Receipt>),
 }
 
-pub(super) fn outcome(status: StatusCode, headers: &HeaderMap, limits: &Limits) -> Outcome {
+/// Returns whether a response without a receipt means that the request was served, and so paid: a server settles
+/// nothing for `HEAD`, a 304, a 4xx or a 5xx.
+pub(super) fn is_served(method: &Method, status: StatusCode) -> bool {
+    let failed = status.is_client_error() || status.is_server_error();
+    !failed && *method != Method::HEAD && status != StatusCode::NOT_MODIFIED
+}
+
+pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, limits: &Limits) -> Outcome {
     let wait = retry_after(headers);
     let failed = status.is_client_error() || status.is_server_error();
     let settlement = header::settle_response(headers, limits);
     if !failed {
+        if matches!(settlement, Ok(None)) && !is_served(method, status) {
+            return Outcome::Open(None);
+        }
         // The request was served, so assume that the payment was settled, whatever the receipt looks like.
         return Outcome::Paid(settlement.ok().flatten().map(Receipt));
     }

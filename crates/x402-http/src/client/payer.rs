@@ -142,6 +142,14 @@ impl Payer {
         self.journaled(purchase).await
     }
 
+    /// Takes the payment of this request that bought an entitlement, if this process keeps one.
+    #[cfg(feature = "challenge")]
+    pub(super) fn take_entitled(&self, purchase: &Purchase) -> Option<Signed> {
+        let mut kept = self.kept();
+        kept.get(purchase)?.entitlement()?;
+        kept.remove(purchase)
+    }
+
     /// Signs a payment for the first acceptable entry in the server's order, with entries of the flow `authorization`
     /// before all others.
     pub(super) async fn sign(&self, required: &PaymentRequired, purchase: &Purchase) -> Result<Signed, PayError> {
@@ -220,8 +228,6 @@ impl Payer {
             settled: None,
             #[cfg(feature = "challenge")]
             challenge: None,
-            #[cfg(feature = "challenge")]
-            challenge_receipt: None,
         };
         // The payment is noted before it is sent: after a crash the next process sends the same one.
         self.note(signed.open(purchase)).await?;

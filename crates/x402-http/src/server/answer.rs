@@ -143,6 +143,12 @@ pub(super) fn later(response: &mut Answer, seconds: u32) {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
+/// Returns whether nothing is counted for a handler's answer: "No settlement when the handler answers 4xx or 5xx", and
+/// none for a 304, which means that the payer has the content.
+pub(super) fn is_unserved(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
+}
+
 /// Makes a paid response private to its payer: `private` is merged into the handler's `Cache-Control`, and directives
 /// that let shared caches keep it are removed.
 pub(super) fn make_private(headers: &mut HeaderMap) {

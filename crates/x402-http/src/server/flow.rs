@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use tower_service::Service;
 use x402_codec::header;
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{ErrorReason, Fault, Offer, Rejection};
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, is_unserved};
 use super::dialect::HttpDialect;
 use super::kept;
 use super::layer::Route;
@@ -69,12 +69,12 @@ where
         parts.extensions.insert(paid);
         let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
         let (named, mut kept) = (admitted.named().map(Box::from), None);
-        if named.is_some() && !failed(response.status()) {
+        if named.is_some() && !is_unserved(response.status()) {
             // An answer that is to be repeated must be whole before it is paid for.
             (response, kept) =
                 kept::in_hand(response).await.unwrap_or_else(|_| (answer::broken().map(Body::own), None));
         }
-        let receipt = if failed(response.status()) {
+        let receipt = if is_unserved(response.status()) {
             match admitted.fail() {
                 Some(receipt) => receipt,
                 None => return Ok(response),
@@ -165,12 +165,6 @@ impl<'r> Exchange<'r> {
     fn path(&self) -> &str {
         self.route.path_of(&self.resource)
     }
-}
-
-/// Returns whether the work failed: "No settlement when the handler answers 4xx or 5xx", and none for a 304, which
-/// means that the payer has the content.
-fn failed(status: StatusCode) -> bool {
-    status.is_client_error() || status.is_server_error() || status == StatusCode::NOT_MODIFIED
 }
 
 fn unavailable(route: &Route, fault: Fault) -> Answer {

@@ -1,6 +1,8 @@
 //! The buyer's bench: a scheme that signs nothing and counts, a clock that does not wait, a wire that answers by a list.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod book;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,182 +1,22 @@
 //! The client: what it pays and what not, how often it asks, and the entitlements that it keeps.
 
-use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, LOCATION};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt};
-use x402_challenge::{Allowance, MakeProof, MockProof};
-use x402_codec::{challenge as codec, header as names};
-use x402_http::Body;
-use x402_http::client::{
-    ChallengeReceipt, ClientError, Clock, MemoryBudget, NotPayable, PayError, PayLayer, Payer, Timer,
-};
+use x402_challenge::Allowance;
+use x402_http::client::{ChallengeReceipt, ClientError, NotPayable, PayError, PayLayer, Payer};
 use x402_http::server::challenge::{Ask, Entitle};
-use x402_types::UnixSeconds;
-use x402_types::challenge::{Challenge, Payment};
+use x402_types::challenge::Challenge;
 
-use crate::shop::{Paywalled, Shop, Ticks, offer, shop};
-
-const URL: &str = "https://api.example.com/weather";
-
-/// The shop's clock in the client's hands; what it sleeps passes at once.
-#[derive(Debug)]
-struct Watch {
-    ticks: Arc<Ticks>,
-    drawn: AtomicU64,
-    slept: Mutex<Vec<Duration>>,
-}
-
-impl Clock for Watch {
-    fn now(&self) -> UnixSeconds {
-        self.ticks.now()
-    }
-
-    fn entropy(&self) -> Option<[u8; 32]> {
-        Some([u8::try_from(self.drawn.fetch_add(1, Ordering::SeqCst)).unwrap(); 32])
-    }
-}
-
-#[async_trait]
-impl Timer for Watch {
-    async fn sleep(&self, time: Duration) {
-        self.slept.lock().unwrap().push(time);
-    }
-}
-
-type Transport = BoxCloneService<Request<Full<Bytes>>, Response<Body<Full<Bytes>>>, Broken>;
-
-#[derive(Debug, Clone, PartialEq)]
-struct Broken;
-
-/// An answer, or a broken connection.
-type First = Option<Response<Full<Bytes>>>;
-
-/// Answers from the list first, then from the shop; keeps the requests.
-#[derive(Clone)]
-struct Wire {
-    shop: Paywalled,
-    first: Arc<Mutex<VecDeque<First>>>,
-    requests: Arc<Mutex<Vec<Request<Bytes>>>>,
-}
-
-impl Wire {
-    fn to(shop: Paywalled) -> Self {
-        Self { shop, first: Arc::default(), requests: Arc::default() }
-    }
-
-    fn service(&self) -> Transport {
-        let this = self.clone();
-        tower::service_fn(move |request: Request<Full<Bytes>>| {
-            let this = this.clone();
-            async move {
-                let (parts, body) = request.into_parts();
-                let bytes = body.collect().await.unwrap().to_bytes();
-                this.requests.lock().unwrap().push(Request::from_parts(parts.clone(), bytes.clone()));
-                tokio::task::yield_now().await;
-                let said = this.first.lock().unwrap().pop_front();
-                match said {
-                    Some(Some(response)) => Ok(response.map(Body::inner)),
-                    Some(None) => Err(Broken),
-                    None => Ok(this.shop.oneshot(Request::from_parts(parts, Full::new(bytes))).await.unwrap()),
-                }
-            }
-        })
-        .boxed_clone()
-    }
-
-    fn says(&self, response: Response<Full<Bytes>>) {
-        self.first.lock().unwrap().push_back(Some(response));
-    }
-
-    fn breaks(&self) {
-        self.first.lock().unwrap().push_back(None);
-    }
-
-    /// The payments sent since the last look; `None` for a request without one.
-    fn payments(&self) -> Vec<Option<Payment>> {
-        let requests = std::mem::take(&mut *self.requests.lock().unwrap());
-        let payment = |request: &Request<Bytes>| {
-            request.headers().get(&names::X_PAYMENT).map(|value| codec::payment(value.as_bytes()).unwrap())
-        };
-        requests.iter().map(payment).collect()
-    }
-
-    /// How many requests there were, and how many of them carried a payment, since the last look.
-    fn counts(&self) -> (usize, usize) {
-        let payments = self.payments();
-        (payments.len(), payments.iter().flatten().count())
-    }
-}
-
-struct Purse {
-    shop: Shop,
-    wire: Wire,
-    watch: Arc<Watch>,
-    budget: Arc<MemoryBudget>,
-    payer: Payer,
-}
-
-fn purse(ask: Ask) -> Purse {
-    let shop = shop();
-    let wall = shop.sells(ask);
-    purse_at(shop, wall)
-}
-
-fn purse_at(shop: Shop, wall: Paywalled) -> Purse {
-    let watch = Watch { ticks: shop.clock.clone(), drawn: AtomicU64::default(), slept: Mutex::default() };
-    let (watch, budget) = (Arc::new(watch), Arc::new(MemoryBudget::default()));
-    let payer = Payer::default().with_proofs([Arc::new(MockProof) as Arc<dyn MakeProof>]);
-    let payer = payer.with_clock(watch.clone()).with_budget(budget.clone());
-    Purse { wire: Wire::to(wall), shop, watch, budget, payer }
-}
-
-type Said = Result<Response<Body<Body<Full<Bytes>>>>, ClientError<Broken>>;
-
-impl Purse {
-    async fn send(&self, request: Request<Full<Bytes>>) -> Said {
-        PayLayer::new(self.payer.clone()).layer(self.wire.service()).oneshot(request).await
-    }
-
-    async fn get(&self, url: &str) -> Said {
-        self.send(Request::get(url).body(Full::default()).unwrap()).await
-    }
-
-    fn used(&self) -> String {
-        let asset = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-        self.budget.used("api.example.com", "eip155:84532".parse().unwrap(), asset).to_string()
-    }
-}
-
-fn ask() -> Ask {
-    Ask::new(offer("urn:res:abc123"))
-}
-
-fn status(code: u16) -> Response<Full<Bytes>> {
-    Response::builder().status(code).body(Full::default()).unwrap()
-}
-
-fn json_answer(code: u16, json: &Value) -> Response<Full<Bytes>> {
-    status(code).map(|_| Full::from(json.to_string()))
-}
-
-/// A 402 that refuses, with a fresh challenge of the shop's beside it, or without.
-fn refusing(error: &str, fresh: Option<&Challenge>) -> Response<Full<Bytes>> {
-    let mut json = fresh.map_or_else(|| json!({}), |fresh| serde_json::to_value(fresh).unwrap());
-    json["error"] = error.into();
-    json["message"] = "why".into();
-    json_answer(402, &json)
-}
+use crate::purse::{Broken, Said, URL, ask, json_answer, purse, purse_at, refusing, status};
+use crate::shop::{offer, shop};
 
 fn not_payable(said: Said) -> NotPayable {
     match said {
@@ -433,10 +273,12 @@ async fn a_refusal_of_what_was_sent_before_is_not_followed_by_another_payment() 
     purse.wire.says(status(503));
     purse.wire.says(refusing("expired", Some(&fresh)));
     assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::PAYMENT_REQUIRED);
-    assert_eq!((purse.wire.counts(), purse.used().as_str()), ((3, 2), "1000"), "not given back");
-    // The matter is over: the request, made once more, is paid anew.
+    assert_eq!(purse.used(), "1000", "not given back");
+    assert_eq!(purse.wire.requests.lock().unwrap().len(), 3);
+    // Nor is it over: the request, made once more, shows the same payment, which this shop has never seen.
+    let sent = purse.wire.payments();
     assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::OK);
-    assert_eq!(purse.used(), "2000");
+    assert_eq!((purse.wire.payments()[1].clone(), purse.used().as_str()), (sent[1].clone(), "1000"));
 }
 
 #[tokio::test]

@@ -239,21 +239,30 @@ fn release(transaction: &Transaction<'_>, hold: &ChallengeHold) -> Sql<()> {
     Ok(())
 }
 
-fn spend(transaction: &Transaction<'_>, token: TokenHash, resource: &ResourceName, now: UnixSeconds) -> Sql<Spent> {
-    let row: Option<(String, i64, Option<u32>)> = transaction
+fn entitlement(connection: &Connection, token: TokenHash) -> Sql<Option<Entitlement>> {
+    let row: Option<(String, i64, Option<u32>)> = connection
         .prepare_cached("SELECT resource, expires_at, uses FROM entitlements WHERE token = ?1")?
         .query_row([token.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let Some((of, expires_at, left)) = row else { return Ok(Spent::Refused) };
-    let of = of.parse().map_err(bad)?;
-    let mut entitlement = Entitlement { token, resource: of, expires_at: time(expires_at), left };
-    let spent = entitlement.spend(resource, now);
-    if entitlement.left != left {
+    let Some((resource, expires_at, left)) = row else { return Ok(None) };
+    Ok(Some(Entitlement { token, resource: resource.parse().map_err(bad)?, expires_at: time(expires_at), left }))
+}
+
+/// Changes an entitlement, and writes what is left of it.
+fn change<T>(
+    transaction: &Transaction<'_>,
+    token: TokenHash,
+    change: impl FnOnce(&mut Entitlement) -> T,
+) -> Sql<Option<T>> {
+    let Some(mut entitlement) = entitlement(transaction, token)? else { return Ok(None) };
+    let before = entitlement.left;
+    let changed = change(&mut entitlement);
+    if entitlement.left != before {
         transaction
             .prepare_cached("UPDATE entitlements SET uses = ?2 WHERE token = ?1")?
             .execute(params![token.0, entitlement.left])?;
     }
-    Ok(spent)
+    Ok(Some(changed))
 }
 
 fn forget(transaction: &Transaction<'_>, now: UnixSeconds) -> Sql<usize> {
@@ -311,7 +320,19 @@ impl Store for SqliteChallenges {
 
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
         let (token, resource) = (*token, resource.clone());
-        self.write(move |transaction| spend(transaction, token, &resource, now)).await
+        let spend = move |entitlement: &mut Entitlement| entitlement.spend(&resource, now);
+        Ok(self.write(move |transaction| change(transaction, token, spend)).await?.unwrap_or(Spent::Refused))
+    }
+
+    async fn look(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
+        let token = *token;
+        let found = self.database.read(move |connection| entitlement(connection, token)).await?;
+        Ok(found.map_or(Spent::Refused, |entitlement| entitlement.look(resource, now)))
+    }
+
+    async fn give_back(&self, token: &TokenHash) -> Result<(), Fault> {
+        let token = *token;
+        self.write(move |transaction| change(transaction, token, Entitlement::give_back)).await.map(drop)
     }
 
     async fn revoke(&self, token: &TokenHash) -> Result<bool, Fault> {
@@ -337,6 +358,11 @@ impl Store for SqliteChallenges {
     async fn end_meter(&self, id: &ChallengeId, end: MeterState) -> Result<(), Fault> {
         let id = id.clone();
         self.write(move |transaction| meters::end(transaction, &id, end)).await
+    }
+
+    async fn waive_meter(&self, id: &ChallengeId, now: UnixSeconds) -> Result<(), Fault> {
+        let id = id.clone();
+        self.write(move |transaction| meters::waive(transaction, &id, now)).await
     }
 
     async fn open_meters(&self, before: UnixSeconds, limit: usize) -> Result<Vec<ChallengeId>, Fault> {

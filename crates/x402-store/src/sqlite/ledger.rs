@@ -1,5 +1,6 @@
 //! The ledger on SQLite, the embedded default: `x402_facilitator_core::Ledger` row by row.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -7,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -28,8 +29,9 @@ impl SqliteLedger {
         Self { database, clock: now }
     }
 
-    /// Takes over from a process that has ended: frees the lanes that it held, and makes its open payments due at once,
-    /// because it may have stored bytes that it never sent.
+    /// Takes over from a process that has ended: frees the lanes that it held, and makes its open slots due at once,
+    /// because it may have stored bytes that it never sent. A worker looks at every open payment of a lane that it takes,
+    /// whenever it is due.
     ///
     /// The caller must have exclusive use of the file ([`Database::open_alone`]).
     /// # Errors
@@ -130,6 +132,22 @@ fn stored_payment(connection: &Connection, key: &PaymentKey) -> Sql<Option<Payme
     row.as_deref().map(from_row).transpose()
 }
 
+fn payment_version(connection: &Connection, key: &PaymentKey) -> Sql<Option<u64>> {
+    let version: Option<i64> = connection
+        .prepare_cached("SELECT version FROM payments WHERE key = ?1")?
+        .query_row([key.as_bytes()], |row| row.get(0))
+        .optional()?;
+    Ok(version.map(natural))
+}
+
+fn slot_version(connection: &Connection, id: &SlotId) -> Sql<Option<u64>> {
+    let version: Option<i64> = connection
+        .prepare_cached("SELECT version FROM slots WHERE lane = ?1 AND nonce = ?2")?
+        .query_row(params![id.lane.as_str(), number(id.nonce)], |row| row.get(0))
+        .optional()?;
+    Ok(version.map(natural))
+}
+
 fn stored_slot(connection: &Connection, id: &SlotId) -> Sql<Option<Slot>> {
     let row: Option<String> = connection
         .prepare_cached("SELECT row FROM slots WHERE lane = ?1 AND nonce = ?2")?
@@ -144,9 +162,10 @@ fn stored_slots<'a>(connection: &Connection, ids: impl Iterator<Item = &'a SlotI
     ids.filter_map(|id| stored_slot(&view, id).transpose()).collect()
 }
 
-fn rows<T: Row>(connection: &Connection, sql: &str, lane: &LaneId) -> Sql<Vec<T>> {
+fn rows<T: Row>(connection: &Connection, sql: &str, lane: &LaneId, limit: usize) -> Sql<Vec<T>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let texts = statement.query_map([lane.as_str()], |row| row.get::<_, String>(0))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let texts = statement.query_map(params![lane.as_str(), limit], |row| row.get::<_, String>(0))?;
     texts.map(|text| from_row(&text?)).collect()
 }
 
@@ -206,14 +225,14 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
         }
     }
     for mut slot in slots {
-        if stored_slot(transaction, &slot.id)?.map_or(0, |old| old.version) != slot.version {
+        if slot_version(transaction, &slot.id)?.unwrap_or(0) != slot.version {
             return Err(WriteError::Refused(CommitError::Conflict));
         }
         slot.version = slot.version.saturating_add(1);
         write_slot(transaction, &slot)?;
     }
     for payment in &mut payments {
-        if stored_payment(transaction, &payment.key)?.map(|old| old.version) != Some(payment.version) {
+        if payment_version(transaction, &payment.key)? != Some(payment.version) {
             return Err(WriteError::Refused(CommitError::Conflict));
         }
         payment.version = payment.version.saturating_add(1);
@@ -222,10 +241,11 @@ fn commit(transaction: &Transaction<'_>, write: Write) -> Result<(), WriteError<
     hold(transaction, &payments)
 }
 
-/// Enforces one payment per once key: first releases what these payments held, then takes what they hold.
+/// Enforces one payment per once key: first releases what these payments no longer hold, then takes what they hold.
 fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Result<(), WriteError<CommitError>> {
     for payment in payments {
-        for once_key in payment.steps.iter().flat_map(Step::once_keys) {
+        let held: Vec<&OnceKey> = payment.steps.iter().flat_map(Step::held).collect();
+        for once_key in payment.steps.iter().flat_map(Step::once_keys).filter(|once_key| !held.contains(once_key)) {
             transaction
                 .prepare_cached("DELETE FROM guards WHERE guard = ?1 AND key = ?2")?
                 .execute(params![once_key.0, payment.key.as_bytes()])?;
@@ -233,9 +253,12 @@ fn hold(transaction: &Transaction<'_>, payments: &[Payment]) -> Result<(), Write
     }
     for payment in payments {
         for once_key in payment.steps.iter().flat_map(Step::held) {
-            transaction
+            let taken = transaction
                 .prepare_cached("INSERT INTO guards (guard, key) VALUES (?1, ?2) ON CONFLICT (guard) DO NOTHING")?
                 .execute(params![once_key.0, payment.key.as_bytes()])?;
+            if taken == 1 {
+                continue;
+            }
             let holder: Vec<u8> = transaction
                 .prepare_cached("SELECT key FROM guards WHERE guard = ?1")?
                 .query_row([&once_key.0], |row| row.get(0))?;
@@ -274,11 +297,6 @@ fn take_over(transaction: &Transaction<'_>) -> Sql<()> {
         let mut slot: Slot = from_row(&row)?;
         slot.due = UnixSeconds(0);
         write_slot(transaction, &slot)?;
-    }
-    for row in open("SELECT row FROM payments WHERE due IS NOT NULL")? {
-        let mut payment: Payment = from_row(&row)?;
-        payment.due = UnixSeconds(0);
-        write_payment(transaction, &payment)?;
     }
     Ok(())
 }
@@ -364,7 +382,20 @@ impl Ledger for SqliteLedger {
         self.database.read(move |connection| stored_payment(connection, &key)).await
     }
 
-    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Payment>, Fault> {
+    async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = keys.to_vec();
+        self.database
+            .read(move |connection| {
+                let view = connection.unchecked_transaction()?;
+                keys.iter().filter_map(|key| stored_payment(&view, key).transpose()).collect()
+            })
+            .await
+    }
+
+    async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         let prefix = prefix.to_vec();
         self.database
             .read(move |connection| {
@@ -377,7 +408,7 @@ impl Ledger for SqliteLedger {
                         connection.prepare_cached(WITHIN)?.query_map([prefix, after], |row| row.get(0))?.collect()
                     }
                 }?;
-                texts.iter().map(|text| from_row(text)).collect()
+                texts.iter().map(|text| from_row(text).map(Arc::new)).collect()
             })
             .await
     }
@@ -416,7 +447,7 @@ impl Ledger for SqliteLedger {
             .await
     }
 
-    async fn lane(&self, lane: &LaneId) -> Result<LaneView, Fault> {
+    async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
         let lane = lane.clone();
         self.database
             .read(move |connection| {
@@ -428,11 +459,17 @@ impl Ledger for SqliteLedger {
                     .optional()?;
                 Ok(LaneView {
                     next: natural(next.unwrap_or(0)),
-                    open: rows(&view, "SELECT row FROM slots WHERE lane = ?1 AND used = 0 ORDER BY nonce", &lane)?,
+                    open: rows(
+                        &view,
+                        "SELECT row FROM slots WHERE lane = ?1 AND used = 0 ORDER BY nonce LIMIT ?2",
+                        &lane,
+                        usize::MAX,
+                    )?,
                     ready: rows(
                         &view,
-                        "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key",
+                        "SELECT row FROM payments WHERE lane = ?1 AND ready = 1 ORDER BY due, key LIMIT ?2",
                         &lane,
+                        ready,
                     )?,
                 })
             })

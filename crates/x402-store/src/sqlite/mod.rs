@@ -39,13 +39,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use x402_types::Fault;
 
 /// The maximum number of writes in one commit.
 const GROUP: usize = 128;
-/// The maximum number of waiting jobs; beyond it the store reports that it is busy.
+/// The maximum number of waiting jobs of each thread; beyond it a caller waits until there is room.
 const QUEUE: usize = 4096;
+/// The room beyond that for checks, which do not wait for it.
+const CHECKS: usize = 16;
 /// The oldest usable SQLite: up to 3.51.2 it can corrupt a database whose WAL is reset (fixed in 3.51.3).
 const OLDEST: i32 = 3_051_003;
 
@@ -85,6 +87,8 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 pub struct Database {
     writer: SyncSender<Job>,
     reader: SyncSender<Look>,
+    /// The room for writes and for reads.
+    room: [Arc<Semaphore>; 2],
     commits: Arc<Mutex<Commits>>,
     /// A signal that changes when one of the two threads ends.
     ended: watch::Receiver<()>,
@@ -155,8 +159,9 @@ impl Database {
         further(&mut write).map_err(Fault::store)?;
         let read = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
         read.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=ON;").map_err(Fault::store)?;
-        let (writer, jobs) = sync_channel(QUEUE);
+        let (writer, jobs) = sync_channel(QUEUE + CHECKS);
         let (reader, looks) = sync_channel::<Look>(QUEUE);
+        let room = [(); 2].map(|()| Arc::new(Semaphore::new(QUEUE)));
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(Fault::store)
         };
@@ -178,19 +183,22 @@ impl Database {
                 looks.iter().for_each(|look| look(&read));
             }),
         )?;
-        Ok(Self { writer, reader, commits, ended, _alone: None })
+        Ok(Self { writer, reader, room, commits, ended, _alone: None })
     }
 
     /// Executes a write; the result follows the commit. A write that fails is undone; the others of the same commit are
     /// kept. Dropping the future does not cancel the write.
     /// # Errors
-    /// The store is busy, or the write or its commit failed: it may have taken effect nevertheless.
+    /// The write or its commit failed: it may have taken effect nevertheless.
     pub async fn write<T: Send + 'static, E: From<Fault> + Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>> + Send + 'static,
     ) -> Result<T, E> {
+        let [room, _] = &self.room;
+        let place = place(room).await?;
         let (tell, told) = oneshot::channel();
         let job = Job::Write(Box::new(move |transaction| {
+            drop(place);
             let outcome = in_savepoint(transaction, work);
             Box::new(move |commit| {
                 let answer = match (outcome, commit) {
@@ -227,16 +235,26 @@ impl Database {
 
     /// Executes a read of committed data.
     /// # Errors
-    /// The store is busy, or the read failed.
+    /// The read failed.
     pub async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Answer<T> + Send + 'static,
     ) -> Result<T, Fault> {
+        let [_, room] = &self.room;
+        let place = place(room).await?;
         let (tell, told) = oneshot::channel();
-        let look: Look = Box::new(move |connection| drop(tell.send(work(connection).map_err(Fault::store))));
+        let look: Look = Box::new(move |connection| {
+            drop(place);
+            drop(tell.send(work(connection).map_err(Fault::store)));
+        });
         self.reader.try_send(look).map_err(refused)?;
         told.await.unwrap_or_else(|_| Err(Fault::store("the reader stopped")))
     }
+}
+
+/// Waits for room in a thread's queue.
+async fn place(room: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Fault> {
+    Arc::clone(room).acquire_owned().await.map_err(Fault::store)
 }
 
 fn refused<T>(error: TrySendError<T>) -> Fault {
@@ -408,6 +426,22 @@ mod tests {
         assert!(matches!(database.check_writer().await, Err(Fault::Store { .. })));
         run(&database, "SELECT 1").await.unwrap();
         database.check_writer().await.unwrap();
+    }
+
+    /// More writes and reads at once than there is room for: each has its turn.
+    #[tokio::test]
+    async fn a_caller_waits_for_room() {
+        let (_file, database) = open();
+        run(&database, "CREATE TABLE t (name TEXT NOT NULL)").await.unwrap();
+        let (held, release) = hold(&database);
+        let writes = (0..QUEUE + 100).map(|_| run(&database, "INSERT INTO t VALUES ('one')"));
+        let writes = futures_util::future::join_all(writes);
+        let (_, writes, ()) = tokio::join!(held, writes, async move { drop(release) });
+        assert!(writes.iter().all(Result::is_ok));
+        let count = |connection: &Connection| connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0));
+        let reads = futures_util::future::join_all((0..QUEUE + 100).map(|_| database.read::<i64>(count))).await;
+        let all = i64::try_from(QUEUE + 100).unwrap();
+        assert!(reads.into_iter().all(|read| read == Ok(all)));
     }
 
     #[tokio::test]

@@ -186,7 +186,7 @@ impl Dialect for Nvm {
         if let Some(submission) = submission.filter(|_| response.is_valid) {
             response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
         }
-        retryable(status, &mut response.rest);
+        of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
@@ -213,10 +213,12 @@ impl Dialect for Nvm {
                 (status, words::refused(&rejection, network_of(&request.body)))
             }
         };
-        if response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT) {
+        // A spent payment is a status of its own: payments-py 1.18 serves whatever is answered with 200, without looking
+        // at `success`.
+        if words::is_spent(&response.rest) {
             status = StatusCode::CONFLICT;
         }
-        retryable(status, &mut response.rest);
+        of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
@@ -304,7 +306,11 @@ fn network_of(body: &Body) -> NetworkName {
     }
 }
 
-fn retryable(status: StatusCode, members: &mut Members) {
+/// Adds the members that only a status other than 200 has.
+fn of_status(status: StatusCode, members: &mut Members) {
+    if status != StatusCode::OK {
+        words::exception(members);
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE
         && let Ok(yes) = RawJson::of(&true)
     {

@@ -109,6 +109,26 @@ fn keep(members: &mut Members, key: &str, value: &impl serde::Serialize) {
     }
 }
 
+/// Adds `code` and `message` as in the envelope of Nevermined's own errors (`NVMException`): its clients read them at a
+/// status that is no success. payments-py 1.18 withholds what it sold only at the code of a spent payment.
+pub(super) fn exception(members: &mut Members) {
+    if let Some((code, message)) = nevermineds(members) {
+        members.insert_text("code", &code);
+        members.insert_text("message", &message);
+    }
+}
+
+/// Returns whether the reason of a refusal is that the payment was used already.
+pub(super) fn is_spent(members: &Members) -> bool {
+    nevermineds(members).is_some_and(|(code, _)| code == SPENT)
+}
+
+/// Returns Nevermined's own code of a refusal, and the message.
+fn nevermineds(members: &Members) -> Option<(String, String)> {
+    let said: ErrorBody = members.get("error")?.read().ok()?;
+    Some((said.details.text("nvmCode")?, said.message))
+}
+
 /// Writes a verdict: the members that x402 servers read, and the extension's own envelope.
 pub(super) fn verdict(outcome: Result<String, Rejection>, network: &NetworkName) -> VerifyResponse {
     let mut rest = Members::new();

@@ -12,6 +12,8 @@ use x402_codec::challenge::X_PAYMENT_TOKEN;
 use x402_types::UnixSeconds;
 use x402_types::challenge::{Carrier, EntitlementNotice, ResourceName};
 
+use super::OpenEntitlement;
+
 /// The capacity. Beyond it, a new entitlement is forgotten: its resource is paid again within the budget.
 const KEPT: usize = 10_000;
 
@@ -36,7 +38,7 @@ struct Kept {
 }
 
 impl Entitlements {
-    /// Keeps the entitlement that a response grants for a resource.
+    /// Keeps the entitlement that a response grants for a resource, and returns it for a journal.
     pub(super) fn keep(
         &self,
         url: &Url,
@@ -44,9 +46,22 @@ impl Entitlements {
         notice: &EntitlementNotice,
         headers: &HeaderMap,
         now: UnixSeconds,
-    ) {
-        let Some(token) = granted(notice.carrier, headers) else { return };
-        let kept = Kept { carrier: notice.carrier, token, until: now.plus(notice.ttl_seconds) };
+    ) -> Option<OpenEntitlement> {
+        let token = granted(notice.carrier, headers)?;
+        let text = token.to_str().ok()?.to_owned();
+        let until = now.plus(notice.ttl_seconds);
+        self.insert(url, resource.clone(), Kept { carrier: notice.carrier, token, until }, now);
+        Some(OpenEntitlement::new(resource, notice.carrier, text, until))
+    }
+
+    /// Keeps an entitlement that an earlier process bought.
+    pub(super) fn restore(&self, url: &Url, open: &OpenEntitlement, now: UnixSeconds) {
+        let Ok(mut token) = HeaderValue::try_from(open.token.as_str()) else { return };
+        token.set_sensitive(true);
+        self.insert(url, open.resource.clone(), Kept { carrier: open.carrier, token, until: open.until }, now);
+    }
+
+    fn insert(&self, url: &Url, resource: ResourceName, kept: Kept, now: UnixSeconds) {
         let mut rows = self.rows();
         if rows.titles.len() >= KEPT {
             rows.forget(now);

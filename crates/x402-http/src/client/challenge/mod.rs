@@ -5,10 +5,14 @@
 //! proves that the first payment was not processed.
 
 mod entitlements;
+mod open;
 mod outcome;
 mod pay;
+mod take_up;
 mod wallet;
 
+pub use open::{OpenChallenge, OpenEntitlement};
 pub use outcome::ChallengeReceipt;
 pub(super) use pay::{pay, pay_again};
+pub(super) use take_up::{TakenUp, end_served, take_up};
 pub(super) use wallet::Wallet;

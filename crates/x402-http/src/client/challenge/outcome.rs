@@ -1,20 +1,29 @@
 //! Interprets the response to a paid request: "Response Header (X-PAYMENT-RESPONSE)" and "Error Codes".
 
+use core::fmt;
 use core::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use x402_codec::challenge as codec;
 use x402_codec::header::X_PAYMENT_RESPONSE;
 use x402_types::challenge::{Challenge, ChallengeId, Code, PaymentResponse};
 
-use super::super::outcome::{DEFAULT_WAIT, retry_after};
+use super::super::outcome::{DEFAULT_WAIT, is_served, retry_after};
 use crate::Body;
 
 /// The server's receipt for a payment of this dialect. It is in the response's extensions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChallengeReceipt(pub PaymentResponse);
+
+/// Formats the receipt for people: the dialect names no transaction.
+impl fmt::Display for ChallengeReceipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(PaymentResponse { challenge_id, resource, .. }) = self;
+        write!(f, "paid: challenge {} for {}", challenge_id.as_str(), resource.as_str())
+    }
+}
 
 /// The fate of a payment that was sent.
 #[derive(Debug, PartialEq)]
@@ -37,6 +46,7 @@ pub(super) enum ChallengeOutcome {
 
 /// Reads as much of a response as is needed; the caller still gets all of it.
 pub(super) async fn challenge_outcome<B>(
+    method: &Method,
     response: Response<B>,
     paid: &ChallengeId,
     limit: usize,
@@ -61,9 +71,7 @@ where
             let (read, body) = peek(body, limit).await;
             (refusal(status, read.as_deref().unwrap_or_default()), Response::from_parts(parts, body))
         }
-        status if status.is_client_error() || status.is_server_error() => {
-            (ChallengeOutcome::Open, response.map(Body::inner))
-        }
+        status if !is_served(method, status) => (ChallengeOutcome::Open, response.map(Body::inner)),
         // Success without a receipt: assume that the payment was settled.
         _ => (ChallengeOutcome::Paid(None), response.map(Body::inner)),
     }

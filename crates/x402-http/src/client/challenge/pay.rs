@@ -9,13 +9,15 @@ use x402_types::challenge::{Challenge, ChallengeId, PaymentResponse, ResourceNam
 
 use super::super::exchange::{AFTER_FAILURE, Answer, Leg, send};
 use super::super::flight::{Flight, Purchase};
-use super::super::{ClientError, Closed, PayError, Payer};
+use super::super::{ClientError, Closed, PayError, Payer, PaymentSent};
+use super::OpenEntitlement;
 use super::outcome::{ChallengeOutcome, ChallengeReceipt, challenge_outcome, peek};
 
-/// "At most three requests": the first one was answered with 402.
-const AFTER_THE_FIRST: u32 = 2;
+/// "At most three requests", of which the first one was answered with 402.
+const REQUESTS: u32 = 3;
 
-/// Pays a challenge. `presented` is the resource whose entitlement the first request presented.
+/// Pays a challenge, which came with the last of `made` requests. `presented` is the resource whose entitlement the
+/// first request presented.
 pub(in super::super) async fn pay<S, B>(
     payer: &Payer,
     service: &mut S,
@@ -23,19 +25,20 @@ pub(in super::super) async fn pay<S, B>(
     purchase: Purchase,
     mut challenge: Challenge,
     presented: Option<ResourceName>,
+    made: u32,
 ) -> Answer<B, S::Error>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     B: http_body::Body<Data = Bytes>,
 {
-    let mut left = AFTER_THE_FIRST;
+    let mut left = REQUESTS.saturating_sub(made);
     let kept = &payer.wallet.entitlements;
     if let Some(resource) = &presented {
         kept.forget(&purchase.url, resource);
     }
     // The entitlement was bought at another path of this origin.
     let mut request = leg.request(None);
-    if kept.present(&purchase.url, &challenge.resource, request.headers_mut(), payer.clock.now()) {
+    if left > 1 && kept.present(&purchase.url, &challenge.resource, request.headers_mut(), payer.clock.now()) {
         left -= 1;
         let response = send(service, request).await.map_err(ClientError::Transport)?;
         if response.status() != StatusCode::PAYMENT_REQUIRED {
@@ -64,7 +67,7 @@ where
     B: http_body::Body<Data = Bytes>,
 {
     let purchase = flight.purchase().clone();
-    Paying { payer, leg, purchase, left: AFTER_THE_FIRST, again: false }.fly(service, flight, id).await
+    Paying { payer, leg, purchase, left: REQUESTS - 1, again: false }.fly(service, flight, id).await
 }
 
 struct Paying<'p> {
@@ -86,6 +89,7 @@ impl Paying<'_> {
         let (mut flight, mut id) = (flight, id);
         loop {
             let Some((header, before)) = flight.depart() else { return Err(PayError::NoTerms.into()) };
+            let bytes = header.1.len();
             self.left = self.left.saturating_sub(1);
             let response = match send(service, self.leg.request(Some(header))).await {
                 Ok(response) => response,
@@ -95,7 +99,12 @@ impl Paying<'_> {
                     continue;
                 }
             };
-            let (outcome, mut response) = challenge_outcome(response, &id, self.payer.limits.body).await;
+            let (outcome, mut response) =
+                challenge_outcome(&self.leg.parts.method, response, &id, self.payer.limits.body).await;
+            let earlier = flight.challenge_receipt().cloned();
+            let understood = outcome != ChallengeOutcome::Open;
+            let sent = PaymentSent::of_challenge(bytes, flight.valid_until(), response.status(), understood);
+            response.extensions_mut().insert(sent);
             match outcome {
                 ChallengeOutcome::Pending(wait) if self.left > 0 => {
                     self.payer.clock.sleep(wait).await;
@@ -110,26 +119,24 @@ impl Paying<'_> {
                     }
                 }
                 ChallengeOutcome::Unserved(receipt) => {
-                    self.keep(&receipt, response.headers());
+                    // If there is an entitlement, the next request presents it; otherwise the payment.
+                    let entitlement = self.keep(&receipt, response.headers());
                     response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
-                    if receipt.entitlement.is_some() {
-                        // The entitlement is stored: the next request presents it.
-                        flight.land(Some(Closed::Paid)).await;
-                    } else {
-                        flight.count_challenge(receipt);
-                    }
+                    flight.settle_challenge(receipt, entitlement).await;
                 }
                 // An earlier attempt paid, and its response was lost: the refusal carries the receipt.
                 ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused | ChallengeOutcome::Spent
-                    if flight.challenge_receipt().is_some() =>
+                    if earlier.is_some() =>
                 {
-                    if let Some(receipt) = flight.challenge_receipt() {
-                        response.extensions_mut().insert(ChallengeReceipt(receipt.clone()));
-                    }
                     flight.land(None).await;
                 }
-                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt.
-                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused if before => flight.land(None).await,
+                // After an earlier attempt with an unknown result, a refusal may be caused by that attempt: it ends
+                // nothing.
+                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused if before => {
+                    if let Some(open) = flight.blocks() {
+                        return Err(PayError::EarlierUnknown(open).into());
+                    }
+                }
                 ChallengeOutcome::Unused(fresh) => {
                     flight.land(Some(Closed::Refused)).await;
                     if self.again && self.left > 0 {
@@ -149,14 +156,19 @@ impl Paying<'_> {
                 ChallengeOutcome::Refused => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Spent => flight.land(None).await,
             }
+            // A response without a receipt does not revoke an earlier one.
+            if let Some(receipt) = earlier
+                && response.extensions().get::<ChallengeReceipt>().is_none()
+            {
+                response.extensions_mut().insert(ChallengeReceipt(receipt));
+            }
             return Ok(response);
         }
     }
 
-    fn keep(&self, receipt: &PaymentResponse, headers: &http::HeaderMap) {
-        if let Some(notice) = &receipt.entitlement {
-            let (payer, url) = (self.payer, &self.purchase.url);
-            payer.wallet.entitlements.keep(url, receipt.resource.clone(), notice, headers, payer.clock.now());
-        }
+    fn keep(&self, receipt: &PaymentResponse, headers: &http::HeaderMap) -> Option<OpenEntitlement> {
+        let notice = receipt.entitlement.as_ref()?;
+        let (payer, url) = (self.payer, &self.purchase.url);
+        payer.wallet.entitlements.keep(url, receipt.resource.clone(), notice, headers, payer.clock.now())
     }
 }

@@ -14,6 +14,7 @@ use super::super::exchange::Leg;
 use super::super::flight::{Purchase, Signed};
 use super::super::payer::NotSigned;
 use super::super::{NotPayable, PayError, Payer};
+use super::OpenChallenge;
 use super::entitlements::Entitlements;
 
 /// The parts of a [`Payer`] that this dialect needs.
@@ -71,17 +72,13 @@ impl Payer {
         let header = (header::X_PAYMENT.clone(), codec::encode_payment(&made.payment).map_err(PayError::from)?);
         // A server accepts the payment no longer than its challenge lasts.
         let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
-        let challenge = Some(challenge.challenge_id.clone());
-        Ok(Signed {
-            header,
-            valid_until,
-            reservation: Some(reserved.keep()),
-            sent: false,
-            paid: false,
-            settled: None,
-            challenge,
-            challenge_receipt: None,
-        })
+        let challenge = Some(OpenChallenge::new(challenge.challenge_id.clone()));
+        let mut signed =
+            Signed { header, valid_until, reservation: None, sent: false, paid: false, settled: None, challenge };
+        // As with every payment: after a crash the next process sends the same one.
+        self.note(signed.open(purchase)).await?;
+        signed.reservation = Some(reserved.keep());
+        Ok(signed)
     }
 
     fn acceptable_challenge(

@@ -202,7 +202,8 @@ impl fmt::Debug for Ask {
 
 /// "Resource entitlement": the grant of a payment for later requests of the same resource.
 ///
-/// A use is counted before the handler runs, and not returned if that fails.
+/// A use is counted before the handler runs, and returned if the handler answers 304, 4xx or 5xx. `HEAD` counts none. A
+/// request whose caller leaves while the handler runs keeps its use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entitle {
     carrier: Carrier,

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 use x402_challenge::{
     BoundRequest, ChallengeOffer, ChallengeRefusal, CheckError, EntitlementGrant, EntitlementToken, Granted,
-    MeterError, Spent,
+    MeterError, Spent, TokenHash,
 };
 use x402_codec::challenge as codec;
 use x402_types::challenge::{Challenge, Code};
@@ -61,6 +61,19 @@ impl ChallengeRoute {
     }
 }
 
+impl ChallengeRoute {
+    /// Ends a metered payment whose handler failed: nothing is settled.
+    pub(super) async fn waive(&self, granted: &Granted) -> Result<(), Fault> {
+        let now = self.challenges.clock().now();
+        self.challenges.gate().waive(&granted.challenge.challenge_id, now).await
+    }
+
+    /// Returns the use of an entitlement whose handler failed.
+    pub(super) async fn give_back(&self, token: &TokenHash) -> Result<(), Fault> {
+        self.challenges.gate().store().give_back(token).await
+    }
+}
+
 #[async_trait]
 impl OwnDialect for ChallengeRoute {
     async fn decide(&self, parts: &Parts) -> Decision {
@@ -103,8 +116,10 @@ impl ChallengeRequest<'_> {
         if self.offer.bind.body && self.request.body_sha256.is_none() {
             return Err(fault(Fault::broken("a body is bound and was not read: `bind_body` reads it")));
         }
-        if let Some(left) = self.entitled().await.map_err(fault)? {
-            return Ok(self.admitted(Access::Entitled { left }, None));
+        if let Some((token, left)) = self.entitled().await.map_err(fault)? {
+            let counted = left.filter(|_| self.parts.method != Method::HEAD).map(|_| token);
+            let visit = ChallengeVisit::new(self.route, Access::Entitled { left }, None).counting(counted);
+            return Ok(Decision::Admitted(Box::new(visit)));
         }
         let offers = self.route.offers.as_ref();
         match (payment_dialect(&self.parts.headers, offers.map(|route| route.seller.checkout.limits())), offers) {
@@ -126,16 +141,23 @@ impl ChallengeRequest<'_> {
         Decision::Admitted(Box::new(ChallengeVisit::new(self.route, access, grant)))
     }
 
-    /// Uses the first of the presented tokens that is good for this resource, and returns what is left of it.
-    async fn entitled(&self) -> Result<Option<Option<u32>>, Fault> {
+    /// Uses the first of the presented tokens that is good for this resource, and returns what is left of it. A request
+    /// that is answered only by headers uses none of it.
+    async fn entitled(&self) -> Result<Option<(TokenHash, Option<u32>)>, Fault> {
         let headers = &self.parts.headers;
         let cookies = cookies(headers);
         let tokens =
             [EntitlementToken::presented(bearer(headers), None), EntitlementToken::presented(None, cookies.as_deref())];
         for token in tokens.into_iter().flatten() {
             let store = self.route.challenges.gate().store();
-            if let Spent::Good { left } = store.spend(&token.hash(), &self.offer.resource, self.now).await? {
-                return Ok(Some(left));
+            let (token, resource) = (token.hash(), &self.offer.resource);
+            let spent = if self.parts.method == Method::HEAD {
+                store.look(&token, resource, self.now).await?
+            } else {
+                store.spend(&token, resource, self.now).await?
+            };
+            if let Spent::Good { left } = spent {
+                return Ok(Some((token, left)));
             }
         }
         Ok(None)

@@ -90,6 +90,13 @@ pub(super) fn end(transaction: &Transaction<'_>, id: &ChallengeId, end: MeterSta
         .map(drop)
 }
 
+pub(super) fn waive(transaction: &Transaction<'_>, id: &ChallengeId, now: UnixSeconds) -> Sql<()> {
+    transaction
+        .prepare_cached("UPDATE meters SET state = 'refused', touched_at = ?2 WHERE id = ?1 AND state = 'open'")?
+        .execute(params![id.as_str(), number(now)])
+        .map(drop)
+}
+
 pub(super) fn listed(connection: &Connection, before: UnixSeconds, limit: usize) -> Sql<Vec<ChallengeId>> {
     let mut statement = connection.prepare_cached(
         "SELECT id FROM meters WHERE state IN ('open', 'closed') AND touched_at < ?1 ORDER BY touched_at, id LIMIT ?2",
