@@ -72,14 +72,27 @@ impl Settlement {
         let mut after = before.clone();
         after.apply(event, now, self.pace.poll)?;
         // The step is decided: the answer or the next step is stored in the same commit, if it can be determined now.
-        if after.todo() == Todo::Plan
-            && after.due <= now
-            && after.steps.last().is_some_and(Step::is_decided)
-            && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
-        {
-            after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        if after.todo() == Todo::Plan && after.due <= now && after.steps.last().is_some_and(Step::is_decided) {
+            match self.with_plan(mechanism.as_ref(), &after, now).await {
+                Ok(planned) => after = planned,
+                // What was observed is stored all the same. The next round plans again.
+                Err(fault) => self.faulted(Doing::Advance, &fault, now),
+            }
         }
         Ok(Some(PaymentDraft { before, after }))
+    }
+
+    /// Returns a payment with its next plan.
+    async fn with_plan(
+        &self,
+        mechanism: &dyn Mechanism,
+        payment: &Payment,
+        now: UnixSeconds,
+    ) -> Result<Payment, Fault> {
+        let plan = self.planned(mechanism, payment, now).await?;
+        let mut after = payment.clone();
+        after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        Ok(after)
     }
 
     /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its

@@ -164,12 +164,12 @@ pub trait SendTransaction: Send + Sync {
 
 /// All chain access that a mechanism needs.
 pub trait Chain:
-    ReadChain + ReadNonces + ReadFunds + ReadCalls + EstimateSurcharge + SendTransaction + WatchEvents
+    ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
 {
 }
 
-impl<T> Chain for T where
-    T: ReadChain + ReadNonces + ReadFunds + ReadCalls + EstimateSurcharge + SendTransaction + WatchEvents
+impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls> Chain
+    for T
 {
 }
 

@@ -47,7 +47,7 @@ const VIEW_GAS: u32 = 100_000;
 /// (payer, nonce), so the key of a payment is the same too: kinds of authorization have keys, schemes do not.
 pub(crate) fn requirements(network: ChainId, pay_to: Address, price: Price) -> Result<Offer, Box<dyn Error>> {
     let offer = Exact::default().requirements(network, pay_to, price)?;
-    Ok(Offer { terms: Terms { scheme: NAME.parse()?, ..offer.terms }, ..offer })
+    Ok(Offer { terms: offer.terms.with_scheme(NAME.parse()?), ..offer })
 }
 
 /// What is asked, as far as payer and facilitator must know it.
