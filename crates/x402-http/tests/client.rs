@@ -18,7 +18,7 @@ use x402_codec::header as names;
 use x402_http::Body;
 use x402_http::client::{ClientError, MemoryBudget, NotPayable, PayError, PayLayer, Receipt, SpendLimits};
 use x402_http::server::Seller;
-use x402_types::{PaymentRequired, SchemeName, Terms};
+use x402_types::{PaymentRequired, SchemeName};
 
 #[tokio::test]
 async fn our_client_pays_our_server() {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use x402_codec::header as names;
 use x402_http::client::{ClientError, NotPayable, PayError, SpendLimits};
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{PaymentRequired, Terms, TimeoutSeconds};
+use x402_types::{PaymentRequired, TimeoutSeconds};
 
 fn asks_json(json: &Value) -> Response<Full<Bytes>> {
     with(status(402), &names::PAYMENT_REQUIRED, common::header(json))
