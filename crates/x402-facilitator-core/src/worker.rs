@@ -100,11 +100,12 @@ impl Settlement {
     /// Stores drafts of one lane, all in one commit if the rows allow it: what did not change is not written, and a
     /// draft that the rows do not allow keeps none of the others back.
     pub async fn store(&self, lease: &Lease, drafts: Vec<PaymentDraft>, now: UnixSeconds) -> StoredDrafts {
-        let (same, drafts): (Vec<PaymentDraft>, Vec<PaymentDraft>) =
+        let (same, mut drafts): (Vec<PaymentDraft>, Vec<PaymentDraft>) =
             drafts.into_iter().partition(PaymentDraft::is_unchanged);
         let mut stored: StoredDrafts =
             same.into_iter().map(|draft| (draft.after.key.clone(), Ok(draft.stage()))).collect();
         if drafts.len() > 1 {
+            drafts.iter_mut().for_each(|draft| self.tell(&mut draft.after));
             let payments = drafts.iter().map(|draft| draft.after.clone()).collect();
             let write = Write { lease: Some(lease.clone()), payments, ..Write::default() };
             match self.ledger.commit(write).await {
@@ -115,8 +116,11 @@ impl Settlement {
                     }
                     return stored;
                 }
-                Err(CommitError::Conflict | CommitError::Taken(_)) => {}
+                Err(CommitError::Conflict | CommitError::Taken(_)) => {
+                    drafts.iter_mut().for_each(|draft| self.untell(&mut draft.after));
+                }
                 Err(CommitError::Fenced) => {
+                    drafts.iter_mut().for_each(|draft| self.untell(&mut draft.after));
                     stored.extend(drafts.into_iter().map(|draft| (draft.after.key, Ok(Stage::Overtaken))));
                     return stored;
                 }
@@ -154,9 +158,14 @@ impl Settlement {
         draft: PaymentDraft,
         now: UnixSeconds,
     ) -> Result<(Progress, Stage), Fault> {
-        let PaymentDraft { mut before, after } = draft;
+        let PaymentDraft { mut before, mut after } = draft;
+        self.tell(&mut after);
         let write = Write { lease: Some(lease.clone()), payments: vec![after.clone()], ..Write::default() };
-        match self.ledger.commit(write).await {
+        let done = self.ledger.commit(write).await;
+        if !matches!(done, Ok(()) | Err(CommitError::Fault(_))) {
+            self.untell(&mut after);
+        }
+        match done {
             Ok(()) => {
                 self.moved(&before, &after, now);
                 Ok((Progress::Moved, stage(&after)))
@@ -167,6 +176,22 @@ impl Settlement {
                 Ok((Progress::Idle, stage(&before)))
             }
             done => settle_commit(done).map(|progress| (progress, Stage::Overtaken)),
+        }
+    }
+
+    /// Marks a new success for the request that waits for it in this process, so that one write stores both. If the
+    /// request ends before it finds the success, or if the write's result is unknown, the next request receives it.
+    fn tell(&self, after: &mut Payment) {
+        if after.untold && self.in_flight.begin_telling(&after.request) {
+            after.untold = false;
+        }
+    }
+
+    /// Takes the mark back: nothing was stored.
+    fn untell(&self, after: &mut Payment) {
+        if matches!(after.answer, Some(Ok(_))) && !after.untold {
+            self.in_flight.withdraw(&after.request);
+            after.untold = true;
         }
     }
 

@@ -91,6 +91,20 @@ impl PaymentPayload {
             Self::V2(payment) => form_of(&terms.scheme).is_none() && terms.matches(&payment.accepted, rule),
         }
     }
+
+    /// Returns whether the payment was made for these terms, and they ask for more than it authorizes although the rule
+    /// allows less. The scheme refuses such a settlement, by a code of its own if it has one.
+    #[must_use]
+    pub fn is_exceeded_by(&self, terms: &Terms, rule: AmountRule) -> bool {
+        match (self, rule) {
+            (Self::V2(payment), AmountRule::AtMost) => {
+                form_of(&terms.scheme).is_none()
+                    && terms.matches_any_amount(&payment.accepted)
+                    && !rule.allows(terms.amount, payment.accepted.amount)
+            }
+            (Self::V1(_), _) | (Self::V2(_), AmountRule::Equal) => false,
+        }
+    }
 }
 
 /// Derives the key of a claim from the claim alone, without I/O.

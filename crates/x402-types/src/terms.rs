@@ -35,9 +35,14 @@ impl Terms {
     /// are compared as the network does, `extra` is a superset.
     #[must_use]
     pub fn matches(&self, accepted: &v2::PaymentRequirements, rule: AmountRule) -> bool {
+        rule.allows(self.amount, accepted.amount) && self.matches_any_amount(accepted)
+    }
+
+    /// Returns whether a payer's echo is this entry with any amount.
+    #[must_use]
+    pub(crate) fn matches_any_amount(&self, accepted: &v2::PaymentRequirements) -> bool {
         self.scheme == accepted.scheme
             && self.network == accepted.network
-            && rule.allows(self.amount, accepted.amount)
             && self.max_timeout_seconds == accepted.max_timeout_seconds
             && self.network.same_account(&self.asset, &accepted.asset)
             && self.network.same_account(&self.pay_to, &accepted.pay_to)

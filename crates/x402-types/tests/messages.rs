@@ -268,10 +268,14 @@ fn less_than_was_accepted_may_be_settled_where_the_scheme_says_so() {
         terms.amount = amount;
         assert_eq!(payment.settles(&terms, AmountRule::Equal), equal, "{amount}");
         assert_eq!(payment.settles(&terms, AmountRule::AtMost), at_most, "{amount}");
+        assert_eq!(payment.is_exceeded_by(&terms, AmountRule::AtMost), !at_most, "{amount}");
+        assert!(!payment.is_exceeded_by(&terms, AmountRule::Equal), "{amount}: another entry");
         assert_eq!(payment.is_for(&terms), equal, "what a server offers is echoed as it is");
     }
     terms = Terms { amount: 1.into(), pay_to: terms.asset.clone(), ..terms };
     assert!(!payment.settles(&terms, AmountRule::AtMost), "everything else is compared all the same");
+    terms.amount = u64::MAX.into();
+    assert!(!payment.is_exceeded_by(&terms, AmountRule::AtMost), "everything else is compared all the same");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, missing_docs)]
 
 mod node;
+mod pull;
 mod rail;
 mod settle;
 mod smart;

@@ -149,6 +149,7 @@ impl Bench {
             let (request, claim) = (self.settlement.begin_request(), claim(number));
             let outcome = wait(self.settlement.settle(&request, &claim, NOW)).unwrap();
             assert!(!outcome.is_final());
+            request.begin_waiting();
             (request, self.settlement.key(&claim).unwrap())
         });
         claimed.collect()

@@ -156,7 +156,7 @@ pub async fn ask(process: Process, claim: Claim) {
     let call = if named { call.named() } else { call };
     let start = world.now().0;
     let mut told = settlement.settle(&call, &claim, world.now()).await;
-    for turn in 0..6 {
+    for turn in 0.. {
         match &told {
             Err(Refusal::Rejection(rejection)) => {
                 if row(&process, &key).await.is_some_and(|row| row.claim == claim && has_left(&row)) {
@@ -180,8 +180,9 @@ pub async fn ask(process: Process, claim: Claim) {
                 }
             }
         }
-        // What is looked at is heard: nobody asks and turns away.
-        if turn == 5 {
+        call.begin_waiting();
+        // What is looked at is heard: nobody asks and turns away, and nobody leaves while a success is being stored for him.
+        if turn >= 5 && call.end_waiting() {
             break;
         }
         world.pause(15).await;
