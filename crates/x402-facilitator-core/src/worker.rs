@@ -319,9 +319,13 @@ impl Round<'_> {
         let mut cargo: Vec<Cargo> = left.into_iter().map(|draft| Cargo { draft, aboard: None }).collect();
         for batch in batches {
             let parcels: Vec<Parcel> = batch.iter().filter_map(|draft| newest_parcel(&draft.after)).cloned().collect();
-            // A refusal to sign has used up nothing: the next batch takes the nonce.
+            // A refusal to sign has used up nothing: the next batch takes the nonce, and other payments the room of the
+            // next round.
             let Some(id) = self.fill(next, &parcels, &mut slots).await else {
-                cargo.extend(batch.into_iter().map(|draft| Cargo { draft, aboard: None }));
+                for mut draft in batch {
+                    draft.after.defer(self.now, self.settlement.pace.poll);
+                    cargo.push(Cargo { draft, aboard: None });
+                }
                 continue;
             };
             next = next.saturating_add(1);

@@ -58,6 +58,8 @@ pub struct World {
     pub seen: Option<Observation>,
     pub nonces: Option<Nonces>,
     pub cannot_sign: bool,
+    /// The payments for which no transaction can be signed, by nonce.
+    pub unsignable: Vec<u8>,
     pub cannot_send: bool,
     pub unfunded: bool,
     /// The served scheme; `exact` by default.
@@ -168,7 +170,7 @@ impl Rail for Toy {
 
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
         let mut world = self.0.lock().unwrap();
-        if world.cannot_sign {
+        if world.cannot_sign || load.iter().any(|parcel| world.unsignable.contains(&parcel.bytes[0])) {
             return Err(Fault::unreachable("signer", "asleep"));
         }
         world.loads.push(load.len());
