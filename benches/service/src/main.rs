@@ -77,10 +77,11 @@ async fn run(words: &[String]) -> Fallible<()> {
     let work = target.join("service");
     std::fs::create_dir_all(&work)?;
     let binaries = binaries(&arguments, &repository, &target, &work)?;
-    let anvil = Anvil::start(&repository, &work).await?;
-    let bench = Bench { anvil: &anvil, binaries: &binaries, work: &work, details: arguments.details };
     table::head();
     for row in chosen {
+        // One node for everybody, and a young one for each row: it grows slower with the blocks that it holds.
+        let anvil = Anvil::start(&repository, &work).await?;
+        let bench = Bench { anvil: &anvil, binaries: &binaries, work: &work, details: arguments.details };
         let mut measured = Measured::new(row);
         for round in 0..arguments.rounds {
             // Each round begins with another one.
