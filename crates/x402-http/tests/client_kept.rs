@@ -92,7 +92,8 @@ async fn a_handler_that_fails_after_the_settlement_is_paid_once() {
 /// `@x402/express` 2.27 answers 402 also where its facilitator gave no answer, with the text of the error as the reason.
 #[tokio::test]
 async fn a_402_whose_receipt_reports_a_fault_ends_no_payment() {
-    for reason in ["unexpected_settle_error", "settlement_pending", "fetch failed", "Facilitator settle failed (502): "] {
+    for reason in ["unexpected_settle_error", "settlement_pending", "fetch failed", "Facilitator settle failed (502): "]
+    {
         let purse = purse();
         let wire = Wire::default().says([asks(&[terms()]), refused(reason), paid()]);
         assert_eq!(ask(&purse, &wire).await.unwrap().status(), StatusCode::OK, "{reason}");

@@ -19,7 +19,8 @@ fn every_script_is_a_step() {
         let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
         for name in &names {
             let path = format!(".ci/{name}");
-            let runs = |line: &&str| line.split([' ', '"', '=']).any(|word| word == path || word == format!("$PWD/{path}"));
+            let runs =
+                |line: &&str| line.split([' ', '"', '=']).any(|word| word == path || word == format!("$PWD/{path}"));
             if !run.contains(name) && code.iter().any(runs) {
                 run.push(name.clone());
             }
