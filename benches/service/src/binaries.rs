@@ -15,7 +15,7 @@ pub fn this(repository: &Path, target: &Path, work: &Path) -> Fallible<PathBuf> 
 }
 
 /// The facilitator as it stood.
-pub fn before(repository: &Path, target: &Path, work: &Path) -> Fallible<PathBuf> {
+pub fn before(repository: &Path, work: &Path) -> Fallible<PathBuf> {
     let source = work.join("17f55ea");
     if !source.join("Cargo.toml").exists() {
         std::fs::create_dir_all(&source)?;
@@ -28,8 +28,10 @@ pub fn before(repository: &Path, target: &Path, work: &Path) -> Fallible<PathBuf
             return Err(format!("git archive {BEFORE} failed: is this clone shallow?").into());
         }
     }
-    build(&source, target, &[])?;
-    keep(target, work, "before")
+    // A target folder of its own: cargo takes both trees' crates for the same ones, and archived files are old.
+    let target = source.join("target");
+    build(&source, &target, &[])?;
+    keep(&target, work, "before")
 }
 
 fn build(source: &Path, target: &Path, more: &[&str]) -> Fallible<()> {
@@ -52,7 +54,7 @@ fn build(source: &Path, target: &Path, more: &[&str]) -> Fallible<()> {
     if status.success() { Ok(()) } else { Err(format!("{} was not built", source.display()).into()) }
 }
 
-/// Both have one name, so the second would replace the first.
+/// Copies the binary, which a later build of the same target folder would replace.
 fn keep(target: &Path, work: &Path, name: &str) -> Fallible<PathBuf> {
     let kept = work.join(format!("x402-facilitator-{name}"));
     std::fs::copy(target.join("release/x402-facilitator"), &kept)?;

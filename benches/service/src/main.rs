@@ -114,7 +114,7 @@ fn binaries(arguments: &Arguments, repository: &Path, target: &Path, work: &Path
         Binaries { before: arguments.before.clone(), this: arguments.this.clone(), network: arguments.network.clone() };
     if binaries.before.is_none() && arguments.measures(Implementation::Before) {
         eprintln!("building 17f55ea");
-        binaries.before = Some(binaries::before(repository, target, work)?);
+        binaries.before = Some(binaries::before(repository, work)?);
     }
     if binaries.this.is_none() && arguments.measures(Implementation::This) {
         eprintln!("building this tree");

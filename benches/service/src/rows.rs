@@ -41,6 +41,9 @@ pub const ALL_SETTLED: Metric = "all settled, s";
 pub const BLOCKS: Metric = "blocks from the first to the last";
 pub const MEMORY: Metric = "peak memory, MiB";
 
+/// Figures that a row prints only where a goal names them.
+pub const UNDERLYING: &[Metric] = &[SETTLED, SENT_RATE, REQUESTS, GAS];
+
 /// What this build's figure is held against.
 #[derive(Debug, Clone, Copy)]
 pub enum Bound {

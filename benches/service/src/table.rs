@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::facilitator::{ALL, Implementation};
 use crate::measure::{Figures, percentile};
-use crate::rows::{Bound, Metric, Row};
+use crate::rows::{Bound, Metric, Row, UNDERLYING};
 
 /// What was measured of a row.
 pub struct Measured<'a> {
@@ -35,7 +35,8 @@ impl<'a> Measured<'a> {
 
     /// Prints the lines of this row.
     pub fn print(&self) {
-        for metric in self.metrics() {
+        let held_to = |metric| self.row.goals.iter().any(|(name, _)| *name == metric);
+        for metric in self.metrics().into_iter().filter(|metric| held_to(*metric) || !UNDERLYING.contains(metric)) {
             let cell = |of| self.median(metric, of).map_or("-".to_owned(), number);
             let cells: Vec<_> = ALL.map(cell).into();
             let this = self.median(metric, Implementation::This);

@@ -24,15 +24,13 @@ pub enum Progress {
 }
 
 impl Settlement {
-    /// Advances one payment by one call, and stores the result: plans its next step, or observes the last.
+    /// Advances one payment by one call, and stores the result: plans its next step, or observes the last. When the payment
+    /// is due again is stored as well, for a worker that keeps no agenda.
     /// # Errors
     /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
     pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
         let Some(draft) = self.draft(key, now).await? else { return Ok(Progress::Idle) };
-        if draft.is_unchanged() {
-            return Ok(Progress::Idle);
-        }
-        let stored = self.store_one(lease, draft, now).await;
+        let stored = self.store_one(lease, draft, true, now).await;
         stored.map(|(progress, _)| progress).inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
     }
 
@@ -72,14 +70,27 @@ impl Settlement {
         let mut after = before.clone();
         after.apply(event, now, self.pace.poll)?;
         // The step is decided: the answer or the next step is stored in the same commit, if it can be determined now.
-        if after.todo() == Todo::Plan
-            && after.due <= now
-            && after.steps.last().is_some_and(Step::is_decided)
-            && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
-        {
-            after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        if after.todo() == Todo::Plan && after.due <= now && after.steps.last().is_some_and(Step::is_decided) {
+            match self.with_plan(mechanism.as_ref(), &after, now).await {
+                Ok(planned) => after = planned,
+                // What was observed is stored all the same. The next round plans again.
+                Err(fault) => self.faulted(Doing::Advance, &fault, now),
+            }
         }
         Ok(Some(PaymentDraft { before, after }))
+    }
+
+    /// Returns a payment with its next plan.
+    async fn with_plan(
+        &self,
+        mechanism: &dyn Mechanism,
+        payment: &Payment,
+        now: UnixSeconds,
+    ) -> Result<Payment, Fault> {
+        let plan = self.planned(mechanism, payment, now).await?;
+        let mut after = payment.clone();
+        after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        Ok(after)
     }
 
     /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its
@@ -145,17 +156,19 @@ impl Settlement {
         let mut stored = StoredDrafts::new();
         for draft in drafts {
             let key = draft.after.key.clone();
-            let one = self.store_one(lease, draft, now).await;
+            let one = self.store_one(lease, draft, false, now).await;
             let one = one.map(|(_, stage)| stage).inspect_err(|fault| self.faulted(Doing::Advance, fault, now));
             stored.push((key, one));
         }
         stored
     }
 
+    /// Stores one draft. `paced` stores also when a payment is due again of which nothing else changed.
     async fn store_one(
         &self,
         lease: &Lease,
         draft: PaymentDraft,
+        paced: bool,
         now: UnixSeconds,
     ) -> Result<(Progress, Stage), Fault> {
         let PaymentDraft { mut before, mut after } = draft;
@@ -173,7 +186,12 @@ impl Settlement {
             // Another payment of this payer holds the same once key: wait for its end. Nothing of this one has changed.
             Err(CommitError::Taken(_)) => {
                 before.yields(now, self.pace.poll);
-                Ok((Progress::Idle, stage(&before)))
+                let stage = stage(&before);
+                if paced {
+                    let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
+                    settle_commit(self.ledger.commit(write).await)?;
+                }
+                Ok((Progress::Idle, stage))
             }
             done => settle_commit(done).map(|progress| (progress, Stage::Overtaken)),
         }

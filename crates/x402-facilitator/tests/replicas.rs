@@ -35,8 +35,9 @@ async fn empty_database(server: &PostgresServer) -> String {
     server.url(&name)
 }
 
+/// Reads a number; 0 as long as there is no row, or no table yet.
 async fn number(client: &Client, sql: &str) -> i64 {
-    client.query_opt(sql, &[]).await.unwrap().map_or(0, |row| row.get(0))
+    client.query_opt(sql, &[]).await.ok().flatten().map_or(0, |row| row.get(0))
 }
 
 /// Waits until a condition holds, for two minutes at most.

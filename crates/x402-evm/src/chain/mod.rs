@@ -163,12 +163,15 @@ pub trait SendTransaction: Send + Sync {
 }
 
 /// All chain access that a mechanism needs.
-pub trait Chain: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents {}
+pub trait Chain:
+    ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
+{
+}
 
-impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents> Chain for T {}
-pub trait Chain: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents + ReadCalls {}
-
-impl<T: ReadChain + ReadNonces + ReadFunds + SendTransaction + WatchEvents + ReadCalls> Chain for T {}
+impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls> Chain
+    for T
+{
+}
 
 /// A call to be made by one of this facilitator's transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use x402_facilitator_core::{
 use x402_types::v2::SupportedKind;
 use x402_types::{
     AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken,
-    PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+    PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
 };
 
 pub const NOW: UnixSeconds = UnixSeconds(100);
@@ -35,22 +35,11 @@ pub fn lane() -> LaneId {
 }
 
 pub fn claim(nonce: u8, request: &str) -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
-            network: network(),
-            amount: AtomicAmount::from(5),
-            asset: "token".to_owned(),
-            pay_to: "shop".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: Members::new(),
-        },
-        payload: RawJson::of(&nonce).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: "shop".to_owned(), request: request.to_owned() },
-    }
+    Claim::of_payload(
+        Terms::new(SchemeName::EXACT, network(), AtomicAmount::from(5), "token", "shop"),
+        RawJson::of(&nonce).unwrap(),
+    )
+    .with_identity(Identity::new("shop", request.to_owned()))
 }
 
 pub fn receipt() -> Receipt {

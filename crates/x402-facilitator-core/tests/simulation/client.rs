@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use x402_facilitator_core::{Ledger, Outcome, Payment, SlotId, TxId};
-use x402_types::{
-    AtomicAmount, Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, SchemeName, Terms, TimeoutSeconds,
-    Version,
-};
+use x402_types::{AtomicAmount, Claim, Fault, Identity, PaymentKey, RawJson, Refusal, SchemeName, Terms};
 
 use crate::bugs::Bug;
 use crate::chain::REVERTING;
@@ -30,22 +27,11 @@ pub struct Ask {
 }
 
 pub fn claim(scheme: SchemeName, signed: &Signed, amount: u64, request: &str) -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme,
-            network: network(),
-            amount: AtomicAmount::from(amount),
-            asset: "token".to_owned(),
-            pay_to: "shop".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: Members::new(),
-        },
-        payload: RawJson::of(signed).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: "shop".to_owned(), request: request.to_owned() },
-    }
+    Claim::of_payload(
+        Terms::new(scheme, network(), AtomicAmount::from(amount), "token", "shop"),
+        RawJson::of(signed).unwrap(),
+    )
+    .with_identity(Identity::new("shop", request.to_owned()))
 }
 
 /// The claims of a run: some of each scheme, and some authorizations offered under two.
@@ -106,8 +92,8 @@ pub fn asks(chance: &mut Chance, claims: &[Claim]) -> Vec<Ask> {
 }
 
 fn with_request(claim: &Claim, request: &str) -> Claim {
-    let identity = Identity { request: request.to_owned(), ..claim.identity.clone() };
-    Claim { identity, ..claim.clone() }
+    let identity = claim.identity.clone().with_request(request.to_owned());
+    claim.clone().with_identity(identity)
 }
 
 /// Whether the caller named its request itself.

@@ -60,7 +60,7 @@ impl Dialect for X402 {
         if !payment_is_for(&terms) {
             return Err(another(engine, asked.payment_payload, terms));
         }
-        let identity = Identity { caller: request.caller.clone(), request: identity.map_err(Stopped::Unreadable)? };
+        let identity = Identity::new(request.caller.clone(), identity.map_err(Stopped::Unreadable)?);
         let mut claim = Claim::new(terms, asked.payment_payload);
         claim.identity = identity;
         // A mechanism here serves the terms and can parse the payload; the verdict judges its content.

@@ -11,7 +11,9 @@ use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
-use x402_challenge::{Allowance, EntitlementToken, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof};
+use x402_challenge::{
+    Allowance, EntitlementToken, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof,
+};
 use x402_http::client::{ChallengeReceipt, ClientError, OpenPayment, PayError, PaymentSent};
 use x402_http::server::challenge::{Ask, Clock, Entitle};
 use x402_types::challenge::{Challenge, Payment, Proof, ProofKind};
