@@ -308,3 +308,26 @@ fn a_process_without_a_lane_remembers_no_doubts() {
     assert_eq!(due(&held, 100), []);
     assert_eq!(inner.reads(), 1, "a look for what others claimed, and nothing is read again");
 }
+
+#[test]
+fn every_lane_is_looked_at_soon_after_a_claim_whose_end_is_not_known() {
+    let inner = Unsteady::new();
+    let held = held(&inner, true);
+    let lanes: Vec<LaneId> = (1..=8).map(|account| LaneId::from(format!("eip155:84532/0x0{account}"))).collect();
+    let due = |lane: &LaneId, now| wait(held.due(lane, UnixSeconds(now), 100)).unwrap();
+    for lane in &lanes {
+        wait(held.lease(lane, &OwnerId::from("one"), 60)).unwrap().unwrap();
+        assert_eq!(due(lane, 100), []);
+    }
+    let mut row = payment(1);
+    row.lane = lanes[7].clone();
+    (inner.hangs.store(true, Ordering::Relaxed), inner.late.store(true, Ordering::Relaxed));
+    let mut claim: Pin<Box<dyn Future<Output = _> + Send>> = held.claim(row.clone());
+    assert!(claim.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(claim);
+    // The look comes too early, and the write is done afterwards.
+    assert_eq!(due(&lanes[0], 100), []);
+    wait(inner.inner.claim(row)).unwrap();
+    let found: Vec<usize> = lanes.iter().map(|lane| due(lane, 101).len()).collect();
+    assert_eq!(found, [0, 0, 0, 0, 0, 0, 0, 1]);
+}

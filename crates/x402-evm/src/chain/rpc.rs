@@ -57,6 +57,8 @@ struct Polled {
     accounts: BTreeMap<Address, Option<AccountNonces>>,
     /// The balances of the accounts that pay for gas, in wei.
     balances: BTreeMap<Address, Option<U256>>,
+    /// The newest block known at the time when a poll last estimated the surcharge.
+    estimated_at: u64,
     /// The newest block known at the time when fees and nonces were requested.
     asked_at: B256,
 }
@@ -125,11 +127,11 @@ impl RpcChain {
 
     /// Polls the head and, with `all`, also fees and nonces.
     async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
-        let (before, hash, accounts, payers) = {
+        let (before, hash, accounts, payers, estimated_at) = {
             let polled = self.polled();
             let accounts: Vec<Address> = polled.accounts.keys().filter(|_| all).copied().collect();
             let payers: Vec<Address> = polled.balances.keys().filter(|_| all).copied().collect();
-            (polled.head.map(|(head, _)| head), polled.hash, accounts, payers)
+            (polled.head.map(|(head, _)| head), polled.hash, accounts, payers, polled.estimated_at)
         };
         // A nonce at the previous poll's final block is still final, and can be requested in the same batch. If the
         // head is trusted, that block is `latest`.
@@ -159,7 +161,9 @@ impl RpcChain {
             let balance = batch.add_call::<_, U256>("eth_getBalance", &(payer, "latest")).map_err(node_fault)?;
             balances.push((payer, balance));
         }
-        let empty = match all && *self.surcharges() == Surcharge::Unknown {
+        let newest = before.map_or(0, |head| head.number);
+        let estimates = self.surcharges().is_due(newest.saturating_sub(estimated_at));
+        let empty = match all && estimates {
             true => {
                 let sample = Sample::of(Bytes::new());
                 Some(batch.add_call::<_, U64>("eth_estimateGas", &(sample,)).map_err(node_fault)?)
@@ -203,10 +207,14 @@ impl RpcChain {
             known.push((payer, balance.await.ok()));
         }
         if let Some(empty) = empty {
-            let known = Surcharge::Unknown.after(empty.await);
-            *self.surcharges() = known;
+            let estimate = empty.await;
+            let mut known = self.surcharges();
+            *known = known.after(estimate);
         }
         let mut polled = self.polled();
+        if all && estimates {
+            polled.estimated_at = newest;
+        }
         polled.balances.extend(known);
         polled.head = Some((head, Instant::now()));
         polled.hash = block.hash;

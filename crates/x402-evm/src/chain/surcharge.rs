@@ -20,6 +20,9 @@ const TRANSACTION: u64 = 21_000;
 const BYTE: u64 = 16;
 /// Ethereum's gas of a byte of data that is zero.
 const ZERO_BYTE: u64 = 4;
+/// The number of blocks after which a poll estimates a known surcharge again. Signatures do, too, but there are none while
+/// the last estimate is more than the signers can pay.
+const ESTIMATED_BLOCKS: u64 = 240;
 
 /// The knowledge of a chain's surcharge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,14 +66,26 @@ impl Surcharge {
         }
     }
 
+    /// Returns whether a poll estimates a transaction without data, so many blocks after the last time.
+    pub(super) const fn is_due(self, blocks: u64) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::None => false,
+            Self::Some(_) => blocks >= ESTIMATED_BLOCKS,
+        }
+    }
+
     /// Returns the knowledge after the estimate of a transaction without data. A node that refuses to estimate is taken
-    /// to have no surcharge until it refuses a transaction for its gas limit.
+    /// to have no surcharge until it refuses a transaction for its gas limit; a known one stays.
     pub(super) fn after(self, estimate: Result<U64, TransportError>) -> Self {
         match estimate {
             Ok(gas) if gas.to::<u64>() > TRANSACTION => Self::Some(above_ethereums(gas.to(), &[])),
             Ok(_) => Self::None,
             Err(error) if NodeError::of(&error) == NodeError::MayPass => self,
-            Err(_) => Self::None,
+            Err(_) => match self {
+                Self::Some(_) => self,
+                Self::Unknown | Self::None => Self::None,
+            },
         }
     }
 }

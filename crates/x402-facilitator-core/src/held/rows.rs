@@ -20,8 +20,6 @@ pub(super) struct Rows {
     doubted: BTreeMap<PaymentKey, u64>,
     /// A number that counts the moments.
     moment: u64,
-    /// The number of looks into the ledger that follow soon, because a write may still be under way unnoticed.
-    looks_soon: u8,
 }
 
 /// The number of looks after a call of which it is not known how it ended: the last is several seconds later.
@@ -49,6 +47,8 @@ struct Lane {
     /// The number of those that run.
     writing: usize,
     looked: UnixSeconds,
+    /// The number of looks into the ledger that follow soon, because a write may still be under way unnoticed.
+    looks_soon: u8,
 }
 
 impl Lane {
@@ -131,7 +131,7 @@ impl Rows {
             if unsure && (self.all || !self.lanes.is_empty()) {
                 self.moment = self.moment.wrapping_add(1);
                 self.doubted.insert(key.clone(), self.moment);
-                self.looks_soon = LOOKS_SOON;
+                self.lanes.values_mut().for_each(|lane| lane.looks_soon = LOOKS_SOON);
             }
         }
         if let Some(lane) = lane.and_then(|lane| self.lanes.get_mut(lane)) {
@@ -279,12 +279,12 @@ impl Rows {
     /// Returns how many payments of the lane are held, if it is time to look for others.
     pub(super) fn looks(&mut self, lane: &LaneId, now: UnixSeconds, interval: u64) -> Option<usize> {
         let lane = self.lanes.get_mut(lane).filter(|lane| lane.loaded)?;
-        let interval = if self.looks_soon > 0 { 1 } else { interval };
+        let interval = if lane.looks_soon > 0 { 1 } else { interval };
         if now.0 == u64::MAX || now < lane.looked.plus(interval) {
             return None;
         }
         lane.looked = now;
-        self.looks_soon = self.looks_soon.saturating_sub(1);
+        lane.looks_soon = lane.looks_soon.saturating_sub(1);
         Some(lane.due.len())
     }
 }

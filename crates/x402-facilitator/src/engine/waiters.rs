@@ -8,7 +8,14 @@ use x402_types::PaymentKey;
 
 /// The callers that wait, by payment.
 #[derive(Debug, Default)]
-pub(crate) struct Waiters(Mutex<BTreeMap<PaymentKey, watch::Sender<()>>>);
+pub(crate) struct Waiters(Mutex<BTreeMap<PaymentKey, Waiting>>);
+
+/// The callers that wait for one payment.
+#[derive(Debug, Default)]
+struct Waiting {
+    answered: watch::Sender<()>,
+    places: usize,
+}
 
 /// A place among the waiters of one payment, until it is dropped.
 #[derive(Debug)]
@@ -21,18 +28,20 @@ pub(crate) struct Waiter<'a> {
 impl Waiters {
     /// Begins to wait. An answer from here on is not missed.
     pub(crate) fn begin(&self, key: PaymentKey) -> Waiter<'_> {
-        let answered = self.keys().entry(key.clone()).or_default().subscribe();
-        Waiter { waiters: self, key, answered }
+        let mut keys = self.keys();
+        let waiting = keys.entry(key.clone()).or_default();
+        waiting.places = waiting.places.saturating_add(1);
+        Waiter { waiters: self, answered: waiting.answered.subscribe(), key }
     }
 
     /// Wakes those that wait for this payment.
     pub(crate) fn wake(&self, key: &PaymentKey) {
         if let Some(waiting) = self.keys().get(key) {
-            waiting.send_replace(());
+            waiting.answered.send_replace(());
         }
     }
 
-    fn keys(&self) -> MutexGuard<'_, BTreeMap<PaymentKey, watch::Sender<()>>> {
+    fn keys(&self) -> MutexGuard<'_, BTreeMap<PaymentKey, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,8 +64,9 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut keys = self.waiters.keys();
-        // The last receiver is this one.
-        if keys.get(&self.key).is_some_and(|waiting| waiting.receiver_count() <= 1) {
+        let Some(waiting) = keys.get_mut(&self.key) else { return };
+        waiting.places = waiting.places.saturating_sub(1);
+        if waiting.places == 0 {
             keys.remove(&self.key);
         }
     }
