@@ -131,7 +131,14 @@ impl Bundle {
     /// transaction of such a call does not carry the [`authorizations`](Self::authorizations).
     #[must_use]
     pub fn call(&self, since: u64) -> Call {
-        Call { to: self.entry_point.address, data: self.call_data.clone(), gas: self.gas, since, until: None, sharing: Sharing::Alone }
+        Call {
+            to: self.entry_point.address,
+            data: self.call_data.clone(),
+            gas: self.gas,
+            since,
+            until: None,
+            sharing: Sharing::Alone,
+        }
     }
 }
 

@@ -88,8 +88,7 @@ impl Batching {
         sum.saturating_add(largest.div_ceil(63))
     }
 
-    /// Returns the maximum gas limit of a batch in a block with this limit; 0, which is no limit for a block, means that
-    /// the node does not tell it.
+    /// Returns the maximum gas limit of a batch in a block with this limit; 0 if the limit of the block is not known.
     pub(crate) const fn most_gas(&self, block: u64) -> u64 {
         // The division comes first: a block's limit may be any number.
         block.div_euclid(100).saturating_mul(self.block_share)
@@ -101,9 +100,9 @@ pub(crate) fn may_share(aboard: &[CallHead], next: &CallHead) -> bool {
     match next.sharing {
         Sharing::Alone => false,
         Sharing::Shared => aboard.iter().all(|call| call.sharing != Sharing::Alone),
-        Sharing::OncePerPayer(_) => aboard.iter().all(|call| {
-            call.sharing != Sharing::Alone && (call.to != next.to || call.sharing != next.sharing)
-        }),
+        Sharing::OncePerPayer(_) => aboard
+            .iter()
+            .all(|call| call.sharing != Sharing::Alone && (call.to != next.to || call.sharing != next.sharing)),
     }
 }
 
@@ -155,7 +154,9 @@ mod tests {
         let once = |to, payer| head(to, Sharing::OncePerPayer(Address::repeat_byte(payer)));
         assert!(!may_share(&[once(1, 7)], &once(1, 7)), "two uses of one payer in one token");
         assert!(may_share(&[once(1, 7)], &once(1, 8)) && may_share(&[once(1, 7)], &once(2, 7)));
-        assert!(may_share(&[head(1, Sharing::Shared)], &once(2, 7)) && may_share(&[once(2, 7)], &head(1, Sharing::Shared)));
+        assert!(
+            may_share(&[head(1, Sharing::Shared)], &once(2, 7)) && may_share(&[once(2, 7)], &head(1, Sharing::Shared))
+        );
         assert!(!may_share(&[head(1, Sharing::Alone)], &once(2, 7)));
     }
 

@@ -229,7 +229,8 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
                 let Some(batching) = self.batching else {
                     return Err(Fault::broken("more than one parcel in a transaction"));
                 };
-                let calls = parcels.iter().map(|parcel| Call::from_bytes(&parcel.bytes)).collect::<Result<Vec<_>, _>>()?;
+                let calls =
+                    parcels.iter().map(|parcel| Call::from_bytes(&parcel.bytes)).collect::<Result<Vec<_>, _>>()?;
                 (MULTICALL3, batching.gas(calls.iter().map(|call| call.gas)), aggregate(&calls))
             }
         };

@@ -248,7 +248,9 @@ fn arrived(answers: &Answers) -> Trial {
 impl SimulatedCall {
     /// Returns whether the transfer is the log directly after the use.
     fn transfer_follows(&self, token: Address, account: Address) -> bool {
-        let is = |log: &Log, event, word| log.address == token && log.topics.starts_with(&[event, account.into_word(), word]);
+        let is = |log: &Log, event, word| {
+            log.address == token && log.topics.starts_with(&[event, account.into_word(), word])
+        };
         self.logs.windows(2).any(|pair| match pair {
             [used, next] => is(used, AUTHORIZATION_USED, NONCE) && is(next, TRANSFER, PAYEE.into_word()),
             _ => false,

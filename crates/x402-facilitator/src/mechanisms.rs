@@ -166,7 +166,13 @@ impl Builder {
         let log_query_blocks = evm.log_query_blocks;
         let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
-        self.pollers.push(HeadPoller { chain, polling: evm.polling, bundlers: Vec::new(), trials, batching: batching.is_some() });
+        self.pollers.push(HeadPoller {
+            chain,
+            polling: evm.polling,
+            bundlers: Vec::new(),
+            trials,
+            batching: batching.is_some(),
+        });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }

@@ -75,7 +75,10 @@ fn a_checkout_without_a_transport_has_none_below_it() {
         assert!(!bare.contains(package), "{package}");
     }
     let server = tree("x402-http", "normal", &["server"]);
-    assert!(transport.iter().all(|package| server.contains(*package)), "the names are those of the transport: {server:?}");
+    assert!(
+        transport.iter().all(|package| server.contains(*package)),
+        "the names are those of the transport: {server:?}"
+    );
 }
 
 #[test]

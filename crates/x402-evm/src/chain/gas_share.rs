@@ -9,7 +9,7 @@ use x402_types::Fault;
 
 use super::{ReadGas, RpcChain, WatchedEvent};
 
-/// The number of transactions whose uses are kept: the payments of one block ask for the same transaction.
+/// The number of transactions whose uses are kept: the payments of one block need the same transaction.
 const KEPT: usize = 32;
 
 /// A transaction's gas, and the authorizations that were used in it, in their order.
@@ -66,7 +66,7 @@ fn share(gas: u64, uses: usize, place: usize) -> Option<u64> {
 #[async_trait]
 impl ReadGas for RpcChain {
     async fn gas_share(&self, transaction: B256, used: WatchedEvent) -> Result<Option<u64>, Fault> {
-        // One reads while the others wait: they ask for the same transaction.
+        // The first caller reads while the others wait: they need the same transaction.
         let mut kept = self.shared_gas.lock().await;
         if let Some(known) = kept.iter().find(|known| known.transaction == transaction)
             && let Some(share) = known.share(&used)

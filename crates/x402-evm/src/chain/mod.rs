@@ -58,7 +58,7 @@ pub struct Head {
     pub base_fee: u128,
     /// The tip that the node suggests, in wei.
     pub tip: u128,
-    /// The gas limit of the block; 0 if the node does not tell it.
+    /// The gas limit of the block; 0 if the node does not report it.
     pub gas_limit: u64,
     /// The number of the newest final block: the network's depth below this one.
     pub finalized: u64,
@@ -270,7 +270,7 @@ pub trait WatchEvents: Send + Sync {
     fn look_again(&self, watched: Watched);
 
     /// Returns whether the token is known to emit the transfer directly after the use of its authorization: several uses of
-    /// one payer in a transaction can be told apart then.
+    /// one payer in a transaction can be distinguished then.
     fn tells_uses_apart(&self, token: Address) -> bool;
 
     /// Searches for the use of an authorization that is used in the newest block, though not by a transaction of this
@@ -327,8 +327,8 @@ pub enum Sharing {
     Alone,
     /// Any contract may make the call, and the transaction may contain any others that may be shared.
     Shared,
-    /// As [`Sharing::Shared`], but of the calls of one contract with the same payer a transaction contains one: the events
-    /// of two could not be told apart.
+    /// The same as [`Sharing::Shared`], but of the calls of one contract with the same payer a transaction contains one: the events
+    /// of two could not be distinguished.
     OncePerPayer(Address),
 }
 
@@ -427,8 +427,14 @@ mod tests {
 
     #[test]
     fn a_call_comes_back_from_its_bytes() {
-        let call =
-            Call { to: Address::repeat_byte(7), data: vec![1, 2, 3].into(), gas: 150_000, since: 9, until: None, sharing: Sharing::Alone };
+        let call = Call {
+            to: Address::repeat_byte(7),
+            data: vec![1, 2, 3].into(),
+            gas: 150_000,
+            since: 9,
+            until: None,
+            sharing: Sharing::Alone,
+        };
         for sharing in [Sharing::Alone, Sharing::Shared, Sharing::OncePerPayer(Address::repeat_byte(8))] {
             let call = Call { sharing, ..call.clone() };
             assert_eq!(Call::from_bytes(&call.to_bytes()), Ok(call));

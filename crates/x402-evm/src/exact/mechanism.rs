@@ -58,16 +58,16 @@ pub struct ExactMechanism<C> {
     unreliable: UnreliablePayers,
     balances: Balances,
     spent: SpentElsewhere,
-    /// Where transfers may share transactions, what tells the gas of each.
+    /// The reader of the gas of each transfer, if transfers may share transactions.
     shared: Option<Arc<dyn ReadGas>>,
 }
 
-/// What was read of payers in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is
+/// The facts that were read of payers in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is
 /// sent without another read if the payer's balance also covers the payments before it.
 #[derive(Debug, Default)]
 struct Balances(Mutex<BTreeMap<(Address, Address), Read>>);
 
-/// What was read of a payer: the balance, and what signs.
+/// The facts that were read of a payer: the balance, and the kind of signer.
 #[derive(Debug, Clone, Copy)]
 struct Read {
     balance: U256,
@@ -249,7 +249,7 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
-    /// Reads the share of the transaction's gas that a use took. Without it the payment is as good: the receipt tells none.
+    /// Reads the share of the transaction's gas that a use took. Without it the payment is as good: the receipt names no gas.
     async fn gas_share(&self, transaction: B256, used: WatchedEvent) -> Option<u64> {
         self.shared.as_ref()?.gas_share(transaction, used).await.ok().flatten()
     }
@@ -275,7 +275,8 @@ impl<C: Chain> ExactMechanism<C> {
         let (factory, data) =
             checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
         let until = Some(checked.authorization.valid_before);
-        let call = Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until, sharing: Sharing::Alone };
+        let call =
+            Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until, sharing: Sharing::Alone };
         let once_key = deployment_key(self.network, checked.authorization.from);
         Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call) })
     }

@@ -49,7 +49,8 @@ fn limits() -> Batching {
 
 /// `batching`: the limits, or each payment alone. The tokens are tried as at the start of a facilitator.
 async fn scene(depth: u64, batching: Option<Batching>, fees: Fees, tokens: Tokens) -> Scene {
-    let chain = DevChain::builder().time(START).time_step(2).block_time(MiningMode::Manual).finality_depth(depth).build();
+    let chain =
+        DevChain::builder().time(START).time_step(2).block_time(MiningMode::Manual).finality_depth(depth).build();
     scene_on(chain.unwrap(), depth, batching, fees, tokens).await
 }
 
@@ -425,7 +426,11 @@ async fn gas_each(payments: u8) -> u64 {
 async fn a_payment_in_a_batch_takes_less_gas() {
     let (single, of_20, of_100) = (gas_each(1).await, gas_each(20).await, gas_each(100).await);
     let ratio = |gas: u64| gas * 1_000 / single;
-    println!("gas a payment: {single} single, {of_20} of 20 ({}/1000), {of_100} of 100 ({}/1000)", ratio(of_20), ratio(of_100));
+    println!(
+        "gas a payment: {single} single, {of_20} of 20 ({}/1000), {of_100} of 100 ({}/1000)",
+        ratio(of_20),
+        ratio(of_100)
+    );
     assert!(of_20 * 100 <= single * 72, "{of_20} of {single}");
     assert!(of_100 * 100 <= single * 68, "{of_100} of {single}");
 }
@@ -438,7 +443,8 @@ const TRANSFER_BY_ITSELF: u64 = 52_000;
 async fn the_share_of_multicall3_in_the_limit_is_enough() {
     for payments in [2_u8, 20, 100] {
         // A batch that reserves what a transfer of the devchain's token takes by itself, and nothing more.
-        let scene = scene(0, Some(limits().with_gas_each(TRANSFER_BY_ITSELF)), Fees::default(), Tokens::default()).await;
+        let scene =
+            scene(0, Some(limits().with_gas_each(TRANSFER_BY_ITSELF)), Fees::default(), Tokens::default()).await;
         let mut asked = Vec::new();
         for number in 1..=payments {
             asked.push(scene.ask(scene.claim(payer(&scene, number), &terms(), number).await).await);

@@ -68,7 +68,7 @@ impl Patience {
     }
 }
 
-/// How payments of a lane wait for each other. By default none does.
+/// The time for which payments of a lane wait for each other. By default none does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Gathering {
     /// The longest time that a payment waits for others.
