@@ -193,7 +193,7 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         vec![self.lane.clone()]
     }
 
-    /// A call fits beside others if all of them may be shared, see [`Sharing`](crate::chain::Sharing), and the gas limit of
+    /// Returns whether a call fits beside others: all of them may be shared, see [`Sharing`](crate::chain::Sharing), and the gas limit of
     /// all is within [`Fees::gas_cap`], the block's share and the account's balance. Before the first poll nothing is
     /// shared.
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool {

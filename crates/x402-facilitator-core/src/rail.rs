@@ -77,8 +77,8 @@ pub trait Rail: Send + Sync {
     /// Returns whether `next` may share one transaction with the parcels `aboard` (Multicall3, handleOps; `upto`
     /// never). The result must be `true` when `aboard` is empty.
     ///
-    /// In a shared transaction another contract makes the calls. So a parcel may be aboard only if its effect does not
-    /// depend on who calls (`msg.sender`), its failure leaves the others as they are, and it is proven by events of its
+    /// In a shared transaction another contract makes the calls. A parcel may be aboard only if its effect does not
+    /// depend on the caller (`msg.sender`), its failure leaves the others as they are, and it is proven by events of its
     /// own, never by the transaction's status.
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
 

@@ -121,7 +121,7 @@ impl HeadPollers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("network.batching: expected Multicall3 at {MULTICALL3} on {network}, found no contract")]
 pub struct NoMulticall3 {
-    /// The network.
+    /// The network without the contract.
     pub network: ChainId,
 }
 

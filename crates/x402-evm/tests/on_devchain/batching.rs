@@ -96,7 +96,7 @@ impl Scene {
     async fn claim(&self, payer: PrivateKeySigner, terms: &Terms, nonce: u8) -> Claim {
         let context =
             SigningContext { now: self.now(), entropy: [nonce; 32], url: "https://example.com/", method: "GET" };
-        claim_of(terms.clone(), Payer::new(payer).make_payment(terms, &context).await.unwrap().payload)
+        claim_of(terms.clone(), Payer::new(payer).with_any_token().make_payment(terms, &context).await.unwrap().payload)
     }
 
     async fn ask(&self, claim: Claim) -> Asked {
@@ -374,8 +374,8 @@ async fn the_gas_limit_and_the_number_of_members_bound_a_batch() {
     let fees = |gas| Fees::default().with_gas_cap(gas);
     assert_eq!(carried(limits(), fees(463_048), 7).await, [1, 3, 3]);
     assert_eq!(carried(limits(), fees(463_047), 7).await, [1, 2, 2, 2]);
-    // 1 % of the block's 60,000,000 is 600,000.
-    assert_eq!(carried(limits().with_block_share(1), Fees::default(), 5).await, [1, 4]);
+    // 1 % of the block's 60,000,000 is 600,000, and four need 600,048.
+    assert_eq!(carried(limits().with_block_share(1), Fees::default(), 5).await, [2, 3]);
 }
 
 /// The code of an account is its owner's choice, and could use up the gas of all others.
