@@ -78,8 +78,7 @@ pub trait Rail: Send + Sync {
     /// never). The result must be `true` when `aboard` is empty.
     ///
     /// In a shared transaction another contract makes the calls. A parcel may be aboard only if its effect does not
-    /// depend on the caller (`msg.sender`), its failure leaves the others as they are, and it is proven by events of its
-    /// own, never by the transaction's status.
+    /// depend on the caller (`msg.sender`) and events of its own prove it, never the transaction's status.
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
 
     /// Returns the maximum number of parcels in a transaction: so many payments are read from the ledger for each free
