@@ -6,7 +6,7 @@ use ours_evm::eip3009::{Authorization, Payload};
 use ours_evm::exact::Policy;
 use ours_evm::signature::{Signature as OurSignature, libsecp256k1, pure};
 use ours_evm::token::Tokens;
-use ours_types::{Claim, Identity, Members, RawJson, UnixSeconds};
+use ours_types::{Claim, RawJson, UnixSeconds};
 use rs_evm::v1_eip155_exact::{ExactEvmPayment, StructuredSignature};
 
 use crate::sample;
@@ -29,13 +29,7 @@ pub fn rows() -> Vec<Row> {
     let network = sample::NETWORK.parse().unwrap();
     let tokens = Tokens::default().on(network);
     let terms = sample::offer().terms;
-    let claim = Claim {
-        terms: terms.clone(),
-        payload: RawJson::parse(sample::PAYLOAD.to_owned()).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity::default(),
-    };
+    let claim = Claim::of_payload(terms.clone(), RawJson::parse(sample::PAYLOAD.to_owned()).unwrap());
     let Payload { authorization, signature, .. } = Payload::read(&claim.payload).unwrap();
     let signature = Bytes::from(signature.to_vec());
     let separator = tokens.of(&terms).unwrap().domain.clone().unwrap().separator;

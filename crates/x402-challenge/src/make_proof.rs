@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use x402_types::challenge::{Challenge, Networks, Payment, Proof, ProofKind};
 use x402_types::{
     Assets, ErrorReason, MakePayment, Members, Refusal, Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
-    Version,
 };
 
 use crate::canonical::exact_nonce;
@@ -50,16 +49,17 @@ pub fn terms(challenge: &Challenge, networks: &Networks, assets: &Assets) -> Opt
         extra.insert_text("name", &known.name);
         extra.insert_text("version", &known.version);
     }
-    Some(Terms {
-        version: Version::V2,
-        scheme: challenge.scheme.clone(),
-        network,
-        amount: challenge.max_amount_required,
-        asset: asset.to_owned(),
-        pay_to: challenge.pay_to.as_str().to_owned(),
-        max_timeout_seconds: challenge.max_timeout_seconds,
-        extra,
-    })
+    Some(
+        Terms::new(
+            challenge.scheme.clone(),
+            network,
+            challenge.max_amount_required,
+            asset.to_owned(),
+            challenge.pay_to.as_str().to_owned(),
+        )
+        .with_max_timeout_seconds(challenge.max_timeout_seconds)
+        .with_extra(extra),
+    )
 }
 
 /// Makes proofs of type `exact`: the proof's payload is the one that the scheme `exact` signs for version 2, under the

@@ -9,7 +9,7 @@ use x402_evm::eip3009::Payload;
 use x402_evm::exact::{Exact, ExactPolicy};
 use x402_evm::signature::{Signature, pure};
 use x402_evm::token::Tokens;
-use x402_types::{AtomicAmount, Claim, Identity, Members, RawJson, UnixSeconds};
+use x402_types::{AtomicAmount, Claim, RawJson, UnixSeconds};
 
 const PAYLOAD: &str = r#"{"signature":"0xac7fe5f6801eab3ada4edbf7e0e2f0e79ea5153167ebaaf20ff9cf36dc07345a5a1639c9b3956b2d70061ea1df072c92026174e8ef7a324cd16f59be15a115b81b","authorization":{"from":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","to":"0x90F79bf6EB2c4f870365E785982E1f101E93b906","value":"10000","validAfter":"1740672089","validBefore":"1740672154","nonce":"0xf3746613c2d920b5fdabc0856f2aeb2d4f88ee6037b8cc5d04a71a4462f13480"}}"#;
 
@@ -18,13 +18,7 @@ fn evm(c: &mut Criterion) {
     let tokens = Tokens::default().on(network);
     let pay_to = "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap();
     let offer = Exact::new(tokens.clone()).requirements(network, pay_to, AtomicAmount::from(10_000).into()).unwrap();
-    let claim = Claim {
-        terms: offer.terms.clone(),
-        payload: RawJson::parse(PAYLOAD.to_owned()).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity::default(),
-    };
+    let claim = Claim::of_payload(offer.terms.clone(), RawJson::parse(PAYLOAD.to_owned()).unwrap());
     let payload = Payload::read(&claim.payload).unwrap();
     let domain = tokens.of(&offer.terms).unwrap().domain.clone().unwrap();
     let digest = payload.authorization.digest(domain.separator);

@@ -8,9 +8,7 @@ use x402_evm::eip3009::{Authorization, Payload, TRANSFER_TYPE};
 use x402_evm::exact::{Exact, ExactPolicy, Payer};
 use x402_evm::key::Key;
 use x402_evm::signature::{Signature, recover};
-use x402_types::{
-    AtomicAmount, Claim, Identity, MakePayment, Members, RawJson, SigningContext, TimeoutSeconds, UnixSeconds, Version,
-};
+use x402_types::{AtomicAmount, Claim, MakePayment, RawJson, SigningContext, TimeoutSeconds, UnixSeconds, Version};
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../x402-testkit/vectors/eip712.json")).unwrap()
@@ -106,13 +104,7 @@ async fn a_payment_of_version_2_passes_the_check_and_has_the_spec_s_form() {
             "nonce": "0x0707070707070707070707070707070707070707070707070707070707070707",
         }})
     );
-    let claim = Claim {
-        terms: offer.terms.clone(),
-        payload: made.payload,
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity::default(),
-    };
+    let claim = Claim::of_payload(offer.terms.clone(), made.payload);
     let checked = ExactPolicy::default().check(&Default::default(), &claim, now).unwrap();
     assert_eq!(checked.authorization.from, address!("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"));
     assert_eq!(offer.key.key(&claim).unwrap(), made.key);
@@ -125,13 +117,7 @@ fn the_key_does_not_depend_on_spelling_or_signature() {
     let offer = Exact::default().requirements(network, Address::repeat_byte(1), "$0.01".parse().unwrap()).unwrap();
     let payload = r#"{"signature":"0x","authorization":{"from":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","to":"0x90F79bf6EB2c4f870365E785982E1f101E93b906","value":"1","validAfter":"0","validBefore":"9","nonce":"0xab07070707070707070707070707070707070707070707070707070707070707"}}"#;
     let key = |payload: &str| {
-        let claim = Claim {
-            terms: offer.terms.clone(),
-            payload: RawJson::parse(payload.to_owned()).unwrap(),
-            resource: None,
-            extensions: Members::new(),
-            identity: Identity::default(),
-        };
+        let claim = Claim::of_payload(offer.terms.clone(), RawJson::parse(payload.to_owned()).unwrap());
         offer.key.key(&claim).unwrap()
     };
     let other = payload

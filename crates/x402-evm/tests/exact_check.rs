@@ -11,8 +11,8 @@ use x402_evm::exact::{Exact, ExactPolicy, Payer};
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
 use x402_types::{
-    Asset, Assets, Claim, Identity, MakePayment, Members, RawJson, Refusal, Rejection, SigningContext, Terms,
-    TimeoutSeconds, UnixSeconds,
+    Asset, Assets, Claim, MakePayment, Members, RawJson, Refusal, Rejection, SigningContext, Terms, TimeoutSeconds,
+    UnixSeconds,
 };
 
 const NOW: UnixSeconds = UnixSeconds(1_740_672_089);
@@ -48,7 +48,7 @@ fn usdc() -> DomainSeparator {
 }
 
 fn claim(terms: Terms, payload: RawJson) -> Claim {
-    Claim { terms, payload, resource: None, extensions: Members::new(), identity: Identity::default() }
+    Claim::of_payload(terms, payload)
 }
 
 fn check(terms: Terms, payload: &Payload) -> Result<(), Rejection> {

@@ -172,20 +172,21 @@ impl Ledger for HeldLedger {
     }
 
     async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
-        let unknown: Vec<PaymentKey> = {
+        let mut found: Vec<Option<Payment>> = {
             let rows = self.rows();
-            keys.iter().filter(|key| rows.get(key).is_none()).cloned().collect()
+            keys.iter().map(|key| rows.get(key).map(|row| Payment::clone(row))).collect()
         };
-        if unknown.len() == keys.len() {
-            return if keys.is_empty() { Ok(Vec::new()) } else { self.fetch(unknown).await };
+        let unknown: Vec<PaymentKey> =
+            keys.iter().zip(&found).filter(|(_, row)| row.is_none()).map(|(key, _)| key.clone()).collect();
+        if !unknown.is_empty() {
+            for row in self.fetch(unknown).await? {
+                let at = keys.iter().zip(&found).position(|(key, known)| known.is_none() && *key == row.key);
+                if let Some(place) = at.and_then(|at| found.get_mut(at)) {
+                    *place = Some(row);
+                }
+            }
         }
-        let mut found = if unknown.is_empty() { Vec::new() } else { self.fetch(unknown).await? };
-        let rows = self.rows();
-        let mut of = |key: &PaymentKey| {
-            let at = found.iter().position(|row| row.key == *key);
-            at.map(|at| found.swap_remove(at)).or_else(|| rows.get(key).map(|row| Payment::clone(row)))
-        };
-        Ok(keys.iter().filter_map(&mut of).collect())
+        Ok(found.into_iter().flatten().collect())
     }
 
     async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {

@@ -12,13 +12,15 @@
 //! therefore gets the success. Every later one is refused, unless its caller named it ([`InFlightRequest::named`]): it gets
 //! the same result again, marked as replayed.
 //!
+//! A worker that stores a success marks the row for the request that waits in its process, in the same write: the request
+//! then finds it.
+//!
 //! A request that is dropped, or loses the store, between that write and its response received nothing. That again is a
 //! fact of the process: it is kept in memory, and the next request gets the success instead. Between two replicas a
 //! repetition joins instead of being refused, for no replica can know whether another one is still answering; the first
 //! that reads the result gets it.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{OwnerId, RequestId};
@@ -33,9 +35,6 @@ const MOST_LOST: usize = 10_000;
 pub struct InFlightRequest {
     id: RequestId,
     named: bool,
-    /// Whether the row is being marked with this request as the recipient of the success, which it has not received
-    /// yet.
-    telling: AtomicBool,
     others: Arc<InFlightRequests>,
 }
 
@@ -54,26 +53,47 @@ impl InFlightRequest {
         self
     }
 
+    /// Declares that the request waits for the end of its payment: a worker of this process that stores a success may
+    /// store in the same write that this request receives it.
+    pub fn begin_waiting(&self) {
+        self.with_state(|state| state.waits = true);
+    }
+
+    /// Declares that the request no longer waits. Returns `false`, and changes nothing, while a worker stores a success
+    /// for it: the next [`look`](crate::Settlement::look) finds it, or the wait can be ended then.
+    #[must_use]
+    pub fn end_waiting(&self) -> bool {
+        self.with_state(|state| {
+            let ends = state.tellings == 0;
+            state.waits &= !ends;
+            ends
+        })
+        .unwrap_or(true)
+    }
+
+    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+        self.others.open().numbers.get_mut(&self.id.number).map(change)
+    }
+
     pub(crate) const fn is_named(&self) -> bool {
         self.named
     }
 
     /// Records that the row may from now on name this request as the recipient of the success.
     pub(crate) fn begin_telling(&self) {
-        self.telling.store(true, Ordering::Relaxed);
+        self.with_state(|state| state.tellings = state.tellings.saturating_add(1));
     }
 
-    /// Records that the request received the success, or that something else was stored.
+    /// Records that the request received the success.
     pub(crate) fn end_telling(&self) {
-        self.telling.store(false, Ordering::Relaxed);
+        self.with_state(|state| state.tellings = 0);
     }
 }
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let mut open = self.others.open();
-        open.numbers.remove(&self.id.number);
-        if self.telling.load(Ordering::Relaxed) {
+        if open.numbers.remove(&self.id.number).is_some_and(|state| state.tellings > 0) {
             open.lost.insert(self.id.number);
             if open.lost.len() > MOST_LOST {
                 open.lost.pop_first();
@@ -89,12 +109,22 @@ pub(crate) struct InFlightRequests {
     open: Mutex<Open>,
 }
 
+/// The state of an open request.
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the request waits for the end of its payment.
+    waits: bool,
+    /// The number of writes that name, or may have named, the request as the recipient of a success that it has not
+    /// received yet.
+    tellings: u32,
+}
+
 #[derive(Debug, Default)]
 struct Open {
     /// The last number that was assigned.
     last: u64,
-    /// The numbers of the open requests.
-    numbers: BTreeSet<u64>,
+    /// The open requests, by number.
+    numbers: BTreeMap<u64, State>,
     /// The requests that ended while the row was being marked with them as recipients.
     lost: BTreeSet<u64>,
 }
@@ -108,19 +138,38 @@ impl InFlightRequests {
         let mut open = self.open();
         open.last = open.last.wrapping_add(1);
         let number = open.last;
-        open.numbers.insert(number);
+        open.numbers.insert(number, State::default());
         drop(open);
-        InFlightRequest {
-            id: RequestId { owner: self.owner.clone(), number },
-            named: false,
-            telling: AtomicBool::new(false),
-            others: Arc::clone(self),
-        }
+        InFlightRequest { id: RequestId { owner: self.owner.clone(), number }, named: false, others: Arc::clone(self) }
     }
 
     /// Returns whether this process is still answering the request.
     pub(crate) fn is_open(&self, request: &RequestId) -> bool {
-        request.owner == self.owner && self.open().numbers.contains(&request.number)
+        request.owner == self.owner && self.open().numbers.contains_key(&request.number)
+    }
+
+    /// Records that a worker's write may from now on name this request as the recipient of the success, if the request
+    /// waits in this process. Returns whether it does.
+    pub(crate) fn begin_telling(&self, request: &RequestId) -> bool {
+        if request.owner != self.owner {
+            return false;
+        }
+        match self.open().numbers.get_mut(&request.number).filter(|state| state.waits) {
+            Some(state) => {
+                state.tellings = state.tellings.saturating_add(1);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Records that one write did not name this request after all.
+    pub(crate) fn withdraw(&self, request: &RequestId) {
+        if request.owner == self.owner
+            && let Some(state) = self.open().numbers.get_mut(&request.number)
+        {
+            state.tellings = state.tellings.saturating_sub(1);
+        }
     }
 
     /// Returns whether the request ended in this process before it could return the success.

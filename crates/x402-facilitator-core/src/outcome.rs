@@ -6,7 +6,7 @@ use x402_types::{ErrorReason, Terms};
 use crate::{Receipt, TxId};
 
 /// The message of `settlement_pending` without a transaction.
-const WAITS: &str = "the payment waits for its turn: no transaction of it was sent yet";
+const WAITS: &str = "the payment is under way: no node is known to have accepted a transaction of it yet";
 
 /// The state of a payment, for one caller.
 #[derive(Debug, Clone, PartialEq)]

@@ -351,6 +351,14 @@ impl Payment {
         self.waits = self.waits.saturating_add(1);
     }
 
+    /// Moves a ready payment behind the others: nothing could be signed for it now. The wait doubles with each time, up to
+    /// [`LONGEST_WAIT`].
+    pub(crate) fn defer(&mut self, now: UnixSeconds, poll: u64) {
+        self.waits = self.waits.saturating_add(1);
+        let wait = poll.max(1).saturating_mul(1_u64.checked_shl(self.waits).unwrap_or(u64::MAX));
+        self.due = now.plus(wait.min(LONGEST_WAIT));
+    }
+
     /// Sets the next check to the usual interval: another payment has to move first.
     pub(crate) fn yields(&mut self, now: UnixSeconds, poll: u64) {
         self.due = now.plus(poll.max(1));

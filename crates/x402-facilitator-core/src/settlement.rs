@@ -46,7 +46,7 @@ pub struct Settlement {
     most_in_flight: BTreeMap<ChainId, usize>,
     observer: Arc<dyn Observer>,
     owner: OwnerId,
-    in_flight: Arc<InFlightRequests>,
+    pub(crate) in_flight: Arc<InFlightRequests>,
 }
 
 impl core::fmt::Debug for Settlement {
@@ -384,7 +384,7 @@ impl Settlement {
                         // The write may have been stored. The next request gets the success instead of this one.
                         Err(CommitError::Fault(fault)) => return Err(fault),
                         Err(_) => {
-                            request.end_telling();
+                            self.in_flight.withdraw(request.id());
                             row = self.stored(&row.key).await?;
                         }
                     }

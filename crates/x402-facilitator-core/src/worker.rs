@@ -24,15 +24,13 @@ pub enum Progress {
 }
 
 impl Settlement {
-    /// Advances one payment by one call, and stores the result: plans its next step, or observes the last.
+    /// Advances one payment by one call, and stores the result: plans its next step, or observes the last. When the payment
+    /// is due again is stored as well, for a worker that keeps no agenda.
     /// # Errors
     /// The result could not be determined, or a mechanism violated a rule. The call will be repeated.
     pub async fn advance(&self, lease: &Lease, key: &PaymentKey, now: UnixSeconds) -> Result<Progress, Fault> {
         let Some(draft) = self.draft(key, now).await? else { return Ok(Progress::Idle) };
-        if draft.is_unchanged() {
-            return Ok(Progress::Idle);
-        }
-        let stored = self.store_one(lease, draft, now).await;
+        let stored = self.store_one(lease, draft, true, now).await;
         stored.map(|(progress, _)| progress).inspect_err(|fault| self.faulted(Doing::Advance, fault, now))
     }
 
@@ -72,14 +70,27 @@ impl Settlement {
         let mut after = before.clone();
         after.apply(event, now, self.pace.poll)?;
         // The step is decided: the answer or the next step is stored in the same commit, if it can be determined now.
-        if after.todo() == Todo::Plan
-            && after.due <= now
-            && after.steps.last().is_some_and(Step::is_decided)
-            && let Ok(plan) = self.planned(mechanism.as_ref(), &after, now).await
-        {
-            after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        if after.todo() == Todo::Plan && after.due <= now && after.steps.last().is_some_and(Step::is_decided) {
+            match self.with_plan(mechanism.as_ref(), &after, now).await {
+                Ok(planned) => after = planned,
+                // What was observed is stored all the same. The next round plans again.
+                Err(fault) => self.faulted(Doing::Advance, &fault, now),
+            }
         }
         Ok(Some(PaymentDraft { before, after }))
+    }
+
+    /// Returns a payment with its next plan.
+    async fn with_plan(
+        &self,
+        mechanism: &dyn Mechanism,
+        payment: &Payment,
+        now: UnixSeconds,
+    ) -> Result<Payment, Fault> {
+        let plan = self.planned(mechanism, payment, now).await?;
+        let mut after = payment.clone();
+        after.apply(Event::Planned(plan), now, self.pace.poll)?;
+        Ok(after)
     }
 
     /// Plans the next step, within the limit of parcels. Sent bytes may still land, so a step that had all of its
@@ -100,11 +111,12 @@ impl Settlement {
     /// Stores drafts of one lane, all in one commit if the rows allow it: what did not change is not written, and a
     /// draft that the rows do not allow keeps none of the others back.
     pub async fn store(&self, lease: &Lease, drafts: Vec<PaymentDraft>, now: UnixSeconds) -> StoredDrafts {
-        let (same, drafts): (Vec<PaymentDraft>, Vec<PaymentDraft>) =
+        let (same, mut drafts): (Vec<PaymentDraft>, Vec<PaymentDraft>) =
             drafts.into_iter().partition(PaymentDraft::is_unchanged);
         let mut stored: StoredDrafts =
             same.into_iter().map(|draft| (draft.after.key.clone(), Ok(draft.stage()))).collect();
         if drafts.len() > 1 {
+            drafts.iter_mut().for_each(|draft| self.tell(&mut draft.after));
             let payments = drafts.iter().map(|draft| draft.after.clone()).collect();
             let write = Write { lease: Some(lease.clone()), payments, ..Write::default() };
             match self.ledger.commit(write).await {
@@ -115,8 +127,11 @@ impl Settlement {
                     }
                     return stored;
                 }
-                Err(CommitError::Conflict | CommitError::Taken(_)) => {}
+                Err(CommitError::Conflict | CommitError::Taken(_)) => {
+                    drafts.iter_mut().for_each(|draft| self.untell(&mut draft.after));
+                }
                 Err(CommitError::Fenced) => {
+                    drafts.iter_mut().for_each(|draft| self.untell(&mut draft.after));
                     stored.extend(drafts.into_iter().map(|draft| (draft.after.key, Ok(Stage::Overtaken))));
                     return stored;
                 }
@@ -141,22 +156,29 @@ impl Settlement {
         let mut stored = StoredDrafts::new();
         for draft in drafts {
             let key = draft.after.key.clone();
-            let one = self.store_one(lease, draft, now).await;
+            let one = self.store_one(lease, draft, false, now).await;
             let one = one.map(|(_, stage)| stage).inspect_err(|fault| self.faulted(Doing::Advance, fault, now));
             stored.push((key, one));
         }
         stored
     }
 
+    /// Stores one draft. `paced` stores also when a payment is due again of which nothing else changed.
     async fn store_one(
         &self,
         lease: &Lease,
         draft: PaymentDraft,
+        paced: bool,
         now: UnixSeconds,
     ) -> Result<(Progress, Stage), Fault> {
-        let PaymentDraft { mut before, after } = draft;
+        let PaymentDraft { mut before, mut after } = draft;
+        self.tell(&mut after);
         let write = Write { lease: Some(lease.clone()), payments: vec![after.clone()], ..Write::default() };
-        match self.ledger.commit(write).await {
+        let done = self.ledger.commit(write).await;
+        if !matches!(done, Ok(()) | Err(CommitError::Fault(_))) {
+            self.untell(&mut after);
+        }
+        match done {
             Ok(()) => {
                 self.moved(&before, &after, now);
                 Ok((Progress::Moved, stage(&after)))
@@ -164,9 +186,30 @@ impl Settlement {
             // Another payment of this payer holds the same once key: wait for its end. Nothing of this one has changed.
             Err(CommitError::Taken(_)) => {
                 before.yields(now, self.pace.poll);
-                Ok((Progress::Idle, stage(&before)))
+                let stage = stage(&before);
+                if paced {
+                    let write = Write { lease: Some(lease.clone()), payments: vec![before], ..Write::default() };
+                    settle_commit(self.ledger.commit(write).await)?;
+                }
+                Ok((Progress::Idle, stage))
             }
             done => settle_commit(done).map(|progress| (progress, Stage::Overtaken)),
+        }
+    }
+
+    /// Marks a new success for the request that waits for it in this process, so that one write stores both. If the
+    /// request ends before it finds the success, or if the write's result is unknown, the next request receives it.
+    fn tell(&self, after: &mut Payment) {
+        if after.untold && self.in_flight.begin_telling(&after.request) {
+            after.untold = false;
+        }
+    }
+
+    /// Takes the mark back: nothing was stored.
+    fn untell(&self, after: &mut Payment) {
+        if matches!(after.answer, Some(Ok(_))) && !after.untold {
+            self.in_flight.withdraw(&after.request);
+            after.untold = true;
         }
     }
 
@@ -279,9 +322,13 @@ impl Round<'_> {
         let mut cargo: Vec<Cargo> = left.into_iter().map(|draft| Cargo { draft, aboard: None }).collect();
         for batch in batches {
             let parcels: Vec<Parcel> = batch.iter().filter_map(|draft| newest_parcel(&draft.after)).cloned().collect();
-            // A refusal to sign has used up nothing: the next batch takes the nonce.
+            // A refusal to sign has used up nothing: the next batch takes the nonce, and other payments the room of the
+            // next round.
             let Some(id) = self.fill(next, &parcels, &mut slots).await else {
-                cargo.extend(batch.into_iter().map(|draft| Cargo { draft, aboard: None }));
+                for mut draft in batch {
+                    draft.after.defer(self.now, self.settlement.pace.poll);
+                    cargo.push(Cargo { draft, aboard: None });
+                }
                 continue;
             };
             next = next.saturating_add(1);

@@ -9,8 +9,7 @@ use x402_facilitator_core::{
     StepName, StepProof, StepState, Todo, TxId,
 };
 use x402_types::{
-    AtomicAmount, ChainId, Claim, ErrorReason, Identity, Members, PaymentKey, RawJson, SchemeName, Terms,
-    TimeoutSeconds, UnixSeconds, Version,
+    AtomicAmount, ChainId, Claim, ErrorReason, Identity, PaymentKey, RawJson, SchemeName, Terms, UnixSeconds,
 };
 
 const NOW: UnixSeconds = UnixSeconds(10);
@@ -19,23 +18,8 @@ const REDEEM: StepName = StepName::new("redeem");
 
 fn start() -> Payment {
     let network = ChainId::eip155(1);
-    let terms = Terms {
-        version: Version::V2,
-        scheme: SchemeName::EXACT,
-        network,
-        amount: AtomicAmount::from(1),
-        asset: "a".to_owned(),
-        pay_to: "b".to_owned(),
-        max_timeout_seconds: TimeoutSeconds::DEFAULT,
-        extra: Members::new(),
-    };
-    let claim = Claim {
-        terms,
-        payload: RawJson::null(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: String::new(), request: "r".to_owned() },
-    };
+    let terms = Terms::new(SchemeName::EXACT, network, AtomicAmount::from(1), "a", "b");
+    let claim = Claim::of_payload(terms, RawJson::null()).with_identity(Identity::new(String::new(), "r"));
     let (key, lane) = (PaymentKey::from_bytes(&[1]), LaneId::from("eip155:1/a"));
     let request = RequestId { owner: OwnerId::from("one"), number: 1 };
     let mut row = Payment::from_row(key, claim, "payer".to_owned(), lane, request);

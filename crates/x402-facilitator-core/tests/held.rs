@@ -15,7 +15,7 @@ mod many;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
@@ -33,6 +33,8 @@ struct Unsteady {
     hangs: AtomicBool,
     /// Whether a call that hangs has not reached the rows yet.
     late: AtomicBool,
+    /// Whether the next read of several payments yields once.
+    slow: AtomicBool,
     reads: Mutex<u32>,
 }
 
@@ -44,6 +46,7 @@ impl Unsteady {
             loses: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
             reads: Mutex::new(0),
         })
     }
@@ -75,7 +78,10 @@ impl Ledger for Unsteady {
     }
     async fn payments(&self, keys: &[PaymentKey]) -> Result<Vec<Payment>, Fault> {
         *self.reads.lock().unwrap() += 1;
-        self.inner.payments(keys).await
+        let found = self.inner.payments(keys).await;
+        let mut first = self.slow.swap(false, Ordering::Relaxed);
+        std::future::poll_fn(|_| if std::mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await;
+        found
     }
     async fn unanswered(&self, prefix: &[u8]) -> Result<Vec<Arc<Payment>>, Fault> {
         *self.reads.lock().unwrap() += 1;
@@ -266,4 +272,39 @@ fn what_another_process_claims_is_looked_for_once_a_second() {
     assert_eq!((due(&held, 101).len(), inner.reads()), (1, 0));
     read(&held, 1);
     assert_eq!(inner.reads(), 0);
+}
+
+#[test]
+fn a_payment_that_is_answered_while_others_are_read_is_not_lost() {
+    let inner = Unsteady::new();
+    let held = held(&inner, true);
+    let lease = lease(&held, "one").unwrap();
+    wait(held.claim(payment(1))).unwrap();
+    wait(inner.inner.claim(payment(2))).unwrap();
+    // The second payment is not held, and the read of it takes a while.
+    inner.slow.store(true, Ordering::Relaxed);
+    let keys = [key(1), key(2)];
+    let mut both: Pin<Box<dyn Future<Output = _> + Send>> = held.payments(&keys);
+    assert!(both.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let mut row = read(&held, 1);
+    row.answer = Some(Err(x402_types::ErrorReason::INSUFFICIENT_FUNDS));
+    wait(held.commit(Write { lease: Some(lease), payments: vec![row], ..Write::default() })).unwrap();
+    let found: Vec<PaymentKey> = wait(both).unwrap().into_iter().map(|row: Payment| row.key).collect();
+    assert_eq!(found, keys);
+}
+
+#[test]
+fn a_process_without_a_lane_remembers_no_doubts() {
+    let inner = Unsteady::new();
+    let held = held(&inner, false);
+    for number in 1..=100 {
+        // The claims fail before they are stored.
+        inner.late.store(true, Ordering::Relaxed);
+        inner.loses.store(true, Ordering::Relaxed);
+        assert!(wait(held.claim(payment(number))).is_err());
+    }
+    lease(&held, "one").unwrap();
+    inner.reads();
+    assert_eq!(due(&held, 100), []);
+    assert_eq!(inner.reads(), 1, "a look for what others claimed, and nothing is read again");
 }

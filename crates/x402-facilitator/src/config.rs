@@ -2,9 +2,11 @@
 //! that do.
 
 mod batching;
+mod ledger;
 mod nvm;
 
 pub use batching::BatchingConfig;
+pub use ledger::{LedgerConfig, LedgerPlace};
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
 
 use std::net::SocketAddr;
@@ -31,8 +33,11 @@ pub struct Config {
     /// The address to listen on. Default: `127.0.0.1:4020`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// The path of the ledger's SQLite file.
-    pub ledger: PathBuf,
+    /// The place of the ledger: the path of a SQLite file, or the URL of a PostgreSQL database.
+    pub ledger: LedgerConfig,
+    /// The most connections to a PostgreSQL database, 1 to 1,000. Default: 8.
+    #[serde(default = "default_connections")]
+    pub ledger_connections: usize,
     /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s. Default: 30.
     #[serde(default = "default_wait")]
     pub settle_wait_seconds: u64,
@@ -189,6 +194,9 @@ pub enum ConfigError {
     },
 }
 
+const fn default_connections() -> usize {
+    8
+}
 const fn default_wait() -> u64 {
     30
 }
@@ -243,6 +251,10 @@ impl Config {
         let within = |field, value: u64, low: u64, high: u64, expected| {
             if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::Range { field, expected }) }
         };
+        config.ledger.check()?;
+        if !(1..=1_000).contains(&config.ledger_connections) {
+            return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" });
+        }
         within("settle_wait_seconds", config.settle_wait_seconds, 1, 300, "1 to 300")?;
         within("lease_seconds", config.lease_seconds, 5, 300, "5 to 300")?;
         let longest = config.longest_authorization_seconds;
@@ -373,6 +385,9 @@ mod tests {
             (GOOD.replace("eip155:84532", "solana:abc"), "network.id"),
             (GOOD.replace("[{ file = \"/run/secrets/key\" }]", "[]"), "network.signers"),
             (GOOD.replace("[{ file = \"/run/secrets/key\" }]", "[\"0xac0974\"]"), "signers"),
+            (format!("ledger_connections = 0\n{GOOD}"), "ledger_connections"),
+            (format!("ledger_connections = 1001\n{GOOD}"), "ledger_connections"),
+            (GOOD.replace("\"x402.sqlite\"", "7"), "postgres://USER@HOST/DATABASE"),
             (format!("settle_wait_seconds = 0\n{GOOD}"), "settle_wait_seconds"),
             (format!("lease_seconds = 4\n{GOOD}"), "lease_seconds"),
             (format!("longest_authorization_seconds = 59\n{GOOD}"), "longest_authorization_seconds"),

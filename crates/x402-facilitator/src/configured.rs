@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use x402_evm::rail::Fees;
-use x402_facilitator_core::{HeldLedger, Ledger};
 use x402_store::requests::Requests;
-use x402_store::sqlite::{Database, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 use x402_types::{Asset, Assets, ChainId, Fault};
 
 use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
@@ -17,7 +15,8 @@ use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::{node, owner};
-use crate::session_keys::{ByHash, KeptKeys, SessionKeys};
+use crate::session_keys::{ByHash, KeptKeys};
+use crate::stores::Stores;
 
 /// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +28,10 @@ pub enum StartError {
     /// A node or the ledger failed, or the parts do not fit together.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// The database of the ledger cannot be used.
+    #[cfg(feature = "postgres")]
+    #[error("ledger: {0}")]
+    Ledger(#[from] x402_store::postgres::PostgresOpenError),
 }
 
 /// A facilitator that was assembled from a configuration.
@@ -49,23 +52,10 @@ pub struct Configured {
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
-    let database = Database::open_alone(&config.ledger)?;
-    let store = SqliteLedger::new(database.clone());
-    store.take_over().await?;
-    let kept: Option<Arc<dyn SessionKeys>> = match &config.session_keys {
-        None => None,
-        Some(keys) => {
-            let field = "session_keys.seal";
-            let range = || ConfigError::Range { field, expected: "32 bytes in hex" };
-            let seal = SealKey::from_hex(&keys.seal.read(field)?).map_err(|_| range())?;
-            Some(Arc::new(SqliteSessionKeys::new(database.clone(), &seal).map_err(|_| range())?))
-        }
-    };
-    // The file is open for this process alone, so that memory can hold all of its open payments.
-    let ledger: Arc<dyn Ledger> = Arc::new(HeldLedger::alone(Arc::new(store.clone())).await?);
+    let Stores { ledger, requests, session_keys: kept, database, unfinished } = Stores::open(config).await?;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
-    let mut builder = Builder::new(owner(), ledger).with_patience(patience).with_database(database.clone());
+    let mut builder = Builder::new(owner(), ledger).with_patience(patience).with_database(database);
     let replaying = config.callers.iter().filter(|caller| caller.replay_success);
     builder = builder.with_replaying(replaying.map(|caller| caller.name.clone()));
     if let Some(kept) = &kept {
@@ -79,12 +69,11 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
     let (engine, heads) = builder.build()?;
-    for lane in store.open_lanes().await? {
+    for lane in unfinished {
         if !engine.settlement().lanes().any(|served| *served == lane) {
             tracing::warn!(%lane, "payments are not finished, and the configuration has no signer for them");
         }
     }
-    let requests = Arc::new(SqliteRequests::new(database));
     Ok(Configured { engine, heads, requests, session_keys })
 }
 

@@ -45,14 +45,16 @@ impl Polling {
         self.rest.max(self.busy)
     }
 
-    /// Returns the time from the beginning of one poll to the beginning of the next. `found` is whether the last poll
-    /// found a new block. A node that failed repeatedly is polled ever less often: it may be refusing because of too
+    /// Returns the time from the beginning of one poll to the beginning of the next. `found` is the number of
+    /// consecutive polls that found a new block: the first is followed by another one at once, which brings the account
+    /// nonces, and blocks that are faster than the polls are read several at a time. A node that failed repeatedly is polled ever less often: it may be refusing because of too
     /// many calls.
-    fn pause(self, busy: bool, found: bool, failures: u32) -> Duration {
+    fn pause(self, busy: bool, found: u32, failures: u32) -> Duration {
         let pause = match (busy, found) {
             (false, _) => self.at_rest(),
-            (true, false) => self.busy,
-            (true, true) => Duration::ZERO,
+            (true, 0) => self.busy,
+            (true, 1) => Duration::ZERO,
+            (true, _) => self.busy / 4,
         };
         pause.max(backoff::rest(backoff::FIRST, failures))
     }
@@ -168,10 +170,10 @@ impl HeadPoller {
         let mut highest = None;
         // The account nonces may be those of the block before: the next poll brings them.
         let mut behind = false;
-        let mut failures = 0_u32;
+        let (mut failures, mut found) = (0_u32, 0_u32);
         loop {
             let began = Instant::now();
-            let found = match self.chain.poll().await {
+            found = match self.chain.poll().await {
                 Ok(head) => {
                     engine.note_head(network, UnixSeconds(head.timestamp));
                     engine.note_funds();
@@ -188,12 +190,12 @@ impl HeadPoller {
                     // time.
                     let higher = Some(head.number) > highest;
                     highest = highest.max(Some(head.number));
-                    higher
+                    if higher { found.saturating_add(1) } else { 0 }
                 }
                 Err(fault) => {
                     failures = failures.saturating_add(1);
                     tracing::warn!(%network, %fault, failures, "the head could not be read");
-                    false
+                    0
                 }
             };
             loop {
@@ -305,17 +307,17 @@ mod tests {
     #[test]
     fn a_node_is_asked_often_while_a_payment_is_open_and_at_once_behind_a_new_block() {
         let polling = Polling::default();
-        assert_eq!(polling.pause(false, false, 0), Duration::from_secs(2));
-        assert_eq!(polling.pause(false, true, 0), Duration::from_secs(2));
-        assert_eq!(polling.pause(true, false, 0), Duration::from_millis(100));
-        assert_eq!(polling.pause(true, true, 0), Duration::ZERO);
+        assert_eq!(polling.pause(false, 0, 0), Duration::from_secs(2));
+        assert_eq!(polling.pause(false, 1, 0), Duration::from_secs(2));
+        let found: Vec<u128> = (0..4).map(|found| polling.pause(true, found, 0).as_millis()).collect();
+        assert_eq!(found, [100, 0, 25, 25]);
         // A node that does not answer is polled ever less often, down to once in half a minute.
-        let failed: Vec<u128> = (1..9).map(|failures| polling.pause(true, false, failures).as_millis()).collect();
+        let failed: Vec<u128> = (1..9).map(|failures| polling.pause(true, 0, failures).as_millis()).collect();
         assert_eq!(failed, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
-        assert_eq!(polling.pause(false, false, 1), Duration::from_secs(2));
+        assert_eq!(polling.pause(false, 0, 1), Duration::from_secs(2));
         // A busy pace that is slower than the pace at rest also applies at rest.
         let seldom = Polling { busy: Duration::from_secs(5), ..polling };
-        assert_eq!(seldom.pause(false, false, 0), Duration::from_secs(5));
+        assert_eq!(seldom.pause(false, 0, 0), Duration::from_secs(5));
         assert_eq!(seldom.fresh(), Duration::from_secs(20));
     }
 

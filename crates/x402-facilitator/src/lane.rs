@@ -25,6 +25,10 @@ use crate::engine::{Engine, Gathering};
 const AT_ONCE: usize = 256;
 /// The longest pause of the lane without an event, and the interval of its looks for payments that it does not know.
 const IDLE: Duration = Duration::from_millis(500);
+/// The shortest time between two looks at everything in flight: where blocks are faster, several are examined at once.
+const BLOCK: Duration = Duration::from_millis(50);
+/// The shortest time between two rounds that carry no new payment.
+const ROUND: Duration = Duration::from_millis(20);
 /// The first pause after another writer was faster.
 const YIELD: Duration = Duration::from_millis(10);
 
@@ -47,6 +51,9 @@ pub(crate) struct Lane {
     agenda: Agenda,
     /// The time of the next look for payments that are not on the agenda.
     look_from: Instant,
+    /// Whether a block was not examined yet, and the time from which it is.
+    block: bool,
+    block_from: Instant,
     /// The drafts to store.
     drafts: Vec<PaymentDraft>,
     storing: bool,
@@ -57,6 +64,8 @@ pub(crate) struct Lane {
     wanted: bool,
     carry_from: Instant,
     gathering: Gathering,
+    /// The time from which a round without new payments is carried.
+    wanted_from: Instant,
     /// The number of consecutive failures to carry.
     carry_failures: u32,
 }
@@ -72,12 +81,15 @@ impl Lane {
             running: FuturesUnordered::new(),
             agenda: Agenda::default(),
             look_from: Instant::now(),
+            block: false,
+            block_from: Instant::now(),
             drafts: Vec::new(),
             storing: false,
             ready: Vec::new(),
             carrying: false,
             wanted: true,
             carry_from: Instant::now(),
+            wanted_from: Instant::now(),
             carry_failures: 0,
         }
     }
@@ -110,7 +122,7 @@ impl Lane {
             tokio::select! {
                 Some(done) = self.running.next(), if !self.running.is_empty() => self.note_all(done, Instant::now()),
                 () = engine.claimed(&self.id) => {}
-                _ = blocks.changed() => { block = true; self.wanted = true; }
+                _ = blocks.changed() => block = true,
                 _ = nonces.changed() => self.wanted = true,
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(IDLE) => self.wanted = true,
@@ -131,8 +143,10 @@ impl Lane {
         for key in self.engine.take_claims(&self.id) {
             self.agenda.add(key, at);
         }
-        if block {
+        self.block |= block;
+        if self.block && self.block_from <= at {
             // A new block is examined at once, whatever the pace.
+            (self.block, self.block_from) = (false, at + BLOCK);
             self.agenda.hurry(at, at + Duration::from_secs(self.engine.pace().poll));
         }
         while self.agenda.drafting() < AT_ONCE
@@ -150,8 +164,8 @@ impl Lane {
             let stored = async move { Done::Stored(engine.settlement().store(&lease, drafts, now()).await) };
             self.running.push(Box::pin(stored));
         }
-        if (self.wanted || !self.ready.is_empty()) && !self.carrying && self.carry_from <= at {
-            (self.wanted, self.carrying) = (false, true);
+        if self.next_carry().is_some_and(|from| from <= at) {
+            (self.wanted, self.carrying, self.wanted_from) = (false, true, at + ROUND);
             let (engine, drafts) = (Arc::clone(&self.engine), std::mem::take(&mut self.ready));
             let carried = async move { Done::Carried(engine.settlement().carry_drafts(&lease, drafts, now()).await) };
             self.running.push(Box::pin(carried));
@@ -212,10 +226,20 @@ impl Lane {
             // Another process has the lane: nothing is tried here before it is free.
             return at + IDLE;
         }
-        let carry = ((self.wanted || !self.ready.is_empty()) && !self.carrying).then_some(self.carry_from);
+        let carry = self.next_carry();
+        let block = self.block.then_some(self.block_from);
         // A payment without a delay waits for a free place, not for a time.
         let rest = self.agenda.next().filter(|until| *until > at);
-        [rest, carry, Some(at + IDLE)].into_iter().flatten().min().unwrap_or(at + IDLE)
+        [rest, carry, block, Some(at + IDLE)].into_iter().flatten().min().unwrap_or(at + IDLE)
+    }
+
+    /// Returns the time of the next round, if there may be something to carry and none runs.
+    fn next_carry(&self) -> Option<Instant> {
+        match (self.carrying, self.ready.is_empty(), self.wanted) {
+            (true, ..) | (false, true, false) => None,
+            (false, false, _) => Some(self.carry_from),
+            (false, true, true) => Some(self.carry_from.max(self.wanted_from)),
+        }
     }
 
     /// Notes a result, and all others that are there already: they are stored together.

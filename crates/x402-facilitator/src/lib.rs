@@ -19,3 +19,4 @@ pub mod process;
 pub mod routes;
 pub mod server;
 pub mod session_keys;
+mod stores;

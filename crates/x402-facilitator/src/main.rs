@@ -51,7 +51,8 @@ enum Command {
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| "info".into()))
+        // A connection of the pool that ended is no news: the operation that it ended is logged.
+        .with_env_filter(filter.unwrap_or_else(|_| "info,deadpool.postgres=error".into()))
         .with_writer(std::io::stderr)
         .init();
     let served = match Cli::parse().command {

@@ -18,7 +18,7 @@ use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
-use x402_store::sqlite::Database;
+use x402_store::health::CheckWriter;
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 
@@ -70,7 +70,7 @@ pub struct Builder {
     assets: Vec<Asset>,
     replaying: BTreeSet<String>,
     longest: Option<u64>,
-    database: Option<Database>,
+    database: Option<Arc<dyn CheckWriter>>,
     patience: Patience,
     dialects: Vec<Arc<dyn Dialect>>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
@@ -209,9 +209,9 @@ impl Builder {
         self
     }
 
-    /// Sets the file that holds the ledger, see [`Engine::with_database`].
+    /// Sets the database that holds the ledger, see [`Engine::with_database`].
     #[must_use]
-    pub fn with_database(mut self, database: Database) -> Self {
+    pub fn with_database(mut self, database: Arc<dyn CheckWriter>) -> Self {
         self.database = Some(database);
         self
     }

@@ -22,15 +22,22 @@ use x402_types::{
 
 use crate::support::{send, tls};
 
-/// A scheme that is asked to verify, and says no.
-struct Ruled(&'static str, AmountRule);
+/// A scheme that is asked to verify, and says no; to more than ten by a code of its own, if it has one.
+struct Ruled {
+    scheme: &'static str,
+    rule: AmountRule,
+    verdict: fn(u64) -> Result<(), &'static str>,
+}
+
+/// The code of `upto`, as the TypeScript SDK has it.
+const EXCEEDS: &str = "invalid_upto_evm_payload_settlement_exceeds_amount";
 
 #[async_trait]
 impl Mechanism for Ruled {
     fn kinds(&self) -> Vec<SupportedKind> {
         vec![SupportedKind {
             x402_version: Version::V2,
-            scheme: self.0.parse().unwrap(),
+            scheme: self.scheme.parse().unwrap(),
             network: "card:demo".into(),
             extra: Members::new(),
             rest: Members::new(),
@@ -38,15 +45,19 @@ impl Mechanism for Ruled {
     }
 
     fn amount_rule(&self) -> AmountRule {
-        self.1
+        self.rule
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Ok(PaymentKey::new(AuthorizationKind::Other, claim.terms.network, b"test", b"payer", b"nonce"))
     }
 
-    async fn verify(&self, _: &Claim, _: UnixSeconds) -> Result<Verdict, Refusal> {
-        Err(Rejection::new(ErrorReason::INSUFFICIENT_FUNDS).into())
+    async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
+        let amount = claim.terms.amount.to_string().parse().unwrap();
+        match (self.verdict)(amount) {
+            Ok(()) => Ok(Verdict::new("payer".to_owned(), Vec::new(), now)),
+            Err(code) => Err(Rejection::new(ErrorReason::from_wire(code)).into()),
+        }
     }
 
     async fn plan(&self, _: &Payment, _: UnixSeconds) -> Result<NextStep, Fault> {
@@ -73,9 +84,19 @@ async fn less_than_was_accepted_is_settled_where_the_scheme_says_so() {
     tls();
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let settlement = Settlement::new(OwnerId::from("test"), Arc::clone(&ledger))
-        .with_mechanism(Arc::new(Ruled("fixed", AmountRule::Equal)))
+        .with_mechanism(Arc::new(Ruled {
+            scheme: "fixed",
+            rule: AmountRule::Equal,
+            verdict: |_| Err("insufficient_funds"),
+        }))
         .unwrap()
-        .with_mechanism(Arc::new(Ruled("metered", AmountRule::AtMost)))
+        .with_mechanism(Arc::new(Ruled {
+            scheme: "metered",
+            rule: AmountRule::AtMost,
+            verdict: |amount| Err(if amount > 10 { EXCEEDS } else { "insufficient_funds" }),
+        }))
+        .unwrap()
+        .with_mechanism(Arc::new(Ruled { scheme: "lax", rule: AmountRule::AtMost, verdict: |_| Ok(()) }))
         .unwrap();
     let engine = Arc::new(Engine::new(settlement, ledger));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,13 +105,16 @@ async fn less_than_was_accepted_is_settled_where_the_scheme_says_so() {
 
     let another = ErrorReason::INVALID_PAYMENT_REQUIREMENTS;
     let judged = ErrorReason::INSUFFICIENT_FUNDS;
+    let exceeds = ErrorReason::from_wire(EXCEEDS);
     for (scheme, amount, status, reason) in [
         ("fixed", 10, 200, &judged),
         ("fixed", 9, 400, &another),
         ("metered", 10, 200, &judged),
         ("metered", 3, 200, &judged),
         ("metered", 0, 200, &judged),
-        ("metered", 11, 400, &another),
+        ("metered", 11, 200, &exceeds),
+        // A scheme that says nothing about it is refused all the same.
+        ("lax", 11, 400, &another),
     ] {
         for (path, member) in [("verify", "invalidReason"), ("settle", "errorReason")] {
             let body = request(scheme, amount).to_string();

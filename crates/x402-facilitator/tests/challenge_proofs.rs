@@ -326,7 +326,7 @@ async fn an_authorization_that_was_used_pays_nothing() {
     let stage = stage(0).await;
     let challenge = stage.challenge().await;
     let mut payment = answer(&challenge, Proof::new(ProofKind::Exact), [9; 16], now());
-    let terms = x402_types::Terms { amount: PRICE.into(), ..support::terms() };
+    let terms = support::terms().with_amount(PRICE.into());
     let context =
         SigningContext { now: now(), entropy: exact_nonce(&payment), url: "https://shop.example/", method: "GET" };
     let payload = Payer::new(signer(BUYER).unwrap()).make_payment(&terms, &context).await.unwrap().payload;

@@ -246,12 +246,12 @@ async fn expired() {
 
 #[tokio::test]
 async fn wrong_amount() {
-    refused("wrong_amount", Terms { amount: 9_999.into(), ..terms() }, 0).await;
+    refused("wrong_amount", terms().with_amount(9_999.into()), 0).await;
 }
 
 #[tokio::test]
 async fn wrong_recipient() {
-    refused("wrong_recipient", Terms { pay_to: ACCOUNTS[9].address.to_string(), ..terms() }, 0).await;
+    refused("wrong_recipient", terms().with_pay_to(ACCOUNTS[9].address.to_string()), 0).await;
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn upfront() {
 #[tokio::test]
 async fn v1() {
     let mut stage = stage("v1", Setting { v1: true, ..Setting::default() }).await;
-    let terms = Terms { version: Version::V1, ..terms() };
+    let terms = terms().with_version(Version::V1);
     let payload: Value = signed(1, &terms, stage.now()).await.read().unwrap();
     let payment = json!({ "x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payload });
     stage.exchange(None).await;

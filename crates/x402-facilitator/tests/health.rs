@@ -42,7 +42,7 @@ async fn serving(chain: &DevChain, database: &Database) -> Serving {
         .with_evm(evm)
         .unwrap()
         .with_patience(Patience::waiting(Duration::from_secs(30)))
-        .with_database(database.clone());
+        .with_database(Arc::new(database.clone()));
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap()

@@ -19,7 +19,7 @@ use x402_devchain::{ACCOUNTS, DevChain, Failure, TOKEN, When};
 use x402_evm::eip3009::UncheckedPayload;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::routes::Routes;
-use x402_types::{EvmAddress, RawJson, Terms, Version};
+use x402_types::{EvmAddress, RawJson, Version};
 use zeroize::Zeroizing;
 
 use crate::support::{SELLER, body, body_v1, send, signed, terms, tls};
@@ -259,7 +259,7 @@ async fn a_chain_at_rest_keeps_time_for_those_who_pay() {
             DevFacilitator::on(chain, listen, std::time::Duration::from_secs(30), |routes| routes).await.unwrap()
         };
         // `validAfter` is 600 s ago, as payers of version 1 have it.
-        let terms = Terms { version: Version::V1, ..terms() };
+        let terms = terms().with_version(Version::V1);
         let sent = body_v1(&terms, &signed(1, &terms, now).await).to_string();
         let (_, answer) = send(&format!("{}/verify", facilitator.url()), sent.clone(), None).await;
         // By the chain's time it is not valid yet.

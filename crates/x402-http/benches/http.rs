@@ -24,7 +24,7 @@ use x402_http::server::{MemoryGrants, RequirePayment, Seller};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
     AuthorizationKind, Claim, ErrorReason, EvmAddress, Fault, Members, Offer, PaymentKey, PaymentKeyFn, Rejection,
-    SchemeName, Terms, TimeoutSeconds, Version,
+    SchemeName, Terms,
 };
 
 const PAYER: &str = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
@@ -89,16 +89,14 @@ fn terms() -> Terms {
     let mut extra = Members::new();
     extra.insert_text("name", "USDC");
     extra.insert_text("version", "2");
-    Terms {
-        version: Version::V2,
-        scheme: SchemeName::EXACT,
-        network: "eip155:84532".parse().unwrap(),
-        amount: 10_000.into(),
-        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".into(),
-        pay_to: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".into(),
-        max_timeout_seconds: TimeoutSeconds::DEFAULT,
-        extra,
-    }
+    Terms::new(
+        SchemeName::EXACT,
+        "eip155:84532".parse().unwrap(),
+        10_000.into(),
+        "0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+    )
+    .with_extra(extra)
 }
 
 /// A payment as text, with a place for its nonce.

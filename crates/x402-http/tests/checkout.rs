@@ -10,7 +10,7 @@ use common::{PAYER, Script, TRANSACTION, offer, payment_json, terms, upfront};
 use serde_json::{Value, json};
 use x402_http::checkout::{Checkout, Declined, Flow, GrantState, Grants, MemoryGrants, PaymentIn, Used};
 use x402_types::v2::{ResourceInfo, SettleResponse};
-use x402_types::{AmountRule, AtomicAmount, Claim, ErrorReason, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
+use x402_types::{AmountRule, AtomicAmount, Claim, ErrorReason, Offer, PaymentKey, PaymentKeyFn, Rejection};
 
 /// A transport in ten lines: a call with a payment beside it, an answer with a receipt beside it.
 struct Tools {
@@ -114,7 +114,7 @@ async fn what_is_refused_is_told_by_type() {
         let Answer::PaymentRequired(asked) = tools.call("weather", Some(&unread), SUNNY).await else { panic!() };
         assert_eq!(asked["error"], "invalid_payload", "{unread}");
     }
-    let cheaper = payment_json(&Terms { amount: 1.into(), ..terms() }, 1);
+    let cheaper = payment_json(&terms().with_amount(1.into()), 1);
     let Answer::PaymentRequired(asked) = tools.call("weather", Some(&cheaper), SUNNY).await else { panic!() };
     assert_eq!(asked["error"], "invalid_payment_requirements");
     assert_eq!(tools.script.log(), "", "nothing was asked of anybody");
@@ -203,7 +203,7 @@ impl PaymentKeyFn for Metered {
 
 #[tokio::test]
 async fn what_a_tool_used_is_settled_where_the_scheme_says_so() {
-    let metered = Terms { scheme: "metered".parse().unwrap(), ..terms() };
+    let metered = terms().with_scheme("metered".parse().unwrap());
     let tools = tools(vec![Offer { terms: metered.clone(), key: Arc::new(Metered) }, offer(terms())]);
     for (asked, settled) in [(metered, 7), (terms(), 10_000)] {
         let nonce = u8::try_from(settled % 100).unwrap();

@@ -18,7 +18,7 @@ use x402_codec::header as names;
 use x402_http::Body;
 use x402_http::client::{ClientError, MemoryBudget, NotPayable, PayError, PayLayer, Receipt, SpendLimits};
 use x402_http::server::Seller;
-use x402_types::{PaymentRequired, SchemeName, Terms};
+use x402_types::{PaymentRequired, SchemeName};
 
 #[tokio::test]
 async fn our_client_pays_our_server() {
@@ -73,9 +73,9 @@ async fn the_header_decides() {
 
 #[tokio::test]
 async fn the_first_entry_within_the_limits_and_authorization_before_upfront() {
-    let cheap = Terms { amount: 1.into(), ..terms() };
-    let dear = Terms { amount: 1_000_001.into(), ..terms() };
-    let other_scheme = Terms { scheme: SchemeName::UPTO, ..terms() };
+    let cheap = terms().with_amount(1.into());
+    let dear = terms().with_amount(1_000_001.into());
+    let other_scheme = terms().with_scheme(SchemeName::UPTO);
     let wire = Wire::default().says([asks(&[upfront(cheap), dear, other_scheme, terms()]), paid()]);
     ask(&purse(), &wire).await.unwrap();
     assert_eq!(payment_of(&wire, 1)["accepted"]["amount"], "10000");
@@ -90,10 +90,10 @@ async fn the_first_entry_within_the_limits_and_authorization_before_upfront() {
 async fn what_is_not_paid() {
     let mut escrow = terms();
     escrow.extra.insert_text("paymentFlow", "escrow");
-    let unknown = Terms { asset: "0x0000000000000000000000000000000000000001".into(), ..terms() };
-    let dear = Terms { amount: 1_000_001.into(), ..terms() };
-    let too_much_today = Terms { amount: 50_001.into(), ..terms() };
-    let no_scheme = Terms { scheme: SchemeName::UPTO, ..terms() };
+    let unknown = terms().with_asset("0x0000000000000000000000000000000000000001");
+    let dear = terms().with_amount(1_000_001.into());
+    let too_much_today = terms().with_amount(50_001.into());
+    let no_scheme = terms().with_scheme(SchemeName::UPTO);
     let entries = [escrow, unknown, dear, too_much_today, no_scheme];
     let purse = purse();
     let error = ask(&purse, &Wire::default().says([asks(&entries)])).await.unwrap_err();
@@ -108,7 +108,7 @@ async fn what_is_not_paid() {
 
 #[tokio::test]
 async fn what_is_listed_is_paid() {
-    let mut entry = Terms { asset: "0x00000000000000000000000000000000000000aA".into(), ..terms() };
+    let mut entry = terms().with_asset("0x00000000000000000000000000000000000000aA");
     entry.extra.insert_text("paymentFlow", "escrow");
     let mut purse = purse_of(MemoryBudget::default());
     let limits = SpendLimits::default().with_flow("escrow").with_asset(
@@ -125,7 +125,7 @@ async fn what_is_listed_is_paid() {
 #[tokio::test]
 async fn a_second_402_is_an_answer() {
     let purse = purse();
-    let wire = Wire::default().says([asks(&[terms()]), asks(&[Terms { amount: 20_000.into(), ..terms() }])]);
+    let wire = Wire::default().says([asks(&[terms()]), asks(&[terms().with_amount(20_000.into())])]);
     let response = ask(&purse, &wire).await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYMENT_REQUIRED);
     assert_eq!((purse.signed(), wire.requests.lock().unwrap().len()), (1, 2));
@@ -247,7 +247,7 @@ async fn a_call_dropped_at_any_point_is_signed_for_once_and_served_once() {
 #[tokio::test]
 async fn parallel_requests_cannot_overdraw() {
     let purse = purse();
-    let price = Terms { amount: 20_000.into(), ..terms() };
+    let price = terms().with_amount(20_000.into());
     let wires: Vec<_> = (0..5).map(|_| Wire::default().says([asks(std::slice::from_ref(&price)), paid()])).collect();
     let requests = wires.iter().enumerate().map(|(i, wire)| {
         let request = Request::get(format!("{URL}?{i}")).body(Full::default()).unwrap();

@@ -89,6 +89,27 @@ async fn a_handler_that_fails_after_the_settlement_is_paid_once() {
     }
 }
 
+/// `@x402/express` 2.27 answers 402 also where its facilitator gave no answer, with the text of the error as the reason.
+#[tokio::test]
+async fn a_402_whose_receipt_reports_a_fault_ends_no_payment() {
+    for reason in ["unexpected_settle_error", "settlement_pending", "fetch failed", "Facilitator settle failed (502): "]
+    {
+        let purse = purse();
+        let wire = Wire::default().says([asks(&[terms()]), refused(reason), paid()]);
+        assert_eq!(ask(&purse, &wire).await.unwrap().status(), StatusCode::OK, "{reason}");
+        assert_eq!(payment_of(&wire, 1), payment_of(&wire, 2), "{reason}");
+        assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"), "{reason}");
+        // It never ends: the payment is kept, and is shown again with the same request.
+        let wire = Wire::default().says([asks(&[terms()])]);
+        wire.answers.lock().unwrap().extend((0..6).map(|_| Ok(refused(reason))));
+        assert_eq!(ask(&purse, &wire).await.unwrap().status(), StatusCode::PAYMENT_REQUIRED, "{reason}");
+        let again = Wire::default().says([asks(&[terms()]), paid()]);
+        ask(&purse, &again).await.unwrap();
+        assert_eq!(payment_of(&wire, 1), payment_of(&again, 1), "{reason}");
+        assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"), "{reason}");
+    }
+}
+
 /// A handler that fails before the money moves: the same payment once more, and one settlement.
 #[tokio::test]
 async fn a_handler_that_fails_before_the_settlement_is_paid_once() {

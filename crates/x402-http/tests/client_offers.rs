@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use x402_codec::header as names;
 use x402_http::client::{ClientError, NotPayable, PayError, SpendLimits};
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{PaymentRequired, Terms, TimeoutSeconds};
+use x402_types::{PaymentRequired, TimeoutSeconds};
 
 fn asks_json(json: &Value) -> Response<Full<Bytes>> {
     with(status(402), &names::PAYMENT_REQUIRED, common::header(json))
@@ -101,7 +101,7 @@ async fn an_entry_that_cannot_be_read_names_its_member() {
 
 #[tokio::test]
 async fn an_authorization_lasts_no_longer_than_the_clients_limit() {
-    let asks_for = |seconds: u64| Terms { max_timeout_seconds: TimeoutSeconds::try_from(seconds).unwrap(), ..terms() };
+    let asks_for = |seconds: u64| terms().with_max_timeout_seconds(TimeoutSeconds::try_from(seconds).unwrap());
     let purse = purse();
     let error = ask(&purse, &Wire::default().says([asks(&[asks_for(3_601)])])).await.unwrap_err();
     let ClientError::Pay(PayError::NothingPayable(reasons)) = error else { panic!("{error:?}") };

@@ -103,7 +103,7 @@ async fn wrong_recipient() {
 #[tokio::test]
 async fn other_terms() {
     let mut stage = stage("other_terms", false, one(terms()));
-    let cheaper = Terms { amount: 1.into(), ..terms() };
+    let cheaper = terms().with_amount(1.into());
     stage.exchange(paying("/weather", &payment_json(&cheaper, 7))).await;
     stage.check();
 }

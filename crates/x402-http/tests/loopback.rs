@@ -124,7 +124,7 @@ fn asked() -> PaymentRequest {
         payment_json(&terms(), 1)["accepted"]
     );
     let mut claim = Claim::new(terms(), serde_json::from_str(&text).unwrap());
-    claim.identity = Identity { caller: String::new(), request: "the-request".into() };
+    claim.identity = Identity::new(String::new(), "the-request");
     let resource = ResourceInfo::of("https://api.example.com/weather").into();
     PaymentRequest { raw: text, token: None, claim, resource, verified_as: None, form: None }
 }
@@ -147,7 +147,7 @@ async fn a_remote_facilitator_gets_the_payers_bytes_and_the_servers_terms() {
 
     let mut v1 = asked();
     v1.raw = common::v1_payment_json(1).to_string();
-    let terms = Terms { version: x402_types::Version::V1, ..terms() };
+    let terms = terms().with_version(x402_types::Version::V1);
     v1.claim = Claim::new(terms, serde_json::from_str(&v1.raw).unwrap());
     near.verify(&v1).await.unwrap();
     let body: serde_json::Value = serde_json::from_str(&far.asked.lock().unwrap()[1].1).unwrap();

@@ -1,10 +1,22 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod health;
+#[cfg(feature = "grants")]
+mod open;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "requests")]
 pub mod requests;
 #[cfg(feature = "ledger")]
+mod row;
+#[cfg(feature = "ledger")]
 mod rows;
+#[cfg(feature = "session-keys")]
+mod seal;
 #[cfg(feature = "session-keys")]
 pub mod session_keys;
 pub mod sqlite;
+
+#[cfg(feature = "grants")]
+pub use open::open_grants;

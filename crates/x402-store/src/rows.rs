@@ -277,8 +277,9 @@ impl From<StoredPayment> for Payment {
 
 impl From<&Claim> for StoredClaim {
     fn from(claim: &Claim) -> Self {
-        let Terms { version, scheme, network, amount, asset, pay_to, max_timeout_seconds, extra } = claim.terms.clone();
-        let Identity { caller, request } = claim.identity.clone();
+        let Terms { version, scheme, network, amount, asset, pay_to, max_timeout_seconds, extra, .. } =
+            claim.terms.clone();
+        let Identity { caller, request, .. } = claim.identity.clone();
         Self {
             terms: StoredTerms { version, scheme, network, amount, asset, pay_to, max_timeout_seconds, extra },
             payload: claim.payload.clone(),
@@ -294,13 +295,14 @@ impl From<StoredClaim> for Claim {
         let StoredClaim { terms, payload, resource, extensions, identity } = stored;
         let StoredTerms { version, scheme, network, amount, asset, pay_to, max_timeout_seconds, extra } = terms;
         let StoredIdentity { caller, request } = identity;
-        Self {
-            terms: Terms { version, scheme, network, amount, asset, pay_to, max_timeout_seconds, extra },
-            payload,
-            resource,
-            extensions,
-            identity: Identity { caller, request },
-        }
+        let terms = Terms::new(scheme, network, amount, asset, pay_to)
+            .with_version(version)
+            .with_max_timeout_seconds(max_timeout_seconds)
+            .with_extra(extra);
+        let identity = Identity::new(caller, request);
+        let mut claim = Self::of_payload(terms, payload).with_extensions(extensions).with_identity(identity);
+        claim.resource = resource;
+        claim
     }
 }
 

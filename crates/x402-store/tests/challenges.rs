@@ -1,6 +1,10 @@
-//! The x402.v1 store on SQLite keeps the rules of every store, and grants one payment once, over a restart too.
+//! The x402.v1 stores on SQLite and PostgreSQL keep the rules of every store, and grant one payment once, over a restart
+//! too.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+#[path = "support/mod.rs"]
+mod support;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
 use x402_challenge::{Bind, BoundRequest, ChallengeOffer, Charge, CheckError, Gate, MockProof, Proofs, Store, answer};
+use x402_store::postgres::PostgresChallenges;
 use x402_store::sqlite::{Database, SqliteChallenges};
 use x402_types::challenge::{Challenge, Code, Payment, Proof, ProofKind};
 use x402_types::{TimeoutSeconds, UnixSeconds};
@@ -45,6 +50,33 @@ async fn sqlite_conforms() {
     assert_eq!(run(&OnDisk(tempfile::tempdir().unwrap())).await, Ok(()));
 }
 
+/// One database a store; `reopened` opens the newest again.
+#[derive(Default)]
+struct InDatabase(tokio::sync::Mutex<String>);
+
+impl InDatabase {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(PostgresChallenges::new(support::open(&self.0.lock().await).await))
+    }
+}
+
+#[async_trait]
+impl Subject for InDatabase {
+    async fn empty(&self) -> Arc<dyn Store> {
+        *self.0.lock().await = support::empty_database().await;
+        self.open().await
+    }
+
+    async fn reopened(&self, _: Arc<dyn Store>) -> Arc<dyn Store> {
+        self.open().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_conforms() {
+    assert_eq!(run(&InDatabase::default()).await, Ok(()));
+}
+
 /// 2025-10-19T12:00:00Z.
 const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
 const REQUEST: BoundRequest<'static> =
@@ -64,9 +96,8 @@ fn offer() -> ChallengeOffer {
     }
 }
 
-fn gate(path: &std::path::Path) -> Gate {
-    let store = SqliteChallenges::new(Database::open(path).unwrap());
-    Gate::new(Arc::new(store), Proofs::default().with_mock_for_development())
+fn gate(store: Arc<dyn Store>) -> Gate {
+    Gate::new(store, Proofs::default().with_mock_for_development())
 }
 
 async fn challenge(gate: &Gate, n: u8) -> Challenge {
@@ -92,12 +123,10 @@ async fn passed(gate: &Gate, payments: impl IntoIterator<Item = Payment>) -> usi
     results.iter().filter(|result| result.is_ok()).count()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_200_requests_one_passes_and_none_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("challenges.sqlite");
+async fn of_200_requests_one_passes_and_none_after_a_restart(subject: &dyn Subject) {
+    let store = subject.empty().await;
     let (one_header, one_challenge, one_nonce) = {
-        let gate = gate(&path);
+        let gate = gate(Arc::clone(&store));
         let first = payment(&challenge(&gate, 1).await, 1);
         let one_header = vec![first; 200];
         let second = challenge(&gate, 2).await;
@@ -111,8 +140,18 @@ async fn of_200_requests_one_passes_and_none_after_a_restart() {
         }
         (one_header, one_challenge, one_nonce)
     };
-    let gate = gate(&path);
+    let gate = gate(subject.reopened(store).await);
     for payments in [one_header, one_challenge, one_nonce] {
         assert_eq!(passed(&gate, payments).await, 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_200_requests_one_passes_on_sqlite() {
+    of_200_requests_one_passes_and_none_after_a_restart(&OnDisk(tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_200_requests_one_passes_on_postgres() {
+    of_200_requests_one_passes_and_none_after_a_restart(&InDatabase::default()).await;
 }

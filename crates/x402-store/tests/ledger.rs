@@ -89,6 +89,8 @@ async fn what_is_held_of_sqlite_conforms() {
 
 /// The instructions of SQLite's virtual machine, 16 at a time, of whichever ledger counts them.
 static STEPS: AtomicU64 = AtomicU64::new(0);
+/// The steps after which a statement is interrupted: a ledger that scans a table for each row would take minutes.
+const MOST_STEPS: u64 = 20_000_000;
 
 /// A ledger on disk whose writer counts its instructions.
 struct Counting(OnDisk);
@@ -98,10 +100,7 @@ impl Subject for Counting {
     async fn empty(&self) -> Arc<dyn Ledger> {
         self.0.1.fetch_add(1, Ordering::Relaxed);
         let counting = |writer: &mut rusqlite::Connection| {
-            let count = || {
-                STEPS.fetch_add(1, Ordering::Relaxed);
-                false
-            };
+            let count = || STEPS.fetch_add(1, Ordering::Relaxed) > MOST_STEPS;
             writer.progress_handler(16, Some(count))
         };
         let database = Database::open_prepared(&self.0.path(), counting).unwrap();

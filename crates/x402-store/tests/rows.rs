@@ -13,8 +13,7 @@ use x402_facilitator_core::{
 use x402_store::sqlite::{Database, SqliteLedger};
 use x402_types::v2::ResourceInfo;
 use x402_types::{
-    AtomicAmount, ChainId, Claim, ErrorReason, Identity, Members, PaymentKey, RawJson, SchemeName, Terms,
-    TimeoutSeconds, UnixSeconds, Version,
+    AtomicAmount, ChainId, Claim, ErrorReason, Identity, Members, PaymentKey, RawJson, SchemeName, Terms, UnixSeconds,
 };
 
 const FORMAT_1: &str = include_str!("rows/format-1.json");
@@ -34,23 +33,16 @@ fn members(name: &str, json: &str) -> Members {
 }
 
 fn claim() -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
-            network: network(),
-            amount: AtomicAmount::from(10_000),
-            asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
-            pay_to: "0x209693Bc6afc0C5328bA36FaF03C514EF312287C".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: members("name", "\"USDC\""),
-        },
-        // Numbers and spellings are the payer's, byte for byte.
-        payload: RawJson::parse(r#"{"n":1.50, "s":"\u0041"}"#.to_owned()).unwrap(),
-        resource: Some(ResourceInfo::of("https://api.example.com/weather")),
-        extensions: members("x", "[1]"),
-        identity: Identity { caller: "shop".to_owned(), request: "key:42".to_owned() },
-    }
+    let asset = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+    let pay_to = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
+    let terms = Terms::new(SchemeName::EXACT, network(), AtomicAmount::from(10_000), asset, pay_to)
+        .with_extra(members("name", "\"USDC\""));
+    // Numbers and spellings are the payer's, byte for byte.
+    let payload = RawJson::parse(r#"{"n":1.50, "s":"\u0041"}"#.to_owned()).unwrap();
+    Claim::of_payload(terms, payload)
+        .with_resource(ResourceInfo::of("https://api.example.com/weather"))
+        .with_extensions(members("x", "[1]"))
+        .with_identity(Identity::new("shop", "key:42"))
 }
 
 fn payment(number: u8) -> Payment {

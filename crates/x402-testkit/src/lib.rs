@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod corpus;
+pub mod postgres;
 
 pub use corpus::{corpus, fuzz, replay};
 

@@ -10,6 +10,7 @@ use crate::{AmountRule, Entry, Members, PaymentKey, PaymentPayload, RawJson, Rej
 
 /// A payment that claims to fulfil terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Claim {
     /// The terms to fulfil. They are the server's own entry, never the payer's echo of it. `nvm:erc4337` lets the payer
     /// add members to `extra`, which it signs.
@@ -29,6 +30,7 @@ pub struct Claim {
 /// The caller and the request that a payment belongs to. A retry of the same request has the same identity and gets the
 /// same answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Identity {
     /// The authenticated caller; empty if callers are not distinguished.
     pub caller: String,
@@ -36,7 +38,63 @@ pub struct Identity {
     pub request: String,
 }
 
+impl Identity {
+    /// Creates the identity of a caller's request.
+    #[must_use]
+    pub fn new(caller: impl Into<String>, request: impl Into<String>) -> Self {
+        Self { caller: caller.into(), request: request.into() }
+    }
+
+    /// Sets the name of the request.
+    #[must_use]
+    pub fn with_request(mut self, request: impl Into<String>) -> Self {
+        self.request = request.into();
+        self
+    }
+}
+
 impl Claim {
+    /// Combines a scheme's payload with the entry that it must fulfil, without a resource, extensions or identity.
+    #[must_use]
+    pub fn of_payload(terms: Terms, payload: RawJson) -> Self {
+        Self { terms, payload, resource: None, extensions: Members::new(), identity: Identity::default() }
+    }
+
+    /// Sets the terms to fulfil.
+    #[must_use]
+    pub fn with_terms(mut self, terms: Terms) -> Self {
+        self.terms = terms;
+        self
+    }
+
+    /// Sets the scheme's payload.
+    #[must_use]
+    pub fn with_payload(mut self, payload: RawJson) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// Sets the resource that the payer names.
+    #[must_use]
+    pub fn with_resource(mut self, resource: ResourceInfo) -> Self {
+        self.resource = Some(resource);
+        self
+    }
+
+    /// Sets the extensions that the payer echoes.
+    #[must_use]
+    pub fn with_extensions(mut self, extensions: Members) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    /// Sets the caller and the request.
+    #[must_use]
+    pub fn with_identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
     /// Combines a payment with the entry that it must fulfil.
     #[must_use]
     #[inline]
@@ -89,6 +147,20 @@ impl PaymentPayload {
             Self::V1(payment) => payment.scheme == terms.scheme && payment.network.chain_id() == Some(terms.network),
             // A scheme with a form of its own is paid in that form only.
             Self::V2(payment) => form_of(&terms.scheme).is_none() && terms.matches(&payment.accepted, rule),
+        }
+    }
+
+    /// Returns whether the payment was made for these terms, and they ask for more than it authorizes although the rule
+    /// allows less. The scheme refuses such a settlement, by a code of its own if it has one.
+    #[must_use]
+    pub fn is_exceeded_by(&self, terms: &Terms, rule: AmountRule) -> bool {
+        match (self, rule) {
+            (Self::V2(payment), AmountRule::AtMost) => {
+                form_of(&terms.scheme).is_none()
+                    && terms.matches_any_amount(&payment.accepted)
+                    && !rule.allows(terms.amount, payment.accepted.amount)
+            }
+            (Self::V1(_), _) | (Self::V2(_), AmountRule::Equal) => false,
         }
     }
 }

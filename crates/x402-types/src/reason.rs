@@ -69,7 +69,7 @@ reasons! {
     INVALID_TRANSACTION_STATE = "invalid_transaction_state", Spec, 402, "the transaction can no longer do what was asked";
     UNEXPECTED_VERIFY_ERROR = "unexpected_verify_error", Spec, 503, "verification met a fault of ours";
     UNEXPECTED_SETTLE_ERROR = "unexpected_settle_error", Spec, 503, "settlement met a fault of ours";
-    SETTLEMENT_PENDING = "settlement_pending", Spec, 503, "the transaction was sent and its outcome is not known yet";
+    SETTLEMENT_PENDING = "settlement_pending", Spec, 503, "the payment is accepted and its outcome is not known yet";
     NONCE_ALREADY_USED = "invalid_exact_evm_nonce_already_used", TypeScript, 402, "the authorization was used or cancelled before";
     TOKEN_NAME_MISMATCH = "invalid_exact_evm_token_name_mismatch", TypeScript, 402, "extra.name is not the token's EIP-712 name";
     TOKEN_VERSION_MISMATCH = "invalid_exact_evm_token_version_mismatch", TypeScript, 402, "extra.version is not the token's EIP-712 version";

@@ -11,6 +11,7 @@ use crate::{
 
 /// One way to pay, as both versions mean it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Terms {
     /// The version of the document that contains the terms.
     pub version: Version,
@@ -31,13 +32,95 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Creates terms of version 2, with the default timeout and without additional members.
+    #[must_use]
+    pub fn new(
+        scheme: SchemeName,
+        network: ChainId,
+        amount: AtomicAmount,
+        asset: impl Into<String>,
+        pay_to: impl Into<String>,
+    ) -> Self {
+        Self {
+            version: Version::V2,
+            scheme,
+            network,
+            amount,
+            asset: asset.into(),
+            pay_to: pay_to.into(),
+            max_timeout_seconds: TimeoutSeconds::DEFAULT,
+            extra: Members::new(),
+        }
+    }
+
+    /// Sets the version of the document that contains the terms.
+    #[must_use]
+    pub const fn with_version(mut self, version: Version) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Sets the payment scheme.
+    #[must_use]
+    pub fn with_scheme(mut self, scheme: SchemeName) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// Sets the network on which to pay.
+    #[must_use]
+    pub const fn with_network(mut self, network: ChainId) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Sets the amount in atomic units.
+    #[must_use]
+    pub const fn with_amount(mut self, amount: AtomicAmount) -> Self {
+        self.amount = amount;
+        self
+    }
+
+    /// Sets the asset, as it is written.
+    #[must_use]
+    pub fn with_asset(mut self, asset: impl Into<String>) -> Self {
+        self.asset = asset.into();
+        self
+    }
+
+    /// Sets the recipient, as it is written.
+    #[must_use]
+    pub fn with_pay_to(mut self, pay_to: impl Into<String>) -> Self {
+        self.pay_to = pay_to.into();
+        self
+    }
+
+    /// Sets the longest validity of the payer's authorization.
+    #[must_use]
+    pub const fn with_max_timeout_seconds(mut self, seconds: TimeoutSeconds) -> Self {
+        self.max_timeout_seconds = seconds;
+        self
+    }
+
+    /// Sets the scheme's additional members.
+    #[must_use]
+    pub fn with_extra(mut self, extra: Members) -> Self {
+        self.extra = extra;
+        self
+    }
+
     /// Returns whether a payer's echo is this entry: core fields are equal, the amount follows the scheme's rule, accounts
     /// are compared as the network does, `extra` is a superset.
     #[must_use]
     pub fn matches(&self, accepted: &v2::PaymentRequirements, rule: AmountRule) -> bool {
+        rule.allows(self.amount, accepted.amount) && self.matches_any_amount(accepted)
+    }
+
+    /// Returns whether a payer's echo is this entry with any amount.
+    #[must_use]
+    pub(crate) fn matches_any_amount(&self, accepted: &v2::PaymentRequirements) -> bool {
         self.scheme == accepted.scheme
             && self.network == accepted.network
-            && rule.allows(self.amount, accepted.amount)
             && self.max_timeout_seconds == accepted.max_timeout_seconds
             && self.network.same_account(&self.asset, &accepted.asset)
             && self.network.same_account(&self.pay_to, &accepted.pay_to)

@@ -193,7 +193,7 @@ fn both_versions_of_one_offer_convert_into_each_other() {
     let (old, new) = (message("v1-payment-required"), message("v2-payment-required"));
     let (v1_document, v2_document): (PaymentRequired, PaymentRequired) = (read(&old), read(&new));
     let [v1_terms, v2_terms] = [&v1_document, &v2_document].map(|document| document.terms().remove(0));
-    let same = Terms { version: Version::V2, max_timeout_seconds: v2_terms.max_timeout_seconds, ..v1_terms };
+    let same = v1_terms.with_version(Version::V2).with_max_timeout_seconds(v2_terms.max_timeout_seconds);
     assert_eq!(same, v2_terms);
 
     let converted = serde_json::to_value(v1_document.to_v2()).unwrap();
@@ -268,10 +268,15 @@ fn less_than_was_accepted_may_be_settled_where_the_scheme_says_so() {
         terms.amount = amount;
         assert_eq!(payment.settles(&terms, AmountRule::Equal), equal, "{amount}");
         assert_eq!(payment.settles(&terms, AmountRule::AtMost), at_most, "{amount}");
+        assert_eq!(payment.is_exceeded_by(&terms, AmountRule::AtMost), !at_most, "{amount}");
+        assert!(!payment.is_exceeded_by(&terms, AmountRule::Equal), "{amount}: another entry");
         assert_eq!(payment.is_for(&terms), equal, "what a server offers is echoed as it is");
     }
-    terms = Terms { amount: 1.into(), pay_to: terms.asset.clone(), ..terms };
+    let asset = terms.asset.clone();
+    terms = terms.with_amount(1.into()).with_pay_to(asset);
     assert!(!payment.settles(&terms, AmountRule::AtMost), "everything else is compared all the same");
+    terms.amount = u64::MAX.into();
+    assert!(!payment.is_exceeded_by(&terms, AmountRule::AtMost), "everything else is compared all the same");
 }
 
 #[test]

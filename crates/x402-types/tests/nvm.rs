@@ -332,7 +332,7 @@ fn one_authorization_has_one_key() {
     let terms = required.offered().next().unwrap().to_terms(AtomicAmount::from(5)).unwrap();
     let claim = |json: &Value, request: &str| {
         let mut claim = payment(json).unwrap().into_claim(terms.clone());
-        claim.identity = Identity { caller: "shop".to_owned(), request: request.to_owned() };
+        claim.identity = Identity::new("shop", request.to_owned());
         payment_key(&claim).unwrap()
     };
     // A bearer token pays for many requests.

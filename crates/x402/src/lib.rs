@@ -20,6 +20,9 @@ pub mod server {
     pub use x402_http::server::*;
     #[cfg(feature = "durable")]
     #[doc(no_inline)]
+    pub use x402_store::open_grants;
+    #[cfg(feature = "durable")]
+    #[doc(no_inline)]
     pub use x402_store::sqlite::{Database, SqliteGrants};
 }
 

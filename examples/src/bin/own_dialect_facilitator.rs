@@ -24,7 +24,7 @@ use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{MemoryLedger, Outcome};
-use x402_types::{Assets, AtomicAmount, ChainId, Claim, ErrorReason, Identity, Members, RawJson, Rejection};
+use x402_types::{Assets, AtomicAmount, ChainId, Claim, ErrorReason, Identity, RawJson, Rejection};
 
 /// The dialect: whose tills these are, and on which network they are paid.
 struct Tills {
@@ -55,13 +55,8 @@ impl Dialect for Tills {
         let bill = (*bill).as_ref().map_err(unreadable)?;
         let offer = Exact::default().requirements(self.network, self.pay_to, Price::Atomic(bill.sum));
         let payload = json!({ "signature": bill.signature, "authorization": bill.authorization });
-        let claim = Claim {
-            terms: offer.map_err(unreadable)?.terms,
-            payload: RawJson::of(&payload).map_err(unreadable)?,
-            resource: None,
-            extensions: Members::new(),
-            identity: Identity { caller: request.caller.clone(), request: format!("till {}", bill.till) },
-        };
+        let claim = Claim::of_payload(offer.map_err(unreadable)?.terms, RawJson::of(&payload).map_err(unreadable)?)
+            .with_identity(Identity::new(request.caller.clone(), format!("till {}", bill.till)));
         context.engine().settlement().key(&claim).map_err(Stopped::Unreadable)?;
         Ok(Submission { claim, names: Vec::new(), may_replay: false })
     }

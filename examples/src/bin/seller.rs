@@ -1,7 +1,7 @@
 //! A paid route with axum: `GET /paid` for one cent on Base Sepolia.
 //!
-//! `FACILITATOR_URL` and `PAY_TO` come from the environment; `LISTEN` may name another address than a free port. It keeps
-//! `grants.sqlite` in the folder that it is started in.
+//! `FACILITATOR_URL` and `PAY_TO` come from the environment; `LISTEN` may name another address than a free port, and `GRANTS`
+//! another file than `grants.sqlite`, or a database.
 
 use std::env;
 use std::error::Error;
@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 use x402::evm::exact::Exact;
-use x402::server::{Database, Incident, RemoteFacilitator, Seller, SqliteGrants};
+use x402::server::{Incident, RemoteFacilitator, Seller, open_grants};
 use x402::types::extension::PaymentIdentifier;
 
 #[tokio::main]
@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let seller = Seller::new(&origin, Arc::new(facilitator))?;
     // Clients of x402 version 1 can pay, too.
     let seller = seller.with_v1();
-    // A payment that was served stays served when this process restarts.
-    let seller = seller.with_grants(Arc::new(SqliteGrants::new(Database::open("grants.sqlite")?)));
+    // A payment that was served stays served when this process restarts. Several processes share `postgres://…`.
+    let seller = seller.with_grants(open_grants(&env::var("GRANTS").unwrap_or_else(|_| "grants.sqlite".into())).await?);
     let seller = seller.with_incident_hook(|incident: &Incident<'_>| {
         eprintln!("{} at {}: {}", incident.step, incident.route, incident.fault);
     });

@@ -71,7 +71,7 @@ pub(super) async fn waived(subject: &dyn Subject) -> Result<(), Broken> {
     let waived = Metered { used: 400.into(), state: MeterState::Refused, touched_at: NOW.plus(5), ..metered(1)? };
     same(&store.close_meter(&id(1), NOW.plus(9)).await?, &Some(waived), "waived, and that stays")?;
     same(&store.add_use(&id(1), 1.into(), NOW).await?, &Added::Closed, "a use of what is waived")?;
-    // What is closed may be under settlement.
+    // A closed meter may be under settlement.
     let closed = store.close_meter(&id(2), NOW).await?;
     store.waive_meter(&id(2), NOW.plus(5)).await?;
     same(&store.close_meter(&id(2), NOW.plus(9)).await?, &closed, "closed, and that stays")?;

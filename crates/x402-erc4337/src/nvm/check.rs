@@ -58,6 +58,11 @@ impl Examined<'_> {
         self.plan.is_pay_as_you_go() || self.available() < self.need
     }
 
+    /// Returns whether the credits would suffice if no other payment took any.
+    pub(super) fn suffices_alone(&self) -> bool {
+        !self.plan.is_pay_as_you_go() && self.balance >= self.need
+    }
+
     pub(super) fn available(&self) -> U256 {
         self.balance.saturating_sub(self.taken)
     }

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use x402_evm::key::Sign;
 use x402_types::nvm::{Authorization, Code, Payload, PlanId, RequestProof, Requirements, SessionKey, payment_key};
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, Identity, MadePayment, MakePayment, Members, RawJson, Refusal,
-    Rejection, SchemeName, SigningContext, Terms, UnixSeconds,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, MadePayment, MakePayment, RawJson, Refusal, Rejection, SchemeName,
+    SigningContext, Terms, UnixSeconds,
 };
 
 use super::{Arg, NamedKey, Plan, Plans, Statement, StatementBinding, StatementDomain, same_resource};
@@ -313,13 +313,7 @@ impl<S: Sign> MakePayment for Payer<S> {
             .map_err(|why| unpayable(&why.to_string()))?
             .bound(proof);
         let payload = RawJson::of(&Payload::new(authorization, signature)).map_err(Fault::broken)?;
-        let claim = Claim {
-            terms: terms.clone(),
-            payload: payload.clone(),
-            resource: None,
-            extensions: Members::new(),
-            identity: Identity::default(),
-        };
+        let claim = Claim::of_payload(terms.clone(), payload.clone());
         let payer = EvmAddress::from(self.account.address()).to_string();
         let mut made = MadePayment::new(payload, payer, payment_key(&claim)?, UnixSeconds(issued.until));
         // "Where the entry lacks `httpVerb`, it adds the request's method to `accepted.extra`."

@@ -52,15 +52,21 @@ impl NvmMechanism {
             // "Every check is repeated, both keys' revocation included, before an order is sent."
             let examined = self.examine(&payment.claim, &payment.key, Asking::Settle, now).await?;
             let short = examined.is_short();
+            if short && examined.suffices_alone() {
+                return Ok(None);
+            }
             let intent = self.intend(&examined, &payment.key, short, payer(&payment.lane)?).await?;
             // The payment was verified a moment ago, and a failing redemption costs only gas.
             if short || !payment.steps.is_empty() || now > payment.due.plus(STALE) {
                 self.rehearse(&examined, &intent).await?;
             }
-            Ok::<_, Refusal>((examined, intent))
+            Ok::<_, Refusal>(Some((examined, intent)))
         };
         match begun.await {
-            Ok((examined, Intent { order: Some(order), .. })) => {
+            // The credits suffice unless the others take them. One of those may have taken its own already, which then
+            // count twice until its end is seen: nothing is ordered, and nothing fails, before.
+            Ok(None) => Ok(NextStep::Wait(now.plus(1))),
+            Ok(Some((examined, Intent { order: Some(order), .. }))) => {
                 self.step(
                     ORDER,
                     &order,
@@ -69,10 +75,10 @@ impl NvmMechanism {
                 )
                 .await
             }
-            Ok((examined, Intent { redeem: Some(redeem), .. })) => {
+            Ok(Some((examined, Intent { redeem: Some(redeem), .. }))) => {
                 self.step(REDEEM, &redeem, None, examined.redeem.valid_until()).await
             }
-            Ok(_) => Err(Fault::broken("a plan without an order and a redemption")),
+            Ok(Some(_)) => Err(Fault::broken("a plan without an order and a redemption")),
             Err(Refusal::Rejection(why)) => failed(why.reason),
             Err(Refusal::Fault(fault)) => Err(fault),
         }

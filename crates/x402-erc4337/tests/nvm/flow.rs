@@ -392,7 +392,7 @@ async fn a_payment_of_version_0_2_names_its_account_by_its_keys() {
         authorization.remove("from").unwrap();
         let provider = authorization.remove("sessionKeysProvider").unwrap();
         authorization.insert("provider".to_owned(), provider);
-        Claim { payload: RawJson::of(&payload).unwrap(), ..claim.clone() }
+        claim.clone().with_payload(RawJson::of(&payload).unwrap())
     };
     let claim = old(&draft.sign());
     stage.verify(&claim).await.unwrap();

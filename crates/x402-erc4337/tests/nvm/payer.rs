@@ -53,6 +53,6 @@ async fn the_session_signer_is_the_entrys_or_the_one_that_was_set() {
 
     let other = Requirements::new(ChainId::eip155(CHAIN), U256::from(PLAN + 1).into());
     assert_eq!(why(&listing, &other), "accepted.planId: no plan of ours");
-    let exact = Terms { scheme: SchemeName::EXACT, ..terms(&named) };
+    let exact = terms(&named).with_scheme(SchemeName::EXACT);
     assert!(listing.objection(&exact).is_some());
 }

@@ -18,7 +18,7 @@ use crate::stage::*;
 fn edited(claim: &Claim, edit: impl FnOnce(&mut Value)) -> Claim {
     let mut payload: Value = claim.payload.read().unwrap();
     edit(&mut payload);
-    Claim { payload: RawJson::of(&payload).unwrap(), ..claim.clone() }
+    claim.clone().with_payload(RawJson::of(&payload).unwrap())
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn what_is_changed_after_signing_fails_the_signature() {
     let claim = draft.sign();
     stage.verify(&claim).await.unwrap();
     let set = |pointer: &str, value: Value| edited(&claim, |payload| *payload.pointer_mut(pointer).unwrap() = value);
-    let other = |accepted| Claim { terms: accepted, ..claim.clone() };
+    let other = |accepted| claim.clone().with_terms(accepted);
     let terms = |accepted: x402_types::nvm::Requirements| accepted.to_terms(3.into()).unwrap();
     let mut stripped = claim.clone();
     stripped = edited(&stripped, |payload| {

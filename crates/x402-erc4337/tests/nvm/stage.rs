@@ -30,7 +30,7 @@ use x402_evm::rail::EoaRail;
 use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Outcome, Payment, Progress, Rail, Settlement};
 use x402_types::nvm::{Authorization, Payload, PlanId, RequestProof, Requirements, SessionKey};
 use x402_types::v2::ResourceInfo;
-use x402_types::{Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, Rejection, UnixSeconds};
+use x402_types::{Claim, Fault, Identity, PaymentKey, RawJson, Refusal, Rejection, UnixSeconds};
 use zeroize::Zeroizing;
 
 alloy_sol_types::sol! {
@@ -317,7 +317,7 @@ impl Stage {
             resource: Some(URL.to_owned()),
             proof: Some(RequestProof { nonce: [nonce; 32], resource_url: URL.to_owned() }),
             amount,
-            identity: Identity { caller: "shop".to_owned(), request: format!("request-{nonce}") },
+            identity: Identity::new("shop", format!("request-{nonce}")),
         }
     }
 
@@ -536,12 +536,10 @@ impl Draft {
         if let Some(proof) = &self.proof {
             authorization = authorization.bound(proof.clone());
         }
-        Claim {
-            terms: self.accepted.to_terms(self.amount.into()).unwrap(),
-            payload: RawJson::of(&Payload::new(authorization, signature)).unwrap(),
-            resource: self.resource.as_deref().map(ResourceInfo::of),
-            extensions: Members::new(),
-            identity: self.identity.clone(),
-        }
+        let terms = self.accepted.to_terms(self.amount.into()).unwrap();
+        let payload = RawJson::of(&Payload::new(authorization, signature)).unwrap();
+        let mut claim = Claim::of_payload(terms, payload).with_identity(self.identity.clone());
+        claim.resource = self.resource.as_deref().map(ResourceInfo::of);
+        claim
     }
 }

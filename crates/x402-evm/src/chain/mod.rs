@@ -18,6 +18,7 @@ mod rpc;
 mod sightings;
 #[cfg(feature = "rpc")]
 mod surcharge;
+mod watched;
 
 pub use batch_read::{Answers, BatchRead, Returned};
 #[cfg(feature = "rpc")]
@@ -26,17 +27,18 @@ pub use log_span::LogSpan;
 pub use node_error::{NodeError, node_fault};
 #[cfg(feature = "rpc")]
 pub use pinned::Peculiarity;
-pub use receipts::{Mined, ReadReceipts, TokenTransfer};
+pub use receipts::{Mined, MinedCall, ReadCalls, ReadReceipts, TokenTransfer};
 #[cfg(feature = "rpc")]
 pub use repeat::repeating;
 #[cfg(feature = "rpc")]
 pub use rpc::RpcChain;
 #[cfg(feature = "rpc")]
 pub use surcharge::estimate_surcharge;
+pub use watched::{Fate, Moved, Sighting, StateBit, TRANSFER, Use, WatchEvents, Watched, WatchedEvent};
 
 use core::num::NonZeroU64;
 
-use alloy_primitives::{Address, B256, Bytes, U256, b256};
+use alloy_primitives::{Address, Bytes, U256};
 use async_trait::async_trait;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
@@ -164,123 +166,6 @@ pub trait SendTransaction: Send + Sync {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault>;
 }
 
-/// `Transfer(address indexed from, address indexed to, uint256 value)` of
-/// [ERC-20](https://eips.ethereum.org/EIPS/eip-20).
-pub const TRANSFER: B256 = b256!("0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef");
-
-/// An event as its log names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct WatchedEvent {
-    /// The contract that emits it.
-    pub contract: Address,
-    /// The hash of its signature, and its two indexed words.
-    pub topics: [B256; 3],
-}
-
-/// The watched events of one authorization: those that show its fate, and the transfer that it must have made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Watched {
-    /// The event of its use. The first indexed word names the payer and the second the authorization, which distinguishes
-    /// it from the payer's other uses.
-    pub used: WatchedEvent,
-    /// The event after which it can never be used, if the contract emits one.
-    pub canceled: Option<WatchedEvent>,
-    /// The transfer: [`TRANSFER`] of the token, from the payer to the recipient.
-    pub transfer: WatchedEvent,
-    /// The expected amount.
-    pub value: U256,
-    /// The first block that can contain any event of the authorization.
-    pub since: u64,
-}
-
-impl Watched {
-    /// Watches an authorization that emits `used` when it is used, and must make a transfer of `value`.
-    #[must_use]
-    pub const fn new(used: WatchedEvent, transfer: WatchedEvent, value: U256, since: u64) -> Self {
-        Self { used, canceled: None, transfer, value, since }
-    }
-
-    /// Sets the event after which the authorization can never be used.
-    #[must_use]
-    pub const fn with_cancellation(mut self, canceled: WatchedEvent) -> Self {
-        self.canceled = Some(canceled);
-        self
-    }
-}
-
-impl WatchedEvent {
-    /// Returns the transfer of a token from one account to another.
-    #[must_use]
-    pub fn transfer(token: Address, from: Address, to: Address) -> Self {
-        Self { contract: token, topics: [TRANSFER, from.into_word(), to.into_word()] }
-    }
-}
-
-/// The state of an authorization in final blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Sighting {
-    /// The final block up to which logs were read.
-    pub block: u64,
-    /// The fate of the authorization.
-    pub fate: Fate,
-}
-
-/// The fate of an authorization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// No event of it was seen.
-    Unseen,
-    /// The authorization was used in this transaction.
-    Used {
-        /// The transaction, whatever its sender.
-        transaction: B256,
-        /// Whether it made the transfer.
-        moved: Moved,
-    },
-    /// The authorization can never be used.
-    Canceled,
-}
-
-/// The transfer that belongs to the use of an authorization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    /// The expected transfer: the matching `Transfer` directly follows the use, or is the transaction's only one while
-    /// the use is the payer's only one in it.
-    Paid,
-    /// Another transfer: the transaction contains no matching `Transfer`.
-    Nothing,
-    /// A matching `Transfer` is in the transaction, but it may belong to another use.
-    Unclear,
-}
-
-/// Watches the events of authorizations in final blocks, many with one query.
-#[async_trait]
-pub trait WatchEvents: Send + Sync {
-    /// Adds the authorization to the set included in the next `eth_getLogs`.
-    fn watch(&self, watched: Watched);
-
-    /// Returns the state up to the newest final block. One query covers all watched authorizations.
-    /// # Errors
-    /// The node failed.
-    async fn sighting(&self, watched: Watched) -> Result<Sighting, Fault>;
-
-    /// Discards what was seen: the next query begins at `since` again.
-    fn look_again(&self, watched: Watched);
-
-    /// Returns whether the token is known to emit the transfer directly after the use of its authorization: several uses of
-    /// one payer in a transaction can be distinguished then.
-    fn tells_uses_apart(&self, token: Address) -> bool;
-
-    /// Searches for the use of an authorization that is used in the newest block, though not by a transaction of this
-    /// facilitator. The search goes backwards from that block, not before `since` nor the first block later than
-    /// `after`, with at most [`SEARCH_CALLS`] queries. Its result is not kept.
-    /// # Errors
-    /// The node failed.
-    async fn search(&self, watched: Watched, after: UnixSeconds) -> Result<Fate, Fault>;
-}
-
 /// Reads the gas that authorizations took.
 #[async_trait]
 pub trait ReadGas: Send + Sync {
@@ -293,9 +178,15 @@ pub trait ReadGas: Send + Sync {
 }
 
 /// All chain access that a mechanism needs.
-pub trait Chain: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents {}
+pub trait Chain:
+    ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
+{
+}
 
-impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents> Chain for T {}
+impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls> Chain
+    for T
+{
+}
 
 /// A call to be made by one of this facilitator's transactions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -418,11 +309,6 @@ mod tests {
     fn traits_are_object_safe() {
         fn one(_: Option<&dyn Chain>, _: Option<&dyn ReadChain>, _: Option<&dyn SendTransaction>) {}
         one(None, None, None);
-    }
-
-    #[test]
-    fn the_transfer_event_is_erc_20_s() {
-        assert_eq!(TRANSFER, alloy_primitives::keccak256("Transfer(address,address,uint256)"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Mined transactions, and the ERC-20 transfers in them.
 
-use alloy_primitives::{Address, B256, U256};
 #[cfg(feature = "rpc")]
-use alloy_primitives::{Bytes, U64};
+use alloy_primitives::U64;
+use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
 #[cfg(feature = "rpc")]
 use serde::Deserialize;
@@ -52,6 +52,44 @@ pub trait ReadReceipts: ReadChain {
     async fn mined(&self, transaction: B256) -> Result<Option<Mined>, Fault>;
 }
 
+/// A transaction in a block of the chain, with the call that it made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MinedCall {
+    /// The number of the block.
+    pub block: u64,
+    /// Whether the transaction did not revert.
+    pub success: bool,
+    /// The account that sent the transaction.
+    pub from: Address,
+    /// The account that it called; `None` if it created a contract.
+    pub to: Option<Address>,
+    /// The calldata of the call.
+    pub input: Bytes,
+}
+
+/// Reads the calls of mined transactions.
+#[async_trait]
+pub trait ReadCalls: Send + Sync {
+    /// Returns the transaction's call, if it is in a block of the chain now. `None` means that no known block contains
+    /// it.
+    /// # Errors
+    /// The node failed.
+    async fn mined_call(&self, transaction: B256) -> Result<Option<MinedCall>, Fault>;
+}
+
+/// The relevant members of `eth_getTransactionByHash`.
+#[cfg(feature = "rpc")]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    hash: B256,
+    block_hash: Option<B256>,
+    from: Address,
+    to: Option<Address>,
+    input: Bytes,
+}
+
 /// The relevant members of `eth_getTransactionReceipt`.
 #[cfg(feature = "rpc")]
 #[derive(Debug, Clone, Deserialize)]
@@ -99,6 +137,26 @@ impl ReadReceipts for RpcChain {
             success: receipt.status == U64::from(1),
             transfers: transfers(&receipt.logs),
         }))
+    }
+}
+
+#[cfg(feature = "rpc")]
+#[async_trait]
+impl ReadCalls for RpcChain {
+    async fn mined_call(&self, transaction: B256) -> Result<Option<MinedCall>, Fault> {
+        let receipt: Option<Receipt> = self.request("eth_getTransactionReceipt", (transaction,)).await?;
+        let call: Option<Transaction> = self.request("eth_getTransactionByHash", (transaction,)).await?;
+        let (Some(receipt), Some(call)) = (receipt, call) else { return Ok(None) };
+        if receipt.transaction_hash != transaction || call.hash != transaction {
+            return Err(Fault::unreachable("the node", "a transaction that was not asked for"));
+        }
+        // The block was replaced between the two reads.
+        if call.block_hash != Some(receipt.block_hash) {
+            return Ok(None);
+        }
+        let Transaction { from, to, input, .. } = call;
+        let success = receipt.status == U64::from(1);
+        Ok(Some(MinedCall { block: receipt.block_number.to(), success, from, to, input }))
     }
 }
 

@@ -21,9 +21,12 @@ use super::node_error::{NodeError, node_fault};
 use super::sightings::{Filter, Log, Sightings, found, moved_by};
 use super::surcharge::{Sample, Surcharge};
 use super::{
-    AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, SEARCH_CALLS,
-    SendTransaction, Sighting, WatchEvents, Watched,
+    AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, Returned,
+    SEARCH_CALLS, SendTransaction, Sighting, WatchEvents, Watched,
 };
+
+/// The gas limit of a read of one bit: Permit2's `nonceBitmap` needs 2,500.
+const BIT_GAS: u32 = 50_000;
 
 /// A chain behind an alloy RPC client.
 ///
@@ -414,6 +417,7 @@ impl WatchEvents for RpcChain {
             return Ok(sighting);
         }
         let _one = self.asking.lock().await;
+        self.read_bits(&watched, block).await?;
         loop {
             // The previous holder of the lock included this authorization in its query.
             let query = {
@@ -440,6 +444,7 @@ impl WatchEvents for RpcChain {
         // The head is polled again: the use may be in a block that the last poll did not see.
         let mut to = self.poll().await?.number;
         let mut span = self.sightings().span();
+        let mut set: Vec<B256> = Vec::new();
         for _ in 0..SEARCH_CALLS {
             let from = to.saturating_sub(span.saturating_sub(1)).max(watched.since.min(to));
             let mut batch = self.client.new_batch();
@@ -464,6 +469,11 @@ impl WatchEvents for RpcChain {
                     let moved = receipt.map_or(Moved::Unclear, |it| moved_by(&watched, transaction, &it.logs));
                     return Ok(Fate::Used { transaction, moved });
                 }
+                // No log says which of the transfers belongs to the use, so all of them are returned.
+                Some(Fate::Set { mut candidates }) => {
+                    candidates.append(&mut set);
+                    set = candidates;
+                }
                 Some(fate) => return Ok(fate),
                 None => {}
             }
@@ -473,11 +483,28 @@ impl WatchEvents for RpcChain {
             }
             to = from.saturating_sub(1);
         }
-        Ok(Fate::Unseen)
+        Ok(if set.is_empty() { Fate::Unseen } else { Fate::Set { candidates: set } })
     }
 }
 
 impl RpcChain {
+    /// Reads whether the bits are set that the use of watched authorizations sets, this one's among them, if no event
+    /// shows its use.
+    async fn read_bits(&self, watched: &Watched, block: u64) -> Result<(), Fault> {
+        let bits = self.sightings().unread(block, watched);
+        if bits.is_empty() {
+            return Ok(());
+        }
+        let reads = bits.iter().fold(BatchRead::new(), |reads, bit| reads.call(bit.contract, bit.call(), BIT_GAS, 1));
+        let answers = self.run(&reads, At::Number(block)).await?;
+        let words: Vec<_> = answers.calls.iter().map(Returned::word).collect();
+        self.sightings().apply_bits(&bits, &words, block);
+        match words.first() {
+            Some(Some(_)) => Ok(()),
+            _ => Err(Fault::unreachable("the node", "the state of an authorization cannot be read")),
+        }
+    }
+
     /// Reads all logs of the transaction if a use was seen whose transfer does not directly follow it. Without the
     /// receipt the result stays unclear.
     async fn clear_up(&self, watched: &Watched) -> Result<(), Fault> {

@@ -1,15 +1,15 @@
-//! Watched authorizations, and their state in final logs.
+//! Watched authorizations, and their state in final logs and blocks.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 
-use alloy_primitives::{Address, B256, U64};
+use alloy_primitives::{Address, B256, U64, U256};
 use alloy_transport::TransportError;
 use serde::{Deserialize, Serialize};
 use x402_types::Fault;
 
 use super::log_span::LogSpan;
-use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, Watched, WatchedEvent};
+use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, StateBit, Use, Watched, WatchedEvent};
 
 /// The number of blocks before the first unread one with which a query begins: a lagging node omits the logs of its
 /// newest blocks without an error.
@@ -19,10 +19,13 @@ const IDLE: u64 = 32;
 /// The number of blocks after which it is forgotten.
 const FORGOTTEN: u64 = 4_096;
 
-/// The event of its use, which is unique to an authorization.
-type Id = WatchedEvent;
+/// The maximum number of bits that one read of the state contains.
+const BITS: usize = 100;
 
-#[derive(Debug, Clone, Copy)]
+/// The effect of its use, which is unique to an authorization.
+type Id = Use;
+
+#[derive(Debug, Clone)]
 struct Entry {
     watched: Watched,
     /// The first block whose logs were not read yet.
@@ -32,6 +35,61 @@ struct Entry {
     fate: Fate,
     /// Whether all logs of the transaction that used it were read.
     whole: bool,
+    /// The state of the bit that its use sets, if no event shows it.
+    bit: Bit,
+    /// The transactions with the expected transfer, if no event shows the use.
+    candidates: Vec<B256>,
+}
+
+/// The state of a watched bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bit {
+    /// The bit was not read yet.
+    Unread,
+    /// The bit was not set in this final block.
+    ClearAt(u64),
+    /// The bit was set in this final block, so its transaction is in it or before.
+    SetAt(u64),
+}
+
+impl Entry {
+    const fn new(watched: Watched, asked: u64) -> Self {
+        Self {
+            watched,
+            next: watched.since,
+            asked,
+            fate: Fate::Unseen,
+            whole: false,
+            bit: Bit::Unread,
+            candidates: Vec::new(),
+        }
+    }
+
+    /// Returns whether logs of this authorization are read: if only state shows its use, they are after it.
+    const fn reads_logs(&self) -> bool {
+        matches!((self.watched.used, self.bit), (Use::Event(_), _) | (Use::State(_), Bit::SetAt(_)))
+    }
+
+    /// Applies the logs up to a block.
+    fn read_to(&mut self, to: u64, logs: &[Log], uses_only: bool) {
+        let found = fate(&self.watched, logs);
+        self.next = to.saturating_add(1);
+        match found {
+            // The use may be in a later block than the first such transfer.
+            Some(Fate::Set { mut candidates }) => {
+                candidates.retain(|candidate| !self.candidates.contains(candidate));
+                self.candidates.append(&mut candidates);
+            }
+            Some(Fate::Used { transaction, .. }) if uses_only => {
+                self.fate = Fate::Used { transaction, moved: Moved::Unclear };
+            }
+            Some(fate) => self.fate = fate,
+            None => {}
+        }
+        if matches!(self.bit, Bit::SetAt(at) if to >= at) && self.fate == Fate::Unseen {
+            self.fate = Fate::Set { candidates: core::mem::take(&mut self.candidates) };
+        }
+    }
 }
 
 /// The set of watched authorizations.
@@ -96,13 +154,14 @@ impl Query {
 impl Filter {
     /// Builds the query for all events of these authorizations: each topic must be among their topics at the same place.
     fn of(watched: &[Watched], from: u64, to: u64) -> Self {
-        Self::of_events(watched.iter().flat_map(|one| [Some(one.used), one.canceled, Some(one.transfer)]), from, to)
+        Self::of_events(watched.iter().flat_map(|one| [event(one), one.canceled, Some(one.transfer)]), from, to)
     }
 
     /// Builds the query for the events of one authorization without transfers: it finds one log at most, however many
-    /// transfers the payer makes.
+    /// transfers the payer makes. If no event shows the use, it finds the transfers to its recipient.
     pub(crate) fn of_uses(watched: &Watched, from: u64, to: u64) -> Self {
-        Self::of_events([Some(watched.used), watched.canceled].into_iter(), from, to)
+        let used = event(watched).unwrap_or(watched.transfer);
+        Self::of_events([Some(used), watched.canceled].into_iter(), from, to)
     }
 
     fn of_events(events: impl Iterator<Item = Option<WatchedEvent>>, from: u64, to: u64) -> Self {
@@ -136,6 +195,13 @@ const fn id(watched: &Watched) -> Id {
     watched.used
 }
 
+const fn event(watched: &Watched) -> Option<WatchedEvent> {
+    match watched.used {
+        Use::Event(event) => Some(event),
+        Use::State(_) => None,
+    }
+}
+
 impl Sightings {
     /// Creates an empty set whose queries cover this many blocks.
     pub(crate) fn spanning(blocks: NonZeroU64) -> Self {
@@ -156,20 +222,41 @@ impl Sightings {
     }
 
     pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {
-        let fresh = Entry { watched, next: watched.since, asked, fate: Fate::Unseen, whole: false };
-        let entry = self.entries.entry(id(&watched)).or_insert(fresh);
+        let entry = self.entries.entry(id(&watched)).or_insert_with(|| Entry::new(watched, asked));
         entry.asked = entry.asked.max(asked);
         // An earlier start, or another recipient or amount of the same authorization, invalidates the state.
         if watched.since < entry.watched.since || watched != (Watched { since: watched.since, ..entry.watched }) {
-            *entry = fresh;
+            *entry = Entry::new(watched, asked);
         }
     }
 
     pub(crate) fn look_again(&mut self, watched: Watched) {
         if let Some(entry) = self.entries.get_mut(&id(&watched)) {
-            entry.next = watched.since.min(entry.watched.since);
-            entry.fate = Fate::Unseen;
-            entry.whole = false;
+            let since = watched.since.min(entry.watched.since);
+            *entry = Entry { next: since, ..Entry::new(entry.watched, entry.asked) };
+        }
+    }
+
+    /// Returns the bits to read at a final block before logs are read: this authorization's, and those of others that
+    /// were requested recently. The result is empty if nothing more of its state must be read.
+    pub(crate) fn unread(&self, block: u64, first: &Watched) -> Vec<StateBit> {
+        let unread = |entry: &Entry| match (entry.watched.used, entry.bit) {
+            (Use::State(bit), Bit::Unread) => Some(bit),
+            (Use::State(bit), Bit::ClearAt(at)) if at < block => Some(bit),
+            _ => None,
+        };
+        let Some(own) = self.entries.get(&id(first)).and_then(unread) else { return Vec::new() };
+        let live = self.entries.values().filter(|entry| entry.asked.saturating_add(IDLE) >= block);
+        let others = live.filter_map(unread).filter(|bit| *bit != own).take(BITS.saturating_sub(1));
+        core::iter::once(own).chain(others).collect()
+    }
+
+    /// Applies the words of some bits, as a final block has them. A view that could not be read leaves its bit unread.
+    pub(crate) fn apply_bits(&mut self, bits: &[StateBit], words: &[Option<U256>], block: u64) {
+        for (bit, word) in bits.iter().zip(words) {
+            if let (Some(entry), Some(word)) = (self.entries.get_mut(&Use::State(*bit)), word) {
+                entry.bit = if bit.is_set(*word) { Bit::SetAt(block) } else { Bit::ClearAt(block) };
+            }
         }
     }
 
@@ -177,7 +264,12 @@ impl Sightings {
     pub(crate) fn answer(&self, watched: &Watched, block: u64) -> Option<Sighting> {
         let entry = self.entries.get(&id(watched))?;
         let decided = entry.fate != Fate::Unseen;
-        (decided || entry.next > block).then_some(Sighting { block, fate: entry.fate })
+        let is_read = match (entry.watched.used, entry.bit) {
+            (Use::Event(_), _) => entry.next > block,
+            (Use::State(_), Bit::ClearAt(at)) => at >= block,
+            (Use::State(_), Bit::Unread | Bit::SetAt(_)) => false,
+        };
+        (decided || is_read).then(|| Sighting { block, fate: entry.fate.clone() })
     }
 
     /// Builds the next query up to a final block: for this authorization, and others that were requested recently.
@@ -203,7 +295,7 @@ impl Sightings {
         let others = self.entries.iter().filter(|(_, entry)| {
             // An authorization that begins earlier would extend the range; it gets its own query when it is requested.
             let live = entry.fate == Fate::Unseen && entry.asked.saturating_add(IDLE) >= block;
-            live && (from..=to).contains(&entry.next)
+            live && entry.reads_logs() && (from..=to).contains(&entry.next)
         });
         let mut ids = vec![id(first)];
         ids.extend(
@@ -248,14 +340,7 @@ impl Sightings {
             if !(query.from..=query.to).contains(&entry.next) {
                 continue;
             }
-            match fate(&entry.watched, &logs) {
-                Some(Fate::Used { transaction, .. }) if query.uses_only => {
-                    entry.fate = Fate::Used { transaction, moved: Moved::Unclear };
-                }
-                Some(fate) => entry.fate = fate,
-                None => {}
-            }
-            entry.next = query.to.saturating_add(1);
+            entry.read_to(query.to, &logs, query.uses_only);
         }
         self.span.answered(query.blocks());
         Ok(())
@@ -281,7 +366,17 @@ pub(crate) fn moved_by(watched: &Watched, transaction: B256, logs: &[Log]) -> Mo
 
 fn fate(watched: &Watched, logs: &[Log]) -> Option<Fate> {
     let canceled = |log: &Log| watched.canceled.is_some_and(|event| event.is(log));
-    let log = logs.iter().find(|log| watched.used.is(log) || canceled(log))?;
+    let Some(used) = event(watched) else {
+        if logs.iter().any(canceled) {
+            return Some(Fate::Canceled);
+        }
+        let value = watched.value.to_be_bytes::<32>();
+        let matching = logs.iter().filter(|log| watched.transfer.is(log) && log.data[..] == value);
+        let mut candidates: Vec<B256> = matching.map(|log| log.transaction_hash).collect();
+        candidates.dedup();
+        return (!candidates.is_empty()).then_some(Fate::Set { candidates });
+    };
+    let log = logs.iter().find(|log| used.is(log) || canceled(log))?;
     if canceled(log) {
         return Some(Fate::Canceled);
     }
@@ -313,9 +408,10 @@ fn moved(watched: &Watched, used: &Log, logs: &[Log]) -> Moved {
 /// for watched authorizations omits the uses of others.
 fn moved_alone(watched: &Watched, transaction: B256, logs: &[Log]) -> bool {
     let inside = || logs.iter().filter(|log| log.transaction_hash == transaction);
-    let mut uses = inside().filter(|log| watched.used.is_like(log));
+    let Some(event) = event(watched) else { return false };
+    let mut uses = inside().filter(|log| event.is_like(log));
     let (Some(used), None) = (uses.next(), uses.next()) else { return false };
-    if !watched.used.is(used) {
+    if !event.is(used) {
         return false;
     }
     let value = watched.value.to_be_bytes::<32>();
@@ -521,6 +617,44 @@ mod tests {
             sightings.apply(&query, Vec::new()).unwrap();
         }
         assert_eq!((sightings.span.blocks(), sightings.span.values()), (1_000, 200));
+    }
+
+    /// Checks that logs are read only after a set bit, up to its block, and that the overlap of two queries yields no
+    /// candidate twice.
+    #[test]
+    fn a_set_bit_is_followed_by_the_transfers_up_to_its_block() {
+        let bit =
+            |mask: u64| StateBit { contract: TO, selector: [1; 4], arguments: [B256::ZERO; 2], mask: U256::from(mask) };
+        let transfers = WatchedEvent::transfer(TOKEN, PAYER, TO);
+        let watched = |mask| Watched::by_state(bit(mask), transfers, U256::from(100), 10);
+        let mut sightings = Sightings::default();
+        for mask in [1, 2] {
+            sightings.watch(watched(mask), 2_000);
+        }
+        let mut bits = sightings.unread(2_000, &watched(1));
+        bits.sort_unstable_by_key(|bit| bit.mask);
+        assert_eq!(bits, [bit(1), bit(2)]);
+        sightings.apply_bits(&bits, &[Some(U256::from(3)), None], 2_000);
+        assert_eq!(sightings.unread(2_000, &watched(1)), []);
+        assert_eq!(sightings.answer(&watched(1), 2_000), None);
+        // The other was not readable: it is neither clear nor set.
+        assert_eq!(sightings.answer(&watched(2), 2_000), None);
+        let at = |block: u64, transaction: u8| {
+            let (block_number, transaction_hash) = (U64::from(block), B256::repeat_byte(transaction));
+            Log { block_number, transaction_hash, ..transfer(5, 100) }
+        };
+        for logs in [vec![at(11, 1), at(1_008, 2)], vec![at(1_008, 2), at(1_500, 3)]] {
+            assert_eq!(sightings.answer(&watched(1), 2_000), None);
+            let query = sightings.query(2_000, &watched(1));
+            assert_eq!(query.ids, [Use::State(bit(1))]);
+            sightings.apply(&query, logs).unwrap();
+        }
+        let candidates = [1, 2, 3].map(B256::repeat_byte).to_vec();
+        assert_eq!(sightings.answer(&watched(1), 2_000).map(|seen| seen.fate), Some(Fate::Set { candidates }));
+        // A bit that is clear answers for its block, and for no later one.
+        sightings.apply_bits(&[bit(2)], &[Some(U256::from(1))], 2_000);
+        assert_eq!(sightings.answer(&watched(2), 2_000).map(|seen| seen.fate), Some(Fate::Unseen));
+        assert_eq!(sightings.answer(&watched(2), 2_001), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use x402_challenge::{ChallengeRefusal, ProofError};
 use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_types::challenge::Code;
 use x402_types::v2::{ResourceInfo, SettleResponse};
-use x402_types::{Claim, ErrorReason, Fault, Identity, Members, RawJson, Rejection, Terms};
+use x402_types::{Claim, ErrorReason, Fault, Identity, RawJson, Rejection, Terms};
 
 /// The request that puts a payment of the dialect before a facilitator, as one of x402 v2. Under the same `request` it
 /// is the same request.
@@ -15,8 +15,8 @@ pub(super) fn payment_request(
     request: String,
 ) -> Result<PaymentRequest, Fault> {
     let resource = ResourceInfo::of(resource);
-    let identity = Identity { caller: String::new(), request };
-    let claim = Claim { terms, payload, resource: Some(resource.clone()), extensions: Members::new(), identity };
+    let identity = Identity::new(String::new(), request);
+    let claim = Claim::of_payload(terms, payload).with_resource(resource.clone()).with_identity(identity);
     let raw = RawJson::of(&claim.to_payment()).map_err(Fault::broken)?.as_str().to_owned();
     Ok(PaymentRequest { raw, token: None, claim, resource: resource.into(), verified_as: None, form: None })
 }

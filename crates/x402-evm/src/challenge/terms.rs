@@ -1,7 +1,7 @@
 //! The terms of x402 v2 for a challenge, which a facilitator understands.
 
 use x402_types::challenge::{Network, Networks};
-use x402_types::{AtomicAmount, ChainId, EvmAddress, Fault, Members, SchemeName, Terms, TimeoutSeconds, Version};
+use x402_types::{AtomicAmount, ChainId, EvmAddress, Fault, Members, SchemeName, Terms, TimeoutSeconds};
 
 use crate::token::Tokens;
 
@@ -36,15 +36,14 @@ impl Known {
         let mut extra = Members::new();
         extra.insert_text("name", &domain.name);
         extra.insert_text("version", &domain.version);
-        Ok(Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
+        Ok(Terms::new(
+            SchemeName::EXACT,
             network,
-            amount: sum.amount,
-            asset: EvmAddress::from(sum.asset.unchecked()).to_string(),
-            pay_to: EvmAddress::from(sum.pay_to.unchecked()).to_string(),
-            max_timeout_seconds: sum.timeout,
-            extra,
-        })
+            sum.amount,
+            EvmAddress::from(sum.asset.unchecked()).to_string(),
+            EvmAddress::from(sum.pay_to.unchecked()).to_string(),
+        )
+        .with_max_timeout_seconds(sum.timeout)
+        .with_extra(extra))
     }
 }

@@ -19,7 +19,7 @@ use x402_types::{
 use super::check::{Checked, ExactPolicy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, ReadGas, Sharing, Watched, WatchedEvent};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, Watched, WatchedEvent};
 use crate::eip3009::{
     AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, UncheckedPayload, state_call,
 };
@@ -482,7 +482,9 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
             Fate::Used { transaction, moved: Moved::Paid } => {
                 let mut proof = StepProof::new(tx_id(transaction), authorization.value);
-                if let Some(gas) = self.gas_share(transaction, watched.used).await {
+                if let Use::Event(used) = watched.used
+                    && let Some(gas) = self.gas_share(transaction, used).await
+                {
                     proof.extra.insert_text(GAS_USED, &gas.to_string());
                 }
                 Ok(Observation::Proven(proof))
@@ -490,20 +492,27 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             // Another authorization of the payer with the same nonce was used.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
-            Fate::Unseen => self.expiry(watched, &authorization).await,
+            // The token emits an event for each use.
+            Fate::Set { .. } => Err(Fault::broken("the use of an authorization of EIP-3009 without its event")),
+            Fate::Unseen => self.expiry(first.to, watched, &authorization).await,
         }
     }
 }
 
 impl<C: Chain> ExactMechanism<C> {
     /// Decides from ONE final block whether the authorization has expired: by its own time, and the state in it.
-    async fn expiry(&self, watched: Watched, authorization: &Authorization) -> Result<Observation, Fault> {
+    async fn expiry(
+        &self,
+        token: Address,
+        watched: Watched,
+        authorization: &Authorization,
+    ) -> Result<Observation, Fault> {
         let head = self.chain.head().await?;
         if head.timestamp < authorization.valid_before.0 {
             return Ok(Observation::Pending);
         }
         let state = state_call(authorization.from, authorization.nonce);
-        let reads = BatchRead::new().call(watched.used.contract, state, VIEW_GAS, 1);
+        let reads = BatchRead::new().call(token, state, VIEW_GAS, 1);
         let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
         let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
         match used {

@@ -28,7 +28,6 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 use x402_types::{
     AtomicAmount, ChainId, Claim, EvmAddress, Members, Offer, PaymentKey, PaymentKeyFn, Rejection, SchemeName, Terms,
-    TimeoutSeconds, Version,
 };
 
 use crate::eip3009::UncheckedPayload;
@@ -93,16 +92,14 @@ impl Exact {
         extra.insert_text("name", &domain.name);
         extra.insert_text("version", &domain.version);
         Ok(Offer {
-            terms: Terms {
-                version: Version::V2,
-                scheme: SchemeName::EXACT,
-                network: token.network,
+            terms: Terms::new(
+                SchemeName::EXACT,
+                token.network,
                 amount,
-                asset: EvmAddress::from(token.address).to_string(),
-                pay_to: EvmAddress::from(pay_to).to_string(),
-                max_timeout_seconds: TimeoutSeconds::DEFAULT,
-                extra,
-            },
+                EvmAddress::from(token.address).to_string(),
+                EvmAddress::from(pay_to).to_string(),
+            )
+            .with_extra(extra),
             key: Arc::new(Eip3009Key { token: token.address }),
         })
     }

@@ -43,7 +43,7 @@ impl SpentElsewhere {
             }
             Ok(Fate::Canceled) => return refusal.because("the payer cancelled the authorization"),
             // The node has no such log in the queried blocks, or cannot return it.
-            Ok(Fate::Unseen) | Err(_) => return refusal,
+            Ok(Fate::Unseen | Fate::Set { .. }) | Err(_) => return refusal,
         };
         let transaction = tx_id(transaction);
         let transaction = transaction.as_str();
@@ -61,7 +61,7 @@ impl SpentElsewhere {
     ) -> Option<TxId> {
         match self.fate(chain, checked, now).await {
             Ok(Fate::Used { transaction, .. }) => Some(tx_id(transaction)),
-            Ok(Fate::Unseen | Fate::Canceled) | Err(_) => None,
+            Ok(Fate::Unseen | Fate::Set { .. } | Fate::Canceled) | Err(_) => None,
         }
     }
 
@@ -75,13 +75,13 @@ impl SpentElsewhere {
         let id = (*token, authorization.from, authorization.nonce);
         let holds = |when: UnixSeconds| when.plus(HOLDS) >= now;
         if let Some((fate, _)) = self.kept().get(&id).filter(|(_, when)| holds(*when)) {
-            return Ok(*fate);
+            return Ok(fate.clone());
         }
         let fate = chain.search(watched(*token, authorization, 0), authorization.valid_after).await?;
         let mut kept = self.kept();
         kept.retain(|_, (_, when)| holds(*when));
         if kept.len() < KEPT {
-            kept.insert(id, (fate, now));
+            kept.insert(id, (fate.clone(), now));
         }
         Ok(fate)
     }

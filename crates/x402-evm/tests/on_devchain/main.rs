@@ -3,6 +3,7 @@
 
 mod batching;
 mod node;
+mod pull;
 mod rail;
 mod settle;
 mod smart;

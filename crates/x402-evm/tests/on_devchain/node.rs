@@ -59,9 +59,11 @@ async fn the_head_moves_on_at_a_node_that_lost_the_state_of_the_last_final_block
     }
     let before = stage.reader.account_nonces(account).await.unwrap();
     assert_eq!((before.head, before.finalized), (1, 1));
+    // A poll that finds a block: the next one also requests the nonces at the final block that is known now.
+    stage.chain.mine(1);
+    stage.reader.poll().await.unwrap();
     stage.chain.node_fault(NodeFault::StateWindow(8));
     stage.chain.mine(100);
-    stage.reader.poll().await.unwrap();
     let head = stage.reader.poll().await.unwrap();
     assert_eq!(head.number, stage.chain.block_number());
     let after = stage.reader.account_nonces(account).await.unwrap();

@@ -20,7 +20,7 @@ use x402_evm::token::Tokens;
 use x402_facilitator_core::{
     Attempt, Mechanism, NextStep, Observation, Payment, Rail, RequestId, SlotId, Step, StepState, Verdict,
 };
-use x402_types::{Claim, Identity, MakePayment, Members, Refusal, SigningContext, Terms, TimeoutSeconds, UnixSeconds};
+use x402_types::{Claim, MakePayment, Refusal, SigningContext, Terms, TimeoutSeconds, UnixSeconds};
 
 pub(crate) const START: u64 = 1_740_672_000;
 pub(crate) const PRICE: u64 = 10_000;
@@ -61,11 +61,11 @@ pub(crate) fn stage_with(depth: u64, tokens: Tokens) -> Stage {
 pub(crate) fn terms() -> Terms {
     let network = "eip155:84532".parse().unwrap();
     let offer = Exact::default().requirements(network, ACCOUNTS[PAYEE].address, "$0.01".parse().unwrap()).unwrap();
-    Terms { max_timeout_seconds: TimeoutSeconds::try_from(60).unwrap(), ..offer.terms }
+    offer.terms.with_max_timeout_seconds(TimeoutSeconds::try_from(60).unwrap())
 }
 
 pub(crate) fn claim_of(terms: Terms, payload: x402_types::RawJson) -> Claim {
-    Claim { terms, payload, resource: None, extensions: Members::new(), identity: Identity::default() }
+    Claim::of_payload(terms, payload)
 }
 
 pub(crate) fn domain() -> DomainSeparator {

@@ -17,6 +17,8 @@ use crate::wallet::FACTORY;
 const TRANSACTION: u64 = 400_000;
 const BYTE: u64 = 400;
 const BASE_FEE: u64 = 1_000_000_000;
+/// More blocks than those after which the surcharge is estimated again.
+const SURCHARGE_BLOCKS: u64 = 300;
 const ARBITRUM: NodeFault = NodeFault::Surcharge { transaction: TRANSACTION, byte: BYTE };
 
 /// Arbitrum's numbers: another chain's blocks, and gas for the data.
@@ -155,4 +157,34 @@ async fn a_signer_needs_the_surcharge_too() {
         stage.reader.poll().await.unwrap();
         assert_eq!(stage.rail.funded(&lane).is_ok(), funded);
     }
+}
+
+/// A signer that is short takes no payments, so that none of its signatures estimates anew what the data cost now.
+#[tokio::test]
+async fn a_signer_that_was_short_while_data_were_dear_takes_payments_again() {
+    let stage = stage(0);
+    arbitrum(&stage);
+    let lane = stage.rail.lane().clone();
+    stage.reader.poll().await.unwrap();
+    let tip = stage.reader.funds(stage.rail.address()).unwrap().head.tip.max(Fees::default().least_tip);
+    let price = 2 * u128::from(BASE_FEE) + tip;
+    let enough = U256::from(price) * U256::from(TRANSFER_GAS + TRANSACTION * 3 / 2);
+    stage.chain.set_ether_of(stage.rail.address(), enough);
+    let polled = async |blocks: u64| {
+        stage.chain.set_base_fee(BASE_FEE);
+        stage.chain.mine(blocks);
+        stage.reader.poll().await.unwrap();
+        stage.reader.poll().await.unwrap();
+        stage.rail.funded(&lane).is_ok()
+    };
+    assert!(polled(1).await);
+    stage.chain.node_fault(NodeFault::Surcharge { transaction: TRANSACTION * 10, byte: BYTE });
+    stage.rail.sign(&slot(&stage, 0), &[], None).await.unwrap();
+    assert!(!polled(1).await, "data are dear");
+    arbitrum(&stage);
+    assert!(polled(SURCHARGE_BLOCKS).await, "they are no longer");
+    let estimated = stage.chain.calls().of("eth_estimateGas");
+    polled(1).await;
+    assert_eq!(stage.chain.calls().of("eth_estimateGas"), estimated, "not at every block");
+    assert_eq!(stage.reader.last_surcharge(), TRANSACTION);
 }

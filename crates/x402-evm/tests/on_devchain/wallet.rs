@@ -182,6 +182,18 @@ async fn what_is_nobody_s_is_refused_without_the_chain() {
     assert_eq!(read(good[good.len() - 32..].to_vec()), Err(NotSigned::Malformed));
     assert_eq!(read(vec![0; MAX_SIGNATURE]), Ok(()));
     assert_eq!(read(vec![0; MAX_SIGNATURE + 1]), Err(NotSigned::TooLong));
+    // A payload has the same limit: a greater one could never be reached.
+    let payload = |length: usize| {
+        let zero = alloy_primitives::Address::ZERO.to_string();
+        let authorization = serde_json::json!({
+            "from": zero, "to": zero, "value": "1", "validAfter": "0", "validBefore": "1",
+            "nonce": format!("0x{}", "00".repeat(32)),
+        });
+        let signature = format!("0x{}", "00".repeat(length));
+        let payload = serde_json::json!({ "signature": signature, "authorization": authorization });
+        x402_evm::eip3009::Payload::read(&x402_types::RawJson::of(&payload).unwrap()).map(drop)
+    };
+    assert_eq!((payload(MAX_SIGNATURE).is_ok(), payload(MAX_SIGNATURE + 1).is_ok()), (true, false));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use x402_types::{
     AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Identity, Members, PaymentKey, RawJson, SchemeName,
-    Terms, TimeoutSeconds, UnixSeconds, Version,
+    Terms, UnixSeconds,
 };
 
 use super::Broken;
@@ -29,24 +29,18 @@ pub(super) fn owner(name: &str) -> OwnerId {
 
 /// Returns a payment on the lane `a` that was never planned.
 pub(super) fn payment(number: u8) -> Payment {
-    let terms = Terms {
-        version: Version::V2,
-        scheme: SchemeName::EXACT,
-        network: ChainId::eip155(NETWORK),
-        amount: AtomicAmount::from(u64::from(number)),
-        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".to_owned(),
-        pay_to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".to_owned(),
-        max_timeout_seconds: TimeoutSeconds::DEFAULT,
-        extra: members("name", "USDC"),
-    };
+    let terms = Terms::new(
+        SchemeName::EXACT,
+        ChainId::eip155(NETWORK),
+        AtomicAmount::from(u64::from(number)),
+        "0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+        "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
+    )
+    .with_extra(members("name", "USDC"));
     let payload = RawJson::of(&[u64::from(number), u64::MAX]).unwrap_or_else(|_| RawJson::null());
-    let claim = Claim {
-        terms,
-        payload,
-        resource: None,
-        extensions: members("é \" \\ \u{0}", "kept"),
-        identity: Identity { caller: "shop".to_owned(), request: format!("request-{number}") },
-    };
+    let claim = Claim::of_payload(terms, payload)
+        .with_extensions(members("é \" \\ \u{0}", "kept"))
+        .with_identity(Identity::new("shop", format!("request-{number}")));
     let verdict = Verdict { payer: format!("payer-{number}"), lanes: vec![lane("a")], keep_until: UnixSeconds(1_000) };
     let request = RequestId { owner: owner("one"), number: u64::from(number) };
     Payment::new(Verified::new(claim, key(number), verdict), lane("a"), request, UnixSeconds(10))

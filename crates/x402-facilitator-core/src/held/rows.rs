@@ -127,7 +127,8 @@ impl Rows {
                     self.running.remove(key);
                 }
             }
-            if unsure {
+            // Where no lane is held, no row of it is.
+            if unsure && (self.all || !self.lanes.is_empty()) {
                 self.moment = self.moment.wrapping_add(1);
                 self.doubted.insert(key.clone(), self.moment);
                 self.looks_soon = LOOKS_SOON;

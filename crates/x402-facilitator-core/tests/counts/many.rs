@@ -14,7 +14,7 @@ use x402_facilitator_core::{
 use x402_types::v2::SupportedKind;
 use x402_types::{
     AtomicAmount, AuthorizationKind, ChainId, Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, Rejection,
-    SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+    SchemeName, Terms, UnixSeconds, Version,
 };
 
 pub const NOW: UnixSeconds = UnixSeconds(100);
@@ -36,22 +36,11 @@ fn lane() -> LaneId {
 }
 
 pub fn claim(number: u32) -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
-            network: network(),
-            amount: AtomicAmount::from(5),
-            asset: "token".to_owned(),
-            pay_to: "shop".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: Members::new(),
-        },
-        payload: RawJson::of(&number).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: "shop".to_owned(), request: String::new() },
-    }
+    Claim::of_payload(
+        Terms::new(SchemeName::EXACT, network(), AtomicAmount::from(5), "token".to_owned(), "shop".to_owned()),
+        RawJson::of(&number).unwrap(),
+    )
+    .with_identity(Identity::new("shop".to_owned(), String::new()))
 }
 
 /// What the chain shows.
@@ -149,6 +138,7 @@ impl Bench {
             let (request, claim) = (self.settlement.begin_request(), claim(number));
             let outcome = wait(self.settlement.settle(&request, &claim, NOW)).unwrap();
             assert!(!outcome.is_final());
+            request.begin_waiting();
             (request, self.settlement.key(&claim).unwrap())
         });
         claimed.collect()

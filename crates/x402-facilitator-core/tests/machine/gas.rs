@@ -82,6 +82,9 @@ fn a_hash_that_nobody_took_is_not_named() {
     assert_eq!(bench.carry(NOW), Err(no_gas(&lane())));
     assert_eq!(bench.ledger.all_slots()[0].attempts.len(), 1, "stored to be sent");
     assert_eq!(look(), pending(None));
+    // Whether the bytes left is not known, so that nobody may read that nothing was sent.
+    let message = look().to_response(&claim(1, "a").terms).error_message.unwrap();
+    assert!(!message.contains("sent"), "{message}");
     let other = wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "b"), NOW));
     assert_eq!(other, Ok(duplicate(None)));
 

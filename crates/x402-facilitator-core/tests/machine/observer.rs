@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use x402_facilitator_core::{Happening, NextStep, Nonces, Observation, Observer, Settlement};
+use x402_facilitator_core::{Happening, NextStep, Nonces, Observation, Observer, Progress, Settlement};
 use x402_types::{AmountRule, ErrorReason, FaultKind, UnixSeconds};
 
 use crate::toy::*;
@@ -142,6 +142,27 @@ fn faults_are_heard_with_their_kinds() {
     lease.lane = "another".into();
     assert!(wait(bench.settlement.carry(&lease, NOW)).is_err());
     assert_eq!(recorder.heard(), ["faulted: carry broken_rule None"]);
+}
+
+/// What a final block shows is stored although the next plan fails, and the fault is heard, not swallowed.
+#[test]
+fn a_fault_of_the_plan_after_a_decided_step_is_heard() {
+    let (bench, recorder) = observed();
+    settle(&bench.settlement, 1, NOW);
+    bench.advance(1).unwrap();
+    bench.carry(NOW).unwrap();
+    drop(recorder.heard());
+    bench.toy.set(|world| {
+        world.rule = AmountRule::Equal;
+        world.seen = Some(Observation::Proven(proof()));
+        world.plan = Some(NextStep::Settled(receipt().of_amount(4.into())));
+    });
+    assert_eq!(bench.advance_at(1, NOW.plus(5)), Ok(Progress::Moved));
+    assert_eq!(recorder.heard(), ["faulted: advance broken_rule None", "landed: order after 5"]);
+    // The step is proven now, so the next round plans and nothing else.
+    bench.toy.set(|world| world.plan = Some(NextStep::Settled(receipt())));
+    bench.advance_at(1, NOW.plus(6)).unwrap();
+    assert_eq!(recorder.heard(), ["answered: Some(true) after 6"]);
 }
 
 /// A row that an older release wrote does not say when it was claimed: no age is made up.

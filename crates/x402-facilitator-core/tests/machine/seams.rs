@@ -85,7 +85,7 @@ fn outcomes_on_the_wire() {
         serde_json::json!({"success": true, "payer": "payer", "transaction": "0x01", "network": "eip155:84532",
             "extensions": {"replayed": true}})
     );
-    let v1 = Terms { version: Version::V1, ..terms.clone() };
+    let v1 = terms.clone().with_version(Version::V1);
     assert_eq!(settled(false).to_response(&v1).network, NetworkName::from("base-sepolia"));
     assert!(settled(false).to_response(&terms).extensions.is_empty());
     let told = json(pending(Some("0x02")), &terms);

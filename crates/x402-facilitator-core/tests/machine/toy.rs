@@ -12,7 +12,7 @@ use x402_facilitator_core::{
 use x402_types::v2::SupportedKind;
 use x402_types::{
     AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, Identity, Members, NotTaken,
-    PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, TimeoutSeconds, UnixSeconds, Version,
+    PaymentKey, RawJson, Refusal, Rejection, SchemeName, Terms, UnixSeconds, Version,
 };
 
 pub const NOW: UnixSeconds = UnixSeconds(100);
@@ -35,22 +35,11 @@ pub fn lane() -> LaneId {
 }
 
 pub fn claim(nonce: u8, request: &str) -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
-            network: network(),
-            amount: AtomicAmount::from(5),
-            asset: "token".to_owned(),
-            pay_to: "shop".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: Members::new(),
-        },
-        payload: RawJson::of(&nonce).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: "shop".to_owned(), request: request.to_owned() },
-    }
+    Claim::of_payload(
+        Terms::new(SchemeName::EXACT, network(), AtomicAmount::from(5), "token", "shop"),
+        RawJson::of(&nonce).unwrap(),
+    )
+    .with_identity(Identity::new("shop", request.to_owned()))
 }
 
 pub fn receipt() -> Receipt {
@@ -69,6 +58,8 @@ pub struct World {
     pub seen: Option<Observation>,
     pub nonces: Option<Nonces>,
     pub cannot_sign: bool,
+    /// The payments for which no transaction can be signed, by nonce.
+    pub unsignable: Vec<u8>,
     pub cannot_send: bool,
     pub unfunded: bool,
     /// The served scheme; `exact` by default.
@@ -179,7 +170,7 @@ impl Rail for Toy {
 
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
         let mut world = self.0.lock().unwrap();
-        if world.cannot_sign {
+        if world.cannot_sign || load.iter().any(|parcel| world.unsignable.contains(&parcel.bytes[0])) {
             return Err(Fault::unreachable("signer", "asleep"));
         }
         world.loads.push(load.len());

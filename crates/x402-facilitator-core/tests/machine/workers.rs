@@ -31,6 +31,29 @@ fn a_row_is_stored_whole_before_its_bytes_leave() {
     }
 }
 
+/// More payments than there is room for cannot be signed, for example because they need more gas than is allowed.
+#[test]
+fn payments_that_cannot_be_signed_leave_room_for_the_others() {
+    let mut bench = Bench::new();
+    bench.settlement = machine(&bench.toy, &bench.ledger, "one").with_most_in_flight(network(), 2);
+    bench.toy.set(|world| world.unsignable = vec![1, 2, 3, 4]);
+    for nonce in 1..=6 {
+        wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(nonce, "a"), NOW)).unwrap();
+        bench.advance(nonce).unwrap();
+    }
+    let asleep = Err(Fault::unreachable("signer", "asleep"));
+    assert_eq!((bench.carry(NOW), bench.carry(NOW)), (asleep.clone(), asleep));
+    bench.carry(NOW).unwrap();
+    assert_eq!(bench.toy.sent(), ["0:10"]);
+    for nonce in [5, 6] {
+        assert_eq!(bench.row(nonce).steps[0].state, StepState::InFlight, "{nonce}");
+    }
+    // Once they can be signed, they are.
+    bench.toy.set(|world| world.unsignable.clear());
+    bench.carry(NOW.plus(1)).unwrap();
+    assert_eq!(bench.row(1).steps[0].state, StepState::InFlight);
+}
+
 #[test]
 fn a_slot_is_rebroadcast_until_its_nonce_is_final() {
     let bench = Bench::new();
@@ -123,8 +146,7 @@ fn two_payments_under_one_guard_take_turns() {
     }
     assert_eq!(bench.advance(1), Ok(Progress::Moved));
     assert_eq!(bench.advance(2), Ok(Progress::Idle));
-    let row = bench.row(2);
-    assert_eq!((row.steps.len(), row.version), (0, 1), "nothing of it changed, and nothing was written");
+    assert_eq!((bench.row(2).steps.len(), bench.row(2).due), (0, NOW.plus(2)));
 }
 
 #[test]

@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 
 use x402_facilitator_core::{Ledger, Outcome, Payment, SlotId, TxId};
-use x402_types::{
-    AtomicAmount, Claim, Fault, Identity, Members, PaymentKey, RawJson, Refusal, SchemeName, Terms, TimeoutSeconds,
-    Version,
-};
+use x402_types::{AtomicAmount, Claim, Fault, Identity, PaymentKey, RawJson, Refusal, SchemeName, Terms};
 
 use crate::bugs::Bug;
 use crate::chain::REVERTING;
@@ -30,22 +27,11 @@ pub struct Ask {
 }
 
 pub fn claim(scheme: SchemeName, signed: &Signed, amount: u64, request: &str) -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme,
-            network: network(),
-            amount: AtomicAmount::from(amount),
-            asset: "token".to_owned(),
-            pay_to: "shop".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: Members::new(),
-        },
-        payload: RawJson::of(signed).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: "shop".to_owned(), request: request.to_owned() },
-    }
+    Claim::of_payload(
+        Terms::new(scheme, network(), AtomicAmount::from(amount), "token", "shop"),
+        RawJson::of(signed).unwrap(),
+    )
+    .with_identity(Identity::new("shop", request.to_owned()))
 }
 
 /// The claims of a run: some of each scheme, and some authorizations offered under two.
@@ -106,8 +92,8 @@ pub fn asks(chance: &mut Chance, claims: &[Claim]) -> Vec<Ask> {
 }
 
 fn with_request(claim: &Claim, request: &str) -> Claim {
-    let identity = Identity { request: request.to_owned(), ..claim.identity.clone() };
-    Claim { identity, ..claim.clone() }
+    let identity = claim.identity.clone().with_request(request.to_owned());
+    claim.clone().with_identity(identity)
 }
 
 /// Whether the caller named its request itself.
@@ -156,7 +142,7 @@ pub async fn ask(process: Process, claim: Claim) {
     let call = if named { call.named() } else { call };
     let start = world.now().0;
     let mut told = settlement.settle(&call, &claim, world.now()).await;
-    for turn in 0..6 {
+    for turn in 0.. {
         match &told {
             Err(Refusal::Rejection(rejection)) => {
                 if row(&process, &key).await.is_some_and(|row| row.claim == claim && has_left(&row)) {
@@ -180,8 +166,9 @@ pub async fn ask(process: Process, claim: Claim) {
                 }
             }
         }
-        // What is looked at is heard: nobody asks and turns away.
-        if turn == 5 {
+        call.begin_waiting();
+        // What is looked at is heard: nobody asks and turns away, and nobody leaves while a success is being stored for him.
+        if turn >= 5 && call.end_waiting() {
             break;
         }
         world.pause(15).await;

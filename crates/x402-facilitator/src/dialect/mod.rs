@@ -48,17 +48,7 @@ pub trait Dialect: Send + Sync {
     /// # Errors
     /// The name belongs to another payment, or the store failed.
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
-        let caller = &submission.claim.identity.caller;
-        for name in &submission.names {
-            let fits = match request.endpoint {
-                Endpoint::Verify => context.names.fits(caller, &name.text, name.of).await?,
-                Endpoint::Settle => context.names.take(caller, &name.text, name.of).await?,
-            };
-            if !fits {
-                return Err(Stopped::Taken(name.another.clone()));
-            }
-        }
-        Ok(())
+        context.admit_names(request, submission).await
     }
 
     /// Remembers that a payment was found good under the request's name.
@@ -342,6 +332,24 @@ impl Context {
     #[must_use]
     pub fn requests(&self) -> &dyn Requests {
         self.requests.as_ref()
+    }
+
+    /// Compares a request with earlier ones of its names. At `/settle`, the names are bound to the payment.
+    ///
+    /// # Errors
+    /// A name belongs to another payment, or the store failed.
+    pub async fn admit_names(&self, request: &Request, submission: &Submission) -> Result<(), Stopped> {
+        let caller = &submission.claim.identity.caller;
+        for name in &submission.names {
+            let fits = match request.endpoint {
+                Endpoint::Verify => self.names.fits(caller, &name.text, name.of).await?,
+                Endpoint::Settle => self.names.take(caller, &name.text, name.of).await?,
+            };
+            if !fits {
+                return Err(Stopped::Taken(name.another.clone()));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) const fn names(&self) -> &Names {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use x402_codec::{DecodeError, DecodeErrorKind, body};
@@ -29,6 +30,7 @@ fn asked(body: &Body) -> Arc<Asked> {
     body.view(body::verify_request)
 }
 
+#[async_trait]
 impl Dialect for X402 {
     fn recognises(&self, body: &Body) -> bool {
         match self.0 {
@@ -52,10 +54,13 @@ impl Dialect for X402 {
         // The server has compared them already, but a facilitator that relied on it could settle a payment that was
         // never offered.
         let rule = engine.settlement().amount_rule(&terms.scheme);
-        if !asked.payment_payload.settles(&terms, rule) {
+        let payment_is_for = |terms: &Terms| {
+            asked.payment_payload.settles(terms, rule) || asked.payment_payload.is_exceeded_by(terms, rule)
+        };
+        if !payment_is_for(&terms) {
             return Err(another(engine, asked.payment_payload, terms));
         }
-        let identity = Identity { caller: request.caller.clone(), request: identity.map_err(Stopped::Unreadable)? };
+        let identity = Identity::new(request.caller.clone(), identity.map_err(Stopped::Unreadable)?);
         let mut claim = Claim::new(terms, asked.payment_payload);
         claim.identity = identity;
         // A mechanism here serves the terms and can parse the payload; the verdict judges its content.
@@ -68,6 +73,21 @@ impl Dialect for X402 {
             Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => Err(Stopped::Refused(why)),
             Err(why) => Err(Stopped::Unreadable(why)),
         }
+    }
+
+    /// Refuses an amount above the authorized one. The mechanism is asked first, for a scheme may have a code of its own
+    /// for it, and an order of its checks.
+    async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
+        let (engine, claim) = (context.engine(), &submission.claim);
+        let rule = engine.settlement().amount_rule(&claim.terms.scheme);
+        let asked = asked(&request.body);
+        if let Ok(asked) = &*asked
+            && asked.payment_payload.is_exceeded_by(&claim.terms, rule)
+        {
+            engine.check(claim).await?;
+            return Err(another(engine, asked.payment_payload.clone(), claim.terms.clone()));
+        }
+        context.admit_names(request, submission).await
     }
 
     fn write_verdict(

@@ -11,14 +11,14 @@ use x402_types::{ChainId, Fault, PaymentKey, UnixSeconds};
 use super::Engine;
 use crate::clock::now;
 
-/// The time that `/health` waits for the writer.
+/// The time that `/health` waits for the ledger and its writer.
 const WRITER_ANSWERS: Duration = Duration::from_secs(2);
 
 /// The health of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// The seconds since the ledger's file last changed; `None` if the ledger is in memory.
+    /// The seconds since the ledger's database last took a write; `None` if the ledger is in memory.
     pub last_commit: Option<u64>,
     /// The age of the newest block seen on each network, in seconds by this machine's clock.
     pub heads: BTreeMap<ChainId, u64>,
@@ -73,15 +73,16 @@ impl Engine {
     /// # Errors
     /// The ledger or its writer does not answer, or the last change could not be stored.
     pub async fn health(&self) -> Result<Health, Fault> {
-        // No payment has this key, so the ledger itself answers, and no memory in front of it.
-        self.ledger.read(&PaymentKey::from_bytes(&[])).await?;
-        let last_commit = match &self.database {
-            None => None,
-            Some(database) => {
-                let asked = tokio::time::timeout(WRITER_ANSWERS, database.check_writer()).await;
-                Some(asked.map_err(|_| Fault::store("the writer does not answer"))??.as_secs())
+        let asked = async {
+            // No payment has this key, so the ledger itself answers, and no memory in front of it.
+            self.ledger.read(&PaymentKey::from_bytes(&[])).await?;
+            match &self.database {
+                None => Ok(None),
+                Some(database) => database.check_writer().await.map(|age| Some(age.as_secs())),
             }
         };
+        let late = |_| Fault::store("the ledger or its writer does not answer");
+        let last_commit = tokio::time::timeout(WRITER_ANSWERS, asked).await.map_err(late)??;
         let now = now();
         let heads = self.seen().heads.iter().map(|(network, time)| (*network, now.0.saturating_sub(time.0))).collect();
         Ok(Health { last_commit, heads })

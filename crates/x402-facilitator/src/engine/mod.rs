@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
-use x402_store::sqlite::Database;
+use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
 use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
 
@@ -46,8 +46,8 @@ pub struct Engine {
     waiters: Waiters,
     /// The lanes with unfinished payments.
     unfinished: watch::Sender<BTreeSet<LaneId>>,
-    /// The file that holds the ledger, if there is one.
-    database: Option<Database>,
+    /// The database that holds the ledger, if there is one.
+    database: Option<Arc<dyn CheckWriter>>,
     seen: Mutex<Seen>,
 }
 
@@ -151,10 +151,10 @@ impl Engine {
         self
     }
 
-    /// Sets the file that holds the ledger: [`Engine::health`] checks its writer, and if its threads end, so does
-    /// [`Running::broken`].
+    /// Sets the database that holds the ledger: [`Engine::health`] checks its writer, and if it cannot be used any more,
+    /// [`Running::broken`] ends.
     #[must_use]
-    pub fn with_database(mut self, database: Database) -> Self {
+    pub fn with_database(mut self, database: Arc<dyn CheckWriter>) -> Self {
         self.database = Some(database);
         self
     }

@@ -67,7 +67,7 @@ impl Engine {
             tasks.spawn(async move {
                 tokio::select! {
                     _ = stopped.wait_for(|stop| *stop) => {}
-                    () = database.stopped() => tracing::error!("a thread of the ledger has ended"),
+                    () = database.stopped() => tracing::error!("the ledger cannot be used any more"),
                 }
             });
         }

@@ -14,6 +14,8 @@ use crate::dialect::{Dialect, Settled};
 /// The time after which a waiting caller's payment is looked up although nothing woke it: another process may have
 /// brought it to its end. It doubles with each look.
 const FIRST_LOOK: Duration = Duration::from_millis(500);
+/// The longest time for which a request whose wait is over waits for a write that names it.
+const STORING: Duration = Duration::from_secs(2);
 /// The longest time between two such looks.
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,7 @@ impl Engine {
         if let Ok(Some(row)) = self.settlement.payment(waiter.key()).await {
             self.hand_over(&row.lane, row.key);
         }
+        request.begin_waiting();
         let mut pause = FIRST_LOOK;
         while !outcome.is_final() {
             let until = deadline.min(Instant::now() + pause);
@@ -82,10 +85,13 @@ impl Engine {
                 Err(fault) if last => return Err(fault),
                 Err(fault) => tracing::debug!(key = %waiter.key(), %fault, "a payment could not be looked up"),
             }
-            if last {
+            // While a success is being stored for this request it waits a moment longer.
+            if last && (request.end_waiting() || Instant::now() >= deadline + STORING) {
                 break;
             }
-            if !woken {
+            if last {
+                tokio::time::sleep(STORING / 100).await;
+            } else if !woken {
                 pause = pause.saturating_mul(2).min(LONGEST_LOOK);
             }
         }

@@ -82,4 +82,22 @@ mod tests {
         drop((two, other));
         assert!(waiters.keys().is_empty());
     }
+
+    #[test]
+    fn two_that_leave_at_once_leave_nothing_behind() {
+        let (waiters, both) = (Waiters::default(), std::sync::Barrier::new(2));
+        let begun = || -> Vec<Waiter<'_>> {
+            let keys = (0..50_000_u32).map(|number| PaymentKey::from_bytes(&number.to_be_bytes()));
+            keys.map(|key| waiters.begin(key)).collect()
+        };
+        std::thread::scope(|threads| {
+            for places in [begun(), begun()] {
+                threads.spawn(|| {
+                    both.wait();
+                    drop(places);
+                });
+            }
+        });
+        assert_eq!(waiters.keys().len(), 0);
+    }
 }

@@ -13,7 +13,7 @@ use x402_facilitator_core::{
 use x402_types::v2::{SettleResponse, SupportedKind};
 use x402_types::{
     AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Identity, Members, RawJson, Refusal, Rejection,
-    SchemeName, Terms, TimeoutSeconds, Version,
+    SchemeName, Terms, Version,
 };
 
 use super::*;
@@ -34,22 +34,11 @@ fn lane() -> LaneId {
 }
 
 fn claim(number: u32) -> Claim {
-    Claim {
-        terms: Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
-            network: network(),
-            amount: AtomicAmount::from(5),
-            asset: "token".to_owned(),
-            pay_to: "shop".to_owned(),
-            max_timeout_seconds: TimeoutSeconds::DEFAULT,
-            extra: Members::new(),
-        },
-        payload: RawJson::of(&number).unwrap(),
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity { caller: "shop".to_owned(), request: String::new() },
-    }
+    Claim::of_payload(
+        Terms::new(SchemeName::EXACT, network(), AtomicAmount::from(5), "token", "shop"),
+        RawJson::of(&number).unwrap(),
+    )
+    .with_identity(Identity::new("shop", String::new()))
 }
 
 fn number(claim: &Claim) -> u32 {

@@ -133,10 +133,18 @@ async fn a_payer_is_named_with_the_refusal() {
     let terms = terms();
     let mut dearer = terms.clone();
     dearer.amount = 10_001.into();
-    let sent = body(&terms, &signed(1, &dearer, facilitator.chain().time()).await).to_string();
-    for path in ["verify", "settle"] {
-        let (_, answer) = send(&format!("{}/{path}", facilitator.url()), sent.clone(), None).await;
-        assert_eq!(answer["payer"], ACCOUNTS[1].address.to_string(), "{answer}");
+    let now = facilitator.chain().time();
+    // Refused by the signature's rule, and by the terms' rule, before the payload is looked at.
+    let another_sum = body(&terms, &signed(1, &dearer, now).await);
+    let mut another_name = body(&terms, &signed(1, &terms, now).await);
+    for entry in ["/paymentRequirements", "/paymentPayload/accepted"] {
+        *at(&mut another_name, &format!("{entry}/extra/name")) = json!("USD Coin");
+    }
+    for sent in [another_sum, another_name] {
+        for path in ["verify", "settle"] {
+            let (_, answer) = send(&format!("{}/{path}", facilitator.url()), sent.to_string(), None).await;
+            assert_eq!(answer["payer"], ACCOUNTS[1].address.to_string(), "{answer}");
+        }
     }
     facilitator.stop().await;
 }

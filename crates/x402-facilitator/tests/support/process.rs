@@ -18,16 +18,28 @@ pub(crate) struct Facilitator {
 
 impl Facilitator {
     pub(crate) fn start(config: &Path, rpc: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"))
+        Self::spawn(Self::command(config, rpc).env("RUST_LOG", "error"))
+    }
+
+    /// The same, with the log that an operator sees in a file.
+    pub(crate) fn start_logging(config: &Path, rpc: &str, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self::spawn(Self::command(config, rpc).env_remove("RUST_LOG").stderr(log))
+    }
+
+    fn command(config: &Path, rpc: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"));
+        command
             .args(["serve", "--config"])
             .arg(config)
             .env("TEST_RPC", rpc)
             .env("TEST_KEY", ACCOUNTS[0].key.to_string())
-            .env("TEST_SESSION", ACCOUNTS[SESSION].key.to_string())
-            .env("RUST_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .env("TEST_SESSION", ACCOUNTS[SESSION].key.to_string());
+        command
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();

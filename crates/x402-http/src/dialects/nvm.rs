@@ -12,7 +12,7 @@ use x402_types::nvm::{
     StatementVersion, is_payment,
 };
 use x402_types::v2::{self, SettleResponse};
-use x402_types::{Claim, Entry, ErrorReason, Fault, Members, Offer, RawJson, Rejection, SchemeName, Terms, Version};
+use x402_types::{Claim, Entry, ErrorReason, Fault, Members, Offer, RawJson, Rejection, SchemeName, Version};
 
 use crate::checkout::{Dialect, RawPayment, ReadPayment, fitting};
 use crate::digest::hex;
@@ -109,7 +109,7 @@ fn claim(payment: PaymentPayload, offers: &[Offer]) -> Result<ReadPayment, Rejec
         return Err(Code::InvalidPayload.because("several plans are offered"));
     }
     let offer = offers.get(place).ok_or_else(unfit)?;
-    let terms = Terms { version: Version::V2, ..offer.terms.clone() };
+    let terms = offer.terms.clone().with_version(Version::V2);
     Ok(ReadPayment { offer: place, claim: payment.into_claim(terms), forwarded: None })
 }
 

@@ -79,7 +79,7 @@ fn claim(payment: Box<PaymentPayload>, offers: &[Offer]) -> Result<ReadPayment, 
     let (place, _) = fitting(offers, |terms| payment.is_for(terms)).ok_or_else(unfit)?;
     let offer = offers.get(place).ok_or_else(unfit)?;
     // The server's own entry, in the payer's version.
-    let terms = Terms { version: payment.version(), ..offer.terms.clone() };
+    let terms = offer.terms.clone().with_version(payment.version());
     Ok(ReadPayment { offer: place, claim: Claim::new(terms, *payment), forwarded: None })
 }
 

@@ -2,24 +2,22 @@
 
 use core::fmt;
 use core::future::Future;
-use core::pin::Pin;
 
+use async_trait::async_trait;
 use http::request::Parts;
 use x402_types::{Fault, Offer};
 
 /// The price of a request, decided for each request: several entries are several ways to pay.
 ///
 /// The same request must be offered the same entries when it comes back with its payment.
+#[async_trait]
 pub trait Pricing: Send + Sync {
     /// Returns the entries offered for this request.
     ///
     /// # Errors
     /// The price is not known now; the request is answered with 503.
-    fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a>;
+    async fn offers(&self, request: &Parts) -> Result<Vec<Offer>, Fault>;
 }
-
-/// The entries, or the fault for which they are not known.
-pub type PriceFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<Offer>, Fault>> + Send + 'a>>;
 
 /// Returns a price from a closure: it takes what it needs from the request, then may wait.
 ///
@@ -50,12 +48,13 @@ impl<F> fmt::Debug for By<F> {
     }
 }
 
+#[async_trait]
 impl<F, W> Pricing for By<F>
 where
     F: Fn(&Parts) -> W + Send + Sync,
     W: Future<Output = Result<Vec<Offer>, Fault>> + Send + 'static,
 {
-    fn offers<'a>(&'a self, request: &'a Parts) -> PriceFuture<'a> {
-        Box::pin((self.0)(request))
+    async fn offers(&self, request: &Parts) -> Result<Vec<Offer>, Fault> {
+        (self.0)(request).await
     }
 }

@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
-use http::StatusCode;
+use http::header::AUTHORIZATION;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use serde_json::json;
-use x402_challenge::{Allowance, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof};
+use x402_challenge::{
+    Allowance, EntitlementToken, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof,
+};
 use x402_http::client::{ChallengeReceipt, ClientError, OpenPayment, PayError, PaymentSent};
 use x402_http::server::challenge::{Ask, Clock, Entitle};
 use x402_types::challenge::{Challenge, Payment, Proof, ProofKind};
@@ -244,6 +248,34 @@ async fn an_entitlement_that_served_nothing_yet_is_presented_by_a_later_process(
         assert_eq!((second.get(URL).await.unwrap().status(), second.wire.counts()), (StatusCode::OK, (2, 1)));
         assert!(rows(&book).is_empty());
     }
+}
+
+/// What cannot be presented, or is refused: three requests at most, and one payment where it is over.
+#[tokio::test]
+async fn an_entitlement_that_is_refused_is_over_and_one_that_cannot_be_presented_is_not() {
+    let failed = async || {
+        let book = Arc::new(Book::default());
+        let first = process(&book, ask().with_entitlement(Entitle::bearer(60)));
+        first.shop.handler.statuses.lock().unwrap().push_back(StatusCode::INTERNAL_SERVER_ERROR);
+        first.get(URL).await.unwrap();
+        let paid = the_payment(&first);
+        (later(&book, first), book, paid)
+    };
+    let (second, book, paid) = failed().await;
+    let token = rows(&book)[0].challenge.as_ref().unwrap().entitlement.as_ref().unwrap().token.clone();
+    let token = EntitlementToken::presented(Some(&token), None).unwrap();
+    assert!(second.shop.challenges.gate().store().revoke(&token.hash()).await.unwrap());
+    assert_eq!(second.get(URL).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(second.wire.requests.lock().unwrap().len(), 3);
+    assert_ne!(the_payment(&second), paid);
+    assert!(rows(&book).is_empty());
+
+    // The caller's own credentials stay, so the payment is shown; the shop takes it once, and the receipt is told.
+    let (second, book, paid) = failed().await;
+    let own = Request::get(URL).header(AUTHORIZATION, "Basic YTpi").body(Full::default()).unwrap();
+    let response = second.send(own).await.unwrap();
+    assert_eq!((response.status(), receipt(&response).is_some()), (StatusCode::CONFLICT, true));
+    assert_eq!((the_payment(&second), rows(&book).len()), (paid, 0));
 }
 
 /// In one process the entitlement is presented with the first request, and its end is written down all the same.

@@ -19,8 +19,7 @@ use x402_facilitator_core::{Facilitator, PaymentRequest};
 use x402_http::server::Paid;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
 use x402_types::{
-    AuthorizationKind, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, RawJson, Rejection, SchemeName, Terms,
-    TimeoutSeconds, Version,
+    AuthorizationKind, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, RawJson, Rejection, SchemeName, Terms, Version,
 };
 
 pub(crate) const ORIGIN: &str = "https://api.example.com";
@@ -115,16 +114,14 @@ pub(crate) fn terms() -> Terms {
     let mut extra = x402_types::Members::new();
     extra.insert_text("name", "USDC");
     extra.insert_text("version", "2");
-    Terms {
-        version: Version::V2,
-        scheme: SchemeName::EXACT,
-        network: "eip155:84532".parse().unwrap(),
-        amount: 10_000.into(),
-        asset: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".into(),
-        pay_to: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".into(),
-        max_timeout_seconds: TimeoutSeconds::DEFAULT,
-        extra,
-    }
+    Terms::new(
+        SchemeName::EXACT,
+        "eip155:84532".parse().unwrap(),
+        10_000.into(),
+        "0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+    )
+    .with_extra(extra)
 }
 
 pub(crate) fn offer(terms: Terms) -> Offer {

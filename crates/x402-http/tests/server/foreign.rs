@@ -153,6 +153,10 @@ async fn a_no_is_a_no_whatever_its_status_and_reason() {
     let poor = json!({"body": {"isValid": false, "invalidReason": "invalid_exact_evm_insufficient_balance"}});
     let (_, headers, _) = Shop::before(json!({"verify": poor, "supported": supported()})).await.pay().await;
     assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["error"], "insufficient_funds");
+    let poor = json!({"body": {"success": false, "errorReason": "invalid_exact_evm_insufficient_balance"}});
+    let case = json!({"verify": yes(), "settle": poor, "supported": supported()});
+    let (_, headers, _) = Shop::before(case).await.pay().await;
+    assert_eq!(decoded(&headers, &names::PAYMENT_RESPONSE)["errorReason"], "insufficient_funds");
 }
 
 #[tokio::test]
@@ -219,6 +223,13 @@ async fn the_refusal_of_a_facilitator_that_keeps_requests_is_believed() {
         let mut supported = supported();
         supported["body"]["keepsRequests"] = member.clone();
         assert_eq!(second(Shop::before(case(supported)).await).await, status, "{member}");
+    }
+    // But not that the wallet is empty, in whose words ever: its own first attempt may have emptied it.
+    for code in ["insufficient_funds", "invalid_exact_evm_insufficient_balance"] {
+        let no = json!({"body": {"success": false, "errorReason": code}});
+        let case = json!({"verify": yes(), "settle": [timeout, no], "supported": supported()});
+        let shop = Shop::with(case, RemoteFacilitator::keeps_requests).await;
+        assert_eq!(second(shop).await, StatusCode::SERVICE_UNAVAILABLE, "{code}");
     }
     let unreadable = json!({"status": 503, "body": {"kinds": [], "keepsRequests": true}});
     assert_eq!(second(Shop::before(case(unreadable)).await).await, StatusCode::SERVICE_UNAVAILABLE);

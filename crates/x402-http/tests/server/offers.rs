@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::server::{CorsLayer, Incident, IncidentStep, Seller, SellerError, Used, price_by};
-use x402_types::{AmountRule, AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection, Terms};
+use x402_types::{AmountRule, AtomicAmount, Claim, Fault, Offer, PaymentKey, PaymentKeyFn, Rejection};
 
 use crate::common::{
     PAYER, Script, TRANSACTION, call, decoded, get, header, offer, paying, payment_json, terms, upfront,
@@ -131,7 +131,7 @@ impl PaymentKeyFn for Metered {
 #[tokio::test]
 async fn what_was_used_counts_only_where_less_can_be_settled() {
     let shop = shop();
-    let metered = Terms { scheme: "metered".parse().unwrap(), ..terms() };
+    let metered = terms().with_scheme("metered".parse().unwrap());
     let handler = tower::service_fn(|_: http::Request<Full<Bytes>>| async {
         let mut response = http::Response::new(Full::<Bytes>::from("sunny"));
         response.extensions_mut().insert(Used(7.into()));
@@ -150,8 +150,8 @@ async fn what_was_used_counts_only_where_less_can_be_settled() {
 #[tokio::test]
 async fn version_1_reads_only_what_it_knows() {
     let shop = shop();
-    let unnamed = Terms { network: "eip155:42161".parse().unwrap(), ..terms() };
-    let metered = Terms { scheme: "metered".parse().unwrap(), ..terms() };
+    let unnamed = terms().with_network("eip155:42161".parse().unwrap());
+    let metered = terms().with_scheme("metered".parse().unwrap());
     let seller = shop.seller.clone().with_v1();
     let service = |offers: Vec<Offer>| seller.charge(offers).unwrap().layer(shop.handler.service()).boxed_clone();
     let all = service(vec![offer(metered.clone()), offer(unnamed.clone()), offer(terms())]);
@@ -168,8 +168,8 @@ async fn version_1_reads_only_what_it_knows() {
 #[tokio::test]
 async fn entries_that_version_1_cannot_tell_apart_are_refused_at_start() {
     let shop = shop();
-    let other = Terms { asset: "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913".into(), ..terms() };
-    let elsewhere = Terms { network: "eip155:8453".parse().unwrap(), ..terms() };
+    let other = terms().with_asset("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913");
+    let elsewhere = terms().with_network("eip155:8453".parse().unwrap());
     let offers = || [offer(elsewhere.clone()), offer(terms()), offer(other.clone())];
     let v1 = shop.seller.clone().with_v1();
     assert_eq!(v1.charge(offers()).map(|_| ()).unwrap_err(), SellerError::AlikeInV1 { first: 1, second: 2 });
@@ -228,7 +228,7 @@ async fn a_header_that_nginx_may_not_pass_is_told_at_start() {
         assert_eq!(incident.step, IncidentStep::Start);
         told.lock().unwrap().push(incident.fault.to_string());
     });
-    let many = |count: u64| (0..count).map(|more| offer(Terms { amount: (10_000 + more).into(), ..terms() }));
+    let many = |count: u64| (0..count).map(|more| offer(terms().with_amount((10_000 + more).into())));
     // The figures of a default nginx 1.22.1: 10 entries pass, 15 are answered with its 502.
     seller.charge(many(10)).unwrap();
     assert_eq!(heard.lock().unwrap().len(), 0);
@@ -242,7 +242,7 @@ async fn a_header_that_nginx_may_not_pass_is_told_at_start() {
 #[tokio::test]
 async fn the_accepted_entry_must_be_offered() {
     let shop = shop();
-    let dearer = Terms { amount: 20_000.into(), ..terms() };
+    let dearer = terms().with_amount(20_000.into());
     let service = shop.sells(vec![offer(dearer), offer(terms())]);
     let with = |edit: &dyn Fn(&mut serde_json::Value)| {
         let mut json = payment_json(&terms(), 1);
@@ -278,7 +278,7 @@ async fn the_accepted_entry_must_be_offered() {
 #[tokio::test]
 async fn the_second_of_several_entries_can_be_paid() {
     let shop = shop();
-    let dearer = Terms { amount: 20_000.into(), ..terms() };
+    let dearer = terms().with_amount(20_000.into());
     let service = shop.sells(vec![offer(dearer.clone()), offer(terms())]);
     let (_, headers, body) = call(&service, get("/weather", &[])).await;
     let document = decoded(&headers, &names::PAYMENT_REQUIRED);
@@ -297,7 +297,7 @@ async fn a_price_by_request() {
         async move {
             match amount {
                 0 => Err(Fault::broken("no price")),
-                amount => Ok(vec![offer(Terms { amount: amount.into(), ..terms() })]),
+                amount => Ok(vec![offer(terms().with_amount(amount.into()))]),
             }
         }
     });
@@ -305,7 +305,7 @@ async fn a_price_by_request() {
     let (status, headers, _) = call(&service, get("/say?abc", &[])).await;
     assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
     assert_eq!(decoded(&headers, &names::PAYMENT_REQUIRED)["accepts"][0]["amount"], "3");
-    let three = payment_json(&Terms { amount: 3.into(), ..terms() }, 1);
+    let three = payment_json(&terms().with_amount(3.into()), 1);
     assert_eq!(call(&service, paying("/say?abcd", &three)).await.0, StatusCode::PAYMENT_REQUIRED);
     assert_eq!(call(&service, paying("/say?abc", &three)).await.0, StatusCode::OK);
     assert_eq!(call(&service, get("/say?", &[])).await.0, StatusCode::SERVICE_UNAVAILABLE);

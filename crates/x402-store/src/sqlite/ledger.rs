@@ -5,15 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use x402_facilitator_core::{
     CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use super::{Database, WriteError, row};
-use crate::rows::{StoredPayment, StoredSlot};
+use super::{Database, WriteError};
+use crate::row::{self, Row, after};
 
 /// The settlement ledger in a SQLite file.
 #[derive(Debug, Clone)]
@@ -81,21 +79,8 @@ fn natural(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// A row of the core, as it is stored.
-trait Row: Sized {
-    type Stored: Serialize + DeserializeOwned + for<'a> From<&'a Self> + Into<Self>;
-}
-
-impl Row for Payment {
-    type Stored = StoredPayment;
-}
-
-impl Row for Slot {
-    type Stored = StoredSlot;
-}
-
 fn to_row<T: Row>(value: &T) -> Sql<String> {
-    row::write(&T::Stored::from(value)).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    row::to_text(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
 /// Returns the text of a payment's row, for tests that fill a file.
@@ -111,17 +96,8 @@ pub fn slot_row(slot: &Slot) -> Sql<String> {
 }
 
 fn from_row<T: Row>(text: &str) -> Sql<T> {
-    row::read::<T::Stored>(text)
-        .map(Into::into)
+    row::from_text(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
-}
-
-/// Returns the first byte string after all that have this prefix; `None` if there is none.
-fn after(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
-    let mut after = prefix.get(..=last)?.to_vec();
-    *after.last_mut()? = after.last()?.checked_add(1)?;
-    Some(after)
 }
 
 fn stored_payment(connection: &Connection, key: &PaymentKey) -> Sql<Option<Payment>> {

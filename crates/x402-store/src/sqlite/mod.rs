@@ -12,11 +12,11 @@ mod ledger;
 mod migrate;
 #[cfg(feature = "requests")]
 mod requests;
-#[cfg(feature = "ledger")]
-mod row;
 #[cfg(feature = "session-keys")]
 mod session_keys;
 
+#[cfg(feature = "session-keys")]
+pub use crate::seal::{SealError, SealKey};
 #[cfg(feature = "challenges")]
 pub use challenges::SqliteChallenges;
 #[cfg(feature = "grants")]
@@ -29,7 +29,7 @@ pub use ledger::{payment_row, slot_row};
 #[cfg(feature = "requests")]
 pub use requests::SqliteRequests;
 #[cfg(feature = "session-keys")]
-pub use session_keys::{SealError, SealKey, SqliteSessionKeys};
+pub use session_keys::SqliteSessionKeys;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;

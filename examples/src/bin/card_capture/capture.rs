@@ -17,7 +17,7 @@ use x402_types::v2::SupportedKind;
 use x402_types::{
     AmountRule, AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Fault, MadePayment, MakePayment,
     Malformed, Members, Offer, PaymentKey, PaymentKeyFn, RawJson, Refusal, Rejection, SchemeName, SigningContext,
-    Terms, TimeoutSeconds, UnixSeconds, Version,
+    Terms, UnixSeconds, Version,
 };
 
 const NAME: &str = "capture";
@@ -58,16 +58,7 @@ fn approval(secret: &[u8; 32], limit: AtomicAmount, nonce: &[u8; 32], pay_to: &s
 
 /// The seller's half: a price up to which a request may cost.
 pub(crate) fn requirements(pay_to: &str, limit: u64) -> Result<Offer, Malformed> {
-    let terms = Terms {
-        version: Version::V2,
-        scheme: NAME.parse()?,
-        network: NETWORK.parse()?,
-        amount: limit.into(),
-        asset: CURRENCY.to_owned(),
-        pay_to: pay_to.to_owned(),
-        max_timeout_seconds: TimeoutSeconds::DEFAULT,
-        extra: Members::new(),
-    };
+    let terms = Terms::new(NAME.parse()?, NETWORK.parse()?, limit.into(), CURRENCY.to_owned(), pay_to.to_owned());
     Ok(Offer { terms, key: Arc::new(Key) })
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use x402_http::checkout::{Dialect, RawPayment, ReadPayment};
 use x402_http::server::HttpDialect;
 use x402_types::v2::{PaymentRequired, SettleResponse};
-use x402_types::{Claim, ErrorReason, Identity, Members, Offer, RawJson, Rejection};
+use x402_types::{Claim, ErrorReason, Offer, RawJson, Rejection};
 
 pub(crate) static SLIP: HeaderName = HeaderName::from_static("payment-slip");
 pub(crate) static RECEIPT: HeaderName = HeaderName::from_static("payment-slip-receipt");
@@ -37,13 +37,7 @@ impl Dialect for Slips {
     fn read(&self, payment: &mut RawPayment<'_>, offers: &[Offer]) -> Option<Result<ReadPayment, Rejection>> {
         let slip: Slip = payment.read().ok()?;
         let Some(offer) = offers.get(slip.entry) else { return Some(Err(refuse("entry: nothing is offered there"))) };
-        let claim = Claim {
-            terms: offer.terms.clone(),
-            payload: slip.payload,
-            resource: None,
-            extensions: Members::new(),
-            identity: Identity::default(),
-        };
+        let claim = Claim::of_payload(offer.terms.clone(), slip.payload);
         let forwarded = RawJson::of(&claim.to_payment()).map(|payment| Some(payment.as_str().to_owned()));
         let read = |forwarded| ReadPayment { offer: slip.entry, claim, forwarded };
         Some(forwarded.map(read).map_err(|error| refuse(error.to_string())))

@@ -47,7 +47,7 @@ const VIEW_GAS: u32 = 100_000;
 /// (payer, nonce), so the key of a payment is the same too: kinds of authorization have keys, schemes do not.
 pub(crate) fn requirements(network: ChainId, pay_to: Address, price: Price) -> Result<Offer, Box<dyn Error>> {
     let offer = Exact::default().requirements(network, pay_to, price)?;
-    Ok(Offer { terms: Terms { scheme: NAME.parse()?, ..offer.terms }, ..offer })
+    Ok(Offer { terms: offer.terms.with_scheme(NAME.parse()?), ..offer })
 }
 
 /// What is asked, as far as payer and facilitator must know it.
@@ -219,7 +219,7 @@ impl<C: Chain> Collect<C> {
         }
         let finalized = head.finalized;
         let state = state_call(signed.from, signed.nonce);
-        let reads = BatchRead::new().call(watched.used.contract, state, VIEW_GAS, 1);
+        let reads = BatchRead::new().call(watched.transfer.contract, state, VIEW_GAS, 1);
         let answers = self.chain.run(&reads, At::Number(finalized)).await?;
         let used = answers.calls.first().and_then(Returned::word).map(|word| !word.is_zero());
         let over = U256::from(answers.timestamp) >= signed.validBefore;
@@ -301,7 +301,8 @@ impl<C: Chain> Mechanism for Collect<C> {
             // Another authorization of the payer with the same nonce.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
-            Fate::Unseen => self.expiry(watched, &signed).await,
+            // `Set` is the fate of what is watched by state; this scheme watches an event.
+            Fate::Unseen | Fate::Set { .. } => self.expiry(watched, &signed).await,
         }
     }
 }

@@ -13,7 +13,7 @@ use x402_evm::chain::RpcChain;
 use x402_evm::rail::EoaRail;
 use x402_facilitator_core::{Ledger, MemoryLedger, Outcome, OwnerId, Settlement};
 use x402_http::client::{Clock, SystemClock};
-use x402_types::{ChainId, Claim, Identity, MakePayment, Members, SigningContext, UnixSeconds};
+use x402_types::{ChainId, Claim, MakePayment, SigningContext, UnixSeconds};
 
 use collect::Collect;
 
@@ -45,13 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let context = SigningContext { now, entropy, url: "https://shop.example/paid", method: "GET" };
     let payer = collect::Payer::new(key(BUYER).ok_or("no such account")?);
     let made = payer.make_payment(&offer.terms, &context).await?;
-    let claim = Claim {
-        terms: offer.terms,
-        payload: made.payload,
-        resource: None,
-        extensions: Members::new(),
-        identity: Identity::default(),
-    };
+    let claim = Claim::of_payload(offer.terms, made.payload);
 
     // Verified, claimed, and worked until it has its end. A facilitator's process has a loop for this.
     let request = settlement.begin_request();

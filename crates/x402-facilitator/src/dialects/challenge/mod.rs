@@ -124,7 +124,7 @@ fn claim(engine: &Engine, payment: &Payment, ticket: &Ticket, caller: &str) -> R
     }
     let digest = payment_digest(payment).map_err(|why| refused(why.code, why.message))?;
     let mut claim = Claim::new(terms.clone(), presented(terms, payload, &ticket.resource));
-    claim.identity = Identity { caller: caller.to_owned(), request: format!("x402.v1:{digest}") };
+    claim.identity = Identity::new(caller.to_owned(), format!("x402.v1:{digest}"));
     Ok(claim)
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use x402_codec::{Limits, base64, json as strict};
 use x402_types::challenge::{Challenge, ChallengeId, Code, Network, Networks, Payment, ResourceName};
-use x402_types::{AtomicAmount, EvmAddress, Members, Rejection, SchemeName, Terms, TimeoutSeconds, Version};
+use x402_types::{AtomicAmount, EvmAddress, Members, Rejection, SchemeName, Terms, TimeoutSeconds};
 
 use super::refused;
 use crate::engine::Engine;
@@ -87,15 +87,14 @@ impl Ticket {
         let mut extra = Members::new();
         extra.insert_text("name", &known.name);
         extra.insert_text("version", &known.version);
-        Ok(Terms {
-            version: Version::V2,
-            scheme: SchemeName::EXACT,
+        Ok(Terms::new(
+            SchemeName::EXACT,
             network,
             amount,
-            asset: EvmAddress::from(self.asset.unchecked()).to_string(),
-            pay_to: EvmAddress::from(self.pay_to.unchecked()).to_string(),
-            max_timeout_seconds: self.timeout,
-            extra,
-        })
+            EvmAddress::from(self.asset.unchecked()).to_string(),
+            EvmAddress::from(self.pay_to.unchecked()).to_string(),
+        )
+        .with_max_timeout_seconds(self.timeout)
+        .with_extra(extra))
     }
 }

@@ -109,7 +109,7 @@ impl Dialect for Nvm {
             rejection.payer = payer;
             Stopped::Refused(rejection)
         })?;
-        claim.identity = Identity { caller: request.caller.clone(), request: id };
+        claim.identity = Identity::new(request.caller.clone(), id);
         let names: Vec<Name> = key.map(|key| Name::of_caller(key, digest(&claim))).into_iter().collect();
         Ok(Submission { claim, may_replay: !names.is_empty(), names })
     }
@@ -119,7 +119,7 @@ impl Dialect for Nvm {
         let asked = asked(&request.body);
         let from_verify = asked.as_ref().as_ref().is_ok_and(|asked| asked.body.agent_request_id.is_some());
         let Submission { claim, names, .. } = submission;
-        let (Identity { caller, request: id }, credits) = (&claim.identity, claim.terms.amount);
+        let (Identity { caller, request: id, .. }, credits) = (&claim.identity, claim.terms.amount);
         let taken = || Err(Stopped::Taken(String::new()));
         if request.endpoint == Endpoint::Verify {
             let known = context.requests().read(caller, id).await?;
@@ -159,7 +159,7 @@ impl Dialect for Nvm {
     async fn remember(&self, context: &Context, submission: &Submission, verified: &Verified) -> Result<(), Stopped> {
         let claim = &submission.claim;
         let digest = digest(claim);
-        let (Identity { caller, request: id }, credits) = (claim.identity.clone(), claim.terms.amount);
+        let (Identity { caller, request: id, .. }, credits) = (claim.identity.clone(), claim.terms.amount);
         let now = now();
         let expires = verified.verdict().keep_until.min(now.plus(VERIFIED));
         let stored = Remembered { id, caller, digest, max_amount: credits, expires };

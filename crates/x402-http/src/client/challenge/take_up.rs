@@ -13,11 +13,11 @@ use super::super::{ClientError, Payer};
 use super::ChallengeReceipt;
 use crate::Body;
 
-/// What comes of a payment that was kept.
+/// The result of taking up a payment that was kept.
 pub(in super::super) enum TakenUp<'p, B> {
-    /// Its entitlement was presented, and this is the response.
+    /// The payment's entitlement was presented, and this is the response.
     Answered(Response<Body<B>>),
-    /// What it bought is over. This 402 asks for a new payment, and came after so many requests.
+    /// The bought entitlement is over. This 402 requires a new payment, and came after this number of requests.
     Over(Response<B>, u32),
     /// The payment of this challenge is sent again.
     Shown(Flight<'p>, ChallengeId),

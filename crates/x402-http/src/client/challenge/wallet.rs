@@ -75,7 +75,7 @@ impl Payer {
         let challenge = Some(OpenChallenge::new(challenge.challenge_id.clone()));
         let mut signed =
             Signed { header, valid_until, reservation: None, sent: false, paid: false, settled: None, challenge };
-        // As with every payment: after a crash the next process sends the same one.
+        // The payment is noted before it is sent: after a crash the next process sends the same one.
         self.note(signed.open(purchase)).await?;
         signed.reservation = Some(reserved.keep());
         Ok(signed)

@@ -1,4 +1,4 @@
-//! The ledger's rows as the file stores them: `{"format":1,"row":{…}}`.
+//! The ledger's rows as they are stored: `{"format":1,"row":{…}}`.
 //!
 //! Rows of format 0, which commit 17f55ea wrote, consist of the members alone. A member that is added to a row later
 //! needs a default, or a new format that is parsed here.
@@ -6,19 +6,35 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use x402_facilitator_core::{Payment, Slot};
+
+use crate::rows::{StoredPayment, StoredSlot};
 
 /// The format of written rows.
 const FORMAT: u16 = 1;
 
 /// The reason why a row cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RowError {
+pub(crate) enum RowError {
     /// The row has no known format.
     #[error("a stored row cannot be read: {0}")]
     Malformed(#[from] serde_json::Error),
     /// A later release wrote the row.
     #[error("a stored row has format {0}, and this release knows formats up to {FORMAT}: use a newer release")]
     Newer(u16),
+}
+
+/// A row of the core, as it is stored.
+pub(crate) trait Row: Sized {
+    type Stored: Serialize + DeserializeOwned + for<'a> From<&'a Self> + Into<Self>;
+}
+
+impl Row for Payment {
+    type Stored = StoredPayment;
+}
+
+impl Row for Slot {
+    type Stored = StoredSlot;
 }
 
 /// A row of format 1 or newer.
@@ -36,7 +52,7 @@ struct Number {
 }
 
 /// Parses a row of any format that this release knows.
-pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
     match serde_json::from_str::<Number>(text)?.format {
         0 => Ok(serde_json::from_str(text)?),
         FORMAT => {
@@ -48,8 +64,26 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, RowError> {
 }
 
 /// Formats the row in the newest format.
-pub(super) fn write<T: Serialize>(row: &T) -> Result<String, RowError> {
+fn write<T: Serialize>(row: &T) -> Result<String, RowError> {
     Ok(serde_json::to_string(&Stored { format: FORMAT, row })?)
+}
+
+/// Formats a row of the core.
+pub(crate) fn to_text<T: Row>(value: &T) -> Result<String, RowError> {
+    write(&T::Stored::from(value))
+}
+
+/// Parses a row of the core.
+pub(crate) fn from_text<T: Row>(text: &str) -> Result<T, RowError> {
+    read::<T::Stored>(text).map(Into::into)
+}
+
+/// Returns the first byte string after all that have this prefix; `None` if there is none.
+pub(crate) fn after(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut after = prefix.get(..=last)?.to_vec();
+    *after.last_mut()? = after.last()?.checked_add(1)?;
+    Some(after)
 }
 
 #[cfg(test)]

@@ -1,0 +1,80 @@
+//! The stores of a facilitator: a SQLite file for one process, or a PostgreSQL database for one or more.
+
+use std::sync::Arc;
+
+use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
+use x402_store::health::CheckWriter;
+#[cfg(feature = "postgres")]
+use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
+use x402_store::requests::Requests;
+use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
+
+use crate::config::{Config, ConfigError, LedgerPlace};
+use crate::configured::StartError;
+use crate::session_keys::SessionKeys;
+
+/// The stores of a facilitator, in one place.
+pub(crate) struct Stores {
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) requests: Arc<dyn Requests>,
+    /// The session keys that payments name by their hash, if they are configured.
+    pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
+    pub(crate) database: Arc<dyn CheckWriter>,
+    /// The lanes with unfinished payments.
+    pub(crate) unfinished: Vec<LaneId>,
+}
+
+impl Stores {
+    /// Opens the stores of a configuration.
+    /// # Errors
+    /// The place or the seal key is not usable.
+    pub(crate) async fn open(config: &Config) -> Result<Self, StartError> {
+        let seal = seal(config)?;
+        match config.ledger.place()? {
+            LedgerPlace::File(path) => {
+                let database = Database::open_alone(path)?;
+                let ledger = SqliteLedger::new(database.clone());
+                ledger.take_over().await?;
+                let unfinished = ledger.open_lanes().await?;
+                let session_keys = sealed(seal, |seal| SqliteSessionKeys::new(database.clone(), seal))?;
+                let requests = Arc::new(SqliteRequests::new(database.clone()));
+                // The file is open for this process alone, so that memory can hold all of its open payments.
+                let ledger = HeldLedger::alone(Arc::new(ledger)).await?;
+                Ok(Self { ledger: Arc::new(ledger), requests, session_keys, database: Arc::new(database), unfinished })
+            }
+            #[cfg(feature = "postgres")]
+            LedgerPlace::Postgres(url) => Self::in_postgres(&url, config.ledger_connections, seal).await,
+        }
+    }
+
+    /// Opens the stores in a database. Other processes may work on its ledger: this one takes no lane over before its
+    /// lease has run out, and holds the open payments of its own lanes only.
+    #[cfg(feature = "postgres")]
+    async fn in_postgres(url: &PostgresUrl, connections: usize, seal: Option<SealKey>) -> Result<Self, StartError> {
+        let database = Postgres::open(url, connections).await?;
+        let ledger = PostgresLedger::new(database.clone());
+        let unfinished = ledger.open_lanes().await?;
+        let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
+        let requests = Arc::new(PostgresRequests::new(database.clone()));
+        let ledger = HeldLedger::shared(Arc::new(ledger));
+        Ok(Self { ledger: Arc::new(ledger), requests, session_keys, database: Arc::new(database), unfinished })
+    }
+}
+
+fn no_seal() -> ConfigError {
+    ConfigError::Range { field: "session_keys.seal", expected: "32 bytes in hex" }
+}
+
+fn seal(config: &Config) -> Result<Option<SealKey>, ConfigError> {
+    let Some(keys) = &config.session_keys else { return Ok(None) };
+    SealKey::from_hex(&keys.seal.read("session_keys.seal")?).map(Some).map_err(|_| no_seal())
+}
+
+/// Creates the store of session keys, if there is a seal key.
+fn sealed<T: SessionKeys + 'static>(
+    seal: Option<SealKey>,
+    store: impl FnOnce(&SealKey) -> Result<T, SealError>,
+) -> Result<Option<Arc<dyn SessionKeys>>, ConfigError> {
+    let Some(seal) = seal else { return Ok(None) };
+    Ok(Some(Arc::new(store(&seal).map_err(|_| no_seal())?)))
+}
