@@ -6,7 +6,7 @@
 //! same.
 
 use alloy_primitives::{Address, B256, Bytes};
-use x402_evm::chain::Call;
+use x402_evm::chain::{Call, Sharing};
 
 use crate::{Eip7702Authorization, EntryPoint, HashError, PackError, PackedUserOperation, UserOperation};
 
@@ -131,7 +131,14 @@ impl Bundle {
     /// transaction of such a call does not carry the [`authorizations`](Self::authorizations).
     #[must_use]
     pub fn call(&self, since: u64) -> Call {
-        Call { to: self.entry_point.address, data: self.call_data.clone(), gas: self.gas, since, until: None }
+        Call {
+            to: self.entry_point.address,
+            data: self.call_data.clone(),
+            gas: self.gas,
+            since,
+            until: None,
+            sharing: Sharing::Alone,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
 )]
 
+#[cfg(feature = "facilitator")]
+pub mod batching;
 pub mod chain;
 #[cfg(feature = "challenge")]
 pub mod challenge;

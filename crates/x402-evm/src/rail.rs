@@ -1,5 +1,5 @@
 //! Carries parcels by an externally owned account: [EIP-1559](https://eips.ethereum.org/EIPS/eip-1559) transactions,
-//! one call each.
+//! one call each, or many by [batching](crate::batching).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
 use x402_types::{EvmAddress, Fault, NotTaken};
 
-use crate::chain::{Call, Chain, Head};
+use crate::batching::{Batching, MULTICALL3, aggregate, may_share};
+use crate::chain::{Call, CallHead, Chain, Head};
 use crate::exact::TRANSFER_GAS;
 use crate::key::Sign;
 use crate::transaction::{Transaction, fees};
@@ -79,6 +80,7 @@ pub struct EoaRail<C, S> {
     lane: LaneId,
     chain_id: u64,
     fees: Fees,
+    batching: Option<Batching>,
     /// The account's balance, and the block, when a node last refused one of its transactions for lack of gas funds.
     refused: Mutex<Option<(U256, u64)>>,
 }
@@ -106,13 +108,21 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
         let account = EvmAddress::from(signer.address()).as_str().to_ascii_lowercase();
         chain.watch_funds(signer.address());
         let lane = LaneId::new(network, &account);
-        Ok(Self { lane, chain, signer, chain_id, fees: Fees::default(), refused: Mutex::default() })
+        Ok(Self { lane, chain, signer, chain_id, fees: Fees::default(), batching: None, refused: Mutex::default() })
     }
 
     /// Sets other limits on fees.
     #[must_use]
     pub const fn with_fees(mut self, fees: Fees) -> Self {
         self.fees = fees;
+        self
+    }
+
+    /// Lets calls that may be shared share transactions; without this each call has a transaction of its own. The chain
+    /// must have [`MULTICALL3`].
+    #[must_use]
+    pub const fn with_batching(mut self, batching: Batching) -> Self {
+        self.batching = Some(batching);
         self
     }
 
@@ -143,6 +153,23 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
         Fault::NotTaken { service: "the network", why: NotTaken::NoGasFunds, detail: detail.into() }
     }
 
+    /// Returns the gas limit of a batch of these calls. The surcharge of each is taken to be the last one that was estimated,
+    /// of whatever transaction: the signature estimates that of the batch itself, and refuses what is above the cap.
+    fn batch_gas(&self, batching: &Batching, aboard: &[CallHead], next: &CallHead) -> Option<u64> {
+        let members = u64::try_from(aboard.len()).ok()?.checked_add(1)?;
+        let surcharge = self.chain.last_surcharge().saturating_mul(members);
+        let gas = batching.gas(aboard.iter().chain([next]).map(|call| call.gas));
+        Some(self.fees.gas_limit(gas, surcharge))
+    }
+
+    /// Returns the maximum gas limit of a batch; 0 as long as the head is not known.
+    fn most_batch_gas(&self, batching: &Batching) -> u64 {
+        let Some(funds) = self.chain.funds(self.address()) else { return 0 };
+        let price = U256::from(self.price(&funds.head).0.max(1));
+        let paid = funds.balance.checked_div(price).and_then(|gas| u64::try_from(gas).ok()).unwrap_or(u64::MAX);
+        self.fees.gas_cap.min(batching.most_gas(funds.head.gas_limit)).min(paid)
+    }
+
     /// Computes the bid: the base fee may double, plus a tip. A replacement bids both at least an eighth more than its
     /// predecessor, the minimum that nodes accept; 1/7 is slightly more.
     async fn bid(&self, replaces: Option<&Attempt>) -> Result<(u128, u128), Fault> {
@@ -166,8 +193,23 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         vec![self.lane.clone()]
     }
 
-    fn fits(&self, aboard: &[&Parcel], _next: &Parcel) -> bool {
-        aboard.is_empty()
+    /// Returns whether a call fits beside others: all of them may be shared, see [`Sharing`](crate::chain::Sharing), and the gas limit of
+    /// all is within [`Fees::gas_cap`], the block's share and the account's balance. Before the first poll nothing is
+    /// shared.
+    fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool {
+        if aboard.is_empty() {
+            return true;
+        }
+        let Some(batching) = self.batching.filter(|batching| aboard.len() < batching.most) else { return false };
+        let head = |parcel: &Parcel| CallHead::read(&parcel.bytes).map(|(head, _)| head);
+        let Some(next) = head(next) else { return false };
+        let Some(aboard) = aboard.iter().map(|parcel| head(parcel)).collect::<Option<Vec<_>>>() else { return false };
+        may_share(&aboard, &next)
+            && self.batch_gas(&batching, &aboard, &next).is_some_and(|gas| gas <= self.most_batch_gas(&batching))
+    }
+
+    fn most_aboard(&self) -> usize {
+        self.batching.map_or(1, |batching| batching.most)
     }
 
     async fn nonces(&self, _lane: &LaneId) -> Result<Option<Nonces>, Fault> {
@@ -183,7 +225,14 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
                 let call = Call::from_bytes(&parcel.bytes)?;
                 (call.to, call.gas, call.data)
             }
-            _ => return Err(Fault::broken("more than one parcel in a transaction")),
+            parcels => {
+                let Some(batching) = self.batching else {
+                    return Err(Fault::broken("more than one parcel in a transaction"));
+                };
+                let calls =
+                    parcels.iter().map(|parcel| Call::from_bytes(&parcel.bytes)).collect::<Result<Vec<_>, _>>()?;
+                (MULTICALL3, batching.gas(calls.iter().map(|call| call.gas)), aggregate(&calls))
+            }
         };
         let (max_fee_per_gas, max_priority_fee_per_gas) = self.bid(replaces).await?;
         let gas_limit = self.fees.gas_limit(gas, self.chain.surcharge(&input).await?);

@@ -204,7 +204,11 @@ impl RpcChain {
         let blocks: Vec<SimulatedBlock> = self.request("eth_simulateV1", (simulation, "latest")).await?;
         let call = blocks.first().and_then(|block| block.calls.first());
         let call = call.ok_or_else(|| Fault::unreachable("the node", "a simulation without an answer"))?;
-        Ok(call.judge(token.address, account))
+        let trial = call.judge(token.address, account);
+        if trial == Trial::Good && call.transfer_follows(token.address, account) {
+            self.note_uses_apart(token.address);
+        }
+        Ok(trial)
     }
 
     /// Compares the balances before and after, by one `eth_call`: there are no logs.
@@ -242,6 +246,17 @@ fn arrived(answers: &Answers) -> Trial {
 }
 
 impl SimulatedCall {
+    /// Returns whether the transfer is the log directly after the use.
+    fn transfer_follows(&self, token: Address, account: Address) -> bool {
+        let is = |log: &Log, event, word| {
+            log.address == token && log.topics.starts_with(&[event, account.into_word(), word])
+        };
+        self.logs.windows(2).any(|pair| match pair {
+            [used, next] => is(used, AUTHORIZATION_USED, NONCE) && is(next, TRANSFER, PAYEE.into_word()),
+            _ => false,
+        })
+    }
+
     fn judge(&self, token: Address, account: Address) -> Trial {
         if self.status != U64::from(1) {
             let data = self.error.as_ref().and_then(|error| error.data.clone()).filter(|data| !data.is_empty());

@@ -76,7 +76,16 @@ pub trait Rail: Send + Sync {
 
     /// Returns whether `next` may share one transaction with the parcels `aboard` (Multicall3, handleOps; `upto`
     /// never). The result must be `true` when `aboard` is empty.
+    ///
+    /// In a shared transaction another contract makes the calls. A parcel may be aboard only if its effect does not
+    /// depend on the caller (`msg.sender`) and events of its own prove it, never the transaction's status.
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
+
+    /// Returns the maximum number of parcels in a transaction: so many payments are read from the ledger for each free
+    /// slot.
+    fn most_aboard(&self) -> usize {
+        1
+    }
 
     /// Checks whether the lane can pay for one more transaction, as far as that is known without I/O. A lane that
     /// cannot takes no new payments.

@@ -313,8 +313,11 @@ impl Round<'_> {
         let mut next = from.max(head);
         let in_the_air = open.iter().filter(|slot| slot.id.nonce >= head).count();
         let room = self.settlement.most_in_flight(&self.lease.lane).saturating_sub(in_the_air);
-        let ready =
-            self.ready(room).await.into_iter().map(|payment| PaymentDraft { before: payment.clone(), after: payment });
+        let ready = self
+            .ready(room.saturating_mul(self.rail.most_aboard().max(1)))
+            .await
+            .into_iter()
+            .map(|payment| PaymentDraft { before: payment.clone(), after: payment });
         let (batches, left) = self.batches(ready.chain(drafts), room);
         let mut cargo: Vec<Cargo> = left.into_iter().map(|draft| Cargo { draft, aboard: None }).collect();
         for batch in batches {

@@ -1,9 +1,11 @@
 //! The configuration file. Unknown keys are refused. The file holds no secrets: it names environment variables or files
 //! that do.
 
+mod batching;
 mod ledger;
 mod nvm;
 
+pub use batching::BatchingConfig;
 pub use ledger::{LedgerConfig, LedgerPlace};
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
 
@@ -113,6 +115,9 @@ pub struct NetworkConfig {
     /// 1,000. Default: 50.
     #[serde(default = "default_surcharge_margin")]
     pub surcharge_margin_percent: u64,
+    /// Whether and how payments share transactions; by default each has its own.
+    #[serde(default)]
+    pub batching: Option<BatchingConfig>,
     /// The plans whose credits smart accounts pay with. Default: none.
     #[serde(default)]
     pub nvm: Option<NvmConfig>,
@@ -268,6 +273,7 @@ impl Config {
             within("network.max_gas", network.max_gas, TRANSFER_GAS, 1_000_000_000, "150000 to 1000000000")?;
             let margin = network.surcharge_margin_percent;
             within("network.surcharge_margin_percent", margin, 0, 1_000, "0 to 1000")?;
+            network.batching.as_ref().map_or(Ok(()), BatchingConfig::check)?;
             if !NAMESPACES.iter().any(|served| served.name == network.id.namespace()) {
                 return Err(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES });
             }
@@ -345,6 +351,29 @@ mod tests {
             }
         }
         assert_eq!(with("log_query_blocks", 5_000).unwrap().networks[0].log_query_blocks, 5_000);
+    }
+
+    #[test]
+    fn batching_is_off_until_it_is_asked_for() {
+        assert!(Config::parse(GOOD).unwrap().networks[0].batching.is_none());
+        let with = |line: &str| Config::parse(&format!("{GOOD}\n[network.batching]\n{line}"));
+        let default = with("").unwrap().networks[0].batching.clone().unwrap();
+        assert_eq!((default.most_payments, default.block_percent), (100, 50));
+        assert_eq!((default.gas_per_payment, default.gather_milliseconds), (129_000, 50));
+        let cases = [
+            ("most_payments", "network.batching.most_payments", 2_u64, 250, "2 to 250"),
+            ("block_percent", "network.batching.block_percent", 1, 100, "1 to 100"),
+            ("gas_per_payment", "network.batching.gas_per_payment", 40_000, 1_000_000, "40000 to 1000000"),
+            ("gather_milliseconds", "network.batching.gather_milliseconds", 0, 10_000, "0 to 10000"),
+        ];
+        for (key, field, least, most, expected) in cases {
+            assert!(with(&format!("{key} = {least}")).is_ok() && with(&format!("{key} = {most}")).is_ok(), "{key}");
+            for outside in least.checked_sub(1).into_iter().chain([most + 1]) {
+                let refused = with(&format!("{key} = {outside}")).unwrap_err();
+                assert_eq!(refused, ConfigError::Range { field, expected });
+            }
+        }
+        assert!(with("most = 3").unwrap_err().to_string().contains("most"));
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub(crate) const NAMESPACES: &[Namespace] = &[Namespace { name: "eip155", add: e
 pub(crate) const SERVED_NAMESPACES: &str = "an `eip155` network";
 
 fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartError> {
+    let batching = config.batching.iter();
+    let builder = batching.fold(builder, |it, each| it.with_batching(config.id, each.limits(), each.gather()));
     let builder = builder.with_evm(network(config)?)?.with_most_in_flight(config.id, config.transactions_in_flight);
     Ok(match &config.nvm {
         Some(nvm) => builder.with_nvm(plans(config.id, nvm)?)?,

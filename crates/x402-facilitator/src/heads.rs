@@ -6,11 +6,12 @@ use std::time::Duration;
 use alloy_primitives::{Address, keccak256};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use x402_evm::batching::MULTICALL3;
 use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
 use x402_evm::key::Key;
 use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
-use x402_types::{Fault, UnixSeconds};
+use x402_types::{ChainId, Fault, UnixSeconds};
 
 use crate::backoff;
 use crate::clock::now;
@@ -72,6 +73,8 @@ pub(crate) struct HeadPoller {
     pub(crate) bundlers: Vec<Address>,
     /// The tokens that are tried at start, each in a simulated transaction of this account.
     pub(crate) trials: Vec<(Token, Address)>,
+    /// Whether payments share transactions, for which the network must have [`MULTICALL3`].
+    pub(crate) batching: bool,
 }
 
 /// The pollers of all the chains that are served.
@@ -102,6 +105,7 @@ impl HeadPollers {
             if let Some((account, _)) = poller.bundlers.iter().zip(&answers.sizes).find(|(_, size)| **size != 0) {
                 return Err(Fault::broken(format_args!("{account} has code, so it cannot send operations")));
             }
+            poller.check_batching().await?;
             poller.try_tokens().await?;
         }
         Ok(())
@@ -115,7 +119,27 @@ impl HeadPollers {
     }
 }
 
+/// A network on which payments cannot share transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("network.batching: expected Multicall3 at {MULTICALL3} on {network}, found no contract")]
+pub struct NoMulticall3 {
+    /// The network without the contract.
+    pub network: ChainId,
+}
+
 impl HeadPoller {
+    async fn check_batching(&self) -> Result<(), Fault> {
+        if !self.batching {
+            return Ok(());
+        }
+        let answers = self.chain.run(&BatchRead::new().code_size(MULTICALL3), At::Latest).await?;
+        match answers.sizes.first() {
+            Some(1..) => Ok(()),
+            Some(0) => Err(Fault::broken(NoMulticall3 { network: self.chain.network() })),
+            None => Err(Fault::unreachable("the node", "an answer of another form")),
+        }
+    }
+
     async fn try_tokens(&self) -> Result<(), Fault> {
         let network = self.chain.network();
         for (token, sender) in &self.trials {
@@ -260,6 +284,7 @@ mod tests {
             polling: Polling { busy, rest: HOUR },
             bundlers: Vec::new(),
             trials: Vec::new(),
+            batching: false,
         };
         (chain, HeadPollers(vec![poller]))
     }

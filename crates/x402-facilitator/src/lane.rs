@@ -19,7 +19,7 @@ use x402_types::{Fault, PaymentKey, UnixSeconds};
 use self::agenda::Agenda;
 use crate::backoff;
 use crate::clock::now;
-use crate::engine::Engine;
+use crate::engine::{Engine, Gathering};
 
 /// The number of payments worked on at once.
 const AT_ONCE: usize = 256;
@@ -63,6 +63,7 @@ pub(crate) struct Lane {
     /// Whether there may be something to carry beside them.
     wanted: bool,
     carry_from: Instant,
+    gathering: Gathering,
     /// The time from which a round without new payments is carried.
     wanted_from: Instant,
     /// The number of consecutive failures to carry.
@@ -72,6 +73,7 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(engine: Arc<Engine>, id: LaneId) -> Self {
         Self {
+            gathering: engine.gathering(&id),
             engine,
             id,
             lease: None,
@@ -261,8 +263,10 @@ impl Lane {
                 self.agenda.drafted(&key);
                 if draft.is_ready() {
                     self.ready.push(draft);
-                    // A ready payment is carried at once, whatever else failed.
-                    self.carry_from = at;
+                    // A ready payment is carried at once, or once others had the time to join it, whatever else failed.
+                    let Gathering { pause, most } = self.gathering;
+                    let from = if self.ready.len() < most { at + pause } else { at };
+                    self.carry_from = if self.ready.len() == 1 { from } else { self.carry_from.min(from) };
                 } else {
                     self.drafts.push(draft);
                 }

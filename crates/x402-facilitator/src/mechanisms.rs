@@ -5,10 +5,12 @@ mod nvm;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
+use x402_evm::batching::Batching;
 use x402_evm::chain::{ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
@@ -71,6 +73,7 @@ pub struct Builder {
     database: Option<Arc<dyn CheckWriter>>,
     patience: Patience,
     dialects: Vec<Arc<dyn Dialect>>,
+    batching: BTreeMap<ChainId, (Batching, Duration)>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -97,6 +100,7 @@ impl Builder {
             database: None,
             patience: Patience::default(),
             dialects: Vec::new(),
+            batching: BTreeMap::new(),
         }
     }
 
@@ -122,6 +126,14 @@ impl Builder {
         self
     }
 
+    /// Lets payments share transactions on a network that is added after this: a payment waits up to `gather` for others,
+    /// see [`EoaRail::with_batching`].
+    #[must_use]
+    pub fn with_batching(mut self, network: ChainId, batching: Batching, gather: Duration) -> Self {
+        self.batching.insert(network, (batching, gather));
+        self
+    }
+
     /// Adds an EVM network.
     ///
     /// # Errors
@@ -132,12 +144,14 @@ impl Builder {
         let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);
+        let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
         let sender = evm.signers.first().map(Key::address).unwrap_or_default();
         let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
         for signer in evm.signers {
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
+            let rail = batching.into_iter().fold(rail, EoaRail::with_batching);
             self.signers.entry(evm.network).or_default().push(rail.address().to_string());
             lanes.extend(rail.lanes());
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
@@ -147,11 +161,18 @@ impl Builder {
         policy.longest = self.longest.unwrap_or(policy.longest);
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
+        let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
         self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
         let log_query_blocks = evm.log_query_blocks;
         let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
-        self.pollers.push(HeadPoller { chain, polling: evm.polling, bundlers: Vec::new(), trials });
+        self.pollers.push(HeadPoller {
+            chain,
+            polling: evm.polling,
+            bundlers: Vec::new(),
+            trials,
+            batching: batching.is_some(),
+        });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());
         Ok(self)
     }
@@ -222,6 +243,9 @@ impl Builder {
         let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_patience(self.patience).with_replaying(self.replaying);
         let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
+        let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
+            engine.with_gathering(network, gather, batching.most)
+        });
         let engine = self.database.into_iter().fold(engine, Engine::with_database);
         let engine = self.dialects.into_iter().fold(engine, Engine::with_dialect);
         Ok((Arc::new(engine), HeadPollers(self.pollers)))

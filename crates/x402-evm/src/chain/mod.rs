@@ -2,6 +2,8 @@
 
 mod batch_read;
 #[cfg(feature = "rpc")]
+mod gas_share;
+#[cfg(feature = "rpc")]
 mod log_span;
 #[cfg(feature = "rpc")]
 mod node_error;
@@ -58,6 +60,8 @@ pub struct Head {
     pub base_fee: u128,
     /// The tip that the node suggests, in wei.
     pub tip: u128,
+    /// The gas limit of the block; 0 if the node does not report it.
+    pub gas_limit: u64,
     /// The number of the newest final block: the network's depth below this one.
     pub finalized: u64,
 }
@@ -162,6 +166,17 @@ pub trait SendTransaction: Send + Sync {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault>;
 }
 
+/// Reads the gas that authorizations took.
+#[async_trait]
+pub trait ReadGas: Send + Sync {
+    /// Returns the share that the use of an authorization has in its transaction's gas: all uses in the transaction have
+    /// the same, and the first of them one unit more each until the shares add up to the gas used. `None` if the node does
+    /// not show the transaction, or not with this use.
+    /// # Errors
+    /// The node failed.
+    async fn gas_share(&self, transaction: B256, used: WatchedEvent) -> Result<Option<u64>, Fault>;
+}
+
 /// All chain access that a mechanism needs.
 pub trait Chain:
     ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
@@ -187,19 +202,45 @@ pub struct Call {
     pub since: u64,
     /// The time from which the call is useless; `None` if the call itself enforces its deadline.
     pub until: Option<UnixSeconds>,
+    /// Whether the call may share a transaction with others. A call with a deadline never does.
+    pub sharing: Sharing,
+}
+
+/// Whether a call may share a transaction with others. In a shared transaction another contract makes the call, so a
+/// mechanism permits it only for a call
+/// - whose effect does not depend on `msg.sender`,
+/// - in which no code of the payer runs, which could use up the gas of the others, and
+/// - that is proven by events of its own, whatever became of the rest of the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sharing {
+    /// The sending account makes the call itself, and the transaction contains no other.
+    #[default]
+    Alone,
+    /// Any contract may make the call, and the transaction may contain any others that may be shared.
+    Shared,
+    /// The same as [`Sharing::Shared`], but of the calls of one contract with the same payer a transaction contains one: the events
+    /// of two could not be distinguished.
+    OncePerPayer(Address),
 }
 
 impl Call {
     /// Encodes the call as a parcel's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.data.len().saturating_add(45));
-        bytes.push(if self.until.is_some() { UNTIL } else { FORM });
+        let mut bytes = Vec::with_capacity(self.data.len().saturating_add(57));
+        bytes.push(match (self.until, self.sharing) {
+            (Some(_), _) => UNTIL,
+            (None, Sharing::Alone) => FORM,
+            (None, Sharing::Shared) => SHARED,
+            (None, Sharing::OncePerPayer(_)) => ONCE_PER_PAYER,
+        });
         bytes.extend_from_slice(self.to.as_slice());
         bytes.extend_from_slice(&self.gas.to_be_bytes());
         bytes.extend_from_slice(&self.since.to_be_bytes());
-        if let Some(until) = self.until {
-            bytes.extend_from_slice(&until.0.to_be_bytes());
+        match (self.until, self.sharing) {
+            (Some(until), _) => bytes.extend_from_slice(&until.0.to_be_bytes()),
+            (None, Sharing::OncePerPayer(payer)) => bytes.extend_from_slice(payer.as_slice()),
+            (None, Sharing::Alone | Sharing::Shared) => {}
         }
         bytes.extend_from_slice(&self.data);
         bytes
@@ -209,25 +250,44 @@ impl Call {
     /// # Errors
     /// `Broken` if the bytes are not those of a call.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Fault> {
-        let call = || {
-            let (&form, rest) = bytes.split_first()?;
-            let (to, rest) = rest.split_first_chunk::<20>()?;
-            let (gas, rest) = rest.split_first_chunk::<8>()?;
-            let (since, rest) = rest.split_first_chunk::<8>()?;
-            let (until, data) = match form {
-                FORM => (None, rest),
-                UNTIL => rest.split_first_chunk::<8>().map(|(until, rest)| (Some(u64::from_be_bytes(*until)), rest))?,
-                _ => return None,
-            };
-            Some(Self {
-                to: to.into(),
-                gas: u64::from_be_bytes(*gas),
-                since: u64::from_be_bytes(*since),
-                until: until.map(UnixSeconds),
-                data: data.to_vec().into(),
-            })
+        let (head, data) = CallHead::read(bytes).ok_or_else(|| Fault::broken("a parcel that holds no call"))?;
+        let CallHead { to, gas, since, until, sharing } = head;
+        Ok(Self { to, data: data.to_vec().into(), gas, since, until, sharing })
+    }
+}
+
+/// A call without its calldata, which is read without a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallHead {
+    pub(crate) to: Address,
+    pub(crate) gas: u64,
+    since: u64,
+    until: Option<UnixSeconds>,
+    pub(crate) sharing: Sharing,
+}
+
+impl CallHead {
+    /// Reads a parcel's bytes; the rest is the calldata.
+    pub(crate) fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (&form, rest) = bytes.split_first()?;
+        let (to, rest) = rest.split_first_chunk::<20>()?;
+        let (gas, rest) = rest.split_first_chunk::<8>()?;
+        let (since, rest) = rest.split_first_chunk::<8>()?;
+        let (until, sharing, data) = match form {
+            FORM => (None, Sharing::Alone, rest),
+            UNTIL => {
+                let (until, data) = rest.split_first_chunk::<8>()?;
+                (Some(UnixSeconds(u64::from_be_bytes(*until))), Sharing::Alone, data)
+            }
+            SHARED => (None, Sharing::Shared, rest),
+            ONCE_PER_PAYER => {
+                let (payer, data) = rest.split_first_chunk::<20>()?;
+                (None, Sharing::OncePerPayer(payer.into()), data)
+            }
+            _ => return None,
         };
-        call().ok_or_else(|| Fault::broken("a parcel that holds no call"))
+        let (gas, since) = (u64::from_be_bytes(*gas), u64::from_be_bytes(*since));
+        Some((Self { to: to.into(), gas, since, until, sharing }, data))
     }
 }
 
@@ -235,6 +295,11 @@ impl Call {
 const FORM: u8 = 1;
 /// The first byte of an encoded call with a deadline.
 const UNTIL: u8 = 2;
+/// The first byte of an encoded call that may share a transaction. Releases before batching do not read it; they read all
+/// parcels of networks on which batching was never on.
+const SHARED: u8 = 3;
+/// The first byte of an encoded call of which one for each payer may be in a shared transaction.
+const ONCE_PER_PAYER: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -248,12 +313,22 @@ mod tests {
 
     #[test]
     fn a_call_comes_back_from_its_bytes() {
-        let call =
-            Call { to: Address::repeat_byte(7), data: vec![1, 2, 3].into(), gas: 150_000, since: 9, until: None };
-        assert_eq!(Call::from_bytes(&call.to_bytes()), Ok(call.clone()));
+        let call = Call {
+            to: Address::repeat_byte(7),
+            data: vec![1, 2, 3].into(),
+            gas: 150_000,
+            since: 9,
+            until: None,
+            sharing: Sharing::Alone,
+        };
+        for sharing in [Sharing::Alone, Sharing::Shared, Sharing::OncePerPayer(Address::repeat_byte(8))] {
+            let call = Call { sharing, ..call.clone() };
+            assert_eq!(Call::from_bytes(&call.to_bytes()), Ok(call));
+        }
+        assert_eq!(call.to_bytes()[0], 1, "a call that is alone is written as before");
         let ends = Call { until: Some(UnixSeconds(5)), ..call.clone() };
         assert_eq!(Call::from_bytes(&ends.to_bytes()), Ok(ends.clone()));
-        for bad in [&[][..], &[2], &[3; 64], &call.to_bytes()[..36], &ends.to_bytes()[..44], &[1; 20]] {
+        for bad in [&[][..], &[2], &[5; 64], &call.to_bytes()[..36], &ends.to_bytes()[..44], &[1; 20], &[4; 56]] {
             assert!(matches!(Call::from_bytes(bad), Err(Fault::Broken { .. })));
         }
     }

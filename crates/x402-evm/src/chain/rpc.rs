@@ -16,6 +16,7 @@ use futures_util::lock::Mutex as AsyncMutex;
 use serde::{Deserialize, Serialize};
 use x402_types::{ChainId, Fault, UnixSeconds};
 
+use super::gas_share::SharedGases;
 use super::node_error::{NodeError, node_fault};
 use super::sightings::{Filter, Log, Sightings, found, moved_by};
 use super::surcharge::{Sample, Surcharge};
@@ -47,6 +48,7 @@ pub struct RpcChain {
     /// The lock held during a log query.
     asking: AsyncMutex<()>,
     surcharge: Mutex<Surcharge>,
+    pub(super) shared_gas: AsyncMutex<SharedGases>,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +88,7 @@ impl RpcChain {
             sightings: Mutex::default(),
             asking: AsyncMutex::new(()),
             surcharge: Mutex::default(),
+            shared_gas: AsyncMutex::default(),
         }
     }
 
@@ -184,6 +187,7 @@ impl RpcChain {
             timestamp: block.timestamp.to(),
             base_fee: u128::from(block.base_fee_per_gas.map(|fee| fee.to::<u64>()).unwrap_or_default()),
             tip,
+            gas_limit: block.gas_limit.map(|gas| gas.to::<u64>()).unwrap_or_default(),
             finalized: number.saturating_sub(self.depth),
         };
         let mut found = Vec::with_capacity(nonces.len());
@@ -254,6 +258,10 @@ impl RpcChain {
         self.surcharge.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    pub(crate) fn note_uses_apart(&self, token: Address) {
+        self.sightings().note_uses_apart(token);
+    }
+
     fn sightings(&self) -> std::sync::MutexGuard<'_, Sightings> {
         self.sightings.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -271,6 +279,8 @@ pub(super) struct Block {
     pub(super) timestamp: U64,
     #[serde(default)]
     base_fee_per_gas: Option<U64>,
+    #[serde(default)]
+    gas_limit: Option<U64>,
 }
 
 /// A block given by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)): a node without it, or with it on
@@ -401,6 +411,10 @@ impl WatchEvents for RpcChain {
 
     fn look_again(&self, watched: Watched) {
         self.sightings().look_again(watched);
+    }
+
+    fn tells_uses_apart(&self, token: Address) -> bool {
+        self.sightings().tells_uses_apart(token)
     }
 
     async fn sighting(&self, watched: Watched) -> Result<Sighting, Fault> {

@@ -1,6 +1,6 @@
 //! Watched authorizations, and their state in final logs and blocks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU64;
 
 use alloy_primitives::{Address, B256, U64, U256};
@@ -96,6 +96,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Sightings {
     entries: HashMap<Id, Entry>,
+    /// The tokens whose transfer directly followed the use of an authorization in a simulation.
+    apart: HashSet<Address>,
     span: LogSpan,
 }
 
@@ -203,12 +205,20 @@ const fn event(watched: &Watched) -> Option<WatchedEvent> {
 impl Sightings {
     /// Creates an empty set whose queries cover this many blocks.
     pub(crate) fn spanning(blocks: NonZeroU64) -> Self {
-        Self { entries: HashMap::new(), span: LogSpan::new(blocks) }
+        Self { entries: HashMap::new(), apart: HashSet::new(), span: LogSpan::new(blocks) }
     }
 
     /// Records a refused query: the next one is smaller.
     pub(crate) fn refused(&mut self, query: &Query, error: TransportError) -> Result<(), Fault> {
         self.span.refused(query.blocks(), query.ids.len(), error)
+    }
+
+    pub(crate) fn tells_uses_apart(&self, token: Address) -> bool {
+        self.apart.contains(&token)
+    }
+
+    pub(crate) fn note_uses_apart(&mut self, token: Address) {
+        self.apart.insert(token);
     }
 
     pub(crate) fn watch(&mut self, watched: Watched, asked: u64) {

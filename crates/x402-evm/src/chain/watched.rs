@@ -164,6 +164,10 @@ pub trait WatchEvents: Send + Sync {
     /// Discards what was seen: the next query begins at `since` again.
     fn look_again(&self, watched: Watched);
 
+    /// Returns whether the token is known to emit the transfer directly after the use of its authorization: several uses of
+    /// one payer in a transaction can be distinguished then.
+    fn tells_uses_apart(&self, token: Address) -> bool;
+
     /// Searches for the use of an authorization that is used in the newest block, though not by a transaction of this
     /// facilitator. The search goes backwards from that block, not before `since` nor the first block later than
     /// `after`, with at most [`SEARCH_CALLS`](super::SEARCH_CALLS) queries. Its result is not kept.

@@ -19,7 +19,7 @@ use x402_types::{
 use super::check::{Checked, ExactPolicy};
 use super::probe::{Context, Probe, Transfer, VIEW_GAS};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, Watched, WatchedEvent};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, Watched, WatchedEvent};
 use crate::eip3009::{
     AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, UncheckedPayload, state_call,
 };
@@ -38,6 +38,9 @@ const LOOK_BACK: u64 = 512;
 /// The seconds for which a row is kept after the authorization has lost its effect.
 const KEEP: u64 = 3600;
 
+/// The member of a receipt's `extra` with the gas that a payment took, in decimal digits.
+const GAS_USED: &str = "gasUsed";
+
 const DEPLOY: StepName = StepName::new("deploy");
 const TRANSFER: StepName = StepName::new("transfer");
 
@@ -55,26 +58,40 @@ pub struct ExactMechanism<C> {
     unreliable: UnreliablePayers,
     balances: Balances,
     spent: SpentElsewhere,
+    /// The reader of the gas of each transfer, if transfers may share transactions.
+    shared: Option<Arc<dyn ReadGas>>,
 }
 
-/// The balances read in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is
+/// The facts that were read of payers in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is
 /// sent without another read if the payer's balance also covers the payments before it.
 #[derive(Debug, Default)]
-struct Balances(Mutex<BTreeMap<(Address, Address), (U256, UnixSeconds)>>);
+struct Balances(Mutex<BTreeMap<(Address, Address), Read>>);
+
+/// The facts that were read of a payer: the balance, and the kind of signer.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    balance: U256,
+    signer: Signer,
+    when: UnixSeconds,
+}
 
 impl Balances {
-    fn note(&self, whose: (Address, Address), balance: U256, now: UnixSeconds) {
+    fn note(&self, whose: (Address, Address), balance: U256, signer: Signer, now: UnixSeconds) {
         let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|_, (_, when)| when.plus(STALE) >= now);
-        read.insert(whose, (balance, now));
+        read.retain(|_, read| read.when.plus(STALE) >= now);
+        read.insert(whose, Read { balance, signer, when: now });
+    }
+
+    fn read(&self, checked: &Checked, now: UnixSeconds) -> Option<Read> {
+        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = read.get(&(checked.token, checked.authorization.from)).copied();
+        known.filter(|read| read.when.plus(STALE) >= now)
     }
 
     fn cover(&self, checked: &Checked, before: &[(B256, U256)], now: UnixSeconds) -> bool {
-        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = checked.authorization.value.value();
         let needed = before.iter().fold(own, |needed, (_, value)| needed.saturating_add(*value));
-        let known = read.get(&(checked.token, checked.authorization.from));
-        known.is_some_and(|(balance, when)| when.plus(STALE) >= now && *balance >= needed)
+        self.read(checked, now).is_some_and(|read| read.balance >= needed)
     }
 }
 
@@ -97,7 +114,7 @@ impl<C: Chain> ExactMechanism<C> {
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
         let (policy, unreliable) = (ExactPolicy::default(), UnreliablePayers::default());
         let (balances, spent) = (Balances::default(), SpentElsewhere::default());
-        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances, spent }
+        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances, spent, shared: None }
     }
 
     /// Sets the ledger of the settlement machine: a payer's pending payments count against the balance, and payers
@@ -105,6 +122,17 @@ impl<C: Chain> ExactMechanism<C> {
     #[must_use]
     pub fn with_ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
         self.ledger = Some(ledger);
+        self
+    }
+
+    /// Permits transfers to share transactions, see [`Sharing`], and adds to receipts the share of gas that each took, as
+    /// `extra.gasUsed`. Releases before batching cannot read the parcels of such transfers.
+    #[must_use]
+    pub fn with_shared_transactions(mut self) -> Self
+    where
+        C: ReadGas + 'static,
+    {
+        self.shared = Some(Arc::clone(&self.chain) as _);
         self
     }
 
@@ -135,7 +163,7 @@ impl<C: Chain> ExactMechanism<C> {
         let (reads, probe) = Probe::new(checked, context);
         let answers = self.chain.run(&reads, At::Latest).await?;
         let (signer, balance) = probe.judge(&answers)?;
-        self.balances.note((checked.token, checked.authorization.from), balance, now);
+        self.balances.note((checked.token, checked.authorization.from), balance, signer, now);
         Ok(signer)
     }
 
@@ -207,12 +235,32 @@ impl<C: Chain> ExactMechanism<C> {
         }
     }
 
-    async fn transfer(&self, checked: &Checked) -> Result<NextStep, Fault> {
+    /// Determines whether a transfer may share a transaction. "transferWithAuthorization" does not depend on its caller, as
+    /// "receiveWithAuthorization" does ([EIP-3009](https://eips.ethereum.org/EIPS/eip-3009)). The code of a payer's account
+    /// could use up the gas of all others, so only an account that had none a moment ago shares.
+    fn sharing(&self, checked: &Checked, now: UnixSeconds) -> Sharing {
+        let is_key = self.balances.read(checked, now).is_some_and(|read| read.signer == Signer::Key);
+        if self.shared.is_none() || !is_key || checked.signature.of_key().is_err() {
+            Sharing::Alone
+        } else if self.chain.tells_uses_apart(checked.token) {
+            Sharing::Shared
+        } else {
+            Sharing::OncePerPayer(checked.authorization.from)
+        }
+    }
+
+    /// Reads the share of the transaction's gas that a use took. Without it the payment is as good: the receipt names no gas.
+    async fn gas_share(&self, transaction: B256, used: WatchedEvent) -> Option<u64> {
+        self.shared.as_ref()?.gas_share(transaction, used).await.ok().flatten()
+    }
+
+    async fn transfer(&self, checked: &Checked, now: UnixSeconds) -> Result<NextStep, Fault> {
         let Checked { token, authorization, .. } = checked;
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
         self.chain.watch(watched(*token, authorization, since));
         let Transfer { data, transaction_gas: gas, .. } = Transfer::of(checked);
-        let call = Call { to: *token, data, gas, since, until: None };
+        let sharing = self.sharing(checked, now);
+        let call = Call { to: *token, data, gas, since, until: None, sharing };
         Ok(NextStep::Do {
             name: TRANSFER,
             once_key: once_key(self.network, *token, authorization),
@@ -227,7 +275,8 @@ impl<C: Chain> ExactMechanism<C> {
         let (factory, data) =
             checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
         let until = Some(checked.authorization.valid_before);
-        let call = Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until };
+        let call =
+            Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until, sharing: Sharing::Alone };
         let once_key = deployment_key(self.network, checked.authorization.from);
         Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call) })
     }
@@ -277,7 +326,7 @@ impl<C: Chain> ExactMechanism<C> {
         if unaccounted.is_some_and(|step| step.name != next) || payment.proven(&next).is_some() {
             return wait;
         }
-        if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked).await }
+        if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked, now).await }
     }
 
     /// Reads the logs of a transfer again from the beginning.
@@ -395,7 +444,9 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let last = payment.steps.last();
         match last.map(|step| &step.state) {
             Some(StepState::Proven(proof)) if last.is_some_and(|step| step.name == TRANSFER) => {
-                Ok(NextStep::Settled(Receipt::new(Some(proof.tx.clone()), self.network, payment.payer.clone())))
+                let mut receipt = Receipt::new(Some(proof.tx.clone()), self.network, payment.payer.clone());
+                receipt.extra = proof.extra.clone();
+                Ok(NextStep::Settled(receipt))
             }
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
@@ -409,7 +460,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                     others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
                 let covered = before.is_empty() || self.balances.cover(&checked, &before, now);
                 if at_once && covered && checked.signature.deployment().is_none() {
-                    return self.transfer(&checked).await;
+                    return self.transfer(&checked, now).await;
                 }
                 self.next(payment, &checked, before, now).await
             }
@@ -430,7 +481,13 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         match self.chain.sighting(watched).await?.fate {
             Fate::Canceled => Ok(Observation::Dead(ErrorReason::AUTHORIZATION_CANCELED)),
             Fate::Used { transaction, moved: Moved::Paid } => {
-                Ok(Observation::Proven(StepProof::new(tx_id(transaction), authorization.value)))
+                let mut proof = StepProof::new(tx_id(transaction), authorization.value);
+                if let Use::Event(used) = watched.used
+                    && let Some(gas) = self.gas_share(transaction, used).await
+                {
+                    proof.extra.insert_text(GAS_USED, &gas.to_string());
+                }
+                Ok(Observation::Proven(proof))
             }
             // Another authorization of the payer with the same nonce was used.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),

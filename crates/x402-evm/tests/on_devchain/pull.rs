@@ -7,7 +7,9 @@ use alloy_primitives::{Address, Bytes, U256, hex, keccak256};
 use alloy_sol_types::{SolCall, sol};
 use async_trait::async_trait;
 use x402_devchain::{ACCOUNTS, TOKEN};
-use x402_evm::chain::{Call, Fate, ReadCalls, ReadChain, RpcChain, StateBit, WatchEvents, Watched, WatchedEvent};
+use x402_evm::chain::{
+    Call, Fate, ReadCalls, ReadChain, RpcChain, Sharing, StateBit, WatchEvents, Watched, WatchedEvent,
+};
 use x402_facilitator_core::{
     Attempt, LaneId, Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Rail, Receipt, RequestId, SlotId,
     Step, StepName, StepProof, StepState, TxId, Verdict,
@@ -130,7 +132,10 @@ impl Mechanism for Pull {
         self.chain.watch(watched(&call, since));
         let data: Bytes = call.abi_encode().into();
         let until = Some(now.plus(payment.claim.terms.max_timeout_seconds.get()));
-        let parcel = Parcel::new(keccak256(&data).0, Call { to: PULL, data, gas: 150_000, since, until }.to_bytes());
+        let parcel = Parcel::new(
+            keccak256(&data).0,
+            Call { to: PULL, data, gas: 150_000, since, until, sharing: Sharing::Alone }.to_bytes(),
+        );
         let once_key = OnceKey(payment.key.as_bytes().to_vec());
         Ok(NextStep::Do { name: PAY, once_key, exclusive: None, parcel })
     }

@@ -43,12 +43,17 @@ pub enum Bug {
     StaleMemory,
     /// The process's memory holds a write before the ledger has it.
     KeptBeforeStored,
+    /// The mechanism takes a payment for made when a transaction that carried it is in a block: a batch succeeds whatever
+    /// its members do.
+    MemberByStatus,
+    /// The worker does not remember what failed once, and puts it into a batch again.
+    FailedMemberBatched,
     /// The ledger gives the newest parcel of a step only, so that none is ever the last one.
     ParcelsForgotten,
 }
 
 impl Bug {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::SentBeforeStored,
         Self::TimeoutTakenForFailure,
         Self::RevertTakenForFailure,
@@ -64,6 +69,8 @@ impl Bug {
         Self::AllNamed,
         Self::StaleMemory,
         Self::KeptBeforeStored,
+        Self::MemberByStatus,
+        Self::FailedMemberBatched,
         Self::ParcelsForgotten,
     ];
 }
@@ -88,6 +95,22 @@ pub fn forget_parcels(mut row: Payment) -> Payment {
         step.parcels.drain(..step.parcels.len() - 1);
     }
     row
+}
+
+/// A payment that is ready once more, as if nothing had carried it yet.
+pub fn forget_carriers(row: &mut Payment) {
+    if let Some(step) = row.steps.last_mut().filter(|step| step.state == StepState::Ready) {
+        step.carriers.clear();
+    }
+}
+
+/// Adds what [`forget_carriers`] took away to a row that is stored.
+pub fn recall_carriers(row: &mut Payment, stored: &Payment) {
+    let (Some(step), Some(before)) = (row.steps.last_mut(), stored.steps.last()) else { return };
+    if step.once_key == before.once_key && before.state == StepState::Ready && step.state == StepState::InFlight {
+        let newest = step.carriers.last().cloned();
+        step.carriers = before.carriers.iter().cloned().chain(newest).collect();
+    }
 }
 
 /// Since when a worker has seen a payment on its way.

@@ -31,6 +31,7 @@ pub fn check(world: &mut Inner, ledger: &MemoryLedger, claims: &[Claim], next: &
     }
     for row in &rows {
         cost_little(row, ledger, &truth, &mut bad);
+        traveled_alone(row, ledger, &mut bad);
     }
     told_truly(world, &rows, &mut bad);
     world.violations.append(&mut bad);
@@ -61,6 +62,16 @@ fn cost_little(row: &Payment, ledger: &MemoryLedger, truth: &State, bad: &mut Ve
         let landed = landed.count();
         if landed > MAX_PARCELS {
             bad.push(format!("I7 {} cost {landed} transactions for one step", name(&row.key)));
+        }
+    }
+}
+
+/// What failed to land once is sent alone: it may be what makes the others revert.
+fn traveled_alone(row: &Payment, ledger: &MemoryLedger, bad: &mut Vec<String>) {
+    let slots = ledger.all_slots();
+    for again in row.steps.iter().flat_map(|step| step.carriers.iter().skip(1)) {
+        if slots.iter().any(|slot| slot.id == *again && slot.payments.len() > 1) {
+            bad.push(format!("I7 {} failed once and shared a transaction again", name(&row.key)));
         }
     }
 }

@@ -189,12 +189,17 @@ impl Mechanism for Pull {
     }
 
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
-        let Call::Pull { payer, nonce, before, .. } = call(&step.parcels[0]) else { return Ok(Observation::Pending) };
+        let Call::Pull { payer, nonce, amount, before, .. } = call(&step.parcels[0]) else {
+            return Ok(Observation::Pending);
+        };
         let at_head = self.bug == Bug::ProofAtHead;
         let state = self.world.rpc(|world| if at_head { world.seen_head() } else { world.seen_final() }).await?;
         Ok(match state.auths.get(&(payer, nonce)) {
             Some(Auth::Used(done)) => Observation::Proven(proof(*done)),
             Some(Auth::Cancelled) => Observation::Dead(CANCELLED),
+            None if self.bug == Bug::MemberByStatus && reverted(&state, sent) => {
+                Observation::Proven(StepProof::new(sent[0].clone(), amount.into()))
+            }
             None if self.now(&state) > before => Observation::Dead(EXPIRED),
             None if self.bug == Bug::RevertTakenForFailure && reverted(&state, sent) => {
                 Observation::Dead(ErrorReason::INVALID_TRANSACTION_STATE)

@@ -9,7 +9,7 @@ use x402_facilitator_core::{
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::bugs::Bug;
+use crate::bugs::{Bug, forget_carriers, recall_carriers};
 
 pub struct Keeps {
     held: HeldLedger,
@@ -66,10 +66,21 @@ impl Ledger for Keeps {
     }
 
     async fn lane(&self, lane: &LaneId, ready: usize) -> Result<LaneView, Fault> {
-        self.held.lane(lane, ready).await
+        let mut view = self.held.lane(lane, ready).await?;
+        if self.bug == Bug::FailedMemberBatched {
+            view.ready.iter_mut().for_each(forget_carriers);
+        }
+        Ok(view)
     }
 
-    async fn commit(&self, write: Write) -> Result<(), CommitError> {
+    async fn commit(&self, mut write: Write) -> Result<(), CommitError> {
+        if self.bug == Bug::FailedMemberBatched {
+            for row in &mut write.payments {
+                if let Ok(Some(stored)) = self.held.read(&row.key).await {
+                    recall_carriers(row, &stored);
+                }
+            }
+        }
         if self.bug == Bug::KeptBeforeStored {
             for row in &write.payments {
                 let mut row = row.clone();

@@ -32,6 +32,9 @@ fn attempt(tx: &Tx) -> Attempt {
     Attempt::new(transaction(tx.hash()), serde_json::to_vec(tx).unwrap(), u128::from(tx.fee))
 }
 
+/// How many calls share a transaction.
+const MOST: usize = 8;
+
 /// One account per lane; transfers and operations share transactions, `upto` travels alone.
 pub struct Accounts {
     pub world: World,
@@ -53,7 +56,11 @@ impl Rail for Accounts {
             (Call::Op(other), Call::Op(next)) => other.sender != next.sender,
             _ => false,
         };
-        aboard.len() < 8 && aboard.iter().all(|parcel| together(call(parcel)))
+        aboard.len() < MOST && aboard.iter().all(|parcel| together(call(parcel)))
+    }
+
+    fn most_aboard(&self) -> usize {
+        MOST
     }
 
     async fn nonces(&self, lane: &LaneId) -> Result<Option<Nonces>, Fault> {

@@ -38,6 +38,8 @@ pub struct Engine {
     /// The dialects; the first one that recognises a body reads it.
     dialects: Vec<Arc<dyn Dialect>>,
     patience: Patience,
+    /// The networks on which a payment waits for others that share its transaction.
+    gathering: BTreeMap<ChainId, Gathering>,
     claims: Claims,
     blocks: watch::Sender<()>,
     nonces: watch::Sender<()>,
@@ -64,6 +66,15 @@ impl Patience {
     pub const fn waiting(wait: Duration) -> Self {
         Self { lease_seconds: 15, wait }
     }
+}
+
+/// The time for which payments of a lane wait for each other. By default none does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Gathering {
+    /// The longest time that a payment waits for others.
+    pub(crate) pause: Duration,
+    /// The number of payments that wait for no more.
+    pub(crate) most: usize,
 }
 
 impl Default for Patience {
@@ -101,6 +112,7 @@ impl Engine {
             replaying: BTreeSet::new(),
             dialects: dialects::all(),
             patience: Patience::default(),
+            gathering: BTreeMap::new(),
             blocks: watch::Sender::new(()),
             nonces: watch::Sender::new(()),
             waiters: Waiters::default(),
@@ -152,6 +164,17 @@ impl Engine {
     pub const fn with_patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
         self
+    }
+
+    /// Lets each payment of a network wait so long for others that share its transaction, until there are `most` of them.
+    #[must_use]
+    pub fn with_gathering(mut self, network: ChainId, pause: Duration, most: usize) -> Self {
+        self.gathering.insert(network, Gathering { pause, most });
+        self
+    }
+
+    pub(crate) fn gathering(&self, lane: &LaneId) -> Gathering {
+        lane.network().and_then(|network| self.gathering.get(&network)).copied().unwrap_or_default()
     }
 
     /// Adds a dialect in front of the others.

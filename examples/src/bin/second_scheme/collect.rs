@@ -11,7 +11,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use alloy_sol_types::{SolCall, SolStruct, sol};
 use async_trait::async_trait;
-use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Watched, WatchedEvent};
+use x402_evm::chain::{At, BatchRead, Call, Chain, Fate, Moved, Returned, Sharing, Watched, WatchedEvent};
 use x402_evm::eip3009::{AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, balance_call, state_call};
 use x402_evm::exact::{Exact, Price};
 use x402_evm::key::Sign;
@@ -202,7 +202,7 @@ impl<C: Chain> Collect<C> {
         };
         // The nonce was unused in a later block than this a moment ago: nothing before it can have used it.
         let since = self.chain.head().await?.finalized;
-        let call = Call { to: *token, data: call.abi_encode().into(), gas: GAS, since, until: None };
+        let call = Call { to: *token, data: call.abi_encode().into(), gas: GAS, since, until: None, sharing: Sharing::Alone };
         Ok(NextStep::Do {
             name: COLLECT,
             once_key: OnceKey([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
