@@ -33,7 +33,7 @@ const ROUND: Duration = Duration::from_millis(20);
 const YIELD: Duration = Duration::from_millis(10);
 
 enum Done {
-    Drafted(PaymentKey, Result<Option<PaymentDraft>, Fault>),
+    Drafted(PaymentKey, Result<Option<Box<PaymentDraft>>, Fault>),
     Stored(StoredDrafts),
     Carried(Carried),
 }
@@ -155,7 +155,7 @@ impl Lane {
             let engine = Arc::clone(&self.engine);
             self.running.push(Box::pin(async move {
                 let draft = engine.settlement().draft(&key, now()).await;
-                Done::Drafted(key, draft)
+                Done::Drafted(key, draft.map(|draft| draft.map(Box::new)))
             }));
         }
         if !self.storing && !self.drafts.is_empty() {
@@ -262,13 +262,13 @@ impl Lane {
                 }
                 self.agenda.drafted(&key);
                 if draft.is_ready() {
-                    self.ready.push(draft);
+                    self.ready.push(*draft);
                     // A ready payment is carried at once, or once others had the time to join it, whatever else failed.
                     let Gathering { pause, most } = self.gathering;
                     let from = if self.ready.len() < most { at + pause } else { at };
                     self.carry_from = if self.ready.len() == 1 { from } else { self.carry_from.min(from) };
                 } else {
-                    self.drafts.push(draft);
+                    self.drafts.push(*draft);
                 }
             }
             Done::Drafted(key, Ok(None)) => self.ended(&key),

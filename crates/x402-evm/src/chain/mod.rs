@@ -38,7 +38,7 @@ pub use watched::{Fate, Moved, Sighting, StateBit, TRANSFER, Use, WatchEvents, W
 
 use core::num::NonZeroU64;
 
-use alloy_primitives::{Address, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use async_trait::async_trait;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
