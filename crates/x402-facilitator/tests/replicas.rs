@@ -127,9 +127,17 @@ impl Stage {
         body
     }
 
-    /// Settles at this process, which may take the lane over first.
+    /// Settles at this process, which may take the lane over first. What is unknown (503) is asked again, as servers do.
     async fn settled(&self, at: &Facilitator, body: &str, key: &str) -> Value {
-        let (status, answer) = post_named(&format!("{}/settle", at.url), body.to_owned(), key).await.unwrap();
+        let settle = format!("{}/settle", at.url);
+        let (mut status, mut answer) = post_named(&settle, body.to_owned(), key).await.unwrap();
+        for _ in 0..20 {
+            if status != 503 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            (status, answer) = post_named(&settle, body.to_owned(), key).await.unwrap();
+        }
         assert_eq!((status, &answer["success"]), (200, &Value::Bool(true)), "{key}: {answer}");
         answer["transaction"].clone()
     }

@@ -31,8 +31,9 @@ const MOST_CONNECTIONS: usize = 1_000;
 /// The time that an operation waits for a free connection.
 const FREE: Duration = Duration::from_secs(5);
 /// The time limits of a session: of a statement, which includes its wait for locks; and of a transaction without a
-/// statement, whose locks would otherwise stop other processes as long as this one is stopped.
-const SESSION: &str = "SET statement_timeout = 5000; SET idle_in_transaction_session_timeout = 5000";
+/// statement, whose locks would otherwise stop other processes as long as this one is stopped. The second is shorter, so
+/// that a statement of another process that waits for such a lock still succeeds.
+const SESSION: &str = "SET statement_timeout = 5000; SET idle_in_transaction_session_timeout = 3000";
 
 /// A handle to a database. Clones share its connections.
 #[derive(Clone)]

@@ -268,5 +268,5 @@ async fn sessions_have_limits_and_durable_commits() {
     assert_eq!(ledger.commit(stage.write(0)).await, Ok(()));
     let rows = stage.beside.query("SELECT setting FROM seen ORDER BY name", &[]).await.unwrap();
     let settings: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(settings, ["5000", "5000", "on"]);
+    assert_eq!(settings, ["3000", "5000", "on"]);
 }
