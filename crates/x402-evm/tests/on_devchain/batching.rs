@@ -343,7 +343,9 @@ async fn a_payer_whose_uses_look_alike_is_in_a_batch_once() {
     let tokens = Tokens::new(&assets);
     let scene = scene_on(chain, 0, Some(limits()), Fees::default(), tokens.clone()).await;
     let offer = Exact::new(tokens).requirements_in(network, OTHER, ACCOUNTS[3].address, "$0.01".parse().unwrap());
-    let terms = Terms { max_timeout_seconds: terms().max_timeout_seconds, ..offer.unwrap().terms };
+    let mut asked_for = offer.unwrap().terms;
+    asked_for.max_timeout_seconds = terms().max_timeout_seconds;
+    let terms = asked_for;
     let mut asked = Vec::new();
     for (account, nonce) in [(1, 0), (1, 1), (2, 0), (4, 0)] {
         asked.push(scene.ask(scene.claim(signer(account).unwrap(), &terms, nonce).await).await);

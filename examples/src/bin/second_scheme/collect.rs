@@ -202,7 +202,8 @@ impl<C: Chain> Collect<C> {
         };
         // The nonce was unused in a later block than this a moment ago: nothing before it can have used it.
         let since = self.chain.head().await?.finalized;
-        let call = Call { to: *token, data: call.abi_encode().into(), gas: GAS, since, until: None, sharing: Sharing::Alone };
+        let call =
+            Call { to: *token, data: call.abi_encode().into(), gas: GAS, since, until: None, sharing: Sharing::Alone };
         Ok(NextStep::Do {
             name: COLLECT,
             once_key: OnceKey([token.as_slice(), signed.from.as_slice(), signed.nonce.as_slice()].concat()),
