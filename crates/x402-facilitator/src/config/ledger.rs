@@ -27,7 +27,7 @@ pub enum LedgerPlace {
     File(PathBuf),
     /// A PostgreSQL database, for one or more processes.
     #[cfg(feature = "postgres")]
-    Postgres(PostgresUrl),
+    Postgres(Box<PostgresUrl>),
 }
 
 impl LedgerConfig {
@@ -66,8 +66,8 @@ fn place(text: &str) -> Result<LedgerPlace, ConfigError> {
         return Ok(LedgerPlace::File(PathBuf::from(text)));
     }
     #[cfg(feature = "postgres")]
-    return match text.parse() {
-        Ok(url) => Ok(LedgerPlace::Postgres(url)),
+    return match text.parse::<PostgresUrl>() {
+        Ok(url) => Ok(LedgerPlace::Postgres(Box::new(url))),
         // The error repeats no part of the URL.
         Err(error) => Err(ConfigError::Malformed(format!("{FIELD}: {error}"))),
     };
