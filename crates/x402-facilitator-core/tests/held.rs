@@ -321,7 +321,8 @@ fn every_lane_is_looked_at_soon_after_a_claim_whose_end_is_not_known() {
     }
     let mut row = payment(1);
     row.lane = lanes[7].clone();
-    (inner.hangs.store(true, Ordering::Relaxed), inner.late.store(true, Ordering::Relaxed));
+    inner.hangs.store(true, Ordering::Relaxed);
+    inner.late.store(true, Ordering::Relaxed);
     let mut claim: Pin<Box<dyn Future<Output = _> + Send>> = held.claim(row.clone());
     assert!(claim.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     drop(claim);

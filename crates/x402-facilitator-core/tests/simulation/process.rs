@@ -49,7 +49,7 @@ impl Process {
             .and_then(|it| it.with_rail(Arc::new(Bundler(world.clone()))))
             .unwrap();
         // Both ways to work a lane, at the same time and one after the other.
-        let collects = owner.is_multiple_of(2) || owner % 3 == 0;
+        let collects = owner.is_multiple_of(2) || owner.is_multiple_of(3);
         let (settlement, waiting) = (Arc::new(settlement), Waiting::default());
         Self { number, world, ledger: wire, memory, collects, settlement, bug, waiting }
     }

@@ -77,6 +77,8 @@ fn place(text: &str) -> Result<LedgerPlace, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn place_of(value: &str) -> Result<LedgerPlace, ConfigError> {
@@ -91,7 +93,7 @@ mod tests {
     fn a_path_is_a_file_and_a_url_a_database() {
         for path in ["x402.sqlite", "/var/lib/x402/ledger.sqlite", "postgres"] {
             let found = place_of(&format!("\"{path}\""));
-            assert!(matches!(&found, Ok(LedgerPlace::File(file)) if *file == PathBuf::from(path)), "{found:?}");
+            assert!(matches!(&found, Ok(LedgerPlace::File(file)) if file.as_path() == Path::new(path)), "{found:?}");
         }
         let found = place_of("\"postgres://x402@db.example/x402?sslmode=require\"").unwrap();
         assert_eq!(format!("{found:?}"), "Postgres(PostgresUrl(db.example:5432/x402))");

@@ -35,7 +35,7 @@ fn process(book: &Arc<Book>, ask: Ask) -> Purse {
 
 /// A later process at the same shop. It remembers nothing, and its random bytes are others.
 fn later(book: &Arc<Book>, earlier: Purse) -> Purse {
-    let purse = purse_at(earlier.shop, earlier.wire.shop.clone());
+    let purse = purse_at(earlier.shop, earlier.wire.shop);
     purse.watch.drawn.store(100, Ordering::SeqCst);
     with_journal(book, purse)
 }
