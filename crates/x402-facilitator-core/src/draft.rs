@@ -5,6 +5,8 @@
 
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
+#[cfg(doc)]
+use crate::Settlement;
 use crate::{Payment, StepState};
 
 /// A payment's next state that is not stored yet. [`Settlement::draft`] makes it; [`Settlement::store`] or

@@ -73,7 +73,7 @@ impl Settlement {
         if after.todo() == Todo::Plan && after.due <= now && after.steps.last().is_some_and(Step::is_decided) {
             match self.with_plan(mechanism.as_ref(), &after, now).await {
                 Ok(planned) => after = planned,
-                // What was observed is stored all the same. The next round plans again.
+                // The observation is stored all the same. The next round plans again.
                 Err(fault) => self.faulted(Doing::Advance, &fault, now),
             }
         }

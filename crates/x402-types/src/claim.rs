@@ -150,8 +150,8 @@ impl PaymentPayload {
         }
     }
 
-    /// Returns whether the payment was made for these terms, and they ask for more than it authorizes although the rule
-    /// allows less. The scheme refuses such a settlement, by a code of its own if it has one.
+    /// Returns whether the payment was made for these terms, and their amount exceeds the authorized one although the
+    /// rule allows less. The scheme refuses such a settlement, by a code of its own if it has one.
     #[must_use]
     pub fn is_exceeded_by(&self, terms: &Terms, rule: AmountRule) -> bool {
         match (self, rule) {

@@ -477,7 +477,7 @@ impl WatchEvents for RpcChain {
                     let moved = receipt.map_or(Moved::Unclear, |it| moved_by(&watched, transaction, &it.logs));
                     return Ok(Fate::Used { transaction, moved });
                 }
-                // No log says which of the transfers belongs to the use, so all of them are returned.
+                // The use cannot be assigned to one of the transfers by its logs, so all of them are returned.
                 Some(Fate::Set { mut candidates }) => {
                     candidates.append(&mut set);
                     set = candidates;

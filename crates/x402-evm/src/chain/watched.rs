@@ -1,4 +1,4 @@
-//! What shows on a chain that an authorization was used: an event of its own, or a bit of state together with the transfer.
+//! The signs on a chain that an authorization was used: an event of its own, or a bit of state together with the transfer.
 
 use alloy_primitives::{Address, B256, Bytes, U256, b256};
 use async_trait::async_trait;
@@ -49,7 +49,7 @@ impl StateBit {
     }
 }
 
-/// What shows that an authorization was used.
+/// The sign that an authorization was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Use {
     /// An event. The first indexed word names the payer and the second the authorization, which distinguishes it from
@@ -127,8 +127,8 @@ pub enum Fate {
         /// Whether it made the transfer.
         moved: Moved,
     },
-    /// The state says that the authorization was used. It does not say by which transaction: a payer may have used it
-    /// for something else and made such a transfer besides. [`ReadCalls::mined_call`] returns what a candidate called.
+    /// According to the state the authorization was used. The transaction is not known: a payer may have used it for
+    /// something else and made such a transfer besides. [`ReadCalls::mined_call`] returns what a candidate called.
     Set {
         /// The transactions that made the expected transfer, in the order of their logs.
         candidates: Vec<B256>,

@@ -75,8 +75,8 @@ impl Dialect for X402 {
         }
     }
 
-    /// Refuses an amount above the authorized one. The mechanism is asked first, for a scheme may have a code of its own
-    /// for it, and an order of its checks.
+    /// Refuses an amount above the authorized one. The mechanism refuses it first, since a scheme may have a code of its
+    /// own for it, and an order of its checks.
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
         let (engine, claim) = (context.engine(), &submission.claim);
         let rule = engine.settlement().amount_rule(&claim.terms.scheme);

@@ -85,7 +85,7 @@ impl Engine {
                 Err(fault) if last => return Err(fault),
                 Err(fault) => tracing::debug!(key = %waiter.key(), %fault, "a payment could not be looked up"),
             }
-            // While a success is being stored for this request it waits a moment longer.
+            // The request waits a moment longer while a success is being stored for it.
             if last && (request.end_waiting() || Instant::now() >= deadline + STORING) {
                 break;
             }
