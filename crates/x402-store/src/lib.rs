@@ -4,7 +4,9 @@
 pub mod health;
 #[cfg(feature = "grants")]
 mod open;
+// Each store uses a part of what all of them share.
 #[cfg(feature = "postgres")]
+#[cfg_attr(not(all(feature = "ledger", feature = "challenges", feature = "grants")), allow(dead_code))]
 pub mod postgres;
 #[cfg(feature = "requests")]
 pub mod requests;

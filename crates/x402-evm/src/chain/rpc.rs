@@ -258,6 +258,7 @@ impl RpcChain {
         self.surcharge.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    #[cfg(feature = "facilitator")]
     pub(crate) fn note_uses_apart(&self, token: Address) {
         self.sightings().note_uses_apart(token);
     }

@@ -217,6 +217,7 @@ impl Sightings {
         self.apart.contains(&token)
     }
 
+    #[cfg(feature = "facilitator")]
     pub(crate) fn note_uses_apart(&mut self, token: Address) {
         self.apart.insert(token);
     }
