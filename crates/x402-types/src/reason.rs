@@ -149,8 +149,15 @@ impl ErrorReason {
             crate::nvm::Code::InsufficientBalance.reason(),
             crate::nvm::Code::InvalidUserOperation.reason(),
         ];
-        let undecided = self.row().is_some_and(|row| row.status >= 500);
-        never_made.contains(self) || (keeps_requests && !undecided && !perhaps_made.contains(self))
+        never_made.contains(self) || (keeps_requests && !self.is_undecided() && !perhaps_made.contains(self))
+    }
+
+    /// Returns whether a failed settlement with this reason may have moved the money nevertheless: the reason is a code for
+    /// a fault, or the text of one. Facilitators and servers write such a text where a code belongs if their node or
+    /// facilitator did not answer; no code contains white space.
+    #[must_use]
+    pub fn is_undecided(&self) -> bool {
+        self.row().is_some_and(|row| row.status >= 500) || self.as_str().contains(char::is_whitespace)
     }
 
     /// Creates a code that another crate defines for its scheme.

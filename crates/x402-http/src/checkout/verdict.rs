@@ -47,7 +47,7 @@ pub(super) fn judge(
         };
     }
     let reason = response.error_reason.as_ref();
-    let unknown = reason.and_then(ErrorReason::row).is_some_and(|row| row.status >= 500);
+    let unknown = reason.is_some_and(ErrorReason::is_undecided);
     if unknown {
         let fault =
             response.error_reason.as_ref().filter(|code| **code != ErrorReason::SETTLEMENT_PENDING).map(|code| {

@@ -161,7 +161,7 @@ pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, 
             ReceiptOutcome::Failed(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
                 Outcome::Pending(Some(receipt), wait.unwrap_or(DEFAULT_WAIT))
             }
-            ReceiptOutcome::Failed(Some(reason)) if is_undecided(reason) => {
+            ReceiptOutcome::Failed(Some(reason)) if ErrorReason::of_peer(reason.clone()).is_undecided() => {
                 Outcome::Pending(Some(receipt), wait.unwrap_or(DEFAULT_WAIT))
             }
             ReceiptOutcome::Failed(_) if duplicate => Outcome::Spent(Some(receipt)),
@@ -176,13 +176,6 @@ pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, 
         }
         _ => Outcome::Open(None),
     }
-}
-
-/// Returns whether a reason of a failed settlement leaves its result unknown: a code for a fault of the facilitator, or the
-/// text of a fault of the server. `@x402/express` puts the latter where a code belongs if its facilitator does not answer.
-fn is_undecided(reason: &ErrorReason) -> bool {
-    let fault = ErrorReason::of_peer(reason.clone()).row().is_some_and(|row| row.status >= 500);
-    fault || reason.as_str().contains(char::is_whitespace)
 }
 
 pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(2);

@@ -62,6 +62,14 @@ async fn what_settlement_says() {
             Some(GrantState::Pending),
         ),
         (pending_without_hash, S::SERVICE_UNAVAILABLE, "unexpected_settle_error", Some(GrantState::Pending)),
+        // `@x402/core` 2.27 and others write the text of a fault where a code belongs: the transfer may have been sent.
+        (failed("fetch failed"), S::SERVICE_UNAVAILABLE, "unexpected_settle_error", Some(GrantState::Pending)),
+        (
+            failed("timeout waiting for receipt"),
+            S::SERVICE_UNAVAILABLE,
+            "unexpected_settle_error",
+            Some(GrantState::Pending),
+        ),
         (elsewhere, S::SERVICE_UNAVAILABLE, "settlement_pending", Some(GrantState::Pending)),
     ] {
         let shop = shop();
