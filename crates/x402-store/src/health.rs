@@ -29,15 +29,3 @@ impl CheckWriter for crate::sqlite::Database {
         Self::stopped(self).await;
     }
 }
-
-#[cfg(feature = "postgres")]
-#[async_trait]
-impl CheckWriter for crate::postgres::Postgres {
-    async fn check_writer(&self) -> Result<Duration, Fault> {
-        Self::check_writer(self).await
-    }
-
-    async fn stopped(&self) {
-        std::future::pending().await
-    }
-}

@@ -4,9 +4,17 @@
 pub mod health;
 #[cfg(feature = "grants")]
 mod open;
-// Each store uses a part of what all of them share.
-#[cfg(feature = "postgres")]
-#[cfg_attr(not(all(feature = "ledger", feature = "challenges", feature = "grants")), allow(dead_code))]
+// Without a store there is nothing to open the database for.
+#[cfg(all(
+    feature = "postgres",
+    any(
+        feature = "challenges",
+        feature = "grants",
+        feature = "ledger",
+        feature = "requests",
+        feature = "session-keys"
+    )
+))]
 pub mod postgres;
 #[cfg(feature = "requests")]
 pub mod requests;

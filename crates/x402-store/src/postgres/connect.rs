@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use deadpool_postgres::{
     Client, ClientWrapper, Connect, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
 };
@@ -23,6 +24,7 @@ use x402_types::Fault;
 
 use super::url::PostgresUrl;
 use super::{failure, migrate};
+use crate::health::CheckWriter;
 
 /// The oldest major version of PostgreSQL.
 const OLDEST: u32 = 15;
@@ -166,7 +168,7 @@ impl Postgres {
         let client = self.client().await.map_err(|error| self.fault(&error))?;
         let read_only = shown(&client, "SHOW transaction_read_only").await;
         let read_only = read_only.map_err(|error| self.fault(failure::text(&error)))?;
-        if read_only == "on" {
+        if read_only != "off" {
             return Err(self.fault("it accepts no writes"));
         }
         before.map_or_else(|| Ok(self.commits().last.elapsed()), Err)
@@ -245,6 +247,17 @@ impl Postgres {
     }
 }
 
+#[async_trait]
+impl CheckWriter for Postgres {
+    async fn check_writer(&self) -> Result<Duration, Fault> {
+        Self::check_writer(self).await
+    }
+
+    async fn stopped(&self) {
+        std::future::pending().await
+    }
+}
+
 /// Returns the major version of a text like `PostgreSQL 15.18 (Debian …) on …`; `None` for another product.
 fn major(version: &str) -> Option<u32> {
     let number = version.strip_prefix("PostgreSQL ")?;
@@ -255,13 +268,14 @@ fn major(version: &str) -> Option<u32> {
 async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(SESSION).await?;
     // An acknowledged commit must survive a crash, whatever the default of the database or the user is.
-    if shown(client, "SHOW synchronous_commit").await? == "off" {
+    let durable = ["on", "local", "remote_write", "remote_apply"];
+    if !durable.contains(&shown(client, "SHOW synchronous_commit").await?.as_str()) {
         client.batch_execute("SET synchronous_commit = on").await?;
     }
     Ok(())
 }
 
-/// Returns the first column of the first row.
+/// Returns the first column of the first row; empty if there is none, which no setting is.
 async fn shown(client: &ClientWrapper, query: &str) -> Result<String, tokio_postgres::Error> {
     let messages = client.simple_query(query).await?;
     let value = messages.into_iter().find_map(|message| match message {

@@ -11,10 +11,10 @@ use x402_types::Fault;
 pub(super) enum Abort<E> {
     /// The database failed.
     Database(Error),
-    /// The stored rows do not allow the write.
+    /// The stored rows do not allow the write, or cannot be read.
     Refused(E),
     /// Two statements saw different rows: the transaction is repeated, as if the database had found it out.
-    #[cfg(any(feature = "ledger", feature = "challenges"))]
+    #[cfg(any(feature = "challenges", feature = "ledger", feature = "requests", feature = "session-keys"))]
     Unstable,
 }
 

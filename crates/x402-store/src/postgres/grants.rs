@@ -98,7 +98,8 @@ async fn stored(client: &ClientWrapper, key: &PaymentKey) -> Sql<Option<Stored>>
     let state = match row.try_get(0)? {
         "open" => GrantState::Open,
         "pending" => GrantState::Pending,
-        _ => GrantState::Granted,
+        "granted" => GrantState::Granted,
+        other => return Err(Abort::Refused(Fault::store(format_args!("a stored grant has the state {other:?}")))),
     };
     let number: i64 = row.try_get(3)?;
     let held_by = row.try_get::<_, Option<String>>(2)?.map(|holder| (holder, u64::try_from(number).unwrap_or(0)));

@@ -102,7 +102,7 @@ impl Postgres {
                 Abort::Refused(refusal) => return Err(refusal),
                 Abort::Database(error) if is_serialization(&error) => text(&error),
                 Abort::Database(error) => return Err(self.noted(self.fault(text(&error)))),
-                #[cfg(any(feature = "ledger", feature = "challenges"))]
+                #[cfg(any(feature = "challenges", feature = "ledger", feature = "requests", feature = "session-keys"))]
                 Abort::Unstable => "rows changed between two statements".to_owned(),
             };
             if tries == TRIES {
