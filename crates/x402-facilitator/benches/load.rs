@@ -14,15 +14,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use x402_devchain::{DevChain, MiningMode};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
-use x402_evm::rail::Fees;
 use x402_facilitator::engine::Patience;
-use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator_core::{HeldLedger, Ledger};
 use x402_store::sqlite::{Database, SqliteLedger};
-use x402_types::{Assets, ChainId};
+use x402_types::ChainId;
 
 use crate::support::payment;
 
@@ -44,17 +41,7 @@ async fn load(payments: usize, name: &str, mining: MiningMode) {
     let file = tempfile::tempdir().unwrap();
     let database = Database::open(file.path().join("ledger.sqlite")).unwrap();
     let chain = DevChain::builder().block_time(mining).build().unwrap();
-    let evm = Evm {
-        client: chain.client(),
-        network: ChainId::eip155(NETWORK),
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: vec![x402_devchain::key(0).unwrap()],
-        assets: Assets::default(),
-        factories: Vec::new(),
-    };
+    let evm = Evm::new(chain.client(), ChainId::eip155(NETWORK), 0, vec![x402_devchain::key(0).unwrap()]);
     let builder = Builder::new(owner(), ledger(database).await).with_evm(evm).unwrap();
     let (engine, heads) = builder.with_patience(Patience::waiting(Duration::from_secs(60))).build().unwrap();
     heads.check().await.unwrap();

@@ -11,14 +11,11 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use x402_devchain::{DevChain, DevNode, DevPlan, PLANS, TOKEN, key};
 use x402_erc4337::nvm::{NvmPolicy, Plan, PlanCalls, Plans};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
-use x402_evm::rail::Fees;
 use x402_facilitator_core::{Ledger, MemoryLedger};
-use x402_types::{Assets, ChainId, Fault};
+use x402_types::{ChainId, Fault};
 
 use crate::clock::now;
 use crate::engine::{Engine, Patience};
-use crate::heads::Polling;
 use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::owner;
 use crate::routes::Routes;
@@ -114,17 +111,7 @@ impl DevFacilitator {
         let network = ChainId::eip155(chain.chain_id());
         let node = chain.serve("127.0.0.1:0").await.map_err(|error| Fault::unreachable("the devchain", error))?;
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
-        let evm = Evm {
-            client: chain.client(),
-            network,
-            finality: 0,
-            polling: Polling::default(),
-            log_query_blocks: LOG_QUERY_BLOCKS,
-            fees: Fees::default(),
-            signers: key(0).into_iter().collect(),
-            assets: Assets::default(),
-            factories: Vec::new(),
-        };
+        let evm = Evm::new(chain.client(), network, 0, key(0).into_iter().collect());
         let store: Arc<dyn SessionKeys> = Arc::new(MemorySessionKeys::default());
         let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).with_evm(evm)?;
         if !plans.is_empty() {

@@ -218,6 +218,7 @@ fn trial_payer() -> Result<Key, Fault> {
 mod tests {
     use x402_devchain::{DevChain, MiningMode, NodeFault};
     use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Settlement};
+    use x402_testkit::Log;
 
     use super::*;
 
@@ -227,20 +228,6 @@ mod tests {
 
     fn lane(network: &str) -> LaneId {
         LaneId::new(network.parse().unwrap(), "0x00")
-    }
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
     }
 
     #[tokio::test]
@@ -257,7 +244,7 @@ mod tests {
             let (chain, heads) = heads(SHORT);
             fault.into_iter().for_each(|fault| chain.node_fault(fault));
             heads.check().await.unwrap();
-            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            let text = log.text();
             assert!(text.contains(words) && text.is_empty() == words.is_empty(), "{text}");
         }
     }

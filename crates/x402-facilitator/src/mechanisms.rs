@@ -11,7 +11,7 @@ use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::batching::Batching;
-use x402_evm::chain::{ReadChain, RpcChain, repeating};
+use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
 use x402_evm::rail::{EoaRail, Fees};
@@ -50,6 +50,26 @@ pub struct Evm {
     pub assets: Assets,
     /// The factories that may deploy a payer's smart account.
     pub factories: Vec<Address>,
+}
+
+impl Evm {
+    /// Makes the parts of a network with the usual pace, limits of cost and tokens, and without factories.
+    ///
+    /// `finality` is the number of blocks behind the head at which a block is final.
+    #[must_use]
+    pub fn new(client: RpcClient, network: ChainId, finality: u64, signers: Vec<Key>) -> Self {
+        Self {
+            client,
+            network,
+            finality,
+            polling: Polling::default(),
+            log_query_blocks: LOG_QUERY_BLOCKS,
+            fees: Fees::default(),
+            signers,
+            assets: Assets::default(),
+            factories: Vec::new(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Evm {
@@ -269,15 +289,9 @@ mod tests {
         chain.mine(5);
         let network = ChainId::eip155(84532);
         let evm = Evm {
-            client: chain.client(),
-            network,
-            finality: 0,
-            polling: Polling::default(),
             log_query_blocks: NonZeroU64::new(2).unwrap(),
-            fees: Fees::default(),
-            signers: Vec::new(),
             assets: Assets::none(),
-            factories: Vec::new(),
+            ..Evm::new(chain.client(), network, 0, Vec::new())
         };
         let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(crate::clock::now))).with_evm(evm).unwrap();
         let operations = builder.places[&network].operations(84532);

@@ -11,13 +11,11 @@ use std::time::Duration;
 use alloy_primitives::Bytes;
 use x402_devchain::{DevChain, MiningMode};
 use x402_evm::batching::{Batching, MULTICALL3};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
-use x402_evm::rail::Fees;
-use x402_facilitator::heads::{NoMulticall3, Polling};
+use x402_facilitator::heads::NoMulticall3;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator_core::MemoryLedger;
-use x402_types::{Assets, ChainId, Fault, UnixSeconds};
+use x402_types::{ChainId, Fault, UnixSeconds};
 
 use crate::support::payment;
 
@@ -31,17 +29,7 @@ fn builder(chain: &DevChain) -> Builder {
 }
 
 fn evm(chain: &DevChain) -> Evm {
-    Evm {
-        client: chain.client(),
-        network: network(),
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: vec![x402_devchain::key(0).unwrap()],
-        assets: Assets::default(),
-        factories: Vec::new(),
-    }
+    Evm::new(chain.client(), network(), 0, vec![x402_devchain::key(0).unwrap()])
 }
 
 /// The payments wait for each other until there are ten; the time that they would wait otherwise is longer than any test.

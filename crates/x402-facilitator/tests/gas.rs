@@ -14,16 +14,15 @@ use axum::Router;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
-use x402_evm::rail::Fees;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::engine::{Engine, Patience, Readiness, Shortage};
-use x402_facilitator::heads::{HeadPollers, Polling};
+use x402_facilitator::heads::HeadPollers;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator_core::{Ledger, MemoryLedger};
-use x402_types::{Assets, ChainId};
+use x402_testkit::Log;
+use x402_types::ChainId;
 
 use crate::support::{body, payment, send, signed, terms, tls};
 
@@ -141,17 +140,12 @@ async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
 
 /// A chain's network, settled by these accounts.
 fn evm(chain: &DevChain, signers: &[usize]) -> Evm {
-    Evm {
-        client: chain.client(),
-        network: ChainId::eip155(chain.chain_id()),
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: signers.iter().map(|account| x402_devchain::key(*account).unwrap()).collect(),
-        assets: Assets::default(),
-        factories: Vec::new(),
-    }
+    Evm::new(
+        chain.client(),
+        ChainId::eip155(chain.chain_id()),
+        0,
+        signers.iter().map(|account| x402_devchain::key(*account).unwrap()).collect(),
+    )
 }
 
 /// The answer to `/ready`, and what is logged, once the networks of an engine were polled anew.
@@ -189,22 +183,8 @@ impl Observed {
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 65_536).await.unwrap();
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let text = log.text();
         (status, serde_json::from_slice(&body).unwrap(), text)
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 

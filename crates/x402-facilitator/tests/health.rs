@@ -10,33 +10,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use x402_devchain::DevChain;
-use x402_evm::chain::LOG_QUERY_BLOCKS;
-use x402_evm::rail::Fees;
 use x402_facilitator::engine::Patience;
-use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::Ledger;
 use x402_store::sqlite::{Database, SqliteLedger, WriteError};
-use x402_types::{Assets, ChainId, Fault};
+use x402_types::{ChainId, Fault};
 
 use crate::support::tls;
 
 async fn serving(chain: &DevChain, database: &Database) -> Serving {
     tls();
-    let evm = Evm {
-        client: chain.client(),
-        network: ChainId::eip155(chain.chain_id()),
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: vec![x402_devchain::key(0).unwrap()],
-        assets: Assets::default(),
-        factories: Vec::new(),
-    };
+    let evm = Evm::new(chain.client(), ChainId::eip155(chain.chain_id()), 0, vec![x402_devchain::key(0).unwrap()]);
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(database.clone()));
     let builder = Builder::new(owner(), ledger)
         .with_evm(evm)

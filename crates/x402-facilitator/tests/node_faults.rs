@@ -21,10 +21,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use x402_devchain::{
     ACCOUNTS, DevChain, Disturbance, Failure, MiningMode, NodeFault, Orphans, TOKEN, Token, When, signer,
 };
-use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::eip3009::Payload;
-use x402_evm::rail::Fees;
 use x402_evm::signature::Signature;
 use x402_facilitator::engine::{Engine, Patience, Running};
 use x402_facilitator::heads::Polling;
@@ -32,7 +30,7 @@ use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_types::v2::SettleResponse;
-use x402_types::{Assets, ChainId, Claim, ErrorReason, UnixSeconds};
+use x402_types::{ChainId, Claim, ErrorReason, UnixSeconds};
 
 use crate::support::{SELLER, payment};
 
@@ -127,15 +125,8 @@ impl Scene {
         chain.mine(2);
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| UnixSeconds(unix_time())));
         let evm = Evm {
-            client: chain.client(),
-            network: ChainId::eip155(NETWORK),
-            finality,
             polling: Polling { busy: BUSY, rest: BUSY * 5 },
-            log_query_blocks: LOG_QUERY_BLOCKS,
-            fees: Fees::default(),
-            signers: vec![x402_devchain::key(0).unwrap()],
-            assets: Assets::default(),
-            factories: Vec::new(),
+            ..Evm::new(chain.client(), ChainId::eip155(NETWORK), finality, vec![x402_devchain::key(0).unwrap()])
         };
         let builder = Builder::new(owner(), ledger)
             .with_evm(evm)

@@ -9,10 +9,7 @@ use std::time::Duration;
 
 use alloy_provider::Provider;
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
-use x402_evm::rail::Fees;
 use x402_facilitator::engine::Patience;
-use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator_core::{Ledger, Payment};
@@ -20,7 +17,7 @@ use x402_http::server::{GrantState, Grants};
 use x402_store::requests::Requests;
 use x402_store::session_keys::{KeyName, SessionKeys};
 use x402_store::sqlite::{Database, SealKey, SqliteGrants, SqliteLedger, SqliteRequests, SqliteSessionKeys};
-use x402_types::{Assets, ChainId, PaymentKey};
+use x402_types::{ChainId, PaymentKey};
 
 use crate::support::SELLER;
 
@@ -60,17 +57,7 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
     store.take_over().await.unwrap();
     let ledger: Arc<dyn Ledger> = Arc::new(store);
     let network = ChainId::eip155(chain.chain_id());
-    let evm = Evm {
-        client: chain.client(),
-        network,
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: x402_devchain::key(0).into_iter().collect(),
-        assets: Assets::default(),
-        factories: Vec::new(),
-    };
+    let evm = Evm::new(chain.client(), network, 0, x402_devchain::key(0).into_iter().collect());
     let builder = Builder::new(owner(), Arc::clone(&ledger))
         .with_evm(evm)
         .unwrap()

@@ -11,13 +11,10 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use x402_challenge::{Bind, BoundRequest as Asked, ChallengeOffer, Charge, answer, exact_nonce, issue, terms};
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::exact::Payer;
-use x402_evm::rail::Fees;
 use x402_facilitator::clock::now;
 use x402_facilitator::dialect::{Body, Context, Dialect, Reply, Request, Settled, Stopped, Submission};
 use x402_facilitator::dialects;
-use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
@@ -205,17 +202,7 @@ async fn challenge_body(url: &str) -> Value {
 async fn a_body_is_read_once_whichever_dialect_it_is_of() {
     tls();
     let chain = DevChain::new().unwrap();
-    let evm = Evm {
-        client: chain.client(),
-        network: ChainId::eip155(84532),
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: x402_devchain::key(0).into_iter().collect(),
-        assets: Assets::default(),
-        factories: Vec::new(),
-    };
+    let evm = Evm::new(chain.client(), ChainId::eip155(84532), 0, x402_devchain::key(0).into_iter().collect());
     let reads = Arc::default();
     let counting = Counting { dialects: dialects::all(), reads: Arc::clone(&reads) };
     let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm).unwrap().with_dialect(counting);

@@ -20,10 +20,8 @@ use serde_json::{Value, json};
 use x402_devchain::contracts::{KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_ACCOUNT};
 use x402_devchain::{ACCOUNTS, DevChain, TOKENS_EACH, signer};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelSignature, KernelVersion, wrapped_digest};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::eip6492::Counterfactual;
 use x402_evm::exact::{Payer, SignAs};
-use x402_evm::rail::Fees;
 use x402_facilitator::clock::now;
 use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
@@ -32,7 +30,7 @@ use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{Ledger, MemoryLedger};
-use x402_types::{Assets, ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
+use x402_types::{ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
 
 use crate::support::{SELLER, body, send, terms, tls};
 
@@ -50,15 +48,9 @@ async fn stage(factories: Vec<Address>) -> Stage {
     let chain = DevChain::new().unwrap();
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let evm = Evm {
-        client: chain.client(),
-        network: ChainId::eip155(CHAIN),
-        finality: 0,
         polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: x402_devchain::key(0).into_iter().collect(),
-        assets: Assets::default(),
         factories,
+        ..Evm::new(chain.client(), ChainId::eip155(CHAIN), 0, x402_devchain::key(0).into_iter().collect())
     };
     let builder =
         Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));

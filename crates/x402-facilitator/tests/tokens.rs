@@ -18,10 +18,8 @@ use axum::Router;
 use axum::routing::get;
 use serde_json::{Value, json};
 use x402_devchain::{ACCOUNTS, DevChain, Failure, TOKENS_EACH, TestToken, Token, When, signer};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::eip3009::{Authorization, Payload};
 use x402_evm::exact::{Exact, Payer as ExactPayer, Price};
-use x402_evm::rail::Fees;
 use x402_evm::token::Tokens;
 use x402_facilitator::clock::now;
 use x402_facilitator::engine::Patience;
@@ -63,15 +61,9 @@ async fn stage(token: TestToken, named: bool) -> Stage {
     let assets = if named { known(token.name(), "1") } else { known(token.name(), "") };
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let evm = Evm {
-        client: chain.client(),
-        network,
-        finality: 0,
         polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: x402_devchain::key(0).into_iter().collect(),
         assets,
-        factories: Vec::new(),
+        ..Evm::new(chain.client(), network, 0, x402_devchain::key(0).into_iter().collect())
     };
     let builder =
         Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));

@@ -2,9 +2,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod corpus;
+mod log;
 pub mod postgres;
 
 pub use corpus::{corpus, fuzz, replay};
+pub use log::Log;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

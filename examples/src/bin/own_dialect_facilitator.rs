@@ -13,18 +13,15 @@ use serde::Deserialize;
 use serde_json::json;
 use x402_codec::json::from_slice;
 use x402_devchain::{ACCOUNTS, DevChain};
-use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::exact::{Exact, Price};
-use x402_evm::rail::Fees;
 use x402_facilitator::clock::now;
 use x402_facilitator::dialect::{Body, Context, Dialect, Reply, Request, Settled, Stopped, Submission};
-use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{MemoryLedger, Outcome};
-use x402_types::{Assets, AtomicAmount, ChainId, Claim, ErrorReason, Identity, RawJson, Rejection};
+use x402_types::{AtomicAmount, ChainId, Claim, ErrorReason, Identity, RawJson, Rejection};
 
 /// The dialect: whose tills these are, and on which network they are paid.
 struct Tills {
@@ -104,17 +101,7 @@ fn no(stopped: Stopped) -> Reply {
 async fn main() -> Result<(), Box<dyn Error>> {
     let chain = DevChain::new()?;
     let network = ChainId::eip155(chain.chain_id());
-    let evm = Evm {
-        client: chain.client(),
-        network,
-        finality: 0,
-        polling: Polling::default(),
-        log_query_blocks: LOG_QUERY_BLOCKS,
-        fees: Fees::default(),
-        signers: x402_devchain::key(0).into_iter().collect(),
-        assets: Assets::default(),
-        factories: Vec::new(),
-    };
+    let evm = Evm::new(chain.client(), network, 0, x402_devchain::key(0).into_iter().collect());
     let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm)?;
     let builder = builder.with_dialect(Tills { network, pay_to: ACCOUNTS[5].address });
     let (engine, heads) = builder.build()?;

@@ -138,6 +138,13 @@ async fn what_needs_more_than_the_cap_is_not_signed() {
     assert_eq!(gas_limit(&rail.sign(&slot(&stage, 0), &[], None).await.unwrap()), 821_000);
 }
 
+/// Returns the balance with which a transfer and its surcharge can be paid for at twice the base fee.
+fn needed(stage: &Stage) -> U256 {
+    let tip = stage.reader.funds(stage.rail.address()).unwrap().head.tip.max(Fees::default().least_tip);
+    let price = 2 * u128::from(BASE_FEE) + tip;
+    U256::from(price) * U256::from(TRANSFER_GAS + TRANSACTION * 3 / 2)
+}
+
 /// What a transaction may cost includes the surcharge, so that a signer which cannot pay it takes no payments.
 #[tokio::test]
 async fn a_signer_needs_the_surcharge_too() {
@@ -145,9 +152,7 @@ async fn a_signer_needs_the_surcharge_too() {
     arbitrum(&stage);
     let lane = stage.rail.lane().clone();
     stage.reader.poll().await.unwrap();
-    let tip = stage.reader.funds(stage.rail.address()).unwrap().head.tip.max(Fees::default().least_tip);
-    let price = 2 * u128::from(BASE_FEE) + tip;
-    let needed = U256::from(price) * U256::from(TRANSFER_GAS + TRANSACTION * 3 / 2);
+    let needed = needed(&stage);
     for (balance, funded) in [(needed - U256::ONE, false), (needed, true)] {
         stage.chain.set_ether_of(stage.rail.address(), balance);
         stage.chain.set_base_fee(BASE_FEE);
@@ -166,9 +171,7 @@ async fn a_signer_that_was_short_while_data_were_dear_takes_payments_again() {
     arbitrum(&stage);
     let lane = stage.rail.lane().clone();
     stage.reader.poll().await.unwrap();
-    let tip = stage.reader.funds(stage.rail.address()).unwrap().head.tip.max(Fees::default().least_tip);
-    let price = 2 * u128::from(BASE_FEE) + tip;
-    let enough = U256::from(price) * U256::from(TRANSFER_GAS + TRANSACTION * 3 / 2);
+    let enough = needed(&stage);
     stage.chain.set_ether_of(stage.rail.address(), enough);
     let polled = async |blocks: u64| {
         stage.chain.set_base_fee(BASE_FEE);

@@ -10,6 +10,7 @@ use x402_facilitator_core::{
     Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Settlement, SlotId,
     Step, TxId, Verdict, Write,
 };
+use x402_testkit::Log;
 use x402_types::v2::{SettleResponse, SupportedKind};
 use x402_types::{
     AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, Identity, Members, RawJson, Refusal, Rejection,
@@ -165,39 +166,21 @@ impl Bench {
     }
 }
 
-/// The log of this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// Captures the log of this thread from now on, until the guard is dropped.
+fn capture(log: &Log) -> tracing::subscriber::DefaultGuard {
+    let log = log.clone();
+    let writer = move || log.clone();
+    tracing::subscriber::set_default(tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish())
 }
 
-impl Log {
-    /// Captures the log from now on, until the guard is dropped.
-    fn capture(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let writer = move || log.clone();
-        tracing::subscriber::set_default(tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish())
-    }
-
-    fn lines_with(&self, parts: &[&str]) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
-    }
+fn lines_with(log: &Log, parts: &[&str]) -> usize {
+    log.text().lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
 }
 
 #[tokio::test]
 async fn the_log_names_the_payment_that_fails_and_the_start_those_that_nothing_can_finish() {
     let log = Log::default();
-    let _guard = log.capture();
+    let _guard = capture(&log);
     let mut bench = Bench::new();
     for number in [1, 2, GOOD] {
         bench.claim(number).await;
@@ -206,9 +189,9 @@ async fn the_log_names_the_payment_that_fails_and_the_start_those_that_nothing_c
     let key = |number| format!("key={}", bench.engine.settlement().key(&claim(number)).unwrap());
     for number in [1, 2] {
         let parts = [&key(number), "unknown token", "failures=1", "rest=250ms", "a payment will be tried again"];
-        assert_eq!(log.lines_with(&parts), 1);
+        assert_eq!(lines_with(&log, &parts), 1);
     }
-    assert_eq!(log.lines_with(&[&key(GOOD)]), 0);
+    assert_eq!(lines_with(&log, &[&key(GOOD)]), 0);
 
     // The next start serves neither the scheme nor the lane.
     assert_eq!(bench.engine.name_unserved().await, Ok(0));
@@ -217,7 +200,7 @@ async fn the_log_names_the_payment_that_fails_and_the_start_those_that_nothing_c
     assert_eq!(next.name_unserved().await, Ok(2));
     for number in [1, 2] {
         let parts = [&key(number), "scheme=exact", "network=eip155:84532", "nothing here can finish it"];
-        assert_eq!(log.lines_with(&parts), 1);
+        assert_eq!(lines_with(&log, &parts), 1);
     }
 }
 
