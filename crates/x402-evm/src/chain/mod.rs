@@ -2,6 +2,8 @@
 
 mod batch_read;
 #[cfg(feature = "rpc")]
+mod fate;
+#[cfg(feature = "rpc")]
 mod gas_share;
 #[cfg(feature = "rpc")]
 mod log_span;

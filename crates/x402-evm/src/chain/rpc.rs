@@ -16,9 +16,10 @@ use futures_util::lock::Mutex as AsyncMutex;
 use serde::{Deserialize, Serialize};
 use x402_types::{ChainId, Fault, UnixSeconds};
 
+use super::fate::{Log, found, moved_by};
 use super::gas_share::SharedGases;
 use super::node_error::{NodeError, node_fault};
-use super::sightings::{Filter, Log, Sightings, found, moved_by};
+use super::sightings::{Filter, Sightings};
 use super::surcharge::{Sample, Surcharge};
 use super::{
     AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, Returned,
