@@ -238,9 +238,7 @@ mod tests {
             (Some(NodeFault::NoBlockHash { code: -32602, message: "no such thing".into() }), "EIP-1898"),
         ] {
             let log = Log::default();
-            let writer = log.clone();
-            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-            let _here = tracing::subscriber::set_default(subscriber);
+            let _here = crate::captured::capture(&log);
             let (chain, heads) = heads(SHORT);
             fault.into_iter().for_each(|fault| chain.node_fault(fault));
             heads.check().await.unwrap();

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Settlement};
 use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
 use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
@@ -56,7 +56,8 @@ pub struct Engine {
 pub struct Patience {
     /// The duration of a lane's lease in seconds. Default: 15.
     pub lease_seconds: u64,
-    /// The longest time that `/settle` waits for the chain. Default: 30 s.
+    /// The longest time that `/settle` waits for the chain, and half the longest time that it waits while no node has a
+    /// transaction of the payment. Default: 30 s.
     pub wait: Duration,
 }
 
@@ -65,6 +66,14 @@ impl Patience {
     #[must_use]
     pub const fn waiting(wait: Duration) -> Self {
         Self { lease_seconds: 15, wait }
+    }
+
+    /// Returns the longest time that a request waits whose payment has this outcome so far.
+    fn wait_with(&self, outcome: &Outcome) -> Duration {
+        match outcome {
+            Outcome::Pending { transaction: None, .. } => self.wait.saturating_mul(2),
+            _ => self.wait,
+        }
     }
 }
 
