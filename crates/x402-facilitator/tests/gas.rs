@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
+#[path = "../src/captured.rs"]
+mod captured;
 mod support;
 
 use std::net::Ipv4Addr;
@@ -24,6 +26,7 @@ use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_testkit::Log;
 use x402_types::ChainId;
 
+use crate::captured::capture;
 use crate::support::{body, payment, send, signed, terms, tls};
 
 const SHORT: Duration = Duration::from_millis(1);
@@ -173,15 +176,16 @@ impl Observed {
 
     async fn ready(&self) -> (u16, Value, String) {
         let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         for chain in &self.chains {
             chain.mine(1);
         }
         // The first poll sees the new block, the second its balances.
         self.heads.check().await.unwrap();
         self.heads.check().await.unwrap();
-        tracing::subscriber::with_default(subscriber, || self.engine.note_funds());
+        {
+            let _here = capture(&log);
+            self.engine.note_funds();
+        }
         let request = http::Request::get("/ready").body(axum::body::Body::empty()).unwrap();
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
