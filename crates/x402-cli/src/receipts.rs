@@ -123,7 +123,7 @@ fn verified(text: &[u8], args: &Verify) -> Result<Value, String> {
     }
 }
 
-/// Describes what the signatures cover. `authorized` says by which source the signer may sign for the resource.
+/// Describes what the signatures cover. `signerIsAuthorizedBy` is the source by which the signer may sign for the resource.
 fn report(proof: &ReceiptProof) -> Value {
     let receipt = &proof.receipt.payload;
     let authorized = if proof.is_signed_by_payee() { "payTo of the offer" } else { "not shown by the receipt" };

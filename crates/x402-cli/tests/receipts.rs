@@ -115,15 +115,15 @@ async fn a_receipt_of_an_account_proves_what_was_paid() {
     assert!(verify(&document, &format!(" --signer {SIGNER_ACCOUNT}")).await.status.success());
     for (document, more, why) in [
         (document.clone(), format!(" --signer {PAYER_ACCOUNT}"), "signed by 0x3C44"),
-        (document.replace(PAYER_ACCOUNT, SIGNER_ACCOUNT), String::new(), "signed by 0x"),
-        (document.replace(r#""amount":"10000""#, r#""amount":"1""#), String::new(), "signed by 0x"),
-        ("{}".to_owned(), String::new(), "format"),
+        (document.replace(PAYER_ACCOUNT, SIGNER_ACCOUNT), String::new(), "signed by"),
+        (document.replace(r#""amount":"10000""#, r#""amount":"1""#), String::new(), "signed by"),
+        ("{}".to_owned(), String::new(), "signature"),
         (String::new(), String::new(), "JSON"),
     ] {
         let refused = verify(&document, &more).await;
         let said = text(&refused.stderr);
         assert!(refused.status.code() == Some(1) && said.starts_with("not proven: "), "{more} {document}: {said}");
-        assert!(said.contains(why) || why == "signed by 0x", "{said}");
+        assert!(said.contains(why), "{said}");
         assert!(refused.stdout.is_empty());
     }
     let missing = x402(arguments("receipt verify /no/such/file", &journal), None).await;

@@ -10,8 +10,8 @@ use x402_codec::{DecodeError, Limits};
 
 /// Returns the canonical form of one JSON document.
 ///
-/// The document is at most `limits.body` bytes long and `limits.depth` levels deep. A number is the double that its
-/// spelling stands for, so that integers beyond 2^53 lose digits, as they do in every parser that follows RFC 8785.
+/// The document is at most `limits.body` bytes long and `limits.depth` levels deep. A number is read as a
+/// double, so that integers beyond 2^53 lose digits, as they do in every parser that follows RFC 8785.
 ///
 /// # Errors
 /// The text is not strict JSON, or exceeds a limit.

@@ -93,7 +93,7 @@ pub struct KeptReceipt {
 pub struct ReceiptProof {
     /// The receipt and its signer.
     pub receipt: Attested<ReceiptPayload>,
-    /// The offer.
+    /// The offer under which the buyer paid.
     pub offer: Option<OfferPayload>,
 }
 

@@ -159,7 +159,7 @@ impl Extension for OfferIssuer {
     }
 
     /// Declares the signed offers. An entry whose offer cannot be signed makes the whole declaration absent, since a client
-    /// could not tell it from an offer that was removed.
+    /// could not distinguish it from an offer that was removed.
     fn declare(&self, required: &Required<'_>) -> Option<RawJson> {
         let sign = |(at, offer): (usize, &x402_types::Offer)| {
             self.offer(&required.resource.url, at, &offer.terms, required.moment.now)

@@ -32,7 +32,7 @@ pub struct OfferPayload {
     pub resource_url: Box<str>,
     /// The payment scheme.
     pub scheme: SchemeName,
-    /// The network.
+    /// The network of the payment.
     pub network: ChainId,
     /// The asset, as the entry of `accepts` writes it.
     pub asset: Box<str>,

@@ -112,7 +112,7 @@ pub enum ArtifactSigner {
     Key {
         /// The key identifier in the header.
         kid: Box<str>,
-        /// The key.
+        /// The key that has signed.
         key: PublicKey,
         /// Whether the identifier contains the key, or the caller knows it. Otherwise the key came with the artifact itself,
         /// and proves nothing about the identifier.

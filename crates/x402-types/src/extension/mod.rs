@@ -121,7 +121,7 @@ impl Moment {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct SettledClaim<'a> {
-    /// The payment.
+    /// The payment that was settled.
     pub claim: &'a Claim,
     /// The resource: the server's own at a seller, the one that the payment names at a facilitator.
     pub resource: Option<&'a ResourceInfo>,
