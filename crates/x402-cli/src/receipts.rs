@@ -61,7 +61,9 @@ fn listed(args: List) -> Result<String, String> {
     let kept = Journal::open(&path, false)?.receipts()?;
     if let Some(number) = args.export {
         let found = kept.into_iter().find(|(known, _)| *known == number);
-        return found.map(|(_, text)| text).ok_or(format!("{}: no receipt has the number {number}", path.display()));
+        return found
+            .map(|(_, text)| text)
+            .ok_or_else(|| format!("{}: no receipt has the number {number}", path.display()));
     }
     let mut lines = Vec::new();
     for (number, text) in kept {

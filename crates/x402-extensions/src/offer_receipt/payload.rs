@@ -201,7 +201,7 @@ impl ArtifactPayload for OfferPayload {
     }
 
     fn to_json(&self, fixed: bool) -> String {
-        let until = self.valid_until.map(|until| until.0).or(fixed.then_some(0));
+        let until = self.valid_until.map(|until| until.0).or_else(|| fixed.then_some(0));
         json(&OfferJson {
             version: 1,
             resource_url: &self.resource_url,
@@ -253,7 +253,7 @@ impl ArtifactPayload for ReceiptPayload {
             resource_url: &self.resource_url,
             payer: &self.payer,
             issued_at: self.issued_at.0,
-            transaction: self.transaction.as_deref().or(fixed.then_some("")),
+            transaction: self.transaction.as_deref().or_else(|| fixed.then_some("")),
         })
     }
 }
@@ -283,7 +283,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     fn text(&self, name: &'static str, most: usize) -> Result<&'n str, ArtifactError> {
         let text = self.0.get(name).and_then(Node::as_str);
         let fits = |text: &&str| (1..=most).contains(&text.len()) && !text.contains(char::is_control);
-        text.filter(fits).ok_or(ArtifactError::member(name, "a string that is neither empty nor too long"))
+        text.filter(fits).ok_or_else(|| ArtifactError::member(name, "a string that is neither empty nor too long"))
     }
 
     fn integer(&self, name: &'static str) -> Result<u64, ArtifactError> {
@@ -291,7 +291,7 @@ impl<'n, 'a> Fields<'n, 'a> {
             Some(Value::Number(text)) => text.parse().ok().filter(|number| *number <= MAX_INTEGER),
             _ => None,
         };
-        number.ok_or(ArtifactError::member(name, "an integer of seconds, or the version"))
+        number.ok_or_else(|| ArtifactError::member(name, "an integer of seconds, or the version"))
     }
 
     fn network(&self) -> Result<ChainId, ArtifactError> {
