@@ -141,24 +141,24 @@ pub fn diff_permit2_payload(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
     let Ok(value) = serde_json::from_str::<Value>(text) else { return };
     let Ok(raw) = RawJson::parse(text.to_owned()) else { return };
-    let theirs = permit2::theirs(&value);
-    assert_eq!(permit2::UncheckedPayload::read(&raw).ok(), theirs);
+    let theirs = permit2::theirs(text, &value);
+    assert_eq!(permit2::UncheckedPermit::read(&raw).ok(), theirs);
     let Some(unchecked) = theirs else { return };
     let network = "eip155:8453".parse().unwrap();
     let key = unchecked.key(network);
     let Ok(payload) = unchecked.checked() else { return };
-    assert_eq!(permit2::Payload::read(&payload.to_json()), Ok(payload.clone()));
+    assert_eq!(permit2::PermitPayload::read(&payload.to_json()), Ok(payload.clone()));
     let signed = payload.authorization;
     assert_eq!(signed.key(network), key);
     assert_eq!(signed.digest(permit2::domain(8453)), permit2::their_digest(&signed, 8453));
 
     for (amount, permit2612) in [(signed.amount, None), (U256::from(data.len()).into(), Some(permit2::eip2612(data)))] {
         let amount = if signed.witness.facilitator.is_some() { amount } else { signed.amount };
-        let authorization = permit2::Authorization { spender: signed.witness.proxy(), ..signed };
+        let authorization = permit2::Permit { spender: signed.witness.proxy(), ..signed };
         let settlement =
-            permit2::Settlement { authorization, amount, signature: payload.signature.clone(), permit2612 };
-        assert_eq!(permit2::Settlement::of_call(&settlement.call()), Some(settlement.clone()));
-        assert_eq!(permit2::Settlement::of_call(settlement.call().get(..100).unwrap()), None);
+            permit2::SettleCall { authorization, amount, signature: payload.signature.clone(), permit2612 };
+        assert_eq!(permit2::SettleCall::of_call(&settlement.call()), Some(settlement.clone()));
+        assert_eq!(permit2::SettleCall::of_call(settlement.call().get(..100).unwrap()), None);
     }
 }
 
@@ -166,7 +166,7 @@ pub fn diff_permit2_payload(data: &[u8]) {
 mod permit2 {
     pub(super) use crate::permit2::*;
 
-    use super::{Address, B256, Eip712Domain, EvmAddress, SolStruct, U256, Value, digits, sol, take};
+    use super::{Address, B256, Deserialize, Eip712Domain, EvmAddress, SolStruct, U256, Value, digits, sol, take};
 
     sol! {
         struct TokenPermissions { address token; uint256 amount; }
@@ -186,45 +186,78 @@ mod permit2 {
         }
     }
 
-    /// Reads the payload from a parsed value.
-    pub(super) fn theirs(value: &Value) -> Option<UncheckedPayload> {
-        let permit = value.get("permit2Authorization").filter(|_| value.is_object())?;
-        let witness = permit.get("witness")?;
-        let text = |of: &Value, name: &str| of.get(name)?.as_str().map(str::to_owned);
-        let address = |of: &Value, name: &str| text(of, name)?.parse::<EvmAddress>().ok();
-        let number = |of: &Value, name: &str| text(of, name)?.parse::<x402_types::AtomicAmount>().ok();
-        Some(UncheckedPayload {
-            from: address(permit, "from")?,
-            token: address(permit.get("permitted")?, "token")?,
-            amount: number(permit.get("permitted")?, "amount")?,
-            spender: address(permit, "spender")?,
-            nonce: number(permit, "nonce")?.value(),
-            deadline: number(permit, "deadline")?.value(),
-            to: address(witness, "to")?,
-            facilitator: match witness.get("facilitator") {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Theirs {
+        signature: String,
+        permit2_authorization: TheirPermit,
+    }
+    #[derive(Deserialize)]
+    struct TheirPermit {
+        from: String,
+        permitted: TheirPermitted,
+        spender: String,
+        nonce: String,
+        deadline: String,
+        witness: TheirWitness,
+    }
+    #[derive(Deserialize)]
+    struct TheirPermitted {
+        token: String,
+        amount: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TheirWitness {
+        to: String,
+        facilitator: Option<String>,
+        valid_after: String,
+    }
+
+    /// Reads the payload by serde's derive on texts, which would accept an array for an object, and `null` for a member
+    /// that may be absent.
+    pub(super) fn theirs(text: &str, value: &Value) -> Option<UncheckedPermit> {
+        let paths = ["", "/permit2Authorization", "/permit2Authorization/permitted", "/permit2Authorization/witness"];
+        let objects = paths.iter().all(|path| value.pointer(path).is_some_and(Value::is_object));
+        let facilitator = value.pointer("/permit2Authorization/witness/facilitator");
+        if !objects || facilitator.is_some_and(Value::is_null) {
+            return None;
+        }
+        let Theirs { signature, permit2_authorization: permit } = serde_json::from_str(text).ok()?;
+        let address = |text: String| text.parse::<EvmAddress>().ok();
+        let number = |text: String| text.parse::<x402_types::AtomicAmount>().ok();
+        Some(UncheckedPermit {
+            from: address(permit.from)?,
+            token: address(permit.permitted.token)?,
+            amount: number(permit.permitted.amount)?,
+            spender: address(permit.spender)?,
+            nonce: number(permit.nonce)?.value(),
+            deadline: number(permit.deadline)?.value(),
+            to: address(permit.witness.to)?,
+            facilitator: match permit.witness.facilitator {
                 None => None,
-                Some(_) => Some(address(witness, "facilitator")?),
+                Some(text) => Some(address(text)?),
             },
-            valid_after: number(witness, "validAfter")?.value(),
-            signature: digits(&text(value, "signature")?).filter(|bytes| bytes.len() <= 4096)?.into(),
+            valid_after: number(permit.witness.valid_after)?.value(),
+            signature: digits(&signature).filter(|bytes| bytes.len() <= 4096)?.into(),
         })
     }
 
     /// Computes the digest by alloy.
-    pub(super) fn their_digest(signed: &Authorization, chain_id: u64) -> B256 {
-        let Authorization { token, amount, spender, nonce, deadline, witness, .. } = *signed;
-        let Witness { to, facilitator, valid_after: validAfter } = witness;
+    pub(super) fn their_digest(signed: &Permit, chain_id: u64) -> B256 {
+        let Permit { token, amount, spender, nonce, deadline, witness, .. } = *signed;
+        let Witness { to, facilitator, valid_after } = witness;
         let permitted = TokenPermissions { token, amount: amount.value() };
         let chain_id = Some(U256::from(chain_id));
         let domain = Eip712Domain::new(Some("Permit2".into()), None, chain_id, Some(PERMIT2), None);
         match facilitator {
             None => {
-                let witness = exact::Witness { to, validAfter };
+                let witness = exact::Witness { to, validAfter: valid_after };
                 exact::PermitWitnessTransferFrom { permitted, spender, nonce, deadline, witness }
                     .eip712_signing_hash(&domain)
             }
             Some(facilitator) => {
-                let witness = upto::Witness { to, facilitator, validAfter };
+                let witness = upto::Witness { to, facilitator, validAfter: valid_after };
                 upto::PermitWitnessTransferFrom { permitted, spender, nonce, deadline, witness }
                     .eip712_signing_hash(&domain)
             }

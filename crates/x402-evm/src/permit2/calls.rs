@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use x402_types::AtomicAmount;
 
-use super::message::{Authorization, Witness};
+use super::message::{Permit, Witness};
 
 mod abi {
     alloy_sol_types::sol! {
@@ -53,9 +53,9 @@ pub struct Eip2612Permit {
 
 /// The call of a proxy that settles a payment: the call that is simulated, sent, and recognised on the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
+pub struct SettleCall {
     /// The permit. Its spender is the proxy that is called.
-    pub authorization: Authorization,
+    pub authorization: Permit,
     /// The amount to settle: the permitted one for `exact`, at most that for `upto`.
     pub amount: AtomicAmount,
     /// The payer's signature of the permit.
@@ -64,31 +64,31 @@ pub struct Settlement {
     pub permit2612: Option<Eip2612Permit>,
 }
 
-impl Settlement {
+impl SettleCall {
     /// Encodes the call of the proxy that enforces the witness.
     #[must_use]
     pub fn call(&self) -> Bytes {
-        let Authorization { from: owner, token, amount: permitted, nonce, deadline, witness, .. } = self.authorization;
+        let Permit { from: owner, token, amount: permitted, nonce, deadline, witness, .. } = self.authorization;
         let permitted = abi::TokenPermissions { token, amount: permitted.value() };
         let permit = abi::PermitTransferFrom { permitted, nonce, deadline };
         let (amount, signature) = (self.amount.value(), self.signature.clone());
         let permit2612 = self.permit2612.map(abi::EIP2612Permit::from);
-        let Witness { to, facilitator, valid_after: validAfter } = witness;
+        let Witness { to, facilitator, valid_after } = witness;
         match (facilitator, permit2612) {
             (None, None) => {
-                let witness = abi::ExactProxy::Witness { to, validAfter };
+                let witness = abi::ExactProxy::Witness { to, validAfter: valid_after };
                 abi::ExactProxy::settleCall { permit, owner, witness, signature }.abi_encode()
             }
             (None, Some(permit2612)) => {
-                let witness = abi::ExactProxy::Witness { to, validAfter };
+                let witness = abi::ExactProxy::Witness { to, validAfter: valid_after };
                 abi::ExactProxy::settleWithPermitCall { permit2612, permit, owner, witness, signature }.abi_encode()
             }
             (Some(facilitator), None) => {
-                let witness = abi::UptoProxy::Witness { to, facilitator, validAfter };
+                let witness = abi::UptoProxy::Witness { to, facilitator, validAfter: valid_after };
                 abi::UptoProxy::settleCall { permit, amount, owner, witness, signature }.abi_encode()
             }
             (Some(facilitator), Some(permit2612)) => {
-                let witness = abi::UptoProxy::Witness { to, facilitator, validAfter };
+                let witness = abi::UptoProxy::Witness { to, facilitator, validAfter: valid_after };
                 abi::UptoProxy::settleWithPermitCall { permit2612, permit, amount, owner, witness, signature }
                     .abi_encode()
             }
@@ -157,7 +157,7 @@ impl Settlement {
         permit2612: Option<abi::EIP2612Permit>,
     ) -> Self {
         let abi::PermitTransferFrom { permitted, nonce, deadline } = permit;
-        let authorization = Authorization {
+        let authorization = Permit {
             from: owner,
             token: permitted.token,
             amount: permitted.amount.into(),

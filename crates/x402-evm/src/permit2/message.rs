@@ -22,7 +22,7 @@ pub const PERMIT_TYPE: [B256; 2] = [
 
 /// A permit for one payment: what the payer signs, with the payer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Authorization {
+pub struct Permit {
     /// The payer, whose allowance for Permit2 is used.
     pub from: Address,
     /// `permitted.token`: the token of the payment.
@@ -39,7 +39,7 @@ pub struct Authorization {
     pub witness: Witness,
 }
 
-/// What the proxy enforces, beyond what Permit2 does.
+/// The conditions that the proxy enforces, beyond those of Permit2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Witness {
     /// The recipient of the payment.
@@ -77,7 +77,7 @@ impl Witness {
     }
 }
 
-impl Authorization {
+impl Permit {
     /// Computes the hash of the struct.
     #[must_use]
     pub fn struct_hash(&self) -> B256 {

@@ -13,11 +13,11 @@ mod message;
 mod payload;
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
-pub use calls::{Eip2612Permit, Settlement, allowance_call, nonce_bitmap_call};
+pub use calls::{Eip2612Permit, SettleCall, allowance_call, nonce_bitmap_call};
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use errors::ContractError;
-pub use message::{Authorization, EXACT_WITNESS_TYPE, PERMIT_TYPE, UPTO_WITNESS_TYPE, Witness, domain};
-pub use payload::{Payload, UncheckedPayload};
+pub use message::{EXACT_WITNESS_TYPE, PERMIT_TYPE, Permit, UPTO_WITNESS_TYPE, Witness, domain};
+pub use payload::{PermitPayload, UncheckedPermit};
 
 use alloy_primitives::{Address, address};
 

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use x402_codec::{Limits, json};
 use x402_types::{AtomicAmount, ChainId, EvmAddress, Malformed, PaymentKey, RawJson, Rejection};
 
-use super::message::{self, Authorization, Witness};
+use super::message::{self, Permit, Witness};
 use crate::payload;
 
 /// The payload as it was written: every member is well-formed, but none has been verified.
 ///
-/// The EIP-55 checksums of its addresses are verified where an address is used: [`UncheckedPayload::checked`] creates
-/// the [`Payload`] that is verified and settled.
+/// The EIP-55 checksums of its addresses are verified where an address is used: [`UncheckedPermit::checked`] creates
+/// the [`PermitPayload`] that is verified and settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UncheckedPayload {
+pub struct UncheckedPermit {
     /// The payer's address.
     pub from: EvmAddress,
     /// The token's address.
@@ -23,7 +23,7 @@ pub struct UncheckedPayload {
     pub amount: AtomicAmount,
     /// The address of the contract that may use the permit.
     pub spender: EvmAddress,
-    /// The nonce.
+    /// The nonce that the payer chose.
     pub nonce: U256,
     /// The last second in which a block may use the permit.
     pub deadline: U256,
@@ -82,7 +82,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<E
     EvmAddress::deserialize(deserializer).map(Some)
 }
 
-impl UncheckedPayload {
+impl UncheckedPermit {
     /// Parses the payload: numbers are strings of decimal digits. Unknown members are ignored.
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or malformed.
@@ -114,14 +114,14 @@ impl UncheckedPayload {
     /// Converts to the payload with verified addresses.
     /// # Errors
     /// `invalid_payload` with the path of an address that is neither in one case nor has its EIP-55 checksum.
-    pub fn checked(self) -> Result<Payload, Rejection> {
+    pub fn checked(self) -> Result<PermitPayload, Rejection> {
         let address = |member: &str, text: EvmAddress| {
             let path = || format!("payload.permit2Authorization.{member}");
             Address::try_from(text).map_err(|why| Rejection::field(&path(), why))
         };
         let facilitator = self.facilitator.map(|text| address("witness.facilitator", text)).transpose()?;
-        Ok(Payload {
-            authorization: Authorization {
+        Ok(PermitPayload {
+            authorization: Permit {
                 from: address("from", self.from)?,
                 token: address("permitted.token", self.token)?,
                 amount: self.amount,
@@ -134,7 +134,7 @@ impl UncheckedPayload {
         })
     }
 
-    /// Derives the authorization's identity, as [`Authorization::key`] does. It identifies the payer by value: no money
+    /// Derives the authorization's identity, as [`Permit::key`] does. It identifies the payer by value: no money
     /// depends on it, and a second spelling of an authorization has the same key.
     #[must_use]
     pub fn key(&self, network: ChainId) -> PaymentKey {
@@ -144,25 +144,25 @@ impl UncheckedPayload {
 
 /// A permit and its signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payload {
+pub struct PermitPayload {
     /// The permit that was signed.
-    pub authorization: Authorization,
+    pub authorization: Permit,
     /// The signature, as it was received; for an externally owned account 65 bytes.
     pub signature: Bytes,
 }
 
-impl Payload {
+impl PermitPayload {
     /// Parses the payload and verifies the form of its addresses.
     /// # Errors
     /// `invalid_payload` with the path of the member that is missing or malformed.
     pub fn read(payload: &RawJson) -> Result<Self, Rejection> {
-        UncheckedPayload::read(payload)?.checked()
+        UncheckedPermit::read(payload)?.checked()
     }
 
     /// Converts to the payload on the wire.
     #[must_use]
     pub fn to_json(&self) -> RawJson {
-        let Authorization { from, token, amount, spender, nonce, deadline, witness } = self.authorization;
+        let Permit { from, token, amount, spender, nonce, deadline, witness } = self.authorization;
         RawJson::of(&Wire {
             signature: hex::encode_prefixed(&self.signature),
             permit2_authorization: WirePermit {
