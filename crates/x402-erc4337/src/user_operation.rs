@@ -218,6 +218,7 @@ impl Eip7702Authorization {
     }
 
     /// Recovers the account that signed the authorization, if it is signed.
+    #[cfg(any(feature = "key", feature = "libsecp256k1"))]
     #[must_use]
     pub fn authority(&self) -> Option<Address> {
         let (r, s, odd) = self.signature?;

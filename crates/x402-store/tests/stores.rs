@@ -14,7 +14,6 @@ use x402_store::sqlite::SealKey;
 use x402_types::{AtomicAmount, AuthorizationKind, ChainId, PaymentKey, TimeoutSeconds, UnixSeconds};
 
 const NOW: UnixSeconds = UnixSeconds(1_760_875_200);
-const NETWORK: ChainId = ChainId::eip155(84532);
 const REQUEST: BoundRequest<'static> =
     BoundRequest { method: "GET", host: "api.example.com", path: "/api/protected", query: None, body_sha256: None };
 
@@ -33,9 +32,10 @@ fn offer() -> ChallengeOffer {
 }
 
 async fn one_place_keeps_all(place: &str) {
-    let key = PaymentKey::new(AuthorizationKind::Eip3009, NETWORK, &[1; 20], &[2; 20], &[3; 32]);
+    let network = ChainId::eip155(84532);
+    let key = PaymentKey::new(AuthorizationKind::Eip3009, network, &[1; 20], &[2; 20], &[3; 32]);
     let seal = SealKey::from_hex(&"07".repeat(32)).unwrap();
-    let name = KeyName { network: NETWORK, account: [7; 20], provider: "zerodev".to_owned(), hash: [8; 32] };
+    let name = KeyName { network, account: [7; 20], provider: "zerodev".to_owned(), hash: [8; 32] };
     let request = Remembered {
         id: "a".to_owned(),
         caller: "shop".to_owned(),
@@ -60,9 +60,8 @@ async fn one_place_keeps_all(place: &str) {
     assert_eq!(stores.requests().read("shop", "a").await, Ok(Some(request)));
     let kept = stores.session_keys(&seal).unwrap().read(&name).await.unwrap();
     assert_eq!(kept.unwrap().as_str(), "c2VjcmV0");
-    let id = &challenge.challenge_id;
-    let issued = stores.challenges().read(id).await.unwrap();
-    assert_eq!(issued.map(|issued| issued.challenge), Some(challenge.clone()));
+    let issued = stores.challenges().find(&challenge.challenge_id, NOW).await.unwrap();
+    assert_eq!(issued.map(|(issued, _)| issued.challenge), Some(challenge));
 }
 
 #[tokio::test]

@@ -73,8 +73,8 @@ fn secp256k1_in_c_is_there_by_its_feature_alone() {
     let has = |package, features: &[&str]| tree(package, "normal,build", features).contains("secp256k1-sys");
     for (package, features) in [
         ("x402-evm", &["verify", "rpc", "challenge"][..]),
-        ("x402-erc4337", &[]),
-        ("x402-erc4337", &["rpc", "self-bundler"]),
+        ("x402-erc4337", &["key"]),
+        ("x402-erc4337", &["key", "rpc", "self-bundler"]),
         ("x402", &["client", "plans", "server", "challenge"]),
     ] {
         assert!(!has(package, features), "{package} {features:?}");

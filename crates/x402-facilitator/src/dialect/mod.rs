@@ -171,7 +171,7 @@ impl Submission {
     }
 }
 
-/// What a request led to.
+/// The end of a request: a result, or the reason why there is none.
 #[derive(Debug)]
 pub enum Answer<'a, T> {
     /// The result for a payment.
