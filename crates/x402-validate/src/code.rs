@@ -136,7 +136,7 @@ codes! {
     MissingAccepts = "MISSING_ACCEPTS", Document, Error, "accepts";
         "`accepts` is missing";
         "add `accepts`, an array with at least one way to pay";
-        "`accepts` is absent, null or empty text, and the document is not of the flat legacy form.";
+        "`accepts` is absent, null or empty text, and the document is not of the flat legacy form. Also reported for the flat form with `\"x402Version\": 2`, which no client reads.";
         r#"{"x402Version":2}"# => r#"{"x402Version":2,"accepts":[{"scheme":"exact"}]}"#;
     EmptyAccepts = "EMPTY_ACCEPTS", Document, Error, "accepts";
         "`accepts` is empty";
@@ -256,7 +256,7 @@ codes! {
     InvalidBazaarSchema = "INVALID_BAZAAR_SCHEMA", Document, Warning, "extensions.bazaar.schema";
         "the bazaar extension has no JSON Schema that compiles";
         "write a JSON Schema with `type`, `$schema` or `properties`, and only references inside itself";
-        "`schema` is absent, not an object, has none of `type`, `$schema` and `properties`, does not compile, or refers to another document: nothing is ever fetched. Schemas beyond 64 KiB in one document are not compiled and reported.";
+        "`schema` is absent, not an object, has none of `type`, `$schema` and `properties`, does not compile, or refers to another document: nothing is ever fetched. Schemas beyond 64 KiB in one document are not compiled and reported. Or `schema` does not describe `info`: its `properties` have no `input`, or `info` does not satisfy it; the latter is checked for an `info` of 16 KiB at most and schemas without references, patterns and the like.";
         r#"{"extensions":{"bazaar":{"schema":{"type":"objekt"}}}}"# => r#"{"extensions":{"bazaar":{"schema":{"type":"object"}}}}"#;
     InvalidOutputSchema = "INVALID_OUTPUT_SCHEMA", Document, Warning, "accepts[0].outputSchema, accepts[0].outputSchema.output";
         "`outputSchema` does not describe the resource";
@@ -301,13 +301,58 @@ codes! {
     InvalidExtra = "INVALID_EXTRA", Ours, Error, "accepts[0].extra";
         "`extra` is not what the scheme adds";
         "write `extra` as an object; for a known token leave out what it does not have, and name its EIP-712 domain";
-        "`extra` is not an object. Or, for `exact` on a token that is known: `extra.name` or `extra.version` is not that of the token's EIP-712 domain, so that every signature fails; `extra.verifyingContract` is another contract than `asset`. What is absent is not reported. An entry of `nvm:erc4337` has an `extra.version` (a string), an `agentId` of decimal digits in a string and an `httpVerb` that is a string; the last two are optional.";
+        "`extra` is not an object. Or, for `exact` on a token that is known: `extra.name` or `extra.version` is not that of the token's EIP-712 domain, so that every signature fails; `extra.verifyingContract` is another contract than `asset`. What is absent is `MISSING_EIP712_DOMAIN`. An entry of `nvm:erc4337` has an `extra.version` (a string), an `agentId` of decimal digits in a string and an `httpVerb` that is a string; the last two are optional.";
         r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USDC"}}]}"# => r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USD Coin"}}]}"#;
-    InvalidMember = "INVALID_MEMBER", Ours, Error, "accepts[0].description";
+    InvalidMember = "INVALID_MEMBER", Ours, Error, "accepts[0].description, error, extensions, resource.description";
         "a member has another type than the protocol gives it";
         "write a string, or leave it out";
-        "Version 1: `description` or `mimeType` of an entry is not a string. Clients that read the entry as a whole pass it over.";
+        "Version 1: `description` or `mimeType` of an entry is not a string. Clients that read the entry as a whole pass it over. A warning for members of the document that decide no money, for which some clients refuse it: `error`, `resource.description` or `resource.mimeType` is not a string, or `extensions` not an object.";
         r#"{"x402Version":1,"accepts":[{"description":7}]}"# => r#"{"x402Version":1,"accepts":[{"description":"weather"}]}"#;
+    MissingEip712Domain = "MISSING_EIP712_DOMAIN", Ours, Warning, "accepts[0].extra, accepts[0].extra.name";
+        "the EIP-712 domain of the token is missing";
+        "write the token's own, as its contract has it: \"extra\": {\"name\": …, \"version\": …}";
+        "`exact` on an `eip155` network, by EIP-3009: the payer signs under the token's EIP-712 domain, and has its name and version from `extra`. One of them is absent, null or empty, or not a string for a token that is not known. Not reported for other transfer methods: `extra.assetTransferMethod`, or a token that is known to be paid by Permit2.";
+        r#"{"accepts":[{"scheme":"exact","network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"}]}"# => r#"{"accepts":[{"scheme":"exact","network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USD Coin","version":"2"}}]}"#;
+    UnknownMethod = "UNKNOWN_METHOD", Ours, Warning, "accepts[0].extra.assetTransferMethod, accepts[0].extra.paymentFlow";
+        "the way of the money is none that a client knows";
+        "leave the member out, or write one that clients know";
+        "`extra.assetTransferMethod` is none of `eip3009` and `permit2`, or `extra.paymentFlow` none of `authorization`, `upfront` and `escrow`. A client builds no payment for a method or flow that it does not know.";
+        r#"{"accepts":[{"extra":{"paymentFlow":"later"}}]}"# => r#"{"accepts":[{"extra":{"paymentFlow":"authorization"}}]}"#;
+    UnknownScheme = "UNKNOWN_SCHEME", Ours, Warning, "accepts[0].scheme";
+        "the scheme is none that a published client pays";
+        "write \"exact\", unless your payers have a client for this scheme";
+        "The scheme is none of `exact`, `upto`, `batch-settlement`, `auth-capture`, `nvm:erc4337`, `nvm:card-delegation`. Names are compared by the letter: `Exact` is paid by nobody, and the fix then names the right spelling.";
+        r#"{"accepts":[{"scheme":"Exact"}]}"# => r#"{"accepts":[{"scheme":"exact"}]}"#;
+    UnpayableRecipient = "UNPAYABLE_RECIPIENT", Ours, Warning, "accepts[0].payTo";
+        "nobody can receive at `payTo`";
+        "write the address of the seller as `payTo`";
+        "On an `eip155` network `payTo` is the zero address, to which tokens refuse to transfer, or the same as `asset`: a token keeps what its own contract is paid.";
+        r#"{"accepts":[{"asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","payTo":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"}]}"# => r#"{"accepts":[{"asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
+    LongTimeout = "LONG_TIMEOUT", Ours, Warning, "accepts[0].maxTimeoutSeconds";
+        "`maxTimeoutSeconds` is longer than payers sign for";
+        "write the seconds that a payment may take, such as 60; 3600 at most";
+        "`maxTimeoutSeconds` is more than one hour: the payer's authorization would be valid for so long, and this project's client signs for one hour at most unless it is told otherwise. The message says how long it is; a number that is more likely one of milliseconds, or a point in time, is named so.";
+        r#"{"accepts":[{"maxTimeoutSeconds":300000}]}"# => r#"{"accepts":[{"maxTimeoutSeconds":300}]}"#;
+    LargeAmount = "LARGE_AMOUNT", Ours, Warning, "accepts[0].amount";
+        "the price is in the thousands of dollars";
+        "write atomic units once: 0.01 USDC is \"10000\"";
+        "The asset is a known dollar token, and the price is a whole number of dollars, 1000 or more: the sign of a price that was converted to atomic units twice. The message has the sum in figures and in words; the fix has the sum that may have been meant.";
+        r#"{"accepts":[{"amount":"10000000000"}]}"# => r#"{"accepts":[{"amount":"10000"}]}"#;
+    MisnamedMember = "MISNAMED_MEMBER", Ours, Warning, "accepts[0].pay_to, resourceInfo";
+        "a member is named otherwise than in the protocol";
+        "write the name of the protocol";
+        "A member of the document or of an entry has a name that the protocol does not have, and the one that it means is absent: another spelling (`pay_to`, `PayTo`, `max_amount_required`, `x402_version`), or another word (`resourceInfo`, `token`, `recipient`, `price`, `chain`). Clients do not read it. `normalized` has other spellings and `resourceInfo` under their right names.";
+        r#"{"accepts":[{"pay_to":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"# => r#"{"accepts":[{"payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
+    MisplacedMember = "MISPLACED_MEMBER", Ours, Warning, "accepts[0].resource, accepts[0].extensions.bazaar";
+        "a member is in another place than the protocol has it";
+        "move it to where clients look for it";
+        "Version 2: an entry has `resource`, `description`, `mimeType` or `outputSchema`, which version 1 has there. Every version: an entry has the bazaar extension, as `bazaar`, `extra.bazaar` or `extensions.bazaar`. `normalized` has `resource` and `bazaar` where they belong.";
+        r#"{"x402Version":2,"accepts":[{"resource":"https://api.example.com/a"}]}"# => r#"{"x402Version":2,"resource":{"url":"https://api.example.com/a"},"accepts":[{"scheme":"exact"}]}"#;
+    WrappedDocument = "WRAPPED_DOCUMENT", Ours, Warning, "data, error.data, $";
+        "the payment requirements are inside something else";
+        "send the payment requirements alone, as one JSON object";
+        "The document is below members of another object, at most three levels deep, as error envelopes of frameworks put it; or the input is the list of entries alone. Reported beside `UNKNOWN_FORMAT` or `NOT_OBJECT`: no client looks for it there. The wrapped document is linted in its place, and `normalized` is it alone.";
+        r#"{"data":{"x402Version":2,"accepts":[]}}"# => r#"{"x402Version":2,"accepts":[]}"#;
     HeaderTooLarge = "HEADER_TOO_LARGE", Ours, Warning, "$";
         "the document is too large for a header";
         "offer fewer ways to pay, or shorten descriptions and schemas";
@@ -424,7 +469,7 @@ mod tests {
                 .collect();
             assert_eq!(table, names);
         }
-        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 7);
+        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 16);
     }
 
     #[test]

@@ -11,11 +11,13 @@ mod code;
 mod document;
 mod entry;
 mod extensions;
+mod extra;
 mod extract;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
 mod lint;
+mod misplaced;
 mod normalize;
 mod place;
 pub mod registry;
@@ -23,6 +25,8 @@ mod report;
 mod resource;
 mod schema;
 mod summary;
+mod token;
+mod unpayable;
 
 pub use address::Namespace;
 pub use caip2::Caip2;

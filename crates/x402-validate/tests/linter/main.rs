@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)]
 
 mod bad_input;
+mod cases;
 mod corpus;
 mod pages;
 mod properties;
