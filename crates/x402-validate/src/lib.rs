@@ -6,9 +6,11 @@
 
 pub mod address;
 pub mod amount;
+mod answer;
 mod caip2;
 mod code;
 mod document;
+mod encoding;
 mod entry;
 mod extensions;
 mod extra;
@@ -29,6 +31,7 @@ mod token;
 mod unpayable;
 
 pub use address::Namespace;
+pub use answer::{Answer, lint_answer};
 pub use caip2::Caip2;
 pub use code::{Code, CodeOrigin, Row, Severity, UnknownCode};
 pub use document::Document;
