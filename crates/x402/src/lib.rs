@@ -7,6 +7,8 @@ pub use x402_challenge as challenge;
 pub use x402_erc4337 as erc4337;
 #[cfg(feature = "evm")]
 pub use x402_evm as evm;
+#[cfg(feature = "receipts")]
+pub use x402_extensions as extensions;
 #[cfg(feature = "facilitator")]
 pub use x402_facilitator as facilitator;
 pub use x402_types as types;
