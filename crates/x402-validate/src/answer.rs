@@ -130,7 +130,7 @@ fn of_body(answer: &Answer<'_>, options: &Options, around: &mut Vec<Issue>) -> C
         let field = format!("headers.{shown}");
         around.push(no_terms(answer, format!("the terms are in `{}`, where no client looks", shown.escape_debug())));
         around.push(
-            issue(Code::MisnamedHeader, field.clone())
+            issue(Code::MisnamedHeader, field)
                 .message(format!("the terms are in the header `{}`", shown.escape_debug())),
         );
         let options = Options { header: Some(value.len()), ..options.clone() };
