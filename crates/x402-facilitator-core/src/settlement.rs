@@ -458,7 +458,7 @@ impl Settlement {
     fn lane_for(&self, verified: &Verified) -> Result<LaneId, Fault> {
         let lanes = self.able(verified.verdict()).map_err(|why| match why {
             Refusal::Fault(fault) => fault,
-            // It was verified otherwise a moment ago.
+            // The payment passed this check a moment ago.
             Refusal::Rejection(why) => Fault::unreachable("the rail", why),
         })?;
         let spread = verified

@@ -286,8 +286,8 @@ async fn what_another_process_brings_to_its_end_is_found_by_a_look() {
     assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-/// Checks that a payment that waits its turn is no fault: its caller may try again. It is told so late, since published
-/// servers take an answer without a transaction for a refusal.
+/// Checks that a payment that waits its turn is no fault: its caller may try again. The answer comes late, since
+/// published servers take one without a transaction for a refusal.
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_only_waits_is_answered_as_pending_after_few_looks() {
     let bench = Bench::new();

@@ -121,8 +121,8 @@ impl PaymentResponse {
         Self { ok: false, challenge_id, resource, entitlement: None, rest }
     }
 
-    /// Returns whether the response states that nothing was settled and nothing will be. `ok: false` alone does not: it
-    /// says that access was not granted.
+    /// Returns whether the response states that nothing was settled and nothing will be. `ok: false` alone only
+    /// means that access was not granted.
     #[must_use]
     pub fn is_waived(&self) -> bool {
         !self.ok && self.rest.text("amount").as_deref() == Some("0")

@@ -156,7 +156,7 @@ impl Paying<'_> {
                         }
                     }
                 }
-                // It is said of the challenge, whatever became of an earlier sending: a challenge is paid once.
+                // The statement is about the challenge, which is paid once, so an earlier sending does not matter.
                 ChallengeOutcome::Waived => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Refused => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Spent => flight.land(None).await,

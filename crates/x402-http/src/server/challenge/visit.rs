@@ -57,7 +57,7 @@ impl Visit for ChallengeVisit {
         };
         if let Some(request) = &self.metered {
             if unserved {
-                // Nothing moved and nothing will. Where that could not be stored, nothing is said.
+                // Nothing moved and nothing will. The answer states it only if it is stored.
                 match self.route.waive(granted).await {
                     Ok(()) => answer::attach_waived(&mut response.headers, granted),
                     Err(fault) => drop(response.extensions.insert(fault)),
