@@ -31,7 +31,7 @@ pub(crate) const REST_MILLISECONDS: u64 = 2_000;
 pub struct Polling {
     /// The shortest interval while a payment on the network is unfinished. Where blocks come by the clock, the head is
     /// polled when one is expected, and so often until it is there; elsewhere, the longer a block is awaited the longer the
-    /// interval, up to a quarter of the wait, and to 20 times this one. Each poll is one call, and a new block needs some more.
+    /// interval, up to an eighth of the wait, and to 20 times this one. Each poll is one call, and a new block needs some more.
     pub busy: Duration,
     /// The interval while no payment is unfinished. It has no effect if it is the shorter one.
     pub rest: Duration,
