@@ -44,8 +44,8 @@ pub struct Engine {
     blocks: watch::Sender<()>,
     nonces: watch::Sender<()>,
     waiters: Waiters,
-    /// The lanes with unfinished payments.
-    unfinished: watch::Sender<BTreeSet<LaneId>>,
+    /// The lanes with unfinished payments, each with the number of times that it took some on.
+    unfinished: watch::Sender<BTreeMap<LaneId, u64>>,
     /// The database that holds the ledger, if there is one.
     database: Option<Arc<dyn CheckWriter>>,
     seen: Mutex<Seen>,
@@ -251,18 +251,32 @@ impl Engine {
     /// Notes whether a lane has unfinished payments, as its worker sees it.
     pub(crate) fn note_unfinished(&self, lane: &LaneId, any: bool) {
         self.unfinished.send_if_modified(|lanes| {
-            let changed = lanes.contains(lane) != any;
+            let changed = lanes.contains_key(lane) != any;
             match (changed, any) {
                 (false, _) => {}
-                (true, true) => drop(lanes.insert(lane.clone())),
+                (true, true) => drop(lanes.insert(lane.clone(), 0)),
                 (true, false) => drop(lanes.remove(lane)),
             }
             changed
         });
     }
 
-    pub(crate) fn unfinished(&self) -> watch::Receiver<BTreeSet<LaneId>> {
+    /// Notes that a lane took on payments: it may send, and the chain may have a block for that at once.
+    pub(crate) fn note_taken_on(&self, lane: &LaneId) {
+        self.unfinished.send_modify(|lanes| {
+            let times = lanes.entry(lane.clone()).or_default();
+            *times = times.wrapping_add(1);
+        });
+    }
+
+    /// Returns the lanes with unfinished payments, each with the number of times that it took some on.
+    pub(crate) fn unfinished(&self) -> watch::Receiver<BTreeMap<LaneId, u64>> {
         self.unfinished.subscribe()
+    }
+
+    /// Returns whether a signer of the network cannot pay for a transaction, as it was noted last.
+    pub(crate) fn is_short(&self, network: ChainId) -> bool {
+        self.seen().short.keys().any(|lane| lane.network() == Some(network))
     }
 
     pub(crate) fn nonces(&self) -> watch::Receiver<()> {
