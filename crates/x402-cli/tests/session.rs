@@ -43,7 +43,7 @@ fn refused(output: &Output) -> (Option<i32>, String) {
 
 /// A facilitator, and a payment for it whose keys lie in it: an order key and a redeem key.
 async fn scene() -> (DevFacilitator, Requirements, Value) {
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
     let chain = DevChain::new().unwrap();
     let (id, plan) = (U256::from(PLAN), DevPlan::credits(ACCOUNTS[2].address, 1_000_000, 10));
     chain.register_plan(id, plan).unwrap();

@@ -4,30 +4,17 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use x402_codec::Limits;
-use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
+use x402_devchain::{ACCOUNTS, DevChain};
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator_core::Payment;
 use x402_types::{Claim, Terms};
 
 use crate::support::process::{Facilitator, configuration};
-use crate::support::{body, body_v1, send, signed, terms, tls};
-
-/// Blocks by hand, so that a settlement waits for as long as the test wants.
-async fn start(wait: Duration) -> DevFacilitator {
-    tls();
-    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
-    DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
-}
-
-async fn fresh(facilitator: &DevFacilitator) -> Value {
-    let terms = terms();
-    body(&terms, &signed(1, &terms, facilitator.chain().time()).await)
-}
+use crate::support::{body, body_v1, fresh, send, signed, start, terms, tls};
 
 /// Waits for what will come to be: there is no limit but the test runner's.
 async fn until(mut is: impl FnMut() -> bool) {

@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use alloy_primitives::U256;
 use axum::Router;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
+use x402_devchain::{ACCOUNTS, DevChain};
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::engine::{Engine, Patience, Readiness, Shortage};
 use x402_facilitator::heads::HeadPollers;
@@ -24,21 +23,9 @@ use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_testkit::Log;
 use x402_types::ChainId;
 
-use crate::support::{body, payment, send, signed, terms, tls};
+use crate::support::{fresh, payment, send, start, tls};
 
 const SHORT: Duration = Duration::from_millis(1);
-
-/// On blocks by hand; `/settle` waits for so long.
-async fn start(wait: Duration) -> DevFacilitator {
-    tls();
-    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
-    DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
-}
-
-async fn fresh(facilitator: &DevFacilitator) -> Value {
-    let terms = terms();
-    body(&terms, &signed(1, &terms, facilitator.chain().time()).await)
-}
 
 async fn ready(facilitator: &DevFacilitator) -> (u16, Value) {
     let response = reqwest::get(format!("{}/ready", facilitator.url())).await.unwrap();

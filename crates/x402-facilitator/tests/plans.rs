@@ -45,7 +45,7 @@ async fn world(plan: DevPlan) -> World {
 
 async fn world_on(chain: DevChain, plan: DevPlan) -> World {
     // reqwest needs a TLS provider even where no TLS is spoken.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
     let id = U256::from(PLAN);
     chain.register_plan(id, plan).unwrap();
     let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, U256::ZERO);
