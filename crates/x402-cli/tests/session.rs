@@ -51,7 +51,7 @@ async fn scene() -> (DevFacilitator, Requirements, Value) {
     chain.set_balance_of(account.address(), U256::from(1_000_000));
     let network = ChainId::eip155(chain.chain_id());
     let session = ACCOUNTS[SESSION_SIGNER].address;
-    let entry = Requirements::new(network, id.into()).session_signer(&session.to_string()).verb("POST");
+    let entry = Requirements::new(network, id.into()).with_session_signer(&session.to_string()).with_verb("POST");
 
     let plans = Plans::new([served(id, plan)]).unwrap();
     let payer = Payer::new(signer(1).unwrap(), account, plans, vec![session]);
