@@ -14,7 +14,7 @@ use crate::{Answer, Code, Issue, Options, Registry, Severity, detect, extract, l
 /// Checks [`holds`] for a document of any kind, with both registries.
 pub fn lint_document(data: &[u8]) {
     holds(data, &Options::default());
-    holds(data, &Options::default().registry(Registry::all()));
+    holds(data, &Options::default().with_registry(Registry::all()));
 }
 
 /// Checks that the linter finds in a response the document that a client finds, and reports on it exactly as on the
@@ -59,7 +59,7 @@ fn around(answer: &Answer<'_>) {
     } else {
         assert!(report.has(Code::NoTerms) || report.has(Code::InvalidJson), "{report:?}");
     }
-    let strict = crate::lint_answer(answer, &options.strict());
+    let strict = crate::lint_answer(answer, &options.with_warnings_as_errors());
     assert_eq!(strict.report.errors.len(), report.errors.len() + report.warnings.len());
 }
 

@@ -107,8 +107,9 @@ fn each_case_says_what_is_wrong_around_the_document() {
             let has = |(c, f, message): &&(Code, String, String)| c == code && f == field && message.contains(words);
             assert!(found.iter().any(|issue| has(&issue)), "{name}: {code} in {found:?}");
         }
-        let strict =
-            lint(&headers, &body, |answer| lint_answer(&answer.with_status(status), &Options::default().strict()));
+        let strict = lint(&headers, &body, |answer| {
+            lint_answer(&answer.with_status(status), &Options::default().with_warnings_as_errors())
+        });
         assert!(!strict.report.valid && strict.report.warnings.is_empty(), "{name}");
     }
 }
