@@ -82,7 +82,7 @@ fn respelt(value: &Value) -> String {
 async fn unanswered_it_is_a_duplicate_and_answered_it_is_spent() {
     let facilitator = start(Duration::from_secs(600)).await;
     let settle = format!("{}/settle", facilitator.url());
-    let request = fresh(&facilitator).await;
+    let request = fresh(facilitator.chain()).await;
     let text = request.to_string();
 
     let (url, first) = (settle.clone(), text.clone());
@@ -123,7 +123,7 @@ async fn unanswered_it_is_a_duplicate_and_answered_it_is_spent() {
 async fn told_that_it_is_pending_the_same_request_joins() {
     let facilitator = start(Duration::from_millis(300)).await;
     let settle = format!("{}/settle", facilitator.url());
-    let request = fresh(&facilitator).await;
+    let request = fresh(facilitator.chain()).await;
     let text = request.to_string();
 
     // As long as nothing has left there is no transaction to look for.
@@ -167,7 +167,7 @@ async fn an_idempotency_key_names_the_request() {
     let facilitator = start(Duration::from_secs(600)).await;
     facilitator.chain().set_automine(true);
     let settle = format!("{}/settle", facilitator.url());
-    let request = fresh(&facilitator).await;
+    let request = fresh(facilitator.chain()).await;
     let text = request.to_string();
     let longest = "k".repeat(255);
 
@@ -243,7 +243,7 @@ async fn one_key_names_one_payment() {
     let post = async |path: &str, request: &Value, key: &str| {
         send(&format!("{}/{path}", facilitator.url()), request.to_string(), Some(key)).await
     };
-    let (one, two) = (fresh(&facilitator).await, fresh(&facilitator).await);
+    let (one, two) = (fresh(facilitator.chain()).await, fresh(facilitator.chain()).await);
     let taken = |(status, answer): (u16, Value), flag: &str, reason: &str| {
         assert_eq!(
             (status, &answer[flag], &answer[reason]),
@@ -306,7 +306,7 @@ async fn of_many_at_once_one_is_told_the_success() {
     let facilitator = start(Duration::from_secs(600)).await;
     facilitator.chain().set_automine(true);
     let settle = format!("{}/settle", facilitator.url());
-    let text = fresh(&facilitator).await.to_string();
+    let text = fresh(facilitator.chain()).await.to_string();
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let (settle, text) = (settle.clone(), text.clone());

@@ -114,9 +114,9 @@ pub(crate) async fn start(wait: Duration) -> DevFacilitator {
 }
 
 /// The body of a payment that no other test made.
-pub(crate) async fn fresh(facilitator: &DevFacilitator) -> Value {
+pub(crate) async fn fresh(chain: &DevChain) -> Value {
     let terms = terms();
-    body(&terms, &signed(1, &terms, facilitator.chain().time()).await)
+    body(&terms, &signed(1, &terms, chain.time()).await)
 }
 
 /// Posts any bytes, with an `Idempotency-Key` or without, and reads the answer.
