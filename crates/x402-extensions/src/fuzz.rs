@@ -8,9 +8,11 @@
 
 use x402_codec::Limits;
 
+use crate::builder_code::{BuilderCodes, MAX_SERVICES};
 use crate::canonical::canonical;
 use crate::keys::PublicKey;
 use crate::offer_receipt::{ArtifactPayload, KeptReceipt, KnownKeys, OfferPayload, ReceiptPayload, SignedArtifact};
+use crate::sign_in::{SignIn, SignInAccount};
 
 /// Checks that the canonical form of a document is its own canonical form, and the same value.
 pub fn canonical_json(data: &[u8]) {
@@ -38,6 +40,35 @@ pub fn decode_artifact(data: &[u8]) {
     }
 }
 
+/// Checks that builder codes are read only where they are written, byte for byte.
+pub fn decode_builder_codes(data: &[u8]) {
+    if let Some(codes) = BuilderCodes::of_calldata(data) {
+        assert!(data.ends_with(&codes.to_suffix()));
+        assert!(codes.services.len() <= MAX_SERVICES);
+    }
+}
+
+/// Checks that a sign-in is written as it was read, and that its text has a line for each field and no other.
+pub fn decode_sign_in(data: &[u8]) {
+    let Ok(sign_in) = SignIn::parse(data) else { return };
+    assert_eq!(SignIn::parse(sign_in.to_header().as_bytes()).as_ref(), Ok(&sign_in));
+    let fields = &sign_in.fields;
+    let text = fields.message(&sign_in.account);
+    let optional = [&fields.expiration_time, &fields.not_before, &fields.request_id];
+    let listed = fields.resources.as_ref().map_or(0, |list| {
+        let heading = usize::from(!list.is_empty() || matches!(sign_in.account, SignInAccount::Evm(_)));
+        heading + list.len()
+    });
+    let gap = match (&fields.statement, sign_in.account) {
+        (Some(_), _) => 2,
+        (None, SignInAccount::Evm(_)) => 1,
+        (None, _) => 0,
+    };
+    assert_eq!(text.split('\n').count(), 8 + gap + optional.into_iter().flatten().count() + listed, "{text}");
+    assert!(!text.replace('\n', "").contains(|c: char| c.is_ascii_control()));
+    let _ = fields.check("https://api.example.com", x402_types::UnixSeconds(1_764_385_200));
+}
+
 fn artifact<P: ArtifactPayload + Clone + PartialEq + core::fmt::Debug>(data: &[u8]) {
     let Ok(artifact) = SignedArtifact::<P>::parse(data) else { return };
     let again = SignedArtifact::<P>::parse(artifact.to_json().as_bytes()).unwrap();
@@ -51,5 +82,5 @@ fn artifact<P: ArtifactPayload + Clone + PartialEq + core::fmt::Debug>(data: &[u
 
 #[cfg(test)]
 mod tests {
-    x402_testkit::replays!(canonical_json, decode_artifact);
+    x402_testkit::replays!(canonical_json, decode_builder_codes, decode_artifact, decode_sign_in);
 }
