@@ -141,7 +141,7 @@ impl BuilderCodes {
         let start = rest.len().checked_sub(usize::from(u16::from_be_bytes(*length)))?;
         let map = rest.get(start..)?;
         let codes = (*schema == SCHEMA).then(|| Self::of_map(map)).flatten()?;
-        // One spelling: another order of keys, a longer form of a length, or bytes behind the map are none of ours.
+        // One spelling: another order of keys, a longer form of a length, or bytes behind the map are refused.
         calldata.ends_with(&codes.to_suffix()).then_some(codes)
     }
 

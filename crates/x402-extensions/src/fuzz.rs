@@ -7,7 +7,9 @@
 )]
 
 use x402_codec::Limits;
+use x402_types::{Claim, PaymentPayload, Terms};
 
+use crate::bazaar::{Listing, is_valid_icon_url, is_valid_service_name};
 use crate::builder_code::{BuilderCodes, MAX_SERVICES};
 use crate::canonical::canonical;
 use crate::keys::PublicKey;
@@ -48,6 +50,23 @@ pub fn decode_builder_codes(data: &[u8]) {
     }
 }
 
+/// Checks that a listing is written as it was read, and that its texts are those that a catalog may show.
+pub fn decode_listing(data: &[u8]) {
+    let Ok(payment) = x402_codec::body::payment(core::str::from_utf8(data).unwrap_or_default(), &Limits::DEFAULT)
+    else {
+        return;
+    };
+    let PaymentPayload::V2(of) = &*payment else { return };
+    let Ok(listing) = Listing::of_claim(&Claim::new(Terms::from(&of.accepted), (*payment).clone())) else { return };
+    let text = serde_json::to_string(&listing).unwrap();
+    assert_eq!(serde_json::from_str::<Listing>(&text).unwrap(), listing);
+    assert!(listing.resource.starts_with("http") != (listing.resource.starts_with("mcp:")), "{}", listing.resource);
+    assert!(!listing.resource.contains(['?', '#']) && listing.tags.len() <= 5);
+    assert!(listing.icon_url.as_deref().is_none_or(is_valid_icon_url));
+    assert!(listing.service_name.as_deref().is_none_or(is_valid_service_name));
+    assert!(!listing.words().contains(char::is_control));
+}
+
 /// Checks that a sign-in is written as it was read, and that its text has a line for each field and no other.
 pub fn decode_sign_in(data: &[u8]) {
     let Ok(sign_in) = SignIn::parse(data) else { return };
@@ -82,5 +101,5 @@ fn artifact<P: ArtifactPayload + Clone + PartialEq + core::fmt::Debug>(data: &[u
 
 #[cfg(test)]
 mod tests {
-    x402_testkit::replays!(canonical_json, decode_builder_codes, decode_artifact, decode_sign_in);
+    x402_testkit::replays!(canonical_json, decode_builder_codes, decode_listing, decode_artifact, decode_sign_in);
 }

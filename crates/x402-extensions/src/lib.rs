@@ -4,6 +4,8 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
 )]
 
+#[cfg(feature = "bazaar")]
+pub mod bazaar;
 #[cfg(feature = "builder-code")]
 pub mod builder_code;
 pub mod canonical;

@@ -215,7 +215,7 @@ impl Extension for Shared {
     }
     async fn on_request(
         &self,
-        request: &x402_types::extension::UnpaidRequest<'_>,
+        request: &x402_types::extension::Unpaid<'_>,
     ) -> Result<Option<x402_types::extension::Admission>, Refusal> {
         self.0.on_request(request).await
     }

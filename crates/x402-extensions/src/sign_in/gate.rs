@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use x402_challenge::{Entitlement, Spent, Store, TokenHash};
 use x402_types::challenge::{IsoTime, ResourceName};
-use x402_types::extension::{Admission, Required, SettledClaim, UnpaidRequest};
+use x402_types::extension::{Admission, Required, SettledClaim, Unpaid};
 use x402_types::{ChainId, Extension, Fault, RawJson, Refusal, Rejection, UnixSeconds};
 
 use super::origin::Origin;
@@ -120,7 +120,7 @@ impl SignInGate {
         chains
     }
 
-    async fn admit(&self, sign_in: &SignIn, request: &UnpaidRequest<'_>) -> Result<Admission, Refusal> {
+    async fn admit(&self, sign_in: &SignIn, request: &Unpaid<'_>) -> Result<Admission, Refusal> {
         let SignIn { fields, account, .. } = sign_in;
         fields.check(&self.origin, request.now)?;
         if !Self::chains(request.offers.iter()).contains(&fields.chain_id) {
@@ -226,7 +226,7 @@ impl Extension for SignInGate {
         &[HEADER]
     }
 
-    async fn on_request(&self, request: &UnpaidRequest<'_>) -> Result<Option<Admission>, Refusal> {
+    async fn on_request(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
         let Some(value) = request.header(HEADER).filter(|_| request.has_fixed_price) else { return Ok(None) };
         let sign_in = SignIn::parse(value)?;
         self.admit(&sign_in, request).await.map(Some)

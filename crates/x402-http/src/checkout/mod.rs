@@ -28,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::extension::{Admission, Extensions, Moment, UnpaidRequest};
+use x402_types::extension::{Admission, Extensions, Moment, Unpaid};
 use x402_types::{Extension, Fault, Offer, Refusal, UnixSeconds};
 
 pub use crate::clock::{Clock, SystemClock};
@@ -118,8 +118,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// Passes a request without a payment to the extensions, one of which may admit it.
     ///
     /// # Errors
-    /// The request asks to be served without a payment and is refused, or it could not be decided.
-    pub async fn admit_unpaid(&self, request: &UnpaidRequest<'_>) -> Result<Option<Admission>, Refusal> {
+    /// An extension refuses the request, which can still be paid, or it could not be decided.
+    pub async fn admit_unpaid(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
         self.extensions.on_request(request).await
     }
 

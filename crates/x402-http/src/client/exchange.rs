@@ -101,7 +101,7 @@ where
     }
     let mut response = response;
     let mut in_header = header::payment_required_header(response.headers(), &payer.limits).map_err(PayError::from)?;
-    // What can be had without a payment is tried once, before anything is reserved or signed for one.
+    // A way to be served without a payment is tried once, before anything is reserved or signed for one.
     if let Some(required) = &in_header
         && let Some(presented) = extensions::presented(&payer, required, &purchase, &leg.parts.headers).await?
     {

@@ -18,7 +18,7 @@ pub struct ReceiptRefusals(pub Vec<(Box<str>, Refusal)>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmittedBy(pub Box<str>);
 
-/// Returns the header of the first extension that has one for a declaration of this document. The caller's own header stands.
+/// Returns the header of the first extension that has one for a declaration of this document. A header of the caller's own is never replaced.
 pub(super) async fn presented(
     payer: &Payer,
     required: &PaymentRequired,

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use tower_service::Service;
 use x402_codec::header;
-use x402_types::extension::{Admission, UnpaidRequest};
+use x402_types::extension::{Admission, Unpaid};
 use x402_types::v2::{ResourceInfo, SettleResponse};
 use x402_types::{ErrorReason, Fault, Offer, Refusal, Rejection};
 
@@ -125,7 +125,7 @@ impl<'r> Exchange<'r> {
             values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
         };
         let (checkout, is_fixed) = (&seller.checkout, self.route.has_fixed_price());
-        let request = UnpaidRequest::new(&header, &self.resource, self.offers, is_fixed, checkout.now());
+        let request = Unpaid::new(&header, &self.resource, self.offers, is_fixed, checkout.now());
         checkout.admit_unpaid(&request).await
     }
 

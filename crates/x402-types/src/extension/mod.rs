@@ -62,8 +62,8 @@ pub trait Extension: Send + Sync + fmt::Debug {
     /// it is not taken then.
     ///
     /// # Errors
-    /// `Rejection` for a request that asks for this and is not admitted: it can still be paid. `Fault` leaves it undecided.
-    async fn on_request(&self, request: &UnpaidRequest<'_>) -> Result<Option<Admission>, Refusal> {
+    /// `Rejection` for a request that has the header and is not admitted: it can still be paid. `Fault` leaves it undecided.
+    async fn on_request(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
         let _ = request;
         Ok(None)
     }
@@ -146,10 +146,10 @@ impl Moment {
     }
 }
 
-/// A request for which an extension may vouch.
+/// A request that an extension may admit without a payment.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
-pub struct UnpaidRequest<'a> {
+pub struct Unpaid<'a> {
     headers: &'a (dyn Fn(&str) -> Option<&'a [u8]> + Send + Sync),
     /// The resource, by the server's configured origin.
     pub resource: &'a ResourceInfo,
@@ -161,7 +161,7 @@ pub struct UnpaidRequest<'a> {
     pub now: UnixSeconds,
 }
 
-impl<'a> UnpaidRequest<'a> {
+impl<'a> Unpaid<'a> {
     /// Describes a request; `headers` returns the value of a header that occurs once.
     #[must_use]
     pub const fn new(
@@ -181,12 +181,9 @@ impl<'a> UnpaidRequest<'a> {
     }
 }
 
-impl fmt::Debug for UnpaidRequest<'_> {
+impl fmt::Debug for Unpaid<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnpaidRequest")
-            .field("resource", &self.resource.url)
-            .field("now", &self.now)
-            .finish_non_exhaustive()
+        f.debug_struct("Unpaid").field("resource", &self.resource.url).field("now", &self.now).finish_non_exhaustive()
     }
 }
 
@@ -390,7 +387,7 @@ impl Extensions {
     ///
     /// # Errors
     /// The first refusal, if no extension admits the request.
-    pub async fn on_request(&self, request: &UnpaidRequest<'_>) -> Result<Option<Admission>, Refusal> {
+    pub async fn on_request(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
         let mut refused = None;
         for extension in self.iter() {
             match extension.on_request(request).await {
