@@ -171,3 +171,21 @@ fn pay_says_what_it_lacks() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("X402_PRIVATE_KEY"));
 }
+
+// A transaction that the TypeScript SDK's facilitator settled: `x402-testkit/vectors/extensions.md`.
+#[test]
+fn builder_codes_are_read_out_of_calldata() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../x402-testkit/vectors/extensions.json");
+    let vectors: Value = serde_json::from_slice(&std::fs::read(vectors).unwrap()).unwrap();
+    let settled = &vectors["builder-code.settleTransactions"][0];
+    let input = settled["transaction"]["input"].as_str().unwrap();
+    let read = x402(&["decode", "--calldata", input], "");
+    let codes: Value = serde_json::from_str(&out(&read)).unwrap();
+    let parsed = &settled["suffixParsed"];
+    assert_eq!((&codes["app"], &codes["wallet"], &codes["services"]), (&parsed["a"], &parsed["w"], &parsed["s"]));
+    assert_eq!(out(&x402(&["decode", "--calldata"], input)), out(&read), "from standard input");
+    for bad in ["0x12345678", "0x123", "zz", ""] {
+        let refused = x402(&["decode", "--calldata", bad], "");
+        assert_eq!((refused.status.code(), out(&refused)), (Some(1), String::new()), "{bad}");
+    }
+}
