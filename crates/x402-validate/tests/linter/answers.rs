@@ -67,7 +67,9 @@ const AROUND: [Code; 11] = [
     Code::OtherProtocol,
 ];
 
-fn recorded(name: &str) -> (u16, Vec<(String, Vec<u8>)>, Vec<u8>) {
+type Headers = Vec<(String, Vec<u8>)>;
+
+fn recorded(name: &str) -> (u16, Headers, Vec<u8>) {
     let answer: Value = serde_json::from_slice(&std::fs::read(format!("{FOLDER}/{name}.json")).unwrap()).unwrap();
     let mut headers = Vec::new();
     for (name, value) in answer["headers"].as_object().unwrap() {
@@ -216,7 +218,7 @@ fn answers_without_terms_say_what_is_there_instead() {
     assert_eq!(message(&lightning, "{}", 402), "the answer asks for a payment by L402, and not by x402");
     // A document that breaks off is one.
     let broken = answered(&[], r#"{"x402Version":2,"#, 402, None);
-    assert!(broken.report.has(Code::InvalidJson) && codes(&broken) == []);
+    assert!(broken.report.has(Code::InvalidJson) && codes(&broken).is_empty());
 }
 
 #[test]
