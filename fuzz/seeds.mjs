@@ -124,6 +124,13 @@ for (const [name, { digest, signature, domain, message }] of Object.entries(vect
   const texts = [Buffer.from([domain.name.length]), Buffer.from(domain.name + domain.version)]
   seed('diff_eip712_hash', name, Buffer.concat([word(domain.chainId, 8), hex(domain.verifyingContract), ...numbers, ...texts]))
 }
+// What the SDKs sign for Permit2: the recorded payloads, good and bad, and the ends of the numbers' ranges.
+const permits = vector('permit2.json')
+for (const { id, paymentPayload } of permits.facilitatorCases)
+  if (/^(ok|ok_max_deadline|ok_amount_json_number|deadline_past|signature_high_s|signature_empty|payload_.*|upto_ok_settle_max)$/.test(id))
+    seed('diff_permit2_payload', id, JSON.stringify(paymentPayload.payload))
+for (const { id, owner, message, signature } of permits.permit2Digests)
+  if (/a11579208/.test(id)) seed('diff_permit2_payload', id, JSON.stringify({ signature, permit2Authorization: { from: owner, ...message } }))
 const erc4337 = vector('erc4337.json')
 for (const { erc6492Signature } of erc4337.erc1271) seed('roundtrip_eip6492', 'erc4337-erc1271', hex(erc6492Signature))
 

@@ -22,10 +22,10 @@ pub mod server {
     pub use x402_http::server::*;
     #[cfg(feature = "durable")]
     #[doc(no_inline)]
-    pub use x402_store::open_grants;
+    pub use x402_store::sqlite::{Database, SqliteGrants};
     #[cfg(feature = "durable")]
     #[doc(no_inline)]
-    pub use x402_store::sqlite::{Database, SqliteGrants};
+    pub use x402_store::{Stores, open_grants};
 }
 
 /// The buyer's half: a client that pays.

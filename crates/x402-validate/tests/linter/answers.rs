@@ -69,6 +69,7 @@ const AROUND: [Code; 11] = [
 
 type Headers = Vec<(String, Vec<u8>)>;
 
+/// The status, the headers and the body of a recorded answer.
 fn recorded(name: &str) -> (u16, Headers, Vec<u8>) {
     let answer: Value = serde_json::from_slice(&std::fs::read(format!("{FOLDER}/{name}.json")).unwrap()).unwrap();
     let mut headers = Vec::new();
