@@ -3,6 +3,7 @@
 mod fetch;
 mod input;
 mod sarif;
+mod serve;
 mod text;
 
 use std::io::{IsTerminal, Write};
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Requests this URL with GET. Redirects are not followed, 64 KiB are read at most.
     #[arg(long)]
     url: Option<String>,
+    /// Serves the linter's page on a loopback port, from this folder; `npm/x402-validate/page/build` makes `docs/lint`.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "docs/lint", conflicts_with_all = ["file", "response", "url"])]
+    serve: Option<PathBuf>,
     /// Lets `--url` connect to loopback and private addresses.
     #[arg(long, requires = "url")]
     allow_private: bool,
@@ -75,6 +79,15 @@ struct Whole<'r> {
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
+    if let Some(folder) = &args.serve {
+        return match serve::run(folder).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => {
+                eprintln!("{message}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match answer(&args, color).await {
         Ok((valid, out)) => {

@@ -115,7 +115,7 @@ fn document_of(json: Vec<u8>, source: Option<Source>, options: &Options) -> Chec
     CheckedResponse { report, source, summary, json }
 }
 
-/// Lints the document in the body, or in a header of another name, or says that there is none.
+/// Lints the document in the body or in a header of another name, or reports that there is none.
 fn of_body(answer: &HttpAnswer<'_>, options: &Options, around: &mut Vec<Issue>) -> CheckedResponse {
     let checked = lint_response([], answer.body, options);
     let broken = checked.report.has(Code::InvalidJson) && answer.body.trim_ascii().first() == Some(&b'{');
@@ -152,7 +152,7 @@ fn of_body(answer: &HttpAnswer<'_>, options: &Options, around: &mut Vec<Issue>) 
     CheckedResponse { report: empty, source: None, summary: Vec::new(), json: Vec::new() }
 }
 
-/// Creates the issue of an answer without terms; the status tells a little more.
+/// Creates the issue of an answer without terms; the message names an unusual status.
 fn no_terms(answer: &HttpAnswer<'_>, what: String) -> Issue {
     let message = match answer.status {
         None | Some(402) => what,

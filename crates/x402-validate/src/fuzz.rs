@@ -40,8 +40,8 @@ pub fn lint_answer(data: &[u8]) {
     }
 }
 
-/// Checks that what is said of an answer comes on top of what is said of its document, and that one without terms is
-/// told so.
+/// Checks that the issues of an answer come on top of those of its document, and that an answer without terms has the
+/// code for it.
 fn around(answer: &HttpAnswer<'_>) {
     let options = Options::default();
     let checked = crate::lint_answer(answer, &options);
