@@ -27,7 +27,7 @@ impl Routing {
 
     /// Returns the mechanisms that serve a kind.
     pub(crate) fn serving(&self, kind: &SupportedKind) -> &[Arc<dyn Mechanism>] {
-        let key = kind.network.chain_id().map(|network| (kind.x402_version, kind.scheme.clone(), network));
+        let key = kind.chain_id().map(|network| (kind.x402_version, kind.scheme.clone(), network));
         key.and_then(|key| self.mechanisms.get(&key)).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -41,7 +41,6 @@ impl Routing {
         let (method, rule) = (mechanism.method(), mechanism.amount_rule());
         for kind in mechanism.kinds() {
             let network = kind
-                .network
                 .chain_id()
                 .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
             let served = self.mechanisms.entry((kind.x402_version, kind.scheme.clone(), network)).or_default();
@@ -90,7 +89,7 @@ impl Routing {
     ) -> Option<EntryDefaults> {
         let asked = |kind: &&SupportedKind| {
             kind.x402_version == Version::V2
-                && kind.network.chain_id() == Some(network)
+                && kind.chain_id() == Some(network)
                 && scheme.is_none_or(|scheme| scheme == kind.scheme.as_str())
         };
         self.kinds.iter().filter(asked).find_map(|kind| {

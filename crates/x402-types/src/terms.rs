@@ -142,13 +142,15 @@ impl Terms {
         }
     }
 
-    /// Returns the network as the terms' version writes it: CAIP-2 in version 2; in version 1 the legacy name, if there
-    /// is one.
+    /// Returns the network as the terms' version writes it: CAIP-2 in version 2, unless the scheme has names of its own;
+    /// in version 1 the legacy name, if there is one.
     #[must_use]
     pub fn network_name(&self) -> NetworkName {
         match self.version {
             Version::V1 => v1_network(self.network),
-            Version::V2 => self.network.into(),
+            Version::V2 => {
+                form_of(&self.scheme).map_or_else(|| self.network.into(), |form| form.network_name(self.network))
+            }
         }
     }
 

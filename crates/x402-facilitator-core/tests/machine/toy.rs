@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use x402_facilitator_core::{
     Attempt, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Outcome, OwnerId,
-    Parcel, Payment, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
+    Parcel, Payment, Progress, Rail, Receipt, Sent, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -61,6 +61,10 @@ pub struct World {
     /// The payments for which no transaction can be signed, by nonce.
     pub unsignable: Vec<u8>,
     pub cannot_send: bool,
+    /// Whether the far side answers what is sent.
+    pub answers: bool,
+    /// Whether the far side never forgets what it took.
+    pub remembers: bool,
     pub unfunded: bool,
     /// The served scheme; `exact` by default.
     pub scheme: Option<SchemeName>,
@@ -182,13 +186,17 @@ impl Rail for Toy {
         if self.0.lock().unwrap().unfunded { Err(no_gas(lane)) } else { Ok(()) }
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    fn forgets(&self) -> bool {
+        !self.0.lock().unwrap().remembers
+    }
+
+    async fn send(&self, attempt: &Attempt) -> Result<Sent, Fault> {
         let mut world = self.0.lock().unwrap();
         if world.cannot_send {
             return Err(no_gas(&lane()));
         }
         world.sent.push(attempt.clone());
-        Ok(())
+        Ok(if world.answers { Sent::Answered } else { Sent::Taken })
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use x402_facilitator_core::conformance::Counted;
 use x402_facilitator_core::{
-    Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Settlement, SlotId,
+    Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Sent, Settlement, SlotId,
     Step, TxId, Verdict, Write,
 };
 use x402_testkit::Log;
@@ -94,7 +94,7 @@ impl Rail for World {
         Err(Fault::broken("nothing is carried here"))
     }
 
-    async fn send(&self, _: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, _: &Attempt) -> Result<Sent, Fault> {
         Err(Fault::broken("nothing is carried here"))
     }
 }
