@@ -38,7 +38,10 @@ struct Known {
 
 impl core::fmt::Debug for CardAccount {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("CardAccount").field("name", &self.name).field("livemode", &self.livemode).finish_non_exhaustive()
+        f.debug_struct("CardAccount")
+            .field("name", &self.name)
+            .field("livemode", &self.livemode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,8 +126,7 @@ impl CardAccount {
                 query.push(("starting_after", last));
             }
             let answer = self.calls.call(&ProcessorCall::get(path, &query)).await?;
-            let page: Page<T> =
-                answer.read()?.map_err(|_| Fault::broken("the card processor refuses a look-up"))?;
+            let page: Page<T> = answer.read()?.map_err(|_| Fault::broken("the card processor refuses a look-up"))?;
             let is_last = !page.has_more || page.data.is_empty();
             all.extend(page.data);
             if is_last {

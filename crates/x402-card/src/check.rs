@@ -30,9 +30,15 @@ impl CardMechanism {
         check_request(&token, &record, plan, claim).map_err(of_payer)?;
         let card = self.parts.cards.card(&record.owner, &record.payment_method).await?;
         match card {
-            None => return Err(of_payer(coded(CardCode::DelegationInactive, "the card is not enrolled", "BCK.X402.0027")).into()),
+            None => {
+                return Err(
+                    of_payer(coded(CardCode::DelegationInactive, "the card is not enrolled", "BCK.X402.0027")).into()
+                );
+            }
             Some(card) if card.removed => {
-                return Err(of_payer(coded(CardCode::DelegationInactive, "the card was removed", "BCK.X402.0028")).into());
+                return Err(
+                    of_payer(coded(CardCode::DelegationInactive, "the card was removed", "BCK.X402.0028")).into()
+                );
             }
             Some(_) => {}
         }
@@ -111,12 +117,7 @@ fn check_record(token: &TokenClaims, record: &Delegation, now: UnixSeconds) -> R
 }
 
 /// Compares the token and the record with the request.
-fn check_request(
-    token: &TokenClaims,
-    record: &Delegation,
-    plan: &CardPlan,
-    claim: &Claim,
-) -> Result<(), Rejection> {
+fn check_request(token: &TokenClaims, record: &Delegation, plan: &CardPlan, claim: &Claim) -> Result<(), Rejection> {
     let refuse = |why: &str, code: &str| Err(coded(CardCode::InvalidPayload, why, code));
     if token.processor.is_none() {
         return refuse("nvm.provider: a delegation of a smart account pays no plan by card", "BCK.DELEGATION.0008");

@@ -198,7 +198,8 @@ impl TokenKeys {
                 match key {
                     PublicKey::Es256(key) => {
                         let point = key.to_sec1_point(false);
-                        let half = |at: Option<&p256::FieldBytes>| text(at.map(|half| half.as_slice()).unwrap_or_default());
+                        let half =
+                            |at: Option<&p256::FieldBytes>| text(at.map(|half| half.as_slice()).unwrap_or_default());
                         json!({ "kty": "EC", "crv": "P-256", "x": half(point.x()), "y": half(point.y()),
                                 "kid": kid, "alg": alg, "use": "sig" })
                     }

@@ -2,7 +2,9 @@
 
 use sha2::{Digest, Sha256};
 use x402_types::nvm::card::{CardCode, CardPayload, CardRequirements};
-use x402_types::{AmountRule, AtomicAmount, AuthorizationKind, Claim, Malformed, Offer, PaymentKey, PaymentKeyFn, Rejection};
+use x402_types::{
+    AmountRule, AtomicAmount, AuthorizationKind, Claim, Malformed, Offer, PaymentKey, PaymentKeyFn, Rejection,
+};
 
 use crate::TokenClaims;
 

@@ -6,6 +6,8 @@ mod account;
 #[cfg(feature = "facilitator")]
 mod check;
 mod claims;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod delegation;
 #[cfg(feature = "double")]
 pub mod double;
@@ -30,6 +32,8 @@ mod rail;
 mod settle;
 #[cfg(feature = "facilitator")]
 pub mod stores;
+#[cfg(feature = "facilitator")]
+mod trail;
 
 #[cfg(feature = "facilitator")]
 pub use account::CardAccount;
@@ -46,3 +50,5 @@ pub use payer::{CardPayer, PlanLimit};
 pub use plan::{CardPlan, CardPlanError, CardPlans, Merchant};
 #[cfg(feature = "facilitator")]
 pub use rail::{CardRail, LANES, Now, lanes};
+#[cfg(feature = "facilitator")]
+pub use trail::{CardTrail, trail};

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_facilitator_core::{
-    LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Step, TxId, Verdict,
-};
+use x402_facilitator_core::{LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Step, TxId, Verdict};
 use x402_types::nvm::card::{CardPayload, Processor};
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -45,7 +43,10 @@ pub struct CardParts {
 
 impl core::fmt::Debug for CardParts {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("CardParts").field("issuer", &self.issuer).field("account", &self.account).finish_non_exhaustive()
+        f.debug_struct("CardParts")
+            .field("issuer", &self.issuer)
+            .field("account", &self.account)
+            .finish_non_exhaustive()
     }
 }
 

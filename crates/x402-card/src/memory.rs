@@ -9,7 +9,7 @@ use x402_types::{Fault, UnixSeconds};
 
 use crate::money::MAX_SAFE;
 use crate::stores::{
-    Books, Card, Cards, Charge, ChargeEnd, ChargeState, CreditMove, Delegations, MoveKind, NewCharge, PaymentHash,
+    Books, Card, CardCharge, Cards, ChargeEnd, ChargeState, CreditMove, Delegations, MoveKind, NewCharge, PaymentHash,
 };
 use crate::{Delegation, DelegationId};
 
@@ -20,7 +20,7 @@ pub struct MemoryCards(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     delegations: Vec<Delegation>,
-    charges: Vec<Charge>,
+    charges: Vec<CardCharge>,
     credits: BTreeMap<(PlanId, String), u64>,
     moves: BTreeMap<String, bool>,
     customers: BTreeMap<String, String>,
@@ -32,7 +32,7 @@ impl State {
         self.delegations.iter_mut().find(|delegation| delegation.id == *id)
     }
 
-    fn charge(&mut self, payment: &PaymentHash) -> Option<&mut Charge> {
+    fn charge(&mut self, payment: &PaymentHash) -> Option<&mut CardCharge> {
         self.charges.iter_mut().find(|charge| charge.payment == *payment)
     }
 }
@@ -72,7 +72,7 @@ impl Delegations for MemoryCards {
         Ok(found.map(|delegation| delegation.revoked_at.get_or_insert(now)).is_some())
     }
 
-    async fn reserve(&self, charge: NewCharge, now: UnixSeconds) -> Result<Charge, Fault> {
+    async fn reserve(&self, charge: NewCharge, now: UnixSeconds) -> Result<CardCharge, Fault> {
         let mut state = self.state();
         if let Some(known) = state.charge(&charge.payment) {
             return Ok(known.clone());
@@ -81,7 +81,7 @@ impl Delegations for MemoryCards {
         let delegation = delegation.ok_or_else(|| Fault::broken("a charge of an unknown delegation"))?;
         let counted = delegation.count(charge.cents, now);
         let state_of = counted.map_or_else(ChargeState::Refused, |()| ChargeState::Counted);
-        let charge = Charge::new(charge, state_of, now);
+        let charge = CardCharge::new(charge, state_of, now);
         state.charges.push(charge.clone());
         Ok(charge)
     }
@@ -107,11 +107,11 @@ impl Delegations for MemoryCards {
         Ok(())
     }
 
-    async fn charge(&self, payment: &PaymentHash) -> Result<Option<Charge>, Fault> {
+    async fn charge(&self, payment: &PaymentHash) -> Result<Option<CardCharge>, Fault> {
         Ok(self.state().charge(payment).cloned())
     }
 
-    async fn charges(&self, id: &DelegationId) -> Result<Vec<Charge>, Fault> {
+    async fn charges(&self, id: &DelegationId) -> Result<Vec<CardCharge>, Fault> {
         Ok(self.state().charges.iter().filter(|charge| charge.delegation == *id).cloned().collect())
     }
 }

@@ -158,7 +158,10 @@ mod tests {
     #[test]
     fn a_fee_is_rounded_down_and_never_above_the_price() {
         let fee = |cents, points| Cents(cents).fee(BasisPoints::try_from(points).unwrap()).value();
-        assert_eq!([fee(700, 250), fee(701, 250), fee(99, 1), fee(700, 10_000), fee(MAX_SAFE, 10_000)], [17, 17, 0, 700, MAX_SAFE]);
+        assert_eq!(
+            [fee(700, 250), fee(701, 250), fee(99, 1), fee(700, 10_000), fee(MAX_SAFE, 10_000)],
+            [17, 17, 0, 700, MAX_SAFE]
+        );
         assert!(BasisPoints::try_from(10_001).is_err());
     }
 }

@@ -186,7 +186,10 @@ mod tests {
         assert_eq!(plan.purchase(1).unwrap(), (1, cents(700)));
         assert_eq!(plan.purchase(10).unwrap(), (1, cents(700)));
         assert_eq!(plan.purchase(21).unwrap(), (3, cents(2_100)));
-        assert_eq!(plan.purchase(1_428_571), Err(CardCode::PaymentFailed.because("the price is outside of what a card is charged at once")));
+        assert_eq!(
+            plan.purchase(1_428_571),
+            Err(CardCode::PaymentFailed.because("the price is outside of what a card is charged at once"))
+        );
         assert!(plan.purchase(u64::MAX).is_err());
         assert_eq!(self::plan(50, 0).purchase(0).unwrap(), (1, cents(50)));
     }
@@ -195,7 +198,10 @@ mod tests {
     fn a_request_needs_what_is_asked_within_the_plans_bounds() {
         let plan = plan(700, 10).with_bounds(2, 5);
         let need = |asked: &str| plan.need(asked.parse().unwrap());
-        assert_eq!([need("1"), need("2"), need("4"), need("6"), need("340282366920938463463374607431768211456")], [2, 2, 4, 5, 5]);
+        assert_eq!(
+            [need("1"), need("2"), need("4"), need("6"), need("340282366920938463463374607431768211456")],
+            [2, 2, 4, 5, 5]
+        );
     }
 
     #[test]

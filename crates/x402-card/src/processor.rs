@@ -116,7 +116,9 @@ impl ProcessorAnswer {
         }
         let fault = |detail: &dyn fmt::Display| Fault::no_verdict(SERVICE, self.status, detail);
         match self.status {
-            200..=299 => serde_json::from_slice(&self.body).map(Ok).map_err(|_| fault(&"an answer that cannot be read")),
+            200..=299 => {
+                serde_json::from_slice(&self.body).map(Ok).map_err(|_| fault(&"an answer that cannot be read"))
+            }
             400 | 402 | 404 => {
                 let envelope: Envelope =
                     serde_json::from_slice(&self.body).map_err(|_| fault(&"a refusal that cannot be read"))?;
@@ -263,10 +265,16 @@ mod tests {
             (error("card_error", "card_declined", Some("lost_card"), None), CardCode::CardDeclined),
             (error("card_error", "expired_card", None, None), CardCode::CardDeclined),
             (error("card_error", "incorrect_cvc", None, None), CardCode::CardDeclined),
-            (error("card_error", "authentication_required", Some("authentication_required"), None), CardCode::PaymentFailed),
+            (
+                error("card_error", "authentication_required", Some("authentication_required"), None),
+                CardCode::PaymentFailed,
+            ),
             (error("card_error", "card_declined", Some("authentication_required"), None), CardCode::PaymentFailed),
             (error("card_error", "processing_error", None, None), CardCode::PaymentFailed),
-            (error("invalid_request_error", "resource_missing", None, Some("transfer_data[destination]")), CardCode::MerchantAccountInvalid),
+            (
+                error("invalid_request_error", "resource_missing", None, Some("transfer_data[destination]")),
+                CardCode::MerchantAccountInvalid,
+            ),
             (error("invalid_request_error", "amount_too_small", None, Some("amount")), CardCode::PaymentFailed),
         ] {
             assert_eq!(error.reason(), reason, "{error:?}");

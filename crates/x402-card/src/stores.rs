@@ -41,7 +41,7 @@ pub trait Delegations: Send + Sync {
     ///
     /// # Errors
     /// The store failed; the charge may be counted.
-    async fn reserve(&self, charge: NewCharge, now: UnixSeconds) -> Result<Charge, Fault>;
+    async fn reserve(&self, charge: NewCharge, now: UnixSeconds) -> Result<CardCharge, Fault>;
 
     /// Takes a payment's counted charge back, once, and adds what became of it.
     ///
@@ -59,13 +59,13 @@ pub trait Delegations: Send + Sync {
     ///
     /// # Errors
     /// The store failed.
-    async fn charge(&self, payment: &PaymentHash) -> Result<Option<Charge>, Fault>;
+    async fn charge(&self, payment: &PaymentHash) -> Result<Option<CardCharge>, Fault>;
 
     /// Lists the charges of a delegation, the oldest first.
     ///
     /// # Errors
     /// The store failed.
-    async fn charges(&self, id: &DelegationId) -> Result<Vec<Charge>, Fault>;
+    async fn charges(&self, id: &DelegationId) -> Result<Vec<CardCharge>, Fault>;
 }
 
 /// A charge to be counted.
@@ -82,7 +82,7 @@ pub struct NewCharge {
 /// A charge in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Charge {
+pub struct CardCharge {
     /// The payment.
     pub payment: PaymentHash,
     /// The delegation.
@@ -97,7 +97,7 @@ pub struct Charge {
     pub at: UnixSeconds,
 }
 
-impl Charge {
+impl CardCharge {
     /// Makes a charge with what the store decided.
     #[must_use]
     pub fn new(new: NewCharge, state: ChargeState, at: UnixSeconds) -> Self {

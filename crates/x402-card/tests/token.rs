@@ -18,7 +18,11 @@ fn vectors() -> Value {
 }
 
 fn keys(vectors: &Value) -> TokenKeys {
-    vectors["keys"].as_array().unwrap().iter().fold(TokenKeys::new(), |keys, jwk| keys.with_jwk(&jwk.to_string()).unwrap())
+    vectors["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .fold(TokenKeys::new(), |keys, jwk| keys.with_jwk(&jwk.to_string()).unwrap())
 }
 
 fn tokens(of: &Value) -> Vec<(&str, &str)> {
@@ -98,7 +102,10 @@ fn claims_of_another_form_are_refused_although_they_are_signed() {
     let good = |name: &str, at| refused(vectors["signedGood"][name].as_str().unwrap(), &keys, at);
     let no = Some("INVALID_TOKEN".to_owned());
     assert_eq!((good("iatAhead60", ISSUED), good("iatAhead61", ISSUED)), (None, no.clone()));
-    assert_eq!((good("nbfLater", UnixSeconds(1_767_225_699)), good("nbfLater", UnixSeconds(1_767_225_700))), (no.clone(), None));
+    assert_eq!(
+        (good("nbfLater", UnixSeconds(1_767_225_699)), good("nbfLater", UnixSeconds(1_767_225_700))),
+        (no.clone(), None)
+    );
     // A header may name keys elsewhere: they are not looked at.
     assert_eq!((good("jku", ISSUED), good("days31", ISSUED)), (None, no));
 }

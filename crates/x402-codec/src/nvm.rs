@@ -3,6 +3,7 @@
 //! them with the codes of its own §7.
 
 use http::{HeaderMap, HeaderName};
+use x402_types::nvm::card::{CardPayment, is_payment as is_card_payment};
 use x402_types::nvm::{self, AccessToken, Code, FacilitatorRequest};
 use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 
@@ -87,12 +88,33 @@ pub fn is_request(body: &[u8], limits: &Limits) -> bool {
 pub fn request(body: &[u8], limits: &Limits) -> Result<DecodedRequest, Rejection> {
     let unreadable = |error: DecodeError| Code::InvalidPayload.because(error.to_string());
     let body: FacilitatorRequest = json::from_slice(body, limits).map_err(unreadable)?;
-    let raw = match &body.token {
-        AccessToken::Json(raw) => raw.clone(),
-        AccessToken::Base64(text) => {
-            let bytes = base64::decode(text.as_bytes(), limits.header).map_err(unreadable)?;
-            json::from_slice(&bytes, limits).map_err(unreadable)?
-        }
-    };
+    let raw = presented(&body, limits).map_err(unreadable)?;
     Ok(DecodedRequest { payment: nvm::PaymentPayload::from_raw(&raw), body, raw })
+}
+
+/// Parses the payment's JSON in a body.
+fn presented(body: &FacilitatorRequest, limits: &Limits) -> Result<RawJson, DecodeError> {
+    match &body.token {
+        AccessToken::Json(raw) => Ok(raw.clone()),
+        AccessToken::Base64(text) => json::from_slice(&base64::decode(text.as_bytes(), limits.header)?, limits),
+    }
+}
+
+/// A server's request to a facilitator for a payment by card, with the parsed payment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DecodedCardRequest {
+    /// The body of the request.
+    pub body: FacilitatorRequest,
+    /// The payment in the body, or its fault, which is a verdict, unlike a body that cannot be parsed.
+    pub payment: Result<CardPayment, Rejection>,
+}
+
+/// Parses, for a facilitator, a body of `POST /verify` and `POST /settle` whose payment is by card. Returns `None` for any
+/// other body.
+#[must_use]
+pub fn card_request(body: &[u8], limits: &Limits) -> Option<DecodedCardRequest> {
+    let body: FacilitatorRequest = json::from_slice(body, limits).ok()?;
+    let raw = presented(&body, limits).ok()?;
+    let payment = is_card_payment(&raw).then(|| CardPayment::from_raw(&raw))?;
+    Some(DecodedCardRequest { body, payment })
 }

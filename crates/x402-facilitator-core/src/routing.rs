@@ -40,9 +40,8 @@ impl Routing {
     pub(crate) fn add(&mut self, mechanism: &Arc<dyn Mechanism>) -> Result<(), Fault> {
         let (method, rule) = (mechanism.method(), mechanism.amount_rule());
         for kind in mechanism.kinds() {
-            let network = kind
-                .chain_id()
-                .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
+            let network =
+                kind.chain_id().ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
             let served = self.mechanisms.entry((kind.x402_version, kind.scheme.clone(), network)).or_default();
             // A mechanism without a method takes every claim, and two with one method take the same claims.
             if served.iter().any(|other| method.is_none() || other.method().is_none() || other.method() == method) {

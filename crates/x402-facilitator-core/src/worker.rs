@@ -274,8 +274,7 @@ impl Settlement {
         };
         let progress = Progress::Idle;
         let (numbered, fault, drafts_stored) = (nonces.is_some(), None, Vec::new());
-        let mut round =
-            Round { settlement: self, rail, lease, now, numbered, progress, fault, drafts: drafts_stored };
+        let mut round = Round { settlement: self, rail, lease, now, numbered, progress, fault, drafts: drafts_stored };
         round.close(&view, nonces).await;
         round.rebroadcast(&view, nonces).await;
         round.load(view, drafts, nonces).await;

@@ -16,6 +16,7 @@ mod lane;
 pub mod mechanisms;
 mod names;
 pub mod process;
+pub mod processor;
 pub mod routes;
 pub mod server;
 pub mod session_keys;

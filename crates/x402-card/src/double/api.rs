@@ -131,15 +131,18 @@ fn set(value: &mut Value, members: &[(&str, Value)]) {
 }
 
 fn open(objects: &mut Objects, form: &Form, now: UnixSeconds) -> Result<Value, Refused> {
-    known(form, &[
-        "amount",
-        "currency",
-        "customer",
-        "payment_method",
-        "payment_method_types[0]",
-        "transfer_data[destination]",
-        "application_fee_amount",
-    ])?;
+    known(
+        form,
+        &[
+            "amount",
+            "currency",
+            "customer",
+            "payment_method",
+            "payment_method_types[0]",
+            "transfer_data[destination]",
+            "application_fee_amount",
+        ],
+    )?;
     let number = |name: &str| form.get(name).and_then(|text| text.parse::<u64>().ok());
     let amount = number("amount").ok_or_else(|| invalid("parameter_invalid_integer", "amount"))?;
     let currency = form.get("currency").filter(|code| ["usd", "eur"].contains(code));
@@ -257,11 +260,11 @@ fn cancel(objects: &mut Objects, id: &str, form: &Form, now: UnixSeconds) -> Res
         return Err(unexpected());
     }
     let why = form.get("cancellation_reason");
-    update(objects, id, &[
-        ("status", json!("canceled")),
-        ("canceled_at", json!(now.0)),
-        ("cancellation_reason", json!(why)),
-    ])
+    update(
+        objects,
+        id,
+        &[("status", json!("canceled")), ("canceled_at", json!(now.0)), ("cancellation_reason", json!(why))],
+    )
 }
 
 fn refund(objects: &mut Objects, form: &Form, now: UnixSeconds) -> Result<Value, Refused> {

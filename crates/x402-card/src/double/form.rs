@@ -7,7 +7,9 @@ pub(super) struct Form(pub(super) Vec<(String, String)>);
 impl Form {
     pub(super) fn read(text: &str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(a, b)| (decode(a), decode(b))).collect())
+        Self(
+            pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(a, b)| (decode(a), decode(b))).collect(),
+        )
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -15,9 +17,9 @@ impl Form {
     }
 
     pub(super) fn metadata(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().filter_map(|(key, value)| {
-            Some((key.strip_prefix("metadata[")?.strip_suffix(']')?, value.as_str()))
-        })
+        self.0
+            .iter()
+            .filter_map(|(key, value)| Some((key.strip_prefix("metadata[")?.strip_suffix(']')?, value.as_str())))
     }
 
     /// Returns the first parameter that is none of these; metadata is always one.

@@ -66,6 +66,8 @@ impl Objects {
     }
 
     pub(super) fn outcome(&self, method: &str) -> Outcome {
-        self.methods.get(method).map_or(Outcome::Refused("card_declined", Some("generic_decline")), |(_, outcome)| *outcome)
+        self.methods
+            .get(method)
+            .map_or(Outcome::Refused("card_declined", Some("generic_decline")), |(_, outcome)| *outcome)
     }
 }

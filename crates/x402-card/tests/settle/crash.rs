@@ -46,7 +46,11 @@ async fn a_crash_at_every_round_charges_once_or_not_at_all() {
                     shop.round(&key).await;
                     shop.wait(100_000);
                 }
-                assert_eq!((shop.double.book(), shop.counted(&id).await, shop.credits("user-7", 1001).await), before, "{what}");
+                assert_eq!(
+                    (shop.double.book(), shop.counted(&id).await, shop.credits("user-7", 1001).await),
+                    before,
+                    "{what}"
+                );
             }
         }
     }
@@ -68,7 +72,12 @@ async fn an_intent_is_found_after_a_crash() {
         drop(request);
         shop.restart();
         receipt(&shop.settle(&claim).await);
-        let made = shop.double.requests().iter().filter(|call| call.method == "POST" && call.target == "/v1/payment_intents").count();
+        let made = shop
+            .double
+            .requests()
+            .iter()
+            .filter(|call| call.method == "POST" && call.target == "/v1/payment_intents")
+            .count();
         assert!(made <= 2 && shop.double.book().debits.len() == 1, "{rounds} rounds: {made}");
     }
 }

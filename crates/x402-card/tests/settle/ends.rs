@@ -187,7 +187,7 @@ async fn credits_that_another_takes_first_are_bought() {
 async fn an_intent_that_is_processed_is_waited_for() {
     let shop = Shop::new();
     let (id, token) = shop.delegate("user-7", "pm_card_visa", 2_000).await;
-    shop.double.fail("POST", "/confirm", 1, Mishap::Processing(5));
+    shop.double.fail("POST", "/confirm", 1, Mishap::Processing(50));
     let claim = shop.claim(&token, 1001, 3, "a");
     let pending = shop.settle_for(&claim, 1).await;
     assert!(matches!(pending, Ok(Outcome::Pending { .. })), "{pending:?}");

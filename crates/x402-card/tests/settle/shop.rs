@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use x402_card::double::{Double, DoubleCalls, DoubleRequest};
-use x402_card::stores::{Books as _, Card, Cards as _, Charge, Delegations as _};
+use x402_card::stores::{Books as _, Card, CardCharge, Cards as _, Delegations as _};
 use x402_card::{
     BasisPoints, CardAccount, CardMechanism, CardParts, CardPlan, CardPlans, CardRail, Cents, Currency, Delegation,
     DelegationId, MemoryCards, Merchant, NewDelegation, Now, TokenClaims, TokenKeys, TokenSigner, lanes,
@@ -12,8 +12,8 @@ use x402_card::{
 use x402_facilitator_core::{
     InFlightRequest, LaneId, Lease, Ledger, MemoryLedger, Outcome, OwnerId, Payment, Settlement,
 };
-use x402_types::nvm::card::{CardPayload, CardRequirements, Processor};
 use x402_types::nvm::PlanId;
+use x402_types::nvm::card::{CardPayload, CardRequirements, Processor};
 use x402_types::{Claim, Fault, Identity, PaymentKey, RawJson, Refusal, UnixSeconds};
 
 pub const START: u64 = 1_767_225_600;
@@ -228,7 +228,7 @@ impl Shop {
         self.stores.credits(plan_id(plan), user).await.unwrap()
     }
 
-    pub async fn charges(&self, id: &DelegationId) -> Vec<Charge> {
+    pub async fn charges(&self, id: &DelegationId) -> Vec<CardCharge> {
         self.stores.charges(id).await.unwrap()
     }
 }

@@ -13,13 +13,17 @@ async fn missing_credits_are_bought_once_with_three_calls_and_then_used() {
     let claim = shop.claim(&token, 1001, 3, "a");
     let outcome = shop.settle(&claim).await;
     assert_eq!(shop.steps(&claim).await, ["reserve", "open", "charge", "mint", "burn"]);
-    let calls: Vec<String> = shop.double.requests()[before..].iter().map(|call| format!("{} {}", call.method, call.target)).collect();
+    let calls: Vec<String> =
+        shop.double.requests()[before..].iter().map(|call| format!("{} {}", call.method, call.target)).collect();
     let intent = shop.double.book().debits[0].intent.clone();
-    assert_eq!(calls, [
-        "POST /v1/payment_intents".to_owned(),
-        format!("POST /v1/payment_intents/{intent}/confirm"),
-        format!("GET /v1/payment_intents/{intent}"),
-    ]);
+    assert_eq!(
+        calls,
+        [
+            "POST /v1/payment_intents".to_owned(),
+            format!("POST /v1/payment_intents/{intent}/confirm"),
+            format!("GET /v1/payment_intents/{intent}"),
+        ]
+    );
     let (burn, redeemed, remaining, order) = receipt(&outcome);
     assert!(burn.starts_with("burn-"));
     assert_eq!((redeemed.as_str(), remaining.as_deref(), order), ("3", Some("7"), Some(intent.clone())));
@@ -121,7 +125,8 @@ async fn of_two_settlements_at_the_limit_one_is_made() {
             ends.push(shop.settlement.look(request, key).await.unwrap());
         }
         let made = ends.iter().filter(|end| matches!(end, Outcome::Settled { .. })).count();
-        let lost: Vec<String> = ends.into_iter().filter(|end| matches!(end, Outcome::Failed { .. })).map(|end| failed(Ok(end))).collect();
+        let lost: Vec<String> =
+            ends.into_iter().filter(|end| matches!(end, Outcome::Failed { .. })).map(|end| failed(Ok(end))).collect();
         assert_eq!((made, lost.as_slice()), (1, ["DELEGATION_INACTIVE".to_owned()].as_slice()));
         assert_eq!((shop.double.book().charged(), shop.counted(&id).await), (price, (price, 1)));
     }

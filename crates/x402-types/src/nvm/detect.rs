@@ -66,10 +66,7 @@ pub fn is_payment(raw: &RawJson) -> bool {
         let authorization = payload.and_then(|payload| Marks::of(payload.authorization.as_ref()));
         authorization.is_some_and(|authorization| authorization.session_keys.is_some())
     };
-    marks.is_entry()
-        || accepted.is_some_and(|accepted| accepted.is_entry())
-        || marks.has_extension()
-        || has_keys()
+    marks.is_entry() || accepted.is_some_and(|accepted| accepted.is_entry()) || marks.has_extension() || has_keys()
 }
 
 /// Returns whether a payment is of the other scheme whose entries have a plan.

@@ -27,8 +27,8 @@ pub use payload::{Authorization, Payload, RequestProof, StatementVersion};
 pub use receipt::{Receipt, VerdictResponse};
 pub use request::{AccessToken, FacilitatorRequest};
 pub use required::{Extra, PaymentRequired, Requirements};
-pub use session_key::{Operation, SessionKey};
 use session_key::word;
+pub use session_key::{Operation, SessionKey};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -10,8 +10,8 @@ use alloy_primitives::{U256, hex, keccak256};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use x402_facilitator_core::{
-    Attempt, LaneId, Mechanism, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail, Receipt, Sent, SlotId, Step,
-    StepName, StepProof, StepState, TxId, Verdict,
+    Attempt, LaneId, Mechanism, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail, Receipt, Sent, SlotId,
+    Step, StepName, StepProof, StepState, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{

@@ -47,7 +47,8 @@ impl CardPayment {
     /// # Errors
     /// `INVALID_PAYLOAD`, which names the member.
     pub fn from_raw(raw: &RawJson) -> Result<Self, Rejection> {
-        let unreadable = |error: serde_json::Error| CardCode::InvalidPayload.because(format!("paymentPayload: {error}"));
+        let unreadable =
+            |error: serde_json::Error| CardCode::InvalidPayload.because(format!("paymentPayload: {error}"));
         let payment: Self = raw.read().map_err(unreadable)?;
         if let Err(why) = payment.accepted.to_terms(crate::AtomicAmount::ZERO) {
             return Err(CardCode::InvalidPayload.because(format!("accepted: {why}")));

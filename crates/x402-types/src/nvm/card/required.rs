@@ -123,7 +123,8 @@ impl TryFrom<&Terms> for CardRequirements {
         if terms.scheme != SchemeName::NVM_CARD_DELEGATION {
             return Err(Malformed::new("terms of nvm:card-delegation"));
         }
-        let processor = Processor::of_network(terms.network).ok_or(Malformed::new("the network of a card processor"))?;
+        let processor =
+            Processor::of_network(terms.network).ok_or(Malformed::new("the network of a card processor"))?;
         let extra = RawJson::of(&terms.extra).and_then(|raw| raw.read());
         let extra = extra.map_err(|_| Malformed::new("`extra` of nvm:card-delegation: an object"))?;
         Ok(Self { extra, ..Self::new(processor, terms.asset.parse()?) })
