@@ -1,4 +1,4 @@
-// Compiles every contract beside this file, in kernel/ and in tokens/ into artifacts/, each under its own name. `--check` writes nothing and exits 1 where an artifact differs.
+// Compiles every contract beside this file, in kernel/, in permit2/ and in tokens/ into artifacts/, each under its own name. `--check` writes nothing and exits 1 where an artifact differs.
 // The compiler is looked up from this directory first, then from the one that SOLC_DIR names, so CI can install it elsewhere.
 import { createRequire } from "node:module";
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
@@ -19,7 +19,7 @@ const settings = {
   metadata: { bytecodeHash: "none", appendCBOR: false },
   viaIR: true,
 };
-const files = ["", "kernel/", "tokens/"]
+const files = ["", "kernel/", "permit2/", "tokens/"]
   .flatMap((folder) => readdirSync(join(here, folder)).map((name) => folder + name))
   .filter((name) => name.endsWith(".sol"))
   .sort();

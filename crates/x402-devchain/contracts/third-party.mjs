@@ -89,6 +89,18 @@ const SOURCES = [
     ],
   },
   {
+    package: "@uniswap/v4-periphery@1.0.3",
+    sha512: "JxLL0Djv9XcMvI2PatEnWrCrxuEaYNVhHxstndBOP+aJfh1XLg5ec8SDZ0xyoVfg2ElJTvuKpBgnu90bNValsg==",
+    license: "MIT",
+    files: [
+      {
+        file: "Permit2",
+        code: constant("lib/permit2/test/utils/DeployPermit2.sol", /hex"([0-9a-f]+)"/),
+        license: "MIT",
+      },
+    ],
+  },
+  {
     package: "viem@2.57.1",
     sha512: "eOV3fHnaMzkIFRefZg1icWztAKvBHg7RMKEH89ywY7hnyq1VxI4s/osXnTBViOsEZ7/LbbxU3w+JaIrbeIXRPQ==",
     license: "MIT",
@@ -128,7 +140,7 @@ written.set(
   "README.md",
   Buffer.from(`# Contracts of others
 
-Creation code that x402-devchain puts on its chain, for development and tests only; nothing else of this workspace has any of it.
+Code that x402-devchain puts on its chain, creation code unless it says otherwise, for development and tests only; nothing else of this workspace has any of it.
 It is no work of this project and stays under its own licences. \`node third-party.mjs\` in the folder above takes the files
 out of the npm packages named here and writes this page; \`--check\` compares.
 
@@ -139,6 +151,8 @@ ${rows.join("\n")}
 - \`Kernel\` and \`KernelFactory\` stand as constants in a source file of modulekit that says MIT; the contracts are ZeroDev's (MIT). This Kernel was
   compiled with other settings than the deployed one, and is larger than a network lets a contract be.
 - \`EntryPoint-0.9.0-rc.1\` and \`Simple7702Account-0.9.0-rc.1\` are of a release candidate; the final 0.9 is on no registry.
+- \`Permit2\` is runtime code, a constant in a helper of Permit2's own tests: Uniswap Labs' contract (MIT) as it stands on Ethereum. It keeps
+  that chain's domain separator, and computes that of any other chain at each call.
 - \`Multicall3\` is a constant in viem; the contract is by its authors, MIT.
 `),
 );

@@ -1,6 +1,7 @@
 //! The contracts of a new chain in addition to the [token](crate::TOKEN), each at its address on public chains.
 //!
-//! The addresses of EntryPoints, Kernel, its modules and the Safe module are those of [`x402_erc4337`]; this module
+//! The addresses of EntryPoints, Kernel, its modules and the Safe module are those of [`x402_erc4337`], and those of
+//! Permit2 and the proxies that use it those of [`x402_evm::permit2`]; this module
 //! adds the rest and describes how each is created. Third-party bytecode is in `contracts/third-party`, with its
 //! licences.
 
@@ -11,6 +12,7 @@ use x402_erc4337::session::zerodev::contracts::{
     GAS, RATE_LIMIT, RATE_LIMIT_WITH_RESET, SIGNATURE_CALLER, SUDO, TIMESTAMP,
 };
 use x402_erc4337::session::zerodev::{CallPolicyVersion, ECDSA_SIGNER, ECDSA_VALIDATOR, KernelVersion, META_FACTORY};
+use x402_evm::permit2::{EXACT_PROXY, PERMIT2, UPTO_PROXY};
 
 use crate::plans::PLANS;
 use crate::token::TOKEN;
@@ -152,6 +154,13 @@ pub(crate) const CONTRACTS: &[Contract] = &[
         &[],
     ),
     at(MULTICALL3, include_bytes!("../contracts/third-party/Multicall3.bin"), &[]),
+    Contract {
+        address: PERMIT2,
+        code: Code::Bytes(include_bytes!("../contracts/third-party/Permit2.bin")),
+        made: Made::Placed,
+    },
+    own(EXACT_PROXY, include_str!("../contracts/artifacts/X402ExactPermit2Proxy.json"), &[PERMIT2]),
+    own(UPTO_PROXY, include_str!("../contracts/artifacts/X402UptoPermit2Proxy.json"), &[PERMIT2]),
 ];
 
 /// Code that copies everything after the first word, and creates it by CREATE2 with the first word as salt.

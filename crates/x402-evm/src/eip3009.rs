@@ -4,10 +4,9 @@
 use alloy_primitives::{Address, B256, Bytes, U256, b256, hex};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use x402_codec::{DecodeError, DecodeErrorKind, Limits, json};
+use x402_codec::{Limits, json};
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, ErrorReason, EvmAddress, Malformed, PaymentKey, RawJson, Rejection,
-    UnixSeconds,
+    AtomicAmount, AuthorizationKind, ChainId, EvmAddress, Malformed, PaymentKey, RawJson, Rejection, UnixSeconds,
 };
 
 use crate::eip712::{DomainSeparator, Words};
@@ -126,7 +125,7 @@ impl UncheckedPayload {
         let text = payload.as_str().as_bytes();
         let Wire { signature, authorization } = json::from_slice(text, &Limits::DEFAULT).map_err(|why| {
             // A duplicate member is reported before a malformed one.
-            refused(&json::from_slice::<IgnoredAny>(text, &Limits::DEFAULT).err().unwrap_or(why))
+            payload::refused(&json::from_slice::<IgnoredAny>(text, &Limits::DEFAULT).err().unwrap_or(why))
         })?;
         let WireAuthorization { from, to, value, valid_after, valid_before, nonce } = authorization;
         Ok(Self { from, to, value, valid_after, valid_before, nonce, signature })
@@ -156,19 +155,6 @@ impl UncheckedPayload {
     pub fn key(&self, network: ChainId, token: Address) -> PaymentKey {
         key(network, token, self.from.unchecked(), self.nonce)
     }
-}
-
-/// Names the member as a payment has it: `$.authorization.value` of the payload is `payload.authorization.value`.
-#[cold]
-fn refused(why: &DecodeError) -> Rejection {
-    let path = why.at().to_string().replacen('$', "payload", 1);
-    let message = match path.rsplit_once('.') {
-        Some((object, name)) if why.kind() == DecodeErrorKind::DuplicateKey => {
-            format!("{object}: duplicate field `{name}`")
-        }
-        _ => format!("{path}: expected {}", why.expected()),
-    };
-    Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
 }
 
 /// An authorization and its signature.

@@ -135,6 +135,145 @@ pub fn diff_eip712_hash(data: &[u8]) {
     }
 }
 
+/// Compares the parsed payload of Permit2 with the result of serde's derive on plain types, and its digest with alloy's;
+/// and decodes the message from the calls that carry it.
+pub fn diff_permit2_payload(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    let Ok(value) = serde_json::from_str::<Value>(text) else { return };
+    let Ok(raw) = RawJson::parse(text.to_owned()) else { return };
+    let theirs = permit2::theirs(text, &value);
+    assert_eq!(permit2::UncheckedPermit::read(&raw).ok(), theirs);
+    let Some(unchecked) = theirs else { return };
+    let network = "eip155:8453".parse().unwrap();
+    let key = unchecked.key(network);
+    let Ok(payload) = unchecked.checked() else { return };
+    assert_eq!(permit2::PermitPayload::read(&payload.to_json()), Ok(payload.clone()));
+    let signed = payload.authorization;
+    assert_eq!(signed.key(network), key);
+    assert_eq!(signed.digest(permit2::domain(8453)), permit2::their_digest(&signed, 8453));
+
+    for (amount, permit2612) in [(signed.amount, None), (U256::from(data.len()).into(), Some(permit2::eip2612(data)))] {
+        let amount = if signed.witness.facilitator.is_some() { amount } else { signed.amount };
+        let authorization = permit2::Permit { spender: signed.witness.proxy(), ..signed };
+        let settlement =
+            permit2::SettleCall { authorization, amount, signature: payload.signature.clone(), permit2612 };
+        assert_eq!(permit2::SettleCall::of_call(&settlement.call()), Some(settlement.clone()));
+        assert_eq!(permit2::SettleCall::of_call(settlement.call().get(..100).unwrap()), None);
+    }
+}
+
+/// The other readers of a permit that Permit2's is compared with.
+mod permit2 {
+    pub(super) use crate::permit2::*;
+
+    use super::{Address, B256, Deserialize, Eip712Domain, EvmAddress, SolStruct, U256, Value, digits, sol, take};
+
+    sol! {
+        struct TokenPermissions { address token; uint256 amount; }
+    }
+    mod exact {
+        use super::{TokenPermissions, sol};
+        sol! {
+            struct Witness { address to; uint256 validAfter; }
+            struct PermitWitnessTransferFrom { TokenPermissions permitted; address spender; uint256 nonce; uint256 deadline; Witness witness; }
+        }
+    }
+    mod upto {
+        use super::{TokenPermissions, sol};
+        sol! {
+            struct Witness { address to; address facilitator; uint256 validAfter; }
+            struct PermitWitnessTransferFrom { TokenPermissions permitted; address spender; uint256 nonce; uint256 deadline; Witness witness; }
+        }
+    }
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Theirs {
+        signature: String,
+        permit2_authorization: TheirPermit,
+    }
+    #[derive(Deserialize)]
+    struct TheirPermit {
+        from: String,
+        permitted: TheirPermitted,
+        spender: String,
+        nonce: String,
+        deadline: String,
+        witness: TheirWitness,
+    }
+    #[derive(Deserialize)]
+    struct TheirPermitted {
+        token: String,
+        amount: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct TheirWitness {
+        to: String,
+        facilitator: Option<String>,
+        valid_after: String,
+    }
+
+    /// Reads the payload by serde's derive on texts, which would accept an array for an object, and `null` for a member
+    /// that may be absent.
+    pub(super) fn theirs(text: &str, value: &Value) -> Option<UncheckedPermit> {
+        let paths = ["", "/permit2Authorization", "/permit2Authorization/permitted", "/permit2Authorization/witness"];
+        let objects = paths.iter().all(|path| value.pointer(path).is_some_and(Value::is_object));
+        let facilitator = value.pointer("/permit2Authorization/witness/facilitator");
+        if !objects || facilitator.is_some_and(Value::is_null) {
+            return None;
+        }
+        let Theirs { signature, permit2_authorization: permit } = serde_json::from_str(text).ok()?;
+        let address = |text: String| text.parse::<EvmAddress>().ok();
+        let number = |text: String| text.parse::<x402_types::AtomicAmount>().ok();
+        Some(UncheckedPermit {
+            from: address(permit.from)?,
+            token: address(permit.permitted.token)?,
+            amount: number(permit.permitted.amount)?,
+            spender: address(permit.spender)?,
+            nonce: number(permit.nonce)?.value(),
+            deadline: number(permit.deadline)?.value(),
+            to: address(permit.witness.to)?,
+            facilitator: match permit.witness.facilitator {
+                None => None,
+                Some(text) => Some(address(text)?),
+            },
+            valid_after: number(permit.witness.valid_after)?.value(),
+            signature: digits(&signature).filter(|bytes| bytes.len() <= 4096)?.into(),
+        })
+    }
+
+    /// Computes the digest by alloy.
+    pub(super) fn their_digest(signed: &Permit, chain_id: u64) -> B256 {
+        let Permit { token, amount, spender, nonce, deadline, witness, .. } = *signed;
+        let Witness { to, facilitator, valid_after } = witness;
+        let permitted = TokenPermissions { token, amount: amount.value() };
+        let chain_id = Some(U256::from(chain_id));
+        let domain = Eip712Domain::new(Some("Permit2".into()), None, chain_id, Some(PERMIT2), None);
+        match facilitator {
+            None => {
+                let witness = exact::Witness { to, validAfter: valid_after };
+                exact::PermitWitnessTransferFrom { permitted, spender, nonce, deadline, witness }
+                    .eip712_signing_hash(&domain)
+            }
+            Some(facilitator) => {
+                let witness = upto::Witness { to, facilitator, validAfter: valid_after };
+                upto::PermitWitnessTransferFrom { permitted, spender, nonce, deadline, witness }
+                    .eip712_signing_hash(&domain)
+            }
+        }
+    }
+
+    /// Makes a permit of EIP-2612 from any bytes.
+    pub(super) fn eip2612(mut data: &[u8]) -> Eip2612Permit {
+        let word = |data: &mut &[u8]| B256::from(take(data));
+        let (value, deadline) = (word(&mut data).into(), word(&mut data).into());
+        let (r, s) = (word(&mut data), Address::from(take(&mut data)).into_word());
+        let [v] = take(&mut data);
+        Eip2612Permit { value, deadline, r, s, v }
+    }
+}
+
 /// Compares recovery by k256 with libsecp256k1, and checks the spellings of a signature. The input is 32 bytes of a
 /// digest, then the signature.
 pub fn diff_recover(data: &[u8]) {
@@ -155,6 +294,10 @@ pub fn diff_recover(data: &[u8]) {
     let order = U256::from_be_bytes(hex!("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"));
     let twin = B256::from(order - U256::from_be_bytes(signature.s().0));
     assert_eq!(Signature::new(signature.r(), twin, signature.v() != 28), Err(SignatureError::HighS));
+    // Where both halves are accepted, the twin is the same signature.
+    let high = [signature.r().as_slice(), twin.as_slice(), &[55 - signature.v()]].concat();
+    assert_eq!(Signature::of_either_half(&high), Ok(signature));
+    assert_eq!(Signature::of_either_half(&signature.to_bytes()), Ok(signature));
 
     let read = Signers::any().read(Address::ZERO, digest, &signature.to_bytes().to_vec().into()).unwrap();
     match ours {
@@ -243,6 +386,7 @@ mod tests {
     x402_testkit::replays!(
         diff_eip3009_payload,
         diff_eip712_hash,
+        diff_permit2_payload,
         diff_recover,
         roundtrip_eip6492,
         decode_chain_answer,

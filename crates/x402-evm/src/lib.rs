@@ -19,6 +19,7 @@ pub mod exact;
 pub mod fuzz;
 pub mod key;
 mod payload;
+pub mod permit2;
 #[cfg(feature = "facilitator")]
 pub mod rail;
 pub mod signature;

@@ -1,4 +1,4 @@
-//! Members of a scheme's payload that are hex digits, for `#[serde(deserialize_with)]`.
+//! Members of a scheme's payload that are hex digits, for `#[serde(deserialize_with)]`, and the refusal of a malformed one.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,7 +6,8 @@ use core::marker::PhantomData;
 use alloy_primitives::{B256, Bytes, hex};
 use serde::Deserializer;
 use serde::de::{Error, Visitor};
-use x402_types::Malformed;
+use x402_codec::{DecodeError, DecodeErrorKind};
+use x402_types::{ErrorReason, Malformed, Rejection};
 
 use crate::signature::MAX_SIGNATURE;
 
@@ -24,6 +25,19 @@ pub(crate) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<B256, D
         let mut word = B256::ZERO;
         hex::decode_to_slice(digits, word.as_mut_slice()).ok().map(|()| word)
     })
+}
+
+/// Names the member as a payment has it: `$.authorization.value` of the payload is `payload.authorization.value`.
+#[cold]
+pub(crate) fn refused(why: &DecodeError) -> Rejection {
+    let path = why.at().to_string().replacen('$', "payload", 1);
+    let message = match path.rsplit_once('.') {
+        Some((object, name)) if why.kind() == DecodeErrorKind::DuplicateKey => {
+            format!("{object}: duplicate field `{name}`")
+        }
+        _ => format!("{path}: expected {}", why.expected()),
+    };
+    Rejection::new(ErrorReason::INVALID_PAYLOAD).because(message)
 }
 
 /// Reads the digits after `0x`. A second prefix is refused here, because `hex` would strip it.

@@ -7,7 +7,7 @@
 
 #[cfg(any(feature = "key", feature = "libsecp256k1"))]
 use alloy_primitives::{Address, keccak256};
-use alloy_primitives::{B256, b256};
+use alloy_primitives::{B256, U256, b256};
 
 /// The order of the group, n.
 const ORDER: B256 = b256!("0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141");
@@ -80,6 +80,23 @@ impl Signature {
         };
         let (r, s) = rs.split_at(32);
         Self::new(B256::from_slice(r), B256::from_slice(s), odd)
+    }
+
+    /// Parses `r ‖ s ‖ v`, 65 bytes with `v` 27 or 28 and `s` in either half, and converts a high `s` to its lower twin.
+    /// Only contracts that themselves accept both halves may be given such a signature, and what is used up must not
+    /// depend on its spelling.
+    /// # Errors
+    /// The length, `v` or range is another.
+    pub fn of_either_half(bytes: &[u8]) -> Result<Self, SignatureError> {
+        match Self::from_bytes(bytes) {
+            Err(SignatureError::HighS) => {}
+            other => return other,
+        }
+        let bytes: &[u8; 65] = bytes.try_into().map_err(|_| SignatureError::Length(bytes.len()))?;
+        let [rs @ .., v] = bytes;
+        let (r, s) = rs.split_at(32);
+        let twin = U256::from_be_bytes(ORDER.0).wrapping_sub(U256::from_be_slice(s));
+        Self::new(B256::from_slice(r), twin.into(), *v == 27)
     }
 
     /// Parses the compact form of EIP-2098, `r ‖ yParityAndS`, 64 bytes. No other function accepts it.

@@ -30,6 +30,8 @@ pub const DEPLOY_GAS: u32 = 2_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signers {
     keys: bool,
+    /// Whether a key's `s` may be in the upper half.
+    either_half: bool,
     factories: Vec<Address>,
     gas: u32,
 }
@@ -113,13 +115,13 @@ impl Signers {
     /// Accepts keys and deployed contracts. No factory is allowed.
     #[must_use]
     pub const fn any() -> Self {
-        Self { keys: true, factories: Vec::new(), gas: ASK_GAS }
+        Self { keys: true, either_half: false, factories: Vec::new(), gas: ASK_GAS }
     }
 
     /// Accepts only deployed contracts. No factory is allowed.
     #[must_use]
     pub const fn contracts() -> Self {
-        Self { keys: false, factories: Vec::new(), gas: ASK_GAS }
+        Self { keys: false, either_half: false, factories: Vec::new(), gas: ASK_GAS }
     }
 
     /// Accepts also contracts that this factory creates. A listed factory's code is run with data chosen by the signer.
@@ -128,6 +130,13 @@ impl Signers {
         if !self.factories.contains(&factory) {
             self.factories.push(factory);
         }
+        self
+    }
+
+    /// Accepts a key's signature also with `s` in the upper half, see [`Signature::of_either_half`].
+    #[must_use]
+    pub const fn with_either_half(mut self) -> Self {
+        self.either_half = true;
         self
     }
 
@@ -149,7 +158,10 @@ impl Signers {
             .then(|| Counterfactual::decode(signature).ok_or(NotSigned::Malformed))
             .transpose()?;
         let key = match (&wrapped, self.keys) {
-            (None, true) => of_key(account, digest, signature),
+            (None, true) => {
+                let read = if self.either_half { Signature::of_either_half } else { Signature::from_bytes };
+                of_key(account, digest, read(signature))
+            }
             _ => Err(NotSigned::NotDeployed),
         };
         let (signature, deployment) = match wrapped {
@@ -163,8 +175,8 @@ impl Signers {
     }
 }
 
-fn of_key(account: Address, digest: B256, signature: &[u8]) -> Result<(), NotSigned> {
-    let signer = recover(digest, &Signature::from_bytes(signature)?)?;
+fn of_key(account: Address, digest: B256, signature: Result<Signature, SignatureError>) -> Result<(), NotSigned> {
+    let signer = recover(digest, &signature?)?;
     if signer == account { Ok(()) } else { Err(NotSigned::Other(signer)) }
 }
 

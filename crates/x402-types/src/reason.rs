@@ -83,6 +83,26 @@ reasons! {
     DUPLICATE_SETTLEMENT = "duplicate_settlement", TypeScript, 409, "this payment is being settled or was settled for another request";
     UNSUPPORTED_PAYLOAD_TYPE = "unsupported_payload_type", TypeScript, 402, "the payload is of a kind that is not served here";
     EIP3009_NOT_SUPPORTED = "invalid_exact_evm_eip3009_not_supported", TypeScript, 402, "the asset has no transfers by EIP-3009";
+    INVALID_PERMIT2_SPENDER = "invalid_permit2_spender", TypeScript, 402, "the permit's spender is not the scheme's proxy";
+    INVALID_PERMIT2_RECIPIENT = "invalid_permit2_recipient_mismatch", TypeScript, 402, "the permit's witness pays somebody else";
+    INVALID_PERMIT2_SIGNATURE = "invalid_permit2_signature", TypeScript, 402, "the signature of the permit is not the payer's";
+    PERMIT2_DEADLINE_EXPIRED = "permit2_deadline_expired", TypeScript, 402, "the permit has expired, is about to, or lasts longer than was asked";
+    PERMIT2_NOT_YET_VALID = "permit2_not_yet_valid", TypeScript, 402, "the permit is not valid yet";
+    PERMIT2_AMOUNT_MISMATCH = "permit2_amount_mismatch", TypeScript, 402, "the permitted amount is not the amount asked";
+    PERMIT2_TOKEN_MISMATCH = "permit2_token_mismatch", TypeScript, 402, "the permit is for another token than the asset";
+    PERMIT2_ALLOWANCE_REQUIRED = "permit2_allowance_required", TypeScript, 412, "the payer has not approved Permit2 for the amount";
+    PERMIT2_SIMULATION_FAILED = "permit2_simulation_failed", TypeScript, 402, "the settlement would revert, or would not pay the whole amount";
+    PERMIT2_PROXY_NOT_DEPLOYED = "permit2_proxy_not_deployed", TypeScript, 402, "Permit2 or the scheme's proxy is not on the network";
+    PERMIT2_INVALID_AMOUNT = "permit2_invalid_amount", TypeScript, 402, "the permitted amount is zero";
+    PERMIT2_INVALID_DESTINATION = "permit2_invalid_destination", TypeScript, 402, "the permit's witness pays the zero address";
+    PERMIT2_INVALID_OWNER = "permit2_invalid_owner", TypeScript, 402, "the permit's owner is the zero address";
+    PERMIT2_PAYMENT_TOO_EARLY = "permit2_payment_too_early", TypeScript, 402, "the proxy takes the permit only later";
+    PERMIT2_INVALID_NONCE = "permit2_invalid_nonce", TypeScript, 402, "the permit's nonce was used or invalidated before";
+    PERMIT2_2612_AMOUNT_MISMATCH = "permit2_2612_amount_mismatch", TypeScript, 402, "the EIP-2612 permit is not for the permitted amount";
+    UPTO_AMOUNT_EXCEEDS_PERMITTED = "upto_amount_exceeds_permitted", TypeScript, 402, "the proxy refuses to settle more than is permitted";
+    UPTO_UNAUTHORIZED_FACILITATOR = "upto_unauthorized_facilitator", TypeScript, 402, "the proxy accepts the permit from another account only";
+    UPTO_FACILITATOR_MISMATCH = "upto_facilitator_mismatch", TypeScript, 402, "the permit's witness names no account of this facilitator";
+    UPTO_EXCEEDS_AMOUNT = "invalid_upto_evm_payload_settlement_exceeds_amount", TypeScript, 402, "more is to be settled than was authorized";
     PAYER_HAS_CODE = "invalid_exact_evm_payer_has_code", Ours, 402, "the payer is a smart wallet or a delegated account, which is not served here";
     AUTHORIZATION_CANCELED = "invalid_exact_evm_authorization_canceled", Ours, 402, "the payer cancelled the authorization";
     PAYER_REVERTS = "payer_reverts", Ours, 402, "transactions for this payer reverted although they passed in simulation, and it is refused for an hour";
@@ -101,6 +121,10 @@ pub const ALIASES: &[(ErrorReason, &str, &str)] = &[
     (ErrorReason::INVALID_NETWORK, "Python", "network_mismatch"),
     (ErrorReason::MISSING_EIP712_DOMAIN, "Python", "missing_eip712_domain"),
     (ErrorReason::INSUFFICIENT_FUNDS, "TypeScript, Go, Python", "invalid_exact_evm_insufficient_balance"),
+    (ErrorReason::INSUFFICIENT_FUNDS, "TypeScript, Go, Python", "permit2_insufficient_balance"),
+    (ErrorReason::INVALID_SCHEME, "TypeScript, Python", "invalid_upto_evm_scheme"),
+    (ErrorReason::INVALID_NETWORK, "TypeScript, Python", "invalid_upto_evm_network_mismatch"),
+    (ErrorReason::INVALID_TRANSACTION_STATE, "TypeScript, Python", "invalid_upto_evm_transaction_failed"),
     (ErrorReason::INVALID_TRANSACTION_STATE, "TypeScript, Go", "invalid_exact_evm_transaction_failed"),
     (ErrorReason::INVALID_TRANSACTION_STATE, "Python", "transaction_failed"),
 ];

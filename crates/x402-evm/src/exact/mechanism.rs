@@ -1,36 +1,32 @@
 //! The facilitator's half: verification in one round trip, one step, and proof from final logs. An account that is not
 //! deployed yet needs a step before it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use alloy_primitives::{Address, B256, U256, hex, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, OnceKey, Parcel, Payment, Receipt, Step, StepName,
+    EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, Parcel, Payment, Receipt, Step, StepName,
     StepProof, StepState, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AtomicAmount, AuthorizationKind, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey,
-    Refusal, Rejection, SchemeName, UnixSeconds, Version, networks,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal, Rejection, SchemeName,
+    UnixSeconds, Version, networks,
 };
 
+use super::authorization::{expiry, look_again, once_key, tx_id, watched};
 use super::check::{Checked, ExactPolicy};
-use super::probe::{Context, Probe, Transfer, VIEW_GAS};
+use super::deployment::{self, DEPLOY};
+use super::payers::{Payers, STALE, comes_first, taken_by};
+use super::probe::{Context, Probe, Transfer};
 use super::spent::SpentElsewhere;
-use crate::chain::{At, BatchRead, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, Watched, WatchedEvent};
-use crate::eip3009::{
-    AUTHORIZATION_CANCELED, AUTHORIZATION_USED, Authorization, Payload, UncheckedPayload, state_call,
-};
+use crate::chain::{At, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, WatchedEvent};
+use crate::eip3009::{Authorization, Payload, UncheckedPayload};
 use crate::token::{Domain, Tokens};
-use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
-use crate::wallet::{DEPLOY_GAS, Signer};
+use crate::unreliable::MAX_REVERTS;
+use crate::wallet::Signer;
 
-/// The gas limit of a deployment: the factory's limit in the simulation, 21,000, and the calldata.
-const DEPLOYMENT_GAS: u64 = DEPLOY_GAS as u64 + 150_000;
-/// The seconds after which a claim without a step is checked on the chain again before anything is sent.
-const STALE: u64 = 5;
 /// The number of blocks before the final one that are searched as well: another transaction may use the authorization
 /// between verification and plan, which are at most [`STALE`] seconds apart. 512 blocks are 5 s of the fastest chains
 /// and 17 minutes of Base.
@@ -41,7 +37,6 @@ const KEEP: u64 = 3600;
 /// The member of a receipt's `extra` with the gas that a payment took, in decimal digits.
 const GAS_USED: &str = "gasUsed";
 
-const DEPLOY: StepName = StepName::new("deploy");
 const TRANSFER: StepName = StepName::new("transfer");
 
 /// The mechanism of `exact` by EIP-3009 on one network.
@@ -53,46 +48,10 @@ pub struct ExactMechanism<C> {
     read: Vec<(Address, OnceLock<Domain>)>,
     lanes: Vec<LaneId>,
     policy: ExactPolicy,
-    /// The ledger of the settlement machine: a payer's pending payments count against the balance.
-    ledger: Option<Arc<dyn Ledger>>,
-    unreliable: UnreliablePayers,
-    balances: Balances,
+    payers: Payers,
     spent: SpentElsewhere,
     /// The reader of the gas of each transfer, if transfers may share transactions.
     shared: Option<Arc<dyn ReadGas>>,
-}
-
-/// The facts that were read of payers in the last [`STALE`] seconds, by token and payer: a payment that was verified a moment ago is
-/// sent without another read if the payer's balance also covers the payments before it.
-#[derive(Debug, Default)]
-struct Balances(Mutex<BTreeMap<(Address, Address), Read>>);
-
-/// The facts that were read of a payer: the balance, and the kind of signer.
-#[derive(Debug, Clone, Copy)]
-struct Read {
-    balance: U256,
-    signer: Signer,
-    when: UnixSeconds,
-}
-
-impl Balances {
-    fn note(&self, whose: (Address, Address), balance: U256, signer: Signer, now: UnixSeconds) {
-        let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|_, read| read.when.plus(STALE) >= now);
-        read.insert(whose, Read { balance, signer, when: now });
-    }
-
-    fn read(&self, checked: &Checked, now: UnixSeconds) -> Option<Read> {
-        let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = read.get(&(checked.token, checked.authorization.from)).copied();
-        known.filter(|read| read.when.plus(STALE) >= now)
-    }
-
-    fn cover(&self, checked: &Checked, before: &[(B256, U256)], now: UnixSeconds) -> bool {
-        let own = checked.authorization.value.value();
-        let needed = before.iter().fold(own, |needed, (_, value)| needed.saturating_add(*value));
-        self.read(checked, now).is_some_and(|read| read.balance >= needed)
-    }
 }
 
 impl<C> core::fmt::Debug for ExactMechanism<C> {
@@ -112,16 +71,15 @@ impl<C: Chain> ExactMechanism<C> {
         let tokens = tokens.on(network);
         let unknown = tokens.iter().filter(|token| token.domain.is_none());
         let read = unknown.map(|token| (token.address, OnceLock::new())).collect();
-        let (policy, unreliable) = (ExactPolicy::default(), UnreliablePayers::default());
-        let (balances, spent) = (Balances::default(), SpentElsewhere::default());
-        Self { chain, network, tokens, read, lanes, policy, ledger: None, unreliable, balances, spent, shared: None }
+        let (policy, payers, spent) = (ExactPolicy::default(), Payers::default(), SpentElsewhere::default());
+        Self { chain, network, tokens, read, lanes, policy, payers, spent, shared: None }
     }
 
     /// Sets the ledger of the settlement machine: a payer's pending payments count against the balance, and payers
     /// whose transactions revert are remembered across restarts. Without a ledger neither is known.
     #[must_use]
     pub fn with_ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
-        self.ledger = Some(ledger);
+        self.payers.ledger = Some(ledger);
         self
     }
 
@@ -163,33 +121,8 @@ impl<C: Chain> ExactMechanism<C> {
         let (reads, probe) = Probe::new(checked, context);
         let answers = self.chain.run(&reads, At::Latest).await?;
         let (signer, balance) = probe.judge(&answers)?;
-        self.balances.note((checked.token, checked.authorization.from), balance, signer, now);
+        self.payers.note_read(checked, balance, signer, now);
         Ok(signer)
-    }
-
-    /// Returns the payer's unanswered payments in this token, except this one.
-    async fn others(&self, checked: &Checked, own: &PaymentKey) -> Result<Vec<Arc<Payment>>, Fault> {
-        let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
-        let payer = checked.authorization.from;
-        let kind = AuthorizationKind::Eip3009;
-        let prefix = PaymentKey::prefix(kind, self.network, checked.token.as_slice(), payer.as_slice());
-        let mut rows = ledger.unanswered(&prefix).await?;
-        rows.retain(|row| row.key != *own);
-        Ok(rows)
-    }
-
-    /// Refuses a payer whose transactions revert although they pass in simulation.
-    fn check_payer(&self, payer: Address, others: &[Arc<Payment>], now: UnixSeconds) -> Result<(), Rejection> {
-        for row in others.iter().filter(|row| has_reverted(row)) {
-            self.unreliable.note(payer, &row.key, now);
-        }
-        match self.unreliable.refused_until(payer, now) {
-            None => Ok(()),
-            Some(until) => Err(Rejection::new(ErrorReason::PAYER_REVERTS).because(format!(
-                "{MAX_REVERTS} transactions for a payment of this payer reverted, which passed in simulation: refused \
-                 until {until}"
-            ))),
-        }
     }
 
     fn check(&self, claim: &Claim, now: UnixSeconds) -> Result<Checked, Rejection> {
@@ -239,7 +172,7 @@ impl<C: Chain> ExactMechanism<C> {
     /// "receiveWithAuthorization" does ([EIP-3009](https://eips.ethereum.org/EIPS/eip-3009)). The code of a payer's account
     /// could use up the gas of all others, so only an account that had none a moment ago shares.
     fn sharing(&self, checked: &Checked, now: UnixSeconds) -> Sharing {
-        let is_key = self.balances.read(checked, now).is_some_and(|read| read.signer == Signer::Key);
+        let is_key = self.payers.is_key(checked, now);
         if self.shared.is_none() || !is_key || checked.signature.of_key().is_err() {
             Sharing::Alone
         } else if self.chain.tells_uses_apart(checked.token) {
@@ -269,18 +202,6 @@ impl<C: Chain> ExactMechanism<C> {
         })
     }
 
-    /// Plans the factory's call with the payer's exact data and no value. Any account may have deployed it already:
-    /// only the code counts.
-    fn deploy(&self, checked: &Checked) -> Result<NextStep, Fault> {
-        let (factory, data) =
-            checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
-        let until = Some(checked.authorization.valid_before);
-        let call =
-            Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until, sharing: Sharing::Alone };
-        let once_key = deployment_key(self.network, checked.authorization.from);
-        Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call) })
-    }
-
     /// Plans the next step from the chain's state, if no transaction is in flight.
     async fn next(
         &self,
@@ -290,9 +211,7 @@ impl<C: Chain> ExactMechanism<C> {
         now: UnixSeconds,
     ) -> Result<NextStep, Fault> {
         let unaccounted = payment.open_step();
-        if has_reverted(payment) {
-            self.unreliable.note(checked.authorization.from, &payment.key, now);
-        }
+        self.payers.note_reverts(checked.authorization.from, payment, now);
         let wait = Ok(NextStep::Wait(now.plus(2)));
         let next = match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => return Err(fault),
@@ -316,7 +235,7 @@ impl<C: Chain> ExactMechanism<C> {
             Err(Refusal::Rejection(why)) if unaccounted.is_some() => {
                 if why.reason == ErrorReason::NONCE_ALREADY_USED {
                     // The transfer happened, and its log was not seen: a lagging node did not have it yet.
-                    self.look_again(unaccounted);
+                    look_again(&*self.chain, unaccounted);
                 }
                 return wait;
             }
@@ -326,18 +245,7 @@ impl<C: Chain> ExactMechanism<C> {
         if unaccounted.is_some_and(|step| step.name != next) || payment.proven(&next).is_some() {
             return wait;
         }
-        if next == DEPLOY { self.deploy(checked) } else { self.transfer(checked, now).await }
-    }
-
-    /// Reads the logs of a transfer again from the beginning.
-    fn look_again(&self, unaccounted: Option<&Step>) {
-        let calls =
-            unaccounted.into_iter().flat_map(|step| &step.parcels).filter_map(|it| Call::from_bytes(&it.bytes).ok());
-        let calls: Vec<Call> = calls.collect();
-        let (Some(first), Some(since)) = (calls.first(), calls.iter().map(|call| call.since).min()) else { return };
-        if let Some(authorization) = Authorization::of_transfer_call(&first.data) {
-            self.chain.look_again(watched(first.to, &authorization, since));
-        }
+        if next == DEPLOY { deployment::deploy(self.network, checked) } else { self.transfer(checked, now).await }
     }
 
     /// Parses the payment of a row, which was checked when it was claimed.
@@ -425,9 +333,9 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let payer = EvmAddress::from(checked.authorization.from);
         let key = checked.authorization.key(self.network, checked.token);
         // The pending payments are read before the chain: one that is used in between is not counted twice.
-        let others = self.others(&checked, &key).await?;
+        let others = self.payers.others(self.network, &checked, &key).await?;
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
-        self.check_payer(checked.authorization.from, &others, now).map_err(of_payer)?;
+        self.payers.check(checked.authorization.from, &others, now).map_err(of_payer)?;
         let under_way = others.iter().filter_map(|row| taken_by(row)).collect();
         match self.probe(&checked, self.lanes.first(), under_way, now).await {
             Ok(_) => {}
@@ -455,10 +363,10 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                 // The payment was verified a moment ago: nothing more is read before the bytes are sent, except whether
                 // an account that can be deployed still has to be. A later call is for a row that a crash left behind.
                 let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
-                let others = self.others(&checked, &payment.key).await?;
+                let others = self.payers.others(self.network, &checked, &payment.key).await?;
                 let before: Vec<_> =
                     others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
-                let covered = before.is_empty() || self.balances.cover(&checked, &before, now);
+                let covered = before.is_empty() || self.payers.cover(&checked, &before, now);
                 if at_once && covered && checked.signature.deployment().is_none() {
                     return self.transfer(&checked, now).await;
                 }
@@ -470,7 +378,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
         let calls = step.parcels.iter().map(|parcel| Call::from_bytes(&parcel.bytes)).collect::<Result<Vec<_>, _>>()?;
         if step.name == DEPLOY {
-            return self.deployment(step, &calls, sent).await;
+            return deployment::observe(&*self.chain, step, &calls, sent).await;
         }
         let none = || Fault::broken("a step without a parcel");
         let first = calls.first().ok_or_else(none)?;
@@ -494,85 +402,8 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
             Fate::Used { moved: Moved::Unclear, .. } => Ok(Observation::Pending),
             // The token emits an event for each use.
             Fate::Set { .. } => Err(Fault::broken("the use of an authorization of EIP-3009 without its event")),
-            Fate::Unseen => self.expiry(first.to, watched, &authorization).await,
+            Fate::Unseen => expiry(&*self.chain, watched, first.to, &authorization).await,
         }
-    }
-}
-
-impl<C: Chain> ExactMechanism<C> {
-    /// Decides from ONE final block whether the authorization has expired: by its own time, and the state in it.
-    async fn expiry(
-        &self,
-        token: Address,
-        watched: Watched,
-        authorization: &Authorization,
-    ) -> Result<Observation, Fault> {
-        let head = self.chain.head().await?;
-        if head.timestamp < authorization.valid_before.0 {
-            return Ok(Observation::Pending);
-        }
-        let state = state_call(authorization.from, authorization.nonce);
-        let reads = BatchRead::new().call(token, state, VIEW_GAS, 1);
-        let answers = self.chain.run(&reads, At::Number(head.finalized)).await?;
-        let used = answers.calls.first().and_then(crate::chain::Returned::word).map(|word| !word.is_zero());
-        match used {
-            // The token requires "now < validBefore", so a block of that exact second is too late.
-            Some(false) if answers.timestamp >= authorization.valid_before.0 => {
-                Ok(Observation::Dead(ErrorReason::INVALID_VALID_BEFORE))
-            }
-            // The authorization is used, but no log was seen: a node lags, or a block was replaced after it was read.
-            // The log exists.
-            Some(true) => {
-                self.chain.look_again(watched);
-                Ok(Observation::Pending)
-            }
-            _ => Ok(Observation::Pending),
-        }
-    }
-}
-
-impl<C: Chain> ExactMechanism<C> {
-    /// Decides from a final block whether the account is deployed, by any account. From `validBefore` on a deployment
-    /// is useless.
-    async fn deployment(&self, step: &Step, calls: &[Call], sent: &[TxId]) -> Result<Observation, Fault> {
-        let account = account_of(&step.once_key).ok_or_else(|| Fault::broken("a deployment of no account"))?;
-        let until = calls.iter().filter_map(|call| call.until).max();
-        let until = until.ok_or_else(|| Fault::broken("a deployment without an end"))?;
-        let head = self.chain.head().await?;
-        let answers = self.chain.run(&BatchRead::new().code_size(account), At::Number(head.finalized)).await?;
-        match answers.sizes.first() {
-            // This is the last transaction of this facilitator; another one may have deployed the account.
-            Some(1..) => {
-                let tx = sent.last().cloned().unwrap_or_else(|| "".into());
-                Ok(Observation::Proven(StepProof::new(tx, AtomicAmount::ZERO)))
-            }
-            Some(0) if answers.timestamp >= until.0 => {
-                Ok(Observation::Dead(ErrorReason::SMART_WALLET_DEPLOYMENT_FAILED))
-            }
-            _ => Ok(Observation::Pending),
-        }
-    }
-}
-
-/// Returns whether as many transactions as a payment may cost were sent without any effect on the chain.
-fn has_reverted(payment: &Payment) -> bool {
-    payment.open_step().is_some_and(|step| step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS)
-}
-
-/// Returns nonce and value of a row's authorization. The key ends with the nonce, and a payment is claimed only if its value
-/// is the amount of its terms: the payload of each pending payment need not be parsed for each new one.
-fn taken_by(row: &Payment) -> Option<(B256, U256)> {
-    let nonce = row.key.as_bytes().last_chunk::<32>()?;
-    Some((B256::from(*nonce), row.claim.terms.amount.value()))
-}
-
-/// Returns whether another payment of the payer takes precedence: one that has begun; and of two that have both begun,
-/// or both not, the one with the lower key, so that they do not wait for each other.
-fn comes_first(other: &Payment, own: &Payment) -> bool {
-    match (other.steps.is_empty(), own.steps.is_empty()) {
-        (false, true) => true,
-        (true, false) => false,
-        _ => other.key < own.key,
     }
 }
 
@@ -595,56 +426,6 @@ fn other_method(claim: &Claim) -> Option<Rejection> {
         .flatten()
 }
 
-fn parcel(call: &Call) -> Parcel {
+pub(super) fn parcel(call: &Call) -> Parcel {
     Parcel::new(keccak256(&call.data).0, call.to_bytes())
-}
-
-/// Names the token's logs that show what became of an authorization.
-pub(super) fn watched(token: Address, authorization: &Authorization, since: u64) -> Watched {
-    let Authorization { from, to, value, nonce, .. } = authorization;
-    let event = |name| WatchedEvent { contract: token, topics: [name, from.into_word(), *nonce] };
-    Watched::new(event(AUTHORIZATION_USED), WatchedEvent::transfer(token, *from, *to), value.value(), since)
-        .with_cancellation(event(AUTHORIZATION_CANCELED))
-}
-
-/// Returns (network, token, payer, nonce), which the token burns. A token may have the same address on many networks.
-fn once_key(network: ChainId, token: Address, authorization: &Authorization) -> OnceKey {
-    let network = network.as_str().as_bytes();
-    OnceKey([network, token.as_slice(), authorization.from.as_slice(), authorization.nonce.as_slice()].concat())
-}
-
-/// Returns (network, account): an address is deployed once. One account has the same address on many networks.
-fn deployment_key(network: ChainId, account: Address) -> OnceKey {
-    OnceKey([network.as_str().as_bytes(), account.as_slice()].concat())
-}
-
-fn account_of(once_key: &OnceKey) -> Option<Address> {
-    once_key.0.last_chunk::<20>().map(Address::from)
-}
-
-pub(super) fn tx_id(hash: B256) -> TxId {
-    hex::encode_prefixed(hash).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use x402_types::{AtomicAmount, UnixSeconds};
-
-    use super::*;
-
-    /// Checks that one token address and one nonce on two networks are two authorizations.
-    #[test]
-    fn a_transfer_on_one_network_holds_up_none_of_another() {
-        let authorization = Authorization {
-            from: Address::repeat_byte(1),
-            to: Address::repeat_byte(2),
-            value: AtomicAmount::ZERO,
-            valid_after: UnixSeconds(0),
-            valid_before: UnixSeconds(1),
-            nonce: B256::repeat_byte(3),
-        };
-        let on = |network: &str| once_key(network.parse().unwrap(), Address::repeat_byte(4), &authorization);
-        assert_ne!(on("eip155:8453"), on("eip155:84532"));
-        assert_ne!(deployment_key("eip155:1".parse().unwrap(), authorization.from), on("eip155:1"));
-    }
 }

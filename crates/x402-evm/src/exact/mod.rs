@@ -1,11 +1,17 @@
 //! The scheme `exact` on EVM chains by EIP-3009:
 //! [`scheme_exact_evm.md`](https://github.com/coinbase/x402/blob/main/specs/schemes/exact/scheme_exact_evm.md) §1.
 
+#[cfg(feature = "facilitator")]
+mod authorization;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod check;
 #[cfg(feature = "facilitator")]
+mod deployment;
+#[cfg(feature = "facilitator")]
 mod mechanism;
 mod payer;
+#[cfg(feature = "facilitator")]
+mod payers;
 mod price;
 #[cfg(feature = "facilitator")]
 mod probe;

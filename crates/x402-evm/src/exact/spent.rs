@@ -7,8 +7,8 @@ use alloy_primitives::{Address, B256};
 use x402_facilitator_core::TxId;
 use x402_types::{Fault, Rejection, UnixSeconds};
 
+use super::authorization::{tx_id, watched};
 use super::check::Checked;
-use super::mechanism::{tx_id, watched};
 use crate::chain::{Fate, Moved, WatchEvents};
 
 /// The seconds for which a result is cached: a body that is presented repeatedly is searched for once.

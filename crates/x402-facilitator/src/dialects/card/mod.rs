@@ -25,7 +25,7 @@ use x402_types::{AtomicAmount, Claim, ErrorReason, Fault, Identity, RawJson, Rej
 use super::naming::{self, Presented};
 use super::network_asked;
 use super::nvm::check_resource;
-use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
+use crate::dialect::{Answer, Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::names::named;
 
 pub use self::desk::CardDesk;
@@ -75,7 +75,7 @@ impl Dialect for NvmCard {
         let mut claim = claim.map_err(Stopped::Refused)?;
         claim.identity = Identity::new(request.caller.clone(), id);
         let names: Vec<Name> = key.map(|key| Name::of_caller(key, digest(&claim))).into_iter().collect();
-        Ok(Submission { claim, may_replay: !names.is_empty(), names })
+        Ok(Submission::new(claim, names))
     }
 
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
@@ -89,47 +89,39 @@ impl Dialect for NvmCard {
         naming::remember(context, submission, verified, digest).await
     }
 
-    fn write_verdict(
-        &self,
-        _: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply {
-        let (status, verdict) = match verdict {
-            Ok(payer) => (StatusCode::OK, Ok(payer)),
-            Err(stopped) => (stopped.status(), Err(rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR))),
+    fn write_verdict(&self, _: &Context, request: &Request, answer: Answer<'_, String>) -> Reply {
+        let (status, mut response, submission) = match answer {
+            Answer::Made(submission, payer) => {
+                let network = submission.claim.terms.network_name();
+                let mut response = words::verdict(Ok(payer), &network);
+                response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
+                (StatusCode::OK, response, Some(submission))
+            }
+            Answer::Stopped(submission, stopped) => {
+                let status = stopped.status();
+                let rejection = rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR);
+                (status, words::verdict(Err(rejection), &network_asked(&request.body)), submission)
+            }
         };
-        let mut response = words::verdict(verdict, &network_asked(&request.body));
         if let Some(submission) = submission {
             words::name_network(&mut response.rest, &submission.claim.terms);
-            if response.is_valid {
-                response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
-            }
         }
         words::of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
-    fn write_settlement(
-        &self,
-        _: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply {
-        let (mut status, mut response) = match (settled, submission) {
-            (Ok(settled), Some(submission)) => {
+    fn write_settlement(&self, _: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply {
+        let (mut status, mut response) = match answer {
+            Answer::Made(submission, settled) => {
                 (StatusCode::OK, self.settle_response(&submission.claim.terms, Ok(&settled)))
             }
-            (Err(Stopped::Rejected(rejection)), Some(submission)) => {
+            Answer::Stopped(Some(submission), Stopped::Rejected(rejection)) => {
                 (StatusCode::OK, self.settle_response(&submission.claim.terms, Err(&rejection)))
             }
-            (settled, submission) => {
-                let stopped = settled.err().unwrap_or_else(|| Stopped::Fault(Fault::broken("nothing was read")));
+            Answer::Stopped(submission, stopped) => {
                 let status = stopped.status();
-                let network = submission
-                    .map_or_else(|| network_asked(&request.body), |submission| submission.claim.terms.network_name());
+                let of_terms = |submission: &Submission| submission.claim.terms.network_name();
+                let network = submission.map_or_else(|| network_asked(&request.body), of_terms);
                 (status, words::refused(&rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR), network))
             }
         };
