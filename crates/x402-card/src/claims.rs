@@ -80,7 +80,7 @@ pub struct TokenClaims {
     pub delegation: DelegationId,
     /// The time of issue.
     pub issued_at: UnixSeconds,
-    /// The end.
+    /// The time of its end.
     pub expires_at: UnixSeconds,
     /// The time before which the token is not valid.
     pub not_before: Option<UnixSeconds>,
@@ -90,7 +90,7 @@ pub struct TokenClaims {
     pub customer: String,
     /// The payment method at the processor.
     pub payment_method: String,
-    /// The currency.
+    /// The currency of its charges.
     pub currency: Currency,
     /// The limit of the delegation, for information: its record decides.
     pub limit: Cents,
@@ -100,7 +100,7 @@ pub struct TokenClaims {
     pub merchant: Option<String>,
     /// The only plan.
     pub plan: Option<PlanId>,
-    /// What binds the token to one request.
+    /// The claims that bind the token to one request.
     pub binding: TokenBinding,
 }
 
@@ -108,11 +108,11 @@ pub struct TokenClaims {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct TokenBinding {
-    /// The agent.
+    /// The agent that serves.
     pub agent: Option<AgentId>,
-    /// The resource.
+    /// The resource's URL.
     pub resource: Option<String>,
-    /// The method.
+    /// The HTTP method.
     pub verb: Option<String>,
     /// The single use: such a token pays once.
     pub nonce: Option<[u8; 32]>,

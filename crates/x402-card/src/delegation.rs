@@ -10,7 +10,7 @@ use crate::{Cents, Currency, DelegationId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delegation {
-    /// The id.
+    /// The delegation's id.
     pub id: DelegationId,
     /// The user that made it, `sub` of its tokens.
     pub owner: String,
@@ -34,7 +34,7 @@ pub struct Delegation {
     pub merchant: Option<String>,
     /// The time of creation.
     pub created_at: UnixSeconds,
-    /// The end.
+    /// The time of its end.
     pub expires_at: UnixSeconds,
     /// The time of its revocation.
     pub revoked_at: Option<UnixSeconds>,
@@ -47,7 +47,7 @@ pub struct Delegation {
 /// The parts of a new delegation that have no default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewDelegation {
-    /// The id.
+    /// The delegation's id.
     pub id: DelegationId,
     /// The user that makes it.
     pub owner: String,
@@ -61,20 +61,20 @@ pub struct NewDelegation {
     pub limit: Cents,
     /// The time of creation.
     pub created_at: UnixSeconds,
-    /// The end.
+    /// The time of its end.
     pub expires_at: UnixSeconds,
 }
 
 /// The state of a delegation at a time. It is computed, never stored; the first that applies counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DelegationStatus {
-    /// Its owner, an operator or the removal of its card ended it, for good.
+    /// The owner, an operator or the removal of its card ended it, for good.
     Revoked,
-    /// Its time is over, for good.
+    /// The time is over, for good.
     Expired,
     /// Nothing is left of its limit or its charges.
     Exhausted,
-    /// It may be charged.
+    /// The card may be charged.
     Active,
 }
 

@@ -15,7 +15,7 @@ const UNITS_PER_CENT: u64 = 10_000;
 pub struct Cents(u64);
 
 impl Cents {
-    /// No money.
+    /// The amount 0.
     pub const ZERO: Self = Self(0);
     /// The least that a card is charged, and the least limit of a delegation.
     pub const LEAST: Self = Self(50);
@@ -97,7 +97,7 @@ impl TryFrom<u16> for BasisPoints {
 pub enum Currency {
     /// United States dollar.
     Usd,
-    /// Euro.
+    /// The euro.
     Eur,
 }
 

@@ -1,4 +1,4 @@
-//! What the processor, the delegations and the books show of a step. Money is proven by a look-up alone.
+//! The state of a step, as the processor, the delegations and the books show it. Money is proven by a look-up alone.
 
 use x402_facilitator_core::{Observation, Step, StepProof, TxId};
 use x402_types::nvm::card::CardCode;
@@ -16,7 +16,7 @@ impl CardMechanism {
         let order = Order::of(step)?;
         let happened = |amount: u64| Ok(Observation::Proven(StepProof::new(TxId::from(order.name()), amount.into())));
         if order.call().is_some() && self.parts.account.is_under_way(&order.name()) {
-            // Its answer is a moment away, and makes this due again.
+            // The answer is a moment away, and makes this due again.
             return Ok(Observation::Pending);
         }
         match &order {
@@ -120,12 +120,12 @@ fn proven(intent: &Intent, expect: &Expected) -> Result<Observation, Fault> {
     Ok(Observation::Proven(StepProof::new(TxId::from(intent.id.as_str()), amount)))
 }
 
-/// Returns why an intent was canceled: by the bank's reason, else by ours.
+/// Returns why an intent was canceled: by the bank's reason, else by this facilitator's.
 fn reason(intent: &Intent, why: Option<&str>) -> ErrorReason {
     match (&intent.last_payment_error, why) {
         (Some(error), _) => error.reason().reason(),
         (None, Some(why)) => ErrorReason::from_wire(why),
-        // Somebody else canceled it.
+        // Another party canceled it.
         (None, None) => CardCode::PaymentFailed.reason(),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Order {
     Record { payment: String, intent: String, result: String },
 }
 
-/// What an intent of ours must have.
+/// The members that an intent of this facilitator must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Expected {
     pub(crate) payment: String,
@@ -58,7 +58,7 @@ pub(crate) const MARK: &str = "x402_payment";
 pub(crate) const DEADLINE: u64 = 15 * 60;
 
 impl Expected {
-    /// Checks that an intent is ours as far as it never changes.
+    /// Checks the members of an intent that never change.
     pub(crate) fn check(&self, intent: &Intent) -> Result<(), Fault> {
         let differs = if intent.livemode != self.livemode {
             "livemode"

@@ -15,11 +15,11 @@ use crate::{Cents, TokenClaims};
 /// The seconds that a token must still be valid: the server works, and settles afterwards.
 const LEAST_LIFE: u64 = 120;
 
-/// A plan that a client pays for, and the most that it may cost. Neither stands in the server's entry.
+/// A plan that a client pays for, and the most that it may cost. The server's entry has neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PlanLimit {
-    /// The plan.
+    /// The plan's id.
     pub plan: PlanId,
     /// The most credits of one request.
     pub credits: u64,

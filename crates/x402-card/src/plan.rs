@@ -100,7 +100,7 @@ impl CardPlan {
         self.credits == 0
     }
 
-    /// Returns the credits that a request needs: those asked for, within the plan's bounds.
+    /// Returns the credits that a request needs: those requested, within the plan's bounds.
     #[must_use]
     pub fn need(&self, asked: AtomicAmount) -> u64 {
         let asked = u64::try_from(asked.value()).unwrap_or(u64::MAX);

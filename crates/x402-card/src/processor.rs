@@ -24,10 +24,10 @@ pub trait CallProcessor: Send + Sync {
 /// The method of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallMethod {
-    /// A look-up.
+    /// The method of a look-up.
     #[serde(rename = "GET")]
     Get,
-    /// An action, under an idempotency key.
+    /// The method of an action, under an idempotency key.
     #[serde(rename = "POST")]
     Post,
 }
@@ -36,7 +36,7 @@ pub enum CallMethod {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProcessorCall {
-    /// The method.
+    /// The HTTP method.
     pub method: CallMethod,
     /// The path, `/v1/payment_intents`.
     pub path: String,
@@ -95,7 +95,7 @@ fn encode(to: &mut String, text: &str, plain: &[u8]) {
 pub struct ProcessorAnswer {
     /// The HTTP status.
     pub status: u16,
-    /// The body.
+    /// The body's bytes.
     pub body: Vec<u8>,
     /// The processor's own time: the header `Date`.
     pub date: Option<UnixSeconds>,
@@ -139,7 +139,7 @@ impl fmt::Debug for ProcessorAnswer {
     }
 }
 
-/// A refusal of the processor. Its message is not read: nothing of it is kept or told.
+/// A refusal of the processor. Its message is not read: nothing of it is kept or shown.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct ApiError {
     #[serde(rename = "type")]

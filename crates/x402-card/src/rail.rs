@@ -1,9 +1,9 @@
-//! How the steps of a payment by card travel: a call of the processor, a count of the delegation, a move in the books.
+//! The transport of a card payment's steps: a call of the processor, a count of the delegation, a move in the books.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, Sent, SlotId, TxId};
+use x402_facilitator_core::{Attempt, Delivery, LaneId, Nonces, Parcel, Rail, SlotId, TxId};
 use x402_types::nvm::card::Processor;
 use x402_types::{Fault, UnixSeconds};
 
@@ -70,8 +70,8 @@ impl CardRail {
         self.books.post(&CreditMove::new(id, plan, holder, credits, kind)).await
     }
 
-    /// Creates the intent. What is answered is remembered.
-    async fn open(&self, expect: &Expected, call: &ProcessorCall) -> Result<Sent, Fault> {
+    /// Creates the intent, and remembers the answer.
+    async fn open(&self, expect: &Expected, call: &ProcessorCall) -> Result<Delivery, Fault> {
         let answer = self.account.calls().call(call).await?;
         match answer.read::<Intent>()? {
             Ok(intent) => {
@@ -80,12 +80,12 @@ impl CardRail {
             }
             Err(error) => self.account.note_refused(call.key.as_deref().unwrap_or_default(), error),
         }
-        Ok(Sent::Answered)
+        Ok(Delivery::Answered)
     }
 
     /// Changes an intent, unless a look-up shows that this is done or no longer allowed. The first send needs no look-up:
     /// the plan is a moment old.
-    async fn change(&self, intent: &str, expect: &Expected, order: &Order, first: bool) -> Result<Sent, Fault> {
+    async fn change(&self, intent: &str, expect: &Expected, order: &Order, first: bool) -> Result<Delivery, Fault> {
         let Some(call) = order.call() else { return Err(Fault::broken("a change of an intent without a call")) };
         if !first {
             let seen = self.account.intent(intent).await?;
@@ -98,28 +98,34 @@ impl CardRail {
                 _ => !matches!(seen.status, IntentStatus::Succeeded | IntentStatus::Canceled),
             };
             if !is_open {
-                return Ok(Sent::Answered);
+                return Ok(Delivery::Answered);
             }
         }
         let answer = self.account.calls().call(call).await?;
         // The processor may have executed the call although it answers with a fault of its own: the look-up decides. A
         // confirmation is then not repeated under this key, which would answer the same for a day.
         if matches!(order, Order::Confirm { .. }) && answer.status >= 500 {
-            return Ok(Sent::Answered);
+            return Ok(Delivery::Answered);
         }
-        answer.read::<serde::de::IgnoredAny>()?.map_or(Ok(Sent::Answered), |_| Ok(Sent::Answered))
+        answer.read::<serde::de::IgnoredAny>()?.map_or(Ok(Delivery::Answered), |_| Ok(Delivery::Answered))
     }
 
     /// Refunds, unless a look-up shows that this was done.
-    async fn refund(&self, intent: &str, expect: &Expected, call: &ProcessorCall, first: bool) -> Result<Sent, Fault> {
+    async fn refund(
+        &self,
+        intent: &str,
+        expect: &Expected,
+        call: &ProcessorCall,
+        first: bool,
+    ) -> Result<Delivery, Fault> {
         if !first && matches!(self.account.find_refund(intent, &expect.payment).await?, Found::One(_)) {
-            return Ok(Sent::Answered);
+            return Ok(Delivery::Answered);
         }
         let answer = self.account.calls().call(call).await?;
         if let Err(error) = answer.read::<serde::de::IgnoredAny>()? {
             self.account.note_refused(call.key.as_deref().unwrap_or_default(), error);
         }
-        Ok(Sent::Answered)
+        Ok(Delivery::Answered)
     }
 }
 
@@ -148,7 +154,7 @@ impl Rail for CardRail {
         Ok(Attempt::new(TxId::from(name), parcel.bytes.clone(), 0))
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<Sent, Fault> {
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         let order = Order::read(&attempt.bytes)?;
         let name = order.name();
         let first = self.account.is_first(&name);
@@ -182,6 +188,6 @@ impl Rail for CardRail {
                 self.delegations.record(&hash_of(&payment)?, ChargeEnd::new(result, Some(intent))).await?;
             }
         }
-        Ok(Sent::Answered)
+        Ok(Delivery::Answered)
     }
 }

@@ -258,7 +258,7 @@ impl CardMechanism {
                     None => self.cancel(it, &id, CardCode::PaymentFailed),
                 }
             }
-            // It did not charge, and does not charge any more.
+            // The intent did not charge, and is not to charge any more.
             _ => {
                 let why = match last_order {
                     Order::Cancel { why, .. } => why,

@@ -1,4 +1,4 @@
-//! What a facilitator keeps for cards: delegations with their counters, the books of credits, and the handles of cards.
+//! The stores of a facilitator for cards: delegations with their counters, the books of credits, and the handles of cards.
 
 use async_trait::async_trait;
 use x402_types::nvm::PlanId;
@@ -71,11 +71,11 @@ pub trait Delegations: Send + Sync {
 /// A charge to be counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCharge {
-    /// The payment.
+    /// The payment's name.
     pub payment: PaymentHash,
-    /// The delegation.
+    /// The delegation's id.
     pub delegation: DelegationId,
-    /// The amount.
+    /// The amount in cents.
     pub cents: Cents,
 }
 
@@ -83,15 +83,15 @@ pub struct NewCharge {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CardCharge {
-    /// The payment.
+    /// The payment's name.
     pub payment: PaymentHash,
-    /// The delegation.
+    /// The delegation's id.
     pub delegation: DelegationId,
-    /// The amount.
+    /// The amount in cents.
     pub cents: Cents,
     /// Whether the counter includes it.
     pub state: ChargeState,
-    /// What became of it, as far as it is known. No decision is made by it.
+    /// The result, as far as it is known. No decision is made by it.
     pub end: Option<ChargeEnd>,
     /// The time at which it was counted or refused.
     pub at: UnixSeconds,
@@ -117,11 +117,11 @@ pub enum ChargeState {
     Released,
 }
 
-/// What became of a charge.
+/// The end of a charge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChargeEnd {
-    /// The result.
+    /// The result of the charge.
     pub result: ChargeResult,
     /// The intent at the processor.
     pub intent: Option<String>,
@@ -199,13 +199,13 @@ pub trait Books: Send + Sync {
 pub struct CreditMove {
     /// The id, by which it is made once.
     pub id: String,
-    /// The plan.
+    /// The plan's id.
     pub plan: PlanId,
-    /// The holder.
+    /// The holder of the credits.
     pub holder: String,
-    /// The credits.
+    /// The number of credits.
     pub credits: u64,
-    /// The direction.
+    /// The direction of the move.
     pub kind: MoveKind,
 }
 

@@ -1,4 +1,4 @@
-//! What the steps of a row show for the payer, beside the reason of a failure.
+//! The trail of a payment: the steps of its row, as far as the payer may see them.
 
 use x402_facilitator_core::Payment;
 

@@ -70,6 +70,8 @@ pub struct DecodedRequest {
     pub body: FacilitatorRequest,
     /// The payment in the body, or its fault, which is a verdict, unlike a body that cannot be parsed.
     pub payment: Result<nvm::PaymentPayload, Rejection>,
+    /// The payment, or its fault, if it names the scheme of cards: then it is none of the other scheme.
+    pub card: Option<Result<CardPayment, Rejection>>,
     /// The JSON text of the payment.
     pub raw: RawJson,
 }
@@ -89,7 +91,8 @@ pub fn request(body: &[u8], limits: &Limits) -> Result<DecodedRequest, Rejection
     let unreadable = |error: DecodeError| Code::InvalidPayload.because(error.to_string());
     let body: FacilitatorRequest = json::from_slice(body, limits).map_err(unreadable)?;
     let raw = presented(&body, limits).map_err(unreadable)?;
-    Ok(DecodedRequest { payment: nvm::PaymentPayload::from_raw(&raw), body, raw })
+    let card = is_card_payment(&raw).then(|| CardPayment::from_raw(&raw));
+    Ok(DecodedRequest { payment: nvm::PaymentPayload::from_raw(&raw), card, body, raw })
 }
 
 /// Parses the payment's JSON in a body.
@@ -98,23 +101,4 @@ fn presented(body: &FacilitatorRequest, limits: &Limits) -> Result<RawJson, Deco
         AccessToken::Json(raw) => Ok(raw.clone()),
         AccessToken::Base64(text) => json::from_slice(&base64::decode(text.as_bytes(), limits.header)?, limits),
     }
-}
-
-/// A server's request to a facilitator for a payment by card, with the parsed payment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DecodedCardRequest {
-    /// The body of the request.
-    pub body: FacilitatorRequest,
-    /// The payment in the body, or its fault, which is a verdict, unlike a body that cannot be parsed.
-    pub payment: Result<CardPayment, Rejection>,
-}
-
-/// Parses, for a facilitator, a body of `POST /verify` and `POST /settle` whose payment is by card. Returns `None` for any
-/// other body.
-#[must_use]
-pub fn card_request(body: &[u8], limits: &Limits) -> Option<DecodedCardRequest> {
-    let body: FacilitatorRequest = json::from_slice(body, limits).ok()?;
-    let raw = presented(&body, limits).ok()?;
-    let payment = is_card_payment(&raw).then(|| CardPayment::from_raw(&raw))?;
-    Some(DecodedCardRequest { body, payment })
 }

@@ -70,7 +70,7 @@ pub struct Nonces {
 
 /// The state of bytes that were sent, as far as the far side has shown it. Neither state proves anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
+pub enum Delivery {
     /// The far side took the bytes. Their effect shows later, if at all.
     Taken,
     /// The far side has finished with the bytes, whatever it did: sending them again changes nothing. A lane without
@@ -119,7 +119,7 @@ pub trait Rail: Send + Sync {
 
     /// Returns whether the far side may forget bytes that it took, which matters on a lane without nonces alone: a slot is
     /// given up after two resends, and its step is rebuilt. With `false` a slot is sent again until the far side has
-    /// [answered](Sent::Answered) or its payments are decided.
+    /// [answered](Delivery::Answered) or its payments are decided.
     fn forgets(&self) -> bool {
         true
     }
@@ -127,5 +127,5 @@ pub trait Rail: Send + Sync {
     /// Sends stored bytes; the call may be repeated. Its result never proves anything.
     /// # Errors
     /// The far side refused the bytes, or accepted them and the response was lost.
-    async fn send(&self, attempt: &Attempt) -> Result<Sent, Fault>;
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault>;
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use x402_types::Fault;
 
 use crate::worker::{Progress, Round, settle_commit};
-use crate::{Doing, Happening, LaneView, Nonces, Parcel, Sent, Slot, SlotId, Stage, StepState, TxId, Write};
+use crate::{Delivery, Doing, Happening, LaneView, Nonces, Parcel, Slot, SlotId, Stage, StepState, TxId, Write};
 
 /// The maximum number of missing nonces that one round fills.
 const MAX_GAPS: usize = 16;
@@ -159,7 +159,7 @@ impl Round<'_> {
 
     /// Stores which attempts the far side accepted, and closes the slots that it has answered on a lane without nonces.
     /// Without this they are sent nevertheless, but not named to callers, and sent again.
-    async fn note_sent(&mut self, sent: &BTreeMap<SlotId, (TxId, Sent)>) {
+    async fn note_sent(&mut self, sent: &BTreeMap<SlotId, (TxId, Delivery)>) {
         let ids: Vec<SlotId> = sent.keys().cloned().collect();
         if ids.is_empty() {
             return;
@@ -169,7 +169,7 @@ impl Round<'_> {
             Ok(slots) => {
                 for slot in slots.into_iter().filter(|slot| !slot.payments.is_empty()) {
                     let Some((tx, state)) = sent.get(&slot.id) else { continue };
-                    let is_answered = !self.numbered && *state == Sent::Answered;
+                    let is_answered = !self.numbered && *state == Delivery::Answered;
                     if slot.taken.as_ref() == Some(tx) && (slot.used || !is_answered) {
                         continue;
                     }
@@ -182,7 +182,7 @@ impl Round<'_> {
             Err(fault) => self.failed(fault),
         }
         if !changed.is_empty() && self.commit(changed).await {
-            // What the answer did is observed at once, not at the usual interval.
+            // The effect of the answer is observed at once, not at the usual interval.
             self.drafts.extend(answered.into_iter().map(|key| (key, Ok(Stage::Open(self.now)))));
         }
     }

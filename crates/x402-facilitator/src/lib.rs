@@ -8,6 +8,8 @@ pub mod configured;
 pub mod credits;
 #[cfg(feature = "dev")]
 pub mod dev;
+#[cfg(feature = "dev")]
+pub mod dev_cards;
 pub mod dialect;
 pub mod dialects;
 pub mod engine;

@@ -16,6 +16,7 @@ use x402_card::{
     TokenKeys, TokenSigner, offer,
 };
 use x402_facilitator::clock::now;
+use x402_facilitator::dev_cards::DoubleServer;
 use x402_facilitator::mechanisms::{Builder, CardPayments};
 use x402_facilitator::process::owner;
 use x402_facilitator::processor::HttpProcessor;
@@ -34,40 +35,12 @@ fn cents(cents: u64) -> Cents {
     Cents::try_from(cents).unwrap()
 }
 
-/// Serves the double on a free port.
-async fn serve_double(double: Arc<Double>) -> String {
-    let handle = move |request: axum::extract::Request| {
-        let double = Arc::clone(&double);
-        async move {
-            let (parts, body) = request.into_parts();
-            let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-            let request = DoubleRequest {
-                method: parts.method.to_string(),
-                target: parts.uri.to_string(),
-                body: String::from_utf8(body.to_vec()).unwrap(),
-                authorization: header("authorization").unwrap_or_default(),
-                key: header("idempotency-key"),
-            };
-            let answer = double.handle(&request, now());
-            // Without an answer the connection breaks.
-            let answer = answer.unwrap_or_else(|| panic!("the connection broke"));
-            let status = axum::http::StatusCode::from_u16(answer.status).unwrap();
-            (status, [("content-type", "application/json")], answer.body)
-        }
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let app = Router::new().fallback(handle);
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    url
-}
-
 struct Market {
     double: Arc<Double>,
     facilitator: String,
     http: reqwest::Client,
     _serving: Serving,
+    _processor: DoubleServer,
 }
 
 struct Token(&'static str);
@@ -87,7 +60,8 @@ impl Market {
         let double = Arc::new(Double::default());
         double.add_account(SELLER);
         let key = Zeroizing::new("sk_test_double".to_owned());
-        let processor = HttpProcessor::new(&serve_double(Arc::clone(&double)).await, key).unwrap();
+        let server = DoubleServer::start(Arc::clone(&double)).await.unwrap();
+        let processor = HttpProcessor::new(server.url(), key).unwrap();
         let stores = Arc::new(MemoryCards::default());
         let merchant = Merchant::new(SELLER, BasisPoints::try_from(250).unwrap());
         let plan = CardPlan::new("1001".parse().unwrap(), Currency::Usd, cents(700), 10).with_merchant(merchant);
@@ -113,7 +87,7 @@ impl Market {
         let serving =
             Serving::start("127.0.0.1:0".parse().unwrap(), &engine, heads, routes.into_router()).await.unwrap();
         let facilitator = format!("http://{}", serving.address());
-        Self { double, facilitator, http: reqwest::Client::new(), _serving: serving }
+        Self { double, facilitator, http: reqwest::Client::new(), _serving: serving, _processor: server }
     }
 
     async fn call(&self, method: reqwest::Method, path: &str, key: &str, body: Value) -> (u16, Value) {

@@ -4,13 +4,13 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Debit {
-    /// The intent.
+    /// The intent's id.
     pub intent: String,
-    /// The customer.
+    /// The customer's id.
     pub customer: String,
     /// The amount in cents.
     pub amount: u64,
-    /// The currency.
+    /// The currency's code.
     pub currency: String,
     /// The seller's account, and the platform's fee of it.
     pub seller: Option<(String, u64)>,

@@ -44,13 +44,13 @@ pub struct DoubleRequest {
 /// An answer of the double.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoubleResponse {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
     /// The identifier of the request, `Request-Id`.
     pub request_id: String,
     /// Whether the answer is that of an earlier request: `Idempotent-Replayed`.
     pub replayed: bool,
-    /// The body.
+    /// The body's text.
     pub body: String,
 }
 
@@ -98,7 +98,7 @@ struct Kept {
     at: UnixSeconds,
 }
 
-/// The processor.
+/// The processor in memory.
 #[derive(Debug, Default)]
 pub struct Double(Mutex<State>);
 
@@ -116,7 +116,7 @@ impl Double {
         self.state().objects.accounts.insert(account.to_owned());
     }
 
-    /// Has the `nth` call (from 1, counted from now) of a method whose path contains this text go wrong.
+    /// Makes the `nth` call (from 1, counted from now) of a method whose path contains this text go wrong.
     pub fn fail(&self, method: &str, path: &str, nth: u32, mishap: Mishap) {
         let (method, path) = (method.to_owned(), path.to_owned());
         self.state().plans.push(Plan { method, path, nth, seen: 0, mishap });

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::MoneyBook;
 
-/// What happens when a card is charged.
+/// The outcome of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Succeeds,

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    Attempt, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Outcome, OwnerId,
-    Parcel, Payment, Progress, Rail, Receipt, Sent, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
+    Attempt, Delivery, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Outcome,
+    OwnerId, Parcel, Payment, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -190,13 +190,13 @@ impl Rail for Toy {
         !self.0.lock().unwrap().remembers
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<Sent, Fault> {
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         let mut world = self.0.lock().unwrap();
         if world.cannot_send {
             return Err(no_gas(&lane()));
         }
         world.sent.push(attempt.clone());
-        Ok(if world.answers { Sent::Answered } else { Sent::Taken })
+        Ok(if world.answers { Delivery::Answered } else { Delivery::Taken })
     }
 }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use x402_facilitator_core::conformance::Counted;
 use x402_facilitator_core::{
-    Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Sent, Settlement,
-    SlotId, Step, TxId, Verdict, Write,
+    Attempt, Delivery, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail,
+    Settlement, SlotId, Step, TxId, Verdict, Write,
 };
 use x402_testkit::Log;
 use x402_types::v2::{SettleResponse, SupportedKind};
@@ -94,7 +94,7 @@ impl Rail for World {
         Err(Fault::broken("nothing is carried here"))
     }
 
-    async fn send(&self, _: &Attempt) -> Result<Sent, Fault> {
+    async fn send(&self, _: &Attempt) -> Result<Delivery, Fault> {
         Err(Fault::broken("nothing is carried here"))
     }
 }

@@ -24,7 +24,7 @@ pub struct CardPayments {
     pub plans: CardPlans,
     /// The account at the processor.
     pub account: Arc<CardAccount>,
-    /// The delegations.
+    /// The store of delegations.
     pub delegations: Arc<dyn Delegations>,
     /// The books of credits.
     pub books: Arc<dyn Books>,

@@ -88,7 +88,7 @@ fn claim(payment: CardPayment, offers: &[Offer]) -> Result<ReadPayment, Rejectio
     Ok(ReadPayment { offer: place, claim: payment.into_claim(terms), forwarded: None })
 }
 
-/// Returns whether a token says that it pays once. The facilitator decides by the signed token; here only the name of the
+/// Returns whether a token claims to pay once. The facilitator decides by the signed token; here only the name of the
 /// request depends on it.
 fn pays_once(token: &str) -> bool {
     #[derive(Deserialize)]

@@ -30,7 +30,7 @@ impl SqliteCards {
 
 type Read<T> = Result<T, rusqlite::Error>;
 
-/// The error of a column that no release wrote.
+/// Returns the error of a column that no release wrote.
 fn bad(column: usize) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Text)
 }

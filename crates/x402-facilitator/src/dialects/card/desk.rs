@@ -1,4 +1,4 @@
-//! What the routes of cards and delegations work with: the account at the processor, the stores, and the signer of tokens.
+//! The desk at which cards are enrolled and delegations are made: the account at the processor, the stores, and the signer of tokens.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct CardDesk {
     pub plans: CardPlans,
     /// The account at the processor.
     pub account: Arc<CardAccount>,
-    /// The delegations.
+    /// The store of delegations.
     pub delegations: Arc<dyn Delegations>,
     /// The handles of cards.
     pub cards: Arc<dyn Cards>,
@@ -52,7 +52,7 @@ pub(super) enum NotEnrolled {
     NotYours,
     /// The browser has not completed it.
     NotSucceeded,
-    /// It has no payment method.
+    /// The setup has no payment method.
     NoMethod,
 }
 
@@ -76,7 +76,7 @@ impl CardDesk {
         Ok((text(&setup, "id")?.to_owned(), text(&setup, "client_secret")?.to_owned()))
     }
 
-    /// Ends an enrolment: the processor says which card the user's browser has set up.
+    /// Ends an enrolment: the processor names the card that the user's browser has set up.
     pub(super) async fn end(&self, user: &str, setup: &str) -> Result<Result<Card, NotEnrolled>, Fault> {
         let setup = self.look(&format!("/v1/setup_intents/{setup}")).await?;
         let customer = self.cards.customer(user).await?;

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::http::StatusCode;
 use serde_json::json;
-use x402_codec::nvm::{self as codec, DecodedCardRequest};
+use x402_codec::nvm::{self as codec, DecodedRequest};
 use x402_facilitator_core::{PaymentRequest, Verified};
 use x402_types::nvm::card::CardCode;
 use x402_types::v2::{SettleResponse, VerifyResponse};
@@ -34,24 +34,24 @@ pub use self::desk::CardDesk;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NvmCard;
 
-/// A body whose payment names the scheme.
-type Asked = Option<DecodedCardRequest>;
+/// A body of Nevermined's extensions.
+type Asked = Result<DecodedRequest, Rejection>;
 
 fn asked(body: &Body) -> Arc<Asked> {
-    body.view(codec::card_request)
+    body.view(codec::request)
 }
 
 #[async_trait]
 impl Dialect for NvmCard {
     fn recognises(&self, body: &Body) -> bool {
-        body.mentions(r#""paymentRequired""#) && asked(body).is_some()
+        body.mentions(r#""paymentRequired""#) && asked(body).as_ref().as_ref().is_ok_and(|asked| asked.card.is_some())
     }
 
     /// Determines the request's name, too: `agentRequestId`, else a name derived from `Idempotency-Key`, else a new one.
     fn read(&self, _: &Context, request: &Request) -> Result<Submission, Stopped> {
         let asked = asked(&request.body);
-        let DecodedCardRequest { body, payment } =
-            (*asked).as_ref().ok_or_else(|| Stopped::Fault(Fault::broken("a body of another dialect")))?;
+        let DecodedRequest { body, card, .. } = (*asked).as_ref().map_err(|why| Stopped::Unreadable(why.clone()))?;
+        let payment = card.as_ref().ok_or_else(|| Stopped::Fault(Fault::broken("a body of another dialect")))?;
         let too_few = || CardCode::InvalidPayload.because("maxAmount: expected a decimal of at least 1");
         let credits = match (body.max_amount, request.endpoint) {
             (None, Endpoint::Settle) => return Err(Stopped::Unreadable(too_few())),
@@ -80,7 +80,7 @@ impl Dialect for NvmCard {
 
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
         let asked = asked(&request.body);
-        let from_verify = asked.as_ref().as_ref().is_some_and(|asked| asked.body.agent_request_id.is_some());
+        let from_verify = asked.as_ref().as_ref().is_ok_and(|asked| asked.body.agent_request_id.is_some());
         let refuse = |why| CardCode::InvalidPayload.because(why);
         naming::admit(context, request, submission, Presented { digest, from_verify, refuse: &refuse }).await
     }

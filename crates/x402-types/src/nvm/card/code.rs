@@ -11,7 +11,7 @@ macro_rules! codes {
         }
 
         impl CardCode {
-            /// Every code.
+            /// The list of all codes.
             pub const ALL: &'static [Self] = &[$( Self::$name, )*];
 
             /// Returns the code as it is written on the wire.

@@ -5,11 +5,11 @@ use crate::{ChainId, NetworkName};
 /// A processor of card payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Processor {
-    /// Stripe.
+    /// The processor Stripe.
     Stripe,
-    /// Braintree.
+    /// The processor Braintree.
     Braintree,
-    /// Visa.
+    /// The processor Visa.
     Visa,
 }
 
