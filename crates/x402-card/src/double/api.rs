@@ -5,7 +5,7 @@ use x402_types::UnixSeconds;
 
 use super::book::Debit;
 use super::form::Form;
-use super::objects::{Objects, Outcome};
+use super::objects::{Member as _, Objects, Outcome};
 use super::{Executed, Mishap, error};
 
 /// Executes a request whose key is new.
@@ -80,7 +80,7 @@ fn known(form: &Form, names: &[&str]) -> Result<(), Refused> {
 }
 
 fn found(all: &[Value], id: &str) -> Result<Value, Refused> {
-    all.iter().find(|value| value["id"] == id).cloned().ok_or_else(|| missing("id"))
+    all.iter().find(|value| value.at("id") == id).cloned().ok_or_else(|| missing("id"))
 }
 
 fn metadata(form: &Form) -> Value {
@@ -114,10 +114,10 @@ fn setup(objects: &mut Objects, form: &Form, now: UnixSeconds) -> Result<Value, 
 fn confirm_setup(objects: &mut Objects, id: &str, form: &Form) -> Result<Value, Refused> {
     known(form, &["payment_method", "client_secret"])?;
     let setup = found(&objects.setups, id)?;
-    let customer = setup["customer"].as_str().unwrap_or_default().to_owned();
+    let customer = setup.at("customer").as_str().unwrap_or_default().to_owned();
     let method = objects.method(form.get("payment_method").unwrap_or_default(), &customer);
     let method = method.ok_or_else(|| missing("payment_method"))?;
-    let setup = objects.setups.iter_mut().find(|setup| setup["id"] == id).ok_or_else(|| missing("id"))?;
+    let setup = objects.setups.iter_mut().find(|setup| setup.at("id") == id).ok_or_else(|| missing("id"))?;
     set(setup, &[("payment_method", json!(method)), ("status", json!("succeeded"))]);
     Ok(setup.clone())
 }
@@ -178,17 +178,17 @@ fn open(objects: &mut Objects, form: &Form, now: UnixSeconds) -> Result<Value, R
 }
 
 fn state(intent: &Value) -> &str {
-    intent["status"].as_str().unwrap_or_default()
+    intent.at("status").as_str().unwrap_or_default()
 }
 
 fn confirm(objects: &mut Objects, id: &str, form: &Form, mishap: Option<Mishap>) -> Result<Value, Refused> {
     known(form, &["off_session", "payment_method"])?;
     let intent = found(&objects.intents, id)?;
-    let customer = intent["customer"].as_str().unwrap_or_default().to_owned();
+    let customer = intent.at("customer").as_str().unwrap_or_default().to_owned();
     let named = form.get("payment_method").map(|named| objects.method(named, &customer));
     let method = match (state(&intent), named) {
         ("requires_confirmation" | "requires_payment_method", Some(named)) => named,
-        ("requires_confirmation", None) => intent["payment_method"].as_str().map(str::to_owned),
+        ("requires_confirmation", None) => intent.at("payment_method").as_str().map(str::to_owned),
         _ => None,
     };
     let method = method.ok_or_else(unexpected)?;
@@ -210,30 +210,31 @@ fn confirm(objects: &mut Objects, id: &str, form: &Form, mishap: Option<Mishap>)
                 ("last_payment_error", why.clone()),
             ];
             let intent = update(objects, id, &changed)?;
-            let mut body = json!({ "error": why });
-            set(&mut body["error"], &[("payment_intent", intent)]);
-            Err(Refused::executed(402, body))
+            let mut refusal = why;
+            set(&mut refusal, &[("payment_intent", intent)]);
+            Err(Refused::executed(402, json!({ "error": refusal })))
         }
     }
 }
 
 fn update(objects: &mut Objects, id: &str, members: &[(&str, Value)]) -> Result<Value, Refused> {
-    let intent = objects.intents.iter_mut().find(|intent| intent["id"] == id).ok_or_else(|| missing("id"))?;
+    let intent = objects.intents.iter_mut().find(|intent| intent.at("id") == id).ok_or_else(|| missing("id"))?;
     set(intent, members);
     Ok(intent.clone())
 }
 
 fn succeed(objects: &mut Objects, id: &str) -> Result<Value, Refused> {
-    let received = found(&objects.intents, id)?["amount"].clone();
+    let received = found(&objects.intents, id)?.at("amount").clone();
     let intent = update(objects, id, &[("status", json!("succeeded")), ("amount_received", received)])?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let seller = intent["transfer_data"]["destination"].as_str();
+    let seller = intent.at("transfer_data").at("destination").as_str();
     objects.book.debits.push(Debit {
         intent: id.to_owned(),
-        customer: text(&intent["customer"]),
-        amount: intent["amount"].as_u64().unwrap_or_default(),
-        currency: text(&intent["currency"]),
-        seller: seller.map(|seller| (seller.to_owned(), intent["application_fee_amount"].as_u64().unwrap_or_default())),
+        customer: text(&intent.at("customer")),
+        amount: intent.at("amount").as_u64().unwrap_or_default(),
+        currency: text(&intent.at("currency")),
+        seller: seller
+            .map(|seller| (seller.to_owned(), intent.at("application_fee_amount").as_u64().unwrap_or_default())),
         refunded: 0,
     });
     Ok(intent)
@@ -294,7 +295,7 @@ fn page<'a>(all: impl DoubleEndedIterator<Item = &'a Value>, form: &Form, url: &
     let limit = form.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(10_usize).min(100);
     let mut newest = all.rev().peekable();
     if let Some(after) = form.get("starting_after") {
-        while newest.next_if(|value| value["id"] != after).is_some() {}
+        while newest.next_if(|value| value.at("id") != after).is_some() {}
         newest.next();
     }
     let data: Vec<Value> = newest.by_ref().take(limit).cloned().collect();
@@ -307,7 +308,8 @@ fn list_intents(objects: &mut Objects, form: &Form, mishap: Option<Mishap>) -> V
     let customer = form.get("customer");
     let since = form.get("created[gte]").and_then(|since| since.parse::<u64>().ok()).unwrap_or_default();
     let of = |intent: &&Value| {
-        customer.is_none_or(|customer| intent["customer"] == customer) && intent["created"].as_u64() >= Some(since)
+        customer.is_none_or(|customer| intent.at("customer") == customer)
+            && intent.at("created").as_u64() >= Some(since)
     };
     let all: Vec<&Value> = objects.intents.iter().take(seen).filter(of).collect();
     page(all.into_iter(), form, "/v1/payment_intents")
@@ -315,7 +317,7 @@ fn list_intents(objects: &mut Objects, form: &Form, mishap: Option<Mishap>) -> V
 
 fn list_refunds(objects: &Objects, form: &Form) -> Value {
     let intent = form.get("payment_intent");
-    let of = |refund: &&Value| intent.is_none_or(|intent| refund["payment_intent"] == intent);
+    let of = |refund: &&Value| intent.is_none_or(|intent| refund.at("payment_intent") == intent);
     let all: Vec<&Value> = objects.refunds.iter().filter(of).collect();
     page(all.into_iter(), form, "/v1/refunds")
 }

@@ -19,7 +19,7 @@ use x402_types::{Fault, UnixSeconds};
 
 pub use self::book::{Debit, MoneyBook};
 use self::form::Form;
-use self::objects::Objects;
+use self::objects::{Member as _, Objects};
 use crate::Now;
 use crate::processor::{CallMethod, CallProcessor, ProcessorAnswer, ProcessorCall};
 
@@ -155,7 +155,7 @@ impl Double {
     /// Returns an intent as the API writes it.
     #[must_use]
     pub fn intent(&self, id: &str) -> Option<Value> {
-        self.state().objects.intents.iter().find(|intent| intent["id"] == id).cloned()
+        self.state().objects.intents.iter().find(|intent| intent.at("id") == id).cloned()
     }
 
     /// Answers a request; `None` means that the connection broke.

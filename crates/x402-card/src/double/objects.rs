@@ -6,6 +6,19 @@ use serde_json::Value;
 
 use super::MoneyBook;
 
+/// A look at a member of an object; an absent one is null.
+pub(super) trait Member {
+    /// Returns the member.
+    fn at(&self, name: &str) -> &Value;
+}
+
+impl Member for Value {
+    fn at(&self, name: &str) -> &Value {
+        const NULL: &Value = &Value::Null;
+        self.get(name).unwrap_or(NULL)
+    }
+}
+
 /// The outcome of a charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -53,7 +66,7 @@ impl Objects {
     pub(super) fn method(&mut self, named: &str, customer: &str) -> Option<String> {
         let outcome = METHODS.iter().find(|(name, _)| *name == named).map(|(_, outcome)| *outcome);
         let Some(outcome) = outcome else {
-            let of = self.methods.get(named).map(|(method, _)| method["customer"] == customer);
+            let of = self.methods.get(named).map(|(method, _)| method.at("customer") == customer);
             return (of == Some(true)).then(|| named.to_owned());
         };
         let id = self.id("pm");

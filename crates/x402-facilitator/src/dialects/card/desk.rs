@@ -80,21 +80,23 @@ impl CardDesk {
     pub(super) async fn end(&self, user: &str, setup: &str) -> Result<Result<Card, NotEnrolled>, Fault> {
         let setup = self.look(&format!("/v1/setup_intents/{setup}")).await?;
         let customer = self.cards.customer(user).await?;
-        let Some((setup, customer)) = setup.zip(customer).filter(|(setup, customer)| setup["customer"] == **customer)
+        let Some((setup, customer)) = setup
+            .zip(customer)
+            .filter(|(setup, customer)| member(setup, "customer").as_str() == Some(customer.as_str()))
         else {
             return Ok(Err(NotEnrolled::NotYours));
         };
-        if setup["livemode"] != self.account.livemode() {
+        if member(&setup, "livemode").as_bool() != Some(self.account.livemode()) {
             return Err(Fault::broken("the card processor answers in another mode than its key"));
         }
-        if setup["status"] != "succeeded" {
+        if member(&setup, "status").as_str() != Some("succeeded") {
             return Ok(Err(NotEnrolled::NotSucceeded));
         }
-        let Some(method) = setup["payment_method"].as_str() else { return Ok(Err(NotEnrolled::NoMethod)) };
+        let Some(method) = member(&setup, "payment_method").as_str() else { return Ok(Err(NotEnrolled::NoMethod)) };
         let Some(card) = self.look(&format!("/v1/payment_methods/{method}")).await? else {
             return Ok(Err(NotEnrolled::NoMethod));
         };
-        let shown = |name: &str| card["card"][name].as_str().unwrap_or_default().to_owned();
+        let shown = |name: &str| member(member(&card, "card"), name).as_str().unwrap_or_default().to_owned();
         let card = Card::new(user, &customer, method, &shown("brand"), &shown("last4"));
         self.cards.enrol(card).await?;
         let enrolled = self.cards.card(user, method).await?;
@@ -121,6 +123,14 @@ impl CardDesk {
     }
 }
 
+/// Returns a member of an object; an absent one is null.
+fn member<'v>(value: &'v serde_json::Value, name: &str) -> &'v serde_json::Value {
+    const NULL: &serde_json::Value = &serde_json::Value::Null;
+    value.get(name).unwrap_or(NULL)
+}
+
 fn text<'v>(value: &'v serde_json::Value, name: &str) -> Result<&'v str, Fault> {
-    value[name].as_str().ok_or_else(|| Fault::broken(format_args!("an answer of the card processor without {name}")))
+    member(value, name)
+        .as_str()
+        .ok_or_else(|| Fault::broken(format_args!("an answer of the card processor without {name}")))
 }
