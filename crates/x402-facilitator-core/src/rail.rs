@@ -3,7 +3,7 @@
 use core::fmt;
 
 use async_trait::async_trait;
-use x402_types::Fault;
+use x402_types::{Fault, Refusal};
 
 use crate::bytes;
 use crate::{LaneId, SlotId, TxId};
@@ -102,6 +102,15 @@ pub trait Rail: Send + Sync {
     /// # Errors
     /// The lane cannot pay: the error names the account, the network, the balance and the required amount.
     fn funded(&self, _lane: &LaneId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Checks whether the rail would sign this parcel, alone in a transaction, as far as that is known without I/O.
+    /// [`Rail::sign`] applies the same rule, so that a payment that it would never sign is refused at verification.
+    /// # Errors
+    /// A rejection: the parcel would never be signed. It names the network, and the required and the allowed amount. A
+    /// fault: it would not be signed at present.
+    fn check_parcel(&self, _parcel: &Parcel) -> Result<(), Refusal> {
         Ok(())
     }
 

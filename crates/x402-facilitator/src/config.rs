@@ -40,7 +40,8 @@ pub struct Config {
     /// The most connections to a PostgreSQL database, 1 to 1,000. Default: 8.
     #[serde(default = "default_connections")]
     pub ledger_connections: usize,
-    /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s. Default: 30.
+    /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s; up to twice as
+    /// long while no node has a transaction of the payment. Default: 30.
     #[serde(default = "default_wait")]
     pub settle_wait_seconds: u64,
     /// The length of a lane's lease, 5 to 300 s. Default: 15.

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 mod backoff;
+#[cfg(test)]
+mod captured;
 pub mod clock;
 pub mod config;
 pub mod configured;

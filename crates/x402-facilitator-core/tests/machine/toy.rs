@@ -66,6 +66,8 @@ pub struct World {
     /// Whether the far side never forgets what it took.
     pub remembers: bool,
     pub unfunded: bool,
+    /// The reason why the rail does not sign the mechanism's parcel.
+    pub unsigned: Option<Refusal>,
     /// The served scheme; `exact` by default.
     pub scheme: Option<SchemeName>,
     /// The lanes that the mechanism names.
@@ -139,7 +141,10 @@ impl Mechanism for Toy {
     async fn verify(&self, _: &Claim, _: UnixSeconds) -> Result<Verdict, Refusal> {
         match &self.0.lock().unwrap().rejection {
             Some(reason) => Err(Rejection::new(reason.clone()).into()),
-            None => Ok(Verdict::new("payer".to_owned(), vec![LaneId::from("another"), lane()], NOW.plus(900))),
+            None => {
+                let verdict = Verdict::new("payer".to_owned(), vec![LaneId::from("another"), lane()], NOW.plus(900));
+                Ok(verdict.with_parcels([Parcel::new([7; 32], vec![7])]))
+            }
         }
     }
 
@@ -188,6 +193,11 @@ impl Rail for Toy {
 
     fn forgets(&self) -> bool {
         !self.0.lock().unwrap().remembers
+    }
+
+    fn check_parcel(&self, parcel: &Parcel) -> Result<(), Refusal> {
+        assert_eq!(parcel.bytes, [7]);
+        self.0.lock().unwrap().unsigned.clone().map_or(Ok(()), Err)
     }
 
     async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {

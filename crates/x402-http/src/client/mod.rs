@@ -16,6 +16,7 @@ mod exchange;
 mod extensions;
 mod flight;
 mod journal;
+mod kept;
 mod limits;
 mod outcome;
 mod payer;
