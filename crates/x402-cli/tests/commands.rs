@@ -106,6 +106,25 @@ fn the_demo_of_plans_orders_redeems_and_refuses() {
     assert_eq!(shown, expected);
 }
 
+/// The books of two runs are the same, and those of the processor agree with the counters.
+#[test]
+fn the_demo_of_cards_prints_the_same_books_twice() {
+    let began = std::time::Instant::now();
+    let books = [0, 1].map(|_| {
+        let output = x402(&["demo", "card", "--json"], "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        out(&output).lines().last().unwrap().to_owned()
+    });
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    assert_eq!(books[0], books[1]);
+    let done: Value = serde_json::from_str(&books[0]).unwrap();
+    // Two purchases for four reports of three credits; the declined cards, the limit and the revoked delegation cost nothing.
+    let wanted = r#"{"step":"done","cardDebits":[700,700],"sellerReceived":1366,"platformFee":34,"credits":8,"spentCents":"1400","charges":2}"#;
+    assert_eq!(done, serde_json::from_str::<Value>(wanted).unwrap());
+    let people = x402(&["demo", "card"], "");
+    assert!(people.status.success() && out(&people).contains("CARD_DECLINED"));
+}
+
 /// A `PAYMENT-REQUIRED` header of the TypeScript SDK 2.27, recorded.
 fn recorded() -> (String, Value) {
     let vector = include_str!("../../x402-testkit/vectors/messages/v2-payment-required.json");

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, Bytes, U256, hex, keccak256};
 use async_trait::async_trait;
-use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
+use x402_facilitator_core::{Attempt, Delivery, LaneId, Nonces, Parcel, Rail, SlotId};
 use x402_types::{ErrorReason, EvmAddress, Fault, NotTaken, Refusal, Rejection};
 
 use crate::batching::{Batching, MULTICALL3, aggregate, may_share};
@@ -295,11 +295,11 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         }
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         match self.chain.send_transaction(&attempt.bytes).await {
             Ok(()) => {
                 *self.refused() = None;
-                Ok(())
+                Ok(Delivery::Taken)
             }
             Err(Fault::NotTaken { why: NotTaken::NoGasFunds, detail, .. }) => {
                 let funds = self.chain.funds(self.address());

@@ -169,7 +169,7 @@ impl Settlement {
     /// Returns the lanes that may carry payments of a served kind.
     #[must_use]
     pub fn lanes_of(&self, kind: &SupportedKind) -> Vec<LaneId> {
-        let network = kind.network.chain_id();
+        let network = kind.chain_id();
         let mut lanes = Vec::new();
         for mechanism in self.routing.serving(kind) {
             match mechanism.lanes() {

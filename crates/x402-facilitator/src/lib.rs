@@ -10,6 +10,8 @@ pub mod configured;
 pub mod credits;
 #[cfg(feature = "dev")]
 pub mod dev;
+#[cfg(feature = "dev")]
+pub mod dev_cards;
 pub mod dialect;
 pub mod dialects;
 pub mod engine;
@@ -18,6 +20,7 @@ mod lane;
 pub mod mechanisms;
 mod names;
 pub mod process;
+pub mod processor;
 pub mod routes;
 pub mod server;
 pub mod session_keys;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use x402_facilitator_core::conformance::Counted;
 use x402_facilitator_core::{
-    Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail,
+    Attempt, Delivery, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail,
     Settlement, Slot, SlotId, Step, StepName, StepState, TxId, Verdict, Write,
 };
 use x402_testkit::Log;
@@ -95,7 +95,7 @@ impl Rail for World {
         Err(Fault::broken("nothing is carried here"))
     }
 
-    async fn send(&self, _: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, _: &Attempt) -> Result<Delivery, Fault> {
         Err(Fault::broken("nothing is carried here"))
     }
 }
