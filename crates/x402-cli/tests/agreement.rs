@@ -134,7 +134,7 @@ fn client(version: u64, entry: &Value, payer: &Payer<Key>) -> Result<(), String>
 #[test]
 fn what_the_linter_says_nothing_against_is_signed_for_and_what_is_refused_has_a_code() {
     let payer = Payer::new(Key::from_bytes(&[7; 32]).unwrap());
-    let options = Options::default().registry(Registry::all());
+    let options = Options::default().with_registry(Registry::all());
     let tokens = Assets::default();
     let (mut seen, mut signed, mut differences) = (BTreeSet::new(), 0, Vec::new());
     for (version, entry) in entries().into_iter().chain(changed()) {

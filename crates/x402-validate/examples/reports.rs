@@ -39,7 +39,7 @@ struct File {
 impl Switches {
     fn options(self) -> Options {
         let registry = if self.all { Registry::all() } else { Registry::document() };
-        Options { strict: self.strict, header: self.header, ..Options::default() }.registry(registry)
+        Options { strict: self.strict, header: self.header, ..Options::default() }.with_registry(registry)
     }
 
     fn named(self) -> Value {
