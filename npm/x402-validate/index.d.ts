@@ -2,7 +2,7 @@
 export type Severity = "error" | "warning";
 
 /** The format of a document, or the one by which it was checked. */
-export type DocumentFormat = "v2" | "v1" | "manifest" | "legacy" | "discovery" | "openapi" | "unknown";
+export type DocumentFormat = "v2" | "v1" | "manifest" | "legacy" | "unknown";
 
 /** One fault of a document. */
 export interface Issue {
