@@ -116,7 +116,7 @@ pub extern "C" fn output() -> *const u8 {
 impl Switches {
     fn options(&self) -> Options {
         let registry = if self.all_networks { Registry::all() } else { Registry::document() };
-        Options { strict: self.strict, header: self.header, ..Options::default() }.registry(registry)
+        Options { strict: self.strict, header: self.header, ..Options::default() }.with_registry(registry)
     }
 }
 
