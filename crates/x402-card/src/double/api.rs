@@ -230,9 +230,9 @@ fn succeed(objects: &mut Objects, id: &str) -> Result<Value, Refused> {
     let seller = intent.at("transfer_data").at("destination").as_str();
     objects.book.debits.push(Debit {
         intent: id.to_owned(),
-        customer: text(&intent.at("customer")),
+        customer: text(intent.at("customer")),
         amount: intent.at("amount").as_u64().unwrap_or_default(),
-        currency: text(&intent.at("currency")),
+        currency: text(intent.at("currency")),
         seller: seller
             .map(|seller| (seller.to_owned(), intent.at("application_fee_amount").as_u64().unwrap_or_default())),
         refunded: 0,
