@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
 use x402_facilitator::clock::now;
-use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::engine::{Engine, Patience, Readiness, Shortage};
 use x402_facilitator::heads::{HeadPollers, Polling};
 use x402_facilitator::mechanisms::{Builder, Evm};
@@ -29,22 +28,10 @@ use x402_testkit::Log;
 use x402_types::ChainId;
 
 use crate::captured::capture;
-use crate::support::{body, payment, send, signed, terms, tls};
+use crate::support::{fresh, payment, send, start, tls};
 
 const SHORT: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3_600);
-
-/// On blocks by hand; `/settle` waits for so long.
-async fn start(wait: Duration) -> DevFacilitator {
-    tls();
-    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
-    DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
-}
-
-async fn fresh(chain: &DevChain) -> Value {
-    let terms = terms();
-    body(&terms, &signed(1, &terms, chain.time()).await)
-}
 
 async fn ready(url: &str) -> (u16, Value) {
     let response = reqwest::get(format!("{url}/ready")).await.unwrap();

@@ -40,7 +40,7 @@ const URL: &str = "https://agent.example/tasks";
 
 fn entry(network: ChainId) -> Requirements {
     let session = ACCOUNTS[SESSION].address.to_string();
-    Requirements::new(network, U256::from(PLAN).into()).session_signer(&session).verb("POST")
+    Requirements::new(network, U256::from(PLAN).into()).with_session_signer(&session).with_verb("POST")
 }
 
 /// The body of `/settle`, for a fresh payment of the account.

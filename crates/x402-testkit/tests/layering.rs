@@ -13,9 +13,13 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("x402-erc4337", &["x402-types", "x402-codec", "x402-evm"], &["x402-facilitator-core"]),
     ("x402-card", &["x402-types", "x402-codec"], &["x402-facilitator-core"]),
     ("x402-challenge", &["x402-types", "x402-codec"], &[]),
-    ("x402-extensions", &["x402-types", "x402-codec"], &["x402-evm"]),
+    ("x402-extensions", &["x402-types", "x402-codec"], &["x402-challenge", "x402-evm"]),
     ("x402-http", &["x402-types", "x402-codec", "x402-facilitator-core"], &["x402-challenge"]),
-    ("x402-store", &["x402-types"], &["x402-facilitator-core", "x402-http", "x402-challenge", "x402-card"]),
+    (
+        "x402-store",
+        &["x402-types"],
+        &["x402-facilitator-core", "x402-http", "x402-challenge", "x402-card", "x402-extensions"],
+    ),
     ("x402-devchain", &["x402-types", "x402-evm", "x402-erc4337"], &[]),
     (
         "x402-facilitator",

@@ -110,7 +110,7 @@ fn diagnostic(issue: &Issue, span: Option<&Range<usize>>, source: &Arc<NamedSour
     if let Some(fix) = &issue.fix {
         diagnostic = diagnostic.with_help(fix.clone());
     }
-    // What is around a document has no place in its text.
+    // An issue of the answer has no place in the text of the document.
     let around = |span: &Range<usize>| issue.code.is_of_answers() && span.is_empty();
     let inside = |span: &&Range<usize>| !source.inner().is_empty() && !around(span);
     let Some(span) = span.filter(inside) else { return diagnostic.into() };

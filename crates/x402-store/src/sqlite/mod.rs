@@ -5,6 +5,8 @@
 
 #[cfg(feature = "cards")]
 mod cards;
+#[cfg(feature = "catalog")]
+mod catalog;
 #[cfg(feature = "challenges")]
 mod challenges;
 #[cfg(feature = "grants")]
@@ -21,6 +23,8 @@ mod session_keys;
 pub use crate::seal::{SealError, SealKey};
 #[cfg(feature = "cards")]
 pub use cards::SqliteCards;
+#[cfg(feature = "catalog")]
+pub use catalog::SqliteCatalog;
 #[cfg(feature = "challenges")]
 pub use challenges::SqliteChallenges;
 #[cfg(feature = "grants")]
