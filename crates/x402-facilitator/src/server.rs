@@ -59,7 +59,8 @@ impl Serving {
     pub async fn broken(&mut self) {
         tokio::select! {
             () = self.running.broken() => {}
-            _ = self.heads.join_next() => {}
+            // A facilitator of cards alone has no chain whose head it polls.
+            _ = self.heads.join_next(), if !self.heads.is_empty() => {}
             _ = &mut self.http => {}
         }
     }

@@ -202,8 +202,10 @@ fn confirm(objects: &mut Objects, id: &str, form: &Form, mishap: Option<Mishap>)
             }
         }
         Outcome::Refused(code, decline) => {
-            let why = json!({ "type": "card_error", "code": code, "decline_code": decline,
-                              "message": "Your card was declined." });
+            let mut why = json!({ "type": "card_error", "code": code, "message": "Your card was declined." });
+            if let Some(decline) = decline {
+                set(&mut why, &[("decline_code", json!(decline))]);
+            }
             let changed = [
                 ("status", json!("requires_payment_method")),
                 ("payment_method", Value::Null),
