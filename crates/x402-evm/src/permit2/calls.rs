@@ -184,6 +184,10 @@ impl From<abi::EIP2612Permit> for Eip2612Permit {
     }
 }
 
+/// The selector of [`nonce_bitmap_call`].
+#[cfg(feature = "facilitator")]
+pub(super) const NONCE_BITMAP: [u8; 4] = abi::Permit2::nonceBitmapCall::SELECTOR;
+
 /// Encodes `nonceBitmap(owner, word)` of Permit2: 256 nonces share a word, a bit each.
 #[must_use]
 pub fn nonce_bitmap_call(owner: Address, word: U256) -> Bytes {

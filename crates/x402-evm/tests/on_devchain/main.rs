@@ -3,6 +3,7 @@
 
 mod batching;
 mod node;
+mod permit;
 mod pull;
 mod rail;
 mod settle;
