@@ -172,3 +172,20 @@ for (const { mode, encoded, biconomyText } of vector('smart-sessions.json')) {
 for (const [name, { data }] of Object.entries(erc4337.execution.failures)) seed('decode_revert', `erc4337-${name}`, hex(data))
 for (const [name, { error }] of Object.entries(bundler)) if (error) seed('decode_revert', `bundler-${name}`, error.message)
 for (const { name, validateUserOp_fromEntryPoint: answer } of erc4337.accountProbes) if (answer?.startsWith('0x')) seed('decode_revert', `validation-data-${name.replaceAll(' ', '-')}`, hex(answer))
+
+// Extensions of the published SDK: signed offers and receipts, and canonical JSON.
+const extensions = vector('extensions.json')
+for (const { index, payload, signature } of [...extensions['offer-receipt.eip712Offers'], ...extensions['offer-receipt.eip712Receipts']])
+  seed('decode_artifact', `eip712-${payload.payer ? 'receipt' : 'offer'}-${index}`, JSON.stringify({ format: 'eip712', payload, signature }))
+for (const { index, jws, header } of extensions['offer-receipt.jws']) {
+  seed('decode_artifact', `jws-${index}`, JSON.stringify({ format: 'jws', signature: jws }))
+  seed('decode_artifact', `kid-${index}`, header.kid)
+}
+for (const { id, settleResponse } of extensions['offer-receipt.receipts']) {
+  const offer = extensions['offer-receipt.serverEmits'][0].paymentRequired.extensions['offer-receipt'].info.offers[0]
+  const { receipt } = settleResponse.extensions['offer-receipt'].info
+  seed('decode_artifact', `kept-${id}`, JSON.stringify({ receipt, offer, url: offer.payload.resourceUrl, method: 'GET', transaction: '', keptAt: '1' }))
+}
+for (const { index, input } of extensions['offer-receipt.canonicalize']) seed('canonical_json', `sdk-${index}`, JSON.stringify(input))
+// RFC 8785 §3.2.2.
+seed('canonical_json', 'rfc8785', String.raw`{"numbers":[333333333.33333329,1E30,4.50,2e-3,0.000000000000000000000000001],"string":"\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/","literals":[null,true,false]}`)

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, Signature, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain};
 use ours_evm::eip3009::{Authorization, Payload};
-use ours_evm::exact::Policy;
+use ours_evm::exact::ExactPolicy;
 use ours_evm::signature::{Signature as OurSignature, libsecp256k1, pure};
 use ours_evm::token::Tokens;
 use ours_types::{Claim, RawJson, UnixSeconds};
@@ -102,7 +102,7 @@ pub fn rows() -> Vec<Row> {
         Row::new("EOA check, ours with libsecp256k1", Some(0.22))
             .ours(plain(move || check(libsecp256k1::recover, &authorization, &by_c))),
     );
-    let whole = Row::new("`Policy::check` whole: read, rules, libsecp256k1", None)
-        .ours(plain(move || Policy::default().check(&tokens, &claim, UnixSeconds(1_740_672_100)).unwrap()));
+    let whole = Row::new("`ExactPolicy::check` whole: read, rules, libsecp256k1", None)
+        .ours(plain(move || ExactPolicy::default().check(&tokens, &claim, UnixSeconds(1_740_672_100)).unwrap()));
     vec![digest, k256, c, whole]
 }

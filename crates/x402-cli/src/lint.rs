@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use x402_validate::{CheckedResponse, Options, Registry, Report, Source, Summary, lint, lint_response, summary};
+use x402_validate::{Answer, CheckedResponse, Options, Registry, Report, Source, Summary, lint, lint_answer, summary};
 
 /// Reports every fault of a payment-required document. Exit status: 0 valid, 1 invalid, 2 nothing to read.
 #[derive(Debug, clap::Args)]
@@ -51,21 +51,23 @@ struct Outcome {
     /// The text to which the spans of the report refer.
     json: Vec<u8>,
     report: Report,
-    /// For a response: the part that contains the document, and its offers.
+    /// The offers of the document, with their prices in whole units.
+    summary: Vec<Summary>,
+    /// For a response: the part that contains the document.
     found: Option<Found>,
 }
 
 #[derive(Serialize)]
 struct Found {
     source: Option<Source>,
-    summary: Vec<Summary>,
 }
 
-/// The output of `--json` for a response: the report, and the part that contains the document.
+/// The output of `--json`: the report, the offers, and for a response the part that contains the document.
 #[derive(Serialize)]
 struct Whole<'r> {
     #[serde(flatten)]
     report: &'r Report,
+    summary: &'r [Summary],
     #[serde(flatten)]
     found: Option<&'r Found>,
 }
@@ -95,9 +97,7 @@ async fn answer(args: &Args, color: bool) -> Result<(bool, String), String> {
     let out = if args.quiet {
         String::new()
     } else if args.json {
-        serde_json::to_string_pretty(&Whole { report: &outcome.report, found: outcome.found.as_ref() })
-            .map(|json| json + "\n")
-            .unwrap_or_default()
+        serde_json::to_string_pretty(&Whole::of(&outcome)).map(|json| json + "\n").unwrap_or_default()
     } else if args.sarif {
         sarif::log(&outcome)
     } else {
@@ -109,36 +109,52 @@ async fn answer(args: &Args, color: bool) -> Result<(bool, String), String> {
 async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
     if let Some(url) = &args.url {
         let answer = fetch::get(url, args.allow_private).await?;
-        if (300..400).contains(&answer.status) && !args.quiet {
-            eprintln!("the server answered {}: redirects are not followed", answer.status);
-        }
         // One byte beyond the limit is read, so that a longer body is recognised.
         options.limit = fetch::LARGEST;
-        return Ok(Outcome::of_response(url.clone(), &answer.headers, &answer.body, &options));
+        let with = |found: Answer<'_>| lint_answer(&found.with_status(answer.status).with_url(url), &options);
+        return Ok(Outcome::of_answer(url.clone(), &answer.headers, &answer.body, with));
     }
     if let Some(path) = &args.response {
         let (name, bytes) = input::read(path, options.limit)?;
         return match input::response(&bytes)? {
-            Some(response) => Ok(Outcome::of_response(name, &response.headers, &response.body, &options)),
+            Some(response) => {
+                let with = |found: Answer<'_>| match response.status {
+                    Some(status) => lint_answer(&found.with_status(status), &options),
+                    None => lint_answer(&found, &options),
+                };
+                Ok(Outcome::of_answer(name, &response.headers, &response.body, with))
+            }
             // The linter reports the byte at which the file stops being JSON.
             None => {
                 let report = lint(&bytes, &options);
-                Ok(Outcome { name, json: bytes, report, found: Some(Found { source: None, summary: Vec::new() }) })
+                Ok(Outcome { name, json: bytes, report, summary: Vec::new(), found: Some(Found { source: None }) })
             }
         };
     }
     let stdin = PathBuf::from("-");
     let (name, json) = input::read(args.file.as_ref().unwrap_or(&stdin), options.limit)?;
     let report = lint(&json, &options);
-    Ok(Outcome { name, json, report, found: None })
+    let summary = summary(&report, &options.registry);
+    Ok(Outcome { name, json, report, summary, found: None })
 }
 
 impl Outcome {
-    fn of_response(name: String, headers: &[(String, Vec<u8>)], body: &[u8], options: &Options) -> Self {
-        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let CheckedResponse { report, source, json, .. } = lint_response(headers, body, options);
-        let summary = summary(&report, &options.registry);
-        Self { name, json, report, found: Some(Found { source, summary }) }
+    fn of_answer(
+        name: String,
+        headers: &[(String, Vec<u8>)],
+        body: &[u8],
+        with: impl Fn(Answer<'_>) -> CheckedResponse,
+    ) -> Self {
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+        let CheckedResponse { report, source, summary, json, .. } = with(Answer::new(&headers, body));
+        Self { name, json, report, summary, found: Some(Found { source }) }
+    }
+}
+
+impl<'r> Whole<'r> {
+    fn of(outcome: &'r Outcome) -> Self {
+        Self { report: &outcome.report, summary: &outcome.summary, found: outcome.found.as_ref() }
     }
 }
 
@@ -188,15 +204,54 @@ mod tests {
         let (valid, out) = lint_of(&["--json", file.path()]).await.unwrap();
         assert!(valid);
         let mut want = serde_json::to_value(lint(VALID, &Options::default())).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), want);
-        let recorded = Temporary::new("response", &format!(r#"{{"status":402,"headers":{{}},"body":{VALID}}}"#));
+        let out: Value = serde_json::from_str(&out).unwrap();
+        want.as_object_mut().unwrap().insert("summary".to_owned(), out["summary"].clone());
+        assert_eq!(out, want);
+        assert_eq!(out["summary"].as_array().map(Vec::len), Some(1));
+        let recorded = Temporary::new(
+            "response",
+            &format!(r#"{{"status":402,"headers":{{"cache-control":"no-store"}},"body":{VALID}}}"#),
+        );
         let (valid, out) = lint_of(&["--json", "--response", recorded.path()]).await.unwrap();
         assert!(valid);
         let out: Value = serde_json::from_str(&out).unwrap();
         assert_eq!((&out["source"], &out["summary"][0]["networkName"]), (&"body".into(), &"Base Sepolia".into()));
+        // An answer has issues of its own: version 2 in the body alone.
+        let last = out["warnings"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(last["code"], "BODY_ONLY");
         let want = want.as_object_mut().unwrap();
-        want.extend([("source".to_owned(), out["source"].clone()), ("summary".to_owned(), out["summary"].clone())]);
+        want["warnings"].as_array_mut().unwrap().push(last);
+        want.insert("source".to_owned(), out["source"].clone());
         assert_eq!(out.as_object().unwrap(), want);
+    }
+
+    #[tokio::test]
+    async fn every_report_has_the_price_in_whole_units() {
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/../x402-testkit/vectors/cases");
+        let (_, out) = lint_of(&[&format!("{cases}/documents/l01-price-millionfold.json")]).await.unwrap();
+        assert!(
+            out.contains("accepts[0]: 10000 USDC on Base to 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 (exact)"),
+            "{out}"
+        );
+        let (_, out) =
+            lint_of(&["--response", &format!("{cases}/answers/a03-header-only-body-empty-object.json")]).await.unwrap();
+        assert!(out.contains("accepts[0]: 0.01 USDC on Base"), "{out}");
+    }
+
+    #[tokio::test]
+    async fn a_recorded_answer_is_linted_with_its_status() {
+        let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/../x402-testkit/vectors/cases/answers");
+        for (name, code) in [
+            ("a04-bare-402-html", "NO_TERMS"),
+            ("a07-status-200-with-terms", "UNEXPECTED_STATUS"),
+            ("a13-two-headers", "REPEATED_HEADER"),
+        ] {
+            let file = format!("{cases}/{name}.json");
+            let (_, out) = lint_of(&["--response", &file]).await.unwrap();
+            assert!(out.contains(code), "{out}");
+            let (valid, out) = lint_of(&["--strict", "--sarif", "--response", &file]).await.unwrap();
+            assert!(!valid && out.contains(&format!("\"ruleId\": \"{code}\"")), "{out}");
+        }
     }
 
     #[tokio::test]

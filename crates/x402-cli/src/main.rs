@@ -7,6 +7,7 @@ mod keys;
 mod lint;
 mod node;
 mod pay;
+mod receipts;
 mod session;
 mod userop;
 
@@ -32,6 +33,11 @@ enum Command {
     Encode(codec::Encode),
     /// Makes a request and pays for it.
     Pay(pay::Args),
+    /// Lists the signed receipts that `pay` kept.
+    Receipts(receipts::List),
+    /// Verifies signed receipts.
+    #[command(subcommand)]
+    Receipt(receipts::Receipt),
     /// Reports every fault of a 402 document.
     Lint(lint::Args),
     /// Explains a code of the linter.
@@ -54,6 +60,8 @@ async fn main() -> ExitCode {
         Command::Decode(args) => codec::decode(args),
         Command::Encode(args) => codec::encode(args),
         Command::Pay(args) => pay::run(args).await,
+        Command::Receipts(args) => receipts::list(args),
+        Command::Receipt(receipt) => receipts::run(receipt),
         Command::Lint(args) => lint::run(args).await,
         Command::Explain(args) => explain::run(args),
         Command::Keys(args) => keys::run(args),

@@ -1,6 +1,6 @@
 //! `x402 pay`: makes one request, and pays for it if the server requires payment.
 
-mod journal;
+pub(crate) mod journal;
 mod request;
 
 use std::io::Write;
@@ -14,8 +14,10 @@ use x402_challenge::{ExactProof, MakeProof};
 use x402_codec::{Limits, header};
 use x402_evm::exact;
 use x402_evm::key::Key;
+use x402_extensions::offer_receipt::ReceiptBook;
 use x402_http::client::{
-    ChallengeReceipt, ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt, SpendLimits,
+    ChallengeReceipt, ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt,
+    ReceiptRefusals, SpendLimits,
 };
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{PaymentRequired, challenge};
@@ -95,6 +97,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let proof = Arc::new(ExactProof::new(exact::Payer::new(key.clone()))) as Arc<dyn MakeProof>;
     let payer = Payer::new(exact::Payer::new(key)).with_proofs([proof]);
     let payer = payer.with_spending(limits).with_extension(PaymentIdentifier::optional());
+    let payer = payer.with_extension(ReceiptBook::new(journal.clone()));
     let client = PayClient::new(payer.with_journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
     let mut request = client.http().request(parts.method, &args.url).headers(parts.headers);
     if let Some(body) = parts.body {
@@ -117,6 +120,7 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let status = response.status();
     let receipt = Proof::of(response.extensions());
     let sent = response.extensions().get::<PaymentSent>().copied();
+    let refusals = response.extensions().get::<ReceiptRefusals>().cloned();
     let in_header = header::payment_required_header(response.headers(), &Limits::DEFAULT).ok().flatten();
     let body = response.bytes().await.map_err(|error| usage(error.to_string()))?;
     let refused = sent.and_then(|_| refusal(status, in_header, &body));
@@ -132,6 +136,9 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     }
     if let Some(sent) = sent {
         tell(status, sent, receipt.as_ref(), refused.as_deref(), args.json);
+    }
+    for (extension, why) in refusals.iter().flat_map(|ReceiptRefusals(list)| list) {
+        eprintln!("{extension}: the receipt is not kept: {why}");
     }
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,5 +1,8 @@
 //! Parses the members of JSON documents: each value has one spelling, and errors name the member.
 
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
+mod keys;
+
 use std::fmt;
 
 use alloy_primitives::{Address, Bytes, FixedBytes, U256, hex};
@@ -65,6 +68,7 @@ pub(crate) struct Field<'p> {
 enum Step {
     Root,
     Key(&'static str),
+    #[cfg(any(feature = "key", feature = "libsecp256k1"))]
     Index(usize),
 }
 
@@ -103,24 +107,11 @@ impl<'p> Field<'p> {
         self.optional(key).map_or(Ok(()), |f| Err(f.error(Problem::Refused(why))))
     }
 
-    /// Returns the elements, of which there may be at most `max`.
-    pub(crate) fn items(&'p self, max: usize) -> Result<impl Iterator<Item = Self>, FieldError> {
-        let items = self.node.as_array().ok_or_else(|| self.wrong_type("an array"))?;
-        if items.len() > max {
-            return Err(self.error(Problem::TooMany(max)));
-        }
-        Ok(items.iter().enumerate().map(move |(i, node)| Self { node, parent: Some(self), step: Step::Index(i) }))
-    }
-
     pub(crate) fn text(&self) -> Result<&'p str, FieldError> {
         match &self.node.value {
             Value::String(text) => Ok(text),
             _ => Err(self.wrong_type("a string")),
         }
-    }
-
-    pub(crate) fn boolean(&self) -> Result<bool, FieldError> {
-        self.node.as_bool().ok_or_else(|| self.wrong_type("a boolean"))
     }
 
     /// Parses a JSON number that is an integer of at most `max`.
@@ -131,20 +122,6 @@ impl<'p> Field<'p> {
             return Err(self.error(Problem::Form("an integer")));
         }
         text.parse().ok().filter(|n| *n <= max).ok_or_else(|| self.error(Problem::Range(range)))
-    }
-
-    /// Parses a decimal string without sign or leading zero, at most 2^256-1.
-    pub(crate) fn decimal(&self) -> Result<U256, FieldError> {
-        let text = self.text()?;
-        let canonical =
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
-        if !canonical {
-            return Err(self.error(Problem::Form("a decimal string without leading zero")));
-        }
-        if text.len() > 78 {
-            return Err(self.error(Problem::Range("uint256")));
-        }
-        U256::from_str_radix(text, 10).map_err(|_| self.error(Problem::Range("uint256")))
     }
 
     /// Parses a JSON-RPC quantity: `0x` and 1 to 64 hexadecimal digits. Leading zeros are accepted, since bundlers send
@@ -182,24 +159,12 @@ impl<'p> Field<'p> {
         hex::decode(digits).map(Bytes::from).map_err(|_| self.error(Problem::Form("whole bytes of hexadecimal")))
     }
 
-    /// Parses bytes in lower case only, as the SDKs write them. A second spelling would be the same key with another
-    /// hash.
-    pub(crate) fn lower_bytes(&self, max: usize) -> Result<Bytes, FieldError> {
-        self.lower_case()?;
-        self.bytes(max)
-    }
-
     pub(crate) fn fixed<const N: usize>(&self) -> Result<FixedBytes<N>, FieldError> {
         let digits = self.hex_digits()?;
         let mut out = [0; N];
         hex::decode_to_slice(digits, &mut out)
             .map_err(|_| self.error(Problem::Form("hexadecimal bytes of the exact length")))?;
         Ok(FixedBytes(out))
-    }
-
-    pub(crate) fn lower_fixed<const N: usize>(&self) -> Result<FixedBytes<N>, FieldError> {
-        self.lower_case()?;
-        self.fixed()
     }
 
     /// Parses an address in lower case or with its EIP-55 checksum.
@@ -211,10 +176,6 @@ impl<'p> Field<'p> {
         } else {
             Err(self.error(Problem::Form("an address in lower case or with a right checksum")))
         }
-    }
-
-    fn lower_case(&self) -> Result<(), FieldError> {
-        if is_lower(self.text()?) { Ok(()) } else { Err(self.error(Problem::Form("lower-case hexadecimal"))) }
     }
 
     /// Returns the digits after `0x`. A second prefix is refused here: `x` is not a digit, but `hex` would strip it.
@@ -237,6 +198,7 @@ impl fmt::Display for Field<'_> {
             Step::Root => Ok(()),
             Step::Key(key) if matches!(self.parent.map(|p| p.step), Some(Step::Root)) => f.write_str(key),
             Step::Key(key) => write!(f, ".{key}"),
+            #[cfg(any(feature = "key", feature = "libsecp256k1"))]
             Step::Index(i) => write!(f, "[{i}]"),
         }
     }

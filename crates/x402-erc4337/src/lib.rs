@@ -19,6 +19,7 @@ pub mod fuzz;
 mod hash;
 mod lookup;
 mod nonce;
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
 pub mod nvm;
 mod outcome;
 mod packed;
@@ -27,10 +28,12 @@ mod probe;
 mod revert;
 #[cfg(feature = "rpc")]
 mod rpc;
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
 pub mod scope;
 #[cfg(feature = "self-bundler")]
 mod self_bundler;
 mod send;
+#[cfg(any(feature = "key", feature = "libsecp256k1"))]
 pub mod session;
 mod simulate;
 mod user_operation;

@@ -7,7 +7,6 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use x402_codec::json::{self, Node};
 use x402_codec::{DecodeError, Limits};
-use x402_evm::signature::{self, Signature};
 
 use crate::fields::{Field, FieldError, Problem};
 use crate::hash::keccak_of;
@@ -218,11 +217,12 @@ impl Eip7702Authorization {
     }
 
     /// Recovers the account that signed the authorization, if it is signed.
+    #[cfg(any(feature = "key", feature = "libsecp256k1"))]
     #[must_use]
     pub fn authority(&self) -> Option<Address> {
         let (r, s, odd) = self.signature?;
-        let signature = Signature::new(r, s, odd).ok()?;
-        signature::recover(self.signing_hash(), &signature).ok()
+        let signature = x402_evm::signature::Signature::new(r, s, odd).ok()?;
+        x402_evm::signature::recover(self.signing_hash(), &signature).ok()
     }
 
     pub(crate) fn read(field: &Field<'_>) -> Result<Self, FieldError> {

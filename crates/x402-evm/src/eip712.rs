@@ -5,6 +5,8 @@ use alloy_primitives::{Address, B256, U256, b256, keccak256};
 /// The hash `keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")`.
 const DOMAIN_TYPE: B256 = b256!("0x8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f");
 
+/// The hash `keccak256("EIP712Domain(string name,string version,uint256 chainId)")`.
+const DOMAIN_TYPE_WITHOUT_CONTRACT: B256 = b256!("0xc2f8787176b8ac6bf7215b4adcc1e069bf4ab82d9ab1df05a57a91d425935b6e");
 /// The hash `keccak256("EIP712Domain(string name,uint256 chainId,address verifyingContract)")`.
 const DOMAIN_TYPE_WITHOUT_VERSION: B256 = b256!("0x8cad95687ba82c2ce50e74f7b754645e5117c3a5bec8151c0726d5857980a866");
 
@@ -22,6 +24,17 @@ impl DomainSeparator {
             .word(2, keccak256(version))
             .number(3, U256::from(chain_id))
             .address(4, contract);
+        Self(words.hash())
+    }
+
+    /// Computes the separator of a domain with `name`, `version` and `chainId`, for messages that no contract reads.
+    #[must_use]
+    pub fn without_contract(name: &str, version: &str, chain_id: u64) -> Self {
+        let words = Words::<4>::new()
+            .word(0, DOMAIN_TYPE_WITHOUT_CONTRACT)
+            .word(1, keccak256(name))
+            .word(2, keccak256(version))
+            .number(3, U256::from(chain_id));
         Self(words.hash())
     }
 
@@ -93,6 +106,8 @@ mod tests {
     fn the_domain_type_is_the_hash_of_its_text() {
         let text = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
         assert_eq!(DOMAIN_TYPE, keccak256(text));
+        let text = "EIP712Domain(string name,string version,uint256 chainId)";
+        assert_eq!(DOMAIN_TYPE_WITHOUT_CONTRACT, keccak256(text));
         let text = "EIP712Domain(string name,uint256 chainId,address verifyingContract)";
         assert_eq!(DOMAIN_TYPE_WITHOUT_VERSION, keccak256(text));
     }

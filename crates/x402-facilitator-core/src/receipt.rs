@@ -1,7 +1,7 @@
 //! The proof of a step that happened, and the receipt of a payment that was made.
 
 use x402_types::v2::SettleResponse;
-use x402_types::{AtomicAmount, Blank, ChainId, Members, NetworkName, RawJson, Version, networks};
+use x402_types::{AtomicAmount, Blank, ChainId, Members, NetworkName, RawJson, Version};
 
 use crate::TxId;
 
@@ -70,15 +70,7 @@ impl Receipt {
             amount: self.amount.map(Blank::Value),
             extra: self.extra.clone(),
             extensions,
-            ..SettleResponse::settled(&self.payer, transaction, network_name(self.network, version))
+            ..SettleResponse::settled(&self.payer, transaction, NetworkName::of(self.network, version))
         }
-    }
-}
-
-/// Returns the network's name: CAIP-2 in v2; in v1 the legacy name, if there is one.
-fn network_name(network: ChainId, version: Version) -> NetworkName {
-    match version {
-        Version::V1 => networks::legacy_name(network).map_or_else(|| network.into(), NetworkName::from),
-        Version::V2 => network.into(),
     }
 }

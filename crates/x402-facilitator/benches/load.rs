@@ -43,7 +43,10 @@ async fn load(payments: usize, name: &str, mining: MiningMode) {
     let chain = DevChain::builder().block_time(mining).build().unwrap();
     let evm = Evm::new(chain.client(), ChainId::eip155(NETWORK), 0, vec![x402_devchain::key(0).unwrap()]);
     let builder = Builder::new(owner(), ledger(database).await).with_evm(evm).unwrap();
-    let (engine, heads) = builder.with_patience(Patience::waiting(Duration::from_secs(60))).build().unwrap();
+    let (engine, heads) = builder
+        .with_engine(move |engine| engine.with_patience(Patience::waiting(Duration::from_secs(60))))
+        .build()
+        .unwrap();
     heads.check().await.unwrap();
     let (heads, running) = (heads.watch(&engine), engine.start());
     let mut claims = Vec::new();

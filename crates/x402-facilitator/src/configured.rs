@@ -55,9 +55,10 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let Stores { ledger, requests, session_keys: kept, database, unfinished } = Stores::open(config).await?;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
-    let mut builder = Builder::new(owner(), ledger).with_patience(patience).with_database(database);
     let replaying = config.callers.iter().filter(|caller| caller.replay_success);
-    builder = builder.with_replaying(replaying.map(|caller| caller.name.clone()));
+    let replaying: Vec<String> = replaying.map(|caller| caller.name.clone()).collect();
+    let mut builder = Builder::new(owner(), ledger)
+        .with_engine(move |engine| engine.with_patience(patience).with_database(database).with_replaying(replaying));
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }

@@ -113,7 +113,9 @@ impl DevFacilitator {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
         let evm = Evm::new(chain.client(), network, 0, key(0).into_iter().collect());
         let store: Arc<dyn SessionKeys> = Arc::new(MemorySessionKeys::default());
-        let mut builder = Builder::new(owner(), ledger).with_patience(Patience::waiting(wait)).with_evm(evm)?;
+        let mut builder = Builder::new(owner(), ledger)
+            .with_engine(move |engine| engine.with_patience(Patience::waiting(wait)))
+            .with_evm(evm)?;
         if !plans.is_empty() {
             let session_signer = key(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;

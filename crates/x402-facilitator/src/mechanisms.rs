@@ -2,7 +2,7 @@
 
 mod nvm;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,11 @@ use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
-use x402_store::health::CheckWriter;
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 
 use self::nvm::Place;
-use crate::dialect::Dialect;
-use crate::engine::{Engine, Patience};
+use crate::engine::Engine;
 use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::session_keys::Registrar;
 
@@ -82,6 +80,9 @@ impl std::fmt::Debug for Evm {
     }
 }
 
+/// A use of the engine's setters.
+type SetEngine = Box<dyn FnOnce(Engine) -> Engine + Send>;
+
 /// The builder of a facilitator.
 pub struct Builder {
     settlement: Settlement,
@@ -92,11 +93,8 @@ pub struct Builder {
     registrars: Vec<Registrar>,
     pollers: Vec<HeadPoller>,
     assets: Vec<Asset>,
-    replaying: BTreeSet<String>,
     longest: Option<u64>,
-    database: Option<Arc<dyn CheckWriter>>,
-    patience: Patience,
-    dialects: Vec<Arc<dyn Dialect>>,
+    engine: Vec<SetEngine>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
 }
 
@@ -119,11 +117,8 @@ impl Builder {
             registrars: Vec::new(),
             pollers: Vec::new(),
             assets: Vec::new(),
-            replaying: BTreeSet::new(),
             longest: None,
-            database: None,
-            patience: Patience::default(),
-            dialects: Vec::new(),
+            engine: Vec::new(),
             batching: BTreeMap::new(),
         }
     }
@@ -140,13 +135,6 @@ impl Builder {
     #[must_use]
     pub const fn with_longest_authorization(mut self, seconds: u64) -> Self {
         self.longest = Some(seconds);
-        self
-    }
-
-    /// Sets the time limits of lanes and callers.
-    #[must_use]
-    pub const fn with_patience(mut self, patience: Patience) -> Self {
-        self.patience = patience;
         self
     }
 
@@ -235,24 +223,10 @@ impl Builder {
         Ok(self)
     }
 
-    /// Sets the callers that get a success again although they name no request, see [`Engine::with_replaying`].
+    /// Sets the engine by its own setters: time limits, the database that holds the ledger, dialects.
     #[must_use]
-    pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
-        self.replaying.extend(callers);
-        self
-    }
-
-    /// Sets the database that holds the ledger, see [`Engine::with_database`].
-    #[must_use]
-    pub fn with_database(mut self, database: Arc<dyn CheckWriter>) -> Self {
-        self.database = Some(database);
-        self
-    }
-
-    /// Adds a dialect, see [`Engine::with_dialect`].
-    #[must_use]
-    pub fn with_dialect(mut self, dialect: impl Dialect + 'static) -> Self {
-        self.dialects.push(Arc::new(dialect));
+    pub fn with_engine(mut self, set: impl FnOnce(Engine) -> Engine + Send + 'static) -> Self {
+        self.engine.push(Box::new(set));
         self
     }
 
@@ -274,13 +248,11 @@ impl Builder {
         let mut assets = Assets::none();
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
-        let engine = engine.with_patience(self.patience).with_replaying(self.replaying);
         let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });
-        let engine = self.database.into_iter().fold(engine, Engine::with_database);
-        let engine = self.dialects.into_iter().fold(engine, Engine::with_dialect);
+        let engine = self.engine.into_iter().fold(engine, |engine, set| set(engine));
         Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }
 }

@@ -259,8 +259,10 @@ async fn the_signer_that_has_gas_takes_what_the_other_cannot() {
     chain.set_ether_of(ACCOUNTS[8].address, U256::ZERO);
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(|| x402_types::UnixSeconds(1_700_000_000)));
     let evm = evm(&chain, &[8, 9]);
-    let builder =
-        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(600)));
+    let builder = Builder::new(owner(), ledger)
+        .with_evm(evm)
+        .unwrap()
+        .with_engine(move |engine| engine.with_patience(Patience::waiting(Duration::from_secs(600))));
     let (engine, heads) = builder.build().unwrap();
     // The start knows it before the first payment.
     heads.check().await.unwrap();

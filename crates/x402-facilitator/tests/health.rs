@@ -25,11 +25,11 @@ async fn serving(chain: &DevChain, database: &Database) -> Serving {
     tls();
     let evm = Evm::new(chain.client(), ChainId::eip155(chain.chain_id()), 0, vec![x402_devchain::key(0).unwrap()]);
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(database.clone()));
+    let own = Arc::new(database.clone());
     let builder = Builder::new(owner(), ledger)
         .with_evm(evm)
         .unwrap()
-        .with_patience(Patience::waiting(Duration::from_secs(30)))
-        .with_database(Arc::new(database.clone()));
+        .with_engine(|engine| engine.with_patience(Patience::waiting(Duration::from_secs(30))).with_database(own));
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap()

@@ -131,7 +131,7 @@ impl Scene {
         let builder = Builder::new(owner(), ledger)
             .with_evm(evm)
             .unwrap()
-            .with_patience(Patience::waiting(Duration::from_secs(2)));
+            .with_engine(move |engine| engine.with_patience(Patience::waiting(Duration::from_secs(2))));
         let (engine, heads) = builder.build().unwrap();
         for fault in faults {
             chain.node_fault(fault.clone());

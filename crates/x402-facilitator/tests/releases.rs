@@ -61,7 +61,7 @@ async fn a_file_of_17f55ea_is_migrated_and_its_open_payments_are_finished() {
     let builder = Builder::new(owner(), Arc::clone(&ledger))
         .with_evm(evm)
         .unwrap()
-        .with_patience(Patience::waiting(Duration::from_secs(2)));
+        .with_engine(move |engine| engine.with_patience(Patience::waiting(Duration::from_secs(2))));
     let (engine, heads) = builder.build().unwrap();
     let running = engine.start();
     let heads = heads.watch(&engine);

@@ -244,7 +244,7 @@ async fn a_node_that_fails_is_no_verdict() {
     facilitator.stop().await;
 }
 
-/// R-F11: a chain that mines on demand stands still at rest, and payments are judged by its time.
+/// A chain that mines on demand stands still at rest, and payments are judged by its time.
 #[tokio::test]
 async fn a_chain_at_rest_keeps_time_for_those_who_pay() {
     tls();

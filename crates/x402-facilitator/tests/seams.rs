@@ -13,7 +13,7 @@ use x402_challenge::{Bind, BoundRequest as Asked, ChallengeOffer, Charge, answer
 use x402_devchain::{ACCOUNTS, DevChain, TOKEN, signer};
 use x402_evm::exact::Payer;
 use x402_facilitator::clock::now;
-use x402_facilitator::dialect::{Body, Context, Dialect, Reply, Request, Settled, Stopped, Submission};
+use x402_facilitator::dialect::{Answer, Body, Context, Dialect, Reply, Request, Settled, Stopped, Submission};
 use x402_facilitator::dialects;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
@@ -133,26 +133,14 @@ impl Dialect for Counting {
         self.of(&request.body).admit(context, request, submission).await
     }
 
-    fn write_verdict(
-        &self,
-        context: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply {
-        let reply = self.of(&request.body).write_verdict(context, request, submission, verdict);
+    fn write_verdict(&self, context: &Context, request: &Request, answer: Answer<'_, String>) -> Reply {
+        let reply = self.of(&request.body).write_verdict(context, request, answer);
         self.note(request);
         reply
     }
 
-    fn write_settlement(
-        &self,
-        context: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply {
-        let reply = self.of(&request.body).write_settlement(context, request, submission, settled);
+    fn write_settlement(&self, context: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply {
+        let reply = self.of(&request.body).write_settlement(context, request, answer);
         self.note(request);
         reply
     }
@@ -204,8 +192,9 @@ async fn a_body_is_read_once_whichever_dialect_it_is_of() {
     let chain = DevChain::new().unwrap();
     let evm = Evm::new(chain.client(), ChainId::eip155(84532), 0, x402_devchain::key(0).into_iter().collect());
     let reads = Arc::default();
-    let counting = Counting { dialects: dialects::all(), reads: Arc::clone(&reads) };
-    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm).unwrap().with_dialect(counting);
+    let counting = Arc::new(Counting { dialects: dialects::all(), reads: Arc::clone(&reads) });
+    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm).unwrap();
+    let builder = builder.with_engine(|engine| engine.with_dialect(counting));
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start(([127, 0, 0, 1], 0).into(), &engine, heads, routes).await.unwrap();

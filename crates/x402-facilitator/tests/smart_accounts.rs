@@ -52,8 +52,10 @@ async fn stage(factories: Vec<Address>) -> Stage {
         factories,
         ..Evm::new(chain.client(), ChainId::eip155(CHAIN), 0, x402_devchain::key(0).into_iter().collect())
     };
-    let builder =
-        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+    let builder = Builder::new(owner(), ledger)
+        .with_evm(evm)
+        .unwrap()
+        .with_engine(move |engine| engine.with_patience(Patience::waiting(Duration::from_secs(60))));
     let (engine, heads) = builder.build().unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();

@@ -65,8 +65,10 @@ async fn stage(token: TestToken, named: bool) -> Stage {
         assets,
         ..Evm::new(chain.client(), network, 0, x402_devchain::key(0).into_iter().collect())
     };
-    let builder =
-        Builder::new(owner(), ledger).with_evm(evm).unwrap().with_patience(Patience::waiting(Duration::from_secs(60)));
+    let builder = Builder::new(owner(), ledger)
+        .with_evm(evm)
+        .unwrap()
+        .with_engine(move |engine| engine.with_patience(Patience::waiting(Duration::from_secs(60))));
     let (engine, heads) = builder.build().unwrap();
     heads.check().await.unwrap();
     let routes = Routes::new(Arc::clone(&engine)).into_router();

@@ -11,7 +11,7 @@ mod body;
 pub mod checkout;
 #[cfg(feature = "client")]
 pub mod client;
-#[cfg(any(feature = "client", all(feature = "server", feature = "challenge")))]
+#[cfg(any(feature = "client", feature = "checkout"))]
 mod clock;
 #[cfg(feature = "checkout")]
 pub mod dialects;

@@ -2,7 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
 pub mod health;
-#[cfg(feature = "grants")]
+#[cfg(any(feature = "challenges", feature = "grants", feature = "requests", feature = "session-keys"))]
 mod open;
 // Without a store there is nothing to open the database for.
 #[cfg(all(
@@ -28,5 +28,7 @@ mod seal;
 pub mod session_keys;
 pub mod sqlite;
 
+#[cfg(any(feature = "challenges", feature = "grants", feature = "requests", feature = "session-keys"))]
+pub use open::Stores;
 #[cfg(feature = "grants")]
 pub use open::open_grants;

@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("x402-evm", &["x402-types", "x402-codec"], &["x402-facilitator-core", "x402-challenge"]),
     ("x402-erc4337", &["x402-types", "x402-codec", "x402-evm"], &["x402-facilitator-core"]),
     ("x402-challenge", &["x402-types", "x402-codec"], &[]),
+    ("x402-extensions", &["x402-types", "x402-codec"], &["x402-evm"]),
     ("x402-http", &["x402-types", "x402-codec", "x402-facilitator-core"], &["x402-challenge"]),
     ("x402-store", &["x402-types"], &["x402-facilitator-core", "x402-http", "x402-challenge"]),
     ("x402-devchain", &["x402-types", "x402-evm", "x402-erc4337"], &[]),
@@ -40,6 +41,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "x402-evm",
             "x402-erc4337",
             "x402-challenge",
+            "x402-extensions",
             "x402-http",
             "x402-facilitator",
             "x402-devchain",
@@ -49,7 +51,15 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     (
         "x402",
         &["x402-types"],
-        &["x402-evm", "x402-erc4337", "x402-challenge", "x402-http", "x402-store", "x402-facilitator"],
+        &[
+            "x402-evm",
+            "x402-erc4337",
+            "x402-challenge",
+            "x402-extensions",
+            "x402-http",
+            "x402-store",
+            "x402-facilitator",
+        ],
     ),
     ("x402-testkit", &[], &[]),
 ];

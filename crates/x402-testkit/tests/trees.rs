@@ -66,6 +66,25 @@ fn the_halves_of_http_have_no_client_below_them_and_no_chain() {
     }
 }
 
+/// A buyer, of plans too, needs no C compiler: signatures are made and recovered in Rust, and by libsecp256k1 where its
+/// feature, or a facilitator's half, asks for it.
+#[test]
+fn secp256k1_in_c_is_there_by_its_feature_alone() {
+    let has = |package, features: &[&str]| tree(package, "normal,build", features).contains("secp256k1-sys");
+    for (package, features) in [
+        ("x402-evm", &["verify", "rpc", "challenge"][..]),
+        ("x402-erc4337", &["key"]),
+        ("x402-erc4337", &["key", "rpc", "self-bundler"]),
+        ("x402", &["client", "plans", "server", "challenge"]),
+    ] {
+        assert!(!has(package, features), "{package} {features:?}");
+    }
+    for package in ["x402-evm", "x402-erc4337"] {
+        assert!(has(package, &["libsecp256k1"]), "{package}: no such package in its tree");
+        assert!(has(package, &["facilitator"]), "{package}: the facilitator's half recovers by libsecp256k1");
+    }
+}
+
 #[test]
 fn a_checkout_without_a_transport_has_none_below_it() {
     let transport = ["tower-layer", "tower-service", "http-body", "pin-project-lite"];

@@ -5,7 +5,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::{ChainId, networks};
+use crate::{ChainId, Version, networks};
 
 /// A network as a document names it. It is kept as text; [`NetworkName::chain_id`] maps it to a network, if the name is
 /// known.
@@ -18,6 +18,16 @@ impl NetworkName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the name of a network as a version writes it: CAIP-2 in version 2; in version 1 the legacy name, if there
+    /// is one.
+    #[must_use]
+    pub fn of(network: ChainId, version: Version) -> Self {
+        match version {
+            Version::V1 => networks::legacy_name(network).map_or_else(|| network.into(), Self::from),
+            Version::V2 => network.into(),
+        }
     }
 
     /// Returns the network: the text itself if it is CAIP-2, otherwise the network of that simple name.

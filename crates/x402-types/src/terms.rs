@@ -146,10 +146,7 @@ impl Terms {
     /// is one.
     #[must_use]
     pub fn network_name(&self) -> NetworkName {
-        match self.version {
-            Version::V1 => v1_network(self.network),
-            Version::V2 => self.network.into(),
-        }
+        NetworkName::of(self.network, self.version)
     }
 
     /// Returns whether clients of version 1 understand such an entry: the scheme is `exact`, and the network has a
@@ -165,7 +162,7 @@ impl Terms {
     pub fn to_v1(&self, resource: &ResourceInfo) -> v1::PaymentRequirements {
         v1::PaymentRequirements {
             scheme: self.scheme.clone(),
-            network: v1_network(self.network),
+            network: NetworkName::of(self.network, Version::V1),
             max_amount_required: self.amount,
             asset: self.asset.clone(),
             pay_to: self.pay_to.clone(),
@@ -373,10 +370,6 @@ impl PaymentRequired {
             }
         }
     }
-}
-
-fn v1_network(network: ChainId) -> NetworkName {
-    networks::legacy_name(network).map_or_else(|| network.into(), NetworkName::from)
 }
 
 fn v1_resource(entry: &v1::PaymentRequirements) -> ResourceInfo {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use x402_types::extension::{Extensions, PaymentIdentifier, Required, echo};
+use x402_types::extension::{Extensions, Moment, PaymentIdentifier, Required, echo};
 use x402_types::v2::{PaymentPayload, ResourceInfo};
 use x402_types::{
     Claim, ErrorReason, Extension, Members, PaymentPayload as AnyPayload, RawJson, Refusal, Rejection, SigningContext,
@@ -37,7 +37,11 @@ fn claim(extensions: &Value) -> Claim {
 fn declared(extension: impl Extension + 'static) -> Members {
     let mut extensions = Extensions::new();
     extensions.register(Arc::new(extension));
-    extensions.declared(&Required::new(&ResourceInfo::of("http://127.0.0.1:39714/pid"), &[]))
+    extensions.declared(&Required::new(
+        &ResourceInfo::of("http://127.0.0.1:39714/pid"),
+        &[],
+        Moment::at(UnixSeconds(0)),
+    ))
 }
 
 /// The name that a server with this extension gives the request.

@@ -22,6 +22,13 @@ impl<'a> Caip2<'a> {
         fits.then_some(Self { namespace, reference })
     }
 
+    /// Finds the first character that no part of an identifier has, in a text that has a colon; a second colon is one.
+    pub(crate) fn stray(text: &str) -> Option<char> {
+        let (namespace, reference) = text.split_once(':')?;
+        let word = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '_';
+        namespace.chars().chain(reference.chars()).find(|c| !word(c))
+    }
+
     /// Returns the part before the colon: `eip155`, `solana`, …
     #[must_use]
     pub const fn namespace(&self) -> &'a str {

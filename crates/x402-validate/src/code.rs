@@ -107,213 +107,9 @@ macro_rules! codes {
     };
 }
 
-codes! {
-    InvalidJson = "INVALID_JSON", Document, Error, "$";
-        "the input is not JSON";
-        "send one JSON object, UTF-8 without a byte order mark, each key once";
-        "The message contains what was expected and the byte offset. Reported for syntax, invalid UTF-8, a byte order mark, half surrogate pairs, a duplicate key in one object (two readers would see two documents), numbers beyond a double, nesting deeper than 64 levels, more than 1 MiB, and a header that is neither JSON nor base64. Nothing else is checked.";
-        r#"{"x402Version":2,}"# => r#"{"x402Version":2}"#;
-    NotObject = "NOT_OBJECT", Document, Error, "$";
-        "the document is not an object";
-        "send the payment requirements as one JSON object";
-        "The input is JSON, but an array, a string, a number, a boolean or null. Also reported at `endpoints.NAME` for an endpoint of a manifest.";
-        r#"[{"scheme":"exact"}]"# => r#"{"x402Version":2,"accepts":[{"scheme":"exact"}]}"#;
-    UnknownFormat = "UNKNOWN_FORMAT", Document, Error, "$";
-        "the document is in no known x402 format";
-        "write version 2: `x402Version`, `resource` and `accepts`";
-        "The object has none of `accepts`, `payTo`, `x402Version` and no `endpoints` record. Also reported for `\"version\":\"x402.v1\"`: that is the challenge of 402Kit, another dialect, which this linter does not check.";
-        r#"{"price":"$0.01"}"# => r#"{"x402Version":2,"resource":{"url":"https://api.example.com/a"},"accepts":[]}"#;
-    MissingVersion = "MISSING_VERSION", Document, Error, "x402Version";
-        "`x402Version` is missing";
-        "add \"x402Version\": 2";
-        "`x402Version` is absent, null or empty. The document is then checked as version 1 if it has `maxAmountRequired`, else as version 2. The flat legacy form has no version and needs none.";
-        r#"{"accepts":[]}"# => r#"{"x402Version":2,"accepts":[]}"#;
-    InvalidVersion = "INVALID_VERSION", Document, Error, "x402Version";
-        "`x402Version` is neither 1 nor 2";
-        "write \"x402Version\": 2, as a number";
-        "It must be the number `1` or `2`, spelt so: `3`, `\"2\"` and `2.0` are refused. The document is then checked as version 1 if it has `maxAmountRequired`, else as version 2.";
-        r#"{"x402Version":"2"}"# => r#"{"x402Version":2}"#;
-    MissingAccepts = "MISSING_ACCEPTS", Document, Error, "accepts";
-        "`accepts` is missing";
-        "add `accepts`, an array with at least one way to pay";
-        "`accepts` is absent, null or empty text, and the document is not of the flat legacy form.";
-        r#"{"x402Version":2}"# => r#"{"x402Version":2,"accepts":[{"scheme":"exact"}]}"#;
-    EmptyAccepts = "EMPTY_ACCEPTS", Document, Error, "accepts";
-        "`accepts` is empty";
-        "add at least one way to pay to `accepts`";
-        "`accepts` is an array without entries, so that payment is impossible. Also reported at `endpoints` for a manifest without endpoints.";
-        r#"{"x402Version":2,"accepts":[]}"# => r#"{"x402Version":2,"accepts":[{"scheme":"exact"}]}"#;
-    InvalidAccepts = "INVALID_ACCEPTS", Document, Error, "accepts, accepts[0]";
-        "`accepts` is not an array of objects";
-        "write `accepts` as an array of objects";
-        "`accepts` is of another type than array, or an entry is not an object; the entry is then named.";
-        r#"{"accepts":{"scheme":"exact"}}"# => r#"{"accepts":[{"scheme":"exact"}]}"#;
-    MissingScheme = "MISSING_SCHEME", Document, Error, "accepts[0].scheme";
-        "`scheme` is missing";
-        "add \"scheme\": \"exact\"";
-        "`scheme` is absent, null, empty or not a string.";
-        r#"{"accepts":[{"network":"eip155:8453"}]}"# => r#"{"accepts":[{"scheme":"exact","network":"eip155:8453"}]}"#;
-    MissingNetwork = "MISSING_NETWORK", Document, Error, "accepts[0].network";
-        "`network` is missing";
-        "add the CAIP-2 network, such as \"network\": \"eip155:8453\"";
-        "`network` is absent, null or empty.";
-        r#"{"accepts":[{"scheme":"exact"}]}"# => r#"{"accepts":[{"scheme":"exact","network":"eip155:8453"}]}"#;
-    InvalidNetworkFormat = "INVALID_NETWORK_FORMAT", Document, Error, "accepts[0].network";
-        "`network` is not a CAIP-2 identifier";
-        "write `namespace:reference`, such as `eip155:8453`";
-        "It must match `[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}`. The reference of an `eip155` network is the number of its chain, without leading zeros. A simple name such as `base` (in any case) is reported with the identifier that it means. An entry of `nvm:card-delegation` may name a card processor instead: `stripe`, `braintree`, `visa`.";
-        r#"{"accepts":[{"network":"base"}]}"# => r#"{"accepts":[{"network":"eip155:8453"}]}"#;
-    MissingAmount = "MISSING_AMOUNT", Document, Error, "accepts[0].amount";
-        "`amount` is missing";
-        "add the price in atomic units as a string, such as \"amount\": \"10000\"";
-        "`amount` (version 2) or `maxAmountRequired` (version 1, reported at `.amount` too) is absent, null or empty. It is not required for the schemes `upto`, `batch-settlement`, `nvm:erc4337`, `nvm:card-delegation`.";
-        r#"{"accepts":[{"scheme":"exact"}]}"# => r#"{"accepts":[{"scheme":"exact","amount":"10000"}]}"#;
-    InvalidAmount = "INVALID_AMOUNT", Document, Error, "accepts[0].amount";
-        "`amount` is not a whole number of atomic units in a string";
-        "write digits only, as a string: 0.01 USDC is \"10000\"";
-        "It must be a string of the digits 0 to 9, at most 2^256-1. A number, a sign, a decimal point, an exponent, spaces and leading zeros are refused. Also reported if `amount` and `maxAmountRequired` are both present and differ.";
-        r#"{"accepts":[{"amount":"0.01"}]}"# => r#"{"accepts":[{"amount":"10000"}]}"#;
-    ZeroAmount = "ZERO_AMOUNT", Document, Error, "accepts[0].amount";
-        "`amount` is zero";
-        "ask for at least one atomic unit, or do not answer 402";
-        "The amount consists of zeros only: `\"0\"`, `\"000\"`.";
-        r#"{"accepts":[{"amount":"0"}]}"# => r#"{"accepts":[{"amount":"1"}]}"#;
-    MissingAsset = "MISSING_ASSET", Document, Error, "accepts[0].asset";
-        "`asset` is missing";
-        "add the token's contract address as `asset`";
-        "`asset` is absent, null or empty, or not a string on a network whose addresses are not known here.";
-        r#"{"accepts":[{"network":"eip155:8453"}]}"# => r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"}]}"#;
-    MissingPayTo = "MISSING_PAY_TO", Document, Error, "accepts[0].payTo";
-        "`payTo` is missing";
-        "add the address that is to be paid as `payTo`";
-        "`payTo` is absent, null or empty, or not a string on a network whose addresses are not known here.";
-        r#"{"accepts":[{"network":"eip155:8453"}]}"# => r#"{"accepts":[{"network":"eip155:8453","payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
-    MissingResource = "MISSING_RESOURCE", Document, Error, "resource, resource.url";
-        "`resource` is missing or incomplete";
-        "add \"resource\": { \"url\": \"https://…\" } at the top level";
-        "In version 2, `resource` is absent, null, empty or not an object. In both versions, a `resource` object has no `url`, or a `method`, `headers` or `body` of another type than the document gives them: a string, an object of strings, a string.";
-        r#"{"x402Version":2,"accepts":[]}"# => r#"{"x402Version":2,"resource":{"url":"https://api.example.com/a"},"accepts":[]}"#;
-    InvalidUrl = "INVALID_URL", Document, Error, "resource.url";
-        "the resource's URL is not an absolute http, https or mcp URL";
-        "write the absolute URL, such as https://api.example.com/weather";
-        "It must be absolute, of the scheme http, https or mcp, with a host and without a user name or password. A path alone is a warning where every entry is of an `nvm:` scheme: Nevermined's servers send it so.";
-        r#"{"resource":{"url":"/weather"}}"# => r#"{"resource":{"url":"https://api.example.com/weather"}}"#;
-    InvalidTimeout = "INVALID_TIMEOUT", Document, Error, "accepts[0].maxTimeoutSeconds";
-        "`maxTimeoutSeconds` is not a positive integer";
-        "write a whole number of seconds, such as \"maxTimeoutSeconds\": 60";
-        "It must be a JSON number that is whole, above zero and at most 2^53-1, the largest that every reader keeps; null, text, fractions and negative numbers are refused. `60.0` and `6e1` are whole.";
-        r#"{"accepts":[{"maxTimeoutSeconds":"60"}]}"# => r#"{"accepts":[{"maxTimeoutSeconds":60}]}"#;
-    InvalidEvmAddress = "INVALID_EVM_ADDRESS", Document, Error, "accepts[0].payTo, accepts[0].asset";
-        "not an EVM address";
-        "write 0x and 40 hex digits";
-        "On an `eip155` network `payTo` and `asset` are `0x` and 40 hex digits.";
-        r#"{"accepts":[{"network":"eip155:8453","payTo":"0xabc"}]}"# => r#"{"accepts":[{"network":"eip155:8453","payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
-    BadEvmChecksum = "BAD_EVM_CHECKSUM", Document, Error, "accepts[0].payTo, accepts[0].asset";
-        "the address fails its EIP-55 checksum";
-        "copy the address again from its source; one character of it may be wrong";
-        "An EVM address with letters in both cases must have the case that EIP-55 prescribes. The fix shows the address in its right case, in case only that is wrong.";
-        r#"{"accepts":[{"payTo":"0x5aaeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"# => r#"{"accepts":[{"payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
-    InvalidSolanaAddress = "INVALID_SOLANA_ADDRESS", Document, Error, "accepts[0].payTo, accepts[0].asset";
-        "not a Solana address";
-        "write 32 bytes in base58, 32 to 44 characters";
-        "On a `solana` network `payTo` and `asset` are 32 to 44 characters of base58 that decode to exactly 32 bytes.";
-        r#"{"accepts":[{"asset":"USDC"}]}"# => r#"{"accepts":[{"asset":"EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"}]}"#;
-    AddressNetworkMismatch = "ADDRESS_NETWORK_MISMATCH", Document, Error, "accepts[0].payTo, accepts[0].asset";
-        "the address belongs to another kind of network";
-        "use an address of this network, or the network of this address";
-        "The address is not one of this network's and would be right in another namespace. Payments sent to it are lost. An Aptos address counts here only at its full 64 digits: a shorter one is more likely a damaged EVM address.";
-        r#"{"accepts":[{"network":"eip155:8453","payTo":"EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"}]}"# => r#"{"accepts":[{"network":"eip155:8453","payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
-    NoEvmChecksum = "NO_EVM_CHECKSUM", Document, Warning, "accepts[0].payTo, accepts[0].asset";
-        "the address has no EIP-55 checksum";
-        "write the address with its checksum";
-        "All letters of the EVM address are lower case, so a typing error would go unseen. The fix shows the address with its checksum; for the few addresses whose checksum has no capitals it states that. All upper case, and digits only, is no issue.";
-        r#"{"accepts":[{"payTo":"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"}]}"# => r#"{"accepts":[{"payTo":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}]}"#;
-    UnknownNetwork = "UNKNOWN_NETWORK", Document, Warning, "accepts[0].network";
-        "the network is not in the registry";
-        "check the identifier; clients and facilitators may not serve this network";
-        "The identifier is well formed and not in the registry of networks. `--all-networks` knows more of them.";
-        r#"{"accepts":[{"network":"eip155:999999"}]}"# => r#"{"accepts":[{"network":"eip155:8453"}]}"#;
-    UnknownAsset = "UNKNOWN_ASSET", Document, Warning, "accepts[0].asset";
-        "the asset is not in the registry";
-        "check the address; its symbol and decimals are not known here";
-        "The network is well formed and the registry does not know this asset on it. Not reported beside an issue about the form of the same address.";
-        r#"{"accepts":[{"asset":"0x0000000000000000000000000000000000000001"}]}"# => r#"{"accepts":[{"asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"}]}"#;
-    LegacyFormat = "LEGACY_FORMAT", Document, Warning, "$";
-        "the document is in an old format";
-        "send version 2; `normalized` shows it";
-        "The document is of version 1, or of the flat form that has `payTo` at the top level and no `accepts`. Fields of the flat form are reported as `payTo`, not `accepts[0].payTo`.";
-        r#"{"x402Version":1,"accepts":[{"maxAmountRequired":"10000"}]}"# => r#"{"x402Version":2,"accepts":[{"amount":"10000"}]}"#;
-    MissingMaxTimeout = "MISSING_MAX_TIMEOUT", Document, Warning, "accepts[0].maxTimeoutSeconds";
-        "`maxTimeoutSeconds` is missing";
-        "add \"maxTimeoutSeconds\": 60";
-        "Version 2 only. Without it clients guess the necessary validity of their authorization. Not required for `nvm:` schemes.";
-        r#"{"accepts":[{"scheme":"exact"}]}"# => r#"{"accepts":[{"scheme":"exact","maxTimeoutSeconds":60}]}"#;
-    InvalidBazaarInfo = "INVALID_BAZAAR_INFO", Document, Warning, "extensions.bazaar, extensions.bazaar.info, extensions.bazaar.info.output";
-        "the bazaar extension does not describe the resource";
-        "write `bazaar` as { info: { input, output }, schema }";
-        "`bazaar`, `info` or `info.output` is not an object, or `routeTemplate` is not a path of `/a-zA-Z0-9_:.-~%` without `..` and `://`. What is absent is reported at the object that lacks it.";
-        r#"{"extensions":{"bazaar":{"info":"GET"}}}"# => r#"{"extensions":{"bazaar":{"info":{"input":{"type":"http","method":"GET"},"output":{"type":"json"}},"schema":{"type":"object"}}}}"#;
-    InvalidBazaarSchema = "INVALID_BAZAAR_SCHEMA", Document, Warning, "extensions.bazaar.schema";
-        "the bazaar extension has no JSON Schema that compiles";
-        "write a JSON Schema with `type`, `$schema` or `properties`, and only references inside itself";
-        "`schema` is absent, not an object, has none of `type`, `$schema` and `properties`, does not compile, or refers to another document: nothing is ever fetched. Schemas beyond 64 KiB in one document are not compiled and reported.";
-        r#"{"extensions":{"bazaar":{"schema":{"type":"objekt"}}}}"# => r#"{"extensions":{"bazaar":{"schema":{"type":"object"}}}}"#;
-    InvalidOutputSchema = "INVALID_OUTPUT_SCHEMA", Document, Warning, "accepts[0].outputSchema, accepts[0].outputSchema.output";
-        "`outputSchema` does not describe the resource";
-        "write `outputSchema` as { input: { type, method }, output: { … } }";
-        "`outputSchema` or its `output` is not an object, or `output` is a JSON Schema (it has `$schema` or `properties`) that does not compile. null as `outputSchema` counts as absent. What is absent is reported at the object that lacks it.";
-        r#"{"accepts":[{"outputSchema":"json"}]}"# => r#"{"accepts":[{"outputSchema":{"input":{"type":"http","method":"GET"},"output":{"type":"object"}}}]}"#;
-    MissingInputSchema = "MISSING_INPUT_SCHEMA", Document, Warning, "extensions";
-        "the document does not describe how to call the resource";
-        "add `extensions.bazaar` with `info` and `schema`, so that agents can find and call the resource";
-        "There is neither `extensions.bazaar` nor an `outputSchema`.";
-        r#"{"extensions":{}}"# => r#"{"extensions":{"bazaar":{"info":{"input":{"type":"http","method":"GET"},"output":{"type":"json"}},"schema":{"type":"object"}}}}"#;
-    InvalidBazaarInfoInput = "INVALID_BAZAAR_INFO_INPUT", X402lint, Warning, "extensions.bazaar.info.input";
-        "the bazaar extension does not say how to call the resource";
-        "add `input.type` (\"http\") and `input.method` (\"GET\", \"POST\", …)";
-        "`info.input` is absent, not an object, or lacks `type` or `method`. For `\"type\":\"http\"` the method is one of GET, HEAD, DELETE, POST, PUT, PATCH. An input of `\"type\":\"mcp\"` has `toolName` and `inputSchema` instead, and its schema must compile.";
-        r#"{"extensions":{"bazaar":{"info":{"input":{"type":"http"}}}}}"# => r#"{"extensions":{"bazaar":{"info":{"input":{"type":"http","method":"GET"}}}}}"#;
-    InvalidOutputSchemaInput = "INVALID_OUTPUT_SCHEMA_INPUT", X402lint, Warning, "accepts[0].outputSchema.input";
-        "`outputSchema` does not say how to call the resource";
-        "add `input.type` (\"http\") and `input.method` (\"GET\", \"POST\", …)";
-        "`outputSchema.input` is absent, not an object, or lacks `type` or `method`.";
-        r#"{"accepts":[{"outputSchema":{"input":{"type":"http"}}}]}"# => r#"{"accepts":[{"outputSchema":{"input":{"type":"http","method":"GET"}}}]}"#;
-    InvalidStellarAddress = "INVALID_STELLAR_ADDRESS", Ours, Error, "accepts[0].payTo, accepts[0].asset";
-        "not a Stellar address";
-        "write a strkey that begins with G, M or C; as asset also `native` or `CODE:G…`";
-        "On a `stellar` network `payTo` is a strkey of an account (`G…`), a muxed account (`M…`) or a contract (`C…`) whose checksum is right. An `asset` may also be `native` or `CODE:G…`, a code of 1 to 12 letters and digits and its issuer.";
-        r#"{"accepts":[{"network":"stellar:pubnet","asset":"USDC"}]}"# => r#"{"accepts":[{"network":"stellar:pubnet","asset":"USDC:GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN"}]}"#;
-    InvalidAptosAddress = "INVALID_APTOS_ADDRESS", Ours, Error, "accepts[0].payTo, accepts[0].asset";
-        "not an Aptos address";
-        "write 0x and up to 64 hex digits; as asset also 0x…::module::Name";
-        "On an `aptos` network `payTo` is `0x` and 1 to 64 hex digits. An `asset` may also be a type: `0x1::aptos_coin::AptosCoin`.";
-        r#"{"accepts":[{"network":"aptos:1","asset":"APT"}]}"# => r#"{"accepts":[{"network":"aptos:1","asset":"0x1::aptos_coin::AptosCoin"}]}"#;
-    MissingPlanId = "MISSING_PLAN_ID", Ours, Error, "accepts[0].planId";
-        "`planId` is missing";
-        "add the plan's id as `planId`, a decimal number in a string";
-        "An entry of `nvm:erc4337` names the plan that is ordered and redeemed; `planId` is absent, null, empty, or not the decimal digits of a 256-bit number in a string, without leading zeros. For `nvm:card-delegation` an absent one is a warning: the field is optional there, and every server sends it.";
-        r#"{"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532"}]}"# => r#"{"accepts":[{"scheme":"nvm:erc4337","network":"eip155:84532","planId":"44742763076047497640080230236781474129970992727896593861997347135613135571071"}]}"#;
-    InvalidPaymentIdentifier = "INVALID_PAYMENT_IDENTIFIER", Ours, Error, "extensions.payment-identifier";
-        "the payment-identifier extension is malformed";
-        "write \"payment-identifier\": { \"info\": { \"required\": false } }";
-        "The extension is an object whose `info.required` is true or false. An `info.id` is 16 to 128 letters, digits, `_` and `-`. A `schema` is an object that compiles. What is absent is reported at the object that lacks it.";
-        r#"{"extensions":{"payment-identifier":{"info":{"required":"yes"}}}}"# => r#"{"extensions":{"payment-identifier":{"info":{"required":true}}}}"#;
-    InvalidExtra = "INVALID_EXTRA", Ours, Error, "accepts[0].extra";
-        "`extra` is not what the scheme adds";
-        "write `extra` as an object; for a known token leave out what it does not have, and name its EIP-712 domain";
-        "`extra` is not an object. Or, for `exact` on a token that is known: `extra.name` or `extra.version` is not that of the token's EIP-712 domain, so that every signature fails; `extra.verifyingContract` is another contract than `asset`. What is absent is not reported. An entry of `nvm:erc4337` has an `extra.version` (a string), an `agentId` of decimal digits in a string and an `httpVerb` that is a string; the last two are optional.";
-        r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USDC"}}]}"# => r#"{"accepts":[{"network":"eip155:8453","asset":"0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913","extra":{"name":"USD Coin"}}]}"#;
-    InvalidMember = "INVALID_MEMBER", Ours, Error, "accepts[0].description";
-        "a member has another type than the protocol gives it";
-        "write a string, or leave it out";
-        "Version 1: `description` or `mimeType` of an entry is not a string. Clients that read the entry as a whole pass it over.";
-        r#"{"x402Version":1,"accepts":[{"description":7}]}"# => r#"{"x402Version":1,"accepts":[{"description":"weather"}]}"#;
-    HeaderTooLarge = "HEADER_TOO_LARGE", Ours, Warning, "$";
-        "the document is too large for a header";
-        "offer fewer ways to pay, or shorten descriptions and schemas";
-        "Version 2 travels base64-encoded in the `PAYMENT-REQUIRED` header. nginx passes 4 KiB of response head unless `proxy_buffer_size` is set, and Node's fetch 16 KiB, so clients behind them get a 502 and cannot pay: a header over 3,500 bytes is reported (docs/proxies.md). The header is measured if there is one, else the compact document as it would be encoded.";
-        r#"{"x402Version":2,"accepts":["… 40 entries …"]}"# => r#"{"x402Version":2,"accepts":["… 4 entries …"]}"#;
-}
+mod table;
+
+pub use table::Code;
 
 impl Code {
     /// Returns the description of the fault, in one line.
@@ -332,6 +128,27 @@ impl Code {
     #[must_use]
     pub const fn severity(self) -> Severity {
         self.row().severity
+    }
+
+    /// Returns whether the code is one of HTTP answers, which a document alone never has: [`lint_answer`] reports it.
+    ///
+    /// [`lint_answer`]: crate::lint_answer
+    #[must_use]
+    pub const fn is_of_answers(self) -> bool {
+        matches!(
+            self,
+            Self::NoTerms
+                | Self::HeaderAndBodyDisagree
+                | Self::RepeatedHeader
+                | Self::MisnamedHeader
+                | Self::HeaderEncoding
+                | Self::BodyOnly
+                | Self::UnexpectedStatus
+                | Self::MissingCacheControl
+                | Self::InsecureUrl
+                | Self::PrivateResource
+                | Self::OtherProtocol
+        )
     }
 
     /// Formats the code's page in Markdown, as `x402 explain` prints it and `docs/error-codes.md` contains it.
@@ -424,7 +241,7 @@ mod tests {
                 .collect();
             assert_eq!(table, names);
         }
-        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 7);
+        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 27);
     }
 
     #[test]

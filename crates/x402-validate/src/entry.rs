@@ -1,15 +1,18 @@
 //! One entry of `accepts`: the document's "Field Rules" for `accepts[]`, and those of schemes with other fields.
 
 use x402_codec::json::{Node, Value};
-use x402_types::assets::TABLE;
 use x402_types::{AtomicAmount, ChainId, SchemeName, TimeoutSeconds};
 
 use crate::address::{Flaw, Namespace, Role};
 use crate::amount;
 use crate::caip2::Caip2;
+use crate::extra;
 use crate::lint::{Context, missing, spelt};
+use crate::misplaced;
 use crate::place::Place;
 use crate::report::{Issue, quote};
+use crate::token::Token;
+use crate::unpayable;
 use crate::{Code, Severity};
 
 /// The set of rules by which a document is checked.
@@ -93,6 +96,11 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.scheme.and_then(Node::as_str).is_some_and(|scheme| scheme.starts_with("nvm:"))
     }
 
+    /// Returns the token of the entry, if it is one that every client knows.
+    pub(crate) fn token(&self, network: &Net<'_>) -> Option<Token> {
+        Token::find(network.id()?, self.asset.and_then(Node::as_str)?)
+    }
+
     /// Returns the price under the dialect's name for it, and under the other dialect's name.
     pub(crate) fn price(&self, dialect: Dialect) -> (Option<&'n Node<'a>>, Option<&'n Node<'a>>) {
         match dialect {
@@ -123,8 +131,8 @@ impl Kind {
     }
 }
 
-/// The fix for an entry of `nvm:erc4337` without `extra.version`.
-const SCHEME_VERSION: &str = "write \"extra\": {\"version\": \"1\"}";
+/// The schemes that a published client pays.
+const SCHEMES: [&str; 6] = ["exact", "upto", "batch-settlement", "auth-capture", "nvm:erc4337", "nvm:card-delegation"];
 
 /// The networks of `nvm:card-delegation`.
 const PROCESSORS: [&str; 3] = ["stripe", "braintree", "visa"];
@@ -133,12 +141,13 @@ pub(crate) fn check(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, 
     let kind = fields.kind();
     scheme(cx, place, fields);
     let network = network(cx, place, fields, kind);
-    price(cx, place, fields, dialect, kind);
+    price(cx, place, fields, &network, dialect, kind);
     asset(cx, place, fields, &network, kind);
     pay_to(cx, place, fields, &network, kind);
     timeout(cx, place, fields, dialect, kind);
     plan(cx, place, fields, kind);
-    extra(cx, place, fields, &network, kind);
+    extra::check(cx, place, fields, &network, kind);
+    unpayable::check(cx, place, fields, &network);
     texts(cx, place, fields, dialect);
     batch(cx, place, fields, &network);
 }
@@ -153,91 +162,20 @@ fn scheme(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>) {
             quote(text),
             SchemeName::EXPECTED
         )));
-    }
-}
-
-/// Checks the scheme's additional members, an object. For a known token, `exact` payments can be signed only under the
-/// token's EIP-712 domain.
-fn extra(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, network: &Net<'_>, kind: Kind) {
-    let issue = |name: &str, node: &Node<'_>| Issue::new(Code::InvalidExtra, place.field(name), &node.span);
-    let Some(node) = fields.extra.filter(|node| !node.is_null()) else {
-        // An absent member is reported at the object that lacks it.
-        if kind == Kind::Erc4337 {
-            let (name, whole) = fields.extra.map_or(("", fields.node), |null| ("extra", null));
-            cx.push(issue(name, whole).message("`extra` is missing").fix(SCHEME_VERSION));
-        }
-        return;
-    };
-    if node.as_object().is_none() {
-        return cx.push(issue("extra", node).message(format!("`extra` must be an object, found {}", node.kind())));
-    }
-    if kind == Kind::Erc4337 {
-        return plan_extra(cx, place, node);
-    }
-    if fields.scheme.and_then(Node::as_str) != Some("exact") {
-        return;
-    }
-    let (Some(id), Some(token)) = (network.caip2.or(network.meant.as_deref()), fields.asset.and_then(Node::as_str))
-    else {
-        return;
-    };
-    let is_evm = network.namespace == Some(Namespace::Eip155);
-    if let Some(contract) = node.get("verifyingContract").filter(|node| is_evm && !missing(node))
-        && !contract.as_str().is_some_and(|contract| contract.eq_ignore_ascii_case(token))
-    {
-        cx.push(
-            issue("extra.verifyingContract", contract)
-                .message(format!(
-                    "the token is the verifying contract of its own transfers: {} is not `asset`, and no payer by EIP-3009 can sign for it",
-                    spelt(contract)
-                ))
-                .fix("leave `verifyingContract` out"),
-        );
-    }
-    let known =
-        TABLE.iter().find(|row| is_evm && row.0 == id && row.1.eq_ignore_ascii_case(token) && !row.3.is_empty());
-    let Some(row) = known else { return };
-    for (name, own) in [("name", row.3), ("version", row.4)] {
-        if let Some(node) = node.get(name).filter(|node| !missing(node) && node.as_str() != Some(own)) {
-            cx.push(
-                issue(&format!("extra.{name}"), node)
-                    .message(format!("{} is not the EIP-712 {name} of {}: {}", spelt(node), row.2, quote(own)))
-                    .fix(format!("write \"{name}\": {}", quote(own))),
-            );
-        }
-    }
-}
-
-/// Checks smart-accounts v0.3 §3.3: `version` is required, `agentId` a 256-bit number in a string, `httpVerb` text.
-fn plan_extra(cx: &mut Context<'_>, place: Place<'_>, extra: &Node<'_>) {
-    let issue = |name: &str, node: &Node<'_>| Issue::new(Code::InvalidExtra, place.field(name), &node.span);
-    match extra.get("version") {
-        Some(version) if version.as_str().is_some() => {}
-        None => cx.push(issue("extra", extra).message("`extra.version` is missing").fix(SCHEME_VERSION)),
-        Some(other) => cx.push(
-            issue("extra.version", other)
-                .message(format!("`version` must be a string, found {}", spelt(other)))
-                .fix(SCHEME_VERSION),
-        ),
-    }
-    let mut wrong = |name: &str, node: &Node<'_>, expected: &str| {
-        cx.push(
-            issue(name, node)
-                .message(format!("`{name}` must be {expected}, found {}", spelt(node)))
-                .fix(format!("write {expected}")),
-        );
-    };
-    let there = |name| extra.get(name).filter(|node| !node.is_null());
-    if let Some(agent) = there("agentId").filter(|node| !node.as_str().is_some_and(is_id)) {
-        wrong("extra.agentId", agent, "a decimal 256-bit number in a string");
-    }
-    if let Some(verb) = there("httpVerb").filter(|node| node.as_str().is_none()) {
-        wrong("extra.httpVerb", verb, "a string");
+    } else if !SCHEMES.contains(&text) {
+        let span = fields.scheme.map_or(&fields.node.span, |node| &node.span);
+        let issue = Issue::new(Code::UnknownScheme, place.field("scheme"), span);
+        cx.push(match SCHEMES.iter().find(|known| misplaced::alike(known, text)) {
+            Some(known) => issue
+                .message(format!("{} is spelt \"{known}\": no client pays it in other letters", quote(text)))
+                .fix(format!("write \"{known}\"")),
+            None => issue.message(format!("the scheme {} is none that a published client pays", quote(text))),
+        });
     }
 }
 
 /// Returns whether the text is the one spelling of a 256-bit identifier.
-fn is_id(text: &str) -> bool {
+pub(crate) fn is_id(text: &str) -> bool {
     text.parse::<AtomicAmount>().is_ok()
 }
 
@@ -290,12 +228,19 @@ fn absent(
 }
 
 /// The network of an entry, as far as it is known.
-struct Net<'n> {
+pub(crate) struct Net<'n> {
     /// The identifier, if it is well-formed.
-    caip2: Option<&'n str>,
+    pub(crate) caip2: Option<&'n str>,
     /// The identifier that the entry means: its own, or that of a simple name.
-    meant: Option<String>,
-    namespace: Option<Namespace>,
+    pub(crate) meant: Option<String>,
+    pub(crate) namespace: Option<Namespace>,
+}
+
+impl Net<'_> {
+    /// Returns the identifier that the entry means, well-formed or by a simple name.
+    pub(crate) fn id(&self) -> Option<&str> {
+        self.caip2.or(self.meant.as_deref())
+    }
 }
 
 /// Checks "CAIP-2 format". A simple name is an error whose fix is the identifier, by which the addresses are then
@@ -330,7 +275,13 @@ fn network<'n>(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'n, '_>, 
     }
     let issue = bad(format!("{} is not a CAIP-2 identifier", quote(text)));
     let Some(id) = cx.options.registry.simple_name(text).map(str::to_owned) else {
-        cx.push(issue);
+        cx.push(match Caip2::stray(text) {
+            Some(stray) => issue.fix(format!(
+                "write `namespace:reference` with letters, digits, `-` and `_` only: '{}' is none of them",
+                stray.escape_debug()
+            )),
+            None => issue,
+        });
         return nothing;
     };
     cx.push(issue.fix(format!("use '{id}' instead of '{}'", text.escape_debug())));
@@ -340,7 +291,14 @@ fn network<'n>(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'n, '_>, 
 
 /// Checks "String of digits only, > 0 (atomic units, not decimals)". Issues of `maxAmountRequired` are reported at
 /// `.amount` too.
-fn price(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect, kind: Kind) {
+fn price(
+    cx: &mut Context<'_>,
+    place: Place<'_>,
+    fields: &Fields<'_, '_>,
+    network: &Net<'_>,
+    dialect: Dialect,
+    kind: Kind,
+) {
     let (node, other) = fields.price(dialect);
     let other = other.filter(|other| !missing(other));
     let Some(node) = node.filter(|node| !missing(node)) else {
@@ -360,23 +318,38 @@ fn price(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialec
         return;
     };
     let invalid = |message: String| Issue::new(Code::InvalidAmount, place.field("amount"), &node.span).message(message);
+    let whole = |text: &str| {
+        let token = fields.token(network)?;
+        let atomic = amount::atomic(text, token.decimals, token.symbol)?;
+        Some(format!("write \"{atomic}\": {} {} in atomic units", amount::human(&atomic, token.decimals), token.symbol))
+    };
     let digits = match node.as_str() {
         None => {
-            cx.push(invalid(format!("the amount must be a string of digits, found {}", node.kind())));
+            let issue = invalid(format!("the amount must be a string of digits, found {}", node.kind()));
+            let number = node.as_number().unwrap_or_default();
+            cx.push(match (amount::digits(number), whole(number)) {
+                (Some(digits), _) => issue.fix(format!("write \"{digits}\", as a string")),
+                (None, Some(fix)) => issue.fix(fix),
+                (None, None) => issue,
+            });
             None
         }
         Some(text) => {
             let digits = amount::digits(text);
             match digits {
                 None => {
-                    cx.push(invalid(format!("{} is not a whole number of atomic units up to 2^256-1", quote(text))))
+                    let issue = invalid(format!("{} is not a whole number of atomic units up to 2^256-1", quote(text)));
+                    cx.push(match whole(text) {
+                        Some(fix) => issue.fix(fix),
+                        None => issue,
+                    });
                 }
                 Some("0") => cx.push(Issue::new(Code::ZeroAmount, place.field("amount"), &node.span)),
                 Some(digits) if digits.len() < text.len() => cx.push(
                     invalid(format!("{} has leading zeros, which not every reader takes", quote(text)))
                         .fix(format!("write \"{digits}\"")),
                 ),
-                Some(_) => {}
+                Some(digits) => unpayable::sum(cx, place, node, digits, fields.token(network)),
             }
             digits
         }
@@ -480,7 +453,16 @@ fn address(
         }
         Err(Flaw::Invalid) => {
             let mut issue = issue(invalid).message(format!("{} is not {}", quote(text), namespace.noun()));
-            let id = network.caip2.or(network.meant.as_deref());
+            let id = network.id();
+            if role == Role::PayTo && is_name(text) {
+                issue = issue
+                    .message(format!(
+                        "{} is a name, and clients look up none: {} is expected",
+                        quote(text),
+                        namespace.noun()
+                    ))
+                    .fix("write the address that the name stands for");
+            }
             let symbol =
                 id.filter(|_| role == Role::Asset).and_then(|id| cx.options.registry.asset_by_symbol(id, text));
             if let Some(asset) = symbol {
@@ -493,6 +475,12 @@ fn address(
     }
 }
 
+/// Returns whether the text is a domain name, as the Ethereum Name Service has them.
+fn is_name(text: &str) -> bool {
+    text.contains('.')
+        && text.split('.').all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
+}
+
 /// Checks "Recommended. Positive integer."
 fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dialect: Dialect, kind: Kind) {
     let Some(node) = fields.timeout else {
@@ -502,11 +490,12 @@ fn timeout(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, '_>, dial
         return;
     };
     let number = node.as_number().and_then(|text| text.parse().ok());
-    if number.and_then(TimeoutSeconds::whole).is_none() {
-        cx.push(
+    match number.and_then(TimeoutSeconds::whole) {
+        Some(seconds) => unpayable::timeout(cx, place, node, seconds.get()),
+        None => cx.push(
             Issue::new(Code::InvalidTimeout, place.field("maxTimeoutSeconds"), &node.span)
                 .message(format!("`maxTimeoutSeconds` must be a positive integer up to 2^53-1, found {}", spelt(node))),
-        );
+        ),
     }
 }
 

@@ -80,17 +80,39 @@ fn bazaar(cx: &mut Context<'_>, place: Place<'_>, node: &Node<'_>) {
             } else {
                 Some("`schema` has none of `type`, `$schema` and `properties`".to_owned())
             };
-            if let Some(flaw) = flaw {
-                cx.push(
+            let flaw = flaw.map(|flaw| (flaw, None)).or_else(|| {
+                let flaw = described(schema, node.get("info").filter(|info| info.as_object().is_some())?)?;
+                Some((
+                    flaw,
+                    Some("write the schema of `info`: \"properties\": { \"input\": { … }, \"output\": { … } }"),
+                ))
+            });
+            if let Some((flaw, fix)) = flaw {
+                let issue =
                     Issue::new(Code::InvalidBazaarSchema, place.field("extensions.bazaar.schema"), &schema.span)
-                        .message(flaw),
-                );
+                        .message(flaw);
+                cx.push(match fix {
+                    Some(fix) => issue.fix(fix),
+                    None => issue,
+                });
             }
         }
         Part::Other(field, span) => {
             cx.push(Issue::new(Code::InvalidBazaarSchema, field, &span).message("`bazaar.schema` must be an object"));
         }
     }
+}
+
+/// Finds the reason why `schema` does not describe `info`: indexers check the one against the other, and pass over what
+/// does not fit.
+fn described(schema: &Node<'_>, info: &Node<'_>) -> Option<String> {
+    if let Some(properties) = schema.get("properties").filter(|node| node.as_object().is_some())
+        && properties.get("input").is_none()
+        && schema.get("$ref").is_none()
+    {
+        return Some("`schema` does not describe `info`: its `properties` have no `input`".to_owned());
+    }
+    (!schema::accepts(schema, info)).then(|| "`info` does not satisfy `schema`: indexers reject it".to_owned())
 }
 
 fn info(cx: &mut Context<'_>, place: Place<'_>, info: &Node<'_>) {
@@ -139,7 +161,7 @@ fn is_route_template(text: &str) -> bool {
         && !has(b"://")
 }
 
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
+pub(crate) fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let hex = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

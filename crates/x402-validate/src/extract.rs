@@ -121,6 +121,11 @@ fn decode(value: &[u8], place: Source) -> Result<Cow<'_, [u8]>, ExtractError> {
     if matches!(value.first(), None | Some(b'{' | b'[' | b'"')) {
         return Ok(Cow::Borrowed(value));
     }
+    base64(value).map(Cow::Owned).map_err(|offset| ExtractError::NotBase64 { place, offset })
+}
+
+/// Decodes base64 of either alphabet, padded or not; otherwise returns the byte at which it stops being base64.
+pub(crate) fn base64(value: &[u8]) -> Result<Vec<u8>, usize> {
     const LENIENT: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
@@ -132,13 +137,10 @@ fn decode(value: &[u8], place: Source) -> Result<Cow<'_, [u8]>, ExtractError> {
             other => *other,
         })
         .collect();
-    BASE64.decode(&standard).map(Cow::Owned).map_err(|error| {
-        let offset = match error {
-            DecodeError::InvalidByte(offset, _) => offset,
-            DecodeError::InvalidLastSymbol { offset, .. } => offset,
-            DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => value.len(),
-        };
-        ExtractError::NotBase64 { place, offset }
+    BASE64.decode(&standard).map_err(|error| match error {
+        DecodeError::InvalidByte(offset, _) => offset,
+        DecodeError::InvalidLastSymbol { offset, .. } => offset,
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => value.len(),
     })
 }
 

@@ -9,7 +9,7 @@
 use serde_json::Value;
 use x402_codec::{Limits, header};
 
-use crate::{Code, Issue, Options, Registry, detect, extract, lint, lint_response};
+use crate::{Answer, Code, Issue, Options, Registry, Severity, detect, extract, lint, lint_response};
 
 /// Checks [`holds`] for a document of any kind, with both registries.
 pub fn lint_document(data: &[u8]) {
@@ -30,12 +30,37 @@ pub fn lint_answer(data: &[u8]) {
         assert_eq!(*found.json, *checked.json);
         assert_eq!(lint(&*found.json, &Options { header: found.header, ..options.clone() }), checked.report);
     }
+    around(&Answer::new(&[("payment-required", data), ("x-payment-required", data)], data));
+    around(&Answer::new(&[("www-authenticate", data)], data).with_status(200));
     // The linter must find whatever a client finds in the header, and must accept it as JSON.
     let value = data.trim_ascii();
     if header::decode_payment_required(value, &Limits::DEFAULT).is_ok() {
         let found = lint_response([("payment-required", value)], &[], &options);
         assert!(!found.report.has(Code::InvalidJson), "{:?}", found.report.errors);
     }
+}
+
+/// Checks that what is said of an answer comes on top of what is said of its document, and that one without terms is
+/// told so.
+fn around(answer: &Answer<'_>) {
+    let options = Options::default();
+    let checked = crate::lint_answer(answer, &options);
+    let report = &checked.report;
+    assert_eq!(report.valid, report.errors.is_empty());
+    assert!(report.errors.iter().all(|issue| issue.severity == Severity::Error));
+    assert!(report.warnings.iter().all(|issue| issue.severity == Severity::Warning));
+    let alone = lint(&checked.json, &Options { header: Some(0), ..options.clone() });
+    if !checked.json.is_empty() {
+        let documents = |report: &crate::Report| {
+            let own = report.issues().filter(|issue| !issue.code.is_of_answers() && issue.code != Code::HeaderTooLarge);
+            own.map(|issue| (issue.code, issue.field.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(documents(report), documents(&alone));
+    } else {
+        assert!(report.has(Code::NoTerms) || report.has(Code::InvalidJson), "{report:?}");
+    }
+    let strict = crate::lint_answer(answer, &options.strict());
+    assert_eq!(strict.report.errors.len(), report.errors.len() + report.warnings.len());
 }
 
 /// Checks the properties of every report, whatever the document is.

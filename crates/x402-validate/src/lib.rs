@@ -6,16 +6,20 @@
 
 pub mod address;
 pub mod amount;
+mod answer;
 mod caip2;
 mod code;
 mod document;
+mod encoding;
 mod entry;
 mod extensions;
+mod extra;
 mod extract;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
 mod lint;
+mod misplaced;
 mod normalize;
 mod place;
 pub mod registry;
@@ -23,8 +27,11 @@ mod report;
 mod resource;
 mod schema;
 mod summary;
+mod token;
+mod unpayable;
 
 pub use address::Namespace;
+pub use answer::{Answer, lint_answer};
 pub use caip2::Caip2;
 pub use code::{Code, CodeOrigin, Row, Severity, UnknownCode};
 pub use document::Document;

@@ -5,11 +5,12 @@ use x402_codec::json::{Member, Node, Value};
 use crate::document::{self, Document};
 use crate::entry::{self, Dialect, Fields};
 use crate::extensions;
+use crate::misplaced::{self, Wrapped};
 use crate::normalize;
 use crate::place::Place;
 use crate::report::{DocumentFormat, Issue, Issues, Report, quote};
 use crate::resource;
-use crate::{Code, Registry};
+use crate::{Code, Registry, Severity};
 
 /// The options of the linter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,10 +59,7 @@ pub fn lint<'a>(document: impl Into<Document<'a>>, options: &Options) -> Report 
     let mut issues = Issues::default();
     let (version, normalized) = match &root.value {
         Value::Object(members) => whole(&root, members, bytes.as_deref().unwrap_or_default(), options, &mut issues),
-        _ => {
-            issues.push(not_object(Place::ROOT, &root));
-            (DocumentFormat::Unknown, None)
-        }
+        _ => (DocumentFormat::Unknown, other(&root, options, &mut issues)),
     };
     Report::new(version, issues, normalized, options.strict)
 }
@@ -90,7 +88,7 @@ pub(crate) struct Top<'n, 'a> {
 }
 
 impl<'n, 'a> Top<'n, 'a> {
-    fn of(members: &'n [Member<'a>]) -> Self {
+    pub(crate) fn of(members: &'n [Member<'a>]) -> Self {
         let mut top = Self::default();
         for member in members {
             let value = &member.value;
@@ -112,7 +110,7 @@ impl<'n, 'a> Top<'n, 'a> {
 
     /// Determines the version in x402lint's order: the manifest first, then by version. A document whose version is
     /// missing or wrong is checked as version 1 if it has `maxAmountRequired`, otherwise as version 2.
-    fn version(&self, manifest: bool) -> DocumentFormat {
+    pub(crate) fn version(&self, manifest: bool) -> DocumentFormat {
         let nothing = self.accepts.is_none() && !self.pay_to && self.x402_version.is_none();
         if self.dialect {
             return DocumentFormat::Unknown;
@@ -131,7 +129,9 @@ impl<'n, 'a> Top<'n, 'a> {
         match self.x402_version.and_then(Node::as_number) {
             Some("2") => DocumentFormat::V2,
             Some("1") => DocumentFormat::V1,
-            _ if self.max_amount || self.entries().iter().any(|e| e.member("maxAmountRequired").is_some()) => {
+            _ if self.max_amount
+                || self.entries().iter().any(|e| misplaced::entry(e, "maxAmountRequired").is_some()) =>
+            {
                 DocumentFormat::V1
             }
             _ => DocumentFormat::V2,
@@ -167,8 +167,10 @@ fn whole(
     let top = Top::of(members);
     let version = top.version(true);
     let mut cx = Context { options, issues, schemas: crate::schema::BUDGET };
-    let normalized = match (version, top.endpoints) {
-        (DocumentFormat::Manifest, Some(endpoints)) => manifest(&mut cx, root, endpoints),
+    let wrapped = (version == DocumentFormat::Unknown && !top.dialect).then(|| misplaced::wrapped(members)).flatten();
+    let normalized = match (version, top.endpoints, wrapped) {
+        (DocumentFormat::Manifest, Some(endpoints), _) => manifest(&mut cx, root, endpoints),
+        (_, _, Some(wrapped)) => inner(&mut cx, root, &wrapped),
         _ => one(&mut cx, Place::ROOT, root, &top, version),
     };
     if version == DocumentFormat::V2 || options.header.is_some() {
@@ -176,6 +178,41 @@ fn whole(
     }
     (version, normalized)
 }
+
+/// Reports a document that lies below members of another one, and lints it there.
+fn inner(cx: &mut Context<'_>, root: &Node<'_>, wrapped: &Wrapped<'_, '_>) -> Option<serde_json::Value> {
+    let fix = format!("send what `{}` has alone", wrapped.path.escape_debug());
+    let message =
+        format!("the payment requirements are below `{}`, where no client looks for them", wrapped.path.escape_debug());
+    cx.push(
+        Issue::new(Code::UnknownFormat, Place::ROOT.field(""), &root.span).message(message.clone()).fix(fix.clone()),
+    );
+    let place = Place::wrapped(&wrapped.path);
+    cx.push(Issue::new(Code::WrappedDocument, place.field(""), &wrapped.document.span).message(message).fix(fix));
+    let top = Top::of(wrapped.members);
+    one(cx, place, wrapped.document, &top, top.version(false))
+}
+
+/// Reports a document that is no object. A list of entries, as some servers send it, is set right.
+fn other(root: &Node<'_>, options: &Options, issues: &mut Issues) -> Option<serde_json::Value> {
+    let entry = |node: &&Node<'_>| ["scheme", "network", "payTo"].iter().all(|name| node.get(name).is_some());
+    let entries = root.as_array().filter(|elements| elements.first().as_ref().is_some_and(entry));
+    let Some(elements) = entries else {
+        issues.push(not_object(Place::ROOT, root));
+        return None;
+    };
+    issues.push(not_object(Place::ROOT, root).fix(WRAPPED_LIST));
+    issues.push(
+        Issue::new(Code::WrappedDocument, Place::ROOT.field(""), &root.span)
+            .message("the document is the list of entries alone")
+            .fix(WRAPPED_LIST),
+    );
+    Some(normalize::list(elements, &options.registry))
+}
+
+/// The fix for a list of entries.
+const WRAPPED_LIST: &str =
+    "write {\"x402Version\": 2, \"resource\": {\"url\": …}, \"accepts\": [ … ]}, with the list as `accepts`";
 
 /// "Each endpoint is linted as its own document under `endpoints.NAME.`"
 fn manifest(cx: &mut Context<'_>, root: &Node<'_>, endpoints: &[Member<'_>]) -> Option<serde_json::Value> {
@@ -235,7 +272,16 @@ fn one(
     if dialect != Dialect::V2 {
         cx.push(Issue::new(Code::LegacyFormat, place.field(""), &root.span));
     }
+    if let (Dialect::Legacy, Some("2")) = (dialect, top.x402_version.and_then(Node::as_number)) {
+        cx.push(
+            Issue::new(Code::MissingAccepts, place.field("accepts"), &root.span)
+                .message("`accepts` is missing: version 2 has it, and clients of version 2 read no flat document")
+                .fix("put what can be paid into \"accepts\": [ … ]; `normalized` shows it"),
+        );
+    }
     let entries = entries(cx, place, root, top, dialect);
+    misplaced::check(cx, place, root, &entries, dialect);
+    envelope(cx, place, top);
     resource::check(cx, place, root, top, &entries, dialect);
     for (index, fields) in &entries {
         let place = if dialect == Dialect::Legacy { place } else { place.entry(*index) };
@@ -243,7 +289,24 @@ fn one(
         extensions::output_schema(cx, place, fields);
     }
     extensions::check(cx, place, root, top.extensions, &entries);
-    Some(normalize::document(top, &entries, dialect, &cx.options.registry))
+    Some(normalize::document(root, dialect, &cx.options.registry))
+}
+
+/// Checks the kinds of the document's other members. Clients pass over a wrong one, since it decides no money; some
+/// refuse the whole document.
+fn envelope(cx: &mut Context<'_>, place: Place<'_>, top: &Top<'_, '_>) {
+    let error = top.error.filter(|node| node.as_str().is_none()).map(|node| ("error", node, "a string"));
+    let other = |node: &&Node<'_>| node.as_object().is_none();
+    let extensions =
+        top.extensions.filter(other).map(|node| ("extensions", node, "an object: each extension by its name"));
+    for (name, node, expected) in error.into_iter().chain(extensions).filter(|(_, node, _)| !node.is_null()) {
+        cx.push(
+            Issue::new(Code::InvalidMember, place.field(name), &node.span)
+                .severity(Severity::Warning)
+                .message(format!("`{name}` must be {expected}, found {}", node.kind()))
+                .fix(format!("write {expected}, or leave it out")),
+        );
+    }
 }
 
 fn x402_version(cx: &mut Context<'_>, place: Place<'_>, root: &Node<'_>, top: &Top<'_, '_>, dialect: Dialect) {

@@ -6,14 +6,21 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'p> {
     endpoint: Option<&'p str>,
+    /// The path to a document that lies below members of another one.
+    wrapper: Option<&'p str>,
     entry: Option<usize>,
 }
 
 impl<'p> Place<'p> {
-    pub(crate) const ROOT: Self = Self { endpoint: None, entry: None };
+    pub(crate) const ROOT: Self = Self { endpoint: None, wrapper: None, entry: None };
 
     pub(crate) const fn endpoint(name: &'p str) -> Self {
-        Self { endpoint: Some(name), entry: None }
+        Self { endpoint: Some(name), ..Self::ROOT }
+    }
+
+    /// The place of a wrapped document; the path is one of short names.
+    pub(crate) const fn wrapped(path: &'p str) -> Self {
+        Self { wrapper: Some(path), ..Self::ROOT }
     }
 
     pub(crate) const fn entry(self, index: usize) -> Self {
@@ -22,7 +29,7 @@ impl<'p> Place<'p> {
 
     /// Formats the field `tail` of this part; an empty tail means the document or entry itself.
     pub(crate) fn field(self, tail: &str) -> String {
-        let mut out = String::new();
+        let mut out = self.wrapper.unwrap_or_default().to_owned();
         if let Some(name) = self.endpoint {
             out.push_str("endpoints.");
             out.push_str(&short(name));
@@ -58,6 +65,12 @@ pub(crate) fn short(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrapped_document_is_named_by_its_path() {
+        assert_eq!(Place::wrapped("error.data").field(""), "error.data");
+        assert_eq!(Place::wrapped("error.data").entry(0).field("payTo"), "error.data.accepts[0].payTo");
+    }
 
     #[test]
     fn fields_are_written_as_the_issue_has_them() {

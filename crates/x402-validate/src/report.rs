@@ -125,6 +125,22 @@ impl Report {
         Self { valid: errors.is_empty(), version, errors, warnings, normalized }
     }
 
+    /// Creates the report on nothing: no document was found.
+    pub(crate) fn empty() -> Self {
+        Self::new(DocumentFormat::Unknown, Issues::default(), None, false)
+    }
+
+    /// Adds what was found beside the document.
+    pub(crate) fn add(&mut self, issues: Vec<Issue>, strict: bool) {
+        for issue in issues {
+            match issue.severity {
+                Severity::Warning if !strict => self.warnings.push(issue),
+                _ => self.errors.push(issue.severity(Severity::Error)),
+            }
+        }
+        self.valid = self.errors.is_empty();
+    }
+
     /// Iterates over the errors, then over the warnings.
     pub fn issues(&self) -> impl Iterator<Item = &Issue> {
         self.errors.iter().chain(&self.warnings)

@@ -6,6 +6,7 @@ use x402_codec::json::{Node, Value};
 
 use crate::entry::{Dialect, Fields};
 use crate::lint::{Context, Top, missing, spelt};
+use crate::misplaced;
 use crate::place::{Place, short};
 use crate::report::{Issue, quote};
 use crate::{Code, Severity};
@@ -28,7 +29,11 @@ pub(crate) fn check(
                 place.field("resource"),
                 top.resource.map_or(&root.span, |node| &node.span),
             );
-            if entries.iter().any(|(_, entry)| entry.resource.is_some_and(|node| !missing(node))) {
+            if let Some((name, _)) = members(root).find(|(name, _)| misplaced::meant(name, &["resource"]).is_some()) {
+                issue = issue
+                    .message(format!("`resource` is missing: clients do not read {}", quote(name)))
+                    .fix(format!("rename {} to `resource`", quote(name)));
+            } else if entries.iter().any(|(_, entry)| entry.resource.is_some_and(|node| !missing(node))) {
                 issue = issue.fix(
                     "version 2 has `resource` at the top level: move it there from the entry, as an object with `url`",
                 );
@@ -51,10 +56,12 @@ fn one(cx: &mut Context<'_>, place: Place<'_>, name: &str, node: &Node<'_>, nvm:
         Value::String(text) if text_is_fine => return address(cx, place.field(name), node, text, nvm),
         Value::Object(members) => members,
         _ => {
-            return cx.push(
-                Issue::new(Code::MissingResource, place.field(name), &node.span)
-                    .message(format!("`resource` must be an object with `url`, found {}", node.kind())),
-            );
+            let issue = Issue::new(Code::MissingResource, place.field(name), &node.span)
+                .message(format!("`resource` must be an object with `url`, found {}", node.kind()));
+            return cx.push(match node.as_str().filter(|text| flaw(text).is_none()) {
+                Some(url) => issue.fix(format!("write \"resource\": {{\"url\": {}}}", quote(url))),
+                None => issue,
+            });
         }
     };
     if node.get("url").is_none_or(missing) {
@@ -77,6 +84,12 @@ fn one(cx: &mut Context<'_>, place: Place<'_>, name: &str, node: &Node<'_>, nvm:
                 Issue::new(Code::InvalidUrl, field(), &value.span)
                     .message(format!("`url` must be a string, found {}", value.kind())),
             ),
+            ("description" | "mimeType", Value::String(_)) => {}
+            ("description" | "mimeType", _) => cx.push(
+                Issue::new(Code::InvalidMember, field(), &value.span)
+                    .severity(Severity::Warning)
+                    .message(format!("expected a string, found {}", spelt(value))),
+            ),
             ("method" | "body", Value::String(_)) => {}
             ("method" | "body", _) => cx.push(mistyped(field(), value, "a string")),
             ("headers", Value::Object(headers)) => {
@@ -88,6 +101,11 @@ fn one(cx: &mut Context<'_>, place: Place<'_>, name: &str, node: &Node<'_>, nvm:
             _ => {}
         }
     }
+}
+
+/// Iterates over the members of an object.
+fn members<'n, 'a>(node: &'n Node<'a>) -> impl Iterator<Item = (&'n str, &'n Node<'a>)> {
+    node.as_object().unwrap_or_default().iter().map(|member| (&*member.key, &member.value))
 }
 
 /// Creates the issue of a mistyped member: `method?: string`, `headers?: Record<string, string>`, `body?: string`.

@@ -26,6 +26,48 @@ pub(crate) fn flaw(cx: &mut Context<'_>, schema: &Node<'_>) -> Option<String> {
     })
 }
 
+/// The longest value that is checked against a schema, in bytes.
+const VALUE: usize = 16 * 1024;
+
+/// Keywords by which a check could take more time than the product of schema and value.
+const COSTLY: [&str; 10] = [
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "pattern",
+    "patternProperties",
+    "uniqueItems",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "contains",
+    "format",
+];
+
+/// Returns whether the value satisfies a schema that compiles. What would take long to tell counts as satisfied: values
+/// beyond 16 KiB, and schemas with references, patterns and the like.
+pub(crate) fn accepts(schema: &Node<'_>, value: &Node<'_>) -> bool {
+    if value.span.len() > VALUE || keyword(schema, &COSTLY) {
+        return true;
+    }
+    let built = jsonschema::options().offline().build(&normalize::value(schema));
+    built.is_ok_and(|validator| validator.is_valid(&normalize::value(value)))
+}
+
+/// Returns whether any object within the node has one of the names.
+fn keyword(node: &Node<'_>, names: &[&str]) -> bool {
+    let mut open = vec![node];
+    while let Some(node) = open.pop() {
+        open.extend(node.as_array().unwrap_or_default());
+        for member in node.as_object().unwrap_or_default() {
+            if names.contains(&&*member.key) {
+                return true;
+            }
+            open.push(&member.value);
+        }
+    }
+    false
+}
+
 /// Finds the first `$ref` (or `$dynamicRef`) that leaves the document.
 fn outside<'n>(schema: &'n Node<'_>) -> Option<&'n str> {
     let mut open = vec![schema];

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::caip2::Caip2;
 use crate::report::Report;
+use crate::token::Token;
 use crate::{Registry, amount};
 
 /// One entry of `accepts`, with the registry's data about it. Fields that are absent or not text are null.
@@ -63,8 +64,12 @@ fn entries<'v>(
 fn one(endpoint: Option<&str>, index: usize, entry: &Value, registry: &Registry) -> Summary {
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
     let (network, address, amount) = (text("network"), text("asset"), text("amount"));
-    let asset = network.zip(address).and_then(|(network, address)| registry.asset(network, address));
-    let human = asset.zip(amount.and_then(amount::digits));
+    // A token that the registry leaves out may be one that every client knows.
+    let asset = network.zip(address).and_then(|(network, address)| {
+        let own = registry.asset(network, address).map(|asset| (asset.symbol.to_string(), asset.decimals));
+        own.or_else(|| Token::find(network, address).map(|token| (token.symbol.to_owned(), token.decimals)))
+    });
+    let human = asset.as_ref().zip(amount.and_then(amount::digits));
     Summary {
         endpoint: endpoint.map(str::to_owned),
         index,
@@ -75,9 +80,9 @@ fn one(endpoint: Option<&str>, index: usize, entry: &Value, registry: &Registry)
         pay_to: text("payTo").map(str::to_owned),
         amount: amount.map(str::to_owned),
         asset: address.map(str::to_owned),
-        asset_symbol: asset.map(|asset| asset.symbol.clone().into_owned()),
-        asset_decimals: asset.map(|asset| asset.decimals),
+        asset_symbol: asset.as_ref().map(|(symbol, _)| symbol.clone()),
+        asset_decimals: asset.as_ref().map(|(_, decimals)| *decimals),
         human_amount: human
-            .map(|(asset, digits)| format!("{} {}", amount::human(digits, asset.decimals), asset.symbol)),
+            .map(|((symbol, decimals), digits)| format!("{} {symbol}", amount::human(digits, *decimals))),
     }
 }

@@ -7,6 +7,8 @@ pub use x402_challenge as challenge;
 pub use x402_erc4337 as erc4337;
 #[cfg(feature = "evm")]
 pub use x402_evm as evm;
+#[cfg(feature = "receipts")]
+pub use x402_extensions as extensions;
 #[cfg(feature = "facilitator")]
 pub use x402_facilitator as facilitator;
 pub use x402_types as types;
@@ -20,10 +22,10 @@ pub mod server {
     pub use x402_http::server::*;
     #[cfg(feature = "durable")]
     #[doc(no_inline)]
-    pub use x402_store::open_grants;
+    pub use x402_store::sqlite::{Database, SqliteGrants};
     #[cfg(feature = "durable")]
     #[doc(no_inline)]
-    pub use x402_store::sqlite::{Database, SqliteGrants};
+    pub use x402_store::{Stores, open_grants};
 }
 
 /// The buyer's half: a client that pays.

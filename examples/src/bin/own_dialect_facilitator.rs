@@ -15,7 +15,7 @@ use x402_codec::json::from_slice;
 use x402_devchain::{ACCOUNTS, DevChain};
 use x402_evm::exact::{Exact, Price};
 use x402_facilitator::clock::now;
-use x402_facilitator::dialect::{Body, Context, Dialect, Reply, Request, Settled, Stopped, Submission};
+use x402_facilitator::dialect::{Answer, Body, Context, Dialect, Reply, Request, Settled, Stopped, Submission};
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
@@ -55,34 +55,28 @@ impl Dialect for Tills {
         let claim = Claim::of_payload(offer.map_err(unreadable)?.terms, RawJson::of(&payload).map_err(unreadable)?)
             .with_identity(Identity::new(request.caller.clone(), format!("till {}", bill.till)));
         context.engine().settlement().key(&claim).map_err(Stopped::Unreadable)?;
-        Ok(Submission { claim, names: Vec::new(), may_replay: false })
+        Ok(Submission::new(claim, Vec::new()))
     }
 
-    fn write_verdict(
-        &self,
-        _: &Context,
-        _: &Request,
-        _: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply {
-        verdict.map_or_else(no, |_payer| Reply::json(StatusCode::OK, &json!({ "good": true })))
+    fn write_verdict(&self, _: &Context, _: &Request, answer: Answer<'_, String>) -> Reply {
+        match answer {
+            Answer::Made(..) => Reply::json(StatusCode::OK, &json!({ "good": true })),
+            Answer::Stopped(_, stopped) => no(stopped),
+        }
     }
 
-    fn write_settlement(
-        &self,
-        _: &Context,
-        _: &Request,
-        _: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply {
-        match settled.map(|settled| settled.outcome) {
-            Ok(Outcome::Settled { receipt, .. }) => Reply::json(
+    fn write_settlement(&self, _: &Context, _: &Request, answer: Answer<'_, Settled>) -> Reply {
+        let outcome = match answer {
+            Answer::Made(_, settled) => settled.outcome,
+            Answer::Stopped(_, stopped) => return no(stopped),
+        };
+        match outcome {
+            Outcome::Settled { receipt, .. } => Reply::json(
                 StatusCode::OK,
                 &json!({ "paid": receipt.transaction.as_ref().map(x402_facilitator_core::TxId::as_str) }),
             ),
-            Ok(Outcome::Pending { .. }) => Reply::json(StatusCode::ACCEPTED, &json!({ "no": "not yet" })),
-            Ok(_) => Reply::json(StatusCode::OK, &json!({ "no": "it is used, or it failed" })),
-            Err(stopped) => no(stopped),
+            Outcome::Pending { .. } => Reply::json(StatusCode::ACCEPTED, &json!({ "no": "not yet" })),
+            _ => Reply::json(StatusCode::OK, &json!({ "no": "it is used, or it failed" })),
         }
     }
 }
@@ -103,7 +97,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let network = ChainId::eip155(chain.chain_id());
     let evm = Evm::new(chain.client(), network, 0, x402_devchain::key(0).into_iter().collect());
     let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now))).with_evm(evm)?;
-    let builder = builder.with_dialect(Tills { network, pay_to: ACCOUNTS[5].address });
+    let tills = Arc::new(Tills { network, pay_to: ACCOUNTS[5].address });
+    let builder = builder.with_engine(|engine| engine.with_dialect(tills));
     let (engine, heads) = builder.build()?;
     let routes = Routes::new(Arc::clone(&engine)).into_router();
     let mut serving = Serving::start(([127, 0, 0, 1], 0).into(), &engine, heads, routes).await?;

@@ -16,8 +16,7 @@ use x402_evm::key::Key;
 use x402_http::client::{PayClient, Payer, Receipt};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
-use x402_types::extension::{Required, echo};
-use x402_types::v2::SettleResponse;
+use x402_types::extension::{Required, SettledClaim, echo};
 use x402_types::{Claim, ErrorReason, Extension, Members, RawJson, Refusal, Rejection, SigningContext};
 
 /// What the paid content is for. A buyer says it; a seller takes `research` alone.
@@ -61,8 +60,8 @@ impl Extension for Purpose {
     }
 
     /// The receipt says what was sold.
-    fn on_receipt(&self, claim: &Claim, _: &SettleResponse) -> Option<RawJson> {
-        RawJson::of(&json!({"info": {"licence": format!("{} only", Self::of(claim)?)}})).ok()
+    fn on_receipt(&self, settled: &SettledClaim<'_>) -> Option<RawJson> {
+        RawJson::of(&json!({"info": {"licence": format!("{} only", Self::of(settled.claim)?)}})).ok()
     }
 }
 

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A response: header names and values, and the body.
+/// A response: the status if it is recorded, header names and values, and the body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Response {
+    pub(super) status: Option<u16>,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
 }
@@ -84,7 +85,8 @@ pub(super) fn response(bytes: &[u8]) -> Result<Option<Response>, String> {
         Some((raw, _)) => raw.as_bytes().to_vec(),
     };
     let headers = headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
-    Ok(Some(Response { headers, body }))
+    let status = members.get("status").and_then(|raw| serde_json::from_str(raw.get()).ok());
+    Ok(Some(Response { status, headers, body }))
 }
 
 #[cfg(test)]
@@ -103,7 +105,9 @@ mod tests {
         assert_eq!(found.body, br#"{"z":1,"a":2}"#, "the order of the members stays");
         let found = read(r#"{"headers":[["A","1"]],"body":"{\"a\":1}"}"#);
         assert_eq!((found.headers, found.body), (vec![pair("A", "1")], br#"{"a":1}"#.to_vec()));
-        assert_eq!(read(r#"{"status":402}"#), Response { headers: Vec::new(), body: Vec::new() });
+        let empty = Response { status: Some(402), headers: Vec::new(), body: Vec::new() };
+        assert_eq!(read(r#"{"status":402}"#), empty);
+        assert_eq!(read(r#"{"status":"402 Payment Required","headers":{}}"#), Response { status: None, ..empty });
         assert_eq!(read(r#"{"body":null}"#).body, b"");
     }
 

@@ -106,7 +106,8 @@ mod tests {
     fn each_issue_is_a_result_with_its_place() {
         let json = "{\n  \"x402Version\": 3,\n  \"accepts\": []\n}";
         let report = lint(json, &Options::default());
-        let outcome = Outcome { name: "a b/402.json".into(), json: json.into(), report, found: None };
+        let outcome =
+            Outcome { name: "a b/402.json".into(), json: json.into(), report, summary: Vec::new(), found: None };
         let log: Value = serde_json::from_str(&log(&outcome)).unwrap();
         assert_eq!(log["version"], "2.1.0");
         let run = &log["runs"][0];

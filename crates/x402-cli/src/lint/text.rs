@@ -31,27 +31,25 @@ pub(super) fn render(outcome: &Outcome, color: bool) -> String {
     }
     if let Some(found) = &outcome.found {
         let place = match found.source {
-            Some(Source::Header) => "in the PAYMENT-REQUIRED header",
+            Some(Source::Header) => "in a header",
             Some(Source::Body) => "in the body",
             None => "nowhere",
         };
         let _ = writeln!(out, "found {place}");
-        for entry in found.summary.iter().take(MOST) {
-            let text = |text: &Option<String>| text.as_deref().unwrap_or("?").escape_debug().to_string();
-            let endpoint = entry.endpoint.as_ref().map(|name| format!("{} ", name.escape_debug())).unwrap_or_default();
-            let price = entry
-                .human_amount
-                .clone()
-                .unwrap_or_else(|| format!("{} of {}", text(&entry.amount), text(&entry.asset)));
-            let network = entry.network_name.clone().unwrap_or_else(|| text(&entry.network));
-            let _ = writeln!(
-                out,
-                "  {endpoint}accepts[{}]: {price} on {network} to {} ({})",
-                entry.index,
-                text(&entry.pay_to),
-                text(&entry.scheme)
-            );
-        }
+    }
+    for entry in outcome.summary.iter().take(MOST) {
+        let text = |text: &Option<String>| text.as_deref().unwrap_or("?").escape_debug().to_string();
+        let endpoint = entry.endpoint.as_ref().map(|name| format!("{} ", name.escape_debug())).unwrap_or_default();
+        let price =
+            entry.human_amount.clone().unwrap_or_else(|| format!("{} of {}", text(&entry.amount), text(&entry.asset)));
+        let network = entry.network_name.clone().unwrap_or_else(|| text(&entry.network));
+        let _ = writeln!(
+            out,
+            "  {endpoint}accepts[{}]: {price} on {network} to {} ({})",
+            entry.index,
+            text(&entry.pay_to),
+            text(&entry.scheme)
+        );
     }
     let verdict = if outcome.report.valid { "valid" } else { "invalid" };
     let plural = |n: usize| if n == 1 { "" } else { "s" };
@@ -112,7 +110,9 @@ fn diagnostic(issue: &Issue, span: Option<&Range<usize>>, source: &Arc<NamedSour
     if let Some(fix) = &issue.fix {
         diagnostic = diagnostic.with_help(fix.clone());
     }
-    let Some(span) = span.filter(|_| !source.inner().is_empty()) else { return diagnostic.into() };
+    // What is around a document has no place in its text.
+    let inside = |span: &&Range<usize>| !source.inner().is_empty() && !(issue.code.is_of_answers() && span.is_empty());
+    let Some(span) = span.filter(inside) else { return diagnostic.into() };
     // A missing member is shown at the beginning of the object that lacks it.
     let long = source.inner().get(span.clone()).is_none_or(|text| text.contains('\n'));
     let length = if long { 1 } else { span.len() };
@@ -167,7 +167,8 @@ mod tests {
     use super::*;
 
     fn outcome(json: &str) -> Outcome {
-        Outcome { name: "402.json".into(), json: json.into(), report: lint(json, &Options::default()), found: None }
+        let report = lint(json, &Options::default());
+        Outcome { name: "402.json".into(), json: json.into(), report, summary: Vec::new(), found: None }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Open payments in a SQLite file, so that a second run of the same command presents the same payment.
+//! Open payments in a SQLite file, so that a second run of the same command presents the same payment; and the signed
+//! receipts of those that were made.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use x402_extensions::offer_receipt::{KeepReceipt, KeptReceipt};
 use x402_http::client::{Clock, OpenPayment, PaymentJournal, SystemClock};
 use x402_types::Fault;
 
@@ -12,18 +14,19 @@ const TABLES: &str = "
     PRAGMA synchronous = FULL;
     CREATE TABLE IF NOT EXISTS payments (id TEXT PRIMARY KEY, purchase TEXT NOT NULL, payment TEXT NOT NULL);
     CREATE INDEX IF NOT EXISTS payments_of_purchase ON payments (purchase);
+    CREATE TABLE IF NOT EXISTS receipts (number INTEGER PRIMARY KEY, signed TEXT NOT NULL UNIQUE, kept TEXT NOT NULL);
 ";
 
 /// The journal of `x402 pay`.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: Mutex<Connection>,
     /// Whether expired payments with an unknown result are forgotten.
     anew: bool,
 }
 
 /// Returns `$XDG_STATE_HOME/x402/payments.sqlite`, by default under `~/.local/state`.
-pub(super) fn default_path() -> Option<PathBuf> {
+pub(crate) fn default_path() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
     Some(state.or_else(|| set("LOCALAPPDATA"))?.join("x402").join("payments.sqlite"))
@@ -31,14 +34,14 @@ pub(super) fn default_path() -> Option<PathBuf> {
 
 impl Journal {
     /// Opens or creates the file, with access for its owner alone.
-    pub(super) fn open(path: &Path, anew: bool) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, anew: bool) -> Result<Self, String> {
         let failed = |error: &dyn std::fmt::Display| format!("the journal {}: {error}", path.display());
         private(path).map_err(|error| failed(&error))?;
         Self::on(Connection::open(path), anew).map_err(|error| failed(&error))
     }
 
     /// Creates a journal that ends with the process.
-    pub(super) fn in_memory() -> Result<Self, String> {
+    pub(crate) fn in_memory() -> Result<Self, String> {
         Self::on(Connection::open_in_memory(), false).map_err(|error| error.to_string())
     }
 
@@ -49,11 +52,22 @@ impl Journal {
     }
 
     /// Returns the payment that was written last.
-    pub(super) fn last(&self) -> Option<OpenPayment> {
+    pub(crate) fn last(&self) -> Option<OpenPayment> {
         let file = self.file();
         let last = "SELECT payment FROM payments ORDER BY rowid DESC LIMIT 1";
         let text: String = file.query_row(last, [], |row| row.get(0)).ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Returns the kept receipts with their numbers, the newest first.
+    pub(crate) fn receipts(&self) -> Result<Vec<(i64, String)>, String> {
+        let file = self.file();
+        let read = || -> rusqlite::Result<Vec<(i64, String)>> {
+            let mut rows = file.prepare("SELECT number, kept FROM receipts ORDER BY number DESC")?;
+            let found = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            found.collect()
+        };
+        read().map_err(|error| error.to_string())
     }
 
     fn file(&self) -> MutexGuard<'_, Connection> {
@@ -90,6 +104,15 @@ impl PaymentJournal for Journal {
 
     async fn remove(&self, id: &str) -> Result<(), Fault> {
         self.file().execute("DELETE FROM payments WHERE id = ?1", [id]).map(drop).map_err(Fault::store)
+    }
+}
+
+#[async_trait::async_trait]
+impl KeepReceipt for Journal {
+    async fn keep(&self, receipt: &KeptReceipt) -> Result<(), Fault> {
+        let kept = serde_json::to_string(receipt).map_err(Fault::store)?;
+        let insert = "INSERT OR IGNORE INTO receipts (signed, kept) VALUES (?1, ?2)";
+        self.file().execute(insert, (receipt.receipt.as_str(), kept)).map(drop).map_err(Fault::store)
     }
 }
 

@@ -78,7 +78,7 @@ async fn a_long_range_is_looked_through_in_pieces() {
     }
 }
 
-/// R-F13, `shared/cases/nodes/n01-getlogs-10-blocks.json`: the node refuses so many blocks, or logs, at once.
+/// The node refuses so many blocks, or logs, at once.
 #[tokio::test]
 async fn a_look_up_shrinks_until_the_node_takes_it() {
     let stage = stage().await;

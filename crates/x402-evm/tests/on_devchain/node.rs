@@ -22,7 +22,7 @@ fn patient(mut stage: Stage) -> Stage {
     stage
 }
 
-/// A4: on Arbitrum and Orbit `NUMBER` is the number of another chain's block.
+/// On Arbitrum and Orbit `NUMBER` is the number of another chain's block.
 #[tokio::test]
 async fn a_payment_ends_where_number_is_not_the_block_s_number() {
     let stage = stage(0);
@@ -35,7 +35,7 @@ async fn a_payment_ends_where_number_is_not_the_block_s_number() {
     assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::INVALID_VALID_BEFORE));
 }
 
-/// A4: a final block is read by its hash, so a node that lacks it refuses and nothing is concluded.
+/// A final block is read by its hash, so a node that lacks it refuses and nothing is concluded.
 #[tokio::test]
 async fn a_second_node_that_lacks_the_block_refuses_to_read_it() {
     let stage = stage(0);
@@ -47,7 +47,7 @@ async fn a_second_node_that_lacks_the_block_refuses_to_read_it() {
     stage.reader.run(&BatchRead::new(), At::Number(number)).await.unwrap();
 }
 
-/// A6: the node was away for longer than it keeps states.
+/// The node was away for longer than it keeps states.
 #[tokio::test]
 async fn the_head_moves_on_at_a_node_that_lost_the_state_of_the_last_final_block() {
     let stage = stage(2);
@@ -70,7 +70,7 @@ async fn the_head_moves_on_at_a_node_that_lost_the_state_of_the_last_final_block
     assert_eq!((after.head, after.finalized), (1, 1));
 }
 
-/// A8: at rest no further query comes by itself; that the nonce is used is what tells of the missing log.
+/// At rest no further query comes by itself; that the nonce is used is what tells of the missing log.
 #[tokio::test]
 async fn a_log_that_the_node_did_not_have_yet_is_looked_for_when_the_nonce_is_used() {
     let stage = stage(0);
@@ -86,7 +86,7 @@ async fn a_log_that_the_node_did_not_have_yet_is_looked_for_when_the_nonce_is_us
     assert!(matches!(stage.observe(&payment).await, Observation::Proven(_)));
 }
 
-/// R-F13, `shared/cases/nodes/n01-getlogs-10-blocks.json`, and nodes that count logs, whatever their code and words.
+/// Nodes refuse a query for more than 10 blocks, or for more logs than they count, whatever their code and words.
 #[tokio::test]
 async fn a_query_for_logs_shrinks_until_the_node_takes_it() {
     let free_tier = "Under the free tier, eth_getLogs requests may have up to a 10 block range.";
@@ -153,7 +153,7 @@ async fn an_answer_that_cannot_be_read_is_asked_for_again_and_makes_no_query_sma
     }
 }
 
-/// R-F13: what no query can be small enough for ends, and names the setting.
+/// A node that refuses the smallest query, too, ends in a fault that names the setting.
 #[tokio::test]
 async fn a_node_that_gives_out_no_logs_ends_in_a_fault_that_names_the_setting() {
     let stage = stage(0);
@@ -169,7 +169,7 @@ async fn a_node_that_gives_out_no_logs_ends_in_a_fault_that_names_the_setting() 
     assert!(stage.chain.calls().of("eth_getLogs") < 20);
 }
 
-/// R-F14, `shared/cases/nodes/n03-every-third-call-429.json`.
+/// The node fails four times in a row, for ever, or at every third call with 429.
 #[tokio::test(start_paused = true)]
 async fn what_may_pass_is_asked_again_and_not_for_ever() {
     let stage = patient(stage(0));
@@ -197,7 +197,7 @@ async fn what_may_pass_is_asked_again_and_not_for_ever() {
     }
 }
 
-/// R-F14: a node that counts the members of a batch refuses some of each, and the others stand.
+/// A node that counts the members of a batch refuses some of each, and the others stand.
 #[tokio::test(start_paused = true)]
 async fn of_a_batch_only_what_was_refused_is_asked_again() {
     let stage = patient(stage(0));
@@ -221,7 +221,7 @@ async fn of_a_batch_only_what_was_refused_is_asked_again() {
     }
 }
 
-/// `shared/cases/nodes/n05-already-known.json`: the node took the transaction, and says that it knows it.
+/// The node took the transaction, and says that it knows it.
 #[tokio::test]
 async fn a_transaction_that_the_node_knows_already_was_sent_and_settles_once() {
     let known = Failure::Error { code: -32000, message: "already known".into() };
@@ -237,7 +237,7 @@ async fn a_transaction_that_the_node_knows_already_was_sent_and_settles_once() {
     assert_eq!(stage.paid(), alloy_primitives::U256::from(crate::stage::PRICE));
 }
 
-/// A4: a node without EIP-1898 is read by number, and what expired ends.
+/// A node without EIP-1898 is read by number, and what expired ends.
 #[tokio::test]
 async fn a_payment_ends_at_a_node_that_takes_no_block_by_its_hash() {
     for (code, message) in [

@@ -63,23 +63,10 @@ pub trait Dialect: Send + Sync {
     }
 
     /// Writes the answer to `/verify`: the payer of a valid payment, or the reason why there is no such verdict.
-    /// `submission` is `None` if the request could not be read.
-    fn write_verdict(
-        &self,
-        context: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply;
+    fn write_verdict(&self, context: &Context, request: &Request, answer: Answer<'_, String>) -> Reply;
 
     /// Writes the answer to `/settle`.
-    fn write_settlement(
-        &self,
-        context: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply;
+    fn write_settlement(&self, context: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply;
 
     /// Returns further paths of the endpoints, which the callers of this dialect use. They serve every dialect.
     fn paths(&self) -> &'static [(&'static str, Endpoint)] {
@@ -174,6 +161,34 @@ pub struct Submission {
     /// Whether a success may be answered more than once: the caller named the request, and recognises a repeated answer
     /// by that name.
     pub may_replay: bool,
+}
+
+impl Submission {
+    /// Creates the submission of a payment whose request has these names, and perhaps none.
+    #[must_use]
+    pub fn new(claim: Claim, names: Vec<Name>) -> Self {
+        Self { claim, may_replay: !names.is_empty(), names }
+    }
+}
+
+/// The end of a request: a result, or the reason why there is none.
+#[derive(Debug)]
+pub enum Answer<'a, T> {
+    /// The result for a payment.
+    Made(&'a Submission, T),
+    /// The reason why there is none, and the payment, if it could be read.
+    Stopped(Option<&'a Submission>, Stopped),
+}
+
+impl<'a, T> Answer<'a, T> {
+    /// Creates the answer for a payment that was read.
+    #[must_use]
+    pub fn of(submission: &'a Submission, result: Result<T, Stopped>) -> Self {
+        match result {
+            Ok(result) => Self::Made(submission, result),
+            Err(stopped) => Self::Stopped(Some(submission), stopped),
+        }
+    }
 }
 
 /// A name of a request.

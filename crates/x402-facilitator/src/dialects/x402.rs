@@ -12,10 +12,10 @@ use axum::http::StatusCode;
 use sha2::{Digest, Sha256};
 use x402_codec::{DecodeError, DecodeErrorKind, body};
 use x402_types::v2::{SettleResponse, VerifyResponse};
-use x402_types::{Claim, ErrorReason, Fault, Identity, PaymentPayload, Rejection, Terms, VerifyRequest, Version};
+use x402_types::{Claim, ErrorReason, Identity, PaymentPayload, Rejection, Terms, VerifyRequest, Version};
 
 use super::{TOO_LARGE, network_asked};
-use crate::dialect::{Body, Context, Dialect, Name, Reply, Request, Settled, Stopped, Submission};
+use crate::dialect::{Answer, Body, Context, Dialect, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::engine::Engine;
 use crate::names::payment;
 
@@ -66,8 +66,8 @@ impl Dialect for X402 {
         // A mechanism here serves the terms and can parse the payload; the verdict judges its content.
         match engine.settlement().key(&claim) {
             Ok(key) => {
-                let names: Vec<Name> = name.iter().flatten().map(|name| Name::of_caller(name, payment(&key))).collect();
-                Ok(Submission { claim, may_replay: !names.is_empty(), names })
+                let names = name.iter().flatten().map(|name| Name::of_caller(name, payment(&key))).collect();
+                Ok(Submission::new(claim, names))
             }
             // The payload was parsed: it is of another transfer method.
             Err(why) if why.reason == ErrorReason::UNSUPPORTED_PAYLOAD_TYPE => Err(Stopped::Refused(why)),
@@ -90,16 +90,10 @@ impl Dialect for X402 {
         context.admit_names(request, submission).await
     }
 
-    fn write_verdict(
-        &self,
-        _: &Context,
-        _: &Request,
-        _: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply {
-        match verdict {
-            Ok(payer) => Reply::json(StatusCode::OK, &VerifyResponse::valid(payer)),
-            Err(stopped) => {
+    fn write_verdict(&self, _: &Context, _: &Request, answer: Answer<'_, String>) -> Reply {
+        match answer {
+            Answer::Made(_, payer) => Reply::json(StatusCode::OK, &VerifyResponse::valid(payer)),
+            Answer::Stopped(_, stopped) => {
                 let status = stopped.status();
                 let rejection = rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR);
                 Reply::json(status, &VerifyResponse::invalid(&rejection))
@@ -107,26 +101,21 @@ impl Dialect for X402 {
         }
     }
 
-    fn write_settlement(
-        &self,
-        context: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply {
-        let (status, response) = match (settled, submission.map(|submission| &submission.claim)) {
-            (Ok(settled), Some(claim)) => (StatusCode::OK, self.settle_response(&claim.terms, Ok(&settled))),
-            (Err(stopped @ (Stopped::Rejected(_) | Stopped::Taken(_))), Some(claim)) => {
+    fn write_settlement(&self, context: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply {
+        let (status, response) = match answer {
+            Answer::Made(submission, settled) => {
+                (StatusCode::OK, self.settle_response(&submission.claim.terms, Ok(&settled)))
+            }
+            Answer::Stopped(Some(submission), stopped @ (Stopped::Rejected(_) | Stopped::Taken(_))) => {
                 let status = stopped.status();
                 let rejection = rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR);
-                (status, self.settle_response(&claim.terms, Err(&rejection)))
+                (status, self.settle_response(&submission.claim.terms, Err(&rejection)))
             }
-            (settled, claim) => {
-                let stopped = settled.err().unwrap_or_else(|| Stopped::Fault(Fault::broken("nothing was read")));
+            Answer::Stopped(submission, stopped) => {
                 let status = stopped.status();
                 let mut rejection = rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR);
-                if let Some(claim) = claim {
-                    rejection = context.engine().of_payer(claim, rejection);
+                if let Some(submission) = submission {
+                    rejection = context.engine().of_payer(&submission.claim, rejection);
                 }
                 // §5.3.2 requires `network` in a refusal, too. It is the network of the request, as written there.
                 (status, SettleResponse::refused(&rejection, network_asked(&request.body)))

@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use x402_types::{Claim, Fault, Refusal, Terms};
 
-use crate::dialect::{Body, Context, Dialect, Endpoint, Name, NotAdmitted, Request, Settled, Stopped, Submission, log};
+use crate::dialect::{
+    Answer, Body, Context, Dialect, Endpoint, Name, NotAdmitted, Request, Settled, Stopped, Submission, log,
+};
 
 pub(super) async fn verify(State(context): State<Arc<Context>>, headers: HeaderMap, body: HttpBody) -> Response {
     answer(&context, Endpoint::Verify, headers, body).await
@@ -35,17 +37,18 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         Ok(submission) => extended(context, submission).await,
         Err(stopped) => Err(stopped),
     };
+    let read = logged(read);
     let reply = match (endpoint, read) {
         (Endpoint::Verify, Ok(submission)) => {
             let verdict = verified(context, dialect.as_ref(), &request, &submission).await;
-            dialect.write_verdict(context, &request, Some(&submission), logged(verdict))
+            dialect.write_verdict(context, &request, Answer::of(&submission, logged(verdict)))
         }
-        (Endpoint::Verify, Err(stopped)) => dialect.write_verdict(context, &request, None, logged(Err(stopped))),
+        (Endpoint::Verify, Err(stopped)) => dialect.write_verdict(context, &request, Answer::Stopped(None, stopped)),
         (Endpoint::Settle, Ok(submission)) => {
             let settled = settled(context, dialect.as_ref(), &request, &submission).await;
-            dialect.write_settlement(context, &request, Some(&submission), logged(settled))
+            dialect.write_settlement(context, &request, Answer::of(&submission, logged(settled)))
         }
-        (Endpoint::Settle, Err(stopped)) => dialect.write_settlement(context, &request, None, logged(Err(stopped))),
+        (Endpoint::Settle, Err(stopped)) => dialect.write_settlement(context, &request, Answer::Stopped(None, stopped)),
     };
     reply.into_response()
 }

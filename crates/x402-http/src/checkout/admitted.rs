@@ -3,6 +3,7 @@
 use core::fmt;
 use std::sync::Arc;
 
+use x402_types::extension::SettledClaim;
 use x402_types::v2::SettleResponse;
 use x402_types::{ErrorReason, Fault, Rejection};
 
@@ -130,7 +131,15 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         let failed = match judge(answer, terms, resumed, facilitator.keeps_requests()) {
             Settlement::Made(response) => {
                 let mut response = for_the_payer(response, terms);
-                received.checkout.extensions.on_receipt(&request.claim, &mut response);
+                let (extensions, now) = (&received.checkout.extensions, received.checkout.clock.now());
+                let settled = SettledClaim::new(&request.claim, Some(&request.resource), &response, now);
+                if let Err(fault) = extensions.on_settled(&settled).await {
+                    // The money moved. The claim stays pending, so that the same request is recorded when it comes again.
+                    received.report(IncidentStep::Extension, &fault);
+                    let receipt = unknown_response(Some(response), terms).into();
+                    return Err(Declined::Unknown { receipt, fault: Some(fault) });
+                }
+                extensions.on_receipt(&request.claim, Some(&request.resource), &mut response, now);
                 return Ok(response);
             }
             Settlement::Unknown(known, fault) => {

@@ -28,9 +28,10 @@ use std::sync::{Arc, OnceLock};
 
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::extension::Extensions;
-use x402_types::{Extension, Fault, Offer};
+use x402_types::extension::{Extensions, Moment};
+use x402_types::{Extension, Fault, Offer, UnixSeconds};
 
+pub use crate::clock::{Clock, SystemClock};
 pub use admitted::Admitted;
 pub use declined::Declined;
 pub use dialect::{Dialect, RawPayment, ReadPayment, fitting};
@@ -53,6 +54,7 @@ pub struct Checkout<D: ?Sized = dyn Dialect> {
     dialects: Arc<[Arc<D>]>,
     served: Served,
     extensions: Extensions,
+    clock: Arc<dyn Clock>,
     on_incident: Option<Arc<dyn OnIncident>>,
 }
 
@@ -75,6 +77,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
             dialects: dialects.into_iter().collect(),
             served: Served::default(),
             extensions: Extensions::new(),
+            clock: Arc::new(SystemClock),
             on_incident: None,
         }
     }
@@ -91,6 +94,34 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     pub fn with_extension(mut self, extension: Arc<dyn Extension>) -> Self {
         self.extensions.register(extension);
         self
+    }
+
+    /// Sets the source of the time and the randomness that extensions get.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Returns the seconds for which a 402 document may be sent again; `None` if it never changes.
+    #[must_use]
+    pub fn lasts(&self) -> Option<u64> {
+        self.extensions.lasts()
+    }
+
+    /// Returns the current time.
+    #[must_use]
+    pub fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
+    /// Returns the time and the randomness of one call of the extensions.
+    fn moment(&self) -> Moment {
+        // Without extensions nothing needs either.
+        if self.extensions.is_empty() {
+            return Moment::at(UnixSeconds(0));
+        }
+        Moment { now: self.clock.now(), entropy: self.clock.entropy() }
     }
 
     /// Requests the facilitator's kinds, so that [`Checkout::check`] refuses an offer that it does not serve.
@@ -200,6 +231,7 @@ impl<D: ?Sized> Clone for Checkout<D> {
             dialects: Arc::clone(&self.dialects),
             served: self.served.clone(),
             extensions: self.extensions.clone(),
+            clock: Arc::clone(&self.clock),
             on_incident: self.on_incident.clone(),
         }
     }

@@ -58,7 +58,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// Compares the echo of extensions in a payment with the declarations of the 402 document.
     pub(super) fn compare_echo(&self, received: &Received<'_, D>, offers: &[Offer]) -> Result<(), Rejection> {
         let request = &received.matched.request;
-        let declared = self.extensions.declared(&Required::new(&request.resource, offers));
+        let declared = self.extensions.declared(&Required::new(&request.resource, offers, self.moment()));
         self.extensions.compare(&declared, &request.claim)
     }
 }

@@ -28,7 +28,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         {
             rest.insert("details", details);
         }
-        let extensions = self.extensions.declared(&Required::new(&resource, offers));
+        let extensions = self.extensions.declared(&Required::new(&resource, offers, self.moment()));
         let mut document = v2::PaymentRequired {
             x402_version: Version::V2,
             error: Some(

@@ -14,6 +14,7 @@ use x402_codec::{body, header};
 
 #[cfg(feature = "challenge")]
 use super::challenge;
+use super::extensions;
 use super::flight::{Flight, Purchase};
 use super::outcome::{Outcome, PaymentSent, outcome};
 use super::{ClientError, Closed, PayError, Payer};
@@ -144,7 +145,7 @@ where
     loop {
         let Some((header, before)) = flight.depart() else { return Err(PayError::NoTerms.into()) };
         let bytes = header.1.len();
-        let response = match send(service, leg.request(Some(header))).await {
+        let response = match send(service, leg.request(Some(header.clone()))).await {
             Ok(response) => response,
             Err(error) if resends == 0 => return Err(ClientError::Unknown(error)),
             Err(_) => {
@@ -164,6 +165,12 @@ where
         }
         let sent = PaymentSent::new(bytes, flight.valid_until(), status, response.headers());
         let earlier = flight.settled().cloned();
+        let mut refusals = None;
+        if let Outcome::Paid(Some(receipt)) = &outcome {
+            let (clock, limits) = (&*payer.clock, &payer.limits);
+            let purchase = flight.purchase();
+            refusals = extensions::read_receipt(&payer.extensions, &header, receipt, purchase, clock, limits).await;
+        }
         let refused = matches!(outcome, Outcome::Refused(_));
         let receipt = match outcome {
             Outcome::Paid(receipt) => {
@@ -194,6 +201,9 @@ where
         };
         let mut response = response.map(Body::inner);
         response.extensions_mut().insert(sent);
+        if let Some(refusals) = refusals {
+            response.extensions_mut().insert(refusals);
+        }
         // A response without a receipt does not revoke an earlier settlement.
         if let Some(receipt) = earlier.filter(|_| receipt.is_none()).or(receipt) {
             response.extensions_mut().insert(receipt);

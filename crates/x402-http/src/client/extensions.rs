@@ -1,15 +1,24 @@
-//! The client's part in extensions: the client echoes every declaration, and its own extensions add to them.
+//! The client's part in extensions: the client echoes every declaration, its own extensions add to them, and read the
+//! receipts.
 
-use x402_types::extension::{Extensions, echo};
-use x402_types::{Members, PaymentRequired, Refusal, SigningContext};
+use http::{HeaderName, HeaderValue};
+use x402_codec::{Limits, header};
+use x402_types::extension::{Extensions, PaidRequest, echo};
+use x402_types::{Members, PaymentPayload, PaymentRequired, Refusal, SigningContext, Terms};
 
 use super::flight::Purchase;
-use super::{Clock, PayError};
+use super::{Clock, PayError, Receipt};
+
+/// The receipts that extensions refused or could not keep, although the payment was made. It is in the response's
+/// extensions; each entry has the name of its extension.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReceiptRefusals(pub Vec<(Box<str>, Refusal)>);
 
 /// Returns the member `extensions` of a payment. The payment is made once, so each of its requests carries the same ids.
 pub(super) async fn echoed(
     extensions: &Extensions,
     required: &PaymentRequired,
+    terms: &Terms,
     purchase: &Purchase,
     clock: &dyn Clock,
 ) -> Result<Members, PayError> {
@@ -20,8 +29,10 @@ pub(super) async fn echoed(
             let entropy = clock.entropy().ok_or(PayError::Entropy)?;
             let (url, method) = (purchase.url.as_str(), purchase.method.as_str());
             let context = SigningContext { now: clock.now(), entropy, url, method };
+            let refused = |why| PayError::ExtensionRefused { name: name.into(), why };
+            extension.on_terms(&info, terms, &context).map_err(refused)?;
             additions = extension.complete(&info, &context).await.map_err(|refusal| match refusal {
-                Refusal::Rejection(why) => PayError::ExtensionRefused { name: name.into(), why },
+                Refusal::Rejection(why) => refused(why),
                 Refusal::Fault(fault) => fault.into(),
             })?;
         } else if echo::is_required(declaration) {
@@ -30,4 +41,28 @@ pub(super) async fn echoed(
         echoes.insert(name, echo::echoed(declaration, &additions));
     }
     Ok(echoes)
+}
+
+/// Passes the receipt of a paid request to the extensions, with the payment as it was sent.
+pub(super) async fn read_receipt(
+    extensions: &Extensions,
+    (name, value): &(HeaderName, HeaderValue),
+    Receipt(receipt): &Receipt,
+    purchase: &Purchase,
+    clock: &dyn Clock,
+    limits: &Limits,
+) -> Option<ReceiptRefusals> {
+    // The extensions of version 1 and of other forms are not echoed.
+    if extensions.is_empty() || !receipt.success || *name != header::PAYMENT_SIGNATURE {
+        return None;
+    }
+    let Ok(PaymentPayload::V2(payment)) = header::decode(value.as_bytes(), limits) else { return None };
+    let paid = PaidRequest::new(&payment, receipt, purchase.url.as_str(), purchase.method.as_str(), clock.now());
+    let mut refusals = Vec::new();
+    for extension in extensions.iter() {
+        if let Err(refusal) = extension.on_paid(&paid).await {
+            refusals.push((extension.name().into(), refusal));
+        }
+    }
+    (!refusals.is_empty()).then_some(ReceiptRefusals(refusals))
 }

@@ -92,7 +92,6 @@ impl<'p> Flight<'p> {
     }
 
     /// Returns the request that is paid for.
-    #[cfg(feature = "challenge")]
     pub(super) const fn purchase(&self) -> &Purchase {
         &self.purchase
     }

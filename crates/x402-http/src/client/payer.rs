@@ -38,7 +38,7 @@ pub struct Payer {
     kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
     pub(super) journal: Option<Arc<dyn PaymentJournal>>,
     pub(super) in_hand: Arc<InHand>,
-    extensions: Extensions,
+    pub(super) extensions: Extensions,
 }
 
 /// The most open payments that are kept. A further one is not remembered: if its request is made again, it is paid
@@ -212,7 +212,7 @@ impl Payer {
         let terms = &candidate.terms;
         let scheme = self.schemes.get(candidate.scheme).ok_or(NotPayable::NoScheme)?;
         let reserved = self.reserve(terms, purchase, now).await?;
-        let extensions = extensions::echoed(&self.extensions, required, purchase, &*self.clock).await?;
+        let extensions = extensions::echoed(&self.extensions, required, terms, purchase, &*self.clock).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());

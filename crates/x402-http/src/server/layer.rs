@@ -5,7 +5,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 use x402_types::v2::ResourceInfo;
-use x402_types::{ErrorReason, Fault, Offer, Rejection};
+use x402_types::{ErrorReason, Fault, Offer, Rejection, UnixSeconds};
 
 use super::answer::{self, Answer, Prepared};
 use super::flow;
@@ -57,9 +57,18 @@ pub(super) struct Route {
     /// The first path that was requested, which is the only one of a route without parameters: its 402, and its
     /// resource.
     prepared: OnceLock<(Box<str>, Prepared)>,
+    /// The 402 of the path that was requested last, until this time, where an extension changes its declaration.
+    passing: Arc<Mutex<Option<Passing>>>,
     served: OnceLock<(Box<str>, Arc<ResourceInfo>)>,
     /// A cell that the first paid request sets, when it checks whether the facilitator serves the offers.
     looked: OnceLock<()>,
+}
+
+/// A 402 that may be sent again until a time.
+struct Passing {
+    path: Box<str>,
+    until: UnixSeconds,
+    prepared: Prepared,
 }
 
 #[derive(Clone)]
@@ -131,11 +140,13 @@ impl RequirePaymentLayer {
 impl Route {
     fn asking(seller: Seller, asks: Asks) -> Self {
         let (prepared, served, looked) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { seller, asks, description: None, mime_type: None, prefix: Box::default(), prepared, served, looked }
+        let (prefix, passing) = (Box::default(), Arc::default());
+        Self { seller, asks, description: None, mime_type: None, prefix, prepared, passing, served, looked }
     }
 
     fn forget(&mut self) {
         self.prepared = OnceLock::new();
+        self.passing = Arc::default();
         self.served = OnceLock::new();
     }
 
@@ -231,7 +242,12 @@ impl Route {
             let document = checkout.payment_required(offers, self.resource(path), rejection);
             Prepared::of(&document, checkout.dialects())
         };
-        if rejection.is_none() && matches!(self.asks, Asks::Fixed(_)) {
+        let is_fixed = rejection.is_none() && matches!(self.asks, Asks::Fixed(_));
+        if let Some(seconds) = checkout.lasts().filter(|_| is_fixed) {
+            if let Some(prepared) = self.passing(path, seconds, make) {
+                return Ok(Cow::Owned(prepared));
+            }
+        } else if is_fixed {
             if let Some((prepared_path, prepared)) = self.prepared.get() {
                 if **prepared_path == *path {
                     return Ok(Cow::Borrowed(prepared));
@@ -246,6 +262,24 @@ impl Route {
             let fault = Some(Fault::broken(error));
             Box::new(answer::unavailable(ErrorReason::UNEXPECTED_VERIFY_ERROR, fault, Some(self.seller.retry_after)))
         })
+    }
+}
+
+impl Route {
+    /// Returns the 402 of a path that an extension changes after so many seconds, as long as it may be sent again.
+    fn passing<E>(&self, path: &str, seconds: u64, make: impl Fn() -> Result<Prepared, E>) -> Option<Prepared> {
+        if seconds == 0 {
+            return make().ok();
+        }
+        let now = self.seller.checkout.now();
+        let mut passing = self.passing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = passing.as_ref().filter(|kept| *kept.path == *path && now < kept.until) {
+            return Some(kept.prepared.clone());
+        }
+        let prepared = make().ok()?;
+        let until = UnixSeconds(now.0.saturating_add(seconds));
+        *passing = Some(Passing { path: path.into(), until, prepared: prepared.clone() });
+        Some(prepared)
     }
 }
 

@@ -12,7 +12,7 @@ use super::dialect::HttpDialect;
 use super::kept::KeptAnswers;
 use super::layer::RequirePaymentLayer;
 use super::{Grants, OnIncident, Pricing, SellerError};
-use crate::checkout::Checkout;
+use crate::checkout::{Checkout, Clock};
 
 /// The default maximum length of `PAYMENT-REQUIRED`.
 const LONGEST_HEADER: usize = 7 * 1024;
@@ -76,6 +76,13 @@ impl Seller {
     #[must_use]
     pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
         self.checkout = self.checkout.with_incident_hook(hook);
+        self
+    }
+
+    /// Sets the source of the time and the randomness that extensions get.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.checkout = self.checkout.with_clock(clock);
         self
     }
 

@@ -8,8 +8,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use x402_codec::header as names;
 use x402_http::server::{GrantState, Seller};
-use x402_types::extension::{PaymentIdentifier, Required};
-use x402_types::v2::SettleResponse;
+use x402_types::extension::{PaymentIdentifier, Required, SettledClaim};
 use x402_types::{Claim, ErrorReason, Extension, Fault, RawJson, Refusal, Rejection};
 
 use crate::common::{call, decoded, get, offer, paying, payment_json, settled, terms, upfront, v1_payment_json};
@@ -219,8 +218,9 @@ impl Extension for Greeting {
         }
     }
 
-    fn on_receipt(&self, claim: &Claim, receipt: &SettleResponse) -> Option<RawJson> {
-        assert!(receipt.success && claim.terms == terms());
+    fn on_receipt(&self, settled: &SettledClaim<'_>) -> Option<RawJson> {
+        assert!(settled.receipt.success && settled.claim.terms == terms());
+        assert_eq!(settled.resource.unwrap().url, "https://api.example.com/weather");
         RawJson::of(&json!({"info": {"word": "thanks"}})).ok()
     }
 }

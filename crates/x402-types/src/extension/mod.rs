@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::v2::{ResourceInfo, SettleResponse};
-use crate::{Claim, Members, Offer, RawJson, Refusal, Rejection, SigningContext};
+use crate::v2::{PaymentPayload, ResourceInfo, SettleResponse};
+use crate::{Claim, Fault, Members, Offer, RawJson, Refusal, Rejection, SigningContext, Terms, UnixSeconds};
 
 /// An extension, with a method for each thing that it may do. Every method but `name` has a default that does nothing.
 #[async_trait]
@@ -25,9 +25,16 @@ pub trait Extension: Send + Sync + fmt::Debug {
 
     /// Returns the server's declaration, `{info, schema}`, or `None` where the server declares nothing for these offers.
     ///
-    /// A route with a fixed price keeps its declaration, so the same offers must give the same declaration.
+    /// A route with a fixed price keeps its declaration as long as [`Extension::lasts`] permits. All members that the
+    /// payment is compared with must be the same for the same offers at any time.
     fn declare(&self, required: &Required<'_>) -> Option<RawJson> {
         let _ = required;
+        None
+    }
+
+    /// Returns the seconds for which a declaration may be sent again; 0 for one that is new in each 402 document, `None` if
+    /// it never changes.
+    fn lasts(&self) -> Option<u64> {
         None
     }
 
@@ -46,6 +53,25 @@ pub trait Extension: Send + Sync + fmt::Debug {
         Ok(Members::new())
     }
 
+    /// Checks the `info` that a server declared against the terms that the client is about to pay.
+    ///
+    /// # Errors
+    /// A `Rejection` with a code of the extension: these terms are not paid under this declaration.
+    fn on_terms(&self, info: &Members, terms: &Terms, context: &SigningContext<'_>) -> Result<(), Rejection> {
+        let _ = (info, terms, context);
+        Ok(())
+    }
+
+    /// Reads the receipt of a payment that the client made. The client's caller gets the refusal beside the response: the
+    /// money has moved, so nothing is undone.
+    ///
+    /// # Errors
+    /// `Rejection` for a receipt that does not hold, `Fault` for one that could not be kept.
+    async fn on_paid(&self, paid: &PaidRequest<'_>) -> Result<(), Refusal> {
+        let _ = paid;
+        Ok(())
+    }
+
     /// Reads a payment before it is verified, in the server and in the facilitator. A returned text names the request:
     /// one name is for one payment, and the same payment under its name is the same request.
     ///
@@ -56,12 +82,95 @@ pub trait Extension: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// Returns the value under the extension's name in the receipt of a settled payment. A receipt may be sent again, so
-    /// the same payment must give the same value. The success is stored as answered by then, so the method must not
-    /// wait.
-    fn on_receipt(&self, claim: &Claim, receipt: &SettleResponse) -> Option<RawJson> {
-        let _ = (claim, receipt);
+    /// Records that a payment was settled, before its answer leaves. The method may be called again for the same payment.
+    ///
+    /// # Errors
+    /// The record could not be written. A seller then answers that the outcome is unknown, and records it when the same
+    /// request comes again; a facilitator only logs it.
+    async fn on_settled(&self, settled: &SettledClaim<'_>) -> Result<(), Fault> {
+        let _ = settled;
+        Ok(())
+    }
+
+    /// Returns the value under the extension's name in the receipt of a settled payment. The success is stored as answered
+    /// by then, so the method must not wait. A receipt may be sent again: it must confirm the same payment each time.
+    fn on_receipt(&self, settled: &SettledClaim<'_>) -> Option<RawJson> {
+        let _ = settled;
         None
+    }
+}
+
+/// The time and the randomness of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The current time.
+    pub now: UnixSeconds,
+    /// Fresh random bytes; `None` if there is no source.
+    pub entropy: Option<[u8; 32]>,
+}
+
+impl Moment {
+    /// Creates the moment of this time, without randomness.
+    #[must_use]
+    pub const fn at(now: UnixSeconds) -> Self {
+        Self { now, entropy: None }
+    }
+}
+
+/// A payment that was settled.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct SettledClaim<'a> {
+    /// The payment that was settled.
+    pub claim: &'a Claim,
+    /// The resource: the server's own at a seller, the one that the payment names at a facilitator.
+    pub resource: Option<&'a ResourceInfo>,
+    /// The receipt as far as it is made.
+    pub receipt: &'a SettleResponse,
+    /// The current time.
+    pub now: UnixSeconds,
+}
+
+impl<'a> SettledClaim<'a> {
+    /// Combines a payment with its receipt.
+    #[must_use]
+    pub const fn new(
+        claim: &'a Claim,
+        resource: Option<&'a ResourceInfo>,
+        receipt: &'a SettleResponse,
+        now: UnixSeconds,
+    ) -> Self {
+        Self { claim, resource, receipt, now }
+    }
+}
+
+/// A request that a client has paid for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PaidRequest<'a> {
+    /// The payment, with the extensions that it echoed.
+    pub payment: &'a PaymentPayload,
+    /// The receipt in the response.
+    pub receipt: &'a SettleResponse,
+    /// The URL of the request.
+    pub url: &'a str,
+    /// The HTTP method of the request.
+    pub method: &'a str,
+    /// The current time.
+    pub now: UnixSeconds,
+}
+
+impl<'a> PaidRequest<'a> {
+    /// Combines a payment with the receipt of its response.
+    #[must_use]
+    pub const fn new(
+        payment: &'a PaymentPayload,
+        receipt: &'a SettleResponse,
+        url: &'a str,
+        method: &'a str,
+        now: UnixSeconds,
+    ) -> Self {
+        Self { payment, receipt, url, method, now }
     }
 }
 
@@ -73,13 +182,15 @@ pub struct Required<'a> {
     pub resource: &'a ResourceInfo,
     /// The entries of `accepts`.
     pub offers: &'a [Offer],
+    /// The time and the randomness of the declaration.
+    pub moment: Moment,
 }
 
 impl<'a> Required<'a> {
     /// Describes the 402 document of this resource with these offers.
     #[must_use]
-    pub const fn new(resource: &'a ResourceInfo, offers: &'a [Offer]) -> Self {
-        Self { resource, offers }
+    pub const fn new(resource: &'a ResourceInfo, offers: &'a [Offer], moment: Moment) -> Self {
+        Self { resource, offers, moment }
     }
 }
 
@@ -172,10 +283,33 @@ impl Extensions {
         Ok(named)
     }
 
-    /// Adds the values of the extensions to the receipt of a settled payment.
-    pub fn on_receipt(&self, claim: &Claim, receipt: &mut SettleResponse) {
+    /// Returns the seconds for which all declarations may be sent again; `None` if they never change.
+    #[must_use]
+    pub fn lasts(&self) -> Option<u64> {
+        self.iter().filter_map(Extension::lasts).min()
+    }
+
+    /// Passes a settled payment to every extension that records it.
+    ///
+    /// # Errors
+    /// The fault of the first extension that could not record it.
+    pub async fn on_settled(&self, settled: &SettledClaim<'_>) -> Result<(), Fault> {
         for extension in self.iter() {
-            if let Some(value) = extension.on_receipt(claim, receipt) {
+            extension.on_settled(settled).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds the values of the extensions to the receipt of a settled payment.
+    pub fn on_receipt(
+        &self,
+        claim: &Claim,
+        resource: Option<&ResourceInfo>,
+        receipt: &mut SettleResponse,
+        now: UnixSeconds,
+    ) {
+        for extension in self.iter() {
+            if let Some(value) = extension.on_receipt(&SettledClaim::new(claim, resource, receipt, now)) {
                 receipt.extensions.insert(extension.name(), value);
             }
         }
@@ -203,6 +337,6 @@ mod tests {
         extensions.register(Arc::new(Plain));
         assert_eq!(extensions.iter().map(Extension::name).collect::<Vec<_>>(), ["plain"]);
         let resource = ResourceInfo::of("https://api.example.com/");
-        assert!(extensions.declared(&Required::new(&resource, &[])).is_empty());
+        assert!(extensions.declared(&Required::new(&resource, &[], Moment::at(UnixSeconds(0)))).is_empty());
     }
 }

@@ -149,7 +149,9 @@ fn every_case_has_exactly_its_report() {
 fn every_code_has_five_documents_and_five_near_misses() {
     let files = files();
     let found: BTreeSet<Code> = files.iter().map(|file| file.code.parse().unwrap()).collect();
-    assert_eq!(found, Code::TABLE.iter().map(|row| row.code).collect());
+    // Codes of whole answers have their cases in `answers`.
+    let documents = Code::TABLE.iter().map(|row| row.code).filter(|code| !code.is_of_answers());
+    assert_eq!(found, documents.collect());
     for file in &files {
         assert!(file.has.len() >= 5 && file.lacks.len() >= 5, "{}", file.code);
     }

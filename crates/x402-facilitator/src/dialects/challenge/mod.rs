@@ -35,7 +35,7 @@ use x402_types::{
 
 use self::ticket::Ticket;
 use super::TOO_LARGE;
-use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
+use crate::dialect::{Answer, Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::engine::Engine;
 use crate::names;
 
@@ -172,45 +172,33 @@ impl Dialect for X402V1 {
         }
         let unnamed = |rejection: Rejection| unreadable(rejection.to_string());
         let Some(name) = request.name().map_err(unnamed)? else {
-            return Ok(Submission { claim, names: Vec::new(), may_replay: false });
+            return Ok(Submission::new(claim, Vec::new()));
         };
         let payment = names::payment(&context.engine().settlement().key(&claim).map_err(unnamed)?);
         name.clone_into(&mut claim.identity.request);
-        Ok(Submission { claim, names: vec![Name::of_caller(name, payment)], may_replay: true })
+        Ok(Submission::new(claim, vec![Name::of_caller(name, payment)]))
     }
 
-    fn write_verdict(
-        &self,
-        _: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply {
-        match verdict {
-            Ok(payer) => yes(&request.body, submission, Some(payer), None),
-            Err(stopped) => stopped_by(stopped),
+    fn write_verdict(&self, _: &Context, request: &Request, answer: Answer<'_, String>) -> Reply {
+        match answer {
+            Answer::Made(submission, payer) => yes(&request.body, submission, Some(payer), None),
+            Answer::Stopped(_, stopped) => stopped_by(stopped),
         }
     }
 
     /// Repeats the answer to the same header for a caller that names its request by `Idempotency-Key`. Otherwise only the
     /// first request gets the success, and all later ones learn that the payment is used.
-    fn write_settlement(
-        &self,
-        _: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply {
-        let answer = match (settled, submission) {
-            (Ok(settled), Some(submission)) => self.settle_response(&submission.claim.terms, Ok(&settled)),
-            (Ok(_), None) => return unknown(),
-            (Err(stopped), _) => return stopped_by(stopped),
+    fn write_settlement(&self, _: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply {
+        let (submission, settled) = match answer {
+            Answer::Made(submission, settled) => (submission, settled),
+            Answer::Stopped(_, stopped) => return stopped_by(stopped),
         };
-        if answer.success {
-            yes(&request.body, submission, answer.payer, Some(answer.transaction))
+        let response = self.settle_response(&submission.claim.terms, Ok(&settled));
+        if response.success {
+            yes(&request.body, submission, response.payer, Some(response.transaction))
         } else {
-            let reason = answer.error_reason.unwrap_or(ErrorReason::UNEXPECTED_SETTLE_ERROR);
-            no(&reason, answer.error_message.as_deref())
+            let reason = response.error_reason.unwrap_or(ErrorReason::UNEXPECTED_SETTLE_ERROR);
+            no(&reason, response.error_message.as_deref())
         }
     }
 
@@ -296,16 +284,16 @@ struct Paid {
 }
 
 /// Writes the answer that a payment covered by its ticket is good, or was settled by this transaction.
-fn yes(body: &Body, submission: Option<&Submission>, payer: Option<String>, transaction: Option<String>) -> Reply {
+fn yes(body: &Body, submission: &Submission, payer: Option<String>, transaction: Option<String>) -> Reply {
     let shown = shown(body);
     let payment = shown.as_ref().as_ref().ok().and_then(|shown| shown.payment.as_ref()?.as_ref().ok());
-    let (Some((_, ticket)), Some(Submission { claim, .. })) = (payment, submission) else { return unknown() };
+    let Some((_, ticket)) = payment else { return unknown() };
     let paid = Paid {
         challenge_id: ticket.challenge_id.clone(),
         network: ticket.network.clone(),
         asset: ticket.asset,
         pay_to: ticket.pay_to,
-        amount: claim.terms.amount,
+        amount: submission.claim.terms.amount,
         payer,
         transaction,
     };

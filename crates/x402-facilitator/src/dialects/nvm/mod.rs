@@ -27,7 +27,7 @@ use x402_types::{
 
 use super::network_asked;
 use crate::clock::now;
-use crate::dialect::{Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
+use crate::dialect::{Answer, Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::names::named;
 
 /// The number of seconds that a request is remembered that was settled without prior verification.
@@ -110,8 +110,8 @@ impl Dialect for Nvm {
             Stopped::Refused(rejection)
         })?;
         claim.identity = Identity::new(request.caller.clone(), id);
-        let names: Vec<Name> = key.map(|key| Name::of_caller(key, digest(&claim))).into_iter().collect();
-        Ok(Submission { claim, may_replay: !names.is_empty(), names })
+        let names = key.map(|key| Name::of_caller(key, digest(&claim))).into_iter().collect();
+        Ok(Submission::new(claim, names))
     }
 
     /// Compares the payment and the credits with those verified under the name: a settlement may take fewer credits.
@@ -170,44 +170,35 @@ impl Dialect for Nvm {
         Ok(())
     }
 
-    fn write_verdict(
-        &self,
-        _: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        verdict: Result<String, Stopped>,
-    ) -> Reply {
+    fn write_verdict(&self, _: &Context, request: &Request, answer: Answer<'_, String>) -> Reply {
         let network = network_of(&request.body);
-        let (status, verdict) = match verdict {
-            Ok(payer) => (StatusCode::OK, Ok(payer)),
-            Err(stopped) => (stopped.status(), Err(rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR))),
+        let (status, mut response) = match answer {
+            Answer::Made(submission, payer) => {
+                let mut response = words::verdict(Ok(payer), &network);
+                response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
+                (StatusCode::OK, response)
+            }
+            Answer::Stopped(_, stopped) => {
+                let status = stopped.status();
+                let rejection = rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR);
+                (status, words::verdict(Err(rejection), &network))
+            }
         };
-        let mut response = words::verdict(verdict, &network);
-        if let Some(submission) = submission.filter(|_| response.is_valid) {
-            response.rest.insert_text("agentRequestId", &submission.claim.identity.request);
-        }
         of_status(status, &mut response.rest);
         Reply::json(status, &response)
     }
 
     /// Repeats a success only under a name of the caller's own: an `agentRequestId` alone is this facilitator's name for
     /// the request.
-    fn write_settlement(
-        &self,
-        _: &Context,
-        request: &Request,
-        submission: Option<&Submission>,
-        settled: Result<Settled, Stopped>,
-    ) -> Reply {
-        let (mut status, mut response) = match (settled, submission) {
-            (Ok(settled), Some(submission)) => {
+    fn write_settlement(&self, _: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply {
+        let (mut status, mut response) = match answer {
+            Answer::Made(submission, settled) => {
                 (StatusCode::OK, self.settle_response(&submission.claim.terms, Ok(&settled)))
             }
-            (Err(Stopped::Rejected(rejection)), Some(submission)) => {
+            Answer::Stopped(Some(submission), Stopped::Rejected(rejection)) => {
                 (StatusCode::OK, self.settle_response(&submission.claim.terms, Err(&rejection)))
             }
-            (settled, _) => {
-                let stopped = settled.err().unwrap_or_else(|| Stopped::Fault(Fault::broken("nothing was read")));
+            Answer::Stopped(_, stopped) => {
                 let status = stopped.status();
                 let rejection = rejection(stopped, ErrorReason::UNEXPECTED_SETTLE_ERROR);
                 (status, words::refused(&rejection, network_of(&request.body)))

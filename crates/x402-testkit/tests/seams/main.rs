@@ -1,6 +1,9 @@
 //! The files that serve every scheme, dialect and transport name none of them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod by_another_name;
+mod tokens;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
