@@ -14,7 +14,7 @@ use x402_evm::batching::Batching;
 use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
-use x402_evm::permit2::{PermitMechanism, PermitScheme};
+use x402_evm::permit2::{Eip2612GasSponsoring, PermitMechanism, PermitScheme};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
@@ -94,6 +94,8 @@ pub struct Builder {
     pollers: Vec<HeadPoller>,
     assets: Vec<Asset>,
     longest: Option<u64>,
+    /// Whether a network serves payments by Permit2.
+    permit2: bool,
     engine: Vec<SetEngine>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
 }
@@ -118,6 +120,7 @@ impl Builder {
             pollers: Vec::new(),
             assets: Vec::new(),
             longest: None,
+            permit2: false,
             engine: Vec::new(),
             batching: BTreeMap::new(),
         }
@@ -181,6 +184,7 @@ impl Builder {
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
         let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
         self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
+        self.permit2 |= evm.permit2;
         for permit in permits {
             self.settlement = self.settlement.with_mechanism(permit)?;
         }
@@ -249,6 +253,8 @@ impl Builder {
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
+        let sponsoring = self.permit2.then_some(Arc::new(Eip2612GasSponsoring));
+        let engine = sponsoring.into_iter().fold(engine, |engine, sponsoring| engine.with_extension(sponsoring));
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });

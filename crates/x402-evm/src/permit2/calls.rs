@@ -5,6 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use x402_types::AtomicAmount;
 
+use super::eip2612::SponsoredPermit;
 use super::message::{Permit, Witness};
 
 mod abi {
@@ -49,6 +50,15 @@ pub struct Eip2612Permit {
     pub s: B256,
     /// `v` of the signature.
     pub v: u8,
+}
+
+impl From<&SponsoredPermit> for Eip2612Permit {
+    fn from(SponsoredPermit { allowance, signature }: &SponsoredPermit) -> Self {
+        let [rs @ .., v] = signature;
+        let (r, s) = rs.split_at(32);
+        let (r, s) = (B256::from_slice(r), B256::from_slice(s));
+        Self { value: allowance.value, deadline: allowance.deadline, r, s, v: *v }
+    }
 }
 
 /// The call of a proxy that settles a payment: the call that is simulated, sent, and recognised on the chain.

@@ -1,10 +1,11 @@
 //! The checks of a payment by Permit2 that need no chain, in the order of the TypeScript SDK: `scheme_exact_evm.md` §2
 //! "Phase 2: Verification Logic", `scheme_upto_evm.md` "Phase 2".
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use x402_types::{AtomicAmount, Claim, ErrorReason, EvmAddress, Rejection, SchemeName, Terms, UnixSeconds};
 
-use super::calls::SettleCall;
+use super::calls::{Eip2612Permit, SettleCall};
+use super::eip2612::SponsoredPermit;
 use super::message::{self, Permit};
 use super::payload::PermitPayload;
 use super::{EXACT_PROXY, UPTO_PROXY};
@@ -50,6 +51,8 @@ pub(super) struct CheckedPermit {
     /// The amount to settle, at most the permitted one.
     pub(super) amount: AtomicAmount,
     pub(super) signature: UnverifiedSignature,
+    /// The permit of the token that gives Permit2 its allowance before.
+    pub(super) permit2612: Option<Eip2612Permit>,
 }
 
 impl CheckedPermit {
@@ -59,7 +62,7 @@ impl CheckedPermit {
             authorization: self.permit,
             amount: self.amount,
             signature: self.signature.inner().clone(),
-            permit2612: None,
+            permit2612: self.permit2612,
         }
     }
 
@@ -95,9 +98,19 @@ pub(super) fn check(
     let asked = terms_of(scheme, tokens, &claim.terms)?;
     let PermitPayload { authorization: permit, signature } = PermitPayload::read(&claim.payload)?;
     let checked = matches(scheme, policy, senders, &asked, &claim.terms, &permit, now);
-    let checked = checked.and_then(|()| signed(policy, &permit, &signature, asked.chain_id));
+    let checked = checked.and_then(|()| {
+        let sponsored = SponsoredPermit::read(&claim.extensions, &permit)?;
+        // The token compares the deadline with a block's time, as Permit2 does.
+        if let Some(sponsored) = &sponsored
+            && sponsored.allowance.deadline < U256::from(now.plus(policy.margin).0)
+        {
+            return Err(Rejection::new(ErrorReason::EIP2612_DEADLINE_EXPIRED));
+        }
+        let signature = signed(policy, &permit, &signature, asked.chain_id)?;
+        Ok((signature, sponsored.as_ref().map(Eip2612Permit::from)))
+    });
     match checked {
-        Ok(signature) => Ok(CheckedPermit { permit, amount: claim.terms.amount, signature }),
+        Ok((signature, permit2612)) => Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612 }),
         Err(rejection) => Err(rejection.of(EvmAddress::from(permit.from).as_str())),
     }
 }
@@ -152,7 +165,7 @@ fn matches(
     // Permit2 accepts the second of the deadline itself; the margin is the time that a transaction needs to get into a
     // block.
     policy.ends_in_time("deadline", ErrorReason::PERMIT2_DEADLINE_EXPIRED, seconds(permit), terms, now)?;
-    if permit.witness.valid_after > alloy_primitives::U256::from(now.0) {
+    if permit.witness.valid_after > U256::from(now.0) {
         return refuse(ErrorReason::PERMIT2_NOT_YET_VALID);
     }
     match scheme {

@@ -15,7 +15,9 @@ use x402_types::{
 };
 
 use super::PERMIT2;
+use super::calls::Eip2612Permit;
 use super::check::{self, CheckedPermit, PermitScheme, seconds};
+use super::eip2612::SponsoredPermit;
 use super::payload::{PermitPayload, UncheckedPermit};
 use super::probe::{PermitContext, PermitProbe, transaction_gas};
 use super::proof::{self, OthersCalls, once_key, watched};
@@ -218,7 +220,9 @@ impl<C: Chain> PermitMechanism<C> {
             self.tokens.of(&claim.terms).ok_or_else(|| Fault::broken("a stored claim names an unknown token"))?;
         let PermitPayload { authorization: permit, signature } = PermitPayload::read(&claim.payload).map_err(broken)?;
         let signature = check::signed(&self.policy, &permit, &signature, token.chain_id).map_err(broken)?;
-        Ok(CheckedPermit { permit, amount: claim.terms.amount, signature })
+        let sponsored = SponsoredPermit::read(&claim.extensions, &permit).map_err(broken)?;
+        let permit2612 = sponsored.as_ref().map(Eip2612Permit::from);
+        Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612 })
     }
 }
 

@@ -9,6 +9,7 @@
 mod calls;
 #[cfg(feature = "facilitator")]
 mod check;
+mod eip2612;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod errors;
 #[cfg(feature = "facilitator")]
@@ -26,6 +27,7 @@ mod proof;
 pub use calls::{Eip2612Permit, SettleCall, allowance_call, nonce_bitmap_call};
 #[cfg(feature = "facilitator")]
 pub use check::PermitScheme;
+pub use eip2612::{Allowance, EIP2612_GAS_SPONSORING, Eip2612GasSponsoring, SponsoredPermit};
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use errors::ContractError;
 #[cfg(feature = "facilitator")]

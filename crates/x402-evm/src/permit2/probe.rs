@@ -65,7 +65,7 @@ pub(super) fn transaction_gas(checked: &CheckedPermit) -> u64 {
 
 impl<'a> PermitProbe<'a> {
     pub(super) fn new(scheme: PermitScheme, checked: &'a CheckedPermit, context: PermitContext) -> (BatchRead, Self) {
-        let CheckedPermit { permit, amount, signature } = checked;
+        let CheckedPermit { permit, amount, signature, .. } = checked;
         let bitmap = |nonce: U256| nonce_bitmap_call(permit.from, word_and_mask(nonce).0);
         let mut reads = BatchRead::new()
             .code_size(permit.token)
@@ -143,22 +143,35 @@ impl<'a> PermitProbe<'a> {
         if balance < needed {
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, "the balance does not cover the amount");
         }
-        if allowance < needed {
+        let short = || {
             let why = format!("the allowance of Permit2 ({PERMIT2}) is {allowance}, and {needed} are needed");
-            return refuse(ErrorReason::PERMIT2_ALLOWANCE_REQUIRED, &why);
+            Rejection::new(ErrorReason::PERMIT2_ALLOWANCE_REQUIRED).because(why)
+        };
+        // A permit of the token sets the allowance in the settlement itself, and the simulation shows whether it does.
+        let sponsored = self.checked.permit2612.is_some();
+        if allowance < needed && !sponsored {
+            return Err(short().into());
         }
         let all = needed.saturating_add(self.taken(answers.calls.get(UNDER_WAY..).unwrap_or_default()));
         if balance < all {
             let why = "the balance does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, why);
         }
-        if allowance < all {
+        if allowance < all && !sponsored {
             let why =
                 "the allowance of Permit2 does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::PERMIT2_ALLOWANCE_REQUIRED, why);
         }
-        self.judge_simulation(answers)?;
-        Ok((signer, balance.min(allowance)))
+        match self.judge_simulation(answers) {
+            // The proxy goes on without the allowance where the token refuses the permit.
+            Err(Refusal::Rejection(why)) if sponsored && allowance < needed => {
+                let named = why.reason != ErrorReason::PERMIT2_SIMULATION_FAILED;
+                Err(if named { why } else { short() }.into())
+            }
+            Err(refusal) => Err(refusal),
+            Ok(()) if sponsored => Ok((signer, balance)),
+            Ok(()) => Ok((signer, balance.min(allowance))),
+        }
     }
 
     /// Evaluates the simulated settlement: that it did not revert, and that the recipient got the whole amount.

@@ -4,6 +4,7 @@
 mod batching;
 mod node;
 mod permit;
+mod permit_cases;
 mod pull;
 mod rail;
 mod settle;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bytes, U256, hex, keccak256};
 use alloy_provider::Provider;
+use alloy_rpc_types_eth::TransactionRequest;
 use alloy_signer::SignerSync;
 use alloy_sol_types::{SolCall, SolValue, sol};
 use async_trait::async_trait;
+use serde_json::{Value, json};
 use x402_devchain::contracts::MULTICALL3;
 use x402_devchain::{ACCOUNTS, TOKEN, TestToken, Token as DevToken, signer};
 use x402_evm::chain::{Call, ReadChain, RpcChain};
+use x402_evm::eip712::DomainSeparator;
 use x402_evm::exact::SignAs;
 use x402_evm::permit2::{
-    ByPermit2, EXACT_PROXY, PERMIT2, Payer, Permit, PermitMechanism, PermitPayload, PermitScheme, SettleCall,
-    UPTO_PROXY, domain,
+    Allowance, ByPermit2, EIP2612_GAS_SPONSORING, EXACT_PROXY, Eip2612Permit, PERMIT2, Payer, Permit, PermitMechanism,
+    PermitPayload, PermitScheme, SettleCall, SponsoredPermit, UPTO_PROXY, domain,
 };
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
@@ -22,8 +25,8 @@ use x402_facilitator_core::{
     StepProof, StepState, TxId,
 };
 use x402_types::{
-    Asset, Assets, AtomicAmount, ChainId, Claim, ErrorReason, Fault, MakePayment, Refusal, Rejection, SigningContext,
-    Terms, TimeoutSeconds, TransferMethod, UnixSeconds,
+    Asset, Assets, AtomicAmount, ChainId, Claim, ErrorReason, Fault, MakePayment, Members, RawJson, Refusal, Rejection,
+    SigningContext, Terms, TimeoutSeconds, TransferMethod, UnixSeconds,
 };
 
 use crate::stage::{PAYEE, PAYER, PRICE, Stage, claim_of, stage};
@@ -43,13 +46,13 @@ fn network() -> ChainId {
 }
 
 /// A facilitator of both schemes, on a chain whose payer has approved Permit2.
-struct Permits {
-    stage: Stage,
-    exact: PermitMechanism<RpcChain>,
-    upto: PermitMechanism<RpcChain>,
+pub(crate) struct Permits {
+    pub(crate) stage: Stage,
+    pub(crate) exact: PermitMechanism<RpcChain>,
+    pub(crate) upto: PermitMechanism<RpcChain>,
 }
 
-fn permits_with(stage: Stage, tokens: &Tokens) -> Permits {
+pub(crate) fn permits_with(stage: Stage, tokens: &Tokens) -> Permits {
     let lanes = || stage.rail.lanes();
     let mechanism = |scheme| PermitMechanism::new(scheme, stage.reader.clone(), tokens.clone(), lanes());
     let (exact, upto) = (mechanism(PermitScheme::Exact), mechanism(PermitScheme::Upto));
@@ -92,7 +95,7 @@ fn signed_again(claim: &Claim, change: impl FnOnce(&mut Permit)) -> Claim {
 }
 
 impl Permits {
-    async fn approve(&self, owner: usize, token: Address, value: U256) {
+    pub(crate) async fn approve(&self, owner: usize, token: Address, value: U256) {
         let data = DevToken::approveCall { spender: PERMIT2, value }.abi_encode();
         self.stage.other(owner, token, data.into()).await;
         self.stage.chain.mine(1);
@@ -110,11 +113,11 @@ impl Permits {
         self.claim_by(signer(PAYER).unwrap(), exact_terms(), nonce).await
     }
 
-    fn now(&self) -> UnixSeconds {
+    pub(crate) fn now(&self) -> UnixSeconds {
         UnixSeconds(self.stage.chain.time())
     }
 
-    fn of(&self, claim: &Claim) -> &PermitMechanism<RpcChain> {
+    pub(crate) fn of(&self, claim: &Claim) -> &PermitMechanism<RpcChain> {
         if claim.terms.scheme == PermitScheme::Upto.name() { &self.upto } else { &self.exact }
     }
 
@@ -132,7 +135,7 @@ impl Permits {
     }
 
     /// Verified and claimed.
-    async fn payment(&self, claim: &Claim) -> Payment {
+    pub(crate) async fn payment(&self, claim: &Claim) -> Payment {
         let verdict = self.of(claim).verify(claim, self.now()).await.unwrap();
         let key = self.of(claim).key(claim).unwrap();
         let request = RequestId { owner: "test".into(), number: 0 };
@@ -146,7 +149,7 @@ impl Permits {
     }
 
     /// Plans what comes next, signs it for this account nonce, and sends it.
-    async fn carry(&self, payment: &mut Payment, nonce: u64) -> Attempt {
+    pub(crate) async fn carry(&self, payment: &mut Payment, nonce: u64) -> Attempt {
         let plan = self.planned(payment).await;
         let NextStep::Do { name, once_key, exclusive, parcel } = plan else { panic!("{plan:?}") };
         assert_eq!(exclusive, None);
@@ -159,8 +162,14 @@ impl Permits {
         attempt
     }
 
-    async fn observe(&self, payment: &Payment, sent: &[TxId]) -> Observation {
+    pub(crate) async fn observe(&self, payment: &Payment, sent: &[TxId]) -> Observation {
         self.of(&payment.claim).observe(payment.steps.last().unwrap(), sent).await.unwrap()
+    }
+
+    pub(crate) async fn balance(&self, token: Address, of: Address) -> U256 {
+        let data = DevToken::balanceOfCall { account: of }.abi_encode();
+        let call = TransactionRequest::default().to(token).input(Bytes::from(data).into());
+        U256::from_be_slice(&self.stage.chain.provider().call(call).await.unwrap())
     }
 
     fn after_the_deadline(&self) {
@@ -559,6 +568,74 @@ async fn upto_settles_what_was_used_by_the_account_of_the_witness() {
     payment.steps.last_mut().unwrap().state = StepState::Proven(proof);
     let NextStep::Settled(receipt) = permits.planned(&payment).await else { panic!() };
     assert_eq!((receipt.transaction, receipt.amount), (Some(attempt.tx), Some(1_234.into())));
+}
+
+/// The payment with a permit of the token beside it, which gives Permit2 the allowance, as the extension carries it.
+fn sponsored(claim: &Claim, change: impl FnOnce(&mut Value)) -> Claim {
+    let permit = payload(claim).authorization;
+    let (value, deadline) = (permit.amount.value(), permit.deadline);
+    let allowance = Allowance { owner: permit.from, value, nonce: U256::ZERO, deadline };
+    let digest = allowance.digest(DomainSeparator::new("USDC", "2", 84532, TOKEN));
+    let signature = signer(PAYER).unwrap().sign_hash_sync(&digest).unwrap();
+    let mut info = json!({
+        "description": "as declared", "from": permit.from.to_string(), "asset": TOKEN.to_string(),
+        "spender": PERMIT2.to_string(), "amount": value.to_string(), "nonce": "0", "deadline": deadline.to_string(),
+        "signature": hex::encode_prefixed(signature.as_bytes()), "version": "1",
+    });
+    change(&mut info);
+    let mut extensions = Members::new();
+    extensions.insert(EIP2612_GAS_SPONSORING, RawJson::of(&json!({ "info": info })).unwrap());
+    claim.clone().with_extensions(extensions)
+}
+
+#[tokio::test]
+async fn a_permit_of_the_token_gives_the_allowance_in_the_settlement_itself() {
+    let permits = permits_with(stage(0), &Tokens::for_permit2(&Assets::default()));
+    let claim = permits.claim(7).await;
+    assert_eq!(permits.refused(&claim).await, ErrorReason::PERMIT2_ALLOWANCE_REQUIRED);
+    let with = |member: &'static str, value: Value| sponsored(&claim, move |info| info[member] = value);
+    let other = || json!(ACCOUNTS[5].address.to_string());
+    for (changed, reason) in [
+        (with("from", other()), ErrorReason::EIP2612_FROM_MISMATCH),
+        (with("asset", other()), ErrorReason::EIP2612_ASSET_MISMATCH),
+        (with("spender", other()), ErrorReason::EIP2612_SPENDER_NOT_PERMIT2),
+        (with("amount", json!("9999")), ErrorReason::PERMIT2_2612_AMOUNT_MISMATCH),
+        (with("deadline", json!((permits.now().0 + 5).to_string())), ErrorReason::EIP2612_DEADLINE_EXPIRED),
+        (with("nonce", json!("0x0")), ErrorReason::INVALID_EIP2612_EXTENSION_FORMAT),
+        (with("version", json!("1.")), ErrorReason::INVALID_EIP2612_EXTENSION_FORMAT),
+        (with("signature", json!("0x00")), ErrorReason::INVALID_EIP2612_EXTENSION_FORMAT),
+        // The simulation shows what the token would say.
+        (with("signature", json!(format!("0x{}1b", "11".repeat(64)))), ErrorReason::PERMIT2_ALLOWANCE_REQUIRED),
+        // A declaration that is only echoed is none.
+        (sponsored(&claim, |info| *info = json!({ "version": "1" })), ErrorReason::PERMIT2_ALLOWANCE_REQUIRED),
+    ] {
+        assert_eq!(permits.refused(&changed).await, reason);
+    }
+    let good = sponsored(&claim, |_| {});
+    let mut payment = permits.payment(&good).await;
+    let attempt = permits.carry(&mut payment, 0).await;
+    permits.stage.chain.mine(1);
+    let sent = [attempt.tx];
+    assert!(matches!(permits.observe(&payment, &sent).await, Observation::Proven(_)));
+    assert_eq!(permits.stage.paid(), U256::from(PRICE));
+}
+
+/// Checks that a permit of the token which somebody used before does not hold up the payment.
+#[tokio::test]
+async fn a_permit_of_the_token_that_was_used_before_is_as_good() {
+    let permits = permits_with(stage(0), &Tokens::for_permit2(&Assets::default()));
+    let claim = sponsored(&permits.claim(7).await, |_| {});
+    let mut payment = permits.payment(&claim).await;
+    let permit = SponsoredPermit::read(&claim.extensions, &payload(&claim).authorization).unwrap().unwrap();
+    let Eip2612Permit { value, deadline, r, s, v } = Eip2612Permit::from(&permit);
+    let owner = ACCOUNTS[PAYER].address;
+    let front = DevToken::permit_0Call { owner, spender: PERMIT2, value, deadline, v, r, s };
+    permits.stage.other(5, TOKEN, front.abi_encode().into()).await;
+    permits.stage.chain.mine(1);
+    let attempt = permits.carry(&mut payment, 0).await;
+    permits.stage.chain.mine(1);
+    assert!(matches!(permits.observe(&payment, &[attempt.tx]).await, Observation::Proven(_)));
+    assert_eq!(permits.stage.paid(), U256::from(PRICE));
 }
 
 #[tokio::test]
