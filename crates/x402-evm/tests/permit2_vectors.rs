@@ -5,10 +5,10 @@
 use alloy_primitives::{Address, B256, Bytes, U256, hex, keccak256};
 use serde_json::{Value, json};
 use x402_evm::eip712::DomainSeparator;
+use x402_evm::permit2::sponsored::PermittedAllowance;
 use x402_evm::permit2::{
-    Allowance, ContractError, EXACT_PROXY, EXACT_WITNESS_TYPE, Eip2612Permit, PERMIT_TYPE, PERMIT2, Permit,
-    PermitPayload, SettleCall, UPTO_PROXY, UPTO_WITNESS_TYPE, UncheckedPermit, Witness, allowance_call, domain,
-    nonce_bitmap_call,
+    ContractError, EXACT_PROXY, EXACT_WITNESS_TYPE, Eip2612Permit, PERMIT_TYPE, PERMIT2, Permit, PermitPayload,
+    SettleCall, UPTO_PROXY, UPTO_WITNESS_TYPE, UncheckedPermit, Witness, allowance_call, domain, nonce_bitmap_call,
 };
 use x402_evm::signature::{Signature, SignatureError, recover};
 use x402_evm::wallet::{NotSigned, Signers};
@@ -106,7 +106,7 @@ fn every_permit_of_a_token_is_viem_s() {
         let domain =
             DomainSeparator::new(text(&of["name"]), text(&of["version"]), chain_id, address(&of["verifyingContract"]));
         assert_eq!(address(&message["spender"]), PERMIT2);
-        let allowance = Allowance {
+        let allowance = PermittedAllowance {
             owner: address(&message["owner"]),
             value: number(&message["value"]),
             nonce: number(&message["nonce"]),

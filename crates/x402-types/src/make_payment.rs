@@ -56,7 +56,7 @@ impl MadePayment {
         Self { payload, extra: Members::new(), payer, key, valid_until, amount_rule: AmountRule::Equal }
     }
 
-    /// Says that at most the amount of the terms is settled, so that a budget keeps what the receipt reports.
+    /// Marks a payment of which at most the amount of the terms is settled, so that a budget keeps what the receipt reports.
     #[must_use]
     pub const fn settled_at_most(mut self) -> Self {
         self.amount_rule = AmountRule::AtMost;

@@ -288,7 +288,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         Some("eip3009")
     }
 
-    /// Returns whether the payload is an authorization, or is none of any method while the entry asks for no other.
+    /// Returns whether the payload is an authorization, or is of no method while the entry requires no other.
     fn is_own(&self, claim: &Claim) -> bool {
         let has = |name| claim.payload.read::<Members>().is_ok_and(|members| members.get(name).is_some());
         !has("permit2Authorization") && (other_method(claim).is_none() || has("authorization"))

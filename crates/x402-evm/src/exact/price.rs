@@ -50,7 +50,7 @@ pub enum PriceError {
     MissingDomain,
 }
 
-/// A price in atomic units of a token with so many decimals. Nothing of it is dropped.
+/// Converts a price to atomic units of a token with so many decimals. Nothing of it is dropped.
 fn atomic(price: Dollars, decimals: u8) -> Result<AtomicAmount, PriceError> {
     let given = price.decimals();
     if given > decimals {

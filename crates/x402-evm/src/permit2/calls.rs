@@ -5,8 +5,8 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::SolCall;
 use x402_types::AtomicAmount;
 
-use super::eip2612::SponsoredPermit;
 use super::message::{Permit, Witness};
+use super::sponsored::SponsoredPermit;
 
 mod abi {
     alloy_sol_types::sol! {

@@ -5,9 +5,9 @@ use alloy_primitives::{Address, U256};
 use x402_types::{AtomicAmount, Claim, ErrorReason, EvmAddress, Rejection, SchemeName, Terms, UnixSeconds};
 
 use super::calls::{Eip2612Permit, SettleCall};
-use super::eip2612::SponsoredPermit;
 use super::message::{self, Permit};
 use super::payload::PermitPayload;
+use super::sponsored::SponsoredPermit;
 use super::{EXACT_PROXY, UPTO_PROXY};
 use crate::eip6492::Counterfactual;
 use crate::exact::ExactPolicy;
@@ -193,7 +193,7 @@ pub(super) fn not_signed(why: NotSigned) -> Rejection {
 }
 
 /// Reads the terms: a network and a token that are served here, and the recipient. The payload's shape decides on the
-/// method, whatever `extra.assetTransferMethod` says, as it does for the SDKs.
+/// method, whatever `extra.assetTransferMethod` contains, as it does for the SDKs.
 pub(super) fn terms_of(scheme: PermitScheme, tokens: &Tokens, terms: &Terms) -> Result<PermitTerms, Rejection> {
     let bad = |why: &'static str| Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because(why);
     if terms.scheme != scheme.name() {

@@ -17,10 +17,10 @@ use x402_types::{
 use super::PERMIT2;
 use super::calls::Eip2612Permit;
 use super::check::{self, CheckedPermit, PermitScheme, seconds};
-use super::eip2612::SponsoredPermit;
 use super::payload::{PermitPayload, UncheckedPermit};
 use super::probe::{PermitContext, PermitProbe, transaction_gas};
 use super::proof::{self, OthersCalls, once_key, watched};
+use super::sponsored::SponsoredPermit;
 use crate::chain::{At, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
 use crate::payers::{Payers, STALE, Taking, comes_first, taken_by};
@@ -135,8 +135,8 @@ impl<C: Chain> PermitMechanism<C> {
         settling.ok().flatten().map(tx_id)
     }
 
-    /// Adds to the refusal of a used nonce the transaction that used it to pay what is asked: seller and payer have to
-    /// settle the matter, and need to know what was paid by which transaction.
+    /// Adds to the refusal of a used nonce the transaction that used it for the same amount and recipient: seller and
+    /// payer have to settle the matter, and need to know what was paid by which transaction.
     async fn used(&self, checked: &CheckedPermit, refusal: Rejection, now: UnixSeconds) -> Rejection {
         let Some(transaction) = self.settled_elsewhere(checked, now).await else { return refusal };
         let why = format!(
@@ -173,7 +173,7 @@ impl<C: Chain> PermitMechanism<C> {
             since,
             // Permit2 enforces the deadline.
             until: None,
-            // Permit2 tells nothing of a permit's use, so that a transaction proves one payment only.
+            // Permit2 emits no event for a permit's use, so that a transaction proves one payment only.
             sharing: Sharing::Alone,
         };
         let once_key = once_key(self.network, &checked.permit);
@@ -247,7 +247,7 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
         Some("permit2")
     }
 
-    /// Returns whether the payload is a permit, or is none of any method while the entry asks for one.
+    /// Returns whether the payload is a permit, or is of no method while the entry requires a permit.
     fn is_own(&self, claim: &Claim) -> bool {
         let has = |name| claim.payload.read::<Members>().is_ok_and(|members| members.get(name).is_some());
         let asked = claim.terms.extra.text("assetTransferMethod").as_deref() == Some("permit2");

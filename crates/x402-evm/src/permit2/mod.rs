@@ -9,7 +9,6 @@
 mod calls;
 #[cfg(feature = "facilitator")]
 mod check;
-mod eip2612;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod errors;
 #[cfg(feature = "facilitator")]
@@ -22,12 +21,12 @@ mod payload;
 mod probe;
 #[cfg(feature = "facilitator")]
 mod proof;
+pub mod sponsored;
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use calls::{Eip2612Permit, SettleCall, allowance_call, nonce_bitmap_call};
 #[cfg(feature = "facilitator")]
 pub use check::PermitScheme;
-pub use eip2612::{Allowance, EIP2612_GAS_SPONSORING, Eip2612GasSponsoring, SponsoredPermit};
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use errors::ContractError;
 #[cfg(feature = "facilitator")]

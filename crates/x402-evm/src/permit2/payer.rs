@@ -14,8 +14,8 @@ use crate::token::Tokens;
 /// Pays `exact` and `upto` by Permit2, with a [`Key`](crate::key::Key), with any other [`Sign`](crate::key::Sign), or for
 /// a deployed smart account with a [`SignAs`].
 ///
-/// It signs for known tokens only; [`Payer::with_any_token`] makes it sign also for others. The permit names x402's proxy
-/// as its spender whatever the server says, so that it pays nobody but the recipient of the terms.
+/// It signs for known tokens only; [`Payer::with_any_token`] makes it sign also for others. The permit's spender is
+/// always x402's proxy, so that it can pay only the recipient of the terms.
 pub struct Payer<S> {
     signer: S,
     tokens: Tokens,

@@ -1,5 +1,5 @@
-//! What final blocks prove of a payment by Permit2: the bit of its nonce, the payee's `Transfer`, and the call that made
-//! both, never the status of a transaction alone.
+//! The proof of a payment by Permit2 consists of the bit of its nonce in a final block, the payee's `Transfer`, and the call
+//! that made both. The status of a transaction alone proves nothing.
 //!
 //! Permit2 emits no event when a permit is used. A set bit alone proves only that the permit can never be used again: the
 //! payer may have invalidated the nonce, or used it for another permit. A `Transfer` alone may be another payment of the
@@ -43,14 +43,14 @@ pub(super) fn watched(call: &SettleCall, since: u64) -> Watched {
     Watched::by_state(used, WatchedEvent::transfer(token, from, witness.to), call.amount.value(), since)
 }
 
-/// What a transaction of another account says about its transfer.
+/// The origin of the transfer in a transaction of another account.
 #[derive(Debug, Clone, PartialEq)]
 enum Told {
-    /// It called the proxy itself, with this call.
+    /// The transaction called the proxy itself, with this call.
     Settled(Box<SettleCall>),
-    /// A proxy settled in it, called by another contract: its calldata do not tell for which permit.
+    /// A proxy settled in the transaction, called by another contract: the calldata do not reveal for which permit.
     Unclear,
-    /// No proxy settled in it.
+    /// No proxy settled in the transaction.
     Nothing,
 }
 

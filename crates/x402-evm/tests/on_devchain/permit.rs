@@ -14,9 +14,10 @@ use x402_devchain::{ACCOUNTS, TOKEN, TestToken, Token as DevToken, signer};
 use x402_evm::chain::{Call, ReadChain, RpcChain};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::exact::SignAs;
+use x402_evm::permit2::sponsored::{EIP2612_GAS_SPONSORING, PermittedAllowance, SponsoredPermit};
 use x402_evm::permit2::{
-    Allowance, ByPermit2, EIP2612_GAS_SPONSORING, EXACT_PROXY, Eip2612Permit, PERMIT2, Payer, Permit, PermitMechanism,
-    PermitPayload, PermitScheme, SettleCall, SponsoredPermit, UPTO_PROXY, domain,
+    ByPermit2, EXACT_PROXY, Eip2612Permit, PERMIT2, Payer, Permit, PermitMechanism, PermitPayload, PermitScheme,
+    SettleCall, UPTO_PROXY, domain,
 };
 use x402_evm::signature::Signature;
 use x402_evm::token::Tokens;
@@ -574,7 +575,7 @@ async fn upto_settles_what_was_used_by_the_account_of_the_witness() {
 fn sponsored(claim: &Claim, change: impl FnOnce(&mut Value)) -> Claim {
     let permit = payload(claim).authorization;
     let (value, deadline) = (permit.amount.value(), permit.deadline);
-    let allowance = Allowance { owner: permit.from, value, nonce: U256::ZERO, deadline };
+    let allowance = PermittedAllowance { owner: permit.from, value, nonce: U256::ZERO, deadline };
     let digest = allowance.digest(DomainSeparator::new("USDC", "2", 84532, TOKEN));
     let signature = signer(PAYER).unwrap().sign_hash_sync(&digest).unwrap();
     let mut info = json!({

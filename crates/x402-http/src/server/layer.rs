@@ -203,8 +203,8 @@ impl Route {
         }
     }
 
-    /// Returns the 402, or an answer with the status of the rejection's row. A 412 asks for the payment as a 402 does: it
-    /// is welcome once what it needs is there.
+    /// Returns the 402, or an answer with the status of the rejection's row. A 412 has the
+    /// offers as a 402 has them: the payment is accepted once its precondition holds.
     pub(super) fn refuse(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match rejection {
             Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {

@@ -20,8 +20,8 @@ const PERMIT_TYPE: B256 = b256!("0x6e71edae12b1b97f4d1f60370fef10105fa2faae01261
 
 /// The message of EIP-2612 that a payer signs under the token's domain: an allowance of Permit2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Allowance {
-    /// The payer.
+pub struct PermittedAllowance {
+    /// The payer, who owns the tokens.
     pub owner: Address,
     /// The allowance in atomic units: exactly the permitted amount.
     pub value: U256,
@@ -31,7 +31,7 @@ pub struct Allowance {
     pub deadline: U256,
 }
 
-impl Allowance {
+impl PermittedAllowance {
     /// Computes the EIP-712 digest that the payer signs.
     #[must_use]
     pub fn digest(&self, domain: DomainSeparator) -> B256 {
@@ -50,7 +50,7 @@ impl Allowance {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SponsoredPermit {
     /// The message that was signed.
-    pub allowance: Allowance,
+    pub allowance: PermittedAllowance,
     /// The 65 bytes of the signature.
     pub signature: [u8; 65],
 }
@@ -118,7 +118,7 @@ impl SponsoredPermit {
             return refuse(ErrorReason::PERMIT2_2612_AMOUNT_MISMATCH, why);
         }
         let (value, nonce, deadline) = (amount.value(), nonce.value(), deadline.value());
-        Ok(Some(Self { allowance: Allowance { owner: permit.from, value, nonce, deadline }, signature }))
+        Ok(Some(Self { allowance: PermittedAllowance { owner: permit.from, value, nonce, deadline }, signature }))
     }
 }
 
