@@ -24,6 +24,8 @@ pub enum TestToken {
     Fee,
     /// A token that emits no `Transfer`.
     Silent,
+    /// A token whose `transferFrom` returns `false` and moves nothing.
+    False,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +45,7 @@ impl TestToken {
             Self::TransferFirst => "First Dollar",
             Self::Fee => "Fee Dollar",
             Self::Silent => "Silent Dollar",
+            Self::False => "False Dollar",
         }
     }
 
@@ -54,6 +57,7 @@ impl TestToken {
             Self::TransferFirst => include_str!("../contracts/artifacts/TransferFirstToken.json"),
             Self::Fee => include_str!("../contracts/artifacts/FeeToken.json"),
             Self::Silent => include_str!("../contracts/artifacts/SilentToken.json"),
+            Self::False => include_str!("../contracts/artifacts/FalseToken.json"),
         }
     }
 }

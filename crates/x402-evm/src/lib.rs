@@ -18,6 +18,8 @@ pub mod exact;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod key;
+#[cfg(feature = "facilitator")]
+mod payers;
 mod payload;
 pub mod permit2;
 #[cfg(feature = "facilitator")]

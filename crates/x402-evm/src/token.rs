@@ -5,7 +5,7 @@ use x402_types::{Asset, Assets, ChainId, EvmAddress, Terms, TransferMethod};
 
 use crate::eip712::DomainSeparator;
 
-/// An ERC-20 token with EIP-3009.
+/// An ERC-20 token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Token {
@@ -52,9 +52,12 @@ impl Token {
     /// Converts an asset to a token with EIP-3009, if it is one.
     #[must_use]
     pub fn of(asset: &Asset) -> Option<Self> {
-        if asset.transfer != TransferMethod::Eip3009 {
-            return None;
-        }
+        if asset.transfer == TransferMethod::Eip3009 { Self::of_any(asset) } else { None }
+    }
+
+    /// Converts an asset to a token, whatever its method of transfer, if its network is an EVM chain.
+    #[must_use]
+    pub fn of_any(asset: &Asset) -> Option<Self> {
         let chain_id = asset.network.eip155_chain()?;
         let address = asset.evm_address()?;
         let pinned = !asset.name.is_empty() && !asset.version.is_empty();
@@ -90,6 +93,12 @@ impl Tokens {
     #[must_use]
     pub fn new(assets: &Assets) -> Self {
         Self(assets.iter().filter_map(Token::of).collect())
+    }
+
+    /// Selects the assets that are tokens of EVM chains, in their order: Permit2 moves every ERC-20.
+    #[must_use]
+    pub fn for_permit2(assets: &Assets) -> Self {
+        Self(assets.iter().filter_map(Token::of_any).collect())
     }
 
     /// Keeps only those of one network.

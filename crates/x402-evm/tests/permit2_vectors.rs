@@ -4,9 +4,11 @@
 
 use alloy_primitives::{Address, B256, Bytes, U256, hex, keccak256};
 use serde_json::{Value, json};
+use x402_evm::eip712::DomainSeparator;
+use x402_evm::permit2::sponsored::PermittedAllowance;
 use x402_evm::permit2::{
-    ContractError, EXACT_PROXY, EXACT_WITNESS_TYPE, Eip2612Permit, PERMIT_TYPE, Permit, PermitPayload, SettleCall,
-    UPTO_PROXY, UPTO_WITNESS_TYPE, UncheckedPermit, Witness, allowance_call, domain, nonce_bitmap_call,
+    ContractError, EXACT_PROXY, EXACT_WITNESS_TYPE, Eip2612Permit, PERMIT_TYPE, PERMIT2, Permit, PermitPayload,
+    SettleCall, UPTO_PROXY, UPTO_WITNESS_TYPE, UncheckedPermit, Witness, allowance_call, domain, nonce_bitmap_call,
 };
 use x402_evm::signature::{Signature, SignatureError, recover};
 use x402_evm::wallet::{NotSigned, Signers};
@@ -90,6 +92,30 @@ fn every_type_hash_is_that_of_its_text() {
     let hashes: Vec<B256> = texts.values().map(|hash| text(hash).parse().unwrap()).collect();
     for known in [EXACT_WITNESS_TYPE, UPTO_WITNESS_TYPE, PERMIT_TYPE[0], PERMIT_TYPE[1]] {
         assert!(hashes.contains(&known), "{known}");
+    }
+}
+
+#[test]
+fn every_permit_of_a_token_is_viem_s() {
+    let all = vectors();
+    let vectors = list(&all["eip2612Permits"]);
+    assert_eq!(vectors.len(), 3);
+    for vector in vectors {
+        let (of, message) = (&vector["domain"], &vector["message"]);
+        let chain_id = of["chainId"].as_u64().unwrap();
+        let domain =
+            DomainSeparator::new(text(&of["name"]), text(&of["version"]), chain_id, address(&of["verifyingContract"]));
+        assert_eq!(address(&message["spender"]), PERMIT2);
+        let allowance = PermittedAllowance {
+            owner: address(&message["owner"]),
+            value: number(&message["value"]),
+            nonce: number(&message["nonce"]),
+            deadline: number(&message["deadline"]),
+        };
+        let digest = allowance.digest(domain);
+        assert_eq!(digest, text(&vector["digest"]).parse::<B256>().unwrap(), "{vector}");
+        let signature = Signature::from_bytes(&bytes(&vector["signature"])).unwrap();
+        assert_eq!(recover(digest, &signature), Ok(allowance.owner), "{vector}");
     }
 }
 

@@ -139,6 +139,9 @@ pub struct NetworkConfig {
     /// none.
     #[serde(default)]
     pub factories: Vec<EvmAddress>,
+    /// Whether payments by Permit2 are served, of `exact` and `upto`. Default: true.
+    #[serde(default = "yes")]
+    pub permit2: bool,
 }
 
 /// A token with EIP-3009.

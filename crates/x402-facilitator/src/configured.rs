@@ -156,6 +156,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         signers,
         assets,
         factories,
+        permit2: config.permit2,
     })
 }
 

@@ -15,6 +15,8 @@ use x402_evm::batching::Batching;
 use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
+use x402_evm::permit2::sponsored::Eip2612GasSponsoring;
+use x402_evm::permit2::{PermitMechanism, PermitScheme};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
@@ -51,10 +53,12 @@ pub struct Evm {
     pub assets: Assets,
     /// The factories that may deploy a payer's smart account.
     pub factories: Vec<Address>,
+    /// Whether payments by Permit2 are served, of `exact` and `upto`: the network needs Permit2 and the proxies.
+    pub permit2: bool,
 }
 
 impl Evm {
-    /// Makes the parts of a network with the usual pace, limits of cost and tokens, and without factories.
+    /// Makes the parts of a network with the usual pace, limits of cost and tokens, with Permit2, and without factories.
     ///
     /// `finality` is the number of blocks behind the head at which a block is final.
     #[must_use]
@@ -69,6 +73,7 @@ impl Evm {
             signers,
             assets: Assets::default(),
             factories: Vec::new(),
+            permit2: true,
         }
     }
 }
@@ -93,6 +98,8 @@ pub struct Builder {
     pollers: Vec<HeadPoller>,
     assets: Vec<Asset>,
     longest: Option<u64>,
+    /// Whether a network serves payments by Permit2.
+    permit2: bool,
     engine: Vec<SetEngine>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
 }
@@ -117,6 +124,7 @@ impl Builder {
             pollers: Vec::new(),
             assets: Vec::new(),
             longest: None,
+            permit2: false,
             engine: Vec::new(),
             batching: BTreeMap::new(),
         }
@@ -170,10 +178,20 @@ impl Builder {
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
         let mut policy = ExactPolicy::default().with_signers(accounts);
         policy.longest = self.longest.unwrap_or(policy.longest);
+        let permits = |scheme| {
+            let tokens = Tokens::for_permit2(&evm.assets);
+            let mechanism = PermitMechanism::new(scheme, Arc::clone(&chain), tokens, lanes.clone());
+            Arc::new(mechanism.with_policy(policy.clone()).with_ledger(Arc::clone(&self.ledger)))
+        };
+        let permits = [PermitScheme::Exact, PermitScheme::Upto].map(permits).into_iter().filter(|_| evm.permit2);
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
         let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
         self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
+        self.permit2 |= evm.permit2;
+        for permit in permits {
+            self.settlement = self.settlement.with_mechanism(permit)?;
+        }
         let log_query_blocks = evm.log_query_blocks;
         let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
         self.places.insert(evm.network, place);
@@ -250,6 +268,8 @@ impl Builder {
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
+        let sponsoring = self.permit2.then_some(Arc::new(Eip2612GasSponsoring));
+        let engine = sponsoring.into_iter().fold(engine, |engine, sponsoring| engine.with_extension(sponsoring));
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });

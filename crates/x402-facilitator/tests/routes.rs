@@ -106,8 +106,13 @@ async fn it_says_what_it_serves_and_how_it_is() {
                 "kinds": [
                     { "x402Version": 2, "scheme": "exact", "network": "eip155:84532" },
                     { "x402Version": 1, "scheme": "exact", "network": "base-sepolia" },
+                    {
+                        "x402Version": 2, "scheme": "upto", "network": "eip155:84532",
+                        "extra": { "facilitatorAddress": "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266" },
+                        "facilitatorAddresses": ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"],
+                    },
                 ],
-                "extensions": ["payment-identifier"],
+                "extensions": ["payment-identifier", "eip2612GasSponsoring"],
                 "signers": { "eip155:84532": ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"] },
                 "keepsRequests": true,
             })
@@ -179,7 +184,7 @@ async fn terms_are_completed_in_faremeters_shape() {
         "accepts": [
             whole, least, own, with("maxTimeoutSeconds", json!(60)),
             // Not served here, or not to be completed.
-            with("network", json!("eip155:8453")), with("scheme", json!("upto")), with("asset", json!(pay_to)),
+            with("network", json!("eip155:8453")), with("scheme", json!("batch-settlement")), with("asset", json!(pay_to)),
             with("amount", json!("0.01")), with("payTo", Value::Null), with("extra", json!([])), json!("exact"),
         ],
     });

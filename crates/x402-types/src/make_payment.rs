@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds};
+use crate::{AmountRule, Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds};
 
 /// The inputs of a payment other than its terms. Time and randomness are arguments, so that a scheme needs neither a
 /// clock nor a random number generator.
@@ -45,13 +45,22 @@ pub struct MadePayment {
     pub key: PaymentKey,
     /// The time at which the payment expires.
     pub valid_until: UnixSeconds,
+    /// Whether less than the amount of the terms may be settled.
+    pub amount_rule: AmountRule,
 }
 
 impl MadePayment {
     /// Creates a payment without additions to the entry.
     #[must_use]
     pub const fn new(payload: RawJson, payer: String, key: PaymentKey, valid_until: UnixSeconds) -> Self {
-        Self { payload, extra: Members::new(), payer, key, valid_until }
+        Self { payload, extra: Members::new(), payer, key, valid_until, amount_rule: AmountRule::Equal }
+    }
+
+    /// Marks a payment of which at most the amount of the terms is settled, so that a budget keeps what the receipt reports.
+    #[must_use]
+    pub const fn settled_at_most(mut self) -> Self {
+        self.amount_rule = AmountRule::AtMost;
+        self
     }
 }
 

@@ -99,6 +99,11 @@ reasons! {
     PERMIT2_PAYMENT_TOO_EARLY = "permit2_payment_too_early", TypeScript, 402, "the proxy takes the permit only later";
     PERMIT2_INVALID_NONCE = "permit2_invalid_nonce", TypeScript, 402, "the permit's nonce was used or invalidated before";
     PERMIT2_2612_AMOUNT_MISMATCH = "permit2_2612_amount_mismatch", TypeScript, 402, "the EIP-2612 permit is not for the permitted amount";
+    INVALID_EIP2612_EXTENSION_FORMAT = "invalid_eip2612_extension_format", TypeScript, 402, "the EIP-2612 permit beside the payment cannot be read";
+    EIP2612_FROM_MISMATCH = "eip2612_from_mismatch", TypeScript, 402, "the EIP-2612 permit is of another account";
+    EIP2612_ASSET_MISMATCH = "eip2612_asset_mismatch", TypeScript, 402, "the EIP-2612 permit is for another token";
+    EIP2612_SPENDER_NOT_PERMIT2 = "eip2612_spender_not_permit2", TypeScript, 402, "the EIP-2612 permit is for another spender than Permit2";
+    EIP2612_DEADLINE_EXPIRED = "eip2612_deadline_expired", TypeScript, 402, "the EIP-2612 permit has expired, or is about to";
     UPTO_AMOUNT_EXCEEDS_PERMITTED = "upto_amount_exceeds_permitted", TypeScript, 402, "the proxy refuses to settle more than is permitted";
     UPTO_UNAUTHORIZED_FACILITATOR = "upto_unauthorized_facilitator", TypeScript, 402, "the proxy accepts the permit from another account only";
     UPTO_FACILITATOR_MISMATCH = "upto_facilitator_mismatch", TypeScript, 402, "the permit's witness names no account of this facilitator";

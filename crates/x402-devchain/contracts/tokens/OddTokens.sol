@@ -95,6 +95,10 @@ contract FeeToken is TokenBase {
         _check(validAfter, validBefore, signed);
         _consume(from, nonce);
         emit AuthorizationUsed(from, nonce);
+        _pull(from, to, value);
+    }
+
+    function _pull(address from, address to, uint256 value) internal override {
         uint256 fee = value / 100;
         _move(from, to, value - fee);
         _move(from, address(0xFee), fee);
@@ -126,5 +130,35 @@ contract SilentToken is TokenBase {
         require(value <= _balances[from], "balance");
         _balances[from] -= value;
         _balances[to] += value;
+    }
+}
+
+/// @title Refuses a pull by allowance with `false`, as ERC-20 permits, and says nothing else.
+contract FalseToken is TokenBase {
+    function version() external pure returns (string memory) {
+        return _version();
+    }
+
+    function _name() internal pure override returns (string memory) {
+        return "False Dollar";
+    }
+
+    function transferFrom(address, address, uint256) external pure override returns (bool) {
+        return false;
+    }
+
+    function _authorized(
+        address from,
+        address to,
+        uint256 value,
+        uint256 validAfter,
+        uint256 validBefore,
+        bytes32 nonce,
+        bool signed
+    ) internal override {
+        _check(validAfter, validBefore, signed);
+        _consume(from, nonce);
+        emit AuthorizationUsed(from, nonce);
+        _move(from, to, value);
     }
 }

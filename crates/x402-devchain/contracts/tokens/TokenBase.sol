@@ -13,7 +13,10 @@ abstract contract TokenBase {
     mapping(address => mapping(bytes32 => bool)) internal _used;
     mapping(address => bool) internal _blocked;
 
+    mapping(address => mapping(address => uint256)) public allowance;
+
     event Transfer(address indexed from, address indexed to, uint256 value);
+    event Approval(address indexed owner, address indexed spender, uint256 value);
     event AuthorizationUsed(address indexed authorizer, bytes32 indexed nonce);
 
     function name() external pure virtual returns (string memory) {
@@ -35,6 +38,19 @@ abstract contract TokenBase {
 
     function setBlocked(address account, bool blocked) external {
         _blocked[account] = blocked;
+    }
+
+    function approve(address spender, uint256 value) external returns (bool) {
+        allowance[msg.sender][spender] = value;
+        emit Approval(msg.sender, spender, value);
+        return true;
+    }
+
+    function transferFrom(address from, address to, uint256 value) external virtual returns (bool) {
+        require(value <= allowance[from][msg.sender], "allowance");
+        allowance[from][msg.sender] -= value;
+        _pull(from, to, value);
+        return true;
     }
 
     function authorizationState(address authorizer, bytes32 nonce) external view virtual returns (bool) {
@@ -95,6 +111,11 @@ abstract contract TokenBase {
     function _consume(address from, bytes32 nonce) internal {
         require(!_used[from][nonce], "used");
         _used[from][nonce] = true;
+    }
+
+    /// What a pull by allowance moves.
+    function _pull(address from, address to, uint256 value) internal virtual {
+        _move(from, to, value);
     }
 
     function _move(address from, address to, uint256 value) internal {

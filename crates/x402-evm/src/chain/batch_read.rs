@@ -12,6 +12,7 @@ pub struct BatchRead {
     sizes: Vec<Address>,
     calls: Vec<Entry>,
     from: Option<Address>,
+    caller: Option<Address>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +89,21 @@ impl BatchRead {
     pub fn sent_by(mut self, account: Address) -> Self {
         self.from = Some(account);
         self
+    }
+
+    /// Makes the calls of the batch as this account, which called contracts see as `msg.sender`. The node has to support
+    /// [state overrides](https://geth.ethereum.org/docs/interacting-with-geth/rpc/objects#state-override-set): the code
+    /// of the batch runs in the account's place.
+    #[must_use]
+    pub fn called_by(mut self, account: Address) -> Self {
+        self.caller = Some(account);
+        self
+    }
+
+    /// Returns the account that makes the calls of the batch.
+    #[must_use]
+    pub const fn caller(&self) -> Option<Address> {
+        self.caller
     }
 
     /// Returns the account whose transaction is simulated.

@@ -66,6 +66,8 @@ pub struct MinedCall {
     pub to: Option<Address>,
     /// The calldata of the call.
     pub input: Bytes,
+    /// The contract and the first topic of each event of the transaction, in order.
+    pub events: Vec<(Address, B256)>,
 }
 
 /// Reads the calls of mined transactions.
@@ -156,7 +158,8 @@ impl ReadCalls for RpcChain {
         }
         let Transaction { from, to, input, .. } = call;
         let success = receipt.status == U64::from(1);
-        Ok(Some(MinedCall { block: receipt.block_number.to(), success, from, to, input }))
+        let events = receipt.logs.iter().filter_map(|log| Some((log.address, *log.topics.first()?))).collect();
+        Ok(Some(MinedCall { block: receipt.block_number.to(), success, from, to, input, events }))
     }
 }
 

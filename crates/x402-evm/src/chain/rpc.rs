@@ -1,6 +1,7 @@
 //! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
 //! watched authorizations.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -155,6 +156,20 @@ impl Deployless {
     }
 }
 
+/// The parameters of `eth_call` of code that is put in an account's place.
+#[derive(Debug, Clone, Serialize)]
+struct InPlace {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<Address>,
+    to: Address,
+}
+
+/// The state override that puts it there.
+#[derive(Debug, Clone, Serialize)]
+struct Placed {
+    code: Bytes,
+}
+
 #[async_trait]
 impl ReadChain for RpcChain {
     fn network(&self) -> ChainId {
@@ -168,7 +183,14 @@ impl ReadChain for RpcChain {
     async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault> {
         match at {
             At::Latest => {
-                let returned: Bytes = self.request("eth_call", (Deployless::of(reads), "latest")).await?;
+                let returned: Bytes = match reads.caller() {
+                    None => self.request("eth_call", (Deployless::of(reads), "latest")).await?,
+                    Some(caller) => {
+                        let placed = BTreeMap::from([(caller, Placed { code: reads.code() })]);
+                        let call = InPlace { from: reads.sender(), to: caller };
+                        self.request("eth_call", (call, "latest", placed)).await?
+                    }
+                };
                 let answers = reads.answers(&returned);
                 answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
             }

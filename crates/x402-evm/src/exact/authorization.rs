@@ -63,7 +63,7 @@ pub(super) async fn expiry(
     }
 }
 
-pub(super) fn tx_id(hash: B256) -> TxId {
+pub(crate) fn tx_id(hash: B256) -> TxId {
     hex::encode_prefixed(hash).into()
 }
 

@@ -117,24 +117,35 @@ impl ExactPolicy {
             return refuse(ErrorReason::INVALID_VALUE);
         }
         // The token requires `now < validBefore`; the margin is the time that a transaction needs to get into a block.
-        if authorization.valid_before < now.plus(self.margin) {
-            return refuse(ErrorReason::INVALID_VALID_BEFORE);
-        }
-        if let Some(skew) = self.skew
-            && authorization.valid_before > now.plus(terms.max_timeout_seconds.get()).plus(skew)
-        {
-            return refuse(ErrorReason::INVALID_VALID_BEFORE);
-        }
-        // A payment that does not land stays open until then, and costs reads.
-        if authorization.valid_before > now.plus(self.longest).plus(self.skew.unwrap_or(60)) {
-            let why = format!("validBefore: an authorization lasts {} s at most here", self.longest);
-            return Err(Rejection::new(ErrorReason::INVALID_VALID_BEFORE).because(why));
-        }
+        self.ends_in_time("validBefore", ErrorReason::INVALID_VALID_BEFORE, authorization.valid_before, terms, now)?;
         // The token requires `now > validAfter`, so equal is too early.
         if authorization.valid_after >= now {
             return refuse(ErrorReason::INVALID_VALID_AFTER);
         }
         Ok(Checked { token, authorization, signature, digest, domain })
+    }
+}
+
+impl ExactPolicy {
+    /// Checks that an authorization ends neither too soon nor too late. `member` names its end for people.
+    pub(crate) fn ends_in_time(
+        &self,
+        member: &str,
+        reason: ErrorReason,
+        ends: UnixSeconds,
+        terms: &Terms,
+        now: UnixSeconds,
+    ) -> Result<(), Rejection> {
+        let too_late = |skew: &u64| ends > now.plus(terms.max_timeout_seconds.get()).plus(*skew);
+        if ends < now.plus(self.margin) || self.skew.as_ref().is_some_and(too_late) {
+            return Err(Rejection::new(reason));
+        }
+        // A payment that does not land stays open until then, and costs reads.
+        if ends > now.plus(self.longest).plus(self.skew.unwrap_or(60)) {
+            let why = format!("{member}: an authorization lasts {} s at most here", self.longest);
+            return Err(Rejection::new(reason).because(why));
+        }
+        Ok(())
     }
 }
 

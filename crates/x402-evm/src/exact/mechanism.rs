@@ -11,18 +11,18 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal, Rejection, SchemeName,
-    UnixSeconds, Version, networks,
+    AuthorizationKind, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal,
+    Rejection, SchemeName, UnixSeconds, Version, networks,
 };
 
 use super::authorization::{expiry, look_again, once_key, tx_id, watched};
 use super::check::{Checked, ExactPolicy};
 use super::deployment::{self, DEPLOY};
-use super::payers::{Payers, STALE, comes_first, taken_by};
 use super::probe::{Context, Probe, Transfer};
 use super::spent::SpentElsewhere;
 use crate::chain::{At, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, WatchedEvent};
 use crate::eip3009::{Authorization, Payload, UncheckedPayload};
+use crate::payers::{Payers, STALE, Taking, comes_first, taken_by};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::MAX_REVERTS;
 use crate::wallet::Signer;
@@ -30,9 +30,9 @@ use crate::wallet::Signer;
 /// The number of blocks before the final one that are searched as well: another transaction may use the authorization
 /// between verification and plan, which are at most [`STALE`] seconds apart. 512 blocks are 5 s of the fastest chains
 /// and 17 minutes of Base.
-const LOOK_BACK: u64 = 512;
+pub(crate) const LOOK_BACK: u64 = 512;
 /// The seconds for which a row is kept after the authorization has lost its effect.
-const KEEP: u64 = 3600;
+pub(crate) const KEEP: u64 = 3600;
 
 /// The member of a receipt's `extra` with the gas that a payment took, in decimal digits.
 const GAS_USED: &str = "gasUsed";
@@ -121,7 +121,7 @@ impl<C: Chain> ExactMechanism<C> {
         let (reads, probe) = Probe::new(checked, context);
         let answers = self.chain.run(&reads, At::Latest).await?;
         let (signer, balance) = probe.judge(&answers)?;
-        self.payers.note_read(checked, balance, signer, now);
+        self.payers.note_read(&taking(checked), balance, signer, now);
         Ok(signer)
     }
 
@@ -172,7 +172,7 @@ impl<C: Chain> ExactMechanism<C> {
     /// "receiveWithAuthorization" does ([EIP-3009](https://eips.ethereum.org/EIPS/eip-3009)). The code of a payer's account
     /// could use up the gas of all others, so only an account that had none a moment ago shares.
     fn sharing(&self, checked: &Checked, now: UnixSeconds) -> Sharing {
-        let is_key = self.payers.is_key(checked, now);
+        let is_key = self.payers.is_key(&taking(checked), now);
         if self.shared.is_none() || !is_key || checked.signature.of_key().is_err() {
             Sharing::Alone
         } else if self.chain.tells_uses_apart(checked.token) {
@@ -246,6 +246,12 @@ impl<C: Chain> ExactMechanism<C> {
         if next == DEPLOY { deployment::deploy(self.network, checked) } else { self.transfer(checked, now).await }
     }
 
+    /// Returns the beginning of the keys of the payer's payments in this token.
+    fn prefix(&self, checked: &Checked) -> Vec<u8> {
+        let payer = checked.authorization.from;
+        PaymentKey::prefix(AuthorizationKind::Eip3009, self.network, checked.token.as_slice(), payer.as_slice())
+    }
+
     /// Parses the payment of a row, which was checked when it was claimed.
     fn stored(&self, claim: &Claim) -> Result<Checked, Fault> {
         let broken = |why: &dyn core::fmt::Display| Fault::broken(format_args!("a stored claim cannot be read: {why}"));
@@ -280,8 +286,10 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         Some("eip3009")
     }
 
+    /// Returns whether the payload is an authorization, or is of no method while the entry requires no other.
     fn is_own(&self, claim: &Claim) -> bool {
-        other_method(claim).is_none()
+        let has = |name| claim.payload.read::<Members>().is_ok_and(|members| members.get(name).is_some());
+        !has("permit2Authorization") && (other_method(claim).is_none() || has("authorization"))
     }
 
     /// Returns the token and the EIP-712 domain under which payers sign, as far as it is pinned.
@@ -331,7 +339,7 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let payer = EvmAddress::from(checked.authorization.from);
         let key = checked.authorization.key(self.network, checked.token);
         // The pending payments are read before the chain: one that is used in between is not counted twice.
-        let others = self.payers.others(self.network, &checked, &key).await?;
+        let others = self.payers.others(&self.prefix(&checked), &key).await?;
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.payers.check(checked.authorization.from, &others, now).map_err(of_payer)?;
         let under_way = others.iter().filter_map(|row| taken_by(row)).collect();
@@ -365,10 +373,10 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                 // The payment was verified a moment ago: nothing more is read before the bytes are sent, except whether
                 // an account that can be deployed still has to be. A later call is for a row that a crash left behind.
                 let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
-                let others = self.payers.others(self.network, &checked, &payment.key).await?;
+                let others = self.payers.others(&self.prefix(&checked), &payment.key).await?;
                 let before: Vec<_> =
                     others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
-                let covered = before.is_empty() || self.payers.cover(&checked, &before, now);
+                let covered = before.is_empty() || self.payers.cover(&taking(&checked), &before, now);
                 if at_once && covered && checked.signature.deployment().is_none() {
                     return self.transfer(&checked, now).await;
                 }
@@ -409,6 +417,11 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
     }
 }
 
+fn taking(checked: &Checked) -> Taking {
+    let Authorization { from: payer, value, .. } = checked.authorization;
+    Taking { token: checked.token, payer, value: value.value() }
+}
+
 /// Finds out whether a payload that is not EIP-3009's is of another method, according to itself or its entry, which is
 /// not served.
 fn other_method(claim: &Claim) -> Option<Rejection> {
@@ -434,6 +447,6 @@ fn transfer_call(checked: &Checked, since: u64, sharing: Sharing) -> Call {
     Call { to: checked.token, data, gas, since, until: None, sharing }
 }
 
-pub(super) fn parcel(call: &Call) -> Parcel {
+pub(crate) fn parcel(call: &Call) -> Parcel {
     Parcel::new(keccak256(&call.data).0, call.to_bytes())
 }

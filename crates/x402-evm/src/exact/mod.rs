@@ -10,8 +10,6 @@ mod deployment;
 #[cfg(feature = "facilitator")]
 mod mechanism;
 mod payer;
-#[cfg(feature = "facilitator")]
-mod payers;
 mod price;
 #[cfg(feature = "facilitator")]
 mod probe;
@@ -29,12 +27,19 @@ pub use price::{Price, PriceError};
 pub use probe::TRANSFER_GAS;
 pub use x402_types::Dollars;
 
+#[cfg(feature = "facilitator")]
+pub(crate) use authorization::tx_id;
+#[cfg(feature = "facilitator")]
+pub(crate) use mechanism::{KEEP, LOOK_BACK, parcel};
+#[cfg(feature = "facilitator")]
+pub(crate) use probe::{LOOKED_AT, VIEW_GAS};
+#[cfg(feature = "facilitator")]
+pub(crate) use spent::SpentElsewhere;
+
 use std::sync::Arc;
 
 use alloy_primitives::Address;
-use x402_types::{
-    AtomicAmount, ChainId, Claim, EvmAddress, Members, Offer, PaymentKey, PaymentKeyFn, Rejection, SchemeName, Terms,
-};
+use x402_types::{ChainId, Claim, EvmAddress, Members, Offer, PaymentKey, PaymentKeyFn, Rejection, SchemeName, Terms};
 
 use crate::eip3009::UncheckedPayload;
 use crate::token::{Token, Tokens};
@@ -87,12 +92,7 @@ impl Exact {
     }
 
     fn offer(token: &Token, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
-        let amount: AtomicAmount = match price {
-            Price::Dollars(_) if !token.dollar => return Err(PriceError::NotDollar),
-            Price::Dollars(dollars) => price::atomic(dollars, token.decimals)?,
-            Price::Atomic(amount) if amount.is_zero() => return Err(PriceError::Zero),
-            Price::Atomic(amount) => amount,
-        };
+        let amount = price.in_token(token)?;
         let domain = token.domain.as_ref().ok_or(PriceError::MissingDomain)?;
         let mut extra = Members::new();
         extra.insert_text("name", &domain.name);

@@ -4,6 +4,8 @@ use core::str::FromStr;
 
 use x402_types::{AtomicAmount, Dollars};
 
+use crate::token::Token;
+
 /// The price of a seller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,14 +50,26 @@ pub enum PriceError {
     MissingDomain,
 }
 
-/// A price in atomic units of a token with so many decimals. Nothing of it is dropped.
-pub(super) fn atomic(price: Dollars, decimals: u8) -> Result<AtomicAmount, PriceError> {
+/// Converts a price to atomic units of a token with so many decimals. Nothing of it is dropped.
+fn atomic(price: Dollars, decimals: u8) -> Result<AtomicAmount, PriceError> {
     let given = price.decimals();
     if given > decimals {
         return Err(PriceError::Decimals { given, decimals });
     }
     let amount = price.to_atomic(decimals).ok_or(PriceError::TooLarge)?;
     if amount.is_zero() { Err(PriceError::Zero) } else { Ok(amount) }
+}
+
+impl Price {
+    /// Returns the price in atomic units of a token.
+    pub(crate) fn in_token(self, token: &Token) -> Result<AtomicAmount, PriceError> {
+        match self {
+            Self::Dollars(_) if !token.dollar => Err(PriceError::NotDollar),
+            Self::Dollars(dollars) => atomic(dollars, token.decimals),
+            Self::Atomic(amount) if amount.is_zero() => Err(PriceError::Zero),
+            Self::Atomic(amount) => Ok(amount),
+        }
+    }
 }
 
 impl FromStr for Price {

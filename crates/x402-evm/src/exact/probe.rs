@@ -19,14 +19,14 @@ use crate::wallet::{SignatureQuery, Signer};
 pub const TRANSFER_GAS: u64 = 150_000;
 
 /// The gas of a view of the token.
-pub(super) const VIEW_GAS: u32 = 100_000;
+pub(crate) const VIEW_GAS: u32 = 100_000;
 /// The gas of the call itself in a simulation: [`TRANSFER_GAS`] without 21,000 and the calldata.
 const SIMULATION_GAS: u32 = 120_000;
 /// The number of words of `eip712Domain()`'s result that are kept.
 const DOMAIN_WORDS: u16 = 20;
 /// The number of pending authorizations whose state is read; further ones count whether they were used meanwhile or
 /// not.
-const LOOKED_AT: usize = 64;
+pub(crate) const LOOKED_AT: usize = 64;
 /// The seconds that must remain if the account is to be deployed first: two transactions, the second after the first is
 /// final.
 const DEPLOYMENT_MARGIN: u64 = 30;

@@ -1,27 +1,26 @@
 //! Authorizations that another transaction used before this facilitator first received them.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use alloy_primitives::{Address, B256};
 use x402_facilitator_core::TxId;
 use x402_types::{Fault, Rejection, UnixSeconds};
 
 use super::authorization::{tx_id, watched};
 use super::check::Checked;
-use crate::chain::{Fate, Moved, WatchEvents};
+use crate::chain::{Fate, Moved, Use, WatchEvents, Watched};
 
 /// The seconds for which a result is cached: a body that is presented repeatedly is searched for once.
 const HOLDS: u64 = 10;
 /// The maximum number of cached results.
 const KEPT: usize = 1_000;
 
-/// The results by token, payer and nonce.
-type Found = BTreeMap<(Address, Address, B256), (Fate, UnixSeconds)>;
+/// The results by the effect of the use, which is unique to an authorization.
+type Found = HashMap<Use, (Fate, UnixSeconds)>;
 
 /// The recent results.
 #[derive(Debug, Default)]
-pub(super) struct SpentElsewhere(Mutex<Found>);
+pub(crate) struct SpentElsewhere(Mutex<Found>);
 
 impl SpentElsewhere {
     /// Creates the refusal of a used authorization, with the transaction that used it if a node reveals it: seller and
@@ -72,12 +71,23 @@ impl SpentElsewhere {
         now: UnixSeconds,
     ) -> Result<Fate, Fault> {
         let Checked { token, authorization, .. } = checked;
-        let id = (*token, authorization.from, authorization.nonce);
+        self.search(chain, watched(*token, authorization, 0), authorization.valid_after, now).await
+    }
+
+    /// Searches for the use of an authorization from the newest block backwards, not before the time `after`.
+    pub(crate) async fn search(
+        &self,
+        chain: &(impl WatchEvents + ?Sized),
+        watched: Watched,
+        after: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<Fate, Fault> {
+        let id = watched.used;
         let holds = |when: UnixSeconds| when.plus(HOLDS) >= now;
         if let Some((fate, _)) = self.kept().get(&id).filter(|(_, when)| holds(*when)) {
             return Ok(fate.clone());
         }
-        let fate = chain.search(watched(*token, authorization, 0), authorization.valid_after).await?;
+        let fate = chain.search(watched, after).await?;
         let mut kept = self.kept();
         kept.retain(|_, (_, when)| holds(*when));
         if kept.len() < KEPT {

@@ -6,6 +6,7 @@ use alloy_sol_types::SolCall;
 use x402_types::AtomicAmount;
 
 use super::message::{Permit, Witness};
+use super::sponsored::SponsoredPermit;
 
 mod abi {
     alloy_sol_types::sol! {
@@ -49,6 +50,15 @@ pub struct Eip2612Permit {
     pub s: B256,
     /// `v` of the signature.
     pub v: u8,
+}
+
+impl From<&SponsoredPermit> for Eip2612Permit {
+    fn from(SponsoredPermit { allowance, signature }: &SponsoredPermit) -> Self {
+        let [rs @ .., v] = signature;
+        let (r, s) = rs.split_at(32);
+        let (r, s) = (B256::from_slice(r), B256::from_slice(s));
+        Self { value: allowance.value, deadline: allowance.deadline, r, s, v: *v }
+    }
 }
 
 /// The call of a proxy that settles a payment: the call that is simulated, sent, and recognised on the chain.
@@ -183,6 +193,10 @@ impl From<abi::EIP2612Permit> for Eip2612Permit {
         Self { value, deadline, r, s, v }
     }
 }
+
+/// The selector of [`nonce_bitmap_call`].
+#[cfg(feature = "facilitator")]
+pub(super) const NONCE_BITMAP: [u8; 4] = abi::Permit2::nonceBitmapCall::SELECTOR;
 
 /// Encodes `nonceBitmap(owner, word)` of Permit2: 256 nonces share a word, a bit each.
 #[must_use]

@@ -7,16 +7,33 @@
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod calls;
+#[cfg(feature = "facilitator")]
+mod check;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod errors;
+#[cfg(feature = "facilitator")]
+mod mechanism;
 mod message;
+mod offer;
+mod payer;
 mod payload;
+#[cfg(feature = "facilitator")]
+mod probe;
+#[cfg(feature = "facilitator")]
+mod proof;
+pub mod sponsored;
 
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use calls::{Eip2612Permit, SettleCall, allowance_call, nonce_bitmap_call};
+#[cfg(feature = "facilitator")]
+pub use check::PermitScheme;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 pub use errors::ContractError;
+#[cfg(feature = "facilitator")]
+pub use mechanism::PermitMechanism;
 pub use message::{EXACT_WITNESS_TYPE, PERMIT_TYPE, Permit, UPTO_WITNESS_TYPE, Witness, domain};
+pub use offer::ByPermit2;
+pub use payer::Payer;
 pub use payload::{PermitPayload, UncheckedPermit};
 
 use alloy_primitives::{Address, address};

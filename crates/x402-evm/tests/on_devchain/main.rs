@@ -3,6 +3,8 @@
 
 mod batching;
 mod node;
+mod permit;
+mod permit_cases;
 mod pull;
 mod rail;
 mod settle;

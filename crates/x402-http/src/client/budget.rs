@@ -54,6 +54,9 @@ pub enum ReserveError {
 pub enum Closed {
     /// The payment was made.
     Paid,
+    /// The payment was made, and took no more than this of the reserved sum, by the server's receipt. Only a scheme that
+    /// settles at most what was authorized ends so, and a server that lies about it may have settled all.
+    PaidPart(AtomicAmount),
     /// The server reports that the payment was not made and cannot be made.
     Refused,
     /// Nothing was signed or sent.
@@ -176,17 +179,16 @@ impl Budget for MemoryBudget {
         let mut books = self.books();
         let Some((account, amount)) = books.open.remove(&reservation) else { return };
         let Some(used) = books.used.get_mut(&account) else { return };
-        let give_back = match how {
-            Closed::Paid => false,
-            Closed::NeverSent => true,
+        let given_back = match how {
+            Closed::Paid => AtomicAmount::ZERO,
+            Closed::PaidPart(part) => amount.value().saturating_sub(part.value()).into(),
+            Closed::NeverSent => amount,
             Closed::Refused => {
                 used.refusals = used.refusals.saturating_add(1);
-                used.refusals <= BELIEVED_REFUSALS
+                if used.refusals <= BELIEVED_REFUSALS { amount } else { AtomicAmount::ZERO }
             }
         };
-        if give_back {
-            used.sum = used.sum.value().saturating_sub(amount.value()).into();
-        }
+        used.sum = used.sum.value().saturating_sub(given_back.value()).into();
     }
 }
 

@@ -188,7 +188,7 @@ where
         let refused = matches!(outcome, Outcome::Refused(_));
         let receipt = match outcome {
             Outcome::Paid(receipt) => {
-                flight.land(Some(Closed::Paid)).await;
+                flight.land_paid(receipt.as_ref()).await;
                 receipt
             }
             Outcome::Unserved(receipt) => {

@@ -3,9 +3,9 @@
 use http::{HeaderName, HeaderValue, Method};
 use sha3::{Digest, Sha3_256};
 use url::Url;
-use x402_types::UnixSeconds;
 #[cfg(feature = "challenge")]
 use x402_types::challenge::PaymentResponse;
+use x402_types::{AmountRule, UnixSeconds};
 
 use super::{Closed, OpenPayment, Payer, Receipt};
 #[cfg(feature = "challenge")]
@@ -39,6 +39,8 @@ pub(super) struct Signed {
     pub(super) valid_until: UnixSeconds,
     /// The budget reservation; `None` if another process reserved the sum.
     pub(super) reservation: Option<u64>,
+    /// Whether less than the reserved sum may be settled.
+    pub(super) rule: AmountRule,
     /// Whether the payment may have reached the server before.
     pub(super) sent: bool,
     /// Whether the server confirmed that the payment was made.
@@ -55,6 +57,14 @@ impl Signed {
     /// paid in addition.
     pub(super) fn lasts(&self, now: UnixSeconds) -> bool {
         self.paid || now < self.valid_until
+    }
+
+    /// Returns how the payment ends that was made by this receipt.
+    pub(super) fn paid(&self, receipt: Option<&Receipt>) -> Closed {
+        match (self.rule, receipt.and_then(|receipt| receipt.0.amount?.value())) {
+            (AmountRule::AtMost, Some(part)) => Closed::PaidPart(part),
+            (AmountRule::AtMost, None) | (AmountRule::Equal, _) => Closed::Paid,
+        }
     }
 
     /// Converts to a journal entry.
@@ -110,9 +120,9 @@ impl<'p> Flight<'p> {
     }
 
     /// Records that the money moved and nothing was served: it counts once, and is kept for the same request.
-    pub(super) fn count(&mut self) {
+    pub(super) fn count(&mut self, receipt: Option<&Receipt>) {
         if let Some(signed) = self.signed.as_mut() {
-            self.payer.close(signed, Closed::Paid);
+            self.payer.close(signed, signed.paid(receipt));
             signed.paid = true;
         }
     }
@@ -120,7 +130,7 @@ impl<'p> Flight<'p> {
     /// Does the same as [`Self::settle`], with the receipt of a challenge, and the entitlement that it granted.
     #[cfg(feature = "challenge")]
     pub(super) async fn settle_challenge(&mut self, receipt: PaymentResponse, entitlement: Option<OpenEntitlement>) {
-        self.count();
+        self.count(None);
         let Some(signed) = self.signed.as_mut() else { return };
         if let Some(challenge) = signed.challenge.as_mut() {
             (challenge.receipt, challenge.entitlement) = (Some(receipt), entitlement);
@@ -136,7 +146,7 @@ impl<'p> Flight<'p> {
 
     /// Does the same as [`Self::count`], with the receipt.
     pub(super) async fn settle(&mut self, receipt: Receipt) {
-        self.count();
+        self.count(Some(&receipt));
         let Some(signed) = self.signed.as_mut() else { return };
         signed.settled = Some(receipt);
         self.write().await;
@@ -153,6 +163,12 @@ impl<'p> Flight<'p> {
     pub(super) fn blocks(&self) -> Option<Box<OpenPayment>> {
         let signed = self.signed.as_ref().filter(|signed| !signed.lasts(self.payer.clock.now()))?;
         signed.open(&self.purchase).map(Box::new)
+    }
+
+    /// Ends a payment that was made and served.
+    pub(super) async fn land_paid(self, receipt: Option<&Receipt>) {
+        let how = self.signed.as_ref().map(|signed| signed.paid(receipt));
+        self.land(how).await;
     }
 
     /// Ends the payment. `None` means that it was used, so that neither the money nor the authorization is returned.

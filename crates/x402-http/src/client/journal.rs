@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use sha3::{Digest, Sha3_256};
 use x402_types::v2::SettleResponse;
-use x402_types::{Fault, UnixSeconds};
+use x402_types::{AmountRule, Fault, UnixSeconds};
 
 #[cfg(feature = "challenge")]
 use super::OpenChallenge;
@@ -102,6 +102,7 @@ impl OpenPayment {
             header: (name, value),
             valid_until: self.valid_until,
             reservation: None,
+            rule: AmountRule::Equal,
             sent: true,
             paid: self.is_paid(),
             settled: self.settled.clone().map(Receipt),

@@ -212,11 +212,12 @@ impl Payer {
         let url = candidate.asked.url(&resource, purchase.url.as_str());
         let context = SigningContext { now, entropy, url, method: purchase.method.as_str() };
         let made = scheme.make_payment(terms, &context).await?;
-        let valid_until = made.valid_until;
+        let (valid_until, rule) = (made.valid_until, made.amount_rule);
         let mut signed = Signed {
             header: candidate.asked.header(required, extensions, made).map_err(PayError::from)?,
             valid_until,
             reservation: None,
+            rule,
             sent: false,
             paid: false,
             settled: None,

@@ -208,11 +208,19 @@ impl Route {
         }
     }
 
-    /// Returns the 402, or an answer with the status of the rejection's row.
+    /// Returns the 402, or an answer with the status of the rejection's row. A 412 has the
+    /// offers as a 402 has them: the payment is accepted once its precondition holds.
     pub(super) fn refuse(&self, path: &str, offers: &[Offer], rejection: Option<&Rejection>) -> Answer {
         match rejection {
             Some(rejection) if answer::status(rejection) == StatusCode::SERVICE_UNAVAILABLE => {
                 answer::unavailable(rejection.reason.clone(), None, Some(self.seller.retry_after))
+            }
+            Some(rejection) if answer::status(rejection) == StatusCode::PRECONDITION_FAILED => {
+                let mut answer = self.ask(path, offers, Some(rejection));
+                if answer.status() == StatusCode::PAYMENT_REQUIRED {
+                    *answer.status_mut() = StatusCode::PRECONDITION_FAILED;
+                }
+                answer
             }
             Some(rejection) if answer::status(rejection) != StatusCode::PAYMENT_REQUIRED => {
                 answer::plain(answer::status(rejection), rejection)

@@ -8,7 +8,7 @@ use url::Url;
 use x402_challenge::{MakeProof, answer, body_sha256, host};
 use x402_codec::{challenge as codec, header};
 use x402_types::challenge::{Challenge, Networks, Proof, ResourceName};
-use x402_types::{Assets, SchemeName, SigningContext, Terms, UnixSeconds};
+use x402_types::{AmountRule, Assets, SchemeName, SigningContext, Terms, UnixSeconds};
 
 use super::super::exchange::Leg;
 use super::super::flight::{Purchase, Signed};
@@ -74,8 +74,16 @@ impl Payer {
         // A server accepts the payment no longer than its challenge lasts.
         let valid_until = made.valid_until.min(now.plus(terms.max_timeout_seconds.get()));
         let challenge = Some(OpenChallenge::new(challenge.challenge_id.clone()));
-        let mut signed =
-            Signed { header, valid_until, reservation: None, sent: false, paid: false, settled: None, challenge };
+        let mut signed = Signed {
+            header,
+            valid_until,
+            reservation: None,
+            rule: AmountRule::Equal,
+            sent: false,
+            paid: false,
+            settled: None,
+            challenge,
+        };
         // The payment is noted before it is sent: after a crash the next process sends the same one.
         self.note(signed.open(purchase)).await?;
         signed.reservation = Some(reserved.keep());

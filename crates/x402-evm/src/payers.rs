@@ -6,27 +6,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::{Address, B256, U256};
 use x402_facilitator_core::{Ledger, Payment, Step, StepState};
-use x402_types::{AuthorizationKind, ChainId, ErrorReason, Fault, PaymentKey, Rejection, UnixSeconds};
+use x402_types::{ErrorReason, Fault, PaymentKey, Rejection, UnixSeconds};
 
-use super::check::Checked;
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::Signer;
 
 /// The seconds after which a claim without a step is checked on the chain again before anything is sent.
-pub(super) const STALE: u64 = 5;
+pub(crate) const STALE: u64 = 5;
 
-/// The payers of one network, as far as their payments were seen here.
+/// The sum that a payment takes from a payer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taking {
+    pub(crate) token: Address,
+    pub(crate) payer: Address,
+    pub(crate) value: U256,
+}
+
+/// The payers of one network, as far as their payments by one method were seen here.
 #[derive(Default)]
-pub(super) struct Payers {
+pub(crate) struct Payers {
     /// The ledger of the settlement machine: a payer's pending payments count against the balance.
-    pub(super) ledger: Option<Arc<dyn Ledger>>,
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
     unreliable: UnreliablePayers,
     /// The facts that were read of payers in the last [`STALE`] seconds, by token and payer: a payment that was verified a
-    /// moment ago is sent without another read if the payer's balance also covers the payments before it.
+    /// moment ago is sent without another read if the sum also covers the payments before it.
     read: Mutex<BTreeMap<(Address, Address), Read>>,
 }
 
-/// The facts that were read of a payer: the balance, and the kind of signer.
+/// The facts that were read of a payer: the sum that can be taken, and the kind of signer.
 #[derive(Debug, Clone, Copy)]
 struct Read {
     balance: U256,
@@ -35,24 +42,16 @@ struct Read {
 }
 
 impl Payers {
-    /// Returns the payer's unanswered payments in this token, except this one.
-    pub(super) async fn others(
-        &self,
-        network: ChainId,
-        checked: &Checked,
-        own: &PaymentKey,
-    ) -> Result<Vec<Arc<Payment>>, Fault> {
+    /// Returns the payer's unanswered payments whose keys begin with this prefix, except this one.
+    pub(crate) async fn others(&self, prefix: &[u8], own: &PaymentKey) -> Result<Vec<Arc<Payment>>, Fault> {
         let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
-        let payer = checked.authorization.from;
-        let kind = AuthorizationKind::Eip3009;
-        let prefix = PaymentKey::prefix(kind, network, checked.token.as_slice(), payer.as_slice());
-        let mut rows = ledger.unanswered(&prefix).await?;
+        let mut rows = ledger.unanswered(prefix).await?;
         rows.retain(|row| row.key != *own);
         Ok(rows)
     }
 
     /// Refuses a payer whose transactions revert although they pass in simulation.
-    pub(super) fn check(&self, payer: Address, others: &[Arc<Payment>], now: UnixSeconds) -> Result<(), Rejection> {
+    pub(crate) fn check(&self, payer: Address, others: &[Arc<Payment>], now: UnixSeconds) -> Result<(), Rejection> {
         others.iter().for_each(|row| self.note_reverts(payer, row, now));
         match self.unreliable.refused_until(payer, now) {
             None => Ok(()),
@@ -65,49 +64,48 @@ impl Payers {
 
     /// Records the payer if as many transactions as a payment may cost were sent for this one without any effect on the
     /// chain.
-    pub(super) fn note_reverts(&self, payer: Address, payment: &Payment, now: UnixSeconds) {
+    pub(crate) fn note_reverts(&self, payer: Address, payment: &Payment, now: UnixSeconds) {
         let reverted = |step: &&Step| step.state == StepState::Unaccounted && step.parcels.len() >= MAX_REVERTS;
         if payment.open_step().filter(reverted).is_some() {
             self.unreliable.note(payer, &payment.key, now);
         }
     }
 
-    /// Records what a read of the chain showed of a payment's payer.
-    pub(super) fn note_read(&self, checked: &Checked, balance: U256, signer: Signer, now: UnixSeconds) {
+    /// Records what a read of the chain showed of a payment's payer: the sum that can be taken, and the kind of signer.
+    pub(crate) fn note_read(&self, of: &Taking, balance: U256, signer: Signer, now: UnixSeconds) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.retain(|_, read| read.when.plus(STALE) >= now);
-        read.insert((checked.token, checked.authorization.from), Read { balance, signer, when: now });
+        read.insert((of.token, of.payer), Read { balance, signer, when: now });
     }
 
-    fn read(&self, checked: &Checked, now: UnixSeconds) -> Option<Read> {
+    fn read(&self, of: &Taking, now: UnixSeconds) -> Option<Read> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = read.get(&(checked.token, checked.authorization.from)).copied();
+        let known = read.get(&(of.token, of.payer)).copied();
         known.filter(|read| read.when.plus(STALE) >= now)
     }
 
     /// Returns whether the payer's account had no code at a recent read.
-    pub(super) fn is_key(&self, checked: &Checked, now: UnixSeconds) -> bool {
-        self.read(checked, now).is_some_and(|read| read.signer == Signer::Key)
+    pub(crate) fn is_key(&self, of: &Taking, now: UnixSeconds) -> bool {
+        self.read(of, now).is_some_and(|read| read.signer == Signer::Key)
     }
 
-    /// Returns whether the balance of a recent read covers this payment and those before it.
-    pub(super) fn cover(&self, checked: &Checked, before: &[(B256, U256)], now: UnixSeconds) -> bool {
-        let own = checked.authorization.value.value();
-        let needed = before.iter().fold(own, |needed, (_, value)| needed.saturating_add(*value));
-        self.read(checked, now).is_some_and(|read| read.balance >= needed)
+    /// Returns whether the sum of a recent read covers this payment and those before it.
+    pub(crate) fn cover(&self, of: &Taking, before: &[(B256, U256)], now: UnixSeconds) -> bool {
+        let needed = before.iter().fold(of.value, |needed, (_, value)| needed.saturating_add(*value));
+        self.read(of, now).is_some_and(|read| read.balance >= needed)
     }
 }
 
 /// Returns nonce and value of a row's authorization. The key ends with the nonce, and a payment is claimed only if its value
 /// is the amount of its terms: the payload of each pending payment need not be parsed for each new one.
-pub(super) fn taken_by(row: &Payment) -> Option<(B256, U256)> {
+pub(crate) fn taken_by(row: &Payment) -> Option<(B256, U256)> {
     let nonce = row.key.as_bytes().last_chunk::<32>()?;
     Some((B256::from(*nonce), row.claim.terms.amount.value()))
 }
 
 /// Returns whether another payment of the payer takes precedence: one that has begun; and of two that have both begun,
 /// or both not, the one with the lower key, so that they do not wait for each other.
-pub(super) fn comes_first(other: &Payment, own: &Payment) -> bool {
+pub(crate) fn comes_first(other: &Payment, own: &Payment) -> bool {
     match (other.steps.is_empty(), own.steps.is_empty()) {
         (false, true) => true,
         (true, false) => false,

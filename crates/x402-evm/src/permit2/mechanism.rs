@@ -1,0 +1,357 @@
+//! The facilitator's half: verification in one round trip, one step, and proof from final blocks.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, U256};
+use async_trait::async_trait;
+use x402_facilitator_core::{
+    EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Receipt, Step, StepName, StepState, TxId,
+    Verdict,
+};
+use x402_types::v2::SupportedKind;
+use x402_types::{
+    AmountRule, AuthorizationKind, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, PaymentKey, RawJson,
+    Refusal, Rejection, UnixSeconds, Version,
+};
+
+use super::PERMIT2;
+use super::calls::Eip2612Permit;
+use super::check::{self, CheckedPermit, PermitScheme, seconds};
+use super::payload::{PermitPayload, UncheckedPermit};
+use super::probe::{PermitContext, PermitProbe, transaction_gas};
+use super::proof::{self, OthersCalls, once_key, watched};
+use super::sponsored::SponsoredPermit;
+use crate::chain::{At, Call, Chain, Fate, Sharing};
+use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
+use crate::payers::{Payers, STALE, Taking, comes_first, taken_by};
+use crate::token::Tokens;
+use crate::unreliable::MAX_REVERTS;
+use crate::wallet::Signer;
+
+const SETTLE: StepName = StepName::new("settle");
+
+/// The mechanism of `exact` or `upto` by Permit2 on one network.
+pub struct PermitMechanism<C> {
+    chain: Arc<C>,
+    network: ChainId,
+    scheme: PermitScheme,
+    tokens: Tokens,
+    lanes: Vec<LaneId>,
+    /// The accounts of the lanes, which settle.
+    senders: Vec<Address>,
+    policy: ExactPolicy,
+    payers: Payers,
+    spent: SpentElsewhere,
+    others: OthersCalls,
+}
+
+impl<C> core::fmt::Debug for PermitMechanism<C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("PermitMechanism")
+            .field("scheme", &self.scheme)
+            .field("network", &self.network)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Chain> PermitMechanism<C> {
+    /// Creates the mechanism of a scheme for these tokens of the chain's network, carried by these lanes.
+    #[must_use]
+    pub fn new(scheme: PermitScheme, chain: Arc<C>, tokens: Tokens, lanes: Vec<LaneId>) -> Self {
+        let network = chain.network();
+        let senders = lanes.iter().filter_map(|lane| lane.account().parse().ok()).collect();
+        let (policy, payers) = (ExactPolicy::default(), Payers::default());
+        let (spent, others) = (SpentElsewhere::default(), OthersCalls::default());
+        let tokens = tokens.on(network);
+        Self { chain, network, scheme, tokens, lanes, senders, policy, payers, spent, others }
+    }
+
+    /// Sets the ledger of the settlement machine: a payer's pending payments count against balance and allowance, and
+    /// payers whose transactions revert are remembered across restarts. Without a ledger neither is known.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        self.payers.ledger = Some(ledger);
+        self
+    }
+
+    /// Sets the policy.
+    #[must_use]
+    pub fn with_policy(mut self, policy: ExactPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    fn check(&self, claim: &Claim, now: UnixSeconds) -> Result<CheckedPermit, Rejection> {
+        check::check(self.scheme, &self.policy, &self.tokens, &self.senders, claim, now)
+    }
+
+    /// Reads everything that decides about a payment at one block, and simulates the settlement there as a transaction
+    /// of `sender`.
+    async fn probe(
+        &self,
+        checked: &CheckedPermit,
+        sender: Option<&LaneId>,
+        under_way: Vec<(B256, U256)>,
+        now: UnixSeconds,
+    ) -> Result<Signer, Refusal> {
+        let sender = sender.and_then(|lane| lane.account().parse().ok());
+        let (reads, probe) = PermitProbe::new(self.scheme, checked, PermitContext { sender, under_way });
+        let answers = self.chain.run(&reads, At::Latest).await?;
+        let (signer, funds) = probe.judge(&answers)?;
+        self.payers.note_read(&taking(checked), funds, signer, now);
+        Ok(signer)
+    }
+
+    /// Returns the payer's unanswered payments by Permit2 in the same token, except this one.
+    async fn others(&self, checked: &CheckedPermit, own: &PaymentKey) -> Result<Vec<Arc<Payment>>, Fault> {
+        let payer = checked.permit.from;
+        let kind = AuthorizationKind::Permit2;
+        let prefix = PaymentKey::prefix(kind, self.network, PERMIT2.as_slice(), payer.as_slice());
+        let mut rows = self.payers.others(&prefix, own).await?;
+        let token = checked.permit.token;
+        rows.retain(|row| self.tokens.of(&row.claim.terms).is_some_and(|of| of.address == token));
+        Ok(rows)
+    }
+
+    /// Returns the lanes that may carry a payment: all for `exact`, and for `upto` that of the account which the payer
+    /// named.
+    fn lanes_for(&self, checked: &CheckedPermit) -> Vec<LaneId> {
+        let mut lanes = self.lanes.clone();
+        if let Some(facilitator) = checked.permit.witness.facilitator {
+            lanes.retain(|lane| lane.account().parse() == Ok(facilitator));
+        }
+        lanes
+    }
+
+    /// Returns the transaction by which another account settled this payment, if a node shows it.
+    async fn settled_elsewhere(&self, checked: &CheckedPermit, now: UnixSeconds) -> Option<TxId> {
+        let after = u64::try_from(checked.permit.witness.valid_after).map_or(UnixSeconds(u64::MAX), UnixSeconds);
+        let call = checked.call();
+        let Ok(Fate::Set { candidates }) = self.spent.search(&*self.chain, watched(&call, 0), after, now).await else {
+            return None;
+        };
+        let settling = proof::settling_now(&*self.chain, self.scheme, &call, &candidates).await;
+        settling.ok().flatten().map(tx_id)
+    }
+
+    /// Adds to the refusal of a used nonce the transaction that used it for the same amount and recipient: seller and
+    /// payer have to settle the matter, and need to know what was paid by which transaction.
+    async fn used(&self, checked: &CheckedPermit, refusal: Rejection, now: UnixSeconds) -> Rejection {
+        let Some(transaction) = self.settled_elsewhere(checked, now).await else { return refusal };
+        let why = format!(
+            "the permit was settled before by another transaction, {}, and paid what is asked: seller and payer have to \
+             settle it between them",
+            transaction.as_str()
+        );
+        refusal.because(why).detail("transaction", transaction.as_str())
+    }
+
+    /// Returns the refusal of a permit that comes too late. If another transaction used it in time, the refusal names
+    /// that transaction: the money has moved, and the seller has to learn it.
+    async fn late(&self, claim: &Claim, late: Rejection, now: UnixSeconds) -> Rejection {
+        let Ok(PermitPayload { authorization, .. }) = PermitPayload::read(&claim.payload) else { return late };
+        let in_time = UnixSeconds(seconds(&authorization).0.saturating_sub(self.policy.margin));
+        let checked = Some(in_time).filter(|in_time| *in_time < now).and_then(|it| self.check(claim, it).ok());
+        let Some(checked) = checked else { return late };
+        let used = match self.probe(&checked, None, Vec::new(), now).await {
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => why,
+            _ => return late,
+        };
+        let used = self.used(&checked, used.of(EvmAddress::from(authorization.from).as_str()), now).await;
+        if used.details.get("transaction").is_some() { used } else { late }
+    }
+
+    async fn settle(&self, checked: &CheckedPermit) -> Result<NextStep, Fault> {
+        let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
+        let settlement = checked.call();
+        self.chain.watch(watched(&settlement, since));
+        let call = Call {
+            to: self.scheme.proxy(),
+            data: settlement.call(),
+            gas: transaction_gas(checked),
+            since,
+            // Permit2 enforces the deadline.
+            until: None,
+            // Permit2 emits no event for a permit's use, so that a transaction proves one payment only.
+            sharing: Sharing::Alone,
+        };
+        let once_key = once_key(self.network, &checked.permit);
+        Ok(NextStep::Do { name: SETTLE, once_key, exclusive: None, parcel: parcel(&call) })
+    }
+
+    /// Plans the next step from the chain's state, if no transaction is in flight.
+    async fn next(
+        &self,
+        payment: &Payment,
+        checked: &CheckedPermit,
+        before: Vec<(B256, U256)>,
+        now: UnixSeconds,
+    ) -> Result<NextStep, Fault> {
+        let unaccounted = payment.open_step();
+        self.payers.note_reverts(checked.permit.from, payment, now);
+        let wait = Ok(NextStep::Wait(now.plus(2)));
+        match self.probe(checked, Some(&payment.lane), before, now).await {
+            Err(Refusal::Fault(fault)) => Err(fault),
+            // A contract can distinguish a transaction from its simulation, and revert only in the former.
+            Ok(Signer::Contract) if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) => wait,
+            // Bytes were sent: a refused read proves nothing, but prevents burning gas.
+            Err(Refusal::Rejection(_)) if unaccounted.is_some() => wait,
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
+                let reason = ErrorReason::DUPLICATE_SETTLEMENT;
+                Ok(match self.settled_elsewhere(checked, now).await {
+                    Some(transaction) => NextStep::Spent { reason, transaction },
+                    None => NextStep::Failed(ErrorReason::PERMIT2_INVALID_NONCE),
+                })
+            }
+            // No transaction was sent, so it fails here. For an unaccounted step only a final block proves that.
+            _ if unaccounted.is_none() && now > checked.deadline() => {
+                Ok(NextStep::Failed(ErrorReason::PERMIT2_DEADLINE_EXPIRED))
+            }
+            Err(Refusal::Rejection(why)) => Ok(NextStep::Failed(why.reason)),
+            Ok(_) => self.settle(checked).await,
+        }
+    }
+
+    /// Parses the payment of a row, which was checked when it was claimed.
+    fn stored(&self, claim: &Claim) -> Result<CheckedPermit, Fault> {
+        let broken = |why: Rejection| Fault::broken(format_args!("a stored claim cannot be read: {why}"));
+        let token =
+            self.tokens.of(&claim.terms).ok_or_else(|| Fault::broken("a stored claim names an unknown token"))?;
+        let PermitPayload { authorization: permit, signature } = PermitPayload::read(&claim.payload).map_err(broken)?;
+        let signature = check::signed(&self.policy, &permit, &signature, token.chain_id).map_err(broken)?;
+        let sponsored = SponsoredPermit::read(&claim.extensions, &permit).map_err(broken)?;
+        let permit2612 = sponsored.as_ref().map(Eip2612Permit::from);
+        Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612 })
+    }
+}
+
+#[async_trait]
+impl<C: Chain> Mechanism for PermitMechanism<C> {
+    /// Returns the kind of version 2: version 1 knows no Permit2. That of `upto` names the account that settles, which
+    /// payers sign, and all of them beside it.
+    fn kinds(&self) -> Vec<SupportedKind> {
+        let (mut extra, mut rest) = (Members::new(), Members::new());
+        if let (PermitScheme::Upto, [first, ..]) = (self.scheme, &*self.senders) {
+            extra.insert_text("facilitatorAddress", &first.to_string());
+            let all: Vec<String> = self.senders.iter().map(Address::to_string).collect();
+            if let Ok(all) = RawJson::of(&all) {
+                rest.insert("facilitatorAddresses", all);
+            }
+        }
+        let network = self.network.into();
+        vec![SupportedKind { x402_version: Version::V2, scheme: self.scheme.name(), network, extra, rest }]
+    }
+
+    fn method(&self) -> Option<&'static str> {
+        Some("permit2")
+    }
+
+    /// Returns whether the payload is a permit, or is of no method while the entry requires a permit.
+    fn is_own(&self, claim: &Claim) -> bool {
+        let has = |name| claim.payload.read::<Members>().is_ok_and(|members| members.get(name).is_some());
+        let asked = claim.terms.extra.text("assetTransferMethod").as_deref() == Some("permit2");
+        has("permit2Authorization") || (asked && !has("authorization"))
+    }
+
+    fn amount_rule(&self) -> AmountRule {
+        match self.scheme {
+            PermitScheme::Exact => AmountRule::Equal,
+            PermitScheme::Upto => AmountRule::AtMost,
+        }
+    }
+
+    fn entry_defaults(&self, network: ChainId, asset: Option<&str>) -> Option<EntryDefaults> {
+        let token = match asset {
+            Some(address) => self.tokens.find(network, address.parse::<EvmAddress>().ok()?.try_into().ok()?)?,
+            None => self.tokens.dollar(network)?,
+        };
+        let mut extra = Members::new();
+        extra.insert_text("assetTransferMethod", "permit2");
+        if let Some(domain) = &token.domain {
+            extra.insert_text("name", &domain.name);
+            extra.insert_text("version", &domain.version);
+        }
+        Some(EntryDefaults::new(self.scheme.name(), token.address.to_string(), extra))
+    }
+
+    fn lanes(&self) -> Vec<LaneId> {
+        self.lanes.clone()
+    }
+
+    fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
+        Ok(UncheckedPermit::read(&claim.payload)?.key(self.network))
+    }
+
+    fn payer(&self, key: &PaymentKey) -> Option<String> {
+        let payer = <[u8; 20]>::try_from(key.payer()?).ok()?;
+        Some(EvmAddress::from(Address::from(payer)).to_string())
+    }
+
+    async fn verify(&self, claim: &Claim, now: UnixSeconds) -> Result<Verdict, Refusal> {
+        let checked = match self.check(claim, now) {
+            Ok(checked) => checked,
+            Err(why) if why.reason == ErrorReason::PERMIT2_DEADLINE_EXPIRED => {
+                return Err(self.late(claim, why, now).await.into());
+            }
+            Err(why) => return Err(why.into()),
+        };
+        let payer = EvmAddress::from(checked.permit.from);
+        // The pending payments are read before the chain: one that is used in between is not counted twice.
+        let others = self.others(&checked, &checked.permit.key(self.network)).await?;
+        let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
+        self.payers.check(checked.permit.from, &others, now).map_err(of_payer)?;
+        let under_way = others.iter().filter_map(|row| taken_by(row)).collect();
+        let lanes = self.lanes_for(&checked);
+        match self.probe(&checked, lanes.first(), under_way, now).await {
+            Ok(_) => {}
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
+                return Err(of_payer(self.used(&checked, why, now).await));
+            }
+            Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
+            Err(fault @ Refusal::Fault(_)) => return Err(fault),
+        }
+        Ok(Verdict::new(payer.to_string(), lanes, checked.deadline().plus(KEEP)))
+    }
+
+    async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
+        let receipt = |transaction, amount| {
+            let receipt = Receipt::new(transaction, self.network, payment.payer.clone());
+            match self.scheme {
+                PermitScheme::Exact => receipt,
+                PermitScheme::Upto => receipt.of_amount(amount),
+            }
+        };
+        match payment.steps.last().map(|step| &step.state) {
+            Some(StepState::Proven(proof)) => Ok(NextStep::Settled(receipt(Some(proof.tx.clone()), proof.amount))),
+            Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
+            Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
+            first_or_next => {
+                let checked = self.stored(&payment.claim)?;
+                // "If the amount is 0, no transaction is needed": nothing was used.
+                if checked.amount.is_zero() {
+                    return Ok(NextStep::Settled(receipt(None, checked.amount)));
+                }
+                // The payment was verified a moment ago: nothing more is read before the bytes are sent.
+                let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
+                let others = self.others(&checked, &payment.key).await?;
+                let before: Vec<_> =
+                    others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
+                let covered = before.is_empty() || self.payers.cover(&taking(&checked), &before, now);
+                if at_once && covered {
+                    return self.settle(&checked).await;
+                }
+                self.next(payment, &checked, before, now).await
+            }
+        }
+    }
+
+    async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
+        proof::observe(&*self.chain, self.scheme, &self.others, step, sent).await
+    }
+}
+
+fn taking(checked: &CheckedPermit) -> Taking {
+    let CheckedPermit { permit, amount, .. } = checked;
+    Taking { token: permit.token, payer: permit.from, value: amount.value() }
+}

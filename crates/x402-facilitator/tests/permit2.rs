@@ -1,0 +1,240 @@
+//! Payments by Permit2 through the routes of the process, from a buyer's request to the chain: `exact` and `upto`.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alloy_network::TransactionBuilder;
+use alloy_primitives::{Address, U256};
+use alloy_provider::Provider;
+use alloy_rpc_types_eth::TransactionRequest;
+use alloy_sol_types::SolCall;
+use axum::Router;
+use axum::extract::Extension;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+use x402_codec::{Limits, header};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, TOKEN, TOKENS_EACH, Token, signer};
+use x402_evm::permit2::{ByPermit2, PERMIT2, Payer as PermitPayer};
+use x402_facilitator::dev::DevFacilitator;
+use x402_facilitator::mechanisms::{Builder, Evm};
+use x402_facilitator::process::owner;
+use x402_facilitator_core::MemoryLedger;
+use x402_http::client::{MemoryBudget, PayClient, Payer, Receipt};
+use x402_http::remote::RemoteFacilitator;
+use x402_http::server::{Paid, Seller, Used};
+use x402_types::{ChainId, Claim, MakePayment, Offer, SigningContext, UnixSeconds};
+
+use crate::support::{SELLER, body, send, tls};
+
+const PAYER: usize = 1;
+
+fn network() -> ChainId {
+    ChainId::eip155(84_532)
+}
+
+async fn approve(chain: &DevChain, owner: usize, value: U256) {
+    let data = Token::approveCall { spender: PERMIT2, value }.abi_encode();
+    let tx = TransactionRequest::default().with_to(TOKEN).with_input(data);
+    let receipt = chain.wallet(signer(owner).unwrap()).send_transaction(tx).await.unwrap().get_receipt().await.unwrap();
+    assert!(receipt.status());
+}
+
+async fn facilitator() -> DevFacilitator {
+    tls();
+    let chain = DevChain::builder().block_time(MiningMode::PerTransaction).build().unwrap();
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    DevFacilitator::on(chain, listen, Duration::from_secs(600), |routes| routes).await.unwrap()
+}
+
+/// A shop with `GET /report`, whose handler uses a tenth of what was authorized, or all of it.
+async fn shop(facilitator: &DevFacilitator, offer: Offer, tenth: bool) -> String {
+    let remote = Arc::new(RemoteFacilitator::new(facilitator.url()).unwrap());
+    let seller = Seller::new("https://shop.example", remote).unwrap();
+    let report = async move |Extension(paid): Extension<Paid>| -> Response {
+        let used = paid.amount.value() / U256::from(if tenth { 10 } else { 1 });
+        let mut response = "the report".into_response();
+        response.extensions_mut().insert(Used(used.into()));
+        response
+    };
+    let app = Router::new().route("/report", get(report).layer(seller.charge([offer]).unwrap()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/report", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+fn paid(chain: &DevChain) -> U256 {
+    chain.balance_of(ACCOUNTS[SELLER].address) - U256::from(TOKENS_EACH)
+}
+
+/// Checks that a buyer without an approval is told so by 412, and pays once Permit2 is approved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_pays_once_permit2_is_approved() {
+    let facilitator = facilitator().await;
+    let price = "$0.01".parse().unwrap();
+    let offer = ByPermit2::default().exact(network(), ACCOUNTS[SELLER].address, price).unwrap();
+    let url = shop(&facilitator, offer, false).await;
+    let client = PayClient::new(Payer::new(PermitPayer::new(signer(PAYER).unwrap()))).unwrap();
+
+    let refused = client.get(&url).await.unwrap();
+    assert_eq!(refused.status().as_u16(), 412);
+    assert_eq!(refused.headers()["cache-control"], "no-store");
+    let required: Value = header::decode(refused.headers()["payment-required"].as_bytes(), &Limits::DEFAULT).unwrap();
+    assert_eq!(required["error"], "permit2_allowance_required");
+    assert_eq!(paid(facilitator.chain()), U256::ZERO);
+
+    approve(facilitator.chain(), PAYER, U256::from(10_000)).await;
+    let response = client.get(&url).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    let receipt = response.extensions().get::<Receipt>().unwrap().to_string();
+    assert!(receipt.starts_with("paid: transaction 0x"), "{receipt}");
+    assert_eq!(response.text().await.unwrap(), "the report");
+    assert_eq!(paid(facilitator.chain()), U256::from(10_000));
+    // The approval was for one payment.
+    assert_eq!(client.get(&url).await.unwrap().status().as_u16(), 412);
+    facilitator.stop().await;
+}
+
+/// Checks `upto` from the offer to the budget: the maximum is reserved, and what was used is moved and kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_pays_what_was_used_of_the_maximum() {
+    let facilitator = facilitator().await;
+    let supported: Value =
+        reqwest::get(format!("{}/supported", facilitator.url())).await.unwrap().json().await.unwrap();
+    let kinds = supported["kinds"].as_array().unwrap();
+    let upto = kinds.iter().find(|kind| kind["scheme"] == "upto").unwrap();
+    let account: Address = upto["extra"]["facilitatorAddress"].as_str().unwrap().parse().unwrap();
+    assert_eq!(upto["facilitatorAddresses"], json!([account.to_string()]));
+
+    let most = "$0.01".parse().unwrap();
+    let offer = ByPermit2::default().upto(network(), ACCOUNTS[SELLER].address, most, account).unwrap();
+    let url = shop(&facilitator, offer, true).await;
+    approve(facilitator.chain(), PAYER, U256::MAX).await;
+    let budget = Arc::new(MemoryBudget::default().with_daily("$0.011".parse().unwrap()));
+    let payer = Payer::new(PermitPayer::new(signer(PAYER).unwrap())).with_budget(budget.clone());
+    let client = PayClient::new(payer).unwrap();
+    let host = url.trim_start_matches("http://").trim_end_matches("/report").to_owned();
+    for times in 1..=2u64 {
+        let response = client.get(&url).await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        assert_eq!(paid(facilitator.chain()), U256::from(1_000 * times));
+        assert_eq!(budget.used(&host, network(), &TOKEN.to_string()).to_string(), (1_000 * times).to_string());
+    }
+    facilitator.stop().await;
+}
+
+/// Checks the routes themselves: verdicts, a settlement of nothing, and of more than was authorized.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_routes_settle_nothing_and_never_more_than_the_maximum() {
+    let facilitator = facilitator().await;
+    approve(facilitator.chain(), PAYER, U256::MAX).await;
+    let account = ACCOUNTS[0].address;
+    let most = "$0.01".parse().unwrap();
+    let terms = ByPermit2::default().upto(network(), ACCOUNTS[SELLER].address, most, account).unwrap().terms;
+    let now = UnixSeconds(facilitator.chain().time());
+    let context = SigningContext { now, entropy: [7; 32], url: "https://shop.example/", method: "GET" };
+    let payload = PermitPayer::new(signer(PAYER).unwrap()).make_payment(&terms, &context).await.unwrap().payload;
+    let settling = |amount: &str| {
+        let mut body = body(&terms, &payload);
+        body["paymentRequirements"]["amount"] = json!(amount);
+        body.to_string()
+    };
+    let url = |path: &str| format!("{}/{path}", facilitator.url());
+    let (status, verdict) = send(&url("verify"), settling("10000"), None).await;
+    assert_eq!((status, &verdict["isValid"]), (200, &json!(true)), "{verdict}");
+    for refused in ["-1", "12.5", "", "0x10", "1e3"] {
+        let (status, _) = send(&url("settle"), settling(refused), None).await;
+        assert_eq!(status, 400, "{refused}");
+    }
+    let (status, answer) = send(&url("settle"), settling("10001"), None).await;
+    let exceeds = json!("invalid_upto_evm_payload_settlement_exceeds_amount");
+    assert_eq!((status, &answer["errorReason"], &answer["success"]), (200, &exceeds, &json!(false)));
+    let (status, answer) = send(&url("settle"), settling("0"), Some("a-request-of-nothing")).await;
+    assert_eq!((status, &answer["success"], &answer["transaction"]), (200, &json!(true), &json!("")), "{answer}");
+    assert_eq!(answer["amount"], json!("0"));
+    // The same request has the same answer; another one cannot settle the permit again.
+    let (_, again) = send(&url("settle"), settling("0"), Some("a-request-of-nothing")).await;
+    assert_eq!(again["success"], json!(true), "{again}");
+    let (status, other) = send(&url("settle"), settling("5"), Some("another-request-of-5")).await;
+    assert_eq!((status, &other["errorReason"]), (409, &json!("duplicate_settlement")), "{other}");
+    assert_eq!(paid(facilitator.chain()), U256::ZERO);
+    facilitator.stop().await;
+}
+
+/// Checks 1,000 settlements of `upto` at once, by four accounts that the payers named, each for a sum between nothing
+/// and its maximum: what arrives on the chain is what the meters said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_settlements_over_four_lanes_add_up_to_the_meters() {
+    const PAYMENTS: u64 = 1_000;
+    let every = MiningMode::Interval(Duration::from_millis(500));
+    let chain = DevChain::builder().block_time(every).build().unwrap();
+    let lanes = [0usize, 6, 7, 8];
+    let payers = [1usize, 2, 3, 4];
+    for payer in payers {
+        approve(&chain, payer, U256::MAX).await;
+    }
+    let clock = chain.clone();
+    let ledger = Arc::new(MemoryLedger::new(move || UnixSeconds(clock.time())));
+    let keys = lanes.iter().map(|lane| x402_devchain::key(*lane).unwrap()).collect();
+    let builder = Builder::new(owner(), ledger).with_evm(Evm::new(chain.client(), network(), 0, keys)).unwrap();
+    let (engine, heads) = builder.build().unwrap();
+    heads.check().await.unwrap();
+    let (heads, running) = (heads.watch(&engine), engine.start());
+
+    // A fixed sequence of numbers, as random as the test needs.
+    let state = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
+    let random = || {
+        let next = |x: u64| x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let before = state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |x| Some(next(x))).unwrap();
+        next(before) >> 33
+    };
+    let (mut settles, mut metered) = (Vec::new(), BTreeMap::<usize, U256>::new());
+    for number in 0..PAYMENTS {
+        let (lane, payer) =
+            (lanes[usize::try_from(number % 4).unwrap()], payers[usize::try_from(number / 4 % 4).unwrap()]);
+        let maximum = 1 + random() % 10_000;
+        let used = if number % 50 == 0 { 0 } else { random() % (maximum + 1) };
+        let price = x402_evm::exact::Price::Atomic(maximum.into());
+        let offer = ByPermit2::default().upto(network(), ACCOUNTS[SELLER].address, price, ACCOUNTS[lane].address);
+        let mut terms = offer.unwrap().terms;
+        let mut entropy = [9u8; 32];
+        entropy[..8].copy_from_slice(&number.to_be_bytes());
+        let now = UnixSeconds(chain.time());
+        let context = SigningContext { now, entropy, url: "https://shop.example/", method: "GET" };
+        let payer_of = PermitPayer::new(signer(payer).unwrap());
+        let payload = payer_of.make_payment(&terms, &context).await.unwrap().payload;
+        terms.amount = used.into();
+        *metered.entry(payer).or_default() += U256::from(used);
+        let engine = Arc::clone(&engine);
+        settles.push(tokio::spawn(async move {
+            let claim = Claim::of_payload(terms, payload);
+            (used, engine.settle_claim(&claim).await.unwrap())
+        }));
+    }
+    let mut transactions = 0;
+    for settle in settles {
+        let (used, answer) = settle.await.unwrap();
+        assert!(answer.success, "{answer:?}");
+        let amount = serde_json::to_value(&answer).unwrap()["amount"].clone();
+        assert_eq!(amount, json!(used.to_string()));
+        assert_eq!(answer.transaction.is_empty(), used == 0, "{answer:?}");
+        transactions += usize::from(used > 0);
+    }
+    let total: U256 = metered.values().copied().sum();
+    assert_eq!(paid(&chain), total);
+    for payer in payers {
+        let left = U256::from(TOKENS_EACH) - metered[&payer];
+        assert_eq!(chain.balance_of(ACCOUNTS[payer].address), left, "account {payer}");
+    }
+    assert_eq!(chain.transfers().len(), transactions);
+    running.finish(Duration::from_secs(5)).await;
+    drop(heads);
+}
