@@ -18,6 +18,8 @@ use crate::support::{body, send, signed, terms, tls};
 
 const DELAY: Duration = Duration::from_millis(40);
 const BLOCK: Duration = Duration::from_secs(2);
+/// The age of a claim from which it is looked up again before its transaction is signed.
+const STALE: Duration = Duration::from_secs(5);
 /// The members of the head poll, one for all payments of a network.
 const POLL: [&str; 4] =
     ["eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_getTransactionCount", "eth_getBalance"];
@@ -90,10 +92,13 @@ async fn settle_sends_in_the_second_round_trip_and_is_answered_in_its_block() {
         sent(&facilitator, 1).await;
         let broadcast = began.elapsed();
         let calls = chain.calls();
-        assert_eq!((calls.of("eth_call"), calls.of("eth_sendRawTransaction")), (1, 1), "{calls:?}");
+        // A claim that is older than 5 s before its transaction is signed is looked up once more, on a busy machine alone.
+        let again = u64::from(broadcast >= STALE);
+        assert_eq!(calls.of("eth_sendRawTransaction"), 1, "{calls:?}");
+        assert!((1..=1 + again).contains(&calls.of("eth_call")), "{calls:?}");
         // The first round trip verifies, the second sends. Nothing else is asked before the bytes leave but the head
         // poll, which nobody waits for.
-        assert_eq!(counted(&calls), 2, "{calls:?}");
+        assert!((2..=2 + again).contains(&counted(&calls)), "{calls:?}");
 
         chain.mine(1);
         let (block, mined) = (chain.block_number(), Instant::now());
@@ -103,7 +108,7 @@ async fn settle_sends_in_the_second_round_trip_and_is_answered_in_its_block() {
         let transfers = support::transfers_of(&chain, answer["transaction"].as_str().unwrap());
         assert_eq!((transfers.len(), transfers[0].block), (1, block));
         let calls = chain.calls();
-        assert!(counted(&calls) <= 5, "{calls:?}");
+        assert!(counted(&calls) <= 5 + again, "{calls:?}");
         println!(
             "settle at rest: {} calls {:?}; at the node after {broadcast:?}, answered {:?} after its block, {took:?} in all",
             counted(&calls),
@@ -123,6 +128,7 @@ async fn twenty_at_once_share_their_reads() {
         requests.push(fresh(&facilitator, 1 + number % 4).await);
     }
     chain.reset_calls();
+    let began = Instant::now();
     let settlings: Vec<_> = requests.into_iter().map(|request| settling(&facilitator, request)).collect();
     sent(&facilitator, 20).await;
     chain.mine(1);
@@ -130,8 +136,10 @@ async fn twenty_at_once_share_their_reads() {
         settling.await.unwrap();
     }
     let calls = chain.calls();
-    assert_eq!((calls.of("eth_call"), calls.of("eth_sendRawTransaction")), (20, 20), "{calls:?}");
-    assert!(counted(&calls) <= 3 * 20, "{calls:?}");
+    let again = if began.elapsed() < STALE { 0 } else { 20 };
+    assert_eq!(calls.of("eth_sendRawTransaction"), 20, "{calls:?}");
+    assert!((20..=20 + again).contains(&calls.of("eth_call")), "{calls:?}");
+    assert!(counted(&calls) <= 3 * 20 + again, "{calls:?}");
     assert_eq!(chain.transfers().len(), 20);
     println!("settle, 20 at once: {} calls in all, {:?}", counted(&calls), calls.by_method);
     facilitator.stop().await;
