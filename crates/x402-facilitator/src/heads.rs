@@ -227,7 +227,7 @@ impl HeadPoller {
                 }
                 Err(fault) => {
                     poll.failures = poll.failures.saturating_add(1);
-                    // The head comes first; the nonces are asked for behind the next block.
+                    // The next poll reads the head; the nonces are requested behind the next block.
                     (poll.found, poll.behind) = (0, false);
                     tracing::warn!(%network, %fault, failures = poll.failures, "the head could not be read");
                 }

@@ -17,7 +17,7 @@ use super::{AccountNonces, Head, RpcChain};
 /// The time for which [`RpcChain::poll_accounts`] uses a suggested tip and balances.
 const HOLDS: Duration = Duration::from_secs(15);
 
-/// What the polls found.
+/// The results of the polls.
 #[derive(Debug, Default)]
 pub(super) struct Polled {
     pub(super) head: Option<(Head, Instant)>,
@@ -91,7 +91,7 @@ impl RpcChain {
         self.poll_parts(parts).await
     }
 
-    /// Returns whether a nonce that was asked for is unknown, or balances are older than 15 s.
+    /// Returns whether a requested nonce is unknown, or balances are older than 15 s.
     #[must_use]
     pub fn is_account_poll_due(&self) -> bool {
         let polled = self.polled();
@@ -209,9 +209,9 @@ impl RpcChain {
         }
         polled.balances.extend(known);
         polled.asked_funds = if parts.funds { Some(now) } else { polled.asked_funds };
-        // A poll without the head leaves its age, which says how long ago the node was heard.
-        let heard = polled.head.filter(|_| block.is_none()).map_or(now, |(_, heard)| heard);
-        polled.head = Some((head, heard));
+        // A poll without the head leaves its age, which is the time since the node's last answer with one.
+        let answered_at = polled.head.filter(|_| block.is_none()).map_or(now, |(_, answered_at)| answered_at);
+        polled.head = Some((head, answered_at));
         polled.hash = block.map_or(polled.hash, |block| block.hash);
         if parts.nonces {
             polled.asked_at = hash;

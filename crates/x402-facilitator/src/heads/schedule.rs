@@ -1,7 +1,7 @@
 //! The times at which a chain's next blocks are expected, learned from its own heads.
 //!
 //! Chains that make blocks by the clock write the second of each block into it, so the interval is known from a few
-//! heads, however seldom they were read. When a block arrives here within its second is learned from polls that were
+//! heads, however seldom they were read. The moment of a block's arrival within its second is learned from polls that were
 //! close to it.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 /// The number of heads that are remembered.
 const KEPT: usize = 9;
-/// The number of intervals between heads from which on they say something.
+/// The number of intervals between heads that is needed to determine the usual one.
 const ENOUGH: usize = 3;
 /// The number of expected blocks that may fail to appear before the chain is taken to have stopped making blocks by the
 /// clock.
@@ -21,9 +21,9 @@ const SLOWEST: Duration = Duration::from_secs(300);
 /// The longest pause between two polls, as a multiple of the shortest: what bounds the delay of an answer, whatever was
 /// expected.
 const LONGEST: u32 = 20;
-/// What a wait is divided by for the pause to the next poll: who waits long learns of the end so much later at most.
+/// The divisor of a wait for the pause to the next poll: the end of a long wait is noticed at most so much later.
 const SHARE: u32 = 8;
-/// What the shortest pause is divided by for the least change of the time at which a block is expected.
+/// The divisor of the shortest pause for the least change of the time at which a block is expected.
 const FINEST: u32 = 8;
 
 /// The time at which a block is expected to be there.
@@ -32,11 +32,11 @@ struct Arrival {
     /// The second of the block.
     second: u64,
     at: Instant,
-    /// The time by which the next block is asked for earlier if this one was there: halved with each answer.
+    /// The time by which the next block is expected earlier if this one was there. It is halved with each block.
     apart: Duration,
 }
 
-/// When the next block is expected.
+/// The time at which the next block is expected.
 #[derive(Debug, Clone, Copy)]
 struct Expected {
     first: Instant,
@@ -97,7 +97,7 @@ impl Schedule {
             let at = began.min(at + (late / 2).max(self.shortest / 2));
             Arrival { at, apart: halved.max(late / 8), ..known }
         } else if began <= at + self.shortest {
-            // It was, and may be there earlier.
+            // The block was there, and the next one may be there earlier.
             Arrival { at: at.checked_sub(apart)?, apart: halved, ..known }
         } else {
             known
@@ -112,7 +112,7 @@ impl Schedule {
         let Some(Expected { first, sure, interval }) = self.expected() else {
             return self.after(last, self.found.map_or(since, |found| found.max(since))).min(longest);
         };
-        // As long as the moment is not known well, it is awaited from the first possible one.
+        // The polls begin at the first possible moment as long as the moment is not known well.
         let from = if first.duration_since(sure) > self.shortest * 2 { sure.max(last + self.shortest) } else { first };
         if last < from && last < first {
             return from.min(longest);
