@@ -97,7 +97,7 @@ impl TryFrom<u16> for BasisPoints {
 pub enum Currency {
     /// United States dollar.
     Usd,
-    /// The euro.
+    /// The euro, in its cents.
     Eur,
 }
 

@@ -2,11 +2,13 @@
 //! that do.
 
 mod batching;
+#[cfg(feature = "cards")]
 mod card;
 mod ledger;
 mod nvm;
 
 pub use batching::BatchingConfig;
+#[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
 pub use ledger::{LedgerConfig, LedgerPlace};
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
@@ -59,6 +61,7 @@ pub struct Config {
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerConfig>,
     /// The plans that are paid with delegated cards. Default: none.
+    #[cfg(feature = "cards")]
     #[serde(default)]
     pub card: Option<CardConfig>,
     /// The networks that are served. Beside `[card]` there may be none.
@@ -268,6 +271,7 @@ impl Config {
         within("lease_seconds", config.lease_seconds, 5, 300, "5 to 300")?;
         let longest = config.longest_authorization_seconds;
         within("longest_authorization_seconds", longest, 60, 31_536_000, "60 to 31536000")?;
+        #[cfg(feature = "cards")]
         if let Some(card) = &config.card {
             card.check()?;
             // A token of a card is a bearer's: who may settle it must be known.
@@ -275,7 +279,7 @@ impl Config {
                 return Err(ConfigError::Range { field: "caller", expected: "at least one beside [card]" });
             }
         }
-        if config.networks.is_empty() && config.card.is_none() {
+        if config.networks.is_empty() && !config.has_cards() {
             return Err(ConfigError::Range { field: "network", expected: "at least one" });
         }
         for network in &config.networks {
@@ -298,6 +302,14 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Returns whether plans are paid by card, which needs no network.
+    const fn has_cards(&self) -> bool {
+        #[cfg(feature = "cards")]
+        return self.card.is_some();
+        #[cfg(not(feature = "cards"))]
+        return false;
     }
 }
 

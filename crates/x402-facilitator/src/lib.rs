@@ -20,6 +20,7 @@ mod lane;
 pub mod mechanisms;
 mod names;
 pub mod process;
+#[cfg(feature = "cards")]
 pub mod processor;
 pub mod routes;
 pub mod server;

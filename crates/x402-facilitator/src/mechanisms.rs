@@ -1,5 +1,6 @@
 //! The schemes that this facilitator serves, each with its rail: a new scheme is one line here.
 
+#[cfg(feature = "cards")]
 mod card;
 mod nvm;
 
@@ -25,11 +26,13 @@ use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 
 use self::nvm::Place;
+#[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
 use crate::engine::Engine;
 use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::session_keys::Registrar;
 
+#[cfg(feature = "cards")]
 pub use card::CardPayments;
 pub use nvm::Nvm;
 
@@ -236,6 +239,7 @@ impl Builder {
     ///
     /// # Errors
     /// They are added already, or a former key has the signer's name.
+    #[cfg(feature = "cards")]
     pub fn with_cards(mut self, cards: CardPayments) -> Result<(Self, CardDesk), Fault> {
         let (mechanism, rail, desk) = cards.assemble(Arc::clone(&self.ledger))?;
         self.settlement = self.settlement.with_rail(Arc::new(rail))?.with_mechanism(Arc::new(mechanism))?;

@@ -7,7 +7,9 @@ use x402_store::health::CheckWriter;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
 use x402_store::requests::Requests;
-use x402_store::sqlite::{Database, SealError, SealKey, SqliteCards, SqliteLedger, SqliteRequests, SqliteSessionKeys};
+#[cfg(feature = "cards")]
+use x402_store::sqlite::SqliteCards;
+use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 
 use crate::config::{Config, ConfigError, LedgerPlace};
 use crate::configured::StartError;
@@ -21,6 +23,7 @@ pub(crate) struct Stores {
     pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
     pub(crate) database: Arc<dyn CheckWriter>,
     /// The delegations of cards and the books of credits, which only a file has.
+    #[cfg(feature = "cards")]
     pub(crate) cards: Option<SqliteCards>,
     /// The lanes with unfinished payments.
     pub(crate) unfinished: Vec<LaneId>,
@@ -40,6 +43,7 @@ impl Stores {
                 let unfinished = ledger.open_lanes().await?;
                 let session_keys = sealed(seal, |seal| SqliteSessionKeys::new(database.clone(), seal))?;
                 let requests = Arc::new(SqliteRequests::new(database.clone()));
+                #[cfg(feature = "cards")]
                 let cards = Some(SqliteCards::new(database.clone()));
                 // The file is open for this process alone, so that memory can hold all of its open payments.
                 let ledger = HeldLedger::alone(Arc::new(ledger)).await?;
@@ -47,6 +51,7 @@ impl Stores {
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
+                    #[cfg(feature = "cards")]
                     cards,
                     database: Arc::new(database),
                     unfinished,
@@ -67,8 +72,15 @@ impl Stores {
         let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
         let requests = Arc::new(PostgresRequests::new(database.clone()));
         let ledger = HeldLedger::shared(Arc::new(ledger));
-        let (ledger, cards) = (Arc::new(ledger), None);
-        Ok(Self { ledger, requests, session_keys, cards, database: Arc::new(database), unfinished })
+        Ok(Self {
+            ledger: Arc::new(ledger),
+            requests,
+            session_keys,
+            #[cfg(feature = "cards")]
+            cards: None,
+            database: Arc::new(database),
+            unfinished,
+        })
     }
 }
 

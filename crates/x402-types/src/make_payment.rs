@@ -58,7 +58,7 @@ impl MadePayment {
 
     /// Marks a payment of which at most the amount of the terms is settled, so that a budget keeps what the receipt reports.
     #[must_use]
-    pub const fn settled_at_most(mut self) -> Self {
+    pub const fn with_settlement_at_most(mut self) -> Self {
         self.amount_rule = AmountRule::AtMost;
         self
     }

@@ -128,6 +128,6 @@ impl<S: SignAs> MakePayment for Payer<S> {
         let payload = PermitPayload { authorization, signature };
         let payer = EvmAddress::from(authorization.from).to_string();
         let made = MadePayment::new(payload.to_json(), payer, authorization.key(terms.network), valid_until);
-        Ok(if witness.facilitator.is_some() { made.settled_at_most() } else { made })
+        Ok(if witness.facilitator.is_some() { made.with_settlement_at_most() } else { made })
     }
 }

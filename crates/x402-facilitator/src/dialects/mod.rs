@@ -1,11 +1,13 @@
 //! The dialects of every facilitator. A new one is one line in [`all`].
 
+#[cfg(feature = "cards")]
 mod card;
 mod challenge;
 mod naming;
 mod nvm;
 mod x402;
 
+#[cfg(feature = "cards")]
 pub use self::card::CardDesk;
 
 use std::sync::Arc;
@@ -17,14 +19,16 @@ use crate::dialect::{Body, Dialect};
 /// Returns every dialect. The first one that recognises a body reads it.
 #[must_use]
 pub fn all() -> Vec<Arc<dyn Dialect>> {
-    vec![
+    let all: [Arc<dyn Dialect>; _] = [
         Arc::new(challenge::X402V1),
+        #[cfg(feature = "cards")]
         Arc::new(card::NvmCard),
         Arc::new(nvm::Nvm(nvm::Version::V02)),
         Arc::new(nvm::Nvm(nvm::Version::V03)),
         Arc::new(x402::X402(Version::V1)),
         Arc::new(x402::X402(Version::V2)),
-    ]
+    ];
+    all.into()
 }
 
 /// The message of 413.

@@ -28,6 +28,7 @@ use super::network_asked;
 use crate::dialect::{Answer, Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::names::named;
 
+#[cfg(feature = "cards")]
 pub(super) use self::words::check_resource;
 
 /// A version of the payment. Their bodies are otherwise the same.
