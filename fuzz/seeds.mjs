@@ -189,3 +189,8 @@ for (const { id, settleResponse } of extensions['offer-receipt.receipts']) {
 for (const { index, input } of extensions['offer-receipt.canonicalize']) seed('canonical_json', `sdk-${index}`, JSON.stringify(input))
 // RFC 8785 §3.2.2.
 seed('canonical_json', 'rfc8785', String.raw`{"numbers":[333333333.33333329,1E30,4.50,2e-3,0.000000000000000000000000001],"string":"\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/","literals":[null,true,false]}`)
+for (const { id, header } of extensions['sign-in-with-x.messages']) if (header) seed('decode_sign_in', `sdk-${id}`, header)
+for (const { id, header } of extensions['sign-in-with-x.parse']) if (header) seed('decode_sign_in', `parse-${id}`, header)
+for (const { index, suffix } of extensions['builder-code.encode']) seed('decode_builder_codes', `sdk-${index}`, hex(suffix))
+for (const { id, transaction } of extensions['builder-code.settleTransactions']) seed('decode_builder_codes', `settled-${id}`, hex(transaction.input))
+for (const { id, paymentPayload } of extensions['bazaar.facilitatorExtracts']) seed('decode_listing', `sdk-${id}`, JSON.stringify(paymentPayload))

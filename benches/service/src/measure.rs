@@ -19,6 +19,8 @@ use crate::rows::{self, Load, Metric, Row};
 const QUIET: Duration = Duration::from_secs(20);
 /// The longest that payments may still move after all are answered.
 const LONGEST_AFTER: Duration = Duration::from_secs(600);
+/// Payments that are settled before those of a row with one at a time.
+const WARM: usize = 4;
 /// Different bodies in a row of `/verify`.
 const VERIFIED: usize = 1_000;
 
@@ -53,6 +55,12 @@ impl Bench<'_> {
         // Connections to the node are open and the head is known before anything is measured.
         let warm: Vec<_> = Batch::sign(&format!("{name} warm"), 20)?.payments.into_iter().map(|one| one.body).collect();
         check_verified(&load::steadily(facilitator.address, "/verify", &warm, 4, 100).await?)?;
+        if let Load::One { .. } = row.load {
+            // So are the times at which blocks come, as long as a facilitator looks for them.
+            let warm = Batch::sign(&format!("{name} before"), WARM)?;
+            let bodies: Vec<_> = warm.payments.iter().map(|one| one.body.clone()).collect();
+            load::one_by_one(facilitator.address, "/settle", &bodies, async |_| Fallible::Ok(())).await?;
+        }
         let figures = match row.load {
             Load::Verify { connections, calls } => self.verify(&facilitator, &name, connections, calls).await,
             Load::One { payments }

@@ -72,6 +72,7 @@ const RULES: &[(&str, Rule)] = &[
     ("what is over is forgotten, and nothing else", |s| Box::pin(claims::forget(s))),
     ("an entitlement is there with the payment", |s| Box::pin(entitlements::with_payment(s))),
     ("an entitlement is counted down", |s| Box::pin(entitlements::counted(s))),
+    ("an entitlement is granted once under its token", |s| Box::pin(entitlements::granted_alone(s))),
     ("an entitlement ends", |s| Box::pin(entitlements::ends(s))),
     ("an entitlement is for one resource", |s| Box::pin(entitlements::one_resource(s))),
     ("a revoked entitlement is refused", |s| Box::pin(entitlements::revoked(s))),

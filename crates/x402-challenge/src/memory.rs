@@ -238,6 +238,19 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn grant(&self, entitlement: &Entitlement) -> Result<bool, Fault> {
+        let mut rows = self.rows();
+        if let Some(known) = rows.entitlements.get_mut(&entitlement.token) {
+            known.expires_at = known.expires_at.max(entitlement.expires_at);
+            return Ok(false);
+        }
+        if rows.entitlements.len() >= self.most {
+            return Err(Fault::store("no room for another entitlement"));
+        }
+        rows.entitlements.insert(entitlement.token, entitlement.clone());
+        Ok(true)
+    }
+
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
         let mut rows = self.rows();
         let Some(entitlement) = rows.entitlements.get_mut(token) else { return Ok(Spent::Refused) };

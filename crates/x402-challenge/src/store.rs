@@ -201,6 +201,13 @@ pub trait Store: Send + Sync {
     /// The store failed; the hold expires by itself.
     async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault>;
 
+    /// Stores an entitlement that no challenge grants, and returns `true`. If one with this token exists, even if it is over,
+    /// it ends at the later of both times, nothing else of it changes, and the result is `false`.
+    ///
+    /// # Errors
+    /// The store failed; the entitlement may exist.
+    async fn grant(&self, entitlement: &Entitlement) -> Result<bool, Fault>;
+
     /// Uses an entitlement once at `now` for a resource.
     ///
     /// # Errors

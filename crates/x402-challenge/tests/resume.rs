@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use x402_challenge::{
     Added, ChallengeHold, ChallengeRefusal, ChallengeState, CheckError, ClaimOutcome, Confirmation, Confirmed,
-    Evidence, Gate, Granted, Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest, ProofError,
-    ProofKey, Proofs, Proven, Refund, RefundStanding, Spent, Store, TokenHash, VerifyProof, answer, payment_digest,
+    Entitlement, Evidence, Gate, Granted, Issued, MemoryStore, MeterState, Metered, PaymentAttempt, PaymentDigest,
+    ProofError, ProofKey, Proofs, Proven, Refund, RefundStanding, Spent, Store, TokenHash, VerifyProof, answer,
+    payment_digest,
 };
 use x402_types::challenge::{Challenge, ChallengeId, Code, Nonce, Payment, Proof, ProofKind, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -78,6 +79,10 @@ impl Store for Waits {
         self.inner.release(hold).await?;
         wait().await;
         Ok(())
+    }
+
+    async fn grant(&self, entitlement: &Entitlement) -> Result<bool, Fault> {
+        self.inner.grant(entitlement).await
     }
 
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {

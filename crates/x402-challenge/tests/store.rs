@@ -8,8 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use x402_challenge::conformance::{Subject, run};
 use x402_challenge::{
-    Added, ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Issued, MemoryStore, MeterState,
-    Metered, PaymentAttempt, Refund, RefundStanding, Spent, Store, TokenHash,
+    Added, ChallengeHold, ChallengeState, ClaimOutcome, Confirmation, Confirmed, Entitlement, Issued, MemoryStore,
+    MeterState, Metered, PaymentAttempt, Refund, RefundStanding, Spent, Store, TokenHash,
 };
 use x402_types::challenge::{ChallengeId, Nonce, ResourceName};
 use x402_types::{AtomicAmount, Fault, UnixSeconds};
@@ -67,6 +67,8 @@ enum Bug {
     SuspendKeeps,
     /// A payment whose outcome is unknown leaves its challenge to any other.
     SuspendFrees,
+    /// A token that is there is new again.
+    GrantsAnew,
     /// A look at an entitlement uses it.
     LookCounts,
     /// A use does not come back.
@@ -151,6 +153,11 @@ impl Store for Faulty {
 
     async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         if matches!(self.bug, Bug::KeepsHold) { Ok(()) } else { self.inner.release(hold).await }
+    }
+
+    async fn grant(&self, entitlement: &Entitlement) -> Result<bool, Fault> {
+        let is_new = self.inner.grant(entitlement).await?;
+        Ok(is_new || matches!(self.bug, Bug::GrantsAnew))
     }
 
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {
@@ -254,6 +261,7 @@ fn every_bug_put_in_is_found() {
         (Bug::SuspendKeeps, "a suspended payment is taken up at once, by itself alone"),
         (Bug::SuspendFrees, "a suspended payment is taken up at once, by itself alone"),
         (Bug::ChecksThenWrites, "of claims at once one wins"),
+        (Bug::GrantsAnew, "an entitlement is granted once under its token"),
         (Bug::LookCounts, "a look at an entitlement counts nothing"),
         (Bug::NeverGivesBack, "a use is given back to an entitlement that stands"),
         (Bug::NoMaximum, "a meter counts to its maximum and no further"),

@@ -3,8 +3,11 @@
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
+use alloy_primitives::hex;
 use serde::Serialize;
+use serde_json::json;
 use x402_codec::{DecodeError, Limits, base64, json};
+use x402_extensions::builder_code::{BuilderCode, BuilderCodes};
 use x402_types::v2::SettleResponse;
 use x402_types::{PaymentPayload, PaymentRequired};
 
@@ -34,6 +37,9 @@ pub(crate) struct Decode {
     /// The header that had the value; without it, any JSON is accepted.
     #[arg(long, ignore_case = true)]
     header: Option<Header>,
+    /// The value is the calldata of a transaction, in hex: shows the builder codes at their end.
+    #[arg(long, conflicts_with = "header")]
+    calldata: bool,
     /// The value; `-` or nothing reads it from standard input.
     value: Option<String>,
 }
@@ -108,7 +114,28 @@ fn text(header: Option<Header>, value: &[u8], limits: &Limits) -> Result<String,
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Describes the builder codes at the end of calldata.
+fn builder_codes(value: &[u8]) -> Result<String, &'static str> {
+    let digits = value.strip_prefix(b"0x").unwrap_or(value);
+    let calldata = hex::decode(digits).map_err(|_| "expected calldata: an even number of hex digits")?;
+    let codes =
+        BuilderCodes::of_calldata(&calldata).ok_or("the calldata have no builder codes of ERC-8021, schema 2")?;
+    let text = |code: &Option<BuilderCode>| code.as_ref().map(ToString::to_string);
+    let services: Vec<_> = codes.services.iter().map(ToString::to_string).collect();
+    Ok(json!({ "app": text(&codes.app), "wallet": text(&codes.wallet), "services": services }).to_string())
+}
+
 pub(crate) fn decode(args: Decode) -> ExitCode {
+    if args.calldata {
+        return match input(args.value).map(|value| builder_codes(&value)) {
+            Ok(Ok(text)) => finish(Ok(text)),
+            Ok(Err(why)) => {
+                eprintln!("{why}");
+                ExitCode::FAILURE
+            }
+            Err(code) => code,
+        };
+    }
     match input(args.value) {
         Ok(value) => finish(text(args.header, &value, &Limits::DEFAULT)),
         Err(code) => code,

@@ -3,6 +3,7 @@
 mod fetch;
 mod input;
 mod sarif;
+mod serve;
 mod text;
 
 use std::io::{IsTerminal, Write};
@@ -10,7 +11,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use x402_validate::{Answer, CheckedResponse, Options, Registry, Report, Source, Summary, lint, lint_answer, summary};
+use x402_validate::{
+    CheckedResponse, HttpAnswer, Options, Registry, Report, Source, Summary, lint, lint_answer, summary,
+};
 
 /// Reports every fault of a payment-required document. Exit status: 0 valid, 1 invalid, 2 nothing to read.
 #[derive(Debug, clap::Args)]
@@ -24,6 +27,9 @@ pub(crate) struct Args {
     /// Requests this URL with GET. Redirects are not followed, 64 KiB are read at most.
     #[arg(long)]
     url: Option<String>,
+    /// Serves the linter's page on a loopback port, from this folder; `npm/x402-validate/page/build` makes `docs/lint`.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "docs/lint", conflicts_with_all = ["file", "response", "url"])]
+    serve: Option<PathBuf>,
     /// Lets `--url` connect to loopback and private addresses.
     #[arg(long, requires = "url")]
     allow_private: bool,
@@ -73,6 +79,15 @@ struct Whole<'r> {
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
+    if let Some(folder) = &args.serve {
+        return match serve::run(folder).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => {
+                eprintln!("{message}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     match answer(&args, color).await {
         Ok((valid, out)) => {
@@ -111,14 +126,14 @@ async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
         let answer = fetch::get(url, args.allow_private).await?;
         // One byte beyond the limit is read, so that a longer body is recognised.
         options.limit = fetch::LARGEST;
-        let with = |found: Answer<'_>| lint_answer(&found.with_status(answer.status).with_url(url), &options);
+        let with = |found: HttpAnswer<'_>| lint_answer(&found.with_status(answer.status).with_url(url), &options);
         return Ok(Outcome::of_answer(url.clone(), &answer.headers, &answer.body, with));
     }
     if let Some(path) = &args.response {
         let (name, bytes) = input::read(path, options.limit)?;
         return match input::response(&bytes)? {
             Some(response) => {
-                let with = |found: Answer<'_>| match response.status {
+                let with = |found: HttpAnswer<'_>| match response.status {
                     Some(status) => lint_answer(&found.with_status(status), &options),
                     None => lint_answer(&found, &options),
                 };
@@ -143,11 +158,11 @@ impl Outcome {
         name: String,
         headers: &[(String, Vec<u8>)],
         body: &[u8],
-        with: impl Fn(Answer<'_>) -> CheckedResponse,
+        with: impl Fn(HttpAnswer<'_>) -> CheckedResponse,
     ) -> Self {
         let headers: Vec<(&str, &[u8])> =
             headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-        let CheckedResponse { report, source, summary, json, .. } = with(Answer::new(&headers, body));
+        let CheckedResponse { report, source, summary, json, .. } = with(HttpAnswer::new(&headers, body));
         Self { name, json, report, summary, found: Some(Found { source }) }
     }
 }

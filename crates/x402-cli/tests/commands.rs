@@ -106,6 +106,25 @@ fn the_demo_of_plans_orders_redeems_and_refuses() {
     assert_eq!(shown, expected);
 }
 
+/// The books of two runs are the same, and those of the processor agree with the counters.
+#[test]
+fn the_demo_of_cards_prints_the_same_books_twice() {
+    let began = std::time::Instant::now();
+    let books = [0, 1].map(|_| {
+        let output = x402(&["demo", "card", "--json"], "");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        out(&output).lines().last().unwrap().to_owned()
+    });
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    assert_eq!(books[0], books[1]);
+    let done: Value = serde_json::from_str(&books[0]).unwrap();
+    // Two purchases for four reports of three credits; the declined cards, the limit and the revoked delegation cost nothing.
+    let wanted = r#"{"step":"done","cardDebits":[700,700],"sellerReceived":1366,"platformFee":34,"credits":8,"spentCents":"1400","charges":2}"#;
+    assert_eq!(done, serde_json::from_str::<Value>(wanted).unwrap());
+    let people = x402(&["demo", "card"], "");
+    assert!(people.status.success() && out(&people).contains("CARD_DECLINED"));
+}
+
 /// A `PAYMENT-REQUIRED` header of the TypeScript SDK 2.27, recorded.
 fn recorded() -> (String, Value) {
     let vector = include_str!("../../x402-testkit/vectors/messages/v2-payment-required.json");
@@ -170,4 +189,67 @@ fn pay_says_what_it_lacks() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("X402_PRIVATE_KEY"));
+}
+
+// A transaction that the TypeScript SDK's facilitator settled: `x402-testkit/vectors/extensions.md`.
+#[test]
+fn builder_codes_are_read_out_of_calldata() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/../x402-testkit/vectors/extensions.json");
+    let vectors: Value = serde_json::from_slice(&std::fs::read(vectors).unwrap()).unwrap();
+    let settled = &vectors["builder-code.settleTransactions"][0];
+    let input = settled["transaction"]["input"].as_str().unwrap();
+    let read = x402(&["decode", "--calldata", input], "");
+    let codes: Value = serde_json::from_str(&out(&read)).unwrap();
+    let parsed = &settled["suffixParsed"];
+    assert_eq!((&codes["app"], &codes["wallet"], &codes["services"]), (&parsed["a"], &parsed["w"], &parsed["s"]));
+    assert_eq!(out(&x402(&["decode", "--calldata"], input)), out(&read), "from standard input");
+    for bad in ["0x12345678", "0x123", "zz", ""] {
+        let refused = x402(&["decode", "--calldata", bad], "");
+        assert_eq!((refused.status.code(), out(&refused)), (Some(1), String::new()), "{bad}");
+    }
+}
+
+#[test]
+fn the_linters_page_is_served_with_a_strict_policy_and_nothing_else_is() {
+    use std::io::{BufRead, BufReader, Read};
+
+    let folder = std::env::temp_dir().join(format!("x402-page-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let serve = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_x402"));
+        command.args(["lint", "--serve"]).arg(&folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    // A folder without the page is named, with the command that makes it.
+    let output = serve().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("npm/x402-validate/page/build"));
+
+    for name in ["index.html", "page.css", "page.mjs", "linter.mjs", "x402_validate.wasm", "secret.txt"] {
+        std::fs::write(folder.join(name), name).unwrap();
+    }
+    let mut child = serve().spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let listening: Value = serde_json::from_str(&line).unwrap();
+    let address = listening["listening"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let page = get("/");
+    let policy =
+        "content-security-policy: default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; ";
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains(policy) && page.ends_with("index.html"), "{page}");
+    assert!(get("/x402_validate.wasm").contains("content-type: application/wasm"));
+    for path in ["/secret.txt", "/../Cargo.toml", "/index.html"] {
+        assert!(get(path).starts_with("HTTP/1.1 404"), "{path}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -43,7 +43,7 @@ fn refused(output: &Output) -> (Option<i32>, String) {
 
 /// A facilitator, and a payment for it whose keys lie in it: an order key and a redeem key.
 async fn scene() -> (DevFacilitator, Requirements, Value) {
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
     let chain = DevChain::new().unwrap();
     let (id, plan) = (U256::from(PLAN), DevPlan::credits(ACCOUNTS[2].address, 1_000_000, 10));
     chain.register_plan(id, plan).unwrap();
@@ -51,7 +51,7 @@ async fn scene() -> (DevFacilitator, Requirements, Value) {
     chain.set_balance_of(account.address(), U256::from(1_000_000));
     let network = ChainId::eip155(chain.chain_id());
     let session = ACCOUNTS[SESSION_SIGNER].address;
-    let entry = Requirements::new(network, id.into()).session_signer(&session.to_string()).verb("POST");
+    let entry = Requirements::new(network, id.into()).with_session_signer(&session.to_string()).with_verb("POST");
 
     let plans = Plans::new([served(id, plan)]).unwrap();
     let payer = Payer::new(signer(1).unwrap(), account, plans, vec![session]);

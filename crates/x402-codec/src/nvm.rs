@@ -3,6 +3,7 @@
 //! them with the codes of its own §7.
 
 use http::{HeaderMap, HeaderName};
+use x402_types::nvm::card::{CardPayment, is_payment as is_card_payment};
 use x402_types::nvm::{self, AccessToken, Code, FacilitatorRequest};
 use x402_types::{ErrorReason, PaymentPayload, RawJson, Rejection};
 
@@ -69,6 +70,8 @@ pub struct DecodedRequest {
     pub body: FacilitatorRequest,
     /// The payment in the body, or its fault, which is a verdict, unlike a body that cannot be parsed.
     pub payment: Result<nvm::PaymentPayload, Rejection>,
+    /// The payment, or its fault, if it names the scheme of cards: then it is none of the other scheme.
+    pub card: Option<Result<CardPayment, Rejection>>,
     /// The JSON text of the payment.
     pub raw: RawJson,
 }
@@ -87,12 +90,15 @@ pub fn is_request(body: &[u8], limits: &Limits) -> bool {
 pub fn request(body: &[u8], limits: &Limits) -> Result<DecodedRequest, Rejection> {
     let unreadable = |error: DecodeError| Code::InvalidPayload.because(error.to_string());
     let body: FacilitatorRequest = json::from_slice(body, limits).map_err(unreadable)?;
-    let raw = match &body.token {
-        AccessToken::Json(raw) => raw.clone(),
-        AccessToken::Base64(text) => {
-            let bytes = base64::decode(text.as_bytes(), limits.header).map_err(unreadable)?;
-            json::from_slice(&bytes, limits).map_err(unreadable)?
-        }
-    };
-    Ok(DecodedRequest { payment: nvm::PaymentPayload::from_raw(&raw), body, raw })
+    let raw = presented(&body, limits).map_err(unreadable)?;
+    let card = is_card_payment(&raw).then(|| CardPayment::from_raw(&raw));
+    Ok(DecodedRequest { payment: nvm::PaymentPayload::from_raw(&raw), card, body, raw })
+}
+
+/// Parses the payment's JSON in a body.
+fn presented(body: &FacilitatorRequest, limits: &Limits) -> Result<RawJson, DecodeError> {
+    match &body.token {
+        AccessToken::Json(raw) => Ok(raw.clone()),
+        AccessToken::Base64(text) => json::from_slice(&base64::decode(text.as_bytes(), limits.header)?, limits),
+    }
 }

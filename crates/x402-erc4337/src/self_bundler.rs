@@ -38,7 +38,7 @@ impl SelfBundler {
 
     /// Sets the number of recent blocks that are searched for an operation before it is sent; the default is 1,000.
     #[must_use]
-    pub const fn lookback(mut self, blocks: u64) -> Self {
+    pub const fn with_lookback(mut self, blocks: u64) -> Self {
         self.lookback = blocks;
         self
     }

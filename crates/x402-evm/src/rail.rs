@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, Bytes, U256, hex, keccak256};
 use async_trait::async_trait;
-use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId};
-use x402_types::{EvmAddress, Fault, NotTaken};
+use x402_facilitator_core::{Attempt, Delivery, LaneId, Nonces, Parcel, Rail, SlotId};
+use x402_types::{ErrorReason, EvmAddress, Fault, NotTaken, Refusal, Rejection};
 
 use crate::batching::{Batching, MULTICALL3, aggregate, may_share};
 use crate::chain::{Call, CallHead, Chain, Head};
@@ -71,6 +71,20 @@ impl Fees {
         let margin = surcharge.saturating_mul(self.surcharge_margin).div_ceil(100);
         gas.saturating_add(surcharge).saturating_add(margin)
     }
+
+    /// Returns the same, if it is within the maximum.
+    fn within_cap(&self, gas: u64, surcharge: u64) -> Result<u64, AboveCap> {
+        let needed = self.gas_limit(gas, surcharge);
+        if needed > self.gas_cap { Err(AboveCap { needed, cap: self.gas_cap }) } else { Ok(needed) }
+    }
+}
+
+/// The error for a transaction that needs more gas than is spent on one.
+#[derive(Debug, thiserror::Error)]
+#[error("a transaction needs {needed} gas of {cap}")]
+struct AboveCap {
+    needed: u64,
+    cap: u64,
 }
 
 /// An account that carries calls, numbered by its nonce. Its lane is `network/address`, lower case.
@@ -212,6 +226,17 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         self.batching.map_or(1, |batching| batching.most)
     }
 
+    /// Checks the gas limit against [`Fees::gas_cap`], as a signature does: one that the call alone exceeds is never signed;
+    /// one that it exceeds with the last estimated surcharge is not signed at present.
+    fn check_parcel(&self, parcel: &Parcel) -> Result<(), Refusal> {
+        let Some((call, _)) = CallHead::read(&parcel.bytes) else { return Ok(()) };
+        self.fees.within_cap(call.gas, 0).map_err(|why| {
+            Rejection::new(ErrorReason::GAS_ABOVE_LIMIT).because(format!("{}: {why}", self.chain.network()))
+        })?;
+        let now = self.fees.within_cap(call.gas, self.chain.last_surcharge());
+        now.map(drop).map_err(|why| Fault::unreachable("the rail", why).into())
+    }
+
     async fn nonces(&self, _lane: &LaneId) -> Result<Option<Nonces>, Fault> {
         let nonces = self.chain.account_nonces(self.signer.address()).await?;
         Ok(Some(Nonces { head: nonces.head, finalized: nonces.finalized }))
@@ -235,11 +260,8 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
             }
         };
         let (max_fee_per_gas, max_priority_fee_per_gas) = self.bid(replaces).await?;
-        let gas_limit = self.fees.gas_limit(gas, self.chain.surcharge(&input).await?);
-        if gas_limit > self.fees.gas_cap {
-            let cap = self.fees.gas_cap;
-            return Err(Fault::unreachable("the rail", format_args!("a transaction needs {gas_limit} gas of {cap}")));
-        }
+        let surcharge = self.chain.surcharge(&input).await?;
+        let gas_limit = self.fees.within_cap(gas, surcharge).map_err(|why| Fault::unreachable("the rail", why))?;
         let transaction = Transaction {
             chain_id: self.chain_id,
             nonce: slot.nonce,
@@ -273,11 +295,11 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         }
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         match self.chain.send_transaction(&attempt.bytes).await {
             Ok(()) => {
                 *self.refused() = None;
-                Ok(())
+                Ok(Delivery::Taken)
             }
             Err(Fault::NotTaken { why: NotTaken::NoGasFunds, detail, .. }) => {
                 let funds = self.chain.funds(self.address());

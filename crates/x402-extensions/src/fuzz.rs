@@ -7,10 +7,14 @@
 )]
 
 use x402_codec::Limits;
+use x402_types::{Claim, PaymentPayload, Terms};
 
+use crate::bazaar::{Listing, is_valid_icon_url, is_valid_service_name};
+use crate::builder_code::{BuilderCodes, MAX_SERVICES};
 use crate::canonical::canonical;
 use crate::keys::PublicKey;
 use crate::offer_receipt::{ArtifactPayload, KeptReceipt, KnownKeys, OfferPayload, ReceiptPayload, SignedArtifact};
+use crate::sign_in::{SignIn, SignInAccount};
 
 /// Checks that the canonical form of a document is its own canonical form, and the same value.
 pub fn canonical_json(data: &[u8]) {
@@ -38,6 +42,52 @@ pub fn decode_artifact(data: &[u8]) {
     }
 }
 
+/// Checks that builder codes are read only where they are written, byte for byte.
+pub fn decode_builder_codes(data: &[u8]) {
+    if let Some(codes) = BuilderCodes::of_calldata(data) {
+        assert!(data.ends_with(&codes.to_suffix()));
+        assert!(codes.services.len() <= MAX_SERVICES);
+    }
+}
+
+/// Checks that a listing is written as it was read, and that its texts are those that a catalog may show.
+pub fn decode_listing(data: &[u8]) {
+    let Ok(payment) = x402_codec::body::payment(core::str::from_utf8(data).unwrap_or_default(), &Limits::DEFAULT)
+    else {
+        return;
+    };
+    let PaymentPayload::V2(of) = &*payment else { return };
+    let Ok(listing) = Listing::of_claim(&Claim::new(Terms::from(&of.accepted), (*payment).clone())) else { return };
+    let text = serde_json::to_string(&listing).unwrap();
+    assert_eq!(serde_json::from_str::<Listing>(&text).unwrap(), listing);
+    assert!(listing.resource.starts_with("http") != (listing.resource.starts_with("mcp:")), "{}", listing.resource);
+    assert!(!listing.resource.contains(['?', '#']) && listing.tags.len() <= 5);
+    assert!(listing.icon_url.as_deref().is_none_or(is_valid_icon_url));
+    assert!(listing.service_name.as_deref().is_none_or(is_valid_service_name));
+    assert!(!listing.words().contains(char::is_control));
+}
+
+/// Checks that a sign-in is written as it was read, and that its text has a line for each field and no other.
+pub fn decode_sign_in(data: &[u8]) {
+    let Ok(sign_in) = SignIn::parse(data) else { return };
+    assert_eq!(SignIn::parse(sign_in.to_header().as_bytes()).as_ref(), Ok(&sign_in));
+    let fields = &sign_in.fields;
+    let text = fields.message(&sign_in.account);
+    let optional = [&fields.expiration_time, &fields.not_before, &fields.request_id];
+    let listed = fields.resources.as_ref().map_or(0, |list| {
+        let heading = usize::from(!list.is_empty() || matches!(sign_in.account, SignInAccount::Evm(_)));
+        heading + list.len()
+    });
+    let gap = match (&fields.statement, sign_in.account) {
+        (Some(_), _) => 2,
+        (None, SignInAccount::Evm(_)) => 1,
+        (None, _) => 0,
+    };
+    assert_eq!(text.split('\n').count(), 8 + gap + optional.into_iter().flatten().count() + listed, "{text}");
+    assert!(!text.replace('\n', "").contains(|c: char| c.is_ascii_control()));
+    let _ = fields.check("https://api.example.com", x402_types::UnixSeconds(1_764_385_200));
+}
+
 fn artifact<P: ArtifactPayload + Clone + PartialEq + core::fmt::Debug>(data: &[u8]) {
     let Ok(artifact) = SignedArtifact::<P>::parse(data) else { return };
     let again = SignedArtifact::<P>::parse(artifact.to_json().as_bytes()).unwrap();
@@ -51,5 +101,5 @@ fn artifact<P: ArtifactPayload + Clone + PartialEq + core::fmt::Debug>(data: &[u
 
 #[cfg(test)]
 mod tests {
-    x402_testkit::replays!(canonical_json, decode_artifact);
+    x402_testkit::replays!(canonical_json, decode_builder_codes, decode_listing, decode_artifact, decode_sign_in);
 }

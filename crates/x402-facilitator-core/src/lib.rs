@@ -38,7 +38,7 @@ pub use memory::MemoryLedger;
 pub use observer::{Doing, Happening, Observer};
 pub use outcome::Outcome;
 pub use payment::{Event, Payment, Step, StepState, Telling, Todo};
-pub use rail::{Attempt, Nonces, Parcel, Rail};
+pub use rail::{Attempt, Delivery, Nonces, Parcel, Rail};
 pub use receipt::{Receipt, StepProof};
 pub use settlement::{MOST_IN_FLIGHT, Pace, Settlement};
 pub use slot::Slot;

@@ -104,6 +104,9 @@ pub struct Verdict {
     pub lanes: Vec<LaneId>,
     /// The time until which the row must be kept: the authorization has no further effect, and that is final.
     pub keep_until: UnixSeconds,
+    /// The parcels that the payment will need, as far as verification knows them. A lane whose rail would not sign one of
+    /// them ([`Rail::check_parcel`](crate::Rail::check_parcel)) does not take the payment.
+    pub parcels: Vec<Parcel>,
 }
 
 impl Verdict {
@@ -111,7 +114,14 @@ impl Verdict {
     /// must be kept.
     #[must_use]
     pub const fn new(payer: String, lanes: Vec<LaneId>, keep_until: UnixSeconds) -> Self {
-        Self { payer, lanes, keep_until }
+        Self { payer, lanes, keep_until, parcels: Vec::new() }
+    }
+
+    /// Adds the parcels that the payment will need, each as it would be sent now.
+    #[must_use]
+    pub fn with_parcels(mut self, parcels: impl IntoIterator<Item = Parcel>) -> Self {
+        self.parcels.extend(parcels);
+        self
     }
 }
 

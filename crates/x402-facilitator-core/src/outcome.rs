@@ -60,7 +60,10 @@ impl Outcome {
     #[must_use]
     pub fn to_response(&self, terms: &Terms) -> SettleResponse {
         let (reason, transaction, payer) = match self {
-            Self::Settled { receipt, replayed } => return receipt.to_response(terms.version, *replayed),
+            Self::Settled { receipt, replayed } => {
+                let response = receipt.to_response(terms.version, *replayed);
+                return SettleResponse { network: terms.network_name(), ..response };
+            }
             Self::Spent { transaction, payer } => (ErrorReason::NONCE_ALREADY_USED, transaction, Some(payer)),
             Self::Failed { reason, transaction, payer } => (reason.clone(), transaction, Some(payer)),
             Self::Pending { transaction: None, payer } => {

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use async_trait::async_trait;
-use x402_types::Fault;
+use x402_types::{Fault, Refusal};
 
 use crate::bytes;
 use crate::{LaneId, SlotId, TxId};
@@ -68,6 +68,16 @@ pub struct Nonces {
     pub finalized: u64,
 }
 
+/// The state of bytes that were sent, as far as the far side has shown it. Neither state proves anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The far side took the bytes. Their effect shows later, if at all.
+    Taken,
+    /// The far side has finished with the bytes, whatever it did: sending them again changes nothing. A lane without
+    /// nonces closes their slot, and its payments are observed at once.
+    Answered,
+}
+
 /// The transport of parcels: an EOA on a chain, a bundler, a card processor. Mechanisms share it.
 #[async_trait]
 pub trait Rail: Send + Sync {
@@ -95,6 +105,15 @@ pub trait Rail: Send + Sync {
         Ok(())
     }
 
+    /// Checks whether the rail would sign this parcel, alone in a transaction, as far as that is known without I/O.
+    /// [`Rail::sign`] applies the same rule, so that a payment that it would never sign is refused at verification.
+    /// # Errors
+    /// A rejection: the parcel would never be signed. It names the network, and the required and the allowed amount. A
+    /// fault: it would not be signed at present.
+    fn check_parcel(&self, _parcel: &Parcel) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Returns the account's nonce at head and at finality; `None` if the rail has no nonces (bundler, card).
     /// # Errors
     /// The far side could not be reached.
@@ -107,8 +126,15 @@ pub trait Rail: Send + Sync {
     /// Nothing was signed, and nothing is used up; the call will be repeated.
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault>;
 
+    /// Returns whether the far side may forget bytes that it took, which matters on a lane without nonces alone: a slot is
+    /// given up after two resends, and its step is rebuilt. With `false` a slot is sent again until the far side has
+    /// [answered](Delivery::Answered) or its payments are decided.
+    fn forgets(&self) -> bool {
+        true
+    }
+
     /// Sends stored bytes; the call may be repeated. Its result never proves anything.
     /// # Errors
     /// The far side refused the bytes, or accepted them and the response was lost.
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault>;
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault>;
 }

@@ -27,7 +27,7 @@ impl Routing {
 
     /// Returns the mechanisms that serve a kind.
     pub(crate) fn serving(&self, kind: &SupportedKind) -> &[Arc<dyn Mechanism>] {
-        let key = kind.network.chain_id().map(|network| (kind.x402_version, kind.scheme.clone(), network));
+        let key = kind.chain_id().map(|network| (kind.x402_version, kind.scheme.clone(), network));
         key.and_then(|key| self.mechanisms.get(&key)).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -40,10 +40,8 @@ impl Routing {
     pub(crate) fn add(&mut self, mechanism: &Arc<dyn Mechanism>) -> Result<(), Fault> {
         let (method, rule) = (mechanism.method(), mechanism.amount_rule());
         for kind in mechanism.kinds() {
-            let network = kind
-                .network
-                .chain_id()
-                .ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
+            let network =
+                kind.chain_id().ok_or_else(|| Fault::broken(format_args!("no such network: {}", kind.network)))?;
             let served = self.mechanisms.entry((kind.x402_version, kind.scheme.clone(), network)).or_default();
             // A mechanism without a method takes every claim, and two with one method take the same claims.
             if served.iter().any(|other| method.is_none() || other.method().is_none() || other.method() == method) {
@@ -90,7 +88,7 @@ impl Routing {
     ) -> Option<EntryDefaults> {
         let asked = |kind: &&SupportedKind| {
             kind.x402_version == Version::V2
-                && kind.network.chain_id() == Some(network)
+                && kind.chain_id() == Some(network)
                 && scheme.is_none_or(|scheme| scheme == kind.scheme.as_str())
         };
         self.kinds.iter().filter(asked).find_map(|kind| {

@@ -13,7 +13,7 @@ use crate::observer::NoObserver;
 use crate::routing::Routing;
 use crate::{
     CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId,
-    Payment, Rail, SlotId, Telling, TxId, Verified, Write,
+    Payment, Rail, SlotId, Telling, TxId, Verdict, Verified, Write,
 };
 
 /// The intervals of the machine.
@@ -169,7 +169,7 @@ impl Settlement {
     /// Returns the lanes that may carry payments of a served kind.
     #[must_use]
     pub fn lanes_of(&self, kind: &SupportedKind) -> Vec<LaneId> {
-        let network = kind.network.chain_id();
+        let network = kind.chain_id();
         let mut lanes = Vec::new();
         for mechanism in self.routing.serving(kind) {
             match mechanism.lanes() {
@@ -253,10 +253,8 @@ impl Settlement {
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
         let verdict = self.mechanism(claim)?.verify(claim, now).await?;
-        // The payment is valid, but no lane could send it, which is not the payer's fault.
-        if let Some(fault) = self.shortage(&verdict.lanes) {
-            return Err(fault.into());
-        }
+        // The payment is valid, but it may be that no lane could send it.
+        self.able(&verdict)?;
         Ok(Verified::new(claim.clone(), key, verdict))
     }
 
@@ -436,28 +434,33 @@ impl Settlement {
         Ok(carriers.iter().rev().find_map(taken))
     }
 
-    /// Returns the reason why none of these lanes can pay for a transaction; `None` if one can, or if no rail serves
-    /// any.
-    fn shortage(&self, lanes: &[LaneId]) -> Option<Fault> {
-        let mut shortage = None;
-        for (lane, rail) in lanes.iter().filter_map(|lane| self.rails.get_key_value(lane)) {
-            match rail.funded(lane) {
-                Ok(()) => return None,
-                Err(fault) => drop(shortage.get_or_insert(fault)),
+    /// Returns the lanes that may carry a payment, can pay for it and would sign what it needs; none if no rail serves any.
+    /// # Errors
+    /// None of those that are served can carry it. A rejection, if none ever will; a fault, if that may change.
+    fn able(&self, verdict: &Verdict) -> Result<Vec<&LaneId>, Refusal> {
+        let (mut able, mut rejected, mut fault) = (Vec::new(), None, None);
+        for (lane, rail) in verdict.lanes.iter().filter_map(|lane| self.rails.get_key_value(lane)) {
+            let checked = verdict.parcels.iter().try_for_each(|parcel| rail.check_parcel(parcel));
+            match checked.and_then(|()| Ok(rail.funded(lane)?)) {
+                Ok(()) => able.push(lane),
+                Err(Refusal::Rejection(why)) => rejected = rejected.or(Some(why)),
+                Err(Refusal::Fault(why)) => fault = fault.or(Some(why)),
             }
         }
-        shortage
+        match (able.is_empty(), fault, rejected) {
+            (true, Some(fault), _) => Err(fault.into()),
+            (true, None, Some(rejected)) => Err(rejected.of(verdict.payer.as_str()).into()),
+            _ => Ok(able),
+        }
     }
 
-    /// Chooses one lane of those that may carry the payment and can pay for it: always the same for one key, evenly
-    /// distributed over many.
+    /// Chooses one lane of those that may carry the payment: always the same for one key, evenly distributed over many.
     fn lane_for(&self, verified: &Verified) -> Result<LaneId, Fault> {
-        let lanes = &verified.verdict().lanes;
-        if let Some(fault) = self.shortage(lanes) {
-            return Err(fault);
-        }
-        let funded = |lane: &&LaneId| self.rails.get(lane).is_some_and(|rail| rail.funded(lane).is_ok());
-        let lanes: Vec<&LaneId> = lanes.iter().filter(funded).collect();
+        let lanes = self.able(verified.verdict()).map_err(|why| match why {
+            Refusal::Fault(fault) => fault,
+            // The payment passed this check a moment ago.
+            Refusal::Rejection(why) => Fault::unreachable("the rail", why),
+        })?;
         let spread = verified
             .key()
             .as_bytes()

@@ -20,7 +20,7 @@ pub struct Slot {
     pub taken: Option<TxId>,
     /// The time at which the nonce was taken; 0 in slots that were written before this member existed.
     pub opened: UnixSeconds,
-    /// Whether the nonce is used in a final block or, on a lane without nonces, the slot was given up.
+    /// Whether the nonce is used in a final block or, on a lane without nonces, the slot was given up or answered.
     pub used: bool,
     /// The number of times that the slot was due to be sent again since it was first sent.
     pub resends: u32,

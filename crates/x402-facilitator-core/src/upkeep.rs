@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use x402_types::Fault;
 
 use crate::worker::{Progress, Round, settle_commit};
-use crate::{Doing, Happening, LaneView, Nonces, Parcel, Slot, SlotId, StepState, TxId, Write};
+use crate::{Delivery, Doing, Happening, LaneView, Nonces, Parcel, Slot, SlotId, Stage, StepState, TxId, Write};
 
 /// The maximum number of missing nonces that one round fills.
 const MAX_GAPS: usize = 16;
@@ -51,7 +51,8 @@ impl Round<'_> {
             };
             slot.resends = slot.resends.saturating_add(1);
             slot.due = self.now.plus(self.patience(slot.resends));
-            if nonces.is_none() && (load.is_empty() || slot.resends > PATIENCE) {
+            let is_forgotten = slot.resends > PATIENCE && self.rail.forgets();
+            if nonces.is_none() && (load.is_empty() || is_forgotten) {
                 // The far side may forget a parcel at any time: the step is rebuilt under the same once key.
                 given_up.push(Slot { used: true, ..slot });
                 continue;
@@ -146,32 +147,43 @@ impl Round<'_> {
         let mut taken = BTreeMap::new();
         for (sent, (slot, attempt)) in join(sends).await.into_iter().zip(newest()) {
             match sent {
-                Ok(()) => {
+                Ok(sent) => {
                     self.settlement.notice(Happening::Sent { slot, attempt }, self.now);
-                    taken.insert(slot.id.clone(), attempt.tx.clone());
+                    taken.insert(slot.id.clone(), (attempt.tx.clone(), sent));
                 }
                 Err(fault) => self.failed(fault),
             }
         }
-        self.note_taken(&taken).await;
+        self.note_sent(&taken).await;
     }
 
-    /// Stores which attempts the far side accepted. Without this they are sent nevertheless, but not named to callers.
-    async fn note_taken(&mut self, taken: &BTreeMap<SlotId, TxId>) {
-        let ids: Vec<SlotId> = taken.keys().cloned().collect();
+    /// Stores which attempts the far side accepted, and closes the slots that it has answered on a lane without nonces.
+    /// Without this they are sent nevertheless, but not named to callers, and sent again.
+    async fn note_sent(&mut self, sent: &BTreeMap<SlotId, (TxId, Delivery)>) {
+        let ids: Vec<SlotId> = sent.keys().cloned().collect();
         if ids.is_empty() {
             return;
         }
+        let (mut changed, mut answered) = (Vec::new(), Vec::new());
         match self.settlement.ledger.slots(&ids).await {
             Ok(slots) => {
-                let new = |slot: &Slot| !slot.payments.is_empty() && slot.taken.as_ref() != taken.get(&slot.id);
-                let slots = slots.into_iter().filter(new);
-                let slots: Vec<Slot> = slots.map(|slot| Slot { taken: taken.get(&slot.id).cloned(), ..slot }).collect();
-                if !slots.is_empty() {
-                    self.commit(slots).await;
+                for slot in slots.into_iter().filter(|slot| !slot.payments.is_empty()) {
+                    let Some((tx, state)) = sent.get(&slot.id) else { continue };
+                    let is_answered = !self.numbered && *state == Delivery::Answered;
+                    if slot.taken.as_ref() == Some(tx) && (slot.used || !is_answered) {
+                        continue;
+                    }
+                    if is_answered {
+                        answered.extend(slot.payments.iter().cloned());
+                    }
+                    changed.push(Slot { taken: Some(tx.clone()), used: slot.used || is_answered, ..slot });
                 }
             }
             Err(fault) => self.failed(fault),
+        }
+        if !changed.is_empty() && self.commit(changed).await {
+            // The effect of the answer is observed at once, not at the usual interval.
+            self.drafts.extend(answered.into_iter().map(|key| (key, Ok(Stage::Open(self.now)))));
         }
     }
 

@@ -243,7 +243,8 @@ pub(crate) fn settle_commit(done: Result<(), CommitError>) -> Result<Progress, F
 pub struct Carried {
     /// The lane's progress, or its first failure: the rest of the round was done as far as possible.
     pub lane: Result<Progress, Fault>,
-    /// The result of storing each draft of the round.
+    /// The result of storing each draft of the round, and after it the payments that are due because the far side has
+    /// answered.
     pub drafts: StoredDrafts,
 }
 
@@ -272,7 +273,8 @@ impl Settlement {
             }
         };
         let progress = Progress::Idle;
-        let mut round = Round { settlement: self, rail, lease, now, progress, fault: None, drafts: Vec::new() };
+        let (numbered, fault, drafts_stored) = (nonces.is_some(), None, Vec::new());
+        let mut round = Round { settlement: self, rail, lease, now, numbered, progress, fault, drafts: drafts_stored };
         round.close(&view, nonces).await;
         round.rebroadcast(&view, nonces).await;
         round.load(view, drafts, nonces).await;
@@ -286,10 +288,12 @@ pub(crate) struct Round<'a> {
     pub(crate) rail: &'a dyn Rail,
     pub(crate) lease: &'a Lease,
     pub(crate) now: UnixSeconds,
+    /// Whether the lane has nonces.
+    pub(crate) numbered: bool,
     pub(crate) progress: Progress,
     pub(crate) fault: Option<Fault>,
-    /// The result of storing each draft.
-    drafts: StoredDrafts,
+    /// The result of storing each draft, and after it the payments whose slots were answered.
+    pub(crate) drafts: StoredDrafts,
 }
 
 /// A payment in a round: its draft, and its state in the slot that it found.

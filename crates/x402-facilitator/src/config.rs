@@ -2,10 +2,12 @@
 //! that do.
 
 mod batching;
+mod card;
 mod ledger;
 mod nvm;
 
 pub use batching::BatchingConfig;
+pub use card::{CardConfig, CardPlanConfig};
 pub use ledger::{LedgerConfig, LedgerPlace};
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
 
@@ -38,7 +40,8 @@ pub struct Config {
     /// The most connections to a PostgreSQL database, 1 to 1,000. Default: 8.
     #[serde(default = "default_connections")]
     pub ledger_connections: usize,
-    /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s. Default: 30.
+    /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s; up to twice as
+    /// long while no node has a transaction of the payment. Default: 30.
     #[serde(default = "default_wait")]
     pub settle_wait_seconds: u64,
     /// The length of a lane's lease, 5 to 300 s. Default: 15.
@@ -55,8 +58,11 @@ pub struct Config {
     /// one caller.
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerConfig>,
-    /// The networks that are served.
-    #[serde(rename = "network")]
+    /// The plans that are paid with delegated cards. Default: none.
+    #[serde(default)]
+    pub card: Option<CardConfig>,
+    /// The networks that are served. Beside `[card]` there may be none.
+    #[serde(default, rename = "network")]
     pub networks: Vec<NetworkConfig>,
 }
 
@@ -262,7 +268,14 @@ impl Config {
         within("lease_seconds", config.lease_seconds, 5, 300, "5 to 300")?;
         let longest = config.longest_authorization_seconds;
         within("longest_authorization_seconds", longest, 60, 31_536_000, "60 to 31536000")?;
-        if config.networks.is_empty() {
+        if let Some(card) = &config.card {
+            card.check()?;
+            // A token of a card is a bearer's: who may settle it must be known.
+            if config.callers.is_empty() {
+                return Err(ConfigError::Range { field: "caller", expected: "at least one beside [card]" });
+            }
+        }
+        if config.networks.is_empty() && config.card.is_none() {
             return Err(ConfigError::Range { field: "network", expected: "at least one" });
         }
         for network in &config.networks {

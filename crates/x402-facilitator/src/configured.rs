@@ -5,16 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::Address;
+use x402_card::{CardAccount, TokenKeys, TokenSigner};
 use x402_evm::rail::Fees;
 use x402_store::requests::Requests;
+use x402_store::sqlite::SqliteCards;
 use x402_types::{Asset, Assets, ChainId, Fault};
+use zeroize::Zeroizing;
 
-use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
+use crate::config::{CardConfig, Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConfig};
 use crate::credits::HttpCredits;
+use crate::dialects::CardDesk;
 use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
-use crate::mechanisms::{Builder, Evm, Nvm};
+use crate::mechanisms::{Builder, CardPayments, Evm, Nvm};
 use crate::process::{node, owner};
+use crate::processor::HttpProcessor;
 use crate::session_keys::{ByHash, KeptKeys};
 use crate::stores::Stores;
 
@@ -45,6 +50,8 @@ pub struct Configured {
     pub requests: Arc<dyn Requests>,
     /// The store of the session keys that payments name by their hash, if one is configured.
     pub session_keys: Option<KeptKeys>,
+    /// The desk of cards and delegations, if plans are paid by card.
+    pub cards: Option<CardDesk>,
 }
 
 /// Builds the facilitator that a configuration describes. It is not started yet.
@@ -52,7 +59,7 @@ pub struct Configured {
 /// # Errors
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
-    let Stores { ledger, requests, session_keys: kept, database, unfinished } = Stores::open(config).await?;
+    let Stores { ledger, requests, session_keys: kept, database, cards, unfinished } = Stores::open(config).await?;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
     let replaying = config.callers.iter().filter(|caller| caller.replay_success);
@@ -68,6 +75,16 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
         let served = served.ok_or(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES })?;
         builder = (served.add)(builder, each)?;
     }
+    let cards = match &config.card {
+        Some(card) => {
+            let expected = "a file, beside [card]: several processes cannot share the counters of delegations yet";
+            let store = cards.ok_or(ConfigError::Range { field: "ledger", expected })?;
+            let (with_cards, desk) = builder.with_cards(payments(card, store)?)?;
+            builder = with_cards;
+            Some(desk)
+        }
+        None => None,
+    };
     let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
     let (engine, heads) = builder.build()?;
     for lane in unfinished {
@@ -75,7 +92,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
             tracing::warn!(%lane, "payments are not finished, and the configuration has no signer for them");
         }
     }
-    Ok(Configured { engine, heads, requests, session_keys })
+    Ok(Configured { engine, heads, requests, session_keys, cards })
 }
 
 /// The networks of one namespace.
@@ -149,4 +166,33 @@ fn plans(network: ChainId, config: &NvmConfig) -> Result<Nvm, ConfigError> {
     let session_signer = key.parse().map_err(|_| ConfigError::Range { field, expected: "32 bytes in hex" })?;
     let credits = config.credits.as_deref().map(HttpCredits::new).transpose()?;
     Ok(Nvm { network, session_signer, plans: config.plans()?, credits, policy: config.policy() })
+}
+
+/// Assembles the payments by card of a configuration.
+fn payments(config: &CardConfig, store: SqliteCards) -> Result<CardPayments, ConfigError> {
+    let processor = HttpProcessor::new(&config.processor, config.secret_key.read("card.secret_key")?)?;
+    let livemode = processor.livemode();
+    let field = "card.signing_key";
+    // The parser's message may quote a bad key, so it is not repeated.
+    let bad = || ConfigError::Range { field, expected: "a private key of P-256: 32 bytes in hex" };
+    let mut secret = Zeroizing::new([0; 32]);
+    let text = config.signing_key.read(field)?;
+    let digits = text.strip_prefix("0x").unwrap_or(&text);
+    alloy_primitives::hex::decode_to_slice(digits, secret.as_mut()).map_err(|_| bad())?;
+    let signer = TokenSigner::new(&config.key_id, &secret).map_err(|_| bad())?;
+    let former = config.former_keys.iter().try_fold(TokenKeys::new(), |keys, jwk| keys.with_jwk(jwk));
+    let former = former.map_err(|why| ConfigError::Range { field: "card.former_keys", expected: why.expected() })?;
+    let store = Arc::new(store);
+    Ok(CardPayments {
+        issuer: config.issuer.clone(),
+        signer,
+        former,
+        plans: config.plans()?,
+        account: Arc::new(CardAccount::new(Arc::new(processor), &*config.account, livemode)),
+        delegations: Arc::clone(&store) as _,
+        books: Arc::clone(&store) as _,
+        cards: store,
+        longest: config.longest_delegation_seconds,
+        lanes: config.lanes,
+    })
 }

@@ -119,7 +119,7 @@ impl DevFacilitator {
         if !plans.is_empty() {
             let session_signer = key(SESSION_SIGNER).ok_or_else(|| Fault::broken("no such account"))?;
             let plans = Plans::new(plans.iter().map(|(id, plan)| served(*id, *plan))).map_err(Fault::broken)?;
-            let policy = NvmPolicy::default().kernel_factories();
+            let policy = NvmPolicy::default().with_kernel_factories();
             builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(&store))));
             builder = builder.with_nvm(Nvm { network, session_signer, plans, credits: None, policy })?;
         }

@@ -13,6 +13,9 @@ use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
+mod schedule;
+
+use self::schedule::Schedule;
 use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
@@ -26,8 +29,9 @@ pub(crate) const REST_MILLISECONDS: u64 = 2_000;
 /// settlements, and `rest` determines the cost of a network without payments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Polling {
-    /// The interval while a payment on the network is unfinished. Each poll is one call, and a new block needs some
-    /// more.
+    /// The shortest interval while a payment on the network is unfinished. Where blocks come by the clock, the head is
+    /// polled when one is expected, and so often until it is there; elsewhere, the longer a block is awaited the longer the
+    /// interval, up to an eighth of the wait, and to 20 times this one. Each poll is one call, and a new block needs some more.
     pub busy: Duration,
     /// The interval while no payment is unfinished. It has no effect if it is the shorter one.
     pub rest: Duration,
@@ -45,24 +49,41 @@ impl Polling {
         self.rest.max(self.busy)
     }
 
-    /// Returns the time from the beginning of one poll to the beginning of the next. `found` is the number of
-    /// consecutive polls that found a new block: the first is followed by another one at once, which brings the account
-    /// nonces, and blocks that are faster than the polls are read several at a time. A node that failed repeatedly is polled ever less often: it may be refusing because of too
-    /// many calls.
-    fn pause(self, busy: bool, found: u32, failures: u32) -> Duration {
-        let pause = match (busy, found) {
-            (false, _) => self.at_rest(),
-            (true, 0) => self.busy,
-            (true, 1) => Duration::ZERO,
-            (true, _) => self.busy / 4,
+    /// Returns the beginning of the next poll. A poll that finds a new block is followed by another one at once, which
+    /// brings the account nonces; blocks that are faster than the polls are read several at a time. A node that failed
+    /// repeatedly is polled ever less often: it may be refusing because of too many calls.
+    fn next(self, poll: &Poll, schedule: &Schedule) -> Instant {
+        let Poll { began, behind, found, failures, since, .. } = *poll;
+        let next = match since {
+            _ if behind && found == 1 => began,
+            None => schedule.at_rest(self.at_rest()),
+            Some(_) if found > 1 && !schedule.is_regular() => began + self.busy / 4,
+            Some(since) => schedule.next(since),
         };
-        pause.max(backoff::rest(backoff::FIRST, failures))
+        next.max(began + backoff::rest(backoff::FIRST, failures))
     }
 
     /// The age up to which the result of a poll is used: no caller waits for a poll while they succeed at this pace.
     pub(crate) fn fresh(self) -> Duration {
         self.at_rest().saturating_mul(4)
     }
+}
+
+/// The state of a poller after a poll.
+#[derive(Debug, Clone, Copy)]
+struct Poll {
+    /// The beginning of the poll.
+    began: Instant,
+    /// Whether the account nonces may be those of a block before.
+    behind: bool,
+    /// The number of consecutive polls that found a new block.
+    found: u32,
+    /// The number of blocks that were found since payments are unfinished.
+    blocks: u32,
+    /// The number of consecutive polls that failed.
+    failures: u32,
+    /// The time since which the newest payment is unfinished; `None` at rest.
+    since: Option<Instant>,
 }
 
 /// The poller of one chain's head.
@@ -166,42 +187,67 @@ impl HeadPoller {
     async fn run(self, engine: Arc<Engine>) {
         let network = self.chain.network();
         let mut unfinished = engine.unfinished();
-        let mut last = None;
-        let mut highest = None;
-        // The account nonces may be those of the block before: the next poll brings them.
-        let mut behind = false;
-        let (mut failures, mut found) = (0_u32, 0_u32);
+        let mut schedule = Schedule::new(self.polling.busy);
+        let (mut last, mut highest, mut open) = (None, None, None);
+        let mut poll = Poll { began: Instant::now(), behind: false, found: 0, blocks: 0, failures: 0, since: None };
         loop {
-            let began = Instant::now();
-            found = match self.chain.poll().await {
-                Ok(head) => {
-                    engine.note_head(network, UnixSeconds(head.timestamp));
+            poll.began = Instant::now();
+            let accounts = poll.behind;
+            // Directly behind a block that comes by the clock there is no other.
+            let head = !accounts || !schedule.is_regular() || poll.found != 1;
+            let polled = match accounts {
+                false => self.chain.poll_head().await,
+                true => self.chain.poll_accounts(head, engine.is_short(network)).await,
+            };
+            match polled {
+                Ok(found) => {
+                    engine.note_head(network, UnixSeconds(found.timestamp));
                     engine.note_funds();
-                    failures = 0;
-                    let new = last.replace(head.number) != Some(head.number);
+                    poll.failures = 0;
+                    let new = last.replace(found.number) != Some(found.number);
                     if new {
                         engine.new_block();
                     }
-                    if behind {
+                    if accounts {
                         engine.new_nonces();
                     }
-                    behind = new;
+                    // Behind the first block since something began, nonces are only needed if something was sent.
+                    let is_awaited = poll.since.is_some() && poll.blocks > 0;
+                    let is_wanted = is_awaited || self.chain.has_sent() || engine.is_short(network);
+                    poll.behind = (new && is_wanted) || self.chain.is_account_poll_due();
                     // Several nodes may answer at one URL, and one may lag: a head that alternates is no new block each
                     // time.
-                    let higher = Some(head.number) > highest;
-                    highest = highest.max(Some(head.number));
-                    if higher { found.saturating_add(1) } else { 0 }
+                    let higher = Some(found.number) > highest;
+                    highest = highest.max(Some(found.number));
+                    poll.found = if higher { poll.found.saturating_add(1) } else { 0 };
+                    poll.blocks = poll.blocks.saturating_add(u32::from(higher));
+                    if head {
+                        schedule.note(poll.began, higher.then_some((found.number, found.timestamp)));
+                    }
                 }
                 Err(fault) => {
-                    failures = failures.saturating_add(1);
-                    tracing::warn!(%network, %fault, failures, "the head could not be read");
-                    0
+                    poll.failures = poll.failures.saturating_add(1);
+                    // The head comes first; the nonces are asked for behind the next block.
+                    (poll.found, poll.behind) = (0, false);
+                    tracing::warn!(%network, %fault, failures = poll.failures, "the head could not be read");
                 }
-            };
+            }
             loop {
-                let busy = unfinished.borrow_and_update().iter().any(|lane| lane.network() == Some(network));
+                // The number of times that a lane of the network took on payments, if one has some.
+                let now_open = {
+                    let lanes = unfinished.borrow_and_update();
+                    let ours = lanes.iter().filter(|(lane, _)| lane.network() == Some(network));
+                    ours.map(|(_, times)| *times).reduce(u64::saturating_add)
+                };
+                if now_open != open {
+                    if open.is_none() {
+                        poll.blocks = 0;
+                    }
+                    open = now_open;
+                    poll.since = open.map(|_| Instant::now());
+                }
                 tokio::select! {
-                    () = tokio::time::sleep_until(began + self.polling.pause(busy, found, failures)) => break,
+                    () = tokio::time::sleep_until(self.polling.next(&poll, &schedule)) => break,
                     Ok(()) = unfinished.changed() => {}
                 }
             }
@@ -217,6 +263,7 @@ fn trial_payer() -> Result<Key, Fault> {
 #[cfg(test)]
 mod tests {
     use x402_devchain::{DevChain, MiningMode, NodeFault};
+    use x402_evm::chain::ReadNonces;
     use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, Settlement};
     use x402_testkit::Log;
 
@@ -238,9 +285,7 @@ mod tests {
             (Some(NodeFault::NoBlockHash { code: -32602, message: "no such thing".into() }), "EIP-1898"),
         ] {
             let log = Log::default();
-            let writer = log.clone();
-            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-            let _here = tracing::subscriber::set_default(subscriber);
+            let _here = crate::captured::capture(&log);
             let (chain, heads) = heads(SHORT);
             fault.into_iter().for_each(|fault| chain.node_fault(fault));
             heads.check().await.unwrap();
@@ -279,6 +324,10 @@ mod tests {
     /// An engine that is notified of its chain's blocks. At rest its head is polled once.
     fn watched(busy: Duration) -> (DevChain, Arc<Engine>, JoinSet<()>) {
         let (chain, heads) = heads(busy);
+        watching(chain, heads)
+    }
+
+    fn watching(chain: DevChain, heads: HeadPollers) -> (DevChain, Arc<Engine>, JoinSet<()>) {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
         let engine = Arc::new(Engine::new(Settlement::new("test".into(), Arc::clone(&ledger)), ledger));
         let heads = heads.watch(&engine);
@@ -293,18 +342,23 @@ mod tests {
 
     #[test]
     fn a_node_is_asked_often_while_a_payment_is_open_and_at_once_behind_a_new_block() {
-        let polling = Polling::default();
-        assert_eq!(polling.pause(false, 0, 0), Duration::from_secs(2));
-        assert_eq!(polling.pause(false, 1, 0), Duration::from_secs(2));
-        let found: Vec<u128> = (0..4).map(|found| polling.pause(true, found, 0).as_millis()).collect();
-        assert_eq!(found, [100, 0, 25, 25]);
+        let (polling, began) = (Polling::default(), Instant::now());
+        let mut schedule = Schedule::new(polling.busy);
+        schedule.note(began, Some((1, 1)));
+        let poll = Poll { began, behind: false, found: 0, blocks: 0, failures: 0, since: None };
+        let pause = |polling: Polling, poll| polling.next(&poll, &schedule).duration_since(began).as_millis();
+        assert_eq!(pause(polling, poll), 2_000);
+        assert_eq!(pause(polling, Poll { behind: true, found: 1, ..poll }), 0);
+        let open = Poll { since: Some(began), ..poll };
+        let found = (0..4).map(|found| pause(polling, Poll { found, behind: found > 0, ..open }));
+        assert_eq!(found.collect::<Vec<_>>(), [100, 0, 25, 25]);
         // A node that does not answer is polled ever less often, down to once in half a minute.
-        let failed: Vec<u128> = (1..9).map(|failures| polling.pause(true, 0, failures).as_millis()).collect();
-        assert_eq!(failed, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
-        assert_eq!(polling.pause(false, 0, 1), Duration::from_secs(2));
+        let failed = (1..9).map(|failures| pause(polling, Poll { failures, ..open }));
+        assert_eq!(failed.collect::<Vec<_>>(), [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
+        assert_eq!(pause(polling, Poll { failures: 1, ..poll }), 2_000);
         // A busy pace that is slower than the pace at rest also applies at rest.
         let seldom = Polling { busy: Duration::from_secs(5), ..polling };
-        assert_eq!(seldom.pause(false, 0, 0), Duration::from_secs(5));
+        assert_eq!(pause(seldom, poll), 5_000);
         assert_eq!(seldom.fresh(), Duration::from_secs(20));
     }
 
@@ -327,7 +381,9 @@ mod tests {
 
     #[tokio::test]
     async fn between_two_blocks_a_poll_is_one_call() {
-        let (chain, engine, _heads) = watched(SHORT);
+        let (chain, heads) = heads(SHORT);
+        heads.0[0].chain.account_nonces(Address::ZERO).await.unwrap();
+        let (chain, engine, _heads) = watching(chain, heads);
         let (mut blocks, mut nonces) = (engine.blocks(), engine.nonces());
         engine.note_unfinished(&lane("eip155:84532"), true);
         polled(&chain, 5).await;
@@ -339,15 +395,21 @@ mod tests {
         assert_eq!(calls.total(), calls.of("eth_getBlockByNumber"), "{calls:?}");
         assert!(!blocks.has_changed().unwrap() && !nonces.has_changed().unwrap());
 
-        // A new block is reported at once, and fees and nonces once they are those of the block.
+        // A new block is reported at once. Nonces are asked for behind one that something waited for or was sent before,
+        // and are reported once they are those of the block.
+        chain.mine(1);
+        blocks.changed().await.unwrap();
+        polled(&chain, 25).await;
+        assert_eq!(chain.calls().of("eth_getTransactionCount"), 0);
         chain.mine(1);
         blocks.changed().await.unwrap();
         assert!(!nonces.has_changed().unwrap());
         nonces.changed().await.unwrap();
-        assert_eq!(chain.calls().of("eth_maxPriorityFeePerGas"), 1);
+        assert_eq!(chain.calls().of("eth_getTransactionCount"), 1);
         chain.reset_calls();
         polled(&chain, 20).await;
-        assert_eq!(chain.calls().of("eth_maxPriorityFeePerGas"), 0);
+        let calls = chain.calls();
+        assert_eq!(calls.total(), calls.of("eth_getBlockByNumber"), "{calls:?}");
         assert!(!blocks.has_changed().unwrap() && !nonces.has_changed().unwrap());
     }
 }

@@ -8,11 +8,12 @@ mod agenda;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use x402_facilitator_core::{Carried, LaneId, Lease, PaymentDraft, Progress, Stage, StoredDrafts};
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -126,7 +127,7 @@ impl Lane {
                 _ = nonces.changed() => self.wanted = true,
                 _ = stop.changed() => {}
                 () = tokio::time::sleep(IDLE) => self.wanted = true,
-                () = tokio::time::sleep_until(rest_over.into()) => {}
+                () = tokio::time::sleep_until(rest_over) => {}
             }
         }
     }
@@ -140,7 +141,11 @@ impl Lane {
             return Ok(true);
         };
         self.look(&lease, at).await?;
-        for key in self.engine.take_claims(&self.id) {
+        let claims = self.engine.take_claims(&self.id);
+        if !claims.is_empty() {
+            self.engine.note_taken_on(&self.id);
+        }
+        for key in claims {
             self.agenda.add(key, at);
         }
         self.block |= block;

@@ -112,13 +112,14 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let config = Config::read(path)?;
     let callers = config.callers.iter().map(|caller| Ok((caller.name.clone(), caller.token.read("caller.token")?)));
     let callers = callers.collect::<Result<Vec<_>, StartError>>()?;
-    let Configured { engine, heads, requests, session_keys } = configured(&config).await?;
+    let Configured { engine, heads, requests, session_keys, cards } = configured(&config).await?;
     heads.check().await?;
     engine.note_funds();
     engine.name_unserved().await?;
     let routes = Routes::new(Arc::clone(&engine)).with_requests(requests);
     let routes = callers.into_iter().fold(routes, |routes, (name, token)| routes.with_caller(name, token));
-    let routes = session_keys.into_iter().fold(routes, Routes::with_session_keys).into_router();
+    let routes = session_keys.into_iter().fold(routes, Routes::with_session_keys);
+    let routes = cards.into_iter().fold(routes, Routes::with_cards).into_router();
     let mut serving = Serving::start(config.listen, &engine, heads, routes).await?;
     let signals = signals();
     announce(&json!({ "listening": format!("http://{}", serving.address()) }));

@@ -1,5 +1,6 @@
 //! The schemes that this facilitator serves, each with its rail: a new scheme is one line here.
 
+mod card;
 mod nvm;
 
 use std::collections::BTreeMap;
@@ -24,10 +25,12 @@ use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 
 use self::nvm::Place;
+use crate::dialects::CardDesk;
 use crate::engine::Engine;
 use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::session_keys::Registrar;
 
+pub use card::CardPayments;
 pub use nvm::Nvm;
 
 /// The parts that serve one EVM network.
@@ -226,6 +229,17 @@ impl Builder {
         }
         self.settlement = self.settlement.with_mechanism(Arc::new(mechanism))?;
         Ok(self)
+    }
+
+    /// Adds plans that are paid by card, and returns the desk at which cards are enrolled and delegations are made:
+    /// [`Routes::with_cards`](crate::routes::Routes::with_cards).
+    ///
+    /// # Errors
+    /// They are added already, or a former key has the signer's name.
+    pub fn with_cards(mut self, cards: CardPayments) -> Result<(Self, CardDesk), Fault> {
+        let (mechanism, rail, desk) = cards.assemble(Arc::clone(&self.ledger))?;
+        self.settlement = self.settlement.with_rail(Arc::new(rail))?.with_mechanism(Arc::new(mechanism))?;
+        Ok((self, desk))
     }
 
     /// Sets the engine by its own setters: time limits, the database that holds the ledger, dialects.

@@ -7,7 +7,7 @@ use x402_store::health::CheckWriter;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
 use x402_store::requests::Requests;
-use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
+use x402_store::sqlite::{Database, SealError, SealKey, SqliteCards, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 
 use crate::config::{Config, ConfigError, LedgerPlace};
 use crate::configured::StartError;
@@ -20,6 +20,8 @@ pub(crate) struct Stores {
     /// The session keys that payments name by their hash, if they are configured.
     pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
     pub(crate) database: Arc<dyn CheckWriter>,
+    /// The delegations of cards and the books of credits, which only a file has.
+    pub(crate) cards: Option<SqliteCards>,
     /// The lanes with unfinished payments.
     pub(crate) unfinished: Vec<LaneId>,
 }
@@ -38,9 +40,17 @@ impl Stores {
                 let unfinished = ledger.open_lanes().await?;
                 let session_keys = sealed(seal, |seal| SqliteSessionKeys::new(database.clone(), seal))?;
                 let requests = Arc::new(SqliteRequests::new(database.clone()));
+                let cards = Some(SqliteCards::new(database.clone()));
                 // The file is open for this process alone, so that memory can hold all of its open payments.
                 let ledger = HeldLedger::alone(Arc::new(ledger)).await?;
-                Ok(Self { ledger: Arc::new(ledger), requests, session_keys, database: Arc::new(database), unfinished })
+                Ok(Self {
+                    ledger: Arc::new(ledger),
+                    requests,
+                    session_keys,
+                    cards,
+                    database: Arc::new(database),
+                    unfinished,
+                })
             }
             #[cfg(feature = "postgres")]
             LedgerPlace::Postgres(url) => Self::in_postgres(&url, config.ledger_connections, seal).await,
@@ -57,7 +67,8 @@ impl Stores {
         let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
         let requests = Arc::new(PostgresRequests::new(database.clone()));
         let ledger = HeldLedger::shared(Arc::new(ledger));
-        Ok(Self { ledger: Arc::new(ledger), requests, session_keys, database: Arc::new(database), unfinished })
+        let (ledger, cards) = (Arc::new(ledger), None);
+        Ok(Self { ledger, requests, session_keys, cards, database: Arc::new(database), unfinished })
     }
 }
 

@@ -4,30 +4,17 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use x402_codec::Limits;
-use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
+use x402_devchain::{ACCOUNTS, DevChain};
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator_core::Payment;
 use x402_types::{Claim, Terms};
 
 use crate::support::process::{Facilitator, configuration};
-use crate::support::{body, body_v1, send, signed, terms, tls};
-
-/// Blocks by hand, so that a settlement waits for as long as the test wants.
-async fn start(wait: Duration) -> DevFacilitator {
-    tls();
-    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
-    DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
-}
-
-async fn fresh(facilitator: &DevFacilitator) -> Value {
-    let terms = terms();
-    body(&terms, &signed(1, &terms, facilitator.chain().time()).await)
-}
+use crate::support::{body, body_v1, fresh, send, signed, start, terms, tls};
 
 /// Waits for what will come to be: there is no limit but the test runner's.
 async fn until(mut is: impl FnMut() -> bool) {
@@ -95,7 +82,7 @@ fn respelt(value: &Value) -> String {
 async fn unanswered_it_is_a_duplicate_and_answered_it_is_spent() {
     let facilitator = start(Duration::from_secs(600)).await;
     let settle = format!("{}/settle", facilitator.url());
-    let request = fresh(&facilitator).await;
+    let request = fresh(facilitator.chain()).await;
     let text = request.to_string();
 
     let (url, first) = (settle.clone(), text.clone());
@@ -136,7 +123,7 @@ async fn unanswered_it_is_a_duplicate_and_answered_it_is_spent() {
 async fn told_that_it_is_pending_the_same_request_joins() {
     let facilitator = start(Duration::from_millis(300)).await;
     let settle = format!("{}/settle", facilitator.url());
-    let request = fresh(&facilitator).await;
+    let request = fresh(facilitator.chain()).await;
     let text = request.to_string();
 
     // As long as nothing has left there is no transaction to look for.
@@ -180,7 +167,7 @@ async fn an_idempotency_key_names_the_request() {
     let facilitator = start(Duration::from_secs(600)).await;
     facilitator.chain().set_automine(true);
     let settle = format!("{}/settle", facilitator.url());
-    let request = fresh(&facilitator).await;
+    let request = fresh(facilitator.chain()).await;
     let text = request.to_string();
     let longest = "k".repeat(255);
 
@@ -256,7 +243,7 @@ async fn one_key_names_one_payment() {
     let post = async |path: &str, request: &Value, key: &str| {
         send(&format!("{}/{path}", facilitator.url()), request.to_string(), Some(key)).await
     };
-    let (one, two) = (fresh(&facilitator).await, fresh(&facilitator).await);
+    let (one, two) = (fresh(facilitator.chain()).await, fresh(facilitator.chain()).await);
     let taken = |(status, answer): (u16, Value), flag: &str, reason: &str| {
         assert_eq!(
             (status, &answer[flag], &answer[reason]),
@@ -319,7 +306,7 @@ async fn of_many_at_once_one_is_told_the_success() {
     let facilitator = start(Duration::from_secs(600)).await;
     facilitator.chain().set_automine(true);
     let settle = format!("{}/settle", facilitator.url());
-    let text = fresh(&facilitator).await.to_string();
+    let text = fresh(facilitator.chain()).await.to_string();
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let (settle, text) = (settle.clone(), text.clone());

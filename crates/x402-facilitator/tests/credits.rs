@@ -214,9 +214,9 @@ async fn a_facilitator_asks_the_service_that_it_is_told() {
     let session = ACCOUNTS[SESSION].address;
     let plans = Plans::new([served(id, sold)]).unwrap();
     let payer = Payer::new(signer(1).unwrap(), account, plans, vec![session])
-        .allowance(DelegationLimits { purchases: 0, ..DelegationLimits::default() });
+        .with_allowance(DelegationLimits { purchases: 0, ..DelegationLimits::default() });
     let network = ChainId::eip155(chain.chain_id());
-    let entry = Requirements::new(network, id.into()).session_signer(&session.to_string()).verb("POST");
+    let entry = Requirements::new(network, id.into()).with_session_signer(&session.to_string()).with_verb("POST");
     let context = SigningContext { now: UnixSeconds(chain.time()), entropy: [1; 32], url: URL, method: "POST" };
     let made = payer.make_payment(&entry.to_terms(AtomicAmount::ZERO).unwrap(), &context).await.unwrap();
     let payment = nvm::v03::PaymentPayload::new(Some(ResourceInfo::of(URL)), entry.clone(), made.payload);

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
+#[path = "../src/captured.rs"]
+mod captured;
 mod support;
 
 use std::net::Ipv4Addr;
@@ -14,42 +16,33 @@ use axum::Router;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode};
-use x402_facilitator::dev::DevFacilitator;
+use x402_facilitator::clock::now;
 use x402_facilitator::engine::{Engine, Patience, Readiness, Shortage};
-use x402_facilitator::heads::HeadPollers;
+use x402_facilitator::heads::{HeadPollers, Polling};
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
+use x402_facilitator::server::Serving;
 use x402_facilitator_core::{Ledger, MemoryLedger};
 use x402_testkit::Log;
 use x402_types::ChainId;
 
-use crate::support::{body, payment, send, signed, terms, tls};
+use crate::captured::capture;
+use crate::support::{fresh, payment, send, start, tls};
 
 const SHORT: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3_600);
 
-/// On blocks by hand; `/settle` waits for so long.
-async fn start(wait: Duration) -> DevFacilitator {
-    tls();
-    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
-    DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
-}
-
-async fn fresh(facilitator: &DevFacilitator) -> Value {
-    let terms = terms();
-    body(&terms, &signed(1, &terms, facilitator.chain().time()).await)
-}
-
-async fn ready(facilitator: &DevFacilitator) -> (u16, Value) {
-    let response = reqwest::get(format!("{}/ready", facilitator.url())).await.unwrap();
+async fn ready(url: &str) -> (u16, Value) {
+    let response = reqwest::get(format!("{url}/ready")).await.unwrap();
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
 }
 
 /// Waits until `/ready` has this status. There is no limit but the test runner's.
-async fn until(facilitator: &DevFacilitator, status: u16) -> Value {
+async fn until(url: &str, status: u16) -> Value {
     loop {
-        let (is, answer) = ready(facilitator).await;
+        let (is, answer) = ready(url).await;
         if is == status {
             return answer;
         }
@@ -80,12 +73,12 @@ async fn a_signer_without_gas_is_refused_work_and_named() {
     let chain = facilitator.chain();
     let signer = ACCOUNTS[0].address;
     let enough = chain.ether_of(signer);
-    assert_eq!(ready(&facilitator).await, (200, json!({ "status": "ready" })));
+    assert_eq!(ready(facilitator.url()).await, (200, json!({ "status": "ready" })));
     chain.set_ether_of(signer, U256::from(1_000_000));
     chain.mine(1);
-    assert_eq!(until(&facilitator, 503).await, no_gas());
+    assert_eq!(until(facilitator.url(), 503).await, no_gas());
 
-    let good = fresh(&facilitator).await;
+    let good = fresh(chain).await;
     for path in ["verify", "settle"] {
         let (status, answer) = send(&format!("{}/{path}", facilitator.url()), good.to_string(), None).await;
         assert_eq!(status, 503, "{answer}");
@@ -99,7 +92,7 @@ async fn a_signer_without_gas_is_refused_work_and_named() {
 
     chain.set_ether_of(signer, enough);
     chain.mine(1);
-    until(&facilitator, 200).await;
+    until(facilitator.url(), 200).await;
     // Nothing was claimed of it: it is settled now as one that comes for the first time.
     let url = format!("{}/settle", facilitator.url());
     let settled = tokio::spawn(async move { send(&url, good.to_string(), None).await });
@@ -114,17 +107,25 @@ async fn a_signer_without_gas_is_refused_work_and_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
-    let facilitator = start(Duration::from_secs(1)).await;
-    let chain = facilitator.chain();
+    tls();
+    let chain = &DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     let signer = ACCOUNTS[0].address;
-    while chain.calls().of("eth_getBalance") == 0 {
+    // The balance is polled once, and then the node alone knows better.
+    let polling = Polling { busy: HOUR, rest: HOUR };
+    let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
+    let builder = Builder::new(owner(), ledger).with_evm(Evm { polling, ..evm(chain, &[0]) }).unwrap();
+    let wait = Patience::waiting(Duration::from_secs(1));
+    let (engine, heads) = builder.with_engine(move |engine| engine.with_patience(wait)).build().unwrap();
+    let routes = Routes::new(Arc::clone(&engine)).into_router();
+    let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();
+    let url = format!("http://{}", serving.address());
+    while chain.calls().of("eth_getBalance") == 0 || engine.health().await.unwrap().heads.is_empty() {
         tokio::time::sleep(SHORT).await;
     }
-    // Without a new block the balance that was polled is still large: the node alone knows better.
     chain.set_ether_of(signer, U256::ZERO);
-    let good = fresh(&facilitator).await;
-    let url = format!("{}/settle", facilitator.url());
-    let (status, answer) = send(&url, good.to_string(), None).await;
+    let good = fresh(chain).await;
+    let settle = format!("{url}/settle");
+    let (status, answer) = send(&settle, good.to_string(), None).await;
     assert_eq!((status, &answer["errorReason"]), (200, &json!("settlement_pending")), "{answer}");
     assert_eq!(answer["transaction"], "");
     // However long the lane took to come to it, the node refused it.
@@ -132,12 +133,12 @@ async fn a_transaction_that_no_node_took_is_not_told_as_sent() {
         tokio::time::sleep(SHORT).await;
     }
     // The node's word counts, without a new block.
-    assert_eq!(until(&facilitator, 503).await, no_gas());
-    let other = fresh(&facilitator).await;
-    let (status, answer) = send(&format!("{}/verify", facilitator.url()), other.to_string(), None).await;
+    assert_eq!(until(&url, 503).await, no_gas());
+    let other = fresh(chain).await;
+    let (status, answer) = send(&format!("{url}/verify"), other.to_string(), None).await;
     assert_eq!(status, 503, "{answer}");
     // Whoever asks for the first payment again is named no hash either.
-    let (status, answer) = send(&url, good.to_string(), None).await;
+    let (status, answer) = send(&settle, good.to_string(), None).await;
     assert_eq!((status, &answer["transaction"]), (200, &json!("")), "{answer}");
 }
 
@@ -173,15 +174,16 @@ impl Observed {
 
     async fn ready(&self) -> (u16, Value, String) {
         let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         for chain in &self.chains {
             chain.mine(1);
         }
         // The first poll sees the new block, the second its balances.
         self.heads.check().await.unwrap();
         self.heads.check().await.unwrap();
-        tracing::subscriber::with_default(subscriber, || self.engine.note_funds());
+        {
+            let _here = capture(&log);
+            self.engine.note_funds();
+        }
         let request = http::Request::get("/ready").body(axum::body::Body::empty()).unwrap();
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();

@@ -264,10 +264,18 @@ async fn settle_failure() {
 
 #[tokio::test]
 async fn unknown_outcome() {
-    let mut stage = stage("unknown_outcome", Setting { manual: true, ..Setting::default() }).await;
-    let (claim, _) = payment(1, stage.now()).await;
-    let header = v2(&terms(), &claim.payload);
-    stage.exchange(Some(&header)).await;
+    let (mut stage, claim, header) = loop {
+        let mut stage = stage("unknown_outcome", Setting { manual: true, ..Setting::default() }).await;
+        let (claim, _) = payment(1, stage.now()).await;
+        let header = v2(&terms(), &claim.payload);
+        stage.exchange(Some(&header)).await;
+        if !stage.text.contains("\"transaction\":\"\"") {
+            break (stage, claim, header);
+        }
+        // On a busy machine the wait was over before there was a transaction: that is another exchange.
+        stage.facilitator.chain().set_automine(true);
+        stage.facilitator.stop().await;
+    };
     stage.facilitator.chain().mine(1);
     let settlement = stage.facilitator.engine().settlement();
     let key = settlement.key(&claim).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use x402_devchain::CallCounts;
+use x402_devchain::{CallCounts, DevChain};
 use x402_facilitator::dev::DevFacilitator;
 
 use crate::support::{payment, post, post_named, tls, transfers_of};
@@ -29,7 +29,9 @@ enum Close {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_payer_is_served_in_the_next_block() {
     tls();
-    let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
+    // One that mines for payments alone, and not for its clock: the blocks are counted.
+    let (chain, wait) = (DevChain::new().unwrap(), Duration::from_secs(600));
+    let facilitator = DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap();
     let chain = facilitator.chain().clone();
     chain.rpc_delay(Duration::from_millis(2));
     let address = facilitator.url().strip_prefix("http://").unwrap().to_owned();

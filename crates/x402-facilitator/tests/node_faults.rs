@@ -179,10 +179,19 @@ impl Scene {
         drop(self.chain.wallet(signer(OTHER).unwrap()).send_transaction(tx).await.unwrap());
     }
 
+    /// On a slow machine blocks come as slowly: each is polled twice, unless failures make the poller rest.
     async fn block(&mut self) {
         self.chain.mine(1);
         self.blocks += 1;
+        let polls = || self.chain.calls().of("eth_getBlockByNumber");
+        let before = polls();
         tokio::time::sleep(BLOCK).await;
+        for _ in 0..40 {
+            if polls() >= before + 2 {
+                break;
+            }
+            tokio::time::sleep(BLOCK / 4).await;
+        }
     }
 
     /// Mines until all have ended.

@@ -40,7 +40,7 @@ const URL: &str = "https://agent.example/tasks";
 
 fn entry(network: ChainId) -> Requirements {
     let session = ACCOUNTS[SESSION].address.to_string();
-    Requirements::new(network, U256::from(PLAN).into()).session_signer(&session).verb("POST")
+    Requirements::new(network, U256::from(PLAN).into()).with_session_signer(&session).with_verb("POST")
 }
 
 /// The body of `/settle`, for a fresh payment of the account.
@@ -131,14 +131,22 @@ async fn killed_between_order_and_redemption_it_orders_once_and_redeems() {
         let (request, id) = (body(&payer, &chain, turn).await, format!("request-{turn}"));
         let mut facilitator = Facilitator::start(&config, &node.url);
         let (url, sent, name) = (facilitator.url.clone(), request.clone(), id.clone());
-        let first = tokio::spawn(async move { settle(&url, &sent, &name).await });
-        while orders(&chain) < usize::from(turn) && !first.is_finished() {
-            tokio::time::sleep(Duration::from_micros(200)).await;
-        }
-        // Every second time the redemption cannot be tried, so that the kill falls before it for certain.
+        // Every second time the redemption cannot be tried, so that the kill falls before it for certain: that is
+        // arranged before the order is in a block.
         let held = turn % 2 == 0;
+        chain.set_automine(!held);
+        let before = chain.calls().of("eth_sendRawTransaction");
+        let first = tokio::spawn(async move { settle(&url, &sent, &name).await });
         if held {
+            while chain.calls().of("eth_sendRawTransaction") == before && !first.is_finished() {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
             chain.fail_calls("eth_simulateV1", u32::MAX, When::Before, Failure::Lost);
+            chain.set_automine(true);
+        }
+        while orders(&chain) < usize::from(turn) && !first.is_finished() {
+            chain.mine(u64::from(held));
+            tokio::time::sleep(Duration::from_micros(200)).await;
         }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         tokio::time::sleep(Duration::from_micros((random >> 33) % 80_000)).await;

@@ -45,7 +45,7 @@ async fn world(plan: DevPlan) -> World {
 
 async fn world_on(chain: DevChain, plan: DevPlan) -> World {
     // reqwest needs a TLS provider even where no TLS is spoken.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
     let id = U256::from(PLAN);
     chain.register_plan(id, plan).unwrap();
     let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, U256::ZERO);
@@ -68,13 +68,13 @@ impl World {
 
     fn entry(&self) -> Requirements {
         Requirements::new(self.network, U256::from(PLAN).into())
-            .session_signer(&ACCOUNTS[SESSION_SIGNER].address.to_string())
+            .with_session_signer(&ACCOUNTS[SESSION_SIGNER].address.to_string())
     }
 
     fn payer(&self, signers: Vec<Address>, purchases: u64) -> PlanPayer<impl x402_evm::key::Sign + use<>> {
         let plans = Plans::new([served(U256::from(PLAN), self.plan)]).unwrap();
         PlanPayer::new(signer(OWNER).unwrap(), self.account, plans, signers)
-            .allowance(DelegationLimits { purchases, ..DelegationLimits::default() })
+            .with_allowance(DelegationLimits { purchases, ..DelegationLimits::default() })
     }
 
     fn signers() -> Vec<Address> {
@@ -94,7 +94,7 @@ impl World {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let remote = RemoteFacilitator::new(self.facilitator.url()).unwrap();
-        let offer = self.entry().verb("POST").to_offer(AtomicAmount::from(credits)).unwrap();
+        let offer = self.entry().with_verb("POST").to_offer(AtomicAmount::from(credits)).unwrap();
         let paid = Seller::new(&origin, Arc::new(remote)).unwrap().charge([offer]).unwrap();
         let router = Router::new().route("/tasks", post(async move || serve()).layer(paid));
         tokio::spawn(axum::serve(listener, router).into_future());
@@ -107,19 +107,19 @@ impl World {
     }
 
     async fn payment_of(&self, payer: impl MakePayment, nonce: u8) -> Value {
-        let terms = self.entry().verb("POST").to_terms(AtomicAmount::ZERO).unwrap();
+        let terms = self.entry().with_verb("POST").to_terms(AtomicAmount::ZERO).unwrap();
         let now = UnixSeconds(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
         let context = SigningContext { now, entropy: [nonce; 32], url: URL, method: "POST" };
         let made = payer.make_payment(&terms, &context).await.unwrap();
         let resource = Some(ResourceInfo::of(URL));
-        let payment = nvm::v03::PaymentPayload::new(resource, self.entry().verb("POST"), made.payload);
+        let payment = nvm::v03::PaymentPayload::new(resource, self.entry().with_verb("POST"), made.payload);
         serde_json::to_value(payment).unwrap()
     }
 
     fn required(&self) -> Value {
         json!({
             "x402Version": 2, "error": "Payment required", "resource": {"url": URL},
-            "accepts": [self.entry().verb("POST")], "extensions": {},
+            "accepts": [self.entry().with_verb("POST")], "extensions": {},
         })
     }
 
@@ -324,7 +324,7 @@ async fn a_verification_is_remembered_for_a_day_at_most() {
     let url = format!("http://{}/verify", listener.local_addr().unwrap());
     let serving = tokio::spawn(axum::serve(listener, routes).into_future());
     let year = DelegationLimits { seconds: 365 * 86_400, ..DelegationLimits::default() };
-    let payment = world.payment_of(world.payer(World::signers(), 1).allowance(year), 1).await;
+    let payment = world.payment_of(world.payer(World::signers(), 1).with_allowance(year), 1).await;
     let body = world.body(&payment, 3).to_string();
     let sent = reqwest::Client::new().post(&url).header("content-type", "application/json").body(body);
     let verdict: Value = serde_json::from_slice(&sent.send().await.unwrap().bytes().await.unwrap()).unwrap();
@@ -471,7 +471,7 @@ async fn a_payment_with_registered_keys_fits_into_4_kib_and_settles() {
     let payer = |path: &str| {
         let url = format!("{}{path}", world.facilitator.url());
         let registrar = Registrar { url, registered: Arc::clone(&registered) };
-        world.payer(World::signers(), 1).register(Arc::new(registrar))
+        world.payer(World::signers(), 1).with_registration(Arc::new(registrar))
     };
     let payment = world.payment_of(payer("/session-keys"), 2).await;
     assert!(header(&payment) < 4_096, "{} bytes", header(&payment));

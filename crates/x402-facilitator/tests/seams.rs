@@ -96,8 +96,9 @@ fn generic_files_name_no_scheme_and_no_dialect() {
     assert_eq!(named(&crates.join("x402-facilitator/src"), &SPECIFIC), none);
     assert_eq!(named(&crates.join("x402-facilitator-core/src"), &["conformance"]), none);
     // What is looked for is found where it may stand.
-    for file in ["x402.rs", "nvm", "challenge"] {
-        let others: Vec<&str> = ["x402.rs", "nvm", "challenge"].into_iter().filter(|other| *other != file).collect();
+    for file in ["x402.rs", "nvm", "challenge", "card"] {
+        let others: Vec<&str> =
+            ["x402.rs", "nvm", "challenge", "card"].into_iter().filter(|other| *other != file).collect();
         let own = named(&crates.join("x402-facilitator/src/dialects"), &[&others[..], &["mod.rs"]].concat());
         assert_eq!(own.is_empty(), file == "x402.rs", "{file}: {own:?}");
     }

@@ -21,7 +21,8 @@ use x402_devchain::contracts::{KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_A
 use x402_devchain::{ACCOUNTS, DevChain, TOKENS_EACH, signer};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelSignature, KernelVersion, wrapped_digest};
 use x402_evm::eip6492::Counterfactual;
-use x402_evm::exact::{Payer, SignAs};
+use x402_evm::exact::{Payer, SignAs, TRANSFER_GAS};
+use x402_evm::rail::Fees;
 use x402_facilitator::clock::now;
 use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
@@ -44,12 +45,17 @@ struct Stage {
 
 /// A facilitator on a chain of its own, account 0 its signer.
 async fn stage(factories: Vec<Address>) -> Stage {
+    stage_with(factories, Fees::default()).await
+}
+
+async fn stage_with(factories: Vec<Address>, fees: Fees) -> Stage {
     tls();
     let chain = DevChain::new().unwrap();
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new(now));
     let evm = Evm {
         polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
         factories,
+        fees,
         ..Evm::new(chain.client(), ChainId::eip155(CHAIN), 0, x402_devchain::key(0).into_iter().collect())
     };
     let builder = Builder::new(owner(), ledger)
@@ -221,6 +227,31 @@ async fn two_payments_at_once_deploy_once() {
     assert_ne!(first["transaction"], second["transaction"]);
     assert_eq!(stage.paid(), U256::from(2 * PRICE));
     assert_eq!(stage.chain.nonce_of(ACCOUNTS[0].address), 3, "one deployment and two transfers");
+    stage.stop().await;
+}
+
+/// A transaction above `network.max_gas` is never signed, so that its payment is refused before anything is claimed.
+#[tokio::test]
+async fn a_payment_that_needs_more_gas_than_is_ever_spent_is_refused() {
+    // As much as a key's transfer takes, and no more.
+    let stage = stage_with(vec![KERNEL_FACTORY], Fees::default().with_gas_cap(TRANSFER_GAS)).await;
+    let kernel = stage.kernel();
+    stage.refuses(Kernel { factory: Some(KERNEL_FACTORY), ..kernel.clone() }, "gas_above_limit").await;
+    stage.deploy(&kernel).await;
+    let verdict = stage.ask("verify", kernel.clone()).await;
+    let (why, payer) = (verdict["invalidMessage"].as_str().unwrap(), &verdict["payer"]);
+    assert!(why.starts_with("eip155:84532: a transaction needs ") && why.ends_with(" gas of 150000"), "{verdict}");
+    assert_eq!(payer, &json!(kernel.address.to_string()));
+    stage.refuses(kernel, "gas_above_limit").await;
+    stage.pays(signer(2).unwrap()).await;
+    stage.stop().await;
+
+    // The deployment takes more than the transfer after it.
+    let stage = stage_with(vec![KERNEL_FACTORY], Fees::default().with_gas_cap(2_149_999)).await;
+    let kernel = stage.kernel();
+    stage.refuses(Kernel { factory: Some(KERNEL_FACTORY), ..kernel.clone() }, "gas_above_limit").await;
+    stage.deploy(&kernel).await;
+    stage.pays(kernel).await;
     stage.stop().await;
 }
 

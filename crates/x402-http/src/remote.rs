@@ -115,7 +115,7 @@ impl RemoteFacilitator {
     ///
     /// The declaration is not needed for a facilitator whose `/supported` has [`KEEPS_REQUESTS`], once that was read.
     #[must_use]
-    pub const fn keeps_requests(mut self) -> Self {
+    pub const fn with_kept_requests(mut self) -> Self {
         self.keeps_requests = true;
         self
     }

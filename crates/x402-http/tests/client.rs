@@ -181,10 +181,11 @@ async fn a_lost_answer_does_not_pay_twice() {
     assert_eq!(ask(&purse, &again).await.unwrap_err(), ClientError::Unknown(Broken("connection reset")));
     assert_eq!(payment_of(&wire, 1), payment_of(&again, 1));
     assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
-    // Its time is over: it can no longer be settled.
+    // Its time is over: it can no longer be settled, and may have been in time.
     purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
-    ask(&purse, &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
-    assert_eq!(purse.signed(), 2);
+    let error = ask(&purse, &Wire::default().says([asks(&[terms()])])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Pay(PayError::EarlierUnknown(_))), "{error:?}");
+    assert_eq!(purse.signed(), 1);
 }
 
 #[tokio::test]

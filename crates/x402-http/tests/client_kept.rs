@@ -16,7 +16,7 @@ use serde_json::Value;
 use tower::{Layer, ServiceExt};
 use x402_codec::header as names;
 use x402_http::Body;
-use x402_http::client::{ClientError, PayError, PayLayer, PaymentSent, Receipt, ReceiptOutcome};
+use x402_http::client::{ClientError, OpenPayment, PayError, PayLayer, PaymentSent, Receipt, ReceiptOutcome};
 use x402_http::server::Seller;
 
 /// An input of `x402-testkit/vectors/cases/clients`: a 402 and the answers that follow the payment.
@@ -374,4 +374,117 @@ async fn a_payment_whose_end_was_never_heard_stands_in_the_way_of_a_new_one() {
 
     book.rows.lock().unwrap().clear();
     ask(&process(&book), &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+}
+
+fn earlier_unknown<B: std::fmt::Debug>(said: Result<B, ClientError<Broken>>) -> Box<OpenPayment> {
+    match said {
+        Err(ClientError::Pay(PayError::EarlierUnknown(open))) => open,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Unknown is never failed, in memory as in a journal.
+#[tokio::test]
+async fn without_a_journal_too_a_payment_that_expired_unheard_is_not_followed_by_another() {
+    let purse = purse();
+    let wire = Wire::default().says([asks(&[terms()]), status(500)]);
+    ask(&purse, &wire).await.unwrap();
+    purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        found = vec![*earlier_unknown(ask(&purse, &Wire::default().says([asks(&[terms()])])).await)];
+        assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+    }
+    assert_eq!(purse.payer.open_payments(), found);
+    let sent = wire.requests.lock().unwrap()[1].headers()[&names::PAYMENT_SIGNATURE].clone();
+    assert_eq!(sent.to_str().unwrap(), found[0].value);
+
+    // Another request is another purchase.
+    let other = Request::get(URL).body(Full::default()).unwrap();
+    ask_with(&purse, &Wire::default().says([asks(&[terms()]), paid()]), other).await.unwrap();
+    assert_eq!((purse.signed(), purse.used().as_str()), (2, "20000"));
+
+    // Its caller decides. What may have been paid stays counted.
+    purse.payer.pay_anew(&found[0]).await.unwrap();
+    assert_eq!(purse.payer.open_payments(), []);
+    ask(&purse, &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+    assert_eq!((purse.signed(), purse.used().as_str()), (3, "30000"));
+}
+
+#[tokio::test]
+async fn a_decision_to_pay_anew_ends_the_row_of_the_journal() {
+    let book = Arc::new(Book::default());
+    let first = process(&book);
+    ask(&first, &Wire::default().says([asks(&[terms()]), status(500)])).await.unwrap();
+    for (purse, later) in [(first, 80_000), (process(&book), 160_000)] {
+        purse.clock.passed.fetch_add(later, std::sync::atomic::Ordering::SeqCst);
+        let open = earlier_unknown(ask(&purse, &Wire::default().says([asks(&[terms()])])).await);
+        purse.payer.pay_anew(&open).await.unwrap();
+        assert!(book.rows.lock().unwrap().is_empty());
+        ask(&purse, &Wire::default().says([asks(&[terms()]), status(500)])).await.unwrap();
+        assert_eq!(book.rows.lock().unwrap().len(), 1);
+    }
+}
+
+/// Calls of one request beside each other are purchases of their own, and the end of each is open.
+#[tokio::test]
+async fn of_two_calls_beside_each_other_both_payments_are_kept() {
+    use std::future::Future;
+    use std::task::{Context, Waker};
+    let purse = purse();
+    {
+        let stuck = tower::service_fn(|request: Request<Full<Bytes>>| async move {
+            if request.headers().contains_key(&names::PAYMENT_SIGNATURE) {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Broken>(asks(&[terms()]))
+        });
+        let call = || {
+            let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
+            Box::pin(PayLayer::new(purse.payer.clone()).layer(stuck).oneshot(request))
+        };
+        let mut calls = [call(), call()];
+        for call in &mut calls {
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+    }
+    assert_eq!((purse.signed(), purse.used().as_str(), purse.payer.open_payments().len()), (2, "20000", 2));
+    let mut shown = Vec::new();
+    for left in [1, 0] {
+        let wire = Wire::default().says([asks(&[terms()]), paid()]);
+        ask(&purse, &wire).await.unwrap();
+        shown.push(payment_of(&wire, 1));
+        assert_eq!((purse.signed(), purse.payer.open_payments().len()), (2, left));
+    }
+    assert_ne!(shown[0], shown[1]);
+}
+
+#[tokio::test]
+async fn more_open_payments_than_are_kept_are_not_made() {
+    let mut purse = purse();
+    purse.payer = purse.payer.with_most_open(2);
+    let get = |number: u32| Request::get(format!("{URL}?{number}")).body(Full::default()).unwrap();
+    for number in 0..2 {
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), status(500)]), get(number)).await.unwrap();
+    }
+    let wire = Wire::default().says([asks(&[terms()])]);
+    let error = ask_with(&purse, &wire, get(2)).await.unwrap_err();
+    assert_eq!(error, ClientError::Pay(PayError::TooManyOpen { limit: 2 }));
+    assert_eq!((wire.requests.lock().unwrap().len(), purse.signed(), purse.used().as_str()), (1, 2, "20000"));
+    // One of them comes to its end, which makes room.
+    ask_with(&purse, &Wire::default().says([asks(&[terms()]), paid()]), get(0)).await.unwrap();
+    ask_with(&purse, &Wire::default().says([asks(&[terms()]), paid()]), get(2)).await.unwrap();
+    assert_eq!(purse.signed(), 3);
+
+    // A journal has room of its own: what this process forgets, it finds there.
+    let book = Arc::new(Book::default());
+    let mut purse = process(&book);
+    purse.payer = purse.payer.with_most_open(1);
+    for number in 0..2 {
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), status(500)]), get(number)).await.unwrap();
+    }
+    for number in 0..2 {
+        ask_with(&purse, &Wire::default().says([asks(&[terms()]), paid()]), get(number)).await.unwrap();
+    }
+    assert_eq!((purse.signed(), book.rows.lock().unwrap().len()), (2, 0));
 }

@@ -87,16 +87,19 @@ struct Stage {
     trap: Desk,
     url: String,
     gate: Gate,
+    /// The same, for a server that does not wait for its facilitator.
+    impatient: Gate,
 }
 
 async fn stage(dress: impl FnOnce(TicketFacilitator) -> TicketFacilitator) -> Stage {
     let (desk, trap) = (Desk::default(), Desk::default());
     let (base, url) = (desk.serve().await, trap.serve().await);
-    let short =
-        Timeouts { verify: Duration::from_millis(200), settle: Duration::from_millis(200), ..Timeouts::DEFAULT };
-    let facilitator = TicketFacilitator::with_timeouts(&format!("{base}/x402/"), short).unwrap();
-    let proofs = Proofs::default().with(Arc::new(dress(facilitator))).unwrap();
-    Stage { desk, trap, url, gate: Gate::new(Arc::new(MemoryStore::default()), proofs) }
+    let facilitator = |timeouts| TicketFacilitator::with_timeouts(&format!("{base}/x402/"), timeouts).unwrap();
+    let proofs = Proofs::default().with(Arc::new(dress(facilitator(Timeouts::DEFAULT)))).unwrap();
+    let soon = Timeouts { verify: Duration::from_millis(20), settle: Duration::from_millis(20), ..Timeouts::DEFAULT };
+    let impatient = Proofs::default().with(Arc::new(facilitator(soon))).unwrap();
+    let store = Arc::new(MemoryStore::default());
+    Stage { desk, trap, url, gate: Gate::new(store.clone(), proofs), impatient: Gate::new(store, impatient) }
 }
 
 impl Stage {
@@ -232,7 +235,8 @@ async fn other_answers_are_faults_and_consume_nothing() {
     stage.desk.answers.lock().unwrap().push_back((200, r#"{"ok":true,"ok":false}"#.into()));
     assert_eq!(stage.check(&payment, Charge::Exact).await.unwrap_err().status(), 503);
     // No answer at all.
-    assert_eq!(stage.check(&payment, Charge::Exact).await.unwrap_err().status(), 503);
+    let error = stage.impatient.check_payment(payment.clone(), &offer(Charge::Exact), &REQUEST, None, NOW).await;
+    assert_eq!(error.unwrap_err().status(), 503);
     assert!(stage.desk.paths().iter().all(|path| path == "/x402/verify"));
     stage.desk.will([ok(), ok()]);
     assert!(stage.check(&payment, Charge::Exact).await.is_ok());

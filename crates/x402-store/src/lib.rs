@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+#[cfg(feature = "catalog")]
+pub mod catalog;
 pub mod health;
 #[cfg(any(feature = "challenges", feature = "grants", feature = "requests", feature = "session-keys"))]
 mod open;

@@ -38,7 +38,7 @@ fn main() -> Result<ExitCode, Box<dyn error::Error>> {
             differs.push(name.as_str());
         }
     }
-    for entry in fs::read_dir(&golden)? {
+    for entry in fs::read_dir(golden)? {
         let name = entry?.file_name();
         // Says with which release `.ci/semver` compares these.
         if name == "RELEASE" {

@@ -10,6 +10,8 @@ pub enum AuthorizationKind {
     Permit2 = 2,
     /// A redemption of plan credits by a smart account.
     NvmErc4337 = 3,
+    /// A use of a delegated card: the contract is empty, the payer is the token's `sub`.
+    NvmCardDelegation = 4,
     /// Of a scheme from outside of these crates, which names itself where the others name their contract.
     Other = 255,
 }

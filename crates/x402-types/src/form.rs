@@ -2,7 +2,7 @@
 
 use crate::forms::FORMS;
 use crate::v2::ResourceInfo;
-use crate::{Claim, MadePayment, Malformed, RawJson, SchemeName, Terms};
+use crate::{ChainId, Claim, MadePayment, Malformed, NetworkName, RawJson, SchemeName, Terms};
 
 /// The form of one scheme's documents: how its terms are written as an entry of `accepts`, and its claims as a payment.
 ///
@@ -42,6 +42,16 @@ pub trait SchemeForm: Send + Sync {
         let _ = named;
         requested
     }
+
+    /// Returns the network as the scheme's documents of version 2 name it: CAIP-2, unless the scheme has other names.
+    fn network_name(&self, network: ChainId) -> NetworkName {
+        network.into()
+    }
+
+    /// Returns the network that the scheme's documents name in this way.
+    fn network(&self, name: &NetworkName) -> Option<ChainId> {
+        name.chain_id()
+    }
 }
 
 /// Returns the form in which a scheme's documents are written; `None` for a scheme with those of x402.
@@ -54,4 +64,10 @@ pub fn form_of(scheme: &SchemeName) -> Option<&'static dyn SchemeForm> {
 #[must_use]
 pub fn read_entry(entry: &RawJson) -> Option<(&'static dyn SchemeForm, Result<Terms, Malformed>)> {
     FORMS.iter().find_map(|form| form.terms(entry).map(|terms| (*form, terms)))
+}
+
+/// Returns the network that a document of version 2 names beside this scheme.
+#[must_use]
+pub fn network_of(scheme: &SchemeName, name: &NetworkName) -> Option<ChainId> {
+    form_of(scheme).map_or_else(|| name.chain_id(), |form| form.network(name))
 }

@@ -3,4 +3,4 @@
 use crate::form::SchemeForm;
 
 /// The forms, in the order in which they are tried.
-pub(crate) const FORMS: &[&dyn SchemeForm] = &[&crate::nvm::PlanForm];
+pub(crate) const FORMS: &[&dyn SchemeForm] = &[&crate::nvm::card::CardForm, &crate::nvm::PlanForm];

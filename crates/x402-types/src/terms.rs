@@ -142,11 +142,12 @@ impl Terms {
         }
     }
 
-    /// Returns the network as the terms' version writes it: CAIP-2 in version 2; in version 1 the legacy name, if there
-    /// is one.
+    /// Returns the network as the terms' version writes it: CAIP-2 in version 2, unless the scheme has names of its own;
+    /// in version 1 the legacy name, if there is one.
     #[must_use]
     pub fn network_name(&self) -> NetworkName {
-        NetworkName::of(self.network, self.version)
+        let form = form_of(&self.scheme).filter(|_| self.version == Version::V2);
+        form.map_or_else(|| NetworkName::of(self.network, self.version), |form| form.network_name(self.network))
     }
 
     /// Returns whether clients of version 1 understand such an entry: the scheme is `exact`, and the network has a

@@ -227,6 +227,17 @@ wire! {
     }
 }
 
+impl SupportedKind {
+    /// Returns the network, if its name is known: the scheme may have names of its own.
+    #[must_use]
+    pub fn chain_id(&self) -> Option<crate::ChainId> {
+        match self.x402_version {
+            Version::V1 => self.network.chain_id(),
+            Version::V2 => crate::form::network_of(&self.scheme, &self.network),
+        }
+    }
+}
+
 wire! {
     /// The response of `GET /supported`, §7.3.
     pub struct SupportedResponse {

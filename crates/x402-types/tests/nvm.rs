@@ -371,7 +371,7 @@ fn entries_of_both_kinds_stand_in_one_document() {
 fn what_the_payer_adds_to_the_entry_is_accepted_and_what_it_takes_away_is_not() {
     let network = "eip155:84532".parse().unwrap();
     let asked = Requirements::new(network, "7".parse().unwrap());
-    let answered = asked.clone().verb("post");
+    let answered = asked.clone().with_verb("post");
     assert!(asked.is_accepted_by(&answered));
     assert!(!answered.is_accepted_by(&asked));
     assert!(!asked.is_accepted_by(&Requirements::new(network, "8".parse().unwrap())));

@@ -19,7 +19,7 @@ use crate::{Code, Options, Report, detect, lint};
 /// An HTTP answer, as a client receives it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub struct Answer<'r> {
+pub struct HttpAnswer<'r> {
     /// The status, 100 to 999, if it is known.
     pub status: Option<u16>,
     /// The URL that was requested, if it is known.
@@ -30,7 +30,7 @@ pub struct Answer<'r> {
     pub body: &'r [u8],
 }
 
-impl<'r> Answer<'r> {
+impl<'r> HttpAnswer<'r> {
     /// Creates an answer of which only headers and body are known.
     #[must_use]
     pub const fn new(headers: &'r [(&'r str, &'r [u8])], body: &'r [u8]) -> Self {
@@ -62,7 +62,7 @@ impl<'r> Answer<'r> {
 /// header, encoded in another way. An answer without one is `NO_TERMS`, never `INVALID_JSON`, unless it is JSON that
 /// breaks off.
 #[must_use]
-pub fn lint_answer(answer: &Answer<'_>, options: &Options) -> CheckedResponse {
+pub fn lint_answer(answer: &HttpAnswer<'_>, options: &Options) -> CheckedResponse {
     let name = PAYMENT_REQUIRED.as_str();
     let mut around = Vec::new();
     let mut values = answer.named(name).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty());
@@ -115,8 +115,8 @@ fn document_of(json: Vec<u8>, source: Option<Source>, options: &Options) -> Chec
     CheckedResponse { report, source, summary, json }
 }
 
-/// Lints the document in the body, or in a header of another name, or says that there is none.
-fn of_body(answer: &Answer<'_>, options: &Options, around: &mut Vec<Issue>) -> CheckedResponse {
+/// Lints the document in the body or in a header of another name, or reports that there is none.
+fn of_body(answer: &HttpAnswer<'_>, options: &Options, around: &mut Vec<Issue>) -> CheckedResponse {
     let checked = lint_response([], answer.body, options);
     let broken = checked.report.has(Code::InvalidJson) && answer.body.trim_ascii().first() == Some(&b'{');
     if broken || checked.report.normalized.is_some() {
@@ -152,8 +152,8 @@ fn of_body(answer: &Answer<'_>, options: &Options, around: &mut Vec<Issue>) -> C
     CheckedResponse { report: empty, source: None, summary: Vec::new(), json: Vec::new() }
 }
 
-/// Creates the issue of an answer without terms; the status tells a little more.
-fn no_terms(answer: &Answer<'_>, what: String) -> Issue {
+/// Creates the issue of an answer without terms; the message names an unusual status.
+fn no_terms(answer: &HttpAnswer<'_>, what: String) -> Issue {
     let message = match answer.status {
         None | Some(402) => what,
         Some(status @ 300..=399) => format!("{what}; its status is {status}: redirects are not followed"),
@@ -163,7 +163,7 @@ fn no_terms(answer: &Answer<'_>, what: String) -> Issue {
 }
 
 /// Finds a document in a header of another name.
-fn misnamed<'r>(answer: &Answer<'r>) -> Option<(&'r str, &'r [u8], Vec<u8>)> {
+fn misnamed<'r>(answer: &HttpAnswer<'r>) -> Option<(&'r str, &'r [u8], Vec<u8>)> {
     answer.headers.iter().take(OTHERS).find_map(|(name, value)| {
         let value = value.trim_ascii();
         let begins = matches!(value.first(), Some(b'{')) || value.starts_with(b"eyJ") || value.starts_with(b"%7B");
@@ -174,7 +174,7 @@ fn misnamed<'r>(answer: &Answer<'r>) -> Option<(&'r str, &'r [u8], Vec<u8>)> {
 }
 
 /// Finds the name of another payment protocol in `WWW-Authenticate`.
-fn other_protocol(answer: &Answer<'_>) -> Option<&'static str> {
+fn other_protocol(answer: &HttpAnswer<'_>) -> Option<&'static str> {
     const KNOWN: [(&str, &str); 3] = [("payment", "MPP"), ("l402", "L402"), ("lsat", "LSAT")];
     answer.named("WWW-Authenticate").find_map(|value| {
         let scheme = value.trim_ascii().split(|b| *b == b' ').next().unwrap_or_default();
@@ -183,7 +183,7 @@ fn other_protocol(answer: &Answer<'_>) -> Option<&'static str> {
 }
 
 /// Checks an answer that has terms.
-fn terms(answer: &Answer<'_>, checked: &CheckedResponse, options: &Options, around: &mut Vec<Issue>) {
+fn terms(answer: &HttpAnswer<'_>, checked: &CheckedResponse, options: &Options, around: &mut Vec<Issue>) {
     status(answer, checked, around);
     if checked.source == Some(Source::Header)
         && let Some(message) = disagreement(answer, checked, options)
@@ -206,7 +206,7 @@ fn terms(answer: &Answer<'_>, checked: &CheckedResponse, options: &Options, arou
 }
 
 /// Checks the status of an answer in whose header or body there is a document.
-fn status(answer: &Answer<'_>, checked: &CheckedResponse, around: &mut Vec<Issue>) {
+fn status(answer: &HttpAnswer<'_>, checked: &CheckedResponse, around: &mut Vec<Issue>) {
     let Some(status) = answer.status.filter(|status| !matches!(status, 402 | 412)) else { return };
     if checked.report.has(Code::InvalidJson) {
         return;
@@ -238,7 +238,7 @@ fn offers(document: Option<&Value>) -> Vec<Offer> {
 }
 
 /// Finds a difference between the terms of the header and those of the body, if that has any.
-fn disagreement(answer: &Answer<'_>, checked: &CheckedResponse, options: &Options) -> Option<String> {
+fn disagreement(answer: &HttpAnswer<'_>, checked: &CheckedResponse, options: &Options) -> Option<String> {
     let body = lint_response([], answer.body, options);
     let (header, body) = (offers(checked.report.normalized.as_ref()), offers(body.report.normalized.as_ref()));
     if header.is_empty() || body.is_empty() {
@@ -265,7 +265,7 @@ fn disagreement(answer: &Answer<'_>, checked: &CheckedResponse, options: &Option
 }
 
 /// Checks the requested URL and that of the resource.
-fn urls(answer: &Answer<'_>, checked: &CheckedResponse, around: &mut Vec<Issue>) {
+fn urls(answer: &HttpAnswer<'_>, checked: &CheckedResponse, around: &mut Vec<Issue>) {
     let requested = answer.url.and_then(|url| Url::parse(url).ok());
     let is_local = requested.as_ref().is_some_and(private);
     if requested.as_ref().is_some_and(|url| url.scheme() == "http") && !is_local {

@@ -45,7 +45,7 @@ pub(crate) fn read(value: &[u8]) -> Option<Reading<'_>> {
     if let Some((inner, what)) = again {
         return Some(Reading { json: Cow::Owned(inner), flaw: Some((Severity::Error, what)) });
     }
-    // Each byte is one character of Latin-1; that it is JSON then tells it from noise.
+    // Each byte is one character of Latin-1; only JSON counts as Latin-1, other bytes are noise.
     if std::str::from_utf8(&json).is_err() {
         let text: String = json.iter().map(|byte| char::from(*byte)).collect();
         if json::parse(text.as_bytes(), &Limits { body: text.len(), ..Limits::DEFAULT }).is_ok() {

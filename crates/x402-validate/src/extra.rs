@@ -44,7 +44,8 @@ pub(crate) fn check(cx: &mut Context<'_>, place: Place<'_>, fields: &Fields<'_, 
 /// Checks the members by which the way of the money is chosen: clients build no payment for one that they do not know.
 fn methods(cx: &mut Context<'_>, place: Place<'_>, extra: &Node<'_>) {
     for (name, known) in [("assetTransferMethod", &METHODS[..]), ("paymentFlow", &FLOWS[..])] {
-        let Some(node) = extra.get(name).filter(|node| !missing(node)) else { continue };
+        // Some clients read a null as text that they do not know, and not as an absent member.
+        let Some(node) = extra.get(name).filter(|node| node.as_str() != Some("")) else { continue };
         if !node.as_str().is_some_and(|text| known.contains(&text)) {
             cx.push(
                 Issue::new(Code::UnknownMethod, place.field(&format!("extra.{name}")), &node.span)

@@ -9,12 +9,12 @@
 use serde_json::Value;
 use x402_codec::{Limits, header};
 
-use crate::{Answer, Code, Issue, Options, Registry, Severity, detect, extract, lint, lint_response};
+use crate::{Code, HttpAnswer, Issue, Options, Registry, Severity, detect, extract, lint, lint_response};
 
 /// Checks [`holds`] for a document of any kind, with both registries.
 pub fn lint_document(data: &[u8]) {
     holds(data, &Options::default());
-    holds(data, &Options::default().registry(Registry::all()));
+    holds(data, &Options::default().with_registry(Registry::all()));
 }
 
 /// Checks that the linter finds in a response the document that a client finds, and reports on it exactly as on the
@@ -30,8 +30,8 @@ pub fn lint_answer(data: &[u8]) {
         assert_eq!(*found.json, *checked.json);
         assert_eq!(lint(&*found.json, &Options { header: found.header, ..options.clone() }), checked.report);
     }
-    around(&Answer::new(&[("payment-required", data), ("x-payment-required", data)], data));
-    around(&Answer::new(&[("www-authenticate", data)], data).with_status(200));
+    around(&HttpAnswer::new(&[("payment-required", data), ("x-payment-required", data)], data));
+    around(&HttpAnswer::new(&[("www-authenticate", data)], data).with_status(200));
     // The linter must find whatever a client finds in the header, and must accept it as JSON.
     let value = data.trim_ascii();
     if header::decode_payment_required(value, &Limits::DEFAULT).is_ok() {
@@ -40,9 +40,9 @@ pub fn lint_answer(data: &[u8]) {
     }
 }
 
-/// Checks that what is said of an answer comes on top of what is said of its document, and that one without terms is
-/// told so.
-fn around(answer: &Answer<'_>) {
+/// Checks that the issues of an answer come on top of those of its document, and that an answer without terms has the
+/// code for it.
+fn around(answer: &HttpAnswer<'_>) {
     let options = Options::default();
     let checked = crate::lint_answer(answer, &options);
     let report = &checked.report;
@@ -59,7 +59,7 @@ fn around(answer: &Answer<'_>) {
     } else {
         assert!(report.has(Code::NoTerms) || report.has(Code::InvalidJson), "{report:?}");
     }
-    let strict = crate::lint_answer(answer, &options.strict());
+    let strict = crate::lint_answer(answer, &options.with_warnings_as_errors());
     assert_eq!(strict.report.errors.len(), report.errors.len() + report.warnings.len());
 }
 

@@ -31,7 +31,7 @@ mod token;
 mod unpayable;
 
 pub use address::Namespace;
-pub use answer::{Answer, lint_answer};
+pub use answer::{HttpAnswer, lint_answer};
 pub use caip2::Caip2;
 pub use code::{Code, CodeOrigin, Row, Severity, UnknownCode};
 pub use document::Document;

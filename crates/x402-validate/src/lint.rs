@@ -34,14 +34,14 @@ impl Default for Options {
 impl Options {
     /// Reports warnings as errors.
     #[must_use]
-    pub const fn strict(mut self) -> Self {
+    pub const fn with_warnings_as_errors(mut self) -> Self {
         self.strict = true;
         self
     }
 
     /// Replaces the registry, for example by [`Registry::all`].
     #[must_use]
-    pub fn registry(mut self, registry: Registry) -> Self {
+    pub fn with_registry(mut self, registry: Registry) -> Self {
         self.registry = registry;
         self
     }

@@ -47,7 +47,7 @@ const SYNONYMS: [(&str, &str); 13] = [
     ("timeout", "maxTimeoutSeconds"),
 ];
 
-/// Where version 2 has the members that version 1 has in an entry.
+/// The members that version 1 has in an entry, and their places in version 2.
 const MOVED: [(&str, &str); 4] = [
     ("resource", "`resource.url` at the top level"),
     ("description", "`resource.description` at the top level"),
@@ -139,7 +139,7 @@ fn names(cx: &mut Context<'_>, place: Place<'_>, node: &Node<'_>, of: &[&'static
     }
 }
 
-/// The price's name in a version.
+/// Returns the name that the version has for the price.
 fn of_version(name: &'static str, dialect: Dialect) -> &'static str {
     match (name, dialect) {
         ("maxAmountRequired", Dialect::V2) => "amount",

@@ -53,7 +53,7 @@ pub(crate) fn list(elements: &[Node<'_>], registry: &Registry) -> Json {
     out.into()
 }
 
-/// Returns the extensions, with a bazaar extension that stands in an entry.
+/// Returns the extensions, with a bazaar extension that is in an entry.
 fn extensions(node: Option<&Node<'_>>, entries: &[Fields<'_, '_>]) -> Option<Json> {
     let node = node.filter(|node| !node.is_null());
     let misplaced = entries.iter().find_map(misplaced::bazaar).map(|(_, node)| value(node));

@@ -43,8 +43,8 @@ const COSTLY: [&str; 10] = [
     "format",
 ];
 
-/// Returns whether the value satisfies a schema that compiles. What would take long to tell counts as satisfied: values
-/// beyond 16 KiB, and schemas with references, patterns and the like.
+/// Returns whether the value satisfies a schema that compiles. Values beyond 16 KiB, and all values of schemas with
+/// references, patterns and the like, count as satisfying it: a check of them could take long.
 pub(crate) fn accepts(schema: &Node<'_>, value: &Node<'_>) -> bool {
     if value.span.len() > VALUE || keyword(schema, &COSTLY) {
         return true;

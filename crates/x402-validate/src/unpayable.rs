@@ -1,6 +1,6 @@
-//! Entries that are well-formed and that nobody pays, as
-//! [`exact` on EVM networks](https://github.com/x402-foundation/x402/blob/main/specs/schemes/exact/scheme_exact_evm.md) is
-//! paid by the published clients: sums and times in another unit, a payee that keeps what it gets for ever.
+//! Entries that are well-formed and cannot be paid: sums and times in another unit, a payee that keeps what it gets. The
+//! rules are those by which published clients pay
+//! [`exact` on EVM networks](https://github.com/x402-foundation/x402/blob/main/specs/schemes/exact/scheme_exact_evm.md).
 
 use x402_codec::json::Node;
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use x402_types::UnixSeconds;
+
 use super::samples::{NOW, by, entitlement, held, issued, resource};
 use super::{Broken, Subject, ensure, same};
-use crate::{Confirmation, Confirmed, ProofKey, Spent, Store, TokenHash};
+use crate::{Confirmation, Confirmed, Entitlement, ProofKey, Spent, Store, TokenHash};
 
 const TOKEN: TokenHash = TokenHash([9; 32]);
 
@@ -91,4 +93,25 @@ pub(super) async fn given_back(subject: &dyn Subject) -> Result<(), Broken> {
     let store = granted(subject, None).await?;
     store.give_back(&TOKEN).await?;
     same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: None }, "an uncounted one")
+}
+
+pub(super) async fn granted_alone(subject: &dyn Subject) -> Result<(), Broken> {
+    let store = subject.empty().await;
+    let first = entitlement(9, Some(2))?;
+    ensure(store.grant(&first).await?, "it is new")?;
+    let store = subject.reopened(store).await;
+    same(&store.spend(&TOKEN, &resource()?, NOW).await?, &Spent::Good { left: Some(1) }, "a use")?;
+    let later = Entitlement { expires_at: first.expires_at.plus(60), left: Some(9), ..first.clone() };
+    ensure(!store.grant(&later).await?, "a second one under the token is not new")?;
+    ensure(!store.grant(&first).await?, "an earlier end is not new either")?;
+    let store = subject.reopened(store).await;
+    let last = UnixSeconds(first.expires_at.0.saturating_add(59));
+    same(
+        &store.spend(&TOKEN, &resource()?, last).await?,
+        &Spent::Good { left: Some(0) },
+        "uses are kept, the end moved",
+    )?;
+    same(&store.spend(&TOKEN, &resource()?, last.plus(1)).await?, &Spent::Refused, "after the later end")?;
+    store.forget(later.expires_at).await?;
+    ensure(store.grant(&first).await?, "what was forgotten is new again")
 }

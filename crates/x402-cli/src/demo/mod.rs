@@ -2,6 +2,7 @@
 //!
 //! They communicate over loopback TCP, as they would between machines; the output is the recorded traffic.
 
+mod card;
 mod challenge;
 mod nvm;
 mod record;
@@ -40,6 +41,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    /// Pays with credits of a plan that are bought with a delegated card. The card processor is a double.
+    Card,
     /// Pays by a challenge of the x402.v1 dialect, then sends the same payment again, which is refused.
     Challenge,
     /// Pays with credits of a plan, bought and redeemed by the session keys of a smart account.
@@ -53,6 +56,7 @@ pub(crate) async fn run(args: Args) -> ExitCode {
     let mut show = Show::new(args.json);
     let shown = match args.what {
         None => one_payment(&mut show).await,
+        Some(What::Card) => card::run(&mut show).await,
         Some(What::Challenge) => challenge::one_payment(&mut show).await,
         Some(What::Nvm) => nvm::run(&mut show).await,
     };

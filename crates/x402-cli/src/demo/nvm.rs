@@ -86,7 +86,7 @@ pub(super) async fn run(show: &mut Show) -> Result<(), Failure> {
     let remote = RemoteFacilitator::new(facilitator.url()).map_err(failed)?;
     // "`/supported` lists the session signer; the server copies it to `accepts[].extra.sessionSigner`."
     let session_signer = session_signer(facilitator.url(), network).await?;
-    let entry = Requirements::new(network, U256::from(PLAN).into()).session_signer(&session_signer.to_string());
+    let entry = Requirements::new(network, U256::from(PLAN).into()).with_session_signer(&session_signer.to_string());
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(failed)?;
     let origin = format!("http://{}", listener.local_addr().map_err(failed)?);
@@ -173,7 +173,7 @@ fn client(
 ) -> Result<PayClient, Failure> {
     let owner = key(PAYER).ok_or("the chain has no such account")?;
     let plans = Plans::new([served(U256::from(PLAN), plan)]).map_err(failed)?;
-    let payer = PlanPayer::new(owner, smart, plans, [session_signer]).allowance(allowance);
+    let payer = PlanPayer::new(owner, smart, plans, [session_signer]).with_allowance(allowance);
     let spending = SpendLimits::default().with_asset(network, &PLAN.to_string(), AtomicAmount::ZERO);
     PayClient::new(Payer::new(payer).with_spending(spending)).map_err(failed)
 }

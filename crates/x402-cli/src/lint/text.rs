@@ -110,8 +110,9 @@ fn diagnostic(issue: &Issue, span: Option<&Range<usize>>, source: &Arc<NamedSour
     if let Some(fix) = &issue.fix {
         diagnostic = diagnostic.with_help(fix.clone());
     }
-    // What is around a document has no place in its text.
-    let inside = |span: &&Range<usize>| !source.inner().is_empty() && !(issue.code.is_of_answers() && span.is_empty());
+    // An issue of the answer has no place in the text of the document.
+    let around = |span: &Range<usize>| issue.code.is_of_answers() && span.is_empty();
+    let inside = |span: &&Range<usize>| !source.inner().is_empty() && !around(span);
     let Some(span) = span.filter(inside) else { return diagnostic.into() };
     // A missing member is shown at the beginning of the object that lacks it.
     let long = source.inner().get(span.clone()).is_none_or(|text| text.contains('\n'));

@@ -7,7 +7,7 @@
 use alloy_primitives::{Address, U256};
 use x402_evm::unreliable::MAX_REVERTS;
 use x402_facilitator_core::{Payment, Step, StepState};
-use x402_types::nvm::{Code, Operation};
+use x402_types::nvm::{Code, Operation, SessionKey};
 use x402_types::{AuthorizationKind, Claim, EvmAddress, Fault, PaymentKey, Refusal, Rejection, UnixSeconds};
 
 use super::account::{OnChain, Question};
@@ -17,6 +17,7 @@ use super::mechanism::{NvmMechanism, ORDER, REDEEM};
 use super::operation::{Draft, channel, payer};
 use super::read::{Presented, seed};
 use super::{Fill, Plan};
+use crate::session::zerodev::Approval;
 use crate::{Bundle, Call, KernelMode, Simulated};
 
 /// The purpose of a check, which determines the keys to check.
@@ -107,13 +108,18 @@ impl NvmMechanism {
         let plan = self.plans.find(presented.plan).ok_or_else(unknown)?;
 
         // This is the look-up of the keys.
-        let redeem = self.key(&presented, Operation::Redeem).await?.ok_or_else(|| {
+        let redeem = self.approval(&presented, Operation::Redeem).await?.ok_or_else(|| {
             Code::InvalidPayload.because("sessionKeys: no redeem key").detail("nvmCode", "BCK.X402.0035")
         })?;
         let order = match asking {
-            Asking::Verify | Asking::Settle => self.key(&presented, Operation::Order).await?,
+            Asking::Verify | Asking::Settle => self.approval(&presented, Operation::Order).await?,
             Asking::Redeem => None,
         };
+        let (account, signer) = (presented.account, self.signer.address());
+        let of =
+            |operation, (key, approval): (&SessionKey, Approval)| Key::of(key, operation, approval, account, signer);
+        let order = order.map(|order| of(Operation::Order, order)).transpose();
+        let keys = of(Operation::Redeem, redeem).and_then(|redeem| Ok((redeem, order?)));
 
         // This checks the account, the signature, and the account's state of its keys.
         let digest = presented.statement.digest(&self.policy.domain, self.chain_id);
@@ -126,10 +132,10 @@ impl NvmMechanism {
             keys,
             sender: self.lanes.first().and_then(|lane| payer(lane).ok()),
         };
-        let (redeem, order) = match (redeem, order.transpose()) {
-            (Ok(redeem), Ok(order)) => (redeem, order),
+        let (redeem, order) = match keys {
+            Ok(keys) => keys,
             // The owner and the signer of a key belong to its scope, which is checked after account and signature.
-            (Err(why), _) | (_, Err(why)) => {
+            Err(why) => {
                 question(&[]).ask(self.chain.as_ref()).await?;
                 return Err(why.into());
             }
@@ -142,7 +148,6 @@ impl NvmMechanism {
         for (key, _) in &asked {
             key.check_time(now, &self.policy)?;
         }
-        let account = presented.account;
         let balance = match plan.is_pay_as_you_go() {
             true => U256::ZERO,
             false => self.credits.credits(plan.id, account).await?,
@@ -184,15 +189,15 @@ impl NvmMechanism {
         }
     }
 
-    async fn key(
+    /// Finds the key for an operation, and reads what its owner approved.
+    async fn approval<'p>(
         &self,
-        presented: &Presented,
+        presented: &'p Presented,
         operation: Operation,
-    ) -> Result<Option<Result<Key, Rejection>>, Refusal> {
+    ) -> Result<Option<(&'p SessionKey, Approval)>, Refusal> {
         let Some(key) = presented.payload.authorization().key(operation) else { return Ok(None) };
         let text = keys::text(key, self.keys.as_ref(), self.network, presented.account).await?;
-        let approval = keys::read(key, &text, &self.policy)?;
-        Ok(Some(Key::of(key, operation, approval, presented.account, self.signer.address())))
+        Ok(Some((key, keys::read(key, &text, &self.policy)?)))
     }
 
     /// Sums the credits that other pending redemptions will take. Of two claimed payments without any step the one with

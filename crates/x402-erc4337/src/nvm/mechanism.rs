@@ -14,7 +14,7 @@ use x402_types::{
 };
 
 use super::check::Asking;
-use super::operation::payer;
+use super::operation::{parcel, payer};
 use super::read::key;
 use super::{NvmPolicy, Plans, ReadCredits, ReadSessionKeys};
 use crate::{EntryPoint, EntryPointVersion, FindNonces, FindUserOps, SimulateUserOps};
@@ -164,7 +164,10 @@ impl Mechanism for NvmMechanism {
         self.rehearse(&examined, &intent).await.map_err(of_payer)?;
         // "Nonces are kept until the keys' last validUntil."
         let last = examined.last_second().map_or_else(|| now.plus(LONG), UnixSeconds);
-        Ok(Verdict::new(account.to_string(), self.lanes.clone(), last.max(now).plus(KEEP)))
+        let bundles = intent.order.iter().chain(&intent.redeem);
+        let parcels = bundles.map(|bundle| parcel(bundle, 0, None)).collect::<Result<Vec<_>, _>>()?;
+        let keep_until = last.max(now).plus(KEEP);
+        Ok(Verdict::new(account.to_string(), self.lanes.clone(), keep_until).with_parcels(parcels))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {

@@ -101,7 +101,7 @@ impl<S: Sign> Payer<S> {
 
     /// Sets other limits of the delegation.
     #[must_use]
-    pub const fn allowance(mut self, allowance: DelegationLimits) -> Self {
+    pub const fn with_allowance(mut self, allowance: DelegationLimits) -> Self {
         self.allowance = allowance;
         self
     }
@@ -109,21 +109,21 @@ impl<S: Sign> Payer<S> {
     /// Sets the session signer to use if a 402 has no `extra.sessionSigner`; `/supported` of the server's facilitator
     /// lists it.
     #[must_use]
-    pub const fn session_signer(mut self, signer: Address) -> Self {
+    pub const fn with_session_signer(mut self, signer: Address) -> Self {
         self.unnamed = Some(signer);
         self
     }
 
     /// Sets the domain of the statement, which must be the facilitator's.
     #[must_use]
-    pub fn domain(mut self, domain: StatementDomain) -> Self {
+    pub fn with_domain(mut self, domain: StatementDomain) -> Self {
         self.domain = domain;
         self
     }
 
     /// Sets the account's `currentNonce()`: 1 if nothing was ever revoked.
     #[must_use]
-    pub const fn nonce(mut self, nonce: u32) -> Self {
+    pub const fn with_nonce(mut self, nonce: u32) -> Self {
         self.nonce = nonce;
         self
     }
@@ -132,7 +132,7 @@ impl<S: Sign> Payer<S> {
     /// payment's header has about 12,000 bytes, more than common proxies accept, with hashes less than 4,096. A key
     /// whose registration fails is sent whole.
     #[must_use]
-    pub fn register(mut self, register: Arc<dyn RegisterKeys>) -> Self {
+    pub fn with_registration(mut self, register: Arc<dyn RegisterKeys>) -> Self {
         self.register = Some(register);
         self
     }
@@ -311,7 +311,7 @@ impl<S: Sign> MakePayment for Payer<S> {
         let signature = self.sign(&statement, chain_id).await?;
         let authorization = Authorization::new(self.account.address(), PROVIDER, issued.keys)
             .map_err(|why| unpayable(&why.to_string()))?
-            .bound(proof);
+            .with_proof(proof);
         let payload = RawJson::of(&Payload::new(authorization, signature)).map_err(Fault::broken)?;
         let claim = Claim::of_payload(terms.clone(), payload.clone());
         let payer = EvmAddress::from(self.account.address()).to_string();

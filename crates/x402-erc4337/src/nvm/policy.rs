@@ -49,7 +49,7 @@ impl Default for NvmPolicy {
 impl NvmPolicy {
     /// Sets the domain that was agreed with the peers.
     #[must_use]
-    pub fn domain(mut self, domain: StatementDomain) -> Self {
+    pub fn with_domain(mut self, domain: StatementDomain) -> Self {
         self.domain = domain;
         self
     }
@@ -57,7 +57,7 @@ impl NvmPolicy {
     /// Sets the gas limits of the calls of an order and of a redemption. Together with validation each must fit into a
     /// transaction, so values above 12,000,000 have no use.
     #[must_use]
-    pub const fn gas(mut self, order: u64, redeem: u64) -> Self {
+    pub const fn with_gas(mut self, order: u64, redeem: u64) -> Self {
         self.order_gas = order;
         self.redeem_gas = redeem;
         self
@@ -65,36 +65,36 @@ impl NvmPolicy {
 
     /// Accepts also accounts that are not deployed yet and that this factory creates.
     #[must_use]
-    pub fn factory(mut self, factory: Address) -> Self {
+    pub fn with_factory(mut self, factory: Address) -> Self {
         self.signers = self.signers.with_factory(factory);
         self
     }
 
     /// Accepts also Kernels that are not deployed yet and that ZeroDev's factories create.
     #[must_use]
-    pub fn kernel_factories(self) -> Self {
+    pub fn with_kernel_factories(self) -> Self {
         KernelVersion::ALL
             .into_iter()
-            .fold(self.factory(META_FACTORY), |policy, version| policy.factory(version.factory()))
+            .fold(self.with_factory(META_FACTORY), |policy, version| policy.with_factory(version.factory()))
     }
 
     /// Accepts also keys that may sign in the account's name: they can move its tokens.
     #[must_use]
-    pub const fn open_keys(mut self) -> Self {
+    pub const fn with_open_keys(mut self) -> Self {
         self.open_keys = true;
         self
     }
 
     /// Accepts also keys without an expiry.
     #[must_use]
-    pub const fn endless_keys(mut self) -> Self {
+    pub const fn with_endless_keys(mut self) -> Self {
         self.endless_keys = true;
         self
     }
 
     /// Accepts also keys whose text contains their private key: whoever sees the payment has the key.
     #[must_use]
-    pub const fn private_keys(mut self) -> Self {
+    pub const fn with_private_keys(mut self) -> Self {
         self.private_keys = true;
         self
     }

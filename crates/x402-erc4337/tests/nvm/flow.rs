@@ -127,7 +127,7 @@ async fn the_first_operation_makes_the_account_where_factories_are_allowed() {
     assert_eq!(closed.refused(&draft.signed(wrapped.clone())).await.reason, Code::InvalidSignature.reason());
     assert_eq!(closed.refused(&draft.sign()).await.reason, Code::InvalidPayload.reason(), "no code and no EIP-6492");
 
-    let open = Setup { deployed: false, policy: NvmPolicy::default().kernel_factories(), ..Setup::default() };
+    let open = Setup { deployed: false, policy: NvmPolicy::default().with_kernel_factories(), ..Setup::default() };
     let stage = open.build().await;
     let claim = draft.signed(wrapped);
     stage.verify(&claim).await.unwrap();

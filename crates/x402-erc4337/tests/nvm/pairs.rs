@@ -32,9 +32,9 @@ fn purposes() -> Vec<Purpose> {
 
 fn entry(purpose: &Purpose) -> Requirements {
     let entry = Requirements::new(x402_types::ChainId::eip155(CHAIN), U256::from(purpose.plan).into());
-    let entry = entry.verb(purpose.verb);
+    let entry = entry.with_verb(purpose.verb);
     match purpose.agent {
-        Some(agent) => entry.agent(U256::from(agent).into()),
+        Some(agent) => entry.with_agent(U256::from(agent).into()),
         None => entry,
     }
 }

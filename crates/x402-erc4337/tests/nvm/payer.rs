@@ -31,7 +31,7 @@ fn terms(entry: &Requirements) -> Terms {
 async fn the_session_signer_is_the_entrys_or_the_one_that_was_set() {
     let session = ACCOUNTS[SESSION].address;
     let unnamed = Requirements::new(ChainId::eip155(CHAIN), U256::from(PLAN).into());
-    let named = unnamed.clone().session_signer(&session.to_string());
+    let named = unnamed.clone().with_session_signer(&session.to_string());
     let why = |payer: &Payer<_>, entry: &Requirements| {
         let objection = payer.objection(&terms(entry)).map(|objection| objection.message.unwrap().into_string());
         assert_eq!(objection.is_none(), payer.can_pay(&terms(entry)));
@@ -45,7 +45,7 @@ async fn the_session_signer_is_the_entrys_or_the_one_that_was_set() {
     );
     assert_eq!(why(&payer(vec![]), &named), "extra.sessionSigner: not on our list");
     // The one that was set serves entries that name none, and no others.
-    let set = payer(vec![]).session_signer(session);
+    let set = payer(vec![]).with_session_signer(session);
     assert_eq!(why(&set, &unnamed), "");
     assert_eq!(why(&set, &named), "extra.sessionSigner: not on our list");
     let context = SigningContext { now: UnixSeconds(START), entropy: [1; 32], url: URL, method: "GET" };

@@ -100,7 +100,7 @@ async fn what_is_changed_after_signing_fails_the_signature() {
     let stage = stage().await;
     stage.give(1).await;
     let mut draft = stage.draft_with_order(1, 3).await;
-    draft.accepted = draft.accepted.agent(AgentId::from(U256::from(7)));
+    draft.accepted = draft.accepted.with_agent(AgentId::from(U256::from(7)));
     let claim = draft.sign();
     stage.verify(&claim).await.unwrap();
     let set = |pointer: &str, value: Value| edited(&claim, |payload| *payload.pointer_mut(pointer).unwrap() = value);
@@ -151,8 +151,8 @@ async fn what_is_changed_after_signing_fails_the_signature() {
                 ..draft.accepted.clone()
             })),
         ),
-        ("the agent", other(terms(draft.accepted.clone().agent(AgentId::from(U256::from(8)))))),
-        ("the method", other(terms(draft.accepted.clone().verb("GET")))),
+        ("the agent", other(terms(draft.accepted.clone().with_agent(AgentId::from(U256::from(8)))))),
+        ("the method", other(terms(draft.accepted.clone().with_verb("GET")))),
     ];
     for (what, row) in rows {
         assert_eq!(stage.refused(&row).await.reason, Code::InvalidSignature.reason(), "{what}");
@@ -306,7 +306,7 @@ async fn each_rule_of_a_session_key() {
 
 #[tokio::test]
 async fn what_is_left_open_is_taken() {
-    let policy = NvmPolicy::default().open_keys().endless_keys().private_keys();
+    let policy = NvmPolicy::default().with_open_keys().with_endless_keys().with_private_keys();
     let stage = Setup { policy, ..Setup::default() }.build().await;
     stage.give(1).await;
     let good = stage.draft(1, 3).await;
@@ -343,7 +343,7 @@ async fn account_plan_and_resource() {
         claim.terms.extra.insert_text("agentId", agent);
         assert_eq!(stage.refused(&claim).await.reason, invalid, "{agent}");
     }
-    let agent = Draft { accepted: good.accepted.clone().agent(AgentId::from(U256::from(7))), ..good.clone() };
+    let agent = Draft { accepted: good.accepted.clone().with_agent(AgentId::from(U256::from(7))), ..good.clone() };
     let nowhere = Draft { resource: None, proof: None, ..agent.clone() };
     assert_eq!(stage.refused(&nowhere.sign()).await.details.text("nvmCode").as_deref(), Some("BCK.X402.0012"));
     stage.verify(&agent.sign()).await.unwrap();

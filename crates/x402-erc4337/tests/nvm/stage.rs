@@ -312,7 +312,7 @@ impl Stage {
         Draft {
             from: self.account.address(),
             keys,
-            accepted: Requirements::new(x402_types::ChainId::eip155(CHAIN), plan).verb("POST"),
+            accepted: Requirements::new(x402_types::ChainId::eip155(CHAIN), plan).with_verb("POST"),
             provider: "zerodev".to_owned(),
             resource: Some(URL.to_owned()),
             proof: Some(RequestProof { nonce: [nonce; 32], resource_url: URL.to_owned() }),
@@ -534,7 +534,7 @@ impl Draft {
     pub(crate) fn signed(&self, signature: Bytes) -> Claim {
         let mut authorization = Authorization::new(self.from, &self.provider, self.keys.clone()).unwrap();
         if let Some(proof) = &self.proof {
-            authorization = authorization.bound(proof.clone());
+            authorization = authorization.with_proof(proof.clone());
         }
         let terms = self.accepted.to_terms(self.amount.into()).unwrap();
         let payload = RawJson::of(&Payload::new(authorization, signature)).unwrap();

@@ -156,7 +156,7 @@ async fn what_somebody_else_landed_is_found_and_not_sent_again() {
 
     // Beyond the look-back it is not seen: the refusal says only that the account is there.
     stage.chain.mine(5);
-    let blind = bundler(&stage.chain, stage.entry_point, PAYER).lookback(2);
+    let blind = bundler(&stage.chain, stage.entry_point, PAYER).with_lookback(2);
     let Err(SendError::Refused(refused)) = blind.send_user_op(&order).await else { panic!() };
     assert_eq!(refused.code(), Some("AA10"));
     // Another operation of the same nonce did not land.

@@ -11,6 +11,8 @@ mod log_span;
 mod node_error;
 #[cfg(feature = "rpc")]
 mod pinned;
+#[cfg(feature = "rpc")]
+mod polls;
 mod receipts;
 #[cfg(feature = "rpc")]
 mod repeat;

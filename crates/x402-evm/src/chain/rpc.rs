@@ -1,14 +1,13 @@
 //! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
 //! watched authorizations.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, B256, Bytes, U64, U256, b256, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, b256, hex};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
@@ -19,8 +18,9 @@ use x402_types::{ChainId, Fault, UnixSeconds};
 use super::fate::{Log, found, moved_by};
 use super::gas_share::SharedGases;
 use super::node_error::{NodeError, node_fault};
+use super::polls::Polled;
 use super::sightings::{Filter, Sightings};
-use super::surcharge::{Sample, Surcharge};
+use super::surcharge::Surcharge;
 use super::{
     AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, Returned,
     SEARCH_CALLS, SendTransaction, Sighting, WatchEvents, Watched,
@@ -40,37 +40,18 @@ pub struct RpcChain {
     pub(super) by_number: AtomicBool,
     network: ChainId,
     /// The number of blocks on top of a block that make it final.
-    depth: u64,
-    fresh: Duration,
-    polled: Mutex<Polled>,
+    pub(super) depth: u64,
+    pub(super) fresh: Duration,
+    pub(super) polled: Mutex<Polled>,
     /// The lock held while polling: a waiting caller uses the result of the previous one.
-    polling: AsyncMutex<()>,
+    pub(super) polling: AsyncMutex<()>,
     sightings: Mutex<Sightings>,
     /// The lock held during a log query.
     asking: AsyncMutex<()>,
     surcharge: Mutex<Surcharge>,
+    /// Whether something was sent since the nonces were last requested.
+    pub(super) sent: AtomicBool,
     pub(super) shared_gas: AsyncMutex<SharedGases>,
-}
-
-#[derive(Debug, Default)]
-struct Polled {
-    head: Option<(Head, Instant)>,
-    /// The hash of the newest block.
-    hash: B256,
-    accounts: BTreeMap<Address, Option<AccountNonces>>,
-    /// The balances of the accounts that pay for gas, in wei.
-    balances: BTreeMap<Address, Option<U256>>,
-    /// The newest block known at the time when a poll last estimated the surcharge.
-    estimated_at: u64,
-    /// The newest block known at the time when fees and nonces were requested.
-    asked_at: B256,
-}
-
-impl Polled {
-    /// Returns whether fees and nonces may be those of an older or replaced block.
-    fn is_behind(&self) -> bool {
-        self.head.is_none() || self.asked_at != self.hash || self.accounts.values().any(Option::is_none)
-    }
 }
 
 impl RpcChain {
@@ -89,6 +70,7 @@ impl RpcChain {
             sightings: Mutex::default(),
             asking: AsyncMutex::new(()),
             surcharge: Mutex::default(),
+            sent: AtomicBool::new(false),
             shared_gas: AsyncMutex::default(),
         }
     }
@@ -118,143 +100,6 @@ impl RpcChain {
         }
     }
 
-    /// Polls the head: one call. The first poll after one that found a new block also requests, in the same batch, the
-    /// fees, the nonces of all accounts that were ever requested, and the balances of those that pay for gas; the first
-    /// of all also the gas of an empty transaction.
-    /// # Errors
-    /// The node failed.
-    pub async fn poll(&self) -> Result<Head, Fault> {
-        let _one = self.polling.lock().await;
-        let behind = self.polled().is_behind();
-        self.poll_now(behind).await
-    }
-
-    /// Polls the head and, with `all`, also fees and nonces.
-    async fn poll_now(&self, all: bool) -> Result<Head, Fault> {
-        let (before, hash, accounts, payers, estimated_at) = {
-            let polled = self.polled();
-            let accounts: Vec<Address> = polled.accounts.keys().filter(|_| all).copied().collect();
-            let payers: Vec<Address> = polled.balances.keys().filter(|_| all).copied().collect();
-            (polled.head.map(|(head, _)| head), polled.hash, accounts, payers, polled.estimated_at)
-        };
-        // A nonce at the previous poll's final block is still final, and can be requested in the same batch. If the
-        // head is trusted, that block is `latest`.
-        let at = |block: Option<u64>| block.map_or_else(|| "latest".to_owned(), |number| format!("0x{number:x}"));
-        let last_final = before.map(|head| head.finalized);
-        let mut batch = self.client.new_batch();
-        let block =
-            batch.add_call::<_, Option<Block>>("eth_getBlockByNumber", &("latest", false)).map_err(node_fault)?;
-        let tip = match all {
-            true => Some(batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(node_fault)?),
-            false => None,
-        };
-        let mut nonces = Vec::with_capacity(accounts.len());
-        for account in accounts {
-            let head = batch.add_call::<_, U64>("eth_getTransactionCount", &(account, "latest")).map_err(node_fault)?;
-            let finalized = match (self.depth, last_final) {
-                (0, _) => None,
-                (_, None) => None,
-                (_, number) => Some(
-                    batch.add_call::<_, U64>("eth_getTransactionCount", &(account, at(number))).map_err(node_fault)?,
-                ),
-            };
-            nonces.push((account, head, finalized));
-        }
-        let mut balances = Vec::with_capacity(payers.len());
-        for payer in payers {
-            let balance = batch.add_call::<_, U256>("eth_getBalance", &(payer, "latest")).map_err(node_fault)?;
-            balances.push((payer, balance));
-        }
-        let newest = before.map_or(0, |head| head.number);
-        let estimates = self.surcharges().is_due(newest.saturating_sub(estimated_at));
-        let empty = match all && estimates {
-            true => {
-                let sample = Sample::of(Bytes::new());
-                Some(batch.add_call::<_, U64>("eth_estimateGas", &(sample,)).map_err(node_fault)?)
-            }
-            false => None,
-        };
-        batch.send().await.map_err(node_fault)?;
-        let block =
-            block.await.map_err(node_fault)?.ok_or_else(|| Fault::unreachable("the node", "no latest block"))?;
-        let number: u64 = block.number.to();
-        let tip = match tip {
-            // Some nodes lack the method; the rail has a minimum tip of its own.
-            Some(tip) => tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
-            None => before.map(|head| head.tip).unwrap_or_default(),
-        };
-        let head = Head {
-            number,
-            timestamp: block.timestamp.to(),
-            base_fee: u128::from(block.base_fee_per_gas.map(|fee| fee.to::<u64>()).unwrap_or_default()),
-            tip,
-            gas_limit: block.gas_limit.map(|gas| gas.to::<u64>()).unwrap_or_default(),
-            finalized: number.saturating_sub(self.depth),
-        };
-        let mut found = Vec::with_capacity(nonces.len());
-        for (account, at_head, at_final) in nonces {
-            let at_head = at_head.await.map_err(node_fault)?.to();
-            let known = self.polled().accounts.get(&account).copied().flatten();
-            let known = known.map_or(0, |nonces| nonces.finalized);
-            let finalized = match at_final {
-                // A node that was unavailable for longer than its state window no longer has the state of the known
-                // final block. That block is still final, and the head must advance, or that block would be requested
-                // for ever.
-                Some(waiter) => waiter.await.map_or(known, |nonce| nonce.to::<u64>().max(known)),
-                None if self.depth == 0 => at_head,
-                None => known,
-            };
-            found.push((account, AccountNonces { head: at_head, finalized }));
-        }
-        let mut known = Vec::with_capacity(balances.len());
-        for (payer, balance) in balances {
-            // If a node does not report a balance it is unknown, and an unknown balance refuses nothing.
-            known.push((payer, balance.await.ok()));
-        }
-        if let Some(empty) = empty {
-            let estimate = empty.await;
-            let mut known = self.surcharges();
-            *known = known.after(estimate);
-        }
-        let mut polled = self.polled();
-        if all && estimates {
-            polled.estimated_at = newest;
-        }
-        polled.balances.extend(known);
-        polled.head = Some((head, Instant::now()));
-        polled.hash = block.hash;
-        if all {
-            polled.asked_at = hash;
-        }
-        for (account, nonces) in found {
-            polled.accounts.insert(account, Some(nonces));
-        }
-        Ok(head)
-    }
-
-    /// Returns a value from the last poll, if the poll is fresh and `read` finds the value; otherwise polls once more.
-    async fn polled_or<T>(&self, read: impl Fn(&Polled) -> Option<T>) -> Result<T, Fault> {
-        let fresh = || {
-            let polled = self.polled();
-            let (_, when) = polled.head?;
-            (when.elapsed() < self.fresh).then(|| read(&polled)).flatten()
-        };
-        if let Some(found) = fresh() {
-            return Ok(found);
-        }
-        let _one = self.polling.lock().await;
-        if let Some(found) = fresh() {
-            return Ok(found);
-        }
-        self.poll_now(true).await?;
-        let found = read(&self.polled());
-        found.ok_or_else(|| Fault::unreachable("the node", "a poll without an answer"))
-    }
-
-    fn polled(&self) -> std::sync::MutexGuard<'_, Polled> {
-        self.polled.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
     pub(super) fn surcharges(&self) -> std::sync::MutexGuard<'_, Surcharge> {
         self.surcharge.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -280,9 +125,9 @@ pub(super) struct Block {
     pub(super) number: U64,
     pub(super) timestamp: U64,
     #[serde(default)]
-    base_fee_per_gas: Option<U64>,
+    pub(super) base_fee_per_gas: Option<U64>,
     #[serde(default)]
-    gas_limit: Option<U64>,
+    pub(super) gas_limit: Option<U64>,
 }
 
 /// A block given by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)): a node without it, or with it on
@@ -408,6 +253,7 @@ impl ReadFunds for RpcChain {
 #[async_trait]
 impl SendTransaction for RpcChain {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault> {
+        self.sent.store(true, Ordering::Relaxed);
         let sent: Result<B256, TransportError> =
             self.client.request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
         match sent {
@@ -428,8 +274,10 @@ impl SendTransaction for RpcChain {
 #[async_trait]
 impl WatchEvents for RpcChain {
     fn watch(&self, watched: Watched) {
-        let asked = self.polled().head.map_or(watched.since, |(head, _)| head.finalized);
-        self.sightings().watch(watched, asked);
+        match self.polled().head {
+            Some((head, _)) => self.sightings().plan(watched, head.finalized),
+            None => self.sightings().watch(watched, watched.since),
+        }
     }
 
     fn look_again(&self, watched: Watched) {

@@ -33,6 +33,8 @@ struct Entry {
     next: u64,
     /// The final block at the time of the last request.
     asked: u64,
+    /// The final block at the time when its transaction was planned: up to it no log is read before there is a later one.
+    planned: Option<u64>,
     fate: Fate,
     /// Whether all logs of the transaction that used it were read.
     whole: bool,
@@ -59,6 +61,7 @@ impl Entry {
             watched,
             next: watched.since,
             asked,
+            planned: None,
             fate: Fate::Unseen,
             whole: false,
             bit: Bit::Unread,
@@ -199,6 +202,15 @@ impl Sightings {
         }
     }
 
+    /// Watches an authorization whose transaction is planned at this final block.
+    pub(crate) fn plan(&mut self, watched: Watched, block: u64) {
+        let planned = (!self.entries.contains_key(&id(&watched))).then_some(block);
+        self.watch(watched, block);
+        if let Some(entry) = self.entries.get_mut(&id(&watched)).filter(|_| planned.is_some()) {
+            entry.planned = planned;
+        }
+    }
+
     pub(crate) fn look_again(&mut self, watched: Watched) {
         if let Some(entry) = self.entries.get_mut(&id(&watched)) {
             let since = watched.since.min(entry.watched.since);
@@ -232,7 +244,7 @@ impl Sightings {
     /// Returns the state, if logs up to this block were read.
     pub(crate) fn answer(&self, watched: &Watched, block: u64) -> Option<Sighting> {
         let entry = self.entries.get(&id(watched))?;
-        let decided = entry.fate != Fate::Unseen;
+        let decided = entry.fate != Fate::Unseen || entry.planned.is_some_and(|planned| planned >= block);
         let is_read = match (entry.watched.used, entry.bit) {
             (Use::Event(_), _) => entry.next > block,
             (Use::State(_), Bit::ClearAt(at)) => at >= block,
@@ -344,6 +356,22 @@ mod tests {
         // The search starts again from the beginning.
         sightings.look_again(watched(2));
         assert_eq!(fate(&sightings, 2), None);
+    }
+
+    #[test]
+    fn what_is_planned_is_looked_for_from_the_next_final_block_on() {
+        let mut sightings = Sightings::default();
+        sightings.plan(watched(1), 12);
+        let fate = |sightings: &Sightings, block| sightings.answer(&watched(1), block).map(|seen| seen.fate);
+        assert_eq!((fate(&sightings, 12), fate(&sightings, 13)), (Some(Fate::Unseen), None));
+        // The query begins where it would have begun.
+        assert_eq!(sightings.query(13, &watched(1)).from, 10);
+        // One that was looked for before is not taken to be new, nor is one that is looked for again.
+        sightings.watch(watched(2), 12);
+        sightings.plan(watched(2), 12);
+        assert_eq!(sightings.answer(&watched(2), 12), None);
+        sightings.look_again(watched(1));
+        assert_eq!(fate(&sightings, 12), None);
     }
 
     #[test]

@@ -152,7 +152,8 @@ pub enum Moved {
 /// Watches the effects of authorizations in final blocks, many with one query.
 #[async_trait]
 pub trait WatchEvents: Send + Sync {
-    /// Adds the authorization to the set included in the next `eth_getLogs`.
+    /// Adds an authorization whose transaction is planned now to the set included in the next `eth_getLogs`, which is
+    /// not before there is a new final block: what was not sent yet is in none that is known.
     fn watch(&self, watched: Watched);
 
     /// Returns the state up to the newest final block. One query covers all watched authorizations, and so does one read

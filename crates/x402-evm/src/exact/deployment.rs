@@ -15,15 +15,17 @@ pub(super) const DEPLOY: StepName = StepName::new("deploy");
 /// The gas limit of a deployment: the factory's limit in the simulation, 21,000, and the calldata.
 const DEPLOYMENT_GAS: u64 = DEPLOY_GAS as u64 + 150_000;
 
-/// Plans the factory's call with the payer's exact data and no value. Any account may have deployed it already:
-/// only the code counts.
+/// Plans the factory's call. Any account may have deployed it already: only the code counts.
 pub(super) fn deploy(network: ChainId, checked: &Checked) -> Result<NextStep, Fault> {
-    let (factory, data) =
-        checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
-    let until = Some(checked.authorization.valid_before);
-    let call = Call { to: factory, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until, sharing: Sharing::Alone };
     let once_key = deployment_key(network, checked.authorization.from);
-    Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call) })
+    Ok(NextStep::Do { name: DEPLOY, once_key, exclusive: None, parcel: parcel(&call(checked)?) })
+}
+
+/// Builds the factory's call with the payer's exact data and no value.
+pub(super) fn call(checked: &Checked) -> Result<Call, Fault> {
+    let (to, data) = checked.signature.deployment().ok_or_else(|| Fault::broken("an account that nothing deploys"))?;
+    let until = Some(checked.authorization.valid_before);
+    Ok(Call { to, data: data.clone(), gas: DEPLOYMENT_GAS, since: 0, until, sharing: Sharing::Alone })
 }
 
 /// Decides from a final block whether the account is deployed, by any account. From `validBefore` on a deployment

@@ -191,9 +191,7 @@ impl<C: Chain> ExactMechanism<C> {
         let Checked { token, authorization, .. } = checked;
         let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
         self.chain.watch(watched(*token, authorization, since));
-        let Transfer { data, transaction_gas: gas, .. } = Transfer::of(checked);
-        let sharing = self.sharing(checked, now);
-        let call = Call { to: *token, data, gas, since, until: None, sharing };
+        let call = transfer_call(checked, since, self.sharing(checked, now));
         Ok(NextStep::Do {
             name: TRANSFER,
             once_key: once_key(self.network, *token, authorization),
@@ -345,15 +343,19 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.payers.check(checked.authorization.from, &others, now).map_err(of_payer)?;
         let under_way = others.iter().filter_map(|row| taken_by(row)).collect();
-        match self.probe(&checked, self.lanes.first(), under_way, now).await {
-            Ok(_) => {}
+        let signer = match self.probe(&checked, self.lanes.first(), under_way, now).await {
+            Ok(signer) => signer,
             Err(Refusal::Rejection(rejection)) if rejection.reason == ErrorReason::NONCE_ALREADY_USED => {
                 return Err(of_payer(self.spent.refusal(&*self.chain, &checked, rejection, now).await));
             }
             Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
             Err(fault @ Refusal::Fault(_)) => return Err(fault),
-        }
-        Ok(Verdict::new(payer.to_string(), self.lanes.clone(), checked.authorization.valid_before.plus(KEEP)))
+        };
+        let deployment = if signer == Signer::Undeployed { Some(deployment::call(&checked)?) } else { None };
+        let calls = deployment.into_iter().chain([transfer_call(&checked, 0, Sharing::Alone)]);
+        let parcels = calls.map(|call| parcel(&call));
+        let keep_until = checked.authorization.valid_before.plus(KEEP);
+        Ok(Verdict::new(payer.to_string(), self.lanes.clone(), keep_until).with_parcels(parcels))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
@@ -437,6 +439,12 @@ fn other_method(claim: &Claim) -> Option<Rejection> {
     (method.read::<String>().ok().as_deref() != Some("eip3009"))
         .then(|| refuse("extra.assetTransferMethod: expected `eip3009`"))
         .flatten()
+}
+
+/// Builds the transfer, in the form in which it was simulated.
+fn transfer_call(checked: &Checked, since: u64, sharing: Sharing) -> Call {
+    let Transfer { data, transaction_gas: gas, .. } = Transfer::of(checked);
+    Call { to: checked.token, data, gas, since, until: None, sharing }
 }
 
 pub(crate) fn parcel(call: &Call) -> Parcel {

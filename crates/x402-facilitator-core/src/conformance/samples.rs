@@ -41,7 +41,7 @@ pub(super) fn payment(number: u8) -> Payment {
     let claim = Claim::of_payload(terms, payload)
         .with_extensions(members("é \" \\ \u{0}", "kept"))
         .with_identity(Identity::new("shop", format!("request-{number}")));
-    let verdict = Verdict { payer: format!("payer-{number}"), lanes: vec![lane("a")], keep_until: UnixSeconds(1_000) };
+    let verdict = Verdict::new(format!("payer-{number}"), vec![lane("a")], UnixSeconds(1_000));
     let request = RequestId { owner: owner("one"), number: u64::from(number) };
     Payment::new(Verified::new(claim, key(number), verdict), lane("a"), request, UnixSeconds(10))
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use x402_facilitator_core::conformance::Counted;
 use x402_facilitator_core::{
-    Attempt, HeldLedger, InFlightRequest, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces,
+    Attempt, Delivery, HeldLedger, InFlightRequest, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces,
     Observation, OnceKey, Outcome, OwnerId, Parcel, Payment, Rail, Receipt, Settlement, SlotId, Step, StepName,
     StepProof, TxId, Verdict,
 };
@@ -102,8 +102,8 @@ impl Rail for Many {
         Ok(Attempt::new(TxId::from(format!("0x{:064x}", slot.nonce)), vec![2; 500], 10))
     }
 
-    async fn send(&self, _: &Attempt) -> Result<(), Fault> {
-        Ok(())
+    async fn send(&self, _: &Attempt) -> Result<Delivery, Fault> {
+        Ok(Delivery::Taken)
     }
 }
 

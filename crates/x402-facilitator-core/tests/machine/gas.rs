@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use x402_facilitator_core::{LaneId, Ledger, MemoryLedger, OwnerId, Settlement};
-use x402_types::{Refusal, SchemeName};
+use x402_types::{ErrorReason, Fault, Refusal, Rejection, SchemeName};
 
 use crate::toy::*;
 
@@ -68,6 +68,30 @@ fn a_lane_that_cannot_pay_takes_no_new_payments() {
     bench.toy.set(|world| world.unfunded = false);
     assert_eq!(settle(2), Ok(pending(None)));
     assert!(bench.settlement.unfunded().is_empty());
+}
+
+#[test]
+fn what_the_rail_would_never_sign_is_refused_before_it_is_claimed() {
+    let bench = Bench::new();
+    let settle = || wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(1, "a"), NOW));
+    let verified = wait(bench.settlement.verify(&claim(1, "a"), NOW)).unwrap();
+    let never = Rejection::new(ErrorReason::GAS_ABOVE_LIMIT).because("eip155:84532: a transaction needs 2 gas of 1");
+    bench.toy.set(|world| world.unsigned = Some(never.clone().into()));
+    let of_payer = Refusal::Rejection(never.of("payer"));
+    assert_eq!(wait(bench.settlement.verify(&claim(1, "a"), NOW)), Err(of_payer.clone()));
+    assert_eq!(settle(), Err(of_payer));
+    // What was verified before is not claimed either.
+    let claimed = wait(bench.settlement.claim(&bench.settlement.begin_request(), verified, NOW));
+    assert!(matches!(claimed, Err(Fault::Unreachable { .. })), "{claimed:?}");
+
+    // A surcharge may fall again: no refusal, but nothing is claimed.
+    let at_present = Refusal::Fault(Fault::unreachable("the rail", "a transaction needs 2 gas of 1"));
+    bench.toy.set(|world| world.unsigned = Some(at_present.clone()));
+    assert_eq!(wait(bench.settlement.verify(&claim(1, "a"), NOW)), Err(at_present.clone()));
+    assert_eq!(settle(), Err(at_present));
+    assert_eq!(bench.ledger.all_payments().len(), 0);
+    bench.toy.set(|world| world.unsigned = None);
+    assert_eq!(settle(), Ok(pending(None)));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    Attempt, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Outcome, OwnerId,
-    Parcel, Payment, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
+    Attempt, Delivery, LaneId, Lease, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Outcome,
+    OwnerId, Parcel, Payment, Progress, Rail, Receipt, Settlement, SlotId, Step, StepName, StepProof, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -61,7 +61,13 @@ pub struct World {
     /// The payments for which no transaction can be signed, by nonce.
     pub unsignable: Vec<u8>,
     pub cannot_send: bool,
+    /// Whether the far side answers what is sent.
+    pub answers: bool,
+    /// Whether the far side never forgets what it took.
+    pub remembers: bool,
     pub unfunded: bool,
+    /// The reason why the rail does not sign the mechanism's parcel.
+    pub unsigned: Option<Refusal>,
     /// The served scheme; `exact` by default.
     pub scheme: Option<SchemeName>,
     /// The lanes that the mechanism names.
@@ -135,7 +141,10 @@ impl Mechanism for Toy {
     async fn verify(&self, _: &Claim, _: UnixSeconds) -> Result<Verdict, Refusal> {
         match &self.0.lock().unwrap().rejection {
             Some(reason) => Err(Rejection::new(reason.clone()).into()),
-            None => Ok(Verdict::new("payer".to_owned(), vec![LaneId::from("another"), lane()], NOW.plus(900))),
+            None => {
+                let verdict = Verdict::new("payer".to_owned(), vec![LaneId::from("another"), lane()], NOW.plus(900));
+                Ok(verdict.with_parcels([Parcel::new([7; 32], vec![7])]))
+            }
         }
     }
 
@@ -182,13 +191,22 @@ impl Rail for Toy {
         if self.0.lock().unwrap().unfunded { Err(no_gas(lane)) } else { Ok(()) }
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    fn forgets(&self) -> bool {
+        !self.0.lock().unwrap().remembers
+    }
+
+    fn check_parcel(&self, parcel: &Parcel) -> Result<(), Refusal> {
+        assert_eq!(parcel.bytes, [7]);
+        self.0.lock().unwrap().unsigned.clone().map_or(Ok(()), Err)
+    }
+
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         let mut world = self.0.lock().unwrap();
         if world.cannot_send {
             return Err(no_gas(&lane()));
         }
         world.sent.push(attempt.clone());
-        Ok(())
+        Ok(if world.answers { Delivery::Answered } else { Delivery::Taken })
     }
 }
 

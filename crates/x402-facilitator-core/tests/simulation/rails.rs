@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use x402_facilitator_core::{Attempt, LaneId, Nonces, Parcel, Rail, SlotId, TxId};
+use x402_facilitator_core::{Attempt, Delivery, LaneId, Nonces, Parcel, Rail, SlotId, TxId};
 use x402_types::Fault;
 
 use crate::bugs::Bug;
@@ -87,12 +87,12 @@ impl Rail for Accounts {
         Ok(attempt)
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         if self.bug == Bug::NeverResent && !self.sent.lock().unwrap().insert(attempt.tx.clone()) {
-            return Ok(());
+            return Ok(Delivery::Taken);
         }
         let tx = serde_json::from_slice(&attempt.bytes).unwrap();
-        self.world.rpc(move |world| world.accept(tx)).await
+        self.world.rpc(move |world| world.accept(tx)).await.map(|()| Delivery::Taken)
     }
 }
 
@@ -119,8 +119,8 @@ impl Rail for Bundler {
         Ok(attempt(&Tx { lane: number(&slot.lane), nonce: slot.nonce, fee, calls }))
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         let tx = serde_json::from_slice(&attempt.bytes).unwrap();
-        self.0.rpc(move |world| world.accept(tx)).await
+        self.0.rpc(move |world| world.accept(tx)).await.map(|()| Delivery::Taken)
     }
 }

@@ -93,18 +93,18 @@ impl NvmConfig {
     /// Makes the mechanism's policy of these settings.
     #[must_use]
     pub fn policy(&self) -> NvmPolicy {
-        let mut policy = NvmPolicy::default().gas(self.order_gas, self.redeem_gas);
+        let mut policy = NvmPolicy::default().with_gas(self.order_gas, self.redeem_gas);
         if self.undeployed {
-            policy = policy.kernel_factories();
+            policy = policy.with_kernel_factories();
         }
         if self.open_keys {
-            policy = policy.open_keys();
+            policy = policy.with_open_keys();
         }
         if self.endless_keys {
-            policy = policy.endless_keys();
+            policy = policy.with_endless_keys();
         }
         match &self.domain {
-            Some(domain) => policy.domain(StatementDomain::new(&domain.name, &domain.version)),
+            Some(domain) => policy.with_domain(StatementDomain::new(&domain.name, &domain.version)),
             None => policy,
         }
     }
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(plan.calls, fixed);
         assert_eq!((plan.minimum, plan.maximum), (U256::from(1), U256::from(5)));
         let open = nvm(&GOOD.replace("[[network.nvm.plan]]", "undeployed = true\n[[network.nvm.plan]]")).unwrap();
-        assert_eq!(open.policy(), NvmPolicy::default().kernel_factories());
+        assert_eq!(open.policy(), NvmPolicy::default().with_kernel_factories());
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The dialects of every facilitator. A new one is one line in [`all`].
 
+mod card;
 mod challenge;
+mod naming;
 mod nvm;
 mod x402;
+
+pub use self::card::CardDesk;
 
 use std::sync::Arc;
 
@@ -15,6 +19,7 @@ use crate::dialect::{Body, Dialect};
 pub fn all() -> Vec<Arc<dyn Dialect>> {
     vec![
         Arc::new(challenge::X402V1),
+        Arc::new(card::NvmCard),
         Arc::new(nvm::Nvm(nvm::Version::V02)),
         Arc::new(nvm::Nvm(nvm::Version::V03)),
         Arc::new(x402::X402(Version::V1)),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use x402_facilitator_core::{LaneId, Ledger, Pace, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Settlement};
 use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
 use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
@@ -44,8 +44,8 @@ pub struct Engine {
     blocks: watch::Sender<()>,
     nonces: watch::Sender<()>,
     waiters: Waiters,
-    /// The lanes with unfinished payments.
-    unfinished: watch::Sender<BTreeSet<LaneId>>,
+    /// The lanes with unfinished payments, each with the number of times that it took some on.
+    unfinished: watch::Sender<BTreeMap<LaneId, u64>>,
     /// The database that holds the ledger, if there is one.
     database: Option<Arc<dyn CheckWriter>>,
     seen: Mutex<Seen>,
@@ -56,7 +56,8 @@ pub struct Engine {
 pub struct Patience {
     /// The duration of a lane's lease in seconds. Default: 15.
     pub lease_seconds: u64,
-    /// The longest time that `/settle` waits for the chain. Default: 30 s.
+    /// The longest time that `/settle` waits for the chain, and half the longest time that it waits while no node has a
+    /// transaction of the payment. Default: 30 s.
     pub wait: Duration,
 }
 
@@ -65,6 +66,14 @@ impl Patience {
     #[must_use]
     pub const fn waiting(wait: Duration) -> Self {
         Self { lease_seconds: 15, wait }
+    }
+
+    /// Returns the longest time that a request waits whose payment has this outcome so far.
+    fn wait_with(&self, outcome: &Outcome) -> Duration {
+        match outcome {
+            Outcome::Pending { transaction: None, .. } => self.wait.saturating_mul(2),
+            _ => self.wait,
+        }
     }
 }
 
@@ -242,18 +251,32 @@ impl Engine {
     /// Notes whether a lane has unfinished payments, as its worker sees it.
     pub(crate) fn note_unfinished(&self, lane: &LaneId, any: bool) {
         self.unfinished.send_if_modified(|lanes| {
-            let changed = lanes.contains(lane) != any;
+            let changed = lanes.contains_key(lane) != any;
             match (changed, any) {
                 (false, _) => {}
-                (true, true) => drop(lanes.insert(lane.clone())),
+                (true, true) => drop(lanes.insert(lane.clone(), 0)),
                 (true, false) => drop(lanes.remove(lane)),
             }
             changed
         });
     }
 
-    pub(crate) fn unfinished(&self) -> watch::Receiver<BTreeSet<LaneId>> {
+    /// Notes that a lane took on payments: it may send, and the chain may have a block for that at once.
+    pub(crate) fn note_taken_on(&self, lane: &LaneId) {
+        self.unfinished.send_modify(|lanes| {
+            let times = lanes.entry(lane.clone()).or_default();
+            *times = times.wrapping_add(1);
+        });
+    }
+
+    /// Returns the lanes with unfinished payments, each with the number of times that it took some on.
+    pub(crate) fn unfinished(&self) -> watch::Receiver<BTreeMap<LaneId, u64>> {
         self.unfinished.subscribe()
+    }
+
+    /// Returns whether a signer of the network cannot pay for a transaction, as it was noted last.
+    pub(crate) fn is_short(&self, network: ChainId) -> bool {
+        self.seen().short.keys().any(|lane| lane.network() == Some(network))
     }
 
     pub(crate) fn nonces(&self) -> watch::Receiver<()> {

@@ -61,39 +61,46 @@ impl Engine {
     }
 
     /// Waits for the end of a payment, as long as is configured. A payment that only waits its turn is pending, too, and no
-    /// transaction is named: its caller may repeat the request.
+    /// transaction is named: its caller may repeat the request. Since published servers take such an answer for a refusal,
+    /// it is given later than one that names a transaction.
     async fn end_of(
         &self,
         request: &InFlightRequest,
         waiter: &mut Waiter<'_>,
         mut outcome: Outcome,
     ) -> Result<Outcome, Fault> {
-        let deadline = Instant::now() + self.patience.wait;
+        let begun = Instant::now();
         // If the row cannot be read now, its worker finds it a moment later.
         if let Ok(Some(row)) = self.settlement.payment(waiter.key()).await {
             self.hand_over(&row.lane, row.key);
         }
         request.begin_waiting();
         let mut pause = FIRST_LOOK;
+        let mut stored_by = None;
         while !outcome.is_final() {
-            let until = deadline.min(Instant::now() + pause);
-            let woken = tokio::time::timeout_at(until, waiter.answered()).await.is_ok();
+            let at = Instant::now();
+            let usual = begun + self.patience.wait;
+            let deadline = if at < usual { usual } else { begun + self.patience.wait_with(&outcome) };
+            let woken = tokio::time::timeout_at(deadline.min(at + pause), waiter.answered()).await.is_ok();
             // One more look after the deadline: the end may have coincided with it, and may come from another process.
-            let last = Instant::now() >= deadline;
-            match self.settlement.look(request, waiter.key()).await {
+            let looked = self.settlement.look(request, waiter.key()).await;
+            let ends = begun + self.patience.wait_with(looked.as_ref().unwrap_or(&outcome));
+            let last = Instant::now() >= ends;
+            match looked {
                 Ok(found) => outcome = found,
                 Err(fault) if last => return Err(fault),
                 Err(fault) => tracing::debug!(key = %waiter.key(), %fault, "a payment could not be looked up"),
             }
+            if !last {
+                pause = if woken { pause } else { pause.saturating_mul(2).min(LONGEST_LOOK) };
+                continue;
+            }
             // The request waits a moment longer while a success is being stored for it.
-            if last && (request.end_waiting() || Instant::now() >= deadline + STORING) {
+            let stored_by = *stored_by.get_or_insert_with(|| Instant::now() + STORING);
+            if request.end_waiting() || Instant::now() >= stored_by {
                 break;
             }
-            if last {
-                tokio::time::sleep(STORING / 100).await;
-            } else if !woken {
-                pause = pause.saturating_mul(2).min(LONGEST_LOOK);
-            }
+            tokio::time::sleep(STORING / 100).await;
         }
         Ok(outcome)
     }

@@ -1,8 +1,8 @@
 //! The open payments of a lane, and when each is worked on next.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
+use tokio::time::Instant;
 use x402_types::PaymentKey;
 
 /// The current work on a payment.

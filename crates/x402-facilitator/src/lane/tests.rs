@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 use x402_facilitator_core::conformance::Counted;
 use x402_facilitator_core::{
-    Attempt, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, Parcel, Payment, Rail, Settlement, SlotId,
-    Step, TxId, Verdict, Write,
+    Attempt, Delivery, Ledger, Mechanism, MemoryLedger, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail,
+    Settlement, Slot, SlotId, Step, StepName, StepState, TxId, Verdict, Write,
 };
 use x402_testkit::Log;
 use x402_types::v2::{SettleResponse, SupportedKind};
@@ -18,6 +18,7 @@ use x402_types::{
 };
 
 use super::*;
+use crate::captured::capture;
 
 /// Payments from this number on can be settled; nothing can be found out about the others.
 const GOOD: u32 = 1_000;
@@ -94,7 +95,7 @@ impl Rail for World {
         Err(Fault::broken("nothing is carried here"))
     }
 
-    async fn send(&self, _: &Attempt) -> Result<(), Fault> {
+    async fn send(&self, _: &Attempt) -> Result<Delivery, Fault> {
         Err(Fault::broken("nothing is carried here"))
     }
 }
@@ -138,6 +139,21 @@ impl Bench {
         waiting
     }
 
+    /// Stores, as another process would, that a node took a transaction of the payment.
+    async fn take(&self, number: u32) {
+        let ledger = self.engine.ledger();
+        let lease = ledger.lease(&lane(), &"another".into(), 60).await.unwrap();
+        let key = self.engine.settlement().key(&claim(number)).unwrap();
+        let mut row = ledger.read(&key).await.unwrap().unwrap();
+        let id = SlotId { lane: lane(), nonce: 0 };
+        let mut step = Step::new(StepName::new("transfer"), OnceKey(vec![1]));
+        (step.carriers, step.state) = (vec![id.clone()], StepState::InFlight);
+        row.steps.push(step);
+        let mut slot = Slot::new(id);
+        (slot.payments, slot.taken) = (vec![key], Some("0xabc".into()));
+        ledger.commit(Write { lease, payments: vec![row], slots: vec![slot], ..Write::default() }).await.unwrap();
+    }
+
     async fn answered(&self, number: u32) -> bool {
         let settlement = self.engine.settlement();
         let key = settlement.key(&claim(number)).unwrap();
@@ -164,13 +180,6 @@ impl Bench {
             self.at = next;
         }
     }
-}
-
-/// Captures the log of this thread from now on, until the guard is dropped.
-fn capture(log: &Log) -> tracing::subscriber::DefaultGuard {
-    let log = log.clone();
-    let writer = move || log.clone();
-    tracing::subscriber::set_default(tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish())
 }
 
 fn lines_with(log: &Log, parts: &[&str]) -> usize {
@@ -277,7 +286,8 @@ async fn what_another_process_brings_to_its_end_is_found_by_a_look() {
     assert!(began.elapsed() <= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
-/// Checks that a payment that waits its turn is no fault: its caller may try again.
+/// Checks that a payment that waits its turn is no fault: its caller may try again. The answer comes late, since
+/// published servers take one without a transaction for a refusal.
 #[tokio::test(start_paused = true)]
 async fn a_payment_that_only_waits_is_answered_as_pending_after_few_looks() {
     let bench = Bench::new();
@@ -287,7 +297,24 @@ async fn a_payment_that_only_waits_is_answered_as_pending_after_few_looks() {
     let answer = one.await.unwrap().unwrap();
     assert_eq!((answer.success, answer.error_reason), (false, Some(ErrorReason::SETTLEMENT_PENDING)));
     assert_eq!((&*answer.transaction, answer.payer.as_deref()), ("", Some("payer")));
-    assert_eq!(began.elapsed().as_secs(), 30);
-    // After 0.5, 1.5, 3.5, 7.5, 12.5, 17.5, 22.5, 27.5 and 30 s; and once for its lane.
-    assert!(bench.ledger.take().reads <= 10);
+    assert_eq!(began.elapsed().as_secs(), 60);
+    // After 0.5, 1.5, 3.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30 and then every 5 s to 60 s; and once for its lane.
+    assert!(bench.ledger.take().reads <= 16);
+}
+
+/// Checks that the usual wait counts as soon as a transaction is named, and is over at once if it has passed.
+#[tokio::test(start_paused = true)]
+async fn a_payment_with_a_transaction_is_answered_as_pending_after_the_usual_wait() {
+    // The transaction is taken after so many seconds, and the answer comes after so many.
+    for (taken, expected) in [(0, 30), (10, 30), (29, 30), (30, 30), (31, 35), (54, 55), (58, 60)] {
+        let bench = Bench::new();
+        let began = tokio::time::Instant::now();
+        let one = bench.waiting(1).await;
+        tokio::time::sleep_until(began + Duration::from_secs(taken)).await;
+        bench.take(1).await;
+        let answer = one.await.unwrap().unwrap();
+        assert_eq!(answer.error_reason, Some(ErrorReason::SETTLEMENT_PENDING));
+        assert_eq!(&*answer.transaction, "0xabc");
+        assert_eq!(began.elapsed().as_secs(), expected, "taken after {taken} s");
+    }
 }

@@ -4,11 +4,14 @@
 
 pub(crate) mod process;
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use x402_devchain::{ACCOUNTS, DevChain, Transfer, signer};
+use x402_devchain::{ACCOUNTS, DevChain, MiningMode, Transfer, signer};
 use x402_evm::exact::{Exact, Payer, Price};
+use x402_facilitator::dev::DevFacilitator;
 use x402_types::{
     ChainId, Claim, MakePayment, Members, PaymentPayload, RawJson, SigningContext, Terms, UnixSeconds, VerifyRequest,
     Version, v2,
@@ -99,7 +102,21 @@ pub(crate) async fn post_named(url: &str, body: String, key: &str) -> reqwest::R
 
 /// reqwest needs a TLS provider even where no TLS is spoken.
 pub(crate) fn tls() {
-    drop(rustls::crypto::ring::default_provider().install_default());
+    x402_http::service::install_tls();
+}
+
+/// Starts a facilitator whose chain mines by hand, so that a settlement waits for as long as the test wants, or for the
+/// facilitator's own limit.
+pub(crate) async fn start(wait: Duration) -> DevFacilitator {
+    tls();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
+    DevFacilitator::on(chain, (Ipv4Addr::LOCALHOST, 0).into(), wait, |routes| routes).await.unwrap()
+}
+
+/// The body of a payment that no other test made.
+pub(crate) async fn fresh(chain: &DevChain) -> Value {
+    let terms = terms();
+    body(&terms, &signed(1, &terms, chain.time()).await)
 }
 
 /// Posts any bytes, with an `Idempotency-Key` or without, and reads the answer.

@@ -28,8 +28,8 @@ use std::sync::{Arc, OnceLock};
 
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
-use x402_types::extension::{Extensions, Moment};
-use x402_types::{Extension, Fault, Offer, UnixSeconds};
+use x402_types::extension::{Admission, Extensions, Moment, Unpaid};
+use x402_types::{Extension, Fault, Offer, Refusal, UnixSeconds};
 
 pub use crate::clock::{Clock, SystemClock};
 pub use admitted::Admitted;
@@ -107,6 +107,20 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     #[must_use]
     pub fn lasts(&self) -> Option<u64> {
         self.extensions.lasts()
+    }
+
+    /// Returns whether a request has a header that an extension reads, so that [`Checkout::admit_unpaid`] may admit it.
+    #[must_use]
+    pub fn reads(&self, has: impl Fn(&str) -> bool) -> bool {
+        self.extensions.reads(has)
+    }
+
+    /// Passes a request without a payment to the extensions, one of which may admit it.
+    ///
+    /// # Errors
+    /// An extension refuses the request, which can still be paid, or it could not be decided.
+    pub async fn admit_unpaid(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
+        self.extensions.on_request(request).await
     }
 
     /// Returns the current time.

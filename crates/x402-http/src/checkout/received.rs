@@ -91,8 +91,6 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
     /// Verifies a payment that is new here and claims its key. A payment whose settlement began before is settled, and
     /// one of the flow `upfront`.
     ///
-    /// The work may be done for the admitted payment, and may know [`Paid`].
-    ///
     /// The work may be done for the result, and sees the payment as [`Paid`].
     /// # Errors
     /// The payment is refused, used, in use or not settled, or its state is not known now.

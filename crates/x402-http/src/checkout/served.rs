@@ -57,6 +57,6 @@ fn serves(kind: &SupportedKind, version: Version, terms: &Terms) -> bool {
     let namespace = terms.network.as_str().split(':').next().unwrap_or_default();
     kind.x402_version == version
         && kind.scheme == terms.scheme
-        && (kind.network.chain_id() == Some(terms.network)
+        && (kind.chain_id() == Some(terms.network)
             || network.strip_suffix(":*").is_some_and(|listed| listed == namespace))
 }

@@ -101,10 +101,16 @@ pub enum PayError {
         /// The reason of the extension.
         why: Rejection,
     },
-    /// An earlier payment of this request expired with an unknown result: it may have been settled. It is in the
-    /// journal until it is removed there; until then the request is not paid again.
+    /// An earlier payment of this request expired with an unknown result: it may have been settled. The request is not
+    /// paid again before [`Payer::pay_anew`](super::Payer::pay_anew), or its removal from the journal.
     #[error("an earlier payment of this request was valid until {}, and whether it was settled is not known", .0.valid_until)]
     EarlierUnknown(Box<OpenPayment>),
+    /// There are as many payments with unknown results as are kept: another one could not be remembered.
+    #[error("{limit} earlier payments are open: whether they were settled is not known")]
+    TooManyOpen {
+        /// The limit of [`Payer::with_most_open`](super::Payer::with_most_open).
+        limit: usize,
+    },
     /// The payment cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),

@@ -99,8 +99,22 @@ where
             return pay(&payer, &mut service, &leg, flight).await;
         }
     }
-    let (parts, body) = response.into_parts();
-    let in_header = header::payment_required_header(&parts.headers, &payer.limits).map_err(PayError::from)?;
+    let mut response = response;
+    let mut in_header = header::payment_required_header(response.headers(), &payer.limits).map_err(PayError::from)?;
+    // A way to be served without a payment is tried once, before anything is reserved or signed for one.
+    if let Some(required) = &in_header
+        && let Some(presented) = extensions::presented(&payer, required, &purchase, &leg.parts.headers).await?
+    {
+        let (extension, header) = presented;
+        response = send(&mut service, leg.request(Some(header))).await.map_err(ClientError::Transport)?;
+        if response.status() != StatusCode::PAYMENT_REQUIRED {
+            let mut response = response.map(Body::inner);
+            response.extensions_mut().insert(extension);
+            return Ok(response);
+        }
+        in_header = header::payment_required_header(response.headers(), &payer.limits).map_err(PayError::from)?;
+    }
+    let body = response.into_body();
     let mut unpaid = None;
     if let Some(required) = &in_header {
         match payer.sign(required, &purchase).await {

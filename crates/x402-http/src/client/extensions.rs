@@ -1,18 +1,51 @@
 //! The client's part in extensions: the client echoes every declaration, its own extensions add to them, and read the
 //! receipts.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use x402_codec::{Limits, header};
 use x402_types::extension::{Extensions, PaidRequest, echo};
 use x402_types::{Members, PaymentPayload, PaymentRequired, Refusal, SigningContext, Terms};
 
 use super::flight::Purchase;
-use super::{Clock, PayError, Receipt};
+use super::{Clock, PayError, Payer, Receipt};
 
 /// The receipts that extensions refused or could not keep, although the payment was made. It is in the response's
 /// extensions; each entry has the name of its extension.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReceiptRefusals(pub Vec<(Box<str>, Refusal)>);
+
+/// The extension by which a server served a request without a payment. It is in the response's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdmittedBy(pub Box<str>);
+
+/// Returns the header of the first extension that has one for a declaration of this document. A header of the caller's own is never replaced.
+pub(super) async fn presented(
+    payer: &Payer,
+    required: &PaymentRequired,
+    purchase: &Purchase,
+    headers: &HeaderMap,
+) -> Result<Option<(AdmittedBy, (HeaderName, HeaderValue))>, PayError> {
+    for (name, declaration) in required.extensions().iter() {
+        let Some(extension) = payer.extensions.get(name) else { continue };
+        let entropy = payer.clock.entropy().ok_or(PayError::Entropy)?;
+        let (url, method) = (purchase.url.as_str(), purchase.method.as_str());
+        let context = SigningContext { now: payer.clock.now(), entropy, url, method };
+        let presented = extension.present(declaration, &context).await.map_err(|refusal| match refusal {
+            Refusal::Rejection(why) => PayError::ExtensionRefused { name: name.into(), why },
+            Refusal::Fault(fault) => fault.into(),
+        })?;
+        let Some((header, value)) = presented else { continue };
+        let (Ok(header), Ok(mut value)) = (HeaderName::try_from(header), HeaderValue::try_from(value)) else {
+            continue;
+        };
+        if headers.contains_key(&header) {
+            return Ok(None);
+        }
+        value.set_sensitive(true);
+        return Ok(Some((AdmittedBy(name.into()), (header, value))));
+    }
+    Ok(None)
+}
 
 /// Returns the member `extensions` of a payment. The payment is made once, so each of its requests carries the same ids.
 pub(super) async fn echoed(

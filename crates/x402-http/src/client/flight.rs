@@ -158,11 +158,10 @@ impl<'p> Flight<'p> {
         self.payer.note(open).await.unwrap_or_default();
     }
 
-    /// Returns the journal's row of a payment that can no longer be settled and whose result is unknown: only a person
-    /// may decide that another payment is made.
+    /// Returns a payment that can no longer be settled and whose result is unknown: only a person may decide that
+    /// another payment is made.
     pub(super) fn blocks(&self) -> Option<Box<OpenPayment>> {
         let signed = self.signed.as_ref().filter(|signed| !signed.lasts(self.payer.clock.now()))?;
-        self.payer.journal.as_ref()?;
         signed.open(&self.purchase).map(Box::new)
     }
 

@@ -67,6 +67,11 @@ impl OpenPayment {
         })
     }
 
+    /// Returns whether the payment is for this request.
+    pub(super) fn is_of(&self, purchase: &Purchase) -> bool {
+        self.purchase == hex(&purchase.digest)
+    }
+
     /// Returns whether the payment may still be presented: it is valid, or it was settled already.
     #[must_use]
     pub fn lasts(&self, now: UnixSeconds) -> bool {
@@ -121,7 +126,8 @@ impl fmt::Debug for OpenPayment {
 /// Stores open payments beyond the life of the process. Without a journal the client keeps them in memory.
 ///
 /// A payment is written before it is sent, and removed when its result is known. A payment that expired with an unknown
-/// result blocks a new one ([`PayError::EarlierUnknown`]) until its row is removed by a person who knows the result. A
+/// result blocks a new one ([`PayError::EarlierUnknown`]) until its row is removed by a person who knows the result
+/// ([`Payer::pay_anew`]). A
 /// payment of a challenge is presented also then, since a server that has begun it goes on with it; it blocks a new one
 /// where the server refuses it. The rows contain signed authorizations and bought entitlements.
 #[async_trait]

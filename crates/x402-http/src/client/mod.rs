@@ -16,6 +16,7 @@ mod exchange;
 mod extensions;
 mod flight;
 mod journal;
+mod kept;
 mod limits;
 mod outcome;
 mod payer;
@@ -28,7 +29,7 @@ pub use budget::{Budget, Closed, MemoryBudget, OverBudget, ReserveError, Spend};
 #[cfg(feature = "challenge")]
 pub use challenge::{ChallengeReceipt, OpenChallenge, OpenEntitlement};
 pub use error::{ClientError, NotPayable, PayError};
-pub use extensions::ReceiptRefusals;
+pub use extensions::{AdmittedBy, ReceiptRefusals};
 pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
 pub use outcome::{PaymentSent, Receipt, ReceiptOutcome};

@@ -1,7 +1,6 @@
 //! The payer: its schemes, limits and budget, and its payments with unknown outcomes.
 
 use core::fmt;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::Url;
@@ -18,12 +17,19 @@ use super::entry::{Asked, Unreadable, entries};
 use super::extensions;
 use super::flight::{Purchase, Signed};
 use super::journal::InHand;
+use super::kept::Kept;
 use super::{
     Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits, SystemClock,
     Timer,
 };
 
 /// Selects an entry to pay within its limits, signs the payment, and remembers open payments. Clones share this state.
+///
+/// While the result of a payment is unknown, the same request presents it again, and no other is signed. That it has
+/// expired proves nothing, since it may have been made in time: the request then fails with
+/// [`PayError::EarlierUnknown`] until its caller has found out, or decides to [pay anew](Self::pay_anew). Without a
+/// [journal](Self::with_journal) this ends with the process, and at [10,000 open payments](Self::with_most_open) nothing
+/// more is signed.
 #[derive(Clone)]
 pub struct Payer {
     schemes: Arc<Vec<Arc<dyn MakePayment>>>,
@@ -35,15 +41,15 @@ pub struct Payer {
     pub(super) resends: u32,
     #[cfg(feature = "challenge")]
     pub(super) wallet: Wallet,
-    kept: Arc<Mutex<HashMap<Purchase, Signed>>>,
+    kept: Arc<Mutex<Kept>>,
+    pub(super) most_open: usize,
     pub(super) journal: Option<Arc<dyn PaymentJournal>>,
     pub(super) in_hand: Arc<InHand>,
     pub(super) extensions: Extensions,
 }
 
-/// The most open payments that are kept. A further one is not remembered: if its request is made again, it is paid
-/// again, within the budget.
-const KEPT: usize = 10_000;
+/// The most payments that are open before no other is signed.
+const MOST_OPEN: usize = 10_000;
 
 impl Payer {
     /// Creates a payer with this scheme, for at most one dollar per payment, without a budget over time.
@@ -109,6 +115,14 @@ impl Payer {
         self
     }
 
+    /// Sets the number of [open payments](Self::open_payments) at which no other is signed
+    /// ([`PayError::TooManyOpen`]): 10,000 by default. A payer with a journal has no such limit.
+    #[must_use]
+    pub const fn with_most_open(mut self, payments: usize) -> Self {
+        self.most_open = payments;
+        self
+    }
+
     /// Registers an extension, which adds to payments where a server declares it. Declarations of other extensions are
     /// echoed unchanged, and a server that requires one of them is not paid.
     #[must_use]
@@ -129,30 +143,10 @@ impl Payer {
         false
     }
 
-    /// Takes the open payment for the same request, signed by this process or an earlier one: its outcome is unknown,
-    /// or it has not bought an answer yet.
-    pub(super) async fn take_kept(&self, purchase: &Purchase) -> Result<Option<Signed>, PayError> {
-        let now = self.clock.now();
-        let kept = self.kept().remove(purchase);
-        match kept {
-            Some(kept) if kept.lasts(now) => return Ok(Some(kept)),
-            Some(expired) => self.let_go(expired.open(purchase)),
-            None => {}
-        }
-        self.journaled(purchase).await
-    }
-
-    /// Takes the payment of this request that bought an entitlement, if this process keeps one.
-    #[cfg(feature = "challenge")]
-    pub(super) fn take_entitled(&self, purchase: &Purchase) -> Option<Signed> {
-        let mut kept = self.kept();
-        kept.get(purchase)?.entitlement()?;
-        kept.remove(purchase)
-    }
-
     /// Signs a payment for the first acceptable entry in the server's order, with entries of the flow `authorization`
     /// before all others.
     pub(super) async fn sign(&self, required: &PaymentRequired, purchase: &Purchase) -> Result<Signed, PayError> {
+        self.check_room()?;
         let now = self.clock.now();
         let mut reasons = Vec::new();
         let mut candidates = Vec::new();
@@ -267,20 +261,7 @@ impl Payer {
         }
     }
 
-    pub(super) fn keep(&self, purchase: Purchase, signed: Signed) {
-        let now = self.clock.now();
-        let mut kept = self.kept();
-        if kept.len() >= KEPT {
-            kept.retain(|_, signed| signed.lasts(now));
-        }
-        if kept.len() < KEPT {
-            kept.insert(purchase, signed);
-        } else {
-            self.let_go(signed.open(&purchase));
-        }
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<Purchase, Signed>> {
+    pub(super) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -299,6 +280,7 @@ impl Default for Payer {
             #[cfg(feature = "challenge")]
             wallet: Wallet::default(),
             kept: Arc::default(),
+            most_open: MOST_OPEN,
             journal: None,
             in_hand: Arc::default(),
             extensions: Extensions::new(),

@@ -1,8 +1,11 @@
-//! The built-in dialects: x402 of both versions, and the Smart Accounts Extension of both versions.
+//! The built-in dialects: x402 of both versions, the Smart Accounts Extension of both versions, and the Card Delegation
+//! Extension.
 
+mod card;
 mod nvm;
 mod x402;
 
+pub use card::NvmCard;
 pub use nvm::{Nvm02, Nvm03};
 pub use x402::{X402V1, X402V2};
 
@@ -14,6 +17,7 @@ macro_rules! built_in {
             std::sync::Arc::new($crate::dialects::X402V2) as _,
             std::sync::Arc::new($crate::dialects::Nvm02) as _,
             std::sync::Arc::new($crate::dialects::Nvm03) as _,
+            std::sync::Arc::new($crate::dialects::NvmCard) as _,
         ]
     };
 }

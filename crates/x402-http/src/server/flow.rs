@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use tower_service::Service;
 use x402_codec::header;
+use x402_types::extension::{Admission, Unpaid};
 use x402_types::v2::{ResourceInfo, SettleResponse};
-use x402_types::{ErrorReason, Fault, Offer, Rejection};
+use x402_types::{ErrorReason, Fault, Offer, Refusal, Rejection};
 
 use super::answer::{self, Answer, is_unserved};
 use super::dialect::HttpDialect;
@@ -40,9 +41,17 @@ where
             }
         };
         let exchange = Exchange { route: &route, offers: &offers, resource: route.served(parts.uri.path()) };
+        let unpaid = exchange.admit(&parts).await;
+        if let Ok(Some(admission)) = unpaid {
+            parts.extensions.insert(admission);
+            let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+            answer::make_private(response.headers_mut());
+            return Ok(response);
+        }
         let received = match exchange.receive(&parts) {
             Ok(Some(received)) => received,
-            Ok(None) => return Ok(exchange.refuse(None).map(Body::own)),
+            // A request that is not admitted can still be paid.
+            Ok(None) => return Ok(exchange.unpaid(unpaid.err()).map(Body::own)),
             Err(rejection) => return Ok(exchange.refuse(Some(&rejection)).map(Body::own)),
         };
         route.look_at_served(&offers, &exchange.resource.url).await;
@@ -104,6 +113,35 @@ struct Exchange<'r> {
 }
 
 impl<'r> Exchange<'r> {
+    /// Passes the request to the extensions, if it has a header that one of them reads.
+    async fn admit(&self, parts: &Parts) -> Result<Option<Admission>, Refusal> {
+        let seller = &self.route.seller;
+        if !seller.finds_extension(&parts.headers) {
+            return Ok(None);
+        }
+        // A header that occurs twice has no meaning.
+        let header = |name: &str| {
+            let mut values = parts.headers.get_all(name).iter();
+            values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+        };
+        let (checkout, is_fixed) = (&seller.checkout, self.route.has_fixed_price());
+        let request = Unpaid::new(&header, &self.resource, self.offers, is_fixed, checkout.now());
+        checkout.admit_unpaid(&request).await
+    }
+
+    /// Answers a request that has no payment: with the 402, with the code of an extension that did not admit it, or with 503
+    /// if that could not be decided.
+    fn unpaid(&self, refused: Option<Refusal>) -> Answer {
+        match refused {
+            Some(Refusal::Rejection(rejection)) => self.refuse(Some(&rejection)),
+            Some(Refusal::Fault(fault)) => {
+                self.route.seller.checkout.report(&self.resource.url, IncidentStep::Extension, &fault);
+                unavailable(self.route, fault)
+            }
+            None => self.refuse(None),
+        }
+    }
+
     /// Takes the payment from the request, if it has one, and finds the entry that it was made for.
     fn receive(&self, parts: &Parts) -> Result<Option<Received<'r, dyn HttpDialect>>, Rejection> {
         let checkout = &self.route.seller.checkout;

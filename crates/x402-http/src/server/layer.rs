@@ -168,6 +168,11 @@ impl Route {
         Ok(())
     }
 
+    /// Returns whether every request of the route costs the same.
+    pub(super) const fn has_fixed_price(&self) -> bool {
+        matches!(self.asks, Asks::Fixed(_))
+    }
+
     /// Checks, before the first paid request, whether the facilitator serves the offers.
     pub(super) async fn look_at_served(&self, offers: &[Offer], url: &str) {
         self.seller.checkout.look_at_served(&self.looked, offers, url).await;

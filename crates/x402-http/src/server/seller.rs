@@ -133,9 +133,15 @@ impl Seller {
         RequirePaymentLayer::by(self.clone(), Arc::new(price))
     }
 
-    /// Returns whether a request has a header that carries a payment.
+    /// Returns whether a request has a header that an extension reads.
+    pub(super) fn finds_extension(&self, headers: &HeaderMap) -> bool {
+        self.checkout.reads(|name| headers.contains_key(name))
+    }
+
+    /// Returns whether a request has a header that carries a payment, or one that may take its place.
     pub(super) fn finds_payment(&self, headers: &HeaderMap) -> bool {
-        headers.contains_key(&header::PAYMENT_SIGNATURE)
+        self.finds_extension(headers)
+            || headers.contains_key(&header::PAYMENT_SIGNATURE)
             || headers.contains_key(&header::X_PAYMENT)
             || self.own_headers.iter().any(|name| headers.contains_key(name))
     }

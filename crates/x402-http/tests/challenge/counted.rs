@@ -180,7 +180,12 @@ async fn what_is_counted_over_dialect_method_and_outcome() {
                 };
                 let (_, headers, _) = call(&service, request(if head { Method::HEAD } else { Method::GET })).await;
                 let receipts = [&names::PAYMENT_RESPONSE, &names::X_PAYMENT_RESPONSE];
-                let receipt = receipts.into_iter().any(|name| headers.contains_key(name));
+                let waived = headers.get(&names::X_PAYMENT_RESPONSE).and_then(|value| {
+                    x402_codec::challenge::response(value.as_bytes()).ok().map(|receipt| receipt.is_waived())
+                });
+                let nothing = paid == Paid::Metered && !head && code != 200;
+                assert_eq!(waived == Some(true), nothing, "{what}: that nothing was settled is said");
+                let receipt = !nothing && receipts.into_iter().any(|name| headers.contains_key(name));
                 shop.handler.statuses.lock().unwrap().clear();
                 let store = shop.challenges.gate().store();
                 let owed = store.open_meters(UnixSeconds(u64::MAX), 9).await.unwrap();

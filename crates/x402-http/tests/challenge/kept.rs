@@ -12,8 +12,10 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use serde_json::json;
 use x402_challenge::{
-    Allowance, EntitlementToken, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof,
+    Allowance, Charge, EntitlementToken, Evidence, MadeProof, MakeProof, ProofError, Proofs, Proven, VerifyProof,
 };
+use x402_codec::challenge as codec;
+use x402_codec::header::X_PAYMENT_RESPONSE;
 use x402_http::client::{ChallengeReceipt, ClientError, OpenPayment, PayError, PaymentSent};
 use x402_http::server::challenge::{Ask, Clock, Entitle};
 use x402_types::challenge::{Challenge, Payment, Proof, ProofKind};
@@ -21,7 +23,7 @@ use x402_types::{Fault, Refusal, SigningContext, UnixSeconds};
 
 use crate::book::Book;
 use crate::purse::{Broken, First, Purse, Said, URL, ask, json_answer, purse, purse_at, refusing, status};
-use crate::shop::shop_taking;
+use crate::shop::{offer, shop_taking};
 
 fn with_journal(book: &Arc<Book>, mut purse: Purse) -> Purse {
     purse.payer = purse.payer.with_journal(book.clone());
@@ -167,6 +169,23 @@ async fn a_challenge_that_expired_with_its_end_unknown_stands_in_the_way_of_a_ne
     assert_ne!(the_payment(&last), sent);
 }
 
+/// Without a journal the process remembers it: the payment is shown again, and its refusal is no end.
+#[tokio::test]
+async fn without_a_journal_too_an_expired_challenge_is_not_followed_by_another_payment() {
+    let purse = purse(ask());
+    purse.wire.goes([First::Passes, First::Breaks, First::Breaks]);
+    assert_eq!(purse.get(URL).await.unwrap_err(), ClientError::Unknown(Broken));
+    let sent = the_payment(&purse);
+    purse.shop.clock.pass(1_000);
+    for _ in 0..2 {
+        earlier_unknown(purse.get(URL).await);
+        assert_eq!((the_payment(&purse), purse.used().as_str()), (sent.clone(), "1000"));
+    }
+    purse.payer.pay_anew(&purse.payer.open_payments()[0]).await.unwrap();
+    assert_eq!(purse.get(URL).await.unwrap().status(), StatusCode::OK);
+    assert_ne!(the_payment(&purse), sent);
+}
+
 /// While the payment may be settled, a refusal of its repetition makes room for no other.
 #[tokio::test]
 async fn a_refusal_after_an_unknown_end_is_not_the_end() {
@@ -215,6 +234,65 @@ async fn a_handler_that_failed_after_the_money_moved_is_paid_once_over_processes
     assert_eq!((receipt(&response), the_payment(&third)), (Some(&said), paid));
     assert!(response.status().is_client_error() && rows(&book).is_empty());
     assert_eq!(third.shop.handler.calls(), 1);
+}
+
+/// A metered payment whose request was not served is over with that answer, which says so; it costs nothing.
+#[tokio::test]
+async fn a_metered_challenge_that_was_not_served_is_over_and_costs_nothing() {
+    let metered = || {
+        let mut sold = offer("urn:res:abc123");
+        sold.charge = Charge::UpTo;
+        Ask::new(sold)
+    };
+    for code in
+        [StatusCode::NOT_FOUND, StatusCode::CONFLICT, StatusCode::PAYMENT_REQUIRED, StatusCode::SERVICE_UNAVAILABLE]
+    {
+        for lost in [false, true] {
+            let book = Arc::new(Book::default());
+            let first = process(&book, metered());
+            first.shop.handler.statuses.lock().unwrap().push_back(code);
+            if lost {
+                // The request did not arrive at first: what the shop says of it is its end all the same.
+                first.wire.goes([First::Passes, First::Breaks]);
+            }
+            let response = first.get(URL).await.unwrap();
+            assert_eq!((response.status(), receipt(&response)), (code, None), "{code}");
+            let sent = the_payment(&first);
+            assert_eq!((rows(&book).len(), first.used().as_str()), (0, "0"), "{code}");
+            assert_eq!(first.payer.open_payments(), []);
+            // The next call buys anew.
+            let second = later(&book, first);
+            let response = second.get(URL).await.unwrap();
+            assert_eq!((response.status(), rows(&book).len()), (StatusCode::OK, 0), "{code}");
+            assert_ne!(the_payment(&second), sent);
+            assert_eq!(second.used(), "1000");
+        }
+    }
+}
+
+/// `ok: false` says that access was not granted, and nothing of the money.
+#[tokio::test]
+async fn a_receipt_that_does_not_say_that_nothing_is_settled_ends_nothing() {
+    for rest in [
+        json!({}),
+        json!({ "amount": "1" }),
+        json!({ "amount": 0 }),
+        json!({ "challengeId": "another", "amount": "0" }),
+    ] {
+        let book = Arc::new(Book::default());
+        let first = process(&book, ask());
+        let challenge = first.shop.asked(&first.wire.shop, "/weather").await;
+        first.wire.says(json_answer(402, &serde_json::to_value(&challenge).unwrap()));
+        let mut said =
+            json!({ "ok": false, "challengeId": challenge.challenge_id.as_str(), "resource": "urn:res:abc123" });
+        said.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        let mut response = status(500);
+        let value = codec::encode_response(&serde_json::from_value(said).unwrap()).unwrap();
+        response.headers_mut().insert(&X_PAYMENT_RESPONSE, value);
+        first.wire.says(response);
+        assert_eq!(first.get(URL).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!((rows(&book).len(), first.used().as_str()), (1, "1000"), "{rest}");
+    }
 }
 
 /// What was bought is the entitlement: it is presented instead of the payment.

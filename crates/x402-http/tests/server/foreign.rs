@@ -212,7 +212,7 @@ async fn the_refusal_of_a_facilitator_that_keeps_requests_is_believed() {
         assert_eq!(shop.pay().await.0, StatusCode::SERVICE_UNAVAILABLE);
         shop.pay().await.0
     };
-    let by_hand = Shop::with(case(supported()), RemoteFacilitator::keeps_requests).await;
+    let by_hand = Shop::with(case(supported()), RemoteFacilitator::with_kept_requests).await;
     assert_eq!(second(by_hand).await, StatusCode::PAYMENT_REQUIRED);
     for (member, status) in [
         (json!(true), StatusCode::PAYMENT_REQUIRED),
@@ -228,7 +228,7 @@ async fn the_refusal_of_a_facilitator_that_keeps_requests_is_believed() {
     for code in ["insufficient_funds", "invalid_exact_evm_insufficient_balance"] {
         let no = json!({"body": {"success": false, "errorReason": code}});
         let case = json!({"verify": yes(), "settle": [timeout, no], "supported": supported()});
-        let shop = Shop::with(case, RemoteFacilitator::keeps_requests).await;
+        let shop = Shop::with(case, RemoteFacilitator::with_kept_requests).await;
         assert_eq!(second(shop).await, StatusCode::SERVICE_UNAVAILABLE, "{code}");
     }
     let unreadable = json!({"status": 503, "body": {"kinds": [], "keepsRequests": true}});

@@ -282,6 +282,20 @@ fn entitlement(token: TokenHash, rows: &[Row]) -> Sql<Option<Entitlement>> {
     Ok(Some(Entitlement { token, resource, expires_at: time(row, 1)?, left }))
 }
 
+/// Inserts an entitlement, or moves the end of the one with its token.
+async fn grant(client: &ClientWrapper, (entitlement,): &(Entitlement,)) -> Sql<bool> {
+    let (token, expires_at) = (entitlement.token.0.as_slice(), number(entitlement.expires_at.0));
+    let sql = "INSERT INTO x402_entitlements (token, resource, expires_at, uses) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (token) DO NOTHING";
+    let uses = entitlement.left.map(i64::from);
+    let inserted = execute(client, sql, &[&token, &entitlement.resource.as_str(), &expires_at, &uses]).await?;
+    if inserted == 0 {
+        let sql = "UPDATE x402_entitlements SET expires_at = greatest(expires_at, $2) WHERE token = $1";
+        execute(client, sql, &[&token, &expires_at]).await?;
+    }
+    Ok(inserted == 1)
+}
+
 /// Changes an entitlement, and writes the number of its remaining uses.
 async fn change<T>(
     client: &ClientWrapper,
@@ -365,6 +379,10 @@ impl Store for PostgresChallenges {
 
     async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         run!(self, WRITE, release, (hold.clone(),))
+    }
+
+    async fn grant(&self, entitlement: &Entitlement) -> Result<bool, Fault> {
+        run!(self, WRITE, grant, (entitlement.clone(),))
     }
 
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {

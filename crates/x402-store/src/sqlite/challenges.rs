@@ -248,6 +248,22 @@ fn entitlement(connection: &Connection, token: TokenHash) -> Sql<Option<Entitlem
     Ok(Some(Entitlement { token, resource: resource.parse().map_err(bad)?, expires_at: time(expires_at), left }))
 }
 
+/// Inserts an entitlement, or moves the end of the one with its token.
+fn grant(transaction: &Transaction<'_>, entitlement: &Entitlement) -> Sql<bool> {
+    let (token, expires_at) = (entitlement.token.0, number(entitlement.expires_at));
+    let inserted = transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO entitlements (token, resource, expires_at, uses) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![token, entitlement.resource.as_str(), expires_at, entitlement.left])?;
+    if inserted == 0 {
+        transaction
+            .prepare_cached("UPDATE entitlements SET expires_at = max(expires_at, ?2) WHERE token = ?1")?
+            .execute(params![token, expires_at])?;
+    }
+    Ok(inserted == 1)
+}
+
 /// Changes an entitlement, and writes what is left of it.
 fn change<T>(
     transaction: &Transaction<'_>,
@@ -316,6 +332,11 @@ impl Store for SqliteChallenges {
     async fn release(&self, hold: &ChallengeHold) -> Result<(), Fault> {
         let hold = hold.clone();
         self.write(move |transaction| release(transaction, &hold)).await
+    }
+
+    async fn grant(&self, entitlement: &Entitlement) -> Result<bool, Fault> {
+        let entitlement = entitlement.clone();
+        self.write(move |transaction| grant(transaction, &entitlement)).await
     }
 
     async fn spend(&self, token: &TokenHash, resource: &ResourceName, now: UnixSeconds) -> Result<Spent, Fault> {

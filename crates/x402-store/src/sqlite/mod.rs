@@ -3,6 +3,10 @@
 //! Every write is durable before its caller learns the result. Writes that arrive together share one commit; each runs
 //! in its own savepoint, so that a refused one does not affect the others.
 
+#[cfg(feature = "cards")]
+mod cards;
+#[cfg(feature = "catalog")]
+mod catalog;
 #[cfg(feature = "challenges")]
 mod challenges;
 #[cfg(feature = "grants")]
@@ -17,6 +21,10 @@ mod session_keys;
 
 #[cfg(feature = "session-keys")]
 pub use crate::seal::{SealError, SealKey};
+#[cfg(feature = "cards")]
+pub use cards::SqliteCards;
+#[cfg(feature = "catalog")]
+pub use catalog::SqliteCatalog;
 #[cfg(feature = "challenges")]
 pub use challenges::SqliteChallenges;
 #[cfg(feature = "grants")]

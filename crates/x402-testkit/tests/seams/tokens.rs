@@ -2,7 +2,7 @@
 
 /// A part of a file's code. Comments are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token {
+pub(crate) enum Token {
     /// An identifier, a keyword, or a number.
     Word(String),
     /// A string literal without its quotes.
@@ -12,7 +12,7 @@ pub enum Token {
 }
 
 /// Returns the tokens of a file before its tests, each with its line.
-pub fn tokens(code: &str) -> Vec<(usize, Token)> {
+pub(crate) fn tokens(code: &str) -> Vec<(usize, Token)> {
     let code = code.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
     let mut found = Vec::new();
     let (mut rest, mut line) = (code, 1);

@@ -111,6 +111,24 @@ wire! {
     }
 }
 
+impl PaymentResponse {
+    /// Makes the response to a metered payment whose request was not served: nothing of it was settled, and nothing will
+    /// be. The document has no such response; the member is named as in a settlement of x402 v2, `amount`.
+    #[must_use]
+    pub fn waived(challenge_id: ChallengeId, resource: ResourceName) -> Self {
+        let mut rest = Members::new();
+        rest.insert_text("amount", "0");
+        Self { ok: false, challenge_id, resource, entitlement: None, rest }
+    }
+
+    /// Returns whether the response states that nothing was settled and nothing will be. `ok: false` alone only
+    /// means that access was not granted.
+    #[must_use]
+    pub fn is_waived(&self) -> bool {
+        !self.ok && self.rest.text("amount").as_deref() == Some("0")
+    }
+}
+
 impl RefusalBody {
     /// Adds a fresh challenge, so that the client can continue.
     ///

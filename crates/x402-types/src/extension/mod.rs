@@ -15,7 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::v2::{PaymentPayload, ResourceInfo, SettleResponse};
-use crate::{Claim, Fault, Members, Offer, RawJson, Refusal, Rejection, SigningContext, Terms, UnixSeconds};
+use crate::{ChainId, Claim, Fault, Members, Offer, RawJson, Refusal, Rejection, SigningContext, Terms, UnixSeconds};
 
 /// An extension, with a method for each thing that it may do. Every method but `name` has a default that does nothing.
 #[async_trait]
@@ -51,6 +51,35 @@ pub trait Extension: Send + Sync + fmt::Debug {
     async fn complete(&self, info: &Members, context: &SigningContext<'_>) -> Result<Members, Refusal> {
         let _ = (info, context);
         Ok(Members::new())
+    }
+
+    /// Returns the request headers that the extension reads in [`Extension::on_request`], in lower case.
+    fn headers(&self) -> &[&str] {
+        &[]
+    }
+
+    /// Decides whether the server serves a request that has one of [`Extension::headers`] without a payment. A payment beside
+    /// it is not taken then.
+    ///
+    /// # Errors
+    /// `Rejection` for a request that has the header and is not admitted: it can still be paid. `Fault` leaves it undecided.
+    async fn on_request(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
+        let _ = request;
+        Ok(None)
+    }
+
+    /// Returns a request header, its name and its value, with which the server may serve the client without a payment. The
+    /// client sends it once, and pays if it is not served.
+    ///
+    /// # Errors
+    /// The client neither presents anything nor pays.
+    async fn present(
+        &self,
+        declaration: &RawJson,
+        context: &SigningContext<'_>,
+    ) -> Result<Option<(String, String)>, Refusal> {
+        let _ = (declaration, context);
+        Ok(None)
     }
 
     /// Checks the `info` that a server declared against the terms that the client is about to pay.
@@ -114,6 +143,65 @@ impl Moment {
     #[must_use]
     pub const fn at(now: UnixSeconds) -> Self {
         Self { now, entropy: None }
+    }
+}
+
+/// A request that an extension may admit without a payment.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Unpaid<'a> {
+    headers: &'a (dyn Fn(&str) -> Option<&'a [u8]> + Send + Sync),
+    /// The resource, by the server's configured origin.
+    pub resource: &'a ResourceInfo,
+    /// The entries by which the resource can be paid.
+    pub offers: &'a [Offer],
+    /// Whether every request of the resource costs the same.
+    pub has_fixed_price: bool,
+    /// The current time.
+    pub now: UnixSeconds,
+}
+
+impl<'a> Unpaid<'a> {
+    /// Describes a request; `headers` returns the value of a header that occurs once.
+    #[must_use]
+    pub const fn new(
+        headers: &'a (dyn Fn(&str) -> Option<&'a [u8]> + Send + Sync),
+        resource: &'a ResourceInfo,
+        offers: &'a [Offer],
+        has_fixed_price: bool,
+        now: UnixSeconds,
+    ) -> Self {
+        Self { headers, resource, offers, has_fixed_price, now }
+    }
+
+    /// Returns the value of a header, if the request has it once.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        (self.headers)(name)
+    }
+}
+
+impl fmt::Debug for Unpaid<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unpaid").field("resource", &self.resource.url).field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+/// The admission of a request without a payment. A handler finds it in the request's extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Admission {
+    /// The network of the account.
+    pub network: ChainId,
+    /// The account that is served.
+    pub account: Box<str>,
+}
+
+impl Admission {
+    /// Admits this account.
+    #[must_use]
+    pub fn new(network: ChainId, account: &str) -> Self {
+        Self { network, account: account.into() }
     }
 }
 
@@ -287,6 +375,28 @@ impl Extensions {
     #[must_use]
     pub fn lasts(&self) -> Option<u64> {
         self.iter().filter_map(Extension::lasts).min()
+    }
+
+    /// Returns whether the request has a header that an extension reads.
+    #[must_use]
+    pub fn reads(&self, has: impl Fn(&str) -> bool) -> bool {
+        self.iter().any(|extension| extension.headers().iter().any(|name| has(name)))
+    }
+
+    /// Passes a request without a payment to every extension until one admits it.
+    ///
+    /// # Errors
+    /// The first refusal, if no extension admits the request.
+    pub async fn on_request(&self, request: &Unpaid<'_>) -> Result<Option<Admission>, Refusal> {
+        let mut refused = None;
+        for extension in self.iter() {
+            match extension.on_request(request).await {
+                Ok(None) => {}
+                Ok(admission) => return Ok(admission),
+                Err(refusal) => drop(refused.get_or_insert(refusal)),
+            }
+        }
+        refused.map_or(Ok(None), Err)
     }
 
     /// Passes a settled payment to every extension that records it.

@@ -28,8 +28,13 @@ impl Marks {
         raw?.read().ok()
     }
 
+    /// Returns whether the scheme is the other one whose entries have a plan.
+    fn is_of_card(&self) -> bool {
+        self.says(SchemeName::NVM_CARD_DELEGATION.as_str())
+    }
+
     fn is_entry(&self) -> bool {
-        self.plan_id.is_some() || self.says(SchemeName::NVM_ERC4337.as_str())
+        !self.is_of_card() && (self.plan_id.is_some() || self.says(SchemeName::NVM_ERC4337.as_str()))
     }
 
     fn says(&self, scheme: &str) -> bool {
@@ -51,15 +56,23 @@ pub(super) fn is_entry(raw: &RawJson) -> bool {
 #[must_use]
 pub fn is_payment(raw: &RawJson) -> bool {
     let Some(marks) = Marks::of(Some(raw)) else { return false };
+    let accepted = Marks::of(marks.accepted.as_ref());
+    // The scheme decides before the shape does: a payment by card has a plan and may have session keys as well.
+    if accepted.as_ref().is_some_and(Marks::is_of_card) {
+        return false;
+    }
     let has_keys = || {
         let payload = Marks::of(marks.payload.as_ref());
         let authorization = payload.and_then(|payload| Marks::of(payload.authorization.as_ref()));
         authorization.is_some_and(|authorization| authorization.session_keys.is_some())
     };
-    marks.is_entry()
-        || Marks::of(marks.accepted.as_ref()).is_some_and(|accepted| accepted.is_entry())
-        || marks.has_extension()
-        || has_keys()
+    marks.is_entry() || accepted.is_some_and(|accepted| accepted.is_entry()) || marks.has_extension() || has_keys()
+}
+
+/// Returns whether a payment is of the other scheme whose entries have a plan.
+pub(super) fn is_card_payment(raw: &RawJson) -> bool {
+    let accepted = Marks::of(Some(raw)).and_then(|marks| Marks::of(marks.accepted.as_ref()));
+    accepted.is_some_and(|accepted| accepted.is_of_card())
 }
 
 /// Returns whether a 402 document offers something of this extension, or claims to.

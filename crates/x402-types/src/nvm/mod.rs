@@ -4,6 +4,7 @@
 //! An entry of this scheme has a price in credits of a plan instead of an amount of an asset. Above this module both
 //! are [`Terms`]: `asset` is the plan's id, `amount` the credits for this request, `payTo` is empty.
 
+pub mod card;
 mod code;
 mod detect;
 mod form;
@@ -26,6 +27,7 @@ pub use payload::{Authorization, Payload, RequestProof, StatementVersion};
 pub use receipt::{Receipt, VerdictResponse};
 pub use request::{AccessToken, FacilitatorRequest};
 pub use required::{Extra, PaymentRequired, Requirements};
+use session_key::word;
 pub use session_key::{Operation, SessionKey};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

@@ -71,7 +71,7 @@ impl Authorization {
 
     /// Binds the authorization to one request: version 3 of the statement.
     #[must_use]
-    pub fn bound(mut self, proof: RequestProof) -> Self {
+    pub fn with_proof(mut self, proof: RequestProof) -> Self {
         self.wire.nonce = RawJson::of(&hex::encode_prefixed(proof.nonce)).ok();
         self.wire.resource_url = Some(proof.resource_url.clone());
         self.proof = Some(proof);

@@ -73,21 +73,21 @@ impl Requirements {
 
     /// Sets the agent that serves the request. A payment for it must name `resource.url`.
     #[must_use]
-    pub const fn agent(mut self, agent: AgentId) -> Self {
+    pub const fn with_agent(mut self, agent: AgentId) -> Self {
         self.extra.agent_id = Some(agent);
         self
     }
 
     /// Sets the method of the endpoint.
     #[must_use]
-    pub fn verb(mut self, method: &str) -> Self {
+    pub fn with_verb(mut self, method: &str) -> Self {
         self.extra.http_verb = Some(method.to_ascii_uppercase());
         self
     }
 
     /// Sets the address that signs the operations: clients issue session keys only to it.
     #[must_use]
-    pub fn session_signer(mut self, signer: &str) -> Self {
+    pub fn with_session_signer(mut self, signer: &str) -> Self {
         self.extra.rest.insert_text("sessionSigner", signer);
         self
     }

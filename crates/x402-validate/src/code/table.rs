@@ -212,7 +212,7 @@ codes! {
     UnknownMethod = "UNKNOWN_METHOD", Ours, Warning, "accepts[0].extra.assetTransferMethod, accepts[0].extra.paymentFlow";
         "the way of the money is none that a client knows";
         "leave the member out, or write one that clients know";
-        "`extra.assetTransferMethod` is none of `eip3009` and `permit2`, or `extra.paymentFlow` none of `authorization`, `upfront` and `escrow`. A client builds no payment for a method or flow that it does not know.";
+        "`extra.assetTransferMethod` is none of `eip3009` and `permit2`, or `extra.paymentFlow` none of `authorization`, `upfront` and `escrow`; null is none of them, since not every client reads it as absent. A client builds no payment for a method or flow that it does not know.";
         r#"{"accepts":[{"extra":{"paymentFlow":"later"}}]}"# => r#"{"accepts":[{"extra":{"paymentFlow":"authorization"}}]}"#;
     UnknownScheme = "UNKNOWN_SCHEME", Ours, Warning, "accepts[0].scheme";
         "the scheme is none that a published client pays";

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use x402_validate::{Answer, CheckedResponse, Code, Options, Severity, Source, lint_answer};
+use x402_validate::{CheckedResponse, Code, HttpAnswer, Options, Severity, Source, lint_answer};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../x402-testkit/vectors/cases/answers");
 
@@ -67,7 +67,10 @@ const AROUND: [Code; 11] = [
     Code::OtherProtocol,
 ];
 
-fn recorded(name: &str) -> (u16, Vec<(String, Vec<u8>)>, Vec<u8>) {
+type Headers = Vec<(String, Vec<u8>)>;
+
+/// The status, the headers and the body of a recorded answer.
+fn recorded(name: &str) -> (u16, Headers, Vec<u8>) {
     let answer: Value = serde_json::from_slice(&std::fs::read(format!("{FOLDER}/{name}.json")).unwrap()).unwrap();
     let mut headers = Vec::new();
     for (name, value) in answer["headers"].as_object().unwrap() {
@@ -82,9 +85,13 @@ fn recorded(name: &str) -> (u16, Vec<(String, Vec<u8>)>, Vec<u8>) {
     (u16::try_from(answer["status"].as_u64().unwrap()).unwrap(), headers, body)
 }
 
-fn lint(headers: &[(String, Vec<u8>)], body: &[u8], with: impl Fn(Answer<'_>) -> CheckedResponse) -> CheckedResponse {
+fn lint(
+    headers: &[(String, Vec<u8>)],
+    body: &[u8],
+    with: impl Fn(HttpAnswer<'_>) -> CheckedResponse,
+) -> CheckedResponse {
     let headers: Vec<(&str, &[u8])> = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
-    with(Answer::new(&headers, body))
+    with(HttpAnswer::new(&headers, body))
 }
 
 fn around(checked: &CheckedResponse) -> Vec<(Code, String, String)> {
@@ -104,8 +111,9 @@ fn each_case_says_what_is_wrong_around_the_document() {
             let has = |(c, f, message): &&(Code, String, String)| c == code && f == field && message.contains(words);
             assert!(found.iter().any(|issue| has(&issue)), "{name}: {code} in {found:?}");
         }
-        let strict =
-            lint(&headers, &body, |answer| lint_answer(&answer.with_status(status), &Options::default().strict()));
+        let strict = lint(&headers, &body, |answer| {
+            lint_answer(&answer.with_status(status), &Options::default().with_warnings_as_errors())
+        });
         assert!(!strict.report.valid && strict.report.warnings.is_empty(), "{name}");
     }
 }
@@ -144,7 +152,7 @@ fn document(url: &str) -> String {
 fn answered(headers: &[(&str, &str)], body: &str, status: u16, url: Option<&str>) -> CheckedResponse {
     let headers: Vec<(&str, &[u8])> =
         [("cache-control", "no-store")].iter().chain(headers).map(|(name, value)| (*name, value.as_bytes())).collect();
-    let answer = Answer::new(&headers, body.as_bytes()).with_status(status);
+    let answer = HttpAnswer::new(&headers, body.as_bytes()).with_status(status);
     lint_answer(&url.map_or(answer, |url| answer.with_url(url)), &Options::default())
 }
 
@@ -216,7 +224,7 @@ fn answers_without_terms_say_what_is_there_instead() {
     assert_eq!(message(&lightning, "{}", 402), "the answer asks for a payment by L402, and not by x402");
     // A document that breaks off is one.
     let broken = answered(&[], r#"{"x402Version":2,"#, 402, None);
-    assert!(broken.report.has(Code::InvalidJson) && codes(&broken) == []);
+    assert!(broken.report.has(Code::InvalidJson) && codes(&broken).is_empty());
 }
 
 #[test]

@@ -167,7 +167,7 @@ const ROWS: &[Row] = &[
 
 fn report(name: &str) -> Report {
     let text = std::fs::read_to_string(format!("{FOLDER}/{name}.json")).unwrap();
-    lint(&text, &Options::default().registry(Registry::all()))
+    lint(&text, &Options::default().with_registry(Registry::all()))
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn each_says_what_no_client_pays_and_what_to_write() {
         }
         // `--strict` makes errors of the warnings, and of nothing else.
         let text = std::fs::read_to_string(format!("{FOLDER}/{name}.json")).unwrap();
-        let strict = lint(&text, &Options::default().registry(Registry::all()).strict());
+        let strict = lint(&text, &Options::default().with_registry(Registry::all()).with_warnings_as_errors());
         assert_eq!(strict.valid, report.errors.is_empty() && report.warnings.is_empty(), "{name}");
     }
 }

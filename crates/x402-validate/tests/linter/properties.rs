@@ -165,7 +165,7 @@ proptest! {
     #[test]
     fn any_document_holds(value in document(), all in any::<bool>()) {
         let registry = if all { Registry::all() } else { Registry::document() };
-        holds(&serde_json::to_vec(&value).unwrap(), &Options::default().registry(registry));
+        holds(&serde_json::to_vec(&value).unwrap(), &Options::default().with_registry(registry));
     }
 
     #[test]

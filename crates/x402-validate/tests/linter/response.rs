@@ -74,7 +74,7 @@ fn a_response_is_summarised_for_people() {
 #[test]
 fn a_long_header_is_measured_as_it_was_sent() {
     let document = DOCUMENT.replace("kostet", &"x".repeat(6500));
-    let options = Options::default().registry(Registry::all());
+    let options = Options::default().with_registry(Registry::all());
     let header = STANDARD.encode(&document);
     assert!(lint_response([("payment-required", header.as_bytes())], b"", &options).report.has(Code::HeaderTooLarge));
     let short = STANDARD.encode(DOCUMENT);

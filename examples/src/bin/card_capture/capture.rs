@@ -10,8 +10,8 @@ use alloy_primitives::{U256, hex, keccak256};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use x402_facilitator_core::{
-    Attempt, LaneId, Mechanism, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail, Receipt, SlotId, Step,
-    StepName, StepProof, StepState, TxId, Verdict,
+    Attempt, Delivery, LaneId, Mechanism, NextStep, Nonces, Observation, OnceKey, Parcel, Payment, Rail, Receipt,
+    SlotId, Step, StepName, StepProof, StepState, TxId, Verdict,
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -169,14 +169,15 @@ impl Rail for Bank {
         Ok(Attempt::new(reference(&parcel.id), parcel.bytes.clone(), 0))
     }
 
-    async fn send(&self, attempt: &Attempt) -> Result<(), Fault> {
+    /// Answers at once: the capture is looked up without a wait.
+    async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         let order: Value = serde_json::from_slice(&attempt.bytes).map_err(Fault::broken)?;
         let text = |member: &str| order.get(member).and_then(Value::as_str).unwrap_or_default();
         let name = hex::decode(text("name")).ok().and_then(|name| name.try_into().ok());
         let name = name.ok_or_else(|| Fault::broken("a capture without a name"))?;
         let sum: AtomicAmount = text("sum").parse().map_err(Fault::broken)?;
         self.capture(name, text("card"), sum.value());
-        Ok(())
+        Ok(Delivery::Answered)
     }
 }
 

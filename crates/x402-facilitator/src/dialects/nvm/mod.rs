@@ -17,25 +17,18 @@ use axum::http::StatusCode;
 use serde_json::json;
 use x402_codec::nvm::{self as codec, is_request};
 use x402_facilitator_core::{PaymentRequest, Verified};
-use x402_store::requests::Remembered;
 use x402_types::nvm::{Code, Payload, PaymentPayload};
 use x402_types::v2::{SettleResponse, VerifyResponse};
 use x402_types::{
     AtomicAmount, Claim, ErrorReason, Fault, Identity, Members, NetworkName, RawJson, Rejection, SchemeName, Terms,
-    UnixSeconds,
 };
 
+use super::naming::{self, Presented};
 use super::network_asked;
-use crate::clock::now;
 use crate::dialect::{Answer, Body, Context, Dialect, Endpoint, Name, Reply, Request, Settled, Stopped, Submission};
 use crate::names::named;
 
-/// The number of seconds that a request is remembered that was settled without prior verification.
-const REMEMBERED: u64 = 30 * 86_400;
-
-/// The most seconds that a verified request is remembered: a session key may be valid for years, and every verification
-/// without a name has a row of its own.
-const VERIFIED: u64 = 86_400;
+pub(super) use self::words::check_resource;
 
 /// A version of the payment. Their bodies are otherwise the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,56 +111,12 @@ impl Dialect for Nvm {
     async fn admit(&self, context: &Context, request: &Request, submission: &Submission) -> Result<(), Stopped> {
         let asked = asked(&request.body);
         let from_verify = asked.as_ref().as_ref().is_ok_and(|asked| asked.body.agent_request_id.is_some());
-        let Submission { claim, names, .. } = submission;
-        let (Identity { caller, request: id, .. }, credits) = (&claim.identity, claim.terms.amount);
-        let taken = || Err(Stopped::Taken(String::new()));
-        if request.endpoint == Endpoint::Verify {
-            let known = context.requests().read(caller, id).await?;
-            let differs = |known: &Remembered| known.digest != digest(claim) || known.max_amount != credits;
-            return if known.as_ref().is_some_and(differs) { taken() } else { Ok(()) };
-        }
-        if !from_verify && names.is_empty() {
-            return Ok(());
-        }
-        // The caller's own name, beside an id that this facilitator made, is also bound to one payment.
-        for name in names.iter().filter(|_| from_verify) {
-            if !context.names().take(caller, &name.text, name.of).await? {
-                return taken();
-            }
-        }
-        let digest = digest(claim);
-        let refuse = |why: &str| Err(Stopped::Refused(Code::InvalidPayload.because(why)));
-        let known = match context.requests().read(caller, id).await? {
-            Some(known) => known,
-            None if from_verify => return refuse("agentRequestId: unknown or expired"),
-            None => {
-                let expires = UnixSeconds(now().0.saturating_add(REMEMBERED));
-                let (id, caller) = (id.clone(), caller.clone());
-                context.requests().put(Remembered { id, caller, digest, max_amount: credits, expires }, now()).await?
-            }
-        };
-        if known.digest != digest {
-            return taken();
-        }
-        // "A need above the verified amount is refused."
-        if credits > known.max_amount {
-            return refuse("maxAmount: more than was verified");
-        }
-        Ok(())
+        let refuse = |why| Code::InvalidPayload.because(why);
+        naming::admit(context, request, submission, Presented { digest, from_verify, refuse: &refuse }).await
     }
 
     async fn remember(&self, context: &Context, submission: &Submission, verified: &Verified) -> Result<(), Stopped> {
-        let claim = &submission.claim;
-        let digest = digest(claim);
-        let (Identity { caller, request: id, .. }, credits) = (claim.identity.clone(), claim.terms.amount);
-        let now = now();
-        let expires = verified.verdict().keep_until.min(now.plus(VERIFIED));
-        let stored = Remembered { id, caller, digest, max_amount: credits, expires };
-        let first = context.requests().put(stored, now).await?;
-        if (first.digest, first.max_amount) != (digest, credits) {
-            return Err(Stopped::Taken(String::new()));
-        }
-        Ok(())
+        naming::remember(context, submission, verified, digest).await
     }
 
     fn write_verdict(&self, _: &Context, request: &Request, answer: Answer<'_, String>) -> Reply {

@@ -34,6 +34,8 @@ pub(super) enum ChallengeOutcome {
     Unserved(PaymentResponse),
     /// The payment was refused before its proof was inspected, and this challenge may be paid instead.
     Unused(Box<Challenge>),
+    /// The server states that nothing of the metered payment was settled, and nothing will be.
+    Waived,
     /// The payment was refused.
     Refused,
     /// The result is not known yet: the same payment may be sent again after this time.
@@ -55,7 +57,12 @@ where
     B: http_body::Body<Data = Bytes>,
 {
     let status = response.status();
-    if let Some(receipt) = receipt(&response, paid) {
+    let receipt = receipt(&response, paid);
+    // On an answer that serves the request the statement contradicts itself.
+    if receipt.as_ref().is_some_and(PaymentResponse::is_waived) && !is_served(method, status) {
+        return (ChallengeOutcome::Waived, response.map(Body::inner));
+    }
+    if let Some(receipt) = receipt.filter(|receipt| receipt.ok) {
         let failed = status.is_client_error() || status.is_server_error();
         let outcome = if failed { ChallengeOutcome::Unserved(receipt) } else { ChallengeOutcome::Paid(Some(receipt)) };
         return (outcome, response.map(Body::inner));
@@ -77,11 +84,12 @@ where
     }
 }
 
-/// Returns the receipt for this payment. A receipt for another payment, or a negative one, proves nothing.
+/// Returns the receipt for this payment. A receipt for another payment proves nothing, and a negative one only what it
+/// states.
 fn receipt<B>(response: &Response<B>, paid: &ChallengeId) -> Option<PaymentResponse> {
     let value = response.headers().get(&X_PAYMENT_RESPONSE)?;
     let receipt = codec::response(value.as_bytes()).ok()?;
-    (receipt.ok && receipt.challenge_id == *paid).then_some(receipt)
+    (receipt.challenge_id == *paid).then_some(receipt)
 }
 
 /// Interprets a refusal. "A second payment only after a typed refusal that proves the first unused": `expired`,

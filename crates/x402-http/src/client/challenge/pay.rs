@@ -125,7 +125,10 @@ impl Paying<'_> {
                     flight.settle_challenge(receipt, entitlement).await;
                 }
                 // An earlier attempt paid, and its response was lost: the refusal carries the receipt.
-                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused | ChallengeOutcome::Spent
+                ChallengeOutcome::Unused(_)
+                | ChallengeOutcome::Refused
+                | ChallengeOutcome::Spent
+                | ChallengeOutcome::Waived
                     if earlier.is_some() =>
                 {
                     flight.land(None).await;
@@ -153,6 +156,8 @@ impl Paying<'_> {
                         }
                     }
                 }
+                // The statement is about the challenge, which is paid once, so an earlier sending does not matter.
+                ChallengeOutcome::Waived => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Refused => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Spent => flight.land(None).await,
             }

@@ -48,6 +48,7 @@ impl Payer {
         purchase: &Purchase,
         leg: &Leg,
     ) -> Result<Signed, PayError> {
+        self.check_room()?;
         let now = self.clock.now();
         self.sign_one_challenge(challenge, purchase, leg, now).await.map_err(|why| match why {
             NotSigned::Entry(reason) => PayError::NothingPayable(vec![reason]),

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use x402_challenge::{CheckError, EntitlementGrant, Granted};
 use x402_codec::{body, challenge as codec, header};
-use x402_types::challenge::{Carrier, Challenge, Code, RefusalBody};
+use x402_types::challenge::{Carrier, Challenge, Code, PaymentResponse, RefusalBody};
 use x402_types::{ErrorReason, Fault, Members, RawJson};
 
 use super::super::answer::{self, Answer};
@@ -89,6 +89,14 @@ pub(super) fn unknown(cause: CheckError) -> Answer {
 
 pub(super) fn fault(fault: Fault) -> Answer {
     unknown(fault.into())
+}
+
+/// Adds the statement that nothing of a metered payment was settled and nothing will be: the payer may end it.
+pub(super) fn attach_waived(headers: &mut HeaderMap, granted: &Granted) {
+    let PaymentResponse { challenge_id, resource, .. } = granted.response.clone();
+    if let Ok(value) = codec::encode_response(&PaymentResponse::waived(challenge_id, resource)) {
+        headers.insert(&header::X_PAYMENT_RESPONSE, value);
+    }
 }
 
 /// Adds the receipt of the payment, and the entitlement that it grants.

@@ -57,9 +57,10 @@ impl Visit for ChallengeVisit {
         };
         if let Some(request) = &self.metered {
             if unserved {
-                // Nothing moved and nothing will, so there is no receipt either.
-                if let Err(fault) = self.route.waive(granted).await {
-                    response.extensions.insert(fault);
+                // Nothing moved and nothing will. The answer states it only if it is stored.
+                match self.route.waive(granted).await {
+                    Ok(()) => answer::attach_waived(&mut response.headers, granted),
+                    Err(fault) => drop(response.extensions.insert(fault)),
                 }
                 return Ok(());
             }

@@ -1,0 +1,137 @@
+//! The catalog of resources in the ledger's SQLite file, with SQLite's own full-text search
+//! ([FTS5](https://www.sqlite.org/fts5.html)).
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
+use x402_extensions::bazaar::Listing;
+use x402_types::{Fault, UnixSeconds};
+
+use super::Database;
+use crate::catalog::{Catalog, CatalogFilter, Listed, Page, words};
+
+/// A catalog in the ledger's SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteCatalog(Database);
+
+impl SqliteCatalog {
+    /// Creates the store in this file.
+    #[must_use]
+    pub const fn new(database: Database) -> Self {
+        Self(database)
+    }
+}
+
+type Sql<T> = Result<T, rusqlite::Error>;
+
+fn put(transaction: &Transaction<'_>, listing: &Listing, text: &str, now: UnixSeconds) -> Sql<()> {
+    let entry = listing.accepts.first().and_then(|entry| entry.read::<serde_json::Value>().ok()).unwrap_or_default();
+    let member = |name: &str| entry.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let updated = i64::try_from(now.0).unwrap_or(i64::MAX);
+    let identity = listing.identity();
+    let known: Option<i64> = transaction
+        .prepare_cached("SELECT id FROM listings WHERE identity = ?1")?
+        .query_row([&identity], |row| row.get(0))
+        .optional()?;
+    if let Some(id) = known {
+        transaction.prepare_cached("DELETE FROM listing_words WHERE rowid = ?1")?.execute([id])?;
+        transaction.prepare_cached("DELETE FROM listings WHERE id = ?1")?.execute([id])?;
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO listings (id, identity, type, network, scheme, pay_to, listing, updated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            known,
+            identity,
+            listing.r#type,
+            member("network"),
+            member("scheme"),
+            member("payTo").to_lowercase(),
+            text,
+            updated
+        ])?;
+    let id = transaction.last_insert_rowid();
+    transaction
+        .prepare_cached("INSERT INTO listing_words (rowid, text) VALUES (?1, ?2)")?
+        .execute(params![id, listing.words()])?;
+    Ok(())
+}
+
+fn listed(row: &Row<'_>) -> Sql<Listed> {
+    let text: String = row.get(0)?;
+    let bad = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
+    let at = UnixSeconds(u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default());
+    Ok(Listed::new(serde_json::from_str(&text).map_err(bad)?, at))
+}
+
+/// Returns the condition of a filter, with numbered parameters after those that the statement has itself.
+fn condition(filter: &CatalogFilter, from: usize) -> (String, Vec<String>) {
+    let network = filter.network.map(|network| network.to_string());
+    let pay_to = filter.pay_to.as_ref().map(|account| account.to_lowercase());
+    let columns =
+        [("type", filter.r#type.clone()), ("network", network), ("scheme", filter.scheme.clone()), ("pay_to", pay_to)];
+    let (mut sql, mut values) = (String::new(), Vec::new());
+    for (column, value) in columns {
+        if let Some(value) = value {
+            values.push(value);
+            sql.push_str(&format!(" AND l.{column} = ?{}", from.saturating_add(values.len())));
+        }
+    }
+    (sql, values)
+}
+
+fn list(connection: &Connection, filter: &CatalogFilter, page: Page) -> Sql<(Vec<Listed>, u64)> {
+    let (condition, values) = condition(filter, 0);
+    let all: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+    let count = format!("SELECT count(*) FROM listings l WHERE 1{condition}");
+    let total: i64 = connection.prepare_cached(&count)?.query_row(&all[..], |row| row.get(0))?;
+    let (condition, values) = self::condition(filter, 2);
+    let mut all: Vec<&dyn ToSql> = vec![&page.limit, &page.offset];
+    all.extend(values.iter().map(|value| value as &dyn ToSql));
+    let sql = format!(
+        "SELECT l.listing, l.updated FROM listings l WHERE 1{condition} ORDER BY l.updated DESC, l.id DESC LIMIT ?1 OFFSET ?2"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(&all[..], listed)?.collect::<Sql<Vec<_>>>()?;
+    Ok((found, u64::try_from(total).unwrap_or_default()))
+}
+
+fn search(connection: &Connection, text: &str, filter: &CatalogFilter, page: Page) -> Sql<Vec<Listed>> {
+    // A word has letters and digits alone, so that none of it is read as FTS5's own syntax.
+    let query: Vec<String> = words(text).map(|word| format!("\"{word}\"*")).collect();
+    if query.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = query.join(" ");
+    let (condition, values) = condition(filter, 3);
+    let mut all: Vec<&dyn ToSql> = vec![&query, &page.limit, &page.offset];
+    all.extend(values.iter().map(|value| value as &dyn ToSql));
+    let sql = format!(
+        "SELECT l.listing, l.updated FROM listing_words w JOIN listings l ON l.id = w.rowid
+         WHERE w.text MATCH ?1{condition} ORDER BY w.rank, l.updated DESC LIMIT ?2 OFFSET ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map(&all[..], listed)?.collect()
+}
+
+#[async_trait]
+impl Catalog for SqliteCatalog {
+    async fn put(&self, listing: &Listing, now: UnixSeconds) -> Result<(), Fault> {
+        let text = serde_json::to_string(listing).map_err(Fault::store)?;
+        let listing = listing.clone();
+        self.0
+            .write(move |transaction| Ok::<_, super::WriteError<Fault>>(put(transaction, &listing, &text, now)?))
+            .await
+    }
+
+    async fn list(&self, filter: &CatalogFilter, page: Page) -> Result<(Vec<Listed>, u64), Fault> {
+        let filter = filter.clone();
+        self.0.read(move |connection| list(connection, &filter, page)).await
+    }
+
+    async fn search(&self, words: &str, filter: &CatalogFilter, page: Page) -> Result<Vec<Listed>, Fault> {
+        let (words, filter) = (words.to_owned(), filter.clone());
+        self.0.read(move |connection| search(connection, &words, &filter, page)).await
+    }
+}
