@@ -187,7 +187,7 @@ async fn a_thousand_settlements_over_four_lanes_add_up_to_the_meters() {
     let keys = lanes.iter().map(|lane| x402_devchain::key(*lane).unwrap()).collect();
     // However slow the machine is, each is waited for.
     let patience = Patience::waiting(Duration::from_secs(3_600));
-    let builder = Builder::new(owner(), ledger).with_patience(patience);
+    let builder = Builder::new(owner(), ledger).with_engine(move |engine| engine.with_patience(patience));
     let builder = builder.with_evm(Evm::new(chain.client(), network(), 0, keys)).unwrap();
     let (engine, heads) = builder.build().unwrap();
     heads.check().await.unwrap();

@@ -1,6 +1,7 @@
 //! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
 //! watched authorizations.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
