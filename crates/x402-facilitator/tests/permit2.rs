@@ -24,6 +24,7 @@ use x402_codec::{Limits, header};
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode, TOKEN, TOKENS_EACH, Token, signer};
 use x402_evm::permit2::{ByPermit2, PERMIT2, Payer as PermitPayer};
 use x402_facilitator::dev::DevFacilitator;
+use x402_facilitator::engine::Patience;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
 use x402_facilitator_core::MemoryLedger;
@@ -184,7 +185,10 @@ async fn a_thousand_settlements_over_four_lanes_add_up_to_the_meters() {
     let clock = chain.clone();
     let ledger = Arc::new(MemoryLedger::new(move || UnixSeconds(clock.time())));
     let keys = lanes.iter().map(|lane| x402_devchain::key(*lane).unwrap()).collect();
-    let builder = Builder::new(owner(), ledger).with_evm(Evm::new(chain.client(), network(), 0, keys)).unwrap();
+    // However slow the machine is, each is waited for.
+    let patience = Patience::waiting(Duration::from_secs(3_600));
+    let builder = Builder::new(owner(), ledger).with_engine(move |engine| engine.with_patience(patience));
+    let builder = builder.with_evm(Evm::new(chain.client(), network(), 0, keys)).unwrap();
     let (engine, heads) = builder.build().unwrap();
     heads.check().await.unwrap();
     let (heads, running) = (heads.watch(&engine), engine.start());
