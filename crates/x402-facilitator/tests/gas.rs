@@ -54,11 +54,12 @@ fn lower(account: usize) -> String {
     ACCOUNTS[account].address.to_string().to_lowercase()
 }
 
-/// The kinds of `exact` on Base Sepolia.
+/// The kinds on Base Sepolia.
 fn kinds() -> Value {
     json!([
         { "x402Version": 2, "scheme": "exact", "network": "eip155:84532" },
         { "x402Version": 1, "scheme": "exact", "network": "base-sepolia" },
+        { "x402Version": 2, "scheme": "upto", "network": "eip155:84532" },
     ])
 }
 
@@ -248,6 +249,7 @@ async fn a_network_without_a_signer_is_not_ready_beside_one_that_is() {
     let kinds = json!([
         { "x402Version": 2, "scheme": "exact", "network": "eip155:8453" },
         { "x402Version": 1, "scheme": "exact", "network": "base" },
+        { "x402Version": 2, "scheme": "upto", "network": "eip155:8453" },
     ]);
     assert_eq!(answer["kinds"], kinds);
     let networks: Vec<_> = answer["signers"].as_array().unwrap().iter().map(|signer| &signer["network"]).collect();
