@@ -270,20 +270,3 @@ pub(crate) fn base64url(text: &str) -> Option<Vec<u8>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (!text.is_empty() && text.bytes().all(plain)).then(|| base64::decode(text.as_bytes(), text.len()).ok())?
 }
-
-/// Encodes base64url without padding.
-pub(crate) fn to_base64url(bytes: &[u8]) -> String {
-    let standard = base64::encode(bytes);
-    let characters = standard.trim_end_matches('=').chars();
-    characters
-        .map(|c| {
-            if c == '+' {
-                '-'
-            } else if c == '/' {
-                '_'
-            } else {
-                c
-            }
-        })
-        .collect()
-}

@@ -8,14 +8,14 @@ use core::fmt;
 
 use alloy_primitives::{Address, B256, hex};
 use x402_codec::json::{Node, Value, parse};
-use x402_codec::{DecodeError, Limits};
+use x402_codec::{DecodeError, Limits, base64};
 use x402_evm::eip712::DomainSeparator;
 use x402_evm::signature::{Signature, SignatureError, recover};
 use x402_types::{RawJson, Terms};
 
 use super::{ArtifactPayload, OfferPayload, ReceiptPayload};
 use crate::canonical::canonical;
-use crate::keys::{JwsAlgorithm, KeyTextError, MAX_KID, PublicKey, base64url, to_base64url};
+use crate::keys::{JwsAlgorithm, KeyTextError, MAX_KID, PublicKey, base64url};
 
 /// The maximum length of an artifact as JSON, in bytes.
 pub const MAX_ARTIFACT: usize = 8 * 1024;
@@ -390,4 +390,21 @@ pub fn receipt(value: &RawJson) -> Result<SignedArtifact<ReceiptPayload>, Artifa
     let node = parse(value.as_str().as_bytes(), &LIMITS)?;
     let receipt = node.get("info").and_then(|info| info.get("receipt"));
     SignedArtifact::of_node(receipt.ok_or(ArtifactError::member("receipt", "a signed receipt in `info`"))?)
+}
+
+/// Encodes base64url without padding.
+fn to_base64url(bytes: &[u8]) -> String {
+    let standard = base64::encode(bytes);
+    let characters = standard.trim_end_matches('=').chars();
+    characters
+        .map(|c| {
+            if c == '+' {
+                '-'
+            } else if c == '/' {
+                '_'
+            } else {
+                c
+            }
+        })
+        .collect()
 }
