@@ -204,7 +204,7 @@ where
                 }
                 receipt
             }
-            // What was presented once was not used before: the handler answers 409 of its own.
+            // A payment that was presented once was not used before: the handler answers 409 of its own.
             Outcome::Spent(None) if earlier.is_none() && !before => None,
             Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
                 flight.land(refused.then_some(Closed::Refused)).await;
