@@ -130,11 +130,13 @@ pub(crate) async fn send(url: &str, body: impl Into<reqwest::Body>, key: Option<
 
 /// Waits until a condition holds, for two minutes at most.
 pub(crate) async fn at_last(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut met = condition().await;
     for _ in 0..60_000 {
-        if condition().await {
-            return;
+        if met {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
+        met = condition().await;
     }
-    panic!("{what}: it never came");
+    assert!(met, "{what}: it never came");
 }
