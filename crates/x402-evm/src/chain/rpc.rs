@@ -1,6 +1,8 @@
 //! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
 //! watched authorizations.
 
+use core::future::poll_fn;
+use core::task::Poll;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
@@ -296,6 +298,8 @@ impl WatchEvents for RpcChain {
         if let Some(sighting) = self.sightings().answer(&watched, block) {
             return Ok(sighting);
         }
+        // Other payments that are due now join the query.
+        let_others_run().await;
         let _one = self.asking.lock().await;
         self.read_bits(&watched, block).await?;
         loop {
@@ -397,6 +401,19 @@ impl RpcChain {
         }
         Ok(())
     }
+}
+
+/// Lets the other futures of the task run once: those that are ready register what they watch.
+async fn let_others_run() {
+    let mut ran = false;
+    poll_fn(|context| {
+        if core::mem::replace(&mut ran, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The relevant members of a receipt.

@@ -127,3 +127,16 @@ pub(crate) async fn send(url: &str, body: impl Into<reqwest::Body>, key: Option<
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
 }
+
+/// Waits until a condition holds, for two minutes at most.
+pub(crate) async fn at_last(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut met = condition().await;
+    for _ in 0..60_000 {
+        if met {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        met = condition().await;
+    }
+    assert!(met, "{what}: it never came");
+}
