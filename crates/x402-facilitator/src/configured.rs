@@ -64,8 +64,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let Stores { ledger, requests, session_keys: kept, database, unfinished, .. } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
-    let replaying = config.callers.iter().filter(|caller| caller.replay_success);
-    let replaying: Vec<String> = replaying.map(|caller| caller.name.clone()).collect();
+    let replaying = config.replaying();
     let mut builder = Builder::new(owner(), ledger)
         .with_engine(move |engine| engine.with_patience(patience).with_database(database).with_replaying(replaying));
     if let Some(kept) = &kept {
@@ -128,7 +127,7 @@ fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartErro
     })
 }
 
-fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
+pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {

@@ -1,48 +1,12 @@
 //! The admission of requests: who may call, and how long a body may be.
 
 use axum::body::{Body, Bytes};
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use x402_types::{ErrorReason, Fault, Rejection};
-use zeroize::Zeroizing;
 
 use super::{Context, Reply};
-
-/// The callers of a facilitator with their bearer tokens. Without any, everyone may call, all as the same caller.
-#[derive(Default)]
-pub(crate) struct Callers(Vec<Caller>);
-
-struct Caller {
-    name: String,
-    token: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for Callers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|caller| &caller.name)).finish()
-    }
-}
-
-impl Callers {
-    pub(crate) fn add(&mut self, name: String, token: Zeroizing<String>) {
-        self.0.push(Caller { name, token });
-    }
-
-    fn find(&self, headers: &HeaderMap) -> Result<String, NotAdmitted> {
-        if self.0.is_empty() {
-            return Ok(String::new());
-        }
-        let sent = headers.get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
-        let token = sent.strip_prefix(b"Bearer ").unwrap_or_default();
-        // Hashes are compared, so that the time taken reveals nothing about the token.
-        let digest = Sha256::digest(token);
-        let known = self.0.iter().find(|caller| Sha256::digest(caller.token.as_bytes()) == digest);
-        known.map(|caller| caller.name.clone()).ok_or(NotAdmitted::Unauthorized)
-    }
-}
 
 /// A request that was admitted.
 #[derive(Debug)]
@@ -85,7 +49,7 @@ impl Context {
     /// # Errors
     /// The request has no token of a caller, or its body is too large.
     pub async fn admit(&self, headers: &HeaderMap, body: Body) -> Result<AdmittedRequest, NotAdmitted> {
-        let caller = self.callers.find(headers)?;
+        let caller = self.callers.find(headers).ok_or(NotAdmitted::Unauthorized)?;
         let body = axum::body::to_bytes(body, self.limits.body).await.map_err(|_| NotAdmitted::TooLarge)?;
         Ok(AdmittedRequest { caller, body })
     }

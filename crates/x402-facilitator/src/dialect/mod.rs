@@ -24,9 +24,10 @@ use x402_store::requests::Requests;
 use x402_types::v2::{SettleResponse, VerifyResponse};
 use x402_types::{Claim, ErrorReason, Fault, Refusal, Rejection, Terms};
 
+pub(crate) use self::admission::log;
 pub use self::admission::{AdmittedRequest, NotAdmitted};
-pub(crate) use self::admission::{Callers, log};
 pub use self::body::Body;
+use crate::callers::Callers;
 use crate::engine::Engine;
 use crate::names::Names;
 

@@ -1,6 +1,6 @@
 //! The tasks of an engine: a worker for each lane, and one that deletes expired records.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -62,6 +62,16 @@ impl Engine {
                 tokio::select! { _ = stopped.changed() => {} () = tokio::time::sleep(FORGET_EVERY) => {} }
             }
         });
+        let gas = self.gas.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(gas) = gas {
+            let mut stopped = stop.subscribe();
+            tasks.spawn(async move {
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                    () = gas.run() => {}
+                }
+            });
+        }
         if let Some(database) = self.database.clone() {
             let mut stopped = stop.subscribe();
             tasks.spawn(async move {

@@ -31,7 +31,7 @@ impl Engine {
         may_replay: bool,
         dialect: &dyn Dialect,
     ) -> Result<Settled, Refusal> {
-        let may_replay = may_replay || self.replaying.contains(&claim.identity.caller);
+        let may_replay = may_replay || self.is_replaying(&claim.identity.caller);
         let request = self.settlement.begin_request();
         let request = if may_replay { request.named() } else { request };
         // The wait begins before the first look, so that no answer is missed between look and wait.

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
+use tracing::Span;
 use x402_types::{Claim, Fault, Refusal, Terms};
 
 use crate::dialect::{
@@ -29,6 +30,9 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
     };
     // A body that is too large has no dialect; the last one writes the answer.
     let (bytes, whole) = bytes.map_or_else(|stopped| (Bytes::new(), Err(stopped)), |bytes| (bytes, Ok(())));
+    if !caller.is_empty() {
+        Span::current().record("caller", &*caller);
+    }
     let request = Request { endpoint, caller, headers, body: Body::new(bytes, *context.limits()) };
     let Some(dialect) = context.engine().dialect_of(&request.body) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -37,6 +41,13 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         Ok(submission) => extended(context, submission).await,
         Err(stopped) => Err(stopped),
     };
+    let span = Span::current();
+    if !span.is_disabled()
+        && let Ok(submission) = &read
+        && let Ok(key) = context.engine().settlement().key(&submission.claim)
+    {
+        span.record("key", tracing::field::display(key));
+    }
     let read = logged(read);
     let reply = match (endpoint, read) {
         (Endpoint::Verify, Ok(submission)) => {

@@ -8,16 +8,23 @@ mod exchange;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Extensions, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
+use tokio::time::Instant;
+use tracing::Instrument as _;
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
 use x402_store::requests::{MemoryRequests, Requests};
 use zeroize::Zeroizing;
 
-use crate::dialect::{Callers, Context, Endpoint, Reply};
+use crate::callers::{Caller, Callers};
+use crate::config::TokenHash;
+use crate::dialect::{Context, Endpoint, Reply};
 use crate::engine::{Engine, Readiness, ShortSigner};
+use crate::metrics::names;
 
 /// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
 /// remembered in memory; and no session keys are kept.
@@ -39,8 +46,15 @@ impl Routes {
 
     /// Admits a caller with this bearer token. Callers without a token are then refused.
     #[must_use]
-    pub fn with_caller(mut self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
-        self.callers.add(name.into(), token);
+    pub fn with_caller(self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
+        self.callers.add(Caller::new(name, TokenHash::of(&token)));
+        self
+    }
+
+    /// Sets the callers. A list without any admits everyone.
+    #[must_use]
+    pub fn with_callers(mut self, callers: Callers) -> Self {
+        self.callers = callers;
         self
     }
 
@@ -61,14 +75,12 @@ impl Routes {
     /// Returns the routes as a router that can be served.
     pub fn into_router(self) -> Router {
         let Self { engine, callers, requests, values } = self;
-        let context = Arc::new(Context::new(engine, requests, Limits::DEFAULT, callers, values));
+        let context = Arc::new(Context::new(Arc::clone(&engine), requests, Limits::DEFAULT, callers, values));
         let mut routes = Router::new()
             .route("/verify", post(exchange::verify))
             .route("/settle", post(exchange::settle))
             .route("/accepts", post(accepts::complete))
-            .route("/supported", get(supported))
-            .route("/health", get(health))
-            .route("/ready", get(ready));
+            .route("/supported", get(supported));
         let dialects = context.engine().dialects();
         for (path, endpoint) in dialects.iter().flat_map(|dialect| dialect.paths()) {
             routes = match endpoint {
@@ -76,9 +88,23 @@ impl Routes {
                 Endpoint::Settle => routes.route(path, post(exchange::settle)),
             };
         }
-        let routes = routes.with_state(Arc::clone(&context));
-        dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context)))
+        let routes = routes.with_state(Arc::clone(&context)).merge(health_routes(&engine));
+        let routes = dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context)));
+        routes.layer(from_fn_with_state(context, measure))
     }
+}
+
+/// Counts each answer by route and status, and its time, and puts the log lines of the request into one span.
+async fn measure(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let (began, path) = (Instant::now(), request.extensions().get::<MatchedPath>().cloned());
+    // A path that no route has is the peer's choice.
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let span = tracing::info_span!("request", route, caller = tracing::field::Empty, key = tracing::field::Empty);
+    let response = next.run(request).instrument(span).await;
+    let metrics = context.engine().metrics();
+    metrics.add(&names::REQUESTS, &[route, response.status().as_str()], 1);
+    metrics.observe(&names::REQUEST_SECONDS, &[route], began.elapsed());
+    response
 }
 
 async fn supported(State(context): State<Arc<Context>>) -> Reply {
@@ -88,8 +114,13 @@ async fn supported(State(context): State<Arc<Context>>) -> Reply {
     }
 }
 
-async fn health(State(context): State<Arc<Context>>) -> Reply {
-    match context.engine().health().await {
+/// Returns `/health` and `/ready` alone, for another port.
+pub(crate) fn health_routes(engine: &Arc<Engine>) -> Router {
+    Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(Arc::clone(engine))
+}
+
+async fn health(State(engine): State<Arc<Engine>>) -> Reply {
+    match engine.health().await {
         Ok(health) => {
             let heads: serde_json::Map<_, _> =
                 health.heads.iter().map(|(network, age)| (network.to_string(), (*age).into())).collect();
@@ -105,8 +136,8 @@ async fn health(State(context): State<Arc<Context>>) -> Reply {
 
 /// Answers whether every served kind has a signer that can pay for a transaction, and names those that cannot. Each
 /// change is in the log.
-async fn ready(State(context): State<Arc<Context>>) -> Reply {
-    let Readiness { short, stopped, .. } = context.engine().readiness();
+async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
+    let Readiness { short, stopped, .. } = engine.readiness();
     let signers: Vec<_> = short
         .iter()
         .map(|ShortSigner { lane, shortage, .. }| {
