@@ -9,21 +9,29 @@ mod card;
 #[cfg(feature = "keystore")]
 mod keystore;
 mod ledger;
+mod limits;
 mod nvm;
+mod origin;
 mod place;
 mod secret;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use admin::AdminConfig;
 pub use batching::BatchingConfig;
-pub use caller::{CallerConfig, TokenHash};
+pub use caller::{BearerHash, CallerConfig};
 #[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
 pub use ledger::{LedgerConfig, LedgerPlace};
+pub use limits::LimitsConfig;
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
+pub use origin::BrowserOrigin;
 pub use secret::SecretSource;
+#[cfg(feature = "tls")]
+pub use tls::TlsConfig;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use x402_evm::chain::LOG_QUERY_BLOCKS;
@@ -69,6 +77,24 @@ pub struct Config {
     /// one caller.
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerConfig>,
+    /// The time for which answered payments are kept longer than the settlement needs them, 0 to 315,360,000 s, for exports.
+    /// Default: 0.
+    #[serde(default)]
+    pub keep_seconds: u64,
+    /// The path of a file; while it exists, no new payments are taken. Default: none.
+    #[serde(default)]
+    pub pause_file: Option<PathBuf>,
+    /// The limits of requests and connections. Without this section requests have no rate, and connections the default
+    /// limits.
+    #[serde(default)]
+    pub limits: Option<LimitsConfig>,
+    /// The origins whose pages may call from a browser, for example `https://shop.example`. Default: none.
+    #[serde(default)]
+    pub cors: Vec<BrowserOrigin>,
+    /// The certificate of the callers' port for TLS. Default: none, plain HTTP.
+    #[cfg(feature = "tls")]
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
     /// The operator's port. Default: none.
     #[serde(default)]
     pub admin: Option<AdminConfig>,
@@ -338,8 +364,14 @@ impl Config {
         within("lease_seconds", self.lease_seconds, 5, 300, "5 to 300")?;
         let longest = self.longest_authorization_seconds;
         within("longest_authorization_seconds", longest, 60, 31_536_000, "60 to 31536000")?;
+        within("keep_seconds", self.keep_seconds, 0, 315_360_000, "0 to 315360000")?;
         caller::check(&self.callers)?;
         self.admin.as_ref().map_or(Ok(()), AdminConfig::check)?;
+        self.limits.as_ref().map_or(Ok(()), LimitsConfig::check)?;
+        if !self.listen.ip().is_loopback() && (self.callers.is_empty() || self.limits.is_none()) {
+            let expected = "a loopback address, or at least one [[caller]] and the section [limits]";
+            return Err(ConfigError::Range { field: "listen", expected }.into());
+        }
         #[cfg(feature = "cards")]
         if let Some(card) = &self.card {
             card.check()?;
@@ -351,8 +383,8 @@ impl Config {
         if self.networks.is_empty() && !self.has_cards() {
             return Err(ConfigError::Range { field: "network", expected: "at least one" }.into());
         }
-        let networks = self.networks.iter().enumerate();
-        networks.map(|(entry, network)| network.check().map_err(|error| Misplaced { entry, error })).collect()
+        let mut networks = self.networks.iter().enumerate();
+        networks.try_for_each(|(entry, network)| network.check().map_err(|error| Misplaced { entry, error }))
     }
 
     /// Returns the callers with the hashes of their tokens.
@@ -360,7 +392,11 @@ impl Config {
     /// # Errors
     /// A token is missing or empty.
     pub fn named_callers(&self) -> Result<Vec<Caller>, ConfigError> {
-        let caller = |caller: &CallerConfig| Ok(Caller::new(&caller.name, caller.token_hash()?));
+        let rate = self.limits.as_ref().map(LimitsConfig::caller_rate);
+        let caller = |config: &CallerConfig| {
+            let caller = Caller::new(&config.name, config.token_hash()?);
+            Ok(rate.into_iter().fold(caller, Caller::with_rate))
+        };
         self.callers.iter().map(caller).collect()
     }
 
@@ -503,6 +539,50 @@ mod tests {
         let text = format!("{GOOD}[[network]]{}", second.replace("finality = 2", "finality = 2\nmax_gas = 1"));
         let error = Config::parse(&text).unwrap_err().to_string();
         assert!(error.starts_with("line 13, column 11: network.max_gas"), "{error}\n{text}");
+    }
+
+    #[test]
+    fn a_public_address_needs_callers_and_limits() {
+        let caller = "[[caller]]\nname = \"shop\"\ntoken = { env = \"A\" }\n";
+        let with = |listen: &str, rest: &str| Config::parse(&format!("listen = \"{listen}\"\n{GOOD}{rest}"));
+        for listen in ["127.0.0.1:4020", "[::1]:4020"] {
+            assert!(with(listen, "").is_ok(), "{listen}");
+        }
+        for listen in ["0.0.0.0:4020", "[::]:4020", "192.0.2.1:4020"] {
+            for rest in ["", caller, "[limits]\n"] {
+                let error = with(listen, rest).unwrap_err().to_string();
+                assert!(
+                    error.starts_with("line 1, column 10: listen: expected a loopback address"),
+                    "{listen}: {error}"
+                );
+            }
+            assert!(with(listen, &format!("{caller}[limits]\n")).is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn limits_have_ranges_and_origins_one_spelling() {
+        let with = |text: &str| Config::parse(&format!("{text}\n{GOOD}").replace("[[network]]", "[[network]]"));
+        for key in ["caller_requests_per_second", "caller_burst", "address_requests_per_second", "address_burst"] {
+            let limits = |value: u64| Config::parse(&format!("{GOOD}[limits]\n{key} = {value}"));
+            assert!(limits(1).is_ok() && limits(1_000_000).is_ok());
+            assert!(limits(0).is_err() && limits(1_000_001).is_err());
+        }
+        let good = with("cors = [\"https://shop.example\", \"http://localhost:3000\"]").unwrap();
+        assert_eq!(good.cors[0].as_str(), "https://shop.example");
+        for wrong in [
+            "*",
+            "shop.example",
+            "https://shop.example/",
+            "https://Shop.example",
+            "https://a b",
+            "null",
+            "ftp://x",
+            "https://",
+        ] {
+            let error = with(&format!("cors = [\"{wrong}\"]")).unwrap_err().to_string();
+            assert!(error.contains("cors: expected"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The first configuration: a file that says what it is, and the secrets that it names, in files of their own.
+//! The first configuration: a commented file, and the secrets that it names, in files of their own.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,11 +10,11 @@ use x402_evm::key::Key;
 use x402_types::{ChainId, Fault};
 use zeroize::Zeroizing;
 
-use crate::config::TokenHash;
+use crate::config::BearerHash;
 
 /// The choices of a first configuration.
 #[derive(Debug, Clone)]
-pub struct Init {
+pub struct FirstConfig {
     /// The folder, which is created if it does not exist.
     pub folder: PathBuf,
     /// The address to listen on.
@@ -27,10 +27,10 @@ pub struct Init {
     pub finality: u64,
 }
 
-/// What was written.
+/// The files of a first configuration, and the account that it makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Initialised {
+pub struct FirstFiles {
     /// The path of the configuration file.
     pub config: PathBuf,
     /// The account of the new signer, which pays for gas and has no funds yet.
@@ -49,13 +49,13 @@ pub struct InitError {
     pub detail: String,
 }
 
-impl Init {
+impl FirstConfig {
     /// Writes `facilitator.toml` and the folder `secrets` with a new signer's key and a new caller's token. Nothing that
     /// exists is overwritten.
     ///
     /// # Errors
     /// A file exists already or cannot be written.
-    pub fn run(&self) -> Result<Initialised, InitError> {
+    pub fn run(&self) -> Result<FirstFiles, InitError> {
         let secrets = self.folder.join("secrets");
         let config = self.folder.join("facilitator.toml");
         // A second run must not make a second key.
@@ -76,12 +76,12 @@ impl Init {
             }
             None => "{ env = \"X402_RPC\" }",
         };
-        let text = self.text(rpc, &TokenHash::of(&token));
+        let text = self.text(rpc, &BearerHash::of(&token));
         write(&config, text.as_bytes(), 0o644)?;
-        Ok(Initialised { config, signer, token: token_path })
+        Ok(FirstFiles { config, signer, token: token_path })
     }
 
-    fn text(&self, rpc: &str, token: &TokenHash) -> String {
+    fn text(&self, rpc: &str, token: &BearerHash) -> String {
         format!(
             "# x402-facilitator: docs/operations.md describes every key. Paths are relative to the folder in which it is started.\n\
              listen = \"{listen}\"\n\

@@ -17,7 +17,8 @@ use x402_facilitator::config::Config;
 use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
-use x402_facilitator::init::{Init, Initialised};
+use x402_facilitator::edge::Edge;
+use x402_facilitator::init::{FirstConfig, FirstFiles};
 use x402_facilitator::reload::{Reload, Reloaded};
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
@@ -41,7 +42,7 @@ struct Cli {
 enum Command {
     /// Writes a first configuration into a folder: `facilitator.toml`, and new secrets beside it.
     Init {
-        /// The folder.
+        /// The folder of the new files.
         #[arg(long, default_value = ".")]
         folder: PathBuf,
         /// The address to listen on.
@@ -62,7 +63,7 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = CONFIG)]
         config: PathBuf,
-        /// Prints JSON.
+        /// Prints the report as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -96,7 +97,7 @@ async fn main() -> ExitCode {
         .init();
     let served = match Cli::parse().command {
         Command::Init { folder, listen, network, rpc, finality } => {
-            init(&Init { folder, listen, network, rpc: rpc.map(Zeroizing::new), finality })
+            init(&FirstConfig { folder, listen, network, rpc: rpc.map(Zeroizing::new), finality })
         }
         Command::Check { config, json } => Ok(check(&config, json).await),
         #[cfg(feature = "dev")]
@@ -118,9 +119,9 @@ async fn main() -> ExitCode {
     }
 }
 
-fn init(init: &Init) -> Result<ExitCode, StartError> {
+fn init(init: &FirstConfig) -> Result<ExitCode, StartError> {
     match init.run() {
-        Ok(Initialised { config, signer, token, .. }) => {
+        Ok(FirstFiles { config, signer, token, .. }) => {
             announce(&json!({ "config": config, "signer": signer, "token": token }));
             eprintln!("next: send some of the network's coin to {signer}, then `x402-facilitator check`");
             Ok(ExitCode::SUCCESS)
@@ -199,15 +200,17 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     engine.note_funds();
     engine.name_unserved().await?;
     let routes = Routes::new(Arc::clone(&engine)).with_requests(requests).with_callers(callers.clone());
+    let routes = routes.with_origins(config.cors.clone());
+    let routes = config.limits.clone().into_iter().fold(routes, Routes::with_limits);
     let routes = session_keys.into_iter().fold(routes, Routes::with_session_keys);
     #[cfg(feature = "cards")]
     let routes = configured.cards.into_iter().fold(routes, Routes::with_cards);
     let routes = routes.into_router();
     let admin =
         config.admin.as_ref().map(|admin| Ok::<_, StartError>((admin.listen, admin.token_hash()?))).transpose()?;
-    let mut serving = Serving::start(config.listen, &engine, heads, routes).await?;
+    let mut serving = Serving::start_at(config.listen, &engine, heads, routes, edge(&config)?).await?;
     let signals = Signals::install();
-    let mut line = json!({ "listening": format!("http://{}", serving.address()) });
+    let mut line = json!({ "listening": format!("{}://{}", scheme(&config), serving.address()) });
     let mut admin = admin.map(|(listen, token)| AdminPort::start(listen, admin::routes(&engine, token)));
     if let Some(port) = &mut admin
         && let Some(address) = port.listening(ADMIN_LISTENS).await
@@ -221,6 +224,25 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     serving.stop().await;
     drop(admin);
     Ok(code)
+}
+
+const fn scheme(config: &Config) -> &'static str {
+    #[cfg(feature = "tls")]
+    if config.tls.is_some() {
+        return "https";
+    }
+    let _ = config;
+    "http"
+}
+
+fn edge(config: &Config) -> Result<Edge, StartError> {
+    let edge = Edge::new(config.limits.clone().unwrap_or_default());
+    #[cfg(feature = "tls")]
+    let edge = match &config.tls {
+        Some(tls) => edge.with_tls(tls.read()?),
+        None => edge,
+    };
+    Ok(edge)
 }
 
 fn reload_now(reload: &mut Reload) {

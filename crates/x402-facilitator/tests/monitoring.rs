@@ -76,7 +76,7 @@ async fn a_payment_shows_in_the_metrics_of_the_operators_port() {
     assert_eq!(caller.await.unwrap().unwrap().0, 200);
     // The gas is read behind the answer.
     let asset = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
-    let spent = format!("x402_gas_spent_wei_total{{network=\"eip155:84532\",asset=\"{asset}\"}}");
+    let spent = format!("x402_gas_wei_total{{network=\"eip155:84532\",asset=\"{asset}\"}}");
     let text = loop {
         let (_, text) = scrape(&admin, "admin-token").await;
         if text.contains(&spent) {

@@ -6,10 +6,10 @@ use crate::config::{Config, LedgerPlace};
 use crate::configured::StartError;
 use crate::stores::Stores;
 
-use super::{Finding, Report};
+use super::{CheckReport, Finding};
 
 /// Opens the ledger as the facilitator does, and has its writer answer.
-pub(super) async fn check(config: &Config, report: &mut Report) {
+pub(super) async fn check(config: &Config, report: &mut CheckReport) {
     let place = match config.ledger.place() {
         Ok(place) => place,
         Err(error) => {

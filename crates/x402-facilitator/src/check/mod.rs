@@ -9,12 +9,12 @@ use std::path::Path;
 
 use crate::config::Config;
 
-pub use self::report::{Finding, Report, State};
+pub use self::report::{CheckReport, Finding, State};
 
 /// Checks the file at a path and everything that it names. A part that fails does not keep the others from being
 /// checked.
-pub async fn check(path: &Path) -> Report {
-    let mut report = Report::default();
+pub async fn check(path: &Path) -> CheckReport {
+    let mut report = CheckReport::default();
     let config = match Config::read(path) {
         Ok(config) => config,
         Err(error) => {
@@ -32,7 +32,7 @@ pub async fn check(path: &Path) -> Report {
     report
 }
 
-fn callers(config: &Config, report: &mut Report) {
+fn callers(config: &Config, report: &mut CheckReport) {
     match config.named_callers() {
         Ok(callers) if callers.is_empty() && !config.listen.ip().is_loopback() => report.add(Finding::problem(
             "callers",

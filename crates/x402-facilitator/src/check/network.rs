@@ -10,7 +10,7 @@ use x402_evm::token::Tokens;
 use x402_evm::token_trial::Trial;
 use x402_types::Fault;
 
-use super::{Finding, Report};
+use super::{CheckReport, Finding};
 use crate::clock::now;
 use crate::config::NetworkConfig;
 use crate::configured::network;
@@ -23,7 +23,7 @@ const FEW_PAYMENTS: u64 = 100;
 const LAGS: u64 = 60;
 
 /// Checks one network. If its node does not answer, nothing else of it is checked.
-pub(super) async fn check(config: &NetworkConfig, report: &mut Report) {
+pub(super) async fn check(config: &NetworkConfig, report: &mut CheckReport) {
     let id = config.id;
     let evm = match network(config) {
         Ok(evm) => evm,
@@ -46,7 +46,7 @@ pub(super) async fn check(config: &NetworkConfig, report: &mut Report) {
     contracts(&chain, &evm, config, report).await;
 }
 
-async fn node(chain: &RpcChain, report: &mut Report) -> Result<Head, Fault> {
+async fn node(chain: &RpcChain, report: &mut CheckReport) -> Result<Head, Fault> {
     let subject = format!("{} node", chain.network());
     chain.check_network().await?;
     for peculiarity in chain.peculiarities(now()).await? {
@@ -63,7 +63,7 @@ async fn node(chain: &RpcChain, report: &mut Report) -> Result<Head, Fault> {
     Ok(head)
 }
 
-fn price(chain: &RpcChain, head: Head, config: &NetworkConfig, report: &mut Report) {
+fn price(chain: &RpcChain, head: Head, config: &NetworkConfig, report: &mut CheckReport) {
     let (now, cap) = (head.base_fee.saturating_add(head.tip), u128::from(config.max_fee_per_gas));
     let subject = format!("{} fee", chain.network());
     let found = format!("gas costs {now} wei; max_fee_per_gas is {cap}");
@@ -74,7 +74,7 @@ fn price(chain: &RpcChain, head: Head, config: &NetworkConfig, report: &mut Repo
     });
 }
 
-fn balance(chain: &RpcChain, signer: Address, head: Head, report: &mut Report) {
+fn balance(chain: &RpcChain, signer: Address, head: Head, report: &mut CheckReport) {
     let subject = format!("{} signer {signer}", chain.network());
     let Some(funds) = chain.funds(signer) else {
         return report.add(Finding::warning(subject, "the node does not report its balance", "watch it elsewhere"));
@@ -92,7 +92,7 @@ fn balance(chain: &RpcChain, signer: Address, head: Head, report: &mut Report) {
     });
 }
 
-async fn tokens(chain: &RpcChain, evm: &Evm, report: &mut Report) {
+async fn tokens(chain: &RpcChain, evm: &Evm, report: &mut CheckReport) {
     let sender = evm.signers.first().map(x402_evm::key::Key::address).unwrap_or_default();
     let tokens = Tokens::new(&evm.assets).on(evm.network);
     if tokens.iter().next().is_none() {
@@ -123,7 +123,7 @@ async fn tokens(chain: &RpcChain, evm: &Evm, report: &mut Report) {
 }
 
 /// Checks that each contract that the configuration relies on has code.
-async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: &mut Report) {
+async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: &mut CheckReport) {
     let permit2 =
         [(PERMIT2, "Permit2"), (EXACT_PROXY, "x402's proxy for exact"), (UPTO_PROXY, "x402's proxy for upto")];
     let mut needed: Vec<(Address, &str, State)> = Vec::new();

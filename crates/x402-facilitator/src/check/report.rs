@@ -8,11 +8,11 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It works.
+    /// The part works.
     Ok,
-    /// It works, and something about it should be known.
+    /// The part works, and something about it should be known.
     Warning,
-    /// It does not work.
+    /// The part does not work.
     Problem,
 }
 
@@ -34,7 +34,7 @@ pub struct Finding {
     pub subject: String,
     /// The state of the part.
     pub state: State,
-    /// The observation.
+    /// The observation about the part.
     pub found: String,
     /// The operator's next step; empty if there is none.
     #[serde(rename = "do", skip_serializing_if = "str::is_empty")]
@@ -57,9 +57,9 @@ impl Finding {
 
 /// The findings of a check, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report(Vec<Finding>);
+pub struct CheckReport(Vec<Finding>);
 
-impl Report {
+impl CheckReport {
     pub(super) fn add(&mut self, finding: Finding) {
         self.0.push(finding);
     }
@@ -84,7 +84,7 @@ impl Report {
 }
 
 /// The report as a table: state, subject, observation, and below it what to do.
-impl fmt::Display for Report {
+impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.0.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or_default();
         for Finding { subject, state, found, advice } in &self.0 {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::{ConfigError, SecretSource, TokenHash};
+use super::{BearerHash, ConfigError, SecretSource};
 
 /// The operator's port. Every answer but `/health` and `/ready` needs its token.
 #[derive(Debug, Clone, Deserialize)]
@@ -18,7 +18,7 @@ pub struct AdminConfig {
     pub token: Option<SecretSource>,
     /// The SHA-256 hash of the operator's bearer token.
     #[serde(default)]
-    pub token_sha256: Option<TokenHash>,
+    pub token_sha256: Option<BearerHash>,
 }
 
 fn default_listen() -> SocketAddr {
@@ -37,10 +37,10 @@ impl AdminConfig {
     ///
     /// # Errors
     /// The token is missing or empty.
-    pub fn token_hash(&self) -> Result<TokenHash, ConfigError> {
+    pub fn token_hash(&self) -> Result<BearerHash, ConfigError> {
         match (&self.token_sha256, &self.token) {
             (Some(hash), _) => Ok(*hash),
-            (None, Some(token)) => Ok(TokenHash::of(&token.read("admin.token")?)),
+            (None, Some(token)) => Ok(BearerHash::of(&token.read("admin.token")?)),
             (None, None) => Err(ConfigError::Range { field: "admin", expected: "either token or token_sha256" }),
         }
     }

@@ -21,7 +21,7 @@ pub struct CallerConfig {
     pub token: Option<SecretSource>,
     /// The SHA-256 hash of the caller's bearer token, so that no file of this machine holds the token.
     #[serde(default)]
-    pub token_sha256: Option<TokenHash>,
+    pub token_sha256: Option<BearerHash>,
     /// Whether a repeated body without `Idempotency-Key` gets the success again. Set it only for a server that settles
     /// each customer's request by a body of its own, or that understands the mark `replayed`: any other server would
     /// deliver once for each repetition of one payment. Default: false.
@@ -34,10 +34,10 @@ impl CallerConfig {
     ///
     /// # Errors
     /// The token is missing or empty.
-    pub fn token_hash(&self) -> Result<TokenHash, ConfigError> {
+    pub fn token_hash(&self) -> Result<BearerHash, ConfigError> {
         match (&self.token_sha256, &self.token) {
             (Some(hash), _) => Ok(*hash),
-            (None, Some(token)) => Ok(TokenHash::of(&token.read("caller.token")?)),
+            (None, Some(token)) => Ok(BearerHash::of(&token.read("caller.token")?)),
             (None, None) => Err(NO_TOKEN),
         }
     }
@@ -45,9 +45,9 @@ impl CallerConfig {
 
 /// The SHA-256 hash of a bearer token. Tokens are random and long, so that a plain hash cannot be inverted by guesses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TokenHash([u8; 32]);
+pub struct BearerHash([u8; 32]);
 
-impl TokenHash {
+impl BearerHash {
     /// Hashes a token.
     #[must_use]
     pub fn of(token: &str) -> Self {
@@ -65,43 +65,43 @@ impl TokenHash {
     }
 }
 
-impl FromStr for TokenHash {
-    type Err = TokenHashError;
+impl FromStr for BearerHash {
+    type Err = BearerHashError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let one_spelling = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mut bytes = [0; 32];
         if !one_spelling || hex::decode_to_slice(text, &mut bytes).is_err() {
-            return Err(TokenHashError);
+            return Err(BearerHashError);
         }
         Ok(Self(bytes))
     }
 }
 
-impl<'de> Deserialize<'de> for TokenHash {
+impl<'de> Deserialize<'de> for BearerHash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A token that was written here by mistake must not be repeated.
-        let text = String::deserialize(deserializer).map_err(|_| serde::de::Error::custom(TokenHashError))?;
+        let text = String::deserialize(deserializer).map_err(|_| serde::de::Error::custom(BearerHashError))?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
 
-impl fmt::Display for TokenHash {
+impl fmt::Display for BearerHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&hex::encode(self.0))
     }
 }
 
-impl fmt::Debug for TokenHash {
+impl fmt::Debug for BearerHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenHash")
+        f.write_str("BearerHash")
     }
 }
 
 /// The text is not the hash of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 64 digits in lower-case hex: the output of `printf %s TOKEN | sha256sum`")]
-pub struct TokenHashError;
+pub struct BearerHashError;
 
 const NO_TOKEN: ConfigError = ConfigError::Range { field: "caller", expected: "either token or token_sha256" };
 
@@ -140,10 +140,10 @@ mod tests {
 
     #[test]
     fn a_hash_is_the_shells_and_has_one_spelling() {
-        assert_eq!(TokenHash::of("secret-token").to_string(), HASH);
-        assert_eq!(HASH.parse(), Ok(TokenHash::of("secret-token")));
+        assert_eq!(BearerHash::of("secret-token").to_string(), HASH);
+        assert_eq!(HASH.parse(), Ok(BearerHash::of("secret-token")));
         for wrong in [&*HASH.to_uppercase(), &HASH[2..], &format!("0x{HASH}"), "secret-token", ""] {
-            assert_eq!(wrong.parse::<TokenHash>(), Err(TokenHashError), "{wrong}");
+            assert_eq!(wrong.parse::<BearerHash>(), Err(BearerHashError), "{wrong}");
         }
     }
 

@@ -44,7 +44,7 @@ impl SecretSource {
             Self::Env(name) => (std::env::var(name).ok(), format!("environment variable {name}")),
             Self::File(path) => (std::fs::read_to_string(path).ok(), format!("file {}", path.display())),
             #[cfg(feature = "keystore")]
-            Self::Keystore { path, password } => return super::keystore::open(field, path, &*password.read(field)?),
+            Self::Keystore { path, password } => return super::keystore::open(field, path, &password.read(field)?),
         };
         let text = Zeroizing::new(text.unwrap_or_default());
         let trimmed = text.trim_end();

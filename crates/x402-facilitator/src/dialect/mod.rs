@@ -10,6 +10,7 @@ mod admission;
 mod body;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -311,6 +312,8 @@ pub struct Context {
     names: Names,
     limits: Limits,
     callers: Callers,
+    /// The time for the body of a request.
+    body_time: Duration,
     values: Extensions,
 }
 
@@ -320,9 +323,10 @@ impl Context {
         requests: Arc<dyn Requests>,
         limits: Limits,
         callers: Callers,
+        body_time: Duration,
         values: Extensions,
     ) -> Self {
-        Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits, callers, values }
+        Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits, callers, body_time, values }
     }
 
     /// Returns the limits of bodies.

@@ -3,6 +3,7 @@
 mod claims;
 mod health;
 mod in_process;
+mod pause;
 mod running;
 mod settle;
 mod verify;
@@ -13,13 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Payment, Settlement};
+use x402_store::answered::ReadAnswered;
 use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
-use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
+use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSeconds};
 
 use self::claims::Claims;
 pub use self::health::{Health, Readiness, ShortSigner, Shortage};
+pub use self::pause::Paused;
 pub use self::running::Running;
 use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
@@ -54,6 +57,11 @@ pub struct Engine {
     /// The balances of the signers as last polled, by lane.
     balances: Vec<(LaneId, ReadBalance)>,
     metrics: Metrics,
+    switch: pause::Switch,
+    /// The payments that have their answer, if they can be listed.
+    answered: Option<Arc<dyn ReadAnswered>>,
+    /// The seconds for which answered payments are kept longer than the machine needs them.
+    keep: u64,
     /// The reader of settled payments' costs, until its task begins.
     gas: Mutex<Option<GasReader>>,
 }
@@ -140,6 +148,9 @@ impl Engine {
             seen: Mutex::default(),
             balances: Vec::new(),
             metrics: Metrics::default(),
+            switch: pause::Switch::default(),
+            answered: None,
+            keep: 0,
             gas: Mutex::default(),
         }
     }
@@ -147,6 +158,31 @@ impl Engine {
     pub(crate) fn with_balances(mut self, balances: Vec<(LaneId, ReadBalance)>) -> Self {
         self.balances = balances;
         self
+    }
+
+    /// Sets the reader of answered payments.
+    #[must_use]
+    pub fn with_answered(mut self, answered: Arc<dyn ReadAnswered>) -> Self {
+        self.answered = Some(answered);
+        self
+    }
+
+    /// Keeps answered payments so many seconds longer than the machine needs them.
+    #[must_use]
+    pub const fn with_kept(mut self, seconds: u64) -> Self {
+        self.keep = seconds;
+        self
+    }
+
+    /// Returns answered payments, see [`ReadAnswered::answered`]; none if the ledger cannot list them.
+    ///
+    /// # Errors
+    /// The ledger failed.
+    pub async fn answered(&self, after: &[u8], limit: usize) -> Result<Vec<Payment>, Fault> {
+        match &self.answered {
+            Some(answered) => answered.answered(after, limit).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     pub(crate) fn with_gas(mut self, gas: GasReader) -> Self {

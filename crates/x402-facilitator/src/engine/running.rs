@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use x402_types::UnixSeconds;
+
 use super::Engine;
 use crate::clock::now;
 use crate::lane::Lane;
@@ -54,7 +56,7 @@ impl Engine {
         let (engine, mut stopped) = (Arc::clone(self), stop.subscribe());
         tasks.spawn(async move {
             while !*stopped.borrow() {
-                match engine.ledger.forget(now(), FORGET_AT_ONCE).await {
+                match engine.ledger.forget(UnixSeconds(now().0.saturating_sub(engine.keep)), FORGET_AT_ONCE).await {
                     Ok(FORGET_AT_ONCE) => continue,
                     Ok(_) => {}
                     Err(fault) => tracing::warn!(%fault, "nothing was forgotten"),

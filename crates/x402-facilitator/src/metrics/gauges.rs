@@ -19,11 +19,13 @@ pub(crate) fn state_of(payment: &Payment) -> &'static str {
     }
 }
 
-/// Writes every gauge. What a ledger that does not answer would show is left out, and `x402_ledger_up` is 0.
+/// Writes every gauge. If the ledger does not answer, its gauges are left out, and `x402_ledger_up` is 0.
 pub(crate) async fn write(engine: &Engine, text: &mut Text) {
     let health = engine.health().await;
     text.head(&names::LEDGER_UP);
     text.gauge(&names::LEDGER_UP, &[], u8::from(health.is_ok()));
+    text.head(&names::PAUSED);
+    text.gauge(&names::PAUSED, &[], u8::from(engine.paused().is_some()));
     text.head(&names::HEAD_AGE);
     for (network, age) in engine.head_ages() {
         text.gauge(&names::HEAD_AGE, &[network.as_str()], age);

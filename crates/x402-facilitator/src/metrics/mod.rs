@@ -51,7 +51,10 @@ pub enum Kind {
 
 /// The counters of a facilitator. Clones count into the same numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics(Arc<Mutex<BTreeMap<&'static str, BTreeMap<Vec<String>, Series>>>>);
+pub struct Metrics(Arc<Mutex<Families>>);
+
+/// The series of each family by the values of their labels.
+type Families = BTreeMap<&'static str, BTreeMap<Vec<String>, Series>>;
 
 #[derive(Debug, Clone, Default)]
 struct Series {
@@ -95,7 +98,7 @@ impl Metrics {
         change(series.entry(labels).or_default());
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<&'static str, BTreeMap<Vec<String>, Series>>> {
+    fn all(&self) -> MutexGuard<'_, Families> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

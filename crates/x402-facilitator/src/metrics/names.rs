@@ -37,7 +37,7 @@ families! {
     /// The steps of the machine that failed and are tried again.
     FAULTS = Kind::Counter, "x402_faults_total", ["during", "kind"], "Failed steps of the settlement machine by kind of fault.";
     /// The gas of settled payments.
-    GAS_SPENT = Kind::Counter, "x402_gas_spent_wei_total", ["network", "asset"], "Wei paid for the transactions of settled payments.";
+    GAS_SPENT = Kind::Counter, "x402_gas_wei_total", ["network", "asset"], "Wei paid for the transactions of settled payments.";
     /// The settled payments whose gas is unknown.
     GAS_UNKNOWN = Kind::Counter, "x402_gas_unknown_total", ["network"], "Settled payments whose transaction's cost could not be read.";
     /// The calls to nodes.
@@ -49,11 +49,11 @@ families! {
     /// The open payments.
     OPEN = Kind::Gauge, "x402_open_payments", ["lane", "state"], "Payments without an answer by state of their last step.";
     /// The age of the oldest open payment.
-    OLDEST = Kind::Gauge, "x402_oldest_open_payment_seconds", ["lane", "state"], "Age of the oldest payment without an answer.";
+    OLDEST = Kind::Gauge, "x402_oldest_payment_seconds", ["lane", "state"], "Age of the oldest payment without an answer.";
     /// The slots whose nonce is not used yet.
     SLOTS = Kind::Gauge, "x402_open_slots", ["lane"], "Account nonces taken by transactions that are not final.";
     /// The age of the oldest open slot.
-    OLDEST_SLOT = Kind::Gauge, "x402_oldest_open_slot_seconds", ["lane"], "Age of the oldest of these nonces.";
+    OLDEST_SLOT = Kind::Gauge, "x402_oldest_slot_seconds", ["lane"], "Age of the oldest of these nonces.";
     /// The signed transactions in open slots.
     SLOT_ATTEMPTS = Kind::Gauge, "x402_open_slot_attempts", ["lane"], "Signed transactions in open slots, replacements included.";
     /// The next account nonce of each lane.
@@ -62,10 +62,12 @@ families! {
     BALANCE = Kind::Gauge, "x402_signer_balance_wei", ["lane"], "The signer's balance in the newest polled block.";
     /// The state of each signer.
     SHORT = Kind::Gauge, "x402_signer_short", ["lane"], "1 if the signer cannot pay for a transaction.";
+    /// The kill switch.
+    PAUSED = Kind::Gauge, "x402_paused", [], "1 while no new payments are taken.";
     /// The age of each network's head.
     HEAD_AGE = Kind::Gauge, "x402_head_age_seconds", ["network"], "Age of the newest block seen.";
     /// The age of the last commit.
-    COMMIT_AGE = Kind::Gauge, "x402_last_commit_age_seconds", [], "Time since the ledger's database last took a write.";
+    COMMIT_AGE = Kind::Gauge, "x402_commit_age_seconds", [], "Time since the ledger's database last took a write.";
     /// The state of the ledger.
     LEDGER_UP = Kind::Gauge, "x402_ledger_up", [], "1 if the ledger can be read and written.";
 }

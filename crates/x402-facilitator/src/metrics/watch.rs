@@ -66,7 +66,7 @@ impl Watch {
 
 fn span(payment: &Payment) -> Span {
     let terms = &payment.claim.terms;
-    tracing::info_span!(
+    tracing::error_span!(
         "payment",
         key = %payment.key,
         scheme = %terms.scheme,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
+use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -41,12 +42,9 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         Ok(submission) => extended(context, submission).await,
         Err(stopped) => Err(stopped),
     };
-    let span = Span::current();
-    if !span.is_disabled()
-        && let Ok(submission) = &read
-        && let Ok(key) = context.engine().settlement().key(&submission.claim)
-    {
-        span.record("key", tracing::field::display(key));
+    let key = read.as_ref().ok().and_then(|submission| context.engine().settlement().key(&submission.claim).ok());
+    if let Some(key) = &key {
+        Span::current().record("key", tracing::field::display(key));
     }
     let read = logged(read);
     let reply = match (endpoint, read) {
@@ -61,7 +59,14 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         }
         (Endpoint::Settle, Err(stopped)) => dialect.write_settlement(context, &request, Answer::Stopped(None, stopped)),
     };
-    reply.into_response()
+    let mut response = reply.into_response();
+    // The payment can be read by its key from here on.
+    if endpoint == Endpoint::Settle
+        && let Some(place) = key.and_then(|key| format!("/payments/{key}").parse().ok())
+    {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    response
 }
 
 /// Passes a payment to the extensions. The name that one of them gives is the payer's choice: it is bound to the exact

@@ -4,16 +4,19 @@
 
 mod accepts;
 mod exchange;
+mod payments;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Extensions, StatusCode};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{Extensions, HeaderName, Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::time::Instant;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
@@ -21,8 +24,9 @@ use x402_store::requests::{MemoryRequests, Requests};
 use zeroize::Zeroizing;
 
 use crate::callers::{Caller, Callers};
-use crate::config::TokenHash;
-use crate::dialect::{Context, Endpoint, Reply};
+use crate::config::{BearerHash, BrowserOrigin, LimitsConfig};
+use crate::dialect::{Context, Endpoint, NotAdmitted, Reply};
+use crate::edge::{AddressRates, PeerAddress};
 use crate::engine::{Engine, Readiness, ShortSigner};
 use crate::metrics::names;
 
@@ -34,6 +38,8 @@ pub struct Routes {
     callers: Callers,
     requests: Arc<dyn Requests>,
     values: Extensions,
+    limits: Option<LimitsConfig>,
+    origins: Vec<BrowserOrigin>,
 }
 
 impl Routes {
@@ -41,13 +47,20 @@ impl Routes {
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
         let requests = Arc::new(MemoryRequests::default());
-        Self { engine, callers: Callers::default(), requests, values: Extensions::new() }
+        Self {
+            engine,
+            callers: Callers::default(),
+            requests,
+            values: Extensions::new(),
+            limits: None,
+            origins: Vec::new(),
+        }
     }
 
     /// Admits a caller with this bearer token. Callers without a token are then refused.
     #[must_use]
     pub fn with_caller(self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
-        self.callers.add(Caller::new(name, TokenHash::of(&token)));
+        self.callers.add(Caller::new(name, BearerHash::of(&token)));
         self
     }
 
@@ -55,6 +68,20 @@ impl Routes {
     #[must_use]
     pub fn with_callers(mut self, callers: Callers) -> Self {
         self.callers = callers;
+        self
+    }
+
+    /// Limits the requests of each address, and the time for bodies. [`Callers`] have their own rates.
+    #[must_use]
+    pub fn with_limits(mut self, limits: LimitsConfig) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Lets the pages of these origins call from a browser.
+    #[must_use]
+    pub fn with_origins(mut self, origins: impl IntoIterator<Item = BrowserOrigin>) -> Self {
+        self.origins = origins.into_iter().collect();
         self
     }
 
@@ -74,12 +101,15 @@ impl Routes {
 
     /// Returns the routes as a router that can be served.
     pub fn into_router(self) -> Router {
-        let Self { engine, callers, requests, values } = self;
-        let context = Arc::new(Context::new(Arc::clone(&engine), requests, Limits::DEFAULT, callers, values));
+        let Self { engine, callers, requests, values, limits, origins } = self;
+        let body_time = limits.clone().unwrap_or_default().body_time();
+        let context =
+            Arc::new(Context::new(Arc::clone(&engine), requests, Limits::DEFAULT, callers, body_time, values));
         let mut routes = Router::new()
             .route("/verify", post(exchange::verify))
             .route("/settle", post(exchange::settle))
             .route("/accepts", post(accepts::complete))
+            .route("/payments/{id}", get(payments::read))
             .route("/supported", get(supported));
         let dialects = context.engine().dialects();
         for (path, endpoint) in dialects.iter().flat_map(|dialect| dialect.paths()) {
@@ -88,10 +118,35 @@ impl Routes {
                 Endpoint::Settle => routes.route(path, post(exchange::settle)),
             };
         }
-        let routes = routes.with_state(Arc::clone(&context)).merge(health_routes(&engine));
+        let routes = routes.with_state(Arc::clone(&context));
         let routes = dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context)));
+        let routes = match limits {
+            Some(limits) => {
+                let rates = Arc::new(AddressRates::new(limits.address_rate()));
+                routes.layer(from_fn_with_state(rates, limited))
+            }
+            None => routes,
+        };
+        // Probes of a supervisor have no rate.
+        let routes = routes.merge(health_routes(&engine));
+        let routes = if origins.is_empty() { routes } else { routes.layer(cors(&origins)) };
         routes.layer(from_fn_with_state(context, measure))
     }
+}
+
+/// Admits a request if its address has not had too many. A request that came by no connection has no address.
+async fn limited(State(rates): State<Arc<AddressRates>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerAddress>().copied();
+    match peer.map_or(Ok(()), |PeerAddress(address)| rates.count(address)) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => NotAdmitted::TooMany(wait).answer(|_| ()),
+    }
+}
+
+fn cors(origins: &[BrowserOrigin]) -> CorsLayer {
+    let allowed = AllowOrigin::list(origins.iter().filter_map(BrowserOrigin::header));
+    let headers = [AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("idempotency-key")];
+    CorsLayer::new().allow_origin(allowed).allow_methods([Method::GET, Method::POST]).allow_headers(headers)
 }
 
 /// Counts each answer by route and status, and its time, and puts the log lines of the request into one span.
@@ -99,7 +154,8 @@ async fn measure(State(context): State<Arc<Context>>, request: Request, next: Ne
     let (began, path) = (Instant::now(), request.extensions().get::<MatchedPath>().cloned());
     // A path that no route has is the peer's choice.
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
-    let span = tracing::info_span!("request", route, caller = tracing::field::Empty, key = tracing::field::Empty);
+    // At the level of errors, so that no filter hides which payment an error is about.
+    let span = tracing::error_span!("request", route, caller = tracing::field::Empty, key = tracing::field::Empty);
     let response = next.run(request).instrument(span).await;
     let metrics = context.engine().metrics();
     metrics.add(&names::REQUESTS, &[route, response.status().as_str()], 1);
@@ -137,6 +193,9 @@ async fn health(State(engine): State<Arc<Engine>>) -> Reply {
 /// Answers whether every served kind has a signer that can pay for a transaction, and names those that cannot. Each
 /// change is in the log.
 async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
+    if engine.paused().is_some() {
+        return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "paused" }));
+    }
     let Readiness { short, stopped, .. } = engine.readiness();
     let signers: Vec<_> = short
         .iter()
