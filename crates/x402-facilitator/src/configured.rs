@@ -61,13 +61,17 @@ pub struct Configured {
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
-    let Stores { ledger, requests, session_keys: kept, database, unfinished, .. } = stores;
+    let Stores { ledger, requests, session_keys: kept, database, answered, unfinished, .. } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
-    let replaying = config.callers.iter().filter(|caller| caller.replay_success);
-    let replaying: Vec<String> = replaying.map(|caller| caller.name.clone()).collect();
+    let replaying = config.replaying();
     let mut builder = Builder::new(owner(), ledger)
         .with_engine(move |engine| engine.with_patience(patience).with_database(database).with_replaying(replaying));
+    let (keep, pause_file) = (config.keep_seconds, config.pause_file.clone());
+    builder = builder.with_engine(move |engine| {
+        let engine = engine.with_answered(answered).with_kept(keep);
+        pause_file.into_iter().fold(engine, Engine::with_pause_file)
+    });
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }
@@ -128,7 +132,7 @@ fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartErro
     })
 }
 
-fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
+pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {

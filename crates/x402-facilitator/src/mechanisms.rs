@@ -13,7 +13,7 @@ use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::batching::Batching;
-use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, RpcChain, repeating};
+use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
 use x402_evm::permit2::sponsored::Eip2612GasSponsoring;
@@ -28,8 +28,10 @@ use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
 use self::nvm::Place;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
-use crate::engine::Engine;
+use crate::engine::{Engine, ReadBalance};
 use crate::heads::{HeadPoller, HeadPollers, Polling};
+use crate::metrics::gas::{GasReader, gas};
+use crate::metrics::{CountedLedger, Metrics, Watch, counted};
 use crate::session_keys::Registrar;
 
 #[cfg(feature = "cards")]
@@ -104,6 +106,9 @@ pub struct Builder {
     /// Whether a network serves payments by Permit2.
     permit2: bool,
     engine: Vec<SetEngine>,
+    metrics: Metrics,
+    gas: GasReader,
+    balances: Vec<(LaneId, ReadBalance)>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
 }
 
@@ -117,8 +122,12 @@ impl Builder {
     /// Begins with a ledger.
     #[must_use]
     pub fn new(owner: OwnerId, ledger: Arc<dyn Ledger>) -> Self {
+        let metrics = Metrics::default();
+        let ledger: Arc<dyn Ledger> = Arc::new(CountedLedger::new(ledger, metrics.clone()));
+        let (gas_reads, gas) = gas(&metrics);
+        let watch = Arc::new(Watch::new(metrics.clone(), gas_reads));
         Self {
-            settlement: Settlement::new(owner, Arc::clone(&ledger)),
+            settlement: Settlement::new(owner, Arc::clone(&ledger)).with_observer(watch),
             ledger,
             keys: Arc::new(NoSessionKeys),
             signers: BTreeMap::new(),
@@ -129,6 +138,9 @@ impl Builder {
             longest: None,
             permit2: false,
             engine: Vec::new(),
+            metrics,
+            gas,
+            balances: Vec::new(),
             batching: BTreeMap::new(),
         }
     }
@@ -162,7 +174,9 @@ impl Builder {
     /// The network is served already, or is not in the `eip155` namespace.
     pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // A call that the node refuses temporarily is repeated before a caller learns of it.
-        let evm = Evm { client: repeating(&evm.client), ..evm };
+        let client = repeating(&counted(&evm.client, evm.network, self.metrics.clone()));
+        let evm = Evm { client, ..evm };
+        self.gas.add(evm.network, evm.client.clone());
         let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
         let chain = Arc::new(chain);
@@ -172,9 +186,12 @@ impl Builder {
         let sender = evm.signers.first().map(Key::address).unwrap_or_default();
         let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
         for signer in evm.signers {
+            let (account, funds) = (signer.address(), Arc::clone(&chain));
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
             let rail = batching.into_iter().fold(rail, EoaRail::with_batching);
             self.signers.entry(evm.network).or_default().push(rail.address().to_string());
+            let balance = move || funds.funds(account).map(|funds| funds.balance.try_into().unwrap_or(u128::MAX));
+            self.balances.push((rail.lane().clone(), Box::new(balance)));
             lanes.extend(rail.lanes());
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
         }
@@ -277,6 +294,7 @@ impl Builder {
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });
+        let engine = engine.with_metrics(self.metrics).with_balances(self.balances).with_gas(self.gas);
         let engine = self.engine.into_iter().fold(engine, |engine, set| set(engine));
         Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
+use x402_store::answered::ReadAnswered;
 use x402_store::health::CheckWriter;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
@@ -22,6 +23,8 @@ pub(crate) struct Stores {
     /// The session keys that payments name by their hash, if they are configured.
     pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
     pub(crate) database: Arc<dyn CheckWriter>,
+    /// The payments that have their answer.
+    pub(crate) answered: Arc<dyn ReadAnswered>,
     /// The delegations of cards and the books of credits, which only a file has.
     #[cfg(feature = "cards")]
     pub(crate) cards: Option<SqliteCards>,
@@ -46,8 +49,11 @@ impl Stores {
                 #[cfg(feature = "cards")]
                 let cards = Some(SqliteCards::new(database.clone()));
                 // The file is open for this process alone, so that memory can hold all of its open payments.
-                let ledger = HeldLedger::alone(Arc::new(ledger)).await?;
+                let ledger = Arc::new(ledger);
+                let answered = Arc::clone(&ledger) as Arc<dyn ReadAnswered>;
+                let ledger = HeldLedger::alone(ledger).await?;
                 Ok(Self {
+                    answered,
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
@@ -71,8 +77,11 @@ impl Stores {
         let unfinished = ledger.open_lanes().await?;
         let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
         let requests = Arc::new(PostgresRequests::new(database.clone()));
-        let ledger = HeldLedger::shared(Arc::new(ledger));
+        let ledger = Arc::new(ledger);
+        let answered = Arc::clone(&ledger) as Arc<dyn ReadAnswered>;
+        let ledger = HeldLedger::shared(ledger);
         Ok(Self {
+            answered,
             ledger: Arc::new(ledger),
             requests,
             session_keys,

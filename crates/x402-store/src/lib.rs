@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+#[cfg(feature = "ledger")]
+pub mod answered;
 #[cfg(feature = "catalog")]
 pub mod catalog;
 pub mod health;
