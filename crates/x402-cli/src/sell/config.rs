@@ -1,4 +1,4 @@
-//! What `x402 sell` sells: a file, or the arguments of the command line, which say the same in fewer words.
+//! The configuration of `x402 sell`: a file, or the arguments of the command line in its place.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ pub(super) struct Config {
     /// The paths that are forwarded without payment, compared exactly.
     #[serde(default)]
     pub(super) free: Vec<Pattern>,
-    /// The paths that are paid. What neither a route nor `free` names is not forwarded.
+    /// The paths that are paid. A path that neither a route nor `free` names is not forwarded.
     #[serde(default, rename = "route")]
     pub(super) routes: Vec<RouteConfig>,
 }
@@ -66,7 +66,7 @@ pub(super) struct RouteConfig {
     /// The account that is paid for this route.
     #[serde(default, deserialize_with = "some_address")]
     pub(super) pay_to: Option<Address>,
-    /// What is sold, for people and for lists of services.
+    /// The description of what is sold, for people and for lists of services.
     #[serde(default)]
     pub(super) description: String,
     /// The media type of the answers.
@@ -152,27 +152,27 @@ impl RouteArg {
     }
 }
 
-/// The address without an argument.
+/// Returns the address without an argument.
 pub(super) fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8402))
 }
 
-/// The public facilitator of test networks.
+/// Returns the public facilitator of test networks.
 pub(super) fn default_facilitator() -> String {
     "https://x402.org/facilitator".into()
 }
 
-/// The file in the working directory.
+/// Returns the file in the working directory.
 pub(super) fn default_grants() -> String {
     "grants.sqlite".into()
 }
 
-/// Base Sepolia, on which nothing is worth anything.
+/// Returns Base Sepolia, on which nothing is worth anything.
 pub(super) fn default_networks() -> Vec<ChainId> {
     vec![ChainId::eip155(84_532)]
 }
 
-/// One minute.
+/// Returns the default of one minute.
 pub(super) const fn default_seconds() -> u64 {
     60
 }

@@ -95,7 +95,7 @@ impl Forward {
         response
     }
 
-    /// The upstream's URL for a path. Its spelling is the request's, since nothing of a checked path is rewritten.
+    /// Returns the upstream's URL for a path. Its spelling is the request's, since nothing of a checked path is rewritten.
     fn url(&self, path: &str, query: Option<&str>) -> Option<Url> {
         let base = self.upstream.as_str().trim_end_matches('/');
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();

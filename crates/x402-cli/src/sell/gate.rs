@@ -34,7 +34,7 @@ pub(super) struct Route {
     pub(super) gate: RequirePayment<Forward>,
 }
 
-/// What a request is for.
+/// The target of a request.
 #[derive(Debug)]
 enum Target<'s> {
     Paid(&'s Route),

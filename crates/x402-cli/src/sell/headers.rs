@@ -10,7 +10,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use x402_http::server::Paid;
 
-/// The headers that tell the upstream of a payment begin with this, and no others.
+/// The beginning of the names of the headers that inform the upstream of a payment, and of no others.
 const OURS: &str = "x402-";
 
 /// Headers by which some frameworks take another path, method or sender than those of the request line.

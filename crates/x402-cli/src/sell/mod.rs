@@ -44,7 +44,7 @@ use self::path::Pattern;
 /// `{"listening":"http://…"}`, each further one a response.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A file that says what is sold; the other options take its place.
+    /// A file with what is sold; the other options take its place.
     #[arg(long, value_name = "FILE", required_unless_present = "upstream",
           conflicts_with_all = ["upstream", "pay_to", "price", "route", "free", "network", "asset", "upfront"])]
     config: Option<PathBuf>,

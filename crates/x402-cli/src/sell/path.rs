@@ -58,7 +58,7 @@ fn hex(byte: Option<u8>) -> Option<u8> {
     }
 }
 
-/// A segment without its parameters.
+/// Returns a segment without its parameters.
 fn bare(segment: &str) -> &str {
     segment.split(';').next().unwrap_or_default()
 }
@@ -94,7 +94,7 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// How closely a pattern names a path: the literal segments, then whether it names nothing else.
+/// The degree to which a pattern names a path closely: the literal segments, then whether it names nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Closeness(usize, bool);
 
@@ -103,7 +103,7 @@ impl Pattern {
         &self.text
     }
 
-    /// A path that fits, for looking at a route.
+    /// Returns a path that fits, for looking at a route.
     pub(super) fn example(&self) -> String {
         self.text.replace('*', "x")
     }
