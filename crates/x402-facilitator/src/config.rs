@@ -2,12 +2,16 @@
 //! that do.
 
 mod batching;
+#[cfg(feature = "builder-code")]
+mod builder_code;
 #[cfg(feature = "cards")]
 mod card;
 mod ledger;
 mod nvm;
 
 pub use batching::BatchingConfig;
+#[cfg(feature = "builder-code")]
+pub use builder_code::BuilderCodeConfig;
 #[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
 pub use ledger::{LedgerConfig, LedgerPlace};
@@ -56,6 +60,14 @@ pub struct Config {
     /// The store of session keys that payments name by their hash. Without it payments must carry their keys.
     #[serde(default)]
     pub session_keys: Option<SessionKeysConfig>,
+    /// Whether what was settled is listed in a catalog, in the place of the ledger, for everyone to search. Default: false.
+    #[cfg(feature = "discovery")]
+    #[serde(default)]
+    pub discovery: bool,
+    /// The codes at the end of the calls that settle payments. Default: none.
+    #[cfg(feature = "builder-code")]
+    #[serde(default)]
+    pub builder_code: Option<BuilderCodeConfig>,
     /// The callers with their tokens. If there are none, every client that reaches the port may call, and all count as
     /// one caller.
     #[serde(default, rename = "caller")]
@@ -264,6 +276,8 @@ impl Config {
             if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::Range { field, expected }) }
         };
         config.ledger.check()?;
+        #[cfg(feature = "builder-code")]
+        config.builder_code.as_ref().map_or(Ok(()), |codes| codes.codes().map(drop))?;
         if !(1..=1_000).contains(&config.ledger_connections) {
             return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" });
         }

@@ -16,6 +16,8 @@ use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConf
 use crate::credits::HttpCredits;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
+#[cfg(feature = "discovery")]
+use crate::discovery::CatalogIndex;
 use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
@@ -50,6 +52,9 @@ pub struct Configured {
     pub requests: Arc<dyn Requests>,
     /// The store of the session keys that payments name by their hash, if one is configured.
     pub session_keys: Option<KeptKeys>,
+    /// The catalog of what was settled, if one is configured: [`routes`](crate::discovery::routes) answers from it.
+    #[cfg(feature = "discovery")]
+    pub catalog: Option<Arc<dyn x402_store::catalog::Catalog>>,
     /// The desk of cards and delegations, if plans are paid by card.
     #[cfg(feature = "cards")]
     pub cards: Option<CardDesk>,
@@ -68,10 +73,21 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let replaying: Vec<String> = replaying.map(|caller| caller.name.clone()).collect();
     let mut builder = Builder::new(owner(), ledger)
         .with_engine(move |engine| engine.with_patience(patience).with_database(database).with_replaying(replaying));
+    #[cfg(feature = "discovery")]
+    if let Some(catalog) = stores.catalog.clone() {
+        builder = builder.with_engine(|engine| engine.with_extension(Arc::new(CatalogIndex::new(catalog))));
+    }
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
+    #[cfg(feature = "builder-code")]
+    if let Some(codes) = &config.builder_code {
+        let codes = Arc::new(codes.codes()?);
+        let extension = Arc::clone(&codes);
+        builder = builder.with_engine(|engine| engine.with_extension(extension));
+        builder = builder.with_call_suffix(move |claim| codes.suffix(claim));
+    }
     for each in &config.networks {
         let served = NAMESPACES.iter().find(|served| served.name == each.id.namespace());
         let served = served.ok_or(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES })?;
@@ -100,6 +116,8 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
         heads,
         requests,
         session_keys,
+        #[cfg(feature = "discovery")]
+        catalog: stores.catalog,
         #[cfg(feature = "cards")]
         cards,
     })

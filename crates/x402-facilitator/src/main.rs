@@ -14,6 +14,8 @@ use x402_facilitator::config::Config;
 use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
+#[cfg(feature = "discovery")]
+use x402_facilitator::discovery;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 
@@ -123,6 +125,8 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     #[cfg(feature = "cards")]
     let routes = configured.cards.into_iter().fold(routes, Routes::with_cards);
     let routes = routes.into_router();
+    #[cfg(feature = "discovery")]
+    let routes = configured.catalog.into_iter().fold(routes, |it, catalog| it.merge(discovery::routes(catalog)));
     let mut serving = Serving::start(config.listen, &engine, heads, routes).await?;
     let signals = signals();
     announce(&json!({ "listening": format!("http://{}", serving.address()) }));

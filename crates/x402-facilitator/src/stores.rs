@@ -3,17 +3,27 @@
 use std::sync::Arc;
 
 use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
+#[cfg(feature = "discovery")]
+use x402_store::catalog::Catalog;
 use x402_store::health::CheckWriter;
+#[cfg(all(feature = "discovery", feature = "postgres"))]
+use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
 use x402_store::sqlite::SqliteCards;
+#[cfg(feature = "discovery")]
+use x402_store::sqlite::SqliteCatalog;
 use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 
 use crate::config::{Config, ConfigError, LedgerPlace};
 use crate::configured::StartError;
 use crate::session_keys::SessionKeys;
+
+/// The most connections to a database that holds the catalog.
+#[cfg(all(feature = "discovery", feature = "postgres"))]
+const CATALOG_CONNECTIONS: usize = 2;
 
 /// The stores of a facilitator, in one place.
 pub(crate) struct Stores {
@@ -22,6 +32,9 @@ pub(crate) struct Stores {
     /// The session keys that payments name by their hash, if they are configured.
     pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
     pub(crate) database: Arc<dyn CheckWriter>,
+    /// The catalog of what was settled, if one is configured.
+    #[cfg(feature = "discovery")]
+    pub(crate) catalog: Option<Arc<dyn Catalog>>,
     /// The delegations of cards and the books of credits, which only a file has.
     #[cfg(feature = "cards")]
     pub(crate) cards: Option<SqliteCards>,
@@ -43,6 +56,11 @@ impl Stores {
                 let unfinished = ledger.open_lanes().await?;
                 let session_keys = sealed(seal, |seal| SqliteSessionKeys::new(database.clone(), seal))?;
                 let requests = Arc::new(SqliteRequests::new(database.clone()));
+                #[cfg(feature = "discovery")]
+                let catalog: Option<Arc<dyn Catalog>> = match config.discovery {
+                    true => Some(Arc::new(SqliteCatalog::new(database.with_own_reader()?))),
+                    false => None,
+                };
                 #[cfg(feature = "cards")]
                 let cards = Some(SqliteCards::new(database.clone()));
                 // The file is open for this process alone, so that memory can hold all of its open payments.
@@ -53,24 +71,32 @@ impl Stores {
                     session_keys,
                     #[cfg(feature = "cards")]
                     cards,
+                    #[cfg(feature = "discovery")]
+                    catalog,
                     database: Arc::new(database),
                     unfinished,
                 })
             }
             #[cfg(feature = "postgres")]
-            LedgerPlace::Postgres(url) => Self::in_postgres(&url, config.ledger_connections, seal).await,
+            LedgerPlace::Postgres(url) => Self::in_postgres(&url, config, seal).await,
         }
     }
 
     /// Opens the stores in a database. Other processes may work on its ledger: this one takes no lane over before its
     /// lease has run out, and holds the open payments of its own lanes only.
     #[cfg(feature = "postgres")]
-    async fn in_postgres(url: &PostgresUrl, connections: usize, seal: Option<SealKey>) -> Result<Self, StartError> {
-        let database = Postgres::open(url, connections).await?;
+    async fn in_postgres(url: &PostgresUrl, config: &Config, seal: Option<SealKey>) -> Result<Self, StartError> {
+        let database = Postgres::open(url, config.ledger_connections).await?;
         let ledger = PostgresLedger::new(database.clone());
         let unfinished = ledger.open_lanes().await?;
         let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
         let requests = Arc::new(PostgresRequests::new(database.clone()));
+        // No search takes a connection from a settlement.
+        #[cfg(feature = "discovery")]
+        let catalog: Option<Arc<dyn Catalog>> = match config.discovery {
+            true => Some(Arc::new(PostgresCatalog::new(Postgres::open(url, CATALOG_CONNECTIONS).await?))),
+            false => None,
+        };
         let ledger = HeldLedger::shared(Arc::new(ledger));
         Ok(Self {
             ledger: Arc::new(ledger),
@@ -78,6 +104,8 @@ impl Stores {
             session_keys,
             #[cfg(feature = "cards")]
             cards: None,
+            #[cfg(feature = "discovery")]
+            catalog,
             database: Arc::new(database),
             unfinished,
         })

@@ -3,6 +3,7 @@
 mod claims;
 mod health;
 mod in_process;
+mod records;
 mod running;
 mod settle;
 mod verify;
@@ -20,6 +21,7 @@ use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
 
 use self::claims::Claims;
 pub use self::health::{Health, Readiness, ShortSigner, Shortage};
+use self::records::Records;
 pub use self::running::Running;
 use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
@@ -33,6 +35,8 @@ pub struct Engine {
     signers: Members,
     assets: Assets,
     extensions: Extensions,
+    /// The settled payments that the extensions record.
+    records: Records,
     /// The callers that may get a success again although they name no request.
     replaying: BTreeSet<String>,
     /// The dialects; the first one that recognises a body reads it.
@@ -118,6 +122,7 @@ impl Engine {
             signers: Members::new(),
             assets: Assets::none(),
             extensions: Extensions::new(),
+            records: Records::default(),
             replaying: BTreeSet::new(),
             dialects: dialects::all(),
             patience: Patience::default(),

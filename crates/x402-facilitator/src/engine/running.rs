@@ -43,7 +43,8 @@ impl Running {
 }
 
 impl Engine {
-    /// Starts a task for each lane, and one that deletes expired records.
+    /// Starts a task for each lane, one that lets the extensions record settled payments, and one that deletes expired
+    /// records.
     #[must_use]
     pub fn start(self: &Arc<Self>) -> Running {
         let stop = watch::Sender::new(false);
@@ -62,6 +63,10 @@ impl Engine {
                 tokio::select! { _ = stopped.changed() => {} () = tokio::time::sleep(FORGET_EVERY) => {} }
             }
         });
+        if let Some(waiting) = self.records.take() {
+            let (engine, stopped) = (Arc::clone(self), stop.subscribe());
+            tasks.spawn(async move { waiting.run(&engine.extensions, stopped).await });
+        }
         if let Some(database) = self.database.clone() {
             let mut stopped = stop.subscribe();
             tasks.spawn(async move {

@@ -7,7 +7,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use x402_types::{Claim, Fault, Refusal, Terms};
+use x402_codec::header;
+use x402_facilitator_core::Outcome;
+use x402_types::{Claim, Fault, Members, Refusal, Terms};
 
 use crate::dialect::{
     Answer, Body, Context, Dialect, Endpoint, Name, NotAdmitted, Request, Settled, Stopped, Submission, log,
@@ -38,6 +40,7 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         Err(stopped) => Err(stopped),
     };
     let read = logged(read);
+    let mut reports = Members::new();
     let reply = match (endpoint, read) {
         (Endpoint::Verify, Ok(submission)) => {
             let verdict = verified(context, dialect.as_ref(), &request, &submission).await;
@@ -46,11 +49,20 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         (Endpoint::Verify, Err(stopped)) => dialect.write_verdict(context, &request, Answer::Stopped(None, stopped)),
         (Endpoint::Settle, Ok(submission)) => {
             let settled = settled(context, dialect.as_ref(), &request, &submission).await;
+            if let Ok(Settled { outcome: Outcome::Settled { .. }, .. }) = &settled {
+                reports = context.engine().extensions().reports(&submission.claim);
+            }
             dialect.write_settlement(context, &request, Answer::of(&submission, logged(settled)))
         }
         (Endpoint::Settle, Err(stopped)) => dialect.write_settlement(context, &request, Answer::Stopped(None, stopped)),
     };
-    reply.into_response()
+    let mut response = reply.into_response();
+    if !reports.is_empty()
+        && let Ok(reports) = header::encode(&reports)
+    {
+        response.headers_mut().insert(&header::EXTENSION_RESPONSES, reports);
+    }
+    response
 }
 
 /// Passes a payment to the extensions. The name that one of them gives is the payer's choice: it is bound to the exact
