@@ -57,7 +57,7 @@ const calldata = async (hash) => (await anvil.client.getTransaction({ hash })).i
 /** Waits until the catalog lists this resource: it is written beside the answers. */
 async function listed(url) {
   for (let turn = 0; turn < 200; turn += 1) {
-    const { items } = await catalog.bazaar.listResources({ limit: 100 });
+    const { items } = await catalog.extensions.bazaar.listResources({ limit: 100 });
     const item = items.find(({ resource }) => resource === url);
     if (item) return item;
     await new Promise((done) => setTimeout(done, 20));
@@ -106,7 +106,7 @@ for (const set of SETS) {
   if (set.includes("bazaar")) {
     const item = await listed(url);
     check(item?.extensions.bazaar.info.input.method === "GET", `${name}: our facilitator lists it`);
-    const { resources } = await catalog.bazaar.search({ query: new URL(url).port });
+    const { resources } = await catalog.extensions.bazaar.search({ query: new URL(url).port });
     check(resources.some(({ resource }) => resource === url), `${name}: the SDK's client finds it`);
   }
   if (set.includes("sign-in-with-x")) {

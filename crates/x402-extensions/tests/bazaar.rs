@@ -290,13 +290,14 @@ fn every_member_may_be_anything() {
                 [json!(null), json!(0), json!(true), json!("x".repeat(20_000)), json!([[]]), json!({"$ref": 1})]
             {
                 let mut changed = payment.clone();
-                *changed.pointer_mut(&pointer).unwrap() = value;
+                let Some(place) = changed.pointer_mut(&pointer) else { continue };
+                *place = value;
                 check(&changed);
                 tried += 1;
             }
             let (parent, name) = pointer.rsplit_once('/').unwrap();
             let mut changed = payment.clone();
-            if let Some(members) = changed.pointer_mut(parent).unwrap().as_object_mut() {
+            if let Some(members) = changed.pointer_mut(parent).and_then(Value::as_object_mut) {
                 members.remove(&name.replace("~1", "/").replace("~0", "~"));
             }
             check(&changed);

@@ -2,7 +2,7 @@
 //! that do.
 
 mod batching;
-#[cfg(feature = "builder-code")]
+#[cfg(feature = "attribution")]
 mod builder_code;
 #[cfg(feature = "cards")]
 mod card;
@@ -10,7 +10,7 @@ mod ledger;
 mod nvm;
 
 pub use batching::BatchingConfig;
-#[cfg(feature = "builder-code")]
+#[cfg(feature = "attribution")]
 pub use builder_code::BuilderCodeConfig;
 #[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
@@ -65,7 +65,7 @@ pub struct Config {
     #[serde(default)]
     pub discovery: bool,
     /// The codes at the end of the calls that settle payments. Default: none.
-    #[cfg(feature = "builder-code")]
+    #[cfg(feature = "attribution")]
     #[serde(default)]
     pub builder_code: Option<BuilderCodeConfig>,
     /// The callers with their tokens. If there are none, every client that reaches the port may call, and all count as
@@ -276,7 +276,7 @@ impl Config {
             if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::Range { field, expected }) }
         };
         config.ledger.check()?;
-        #[cfg(feature = "builder-code")]
+        #[cfg(feature = "attribution")]
         config.builder_code.as_ref().map_or(Ok(()), |codes| codes.codes().map(drop))?;
         if !(1..=1_000).contains(&config.ledger_connections) {
             return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" });

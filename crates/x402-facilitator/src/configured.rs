@@ -81,7 +81,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
-    #[cfg(feature = "builder-code")]
+    #[cfg(feature = "attribution")]
     if let Some(codes) = &config.builder_code {
         let codes = Arc::new(codes.codes()?);
         let extension = Arc::clone(&codes);

@@ -15,14 +15,17 @@ use x402_testkit::postgres::{Fsync, PostgresServer};
 use crate::support::process::{Facilitator, configuration};
 use crate::support::{body, signed, terms, tls};
 
-/// The declaration of a route as the published TypeScript SDK writes it: `x402-testkit/vectors/extensions.md`.
+/// The declaration of a route and of a tool as the published TypeScript SDK writes it: `x402-testkit/vectors/extensions.md`.
 fn declaration(kind: &str) -> Value {
     let vectors: Value = serde_json::from_str(&x402_testkit::vector("extensions.json").unwrap()).unwrap();
-    let declared = vectors["bazaar.declarations"].as_array().unwrap().iter();
-    let mut fitting = declared.filter(|case| case["declares"]["bazaar"]["info"]["input"]["type"] == kind);
-    let case = fitting
-        .find(|case| case["validate"]["valid"] == true && case["declares"]["bazaar"]["info"]["input"] != json!({}));
-    case.unwrap()["declares"]["bazaar"].clone()
+    let find = |section: &str, id: &str| {
+        let case = vectors[section].as_array().unwrap().iter().find(|case| case["id"] == id);
+        case.unwrap().clone()
+    };
+    match kind {
+        "http" => find("bazaar.serverEmits", "http_query")["paymentRequired"]["extensions"]["bazaar"].clone(),
+        _ => find("bazaar.declarations", "mcp_full")["declares"]["bazaar"].clone(),
+    }
 }
 
 fn configured(directory: &Path, ledger: &str) -> std::path::PathBuf {
