@@ -9,7 +9,7 @@ use x402_types::{ChainId, Entry};
 
 /// Searches the catalog of a facilitator for resources that can be paid.
 ///
-/// What is printed was written by strangers: what a resource costs is in the 402 document that answers it.
+/// The output consists of texts of strangers: the price of a resource is in the 402 document that answers it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The words. A resource must have all of them.
@@ -94,7 +94,7 @@ fn text(found: &DiscoverySearch) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// Returns the lines of one resource: how it is called, and beneath it what is said of it and how it was paid.
+/// Returns the lines of one resource: its call, and beneath it its description and the entries by which it was paid.
 fn lines_of(resource: &DiscoveredResource) -> Vec<String> {
     let call = |path: &str| {
         let raw = resource.extensions.get("bazaar")?.read::<serde_json::Value>().ok()?;

@@ -71,8 +71,8 @@ impl Batching {
         self
     }
 
-    /// Returns the gas that a call needs when another contract makes it. What a call has above [`TRANSFER_GAS`] is for bytes
-    /// behind its arguments, which the gas of each payment does not contain.
+    /// Returns the gas that a call needs when another contract makes it. The gas of a call above [`TRANSFER_GAS`] is
+    /// for bytes behind its arguments, which the gas of each payment does not contain.
     fn inner(&self, gas: u64) -> u64 {
         let suffix = gas.saturating_sub(TRANSFER_GAS);
         gas.saturating_sub(TRANSACTION_GAS).min(self.gas_each.saturating_add(suffix))

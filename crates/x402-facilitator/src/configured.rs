@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use x402_evm::rail::Fees;
+#[cfg(feature = "attribution")]
+use x402_extensions::builder_code::FacilitatorCodes;
 use x402_store::requests::Requests;
 use x402_types::{Asset, Assets, ChainId, Fault};
 
@@ -83,7 +85,9 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
     #[cfg(feature = "attribution")]
     if let Some(codes) = &config.builder_code {
-        let codes = Arc::new(codes.codes()?);
+        let [wallet, service] = codes.codes()?;
+        let codes = wallet.into_iter().fold(FacilitatorCodes::new(), FacilitatorCodes::with_wallet);
+        let codes = Arc::new(service.into_iter().fold(codes, FacilitatorCodes::with_service));
         let extension = Arc::clone(&codes);
         builder = builder.with_engine(|engine| engine.with_extension(extension));
         builder = builder.with_call_suffix(move |claim| codes.suffix(claim));

@@ -135,10 +135,7 @@ fn codes_of_the_configuration_are_checked() {
     };
     assert!(read("").unwrap().is_none());
     let codes = read("[builder_code]\nwallet = \"fac_w\"\nservice = \"fac_s\"").unwrap().unwrap().codes().unwrap();
-    assert_eq!(
-        codes,
-        FacilitatorCodes::new().with_wallet("fac_w".parse().unwrap()).with_service("fac_s".parse().unwrap())
-    );
+    assert_eq!(codes.map(|code| code.unwrap().to_string()), ["fac_w", "fac_s"]);
     for (section, named) in [
         ("[builder_code]\nwallet = \"FAC\"", "builder_code.wallet"),
         ("[builder_code]\nservice = \"\"", "builder_code.service"),

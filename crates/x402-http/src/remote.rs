@@ -66,7 +66,7 @@ pub struct RemoteFacilitator {
     advertised: Arc<AtomicBool>,
 }
 
-/// A function that is told what the extensions of a facilitator report of a settled payment, by their names.
+/// A function that receives the reports of a facilitator's extensions about a settled payment, by their names.
 type ReportHook = dyn Fn(&PaymentRequest, &Members) + Send + Sync;
 
 /// The reason for which a facilitator cannot be used.
@@ -132,8 +132,8 @@ impl RemoteFacilitator {
         self
     }
 
-    /// Sets a function that is told what the facilitator's extensions report of each settled payment, by their names: the
-    /// header `EXTENSION-RESPONSES`. A header that cannot be read is no report. The payer never learns of it.
+    /// Sets a function that receives the reports of the facilitator's extensions about each settled payment, by their names:
+    /// the header `EXTENSION-RESPONSES`. A header that cannot be read is no report. The payer never learns of it.
     #[must_use]
     pub fn with_report_hook(mut self, hook: impl Fn(&PaymentRequest, &Members) + Send + Sync + 'static) -> Self {
         self.reports = Some(Arc::new(hook));

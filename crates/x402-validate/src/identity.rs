@@ -1,4 +1,4 @@
-//! Extensions that tell a payer how to identify itself:
+//! Extensions by which a payer learns how to identify itself:
 //! [`auth-hints`](https://github.com/x402-foundation/x402/blob/main/specs/extensions/extension-auth-hints.md) and
 //! [`http-message-signatures`](https://github.com/x402-foundation/x402/blob/main/specs/extensions/http-message-signatures.md).
 //!
@@ -14,7 +14,7 @@ use crate::lint::{Context, spelt};
 use crate::place::Place;
 use crate::report::Issue;
 
-/// What is wrong below an extension, and where.
+/// A fault below an extension, with its place.
 struct Flaw {
     /// The path within the extension, such as `.info.tags[0]`.
     path: String,
@@ -28,7 +28,7 @@ impl Flaw {
         Self { path: path.to_owned(), span: node.span.clone(), message }
     }
 
-    /// An absent member is reported at the object that lacks it.
+    /// Creates the flaw of an absent member, which is reported at the object that lacks it.
     fn absent(path: &str, node: &Node<'_>, name: &str) -> Self {
         Self { path: path.to_owned(), span: node.span.clone(), message: format!("`{name}` is missing") }
     }
@@ -39,7 +39,7 @@ pub(crate) fn auth_hints(cx: &mut Context<'_>, place: Place<'_>, node: &Node<'_>
     report(cx, place, Code::InvalidAuthHints, "extensions.auth-hints", hints(node, entries, signs_in).err());
 }
 
-/// Checks `http-message-signatures`.
+/// Checks the extension `http-message-signatures`.
 pub(crate) fn message_signatures(cx: &mut Context<'_>, place: Place<'_>, node: &Node<'_>) {
     let flaw = signatures(node).err();
     report(cx, place, Code::InvalidMessageSignatures, "extensions.http-message-signatures", flaw);

@@ -36,9 +36,9 @@ pub enum BodyType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum McpTransport {
-    /// Streamable HTTP, which is meant if none is declared.
+    /// The transport by streamable HTTP, the default.
     StreamableHttp,
-    /// Server-sent events.
+    /// The transport by server-sent events.
     Sse,
 }
 

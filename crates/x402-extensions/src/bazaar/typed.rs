@@ -1,8 +1,8 @@
 //! Declarations from the types of a handler: their JSON Schemas are made by
 //! [`schemars`](https://docs.rs/schemars), their examples by `serde`.
 //!
-//! A schema stands within the schema of the declaration, where a reference such as `#/$defs/City` would mean another place. So
-//! every subschema is written out, and a type that contains itself is refused.
+//! The schema of a type is a part of the declaration's schema, in which a reference such as `#/$defs/City` would mean another
+//! place: every subschema is written out, and a type that contains itself is refused.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;

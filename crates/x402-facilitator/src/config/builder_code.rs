@@ -1,7 +1,7 @@
 //! The section `[builder_code]`: the codes at the end of the calls that settle payments.
 
 use serde::Deserialize;
-use x402_extensions::builder_code::{BuilderCode, FacilitatorCodes};
+use x402_extensions::builder_code::BuilderCode;
 
 use super::ConfigError;
 
@@ -18,19 +18,13 @@ pub struct BuilderCodeConfig {
 }
 
 impl BuilderCodeConfig {
-    /// Returns the codes.
+    /// Returns the codes of the wallet and of the service.
     ///
     /// # Errors
     /// A code is malformed.
-    pub fn codes(&self) -> Result<FacilitatorCodes, ConfigError> {
-        let mut codes = FacilitatorCodes::new();
-        if let Some(wallet) = code("builder_code.wallet", self.wallet.as_deref())? {
-            codes = codes.with_wallet(wallet);
-        }
-        if let Some(service) = code("builder_code.service", self.service.as_deref())? {
-            codes = codes.with_service(service);
-        }
-        Ok(codes)
+    pub fn codes(&self) -> Result<[Option<BuilderCode>; 2], ConfigError> {
+        let wallet = code("builder_code.wallet", self.wallet.as_deref())?;
+        Ok([wallet, code("builder_code.service", self.service.as_deref())?])
     }
 }
 

@@ -1,7 +1,7 @@
 //! `GET /discovery/resources` and `GET /discovery/search`: [x402 v2
 //! §8](https://github.com/x402-foundation/x402/blob/main/specs/x402-specification-v2.md).
 //!
-//! Everyone may ask, as for `/supported`. A parameter that is out of its range is 400, and a fault of the store 503.
+//! The routes serve everyone, as `/supported` does. A parameter that is out of its range is 400, and a fault of the store 503.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use x402_store::catalog::{Catalog, CatalogFilter, MAX_OFFSET, MAX_PAGE, Page};
 
 use crate::dialect::Reply;
 
-/// The size of a page for which none is asked.
+/// The size of a page if the request names none.
 const PAGE: u32 = 20;
 /// The longest query string in bytes.
 const MAX_QUERY: usize = 4_096;

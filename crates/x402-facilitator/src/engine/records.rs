@@ -56,7 +56,7 @@ impl Records {
 }
 
 impl Waiting {
-    /// Records payments until it is told to stop, and then those that wait.
+    /// Records payments until `stop` is set, and then those that wait.
     pub(super) async fn run(mut self, extensions: &Extensions, mut stop: watch::Receiver<bool>) {
         loop {
             let next = tokio::select! {

@@ -26,7 +26,7 @@ wire! {
         mime_type: Option<String> => "mimeType" optional;
         /// The name of the service.
         service_name: Option<String> => "serviceName" optional;
-        /// The tags.
+        /// The tags of the resource.
         tags: Option<Vec<String>> => "tags" optional;
         /// The URL of an icon.
         icon_url: Option<String> => "iconUrl" optional;
@@ -66,7 +66,7 @@ wire! {
     pub struct CursorPagination {
         /// The number of matches on a page.
         limit: u64 => "limit" required;
-        /// The text that asks for the next page; `None` after the last one.
+        /// The text by which the next page is requested; `None` after the last one.
         cursor: Option<String> => "cursor" optional;
     }
 }
