@@ -1,5 +1,5 @@
 // The extensions of the published Python SDK, x402 2.25.0, each alone and all together, on anvil: its client at our server, our
-// client at its server on FastAPI, its search of our catalog. X402_PY names its folder, X402_PYTHON the interpreter that has it.
+// client at its server on FastAPI, our server at its facilitator, its search of our catalog. X402_PY names its folder, X402_PYTHON the interpreter that has it.
 import { join } from "node:path";
 import { parseBuilderCodeSuffixFromCalldata } from "@x402/extensions/builder-code";
 import { balance, startAnvil } from "./anvil.mjs";
@@ -74,6 +74,34 @@ for (const set of SETS) {
   }
   await server.stop();
 }
+
+// Our server and our client at Python's facilitator.
+const THEIRS = 5;
+await anvil.client.request({ method: "anvil_setBalance", params: [account(THEIRS).address, "0x56bc75e2d63100000"] });
+const theirs = await start(need("X402_PYTHON"), [roles, "facilitator", anvil.rpc, privateKey(THEIRS)], { name: "Python's facilitator" });
+for (const set of [...SETS, [...NAMES, "offer-receipt", "sign-in-with-x"]]) {
+  const name = `Python's facilitator, ${set.length > 3 ? "all of ours" : set.length > 1 ? "all" : set[0]}`;
+  const env = { EXTENSIONS: set.join(","), SIGNER: privateKey(SIGNER) };
+  const seller = await rust.extended(theirs.listening, payTo, env);
+  const url = `${seller.listening}/paid`;
+  const before = await paid();
+  let answer = {};
+  try {
+    answer = await rust.pay(url, PAYER);
+  } catch (error) {
+    answer = { error: error.message };
+  }
+  const { body, payment, error } = answer;
+  check(same(body, BODY) && payment?.success === true, `${name}: our client pays our server${error ? `: ${error}\n${theirs.errors()}` : ""}`);
+  check((await paid()) - before === 1n, `${name}: once`);
+  if (set.includes("builder-code") && payment) {
+    const read = await codesOf(payment.transaction);
+    check(same(read, { a: "our_app", w: "py_wallet", s: ["our_service"] }), `${name}: codes ${JSON.stringify(read)}`);
+  }
+  if (set.includes("bazaar")) check(theirs.errors().includes(JSON.stringify(url)), `${name}: it reads our description`);
+  await seller.stop();
+}
+await theirs.stop();
 
 await Promise.all([facilitator, anvil].map((child) => child.stop()));
 console.log(`python: ${passed} passed, ${failures.length} failed`);

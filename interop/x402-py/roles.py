@@ -1,7 +1,8 @@
 """The Python SDK, x402 2.25.0, with its extensions.
 
 `roles.py server FACILITATOR PAY_TO NAMES` sells GET /paid on FastAPI; it prints one line once it listens, and ends with its
-standard input. `roles.py client URL KEY NAMES` pays once, and prints status, body and receipt. `roles.py search FACILITATOR
+standard input. `roles.py facilitator RPC KEY` verifies and settles, with builder codes of its own, and prints on standard error
+what it reads of each settled payment's description. `roles.py client URL KEY NAMES` pays once, and prints status, body and receipt. `roles.py search FACILITATOR
 WORDS` searches a catalog. NAMES are extensions with commas between them.
 """
 
@@ -35,7 +36,6 @@ def declared(names):
 
 
 def server(facilitator, pay_to, names):
-    import uvicorn
     from fastapi import FastAPI
     from x402 import x402ResourceServer
     from x402.http import FacilitatorConfig, HTTPFacilitatorClient
@@ -58,10 +58,61 @@ def server(facilitator, pay_to, names):
     async def paid():
         return {"report": "paid content"}
 
+    serve(app)
+
+
+def serve(app):
+    import uvicorn
+
     listener = socket.create_server(("127.0.0.1", 0))
     print(json.dumps({"listening": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+
+
+def facilitator(rpc, key):
+    from fastapi import FastAPI, Request
+    from x402 import x402FacilitatorSync
+    from x402.extensions.bazaar import extract_discovery_info
+    from x402.extensions.builder_code import BuilderCodeFacilitatorExtension
+    from x402.mechanisms.evm import FacilitatorWeb3Signer
+    from x402.mechanisms.evm.exact import register_exact_evm_facilitator
+    from x402.schemas import parse_payment_payload, parse_payment_requirements
+
+    ours = x402FacilitatorSync()
+    register_exact_evm_facilitator(ours, FacilitatorWeb3Signer(private_key=key, rpc_url=rpc), networks=NETWORK)
+    ours.register_extension(BuilderCodeFacilitatorExtension(builder_code="py_wallet"))
+    app = FastAPI()
+
+    async def read(request):
+        body = await request.json()
+        payload = parse_payment_payload(body["paymentPayload"])
+        return payload, parse_payment_requirements(payload.x402_version, body["paymentRequirements"])
+
+    def plain(model):
+        return model.model_dump(by_alias=True, exclude_none=True)
+
+    @app.post("/verify")
+    async def verify(request: Request):
+        payment = await read(request)
+        return plain(await asyncio.to_thread(ours.verify, *payment))
+
+    @app.post("/settle")
+    async def settle(request: Request):
+        payment = await read(request)
+        settled = plain(await asyncio.to_thread(ours.settle, *payment))
+        try:
+            found = extract_discovery_info(*payment)
+            print(json.dumps({"discovered": found and found.resource_url}), file=sys.stderr, flush=True)
+        except Exception as error:
+            print(json.dumps({"discovered": None, "error": str(error)}), file=sys.stderr, flush=True)
+        return settled
+
+    @app.get("/supported")
+    async def supported():
+        return plain(ours.get_supported())
+
+    serve(app)
 
 
 async def client(url, key, names):
@@ -99,8 +150,8 @@ def search(facilitator, words):
 
 if __name__ == "__main__":
     role, *rest = sys.argv[1:]
-    if role == "search":
-        search(*rest)
+    if role in ("search", "facilitator"):
+        {"search": search, "facilitator": facilitator}[role](*rest)
     else:
         *rest, listed = rest
         names = [name for name in listed.split(",") if name]
