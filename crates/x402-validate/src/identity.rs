@@ -61,7 +61,7 @@ fn hints(node: &Node<'_>, entries: usize, signs_in: bool) -> Result<(), Flaw> {
         }
         for (index, entry) in list(requirement, &path, "acceptIndexes")?.iter().enumerate() {
             let known = entry.as_u64().and_then(|entry| usize::try_from(entry).ok());
-            if !known.is_some_and(|entry| entry < entries) {
+            if known.is_none_or(|entry| entry >= entries) {
                 let expected = "the index of an entry of `accepts`: clients ignore any other";
                 return Err(Flaw::at(&format!("{path}.acceptIndexes[{index}]"), entry, expected));
             }
@@ -131,7 +131,7 @@ fn list<'n, 'a>(node: &'n Node<'a>, path: &str, name: &str) -> Result<&'n [Node<
 
 fn texts(info: &Node<'_>, name: &str) -> Result<(), Flaw> {
     for (at, node) in list(info, ".info", name)?.iter().enumerate() {
-        if !node.as_str().is_some_and(|text| !text.is_empty()) {
+        if node.as_str().is_none_or(str::is_empty) {
             return Err(Flaw::at(&format!(".info.{name}[{at}]"), node, "a text"));
         }
     }
