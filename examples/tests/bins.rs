@@ -128,7 +128,9 @@ async fn a_seller_with_every_extension_is_paid() {
             .env("PAY_TO", pay_to.to_string())
             .env("SIGNER", ACCOUNTS[4].key.to_string())
             .env_remove("EXTENSIONS");
-        extensions.into_iter().for_each(|names| drop(seller.env("EXTENSIONS", names)));
+        if let Some(names) = extensions {
+            seller.env("EXTENSIONS", names);
+        }
         seller.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let refused = seller(Some("bazaar,none")).wait_with_output().unwrap();

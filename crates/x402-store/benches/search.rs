@@ -60,7 +60,7 @@ fn word(rank: u64) -> String {
 
 fn listing(number: u64, numbers: &mut Numbers) -> Listing {
     let description: Vec<String> = (0..12).map(|_| numbers.word()).collect();
-    let network = if number % 3 == 0 { "eip155:8453" } else { "eip155:84532" };
+    let network = if number.is_multiple_of(3) { "eip155:8453" } else { "eip155:84532" };
     serde_json::from_value(json!({
         "resource": format!("https://api{}.example.com/{}/{number}", number % 977, numbers.word()), "type": "http",
         "x402Version": 2, "method": "GET", "description": description.join(" "), "serviceName": numbers.word(),
