@@ -3,6 +3,8 @@
 
 mod admin;
 mod batching;
+#[cfg(feature = "attribution")]
+mod builder_code;
 mod caller;
 #[cfg(feature = "cards")]
 mod card;
@@ -19,6 +21,8 @@ mod tls;
 
 pub use admin::AdminConfig;
 pub use batching::BatchingConfig;
+#[cfg(feature = "attribution")]
+pub use builder_code::BuilderCodeConfig;
 pub use caller::{BearerHash, CallerConfig};
 #[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
@@ -73,6 +77,14 @@ pub struct Config {
     /// The store of session keys that payments name by their hash. Without it payments must carry their keys.
     #[serde(default)]
     pub session_keys: Option<SessionKeysConfig>,
+    /// Whether what was settled is listed in a catalog, in the place of the ledger, for everyone to search. Default: false.
+    #[cfg(feature = "discovery")]
+    #[serde(default)]
+    pub discovery: bool,
+    /// The codes at the end of the calls that settle payments. Default: none.
+    #[cfg(feature = "attribution")]
+    #[serde(default)]
+    pub builder_code: Option<BuilderCodeConfig>,
     /// The callers with their tokens. If there are none, every client that reaches the port may call, and all count as
     /// one caller.
     #[serde(default, rename = "caller")]
@@ -357,6 +369,8 @@ impl Config {
 
     fn check(&self) -> Result<(), Misplaced> {
         self.ledger.check()?;
+        #[cfg(feature = "attribution")]
+        self.builder_code.as_ref().map_or(Ok(()), |codes| codes.codes().map(drop))?;
         if !(1..=1_000).contains(&self.ledger_connections) {
             return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" }.into());
         }

@@ -18,6 +18,8 @@ pub mod dev_cards;
 pub mod dialect;
 pub mod dialects;
 pub mod edge;
+#[cfg(feature = "discovery")]
+pub mod discovery;
 pub mod engine;
 pub mod heads;
 pub mod init;

@@ -3,6 +3,7 @@
 #[cfg(feature = "cards")]
 mod card;
 mod nvm;
+mod suffixed;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -21,11 +22,12 @@ use x402_evm::permit2::{PermitMechanism, PermitScheme};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
-use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Mechanism, OwnerId, Rail, Settlement};
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
+use x402_types::{Asset, Assets, ChainId, Claim, Fault, Members, RawJson};
 
 use self::nvm::Place;
+use self::suffixed::Suffixed;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
 use crate::engine::{Engine, ReadBalance};
@@ -37,6 +39,7 @@ use crate::session_keys::Registrar;
 #[cfg(feature = "cards")]
 pub use card::CardPayments;
 pub use nvm::Nvm;
+pub use suffixed::CallSuffix;
 
 /// The parts that serve one EVM network.
 pub struct Evm {
@@ -110,6 +113,7 @@ pub struct Builder {
     gas: GasReader,
     balances: Vec<(LaneId, ReadBalance)>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
+    suffix: Option<Arc<CallSuffix>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -142,6 +146,7 @@ impl Builder {
             gas,
             balances: Vec::new(),
             batching: BTreeMap::new(),
+            suffix: None,
         }
     }
 
@@ -166,6 +171,23 @@ impl Builder {
     pub fn with_batching(mut self, network: ChainId, batching: Batching, gather: Duration) -> Self {
         self.batching.insert(network, (batching, gather));
         self
+    }
+
+    /// Sets the suffix of the calls that settle payments, on the networks and for the plans that are added after this.
+    #[must_use]
+    pub fn with_call_suffix(mut self, suffix: impl Fn(&Claim) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        self.suffix = Some(Arc::new(suffix));
+        self
+    }
+
+    /// Adds a mechanism whose transactions may have this much gas.
+    fn add(mut self, mechanism: Arc<dyn Mechanism>, gas_cap: u64) -> Result<Self, Fault> {
+        let mechanism = match &self.suffix {
+            Some(suffix) => Arc::new(Suffixed::new(mechanism, Arc::clone(suffix), gas_cap)),
+            None => mechanism,
+        };
+        self.settlement = self.settlement.with_mechanism(mechanism)?;
+        Ok(self)
     }
 
     /// Adds an EVM network.
@@ -207,13 +229,14 @@ impl Builder {
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
         let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
-        self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
+        let gas_cap = evm.fees.gas_cap;
+        self = self.add(Arc::new(exact), gas_cap)?;
         self.permit2 |= evm.permit2;
         for permit in permits {
-            self.settlement = self.settlement.with_mechanism(permit)?;
+            self = self.add(permit, gas_cap)?;
         }
         let log_query_blocks = evm.log_query_blocks;
-        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
+        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes, gas_cap };
         self.places.insert(evm.network, place);
         self.pollers.push(HeadPoller {
             chain,
@@ -247,8 +270,8 @@ impl Builder {
         if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.chain.network() == network) {
             poller.bundlers.extend(bundlers);
         }
-        self.settlement = self.settlement.with_mechanism(Arc::new(mechanism))?;
-        Ok(self)
+        let gas_cap = place.gas_cap;
+        self.add(Arc::new(mechanism), gas_cap)
     }
 
     /// Adds plans that are paid by card, and returns the desk at which cards are enrolled and delegations are made:
