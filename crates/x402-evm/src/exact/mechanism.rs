@@ -246,6 +246,12 @@ impl<C: Chain> ExactMechanism<C> {
         if next == DEPLOY { deployment::deploy(self.network, checked) } else { self.transfer(checked, now).await }
     }
 
+    /// Returns whether verification simulated what this payment's lane will send: it ran as the first lane's account, and
+    /// a contract can distinguish the others by `tx.origin`.
+    fn was_simulated(&self, payment: &Payment, of: &Taking, now: UnixSeconds) -> bool {
+        self.lanes.first() == Some(&payment.lane) || self.payers.is_key(of, now)
+    }
+
     /// Returns the beginning of the keys of the payer's payments in this token.
     fn prefix(&self, checked: &Checked) -> Vec<u8> {
         let payer = checked.authorization.from;
@@ -377,7 +383,8 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                 let before: Vec<_> =
                     others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
                 let covered = before.is_empty() || self.payers.cover(&taking(&checked), &before, now);
-                if at_once && covered && checked.signature.deployment().is_none() {
+                let simulated = self.was_simulated(payment, &taking(&checked), now);
+                if at_once && covered && simulated && checked.signature.deployment().is_none() {
                     return self.transfer(&checked, now).await;
                 }
                 self.next(payment, &checked, before, now).await
@@ -406,6 +413,11 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                     proof.extra.insert_text(GAS_USED, &gas.to_string());
                 }
                 Ok(Observation::Proven(proof))
+            }
+            // This facilitator's own transaction used it, and no log shows what it moved: a token may emit no `Transfer`, or
+            // one of less. That is no payment, and no failure either.
+            Fate::Used { transaction, moved: Moved::Nothing } if sent.contains(&tx_id(transaction)) => {
+                Ok(Observation::Pending)
             }
             // Another authorization of the payer with the same nonce was used.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),

@@ -507,6 +507,35 @@ async fn a_token_that_pays_less_or_nothing_is_refused() {
     }
 }
 
+/// Checks a token that begins to keep a part after verification: what this facilitator's own transaction settled is not
+/// the payment, and is never told as failed.
+#[tokio::test]
+async fn what_was_settled_for_less_is_neither_paid_nor_failed() {
+    let mut assets = Assets::none();
+    let mut asset = Asset::new(network(), SPECIAL, "ODD", TestToken::TransferFirst.name(), "1", 6);
+    asset.transfer = TransferMethod::Permit2;
+    assets.add(asset);
+    let permits = permits_with(stage(0), &Tokens::for_permit2(&assets));
+    permits.stage.chain.put_token(TestToken::TransferFirst, SPECIAL).unwrap();
+    permits.approve(PAYER, SPECIAL, U256::MAX).await;
+    let mut terms = exact_terms();
+    terms.asset = SPECIAL.to_string();
+    let claim = permits.claim_by(signer(PAYER).unwrap(), terms, 7).await;
+    let mut payment = permits.payment(&claim).await;
+    permits.stage.chain.put_token(TestToken::Fee, SPECIAL).unwrap();
+    permits.approve(PAYER, SPECIAL, U256::MAX).await;
+    let before = permits.balance(SPECIAL, ACCOUNTS[PAYEE].address).await;
+    let attempt = permits.carry(&mut payment, 0).await;
+    permits.stage.chain.mine(1);
+    let after = permits.balance(SPECIAL, ACCOUNTS[PAYEE].address).await;
+    assert_eq!(after - before, U256::from(PRICE - PRICE / 100), "the money moved");
+    permits.after_the_deadline();
+    assert_eq!(permits.observe(&payment, &[attempt.tx]).await, Observation::Pending);
+    // What others did may have been an invalidation.
+    let dead = Observation::Dead(ErrorReason::PERMIT2_INVALID_NONCE);
+    assert_eq!(permits.observe(&payment, &[]).await, dead);
+}
+
 /// Checks that a payer's pending permits count against balance and allowance, whatever the proxy.
 #[tokio::test]
 async fn permits_under_way_count_against_balance_and_allowance() {
