@@ -94,8 +94,8 @@ impl Schedule {
         } else if before >= at {
             // The block was not there when it was expected. If the next poll was long after that, as at rest, the block was
             // probably there long before it, as far as its moment was known.
-            let known = self.shortest.max(apart * 2);
-            let late = began.duration_since(at).min(before.duration_since(at) + known);
+            let about = self.shortest.max(apart * 2);
+            let late = began.duration_since(at).min(before.duration_since(at) + about);
             let at = began.min(at + (late / 2).max(self.shortest / 2));
             Arrival { at, apart: halved.max(late / 8), ..known }
         } else if began <= at + self.shortest {
