@@ -175,8 +175,12 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         Address::try_from(text).map_err(|_| range("network.factories", "one case, or the right EIP-55 checksum"))
     };
     let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
+    let mut clients = vec![node("network.rpc", &config.rpc.read("network.rpc")?)?];
+    for further in &config.further_rpc {
+        clients.push(node("network.further_rpc", &further.read("network.further_rpc")?)?);
+    }
     Ok(Evm {
-        client: node(&config.rpc.read("network.rpc")?)?,
+        clients,
         network: config.id,
         finality: config.finality,
         polling: Polling {
@@ -187,6 +191,7 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
         fees: Fees::default()
             .with_cap(u128::from(config.max_fee_per_gas))
+            .with_relative_cap(config.max_fee_percent)
             .with_gas_cap(config.max_gas)
             .with_surcharge_margin(config.surcharge_margin_percent),
         signers,

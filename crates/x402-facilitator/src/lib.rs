@@ -17,9 +17,9 @@ pub mod dev;
 pub mod dev_cards;
 pub mod dialect;
 pub mod dialects;
-pub mod edge;
 #[cfg(feature = "discovery")]
 pub mod discovery;
+pub mod edge;
 pub mod engine;
 pub mod heads;
 pub mod init;

@@ -17,11 +17,11 @@ use x402_facilitator::config::Config;
 use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
+#[cfg(feature = "discovery")]
+use x402_facilitator::discovery;
 use x402_facilitator::edge::Edge;
 use x402_facilitator::init::{FirstConfig, FirstFiles};
 use x402_facilitator::reload::{Reload, Reloaded};
-#[cfg(feature = "discovery")]
-use x402_facilitator::discovery;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_types::ChainId;

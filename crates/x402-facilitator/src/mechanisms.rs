@@ -14,7 +14,7 @@ use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::batching::Batching;
-use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, repeating};
+use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, endpoints, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
 use x402_evm::permit2::sponsored::Eip2612GasSponsoring;
@@ -43,8 +43,8 @@ pub use suffixed::CallSuffix;
 
 /// The parts that serve one EVM network.
 pub struct Evm {
-    /// The client of the node.
-    pub client: RpcClient,
+    /// The clients of the network's endpoints, in the order of preference.
+    pub clients: Vec<RpcClient>,
     /// The network that is served.
     pub network: ChainId,
     /// The number of blocks behind the head at which a block is final.
@@ -72,7 +72,7 @@ impl Evm {
     #[must_use]
     pub fn new(client: RpcClient, network: ChainId, finality: u64, signers: Vec<Key>) -> Self {
         Self {
-            client,
+            clients: vec![client],
             network,
             finality,
             polling: Polling::default(),
@@ -91,6 +91,9 @@ impl std::fmt::Debug for Evm {
         f.debug_struct("Evm").field("network", &self.network).field("finality", &self.finality).finish_non_exhaustive()
     }
 }
+
+/// The longest time for which a verification waits for others: its caller waits as well.
+const LONGEST_GATHERING: Duration = Duration::from_millis(250);
 
 /// A use of the engine's setters.
 type SetEngine = Box<dyn FnOnce(Engine) -> Engine + Send>;
@@ -196,12 +199,18 @@ impl Builder {
     /// The network is served already, or is not in the `eip155` namespace.
     pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // A call that the node refuses temporarily is repeated before a caller learns of it.
-        let client = repeating(&counted(&evm.client, evm.network, self.metrics.clone()));
-        let evm = Evm { client, ..evm };
-        self.gas.add(evm.network, evm.client.clone());
-        let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
+        let count = |client| counted(client, evm.network, self.metrics.clone());
+        let clients: Vec<RpcClient> = evm.clients.iter().map(count).collect();
+        let client = match &*clients {
+            [client] => repeating(client),
+            clients => repeating(&endpoints(clients)),
+        };
+        self.gas.add(evm.network, client.clone());
+        let chain = RpcChain::new(client.clone(), evm.network, evm.finality).with_compared(clients);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
-        let chain = Arc::new(chain);
+        // Where payments wait for others to share a transaction, their simulations share a call.
+        let gather = self.batching.get(&evm.network).map(|(_, gather)| (*gather).min(LONGEST_GATHERING));
+        let chain = Arc::new(gather.into_iter().fold(chain, RpcChain::with_gathering));
         let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
@@ -236,7 +245,7 @@ impl Builder {
             self = self.add(permit, gas_cap)?;
         }
         let log_query_blocks = evm.log_query_blocks;
-        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes, gas_cap };
+        let place = Place { chain: Arc::clone(&chain), client, log_query_blocks, lanes, gas_cap };
         self.places.insert(evm.network, place);
         self.pollers.push(HeadPoller {
             chain,
