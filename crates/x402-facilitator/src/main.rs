@@ -207,9 +207,9 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let routes = session_keys.into_iter().fold(routes, Routes::with_session_keys);
     #[cfg(feature = "cards")]
     let routes = configured.cards.into_iter().fold(routes, Routes::with_cards);
-    let routes = routes.into_router();
     #[cfg(feature = "discovery")]
-    let routes = configured.catalog.into_iter().fold(routes, |it, catalog| it.merge(discovery::routes(catalog)));
+    let routes = configured.catalog.map(discovery::routes).into_iter().fold(routes, Routes::with_further);
+    let routes = routes.into_router();
     let admin =
         config.admin.as_ref().map(|admin| Ok::<_, StartError>((admin.listen, admin.token_hash()?))).transpose()?;
     let mut serving = Serving::start_at(config.listen, &engine, heads, routes, edge(&config)?).await?;

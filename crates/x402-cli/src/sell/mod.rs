@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tower_layer::Layer;
 use url::Url;
 use x402_evm::exact::{Exact, Price};
+use x402_facilitator::callers::Callers;
 use x402_facilitator::config::Config as FacilitatorConfig;
 use x402_facilitator::configured::configured;
 use x402_facilitator::routes::Routes;
@@ -173,11 +174,9 @@ async fn facilitator(config: &Config) -> Result<Asked, String> {
     let file = FacilitatorConfig::read(path).map_err(|error| text(&error))?;
     let parts = configured(&file).await.map_err(|error| text(&error))?;
     parts.heads.check().await.map_err(|error| text(&error))?;
-    let mut routes = Routes::new(Arc::clone(&parts.engine)).with_requests(parts.requests);
-    for caller in &file.callers {
-        let token = caller.token.read("caller.token").map_err(|error| text(&error))?;
-        routes = routes.with_caller(caller.name.clone(), token);
-    }
+    let callers = Callers::new(file.named_callers().map_err(|error| text(&error))?);
+    let routes = Routes::new(Arc::clone(&parts.engine)).with_requests(parts.requests).with_callers(callers);
+    let routes = file.limits.clone().into_iter().fold(routes, Routes::with_limits);
     let serving = Serving::start(file.listen, &parts.engine, parts.heads, routes.into_router()).await;
     Ok(Asked { facilitator: parts.engine, own: Some(serving.map_err(|error| text(&error))?) })
 }

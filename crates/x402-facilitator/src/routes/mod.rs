@@ -40,6 +40,7 @@ pub struct Routes {
     values: Extensions,
     limits: Option<LimitsConfig>,
     origins: Vec<BrowserOrigin>,
+    further: Router,
 }
 
 impl Routes {
@@ -54,6 +55,7 @@ impl Routes {
             values: Extensions::new(),
             limits: None,
             origins: Vec::new(),
+            further: Router::new(),
         }
     }
 
@@ -99,9 +101,16 @@ impl Routes {
         self
     }
 
+    /// Adds routes beside those of the facilitator. Limits, origins and metrics apply to them, too.
+    #[must_use]
+    pub fn with_further(mut self, routes: Router) -> Self {
+        self.further = self.further.merge(routes);
+        self
+    }
+
     /// Returns the routes as a router that can be served.
     pub fn into_router(self) -> Router {
-        let Self { engine, callers, requests, values, limits, origins } = self;
+        let Self { engine, callers, requests, values, limits, origins, further } = self;
         let body_time = limits.clone().unwrap_or_default().body_time();
         let context =
             Arc::new(Context::new(Arc::clone(&engine), requests, Limits::DEFAULT, callers, body_time, values));
@@ -119,7 +128,8 @@ impl Routes {
             };
         }
         let routes = routes.with_state(Arc::clone(&context));
-        let routes = dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context)));
+        let routes =
+            dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context))).merge(further);
         let routes = match limits {
             Some(limits) => {
                 let rates = Arc::new(AddressRates::new(limits.address_rate()));
