@@ -3,6 +3,8 @@
 
 mod admin;
 mod batching;
+#[cfg(feature = "attribution")]
+mod builder_code;
 mod caller;
 #[cfg(feature = "cards")]
 mod card;
@@ -19,6 +21,8 @@ mod tls;
 
 pub use admin::AdminConfig;
 pub use batching::BatchingConfig;
+#[cfg(feature = "attribution")]
+pub use builder_code::BuilderCodeConfig;
 pub use caller::{BearerHash, CallerConfig};
 #[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
@@ -73,6 +77,14 @@ pub struct Config {
     /// The store of session keys that payments name by their hash. Without it payments must carry their keys.
     #[serde(default)]
     pub session_keys: Option<SessionKeysConfig>,
+    /// Whether what was settled is listed in a catalog, in the place of the ledger, for everyone to search. Default: false.
+    #[cfg(feature = "discovery")]
+    #[serde(default)]
+    pub discovery: bool,
+    /// The codes at the end of the calls that settle payments. Default: none.
+    #[cfg(feature = "attribution")]
+    #[serde(default)]
+    pub builder_code: Option<BuilderCodeConfig>,
     /// The callers with their tokens. If there are none, every client that reaches the port may call, and all count as
     /// one caller.
     #[serde(default, rename = "caller")]
@@ -123,6 +135,9 @@ pub struct NetworkConfig {
     pub id: ChainId,
     /// The URL of the node's JSON-RPC interface: a secret, since many such URLs contain an API key.
     pub rpc: SecretSource,
+    /// The URLs of further endpoints of the network, asked in this order if the first one fails. Default: none.
+    #[serde(default)]
+    pub further_rpc: Vec<SecretSource>,
     /// The number of blocks behind the head at which a block is final; 0 where the head is trusted.
     pub finality: u64,
     /// The interval between polls of the head while a payment is unfinished, 20 to 60,000 ms. Default: 100.
@@ -140,6 +155,9 @@ pub struct NetworkConfig {
     pub transactions_in_flight: usize,
     /// The highest fee for one unit of gas, in wei.
     pub max_fee_per_gas: u64,
+    /// The highest fee for one unit of gas, as a percentage of the present price, 200 to 100,000. Default: 1,000.
+    #[serde(default = "default_relative_cap")]
+    pub max_fee_percent: u64,
     /// The highest gas limit of a transaction, 150,000 to 1,000,000,000. Default: 16,777,216.
     #[serde(default = "default_gas_cap")]
     pub max_gas: u64,
@@ -263,6 +281,9 @@ const fn default_log_query_blocks() -> u64 {
 const fn default_transactions_in_flight() -> usize {
     MOST_IN_FLIGHT
 }
+fn default_relative_cap() -> u64 {
+    Fees::default().relative_cap
+}
 fn default_gas_cap() -> u64 {
     Fees::default().gas_cap
 }
@@ -298,6 +319,7 @@ impl NetworkConfig {
         if !(1..=10_000).contains(&self.transactions_in_flight) {
             return Err(ConfigError::Range { field: "network.transactions_in_flight", expected: "1 to 10000" });
         }
+        within("network.max_fee_percent", self.max_fee_percent, 200, 100_000, "200 to 100000")?;
         within("network.max_gas", self.max_gas, TRANSFER_GAS, 1_000_000_000, "150000 to 1000000000")?;
         let margin = self.surcharge_margin_percent;
         within("network.surcharge_margin_percent", margin, 0, 1_000, "0 to 1000")?;
@@ -357,6 +379,8 @@ impl Config {
 
     fn check(&self) -> Result<(), Misplaced> {
         self.ledger.check()?;
+        #[cfg(feature = "attribution")]
+        self.builder_code.as_ref().map_or(Ok(()), |codes| codes.codes().map(drop))?;
         if !(1..=1_000).contains(&self.ledger_connections) {
             return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" }.into());
         }
@@ -435,12 +459,13 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:4020");
         assert_eq!(config.networks[0].id.as_str(), "eip155:84532");
         assert!(config.networks[0].default_assets);
-        assert!(config.networks[0].factories.is_empty());
+        assert!(config.networks[0].factories.is_empty() && config.networks[0].further_rpc.is_empty());
         let network = &config.networks[0];
         assert_eq!((network.poll_milliseconds, network.rest_poll_milliseconds), (100, 2_000));
         assert_eq!((network.log_query_blocks, network.transactions_in_flight), (1_000, 64));
         assert_eq!(network.log_query_blocks, 1_000);
         assert_eq!((network.max_gas, network.surcharge_margin_percent), (16_777_216, 50));
+        assert_eq!(network.max_fee_percent, 1_000);
         assert_eq!(config.longest_authorization_seconds, 3_600);
     }
 
@@ -452,6 +477,7 @@ mod tests {
             ("rest_poll_milliseconds", "network.rest_poll_milliseconds", 20, 60_000, "20 to 60000"),
             ("log_query_blocks", "network.log_query_blocks", 1, 100_000, "1 to 100000"),
             ("transactions_in_flight", "network.transactions_in_flight", 1, 10_000, "1 to 10000"),
+            ("max_fee_percent", "network.max_fee_percent", 200, 100_000, "200 to 100000"),
             ("max_gas", "network.max_gas", 150_000, 1_000_000_000, "150000 to 1000000000"),
             ("surcharge_margin_percent", "network.surcharge_margin_percent", 0, 1_000, "0 to 1000"),
         ];
@@ -595,5 +621,20 @@ mod tests {
             assert!(error.to_string().contains("line 8") && error.to_string().contains("env"), "{error}");
             assert!(!format!("{error} {error:?}").contains("7c852118"), "{error}");
         }
+    }
+
+    #[test]
+    fn further_endpoints_are_secrets_too() {
+        let with = |value: &str| Config::parse(&format!("{GOOD}\nfurther_rpc = {value}"));
+        let two = with("[{ env = \"SECOND\" }, { file = \"/run/secrets/third\" }]").unwrap();
+        assert_eq!(two.networks[0].further_rpc.len(), 2);
+        let refused = with("[\"https://node.example/KEY\"]").unwrap_err().to_string();
+        assert!(refused.contains("further_rpc"), "{refused}");
+    }
+
+    #[test]
+    fn an_absent_secret_says_where_it_should_be() {
+        let error = SecretSource::Env("X402_NOT_SET_ANYWHERE".into()).read("network.rpc").unwrap_err();
+        assert_eq!(error.to_string(), "network.rpc: environment variable X402_NOT_SET_ANYWHERE is not there or empty");
     }
 }

@@ -17,6 +17,8 @@ pub mod dev;
 pub mod dev_cards;
 pub mod dialect;
 pub mod dialects;
+#[cfg(feature = "discovery")]
+pub mod discovery;
 pub mod edge;
 pub mod engine;
 pub mod heads;

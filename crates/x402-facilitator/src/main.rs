@@ -17,6 +17,8 @@ use x402_facilitator::config::Config;
 use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
+#[cfg(feature = "discovery")]
+use x402_facilitator::discovery;
 use x402_facilitator::edge::Edge;
 use x402_facilitator::init::{FirstConfig, FirstFiles};
 use x402_facilitator::reload::{Reload, Reloaded};
@@ -216,6 +218,8 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     #[cfg(feature = "cards")]
     let routes = configured.cards.into_iter().fold(routes, Routes::with_cards);
     let routes = routes.into_router();
+    #[cfg(feature = "discovery")]
+    let routes = configured.catalog.into_iter().fold(routes, |it, catalog| it.merge(discovery::routes(catalog)));
     let admin =
         config.admin.as_ref().map(|admin| Ok::<_, StartError>((admin.listen, admin.token_hash()?))).transpose()?;
     let mut serving = Serving::start_at(config.listen, &engine, heads, routes, edge(&config)?).await?;

@@ -3,6 +3,7 @@
 #[cfg(feature = "cards")]
 mod card;
 mod nvm;
+mod suffixed;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -13,7 +14,7 @@ use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::batching::Batching;
-use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, repeating};
+use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, endpoints, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
 use x402_evm::permit2::sponsored::Eip2612GasSponsoring;
@@ -21,11 +22,12 @@ use x402_evm::permit2::{PermitMechanism, PermitScheme};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
-use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Mechanism, OwnerId, Rail, Settlement};
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{Asset, Assets, ChainId, Fault, Members, RawJson};
+use x402_types::{Asset, Assets, ChainId, Claim, Fault, Members, RawJson};
 
 use self::nvm::Place;
+use self::suffixed::Suffixed;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
 use crate::engine::{Engine, ReadBalance};
@@ -37,11 +39,12 @@ use crate::session_keys::Registrar;
 #[cfg(feature = "cards")]
 pub use card::CardPayments;
 pub use nvm::Nvm;
+pub use suffixed::CallSuffix;
 
 /// The parts that serve one EVM network.
 pub struct Evm {
-    /// The client of the node.
-    pub client: RpcClient,
+    /// The clients of the network's endpoints, in the order of preference.
+    pub clients: Vec<RpcClient>,
     /// The network that is served.
     pub network: ChainId,
     /// The number of blocks behind the head at which a block is final.
@@ -69,7 +72,7 @@ impl Evm {
     #[must_use]
     pub fn new(client: RpcClient, network: ChainId, finality: u64, signers: Vec<Key>) -> Self {
         Self {
-            client,
+            clients: vec![client],
             network,
             finality,
             polling: Polling::default(),
@@ -88,6 +91,9 @@ impl std::fmt::Debug for Evm {
         f.debug_struct("Evm").field("network", &self.network).field("finality", &self.finality).finish_non_exhaustive()
     }
 }
+
+/// The longest time for which a verification waits for others: its caller waits as well.
+const LONGEST_GATHERING: Duration = Duration::from_millis(250);
 
 /// A use of the engine's setters.
 type SetEngine = Box<dyn FnOnce(Engine) -> Engine + Send>;
@@ -110,6 +116,7 @@ pub struct Builder {
     gas: GasReader,
     balances: Vec<(LaneId, ReadBalance)>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
+    suffix: Option<Arc<CallSuffix>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -142,6 +149,7 @@ impl Builder {
             gas,
             balances: Vec::new(),
             batching: BTreeMap::new(),
+            suffix: None,
         }
     }
 
@@ -168,18 +176,41 @@ impl Builder {
         self
     }
 
+    /// Sets the suffix of the calls that settle payments, on the networks and for the plans that are added after this.
+    #[must_use]
+    pub fn with_call_suffix(mut self, suffix: impl Fn(&Claim) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        self.suffix = Some(Arc::new(suffix));
+        self
+    }
+
+    /// Adds a mechanism whose transactions may have this much gas.
+    fn add(mut self, mechanism: Arc<dyn Mechanism>, gas_cap: u64) -> Result<Self, Fault> {
+        let mechanism = match &self.suffix {
+            Some(suffix) => Arc::new(Suffixed::new(mechanism, Arc::clone(suffix), gas_cap)),
+            None => mechanism,
+        };
+        self.settlement = self.settlement.with_mechanism(mechanism)?;
+        Ok(self)
+    }
+
     /// Adds an EVM network.
     ///
     /// # Errors
     /// The network is served already, or is not in the `eip155` namespace.
     pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // A call that the node refuses temporarily is repeated before a caller learns of it.
-        let client = repeating(&counted(&evm.client, evm.network, self.metrics.clone()));
-        let evm = Evm { client, ..evm };
-        self.gas.add(evm.network, evm.client.clone());
-        let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
+        let count = |client| counted(client, evm.network, self.metrics.clone());
+        let clients: Vec<RpcClient> = evm.clients.iter().map(count).collect();
+        let client = match &*clients {
+            [client] => repeating(client),
+            clients => repeating(&endpoints(clients)),
+        };
+        self.gas.add(evm.network, client.clone());
+        let chain = RpcChain::new(client.clone(), evm.network, evm.finality).with_compared(clients);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
-        let chain = Arc::new(chain);
+        // Where payments wait for others to share a transaction, their simulations share a call.
+        let gather = self.batching.get(&evm.network).map(|(_, gather)| (*gather).min(LONGEST_GATHERING));
+        let chain = Arc::new(gather.into_iter().fold(chain, RpcChain::with_gathering));
         let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
@@ -207,13 +238,14 @@ impl Builder {
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
         let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
-        self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
+        let gas_cap = evm.fees.gas_cap;
+        self = self.add(Arc::new(exact), gas_cap)?;
         self.permit2 |= evm.permit2;
         for permit in permits {
-            self.settlement = self.settlement.with_mechanism(permit)?;
+            self = self.add(permit, gas_cap)?;
         }
         let log_query_blocks = evm.log_query_blocks;
-        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
+        let place = Place { chain: Arc::clone(&chain), client, log_query_blocks, lanes, gas_cap };
         self.places.insert(evm.network, place);
         self.pollers.push(HeadPoller {
             chain,
@@ -247,8 +279,8 @@ impl Builder {
         if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.chain.network() == network) {
             poller.bundlers.extend(bundlers);
         }
-        self.settlement = self.settlement.with_mechanism(Arc::new(mechanism))?;
-        Ok(self)
+        let gas_cap = place.gas_cap;
+        self.add(Arc::new(mechanism), gas_cap)
     }
 
     /// Adds plans that are paid by card, and returns the desk at which cards are enrolled and delegations are made:

@@ -13,7 +13,7 @@ use x402_devchain::contracts::MULTICALL3;
 use x402_devchain::{ACCOUNTS, TOKEN, TestToken, Token as DevToken, signer};
 use x402_evm::chain::{Call, ReadChain, RpcChain};
 use x402_evm::eip712::DomainSeparator;
-use x402_evm::exact::SignAs;
+use x402_evm::exact::{ExactMechanism, SignAs};
 use x402_evm::permit2::sponsored::{EIP2612_GAS_SPONSORING, PermittedAllowance, SponsoredPermit};
 use x402_evm::permit2::{
     ByPermit2, EXACT_PROXY, Eip2612Permit, PERMIT2, Payer, Permit, PermitMechanism, PermitPayload, PermitScheme,
@@ -30,7 +30,7 @@ use x402_types::{
     SigningContext, Terms, TimeoutSeconds, TransferMethod, UnixSeconds,
 };
 
-use crate::stage::{PAYEE, PAYER, PRICE, Stage, claim_of, stage};
+use crate::stage::{PAYEE, PAYER, PRICE, Stage, claim_of, stage, transfer_call};
 use crate::wallet::{OWNER, WALLET, wallet_code, wallet_of};
 
 sol! {
@@ -557,6 +557,34 @@ async fn permits_under_way_count_against_balance_and_allowance() {
     permits.stage.chain.mine(1);
     permits.approve(PAYER, TOKEN, U256::from(PRICE)).await;
     assert!(permits.exact.verify(&second, permits.now()).await.is_ok());
+}
+
+/// Checks that a payer who gives an authorization of EIP-3009 and a permit for one balance is refused the second, whichever
+/// comes first.
+#[tokio::test]
+async fn one_balance_is_not_promised_by_two_methods() {
+    let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(1)));
+    let mut permits = permits(0).await;
+    permits.exact = permits.exact.with_ledger(ledger.clone());
+    let lanes = permits.stage.rail.lanes();
+    let mechanism = ExactMechanism::new(permits.stage.reader.clone(), Tokens::default(), lanes);
+    permits.stage.mechanism = mechanism.with_ledger(ledger.clone());
+    let one = || permits.stage.chain.set_balance_of(ACCOUNTS[PAYER].address, U256::from(PRICE));
+    one();
+    let (permit, authorization) = (permits.claim(1).await, permits.stage.claim(PAYER, 2).await);
+    ledger.claim(permits.stage.payment(authorization.clone()).await).await.unwrap();
+    assert_eq!(permits.refused(&permit).await, ErrorReason::INSUFFICIENT_FUNDS);
+    // Used meanwhile, it is subtracted from the balance already.
+    permits.stage.other(5, TOKEN, transfer_call(&authorization)).await;
+    permits.stage.chain.mine(1);
+    one();
+    ledger.claim(permits.payment(&permit).await).await.unwrap();
+    let third = permits.stage.claim(PAYER, 3).await;
+    assert_eq!(permits.stage.refused(&third).await, "insufficient_funds");
+    permits.stage.other(5, EXACT_PROXY, settle_call(&permit).call()).await;
+    permits.stage.chain.mine(1);
+    one();
+    permits.stage.verify(&third).await.unwrap();
 }
 
 #[tokio::test]

@@ -29,14 +29,21 @@ pub(super) async fn check(config: &NetworkConfig, report: &mut CheckReport) {
         Ok(evm) => evm,
         Err(error) => return report.add(Finding::problem(id, error, "put the secret where the file expects it")),
     };
-    let chain = RpcChain::new(evm.client.clone(), id, evm.finality);
-    evm.signers.iter().for_each(|signer| chain.watch_funds(signer.address()));
-    let head = match node(&chain, report).await {
-        Ok(head) => head,
-        Err(fault) => {
-            let advice = "check the node's URL, its key and its quota";
-            return report.add(Finding::problem(format_args!("{id} node"), fault, advice));
+    let advice = "check the node's URL, its key and its quota";
+    // The first endpoint answers all that follows.
+    let [first, further @ ..] = &*evm.clients else { return };
+    for (number, client) in (2_usize..).zip(further) {
+        let (further, subject) = (RpcChain::new(client.clone(), id, evm.finality), format!("{id} node {number}"));
+        if let Err(fault) = node(&further, &subject, report).await {
+            report.add(Finding::problem(subject, fault, advice));
         }
+    }
+    let chain = RpcChain::new(first.clone(), id, evm.finality);
+    evm.signers.iter().for_each(|signer| chain.watch_funds(signer.address()));
+    let subject = format!("{id} node");
+    let head = match node(&chain, &subject, report).await {
+        Ok(head) => head,
+        Err(fault) => return report.add(Finding::problem(subject, fault, advice)),
     };
     price(&chain, head, config, report);
     for signer in &evm.signers {
@@ -46,12 +53,11 @@ pub(super) async fn check(config: &NetworkConfig, report: &mut CheckReport) {
     contracts(&chain, &evm, config, report).await;
 }
 
-async fn node(chain: &RpcChain, report: &mut CheckReport) -> Result<Head, Fault> {
-    let subject = format!("{} node", chain.network());
+async fn node(chain: &RpcChain, subject: &str, report: &mut CheckReport) -> Result<Head, Fault> {
     chain.check_network().await?;
     for peculiarity in chain.peculiarities(now()).await? {
         let advice = "another node is better, docs/operations.md, The node";
-        report.add(Finding::warning(&subject, peculiarity, advice));
+        report.add(Finding::warning(subject, peculiarity, advice));
     }
     let head = chain.poll().await?;
     let age = now().0.saturating_sub(head.timestamp);

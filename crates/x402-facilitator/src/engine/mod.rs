@@ -4,6 +4,7 @@ mod claims;
 mod health;
 mod in_process;
 mod pause;
+mod records;
 mod running;
 mod settle;
 mod verify;
@@ -23,6 +24,7 @@ use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSec
 use self::claims::Claims;
 pub use self::health::{Health, Readiness, ShortSigner, Shortage};
 pub use self::pause::Paused;
+use self::records::Records;
 pub use self::running::Running;
 use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
@@ -38,6 +40,8 @@ pub struct Engine {
     signers: Members,
     assets: Assets,
     extensions: Extensions,
+    /// The settled payments that the extensions record.
+    records: Records,
     /// The callers that may get a success again although they name no request.
     replaying: RwLock<BTreeSet<String>>,
     /// The dialects; the first one that recognises a body reads it.
@@ -137,6 +141,7 @@ impl Engine {
             assets: Assets::none(),
             extensions: Extensions::new(),
             replaying: RwLock::default(),
+            records: Records::default(),
             dialects: dialects::all(),
             patience: Patience::default(),
             gathering: BTreeMap::new(),

@@ -45,7 +45,8 @@ impl Running {
 }
 
 impl Engine {
-    /// Starts a task for each lane, and one that deletes expired records.
+    /// Starts a task for each lane, one that lets the extensions record settled payments, and one that deletes expired
+    /// records.
     #[must_use]
     pub fn start(self: &Arc<Self>) -> Running {
         let stop = watch::Sender::new(false);
@@ -73,6 +74,10 @@ impl Engine {
                     () = gas.run() => {}
                 }
             });
+        }
+        if let Some(waiting) = self.records.take() {
+            let (engine, stopped) = (Arc::clone(self), stop.subscribe());
+            tasks.spawn(async move { waiting.run(&engine.extensions, stopped).await });
         }
         if let Some(database) = self.database.clone() {
             let mut stopped = stop.subscribe();

@@ -50,6 +50,7 @@ impl Engine {
         if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
             let mut response = receipt.to_response(claim.terms.version, false);
             self.extensions.on_receipt(claim, claim.resource.as_ref(), &mut response, now());
+            self.records.add(claim, &response, now());
             receipt.extensions = response.extensions;
         }
         // Nothing may wait or fail between the moment that a success is stored as reported and its answer.

@@ -9,7 +9,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use tracing::Span;
-use x402_types::{Claim, Fault, Refusal, Terms};
+use x402_codec::header;
+use x402_facilitator_core::Outcome;
+use x402_types::{Claim, Fault, Members, Refusal, Terms};
 
 use crate::dialect::{
     Answer, Body, Context, Dialect, Endpoint, Name, NotAdmitted, Request, Settled, Stopped, Submission, log,
@@ -47,6 +49,7 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         Span::current().record("key", tracing::field::display(key));
     }
     let read = logged(read);
+    let mut reports = Members::new();
     let reply = match (endpoint, read) {
         (Endpoint::Verify, Ok(submission)) => {
             let verdict = verified(context, dialect.as_ref(), &request, &submission).await;
@@ -55,6 +58,9 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         (Endpoint::Verify, Err(stopped)) => dialect.write_verdict(context, &request, Answer::Stopped(None, stopped)),
         (Endpoint::Settle, Ok(submission)) => {
             let settled = settled(context, dialect.as_ref(), &request, &submission).await;
+            if let Ok(Settled { outcome: Outcome::Settled { .. }, .. }) = &settled {
+                reports = context.engine().extensions().reports(&submission.claim);
+            }
             dialect.write_settlement(context, &request, Answer::of(&submission, logged(settled)))
         }
         (Endpoint::Settle, Err(stopped)) => dialect.write_settlement(context, &request, Answer::Stopped(None, stopped)),
@@ -65,6 +71,11 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         && let Some(place) = key.and_then(|key| format!("/payments/{key}").parse().ok())
     {
         response.headers_mut().insert(LOCATION, place);
+    }
+    if !reports.is_empty()
+        && let Ok(reports) = header::encode(&reports)
+    {
+        response.headers_mut().insert(&header::EXTENSION_RESPONSES, reports);
     }
     response
 }
