@@ -150,21 +150,31 @@ fn announce(line: &serde_json::Value) {
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
-/// The signals that the process handles from here on, none of which kills it. The handlers are installed before anything
+/// The signals that the process handles from here on. The handlers are installed before anything
 /// is announced: a supervisor may stop a process that it has just seen start.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+    /// The signal to reload; without it the process ends with its terminal.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
-    fn install() -> std::io::Result<Self> {
+    fn install(reloads: bool) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
+            hang_up: reloads.then(|| signal(SignalKind::hangup())).transpose()?,
         })
+    }
+}
+
+async fn hung_up(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 
@@ -180,7 +190,7 @@ async fn told_to_stop(
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                _ = signals.hang_up.recv() => reload(),
+                () = hung_up(&mut signals.hang_up) => reload(),
             }
         }
     };
@@ -213,7 +223,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let admin =
         config.admin.as_ref().map(|admin| Ok::<_, StartError>((admin.listen, admin.token_hash()?))).transpose()?;
     let mut serving = Serving::start_at(config.listen, &engine, heads, routes, edge(&config)?).await?;
-    let signals = Signals::install();
+    let signals = Signals::install(true);
     let mut line = json!({ "listening": format!("{}://{}", scheme(&config), serving.address()) });
     let mut admin = admin.map(|(listen, token)| AdminPort::start(listen, admin::routes(&engine, token)));
     if let Some(port) = &mut admin
@@ -264,7 +274,7 @@ fn reload_now(reload: &mut Reload) {
 #[cfg(feature = "dev")]
 async fn serve_dev(listen: SocketAddr) -> Result<ExitCode, StartError> {
     let mut facilitator = DevFacilitator::start(listen, |routes| routes).await?;
-    let signals = Signals::install();
+    let signals = Signals::install(false);
     announce(&json!({ "listening": facilitator.url(), "rpc": facilitator.rpc() }));
     let code = told_to_stop(signals, facilitator.broken(), || {}).await;
     facilitator.stop().await;

@@ -1,6 +1,7 @@
 //! The operator's page: three files in the binary, no outside asset, and a policy that allows no other.
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -12,6 +13,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 pub(super) fn routes() -> Router {
     Router::new()
+        // Browsers request it for every page; there is none.
+        .route("/favicon.ico", get(async || StatusCode::NO_CONTENT))
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
         .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))))

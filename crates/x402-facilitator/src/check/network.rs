@@ -130,8 +130,7 @@ async fn tokens(chain: &RpcChain, evm: &Evm, report: &mut CheckReport) {
 
 /// Checks that each contract that the configuration relies on has code.
 async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: &mut CheckReport) {
-    let permit2 =
-        [(PERMIT2, "Permit2"), (EXACT_PROXY, "x402's proxy for exact"), (UPTO_PROXY, "x402's proxy for upto")];
+    let permit2 = [(PERMIT2, "Permit2"), (EXACT_PROXY, "x402's proxy"), (UPTO_PROXY, "x402's proxy")];
     let mut needed: Vec<(Address, &str, State)> = Vec::new();
     needed.extend(permit2.into_iter().filter(|_| evm.permit2).map(|(address, name)| (address, name, State::Optional)));
     needed.extend(config.batching.iter().map(|_| (MULTICALL3, "Multicall3, for batching", State::Required)));

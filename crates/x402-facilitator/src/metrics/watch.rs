@@ -11,6 +11,9 @@ use x402_types::{PaymentKey, UnixSeconds};
 use super::gas::GasReads;
 use super::{Metrics, names};
 
+/// The most spans that are kept: another process may bring payments to their end that were claimed here.
+const MOST_SPANS: usize = 8_192;
+
 /// The observer. Its events neither block nor fail.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -31,7 +34,11 @@ impl Watch {
     }
 
     fn span(&self, payment: &Payment) -> Span {
-        self.spans().entry(payment.key.clone()).or_insert_with(|| span(payment)).clone()
+        let mut spans = self.spans();
+        if spans.len() >= MOST_SPANS && !spans.contains_key(&payment.key) {
+            spans.pop_first();
+        }
+        spans.entry(payment.key.clone()).or_insert_with(|| span(payment)).clone()
     }
 
     fn answered(&self, payment: &Payment, age: Option<u64>) {

@@ -42,7 +42,7 @@ const time = (seconds) => seconds ? new Date(seconds * 1000).toISOString().slice
 
 function opener(id) {
   const button = document.createElement('button');
-  button.type = 'button'; button.textContent = '…' + id.slice(-12); button.title = id;
+  button.type = 'button'; button.textContent = id.slice(-64, -52) + '…'; button.title = id;
   button.setAttribute('aria-label', 'Timeline of payment ' + id);
   button.addEventListener('click', () => timeline(id).catch(failed));
   return button;
@@ -111,11 +111,12 @@ function bars(target, pairs) {
   target.replaceChildren(svg);
 }
 
+// Amounts of two tokens are never added.
 function value(payments) {
   const hours = new Map();
   for (const it of payments) if (it.state === 'settled') {
-    const hour = time(it.claimed).slice(5, 13);
-    hours.set(hour, (hours.get(hour) || 0) + Number(it.amount));
+    const label = time(it.claimed).slice(5, 13) + ' ' + it.asset.slice(0, 6);
+    hours.set(label, (hours.get(label) || 0) + Number(it.amount));
   }
   bars(by('value-plot'), [...hours].sort().slice(-12));
 }
