@@ -3,6 +3,7 @@
 mod codec;
 mod demo;
 mod explain;
+mod find;
 mod keys;
 mod lint;
 mod node;
@@ -32,6 +33,8 @@ enum Command {
     Decode(codec::Decode),
     /// Encodes JSON as the value of a payment header.
     Encode(codec::Encode),
+    /// Searches the catalog of a facilitator for resources that can be paid.
+    Find(find::Args),
     /// Makes a request and pays for it.
     Pay(pay::Args),
     /// Lists the signed receipts that `pay` kept.
@@ -62,6 +65,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Decode(args) => codec::decode(args),
         Command::Encode(args) => codec::encode(args),
+        Command::Find(args) => find::run(args).await,
         Command::Pay(args) => pay::run(args).await,
         Command::Receipts(args) => receipts::list(args),
         Command::Receipt(receipt) => receipts::run(receipt),

@@ -48,7 +48,7 @@ impl PricedTools {
     ///
     /// # Errors
     /// There is no offer or too many, or a flow is not supported.
-    pub fn price(mut self, tool: &str, offers: impl IntoIterator<Item = Offer>) -> Result<Self, SellerError> {
+    pub fn with_price(mut self, tool: &str, offers: impl IntoIterator<Item = Offer>) -> Result<Self, SellerError> {
         let offers: Vec<_> = offers.into_iter().collect();
         self.checkout.check(&offers)?;
         let resource = Arc::new(ResourceInfo::of(format!("mcp://tool/{tool}")));
@@ -58,7 +58,7 @@ impl PricedTools {
 
     /// Describes a priced tool, for people and for lists of services. A tool without a price has no description here.
     #[must_use]
-    pub fn describe(mut self, tool: &str, description: &str, mime_type: &str) -> Self {
+    pub fn with_description(mut self, tool: &str, description: &str, mime_type: &str) -> Self {
         if let Some(tool) = self.tools.get_mut(tool) {
             let resource = Arc::make_mut(&mut tool.resource);
             resource.description = Some(description.to_owned());

@@ -67,7 +67,7 @@ async fn prices(facilitator: Arc<dyn Facilitator>) -> PricedTools {
         .unwrap();
     let tools = ["get_weather", "broken", "no_such_tool"];
     let prices = PricedTools::new(Checkout::new(facilitator));
-    tools.iter().fold(prices, |prices, tool| prices.price(tool, [offer.clone()]).unwrap())
+    tools.iter().fold(prices, |prices, tool| prices.with_price(tool, [offer.clone()]).unwrap())
 }
 
 async fn connect(server: PricedServer<Weather>) -> RunningService<RoleClient, ()> {

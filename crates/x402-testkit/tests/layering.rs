@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "x402-store",
             "x402-devchain",
         ],
-        &[],
+        &["x402-extensions"],
     ),
     (
         "x402-cli",
