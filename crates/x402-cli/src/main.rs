@@ -43,7 +43,7 @@ enum Command {
     #[command(subcommand)]
     Receipt(receipts::Receipt),
     /// Requires payment before a server in any language.
-    Sell(sell::Args),
+    Sell(Box<sell::Args>),
     /// Reports every fault of a 402 document.
     Lint(lint::Args),
     /// Explains a code of the linter.
@@ -69,7 +69,7 @@ async fn main() -> ExitCode {
         Command::Pay(args) => pay::run(args).await,
         Command::Receipts(args) => receipts::list(args),
         Command::Receipt(receipt) => receipts::run(receipt),
-        Command::Sell(args) => sell::run(args).await,
+        Command::Sell(args) => sell::run(*args).await,
         Command::Lint(args) => lint::run(args).await,
         Command::Explain(args) => explain::run(args),
         Command::Keys(args) => keys::run(args),

@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["x402-types"],
         &["x402-facilitator-core", "x402-http", "x402-challenge", "x402-card", "x402-extensions"],
     ),
+    ("x402-mcp", &["x402-types", "x402-codec", "x402-http"], &[]),
     ("x402-devchain", &["x402-types", "x402-evm", "x402-erc4337"], &[]),
     (
         "x402-facilitator",
