@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, missing_docs)]
 
 mod batching;
+mod endpoints;
 mod node;
 mod permit;
 mod permit_cases;
@@ -11,6 +12,7 @@ mod settle;
 mod smart;
 mod stage;
 mod surcharge;
+mod together;
 mod trial;
 mod verify;
 mod wallet;
