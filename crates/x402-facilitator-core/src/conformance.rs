@@ -115,6 +115,7 @@ const RULES: &[(&str, Rule)] = &[
     ("many leases at once have one winner", |s| Box::pin(leases::one_winner(s))),
     ("a lease ends by the ledger's clock", |s| Box::pin(leases::expiry(s))),
     ("a lease is given back", |s| Box::pin(leases::given_back(s))),
+    ("owners share the lanes", |s| Box::pin(leases::shares(s))),
     ("a worker that lost its lane writes nothing", |s| Box::pin(leases::fence(s))),
     ("a lease is for one lane", |s| Box::pin(leases::one_lane(s))),
     ("one live step per once key", |s| Box::pin(once_keys::one_live_step(s))),

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use self::rows::Rows;
-use crate::{CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Write};
+use crate::{CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Share, Slot, SlotId, Write};
 
 /// The seconds between two looks for unknown payments where other processes claim, too.
 const LOOK_SHARED: u64 = 1;
@@ -219,11 +219,17 @@ impl Ledger for HeldLedger {
         let lease = self.inner.lease(lane, owner, seconds).await?;
         match &lease {
             None => self.rows().drop_lane(lane),
+            // The owner gave the lane back.
+            Some(_) if seconds == 0 => self.rows().drop_lane(lane),
             Some(lease) if self.alone => self.rows().lease(lease),
             Some(lease) if self.rows().is_held(lease) => {}
             Some(lease) => self.load(lease).await?,
         }
         Ok(lease)
+    }
+
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        self.inner.share(owner, seconds).await
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {

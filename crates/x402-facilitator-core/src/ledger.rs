@@ -48,6 +48,15 @@ pub trait Ledger: Send + Sync {
     /// The store failed; the lease may have been taken.
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault>;
 
+    /// Announces that `owner` works lanes for this many seconds of the ledger's clock, with 0 that it no longer does, and
+    /// returns its share of the lanes. The owner that has announced itself for the longest time without a break comes
+    /// first. Everything is the owner's where one process at most uses the ledger, which is the default.
+    /// # Errors
+    /// The store failed; the owner may have been announced.
+    async fn share(&self, _owner: &OwnerId, _seconds: u64) -> Result<Share, Fault> {
+        Ok(Share::ALL)
+    }
+
     /// Returns the payments of a lane that have no answer and are due at `now`, longest due first.
     /// # Errors
     /// The store failed.
@@ -87,6 +96,30 @@ pub struct Lease {
     pub lane: LaneId,
     /// A number that grows with every change of the owner.
     pub fence: u64,
+}
+
+/// The share of the lanes that one of several owners should lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The number of owners that come before this one.
+    pub place: usize,
+    /// The number of owners, at least 1.
+    pub of: usize,
+}
+
+impl Share {
+    /// The share of an owner that is alone: everything.
+    pub const ALL: Self = Self { place: 0, of: 1 };
+
+    /// Returns how many of so many lanes the owner should lease. The shares of all owners add up to the number of lanes.
+    #[must_use]
+    pub const fn of_lanes(self, lanes: usize) -> usize {
+        match (lanes.checked_div(self.of), lanes.checked_rem(self.of)) {
+            (Some(each), Some(over)) if self.place < over => each.saturating_add(1),
+            (Some(each), _) => each,
+            (None, _) => lanes,
+        }
+    }
 }
 
 /// The state of a lane at one moment.

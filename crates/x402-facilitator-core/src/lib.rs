@@ -32,7 +32,7 @@ pub use facilitator::{AskFacilitator, Facilitator, KEEPS_REQUESTS, PaymentReques
 pub use held::HeldLedger;
 pub use ids::{LaneId, OnceKey, OwnerId, RequestId, SlotId, StepName, TxId};
 pub use in_flight::InFlightRequest;
-pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Write};
+pub use ledger::{CommitError, LaneView, Lease, Ledger, Next, Share, Write};
 pub use mechanism::{EntryDefaults, MAX_PARCELS, Mechanism, NextStep, Observation, Verdict};
 pub use memory::MemoryLedger;
 pub use observer::{Doing, Happening, Observer};

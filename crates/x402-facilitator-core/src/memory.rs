@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::{
-    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Share, Slot, SlotId, Step, StepState,
+    Write,
 };
 
 /// A ledger in memory.
@@ -107,6 +108,20 @@ impl Ledger for MemoryLedger {
         Ok(Some(Lease { lane: lane.clone(), fence: held.fence }))
     }
 
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        let now = (self.clock)();
+        let mut rows = self.rows();
+        rows.workers.retain(|(_, until)| *until > now);
+        match rows.workers.iter_mut().find(|(other, _)| other == owner) {
+            Some((_, until)) => *until = now.plus(seconds),
+            None => rows.workers.push((owner.clone(), now.plus(seconds))),
+        }
+        rows.workers.retain(|(_, until)| *until > now);
+        let of = rows.workers.len();
+        let place = rows.workers.iter().position(|(other, _)| other == owner).unwrap_or(of);
+        Ok(Share { place, of: of.max(1) })
+    }
+
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
         let rows = self.rows();
         let due = rows.unanswered_of(lane).take_while(|payment| payment.due <= now).take(limit);
@@ -149,6 +164,8 @@ struct Rows {
     open: BTreeSet<SlotId>,
     next: BTreeMap<LaneId, u64>,
     leases: BTreeMap<LaneId, Held>,
+    /// The owners that have announced themselves, longest first, and until when.
+    workers: Vec<(OwnerId, UnixSeconds)>,
 }
 
 struct Held {

@@ -108,7 +108,7 @@ impl Lane {
             // The running work continues while the ledger is left alone.
             if rounds_from <= at {
                 match self.round(block, at).await {
-                    Ok(open) if *stop.borrow() && !open && self.running.is_empty() => return,
+                    Ok(open) if *stop.borrow() && !open && self.running.is_empty() => return self.give_back().await,
                     // Nothing is carried here: another process has the lane and finishes it.
                     Ok(_) if *stop.borrow() && self.lease.is_none() && self.running.is_empty() => return,
                     Ok(_) => (block, failures) = (false, 0),
@@ -211,9 +211,18 @@ impl Lane {
         self.fence = None;
     }
 
-    /// Takes the lease, or renews it after a third of its time.
+    /// Takes the lease, or renews it after a third of its time, unless this process has its share of the lanes without
+    /// this one.
     async fn hold(&mut self) -> Result<Option<Lease>, Fault> {
         let seconds = self.engine.lease_seconds();
+        if self.lease.is_some() && !self.engine.shares().keeps(&self.id) {
+            tracing::info!(lane = %self.id, "the lane is left to another process");
+            self.give_back().await;
+        }
+        if !self.engine.shares().has_room(&self.id) {
+            self.lease = None;
+            return Ok(None);
+        }
         if let Some((lease, since)) = &self.lease
             && since.elapsed() < Duration::from_secs(seconds) / 3
         {
@@ -222,7 +231,20 @@ impl Lane {
         let asked = Instant::now();
         let lease = self.engine.ledger().lease(&self.id, self.engine.settlement().owner(), seconds).await?;
         self.lease = lease.clone().map(|lease| (lease, asked));
+        match &lease {
+            Some(_) => self.engine.shares().takes(&self.id),
+            None => self.engine.shares().leaves(&self.id),
+        }
         Ok(lease)
+    }
+
+    /// Gives the lease back, so that another process need not wait for its end.
+    async fn give_back(&mut self) {
+        if self.lease.take().is_some()
+            && let Err(fault) = self.engine.ledger().lease(&self.id, self.engine.settlement().owner(), 0).await
+        {
+            tracing::debug!(lane = %self.id, %fault, "the lease ends by the clock");
+        }
     }
 
     /// Returns the time at which the next delayed payment may be tried again.

@@ -11,12 +11,13 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 use x402_devchain::{ACCOUNTS, DevChain};
 use x402_testkit::postgres::{Fsync, PostgresServer};
 
-use crate::support::process::{Facilitator, configuration};
+use crate::support::process::{Facilitator, SIGNERS, configuration};
 use crate::support::{at_last, payment, post_named, tls};
 
 /// The server; it ends with this process.
@@ -180,6 +181,67 @@ async fn a_payment_that_one_process_claims_is_settled_by_the_one_that_has_the_la
     }
     assert_eq!((stage.fence().await, stage.chain.transfers().len()), (1, 3));
     drop(first);
+}
+
+impl Stage {
+    /// Lets every process have four signers.
+    fn with_four_lanes(self) -> Self {
+        let signers = SIGNERS.map(|signer| format!("{{ env = \"TEST_KEY_{signer}\" }}")).join(", ");
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, text.replace("{ env = \"TEST_KEY\" }", &signers)).unwrap();
+        self
+    }
+
+    /// The lanes that each process works, in no order.
+    async fn lanes(&self, processes: &[&Facilitator]) -> Vec<i64> {
+        let mut lanes = Vec::new();
+        for process in processes {
+            let sql = "SELECT count(*) FROM x402_leases WHERE until > CURRENT_TIMESTAMP AND owner LIKE";
+            lanes.push(number(&self.database, &format!("{sql} '{}-%'", process.child.id())).await);
+        }
+        lanes
+    }
+
+    /// Settles eight payments at once at these processes, each with its transfer.
+    async fn settle_eight(&self, processes: &[&Facilitator], when: &str) {
+        let before = self.chain.transfers().len();
+        let payments = (0..8).map(async |turn| {
+            let (_, request) = payment(1 + turn % 4, self.chain.time()).await;
+            let body = serde_json::to_string(&request).unwrap();
+            self.settled(processes[turn % processes.len()], &body, &format!("{when} {turn}")).await;
+        });
+        join_all(payments).await;
+        assert_eq!(self.chain.transfers().len(), before + 8, "{when}: one transfer a payment");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_spread_over_the_processes_and_move_when_one_goes() {
+    let stage = Stage::new().await.with_four_lanes();
+    let first = stage.start();
+    at_last("all lanes", async || stage.lanes(&[&first]).await == [4]).await;
+    let second = stage.start();
+    at_last("two lanes each", async || stage.lanes(&[&first, &second]).await == [2, 2]).await;
+    stage.settle_eight(&[&first, &second], "spread").await;
+
+    drop(second);
+    at_last("all lanes again", async || stage.lanes(&[&first]).await == [4]).await;
+    stage.settle_eight(&[&first], "alone").await;
+
+    let (second, third) = (stage.start(), stage.start());
+    let sorted = async || {
+        let mut lanes = stage.lanes(&[&first, &second, &third]).await;
+        lanes.sort_unstable();
+        lanes
+    };
+    at_last("one, one and two lanes", async || sorted().await == [1, 1, 2]).await;
+    stage.settle_eight(&[&first, &second, &third], "spread over three").await;
+
+    // One that ends in order leaves its lanes to the others at once: no lease has to run out.
+    first.signal("TERM");
+    at_last("two lanes each", async || stage.lanes(&[&second, &third]).await == [2, 2]).await;
+    stage.settle_eight(&[&second, &third], "after one has ended").await;
+    assert_eq!(number(&stage.database, "SELECT count(*) FROM x402_payments WHERE due IS NOT NULL").await, 0);
 }
 
 async fn health(at: &Facilitator) -> (u16, String) {

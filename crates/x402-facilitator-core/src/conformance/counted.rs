@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
-use crate::{CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Write};
+use crate::{CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Share, Slot, SlotId, Write};
 
 /// A ledger that counts the calls to another one.
 pub struct Counted {
@@ -104,6 +104,10 @@ impl Ledger for Counted {
 
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         self.inner.lease(lane, owner, seconds).await
+    }
+
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        self.inner.share(owner, seconds).await
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {

@@ -9,7 +9,7 @@ use x402_types::UnixSeconds;
 use super::samples::{claimed, commit, lane, lease, leased, owner, read, slot};
 use super::{Broken, Subject, ensure, same};
 use crate::upkeep::join;
-use crate::{CommitError, Lease, Ledger, Next, Payment, Write};
+use crate::{CommitError, Lease, Ledger, Next, Payment, Share, Write};
 
 pub(super) async fn one_owner(subject: &dyn Subject) -> Result<(), Broken> {
     let ledger = subject.empty().await;
@@ -60,6 +60,27 @@ pub(super) async fn given_back(subject: &dyn Subject) -> Result<(), Broken> {
     lease(&ledger, "a", "one", 100).await?;
     ensure(lease(&ledger, "a", "one", 0).await?.is_some(), "its owner may end it")?;
     ensure(lease(&ledger, "a", "two", 100).await?.is_some(), "then another has it at once")
+}
+
+pub(super) async fn shares(subject: &dyn Subject) -> Result<(), Broken> {
+    let ledger = subject.empty().await;
+    let (one, two) = (owner("one"), owner("two"));
+    same(&ledger.share(&two, 100).await?, &Share::ALL, "an owner that is alone")?;
+    let second = ledger.share(&one, 100).await?;
+    // One process at most uses such a ledger.
+    if second == Share::ALL {
+        return Ok(());
+    }
+    same(&second, &Share { place: 1, of: 2 }, "who comes later")?;
+    same(&ledger.share(&two, 100).await?, &Share { place: 0, of: 2 }, "who was there before")?;
+    same(&[second.of_lanes(5), second.of_lanes(4), second.of_lanes(1)], &[2, 2, 0], "lanes of the second")?;
+    subject.pass(60).await;
+    same(&ledger.share(&one, 100).await?, &second, "announced again")?;
+    subject.pass(60).await;
+    same(&ledger.share(&one, 100).await?, &Share::ALL, "the other is gone by the ledger's clock")?;
+    same(&ledger.share(&two, 100).await?, &second, "who comes back comes last")?;
+    ledger.share(&one, 0).await?;
+    same(&ledger.share(&two, 100).await?, &Share::ALL, "the other has left")
 }
 
 pub(super) async fn fence(subject: &dyn Subject) -> Result<(), Broken> {

@@ -7,6 +7,7 @@ mod pause;
 mod records;
 mod running;
 mod settle;
+mod shares;
 mod verify;
 mod waiters;
 
@@ -26,6 +27,7 @@ pub use self::health::{Health, Readiness, ShortSigner, Shortage};
 pub use self::pause::Paused;
 use self::records::Records;
 pub use self::running::Running;
+use self::shares::Shares;
 use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
 use crate::dialects;
@@ -50,6 +52,7 @@ pub struct Engine {
     /// The networks on which a payment waits for others that share its transaction.
     gathering: BTreeMap<ChainId, Gathering>,
     claims: Claims,
+    shares: Shares,
     blocks: watch::Sender<()>,
     nonces: watch::Sender<()>,
     waiters: Waiters,
@@ -135,6 +138,7 @@ impl Engine {
     pub fn new(settlement: Settlement, ledger: Arc<dyn Ledger>) -> Self {
         Self {
             claims: Claims::of(settlement.lanes()),
+            shares: Shares::of(settlement.lanes().len()),
             settlement,
             ledger,
             signers: Members::new(),
@@ -306,6 +310,10 @@ impl Engine {
     /// Notes that the account nonces as of the newest block are known: the transactions in flight are looked up.
     pub fn new_nonces(&self) {
         self.nonces.send_replace(());
+    }
+
+    pub(crate) const fn shares(&self) -> &Shares {
+        &self.shares
     }
 
     pub(crate) const fn waiters(&self) -> &Waiters {

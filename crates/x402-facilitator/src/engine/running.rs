@@ -1,4 +1,5 @@
-//! The tasks of an engine: a worker for each lane, and one that deletes expired records.
+//! The tasks of an engine: a worker for each lane, one that announces this process among the others, and one that deletes
+//! expired records.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -54,6 +55,7 @@ impl Engine {
         for lane in self.settlement.lanes() {
             tasks.spawn(Lane::new(Arc::clone(self), lane.clone()).run(stop.subscribe()));
         }
+        tasks.spawn(Arc::clone(self).announce(stop.subscribe()));
         let (engine, mut stopped) = (Arc::clone(self), stop.subscribe());
         tasks.spawn(async move {
             while !*stopped.borrow() {
@@ -89,5 +91,26 @@ impl Engine {
             });
         }
         Running { tasks, stop }
+    }
+
+    /// Announces this process to the others until it stops, and learns its share of the lanes.
+    async fn announce(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let (owner, seconds) = (self.settlement.owner(), self.lease_seconds());
+        let lanes = self.settlement.lanes().len();
+        while !*stopped.borrow() {
+            match self.ledger.share(owner, seconds).await {
+                Ok(share) if self.shares.set(share.of_lanes(lanes)) => {
+                    let most = share.of_lanes(lanes);
+                    tracing::info!(lanes = most, of = lanes, processes = share.of, "this process works its share");
+                }
+                Ok(_) => {}
+                Err(fault) => tracing::warn!(%fault, "this process is not announced to the others"),
+            }
+            let pause = tokio::time::sleep(Duration::from_secs(seconds) / 3);
+            tokio::select! { _ = stopped.wait_for(|stop| *stop) => {} () = pause => {} }
+        }
+        if let Err(fault) = self.ledger.share(owner, 0).await {
+            tracing::debug!(%fault, "the others learn by the clock that this process ends");
+        }
     }
 }

@@ -83,11 +83,13 @@ impl Store {
         owner.split('-').next()?.parse().ok()
     }
 
-    /// Lets the leases of a process run out now: the clock of the database goes on, and nobody waits for it.
+    /// Lets the leases and the announcement of a process run out now: the clock of the database goes on, and nobody waits for it.
     pub(crate) async fn lapse(&self, process: u32) {
         if let Self::Postgres(client, _) = self {
-            let sql = format!("UPDATE x402_leases SET until = CURRENT_TIMESTAMP WHERE owner LIKE '{process}-%'");
-            client.batch_execute(&sql).await.unwrap();
+            for table in ["x402_leases", "x402_workers"] {
+                let sql = format!("UPDATE {table} SET until = CURRENT_TIMESTAMP WHERE owner LIKE '{process}-%'");
+                client.batch_execute(&sql).await.unwrap();
+            }
         }
     }
 }

@@ -10,6 +10,9 @@ use x402_devchain::ACCOUNTS;
 /// The account that signs operations of session keys, where plans are configured.
 pub(crate) const SESSION: usize = 3;
 
+/// The accounts that send, where several do.
+pub(crate) const SIGNERS: [usize; 4] = [0, 6, 7, 8];
+
 /// The facilitator's process. Ends with the test.
 pub(crate) struct Facilitator {
     pub(crate) child: Child,
@@ -44,6 +47,9 @@ impl Facilitator {
             .env("TEST_RPC", rpc)
             .env("TEST_KEY", ACCOUNTS[0].key.to_string())
             .env("TEST_SESSION", ACCOUNTS[SESSION].key.to_string());
+        for signer in SIGNERS {
+            command.env(format!("TEST_KEY_{signer}"), ACCOUNTS[signer].key.to_string());
+        }
         command
     }
 

@@ -27,11 +27,13 @@ impl Subject for InDatabase {
         Arc::new(PostgresLedger::new(open(&self.0.lock().await).await))
     }
 
-    /// The clock is the database's own: all leases are made older.
+    /// The clock is the database's own: all leases and announcements are made older.
     async fn pass(&self, seconds: u64) {
         let client = session(&self.0.lock().await).await;
-        let sql = format!("UPDATE x402_leases SET until = until - {seconds} * INTERVAL '1 second'");
-        client.batch_execute(&sql).await.unwrap();
+        for table in ["x402_leases", "x402_workers"] {
+            let sql = format!("UPDATE {table} SET until = until - {seconds} * INTERVAL '1 second'");
+            client.batch_execute(&sql).await.unwrap();
+        }
     }
 }
 

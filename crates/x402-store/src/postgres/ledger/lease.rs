@@ -2,8 +2,8 @@
 //! new owner has its lease, no commit under the old fence can still happen.
 
 use deadpool_postgres::ClientWrapper;
-use futures_util::future::try_join;
-use x402_facilitator_core::{LaneId, Lease, OwnerId, Slot};
+use futures_util::future::{try_join, try_join3};
+use x402_facilitator_core::{LaneId, Lease, OwnerId, Share, Slot};
 use x402_types::{Fault, UnixSeconds};
 
 use super::{Sql, all_parsed, text};
@@ -44,6 +44,42 @@ pub(super) async fn lease(
         database.note(None, true);
     }
     Ok(fence.map(|fence| Lease { lane: lane.clone(), fence: natural(fence) }))
+}
+
+/// Announces an owner, and returns its share of the lanes.
+pub(super) async fn share(database: &Postgres, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+    let seconds = i64::try_from(seconds.min(LONGEST)).unwrap_or(i64::MAX);
+    database
+        .run(Kind::Write, |client| {
+            let owner = owner.clone();
+            Box::pin(async move { announce(client, owner.as_str(), seconds).await })
+        })
+        .await
+}
+
+async fn announce(client: &ClientWrapper, owner: &str, seconds: i64) -> Sql<Share> {
+    let (_, rows, _) = try_join3(
+        execute(
+            client,
+            "INSERT INTO x402_workers (owner, since, until)
+             VALUES ($1, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP + $2::bigint * INTERVAL '1 second')
+             ON CONFLICT (owner) DO UPDATE
+             SET since = CASE WHEN x402_workers.until > CURRENT_TIMESTAMP THEN x402_workers.since ELSE EXCLUDED.since END,
+               until = EXCLUDED.until",
+            &[&owner, &seconds],
+        ),
+        query(client, "SELECT owner FROM x402_workers WHERE until > CURRENT_TIMESTAMP ORDER BY since, owner", &[]),
+        // A process has another name after each start.
+        execute(client, "DELETE FROM x402_workers WHERE until < CURRENT_TIMESTAMP - INTERVAL '1 hour'", &[]),
+    )
+    .await?;
+    let mut place = rows.len();
+    for (at, row) in rows.iter().enumerate() {
+        if row.try_get::<_, &str>(0)? == owner {
+            place = at;
+        }
+    }
+    Ok(Share { place, of: rows.len().max(1) })
 }
 
 /// Renews the owner's own lease, even one that has run out, unless another owner has taken it.

@@ -12,7 +12,7 @@ use deadpool_postgres::ClientWrapper;
 use futures_util::future::try_join3;
 use tokio_postgres::Row;
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Share, Slot, SlotId, StepState, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -227,6 +227,10 @@ impl Ledger for PostgresLedger {
 
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         lease::lease(&self.database, lane, owner, seconds).await
+    }
+
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        lease::share(&self.database, owner, seconds).await
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
