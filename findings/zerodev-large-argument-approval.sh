@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # npm @zerodev/permissions 5.6.3 with @zerodev/sdk 5.5.10, @zerodev/ecdsa-validator 5.4.9, viem 2.57.20; Node 20.
 #
-# Expected: deserializePermissionAccount reads what serializePermissionAccount wrote: ZeroDev's guide to transaction automation
-#   has the owner send that text to the agent. A call policy takes the arguments of the contract's function, uint256 too.
+# Expected: deserializePermissionAccount reads what serializePermissionAccount wrote: ZeroDev's guide to transaction
+#   automation has the owner send that text to the agent. A call policy takes the arguments of the contract's function,
+#   uint256 too.
 # Seen: an argument of 33 decimal digits or more (a balance's upper bound, an id made of a hash) is signed and serialized,
 #   and the agent cannot read it: the text holds the number in decimal, and reading takes its digits for bytes, 32 at most.
 #   The same limit given as a `rules` entry in hex can be read. Output:
