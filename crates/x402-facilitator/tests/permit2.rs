@@ -23,11 +23,15 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use x402_codec::{Limits, header};
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode, TOKEN, TOKENS_EACH, Token, signer};
+use x402_evm::exact::TRANSFER_GAS;
 use x402_evm::permit2::{ByPermit2, PERMIT2, Payer as PermitPayer};
+use x402_evm::rail::Fees;
 use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::engine::Patience;
 use x402_facilitator::mechanisms::{Builder, Evm};
 use x402_facilitator::process::owner;
+use x402_facilitator::routes::Routes;
+use x402_facilitator::server::Serving;
 use x402_facilitator_core::MemoryLedger;
 use x402_http::client::{MemoryBudget, PayClient, Payer, Receipt};
 use x402_http::remote::RemoteFacilitator;
@@ -226,6 +230,51 @@ async fn the_routes_settle_nothing_and_never_more_than_the_maximum() {
     assert_eq!((status, &other["errorReason"]), (409, &json!("duplicate_settlement")), "{other}");
     assert_eq!(paid(facilitator.chain()), U256::ZERO);
     facilitator.stop().await;
+}
+
+/// A transaction above `network.max_gas` is never signed, so that its payment is refused before anything is claimed. A
+/// settlement of nothing needs no transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_that_needs_more_gas_than_is_ever_spent_is_refused() {
+    tls();
+    let chain = DevChain::builder().block_time(MiningMode::PerTransaction).build().unwrap();
+    approve(&chain, PAYER, U256::MAX).await;
+    let clock = chain.clone();
+    let ledger = Arc::new(MemoryLedger::new(move || UnixSeconds(clock.time())));
+    let keys = x402_devchain::key(0).into_iter().collect();
+    let fees = Fees::default().with_gas_cap(TRANSFER_GAS);
+    let builder = Builder::new(owner(), ledger)
+        .with_evm(Evm { fees, ..Evm::new(chain.client(), network(), 0, keys) })
+        .unwrap()
+        .with_engine(|engine| engine.with_patience(Patience::waiting(Duration::from_secs(60))));
+    let (engine, heads) = builder.build().unwrap();
+    let routes = Routes::new(Arc::clone(&engine)).into_router();
+    let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();
+    let url = |path: &str| format!("http://{}/{path}", serving.address());
+
+    let most = "$0.01".parse().unwrap();
+    let exact = ByPermit2::default().exact(network(), ACCOUNTS[SELLER].address, most).unwrap().terms;
+    let upto = ByPermit2::default().upto(network(), ACCOUNTS[SELLER].address, most, ACCOUNTS[0].address).unwrap().terms;
+    let now = UnixSeconds(chain.time());
+    for (terms, entropy) in [(&exact, [7; 32]), (&upto, [8; 32])] {
+        let context = SigningContext { now, entropy, url: "https://shop.example/", method: "GET" };
+        let payload = PermitPayer::new(signer(PAYER).unwrap()).make_payment(terms, &context).await.unwrap().payload;
+        let mut body = body(terms, &payload);
+        let (status, verdict) = send(&url("verify"), body.to_string(), None).await;
+        assert_eq!((status, &verdict["invalidReason"]), (200, &json!("gas_above_limit")), "{verdict}");
+        assert_eq!(verdict["payer"], json!(ACCOUNTS[PAYER].address.to_string()));
+        let (status, answer) = send(&url("settle"), body.to_string(), None).await;
+        assert_eq!((status, &answer["errorReason"]), (200, &json!("gas_above_limit")), "{answer}");
+        assert_eq!(answer["success"], json!(false));
+        if terms.scheme == upto.scheme {
+            // That the same permit settles now shows that it was not claimed before.
+            body["paymentRequirements"]["amount"] = json!("0");
+            let (status, answer) = send(&url("settle"), body.to_string(), None).await;
+            assert_eq!((status, &answer["success"]), (200, &json!(true)), "{answer}");
+        }
+    }
+    assert_eq!(chain.nonce_of(ACCOUNTS[0].address), 0);
+    serving.stop().await;
 }
 
 /// Checks 1,000 settlements of `upto` at once, by four accounts that the payers named, each for a sum between nothing

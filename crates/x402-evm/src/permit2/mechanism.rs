@@ -167,22 +167,25 @@ impl<C: Chain> PermitMechanism<C> {
         if used.details.get("transaction").is_some() { used } else { late }
     }
 
-    async fn settle(&self, checked: &CheckedPermit) -> Result<NextStep, Fault> {
-        let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
-        let settlement = checked.call();
-        self.chain.watch(watched(&settlement, since));
-        let call = Call {
+    /// Returns the call that settles a payment, proven by events from block `since` on.
+    fn call(&self, checked: &CheckedPermit, since: u64) -> Call {
+        Call {
             to: self.scheme.proxy(),
-            data: settlement.call(),
+            data: checked.call().call(),
             gas: transaction_gas(checked),
             since,
             // Permit2 enforces the deadline.
             until: None,
             // Permit2 emits no event for a permit's use, so that a transaction proves one payment only.
             sharing: Sharing::Alone,
-        };
+        }
+    }
+
+    async fn settle(&self, checked: &CheckedPermit) -> Result<NextStep, Fault> {
+        let since = self.chain.head().await?.finalized.saturating_sub(LOOK_BACK);
+        self.chain.watch(watched(&checked.call(), since));
         let once_key = once_key(self.network, &checked.permit);
-        Ok(NextStep::Do { name: SETTLE, once_key, exclusive: None, parcel: parcel(&call) })
+        Ok(NextStep::Do { name: SETTLE, once_key, exclusive: None, parcel: parcel(&self.call(checked, since)) })
     }
 
     /// Plans the next step from the chain's state, if no transaction is in flight.
@@ -327,7 +330,9 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
             Err(Refusal::Rejection(rejection)) => return Err(of_payer(rejection)),
             Err(fault @ Refusal::Fault(_)) => return Err(fault),
         }
-        Ok(Verdict::new(payer.to_string(), lanes, checked.deadline().plus(KEEP)))
+        // "If the amount is 0, no transaction is needed".
+        let settling = (!checked.amount.is_zero()).then(|| parcel(&self.call(&checked, 0)));
+        Ok(Verdict::new(payer.to_string(), lanes, checked.deadline().plus(KEEP)).with_parcels(settling))
     }
 
     async fn plan(&self, payment: &Payment, now: UnixSeconds) -> Result<NextStep, Fault> {
