@@ -49,7 +49,8 @@ struct Wire {
     from: EvmAddress,
     asset: EvmAddress,
     spender: EvmAddress,
-    amount: AtomicAmount,
+    #[serde(rename = "amount")]
+    _amount: AtomicAmount,
     #[serde(rename = "signedTransaction", deserialize_with = "payload::transaction")]
     transaction: Bytes,
     version: String,
@@ -73,7 +74,7 @@ impl SignedApproval {
         if MEMBERS.iter().any(|member| members.get(member).is_none()) {
             return Ok(None);
         }
-        let Ok(Wire { from, asset, spender, amount, transaction, version }) = info.read::<Wire>() else {
+        let Ok(Wire { from, asset, spender, transaction, version, .. }) = info.read::<Wire>() else {
             let expected = "addresses, strings of decimal digits, and a transaction of at most 512 bytes in hex";
             return refuse(malformed, format!("extensions.{ERC20_APPROVAL_GAS_SPONSORING}.info: expected {expected}"));
         };
@@ -95,12 +96,8 @@ impl SignedApproval {
             let why = format!("{}: expected {PERMIT2}", path("spender"));
             return refuse(ErrorReason::ERC20_APPROVAL_SPENDER_NOT_PERMIT2, why);
         }
-        let approval = Self::decode(transaction, permit, chain_id)?;
-        if amount.value() != approval.amount {
-            let why = format!("{}: expected the amount of the transaction, {}", path("amount"), approval.amount);
-            return refuse(ErrorReason::ERC20_APPROVAL_TX_INVALID_CALLDATA, why);
-        }
-        Ok(Some(approval))
+        // The transaction decides on the amount: a client that always writes the maximum approves less, as the SDKs' may.
+        Self::decode(transaction, permit, chain_id).map(Some)
     }
 
     /// Decodes the transaction, and compares all of it with the payment.
