@@ -3,7 +3,7 @@
 import { createServer } from "node:http";
 import express from "express";
 import { x402Facilitator } from "@x402/core/facilitator";
-import { decodePaymentResponseHeader } from "@x402/core/http";
+import { decodePaymentRequiredHeader, decodePaymentResponseHeader } from "@x402/core/http";
 import { HTTPFacilitatorClient } from "@x402/core/server";
 import { toClientEvmSigner, toFacilitatorEvmSigner } from "@x402/evm";
 import { ExactEvmScheme as ExactClient } from "@x402/evm/exact/client";
@@ -104,7 +104,9 @@ async function client(url) {
   const overrides = response.headers.get("Settlement-Overrides");
   const body = await response.text();
   const payment = header && decodePaymentResponseHeader(header);
-  console.log(JSON.stringify({ status: response.status, body, payment, overrides }));
+  const required = response.headers.get("PAYMENT-REQUIRED");
+  const error = required && decodePaymentRequiredHeader(required).error;
+  console.log(JSON.stringify({ status: response.status, body, payment, overrides, error }));
   process.exitCode = response.ok ? 0 : 1;
 }
 

@@ -19,15 +19,23 @@ const payTo = account(4).address;
 const [PAYER, payer] = [1, account(1).address];
 
 async function place(client) {
-  const artifact = (name) => JSON.parse(readFileSync(join(contracts, `artifacts/${name}.json`), "utf8")).deployedBytecode;
+  const artifact = (name) => JSON.parse(readFileSync(join(contracts, `artifacts/${name}.json`), "utf8")).bytecode;
+  const put = (address, code) => client.request({ method: "anvil_setCode", params: [address, code] });
   const bytes = (name) => `0x${readFileSync(join(contracts, `third-party/${name}.bin`)).toString("hex")}`;
   for (const [address, code] of [
     [PERMIT2, bytes("Permit2")],
     ["0xcA11bde05977b3631167028862bE2a173976CA11", bytes("Multicall3")],
-    ["0x402085c248EeA27D92E8b30b2C58ed07f9E20001", artifact("X402ExactPermit2Proxy")],
-    ["0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002", artifact("X402UptoPermit2Proxy")],
   ]) {
-    await client.request({ method: "anvil_setCode", params: [address, code] });
+    await put(address, code);
+  }
+  // The constructor, with Permit2 as its argument, runs in the place of the contract, and returns the contract's code.
+  for (const [address, name] of [
+    ["0x402085c248EeA27D92E8b30b2C58ed07f9E20001", "X402ExactPermit2Proxy"],
+    ["0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002", "X402UptoPermit2Proxy"],
+  ]) {
+    await put(address, artifact(name) + PERMIT2.slice(2).padStart(64, "0"));
+    const { data } = await client.call({ to: address });
+    await put(address, data);
   }
 }
 
@@ -46,6 +54,21 @@ const typescript = {
     const { stdout, stderr, code } = await run(process.execPath, [script, "client", url], env);
     if (code !== 0) throw new Error(`client ended with ${code}: ${stdout}${stderr}`);
     const answer = JSON.parse(stdout);
+    if (answer.overrides) throw new Error(`the payer saw Settlement-Overrides: ${answer.overrides}`);
+    return answer;
+  },
+};
+// PYTHON: an interpreter that has `x402[evm,httpx,fastapi]` 2.25 and uvicorn.
+const roles_py = fileURLToPath(new URL("permit2.py", import.meta.url));
+const py = (role, env, name) => start(need("PYTHON"), [roles_py, role], { env, name });
+const python = {
+  name: "py",
+  facilitator: (rpc) => py("facilitator", { RPC_URL: rpc, KEY: privateKey(5) }, "py facilitator"),
+  server: (facilitator) => py("server", { FACILITATOR_URL: facilitator, PAY_TO: payTo }, "py server"),
+  async pay(url, rpc) {
+    const { stdout, stderr, code } = await run(need("PYTHON"), [roles_py, "client", url], { RPC_URL: rpc, KEY: privateKey(PAYER) });
+    if (code !== 0) throw new Error(`client ended with ${code}: ${stdout}${stderr}`);
+    const answer = JSON.parse(stdout.trim().split("\n").at(-1));
     if (answer.overrides) throw new Error(`the payer saw Settlement-Overrides: ${answer.overrides}`);
     return answer;
   },
@@ -80,24 +103,28 @@ async function approve(value) {
 }
 
 const most = 2n ** 256n - 1n;
-// The path, the allowance before, what moves, and whether the client is one that signs approvals of a token with permits.
+// The path, the allowance before, what moves, and whether these roles have the case: the Python server and facilitator of this test
+// have no approvals, and our client signs none for a token with permits.
 const cases = [
   ["permit2", "/exact", most, AMOUNT, () => true],
   ["eip2612GasSponsoring", "/exact", 0n, AMOUNT, () => true],
-  ["erc20ApprovalGasSponsoring", "/approved", 0n, AMOUNT, (client) => client === typescript],
+  ["erc20ApprovalGasSponsoring", "/approved", 0n, AMOUNT, (...roles) => roles[0] !== ours && !roles.slice(1).includes(python)],
   ["upto", "/upto", most, AMOUNT / 10n, () => true],
   ["upto, eip2612GasSponsoring", "/upto", 0n, AMOUNT / 10n, () => true],
 ];
 let failed = 0;
-const roles = [typescript, ours];
+// `--self`: the scripts without our binaries.
+const self = process.argv.includes("--self");
+const foreign = process.env.PYTHON ? [typescript, python] : [typescript];
+const roles = self ? foreign : [...foreign, ours];
 for (const facilitatorOf of roles) {
   const facilitator = await facilitatorOf.facilitator(anvil.rpc);
   for (const serverOf of roles) {
     const server = await serverOf.server(facilitator.listening, anvil.rpc);
     for (const client of roles) {
-      if (![facilitatorOf, serverOf, client].includes(ours)) continue;
+      if (!self && ![facilitatorOf, serverOf, client].includes(ours)) continue;
       for (const [name, path, before, moves, signs] of cases) {
-        if (!signs(client)) continue;
+        if (!signs(client, serverOf, facilitatorOf)) continue;
         const title = `${name}: ${client.name} client, ${serverOf.name} server, ${facilitatorOf.name} facilitator`;
         try {
           await approve(before);

@@ -23,7 +23,7 @@ use crate::support::process::{Facilitator, configuration};
 use crate::support::{SELLER, body, post_named, tls};
 
 /// Kills at each point.
-const TIMES: usize = 8;
+const TIMES: usize = 5;
 const PRICE: u64 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq)]

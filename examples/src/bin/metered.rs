@@ -18,7 +18,7 @@ use x402_evm::permit2::sponsored::{Eip2612GasSponsoring, Erc20ApprovalGasSponsor
 use x402_facilitator_core::Facilitator;
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
-use x402_types::{ChainId, SchemeName};
+use x402_types::{ChainId, Entry, SchemeName};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,7 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Payers of `upto` name the account that settles, which the facilitator publishes.
     let supported = facilitator.supported().await?;
-    let upto = supported.kinds.iter().find(|kind| kind.scheme == SchemeName::UPTO).ok_or("no `upto` is served")?;
+    let mut kinds = supported.kinds.iter().filter_map(Entry::known);
+    let upto = kinds.find(|kind| kind.scheme == SchemeName::UPTO).ok_or("no `upto` is served")?;
     let account: Address = upto.extra.text("facilitatorAddress").ok_or("no account settles `upto`")?.parse()?;
     let offers = ByPermit2::default();
     let (exact, upto) = (offers.exact(network, pay_to, price)?, offers.upto(network, pay_to, price, account)?);

@@ -6,18 +6,25 @@ use x402_facilitator_core::{NextStep, Observation, OnceKey, Parcel, Step, StepNa
 use x402_types::{ChainId, ErrorReason, Fault, Refusal, Rejection};
 
 use super::PERMIT2;
-use super::calls::allowance_call;
+use super::calls::{allowance_call, approve_call};
 use super::check::CheckedPermit;
-use super::signed_approval::SignedApproval;
+use super::signed_approval::{INTRINSIC_GAS, SignedApproval};
 use crate::chain::{At, BatchRead, Chain, Relay, Returned};
 use crate::exact::{VIEW_GAS, tx_id};
+
+/// The most gas of a simulated approval.
+const MOST_GAS: u32 = 1_000_000;
 
 /// The name of the step.
 pub(super) const APPROVE: StepName = StepName::new("approve");
 
 /// Checks what only the chain knows of a signed approval: that its nonce is the account's next, that a block would take its
-/// fee, and that the account can pay for it.
-pub(super) async fn check(chain: &impl Chain, approval: &SignedApproval) -> Result<(), Refusal> {
+/// fee, that the account can pay for it, and that it would give the allowance.
+pub(super) async fn check(
+    chain: &impl Chain,
+    checked: &CheckedPermit,
+    approval: &SignedApproval,
+) -> Result<(), Refusal> {
     let refuse = |reason, why: String| Err(Rejection::new(reason).because(why).into());
     let account = chain.account(approval.from).await?;
     if account.nonce != approval.nonce {
@@ -35,6 +42,21 @@ pub(super) async fn check(chain: &impl Chain, approval: &SignedApproval) -> Resu
     if approval.max_fee_per_gas < next {
         let why = format!("the approval pays {} wei for gas, and a block takes {next}", approval.max_fee_per_gas);
         return refuse(ErrorReason::ERC20_APPROVAL_TX_UNDERPRICED, why);
+    }
+    // The batch runs in the payer's place, where a signature cannot be verified: it is a call of its own.
+    let (token, owner) = (checked.permit.token, checked.permit.from);
+    let gas = approval.gas_limit.saturating_sub(INTRINSIC_GAS).min(u64::from(MOST_GAS));
+    let reads = BatchRead::new()
+        .call(token, approve_call(PERMIT2, approval.amount), u32::try_from(gas).unwrap_or(MOST_GAS), 1)
+        .view(token, allowance_call(owner, PERMIT2), VIEW_GAS, 1)
+        .called_by(owner);
+    let answers = chain.run(&reads, At::Latest).await?;
+    let [approved, allowance] = &*answers.calls else {
+        return Err(Fault::unreachable("the node", "an answer of another form").into());
+    };
+    if !approved.success || allowance.word().is_none_or(|allowance| allowance < checked.amount.value()) {
+        let why = "the approval would revert, run out of gas, or give no allowance";
+        return refuse(ErrorReason::ERC20_APPROVAL_TX_FAILED, why.to_owned());
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ impl<C: Chain> PermitMechanism<C> {
         let judged = probe.judge(&answers)?;
         self.payers.note_read(&taking(checked), judged.funds, judged.signer, now);
         if let Some(approval) = checked.approval.as_ref().filter(|_| judged.needs_approval) {
-            approving::check(&*self.chain, approval).await?;
+            approving::check(&*self.chain, checked, approval).await?;
         }
         Ok(judged)
     }

@@ -5,10 +5,9 @@ use alloy_primitives::{Address, B256, U256};
 use x402_types::{ErrorReason, Fault, Refusal, Rejection};
 
 use super::PERMIT2;
-use super::calls::{allowance_call, approve_call, nonce_bitmap_call};
+use super::calls::{allowance_call, nonce_bitmap_call};
 use super::check::{CheckedPermit, PermitScheme, not_signed};
 use super::errors::ContractError;
-use super::signed_approval::INTRINSIC_GAS;
 use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip3009::balance_call;
 use crate::exact::{LOOKED_AT, VIEW_GAS};
@@ -20,9 +19,6 @@ use crate::wallet::{SignatureQuery, Signer};
 pub(super) const SETTLE_GAS: u64 = 230_000;
 /// The gas of the call itself in a simulation: [`SETTLE_GAS`] without 21,000 and the calldata.
 const SIMULATION_GAS: u32 = 195_000;
-
-/// The most gas of a simulated approval.
-const APPROVAL_GAS: u32 = 1_000_000;
 
 /// The inputs of a probe in addition to the payment.
 #[derive(Debug, Default)]
@@ -39,8 +35,6 @@ pub(super) struct PermitProbe<'a> {
     checked: &'a CheckedPermit,
     context: PermitContext,
     asked: SignatureQuery,
-    /// The position of the simulated approval, before a read of the allowance that it gives.
-    approve: Option<usize>,
     /// The position of the simulated settlement, between two reads of the recipient's balance.
     settle: Option<usize>,
 }
@@ -81,7 +75,7 @@ pub(super) fn transaction_gas(checked: &CheckedPermit) -> u64 {
 
 impl<'a> PermitProbe<'a> {
     pub(super) fn new(scheme: PermitScheme, checked: &'a CheckedPermit, context: PermitContext) -> (BatchRead, Self) {
-        let CheckedPermit { permit, amount, signature, approval, .. } = checked;
+        let CheckedPermit { permit, amount, signature, .. } = checked;
         let bitmap = |nonce: U256| nonce_bitmap_call(permit.from, word_and_mask(nonce).0);
         let mut reads = BatchRead::new()
             .code_size(permit.token)
@@ -97,30 +91,19 @@ impl<'a> PermitProbe<'a> {
             reads = reads.call(PERMIT2, bitmap((*nonce).into()), VIEW_GAS, 1);
         }
         let (mut reads, asked) = signature.clone().ask(reads);
-        let (mut approve, mut settle) = (None, None);
-        if let Some(approval) = approval {
-            approve = Some(reads.places().1);
-            let gas = approval.gas_limit.saturating_sub(INTRINSIC_GAS).min(u64::from(APPROVAL_GAS));
-            let gas = u32::try_from(gas).unwrap_or(APPROVAL_GAS);
-            reads = reads
-                .call(permit.token, approve_call(PERMIT2, approval.amount), gas, 1)
-                .call(permit.token, allowance_call(permit.from, PERMIT2), VIEW_GAS, 1)
-                .called_by(permit.from);
-        }
-        // The proxy of `upto` accepts a call only from the account that the payer named, and the token an approval only from the
-        // payer: one batch has one caller, and the settlement is simulated again once the approval is on the chain.
-        let both = approval.is_some() && permit.witness.facilitator.is_some();
-        if !amount.is_zero() && !both {
+        let mut settle = None;
+        if !amount.is_zero() {
             let balance = balance_call(permit.witness.to);
             reads = reads.call(permit.token, balance.clone(), VIEW_GAS, 1);
             settle = Some(reads.places().1);
             let gas = SIMULATION_GAS.saturating_add(contract_gas(checked));
             reads = reads.call(scheme.proxy(), checked.call().call(), gas, 5).call(permit.token, balance, VIEW_GAS, 1);
         }
-        if let Some(facilitator) = permit.witness.facilitator.filter(|_| !both) {
+        // The proxy of `upto` accepts a call only from the account that the payer named.
+        if let Some(facilitator) = permit.witness.facilitator {
             reads = reads.called_by(facilitator);
         }
-        (reads, Self { checked, context, asked, approve, settle })
+        (reads, Self { checked, context, asked, settle })
     }
 
     /// Sums what the payer's pending permits will still take. One that was used since is already subtracted from the
@@ -176,9 +159,8 @@ impl<'a> PermitProbe<'a> {
         // A permit of the token sets the allowance in the settlement itself, and the simulation shows whether it does.
         let sponsored = self.checked.permit2612.is_some();
         let needs_approval = allowance < needed && !sponsored;
-        if needs_approval {
-            // An approval that is not needed is not judged: it may have been sent before.
-            self.judge_approval(answers, needed)?.ok_or_else(short)?;
+        if needs_approval && self.checked.approval.is_none() {
+            return Err(short().into());
         }
         let all = needed.saturating_add(self.taken(answers.calls.get(UNDER_WAY..).unwrap_or_default()));
         if balance < all {
@@ -190,6 +172,10 @@ impl<'a> PermitProbe<'a> {
                 "the allowance of Permit2 does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::PERMIT2_ALLOWANCE_REQUIRED, why);
         }
+        if needs_approval {
+            // The settlement cannot be simulated yet: it is once the approval is on the chain, before it is sent.
+            return Ok(Judged { signer, funds: balance, needs_approval });
+        }
         match self.judge_simulation(answers) {
             // The proxy goes on without the allowance where the token refuses the permit.
             Err(Refusal::Rejection(why)) if sponsored && allowance < needed => {
@@ -200,20 +186,6 @@ impl<'a> PermitProbe<'a> {
             Ok(()) if sponsored => Ok(Judged { signer, funds: balance, needs_approval }),
             Ok(()) => Ok(Judged { signer, funds: balance.min(allowance), needs_approval }),
         }
-    }
-
-    /// Evaluates the simulated approval; `None` where the payer signed none.
-    fn judge_approval(&self, answers: &Answers, needed: U256) -> Result<Option<()>, Refusal> {
-        let Some(at) = self.approve else { return Ok(None) };
-        let call = |place: usize| answers.calls.get(place);
-        let (Some(approve), Some(after)) = (call(at), at.checked_add(1).and_then(call)) else {
-            return Err(Fault::unreachable("the node", "an answer of another form").into());
-        };
-        if approve.success && after.word().is_some_and(|allowance| allowance >= needed) {
-            return Ok(Some(()));
-        }
-        let why = "the signed approval would revert, run out of gas, or give no allowance";
-        Err(Rejection::new(ErrorReason::ERC20_APPROVAL_TX_FAILED).because(why).into())
     }
 
     /// Evaluates the simulated settlement: that it did not revert, and that the recipient got the whole amount.

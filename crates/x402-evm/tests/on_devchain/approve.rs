@@ -4,6 +4,7 @@ use alloy_consensus::transaction::RlpEcdsaEncodableTx;
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_primitives::{TxKind, U256, hex, keccak256};
 use alloy_provider::Provider;
+use alloy_rpc_types_eth::TransactionRequest;
 use alloy_signer::SignerSync;
 use alloy_signer_local::PrivateKeySigner;
 use serde_json::json;
@@ -126,9 +127,11 @@ async fn an_approval_that_comes_to_nothing_ends_the_payment_and_costs_no_settlem
     let permits = permits(0);
     let claim = with(&permits.claim(7).await, &approval(&permits).await, &payer());
     let mut payment = permits.payment(&claim).await;
-    // The payer's other transaction is in the pool already, with a higher fee.
-    permits.stage.other(PAYER, ACCOUNTS[5].address, Default::default()).await;
     let attempt = permits.carry(&mut payment, 0).await;
+    // The payer replaces the approval in the pool by another transaction, with a higher fee.
+    let other = TransactionRequest::default().to(ACCOUNTS[5].address).gas_limit(21_000).nonce(0);
+    let other = other.max_fee_per_gas(200_000_000_000).max_priority_fee_per_gas(100_000_000_000);
+    drop(permits.stage.chain.wallet(payer()).send_transaction(other).await.unwrap());
     permits.stage.chain.mine(1);
     let sent = [attempt.tx];
     assert_eq!(permits.observe(&payment, &sent).await, Observation::Pending);
