@@ -34,6 +34,7 @@ const MESSAGES = {
   'v2::SupportedResponse': ['decode_facilitator_answer'],
   VerifyRequest: ['decode_verify_request'],
   SettleRequest: ['decode_verify_request'],
+  'v2::DiscoveryList': ['decode_discovery'],
 }
 for (const [name, { type, json, header }] of folder('messages')) {
   for (const target of MESSAGES[type] ?? []) seed(target, name, JSON.stringify(json))
@@ -193,4 +194,11 @@ for (const { id, header } of extensions['sign-in-with-x.messages']) if (header) 
 for (const { id, header } of extensions['sign-in-with-x.parse']) if (header) seed('decode_sign_in', `parse-${id}`, header)
 for (const { index, suffix } of extensions['builder-code.encode']) seed('decode_builder_codes', `sdk-${index}`, hex(suffix))
 for (const { id, transaction } of extensions['builder-code.settleTransactions']) seed('decode_builder_codes', `settled-${id}`, hex(transaction.input))
+{
+  const accepts = [{ scheme: 'exact', network: 'eip155:84532', amount: '1000', asset: '0x036CbD53842c5426634e7929541eC2318f3dCF7e', payTo: '0x90F79bf6EB2c4f870365E785982E1f101E93b906', maxTimeoutSeconds: 60, extra: {} }]
+  const item = { resource: 'https://api.example.com/weather', type: 'http', x402Version: 2, accepts, lastUpdated: '2026-11-20T13:00:00Z' }
+  seed('decode_discovery', 'list', JSON.stringify({ x402Version: 2, items: [item, { ...item, lastUpdated: 1763643600 }, 7], pagination: { limit: 20, offset: 0, total: 3 } }))
+  seed('decode_discovery', 'search', JSON.stringify({ x402Version: 2, resources: [{ ...item, tags: ['a'], extensions: { bazaar: {} } }], partialResults: false, pagination: { limit: 1, cursor: '1' } }))
+  seed('decode_discovery', 'search-null', JSON.stringify({ resources: [], pagination: null, partialResults: null }))
+}
 for (const { id, paymentPayload } of extensions['bazaar.facilitatorExtracts']) seed('decode_listing', `sdk-${id}`, JSON.stringify(paymentPayload))

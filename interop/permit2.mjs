@@ -58,15 +58,15 @@ const typescript = {
     return answer;
   },
 };
-// PYTHON: an interpreter that has `x402[evm,httpx,fastapi]` 2.25 and uvicorn.
+// X402_PYTHON: an interpreter that has `x402[evm,httpx,fastapi]` 2.25 and uvicorn.
 const roles_py = fileURLToPath(new URL("permit2.py", import.meta.url));
-const py = (role, env, name) => start(need("PYTHON"), [roles_py, role], { env, name });
+const py = (role, env, name) => start(need("X402_PYTHON"), [roles_py, role], { env, name });
 const python = {
   name: "py",
   facilitator: (rpc) => py("facilitator", { RPC_URL: rpc, KEY: privateKey(5) }, "py facilitator"),
   server: (facilitator) => py("server", { FACILITATOR_URL: facilitator, PAY_TO: payTo }, "py server"),
   async pay(url, rpc) {
-    const { stdout, stderr, code } = await run(need("PYTHON"), [roles_py, "client", url], { RPC_URL: rpc, KEY: privateKey(PAYER) });
+    const { stdout, stderr, code } = await run(need("X402_PYTHON"), [roles_py, "client", url], { RPC_URL: rpc, KEY: privateKey(PAYER) });
     if (code !== 0) throw new Error(`client ended with ${code}: ${stdout}${stderr}`);
     const answer = JSON.parse(stdout.trim().split("\n").at(-1));
     if (answer.overrides) throw new Error(`the payer saw Settlement-Overrides: ${answer.overrides}`);
@@ -115,7 +115,7 @@ const cases = [
 let failed = 0;
 // `--self`: the scripts without our binaries.
 const self = process.argv.includes("--self");
-const foreign = process.env.PYTHON ? [typescript, python] : [typescript];
+const foreign = process.env.X402_PYTHON ? [typescript, python] : [typescript];
 const roles = self ? foreign : [...foreign, ours];
 for (const facilitatorOf of roles) {
   const facilitator = await facilitatorOf.facilitator(anvil.rpc);

@@ -17,12 +17,15 @@ process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
 export const rust = {
   name: "rust",
   body: process.env.X402_SELLER_BODY ? JSON.parse(process.env.X402_SELLER_BODY) : BODY,
-  /** `more`: further lines of the network's configuration, whose secrets are in `secrets`. */
-  async facilitator(rpc, more = "", secrets = {}) {
+  /**
+   * `more`: further lines of the network's configuration, whose secrets are in `secrets`; `first`: lines before all
+   * sections.
+   */
+  async facilitator(rpc, more = "", secrets = {}, first = "") {
     const config = join(directory, "facilitator.toml");
     writeFileSync(
       config,
-      `listen = "127.0.0.1:0"
+      `${first}listen = "127.0.0.1:0"
 ledger = "${join(directory, "ledger.sqlite")}"
 
 [[network]]
@@ -42,6 +45,11 @@ ${more}`,
     // It keeps its grants in the folder that it is started in.
     const cwd = mkdtempSync(join(directory, "seller-"));
     return start(binary("X402_SELLER_BIN"), [], { cwd, env, name: "rust seller" });
+  },
+  /** The seller with the extensions that `env` names. */
+  async extended(facilitator, payTo, env) {
+    const all = { FACILITATOR_URL: facilitator, PAY_TO: payTo, ...env };
+    return start(binary("X402_EXTENDED_SELLER_BIN"), [], { env: all, name: "rust seller with extensions" });
   },
   async pay(url, payer) {
     const env = { X402_PRIVATE_KEY: privateKey(payer) };

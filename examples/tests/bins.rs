@@ -114,6 +114,54 @@ async fn the_buyer_pays_the_seller() {
     facilitator.stop().await;
 }
 
+/// Every extension of a seller's side at once: all are declared, and a buyer that knows none of them pays. `interop/run` has the
+/// published SDKs pay this seller.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_with_every_extension_is_paid() {
+    let facilitator = DevFacilitator::start((Ipv4Addr::LOCALHOST, 0).into(), |routes| routes).await.unwrap();
+    let (buyer, pay_to) = (ACCOUNTS[1], ACCOUNTS[2].address);
+    let seller = |extensions: Option<&str>| {
+        let mut seller = Command::new(env!("CARGO_BIN_EXE_extended_seller"));
+        seller
+            .env("FACILITATOR_URL", facilitator.url())
+            .env("PAY_TO", pay_to.to_string())
+            .env("SIGNER", ACCOUNTS[4].key.to_string())
+            .env_remove("EXTENSIONS");
+        if let Some(names) = extensions {
+            seller.env("EXTENSIONS", names);
+        }
+        seller.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let refused = seller(Some("bazaar,none")).wait_with_output().unwrap();
+    assert!(!refused.status.success() && String::from_utf8(refused.stderr).unwrap().contains("EXTENSIONS: none"));
+
+    let mut seller = seller(None);
+    let mut line = String::new();
+    BufReader::new(seller.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let first: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let url = format!("{}/paid", first["listening"].as_str().unwrap());
+    let unpaid = reqwest::get(&url).await.unwrap();
+    assert_eq!(unpaid.status().as_u16(), 402);
+    let header = unpaid.headers()["payment-required"].as_bytes();
+    let required: x402_types::RawJson = x402_codec::header::decode(header, &x402_codec::Limits::DEFAULT).unwrap();
+    let required: serde_json::Value = required.read().unwrap();
+    let mut declared: Vec<_> = required["extensions"].as_object().unwrap().keys().map(String::as_str).collect();
+    declared.sort_unstable();
+    assert_eq!(declared, ["bazaar", "builder-code", "offer-receipt", "payment-identifier", "sign-in-with-x"]);
+
+    let paid = Command::new(env!("CARGO_BIN_EXE_buyer"))
+        .arg(&url)
+        .env("X402_PRIVATE_KEY", buyer.key.to_string())
+        .output()
+        .unwrap();
+    assert!(paid.status.success(), "{paid:?}");
+    assert_eq!(facilitator.chain().transfers().len(), 1);
+    seller.kill().unwrap();
+    seller.wait().unwrap();
+    facilitator.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_key_is_used_as_far_as_it_goes() {
     let chain = DevChain::new().unwrap();

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use alloy_primitives::hex;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use x402_codec::{DecodeError, Limits, base64, json};
+use x402_evm::batching::calls_of_batch;
 use x402_extensions::builder_code::{BuilderCode, BuilderCodes};
 use x402_types::v2::SettleResponse;
 use x402_types::{PaymentPayload, PaymentRequired};
@@ -37,7 +38,8 @@ pub(crate) struct Decode {
     /// The header that had the value; without it, any JSON is accepted.
     #[arg(long, ignore_case = true)]
     header: Option<Header>,
-    /// The value is the calldata of a transaction, in hex: shows the builder codes at their end.
+    /// The value is the calldata of a transaction, in hex: shows the builder codes at their end, and of a batch those of
+    /// each call.
     #[arg(long, conflicts_with = "header")]
     calldata: bool,
     /// The value; `-` or nothing reads it from standard input.
@@ -114,15 +116,27 @@ fn text(header: Option<Header>, value: &[u8], limits: &Limits) -> Result<String,
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Describes the builder codes at the end of calldata.
+/// Describes the builder codes at the end of calldata; of a batch, those of each call in it.
 fn builder_codes(value: &[u8]) -> Result<String, &'static str> {
     let digits = value.strip_prefix(b"0x").unwrap_or(value);
     let calldata = hex::decode(digits).map_err(|_| "expected calldata: an even number of hex digits")?;
-    let codes =
-        BuilderCodes::of_calldata(&calldata).ok_or("the calldata have no builder codes of ERC-8021, schema 2")?;
+    if let Some(codes) = BuilderCodes::of_calldata(&calldata) {
+        return Ok(described(&codes).to_string());
+    }
+    let calls = calls_of_batch(&calldata).unwrap_or_default();
+    let read: Vec<_> = calls.iter().map(|(to, data)| (to, BuilderCodes::of_calldata(data))).collect();
+    if read.iter().all(|(_, codes)| codes.is_none()) {
+        return Err("the calldata have no builder codes of ERC-8021, schema 2");
+    }
+    let calls: Vec<_> =
+        read.iter().map(|(to, codes)| json!({ "to": to, "codes": codes.as_ref().map(described) })).collect();
+    Ok(json!({ "batch": calls }).to_string())
+}
+
+fn described(codes: &BuilderCodes) -> Value {
     let text = |code: &Option<BuilderCode>| code.as_ref().map(ToString::to_string);
     let services: Vec<_> = codes.services.iter().map(ToString::to_string).collect();
-    Ok(json!({ "app": text(&codes.app), "wallet": text(&codes.wallet), "services": services }).to_string())
+    json!({ "app": text(&codes.app), "wallet": text(&codes.wallet), "services": services })
 }
 
 pub(crate) fn decode(args: Decode) -> ExitCode {

@@ -4,7 +4,7 @@ mod fetch;
 mod input;
 mod sarif;
 mod serve;
-mod text;
+pub(crate) mod text;
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ pub(crate) struct Args {
 }
 
 /// The input, and the linter's report on it.
-struct Outcome {
+pub(crate) struct Outcome {
     /// The name of the input: a path, a URL.
     name: String,
     /// The text to which the spans of the report refer.
@@ -112,7 +112,7 @@ async fn answer(args: &Args, color: bool) -> Result<(bool, String), String> {
     let out = if args.quiet {
         String::new()
     } else if args.json {
-        serde_json::to_string_pretty(&Whole::of(&outcome)).map(|json| json + "\n").unwrap_or_default()
+        outcome.json()
     } else if args.sarif {
         sarif::log(&outcome)
     } else {
@@ -154,7 +154,7 @@ async fn outcome(args: &Args, mut options: Options) -> Result<Outcome, String> {
 }
 
 impl Outcome {
-    fn of_answer(
+    pub(crate) fn of_answer(
         name: String,
         headers: &[(String, Vec<u8>)],
         body: &[u8],
@@ -164,6 +164,16 @@ impl Outcome {
             headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
         let CheckedResponse { report, source, summary, json, .. } = with(HttpAnswer::new(&headers, body));
         Self { name, json, report, summary, found: Some(Found { source }) }
+    }
+
+    /// Returns whether the document is valid.
+    pub(crate) const fn is_valid(&self) -> bool {
+        self.report.valid
+    }
+
+    /// Returns the report as `--json` prints it.
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string_pretty(&Whole::of(self)).map(|json| json + "\n").unwrap_or_default()
     }
 }
 

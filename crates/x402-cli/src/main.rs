@@ -3,11 +3,13 @@
 mod codec;
 mod demo;
 mod explain;
+mod find;
 mod keys;
 mod lint;
 mod node;
 mod pay;
 mod receipts;
+mod sell;
 mod session;
 mod userop;
 
@@ -31,6 +33,8 @@ enum Command {
     Decode(codec::Decode),
     /// Encodes JSON as the value of a payment header.
     Encode(codec::Encode),
+    /// Searches the catalog of a facilitator for resources that can be paid.
+    Find(find::Args),
     /// Makes a request and pays for it.
     Pay(pay::Args),
     /// Lists the signed receipts that `pay` kept.
@@ -38,6 +42,8 @@ enum Command {
     /// Verifies signed receipts.
     #[command(subcommand)]
     Receipt(receipts::Receipt),
+    /// Requires payment before a server in any language.
+    Sell(sell::Args),
     /// Reports every fault of a 402 document.
     Lint(lint::Args),
     /// Explains a code of the linter.
@@ -59,9 +65,11 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Decode(args) => codec::decode(args),
         Command::Encode(args) => codec::encode(args),
+        Command::Find(args) => find::run(args).await,
         Command::Pay(args) => pay::run(args).await,
         Command::Receipts(args) => receipts::list(args),
         Command::Receipt(receipt) => receipts::run(receipt),
+        Command::Sell(args) => sell::run(args).await,
         Command::Lint(args) => lint::run(args).await,
         Command::Explain(args) => explain::run(args),
         Command::Keys(args) => keys::run(args),

@@ -18,7 +18,7 @@ use x402_evm::key::Key;
 use x402_extensions::offer_receipt::ReceiptBook;
 use x402_http::client::{
     ChallengeReceipt, ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt,
-    ReceiptRefusals, SpendLimits,
+    ReceiptOutcome, ReceiptRefusals, SpendLimits,
 };
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{ErrorReason, PaymentRequired, challenge};
@@ -126,7 +126,12 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let sent = response.extensions().get::<PaymentSent>().copied();
     let refusals = response.extensions().get::<ReceiptRefusals>().cloned();
     let in_header = header::payment_required_header(response.headers(), &Limits::DEFAULT).ok().flatten();
-    let body = response.bytes().await.map_err(|error| usage(error.to_string()))?;
+    let body = match response.bytes().await {
+        Ok(body) => body,
+        Err(error) => {
+            return Err((ExitCode::FAILURE, broken_off(&error, receipt.as_ref(), &journal, args.no_journal).await));
+        }
+    };
     let refused = sent.and_then(|_| refusal(status, in_header, &body));
     let out = |text: &[u8]| std::io::stdout().write_all(text).map_err(|error| usage(error.to_string()));
     if args.json {
@@ -145,6 +150,20 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
         eprintln!("{extension}: the receipt is not kept: {why}");
     }
     Ok(if status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Describes an answer whose body broke off. If it was paid, the journal keeps the payment.
+async fn broken_off(error: &reqwest::Error, receipt: Option<&Proof>, journal: &Journal, no_journal: bool) -> String {
+    let broken = format!("the answer broke off: {error}");
+    let Some(proof) = receipt else { return broken };
+    let kept = match proof {
+        Proof::Offer(receipt) if matches!(receipt.outcome(), ReceiptOutcome::Paid { .. }) && !no_journal => {
+            journal.take_back(receipt).await.is_ok()
+        }
+        _ => false,
+    };
+    let again = if kept { "; the same command shows the same payment again" } else { "" };
+    format!("{proof}\n{broken}{again}")
 }
 
 /// The server's receipt, in the dialect of the payment.

@@ -146,7 +146,9 @@ fn write(stream: &mut TcpStream, answer: &Value) {
             head.push_str(&format!("{name}: {text}\r\n"));
         }
     }
-    head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()));
+    // The bytes of the body that never come.
+    let cut = answer.get("cut").and_then(Value::as_u64).unwrap_or(0);
+    head.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len() as u64 + cut));
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).unwrap_or_default();
 }
 
@@ -256,6 +258,31 @@ fn a_second_run_shows_the_payment_whose_answer_was_lost_c05() {
     // It is over: the next run pays anew.
     text(&state.pay(&[&server.url]));
     assert_ne!(*server.payments().last().unwrap(), first);
+}
+
+/// A paid answer that breaks off is told as paid, and the second run asks for the answer, not for another payment.
+#[test]
+fn a_second_run_shows_the_payment_whose_answer_broke_off() {
+    let state = State::new("cut");
+    let mut cut = served();
+    cut["cut"] = 10.into();
+    let mut case = case("clients/c05-answer-lost-after-settlement");
+    case["paid"] = cut;
+    let server = Server::of(&case);
+    let (_, err, code) = text(&state.pay(&[&server.url]));
+    assert!(
+        err.starts_with(&format!("paid: transaction {TRANSACTION} on eip155:84532\nthe answer broke off")),
+        "{err}"
+    );
+    assert!(err.contains("shows the same payment again") && code == Some(1), "{err} {code:?}");
+    *server.answers.lock().unwrap() = [served()].into();
+    let (out, err, code) = text(&state.pay(&[&server.url]));
+    assert_eq!((out.as_str(), code), (r#"{"ok":true}"#, Some(0)), "{err}");
+    let payments = server.payments();
+    assert_eq!((payments.len(), &payments[0]), (2, &payments[1]));
+    // It is over now.
+    text(&state.pay(&[&server.url]));
+    assert_ne!(server.payments()[2], payments[0]);
 }
 
 /// The journal's file, changed by hand: the payment is from an hour ago.

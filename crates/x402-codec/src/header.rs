@@ -9,7 +9,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use x402_types::v2::SettleResponse;
-use x402_types::{PaymentPayload, PaymentRequired, PaymentRequirements, Version};
+use x402_types::{Members, PaymentPayload, PaymentRequired, PaymentRequirements, Version};
 
 use crate::json::within;
 use crate::{DecodeError, DecodeErrorKind, EncodeError, Limits, base64, body, json};
@@ -28,6 +28,8 @@ pub static X_PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("x-payment-r
 pub static X_PAYMENT_TOKEN: HeaderName = HeaderName::from_static("x-payment-token");
 /// The header by which a handler tells its server the amount to settle. It never leaves the server.
 pub static SETTLEMENT_OVERRIDES: HeaderName = HeaderName::from_static("settlement-overrides");
+/// The response header of a facilitator's `/settle` with what its extensions report to the seller. The payer does not get it.
+pub static EXTENSION_RESPONSES: HeaderName = HeaderName::from_static("extension-responses");
 /// The request header of a sign-in with a wallet. It is listed for CORS; its content is not decoded.
 pub static SIGN_IN_WITH_X: HeaderName = HeaderName::from_static("sign-in-with-x");
 
@@ -280,6 +282,16 @@ pub fn settle_response(headers: &HeaderMap, limits: &Limits) -> Result<Option<Se
     };
     match found {
         Some((name, value)) => json::read_str(&decode_text(name, value, limits)?.0, limits).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Decodes, for a server, what the extensions of a facilitator report, by their names.
+/// # Errors
+/// The fault of the header. The reports then count as absent: nothing is decided by them.
+pub fn extension_responses(headers: &HeaderMap, limits: &Limits) -> Result<Option<Members>, DecodeError> {
+    match one(headers, &EXTENSION_RESPONSES, "EXTENSION-RESPONSES")? {
+        Some(value) => json::read_str(&decode_text("EXTENSION-RESPONSES", value, limits)?.0, limits).map(Some),
         None => Ok(None),
     }
 }

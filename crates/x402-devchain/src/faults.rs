@@ -90,6 +90,8 @@ pub enum NodeFault {
     Padded(usize),
     /// `eth_call` sees this time, whatever the block's is, as a fresh anvil sees 1.
     CallTime(u64),
+    /// `eth_call` and `eth_estimateGas` give a transaction this gas at most.
+    CallGas(u64),
     /// A state cannot be read at a block given by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)).
     NoBlockHash {
         /// The code of the error.

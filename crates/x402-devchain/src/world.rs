@@ -47,6 +47,8 @@ pub(crate) struct View {
     pub(crate) log_span: Option<Limit<u64>>,
     pub(crate) log_count: Option<Limit<usize>>,
     pub(crate) call_time: Option<u64>,
+    /// The most gas that `eth_call` gives to a transaction.
+    pub(crate) call_gas: Option<u64>,
     /// The error for a block that is given by its hash.
     pub(crate) no_block_hash: Option<(i64, String)>,
 }
@@ -231,6 +233,7 @@ impl World {
                 self.view.log_count = Some(Limit { most: *most, code: *code, message: message.clone() });
             }
             NodeFault::CallTime(time) => self.view.call_time = Some(*time),
+            NodeFault::CallGas(gas) => self.view.call_gas = Some(*gas),
             NodeFault::NoBlockHash { code, message } => self.view.no_block_hash = Some((*code, message.clone())),
             NodeFault::SecondNode(_) | NodeFault::Every(..) | NodeFault::Padded(_) => {}
         }

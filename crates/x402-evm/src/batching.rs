@@ -5,6 +5,7 @@ use alloy_primitives::{Address, Bytes, address};
 use alloy_sol_types::SolCall;
 
 use crate::chain::{Call, CallHead, Sharing};
+use crate::exact::TRANSFER_GAS;
 
 /// The contract that makes the calls of a batch: Multicall3, at this address on every network that has it.
 pub const MULTICALL3: Address = address!("cA11bde05977b3631167028862bE2a173976CA11");
@@ -70,9 +71,11 @@ impl Batching {
         self
     }
 
-    /// Returns the gas that a call needs when another contract makes it.
+    /// Returns the gas that a call needs when another contract makes it. The gas of a call above [`TRANSFER_GAS`] is
+    /// for bytes behind its arguments, which the gas of each payment does not contain.
     fn inner(&self, gas: u64) -> u64 {
-        gas.saturating_sub(TRANSACTION_GAS).min(self.gas_each)
+        let suffix = gas.saturating_sub(TRANSFER_GAS);
+        gas.saturating_sub(TRANSACTION_GAS).min(self.gas_each.saturating_add(suffix))
     }
 
     /// Returns the gas limit of a batch of calls with these limits, without the chain's surcharge. A contract passes on at
@@ -112,6 +115,13 @@ pub(crate) fn aggregate(calls: &[Call]) -> Bytes {
     abi::aggregate3Call { calls: calls.iter().map(call).collect() }.abi_encode().into()
 }
 
+/// Reads the calls that the calldata of a batch makes: each contract with its calldata. `None` for other calldata.
+#[must_use]
+pub fn calls_of_batch(calldata: &[u8]) -> Option<Vec<(Address, Bytes)>> {
+    let batch = abi::aggregate3Call::abi_decode(calldata).ok()?;
+    Some(batch.calls.into_iter().map(|call| (call.target, call.callData)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +146,9 @@ mod tests {
             sharing: Sharing::Shared,
         };
         let data = aggregate(&[call(1), call(2)]);
+        let made = [1_u8, 2].map(|to| (Address::repeat_byte(to), Bytes::from(vec![to; 3])));
+        assert_eq!(calls_of_batch(&data).unwrap(), made);
+        assert_eq!((calls_of_batch(&data[..40]), calls_of_batch(&[])), (None, None));
         let decoded = abi::aggregate3Call::abi_decode(&data).unwrap();
         assert!(decoded.calls.iter().all(|call| call.allowFailure));
         assert_eq!(decoded.calls.iter().map(|call| call.target).collect::<Vec<_>>(), [1, 2].map(Address::repeat_byte));

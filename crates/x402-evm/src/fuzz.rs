@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use x402_types::{EvmAddress, RawJson, UnixSeconds};
 
+use crate::batching::calls_of_batch;
 use crate::chain::{Answers, BatchRead, Call, Returned};
 use crate::eip712::DomainSeparator;
 use crate::eip3009::{Authorization, Payload, UncheckedPayload};
@@ -369,6 +370,7 @@ pub fn decode_chain_answer(data: &[u8]) {
     if let Ok(call) = Call::from_bytes(data) {
         assert_eq!(call.to_bytes(), data);
     }
+    let _ = calls_of_batch(data).map(|calls| calls.len());
     let _ = Authorization::of_transfer_call(data).map(|signed| EvmAddress::from(signed.from));
 }
 

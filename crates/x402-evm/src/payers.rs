@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use x402_facilitator_core::{Ledger, Payment, Step, StepState};
-use x402_types::{ErrorReason, Fault, PaymentKey, Rejection, UnixSeconds};
+use x402_types::{AuthorizationKind, ChainId, ErrorReason, EvmAddress, Fault, PaymentKey, Rejection, UnixSeconds};
 
+use crate::eip3009::state_call;
+use crate::permit2::{PERMIT2, nonce_bitmap_call, word_and_mask};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
 use crate::wallet::Signer;
 
@@ -42,12 +44,22 @@ struct Read {
 }
 
 impl Payers {
-    /// Returns the payer's unanswered payments whose keys begin with this prefix, except this one.
-    pub(crate) async fn others(&self, prefix: &[u8], own: &PaymentKey) -> Result<Vec<Arc<Payment>>, Fault> {
+    /// Returns the payer's unanswered payments in the same token, by whichever method, except this one.
+    pub(crate) async fn others(
+        &self,
+        network: ChainId,
+        of: &Taking,
+        own: &PaymentKey,
+    ) -> Result<Vec<Arc<Payment>>, Fault> {
         let Some(ledger) = &self.ledger else { return Ok(Vec::new()) };
-        let mut rows = ledger.unanswered(prefix).await?;
-        rows.retain(|row| row.key != *own);
-        Ok(rows)
+        let mut all = Vec::new();
+        for (kind, contract) in [(AuthorizationKind::Eip3009, of.token), (AuthorizationKind::Permit2, PERMIT2)] {
+            let prefix = PaymentKey::prefix(kind, network, contract.as_slice(), of.payer.as_slice());
+            all.append(&mut ledger.unanswered(&prefix).await?);
+        }
+        let token = |row: &Payment| row.claim.terms.asset.parse::<EvmAddress>().and_then(Address::try_from).ok();
+        all.retain(|row| row.key != *own && token(row) == Some(of.token));
+        Ok(all)
     }
 
     /// Refuses a payer whose transactions revert although they pass in simulation.
@@ -90,17 +102,44 @@ impl Payers {
     }
 
     /// Returns whether the sum of a recent read covers this payment and those before it.
-    pub(crate) fn cover(&self, of: &Taking, before: &[(B256, U256)], now: UnixSeconds) -> bool {
-        let needed = before.iter().fold(of.value, |needed, (_, value)| needed.saturating_add(*value));
+    pub(crate) fn cover(&self, of: &Taking, before: &[UnderWay], now: UnixSeconds) -> bool {
+        let needed = before.iter().fold(of.value, |needed, other| needed.saturating_add(other.value));
         self.read(of, now).is_some_and(|read| read.balance >= needed)
     }
 }
 
-/// Returns nonce and value of a row's authorization. The key ends with the nonce, and a payment is claimed only if its value
-/// is the amount of its terms: the payload of each pending payment need not be parsed for each new one.
-pub(crate) fn taken_by(row: &Payment) -> Option<(B256, U256)> {
-    let nonce = row.key.as_bytes().last_chunk::<32>()?;
-    Some((B256::from(*nonce), row.claim.terms.amount.value()))
+/// A pending payment of a payer, which will still take its value unless it was made since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnderWay {
+    pub(crate) value: U256,
+    /// Whether Permit2 moves it, within its allowance.
+    pub(crate) by_permit: bool,
+    nonce: B256,
+    of: Taking,
+}
+
+impl UnderWay {
+    /// Reads a payer's row. The key begins with the kind of authorization and ends with the nonce, and a payment is claimed
+    /// only if its value is the amount of its terms: the payload of each pending payment need not be parsed for each new one.
+    pub(crate) fn of_row(row: &Payment, of: Taking) -> Option<Self> {
+        let by_permit = *row.key.as_bytes().first()? == AuthorizationKind::Permit2 as u8;
+        let nonce = B256::from(*row.key.as_bytes().last_chunk::<32>()?);
+        Some(Self { value: row.claim.terms.amount.value(), by_permit, nonce, of })
+    }
+
+    /// Returns the view that shows whether the authorization was used, which subtracts its value from the balance.
+    pub(crate) fn view(&self) -> (Address, Bytes) {
+        match self.by_permit {
+            true => (PERMIT2, nonce_bitmap_call(self.of.payer, word_and_mask(self.nonce.into()).0)),
+            false => (self.of.token, state_call(self.of.payer, self.nonce)),
+        }
+    }
+
+    /// Returns whether the authorization is used, by the view's word.
+    pub(crate) fn is_used(&self, word: U256) -> bool {
+        let mask = if self.by_permit { word_and_mask(self.nonce.into()).1 } else { U256::MAX };
+        !(word & mask).is_zero()
+    }
 }
 
 /// Returns whether another payment of the payer takes precedence: one that has begun; and of two that have both begun,

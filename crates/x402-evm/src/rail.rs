@@ -20,7 +20,11 @@ use crate::transaction::{Transaction, fees, split_first};
 pub struct Fees {
     /// The maximum price of a unit of gas, in wei, tip included.
     pub cap: u128,
-    /// The minimum tip for a unit of gas, in wei, if the node suggests less.
+    /// The maximum price of a unit of gas, as a percentage of what a unit costs at present: the newest block's base fee
+    /// and the tip of recent blocks. A first bid is at most 200 % of that; replacements end here, however far
+    /// [`cap`](Self::cap) is above.
+    pub relative_cap: u64,
+    /// The minimum tip for a unit of gas, in wei, if recent blocks were paid less.
     pub least_tip: u128,
     /// The maximum gas limit of a transaction. One that needs more is not signed.
     pub gas_cap: u64,
@@ -30,10 +34,10 @@ pub struct Fees {
 }
 
 impl Default for Fees {
-    /// Returns a maximum of 100 gwei, a minimum tip of 0.001 gwei, a gas limit of at most 2^24 (the most that
+    /// Returns a maximum of 100 gwei and of ten times the present price, a minimum tip of 0.001 gwei, a gas limit of at most 2^24 (the most that
     /// [EIP-7825](https://eips.ethereum.org/EIPS/eip-7825) allows), and a margin of 50 %.
     fn default() -> Self {
-        Self { cap: 100_000_000_000, least_tip: 1_000_000, gas_cap: 1 << 24, surcharge_margin: 50 }
+        Self { cap: 100_000_000_000, relative_cap: 1_000, least_tip: 1_000_000, gas_cap: 1 << 24, surcharge_margin: 50 }
     }
 }
 
@@ -42,6 +46,13 @@ impl Fees {
     #[must_use]
     pub const fn with_cap(mut self, wei: u128) -> Self {
         self.cap = wei;
+        self
+    }
+
+    /// Sets the maximum price of a unit of gas as a percentage of the present price; less than 200 counts as 200.
+    #[must_use]
+    pub const fn with_relative_cap(mut self, percent: u64) -> Self {
+        self.relative_cap = if percent < LEAST_RELATIVE_CAP { LEAST_RELATIVE_CAP } else { percent };
         self
     }
 
@@ -64,6 +75,13 @@ impl Fees {
     pub const fn with_surcharge_margin(mut self, percent: u64) -> Self {
         self.surcharge_margin = percent;
         self
+    }
+
+    /// Returns the maximum price of a unit of gas at this head, by both caps.
+    fn most_per_gas(&self, head: &Head) -> u128 {
+        let present = head.base_fee.saturating_add(head.tip.max(self.least_tip));
+        let percent = u128::from(self.relative_cap.max(LEAST_RELATIVE_CAP));
+        self.cap.min(present.saturating_mul(percent).div_ceil(100))
     }
 
     /// Returns the gas limit of a transaction that needs this gas, and this surcharge by an estimate.
@@ -99,6 +117,8 @@ pub struct EoaRail<C, S> {
     refused: Mutex<Option<(U256, u64)>>,
 }
 
+/// The minimum of [`Fees::relative_cap`]: what a first bid may be.
+const LEAST_RELATIVE_CAP: u64 = 200;
 /// The gas of a transaction that only uses up a nonce.
 const EMPTY_GAS: u64 = 21_000;
 /// The number of blocks for which a node's refusal for lack of funds overrides a sufficient balance: nodes also count
@@ -154,8 +174,9 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
 
     /// Returns the maximum price of a unit of gas at this head, and the tip in it.
     fn price(&self, head: &Head) -> (u128, u128) {
-        let tip = head.tip.max(self.fees.least_tip).min(self.fees.cap);
-        (head.base_fee.saturating_mul(2).saturating_add(tip).min(self.fees.cap), tip)
+        let most = self.fees.most_per_gas(head);
+        let tip = head.tip.max(self.fees.least_tip).min(most);
+        (head.base_fee.saturating_mul(2).saturating_add(tip).min(most), tip)
     }
 
     fn refused(&self) -> MutexGuard<'_, Option<(U256, u64)>> {
@@ -194,8 +215,10 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
             .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;
         let more = |fee: u128| fee.saturating_add(fee.div_ceil(7)).saturating_add(1);
         let (max, tip) = (max.max(more(old_max)), tip.max(more(old_tip)));
-        if max > self.fees.cap {
-            return Err(Fault::unreachable("the rail", "the fee cap leaves no room for a replacement"));
+        let most = self.fees.most_per_gas(&head);
+        if max > most {
+            let why = format_args!("the fee cap leaves no room for a replacement: it needs {max} wei of {most}");
+            return Err(Fault::unreachable("the rail", why));
         }
         Ok((max, tip.min(max)))
     }

@@ -7,6 +7,7 @@
 )]
 
 use x402_codec::Limits;
+use x402_types::v2::{DiscoveryList, DiscoverySearch};
 use x402_types::{Claim, PaymentPayload, Terms};
 
 use crate::bazaar::{Listing, is_valid_icon_url, is_valid_service_name};
@@ -47,6 +48,20 @@ pub fn decode_builder_codes(data: &[u8]) {
     if let Some(codes) = BuilderCodes::of_calldata(data) {
         assert!(data.ends_with(&codes.to_suffix()));
         assert!(codes.services.len() <= MAX_SERVICES);
+    }
+}
+
+/// Checks that the answers of a catalog are written as they were read.
+pub fn decode_discovery(data: &[u8]) {
+    answer::<DiscoveryList>(data);
+    answer::<DiscoverySearch>(data);
+}
+
+fn answer<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + core::fmt::Debug>(data: &[u8]) {
+    let Ok(read) = x402_codec::json::from_slice::<T>(data, &Limits::DEFAULT) else { return };
+    let text = x402_codec::body::write(&read).unwrap();
+    if text.len() <= Limits::DEFAULT.body {
+        assert_eq!(x402_codec::json::from_slice::<T>(&text, &Limits::DEFAULT).as_ref(), Ok(&read));
     }
 }
 
@@ -101,5 +116,12 @@ fn artifact<P: ArtifactPayload + Clone + PartialEq + core::fmt::Debug>(data: &[u
 
 #[cfg(test)]
 mod tests {
-    x402_testkit::replays!(canonical_json, decode_builder_codes, decode_listing, decode_artifact, decode_sign_in);
+    x402_testkit::replays!(
+        canonical_json,
+        decode_artifact,
+        decode_builder_codes,
+        decode_discovery,
+        decode_listing,
+        decode_sign_in,
+    );
 }

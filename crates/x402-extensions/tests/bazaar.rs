@@ -1,10 +1,12 @@
 //! The extension `bazaar` against values recorded from the published TypeScript SDK: `x402-testkit/vectors/extensions.md`.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use x402_extensions::bazaar::{
-    BodyType, DeclarationError, DiscoverableRoute, Listing, NotListed, is_valid_icon_url, is_valid_route_template,
-    is_valid_service_name, sanitized_tags,
+    BodyType, DeclarationError, DiscoverableRoute, Listing, McpTransport, NotListed, is_valid_icon_url,
+    is_valid_route_template, is_valid_service_name, sanitized_tags,
 };
 use x402_types::{Claim, PaymentPayload, Terms};
 
@@ -131,15 +133,72 @@ fn declarations_are_the_sdk_s() {
     assert_eq!(bad, Err(DeclarationError::Template));
 
     let mcp = cases("bazaar.declarations").into_iter().find(|case| case["id"] == "mcp_full").unwrap();
+    // The order of these calls does not matter.
     let tool = DiscoverableRoute::mcp("get_weather", &mcp["input"]["inputSchema"])
-        .with_output(&json!({"temp": 21}), &json!({}));
-    let mut expected = mcp["declares"]["bazaar"].clone();
-    // Ours has no members for a description, a transport and an example of a tool.
-    for member in ["description", "transport", "example"] {
-        expected["info"]["input"].as_object_mut().unwrap().remove(member);
-        expected["schema"]["properties"]["input"]["properties"].as_object_mut().unwrap().remove(member);
-    }
-    assert_eq!(tool.declaration("mcp://tool/get_weather"), expected);
+        .with_output(&json!({"temp": 21}), &json!({}))
+        .with_tool_example(&json!({"city": "Paris"}))
+        .with_transport(McpTransport::StreamableHttp)
+        .with_tool_description("Weather for a city");
+    let (ours, theirs) = (tool.declaration("mcp://tool/get_weather"), &mcp["declares"]["bazaar"]);
+    assert_eq!(ours.to_string(), theirs.to_string(), "in the order of the SDK, too");
+    let sse = DiscoverableRoute::mcp("t", &json!({})).with_transport(McpTransport::Sse).declaration("mcp://t");
+    assert_eq!(sse["info"]["input"]["transport"], "sse");
+    // They are of tools alone.
+    let plain = DiscoverableRoute::query("GET", &json!({}), &none);
+    assert_eq!(
+        plain.clone().with_tool_description("x").with_transport(McpTransport::Sse).with_tool_example(&none),
+        plain
+    );
+}
+
+#[derive(Serialize, JsonSchema)]
+struct City {
+    name: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Asked {
+    /// The city.
+    city: City,
+    days: Option<u8>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Tree {
+    children: Vec<Self>,
+}
+
+#[test]
+fn the_types_of_a_handler_are_their_own_description() {
+    let asked = Asked { city: City { name: "Paris".into() }, days: None };
+    let url = "https://api.example.com/weather";
+    let query = DiscoverableRoute::query_of("GET", &asked).unwrap().with_output_of(&City { name: "x".into() }).unwrap();
+    let declared = query.declaration(url);
+    assert_eq!(declared["info"]["input"]["queryParams"], json!({"city": {"name": "Paris"}, "days": null}));
+    let schema = &declared["schema"]["properties"]["input"]["properties"]["queryParams"];
+    assert_eq!((&schema["type"], &schema["required"]), (&json!("object"), &json!(["city"])));
+    assert_eq!(schema["properties"]["city"]["properties"]["name"]["type"], "string", "written out: {schema}");
+    assert_eq!(schema["properties"]["city"]["description"], "The city.");
+    assert_eq!(declared["info"]["output"]["example"], json!({"name": "x"}));
+    assert!(!declared.to_string().contains("$ref") && !declared.to_string().contains("$defs"));
+    // A catalog lists what the types say.
+    assert_eq!(listed(&declaring(&declared, url)).unwrap().method.as_deref(), Some("GET"));
+    let body = DiscoverableRoute::body_of("POST", &asked).unwrap().declaration(url);
+    assert_eq!(
+        (&body["info"]["input"]["bodyType"], &body["info"]["input"]["body"]["city"]["name"]),
+        (&json!("json"), &json!("Paris"))
+    );
+    assert_eq!(listed(&declaring(&body, url)).unwrap().method.as_deref(), Some("POST"));
+    let tool = DiscoverableRoute::mcp_of("ask", &asked).unwrap().declaration("mcp://tool/ask");
+    assert_eq!(tool["info"]["input"]["inputSchema"]["properties"]["city"]["type"], "object");
+    assert_eq!(tool["info"]["input"]["example"]["city"]["name"], "Paris");
+    assert_eq!(listed(&declaring(&tool, "mcp://tool/ask")).unwrap().tool_name.as_deref(), Some("ask"));
+    let dynamic = query.with_template_of::<City>("/weather/:name").unwrap();
+    let declared = dynamic.declaration("https://api.example.com/weather/paris");
+    assert_eq!(declared["info"]["input"]["pathParams"], json!({"name": "paris"}));
+    // A type that contains itself has no schema without references.
+    assert_eq!(DiscoverableRoute::body_of("POST", &Tree { children: Vec::new() }), Err(DeclarationError::Type));
+    assert_eq!(DiscoverableRoute::mcp_of("t", &Tree { children: Vec::new() }), Err(DeclarationError::Type));
 }
 
 /// A payment whose declaration is this one.
@@ -208,4 +267,71 @@ fn what_describes_nothing_is_not_listed() {
     let mut silent = declaring(&good, url);
     silent.as_object_mut().unwrap().remove("extensions");
     assert_eq!(listed(&silent), Err(NotListed::None));
+}
+
+/// Every member of a declaration and of its resource absent, null, of another type, and too long: nothing of it stops a listing
+/// from being made or refused, and what is listed has the shape of a listing.
+#[test]
+fn every_member_may_be_anything() {
+    let cases = cases("bazaar.facilitatorExtracts");
+    let mcp = declaring(
+        &DiscoverableRoute::mcp("get_weather", &json!({"type": "object"}))
+            .with_transport(McpTransport::Sse)
+            .declaration("mcp://tool/get_weather"),
+        "mcp://tool/get_weather",
+    );
+    let mut tried = 0;
+    for payment in cases.iter().map(|case| &case["paymentPayload"]).chain([&mcp]) {
+        let mut pointers = Vec::new();
+        walk("/extensions/bazaar", &payment["extensions"]["bazaar"], &mut pointers);
+        walk("/resource", &payment["resource"], &mut pointers);
+        for pointer in pointers {
+            for value in
+                [json!(null), json!(0), json!(true), json!("x".repeat(20_000)), json!([[]]), json!({"$ref": 1})]
+            {
+                let mut changed = payment.clone();
+                let Some(place) = changed.pointer_mut(&pointer) else { continue };
+                *place = value;
+                check(&changed);
+                tried += 1;
+            }
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            let mut changed = payment.clone();
+            if let Some(members) = changed.pointer_mut(parent).and_then(Value::as_object_mut) {
+                members.remove(&name.replace("~1", "/").replace("~0", "~"));
+            }
+            check(&changed);
+        }
+    }
+    assert!(tried > 500, "{tried}");
+}
+
+fn walk(at: &str, value: &Value, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match value {
+        Value::Object(members) => members.iter().for_each(|(name, value)| {
+            walk(&format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), value, found);
+        }),
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(index, value)| walk(&format!("{at}/{index}"), value, found))
+        }
+        _ => {}
+    }
+}
+
+fn check(payment: &Value) {
+    // A resource of another type is no payment.
+    let Ok(read) = serde_json::from_value::<PaymentPayload>(payment.clone()) else { return };
+    let PaymentPayload::V2(of) = &read else { panic!() };
+    let Ok(listing) = Listing::of_claim(&Claim::new(Terms::from(&of.accepted), read.clone())) else { return };
+    assert!(listing.resource.len() < 4_096 && listing.tags.len() <= 5, "{payment}");
+    assert!(listing.description.as_ref().is_none_or(|text| text.len() <= 2_048), "{payment}");
+    assert!(
+        matches!(
+            (listing.r#type.as_str(), &listing.method, &listing.tool_name),
+            ("http", Some(_), None) | ("mcp", None, Some(_))
+        ),
+        "{payment}"
+    );
+    assert!(serde_json::to_string(&listing).unwrap().len() < 40_000);
 }

@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use serde_json::{Value, json};
-use x402_extensions::builder_code::{BuilderCode, BuilderCodes};
-use x402_types::Members;
+use x402_extensions::builder_code::{
+    BuilderCode, BuilderCodes, FacilitatorCodes, PayerCodes, SellerCodes, TooManyCodes,
+};
+use x402_types::extension::{Extensions, Moment, Required, echo};
+use x402_types::v2::ResourceInfo;
+use x402_types::{Claim, ErrorReason, Extension, Members, RawJson, Refusal, SigningContext, Terms, UnixSeconds};
 
 fn vectors() -> Value {
     serde_json::from_str(&x402_testkit::vector("extensions.json").unwrap()).unwrap()
@@ -122,5 +126,136 @@ fn a_suffix_that_is_cut_or_written_otherwise_is_none() {
         Vec::new(),
     ] {
         assert_eq!(BuilderCodes::of_calldata(&with_map(&map)), None, "{map:?}");
+    }
+}
+
+fn list(codes: &[&str]) -> Vec<BuilderCode> {
+    codes.iter().map(|code| code.parse().unwrap()).collect()
+}
+
+fn seller(services: &[&str]) -> SellerCodes {
+    SellerCodes::new("bc_myapp".parse().unwrap()).with_services(list(services)).unwrap()
+}
+
+fn declared(seller: &SellerCodes) -> RawJson {
+    let resource = ResourceInfo::of("https://api.example.com/bc");
+    seller.declare(&Required::new(&resource, &[], Moment::at(UnixSeconds(0)))).unwrap()
+}
+
+#[test]
+fn a_seller_declares_what_the_sdk_s_seller_declares() {
+    let emitted = &vectors()["builder-code.serverEmits"][0]["paymentRequired"]["extensions"]["builder-code"];
+    assert_eq!(declared(&seller(&["svc_one"])).as_str(), emitted.to_string());
+    let plain: Value = declared(&seller(&[])).read().unwrap();
+    assert_eq!(plain["info"], json!({"a": "bc_myapp"}));
+    let six = list(&["a", "b", "c", "d", "e", "f"]);
+    assert_eq!(SellerCodes::new("a".parse().unwrap()).with_services(six.clone()), Err(TooManyCodes));
+    assert_eq!(PayerCodes::new(six), Err(TooManyCodes));
+}
+
+async fn completed(declaration: &RawJson, codes: &[&str]) -> Value {
+    let payer = PayerCodes::new(list(codes)).unwrap();
+    let url = "https://api.example.com/bc";
+    let context = SigningContext { now: UnixSeconds(0), entropy: [0; 32], url, method: "GET" };
+    let additions = payer.complete(&echo::info(declaration).unwrap(), &context).await.unwrap();
+    echo::echoed(declaration, &additions).read().unwrap()
+}
+
+#[tokio::test]
+async fn a_payer_puts_its_codes_before_the_seller_s_as_the_sdk_does() {
+    let all = vectors();
+    for (services, recorded) in
+        [(&["svc_one"][..], "builder-code.clientEcho"), (&[], "builder-code.clientEchoNoServerServices")]
+    {
+        let echoed = completed(&declared(&seller(services)), &["cli_one", "cli_two"]).await;
+        assert_eq!(echoed["info"], all[recorded]["extensions"]["builder-code"]["info"], "{recorded}");
+    }
+    // What a server declared in another form stays as it is.
+    let odd = RawJson::of(&json!({"info": {"a": "x", "s": "one"}})).unwrap();
+    assert_eq!(completed(&odd, &["two"]).await["info"]["s"], "one");
+}
+
+fn claim(extensions: &Value) -> Claim {
+    let terms: Terms = serde_json::from_value(json!({"version": 2, "scheme": "exact", "network": "eip155:84532",
+        "amount": "1", "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "pay_to": "0x1", "max_timeout_seconds": 60,
+        "extra": {}}))
+    .unwrap();
+    Claim::of_payload(terms, RawJson::of(&json!({})).unwrap())
+        .with_extensions(serde_json::from_value(extensions.clone()).unwrap())
+}
+
+/// The rules of the published SDK's server for the echo of this extension, recorded from it.
+#[tokio::test]
+async fn an_echo_is_taken_or_refused_as_the_sdk_does() {
+    let ten: Vec<String> = (0..9).map(|at| format!("c{at}")).chain(["svc_one".into()]).collect();
+    let eleven: Vec<String> = (0..10).map(|at| format!("c{at}")).chain(["svc_one".into()]).collect();
+    let mut extensions = Extensions::new();
+    extensions.register(std::sync::Arc::new(seller(&["svc_one"])));
+    let mut declarations = Members::new();
+    declarations.insert("builder-code", declared(&seller(&["svc_one"])));
+    for (echoed, taken) in [
+        (json!({}), true),
+        (json!({"builder-code": {"info": {"a": "bc_myapp", "s": ["svc_one"]}}}), true),
+        (json!({"builder-code": {"info": {"a": "bc_myapp", "s": ["mine", "svc_one", "mine"]}}}), true),
+        (json!({"builder-code": {"info": {"a": "bc_myapp", "s": "svc_one"}}}), true),
+        (json!({"builder-code": {"info": {"a": "bc_myapp", "s": ten}}}), true),
+        (json!({"builder-code": {"info": {"a": "bc_myapp", "s": eleven}}}), false),
+        (json!({"builder-code": {"info": {"a": "bc_myapp"}}}), false),
+        (json!({"builder-code": {"info": {"a": "bc_myapp", "s": ["mine"]}}}), false),
+        (json!({"builder-code": {"info": {"a": "other", "s": ["svc_one"]}}}), false),
+        (json!({"builder-code": {"info": {"s": ["svc_one"]}}}), false),
+        (json!({"builder-code": null}), false),
+    ] {
+        let claim = claim(&echoed);
+        let compared = extensions.compare(&declarations, &claim).map_err(Refusal::from);
+        let result = match compared {
+            Ok(()) => extensions.on_claim(&claim).await.map(drop),
+            refused => refused,
+        };
+        match result {
+            Ok(()) => assert!(taken, "{echoed}"),
+            Err(Refusal::Rejection(why)) => {
+                assert_eq!((taken, why.reason), (false, ErrorReason::EXTENSION_ECHO_MISMATCH), "{echoed}");
+            }
+            Err(fault) => panic!("{fault:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_recorded_echoes_of_codes_pass_or_fail() {
+    let all = vectors();
+    let advertised = &all["echoRules.route"]["advertisedExtensions"]["builder-code"];
+    let mut extensions = Extensions::new();
+    extensions.register(std::sync::Arc::new(seller(&["svc_one"])));
+    let mut declarations = Members::new();
+    declarations.insert("builder-code", RawJson::of(advertised).unwrap());
+    let mut seen = 0;
+    for case in all["echoRules.cases"].as_array().unwrap().iter().filter(|case| case["route"] == "/all") {
+        let id = case["id"].as_str().unwrap();
+        if !id.starts_with("bc_") {
+            continue;
+        }
+        let claim = claim(&json!({"builder-code": case["extensions"]["builder-code"]}));
+        let taken = extensions.compare(&declarations, &claim).is_ok() && extensions.on_claim(&claim).await.is_ok();
+        assert_eq!(taken, case["error"].is_null(), "{id}");
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
+#[test]
+fn a_facilitator_s_suffix_is_of_the_claim() {
+    for case in vectors()["builder-code.facilitatorSuffix"].as_array().unwrap() {
+        let echoed = if case["extensions"].is_null() { json!({}) } else { case["extensions"].clone() };
+        let mut codes = FacilitatorCodes::new();
+        if let Some(wallet) = code(&case["config"]["builderCode"]) {
+            codes = codes.with_wallet(wallet);
+        }
+        if let Some(service) = code(&case["config"]["serviceCode"]) {
+            codes = codes.with_service(service);
+        }
+        let expected = if case["dataSuffix"].is_string() { bytes(&case["dataSuffix"]) } else { Vec::new() };
+        assert_eq!(codes.suffix(&claim(&echoed)), expected, "{}", case["id"]);
     }
 }

@@ -1,17 +1,38 @@
 //! The configuration file. Unknown keys are refused. The file holds no secrets: it names environment variables or files
 //! that do.
 
+mod admin;
 mod batching;
+#[cfg(feature = "attribution")]
+mod builder_code;
+mod caller;
 #[cfg(feature = "cards")]
 mod card;
+#[cfg(feature = "keystore")]
+mod keystore;
 mod ledger;
+mod limits;
 mod nvm;
+mod origin;
+mod place;
+mod secret;
+#[cfg(feature = "tls")]
+mod tls;
 
+pub use admin::AdminConfig;
 pub use batching::BatchingConfig;
+#[cfg(feature = "attribution")]
+pub use builder_code::BuilderCodeConfig;
+pub use caller::{BearerHash, CallerConfig};
 #[cfg(feature = "cards")]
 pub use card::{CardConfig, CardPlanConfig};
 pub use ledger::{LedgerConfig, LedgerPlace};
+pub use limits::LimitsConfig;
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
+pub use origin::BrowserOrigin;
+pub use secret::SecretSource;
+#[cfg(feature = "tls")]
+pub use tls::TlsConfig;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,8 +43,8 @@ use x402_evm::exact::TRANSFER_GAS;
 use x402_evm::rail::Fees;
 use x402_facilitator_core::MOST_IN_FLIGHT;
 use x402_types::{ChainId, EvmAddress};
-use zeroize::Zeroizing;
 
+use crate::callers::Caller;
 use crate::configured::{NAMESPACES, SERVED_NAMESPACES};
 use crate::heads::{BUSY_MILLISECONDS, REST_MILLISECONDS};
 
@@ -56,10 +77,39 @@ pub struct Config {
     /// The store of session keys that payments name by their hash. Without it payments must carry their keys.
     #[serde(default)]
     pub session_keys: Option<SessionKeysConfig>,
+    /// Whether what was settled is listed in a catalog, in the place of the ledger, for everyone to search. Default: false.
+    #[cfg(feature = "discovery")]
+    #[serde(default)]
+    pub discovery: bool,
+    /// The codes at the end of the calls that settle payments. Default: none.
+    #[cfg(feature = "attribution")]
+    #[serde(default)]
+    pub builder_code: Option<BuilderCodeConfig>,
     /// The callers with their tokens. If there are none, every client that reaches the port may call, and all count as
     /// one caller.
     #[serde(default, rename = "caller")]
     pub callers: Vec<CallerConfig>,
+    /// The time for which answered payments are kept longer than the settlement needs them, 0 to 315,360,000 s, for exports.
+    /// Default: 0.
+    #[serde(default)]
+    pub keep_seconds: u64,
+    /// The path of a file; while it exists, no new payments are taken. Default: none.
+    #[serde(default)]
+    pub pause_file: Option<PathBuf>,
+    /// The limits of requests and connections. Without this section requests have no rate, and connections the default
+    /// limits.
+    #[serde(default)]
+    pub limits: Option<LimitsConfig>,
+    /// The origins whose pages may call from a browser, for example `https://shop.example`. Default: none.
+    #[serde(default)]
+    pub cors: Vec<BrowserOrigin>,
+    /// The certificate of the callers' port for TLS. Default: none, plain HTTP.
+    #[cfg(feature = "tls")]
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// The operator's port. Default: none.
+    #[serde(default)]
+    pub admin: Option<AdminConfig>,
     /// The plans that are paid with delegated cards. Default: none.
     #[cfg(feature = "cards")]
     #[serde(default)]
@@ -77,21 +127,6 @@ pub struct SessionKeysConfig {
     pub seal: SecretSource,
 }
 
-/// A caller that presents a bearer token.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CallerConfig {
-    /// The caller's name, part of a payment's identity.
-    pub name: String,
-    /// The caller's bearer token.
-    pub token: SecretSource,
-    /// Whether a repeated body without `Idempotency-Key` gets the success again. Set it only for a server that settles
-    /// each customer's request by a body of its own, or that understands the mark `replayed`: any other server would
-    /// deliver once for each repetition of one payment. Default: false.
-    #[serde(default)]
-    pub replay_success: bool,
-}
-
 /// The configuration of one EVM network.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +135,9 @@ pub struct NetworkConfig {
     pub id: ChainId,
     /// The URL of the node's JSON-RPC interface: a secret, since many such URLs contain an API key.
     pub rpc: SecretSource,
+    /// The URLs of further endpoints of the network, asked in this order if the first one fails. Default: none.
+    #[serde(default)]
+    pub further_rpc: Vec<SecretSource>,
     /// The number of blocks behind the head at which a block is final; 0 where the head is trusted.
     pub finality: u64,
     /// The interval between polls of the head while a payment is unfinished, 20 to 60,000 ms. Default: 100.
@@ -117,6 +155,9 @@ pub struct NetworkConfig {
     pub transactions_in_flight: usize,
     /// The highest fee for one unit of gas, in wei.
     pub max_fee_per_gas: u64,
+    /// The highest fee for one unit of gas, as a percentage of the present price, 200 to 100,000. Default: 1,000.
+    #[serde(default = "default_relative_cap")]
+    pub max_fee_percent: u64,
     /// The highest gas limit of a transaction, 150,000 to 1,000,000,000. Default: 16,777,216.
     #[serde(default = "default_gas_cap")]
     pub max_gas: u64,
@@ -163,16 +204,6 @@ pub struct AssetConfig {
     pub decimals: u8,
 }
 
-/// The place of a secret: `{ env = "NAME" }` or `{ file = "PATH" }`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "lowercase")]
-pub enum SecretSource {
-    /// The name of an environment variable.
-    Env(String),
-    /// The path of a file; white space at its end is ignored.
-    File(PathBuf),
-}
-
 /// An unusable configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -188,6 +219,16 @@ pub enum ConfigError {
     /// The file is not valid TOML, or does not have the expected keys.
     #[error("{0}")]
     Malformed(String),
+    /// A part of the file is unusable.
+    #[error("line {line}, column {column}: {error}")]
+    At {
+        /// The line, the first one is 1.
+        line: usize,
+        /// The column in characters, the first one is 1.
+        column: usize,
+        /// The fault of that part.
+        error: Box<Self>,
+    },
     /// A value is outside its range.
     #[error("{field}: expected {expected}")]
     Range {
@@ -203,6 +244,16 @@ pub enum ConfigError {
         field: &'static str,
         /// The place where the secret was expected.
         place: String,
+    },
+    /// An encrypted key cannot be opened.
+    #[error("{field}: keystore {place}: {detail}")]
+    Keystore {
+        /// The name of the key.
+        field: &'static str,
+        /// The path of the keystore.
+        place: String,
+        /// The reason, which contains no secret.
+        detail: String,
     },
 }
 
@@ -230,6 +281,9 @@ const fn default_log_query_blocks() -> u64 {
 const fn default_transactions_in_flight() -> usize {
     MOST_IN_FLIGHT
 }
+fn default_relative_cap() -> u64 {
+    Fees::default().relative_cap
+}
 fn default_gas_cap() -> u64 {
     Fees::default().gas_cap
 }
@@ -239,6 +293,58 @@ fn default_surcharge_margin() -> u64 {
 const fn yes() -> bool {
     true
 }
+
+/// A fault of one entry of an array of tables.
+pub(crate) struct Misplaced {
+    /// The number of the entry; the first one is 0.
+    entry: usize,
+    error: ConfigError,
+}
+
+impl From<ConfigError> for Misplaced {
+    fn from(error: ConfigError) -> Self {
+        Self { entry: 0, error }
+    }
+}
+
+fn within(field: &'static str, value: u64, low: u64, high: u64, expected: &'static str) -> Result<(), ConfigError> {
+    if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::Range { field, expected }) }
+}
+
+impl NetworkConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        within("network.poll_milliseconds", self.poll_milliseconds, 20, 60_000, "20 to 60000")?;
+        within("network.rest_poll_milliseconds", self.rest_poll_milliseconds, 20, 60_000, "20 to 60000")?;
+        within("network.log_query_blocks", self.log_query_blocks, 1, 100_000, LOG_QUERY_RANGE)?;
+        if !(1..=10_000).contains(&self.transactions_in_flight) {
+            return Err(ConfigError::Range { field: "network.transactions_in_flight", expected: "1 to 10000" });
+        }
+        within("network.max_fee_percent", self.max_fee_percent, 200, 100_000, "200 to 100000")?;
+        within("network.max_gas", self.max_gas, TRANSFER_GAS, 1_000_000_000, "150000 to 1000000000")?;
+        let margin = self.surcharge_margin_percent;
+        within("network.surcharge_margin_percent", margin, 0, 1_000, "0 to 1000")?;
+        self.batching.as_ref().map_or(Ok(()), BatchingConfig::check)?;
+        if !NAMESPACES.iter().any(|served| served.name == self.id.namespace()) {
+            return Err(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES });
+        }
+        if self.signers.is_empty() {
+            return Err(ConfigError::Range { field: "network.signers", expected: "at least one" });
+        }
+        Ok(())
+    }
+}
+
+impl ConfigError {
+    /// Returns the fault without the place in the file.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::At { error, .. } => error.cause(),
+            other => other,
+        }
+    }
+}
+
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 4020))
 }
@@ -259,49 +365,69 @@ impl Config {
     /// # Errors
     /// The text has an unknown key or a value outside its range.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Malformed(error.to_string()))?;
-        let within = |field, value: u64, low: u64, high: u64, expected| {
-            if (low..=high).contains(&value) { Ok(()) } else { Err(ConfigError::Range { field, expected }) }
-        };
-        config.ledger.check()?;
-        if !(1..=1_000).contains(&config.ledger_connections) {
-            return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" });
+        // The crate's own display would quote the line, which may hold a secret by mistake.
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map(|span| span.start);
+            let key = offset.and_then(|offset| place::key_at(text, offset));
+            let message = error.message();
+            let message = key.map_or_else(|| message.to_owned(), |key| format!("{key}: {message}"));
+            place::at(text, offset, ConfigError::Malformed(message))
+        })?;
+        config.check().map_err(|Misplaced { entry, error }| place::of_field(text, entry, error))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Misplaced> {
+        self.ledger.check()?;
+        #[cfg(feature = "attribution")]
+        self.builder_code.as_ref().map_or(Ok(()), |codes| codes.codes().map(drop))?;
+        if !(1..=1_000).contains(&self.ledger_connections) {
+            return Err(ConfigError::Range { field: "ledger_connections", expected: "1 to 1000" }.into());
         }
-        within("settle_wait_seconds", config.settle_wait_seconds, 1, 300, "1 to 300")?;
-        within("lease_seconds", config.lease_seconds, 5, 300, "5 to 300")?;
-        let longest = config.longest_authorization_seconds;
+        within("settle_wait_seconds", self.settle_wait_seconds, 1, 300, "1 to 300")?;
+        within("lease_seconds", self.lease_seconds, 5, 300, "5 to 300")?;
+        let longest = self.longest_authorization_seconds;
         within("longest_authorization_seconds", longest, 60, 31_536_000, "60 to 31536000")?;
+        within("keep_seconds", self.keep_seconds, 0, 315_360_000, "0 to 315360000")?;
+        caller::check(&self.callers)?;
+        self.admin.as_ref().map_or(Ok(()), AdminConfig::check)?;
+        self.limits.as_ref().map_or(Ok(()), LimitsConfig::check)?;
+        if !self.listen.ip().is_loopback() && (self.callers.is_empty() || self.limits.is_none()) {
+            let expected = "a loopback address, or at least one [[caller]] and the section [limits]";
+            return Err(ConfigError::Range { field: "listen", expected }.into());
+        }
         #[cfg(feature = "cards")]
-        if let Some(card) = &config.card {
+        if let Some(card) = &self.card {
             card.check()?;
             // A token of a card is a bearer's: who may settle it must be known.
-            if config.callers.is_empty() {
-                return Err(ConfigError::Range { field: "caller", expected: "at least one beside [card]" });
+            if self.callers.is_empty() {
+                return Err(ConfigError::Range { field: "caller", expected: "at least one beside [card]" }.into());
             }
         }
-        if config.networks.is_empty() && !config.has_cards() {
-            return Err(ConfigError::Range { field: "network", expected: "at least one" });
+        if self.networks.is_empty() && !self.has_cards() {
+            return Err(ConfigError::Range { field: "network", expected: "at least one" }.into());
         }
-        for network in &config.networks {
-            within("network.poll_milliseconds", network.poll_milliseconds, 20, 60_000, "20 to 60000")?;
-            within("network.rest_poll_milliseconds", network.rest_poll_milliseconds, 20, 60_000, "20 to 60000")?;
-            within("network.log_query_blocks", network.log_query_blocks, 1, 100_000, LOG_QUERY_RANGE)?;
-            if !(1..=10_000).contains(&network.transactions_in_flight) {
-                let (field, expected) = ("network.transactions_in_flight", "1 to 10000");
-                return Err(ConfigError::Range { field, expected });
-            }
-            within("network.max_gas", network.max_gas, TRANSFER_GAS, 1_000_000_000, "150000 to 1000000000")?;
-            let margin = network.surcharge_margin_percent;
-            within("network.surcharge_margin_percent", margin, 0, 1_000, "0 to 1000")?;
-            network.batching.as_ref().map_or(Ok(()), BatchingConfig::check)?;
-            if !NAMESPACES.iter().any(|served| served.name == network.id.namespace()) {
-                return Err(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES });
-            }
-            if network.signers.is_empty() {
-                return Err(ConfigError::Range { field: "network.signers", expected: "at least one" });
-            }
-        }
-        Ok(config)
+        let mut networks = self.networks.iter().enumerate();
+        networks.try_for_each(|(entry, network)| network.check().map_err(|error| Misplaced { entry, error }))
+    }
+
+    /// Returns the callers with the hashes of their tokens.
+    ///
+    /// # Errors
+    /// A token is missing or empty.
+    pub fn named_callers(&self) -> Result<Vec<Caller>, ConfigError> {
+        let rate = self.limits.as_ref().map(LimitsConfig::caller_rate);
+        let caller = |config: &CallerConfig| {
+            let caller = Caller::new(&config.name, config.token_hash()?);
+            Ok(rate.into_iter().fold(caller, Caller::with_rate))
+        };
+        self.callers.iter().map(caller).collect()
+    }
+
+    /// Returns the names of the callers that get a success again although they name no request.
+    pub(crate) fn replaying(&self) -> Vec<String> {
+        let replaying = self.callers.iter().filter(|caller| caller.replay_success);
+        replaying.map(|caller| caller.name.clone()).collect()
     }
 
     /// Returns whether plans are paid by card, which needs no network.
@@ -310,25 +436,6 @@ impl Config {
         return self.card.is_some();
         #[cfg(not(feature = "cards"))]
         return false;
-    }
-}
-
-impl SecretSource {
-    /// Reads the secret from its place.
-    ///
-    /// # Errors
-    /// It is missing or empty.
-    pub fn read(&self, field: &'static str) -> Result<Zeroizing<String>, ConfigError> {
-        let (text, place) = match self {
-            Self::Env(name) => (std::env::var(name).ok(), format!("environment variable {name}")),
-            Self::File(path) => (std::fs::read_to_string(path).ok(), format!("file {}", path.display())),
-        };
-        let text = Zeroizing::new(text.unwrap_or_default());
-        let trimmed = text.trim_end();
-        if trimmed.is_empty() {
-            return Err(ConfigError::NoSecret { field, place });
-        }
-        Ok(Zeroizing::new(trimmed.to_owned()))
     }
 }
 
@@ -352,12 +459,13 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:4020");
         assert_eq!(config.networks[0].id.as_str(), "eip155:84532");
         assert!(config.networks[0].default_assets);
-        assert!(config.networks[0].factories.is_empty());
+        assert!(config.networks[0].factories.is_empty() && config.networks[0].further_rpc.is_empty());
         let network = &config.networks[0];
         assert_eq!((network.poll_milliseconds, network.rest_poll_milliseconds), (100, 2_000));
         assert_eq!((network.log_query_blocks, network.transactions_in_flight), (1_000, 64));
         assert_eq!(network.log_query_blocks, 1_000);
         assert_eq!((network.max_gas, network.surcharge_margin_percent), (16_777_216, 50));
+        assert_eq!(network.max_fee_percent, 1_000);
         assert_eq!(config.longest_authorization_seconds, 3_600);
     }
 
@@ -369,13 +477,22 @@ mod tests {
             ("rest_poll_milliseconds", "network.rest_poll_milliseconds", 20, 60_000, "20 to 60000"),
             ("log_query_blocks", "network.log_query_blocks", 1, 100_000, "1 to 100000"),
             ("transactions_in_flight", "network.transactions_in_flight", 1, 10_000, "1 to 10000"),
+            ("max_fee_percent", "network.max_fee_percent", 200, 100_000, "200 to 100000"),
             ("max_gas", "network.max_gas", 150_000, 1_000_000_000, "150000 to 1000000000"),
             ("surcharge_margin_percent", "network.surcharge_margin_percent", 0, 1_000, "0 to 1000"),
         ];
         for (key, field, least, most, expected) in cases {
             assert!(with(key, least).is_ok() && with(key, most).is_ok(), "{key}");
             for outside in least.checked_sub(1).into_iter().chain([most + 1]) {
-                assert_eq!(with(key, outside).unwrap_err(), ConfigError::Range { field, expected });
+                let refused = with(key, outside).unwrap_err();
+                assert_eq!(*refused.cause(), ConfigError::Range { field, expected });
+                // `key = value` is the last line of the text.
+                let line = GOOD.lines().count() + 1;
+                let column = key.len() + 4;
+                assert!(
+                    matches!(refused, ConfigError::At { line: l, column: c, .. } if (l, c) == (line, column)),
+                    "{refused}"
+                );
             }
         }
         assert_eq!(with("log_query_blocks", 5_000).unwrap().networks[0].log_query_blocks, 5_000);
@@ -398,7 +515,7 @@ mod tests {
             assert!(with(&format!("{key} = {least}")).is_ok() && with(&format!("{key} = {most}")).is_ok(), "{key}");
             for outside in least.checked_sub(1).into_iter().chain([most + 1]) {
                 let refused = with(&format!("{key} = {outside}")).unwrap_err();
-                assert_eq!(refused, ConfigError::Range { field, expected });
+                assert_eq!(*refused.cause(), ConfigError::Range { field, expected });
             }
         }
         assert!(with("most = 3").unwrap_err().to_string().contains("most"));
@@ -427,6 +544,92 @@ mod tests {
             let error = Config::parse(&text).unwrap_err().to_string();
             assert!(error.contains(named), "{named}: {error}");
         }
+    }
+
+    #[test]
+    fn an_error_has_its_line_and_column() {
+        for (text, place) in [
+            (GOOD.replace("finality = 2", "finalty = 2"), "line 6, column 9: unknown field `finalty`"),
+            (GOOD.replace("finality = 2", "finality = \"two\""), "line 6, column 20: network.finality: invalid type"),
+            (GOOD.replace("ledger = \"x402.sqlite\"", "ledger = \"\""), "line 2, column 18: ledger: expected a path"),
+            (format!("{GOOD}\nmax_gas = 1"), "line 10, column 11: network.max_gas"),
+            (GOOD.replace("eip155:84532", "base"), "line 4, column 14: network.id: "),
+            (GOOD.replace("finality = 2", "finality"), "line 6, column 17: "),
+            ("ledger = \"x\"".to_owned(), "network: expected at least one"),
+        ] {
+            let error = Config::parse(&text).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{place}: {error}");
+        }
+        // The entry that is wrong is named, and not the first one of its kind.
+        let second = GOOD.split_once("[[network]]").unwrap().1;
+        let text = format!("{GOOD}[[network]]{}", second.replace("finality = 2", "finality = 2\nmax_gas = 1"));
+        let error = Config::parse(&text).unwrap_err().to_string();
+        assert!(error.starts_with("line 13, column 11: network.max_gas"), "{error}\n{text}");
+    }
+
+    #[test]
+    fn a_public_address_needs_callers_and_limits() {
+        let caller = "[[caller]]\nname = \"shop\"\ntoken = { env = \"A\" }\n";
+        let with = |listen: &str, rest: &str| Config::parse(&format!("listen = \"{listen}\"\n{GOOD}{rest}"));
+        for listen in ["127.0.0.1:4020", "[::1]:4020"] {
+            assert!(with(listen, "").is_ok(), "{listen}");
+        }
+        for listen in ["0.0.0.0:4020", "[::]:4020", "192.0.2.1:4020"] {
+            for rest in ["", caller, "[limits]\n"] {
+                let error = with(listen, rest).unwrap_err().to_string();
+                assert!(
+                    error.starts_with("line 1, column 10: listen: expected a loopback address"),
+                    "{listen}: {error}"
+                );
+            }
+            assert!(with(listen, &format!("{caller}[limits]\n")).is_ok(), "{listen}");
+        }
+    }
+
+    #[test]
+    fn limits_have_ranges_and_origins_one_spelling() {
+        let with = |text: &str| Config::parse(&format!("{text}\n{GOOD}").replace("[[network]]", "[[network]]"));
+        for key in ["caller_requests_per_second", "caller_burst", "address_requests_per_second", "address_burst"] {
+            let limits = |value: u64| Config::parse(&format!("{GOOD}[limits]\n{key} = {value}"));
+            assert!(limits(1).is_ok() && limits(1_000_000).is_ok());
+            assert!(limits(0).is_err() && limits(1_000_001).is_err());
+        }
+        let good = with("cors = [\"https://shop.example\", \"http://localhost:3000\"]").unwrap();
+        assert_eq!(good.cors[0].as_str(), "https://shop.example");
+        for wrong in [
+            "*",
+            "shop.example",
+            "https://shop.example/",
+            "https://Shop.example",
+            "https://a b",
+            "null",
+            "ftp://x",
+            "https://",
+        ] {
+            let error = with(&format!("cors = [\"{wrong}\"]")).unwrap_err().to_string();
+            assert!(error.contains("cors: expected"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_in_place_of_a_secret_is_not_repeated() {
+        let key = "0x7c852118294e51e653712a81e05800f419141751be58f605c371e15141b007a6";
+        for wrong in [format!("[\"{key}\"]"), format!("[{{ key = \"{key}\" }}]"), format!("[{{ env = [\"{key}\"] }}]")]
+        {
+            let text = GOOD.replace("[{ file = \"/run/secrets/key\" }]", &wrong);
+            let error = Config::parse(&text).unwrap_err();
+            assert!(error.to_string().contains("line 8") && error.to_string().contains("env"), "{error}");
+            assert!(!format!("{error} {error:?}").contains("7c852118"), "{error}");
+        }
+    }
+
+    #[test]
+    fn further_endpoints_are_secrets_too() {
+        let with = |value: &str| Config::parse(&format!("{GOOD}\nfurther_rpc = {value}"));
+        let two = with("[{ env = \"SECOND\" }, { file = \"/run/secrets/third\" }]").unwrap();
+        assert_eq!(two.networks[0].further_rpc.len(), 2);
+        let refused = with("[\"https://node.example/KEY\"]").unwrap_err().to_string();
+        assert!(refused.contains("further_rpc"), "{refused}");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use x402_evm::rail::Fees;
+#[cfg(feature = "attribution")]
+use x402_extensions::builder_code::FacilitatorCodes;
 use x402_store::requests::Requests;
 use x402_types::{Asset, Assets, ChainId, Fault};
 
@@ -16,6 +18,8 @@ use crate::config::{Config, ConfigError, LOG_QUERY_RANGE, NetworkConfig, NvmConf
 use crate::credits::HttpCredits;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
+#[cfg(feature = "discovery")]
+use crate::discovery::CatalogIndex;
 use crate::engine::{Engine, Patience};
 use crate::heads::{HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
@@ -50,6 +54,9 @@ pub struct Configured {
     pub requests: Arc<dyn Requests>,
     /// The store of the session keys that payments name by their hash, if one is configured.
     pub session_keys: Option<KeptKeys>,
+    /// The catalog of what was settled, if one is configured: [`routes`](crate::discovery::routes) answers from it.
+    #[cfg(feature = "discovery")]
+    pub catalog: Option<Arc<dyn x402_store::catalog::Catalog>>,
     /// The desk of cards and delegations, if plans are paid by card.
     #[cfg(feature = "cards")]
     pub cards: Option<CardDesk>,
@@ -61,17 +68,34 @@ pub struct Configured {
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
-    let Stores { ledger, requests, session_keys: kept, database, unfinished, .. } = stores;
+    let Stores { ledger, requests, session_keys: kept, database, answered, unfinished, .. } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
-    let replaying = config.callers.iter().filter(|caller| caller.replay_success);
-    let replaying: Vec<String> = replaying.map(|caller| caller.name.clone()).collect();
+    let replaying = config.replaying();
     let mut builder = Builder::new(owner(), ledger)
         .with_engine(move |engine| engine.with_patience(patience).with_database(database).with_replaying(replaying));
+    let (keep, pause_file) = (config.keep_seconds, config.pause_file.clone());
+    builder = builder.with_engine(move |engine| {
+        let engine = engine.with_answered(answered).with_kept(keep);
+        pause_file.into_iter().fold(engine, Engine::with_pause_file)
+    });
+    #[cfg(feature = "discovery")]
+    if let Some(catalog) = stores.catalog.clone() {
+        builder = builder.with_engine(|engine| engine.with_extension(Arc::new(CatalogIndex::new(catalog))));
+    }
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
+    #[cfg(feature = "attribution")]
+    if let Some(codes) = &config.builder_code {
+        let [wallet, service] = codes.codes()?;
+        let codes = wallet.into_iter().fold(FacilitatorCodes::new(), FacilitatorCodes::with_wallet);
+        let codes = Arc::new(service.into_iter().fold(codes, FacilitatorCodes::with_service));
+        let extension = Arc::clone(&codes);
+        builder = builder.with_engine(|engine| engine.with_extension(extension));
+        builder = builder.with_call_suffix(move |claim| codes.suffix(claim));
+    }
     for each in &config.networks {
         let served = NAMESPACES.iter().find(|served| served.name == each.id.namespace());
         let served = served.ok_or(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES })?;
@@ -100,6 +124,8 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
         heads,
         requests,
         session_keys,
+        #[cfg(feature = "discovery")]
+        catalog: stores.catalog,
         #[cfg(feature = "cards")]
         cards,
     })
@@ -128,7 +154,7 @@ fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartErro
     })
 }
 
-fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
+pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     let range = |field, expected| ConfigError::Range { field, expected };
     let mut signers = Vec::new();
     for source in &config.signers {
@@ -149,8 +175,12 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         Address::try_from(text).map_err(|_| range("network.factories", "one case, or the right EIP-55 checksum"))
     };
     let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
+    let mut clients = vec![node("network.rpc", &config.rpc.read("network.rpc")?)?];
+    for further in &config.further_rpc {
+        clients.push(node("network.further_rpc", &further.read("network.further_rpc")?)?);
+    }
     Ok(Evm {
-        client: node(&config.rpc.read("network.rpc")?)?,
+        clients,
         network: config.id,
         finality: config.finality,
         polling: Polling {
@@ -161,6 +191,7 @@ fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
         fees: Fees::default()
             .with_cap(u128::from(config.max_fee_per_gas))
+            .with_relative_cap(config.max_fee_percent)
             .with_gas_cap(config.max_gas)
             .with_surcharge_margin(config.surcharge_margin_percent),
         signers,

@@ -256,7 +256,7 @@ impl HeadPoller {
 }
 
 /// Returns the signer of the tokens' trials. Its key is public, and its account is empty.
-fn trial_payer() -> Result<Key, Fault> {
+pub(crate) fn trial_payer() -> Result<Key, Fault> {
     Key::from_bytes(&keccak256("x402: the payer of a token's trial")).map_err(Fault::broken)
 }
 

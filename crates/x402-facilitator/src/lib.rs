@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod admin;
 mod backoff;
+pub mod callers;
 #[cfg(test)]
 mod captured;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod configured;
@@ -14,15 +17,22 @@ pub mod dev;
 pub mod dev_cards;
 pub mod dialect;
 pub mod dialects;
+#[cfg(feature = "discovery")]
+pub mod discovery;
+pub mod edge;
 pub mod engine;
 pub mod heads;
+pub mod init;
 mod lane;
 pub mod mechanisms;
+pub mod metrics;
 mod names;
 pub mod process;
 #[cfg(feature = "cards")]
 pub mod processor;
+pub mod reload;
 pub mod routes;
 pub mod server;
 pub mod session_keys;
 mod stores;
+mod view;

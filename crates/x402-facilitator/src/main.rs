@@ -1,21 +1,36 @@
 //! The process of the facilitator.
 
 use std::io::Write;
-#[cfg(feature = "dev")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use x402_facilitator::admin::{self, AdminPort};
+use x402_facilitator::callers::Callers;
+use x402_facilitator::check::State;
 use x402_facilitator::config::Config;
 use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
+#[cfg(feature = "discovery")]
+use x402_facilitator::discovery;
+use x402_facilitator::edge::Edge;
+use x402_facilitator::init::{FirstConfig, FirstFiles};
+use x402_facilitator::reload::{Reload, Reloaded};
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
+use x402_types::ChainId;
+use zeroize::Zeroizing;
+
+/// The path of the configuration file, unless another one is given.
+const CONFIG: &str = "facilitator.toml";
+/// The time for which the start waits for the operator's port: a port that is taken does not keep payments waiting.
+const ADMIN_LISTENS: Duration = Duration::from_millis(500);
 
 /// Verifies x402 payments and settles each exactly once.
 #[derive(Debug, Parser)]
@@ -27,12 +42,39 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Writes a first configuration into a folder: `facilitator.toml`, and new secrets beside it.
+    Init {
+        /// The folder of the new files.
+        #[arg(long, default_value = ".")]
+        folder: PathBuf,
+        /// The address to listen on.
+        #[arg(long, default_value = "127.0.0.1:4020")]
+        listen: SocketAddr,
+        /// The network's CAIP-2 identifier.
+        #[arg(long, default_value = "eip155:84532")]
+        network: ChainId,
+        /// The URL of the node; by default the environment variable `X402_RPC` is named.
+        #[arg(long)]
+        rpc: Option<String>,
+        /// The number of blocks behind the head at which a block is final.
+        #[arg(long, default_value_t = 2)]
+        finality: u64,
+    },
+    /// Checks a configuration with its nodes, tokens, balances and ledger, and prints what to do. Sends nothing.
+    Check {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+        /// Prints the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Serves until it is stopped by a signal; prints one line of JSON once it listens.
     Serve {
         /// The configuration file.
-        #[cfg_attr(feature = "dev", arg(long, required_unless_present = "dev", conflicts_with = "dev"))]
-        #[cfg_attr(not(feature = "dev"), arg(long, required = true))]
-        config: Option<PathBuf>,
+        #[cfg_attr(feature = "dev", arg(long, default_value = CONFIG, conflicts_with = "dev"))]
+        #[cfg_attr(not(feature = "dev"), arg(long, default_value = CONFIG))]
+        config: PathBuf,
         /// Serves without configuration, on a chain in this process.
         #[cfg(feature = "dev")]
         #[arg(long)]
@@ -56,12 +98,13 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let served = match Cli::parse().command {
-        Command::Serve { config: Some(path), .. } => serve(&path).await,
+        Command::Init { folder, listen, network, rpc, finality } => {
+            init(&FirstConfig { folder, listen, network, rpc: rpc.map(Zeroizing::new), finality })
+        }
+        Command::Check { config, json } => Ok(check(&config, json).await),
         #[cfg(feature = "dev")]
-        Command::Serve { config: None, listen, .. } => serve_dev(listen).await,
-        // clap has refused this case already.
-        #[cfg(not(feature = "dev"))]
-        Command::Serve { config: None } => Ok(ExitCode::from(2)),
+        Command::Serve { dev: true, listen, .. } => serve_dev(listen).await,
+        Command::Serve { config, .. } => serve(&config).await,
         #[cfg(feature = "dev")]
         Command::Licences => {
             // A closed pager is no error.
@@ -78,25 +121,67 @@ async fn main() -> ExitCode {
     }
 }
 
+fn init(init: &FirstConfig) -> Result<ExitCode, StartError> {
+    match init.run() {
+        Ok(FirstFiles { config, signer, token, .. }) => {
+            announce(&json!({ "config": config, "signer": signer, "token": token }));
+            eprintln!("next: send some of the network's coin to {signer}, then `x402-facilitator check`");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+async fn check(path: &std::path::Path, json: bool) -> ExitCode {
+    let report = x402_facilitator::check::check(path).await;
+    if json {
+        announce(&report.to_json());
+    } else {
+        drop(write!(std::io::stdout().lock(), "{report}"));
+    }
+    if report.state() == State::Problem { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
 fn announce(line: &serde_json::Value) {
     // A supervisor that closed the pipe is no error.
     drop(writeln!(std::io::stdout().lock(), "{line}"));
 }
 
-/// Handles SIGTERM and SIGINT, which from here on do not kill the process. The handlers are installed before anything
+/// The signals that the process handles from here on, none of which kills it. The handlers are installed before anything
 /// is announced: a supervisor may stop a process that it has just seen start.
-fn signals() -> std::io::Result<[Signal; 2]> {
-    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
-/// Waits for a signal, or for a broken task.
-async fn told_to_stop(signals: std::io::Result<[Signal; 2]>, broken: impl Future<Output = ()>) -> ExitCode {
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Waits for a signal to stop, or for a broken task. SIGHUP calls `reload`.
+async fn told_to_stop(
+    signals: std::io::Result<Signals>,
+    broken: impl Future<Output = ()>,
+    mut reload: impl FnMut(),
+) -> ExitCode {
     let stop = async {
-        match signals {
-            Ok([mut term, mut int]) => {
-                tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+        let Ok(mut signals) = signals else { return std::future::pending().await };
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                _ = signals.hang_up.recv() => reload(),
             }
-            Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
@@ -110,33 +195,78 @@ async fn told_to_stop(signals: std::io::Result<[Signal; 2]>, broken: impl Future
 
 async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let config = Config::read(path)?;
-    let callers = config.callers.iter().map(|caller| Ok((caller.name.clone(), caller.token.read("caller.token")?)));
-    let callers = callers.collect::<Result<Vec<_>, StartError>>()?;
+    let callers = Callers::new(config.named_callers()?);
     let configured = configured(&config).await?;
     let Configured { engine, heads, requests, session_keys, .. } = configured;
     heads.check().await?;
     engine.note_funds();
     engine.name_unserved().await?;
-    let routes = Routes::new(Arc::clone(&engine)).with_requests(requests);
-    let routes = callers.into_iter().fold(routes, |routes, (name, token)| routes.with_caller(name, token));
+    let routes = Routes::new(Arc::clone(&engine)).with_requests(requests).with_callers(callers.clone());
+    let routes = routes.with_origins(config.cors.clone());
+    let routes = config.limits.clone().into_iter().fold(routes, Routes::with_limits);
     let routes = session_keys.into_iter().fold(routes, Routes::with_session_keys);
     #[cfg(feature = "cards")]
     let routes = configured.cards.into_iter().fold(routes, Routes::with_cards);
     let routes = routes.into_router();
-    let mut serving = Serving::start(config.listen, &engine, heads, routes).await?;
-    let signals = signals();
-    announce(&json!({ "listening": format!("http://{}", serving.address()) }));
-    let code = told_to_stop(signals, serving.broken()).await;
+    #[cfg(feature = "discovery")]
+    let routes = configured.catalog.into_iter().fold(routes, |it, catalog| it.merge(discovery::routes(catalog)));
+    let admin =
+        config.admin.as_ref().map(|admin| Ok::<_, StartError>((admin.listen, admin.token_hash()?))).transpose()?;
+    let mut serving = Serving::start_at(config.listen, &engine, heads, routes, edge(&config)?).await?;
+    let signals = Signals::install();
+    let mut line = json!({ "listening": format!("{}://{}", scheme(&config), serving.address()) });
+    let mut admin = admin.map(|(listen, token)| AdminPort::start(listen, admin::routes(&engine, token)));
+    if let Some(port) = &mut admin
+        && let Some(address) = port.listening(ADMIN_LISTENS).await
+        && let Some(line) = line.as_object_mut()
+    {
+        line.insert("admin".to_owned(), format!("http://{address}").into());
+    }
+    announce(&line);
+    let mut reload = Reload::new(path.to_owned(), config, callers, engine);
+    let code = told_to_stop(signals, serving.broken(), || reload_now(&mut reload)).await;
     serving.stop().await;
+    drop(admin);
     Ok(code)
+}
+
+const fn scheme(config: &Config) -> &'static str {
+    #[cfg(feature = "tls")]
+    if config.tls.is_some() {
+        return "https";
+    }
+    let _ = config;
+    "http"
+}
+
+fn edge(config: &Config) -> Result<Edge, StartError> {
+    let edge = Edge::new(config.limits.clone().unwrap_or_default());
+    #[cfg(feature = "tls")]
+    let edge = match &config.tls {
+        Some(tls) => edge.with_tls(tls.read()?),
+        None => edge,
+    };
+    Ok(edge)
+}
+
+fn reload_now(reload: &mut Reload) {
+    match reload.run() {
+        Ok(Reloaded { callers, needs_restart, .. }) => {
+            tracing::info!(?callers, "the callers were read again");
+            if needs_restart {
+                tracing::info!("the file has other changes, which take effect at the next start");
+            }
+        }
+        Err(error) => tracing::error!(%error, "the configuration cannot be read again; the former callers stay"),
+    }
 }
 
 #[cfg(feature = "dev")]
 async fn serve_dev(listen: SocketAddr) -> Result<ExitCode, StartError> {
     let mut facilitator = DevFacilitator::start(listen, |routes| routes).await?;
-    let signals = signals();
+    let signals = Signals::install();
     announce(&json!({ "listening": facilitator.url(), "rpc": facilitator.rpc() }));
-    let code = told_to_stop(signals, facilitator.broken()).await;
+    let code = told_to_stop(signals, facilitator.broken(), || {}).await;
     facilitator.stop().await;
     Ok(code)
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "cards")]
 mod card;
 mod nvm;
+mod suffixed;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -13,7 +14,7 @@ use alloy_primitives::Address;
 use alloy_rpc_client::RpcClient;
 use x402_erc4337::nvm::{NoSessionKeys, ReadSessionKeys};
 use x402_evm::batching::Batching;
-use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, RpcChain, repeating};
+use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, endpoints, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
 use x402_evm::permit2::sponsored::{Eip2612GasSponsoring, Erc20ApprovalGasSponsoring};
@@ -21,25 +22,29 @@ use x402_evm::permit2::{PermitMechanism, PermitScheme};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
-use x402_facilitator_core::{LaneId, Ledger, OwnerId, Rail, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Mechanism, OwnerId, Rail, Settlement};
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{Asset, Assets, ChainId, Extension, Fault, Members, RawJson};
+use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJson};
 
 use self::nvm::Place;
+use self::suffixed::Suffixed;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
-use crate::engine::Engine;
+use crate::engine::{Engine, ReadBalance};
 use crate::heads::{HeadPoller, HeadPollers, Polling};
+use crate::metrics::gas::{GasReader, gas};
+use crate::metrics::{CountedLedger, Metrics, Watch, counted};
 use crate::session_keys::Registrar;
 
 #[cfg(feature = "cards")]
 pub use card::CardPayments;
 pub use nvm::Nvm;
+pub use suffixed::CallSuffix;
 
 /// The parts that serve one EVM network.
 pub struct Evm {
-    /// The client of the node.
-    pub client: RpcClient,
+    /// The clients of the network's endpoints, in the order of preference.
+    pub clients: Vec<RpcClient>,
     /// The network that is served.
     pub network: ChainId,
     /// The number of blocks behind the head at which a block is final.
@@ -67,7 +72,7 @@ impl Evm {
     #[must_use]
     pub fn new(client: RpcClient, network: ChainId, finality: u64, signers: Vec<Key>) -> Self {
         Self {
-            client,
+            clients: vec![client],
             network,
             finality,
             polling: Polling::default(),
@@ -87,6 +92,9 @@ impl std::fmt::Debug for Evm {
     }
 }
 
+/// The longest time for which a verification waits for others: its caller waits as well.
+const LONGEST_GATHERING: Duration = Duration::from_millis(250);
+
 /// A use of the engine's setters.
 type SetEngine = Box<dyn FnOnce(Engine) -> Engine + Send>;
 
@@ -104,7 +112,11 @@ pub struct Builder {
     /// Whether a network serves payments by Permit2.
     permit2: bool,
     engine: Vec<SetEngine>,
+    metrics: Metrics,
+    gas: GasReader,
+    balances: Vec<(LaneId, ReadBalance)>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
+    suffix: Option<Arc<CallSuffix>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -117,8 +129,12 @@ impl Builder {
     /// Begins with a ledger.
     #[must_use]
     pub fn new(owner: OwnerId, ledger: Arc<dyn Ledger>) -> Self {
+        let metrics = Metrics::default();
+        let ledger: Arc<dyn Ledger> = Arc::new(CountedLedger::new(ledger, metrics.clone()));
+        let (gas_reads, gas) = gas(&metrics);
+        let watch = Arc::new(Watch::new(metrics.clone(), gas_reads));
         Self {
-            settlement: Settlement::new(owner, Arc::clone(&ledger)),
+            settlement: Settlement::new(owner, Arc::clone(&ledger)).with_observer(watch),
             ledger,
             keys: Arc::new(NoSessionKeys),
             signers: BTreeMap::new(),
@@ -129,7 +145,11 @@ impl Builder {
             longest: None,
             permit2: false,
             engine: Vec::new(),
+            metrics,
+            gas,
+            balances: Vec::new(),
             batching: BTreeMap::new(),
+            suffix: None,
         }
     }
 
@@ -156,25 +176,53 @@ impl Builder {
         self
     }
 
+    /// Sets the suffix of the calls that settle payments, on the networks and for the plans that are added after this.
+    #[must_use]
+    pub fn with_call_suffix(mut self, suffix: impl Fn(&Claim) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        self.suffix = Some(Arc::new(suffix));
+        self
+    }
+
+    /// Adds a mechanism whose transactions may have this much gas.
+    fn add(mut self, mechanism: Arc<dyn Mechanism>, gas_cap: u64) -> Result<Self, Fault> {
+        let mechanism = match &self.suffix {
+            Some(suffix) => Arc::new(Suffixed::new(mechanism, Arc::clone(suffix), gas_cap)),
+            None => mechanism,
+        };
+        self.settlement = self.settlement.with_mechanism(mechanism)?;
+        Ok(self)
+    }
+
     /// Adds an EVM network.
     ///
     /// # Errors
     /// The network is served already, or is not in the `eip155` namespace.
     pub fn with_evm(mut self, evm: Evm) -> Result<Self, Fault> {
         // A call that the node refuses temporarily is repeated before a caller learns of it.
-        let evm = Evm { client: repeating(&evm.client), ..evm };
-        let chain = RpcChain::new(evm.client.clone(), evm.network, evm.finality);
+        let count = |client| counted(client, evm.network, self.metrics.clone());
+        let clients: Vec<RpcClient> = evm.clients.iter().map(count).collect();
+        let client = match &*clients {
+            [client] => repeating(client),
+            clients => repeating(&endpoints(clients)),
+        };
+        self.gas.add(evm.network, client.clone());
+        let chain = RpcChain::new(client.clone(), evm.network, evm.finality).with_compared(clients);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
-        let chain = Arc::new(chain);
+        // Where payments wait for others to share a transaction, their simulations share a call.
+        let gather = self.batching.get(&evm.network).map(|(_, gather)| (*gather).min(LONGEST_GATHERING));
+        let chain = Arc::new(gather.into_iter().fold(chain, RpcChain::with_gathering));
         let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
         let sender = evm.signers.first().map(Key::address).unwrap_or_default();
         let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
         for signer in evm.signers {
+            let (account, funds) = (signer.address(), Arc::clone(&chain));
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
             let rail = batching.into_iter().fold(rail, EoaRail::with_batching);
             self.signers.entry(evm.network).or_default().push(rail.address().to_string());
+            let balance = move || funds.funds(account).map(|funds| funds.balance.try_into().unwrap_or(u128::MAX));
+            self.balances.push((rail.lane().clone(), Box::new(balance)));
             lanes.extend(rail.lanes());
             self.settlement = self.settlement.with_rail(Arc::new(rail))?;
         }
@@ -190,13 +238,14 @@ impl Builder {
         let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
         let exact = exact.with_ledger(Arc::clone(&self.ledger));
         let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
-        self.settlement = self.settlement.with_mechanism(Arc::new(exact))?;
+        let gas_cap = evm.fees.gas_cap;
+        self = self.add(Arc::new(exact), gas_cap)?;
         self.permit2 |= evm.permit2;
         for permit in permits {
-            self.settlement = self.settlement.with_mechanism(permit)?;
+            self = self.add(permit, gas_cap)?;
         }
         let log_query_blocks = evm.log_query_blocks;
-        let place = Place { chain: Arc::clone(&chain), client: evm.client, log_query_blocks, lanes };
+        let place = Place { chain: Arc::clone(&chain), client, log_query_blocks, lanes, gas_cap };
         self.places.insert(evm.network, place);
         self.pollers.push(HeadPoller {
             chain,
@@ -230,8 +279,8 @@ impl Builder {
         if let Some(poller) = self.pollers.iter_mut().find(|poller| poller.chain.network() == network) {
             poller.bundlers.extend(bundlers);
         }
-        self.settlement = self.settlement.with_mechanism(Arc::new(mechanism))?;
-        Ok(self)
+        let gas_cap = place.gas_cap;
+        self.add(Arc::new(mechanism), gas_cap)
     }
 
     /// Adds plans that are paid by card, and returns the desk at which cards are enrolled and delegations are made:
@@ -279,6 +328,7 @@ impl Builder {
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });
+        let engine = engine.with_metrics(self.metrics).with_balances(self.balances).with_gas(self.gas);
         let engine = self.engine.into_iter().fold(engine, |engine, set| set(engine));
         Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }

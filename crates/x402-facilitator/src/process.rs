@@ -18,8 +18,8 @@ pub fn owner() -> OwnerId {
 }
 
 /// Makes a client for a node's URL. It waits 5 s for an answer.
-pub(crate) fn node(url: &str) -> Result<RpcClient, ConfigError> {
-    let range = ConfigError::Range { field: "network.rpc", expected: "an http or https URL" };
+pub(crate) fn node(field: &'static str, url: &str) -> Result<RpcClient, ConfigError> {
+    let range = ConfigError::Range { field, expected: "an http or https URL" };
     let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(range);
@@ -44,7 +44,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_in_the_url_of_a_node_stays_out_of_faults() {
-        let client = node("http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
+        let client = node("network.rpc", "http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
         let fault = RpcChain::new(client, ChainId::eip155(1), 0).check_network().await.unwrap_err();
         assert!(!fault.to_string().contains("VERYSECRETKEY"), "{fault}");
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use x402_types::Fault;
 
+use crate::edge::{Edge, serve};
 use crate::engine::{Engine, Running};
 use crate::heads::HeadPollers;
 
@@ -22,7 +23,7 @@ pub struct Serving {
     address: SocketAddr,
     running: Running,
     heads: JoinSet<()>,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
@@ -37,15 +38,27 @@ impl Serving {
         heads: HeadPollers,
         routes: Router,
     ) -> Result<Self, Fault> {
+        Self::start_at(listen, engine, heads, routes, Edge::default()).await
+    }
+
+    /// Starts the workers, then listens, with other limits of connections, or with TLS.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn start_at(
+        listen: SocketAddr,
+        engine: &Arc<Engine>,
+        heads: HeadPollers,
+        routes: Router,
+        edge: Edge,
+    ) -> Result<Self, Fault> {
         let unusable = |error: std::io::Error| Fault::unreachable("the address to listen on", error);
         let listener = TcpListener::bind(listen).await.map_err(unusable)?;
         let address = listener.local_addr().map_err(unusable)?;
         let heads = heads.watch(engine);
         let running = engine.start();
         let stop = watch::Sender::new(false);
-        let mut stopped = stop.subscribe();
-        let end = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let http = tokio::spawn(axum::serve(listener, routes).with_graceful_shutdown(end).into_future());
+        let http = tokio::spawn(serve(listener, routes, edge, stop.subscribe()));
         Ok(Self { address, running, heads, http, stop })
     }
 

@@ -3,17 +3,28 @@
 use std::sync::Arc;
 
 use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
+use x402_store::answered::ReadAnswered;
+#[cfg(feature = "discovery")]
+use x402_store::catalog::Catalog;
 use x402_store::health::CheckWriter;
+#[cfg(all(feature = "discovery", feature = "postgres"))]
+use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
 use x402_store::sqlite::SqliteCards;
+#[cfg(feature = "discovery")]
+use x402_store::sqlite::SqliteCatalog;
 use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
 
 use crate::config::{Config, ConfigError, LedgerPlace};
 use crate::configured::StartError;
 use crate::session_keys::SessionKeys;
+
+/// The most connections to a database that holds the catalog.
+#[cfg(all(feature = "discovery", feature = "postgres"))]
+const CATALOG_CONNECTIONS: usize = 2;
 
 /// The stores of a facilitator, in one place.
 pub(crate) struct Stores {
@@ -22,6 +33,11 @@ pub(crate) struct Stores {
     /// The session keys that payments name by their hash, if they are configured.
     pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
     pub(crate) database: Arc<dyn CheckWriter>,
+    /// The payments that have their answer.
+    pub(crate) answered: Arc<dyn ReadAnswered>,
+    /// The catalog of what was settled, if one is configured.
+    #[cfg(feature = "discovery")]
+    pub(crate) catalog: Option<Arc<dyn Catalog>>,
     /// The delegations of cards and the books of credits, which only a file has.
     #[cfg(feature = "cards")]
     pub(crate) cards: Option<SqliteCards>,
@@ -43,41 +59,62 @@ impl Stores {
                 let unfinished = ledger.open_lanes().await?;
                 let session_keys = sealed(seal, |seal| SqliteSessionKeys::new(database.clone(), seal))?;
                 let requests = Arc::new(SqliteRequests::new(database.clone()));
+                #[cfg(feature = "discovery")]
+                let catalog: Option<Arc<dyn Catalog>> = match config.discovery {
+                    true => Some(Arc::new(SqliteCatalog::new(database.with_own_reader()?))),
+                    false => None,
+                };
                 #[cfg(feature = "cards")]
                 let cards = Some(SqliteCards::new(database.clone()));
                 // The file is open for this process alone, so that memory can hold all of its open payments.
-                let ledger = HeldLedger::alone(Arc::new(ledger)).await?;
+                let ledger = Arc::new(ledger);
+                let answered = Arc::clone(&ledger) as Arc<dyn ReadAnswered>;
+                let ledger = HeldLedger::alone(ledger).await?;
                 Ok(Self {
+                    answered,
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
                     #[cfg(feature = "cards")]
                     cards,
+                    #[cfg(feature = "discovery")]
+                    catalog,
                     database: Arc::new(database),
                     unfinished,
                 })
             }
             #[cfg(feature = "postgres")]
-            LedgerPlace::Postgres(url) => Self::in_postgres(&url, config.ledger_connections, seal).await,
+            LedgerPlace::Postgres(url) => Self::in_postgres(&url, config, seal).await,
         }
     }
 
     /// Opens the stores in a database. Other processes may work on its ledger: this one takes no lane over before its
     /// lease has run out, and holds the open payments of its own lanes only.
     #[cfg(feature = "postgres")]
-    async fn in_postgres(url: &PostgresUrl, connections: usize, seal: Option<SealKey>) -> Result<Self, StartError> {
-        let database = Postgres::open(url, connections).await?;
+    async fn in_postgres(url: &PostgresUrl, config: &Config, seal: Option<SealKey>) -> Result<Self, StartError> {
+        let database = Postgres::open(url, config.ledger_connections).await?;
         let ledger = PostgresLedger::new(database.clone());
         let unfinished = ledger.open_lanes().await?;
         let session_keys = sealed(seal, |seal| PostgresSessionKeys::new(database.clone(), seal))?;
         let requests = Arc::new(PostgresRequests::new(database.clone()));
-        let ledger = HeldLedger::shared(Arc::new(ledger));
+        let ledger = Arc::new(ledger);
+        let answered = Arc::clone(&ledger) as Arc<dyn ReadAnswered>;
+        let ledger = HeldLedger::shared(ledger);
+        // No search takes a connection from a settlement.
+        #[cfg(feature = "discovery")]
+        let catalog: Option<Arc<dyn Catalog>> = match config.discovery {
+            true => Some(Arc::new(PostgresCatalog::new(Postgres::open(url, CATALOG_CONNECTIONS).await?))),
+            false => None,
+        };
         Ok(Self {
+            answered,
             ledger: Arc::new(ledger),
             requests,
             session_keys,
             #[cfg(feature = "cards")]
             cards: None,
+            #[cfg(feature = "discovery")]
+            catalog,
             database: Arc::new(database),
             unfinished,
         })

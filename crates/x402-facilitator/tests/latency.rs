@@ -21,8 +21,8 @@ const BLOCK: Duration = Duration::from_secs(2);
 /// The age of a claim from which it is looked up again before its transaction is signed.
 const STALE: Duration = Duration::from_secs(5);
 /// The members of the head poll, one for all payments of a network.
-const POLL: [&str; 4] =
-    ["eth_getBlockByNumber", "eth_maxPriorityFeePerGas", "eth_getTransactionCount", "eth_getBalance"];
+const POLL: [&str; 5] =
+    ["eth_getBlockByNumber", "eth_feeHistory", "eth_maxPriorityFeePerGas", "eth_getTransactionCount", "eth_getBalance"];
 
 async fn start(block_time: MiningMode) -> DevFacilitator {
     tls();
@@ -138,7 +138,8 @@ async fn twenty_at_once_share_their_reads() {
     let calls = chain.calls();
     let again = if began.elapsed() < STALE { 0 } else { 20 };
     assert_eq!(calls.of("eth_sendRawTransaction"), 20, "{calls:?}");
-    assert!((20..=20 + again).contains(&calls.of("eth_call")), "{calls:?}");
+    // Some come while two are under way, and share a call.
+    assert!((1..=20 + again).contains(&calls.of("eth_call")), "{calls:?}");
     assert!(counted(&calls) <= 3 * 20 + again, "{calls:?}");
     assert_eq!(chain.transfers().len(), 20);
     println!("settle, 20 at once: {} calls in all, {:?}", counted(&calls), calls.by_method);

@@ -17,7 +17,7 @@ use x402_devchain::{ACCOUNTS, DevChain};
 use x402_testkit::postgres::{Fsync, PostgresServer};
 
 use crate::support::process::{Facilitator, configuration};
-use crate::support::{payment, post_named, tls};
+use crate::support::{at_last, payment, post_named, tls};
 
 /// The server; it ends with this process.
 static SERVER: LazyLock<PostgresServer> = LazyLock::new(|| PostgresServer::start(Fsync::Off).unwrap());
@@ -38,17 +38,6 @@ async fn empty_database(server: &PostgresServer) -> String {
 /// Reads a number; 0 as long as there is no row, or no table yet.
 async fn number(client: &Client, sql: &str) -> i64 {
     client.query_opt(sql, &[]).await.ok().flatten().map_or(0, |row| row.get(0))
-}
-
-/// Waits until a condition holds, for two minutes at most.
-async fn at_last(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    for _ in 0..60_000 {
-        if condition().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    panic!("{what}: it never came");
 }
 
 const FENCE: &str = "SELECT fence FROM x402_leases";

@@ -25,12 +25,25 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
+        Watched { #[pin] body: B, unread: Option<Unread> },
         Own { bytes: Option<Bytes> },
         Begun { read: Option<Bytes>, rest: Pin<Box<B>> },
     }
 }
 
+/// A payment that is kept again if the body breaks off.
+#[cfg(feature = "client")]
+type Unread = Box<crate::client::UnreadBody>;
+#[cfg(not(feature = "client"))]
+type Unread = core::convert::Infallible;
+
 impl<B> Body<B> {
+    /// Wraps the inner service's body. If it breaks off, the payment for it is kept again.
+    #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "a server pays nothing"))]
+    pub(crate) const fn watched(body: B, unread: Unread) -> Self {
+        Self { kind: Kind::Watched { body, unread: Some(unread) } }
+    }
+
     /// Wraps the inner service's body.
     pub const fn inner(body: B) -> Self {
         Self { kind: Kind::Inner { body } }
@@ -89,6 +102,18 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProjection::Inner { body } => body.poll_frame(cx),
+            KindProjection::Watched { body, unread } => {
+                let frame = body.poll_frame(cx);
+                #[cfg(feature = "client")]
+                if let Poll::Ready(Some(Err(_))) = &frame
+                    && let Some(unread) = unread.take()
+                {
+                    unread.broke_off();
+                }
+                #[cfg(not(feature = "client"))]
+                let _ = unread;
+                frame
+            }
             KindProjection::Own { bytes } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             KindProjection::Begun { read, rest } => match read.take() {
                 Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
@@ -99,7 +124,7 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Inner { body } => body.is_end_stream(),
+            Kind::Inner { body } | Kind::Watched { body, .. } => body.is_end_stream(),
             Kind::Own { bytes } => bytes.is_none(),
             Kind::Begun { read, rest } => read.is_none() && rest.is_end_stream(),
         }
@@ -107,7 +132,7 @@ impl<B: http_body::Body<Data = Bytes>> http_body::Body for Body<B> {
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } => body.size_hint(),
+            Kind::Inner { body } | Kind::Watched { body, .. } => body.size_hint(),
             Kind::Own { bytes } => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Begun { read, rest } => {
                 let (read, rest) = (read.as_ref().map_or(0, |read| read.len() as u64), rest.size_hint());

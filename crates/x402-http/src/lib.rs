@@ -18,6 +18,8 @@ pub mod dialects;
 #[cfg(feature = "checkout")]
 mod digest;
 #[cfg(feature = "reqwest")]
+pub mod discovery;
+#[cfg(feature = "reqwest")]
 pub mod nevermined;
 #[cfg(feature = "reqwest")]
 pub mod remote;

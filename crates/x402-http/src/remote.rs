@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
-use x402_codec::{DecodeError, Limits, body};
+use x402_codec::{DecodeError, Limits, body, header};
 use x402_facilitator_core::{Facilitator, KEEPS_REQUESTS, PaymentRequest};
-use x402_types::Fault;
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
+use x402_types::{Fault, Members};
 
 use crate::service::{base, below, first_bytes, install_tls};
 
@@ -60,10 +60,14 @@ pub struct RemoteFacilitator {
     timeouts: Timeouts,
     limits: Limits,
     authorize: Option<Arc<dyn Authorize>>,
+    reports: Option<Arc<ReportHook>>,
     keeps_requests: bool,
     /// Whether the facilitator keeps requests according to its own `/supported`, as last read.
     advertised: Arc<AtomicBool>,
 }
+
+/// A function that receives the reports of a facilitator's extensions about a settled payment, by their names.
+type ReportHook = dyn Fn(&PaymentRequest, &Members) + Send + Sync;
 
 /// The reason for which a facilitator cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +107,7 @@ impl RemoteFacilitator {
             timeouts,
             limits: Limits::DEFAULT,
             authorize: None,
+            reports: None,
             keeps_requests: false,
             advertised: Arc::default(),
         })
@@ -127,6 +132,14 @@ impl RemoteFacilitator {
         self
     }
 
+    /// Sets a function that receives the reports of the facilitator's extensions about each settled payment, by their names:
+    /// the header `EXTENSION-RESPONSES`. A header that cannot be read is no report. The payer never learns of it.
+    #[must_use]
+    pub fn with_report_hook(mut self, hook: impl Fn(&PaymentRequest, &Members) + Send + Sync + 'static) -> Self {
+        self.reports = Some(Arc::new(hook));
+        self
+    }
+
     /// Sets the limits of the answers that are read.
     #[must_use]
     pub const fn with_limits(mut self, limits: Limits) -> Self {
@@ -134,7 +147,12 @@ impl RemoteFacilitator {
         self
     }
 
-    async fn post(&self, url: &Url, request: &PaymentRequest, timeout: Duration) -> Result<(u16, Bytes), Fault> {
+    async fn post(
+        &self,
+        url: &Url,
+        request: &PaymentRequest,
+        timeout: Duration,
+    ) -> Result<((u16, Bytes), HeaderMap), Fault> {
         let json = match &request.form {
             Some(form) => form.request_body(request)?,
             None => {
@@ -150,7 +168,8 @@ impl RemoteFacilitator {
         {
             headers.insert(IDEMPOTENCY_KEY, key);
         }
-        exchange(self.http.post(url.clone()).headers(headers).timeout(timeout).body(json), self.limits.body).await
+        let request = self.http.post(url.clone()).headers(headers).timeout(timeout).body(json);
+        exchange_with_headers(request, self.limits.body).await
     }
 }
 
@@ -178,13 +197,22 @@ pub(crate) async fn authorized(
 
 /// Sends a request and reads the response, up to a maximum number of bytes.
 pub(crate) async fn exchange(request: reqwest::RequestBuilder, most: usize) -> Result<(u16, Bytes), Fault> {
+    Ok(exchange_with_headers(request, most).await?.0)
+}
+
+/// Does the same, and returns the headers of the response, too.
+async fn exchange_with_headers(
+    request: reqwest::RequestBuilder,
+    most: usize,
+) -> Result<((u16, Bytes), HeaderMap), Fault> {
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status().as_u16();
+    let headers = core::mem::take(response.headers_mut());
     let answer = first_bytes(&mut response, most.saturating_add(1)).await.map_err(unreachable)?;
     if answer.len() > most {
         return Err(Fault::unreachable(SERVICE, format_args!("HTTP {status}, an answer over {most} bytes")));
     }
-    Ok((status, answer.into()))
+    Ok(((status, answer.into()), headers))
 }
 
 pub(crate) const SERVICE: &str = "facilitator";
@@ -236,13 +264,18 @@ impl fmt::Display for Shown<'_> {
 #[async_trait]
 impl Facilitator for RemoteFacilitator {
     async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
-        let answer = self.post(&self.verify, request, self.timeouts.verify).await?;
+        let (answer, _) = self.post(&self.verify, request, self.timeouts.verify).await?;
         read(answer, |json| body::verify_response(json, &self.limits), |verdict| verdict.is_valid)
     }
 
     async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
-        let answer = self.post(&self.settle, request, self.timeouts.settle).await?;
+        let (answer, headers) = self.post(&self.settle, request, self.timeouts.settle).await?;
         let response = read(answer, |json| body::settle_response(json, &self.limits), |verdict| verdict.success)?;
+        if let (true, Some(hook)) = (response.success, &self.reports)
+            && let Ok(Some(reports)) = header::extension_responses(&headers, &self.limits)
+        {
+            hook(request, &reports);
+        }
         match &request.form {
             Some(form) => form.settle_response(response),
             None => Ok(response),

@@ -222,6 +222,82 @@ async fn a_head_or_a_304_without_a_receipt_ends_no_payment() {
     }
 }
 
+/// What any handler or proxy may answer, without a word about the payment, is not its end: a second one would be paid in
+/// addition to the first.
+#[tokio::test]
+async fn a_redirect_a_409_or_a_412_without_a_receipt_ends_no_payment() {
+    for code in [301, 302, 303, 307, 308, 409, 412] {
+        let purse = purse();
+        let wire = Wire::default().says([asks(&[terms()]), status(code)]);
+        assert_eq!(ask(&purse, &wire).await.unwrap().status().as_u16(), code);
+        let again = Wire::default().says([asks(&[terms()]), paid()]);
+        ask(&purse, &again).await.unwrap();
+        assert_eq!(payment_of(&wire, 1), payment_of(&again, 1), "{code}");
+        assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"), "{code}");
+    }
+    // A receipt decides, and so do terms beside a 412.
+    let purse = purse();
+    ask(&purse, &Wire::default().says([asks(&[terms()]), settled_and(303)])).await.unwrap();
+    let mut other_terms = asks(&[terms()]);
+    *other_terms.status_mut() = StatusCode::PRECONDITION_FAILED;
+    ask(&purse, &Wire::default().says([asks(&[terms()]), other_terms])).await.unwrap();
+    assert_eq!((purse.signed(), purse.used().as_str()), (2, "10000"));
+    ask(&purse, &Wire::default().says([asks(&[terms()]), paid()])).await.unwrap();
+    assert_eq!((purse.signed(), purse.used().as_str()), (3, "20000"));
+}
+
+/// A body of a few bytes, which may break off behind them.
+struct Cut(Option<Bytes>, bool);
+
+impl http_body::Body for Cut {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let frame = self.0.take().map(|bytes| Ok(http_body::Frame::data(bytes)));
+        let broken = self.1;
+        std::task::Poll::Ready(frame.or_else(|| broken.then_some(Err("connection reset"))))
+    }
+}
+
+/// A paid answer whose body breaks off is no answer: the same request shows the same payment.
+#[tokio::test]
+async fn a_paid_answer_that_breaks_off_is_asked_for_again_and_not_paid_again() {
+    use http_body_util::BodyExt;
+    let purse = purse();
+    let call = async |paid: Response<Full<Bytes>>, broken: bool| {
+        let paid = paid.map(|_| Cut(Some(Bytes::from_static(b"par")), broken));
+        let asked = asks(&[terms()]).map(|_| Cut(None, false));
+        let answers = Arc::new(std::sync::Mutex::new(vec![paid, asked]));
+        let service = tower::service_fn(move |_: Request<Full<Bytes>>| {
+            let answer = answers.lock().unwrap().pop().unwrap();
+            async move { Ok::<_, Broken>(answer) }
+        });
+        let request = Request::post(URL).body(Full::<Bytes>::from("question")).unwrap();
+        PayLayer::new(purse.payer.clone()).layer(service).oneshot(request).await
+    };
+    let response = call(paid(), true).await.unwrap();
+    assert!(matches!(receipt(&response).outcome(), ReceiptOutcome::Paid { .. }));
+    assert!(purse.payer.open_payments().is_empty(), "it may still come whole");
+    assert!(response.into_body().collect().await.is_err());
+    assert_eq!(purse.payer.open_payments().len(), 1);
+    // A server that keeps its answers gives it again.
+    let response = call(paid(), false).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "par");
+    assert_eq!((purse.signed(), purse.used().as_str(), purse.payer.open_payments().len()), (1, "10000", 0));
+
+    // Another says that it was used, and the end is told with the receipt. Then there is a new purchase.
+    let response = call(paid(), true).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
+    let Err(ClientError::PaidWithoutAnswer { receipt, .. }) = call(status(409), false).await else { panic!("paid") };
+    assert_eq!((receipt.0.transaction.as_str(), purse.signed()), (TRANSACTION, 2));
+    call(paid(), false).await.unwrap();
+    assert_eq!(purse.signed(), 3);
+}
+
 /// A 2xx ends the payment, whatever stands in the header.
 #[tokio::test]
 async fn a_success_ends_the_payment_whatever_its_receipt_looks_like_c08() {

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use serde::Serialize;
-use x402_extensions::bazaar::Listing;
+use x402_extensions::bazaar::{Listing, NAME};
 use x402_types::challenge::IsoTime;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
@@ -28,6 +28,15 @@ pub struct CatalogFilter {
     pub scheme: Option<String>,
     /// The network of the entry.
     pub network: Option<ChainId>,
+    /// The names of the extensions that the listing must show, all of them.
+    pub extensions: Vec<String>,
+}
+
+impl CatalogFilter {
+    /// Returns whether no listing can pass: each shows the declaration by which it is listed, and no other extension.
+    pub(crate) fn excludes_all(&self) -> bool {
+        self.extensions.iter().any(|name| name != NAME)
+    }
 }
 
 /// A part of a list.
@@ -80,18 +89,58 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// The store failed.
     async fn list(&self, filter: &CatalogFilter, page: Page) -> Result<(Vec<Listed>, u64), Fault>;
 
-    /// Returns a part of the listings that have all of these words, or words that begin so, the best match first. A text
-    /// without a word finds nothing.
+    /// Returns a part of the listings that have all of these words, or words that begin so, the best match first, and
+    /// whether there are more. A text without a word finds nothing.
     ///
     /// # Errors
     /// The store failed.
-    async fn search(&self, words: &str, filter: &CatalogFilter, page: Page) -> Result<Vec<Listed>, Fault>;
+    async fn search(&self, words: &str, filter: &CatalogFilter, page: Page) -> Result<(Vec<Listed>, bool), Fault>;
 }
 
-/// Splits a text into words of letters and digits, at most 16 of at most 64 characters.
+/// Cuts one listing more than a page off, and returns whether it was there.
+pub(crate) fn cut(mut found: Vec<Listed>, page: Page) -> (Vec<Listed>, bool) {
+    let size = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let has_more = found.len() > size;
+    found.truncate(size);
+    (found, has_more)
+}
+
+/// The members of a listing by which it is looked up, and its JSON.
+pub(crate) struct Columns {
+    pub(crate) network: String,
+    pub(crate) scheme: String,
+    /// The recipient in lower case.
+    pub(crate) pay_to: String,
+    pub(crate) text: String,
+}
+
+impl Columns {
+    pub(crate) fn of(listing: &Listing) -> Result<Self, Fault> {
+        let entry =
+            listing.accepts.first().and_then(|entry| entry.read::<serde_json::Value>().ok()).unwrap_or_default();
+        let member = |name: &str| entry.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        Ok(Self {
+            network: member("network"),
+            scheme: member("scheme"),
+            pay_to: member("payTo").to_lowercase(),
+            text: serde_json::to_string(listing).map_err(Fault::store)?,
+        })
+    }
+}
+
+/// Splits a text into words of letters and digits in lower case, at most 16 of at most 64 characters.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.take(MAX_WORDS).map(|word| word.chars().take(64).collect())
+    split(text).take(MAX_WORDS).map(|word| word.chars().take(64).collect())
+}
+
+/// Returns all words of a text, in lower case, with spaces between them.
+#[cfg(feature = "postgres")]
+pub(crate) fn all_words(text: &str) -> String {
+    split(text).collect::<Vec<_>>().join(" ")
+}
+
+fn split(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase)
 }
 
 #[cfg(test)]
@@ -101,8 +150,8 @@ mod tests {
     #[test]
     fn words_are_letters_and_digits() {
         let found = |text: &str| words(text).collect::<Vec<_>>();
-        assert_eq!(found("weather, Köln! 24h"), ["weather", "Köln", "24h"]);
-        assert_eq!(found("\" OR 1=1 -- NEAR(*"), ["OR", "1", "1", "NEAR"]);
+        assert_eq!(found("weather, Köln! 24h"), ["weather", "köln", "24h"]);
+        assert_eq!(found("\" OR 1=1 -- NEAR(*"), ["or", "1", "1", "near"]);
         assert_eq!(found("  \t"), Vec::<String>::new());
         assert_eq!(found(&"a ".repeat(40)).len(), 16);
         assert_eq!(found(&"x".repeat(100))[0].len(), 64);

@@ -1,15 +1,24 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic))]
 
+#[cfg(feature = "ledger")]
+pub mod answered;
 #[cfg(feature = "catalog")]
 pub mod catalog;
 pub mod health;
-#[cfg(any(feature = "challenges", feature = "grants", feature = "requests", feature = "session-keys"))]
+#[cfg(any(
+    feature = "catalog",
+    feature = "challenges",
+    feature = "grants",
+    feature = "requests",
+    feature = "session-keys"
+))]
 mod open;
 // Without a store there is nothing to open the database for.
 #[cfg(all(
     feature = "postgres",
     any(
+        feature = "catalog",
         feature = "challenges",
         feature = "grants",
         feature = "ledger",
@@ -30,7 +39,13 @@ mod seal;
 pub mod session_keys;
 pub mod sqlite;
 
-#[cfg(any(feature = "challenges", feature = "grants", feature = "requests", feature = "session-keys"))]
+#[cfg(any(
+    feature = "catalog",
+    feature = "challenges",
+    feature = "grants",
+    feature = "requests",
+    feature = "session-keys"
+))]
 pub use open::Stores;
 #[cfg(feature = "grants")]
 pub use open::open_grants;

@@ -86,6 +86,18 @@ impl Stores {
         }
     }
 
+    /// Returns the catalog of resources that were paid. Its reads are apart from those of the other stores of a file.
+    /// # Errors
+    /// The file cannot be opened once more.
+    #[cfg(feature = "catalog")]
+    pub fn catalog(&self) -> Result<Arc<dyn crate::catalog::Catalog>, Fault> {
+        Ok(match &self.0 {
+            Place::File(file) => Arc::new(crate::sqlite::SqliteCatalog::new(file.with_own_reader()?)),
+            #[cfg(feature = "postgres")]
+            Place::Database(database) => Arc::new(crate::postgres::PostgresCatalog::new(database.clone())),
+        })
+    }
+
     /// Returns the session keys, sealed with this key.
     /// # Errors
     /// The seal key cannot be used.

@@ -19,7 +19,7 @@ const NAMES: [&str; 7] = [
 ];
 
 /// Where an extension is written, and where it is registered.
-const NAMED: [&str; 6] = [
+const NAMED: [&str; 8] = [
     // A part of a payment by Permit2.
     "x402-evm/src/permit2/sponsored.rs",
     "x402-types/src/extension/payment_identifier.rs",
@@ -27,11 +27,19 @@ const NAMED: [&str; 6] = [
     "x402-facilitator/src/mechanisms.rs",
     "x402-store/src/catalog.rs",
     "x402-store/src/sqlite/catalog.rs",
+    "x402-store/src/postgres/catalog.rs",
+    "x402-facilitator/src/discovery/index.rs",
 ];
 
 /// The files that are an extension's own.
-const OWN: [&str; 4] =
-    ["payment_identifier.rs", "permit2/sponsored.rs", "x402-store/src/catalog.rs", "x402-store/src/sqlite/catalog.rs"];
+const OWN: [&str; 6] = [
+    "payment_identifier.rs",
+    "permit2/sponsored.rs",
+    "x402-store/src/catalog.rs",
+    "x402-store/src/sqlite/catalog.rs",
+    "x402-store/src/postgres/catalog.rs",
+    "x402-facilitator/src/discovery/index.rs",
+];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "x402-store",
             "x402-devchain",
         ],
-        &[],
+        &["x402-extensions"],
     ),
     (
         "x402-cli",
@@ -50,6 +50,8 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
             "x402-challenge",
             "x402-extensions",
             "x402-http",
+            "x402-facilitator-core",
+            "x402-store",
             "x402-facilitator",
             "x402-devchain",
         ],

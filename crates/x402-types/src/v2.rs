@@ -1,5 +1,9 @@
 //! The messages of [x402 version 2](https://github.com/coinbase/x402/blob/main/specs/x402-specification-v2.md) §5 and §7.
 
+mod discovery;
+
+pub use discovery::{CursorPagination, DiscoveredResource, DiscoveryList, DiscoverySearch, Pagination};
+
 use crate::wire::wire;
 use crate::{
     AtomicAmount, Blank, ChainId, Entry, ErrorReason, Members, NetworkName, RawJson, Rejection, SchemeName,
@@ -247,49 +251,5 @@ wire! {
         extensions: Vec<String> => "extensions" or Vec::new();
         /// The addresses that settle, by CAIP-2 network or `namespace:*`.
         signers: Members => "signers" or Members::new();
-    }
-}
-
-wire! {
-    /// A resource that a facilitator lists, §8.
-    pub struct DiscoveredResource {
-        /// The resource's URL.
-        resource: String => "resource" required;
-        /// The transport: `http`, `mcp`, …
-        r#type: String => "type" required;
-        /// The protocol version.
-        x402_version: Version => "x402Version" required;
-        /// The ways to pay.
-        accepts: Vec<Entry<PaymentRequirements>> => "accepts" required;
-        /// The time of the last update, seconds since 1970.
-        last_updated: Option<u64> => "lastUpdated" optional;
-        /// The extensions by name.
-        extensions: Members => "extensions" unless_empty;
-        /// Free members for display.
-        metadata: Members => "metadata" unless_empty;
-    }
-}
-
-wire! {
-    /// The position of a page within a list.
-    pub struct Pagination {
-        /// The number of items on a page.
-        limit: u64 => "limit" required;
-        /// The number of items before this page.
-        offset: u64 => "offset" or 0;
-        /// The total number of items.
-        total: Option<u64> => "total" optional;
-    }
-}
-
-wire! {
-    /// The response of `GET /discovery/resources`, §8.
-    pub struct DiscoveryList {
-        /// The protocol version.
-        x402_version: Version => "x402Version" required;
-        /// The resources of this page.
-        items: Vec<Entry<DiscoveredResource>> => "items" required;
-        /// The position of this page.
-        pagination: Pagination => "pagination" required;
     }
 }

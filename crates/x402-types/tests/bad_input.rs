@@ -150,7 +150,7 @@ const MESSAGES: &[(&str, &str, &str, &[Field])] = &[
             ("type", Text, Required),
             ("x402Version", Version, Required),
             ("accepts", List, Required),
-            ("lastUpdated", Number, Optional),
+            ("lastUpdated", Anything, Optional),
             ("extensions", Object, Optional),
             ("metadata", Object, Optional),
         ],

@@ -1,5 +1,5 @@
 //! [x402 extensions](https://github.com/x402-foundation/x402/tree/main/specs/extensions): `bazaar`,
-//! `payment-identifier`, and version 1's `outputSchema`.
+//! `payment-identifier`, and version 1's `outputSchema`; those of a payer's identity are in [`crate::identity`].
 
 use std::ops::Range;
 
@@ -7,6 +7,7 @@ use x402_codec::json::Node;
 
 use crate::Code;
 use crate::entry::Fields;
+use crate::identity;
 use crate::lint::{Context, missing, spelt};
 use crate::place::Place;
 use crate::report::{Issue, quote};
@@ -30,6 +31,12 @@ pub(crate) fn check(
     }
     if let Some(node) = get("payment-identifier") {
         payment_identifier(cx, place, node);
+    }
+    if let Some(node) = get("auth-hints") {
+        identity::auth_hints(cx, place, node, entries.len(), get("sign-in-with-x").is_some());
+    }
+    if let Some(node) = get("http-message-signatures") {
+        identity::message_signatures(cx, place, node);
     }
 }
 

@@ -18,6 +18,7 @@ mod extract;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
+mod identity;
 mod lint;
 mod misplaced;
 mod normalize;

@@ -7,7 +7,7 @@ pub use x402_challenge as challenge;
 pub use x402_erc4337 as erc4337;
 #[cfg(feature = "evm")]
 pub use x402_evm as evm;
-#[cfg(any(feature = "receipts", feature = "sign-in"))]
+#[cfg(any(feature = "builder-code", feature = "discovery", feature = "receipts", feature = "sign-in"))]
 pub use x402_extensions as extensions;
 #[cfg(feature = "facilitator")]
 pub use x402_facilitator as facilitator;

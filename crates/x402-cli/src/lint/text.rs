@@ -15,7 +15,7 @@ const MOST: usize = 100;
 /// The maximum length of a line; a longer one is reformatted first, since headers carry documents in one line.
 const LONGEST_LINE: usize = 160;
 
-pub(super) fn render(outcome: &Outcome, color: bool) -> String {
+pub(crate) fn render(outcome: &Outcome, color: bool) -> String {
     let shown = Shown::of(outcome);
     let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(120);

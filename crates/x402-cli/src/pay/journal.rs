@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use x402_extensions::offer_receipt::{KeepReceipt, KeptReceipt};
-use x402_http::client::{Clock, OpenPayment, PaymentJournal, SystemClock};
+use x402_http::client::{Clock, OpenPayment, PaymentJournal, Receipt, SystemClock};
 use x402_types::Fault;
 
 const TABLES: &str = "
@@ -21,6 +21,8 @@ const TABLES: &str = "
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: Mutex<Connection>,
+    /// The payment that was removed last: its answer began to arrive.
+    ended: Mutex<Option<OpenPayment>>,
     /// Whether expired payments with an unknown result are forgotten.
     anew: bool,
 }
@@ -48,7 +50,7 @@ impl Journal {
     fn on(file: rusqlite::Result<Connection>, anew: bool) -> rusqlite::Result<Self> {
         let file = file?;
         file.execute_batch(TABLES)?;
-        Ok(Self { file: Mutex::new(file), anew })
+        Ok(Self { file: Mutex::new(file), ended: Mutex::default(), anew })
     }
 
     /// Returns the payment that was written last.
@@ -57,6 +59,18 @@ impl Journal {
         let last = "SELECT payment FROM payments ORDER BY rowid DESC LIMIT 1";
         let text: String = file.query_row(last, [], |row| row.get(0)).ok()?;
         serde_json::from_str(&text).ok()
+    }
+
+    /// Writes the payment of an answer that broke off, with its receipt, so that a second run presents it again.
+    pub(crate) async fn take_back(&self, Receipt(receipt): &Receipt) -> Result<(), Fault> {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match ended {
+            Some(mut payment) => {
+                payment.settled = Some(receipt.clone());
+                self.write(&payment).await
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns the kept receipts with their numbers, the newest first.
@@ -103,7 +117,11 @@ impl PaymentJournal for Journal {
     }
 
     async fn remove(&self, id: &str) -> Result<(), Fault> {
-        self.file().execute("DELETE FROM payments WHERE id = ?1", [id]).map(drop).map_err(Fault::store)
+        let file = self.file();
+        let text = file.query_row("SELECT payment FROM payments WHERE id = ?1", [id], |row| row.get::<_, String>(0));
+        let ended = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+        file.execute("DELETE FROM payments WHERE id = ?1", [id]).map(drop).map_err(Fault::store)
     }
 }
 

@@ -128,7 +128,8 @@ impl<'a> Prepared<'a> {
             override_account(&mut overlay, address, account)?;
         }
         override_block(&mut overlay, &mut block, params.optional::<BlockOverrides>(3)?.unwrap_or_default());
-        let tx = tx_env(request, world.rules.chain_id, &mut block)?;
+        let mut tx = tx_env(request, world.rules.chain_id, &mut block)?;
+        tx.gas_limit = world.view.call_gas.map_or(tx.gas_limit, |most| tx.gas_limit.min(most));
         Ok(Self { overlay, rules: world.rules, block, tx })
     }
 

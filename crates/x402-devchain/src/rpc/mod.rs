@@ -31,13 +31,19 @@ pub(crate) enum Reply {
 
 /// Handles a request or a batch, and counts both.
 pub(crate) fn round_trip(core: &mut Core, body: &[u8]) -> Reply {
+    round_trip_behind(core, body, None)
+}
+
+/// The same, at a node that is so many blocks behind; `None` leaves that to the faults of the chain.
+pub(crate) fn round_trip_behind(core: &mut Core, body: &[u8], behind: Option<u64>) -> Reply {
     core.calls.round_trips = core.calls.round_trips.saturating_add(1);
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(_) => return Reply::Body(reply(&Value::Null, Err(RpcError::new(-32700, "parse error"))).to_string()),
     };
     let mut broken = None;
-    let behind = core.faults.behind();
+    let of_faults = core.faults.behind();
+    let behind = behind.unwrap_or(of_faults);
     core.world.view.hidden = usize::try_from(behind).unwrap_or(usize::MAX);
     let answer = match request {
         Value::Array(members) if members.is_empty() => reply(&Value::Null, Err(RpcError::new(-32600, "empty batch"))),

@@ -143,12 +143,36 @@ impl BatchRead {
     /// Generates the init code.
     #[must_use]
     pub fn code(&self) -> Bytes {
-        let line = self.line(0).len();
-        let mut code = self.line(line);
+        self.code_ending_in(ops::RETURN).into()
+    }
+
+    /// Generates init code that reverts with the same data.
+    #[cfg(feature = "rpc")]
+    pub(super) fn reverting_code(&self) -> Vec<u8> {
+        self.code_ending_in(ops::REVERT)
+    }
+
+    /// Returns the length of the code.
+    #[cfg(feature = "rpc")]
+    pub(super) fn code_len(&self) -> usize {
+        let data = self.calls.iter().map(|call| call.data.len()).fold(0, usize::saturating_add);
+        self.line(0, ops::RETURN).len().saturating_add(data)
+    }
+
+    /// Returns the number of calls, and the sum of their gas limits.
+    #[cfg(feature = "rpc")]
+    pub(super) fn gas(&self) -> (u64, u64) {
+        let of = |call: &Entry| u64::from(call.gas);
+        (u64::try_from(self.calls.len()).unwrap_or(u64::MAX), self.calls.iter().map(of).fold(0, u64::saturating_add))
+    }
+
+    fn code_ending_in(&self, end: u8) -> Vec<u8> {
+        let line = self.line(0, end).len();
+        let mut code = self.line(line, end);
         for call in &self.calls {
             code.extend_from_slice(&call.data);
         }
-        code.into()
+        code
     }
 
     /// Decodes the data that the init code returned. Returns `None` for the data of another batch.
@@ -179,77 +203,98 @@ impl BatchRead {
         self.sizes.len().saturating_add(1).saturating_mul(32)
     }
 
-    fn output(&self) -> usize {
+    /// Returns the length of the data that the code returns.
+    pub(super) fn output(&self) -> usize {
         let kept = |call: &Entry| usize::from(call.words).saturating_add(2).saturating_mul(32);
         self.calls.iter().map(kept).fold(self.first(), usize::saturating_add)
     }
 
-    /// Generates the instructions, given the position `data` of the calls' data in the code.
-    fn line(&self, data: usize) -> Vec<u8> {
-        let mut asm = Line(Vec::with_capacity(256));
+    /// Generates the instructions, given the position `data` of the calls' data in the code, and the last of them.
+    fn line(&self, data: usize, end: u8) -> Vec<u8> {
+        let mut asm = Line::default();
         let scratch = self.output();
-        asm.op(TIMESTAMP).push(0).op(MSTORE);
+        asm.op(ops::TIMESTAMP).push(0).op(ops::MSTORE);
         for (i, address) in self.sizes.iter().enumerate() {
-            asm.address(*address).op(EXTCODESIZE).push(i.saturating_add(1).saturating_mul(32)).op(MSTORE);
+            asm.address(*address).op(ops::EXTCODESIZE).push(i.saturating_add(1).saturating_mul(32)).op(ops::MSTORE);
         }
         let (mut at, mut from) = (self.first(), data);
         for call in &self.calls {
             let kept = usize::from(call.words).saturating_mul(32);
             let answer = at.saturating_add(64);
-            asm.push(call.data.len()).push(from).push(scratch).op(CODECOPY);
+            asm.push(call.data.len()).push(from).push(scratch).op(ops::CODECOPY);
             asm.push(kept).push(answer).push(call.data.len()).push(scratch);
             if call.view {
-                asm.address(call.to).gas(call.gas).op(STATICCALL);
+                asm.address(call.to).gas(call.gas).op(ops::STATICCALL);
             } else {
-                asm.push(0).address(call.to).gas(call.gas).op(CALL);
+                asm.push(0).address(call.to).gas(call.gas).op(ops::CALL);
             }
-            asm.push(at).op(MSTORE);
-            asm.op(RETURNDATASIZE).push(at.saturating_add(32)).op(MSTORE);
+            asm.push(at).op(ops::MSTORE);
+            asm.op(ops::RETURNDATASIZE).push(at.saturating_add(32)).op(ops::MSTORE);
             from = from.saturating_add(call.data.len());
             at = answer.saturating_add(kept);
         }
-        asm.push(scratch).push(0).op(RETURN);
-        asm.0
+        asm.push(scratch).push(0).op(end);
+        asm.into_bytes()
     }
 }
 
-const CODECOPY: u8 = 0x39;
-const EXTCODESIZE: u8 = 0x3b;
-const RETURNDATASIZE: u8 = 0x3d;
-const TIMESTAMP: u8 = 0x42;
-const MSTORE: u8 = 0x52;
-const PUSH2: u8 = 0x61;
-const PUSH4: u8 = 0x63;
-const PUSH20: u8 = 0x73;
-const CALL: u8 = 0xf1;
-const RETURN: u8 = 0xf3;
-const STATICCALL: u8 = 0xfa;
+/// The opcodes that the generated codes consist of.
+pub(super) mod ops {
+    pub(in super::super) const CODECOPY: u8 = 0x39;
+    pub(in super::super) const EXTCODESIZE: u8 = 0x3b;
+    pub(in super::super) const RETURNDATASIZE: u8 = 0x3d;
+    #[cfg(feature = "rpc")]
+    pub(in super::super) const RETURNDATACOPY: u8 = 0x3e;
+    pub(in super::super) const TIMESTAMP: u8 = 0x42;
+    #[cfg(feature = "rpc")]
+    pub(in super::super) const POP: u8 = 0x50;
+    pub(in super::super) const MSTORE: u8 = 0x52;
+    #[cfg(feature = "rpc")]
+    pub(in super::super) const GAS: u8 = 0x5a;
+    pub(in super::super) const PUSH2: u8 = 0x61;
+    pub(in super::super) const PUSH4: u8 = 0x63;
+    pub(in super::super) const PUSH20: u8 = 0x73;
+    #[cfg(feature = "rpc")]
+    pub(in super::super) const CREATE: u8 = 0xf0;
+    pub(in super::super) const CALL: u8 = 0xf1;
+    pub(in super::super) const RETURN: u8 = 0xf3;
+    pub(in super::super) const STATICCALL: u8 = 0xfa;
+    #[cfg(feature = "rpc")]
+    pub(in super::super) const REVERT: u8 = 0xfd;
+}
 
-struct Line(Vec<u8>);
+/// Instructions, written one after another.
+#[derive(Default)]
+pub(super) struct Line(Vec<u8>);
 
 impl Line {
-    fn op(&mut self, op: u8) -> &mut Self {
+    pub(super) fn op(&mut self, op: u8) -> &mut Self {
         self.0.push(op);
         self
     }
 
     /// Pushes a number with two bytes, so that the length of the code does not depend on its value. The code is far
     /// below 64 KiB.
-    fn push(&mut self, number: usize) -> &mut Self {
+    pub(super) fn push(&mut self, number: usize) -> &mut Self {
         let number = u16::try_from(number).unwrap_or(u16::MAX);
-        self.0.push(PUSH2);
+        self.0.push(ops::PUSH2);
         self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
 
+    /// Returns the instructions.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
     fn gas(&mut self, gas: u32) -> &mut Self {
-        self.0.push(PUSH4);
+        self.0.push(ops::PUSH4);
         self.0.extend_from_slice(&gas.to_be_bytes());
         self
     }
 
     fn address(&mut self, address: Address) -> &mut Self {
-        self.0.push(PUSH20);
+        self.0.push(ops::PUSH20);
         self.0.extend_from_slice(address.as_slice());
         self
     }

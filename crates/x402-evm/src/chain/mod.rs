@@ -1,12 +1,22 @@
 //! Access to a chain for reading and sending: small traits, and one implementation on an alloy `RpcClient`.
 
+#[cfg(feature = "rpc")]
+mod agreement;
 mod batch_read;
+#[cfg(feature = "rpc")]
+mod endpoints;
 #[cfg(feature = "rpc")]
 mod fate;
 #[cfg(feature = "rpc")]
+mod fee_history;
+#[cfg(feature = "rpc")]
 mod gas_share;
 #[cfg(feature = "rpc")]
+mod gather;
+#[cfg(feature = "rpc")]
 mod log_span;
+#[cfg(feature = "rpc")]
+mod merged_read;
 #[cfg(feature = "rpc")]
 mod node_error;
 #[cfg(feature = "rpc")]
@@ -21,12 +31,18 @@ mod repeat;
 #[cfg(feature = "rpc")]
 mod rpc;
 #[cfg(feature = "rpc")]
+mod sends;
+#[cfg(feature = "rpc")]
+mod shared_reads;
+#[cfg(feature = "rpc")]
 mod sightings;
 #[cfg(feature = "rpc")]
 mod surcharge;
 mod watched;
 
 pub use batch_read::{Answers, BatchRead, Returned};
+#[cfg(feature = "rpc")]
+pub use endpoints::endpoints;
 #[cfg(feature = "rpc")]
 pub use log_span::LogSpan;
 #[cfg(feature = "rpc")]
@@ -66,7 +82,7 @@ pub struct Head {
     pub timestamp: u64,
     /// The base fee of the block, in wei.
     pub base_fee: u128,
-    /// The tip that the node suggests, in wei.
+    /// The tip of recent blocks, in wei: the median of what they were paid; what the node suggests if none was paid one.
     pub tip: u128,
     /// The gas limit of the block; 0 if the node does not report it.
     pub gas_limit: u64,
@@ -95,7 +111,8 @@ pub trait ReadChain: Send + Sync {
     /// The node failed.
     async fn head(&self) -> Result<Head, Fault>;
 
-    /// Runs a batch of reads and calls on one block: one `eth_call`, one round trip, nothing deployed.
+    /// Runs a batch of reads and calls on one block: at most one `eth_call`, one round trip, nothing deployed. Batches that
+    /// are run on the newest block at about the same time may share the call; none sees the changes of another.
     /// # Errors
     /// The node failed. A call of the batch that reverts is a result, not an error.
     async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault>;

@@ -9,12 +9,13 @@ use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use tokio::time::Instant;
 use x402_types::Fault;
 
+use super::fee_history::{self, FeeHistory};
 use super::node_error::node_fault;
 use super::rpc::Block;
 use super::surcharge::Sample;
 use super::{AccountNonces, Head, RpcChain};
 
-/// The time for which [`RpcChain::poll_accounts`] uses a suggested tip and balances.
+/// The time for which [`RpcChain::poll_accounts`] uses a tip and balances.
 const HOLDS: Duration = Duration::from_secs(15);
 
 /// The results of the polls.
@@ -30,6 +31,8 @@ pub(super) struct Polled {
     estimated_at: u64,
     /// The newest block known at the time when the nonces were requested.
     asked_at: B256,
+    /// Whether the last history of fees had no tip, so that the node's suggestion is requested.
+    without_history: bool,
     /// The time when tip and balances were last requested.
     asked_funds: Option<Instant>,
 }
@@ -126,7 +129,15 @@ impl RpcChain {
             ),
             false => None,
         };
-        let tip = match parts.funds {
+        // At first both are requested, and then the suggestion only as long as no block was paid a tip.
+        let suggests = before.is_none() || self.polled().without_history;
+        let history = match parts.funds {
+            true => {
+                Some(batch.add_call::<_, FeeHistory>("eth_feeHistory", &fee_history::question()).map_err(node_fault)?)
+            }
+            false => None,
+        };
+        let suggested = match parts.funds && suggests {
             true => Some(batch.add_call::<_, U64>("eth_maxPriorityFeePerGas", &()).map_err(node_fault)?),
             false => None,
         };
@@ -156,7 +167,8 @@ impl RpcChain {
             }
             false => None,
         };
-        let is_empty = block.is_none() && tip.is_none() && nonces.is_empty() && balances.is_empty() && empty.is_none();
+        let is_empty =
+            block.is_none() && history.is_none() && nonces.is_empty() && balances.is_empty() && empty.is_none();
         if !is_empty {
             batch.send().await.map_err(node_fault)?;
         }
@@ -167,16 +179,30 @@ impl RpcChain {
             }
             None => None,
         };
-        let tip = match tip {
-            // Some nodes lack the method; the rail has a minimum tip of its own.
-            Some(tip) => tip.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
-            None => before.map(|head| head.tip).unwrap_or_default(),
+        let last_tip = before.map(|head| head.tip).unwrap_or_default();
+        let tip = match history {
+            // Some nodes lack these methods; the rail has a minimum tip of its own.
+            Some(history) => {
+                let paid = history.await.ok().and_then(|history| history.tip());
+                let suggested = match suggested {
+                    Some(suggested) => suggested.await.map(|tip| u128::from(tip.to::<u64>())).unwrap_or_default(),
+                    None => last_tip,
+                };
+                self.polled().without_history = paid.is_none();
+                paid.unwrap_or(suggested)
+            }
+            None => last_tip,
         };
         let head = match (&block, before) {
             (Some(block), _) => self.head_of(block, tip),
             (None, Some(before)) => Head { tip, ..before },
             (None, None) => return Err(Fault::unreachable("the node", "no latest block")),
         };
+        if let Some(block) = &block
+            && before.is_none_or(|before| before.finalized != head.finalized || hash != block.hash)
+        {
+            self.check_agreement(head, block.hash).await?;
+        }
         let mut found = Vec::with_capacity(nonces.len());
         for (account, at_head, at_final) in nonces {
             let at_head = at_head.await.map_err(node_fault)?.to();

@@ -27,7 +27,7 @@ pub fn repeating(client: &RpcClient) -> RpcClient {
 struct Repeat(BoxTransport);
 
 /// Returns whether another attempt is useful.
-const fn passes(kind: NodeError) -> bool {
+pub(super) const fn passes(kind: NodeError) -> bool {
     matches!(kind, NodeError::MayPass | NodeError::BlockUnknown)
 }
 
@@ -43,6 +43,33 @@ fn pause(error: &TransportError, before: Duration) -> Option<Duration> {
             PAUSES.last().is_some_and(|most| wanted <= *most).then_some(wanted)
         }
         _ => Some(before),
+    }
+}
+
+/// Returns the responses of an answer.
+pub(super) const fn responses(answer: &ResponsePacket) -> &[Response] {
+    match answer {
+        ResponsePacket::Single(response) => core::slice::from_ref(response),
+        ResponsePacket::Batch(responses) => responses.as_slice(),
+    }
+}
+
+/// Joins responses to the answer of a single request or of a batch.
+pub(super) fn whole(single: bool, mut responses: Vec<Response>) -> ResponsePacket {
+    match responses.pop() {
+        Some(response) if single && responses.is_empty() => ResponsePacket::Single(response),
+        last => ResponsePacket::Batch(responses.into_iter().chain(last).collect()),
+    }
+}
+
+/// Returns the requests that these responses are for; `None` if there is none.
+pub(super) fn subset(packet: &RequestPacket, single: bool, again: &[Response]) -> Option<RequestPacket> {
+    let refused = |request: &&SerializedRequest| again.iter().any(|it| it.id == *request.id());
+    let requests: Vec<SerializedRequest> = packet.requests().iter().filter(refused).cloned().collect();
+    match (single, requests) {
+        (_, none) if none.is_empty() => None,
+        (true, one) => one.into_iter().next().map(RequestPacket::Single),
+        (false, some) => Some(RequestPacket::Batch(some)),
     }
 }
 
@@ -72,10 +99,6 @@ impl Service<RequestPacket> for Repeat {
         let mut transport = self.0.clone();
         Box::pin(async move {
             let single = packet.as_single().is_some();
-            let whole = |mut responses: Vec<Response>| match responses.pop() {
-                Some(response) if single && responses.is_empty() => ResponsePacket::Single(response),
-                last => ResponsePacket::Batch(responses.into_iter().chain(last).collect()),
-            };
             let (mut left, mut stands) = (packet, Vec::new());
             for before in PAUSES {
                 let wait = match transport.call(left.clone()).await {
@@ -83,19 +106,16 @@ impl Service<RequestPacket> for Repeat {
                         let (good, again) = split(answer);
                         stands.extend(good);
                         if again.is_empty() {
-                            return Ok(whole(stands));
+                            return Ok(whole(single, stands));
                         }
-                        let refused = |request: &SerializedRequest| again.iter().any(|it| it.id == *request.id());
-                        let requests = left.requests().iter().filter(|request| refused(request)).cloned();
-                        left = match (requests.collect::<Vec<_>>(), single) {
+                        match subset(&left, single, &again) {
+                            Some(rest) => left = rest,
                             // The refusals are for requests that were not sent: there is nothing to repeat.
-                            (none, _) if none.is_empty() => {
+                            None => {
                                 stands.extend(again);
-                                return Ok(whole(stands));
+                                return Ok(whole(single, stands));
                             }
-                            (one, true) => one.into_iter().next().map_or(left, RequestPacket::Single),
-                            (some, false) => RequestPacket::Batch(some),
-                        };
+                        }
                         before
                     }
                     Err(error) => match pause(&error, before) {
@@ -107,7 +127,7 @@ impl Service<RequestPacket> for Repeat {
             }
             let (good, refused) = split(transport.call(left).await?);
             stands.extend(good.into_iter().chain(refused));
-            Ok(whole(stands))
+            Ok(whole(single, stands))
         })
     }
 }

@@ -1,6 +1,8 @@
 //! The chain on an alloy `RpcClient`: one poll for all readers, one `eth_call` per batch read, one `eth_getLogs` for all
 //! watched authorizations.
 
+use core::future::poll_fn;
+use core::task::Poll;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Mutex;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use alloy_json_rpc::{RpcRecv, RpcSend};
-use alloy_primitives::{Address, B256, Bytes, U64, b256, hex};
+use alloy_primitives::{Address, B256, Bytes, U64, b256};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::TransportError;
 use async_trait::async_trait;
@@ -20,6 +22,8 @@ use super::fate::{Log, found, moved_by};
 use super::gas_share::SharedGases;
 use super::node_error::{NodeError, node_fault};
 use super::polls::Polled;
+use super::sends::Sends;
+use super::shared_reads::SharedReads;
 use super::sightings::{Filter, Sightings};
 use super::surcharge::Surcharge;
 use super::{
@@ -37,6 +41,8 @@ const BIT_GAS: u32 = 50_000;
 #[derive(Debug)]
 pub struct RpcChain {
     pub(super) client: RpcClient,
+    /// The clients of all endpoints, which are compared if there are several.
+    pub(super) endpoints: Vec<RpcClient>,
     /// Whether the node does not support blocks given by their hash.
     pub(super) by_number: AtomicBool,
     network: ChainId,
@@ -53,6 +59,8 @@ pub struct RpcChain {
     /// Whether something was sent since the nonces were last requested.
     pub(super) sent: AtomicBool,
     pub(super) shared_gas: AsyncMutex<SharedGases>,
+    reads: SharedReads,
+    sends: Sends,
 }
 
 impl RpcChain {
@@ -62,6 +70,7 @@ impl RpcChain {
     pub fn new(client: RpcClient, network: ChainId, depth: u64) -> Self {
         Self {
             client,
+            endpoints: Vec::new(),
             by_number: AtomicBool::new(false),
             network,
             depth,
@@ -73,6 +82,8 @@ impl RpcChain {
             surcharge: Mutex::default(),
             sent: AtomicBool::new(false),
             shared_gas: AsyncMutex::default(),
+            reads: SharedReads::default(),
+            sends: Sends::default(),
         }
     }
 
@@ -83,22 +94,32 @@ impl RpcChain {
         self
     }
 
+    /// Sets the time for which a read of the newest block waits for others that can share its call. By default none waits,
+    /// and those share a call that come while two others are under way.
+    #[must_use]
+    pub fn with_gathering(self, pause: Duration) -> Self {
+        Self { reads: SharedReads::waiting(pause), ..self }
+    }
+
     /// Sets the maximum block range of one log query; the default is [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS).
     #[must_use]
     pub fn with_log_query_blocks(self, blocks: NonZeroU64) -> Self {
         Self { sightings: Mutex::new(Sightings::spanning(blocks)), ..self }
     }
 
-    /// Checks that the node's chain id is the network's.
+    /// Checks that the node's chain id is the network's, and so that of every endpoint that answers.
     /// # Errors
     /// The node failed, or serves another chain.
     pub async fn check_network(&self) -> Result<(), Fault> {
         let id: U64 = self.request("eth_chainId", ()).await?;
-        if self.network.eip155_chain() == Some(id.to()) {
-            Ok(())
-        } else {
-            Err(Fault::unreachable("the node", format_args!("it serves eip155:{id}, not {}", self.network)))
+        if !self.is_network(id) {
+            return Err(Fault::unreachable("the node", format_args!("it serves eip155:{id}, not {}", self.network)));
         }
+        self.check_endpoints().await
+    }
+
+    pub(super) fn is_network(&self, id: U64) -> bool {
+        self.network.eip155_chain() == Some(id.to())
     }
 
     pub(super) fn surcharges(&self) -> std::sync::MutexGuard<'_, Surcharge> {
@@ -151,8 +172,12 @@ pub(super) struct Deployless {
 }
 
 impl Deployless {
+    pub(super) const fn new(from: Option<Address>, code: Bytes) -> Self {
+        Self { from, data: code }
+    }
+
     pub(super) fn of(reads: &BatchRead) -> Self {
-        Self { from: reads.sender(), data: reads.code() }
+        Self::new(reads.sender(), reads.code())
     }
 }
 
@@ -183,14 +208,10 @@ impl ReadChain for RpcChain {
     async fn run(&self, reads: &BatchRead, at: At) -> Result<Answers, Fault> {
         match at {
             At::Latest => {
-                let returned: Bytes = match reads.caller() {
-                    None => self.request("eth_call", (Deployless::of(reads), "latest")).await?,
-                    Some(caller) => {
-                        let placed = BTreeMap::from([(caller, Placed { code: reads.code() })]);
-                        let call = InPlace { from: reads.sender(), to: caller };
-                        self.request("eth_call", (call, "latest", placed)).await?
-                    }
-                };
+                let Some(caller) = reads.caller() else { return self.reads.run(&self.client, reads).await };
+                let placed = BTreeMap::from([(caller, Placed { code: reads.code() })]);
+                let call = InPlace { from: reads.sender(), to: caller };
+                let returned: Bytes = self.request("eth_call", (call, "latest", placed)).await?;
                 let answers = reads.answers(&returned);
                 answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))
             }
@@ -268,20 +289,14 @@ impl ReadFunds for RpcChain {
 impl SendTransaction for RpcChain {
     async fn send_transaction(&self, bytes: &[u8]) -> Result<(), Fault> {
         self.sent.store(true, Ordering::Relaxed);
-        let sent: Result<B256, TransportError> =
-            self.client.request("eth_sendRawTransaction", (hex::encode_prefixed(bytes),)).await;
-        match sent {
-            Ok(_) => Ok(()),
-            Err(error) => match NodeError::of(&error) {
-                NodeError::AlreadyKnown | NodeError::NonceUsed => Ok(()),
-                kind @ NodeError::GasLimitTooLow => {
-                    // The chain may have a surcharge that it did not have before: the next signature estimates it.
-                    *self.surcharges() = Surcharge::Unknown;
-                    Err(kind.of_sending(error))
-                }
-                kind => Err(kind.of_sending(error)),
-            },
-        }
+        let sent = self.sends.send(&self.client, bytes.to_vec().into()).await;
+        sent.map_err(|(kind, fault)| {
+            if kind == NodeError::GasLimitTooLow {
+                // The chain may have a surcharge that it did not have before: the next signature estimates it.
+                *self.surcharges() = Surcharge::Unknown;
+            }
+            fault
+        })
     }
 }
 
@@ -309,6 +324,8 @@ impl WatchEvents for RpcChain {
         if let Some(sighting) = self.sightings().answer(&watched, block) {
             return Ok(sighting);
         }
+        // Other payments that are due now join the query.
+        let_others_run().await;
         let _one = self.asking.lock().await;
         self.read_bits(&watched, block).await?;
         loop {
@@ -410,6 +427,19 @@ impl RpcChain {
         }
         Ok(())
     }
+}
+
+/// Lets the other futures of the task run once: those that are ready register what they watch.
+async fn let_others_run() {
+    let mut ran = false;
+    poll_fn(|context| {
+        if core::mem::replace(&mut ran, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The relevant members of a receipt.

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, keccak256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
     EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, Parcel, Payment, Receipt, Step, StepName,
@@ -11,8 +11,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AuthorizationKind, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal,
-    Rejection, SchemeName, UnixSeconds, Version, networks,
+    ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, NetworkName, PaymentKey, Refusal, Rejection, SchemeName,
+    UnixSeconds, Version, networks,
 };
 
 use super::authorization::{expiry, look_again, once_key, tx_id, watched};
@@ -22,7 +22,7 @@ use super::probe::{Context, Probe, Transfer};
 use super::spent::SpentElsewhere;
 use crate::chain::{At, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, WatchedEvent};
 use crate::eip3009::{Authorization, Payload, UncheckedPayload};
-use crate::payers::{Payers, STALE, Taking, comes_first, taken_by};
+use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::MAX_REVERTS;
 use crate::wallet::Signer;
@@ -107,7 +107,7 @@ impl<C: Chain> ExactMechanism<C> {
         &self,
         checked: &Checked,
         sender: Option<&LaneId>,
-        under_way: Vec<(B256, U256)>,
+        under_way: Vec<UnderWay>,
         now: UnixSeconds,
     ) -> Result<Signer, Refusal> {
         let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());
@@ -205,7 +205,7 @@ impl<C: Chain> ExactMechanism<C> {
         &self,
         payment: &Payment,
         checked: &Checked,
-        before: Vec<(B256, U256)>,
+        before: Vec<UnderWay>,
         now: UnixSeconds,
     ) -> Result<NextStep, Fault> {
         let unaccounted = payment.open_step();
@@ -246,10 +246,10 @@ impl<C: Chain> ExactMechanism<C> {
         if next == DEPLOY { deployment::deploy(self.network, checked) } else { self.transfer(checked, now).await }
     }
 
-    /// Returns the beginning of the keys of the payer's payments in this token.
-    fn prefix(&self, checked: &Checked) -> Vec<u8> {
-        let payer = checked.authorization.from;
-        PaymentKey::prefix(AuthorizationKind::Eip3009, self.network, checked.token.as_slice(), payer.as_slice())
+    /// Returns whether verification simulated what this payment's lane will send: it ran as the first lane's account, and
+    /// a contract can distinguish the others by `tx.origin`.
+    fn was_simulated(&self, payment: &Payment, of: &Taking, now: UnixSeconds) -> bool {
+        self.lanes.first() == Some(&payment.lane) || self.payers.is_key(of, now)
     }
 
     /// Parses the payment of a row, which was checked when it was claimed.
@@ -339,10 +339,11 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         let payer = EvmAddress::from(checked.authorization.from);
         let key = checked.authorization.key(self.network, checked.token);
         // The pending payments are read before the chain: one that is used in between is not counted twice.
-        let others = self.payers.others(&self.prefix(&checked), &key).await?;
+        let taking = taking(&checked);
+        let others = self.payers.others(self.network, &taking, &key).await?;
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.payers.check(checked.authorization.from, &others, now).map_err(of_payer)?;
-        let under_way = others.iter().filter_map(|row| taken_by(row)).collect();
+        let under_way = others.iter().filter_map(|row| UnderWay::of_row(row, taking)).collect();
         let signer = match self.probe(&checked, self.lanes.first(), under_way, now).await {
             Ok(signer) => signer,
             Err(Refusal::Rejection(rejection)) if rejection.reason == ErrorReason::NONCE_ALREADY_USED => {
@@ -373,11 +374,13 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                 // The payment was verified a moment ago: nothing more is read before the bytes are sent, except whether
                 // an account that can be deployed still has to be. A later call is for a row that a crash left behind.
                 let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
-                let others = self.payers.others(&self.prefix(&checked), &payment.key).await?;
-                let before: Vec<_> =
-                    others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
-                let covered = before.is_empty() || self.payers.cover(&taking(&checked), &before, now);
-                if at_once && covered && checked.signature.deployment().is_none() {
+                let taking = taking(&checked);
+                let others = self.payers.others(self.network, &taking, &payment.key).await?;
+                let before = others.iter().filter(|other| comes_first(other, payment));
+                let before: Vec<_> = before.filter_map(|row| UnderWay::of_row(row, taking)).collect();
+                let covered = before.is_empty() || self.payers.cover(&taking, &before, now);
+                let simulated = self.was_simulated(payment, &taking, now);
+                if at_once && covered && simulated && checked.signature.deployment().is_none() {
                     return self.transfer(&checked, now).await;
                 }
                 self.next(payment, &checked, before, now).await
@@ -406,6 +409,11 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
                     proof.extra.insert_text(GAS_USED, &gas.to_string());
                 }
                 Ok(Observation::Proven(proof))
+            }
+            // This facilitator's own transaction used it, and no log shows what it moved: a token may emit no `Transfer`, or
+            // one of less. That is no payment, and no failure either.
+            Fate::Used { transaction, moved: Moved::Nothing } if sent.contains(&tx_id(transaction)) => {
+                Ok(Observation::Pending)
             }
             // Another authorization of the payer with the same nonce was used.
             Fate::Used { moved: Moved::Nothing, .. } => Ok(Observation::Dead(ErrorReason::NONCE_ALREADY_USED)),

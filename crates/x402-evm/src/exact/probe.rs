@@ -3,12 +3,13 @@
 
 use std::sync::OnceLock;
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, Bytes, U256};
 use x402_types::{ErrorReason, Fault, Refusal, Rejection};
 
 use super::check::{Checked, not_signed};
 use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip3009::{balance_call, domain_call, name_call, read_domain, state_call, version_call};
+use crate::payers::UnderWay;
 use crate::signature::Signature;
 use crate::token::Domain;
 use crate::token_error::TokenRefusal;
@@ -71,8 +72,8 @@ pub(super) struct Context<'a> {
     pub(super) unread: Option<(&'a OnceLock<Domain>, u64)>,
     /// The sender of the transaction, which a contract can see as `tx.origin`.
     pub(super) sender: Option<Address>,
-    /// The payer's pending authorizations that come before this one: nonce and value.
-    pub(super) under_way: Vec<(B256, U256)>,
+    /// The payer's pending payments that come before this one.
+    pub(super) under_way: Vec<UnderWay>,
 }
 
 /// A batch read, and the positions of its results.
@@ -104,8 +105,8 @@ impl<'a> Probe<'a> {
             );
         }
         let (_, under_way) = reads.places();
-        for (nonce, _) in context.under_way.iter().take(LOOKED_AT) {
-            reads = reads.call(*token, state_call(authorization.from, *nonce), VIEW_GAS, 1);
+        for (contract, view) in context.under_way.iter().take(LOOKED_AT).map(UnderWay::view) {
+            reads = reads.call(contract, view, VIEW_GAS, 1);
         }
         // The transfer comes after the verification, which deploys an account that does not exist yet; before that the
         // token would have no account to call.
@@ -120,10 +121,10 @@ impl<'a> Probe<'a> {
     /// the balance.
     fn taken(&self, states: &[Returned]) -> U256 {
         let mut taken = U256::ZERO;
-        for (place, (_, value)) in self.context.under_way.iter().enumerate() {
-            let used = states.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
-            if used.is_none_or(|used| used.is_zero()) {
-                taken = taken.saturating_add(*value);
+        for (place, other) in self.context.under_way.iter().enumerate() {
+            let state = states.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
+            if state.is_none_or(|state| !other.is_used(state)) {
+                taken = taken.saturating_add(other.value);
             }
         }
         taken

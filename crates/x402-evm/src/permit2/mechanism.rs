@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::Address;
 use async_trait::async_trait;
 use x402_facilitator_core::{
     EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Receipt, Step, StepName, StepState, TxId,
@@ -10,8 +10,8 @@ use x402_facilitator_core::{
 };
 use x402_types::v2::SupportedKind;
 use x402_types::{
-    AmountRule, AuthorizationKind, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, PaymentKey, RawJson,
-    Refusal, Rejection, UnixSeconds, Version,
+    AmountRule, ChainId, Claim, ErrorReason, EvmAddress, Fault, Members, PaymentKey, RawJson, Refusal, Rejection,
+    UnixSeconds, Version,
 };
 
 use super::approving::APPROVE;
@@ -25,7 +25,7 @@ use super::sponsored::SponsoredPermit;
 use super::{PERMIT2, approving};
 use crate::chain::{At, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
-use crate::payers::{Payers, STALE, Taking, comes_first, taken_by};
+use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
 use crate::token::Tokens;
 use crate::unreliable::MAX_REVERTS;
 use crate::wallet::Signer;
@@ -94,7 +94,7 @@ impl<C: Chain> PermitMechanism<C> {
         &self,
         checked: &CheckedPermit,
         sender: Option<&LaneId>,
-        under_way: Vec<(B256, U256)>,
+        under_way: Vec<UnderWay>,
         now: UnixSeconds,
     ) -> Result<Judged, Refusal> {
         let sender = sender.and_then(|lane| lane.account().parse().ok());
@@ -106,17 +106,6 @@ impl<C: Chain> PermitMechanism<C> {
             approving::check(&*self.chain, checked, approval).await?;
         }
         Ok(judged)
-    }
-
-    /// Returns the payer's unanswered payments by Permit2 in the same token, except this one.
-    async fn others(&self, checked: &CheckedPermit, own: &PaymentKey) -> Result<Vec<Arc<Payment>>, Fault> {
-        let payer = checked.permit.from;
-        let kind = AuthorizationKind::Permit2;
-        let prefix = PaymentKey::prefix(kind, self.network, PERMIT2.as_slice(), payer.as_slice());
-        let mut rows = self.payers.others(&prefix, own).await?;
-        let token = checked.permit.token;
-        rows.retain(|row| self.tokens.of(&row.claim.terms).is_some_and(|of| of.address == token));
-        Ok(rows)
     }
 
     /// Returns the lanes that may carry a payment: all for `exact`, and for `upto` that of the account which the payer
@@ -193,7 +182,7 @@ impl<C: Chain> PermitMechanism<C> {
         &self,
         payment: &Payment,
         checked: &CheckedPermit,
-        before: Vec<(B256, U256)>,
+        before: Vec<UnderWay>,
         now: UnixSeconds,
     ) -> Result<NextStep, Fault> {
         let unaccounted = payment.open_step();
@@ -317,10 +306,11 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
         };
         let payer = EvmAddress::from(checked.permit.from);
         // The pending payments are read before the chain: one that is used in between is not counted twice.
-        let others = self.others(&checked, &checked.permit.key(self.network)).await?;
+        let (taking, key) = (taking(&checked), checked.permit.key(self.network));
+        let others = self.payers.others(self.network, &taking, &key).await?;
         let of_payer = |rejection: Rejection| Refusal::Rejection(rejection.of(payer.as_str()));
         self.payers.check(checked.permit.from, &others, now).map_err(of_payer)?;
-        let under_way = others.iter().filter_map(|row| taken_by(row)).collect();
+        let under_way = others.iter().filter_map(|row| UnderWay::of_row(row, taking)).collect();
         let lanes = self.lanes_for(&checked);
         match self.probe(&checked, lanes.first(), under_way, now).await {
             Ok(_) => {}
@@ -363,11 +353,15 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
                     && payment.steps.is_empty()
                     && checked.approval.is_none()
                     && now <= payment.due.plus(STALE);
-                let others = self.others(&checked, &payment.key).await?;
-                let before: Vec<_> =
-                    others.iter().filter(|other| comes_first(other, payment)).filter_map(|row| taken_by(row)).collect();
-                let covered = before.is_empty() || self.payers.cover(&taking(&checked), &before, now);
-                if at_once && covered {
+                let taking = taking(&checked);
+                let others = self.payers.others(self.network, &taking, &payment.key).await?;
+                let before = others.iter().filter(|other| comes_first(other, payment));
+                let before: Vec<_> = before.filter_map(|row| UnderWay::of_row(row, taking)).collect();
+                let covered = before.is_empty() || self.payers.cover(&taking, &before, now);
+                // Verification ran as the first lane's account, and a contract can distinguish the others by `tx.origin`.
+                let simulated =
+                    self.lanes_for(&checked).first() == Some(&payment.lane) || self.payers.is_key(&taking, now);
+                if at_once && covered && simulated {
                     return self.settle(&checked).await;
                 }
                 self.next(payment, &checked, before, now).await

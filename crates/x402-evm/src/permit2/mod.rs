@@ -53,6 +53,8 @@ pub use message::{EXACT_WITNESS_TYPE, PERMIT_TYPE, Permit, UPTO_WITNESS_TYPE, Wi
 pub use offer::ByPermit2;
 pub use payer::Payer;
 pub use payload::{PermitPayload, UncheckedPermit};
+#[cfg(feature = "facilitator")]
+pub(crate) use probe::word_and_mask;
 
 use alloy_primitives::{Address, address};
 

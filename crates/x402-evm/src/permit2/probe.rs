@@ -11,6 +11,7 @@ use super::errors::ContractError;
 use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip3009::balance_call;
 use crate::exact::{LOOKED_AT, VIEW_GAS};
+use crate::payers::UnderWay;
 use crate::token_error::TokenRefusal;
 use crate::wallet::{SignatureQuery, Signer};
 
@@ -25,8 +26,8 @@ const SIMULATION_GAS: u32 = 195_000;
 pub(super) struct PermitContext {
     /// The sender of the transaction, which a contract can see as `tx.origin`.
     pub(super) sender: Option<Address>,
-    /// The payer's pending permits for the token that come before this one: nonce and amount.
-    pub(super) under_way: Vec<(B256, U256)>,
+    /// The payer's pending payments in the token that come before this one.
+    pub(super) under_way: Vec<UnderWay>,
 }
 
 /// A batch read, and the positions of its results.
@@ -53,7 +54,7 @@ pub(super) struct Judged {
 const UNDER_WAY: usize = 3;
 
 /// Splits a nonce into the word of Permit2's bitmap, and the bit in it.
-pub(super) fn word_and_mask(nonce: U256) -> (U256, U256) {
+pub(crate) fn word_and_mask(nonce: U256) -> (U256, U256) {
     (nonce >> 8, U256::from(1) << (nonce & U256::from(0xff)))
 }
 
@@ -87,8 +88,8 @@ impl<'a> PermitProbe<'a> {
         if let Some(sender) = context.sender {
             reads = reads.sent_by(sender);
         }
-        for (nonce, _) in context.under_way.iter().take(LOOKED_AT) {
-            reads = reads.call(PERMIT2, bitmap((*nonce).into()), VIEW_GAS, 1);
+        for (contract, view) in context.under_way.iter().take(LOOKED_AT).map(UnderWay::view) {
+            reads = reads.call(contract, view, VIEW_GAS, 1);
         }
         let (mut reads, asked) = signature.clone().ask(reads);
         let mut settle = None;
@@ -106,17 +107,18 @@ impl<'a> PermitProbe<'a> {
         (reads, Self { checked, context, asked, settle })
     }
 
-    /// Sums what the payer's pending permits will still take. One that was used since is already subtracted from the
-    /// balance.
-    fn taken(&self, words: &[Returned]) -> U256 {
-        let mut taken = U256::ZERO;
-        for (place, (nonce, amount)) in self.context.under_way.iter().enumerate() {
+    /// Sums what the payer's pending payments will still take from the balance, and from the allowance of Permit2. One that
+    /// was used since is already subtracted from both.
+    fn taken(&self, words: &[Returned]) -> (U256, U256) {
+        let (mut balance, mut allowance) = (U256::ZERO, U256::ZERO);
+        for (place, other) in self.context.under_way.iter().enumerate() {
             let word = words.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
-            if word.is_none_or(|word| !is_used(word, (*nonce).into())) {
-                taken = taken.saturating_add(*amount);
+            if word.is_none_or(|word| !other.is_used(word)) {
+                balance = balance.saturating_add(other.value);
+                allowance = if other.by_permit { allowance.saturating_add(other.value) } else { allowance };
             }
         }
-        taken
+        (balance, allowance)
     }
 
     /// Evaluates the chain's objections to the payment: contracts, signature, nonce, balance, allowance, simulation.
@@ -162,12 +164,12 @@ impl<'a> PermitProbe<'a> {
         if needs_approval && self.checked.approval.is_none() {
             return Err(short().into());
         }
-        let all = needed.saturating_add(self.taken(answers.calls.get(UNDER_WAY..).unwrap_or_default()));
-        if balance < all {
+        let taken = self.taken(answers.calls.get(UNDER_WAY..).unwrap_or_default());
+        if balance < needed.saturating_add(taken.0) {
             let why = "the balance does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, why);
         }
-        if allowance < all && !sponsored && !needs_approval {
+        if allowance < needed.saturating_add(taken.1) && !sponsored && !needs_approval {
             let why =
                 "the allowance of Permit2 does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::PERMIT2_ALLOWANCE_REQUIRED, why);

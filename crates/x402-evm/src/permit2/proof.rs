@@ -138,6 +138,22 @@ fn is_same(theirs: &SettleCall, ours: &SettleCall) -> bool {
     theirs.authorization == ours.authorization && theirs.amount == ours.amount
 }
 
+/// Returns whether one of this facilitator's own transactions settled. Without the expected transfer that is no payment,
+/// and no failure either: a token may emit no `Transfer`, or one of less.
+async fn has_settled(
+    chain: &impl Chain,
+    scheme: PermitScheme,
+    call: &SettleCall,
+    sent: &[TxId],
+) -> Result<bool, Fault> {
+    for transaction in sent.iter().filter_map(|sent| sent.as_str().parse().ok()) {
+        if matches!(told(chain, scheme, transaction).await?, Some(Told::Settled(ours)) if is_same(&ours, call)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Decides a step from ONE final block.
 pub(super) async fn observe(
     chain: &impl Chain,
@@ -168,7 +184,7 @@ pub(super) async fn observe(
             // A lagging node may not have had the log of the transfer.
             chain.look_again(watched);
             let late = chain.head().await?.timestamp > seconds(&call.authorization).0;
-            Ok(if late && !unclear {
+            Ok(if late && !unclear && !has_settled(chain, scheme, &call, sent).await? {
                 Observation::Dead(ErrorReason::PERMIT2_INVALID_NONCE)
             } else {
                 Observation::Pending

@@ -3,6 +3,7 @@
 
 mod approve;
 mod batching;
+mod endpoints;
 mod node;
 mod permit;
 mod permit_cases;
@@ -12,6 +13,7 @@ mod settle;
 mod smart;
 mod stage;
 mod surcharge;
+mod together;
 mod trial;
 mod verify;
 mod wallet;

@@ -204,13 +204,13 @@ async fn of_a_batch_only_what_was_refused_is_asked_again() {
     stage.reader.account_nonces(stage.rail.address()).await.unwrap();
     let limited = Failure::Error { code: 429, message: "capacity exceeded".into() };
     stage.chain.mine(1);
-    // The poll that finds the new block and the one behind it, of 3 calls each.
+    // The poll that finds the new block and the one behind it, of 4 calls each.
     for refused in [1, 2] {
         stage.chain.reset_calls();
         stage.chain.fail_any_calls(refused, When::Before, limited.clone());
         stage.reader.poll().await.unwrap();
         let made = stage.chain.calls();
-        assert_eq!(made.total(), 3 + u64::from(refused), "{made:?}");
+        assert_eq!(made.total(), 4 + u64::from(refused), "{made:?}");
     }
     stage.chain.node_fault(NodeFault::Every(2, limited));
     for _ in 0..10 {

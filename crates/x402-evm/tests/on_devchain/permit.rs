@@ -13,7 +13,7 @@ use x402_devchain::contracts::MULTICALL3;
 use x402_devchain::{ACCOUNTS, TOKEN, TestToken, Token as DevToken, signer};
 use x402_evm::chain::{Call, ReadChain, RpcChain};
 use x402_evm::eip712::DomainSeparator;
-use x402_evm::exact::SignAs;
+use x402_evm::exact::{ExactMechanism, SignAs};
 use x402_evm::permit2::sponsored::{EIP2612_GAS_SPONSORING, PermittedAllowance, SponsoredPermit};
 use x402_evm::permit2::{
     ByPermit2, EXACT_PROXY, Eip2612Permit, PERMIT2, Payer, Permit, PermitMechanism, PermitPayload, PermitScheme,
@@ -30,7 +30,7 @@ use x402_types::{
     SigningContext, Terms, TimeoutSeconds, TransferMethod, UnixSeconds,
 };
 
-use crate::stage::{PAYEE, PAYER, PRICE, Stage, claim_of, stage};
+use crate::stage::{PAYEE, PAYER, PRICE, Stage, claim_of, stage, transfer_call};
 use crate::wallet::{OWNER, WALLET, wallet_code, wallet_of};
 
 sol! {
@@ -507,6 +507,35 @@ async fn a_token_that_pays_less_or_nothing_is_refused() {
     }
 }
 
+/// Checks a token that begins to keep a part after verification: what this facilitator's own transaction settled is not
+/// the payment, and is never told as failed.
+#[tokio::test]
+async fn what_was_settled_for_less_is_neither_paid_nor_failed() {
+    let mut assets = Assets::none();
+    let mut asset = Asset::new(network(), SPECIAL, "ODD", TestToken::TransferFirst.name(), "1", 6);
+    asset.transfer = TransferMethod::Permit2;
+    assets.add(asset);
+    let permits = permits_with(stage(0), &Tokens::for_permit2(&assets));
+    permits.stage.chain.put_token(TestToken::TransferFirst, SPECIAL).unwrap();
+    permits.approve(PAYER, SPECIAL, U256::MAX).await;
+    let mut terms = exact_terms();
+    terms.asset = SPECIAL.to_string();
+    let claim = permits.claim_by(signer(PAYER).unwrap(), terms, 7).await;
+    let mut payment = permits.payment(&claim).await;
+    permits.stage.chain.put_token(TestToken::Fee, SPECIAL).unwrap();
+    permits.approve(PAYER, SPECIAL, U256::MAX).await;
+    let before = permits.balance(SPECIAL, ACCOUNTS[PAYEE].address).await;
+    let attempt = permits.carry(&mut payment, 0).await;
+    permits.stage.chain.mine(1);
+    let after = permits.balance(SPECIAL, ACCOUNTS[PAYEE].address).await;
+    assert_eq!(after - before, U256::from(PRICE - PRICE / 100), "the money moved");
+    permits.after_the_deadline();
+    assert_eq!(permits.observe(&payment, &[attempt.tx]).await, Observation::Pending);
+    // What others did may have been an invalidation.
+    let dead = Observation::Dead(ErrorReason::PERMIT2_INVALID_NONCE);
+    assert_eq!(permits.observe(&payment, &[]).await, dead);
+}
+
 /// Checks that a payer's pending permits count against balance and allowance, whatever the proxy.
 #[tokio::test]
 async fn permits_under_way_count_against_balance_and_allowance() {
@@ -528,6 +557,34 @@ async fn permits_under_way_count_against_balance_and_allowance() {
     permits.stage.chain.mine(1);
     permits.approve(PAYER, TOKEN, U256::from(PRICE)).await;
     assert!(permits.exact.verify(&second, permits.now()).await.is_ok());
+}
+
+/// Checks that a payer who gives an authorization of EIP-3009 and a permit for one balance is refused the second, whichever
+/// comes first.
+#[tokio::test]
+async fn one_balance_is_not_promised_by_two_methods() {
+    let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(1)));
+    let mut permits = permits(0).await;
+    permits.exact = permits.exact.with_ledger(ledger.clone());
+    let lanes = permits.stage.rail.lanes();
+    let mechanism = ExactMechanism::new(permits.stage.reader.clone(), Tokens::default(), lanes);
+    permits.stage.mechanism = mechanism.with_ledger(ledger.clone());
+    let one = || permits.stage.chain.set_balance_of(ACCOUNTS[PAYER].address, U256::from(PRICE));
+    one();
+    let (permit, authorization) = (permits.claim(1).await, permits.stage.claim(PAYER, 2).await);
+    ledger.claim(permits.stage.payment(authorization.clone()).await).await.unwrap();
+    assert_eq!(permits.refused(&permit).await, ErrorReason::INSUFFICIENT_FUNDS);
+    // Used meanwhile, it is subtracted from the balance already.
+    permits.stage.other(5, TOKEN, transfer_call(&authorization)).await;
+    permits.stage.chain.mine(1);
+    one();
+    ledger.claim(permits.payment(&permit).await).await.unwrap();
+    let third = permits.stage.claim(PAYER, 3).await;
+    assert_eq!(permits.stage.refused(&third).await, "insufficient_funds");
+    permits.stage.other(5, EXACT_PROXY, settle_call(&permit).call()).await;
+    permits.stage.chain.mine(1);
+    one();
+    permits.stage.verify(&third).await.unwrap();
 }
 
 #[tokio::test]

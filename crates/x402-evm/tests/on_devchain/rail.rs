@@ -3,8 +3,8 @@
 use alloy_consensus::{Transaction, TxEnvelope};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::U256;
-use x402_devchain::Orphans;
-use x402_evm::chain::Call;
+use x402_devchain::{Failure, Orphans, When};
+use x402_evm::chain::{Call, ReadChain};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_facilitator_core::{Attempt, Nonces, Parcel, Rail, SlotId};
 use x402_types::Fault;
@@ -111,7 +111,7 @@ async fn fees_and_nonces_are_polled_once_a_block() {
         reader.poll().await.unwrap();
         let calls = stage.chain.calls();
         assert_eq!((calls.round_trips, calls.of("eth_getBlockByNumber")), (1, 1), "{calls:?}");
-        (calls.of("eth_maxPriorityFeePerGas"), calls.of("eth_getTransactionCount"))
+        (calls.of("eth_feeHistory"), calls.of("eth_getTransactionCount"))
     };
     assert_eq!(head().await, 0);
     assert_eq!((calls().await, calls().await), ((1, 1), (0, 0)));
@@ -139,6 +139,56 @@ async fn the_cap_holds() {
     let broken = rail.sign(&slot(&stage, 0), &[Parcel::new([0; 32], vec![])], None).await;
     assert!(matches!(broken, Err(Fault::Broken { .. })));
     assert!(!format!("{rail:?}").contains("ac0974bec39a17e36ba4a6b4d238ff94"));
+}
+
+/// The tip follows what others paid, not what the node suggests: devchain suggests 0.001 gwei.
+#[tokio::test]
+async fn the_tip_is_that_of_recent_blocks() {
+    let stage = stage(0);
+    let signed = async |nonce| decoded(&stage.rail.sign(&slot(&stage, nonce), &[], None).await.unwrap());
+    assert_eq!(signed(0).await.max_priority_fee_per_gas(), Some(1_000_000), "blocks without transactions");
+    for tip in [7_000_000, 5_000_000, 9_000_000] {
+        stage.tipped(2, tip).await;
+        stage.chain.mine(1);
+    }
+    stage.reader.poll().await.unwrap();
+    stage.reader.poll().await.unwrap();
+    let tx = signed(0).await;
+    let base = u128::from(stage.chain.base_fee());
+    assert_eq!(tx.max_priority_fee_per_gas(), Some(7_000_000));
+    assert!(tx.max_fee_per_gas() >= base + 7_000_000, "{tx:?}");
+    // A node without the method: its suggestion counts.
+    let none = Failure::Error { code: -32601, message: "the method eth_feeHistory does not exist".into() };
+    stage.chain.fail_calls("eth_feeHistory", 100, When::Before, none);
+    stage.chain.mine(1);
+    stage.reader.poll().await.unwrap();
+    stage.reader.poll().await.unwrap();
+    assert_eq!(signed(0).await.max_priority_fee_per_gas(), Some(1_000_000));
+}
+
+/// Replacements end at a multiple of the present price, and go on where the price has risen.
+#[tokio::test]
+async fn replacements_end_at_the_relative_cap() {
+    let stage = stage(0);
+    let signer = x402_devchain::signer(0).unwrap();
+    let rail = EoaRail::new(stage.reader.clone(), signer).unwrap().with_fees(Fees::default().with_relative_cap(300));
+    let head = stage.reader.head().await.unwrap();
+    let most = 3 * (head.base_fee + head.tip);
+    let mut attempt = rail.sign(&slot(&stage, 0), &[], None).await.unwrap();
+    let refused = loop {
+        match rail.sign(&slot(&stage, 0), &[], Some(&attempt)).await {
+            Ok(next) => attempt = next,
+            Err(refused) => break refused,
+        }
+        assert!(attempt.fee <= most, "{} of {most}", attempt.fee);
+    };
+    assert!(attempt.fee * 8 / 7 + 2 > most, "{} of {most}", attempt.fee);
+    assert!(matches!(refused, Fault::Unreachable { service: "the rail", .. }), "{refused}");
+    stage.chain.set_base_fee(u64::try_from(2 * head.base_fee).unwrap());
+    stage.chain.mine(1);
+    stage.reader.poll().await.unwrap();
+    assert!(rail.sign(&slot(&stage, 0), &[], Some(&attempt)).await.unwrap().fee > attempt.fee);
+    assert_eq!(Fees::default().with_relative_cap(5).relative_cap, 200);
 }
 
 #[tokio::test]

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall;
-use x402_devchain::{ACCOUNTS, Failure, NodeFault, Orphans, TOKEN, Token, When};
+use x402_devchain::{ACCOUNTS, Failure, NodeFault, Orphans, TOKEN, TestToken, Token, When};
 use x402_evm::chain::{ReadChain, RpcChain};
 use x402_evm::eip3009::Authorization;
 use x402_evm::exact::ExactMechanism;
 use x402_evm::rail::EoaRail;
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{Mechanism, NextStep, Observation, Rail, StepProof, StepState, TxId};
-use x402_types::ErrorReason;
+use x402_types::{Asset, Assets, ErrorReason};
 
-use crate::stage::{PAYER, PRICE, Stage, cancel_call, domain, payload, sign, stage, transfer_call};
+use crate::stage::{
+    PAYER, PRICE, Stage, cancel_call, claim_of, domain, payload, sign, stage, stage_with, terms, transfer_call,
+};
 
 fn proven(tx: impl Into<TxId>) -> Observation {
     Observation::Proven(StepProof::new(tx.into(), PRICE.into()))
@@ -128,6 +130,29 @@ async fn less_under_the_same_nonce_is_dead() {
     stage.carry(&mut payment, 0).await;
     stage.chain.mine(1);
     assert_eq!(stage.observe(&payment).await, Observation::Dead(ErrorReason::NONCE_ALREADY_USED));
+}
+
+/// A token without `Transfer`, served because its node could not try it: what our own transaction used is never failed.
+#[tokio::test]
+async fn what_our_transaction_used_without_a_log_is_never_failed() {
+    let (silent, mut assets) = (ACCOUNTS[9].address, Assets::none());
+    assets.add(Asset::new("eip155:84532".parse().unwrap(), silent, "ODD", TestToken::Silent.name(), "1", 6).dollar());
+    let stage = stage_with(0, Tokens::new(&assets));
+    stage.chain.put_token(TestToken::Silent, silent).unwrap();
+    let mut terms = terms();
+    terms.asset = silent.to_string();
+    terms.extra.insert_text("name", TestToken::Silent.name());
+    terms.extra.insert_text("version", "1");
+    let authorization = payload(&stage.claim(PAYER, 1).await).authorization;
+    let of_token = x402_evm::eip712::DomainSeparator::new(TestToken::Silent.name(), "1", 84532, silent);
+    let mut payment = stage.payment(claim_of(terms, sign(authorization, of_token).to_json())).await;
+    let attempt = stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    let step = payment.steps.last().unwrap();
+    assert_eq!(stage.mechanism.observe(step, &[attempt.tx]).await.unwrap(), Observation::Pending);
+    // Used by somebody else, it may have been another authorization under the same nonce.
+    let dead = Observation::Dead(ErrorReason::NONCE_ALREADY_USED);
+    assert_eq!(stage.mechanism.observe(step, &[]).await.unwrap(), dead);
 }
 
 #[tokio::test]

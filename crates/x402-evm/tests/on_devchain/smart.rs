@@ -9,6 +9,7 @@ use x402_devchain::{ACCOUNTS, Disturbance, TOKENS_EACH, signer};
 use x402_evm::chain::Call;
 use x402_evm::eip6492::Counterfactual;
 use x402_evm::exact::{ExactMechanism, ExactPolicy, Payer, SignAs, TRANSFER_GAS};
+use x402_evm::rail::EoaRail;
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Observation, Payment, Rail, StepState};
@@ -388,6 +389,27 @@ async fn a_contract_that_looks_at_the_origin_is_refused_at_verification() {
     assert_eq!(stage.refused(&claim).await, "invalid_exact_evm_payload_signature");
     stage.chain.set_storage(WALLET, U256::ONE, ACCOUNTS[8].address.into_word());
     stage.verify(&claim).await.unwrap();
+}
+
+/// With several accounts, the one that will send is chosen after verification: a wallet that agrees with the first alone
+/// costs no transaction.
+#[tokio::test]
+async fn a_contract_that_refuses_one_of_several_accounts_is_sent_by_none() {
+    let mut stage = stage(0);
+    let other = EoaRail::new(stage.reader.clone(), x402_devchain::signer(7).unwrap()).unwrap();
+    let lanes = [stage.rail.lanes(), other.lanes()].concat();
+    stage.mechanism = ExactMechanism::new(stage.reader.clone(), Tokens::default(), lanes);
+    let account = two_faced(&stage, BY_ORIGIN);
+    let artifact = include_str!("../../../x402-devchain/contracts/artifacts/TwoFacedWallet.json");
+    let artifact: serde_json::Value = serde_json::from_str(artifact).unwrap();
+    let code: Bytes = artifact["deployedBytecode"].as_str().unwrap().parse().unwrap();
+    stage.chain.set_code(WALLET, code).unwrap();
+    stage.chain.set_storage(WALLET, U256::ZERO, B256::with_last_byte(1));
+    stage.chain.set_storage(WALLET, U256::ONE, ACCOUNTS[7].address.into_word());
+    let mut payment = stage.payment(claim(&stage, &account).await).await;
+    assert!(matches!(plan(&stage, &payment).await, NextStep::Do { .. }), "the first account settles it");
+    payment.lane = other.lane().clone();
+    assert_eq!(plan(&stage, &payment).await, NextStep::Failed(ErrorReason::INVALID_SIGNATURE));
 }
 
 #[tokio::test]

@@ -137,6 +137,17 @@ impl Stage {
         *self.chain.wallet(signer(from).unwrap()).send_transaction(tx).await.unwrap().tx_hash()
     }
 
+    /// Another account's empty transaction with this tip, in the pool.
+    pub(crate) async fn tipped(&self, from: usize, tip: u128) {
+        let base = u128::from(self.chain.base_fee());
+        let tx = TransactionRequest::default()
+            .to(Address::ZERO)
+            .gas_limit(21_000)
+            .max_priority_fee_per_gas(tip)
+            .max_fee_per_gas(2 * base + tip);
+        let _ = self.chain.wallet(signer(from).unwrap()).send_transaction(tx).await.unwrap();
+    }
+
     pub(crate) fn paid(&self) -> U256 {
         self.chain.balance_of(ACCOUNTS[PAYEE].address) - U256::from(x402_devchain::TOKENS_EACH)
     }

@@ -14,6 +14,10 @@ pub enum DeclarationError {
     /// The route template is malformed.
     #[error("expected a route template such as /users/:id, without `..` and `://`")]
     Template,
+    /// A type refers to itself, so that its schema needs references, which a declaration has no place for; or its example
+    /// cannot be written as JSON.
+    #[error("expected a type that does not contain itself, with an example that is JSON")]
+    Type,
 }
 
 /// The kind of the body of a request.
@@ -27,6 +31,19 @@ pub enum BodyType {
     /// The body is text.
     Text,
 }
+
+/// The transport of an MCP server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum McpTransport {
+    /// The transport by streamable HTTP, the default.
+    StreamableHttp,
+    /// The transport by server-sent events.
+    Sse,
+}
+
+/// The order of the members of an MCP tool's input in the published SDK.
+const MCP_ORDER: [&str; 6] = ["type", "toolName", "description", "transport", "inputSchema", "example"];
 
 /// The seller's half of `bazaar`: describes how one route is called, so that a facilitator can list it. A seller with several
 /// routes registers one for each: `seller.clone().with_extension(…)`.
@@ -104,6 +121,56 @@ impl DiscoverableRoute {
         route.properties.insert("inputSchema".into(), json!({"type": "object"}));
         route.required.extend(["toolName", "inputSchema"]);
         route
+    }
+
+    /// Adds a member to the input of an MCP tool, and its schema, in their places.
+    fn with_mcp_member(mut self, name: &str, value: Value, schema: Value) -> Self {
+        for (members, value) in [(&mut self.input, value), (&mut self.properties, schema)] {
+            members.insert(name.to_owned(), value);
+            let mut ordered = Map::new();
+            for name in MCP_ORDER {
+                if let Some(value) = members.remove(name) {
+                    ordered.insert(name.to_owned(), value);
+                }
+            }
+            *members = ordered;
+        }
+        self
+    }
+
+    fn is_mcp(&self) -> bool {
+        self.input.get("type").is_some_and(|kind| kind == "mcp")
+    }
+
+    /// Sets the description of an MCP tool. It does not apply to routes of HTTP, whose resource has a description.
+    #[must_use]
+    pub fn with_tool_description(self, text: &str) -> Self {
+        if !self.is_mcp() {
+            return self;
+        }
+        self.with_mcp_member("description", json!(text), json!({"type": "string"}))
+    }
+
+    /// Sets the transport of an MCP tool. It does not apply to routes of HTTP.
+    #[must_use]
+    pub fn with_transport(self, transport: McpTransport) -> Self {
+        if !self.is_mcp() {
+            return self;
+        }
+        let name = match transport {
+            McpTransport::StreamableHttp => "streamable-http",
+            McpTransport::Sse => "sse",
+        };
+        self.with_mcp_member("transport", json!(name), json!({"type": "string", "enum": [name]}))
+    }
+
+    /// Sets an example of the arguments of an MCP tool. It does not apply to routes of HTTP, which have one.
+    #[must_use]
+    pub fn with_tool_example(self, arguments: &Value) -> Self {
+        if !self.is_mcp() {
+            return self;
+        }
+        self.with_mcp_member("example", arguments.clone(), json!({"type": "object"}))
     }
 
     /// Adds an example of the response, as JSON, and the JSON Schema of responses.

@@ -6,8 +6,10 @@
 mod declare;
 mod listing;
 mod sanitize;
+#[cfg(feature = "schemars")]
+mod typed;
 
-pub use declare::{BodyType, DeclarationError, DiscoverableRoute};
+pub use declare::{BodyType, DeclarationError, DiscoverableRoute, McpTransport};
 pub use listing::{Listing, NotListed};
 pub use sanitize::{is_valid_icon_url, is_valid_route_template, is_valid_service_name, sanitized_tags};
 

@@ -50,10 +50,16 @@ pub enum Bug {
     FailedMemberBatched,
     /// The ledger gives the newest parcel of a step only, so that none is ever the last one.
     ParcelsForgotten,
+    /// The ledger counts leases by the clock of the process that asks.
+    LeaseByOwnClock,
+    /// The worker answers "failed" when it does not learn whether its write was stored.
+    LostTakenForFailure,
+    /// The move of one payment wakes those who wait for another, and they take its end for theirs.
+    WokenByAnother,
 }
 
 impl Bug {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::SentBeforeStored,
         Self::TimeoutTakenForFailure,
         Self::RevertTakenForFailure,
@@ -72,6 +78,9 @@ impl Bug {
         Self::MemberByStatus,
         Self::FailedMemberBatched,
         Self::ParcelsForgotten,
+        Self::LeaseByOwnClock,
+        Self::LostTakenForFailure,
+        Self::WokenByAnother,
     ];
 }
 
@@ -119,7 +128,7 @@ pub type Waiting = Arc<Mutex<BTreeMap<PaymentKey, u64>>>;
 /// A worker that gives up after three blocks.
 pub async fn give_up(process: &Process, waiting: &Waiting, lease: &Lease, key: &PaymentKey) -> Result<bool, Fault> {
     let now = process.world.now().0;
-    let Some(mut row) = process.ledger.read(key).await? else { return Ok(false) };
+    let Some(row) = process.ledger.read(key).await? else { return Ok(false) };
     if row.open_step().is_none_or(|step| step.state != StepState::InFlight) {
         return Ok(false);
     }
@@ -127,7 +136,20 @@ pub async fn give_up(process: &Process, waiting: &Waiting, lease: &Lease, key: &
     if now < since + 60 {
         return Ok(false);
     }
+    Ok(answer_failed(process, lease, row).await)
+}
+
+/// A worker that takes a write for lost whose answer was.
+pub async fn take_for_lost(process: &Process, lease: &Lease, key: &PaymentKey) {
+    if let Ok(Some(row)) = process.ledger.read(key).await
+        && row.open_step().is_some_and(|step| step.state == StepState::InFlight)
+    {
+        answer_failed(process, lease, row).await;
+    }
+}
+
+async fn answer_failed(process: &Process, lease: &Lease, mut row: Payment) -> bool {
     row.answer = Some(Err(ErrorReason::UNEXPECTED_SETTLE_ERROR));
     let write = Write { lease: Some(lease.clone()), payments: vec![row], ..Write::default() };
-    Ok(process.ledger.commit(write).await.is_ok())
+    process.ledger.commit(write).await.is_ok()
 }

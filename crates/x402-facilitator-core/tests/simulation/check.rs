@@ -182,7 +182,9 @@ fn told_truly(world: &Inner, rows: &[Payment], bad: &mut Vec<String>) {
             bad.push(format!("I2 {key} was told {unnamed} times to callers without a name"));
         }
         // Only what strikes between the write and the caller can lose a success.
-        let struck = ["crash", "future dropped", "answer lost"].iter().any(|what| world.tally.contains_key(what));
+        let struck = ["crash", "future dropped", "answer lost", "took effect late"]
+            .iter()
+            .any(|what| world.tally.contains_key(what));
         if spent && fresh == 0 && !struck {
             bad.push(format!("I4 {key} was told to nobody"));
         }

@@ -141,7 +141,7 @@ pub async fn ask(process: Process, claim: Claim) {
     let named = is_named(&claim.identity.request) || process.bug == Bug::AllNamed;
     let call = if named { call.named() } else { call };
     let start = world.now().0;
-    let mut told = settlement.settle(&call, &claim, world.now()).await;
+    let mut told = settlement.settle(&call, &claim, process.now()).await;
     for turn in 0.. {
         match &told {
             Err(Refusal::Rejection(rejection)) => {
@@ -171,9 +171,18 @@ pub async fn ask(process: Process, claim: Claim) {
         if turn >= 5 && call.end_waiting() {
             break;
         }
-        world.pause(15).await;
+        let place = process.wakes.begin(&key);
+        for _ in 0..3 {
+            world.pause(5).await;
+            if place.woken().is_some() {
+                world.tally("woken");
+                break;
+            }
+        }
         let known = taken(&process, &key).await;
-        let looked = settlement.look(&call, &key).await;
+        // Whatever woke it: it waits for its own payment.
+        let moved = place.woken().filter(|_| process.bug == Bug::WokenByAnother);
+        let looked = settlement.look(&call, moved.as_ref().unwrap_or(&key)).await;
         if !known.is_empty() && matches!(looked, Ok(Outcome::Pending { transaction: None, .. })) {
             world.violation(format!("I5 {} is pending without a hash", name(&key)));
         }

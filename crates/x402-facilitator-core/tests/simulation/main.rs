@@ -1,4 +1,4 @@
-//! The settlement machine under a seeded scheduler: two processes, crashes, frozen and hung-up callers, lost calls,
+//! The settlement machine under a seeded scheduler: two or three processes, crashes, frozen and hung-up callers, lost calls,
 //! stale nodes, reorganisations, evictions, front-runs and fees that rise, over toy schemes and a toy chain.
 //!
 //! Invariants, numbered as in the threat model: I1 settled at most once, I2 granted to one request, told as new
@@ -18,6 +18,7 @@ mod process;
 mod rails;
 mod scheduler;
 mod store;
+mod wakes;
 mod world;
 
 use std::collections::BTreeMap;
@@ -94,6 +95,11 @@ fn a_thousand_seeds_keep_the_invariants() {
         "shared transaction",
         "planned and carried together",
         "empty transaction",
+        "undone by others",
+        "old snapshot",
+        "took effect late",
+        "lane changed hands",
+        "woken",
         "settled",
         "settled with an order",
         "failed",

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use x402_facilitator_core::{
-    Carried, HeldLedger, LaneId, Lease, Ledger, MemoryLedger, OwnerId, Pace, Progress, Settlement,
+    Carried, HeldLedger, LaneId, Lease, Ledger, MemoryLedger, OwnerId, Pace, Progress, Settlement, Stage,
 };
-use x402_types::{Fault, SchemeName};
+use x402_types::{Fault, PaymentKey, SchemeName, UnixSeconds};
 
-use crate::bugs::{Bug, Waiting, give_up};
+use crate::bugs::{Bug, Waiting, give_up, take_for_lost};
 use crate::mechanisms::{Credits, Pull};
 use crate::memory::Keeps;
 use crate::rails::{Accounts, Bundler, lane};
 use crate::store::Wire;
-use crate::world::{ACCOUNTS, World};
+use crate::wakes::Wakes;
+use crate::world::{ACCOUNTS, Clock, World};
 
 /// How long a lease holds.
 const LEASE: u64 = 60;
@@ -28,13 +29,17 @@ pub struct Process {
     collects: bool,
     pub settlement: Arc<Settlement>,
     pub bug: Bug,
+    pub wakes: Wakes,
+    clock: Clock,
     waiting: Waiting,
 }
 
 impl Process {
     /// `owner`: which start of any process this is.
     pub fn start(number: usize, owner: u64, world: &World, ledger: &Arc<MemoryLedger>, bug: Bug) -> Self {
-        let wire = Arc::new(Wire { world: world.clone(), ledger: Arc::clone(ledger), bug });
+        let clock = world.clock(number);
+        let wire = Wire { world: world.clone(), clock: clock.clone(), ledger: Arc::clone(ledger), bug };
+        let wire = Arc::new(wire);
         let held = HeldLedger::shared(Arc::clone(&wire) as Arc<dyn Ledger>);
         let memory: Arc<dyn Ledger> = Arc::new(Keeps::new(held, bug));
         let world = world.clone();
@@ -50,8 +55,13 @@ impl Process {
             .unwrap();
         // Both ways to work a lane, at the same time and one after the other.
         let collects = owner.is_multiple_of(2) || owner.is_multiple_of(3);
-        let (settlement, waiting) = (Arc::new(settlement), Waiting::default());
-        Self { number, world, ledger: wire, memory, collects, settlement, bug, waiting }
+        let (settlement, wakes, waiting) = (Arc::new(settlement), Wakes::default(), Waiting::default());
+        Self { number, world, ledger: wire, memory, collects, settlement, bug, wakes, clock, waiting }
+    }
+
+    /// The time, as this process has it.
+    pub fn now(&self) -> UnixSeconds {
+        self.clock.now()
     }
 
     pub async fn run(self) {
@@ -65,9 +75,9 @@ impl Process {
                     continue;
                 }
                 self.world.spawn(self.number, true, async move {
-                    process.note(process.settlement.carry(&held, process.world.now()).await);
+                    process.note(process.settlement.carry(&held, process.now()).await);
                 });
-                for key in self.memory.due(&lane, self.world.now(), 100).await.unwrap_or_default() {
+                for key in self.memory.due(&lane, self.now(), 100).await.unwrap_or_default() {
                     let (process, held) = (self.clone(), lease.clone());
                     self.world.spawn(self.number, true, async move {
                         if process.bug == Bug::TimeoutTakenForFailure
@@ -75,7 +85,8 @@ impl Process {
                         {
                             return;
                         }
-                        process.note(process.settlement.advance(&held, &key, process.world.now()).await);
+                        let done = process.settlement.advance(&held, &key, process.now()).await;
+                        process.note_of(&held, &key, done).await;
                     });
                 }
             }
@@ -87,23 +98,35 @@ impl Process {
     /// Collects what the calls of a lane come to, and stores it together.
     async fn round(&self, lane: &LaneId, lease: &Lease) {
         let (mut ready, mut others) = (Vec::new(), Vec::new());
-        for key in self.memory.due(lane, self.world.now(), 100).await.unwrap_or_default() {
-            match self.settlement.draft(&key, self.world.now()).await {
+        for key in self.memory.due(lane, self.now(), 100).await.unwrap_or_default() {
+            match self.settlement.draft(&key, self.now()).await {
                 Ok(Some(draft)) if draft.is_ready() => ready.push(draft),
                 Ok(draft) => others.extend(draft),
                 Err(fault) => self.note(Err(fault)),
             }
         }
-        for (_, stored) in self.settlement.store(lease, others, self.world.now()).await {
-            self.note(stored.map(|_| Progress::Moved));
+        for (key, stored) in self.settlement.store(lease, others, self.now()).await {
+            self.note_of(lease, &key, stored.map(progress)).await;
         }
         let together = ready.len() > 1;
-        let Carried { lane, drafts } = self.settlement.carry_drafts(lease, ready, self.world.now()).await;
+        let Carried { lane, drafts } = self.settlement.carry_drafts(lease, ready, self.now()).await;
         if together && lane == Ok(Progress::Moved) {
             self.world.tally("planned and carried together");
         }
         self.note(lane);
-        drafts.into_iter().for_each(|(_, stored)| self.note(stored.map(|_| Progress::Moved)));
+        for (key, stored) in drafts {
+            self.note_of(lease, &key, stored.map(progress)).await;
+        }
+    }
+
+    /// Wakes those who wait for a payment that has moved.
+    async fn note_of(&self, lease: &Lease, key: &PaymentKey, done: Result<Progress, Fault>) {
+        match &done {
+            Ok(Progress::Moved) => self.wakes.wake(key, self.bug),
+            Err(_) if self.bug == Bug::LostTakenForFailure => take_for_lost(self, lease, key).await,
+            _ => {}
+        }
+        self.note(done);
     }
 
     /// The machine must never be led to break a rule.
@@ -112,4 +135,9 @@ impl Process {
             self.world.violation(format!("refused by the machine: {fault}"));
         }
     }
+}
+
+/// A payment whose row was not as it was read has not moved.
+fn progress(stage: Stage) -> Progress {
+    if stage == Stage::Overtaken { Progress::Overtaken } else { Progress::Moved }
 }

@@ -1,4 +1,4 @@
-//! One run: two processes over one ledger and one chain, polled in an order that the seed decides.
+//! One run: two or three processes over one ledger and one chain, polled in an order that the seed decides.
 
 use core::pin::pin;
 use core::task::{Context, Poll, Waker};
@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use x402_facilitator_core::MemoryLedger;
+use x402_types::UnixSeconds;
 
 use crate::bugs::Bug;
 use crate::check::{check, next_nonces};
@@ -21,7 +22,10 @@ pub struct Report {
     pub polls: u64,
 }
 
-const PROCESSES: usize = 2;
+/// The most processes of a run.
+const PROCESSES: usize = 3;
+/// The number under which the database works.
+pub const DATABASE: usize = PROCESSES;
 
 /// A run with every trouble that the seed brings.
 pub fn run(seed: u64, bug: Bug) -> Report {
@@ -37,8 +41,10 @@ pub fn crash_at(seed: u64, poll: u64) -> Report {
 
 fn simulate(world: World, bug: Bug, crash_at: Option<u64>) -> Report {
     let clock = world.clone();
-    let ledger = Arc::new(MemoryLedger::new(move || clock.now()));
+    let by = move || UnixSeconds(clock.with(|world| world.lease_clock.unwrap_or(world.now)));
+    let ledger = Arc::new(MemoryLedger::new(by));
     let claims = world.with(|world| claims(&mut world.chance));
+    let processes = world.with(|world| 2 + usize::from(world.chance.percent(30)));
     let mut asks = world.with(|world| asks(&mut world.chance, &claims));
     asks.sort_by_key(|ask| std::cmp::Reverse(ask.at));
     let mut scheduler = Scheduler {
@@ -47,9 +53,9 @@ fn simulate(world: World, bug: Bug, crash_at: Option<u64>) -> Report {
         bug,
         crash_at,
         tasks: Vec::new(),
-        live: vec![None; PROCESSES],
-        starts: (0..PROCESSES).map(|process| (0, process)).collect(),
-        frozen: vec![0; PROCESSES],
+        live: vec![None; processes],
+        starts: (0..processes).map(|process| (0, process)).collect(),
+        frozen: vec![0; PROCESSES + 1],
         owners: 0,
         asks,
         polls: 0,
@@ -116,7 +122,7 @@ impl Scheduler {
             self.world.spawn(number, false, process.run());
         }
         while self.asks.last().is_some_and(|ask| ask.at <= now) {
-            let number = self.world.with(|world| world.chance.below(PROCESSES as u64)) as usize;
+            let number = self.world.with(|world| world.chance.below(self.live.len() as u64)) as usize;
             // Nobody there: the caller tries again at the next moment.
             let Some(process) = &self.live[number] else { return };
             let Some(request) = self.asks.pop() else { return };
@@ -129,11 +135,11 @@ impl Scheduler {
         let process = self.tasks[at].process;
         let (crash, freeze, hangup) = self.world.with(|world| {
             let troubles = world.troubles;
-            let calm = world.is_calm();
+            let calm = world.is_calm() || process == DATABASE;
             let mut one_in = |n: u64, odds: u64| !calm && world.chance.below(n) < odds;
             (one_in(4_000, troubles.crash), one_in(4_000, troubles.freeze), one_in(400, troubles.hangup))
         });
-        if crash || self.crash_at == Some(self.polls) {
+        if process != DATABASE && (crash || self.crash_at == Some(self.polls)) {
             self.world.tally("crash");
             self.tasks.retain(|task| task.process != process);
             self.live[process] = None;
@@ -156,7 +162,8 @@ impl Scheduler {
     }
 }
 
-fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+/// What memory answers at once.
+pub fn now_or_never<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => panic!("memory does not wait"),

@@ -6,7 +6,7 @@ use core::task::{Context, Poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use x402_facilitator_core::TxId;
+use x402_facilitator_core::{LaneId, Lease, OwnerId, TxId};
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use crate::chain::{Call, Hash, Kind, Op, REVERTING, State, Tx, mix, of};
@@ -67,6 +67,28 @@ pub struct Troubles {
     pub elsewhere: u64,
     /// Fees go up.
     pub surge: u64,
+    /// The database undoes a transaction because of others.
+    pub undone: u64,
+    /// What a statement saw is old when its answer arrives.
+    pub slow: u64,
+    /// A commit takes effect after its caller has given up.
+    pub late: u64,
+    /// How far apart the processes' clocks are, in seconds.
+    pub skew: u64,
+}
+
+/// The clock of one process.
+#[derive(Clone)]
+pub struct Clock {
+    pub world: World,
+    /// How far it is ahead of the world, or behind.
+    pub offset: i64,
+}
+
+impl Clock {
+    pub fn now(&self) -> UnixSeconds {
+        UnixSeconds(self.world.now().0.saturating_add_signed(self.offset))
+    }
 }
 
 /// What a process runs.
@@ -92,6 +114,10 @@ pub struct Inner {
     heard: Vec<Call>,
     /// Calls of others for the next block.
     outside: Vec<Call>,
+    /// The clock by which the ledger counts a lease, if it is not its own.
+    pub lease_clock: Option<u64>,
+    /// Who holds each lane, and until when by the ledger's own clock.
+    leases: BTreeMap<LaneId, (OwnerId, u64)>,
     /// Transactions that the ledger holds.
     pub stored: BTreeSet<Hash>,
     /// Transactions that the node said it has.
@@ -121,6 +147,10 @@ impl World {
             foreign: odds(25),
             elsewhere: odds(15),
             surge: odds(30),
+            undone: odds(25),
+            slow: odds(10),
+            late: odds(8),
+            skew: odds(1) * 60,
         };
         let mut genesis = State::default();
         for payer in 100..104 {
@@ -143,6 +173,8 @@ impl World {
             fee: 1,
             heard: Vec::new(),
             outside: Vec::new(),
+            lease_clock: None,
+            leases: BTreeMap::new(),
             stored: BTreeSet::new(),
             taken: BTreeSet::new(),
             violations: Vec::new(),
@@ -157,6 +189,12 @@ impl World {
 
     pub fn now(&self) -> UnixSeconds {
         UnixSeconds(self.with(|world| world.now))
+    }
+
+    /// The clock of a process.
+    pub fn clock(&self, process: usize) -> Clock {
+        let half = self.with(|world| world.troubles.skew / 2) as i64;
+        Clock { world: self.clone(), offset: [-half, half, 0][process % 3] }
     }
 
     pub fn tally(&self, what: &'static str) {
@@ -375,6 +413,20 @@ impl Inner {
             },
         );
         self.blocks.push((Arc::new(state), mined));
+    }
+
+    /// A lease was given.
+    pub fn leased(&mut self, lease: &Lease, owner: &OwnerId, seconds: u64) {
+        let until = self.now + seconds;
+        let before = self.leases.insert(lease.lane.clone(), (owner.clone(), until));
+        if let Some((other, until)) = before
+            && other != *owner
+        {
+            self.tally("lane changed hands");
+            if self.now < until {
+                self.violations.push(format!("I9 {} was leased to two at once", lease.lane));
+            }
+        }
     }
 
     /// A node is sent a transaction.

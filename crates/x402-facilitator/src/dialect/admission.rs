@@ -1,48 +1,15 @@
 //! The admission of requests: who may call, and how long a body may be.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{CONTENT_ENCODING, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use x402_types::{ErrorReason, Fault, Rejection};
-use zeroize::Zeroizing;
 
 use super::{Context, Reply};
-
-/// The callers of a facilitator with their bearer tokens. Without any, everyone may call, all as the same caller.
-#[derive(Default)]
-pub(crate) struct Callers(Vec<Caller>);
-
-struct Caller {
-    name: String,
-    token: Zeroizing<String>,
-}
-
-impl std::fmt::Debug for Callers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|caller| &caller.name)).finish()
-    }
-}
-
-impl Callers {
-    pub(crate) fn add(&mut self, name: String, token: Zeroizing<String>) {
-        self.0.push(Caller { name, token });
-    }
-
-    fn find(&self, headers: &HeaderMap) -> Result<String, NotAdmitted> {
-        if self.0.is_empty() {
-            return Ok(String::new());
-        }
-        let sent = headers.get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
-        let token = sent.strip_prefix(b"Bearer ").unwrap_or_default();
-        // Hashes are compared, so that the time taken reveals nothing about the token.
-        let digest = Sha256::digest(token);
-        let known = self.0.iter().find(|caller| Sha256::digest(caller.token.as_bytes()) == digest);
-        known.map(|caller| caller.name.clone()).ok_or(NotAdmitted::Unauthorized)
-    }
-}
 
 /// A request that was admitted.
 #[derive(Debug)]
@@ -62,6 +29,12 @@ pub enum NotAdmitted {
     TooLarge,
     /// The body cannot be parsed: 400.
     Unreadable(Rejection),
+    /// The body did not come in time: 408.
+    TooSlow,
+    /// The body is compressed: 415.
+    Encoded,
+    /// The caller or the address had too many requests: 429, and after this time another is admitted.
+    TooMany(Duration),
 }
 
 impl NotAdmitted {
@@ -74,6 +47,13 @@ impl NotAdmitted {
                 (StatusCode::PAYLOAD_TOO_LARGE, too_large)
             }
             Self::Unreadable(rejection) => (StatusCode::BAD_REQUEST, rejection),
+            Self::TooSlow => return StatusCode::REQUEST_TIMEOUT.into_response(),
+            Self::Encoded => return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response(),
+            Self::TooMany(wait) => {
+                // A whole second at least, and never a moment too early.
+                let seconds = wait.as_secs().saturating_add(1);
+                return (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, seconds.to_string())]).into_response();
+            }
         };
         Reply::json(status, &write(rejection)).into_response()
     }
@@ -85,8 +65,13 @@ impl Context {
     /// # Errors
     /// The request has no token of a caller, or its body is too large.
     pub async fn admit(&self, headers: &HeaderMap, body: Body) -> Result<AdmittedRequest, NotAdmitted> {
-        let caller = self.callers.find(headers)?;
-        let body = axum::body::to_bytes(body, self.limits.body).await.map_err(|_| NotAdmitted::TooLarge)?;
+        let caller = self.callers.admit(headers)?;
+        // A compressed body may be a thousand times as long when it is unpacked.
+        if headers.get_all(CONTENT_ENCODING).iter().any(|encoding| encoding != "identity") {
+            return Err(NotAdmitted::Encoded);
+        }
+        let whole = tokio::time::timeout(self.body_time, axum::body::to_bytes(body, self.limits.body)).await;
+        let body = whole.map_err(|_| NotAdmitted::TooSlow)?.map_err(|_| NotAdmitted::TooLarge)?;
         Ok(AdmittedRequest { caller, body })
     }
 }

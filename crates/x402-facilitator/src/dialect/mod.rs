@@ -10,6 +10,7 @@ mod admission;
 mod body;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -24,9 +25,10 @@ use x402_store::requests::Requests;
 use x402_types::v2::{SettleResponse, VerifyResponse};
 use x402_types::{Claim, ErrorReason, Fault, Refusal, Rejection, Terms};
 
+pub(crate) use self::admission::log;
 pub use self::admission::{AdmittedRequest, NotAdmitted};
-pub(crate) use self::admission::{Callers, log};
 pub use self::body::Body;
+use crate::callers::Callers;
 use crate::engine::Engine;
 use crate::names::Names;
 
@@ -310,6 +312,8 @@ pub struct Context {
     names: Names,
     limits: Limits,
     callers: Callers,
+    /// The time for the body of a request.
+    body_time: Duration,
     values: Extensions,
 }
 
@@ -319,9 +323,10 @@ impl Context {
         requests: Arc<dyn Requests>,
         limits: Limits,
         callers: Callers,
+        body_time: Duration,
         values: Extensions,
     ) -> Self {
-        Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits, callers, values }
+        Self { engine, names: Names::new(Arc::clone(&requests)), requests, limits, callers, body_time, values }
     }
 
     /// Returns the limits of bodies.

@@ -83,9 +83,18 @@ impl Engine {
         };
         let late = |_| Fault::store("the ledger or its writer does not answer");
         let last_commit = tokio::time::timeout(WRITER_ANSWERS, asked).await.map_err(late)??;
+        Ok(Health { last_commit, heads: self.head_ages() })
+    }
+
+    /// Returns the age of the newest block seen on each network, in seconds by this machine's clock.
+    pub(crate) fn head_ages(&self) -> BTreeMap<ChainId, u64> {
         let now = now();
-        let heads = self.seen().heads.iter().map(|(network, time)| (*network, now.0.saturating_sub(time.0))).collect();
-        Ok(Health { last_commit, heads })
+        self.seen().heads.iter().map(|(network, time)| (*network, now.0.saturating_sub(time.0))).collect()
+    }
+
+    /// Returns the signers' balances in wei as last polled; those that are unknown are left out.
+    pub fn balances(&self) -> impl Iterator<Item = (&LaneId, u128)> {
+        self.balances.iter().filter_map(|(lane, read)| Some((lane, read()?)))
     }
 
     /// Returns whether every served kind has a signer that can pay for a transaction, and names the signers that cannot,

@@ -3,27 +3,34 @@
 mod claims;
 mod health;
 mod in_process;
+mod pause;
+mod records;
 mod running;
 mod settle;
 mod verify;
 mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Settlement};
+use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Payment, Settlement};
+use x402_store::answered::ReadAnswered;
 use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
-use x402_types::{Assets, ChainId, Extension, Members, PaymentKey, UnixSeconds};
+use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSeconds};
 
 use self::claims::Claims;
 pub use self::health::{Health, Readiness, ShortSigner, Shortage};
+pub use self::pause::Paused;
+use self::records::Records;
 pub use self::running::Running;
 use self::waiters::Waiters;
 use crate::dialect::{Body, Dialect};
 use crate::dialects;
+use crate::metrics::Metrics;
+use crate::metrics::gas::GasReader;
 
 /// A facilitator in this process. It verifies and claims payments, and settles them in tasks of its own, so that a
 /// caller's disconnection changes nothing.
@@ -33,8 +40,10 @@ pub struct Engine {
     signers: Members,
     assets: Assets,
     extensions: Extensions,
+    /// The settled payments that the extensions record.
+    records: Records,
     /// The callers that may get a success again although they name no request.
-    replaying: BTreeSet<String>,
+    replaying: RwLock<BTreeSet<String>>,
     /// The dialects; the first one that recognises a body reads it.
     dialects: Vec<Arc<dyn Dialect>>,
     patience: Patience,
@@ -49,7 +58,20 @@ pub struct Engine {
     /// The database that holds the ledger, if there is one.
     database: Option<Arc<dyn CheckWriter>>,
     seen: Mutex<Seen>,
+    /// The balances of the signers as last polled, by lane.
+    balances: Vec<(LaneId, ReadBalance)>,
+    metrics: Metrics,
+    switch: pause::Switch,
+    /// The payments that have their answer, if they can be listed.
+    answered: Option<Arc<dyn ReadAnswered>>,
+    /// The seconds for which answered payments are kept longer than the machine needs them.
+    keep: u64,
+    /// The reader of settled payments' costs, until its task begins.
+    gas: Mutex<Option<GasReader>>,
 }
+
+/// Returns a balance in wei as last polled, without a call; `None` if it is unknown.
+pub(crate) type ReadBalance = Box<dyn Fn() -> Option<u128> + Send + Sync>;
 
 /// The time limits of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +140,8 @@ impl Engine {
             signers: Members::new(),
             assets: Assets::none(),
             extensions: Extensions::new(),
-            replaying: BTreeSet::new(),
+            replaying: RwLock::default(),
+            records: Records::default(),
             dialects: dialects::all(),
             patience: Patience::default(),
             gathering: BTreeMap::new(),
@@ -128,7 +151,58 @@ impl Engine {
             unfinished: watch::Sender::default(),
             database: None,
             seen: Mutex::default(),
+            balances: Vec::new(),
+            metrics: Metrics::default(),
+            switch: pause::Switch::default(),
+            answered: None,
+            keep: 0,
+            gas: Mutex::default(),
         }
+    }
+
+    pub(crate) fn with_balances(mut self, balances: Vec<(LaneId, ReadBalance)>) -> Self {
+        self.balances = balances;
+        self
+    }
+
+    /// Sets the reader of answered payments.
+    #[must_use]
+    pub fn with_answered(mut self, answered: Arc<dyn ReadAnswered>) -> Self {
+        self.answered = Some(answered);
+        self
+    }
+
+    /// Keeps answered payments so many seconds longer than the machine needs them.
+    #[must_use]
+    pub const fn with_kept(mut self, seconds: u64) -> Self {
+        self.keep = seconds;
+        self
+    }
+
+    /// Returns answered payments, see [`ReadAnswered::answered`]; none if the ledger cannot list them.
+    ///
+    /// # Errors
+    /// The ledger failed.
+    pub async fn answered(&self, after: &[u8], limit: usize) -> Result<Vec<Payment>, Fault> {
+        match &self.answered {
+            Some(answered) => answered.answered(after, limit).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn with_gas(mut self, gas: GasReader) -> Self {
+        self.gas = Mutex::new(Some(gas));
+        self
+    }
+
+    /// Sets the counters that the routes count into.
+    pub(crate) fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Sets the addresses that settle, by network, for `/supported`.
@@ -156,8 +230,17 @@ impl Engine {
     /// request, and they repeat a body only for that request.
     #[must_use]
     pub fn with_replaying(mut self, callers: impl IntoIterator<Item = String>) -> Self {
-        self.replaying = callers.into_iter().collect();
+        self.replaying = RwLock::new(callers.into_iter().collect());
         self
+    }
+
+    /// Replaces the callers of [`Engine::with_replaying`] for the requests from here on.
+    pub fn replace_replaying(&self, callers: impl IntoIterator<Item = String>) {
+        *self.replaying.write().unwrap_or_else(PoisonError::into_inner) = callers.into_iter().collect();
+    }
+
+    fn is_replaying(&self, caller: &str) -> bool {
+        self.replaying.read().unwrap_or_else(PoisonError::into_inner).contains(caller)
     }
 
     /// Sets the database that holds the ledger: [`Engine::health`] checks its writer, and if it cannot be used any more,

@@ -1,10 +1,12 @@
 //! The tasks of an engine: a worker for each lane, and one that deletes expired records.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use x402_types::UnixSeconds;
 
 use super::Engine;
 use crate::clock::now;
@@ -43,7 +45,8 @@ impl Running {
 }
 
 impl Engine {
-    /// Starts a task for each lane, and one that deletes expired records.
+    /// Starts a task for each lane, one that lets the extensions record settled payments, and one that deletes expired
+    /// records.
     #[must_use]
     pub fn start(self: &Arc<Self>) -> Running {
         let stop = watch::Sender::new(false);
@@ -54,7 +57,7 @@ impl Engine {
         let (engine, mut stopped) = (Arc::clone(self), stop.subscribe());
         tasks.spawn(async move {
             while !*stopped.borrow() {
-                match engine.ledger.forget(now(), FORGET_AT_ONCE).await {
+                match engine.ledger.forget(UnixSeconds(now().0.saturating_sub(engine.keep)), FORGET_AT_ONCE).await {
                     Ok(FORGET_AT_ONCE) => continue,
                     Ok(_) => {}
                     Err(fault) => tracing::warn!(%fault, "nothing was forgotten"),
@@ -62,6 +65,20 @@ impl Engine {
                 tokio::select! { _ = stopped.changed() => {} () = tokio::time::sleep(FORGET_EVERY) => {} }
             }
         });
+        let gas = self.gas.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(gas) = gas {
+            let mut stopped = stop.subscribe();
+            tasks.spawn(async move {
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                    () = gas.run() => {}
+                }
+            });
+        }
+        if let Some(waiting) = self.records.take() {
+            let (engine, stopped) = (Arc::clone(self), stop.subscribe());
+            tasks.spawn(async move { waiting.run(&engine.extensions, stopped).await });
+        }
         if let Some(database) = self.database.clone() {
             let mut stopped = stop.subscribe();
             tasks.spawn(async move {

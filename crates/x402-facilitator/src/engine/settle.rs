@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use x402_facilitator_core::{InFlightRequest, Outcome};
-use x402_types::{Claim, Fault, Refusal};
+use x402_facilitator_core::{InFlightRequest, Outcome, Payment};
+use x402_types::{Claim, Fault, PaymentKey, Refusal};
 
 use super::Engine;
 use super::waiters::Waiter;
@@ -31,7 +31,8 @@ impl Engine {
         may_replay: bool,
         dialect: &dyn Dialect,
     ) -> Result<Settled, Refusal> {
-        let may_replay = may_replay || self.replaying.contains(&claim.identity.caller);
+        let may_replay = may_replay || self.is_replaying(&claim.identity.caller);
+        self.admit_new(claim).await?;
         let request = self.settlement.begin_request();
         let request = if may_replay { request.named() } else { request };
         // The wait begins before the first look, so that no answer is missed between look and wait.
@@ -49,6 +50,7 @@ impl Engine {
         if let (Outcome::Settled { receipt, .. }, false) = (&mut outcome, self.extensions.is_empty()) {
             let mut response = receipt.to_response(claim.terms.version, false);
             self.extensions.on_receipt(claim, claim.resource.as_ref(), &mut response, now());
+            self.records.add(claim, &response, now());
             receipt.extensions = response.extensions;
         }
         // Nothing may wait or fail between the moment that a success is stored as reported and its answer.
@@ -58,6 +60,28 @@ impl Engine {
             _ => self.settlement.payment(waiter.key()).await?,
         };
         Ok(Settled { outcome, row })
+    }
+
+    /// Returns a payment, if it has a row. If it has no answer yet, one is awaited for at most this time.
+    ///
+    /// # Errors
+    /// The ledger failed.
+    pub async fn payment_within(&self, key: &PaymentKey, wait: Duration) -> Result<Option<Payment>, Fault> {
+        let deadline = Instant::now() + wait;
+        let mut waiter = self.waiters.begin(key.clone());
+        let mut pause = FIRST_LOOK;
+        loop {
+            let found = self.settlement.payment(key).await?;
+            let open = found.as_ref().is_some_and(|payment| payment.answer.is_none());
+            let at = Instant::now();
+            if !open || at >= deadline {
+                return Ok(found);
+            }
+            // Another process may bring the payment to its end.
+            if tokio::time::timeout_at(deadline.min(at + pause), waiter.answered()).await.is_err() {
+                pause = pause.saturating_mul(2).min(LONGEST_LOOK);
+            }
+        }
     }
 
     /// Waits for the end of a payment, as long as is configured. A payment that only waits its turn is pending, too, and no

@@ -92,8 +92,10 @@ impl Schedule {
         Some(if began < at {
             Arrival { at: began, apart: apart.min(began.duration_since(before) / 2).max(finest), ..known }
         } else if before >= at {
-            // The block was not there when it was expected.
-            let late = began.duration_since(at);
+            // The block was not there when it was expected. If the next poll was long after that, as at rest, the block was
+            // probably there long before it, as far as its moment was known.
+            let about = self.shortest.max(apart * 2);
+            let late = began.duration_since(at).min(before.duration_since(at) + about);
             let at = began.min(at + (late / 2).max(self.shortest / 2));
             Arrival { at, apart: halved.max(late / 8), ..known }
         } else if began <= at + self.shortest {
@@ -249,6 +251,25 @@ mod tests {
                 assert!(polls <= most * 32 && latest <= SHORTEST, "{interval} s: {polls} polls, {latest:?}");
             }
         }
+    }
+
+    /// At rest a block that was just missed is found with the next one, an interval later.
+    #[test]
+    fn a_block_that_was_missed_at_rest_does_not_delay_the_next_ones() {
+        let (began, mut schedule) = (Instant::now(), Schedule::new(SHORTEST));
+        let arrival = |number: u64| began + Duration::from_millis(number * 2_000 + 300);
+        let (mut at, mut known) = (began, 0);
+        // Until the next block is expected a little too early.
+        while known < 20 || at >= arrival(known + 1) {
+            let found = (at >= arrival(known + 1)).then(|| known + 1);
+            known = found.unwrap_or(known);
+            schedule.note(at, found.map(|number| (number, 2 * number)));
+            at = schedule.next(began);
+        }
+        schedule.note(at, None);
+        schedule.note(at + 20 * SHORTEST, Some((known + 1, 2 * (known + 1))));
+        let since = at + 10 * SHORTEST;
+        assert!(schedule.next(since) <= arrival(known + 2) + SHORTEST);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Place {
     pub(super) client: RpcClient,
     pub(super) log_query_blocks: NonZeroU64,
     pub(super) lanes: Vec<LaneId>,
+    /// The maximum gas limit of a transaction.
+    pub(super) gas_cap: u64,
 }
 
 impl Place {

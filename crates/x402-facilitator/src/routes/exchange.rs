@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::State;
+use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use x402_types::{Claim, Fault, Refusal, Terms};
+use tracing::Span;
+use x402_codec::header;
+use x402_facilitator_core::Outcome;
+use x402_types::{Claim, Fault, Members, Refusal, Terms};
 
 use crate::dialect::{
     Answer, Body, Context, Dialect, Endpoint, Name, NotAdmitted, Request, Settled, Stopped, Submission, log,
@@ -29,6 +33,9 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
     };
     // A body that is too large has no dialect; the last one writes the answer.
     let (bytes, whole) = bytes.map_or_else(|stopped| (Bytes::new(), Err(stopped)), |bytes| (bytes, Ok(())));
+    if !caller.is_empty() {
+        Span::current().record("caller", &*caller);
+    }
     let request = Request { endpoint, caller, headers, body: Body::new(bytes, *context.limits()) };
     let Some(dialect) = context.engine().dialect_of(&request.body) else {
         return StatusCode::NOT_FOUND.into_response();
@@ -37,7 +44,12 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         Ok(submission) => extended(context, submission).await,
         Err(stopped) => Err(stopped),
     };
+    let key = read.as_ref().ok().and_then(|submission| context.engine().settlement().key(&submission.claim).ok());
+    if let Some(key) = &key {
+        Span::current().record("key", tracing::field::display(key));
+    }
     let read = logged(read);
+    let mut reports = Members::new();
     let reply = match (endpoint, read) {
         (Endpoint::Verify, Ok(submission)) => {
             let verdict = verified(context, dialect.as_ref(), &request, &submission).await;
@@ -46,11 +58,26 @@ async fn answer(context: &Context, endpoint: Endpoint, headers: HeaderMap, body:
         (Endpoint::Verify, Err(stopped)) => dialect.write_verdict(context, &request, Answer::Stopped(None, stopped)),
         (Endpoint::Settle, Ok(submission)) => {
             let settled = settled(context, dialect.as_ref(), &request, &submission).await;
+            if let Ok(Settled { outcome: Outcome::Settled { .. }, .. }) = &settled {
+                reports = context.engine().extensions().reports(&submission.claim);
+            }
             dialect.write_settlement(context, &request, Answer::of(&submission, logged(settled)))
         }
         (Endpoint::Settle, Err(stopped)) => dialect.write_settlement(context, &request, Answer::Stopped(None, stopped)),
     };
-    reply.into_response()
+    let mut response = reply.into_response();
+    // The payment can be read by its key from here on.
+    if endpoint == Endpoint::Settle
+        && let Some(place) = key.and_then(|key| format!("/payments/{key}").parse().ok())
+    {
+        response.headers_mut().insert(LOCATION, place);
+    }
+    if !reports.is_empty()
+        && let Ok(reports) = header::encode(&reports)
+    {
+        response.headers_mut().insert(&header::EXTENSION_RESPONSES, reports);
+    }
+    response
 }
 
 /// Passes a payment to the extensions. The name that one of them gives is the payer's choice: it is bound to the exact

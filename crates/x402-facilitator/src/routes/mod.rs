@@ -4,20 +4,31 @@
 
 mod accepts;
 mod exchange;
+mod payments;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{Extensions, StatusCode};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{Extensions, HeaderName, Method, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{get, post};
+use tokio::time::Instant;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument as _;
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
 use x402_store::requests::{MemoryRequests, Requests};
 use zeroize::Zeroizing;
 
-use crate::dialect::{Callers, Context, Endpoint, Reply};
+use crate::callers::{Caller, Callers};
+use crate::config::{BearerHash, BrowserOrigin, LimitsConfig};
+use crate::dialect::{Context, Endpoint, NotAdmitted, Reply};
+use crate::edge::{AddressRates, PeerAddress};
 use crate::engine::{Engine, Readiness, ShortSigner};
+use crate::metrics::names;
 
 /// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
 /// remembered in memory; and no session keys are kept.
@@ -27,6 +38,8 @@ pub struct Routes {
     callers: Callers,
     requests: Arc<dyn Requests>,
     values: Extensions,
+    limits: Option<LimitsConfig>,
+    origins: Vec<BrowserOrigin>,
 }
 
 impl Routes {
@@ -34,13 +47,41 @@ impl Routes {
     #[must_use]
     pub fn new(engine: Arc<Engine>) -> Self {
         let requests = Arc::new(MemoryRequests::default());
-        Self { engine, callers: Callers::default(), requests, values: Extensions::new() }
+        Self {
+            engine,
+            callers: Callers::default(),
+            requests,
+            values: Extensions::new(),
+            limits: None,
+            origins: Vec::new(),
+        }
     }
 
     /// Admits a caller with this bearer token. Callers without a token are then refused.
     #[must_use]
-    pub fn with_caller(mut self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
-        self.callers.add(name.into(), token);
+    pub fn with_caller(self, name: impl Into<String>, token: Zeroizing<String>) -> Self {
+        self.callers.add(Caller::new(name, BearerHash::of(&token)));
+        self
+    }
+
+    /// Sets the callers. A list without any admits everyone.
+    #[must_use]
+    pub fn with_callers(mut self, callers: Callers) -> Self {
+        self.callers = callers;
+        self
+    }
+
+    /// Limits the requests of each address, and the time for bodies. [`Callers`] have their own rates.
+    #[must_use]
+    pub fn with_limits(mut self, limits: LimitsConfig) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Lets the pages of these origins call from a browser.
+    #[must_use]
+    pub fn with_origins(mut self, origins: impl IntoIterator<Item = BrowserOrigin>) -> Self {
+        self.origins = origins.into_iter().collect();
         self
     }
 
@@ -60,15 +101,16 @@ impl Routes {
 
     /// Returns the routes as a router that can be served.
     pub fn into_router(self) -> Router {
-        let Self { engine, callers, requests, values } = self;
-        let context = Arc::new(Context::new(engine, requests, Limits::DEFAULT, callers, values));
+        let Self { engine, callers, requests, values, limits, origins } = self;
+        let body_time = limits.clone().unwrap_or_default().body_time();
+        let context =
+            Arc::new(Context::new(Arc::clone(&engine), requests, Limits::DEFAULT, callers, body_time, values));
         let mut routes = Router::new()
             .route("/verify", post(exchange::verify))
             .route("/settle", post(exchange::settle))
             .route("/accepts", post(accepts::complete))
-            .route("/supported", get(supported))
-            .route("/health", get(health))
-            .route("/ready", get(ready));
+            .route("/payments/{id}", get(payments::read))
+            .route("/supported", get(supported));
         let dialects = context.engine().dialects();
         for (path, endpoint) in dialects.iter().flat_map(|dialect| dialect.paths()) {
             routes = match endpoint {
@@ -77,8 +119,48 @@ impl Routes {
             };
         }
         let routes = routes.with_state(Arc::clone(&context));
-        dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context)))
+        let routes = dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context)));
+        let routes = match limits {
+            Some(limits) => {
+                let rates = Arc::new(AddressRates::new(limits.address_rate()));
+                routes.layer(from_fn_with_state(rates, limited))
+            }
+            None => routes,
+        };
+        // Probes of a supervisor have no rate.
+        let routes = routes.merge(health_routes(&engine));
+        let routes = if origins.is_empty() { routes } else { routes.layer(cors(&origins)) };
+        routes.layer(from_fn_with_state(context, measure))
     }
+}
+
+/// Admits a request if its address has not had too many. A request that came by no connection has no address.
+async fn limited(State(rates): State<Arc<AddressRates>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<PeerAddress>().copied();
+    match peer.map_or(Ok(()), |PeerAddress(address)| rates.count(address)) {
+        Ok(()) => next.run(request).await,
+        Err(wait) => NotAdmitted::TooMany(wait).answer(|_| ()),
+    }
+}
+
+fn cors(origins: &[BrowserOrigin]) -> CorsLayer {
+    let allowed = AllowOrigin::list(origins.iter().filter_map(BrowserOrigin::header));
+    let headers = [AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("idempotency-key")];
+    CorsLayer::new().allow_origin(allowed).allow_methods([Method::GET, Method::POST]).allow_headers(headers)
+}
+
+/// Counts each answer by route and status, and its time, and puts the log lines of the request into one span.
+async fn measure(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
+    let (began, path) = (Instant::now(), request.extensions().get::<MatchedPath>().cloned());
+    // A path that no route has is the peer's choice.
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    // At the level of errors, so that no filter hides which payment an error is about.
+    let span = tracing::error_span!("request", route, caller = tracing::field::Empty, key = tracing::field::Empty);
+    let response = next.run(request).instrument(span).await;
+    let metrics = context.engine().metrics();
+    metrics.add(&names::REQUESTS, &[route, response.status().as_str()], 1);
+    metrics.observe(&names::REQUEST_SECONDS, &[route], began.elapsed());
+    response
 }
 
 async fn supported(State(context): State<Arc<Context>>) -> Reply {
@@ -88,8 +170,13 @@ async fn supported(State(context): State<Arc<Context>>) -> Reply {
     }
 }
 
-async fn health(State(context): State<Arc<Context>>) -> Reply {
-    match context.engine().health().await {
+/// Returns `/health` and `/ready` alone, for another port.
+pub(crate) fn health_routes(engine: &Arc<Engine>) -> Router {
+    Router::new().route("/health", get(health)).route("/ready", get(ready)).with_state(Arc::clone(engine))
+}
+
+async fn health(State(engine): State<Arc<Engine>>) -> Reply {
+    match engine.health().await {
         Ok(health) => {
             let heads: serde_json::Map<_, _> =
                 health.heads.iter().map(|(network, age)| (network.to_string(), (*age).into())).collect();
@@ -105,8 +192,11 @@ async fn health(State(context): State<Arc<Context>>) -> Reply {
 
 /// Answers whether every served kind has a signer that can pay for a transaction, and names those that cannot. Each
 /// change is in the log.
-async fn ready(State(context): State<Arc<Context>>) -> Reply {
-    let Readiness { short, stopped, .. } = context.engine().readiness();
+async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
+    if engine.paused().is_some() {
+        return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "paused" }));
+    }
+    let Readiness { short, stopped, .. } = engine.readiness();
     let signers: Vec<_> = short
         .iter()
         .map(|ShortSigner { lane, shortage, .. }| {

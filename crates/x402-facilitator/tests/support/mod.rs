@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use x402_devchain::{ACCOUNTS, DevChain, MiningMode, Transfer, signer};
 use x402_evm::exact::{Exact, Payer, Price};
+use x402_evm::key::Sign;
 use x402_facilitator::dev::DevFacilitator;
 use x402_types::{
     ChainId, Claim, MakePayment, Members, PaymentPayload, RawJson, SigningContext, Terms, UnixSeconds, VerifyRequest,
@@ -28,11 +29,16 @@ pub(crate) fn terms() -> Terms {
 
 /// What an account of the chain signs for terms, under a fresh nonce: `payload`.
 pub(crate) async fn signed(payer: usize, terms: &Terms, now: u64) -> RawJson {
+    signed_by(signer(payer).unwrap(), terms, now).await
+}
+
+/// The same, by any key.
+pub(crate) async fn signed_by(key: impl Sign, terms: &Terms, now: u64) -> RawJson {
     static NONCE: AtomicU64 = AtomicU64::new(1);
     let mut entropy = [7u8; 32];
     entropy[..8].copy_from_slice(&NONCE.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     let context = SigningContext { now: UnixSeconds(now), entropy, url: "https://shop.example/", method: "GET" };
-    Payer::new(signer(payer).unwrap()).make_payment(terms, &context).await.unwrap().payload
+    Payer::new(key).make_payment(terms, &context).await.unwrap().payload
 }
 
 /// The body of `/verify` and `/settle` in version 2.
@@ -59,8 +65,13 @@ pub(crate) fn body_v1(terms: &Terms, payload: &RawJson) -> Value {
 
 /// A fresh payment of an account of the chain.
 pub(crate) async fn payment(payer: usize, now: u64) -> (Claim, VerifyRequest) {
+    payment_by(signer(payer).unwrap(), now).await
+}
+
+/// The same, of any key.
+pub(crate) async fn payment_by(key: impl Sign, now: u64) -> (Claim, VerifyRequest) {
     let terms = terms();
-    let payload = signed(payer, &terms, now).await;
+    let payload = signed_by(key, &terms, now).await;
     let payment = PaymentPayload::V2(v2::PaymentPayload {
         x402_version: Version::V2,
         resource: None,
@@ -126,4 +137,17 @@ pub(crate) async fn send(url: &str, body: impl Into<reqwest::Body>, key: Option<
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap_or_default())
+}
+
+/// Waits until a condition holds, for two minutes at most.
+pub(crate) async fn at_last(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let mut met = condition().await;
+    for _ in 0..60_000 {
+        if met {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        met = condition().await;
+    }
+    assert!(met, "{what}: it never came");
 }

@@ -14,6 +14,8 @@ pub(crate) const SESSION: usize = 3;
 pub(crate) struct Facilitator {
     pub(crate) child: Child,
     pub(crate) url: String,
+    /// The line that it printed.
+    pub(crate) line: Value,
 }
 
 impl Facilitator {
@@ -25,6 +27,13 @@ impl Facilitator {
     pub(crate) fn start_logging(config: &Path, rpc: &str, log: &Path) -> Self {
         let log = std::fs::File::create(log).unwrap();
         Self::spawn(Self::command(config, rpc).env_remove("RUST_LOG").stderr(log))
+    }
+
+    /// Starts with the `facilitator.toml` of a folder.
+    pub(crate) fn start_in(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"));
+        command.current_dir(folder).arg("serve").env("RUST_LOG", "error");
+        Self::spawn(&mut command)
     }
 
     fn command(config: &Path, rpc: &str) -> Command {
@@ -43,7 +52,7 @@ impl Facilitator {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let line: Value = serde_json::from_str(&line).unwrap();
-        Self { url: line["listening"].as_str().unwrap().to_owned(), child }
+        Self { url: line["listening"].as_str().unwrap().to_owned(), child, line }
     }
 
     pub(crate) fn kill(&mut self) {

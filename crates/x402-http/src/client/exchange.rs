@@ -204,9 +204,10 @@ where
             refusals = extensions::read_receipt(&payer.extensions, &header, receipt, purchase, clock, limits).await;
         }
         let refused = matches!(outcome, Outcome::Refused(_));
+        let mut unread = None;
         let receipt = match outcome {
             Outcome::Paid(receipt) => {
-                flight.land_paid(receipt.as_ref()).await;
+                unread = flight.land_paid(receipt.as_ref()).await;
                 receipt
             }
             Outcome::Unserved(receipt) => {
@@ -221,6 +222,8 @@ where
                 }
                 receipt
             }
+            // A payment that was presented once was not used before: the handler answers 409 of its own.
+            Outcome::Spent(None) if earlier.is_none() && !before => None,
             Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
                 flight.land(refused.then_some(Closed::Refused)).await;
                 receipt
@@ -231,7 +234,10 @@ where
                 return Err(ClientError::PaidWithoutAnswer { receipt, status });
             }
         };
-        let mut response = response.map(Body::inner);
+        let mut response = response.map(|body| match unread {
+            Some(unread) => Body::watched(body, unread),
+            None => Body::inner(body),
+        });
         response.extensions_mut().insert(sent);
         if let Some(refusals) = refusals {
             response.extensions_mut().insert(refusals);

@@ -1,5 +1,7 @@
 //! A payment in progress, from its signature to its result.
 
+use core::fmt;
+
 use http::{HeaderName, HeaderValue, Method};
 use sha3::{Digest, Sha3_256};
 use url::Url;
@@ -7,7 +9,7 @@ use url::Url;
 use x402_types::challenge::PaymentResponse;
 use x402_types::{AmountRule, UnixSeconds};
 
-use super::{Closed, OpenPayment, Payer, Receipt};
+use super::{Closed, OpenPayment, Payer, Receipt, ReceiptOutcome};
 #[cfg(feature = "challenge")]
 use super::{OpenChallenge, OpenEntitlement};
 
@@ -172,10 +174,17 @@ impl<'p> Flight<'p> {
         signed.open(&self.purchase).map(Box::new)
     }
 
-    /// Ends a payment that was made and served.
-    pub(super) async fn land_paid(self, receipt: Option<&Receipt>) {
+    /// Ends a payment that was made and served. With a receipt of it, the payment is kept again if the body of the response
+    /// breaks off.
+    pub(super) async fn land_paid(self, receipt: Option<&Receipt>) -> Option<Box<UnreadBody>> {
         let how = self.signed.as_ref().map(|signed| signed.paid(receipt));
+        let receipt = receipt.filter(|receipt| matches!(receipt.outcome(), ReceiptOutcome::Paid { .. })).cloned();
+        let unread = self.signed.clone().zip(receipt).map(|(signed, receipt)| {
+            let signed = Signed { paid: true, settled: Some(receipt), ..signed };
+            Box::new(UnreadBody { payer: self.payer.clone(), purchase: self.purchase.clone(), signed })
+        });
         self.land(how).await;
+        unread
     }
 
     /// Ends the payment. `None` means that it was used, so that neither the money nor the authorization is returned.
@@ -186,6 +195,26 @@ impl<'p> Flight<'p> {
         }
         // If this fails, the next run presents a used payment, and pays nothing.
         self.payer.forget(signed.open(&self.purchase)).await.unwrap_or_default();
+    }
+}
+
+/// A payment whose response began to arrive.
+pub(crate) struct UnreadBody {
+    payer: Payer,
+    purchase: Purchase,
+    signed: Signed,
+}
+
+impl UnreadBody {
+    /// Keeps the payment: its answer did not arrive, and the same request presents it again.
+    pub(crate) fn broke_off(self) {
+        self.payer.keep(self.purchase, self.signed);
+    }
+}
+
+impl fmt::Debug for UnreadBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnreadBody")
     }
 }
 

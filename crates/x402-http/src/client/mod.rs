@@ -31,6 +31,7 @@ pub use budget::{Budget, Closed, MemoryBudget, OverBudget, ReserveError, Spend};
 pub use challenge::{ChallengeReceipt, OpenChallenge, OpenEntitlement};
 pub use error::{ClientError, NotPayable, PayError};
 pub use extensions::{AdmittedBy, ReceiptRefusals};
+pub(crate) use flight::UnreadBody;
 pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
 pub use outcome::{PaymentSent, Receipt, ReceiptOutcome};

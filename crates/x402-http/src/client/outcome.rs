@@ -129,21 +129,23 @@ pub(super) enum Outcome {
     Open(Option<Receipt>),
 }
 
-/// Returns whether a response without a receipt means that the request was served, and so paid: a server settles
-/// nothing for `HEAD`, a 304, a 4xx or a 5xx.
+/// Returns whether a request was served: a server counts nothing for `HEAD`, a 304, a 4xx or a 5xx.
 pub(super) fn is_served(method: &Method, status: StatusCode) -> bool {
     let failed = status.is_client_error() || status.is_server_error();
     !failed && *method != Method::HEAD && status != StatusCode::NOT_MODIFIED
+}
+
+/// Returns whether a response without a receipt means that the request was served, and so paid. A redirect alone does not:
+/// anything between client and server may answer one.
+pub(super) fn ends_without_receipt(method: &Method, status: StatusCode) -> bool {
+    status.is_success() && is_served(method, status)
 }
 
 pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, limits: &Limits) -> Outcome {
     let wait = retry_after(headers);
     let failed = status.is_client_error() || status.is_server_error();
     let settlement = header::settle_response(headers, limits);
-    if !failed {
-        if matches!(settlement, Ok(None)) && !is_served(method, status) {
-            return Outcome::Open(None);
-        }
+    if ends_without_receipt(method, status) {
         // The request was served, so assume that the payment was settled, whatever the receipt looks like.
         return Outcome::Paid(settlement.ok().flatten().map(Receipt));
     }
@@ -151,6 +153,9 @@ pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, 
         // A malformed header proves neither payment nor refusal.
         return Outcome::Open(None);
     };
+    if !failed && settlement.as_ref().is_none_or(|receipt| receipt.success) {
+        return settlement.map_or(Outcome::Open(None), |receipt| Outcome::Paid(Some(Receipt(receipt))));
+    }
     if let Some(receipt) = settlement.map(Receipt) {
         let duplicate = receipt.0.error_reason.as_ref() == Some(&ErrorReason::DUPLICATE_SETTLEMENT);
         return match receipt.outcome() {
@@ -169,7 +174,9 @@ pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, 
         };
     }
     match status {
-        StatusCode::PAYMENT_REQUIRED | StatusCode::PRECONDITION_FAILED => Outcome::Refused(None),
+        StatusCode::PAYMENT_REQUIRED => Outcome::Refused(None),
+        // A 412 without terms is the handler's.
+        StatusCode::PRECONDITION_FAILED if headers.contains_key(&header::PAYMENT_REQUIRED) => Outcome::Refused(None),
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT => {
             let open = if status == StatusCode::CONFLICT { Outcome::Spent(None) } else { Outcome::Open(None) };
             wait.map_or(open, |wait| Outcome::Pending(None, wait))

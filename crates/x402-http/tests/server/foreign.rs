@@ -234,3 +234,38 @@ async fn the_refusal_of_a_facilitator_that_keeps_requests_is_believed() {
     let unreadable = json!({"status": 503, "body": {"kinds": [], "keepsRequests": true}});
     assert_eq!(second(Shop::before(case(unreadable)).await).await, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+/// `EXTENSION-RESPONSES` is between facilitator and seller: the seller is told, and the payer gets no trace of it.
+#[tokio::test]
+async fn reports_of_extensions_reach_the_seller_and_not_the_payer() {
+    // As the published SDK encodes it: base64 of {"bazaar":{"status":"rejected","rejectedReason":"secret"}}.
+    let header = "eyJiYXphYXIiOnsic3RhdHVzIjoicmVqZWN0ZWQiLCJyZWplY3RlZFJlYXNvbiI6InNlY3JldCJ9fQ==";
+    for (value, heard) in [(header, true), ("!", false), ("W10=", false), ("", false)] {
+        let mut settle = made();
+        settle["headers"] = json!({ "extension-responses": value });
+        // What another facilitator puts into the body goes no further, either.
+        settle["body"]["extensionResponses"] = json!({ "bazaar": { "rejectedReason": "secret" } });
+        let case = json!({"verify": yes(), "settle": settle, "supported": supported()});
+        let told: Arc<Mutex<Vec<_>>> = Arc::default();
+        let teller = Arc::clone(&told);
+        let shop = Shop::with(case, |facilitator| {
+            facilitator.with_report_hook(move |request, reports| {
+                let reports = serde_json::to_value(reports).unwrap();
+                teller.lock().unwrap().push((request.resource.url.clone(), reports));
+            })
+        })
+        .await;
+        let (status, headers, body) = shop.pay().await;
+        assert_eq!(status, StatusCode::OK, "{value}: {body}");
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        if heard {
+            let report = json!({"bazaar": {"status": "rejected", "rejectedReason": "secret"}});
+            assert_eq!(told, [("https://api.example.com/weather".to_owned(), report)]);
+        } else {
+            assert!(told.is_empty(), "{value}: {told:?}");
+        }
+        assert!(!headers.contains_key("extension-responses"), "{headers:?}");
+        let response = decoded(&headers, &names::PAYMENT_RESPONSE).to_string();
+        assert!(!response.contains("secret") && response.contains(TRANSACTION), "{response}");
+    }
+}

@@ -5,6 +5,8 @@
 //! state. A transaction that the database could not serialize (SQLSTATE 40001, 40P01) is repeated; a lost answer is a
 //! [`Fault`](x402_types::Fault), because the write may have taken effect.
 
+#[cfg(feature = "catalog")]
+mod catalog;
 #[cfg(feature = "challenges")]
 mod challenges;
 mod connect;
@@ -21,6 +23,8 @@ mod run;
 mod session_keys;
 mod url;
 
+#[cfg(feature = "catalog")]
+pub use catalog::PostgresCatalog;
 #[cfg(feature = "challenges")]
 pub use challenges::PostgresChallenges;
 pub use connect::{Postgres, PostgresOpenError};
@@ -36,12 +40,12 @@ pub use url::{PostgresUrl, PostgresUrlError};
 
 /// Converts a number. PostgreSQL has no unsigned 64-bit integers; times, nonces and versions beyond 2^63-1, which do
 /// not occur, saturate.
-#[cfg(any(feature = "ledger", feature = "challenges", feature = "requests"))]
+#[cfg(any(feature = "catalog", feature = "ledger", feature = "challenges", feature = "requests"))]
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-#[cfg(any(feature = "ledger", feature = "challenges", feature = "requests"))]
+#[cfg(any(feature = "catalog", feature = "ledger", feature = "challenges", feature = "requests"))]
 fn natural(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

@@ -7,14 +7,15 @@ use x402_extensions::bazaar::Listing;
 use x402_types::{Fault, UnixSeconds};
 
 use super::Database;
-use crate::catalog::{Catalog, CatalogFilter, Listed, Page, words};
+use crate::catalog::{Catalog, CatalogFilter, Columns, Listed, Page, cut, words};
 
 /// A catalog in the ledger's SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteCatalog(Database);
 
 impl SqliteCatalog {
-    /// Creates the store in this file.
+    /// Creates the store in this file. A search may take as long as many reads, so that a catalog beside a ledger has
+    /// [a reader of its own](Database::with_own_reader).
     #[must_use]
     pub const fn new(database: Database) -> Self {
         Self(database)
@@ -23,9 +24,8 @@ impl SqliteCatalog {
 
 type Sql<T> = Result<T, rusqlite::Error>;
 
-fn put(transaction: &Transaction<'_>, listing: &Listing, text: &str, now: UnixSeconds) -> Sql<()> {
-    let entry = listing.accepts.first().and_then(|entry| entry.read::<serde_json::Value>().ok()).unwrap_or_default();
-    let member = |name: &str| entry.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+fn put(transaction: &Transaction<'_>, listing: &Listing, columns: &Columns, now: UnixSeconds) -> Sql<()> {
+    let Columns { network, scheme, pay_to, text } = columns;
     let updated = i64::try_from(now.0).unwrap_or(i64::MAX);
     let identity = listing.identity();
     let known: Option<i64> = transaction
@@ -41,16 +41,7 @@ fn put(transaction: &Transaction<'_>, listing: &Listing, text: &str, now: UnixSe
             "INSERT INTO listings (id, identity, type, network, scheme, pay_to, listing, updated)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![
-            known,
-            identity,
-            listing.r#type,
-            member("network"),
-            member("scheme"),
-            member("payTo").to_lowercase(),
-            text,
-            updated
-        ])?;
+        .execute(params![known, identity, listing.r#type, network, scheme, pay_to, text, updated])?;
     let id = transaction.last_insert_rowid();
     transaction
         .prepare_cached("INSERT INTO listing_words (rowid, text) VALUES (?1, ?2)")?
@@ -97,40 +88,47 @@ fn list(connection: &Connection, filter: &CatalogFilter, page: Page) -> Sql<(Vec
     Ok((found, u64::try_from(total).unwrap_or_default()))
 }
 
-fn search(connection: &Connection, text: &str, filter: &CatalogFilter, page: Page) -> Sql<Vec<Listed>> {
+fn search(connection: &Connection, text: &str, filter: &CatalogFilter, page: Page) -> Sql<(Vec<Listed>, bool)> {
     // A word has letters and digits alone, so that none of it is read as FTS5's own syntax.
     let query: Vec<String> = words(text).map(|word| format!("\"{word}\"*")).collect();
     if query.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let query = query.join(" ");
     let (condition, values) = condition(filter, 3);
-    let mut all: Vec<&dyn ToSql> = vec![&query, &page.limit, &page.offset];
+    let limit = page.limit.saturating_add(1);
+    let mut all: Vec<&dyn ToSql> = vec![&query, &limit, &page.offset];
     all.extend(values.iter().map(|value| value as &dyn ToSql));
     let sql = format!(
         "SELECT l.listing, l.updated FROM listing_words w JOIN listings l ON l.id = w.rowid
-         WHERE w.text MATCH ?1{condition} ORDER BY w.rank, l.updated DESC LIMIT ?2 OFFSET ?3"
+         WHERE w.text MATCH ?1{condition} ORDER BY w.rank, l.updated DESC, l.id DESC LIMIT ?2 OFFSET ?3"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map(&all[..], listed)?.collect()
+    Ok(cut(statement.query_map(&all[..], listed)?.collect::<Sql<_>>()?, page))
 }
 
 #[async_trait]
 impl Catalog for SqliteCatalog {
     async fn put(&self, listing: &Listing, now: UnixSeconds) -> Result<(), Fault> {
-        let text = serde_json::to_string(listing).map_err(Fault::store)?;
+        let columns = Columns::of(listing)?;
         let listing = listing.clone();
         self.0
-            .write(move |transaction| Ok::<_, super::WriteError<Fault>>(put(transaction, &listing, &text, now)?))
+            .write(move |transaction| Ok::<_, super::WriteError<Fault>>(put(transaction, &listing, &columns, now)?))
             .await
     }
 
     async fn list(&self, filter: &CatalogFilter, page: Page) -> Result<(Vec<Listed>, u64), Fault> {
+        if filter.excludes_all() {
+            return Ok((Vec::new(), 0));
+        }
         let filter = filter.clone();
         self.0.read(move |connection| list(connection, &filter, page)).await
     }
 
-    async fn search(&self, words: &str, filter: &CatalogFilter, page: Page) -> Result<Vec<Listed>, Fault> {
+    async fn search(&self, words: &str, filter: &CatalogFilter, page: Page) -> Result<(Vec<Listed>, bool), Fault> {
+        if filter.excludes_all() {
+            return Ok((Vec::new(), false));
+        }
         let (words, filter) = (words.to_owned(), filter.clone());
         self.0.read(move |connection| search(connection, &words, &filter, page)).await
     }

@@ -11,6 +11,7 @@ use x402_facilitator_core::{
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use super::{Database, WriteError};
+use crate::answered::ReadAnswered;
 use crate::row::{self, Row, after};
 
 /// The settlement ledger in a SQLite file.
@@ -335,6 +336,21 @@ fn forget_one(transaction: &Transaction<'_>, old: &Payment) -> Sql<bool> {
         }
     }
     Ok(true)
+}
+
+#[async_trait]
+impl ReadAnswered for SqliteLedger {
+    async fn answered(&self, after: &[u8], limit: usize) -> Result<Vec<Payment>, Fault> {
+        const SQL: &str = "SELECT row FROM payments WHERE due IS NULL AND key > ?1 ORDER BY key LIMIT ?2";
+        let (after, limit) = (after.to_vec(), i64::try_from(limit).unwrap_or(i64::MAX));
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(SQL)?;
+                let texts = statement.query_map((after, limit), |row| row.get::<_, String>(0))?;
+                texts.map(|text| from_row(&text?)).collect()
+            })
+            .await
+    }
 }
 
 #[async_trait]

@@ -40,7 +40,7 @@ pub use requests::SqliteRequests;
 pub use session_keys::SqliteSessionKeys;
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -56,6 +56,9 @@ const GROUP: usize = 128;
 const QUEUE: usize = 4096;
 /// The room beyond that for checks, which do not wait for it.
 const CHECKS: usize = 16;
+/// The way in which the file is opened: each connection belongs to one thread.
+const FLAGS: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_CREATE).union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// The oldest usable SQLite: up to 3.51.2 it can corrupt a database whose WAL is reset (fixed in 3.51.3).
 const OLDEST: i32 = 3_051_003;
 
@@ -93,6 +96,7 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 /// A handle to the file. Clones share the writer.
 #[derive(Clone)]
 pub struct Database {
+    path: Arc<PathBuf>,
     writer: SyncSender<Job>,
     reader: SyncSender<Look>,
     /// The room for writes and for reads.
@@ -160,19 +164,12 @@ impl Database {
         if rusqlite::version_number() < OLDEST {
             return Err(Fault::broken(format_args!("sqlite {} is older than 3.51.3", rusqlite::version())));
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut write = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
+        let mut write = Connection::open_with_flags(path, FLAGS).map_err(Fault::store)?;
         prepare(&write).map_err(Fault::store)?;
         migrate::to_newest(&mut write)?;
         further(&mut write).map_err(Fault::store)?;
-        let read = Connection::open_with_flags(path, flags).map_err(Fault::store)?;
-        read.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=ON;").map_err(Fault::store)?;
         let (writer, jobs) = sync_channel(QUEUE + CHECKS);
-        let (reader, looks) = sync_channel::<Look>(QUEUE);
         let room = [(); 2].map(|()| Arc::new(Semaphore::new(QUEUE)));
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(Fault::store)
-        };
         let commits = Arc::new(Mutex::new(Commits { last: Instant::now(), failing: None }));
         let noted = Arc::clone(&commits);
         let (end, ended) = watch::channel(());
@@ -184,14 +181,19 @@ impl Database {
                 write_loop(&mut write, &jobs, &noted);
             }),
         )?;
-        spawn(
-            "ledger-read",
-            Box::new(move || {
-                let _end = reads;
-                looks.iter().for_each(|look| look(&read));
-            }),
-        )?;
-        Ok(Self { writer, reader, room, commits, ended, _alone: None })
+        let reader = spawn_reader(path, "ledger-read", reads)?;
+        Ok(Self { path: Arc::new(path.to_owned()), writer, reader, room, commits, ended, _alone: None })
+    }
+
+    /// Returns a handle to the same writer whose reads have a connection and a thread of their own: however long they take,
+    /// other reads do not wait for them.
+    /// # Errors
+    /// The file cannot be opened once more.
+    pub fn with_own_reader(&self) -> Result<Self, Fault> {
+        // Nothing waits for the end of this thread: a read that it does not answer is a fault.
+        let reader = spawn_reader(&self.path, "catalog-read", End(watch::channel(()).0))?;
+        let [writes, _] = self.room.clone();
+        Ok(Self { reader, room: [writes, Arc::new(Semaphore::new(QUEUE))], ..self.clone() })
     }
 
     /// Executes a write; the result follows the commit. A write that fails is undone; the others of the same commit are
@@ -258,6 +260,25 @@ impl Database {
         self.reader.try_send(look).map_err(refused)?;
         told.await.unwrap_or_else(|_| Err(Fault::store("the reader stopped")))
     }
+}
+
+fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> Result<(), Fault> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(Fault::store)
+}
+
+/// Starts a thread with a connection that only reads.
+fn spawn_reader(path: &Path, name: &str, end: End) -> Result<SyncSender<Look>, Fault> {
+    let read = Connection::open_with_flags(path, FLAGS).map_err(Fault::store)?;
+    read.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=ON;").map_err(Fault::store)?;
+    let (reader, looks) = sync_channel::<Look>(QUEUE);
+    spawn(
+        name,
+        Box::new(move || {
+            let _end = end;
+            looks.iter().for_each(|look| look(&read));
+        }),
+    )?;
+    Ok(reader)
 }
 
 /// Waits for room in a thread's queue.

@@ -27,15 +27,16 @@ pub fn is_required(declaration: &RawJson) -> bool {
     required.unwrap_or(false)
 }
 
-/// Returns what a client sends back: the whole declaration, and its own additions in `info`. A declaration of another
-/// form is returned unchanged.
+/// Returns what a client sends back: the whole declaration, and its own additions in `info`. An addition takes the place of
+/// a declared member only if both are lists, and it has all elements of the declared one. A declaration of another form is
+/// returned unchanged.
 #[must_use]
 pub fn echoed(declaration: &RawJson, additions: &Members) -> RawJson {
     let (Some(mut info), Ok(mut whole)) = (info(declaration), declaration.read::<Members>()) else {
         return declaration.clone();
     };
     for (name, value) in additions.iter() {
-        if info.get(name).is_none() {
+        if info.get(name).is_none_or(|declared| is_longer(value, declared)) {
             info.insert(name, value.clone());
         }
     }
@@ -74,6 +75,14 @@ pub fn compare(
         }
     }
     Ok(())
+}
+
+/// Returns whether both values are lists, and the first one has every element of the second one.
+fn is_longer(list: &RawJson, declared: &RawJson) -> bool {
+    match (list.read::<Vec<Value>>(), declared.read::<Vec<Value>>()) {
+        (Ok(list), Ok(declared)) => declared.iter().all(|element| list.contains(element)),
+        _ => false,
+    }
 }
 
 fn keeps(echoed: &Value, declared: &Value) -> bool {

@@ -112,7 +112,8 @@ pub trait Extension: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
-    /// Records that a payment was settled, before its answer leaves. The method may be called again for the same payment.
+    /// Records that a payment was settled: at a seller before its answer leaves, at a facilitator beside the answer, which
+    /// does not wait. The method may be called again for the same payment.
     ///
     /// # Errors
     /// The record could not be written. A seller then answers that the outcome is unknown, and records it when the same
@@ -126,6 +127,13 @@ pub trait Extension: Send + Sync + fmt::Debug {
     /// by then, so the method must not wait. A receipt may be sent again: it must confirm the same payment each time.
     fn on_receipt(&self, settled: &SettledClaim<'_>) -> Option<RawJson> {
         let _ = settled;
+        None
+    }
+
+    /// Returns what a facilitator reports to the seller of a settled payment, beside its answer, in the header
+    /// `EXTENSION-RESPONSES`. The payer does not learn it. The method must not wait, as [`Extension::on_receipt`].
+    fn report(&self, claim: &Claim) -> Option<RawJson> {
+        let _ = claim;
         None
     }
 }
@@ -409,6 +417,18 @@ impl Extensions {
             extension.on_settled(settled).await?;
         }
         Ok(())
+    }
+
+    /// Returns what the extensions report to the seller of a settled payment, by their names.
+    #[must_use]
+    pub fn reports(&self, claim: &Claim) -> Members {
+        let mut reports = Members::new();
+        for extension in self.iter() {
+            if let Some(report) = extension.report(claim) {
+                reports.insert(extension.name(), report);
+            }
+        }
+        reports
     }
 
     /// Adds the values of the extensions to the receipt of a settled payment.

@@ -194,6 +194,16 @@ codes! {
         "write \"payment-identifier\": { \"info\": { \"required\": false } }";
         "The extension is an object whose `info.required` is true or false. An `info.id` is 16 to 128 letters, digits, `_` and `-`. A `schema` is an object that compiles. What is absent is reported at the object that lacks it.";
         r#"{"extensions":{"payment-identifier":{"info":{"required":"yes"}}}}"# => r#"{"extensions":{"payment-identifier":{"info":{"required":true}}}}"#;
+    InvalidAuthHints = "INVALID_AUTH_HINTS", Ours, Warning, "extensions.auth-hints";
+        "the auth-hints extension is malformed";
+        "write \"auth-hints\": { \"info\": { \"authRequirements\": [{ \"acceptIndexes\": [0], \"methods\": [{ \"type\": … }] }] } }";
+        "`info.authRequirements` is a list of objects with `acceptIndexes`, indexes of entries of `accepts`, and `methods`, each with a `type`. A method `oauth2` has a `tokenType` of `Bearer` or `DPoP`, the URLs `authorizationServer` and `tokenEndpoint`, and perhaps `registrationEndpoint`. A method `sign-in-with-x` needs that extension beside it. The first fault is reported; what is absent is reported at the object that lacks it.";
+        r#"{"accepts":[{"scheme":"exact"}],"extensions":{"auth-hints":{"info":{"authRequirements":[{"acceptIndexes":[1],"methods":[{"type":"oauth2"}]}]}}}}"# => r#"{"accepts":[{"scheme":"exact"}],"extensions":{"auth-hints":{"info":{"authRequirements":[{"acceptIndexes":[0],"methods":[{"type":"oauth2","tokenType":"Bearer","authorizationServer":"https://as.example.com","tokenEndpoint":"https://as.example.com/token"}]}]}}}}"#;
+    InvalidMessageSignatures = "INVALID_MESSAGE_SIGNATURES", Ours, Warning, "extensions.http-message-signatures";
+        "the http-message-signatures extension is malformed";
+        "write \"http-message-signatures\": { \"info\": { \"registrationUrl\": …, \"signatureSchemes\": [\"ed25519\"], \"tags\": [\"web-bot-auth\"] } }";
+        "`info.registrationUrl` is an http or https URL, `info.signatureSchemes` a list of names of algorithms, `info.tags` a list of names or absent. The first fault is reported; what is absent is reported at the object that lacks it.";
+        r#"{"extensions":{"http-message-signatures":{"info":{"registrationUrl":"soon"}}}}"# => r#"{"extensions":{"http-message-signatures":{"info":{"registrationUrl":"https://network.example.com/agents","signatureSchemes":["ed25519"],"tags":["web-bot-auth"]}}}}"#;
     InvalidExtra = "INVALID_EXTRA", Ours, Error, "accepts[0].extra";
         "`extra` is not what the scheme adds";
         "write `extra` as an object; for a known token leave out what it does not have, and name its EIP-712 domain";

@@ -10,7 +10,7 @@ use x402_codec::challenge as codec;
 use x402_codec::header::X_PAYMENT_RESPONSE;
 use x402_types::challenge::{Challenge, ChallengeId, Code, PaymentResponse};
 
-use super::super::outcome::{DEFAULT_WAIT, is_served, retry_after};
+use super::super::outcome::{DEFAULT_WAIT, ends_without_receipt, is_served, retry_after};
 use crate::Body;
 
 /// The server's receipt for a payment of this dialect. It is in the response's extensions.
@@ -78,7 +78,7 @@ where
             let (read, body) = peek(body, limit).await;
             (refusal(status, read.as_deref().unwrap_or_default()), Response::from_parts(parts, body))
         }
-        status if !is_served(method, status) => (ChallengeOutcome::Open, response.map(Body::inner)),
+        status if !ends_without_receipt(method, status) => (ChallengeOutcome::Open, response.map(Body::inner)),
         // Success without a receipt: assume that the payment was settled.
         _ => (ChallengeOutcome::Paid(None), response.map(Body::inner)),
     }

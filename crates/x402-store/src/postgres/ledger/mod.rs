@@ -20,6 +20,7 @@ use super::connect::Postgres;
 use super::failure::Abort;
 use super::run::{Kind, execute, query};
 use super::{natural, number};
+use crate::answered::ReadAnswered;
 use crate::row::{self, after};
 
 /// The settlement ledger in a PostgreSQL database, for one or more processes. Leases use the database's clock.
@@ -125,6 +126,21 @@ async fn slots(client: &ClientWrapper, ids: &[SlotId]) -> Sql<Vec<Slot>> {
     let found: Vec<Slot> = all_parsed(&rows)?;
     let found: HashMap<SlotId, Slot> = found.into_iter().map(|slot| (slot.id.clone(), slot)).collect();
     Ok(ids.iter().filter_map(|id| found.get(id).cloned()).collect())
+}
+
+#[async_trait]
+impl ReadAnswered for PostgresLedger {
+    async fn answered(&self, after: &[u8], limit: usize) -> Result<Vec<Payment>, Fault> {
+        const SQL: &str = "SELECT row FROM x402_payments WHERE due IS NULL AND key > $1 ORDER BY key LIMIT $2";
+        let shared = Arc::new((after.to_vec(), i64::try_from(limit).unwrap_or(i64::MAX)));
+        let kind = Kind::Single { writes: false };
+        self.database
+            .run(kind, |client| {
+                let shared = Arc::clone(&shared);
+                Box::pin(async move { all_parsed(&query(client, SQL, &[&shared.0, &shared.1]).await?) })
+            })
+            .await
+    }
 }
 
 #[async_trait]

@@ -5,6 +5,13 @@
 //! The suffix of a call is `[CBOR map][length of the map, 2 bytes][0x02][0x8021 eight times]`. The map has the codes of the app
 //! (`a`), of the wallet or facilitator (`w`), and of services (`s`). This module reads and writes it, and reads the codes that
 //! a payment echoes. No contract reads the suffix.
+//!
+//! A seller registers [`SellerCodes`], a payer [`PayerCodes`], a facilitator [`FacilitatorCodes`], which makes the suffix of its
+//! calls.
+
+mod roles;
+
+pub use roles::{FacilitatorCodes, PayerCodes, SellerCodes, TooManyCodes};
 
 use serde_json::Value;
 use x402_types::Members;
@@ -12,6 +19,8 @@ use x402_types::extension::echo;
 
 /// The key of the extension in `extensions`.
 pub const NAME: &str = "builder-code";
+/// The most codes of services that a client or a server names.
+pub const MAX_OWN: usize = 5;
 /// The most codes of services that a payment may echo: 5 of the client and 5 of the server.
 pub const MAX_ECHOED: usize = 10;
 /// The most codes of services in a suffix, with the one of the facilitator.
@@ -78,11 +87,7 @@ impl BuilderCodes {
             value.read::<Members>().is_ok_and(|members| members.get("info").is_some())
         });
         let Some(info) = info.and_then(echo::info) else { return Self::default() };
-        let services = match info.get("s").and_then(|value| value.read::<Value>().ok()) {
-            Some(Value::String(one)) => vec![one],
-            Some(Value::Array(list)) => list.iter().filter_map(|code| code.as_str().map(str::to_owned)).collect(),
-            _ => Vec::new(),
-        };
+        let services = texts(&info);
         let services = services.iter().filter_map(|code| code.parse().ok()).take(MAX_ECHOED).collect();
         Self { app: info.text("a").and_then(|code| code.parse().ok()), wallet: None, services }
     }
@@ -171,6 +176,15 @@ impl BuilderCodes {
             };
         }
         rest.is_empty().then_some(codes)
+    }
+}
+
+/// Returns the texts of the member `s` of an info: a list, or one text.
+fn texts(info: &Members) -> Vec<String> {
+    match info.get("s").and_then(|value| value.read::<Value>().ok()) {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(list)) => list.iter().filter_map(|code| code.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
     }
 }
 
