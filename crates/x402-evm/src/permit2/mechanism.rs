@@ -14,7 +14,7 @@ use x402_types::{
     UnixSeconds, Version,
 };
 
-use super::approving::APPROVE;
+use super::approving::{self, APPROVE};
 use super::calls::Eip2612Permit;
 use super::check::{self, CheckedPermit, PermitScheme, seconds};
 use super::payload::{PermitPayload, UncheckedPermit};
@@ -22,7 +22,6 @@ use super::probe::{Judged, PermitContext, PermitProbe, transaction_gas};
 use super::proof::{self, OthersCalls, once_key, watched};
 use super::signed_approval::SignedApproval;
 use super::sponsored::SponsoredPermit;
-use super::{PERMIT2, approving};
 use crate::chain::{At, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
 use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
