@@ -141,7 +141,7 @@ fn the_transaction_is_checked_whole() {
         refused(&signed(&transaction))
     };
     let call = |spender: Address, value: u64| approve_call(spender, U256::from(value));
-    assert_eq!(changed(&|tx| tx.chain_id = 1), ErrorReason::ERC20_APPROVAL_TX_WRONG_CHAIN);
+    assert_eq!(changed(&|tx| tx.chain_id = 1), ErrorReason::ERC20_APPROVAL_WRONG_CHAIN);
     assert_eq!(changed(&|tx| tx.to = TxKind::Call(PERMIT2)), ErrorReason::ERC20_APPROVAL_TX_WRONG_TARGET);
     assert_eq!(changed(&|tx| tx.to = TxKind::Create), ErrorReason::ERC20_APPROVAL_TX_PARSE_FAILED);
     assert_eq!(changed(&|tx| tx.value = U256::from(1)), ErrorReason::ERC20_APPROVAL_TX_INVALID_CALLDATA);
@@ -165,8 +165,8 @@ fn the_transaction_is_checked_whole() {
     let mut dirty = call(PERMIT2, PRICE).to_vec();
     dirty[4] = 1;
     assert_eq!(changed(&|tx| tx.input = dirty.clone().into()), ErrorReason::ERC20_APPROVAL_TX_WRONG_SPENDER);
-    assert_eq!(changed(&|tx| tx.gas_limit = 22_088), ErrorReason::ERC20_APPROVAL_TX_UNDERPRICED);
-    assert_eq!(changed(&|tx| tx.max_fee_per_gas = 1), ErrorReason::ERC20_APPROVAL_TX_UNDERPRICED);
+    assert_eq!(changed(&|tx| tx.gas_limit = 22_088), ErrorReason::ERC20_APPROVAL_UNDERPRICED);
+    assert_eq!(changed(&|tx| tx.max_fee_per_gas = 1), ErrorReason::ERC20_APPROVAL_UNDERPRICED);
     let item = AccessListItem { address: TOKEN, storage_keys: vec![B256::ZERO] };
     assert_eq!(changed(&|tx| tx.access_list = vec![item.clone()].into()), ErrorReason::ERC20_APPROVAL_TX_PARSE_FAILED);
 }

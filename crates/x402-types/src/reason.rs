@@ -116,10 +116,10 @@ reasons! {
     ERC20_APPROVAL_TX_SIGNER_MISMATCH = "erc20_approval_tx_signer_mismatch", TypeScript, 402, "the approval's transaction is signed by another account";
     ERC20_APPROVAL_TX_INVALID_SIGNATURE = "erc20_approval_tx_invalid_signature", TypeScript, 402, "the approval's transaction has no valid signature";
     ERC20_APPROVAL_TX_FAILED = "erc20_approval_tx_failed", TypeScript, 402, "the approval's transaction would revert, or did";
-    ERC20_APPROVAL_TX_WRONG_CHAIN = "erc20_approval_tx_wrong_chain", Ours, 402, "the approval's transaction is for another chain";
-    ERC20_APPROVAL_TX_WRONG_NONCE = "erc20_approval_tx_wrong_nonce", Ours, 402, "the approval's transaction is not the payer's next one";
-    ERC20_APPROVAL_TX_UNDERPRICED = "erc20_approval_tx_underpriced", Ours, 402, "the approval's transaction has too little gas or too low a fee";
-    ERC20_APPROVAL_NO_GAS_FUNDS = "erc20_approval_insufficient_gas_funds", Ours, 402, "the payer cannot pay for the approval's transaction";
+    ERC20_APPROVAL_WRONG_CHAIN = "erc20_approval_wrong_chain", Ours, 402, "the approval's transaction is for another chain";
+    ERC20_APPROVAL_WRONG_NONCE = "erc20_approval_wrong_nonce", Ours, 402, "the approval's transaction is not the payer's next one";
+    ERC20_APPROVAL_UNDERPRICED = "erc20_approval_underpriced", Ours, 402, "the approval's transaction has too little gas or too low a fee";
+    ERC20_APPROVAL_UNFUNDED = "erc20_approval_unfunded", Ours, 402, "the payer cannot pay for the approval's transaction";
     UPTO_AMOUNT_EXCEEDS_PERMITTED = "upto_amount_exceeds_permitted", TypeScript, 402, "the proxy refuses to settle more than is permitted";
     UPTO_UNAUTHORIZED_FACILITATOR = "upto_unauthorized_facilitator", TypeScript, 402, "the proxy accepts the permit from another account only";
     UPTO_FACILITATOR_MISMATCH = "upto_facilitator_mismatch", TypeScript, 402, "the permit's witness names no account of this facilitator";

@@ -29,19 +29,19 @@ pub(super) async fn check(
     let account = chain.account(approval.from).await?;
     if account.nonce != approval.nonce {
         let why = format!("the approval has nonce {}, and the account's next is {}", approval.nonce, account.nonce);
-        return refuse(ErrorReason::ERC20_APPROVAL_TX_WRONG_NONCE, why);
+        return refuse(ErrorReason::ERC20_APPROVAL_WRONG_NONCE, why);
     }
     let (needed, has) = (approval.most_cost(), account.balance);
     if has < needed {
         let why = format!("the approval may cost {needed} wei, and the payer has {has}");
-        return refuse(ErrorReason::ERC20_APPROVAL_NO_GAS_FUNDS, why);
+        return refuse(ErrorReason::ERC20_APPROVAL_UNFUNDED, why);
     }
     // EIP-1559: the next block's base fee is at most an eighth higher.
     let base_fee = chain.head().await?.base_fee;
     let next = base_fee.saturating_add(base_fee.div_ceil(8));
     if approval.max_fee_per_gas < next {
         let why = format!("the approval pays {} wei for gas, and a block takes {next}", approval.max_fee_per_gas);
-        return refuse(ErrorReason::ERC20_APPROVAL_TX_UNDERPRICED, why);
+        return refuse(ErrorReason::ERC20_APPROVAL_UNDERPRICED, why);
     }
     // The batch runs in the payer's place, where a signature cannot be verified: it is a call of its own.
     let (token, owner) = (checked.permit.token, checked.permit.from);

@@ -113,7 +113,7 @@ impl SignedApproval {
         let Transaction { chain_id: chain, nonce, max_fee_per_gas, gas_limit, to, ref input, .. } = transaction;
         let max_priority_fee_per_gas = transaction.max_priority_fee_per_gas;
         if chain != chain_id {
-            return refuse(ErrorReason::ERC20_APPROVAL_TX_WRONG_CHAIN, &format!("chain {chain_id}"));
+            return refuse(ErrorReason::ERC20_APPROVAL_WRONG_CHAIN, &format!("chain {chain_id}"));
         }
         if to != permit.token {
             return refuse(ErrorReason::ERC20_APPROVAL_TX_WRONG_TARGET, "a call of the asset");
@@ -140,7 +140,7 @@ impl SignedApproval {
         }
         if gas_limit <= INTRINSIC_GAS || max_priority_fee_per_gas > max_fee_per_gas {
             let what = "gas for the call, and a tip that is no more than the maximum fee";
-            return refuse(ErrorReason::ERC20_APPROVAL_TX_UNDERPRICED, what);
+            return refuse(ErrorReason::ERC20_APPROVAL_UNDERPRICED, what);
         }
         match signature.and_then(|signature| recover(transaction.signing_hash(), &signature)) {
             Ok(signer) if signer == permit.from => {}

@@ -82,11 +82,11 @@ async fn what_the_chain_knows_of_an_approval_decides_before_anything_is_sent() {
     assert_eq!(permits.refused(&claim).await, ErrorReason::PERMIT2_ALLOWANCE_REQUIRED);
     let good = approval(&permits).await;
     for (change, reason) in [
-        ((|tx| tx.nonce += 1) as fn(&mut TxEip1559), ErrorReason::ERC20_APPROVAL_TX_WRONG_NONCE),
+        ((|tx| tx.nonce += 1) as fn(&mut TxEip1559), ErrorReason::ERC20_APPROVAL_WRONG_NONCE),
         (|tx| tx.gas_limit = 30_000, ErrorReason::ERC20_APPROVAL_TX_FAILED),
-        (|tx| (tx.max_fee_per_gas, tx.max_priority_fee_per_gas) = (1, 1), ErrorReason::ERC20_APPROVAL_TX_UNDERPRICED),
-        (|tx| tx.max_fee_per_gas = u128::MAX, ErrorReason::ERC20_APPROVAL_NO_GAS_FUNDS),
-        (|tx| tx.chain_id = 1, ErrorReason::ERC20_APPROVAL_TX_WRONG_CHAIN),
+        (|tx| (tx.max_fee_per_gas, tx.max_priority_fee_per_gas) = (1, 1), ErrorReason::ERC20_APPROVAL_UNDERPRICED),
+        (|tx| tx.max_fee_per_gas = u128::MAX, ErrorReason::ERC20_APPROVAL_UNFUNDED),
+        (|tx| tx.chain_id = 1, ErrorReason::ERC20_APPROVAL_WRONG_CHAIN),
     ] {
         let mut bad = good.clone();
         change(&mut bad);
@@ -97,7 +97,7 @@ async fn what_the_chain_knows_of_an_approval_decides_before_anything_is_sent() {
     permits.payment(&used).await;
     permits.stage.other(PAYER, ACCOUNTS[5].address, Default::default()).await;
     permits.stage.chain.mine(1);
-    assert_eq!(permits.refused(&used).await, ErrorReason::ERC20_APPROVAL_TX_WRONG_NONCE);
+    assert_eq!(permits.refused(&used).await, ErrorReason::ERC20_APPROVAL_WRONG_NONCE);
     // Whoever sent it: an allowance that suffices makes the approval superfluous, and nothing of it is judged.
     permits.approve(PAYER, TOKEN, U256::from(PRICE)).await;
     permits.payment(&used).await;
