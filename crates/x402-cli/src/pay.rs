@@ -1,5 +1,6 @@
 //! `x402 pay`: makes one request, and pays for it if the server requires payment.
 
+mod allowance;
 pub(crate) mod journal;
 mod request;
 
@@ -20,7 +21,7 @@ use x402_http::client::{
     ReceiptOutcome, ReceiptRefusals, SpendLimits,
 };
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{PaymentRequired, challenge};
+use x402_types::{ErrorReason, PaymentRequired, challenge};
 use zeroize::Zeroizing;
 
 use journal::Journal;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     max_seconds: u64,
     #[command(flatten)]
     request: request::Request,
+    #[command(flatten)]
+    allowance: allowance::Allowance,
     /// A file with the private key.
     #[arg(long)]
     key_file: Option<PathBuf>,
@@ -95,7 +98,8 @@ async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
     let limits = SpendLimits::default().with_cap(args.max).with_longest_authorization(args.max_seconds);
     let proof = Arc::new(ExactProof::new(exact::Payer::new(key.clone()))) as Arc<dyn MakeProof>;
-    let payer = Payer::new(exact::Payer::new(key)).with_proofs([proof]);
+    let payer = Payer::new(exact::Payer::new(key.clone())).with_proofs([proof]);
+    let payer = args.allowance.add_to(payer, key).await.map_err(usage)?;
     let payer = payer.with_spending(limits).with_extension(PaymentIdentifier::optional());
     let payer = payer.with_extension(ReceiptBook::new(journal.clone()));
     let client = PayClient::new(payer.with_journal(journal.clone())).map_err(|error| usage(error.to_string()))?;
@@ -208,6 +212,9 @@ fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Proof>, refused:
             eprintln!("paid without an answer ({receipt})")
         }
         (Some(receipt), _) => eprintln!("{receipt}"),
+        (None, Some(reason)) if ErrorReason::PERMIT2_ALLOWANCE_REQUIRED.as_str() == reason => {
+            eprintln!("refused: {reason}; --approve with --rpc sends the transaction that gives Permit2 the allowance")
+        }
         (None, Some(reason)) => eprintln!("refused: {reason}"),
         (None, None) if status.is_success() => {
             eprintln!("a payment was sent; the answer has no receipt that can be read")
@@ -223,7 +230,7 @@ fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) 
     if let Some(refusal) = challenge.filter(|refusal| refusal.error.status() == status.as_u16()) {
         return Some(format!("{}: {}", refusal.error.as_str(), refusal.message));
     }
-    if status != StatusCode::PAYMENT_REQUIRED {
+    if !matches!(status, StatusCode::PAYMENT_REQUIRED | StatusCode::PRECONDITION_FAILED) {
         return None;
     }
     let required = in_header.or_else(|| x402_codec::body::payment_required(body, &Limits::DEFAULT).ok())?;
@@ -237,7 +244,8 @@ fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) 
 fn signed(open: &OpenPayment) -> String {
     let payment: Option<Value> = header::decode(open.value.as_bytes(), &Limits::DEFAULT).ok();
     let payment = payment.unwrap_or_default();
-    let places = ["/payload/authorization/nonce", "/proof/payload/authorization/nonce"];
+    let places =
+        ["/payload/authorization/nonce", "/payload/permit2Authorization/nonce", "/proof/payload/authorization/nonce"];
     let nonce = places.into_iter().find_map(|place| payment.pointer(place)?.as_str());
     let nonce = nonce.map(|nonce| format!("nonce {nonce}, ")).unwrap_or_default();
     let challenge = open.challenge.as_ref().map(|challenge| format!("challenge {}, ", challenge.id.as_str()));

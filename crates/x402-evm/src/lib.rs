@@ -30,7 +30,7 @@ pub mod token;
 mod token_error;
 #[cfg(all(feature = "facilitator", feature = "rpc"))]
 pub mod token_trial;
-#[cfg(feature = "facilitator")]
+#[cfg(any(feature = "approvals", feature = "facilitator"))]
 mod transaction;
 #[cfg(feature = "facilitator")]
 pub mod unreliable;

@@ -19,6 +19,16 @@ pub(crate) fn signature<'de, D: Deserializer<'de>>(deserializer: D) -> Result<By
     })
 }
 
+/// Decodes `0x` and the hex digits of a signed transaction of at most 512 bytes. The length is checked before anything is
+/// allocated.
+#[cfg(feature = "facilitator")]
+pub(crate) fn transaction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    text(deserializer, "`0x` and hex digits, at most 1024", |digits| {
+        let fits = digits.len().is_multiple_of(2) && digits.len() <= 1024;
+        Some(hex::decode(fits.then_some(digits)?).ok()?.into())
+    })
+}
+
 /// Decodes `0x` and 64 hex digits.
 pub(crate) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<B256, D::Error> {
     text(deserializer, "`0x` and 64 hex digits", |digits| {

@@ -9,10 +9,10 @@ use x402_facilitator_core::{Attempt, Delivery, LaneId, Nonces, Parcel, Rail, Slo
 use x402_types::{ErrorReason, EvmAddress, Fault, NotTaken, Refusal, Rejection};
 
 use crate::batching::{Batching, MULTICALL3, aggregate, may_share};
-use crate::chain::{Call, CallHead, Chain, Head};
+use crate::chain::{Call, CallHead, Chain, Head, Relay};
 use crate::exact::TRANSFER_GAS;
 use crate::key::Sign;
-use crate::transaction::{Transaction, fees};
+use crate::transaction::{Transaction, fees, split_first};
 
 /// The limits on the cost of a transaction: the price of its gas, and the gas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,7 +266,10 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
     }
 
     async fn sign(&self, slot: &SlotId, load: &[Parcel], replaces: Option<&Attempt>) -> Result<Attempt, Fault> {
+        let relay = if let [parcel] = load { Relay::read(&parcel.bytes) } else { None };
         let (to, gas, input) = match load {
+            // The relayed transaction travels beside one that only uses up the nonce.
+            [_] if relay.is_some() => (self.signer.address(), EMPTY_GAS, Bytes::new()),
             // This transaction only uses up the nonce.
             [] => (self.signer.address(), EMPTY_GAS, Bytes::new()),
             [parcel] => {
@@ -295,8 +298,12 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
             input,
         };
         let signature = self.signer.sign(transaction.signing_hash()).await?;
-        let bytes = transaction.signed(&signature);
-        Ok(Attempt::new(hex::encode_prefixed(keccak256(&bytes)).into(), bytes, max_fee_per_gas))
+        let mut bytes = transaction.signed(&signature);
+        let tx = hex::encode_prefixed(keccak256(&bytes)).into();
+        if let Some(relay) = relay {
+            bytes.extend_from_slice(&relay.transaction);
+        }
+        Ok(Attempt::new(tx, bytes, max_fee_per_gas))
     }
 
     /// Checks the balance. A node accepts a transaction if the account has its gas limit times its fee; the least that
@@ -318,8 +325,15 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         }
     }
 
+    /// Sends the attempt. A relayed transaction after its own goes first; whether a node takes it says nothing of this
+    /// account, and its step is observed whatever the node answers.
     async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
-        match self.chain.send_transaction(&attempt.bytes).await {
+        let (own, relayed) = split_first(&attempt.bytes)
+            .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;
+        if !relayed.is_empty() {
+            let _ = self.chain.send_transaction(relayed).await;
+        }
+        match self.chain.send_transaction(own).await {
             Ok(()) => {
                 *self.refused() = None;
                 Ok(Delivery::Taken)

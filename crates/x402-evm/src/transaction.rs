@@ -1,9 +1,13 @@
 //! Transactions of [EIP-1559](https://eips.ethereum.org/EIPS/eip-1559): one call each, without value and access list.
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_rlp::{Decodable, Encodable, Header};
+use alloy_rlp::Encodable;
+#[cfg(feature = "facilitator")]
+use alloy_rlp::{Decodable, Header};
 
 use crate::signature::Signature;
+#[cfg(feature = "facilitator")]
+use crate::signature::SignatureError;
 
 /// The transaction type, which precedes the list.
 const TYPE: u8 = 2;
@@ -58,14 +62,65 @@ impl Transaction {
     }
 }
 
-/// Reads the fees in a transaction's bytes: the maximum for a unit of gas, and the tip.
-pub(crate) fn fees(mut bytes: &[u8]) -> alloy_rlp::Result<(u128, u128)> {
-    let bytes = &mut bytes;
-    let Some((&TYPE, rest)) = bytes.split_first() else {
+/// A signed transaction that others made: of type 2, without an access list.
+#[cfg(feature = "facilitator")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SignedTransaction {
+    pub(crate) transaction: Transaction,
+    /// The value, which [`Transaction`] has not: its hash is that of a transaction without value.
+    pub(crate) value: U256,
+    pub(crate) signature: Result<Signature, SignatureError>,
+}
+
+#[cfg(feature = "facilitator")]
+impl SignedTransaction {
+    /// Decodes exactly these bytes: RLP has one spelling, and nothing follows it.
+    pub(crate) fn decode(bytes: &[u8]) -> alloy_rlp::Result<Self> {
+        let (fields, rest) = envelope(bytes)?;
+        if !rest.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength);
+        }
+        let fields = &mut &*fields;
+        let (chain_id, nonce) = (u64::decode(fields)?, u64::decode(fields)?);
+        let (max_priority_fee_per_gas, max_fee_per_gas) = (u128::decode(fields)?, u128::decode(fields)?);
+        let gas_limit = u64::decode(fields)?;
+        let to = Address::decode(fields)?;
+        let (value, input) = (U256::decode(fields)?, Bytes::decode(fields)?);
+        if !Header::decode_bytes(fields, true)?.is_empty() {
+            return Err(alloy_rlp::Error::Custom("expected no access list"));
+        }
+        let (odd, r, s) = (bool::decode(fields)?, U256::decode(fields)?, U256::decode(fields)?);
+        if !fields.is_empty() {
+            return Err(alloy_rlp::Error::UnexpectedLength);
+        }
+        let signature = Signature::new(r.to_be_bytes().into(), s.to_be_bytes().into(), odd);
+        let transaction =
+            Transaction { chain_id, nonce, max_priority_fee_per_gas, max_fee_per_gas, gas_limit, to, input };
+        Ok(Self { transaction, value, signature })
+    }
+}
+
+/// Splits the bytes into the fields of one transaction of type 2, and what follows it.
+#[cfg(feature = "facilitator")]
+fn envelope(bytes: &[u8]) -> alloy_rlp::Result<(&[u8], &[u8])> {
+    let Some((&TYPE, mut rest)) = bytes.split_first() else {
         return Err(alloy_rlp::Error::Custom("expected a transaction of type 2"));
     };
-    *bytes = rest;
-    let mut fields = Header::decode_bytes(bytes, true)?;
+    let fields = Header::decode_bytes(&mut rest, true)?;
+    Ok((fields, rest))
+}
+
+/// Splits bytes after the first transaction in them.
+#[cfg(feature = "facilitator")]
+pub(crate) fn split_first(bytes: &[u8]) -> alloy_rlp::Result<(&[u8], &[u8])> {
+    let (_, rest) = envelope(bytes)?;
+    bytes.split_at_checked(bytes.len().saturating_sub(rest.len())).ok_or(alloy_rlp::Error::InputTooShort)
+}
+
+/// Reads the fees in a transaction's bytes: the maximum for a unit of gas, and the tip.
+#[cfg(feature = "facilitator")]
+pub(crate) fn fees(bytes: &[u8]) -> alloy_rlp::Result<(u128, u128)> {
+    let (mut fields, _) = envelope(bytes)?;
     let fields = &mut fields;
     let (_chain_id, _nonce) = (u64::decode(fields)?, u64::decode(fields)?);
     let tip = u128::decode(fields)?;
@@ -115,6 +170,15 @@ mod tests {
             assert_eq!(bytes, envelope.encoded_2718());
             assert_eq!(keccak256(&bytes), *envelope.tx_hash());
             assert_eq!(fees(&bytes), Ok((transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas)));
+            let decoded = SignedTransaction::decode(&bytes).unwrap();
+            let expected = SignedTransaction { transaction, value: U256::ZERO, signature: Ok(signature) };
+            assert_eq!(decoded, expected);
+            let two = [&bytes[..], &[7; 9]].concat();
+            assert_eq!(split_first(&two), Ok((&bytes[..], &[7; 9][..])));
+            assert!(SignedTransaction::decode(&two).is_err());
+            for end in 0..bytes.len() {
+                assert!(SignedTransaction::decode(&bytes[..end]).is_err(), "{end}");
+            }
         }
     }
 

@@ -157,7 +157,11 @@ async fn completed(declaration: &RawJson, codes: &[&str]) -> Value {
     let payer = PayerCodes::new(list(codes)).unwrap();
     let url = "https://api.example.com/bc";
     let context = SigningContext { now: UnixSeconds(0), entropy: [0; 32], url, method: "GET" };
-    let additions = payer.complete(&echo::info(declaration).unwrap(), &context).await.unwrap();
+    let terms: Terms = serde_json::from_value(json!({"version": 2, "scheme": "exact", "network": "eip155:84532",
+        "amount": "1", "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "pay_to": "0x1", "max_timeout_seconds": 60,
+        "extra": {}}))
+    .unwrap();
+    let additions = payer.complete(&echo::info(declaration).unwrap(), &terms, &context).await.unwrap();
     echo::echoed(declaration, &additions).read().unwrap()
 }
 

@@ -17,14 +17,14 @@ use x402_evm::batching::Batching;
 use x402_evm::chain::{LOG_QUERY_BLOCKS, ReadChain, ReadFunds, RpcChain, endpoints, repeating};
 use x402_evm::exact::{ExactMechanism, ExactPolicy};
 use x402_evm::key::Key;
-use x402_evm::permit2::sponsored::Eip2612GasSponsoring;
+use x402_evm::permit2::sponsored::{Eip2612GasSponsoring, Erc20ApprovalGasSponsoring};
 use x402_evm::permit2::{PermitMechanism, PermitScheme};
 use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, OwnerId, Rail, Settlement};
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{Asset, Assets, ChainId, Claim, Fault, Members, RawJson};
+use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJson};
 
 use self::nvm::Place;
 use self::suffixed::Suffixed;
@@ -321,8 +321,10 @@ impl Builder {
         self.assets.into_iter().for_each(|asset| assets.add(asset));
         let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
-        let sponsoring = self.permit2.then_some(Arc::new(Eip2612GasSponsoring));
-        let engine = sponsoring.into_iter().fold(engine, |engine, sponsoring| engine.with_extension(sponsoring));
+        let sponsoring: [Arc<dyn Extension>; 2] =
+            [Arc::new(Eip2612GasSponsoring), Arc::new(Erc20ApprovalGasSponsoring)];
+        let sponsoring = sponsoring.into_iter().filter(|_| self.permit2);
+        let engine = sponsoring.fold(engine, |engine, sponsoring| engine.with_extension(sponsoring));
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });

@@ -48,7 +48,10 @@ async fn what_is_registered_is_supported() {
         .await
         .map(|bytes| serde_json::from_slice(&bytes).unwrap())
         .unwrap();
-    assert_eq!(supported["extensions"], json!(["payment-identifier", "eip2612GasSponsoring"]));
+    assert_eq!(
+        supported["extensions"],
+        json!(["payment-identifier", "eip2612GasSponsoring", "erc20ApprovalGasSponsoring"])
+    );
     facilitator.stop().await;
 }
 

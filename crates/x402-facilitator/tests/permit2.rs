@@ -17,6 +17,7 @@ use alloy_rpc_types_eth::TransactionRequest;
 use alloy_sol_types::SolCall;
 use axum::Router;
 use axum::extract::Extension;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ use x402_facilitator::server::Serving;
 use x402_facilitator_core::MemoryLedger;
 use x402_http::client::{MemoryBudget, PayClient, Payer, Receipt};
 use x402_http::remote::RemoteFacilitator;
-use x402_http::server::{Paid, Seller, Used};
+use x402_http::server::{Incident, Paid, Seller, Used};
 use x402_types::{ChainId, Claim, MakePayment, Offer, SigningContext, UnixSeconds};
 
 use crate::support::{SELLER, body, send, tls};
@@ -133,6 +134,65 @@ async fn a_buyer_pays_what_was_used_of_the_maximum() {
         assert_eq!(paid(facilitator.chain()), U256::from(1_000 * times));
         assert_eq!(budget.used(&host, network(), &TOKEN.to_string()).to_string(), (1_000 * times).to_string());
     }
+    facilitator.stop().await;
+}
+
+/// Checks `Settlement-Overrides`: the handler's header decides on the amount, and leaves the server in no case.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_names_the_amount_in_a_header_that_the_buyer_never_sees() {
+    let facilitator = facilitator().await;
+    approve(facilitator.chain(), PAYER, U256::MAX).await;
+    let account = ACCOUNTS[0].address;
+    let (most, pay_to) = ("$0.01".parse().unwrap(), ACCOUNTS[SELLER].address);
+    let upto = ByPermit2::default().upto(network(), pay_to, most, account).unwrap();
+    let exact = ByPermit2::default().exact(network(), pay_to, most).unwrap();
+    let remote = Arc::new(RemoteFacilitator::new(facilitator.url()).unwrap());
+    let incidents = Arc::new(AtomicU64::new(0));
+    let counted = incidents.clone();
+    let seller = Seller::new("https://shop.example", remote).unwrap();
+    let seller = seller.with_incident_hook(move |_: &Incident<'_>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let handler = async |headers: HeaderMap| {
+        let status = if headers.contains_key("fail") { StatusCode::BAD_GATEWAY } else { StatusCode::OK };
+        let mut response = (status, "the report").into_response();
+        response.headers_mut().insert("settlement-overrides", headers["wanted"].clone());
+        response
+    };
+    let app = Router::new()
+        .route("/upto", get(handler).layer(seller.charge([upto]).unwrap()))
+        .route("/exact", get(handler).layer(seller.charge([exact]).unwrap()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = PayClient::new(Payer::new(PermitPayer::new(signer(PAYER).unwrap()))).unwrap();
+    let mut sum = 0;
+    for (path, wanted, status, charged) in [
+        ("/upto", r#"{"amount":"1234"}"#, 200, 1_234),
+        ("/upto", r#"{"amount":"12.5%"}"#, 200, 1_250),
+        ("/upto", r#"{"amount":"$0.005"}"#, 200, 5_000),
+        ("/upto", r#"{"amount":"0"}"#, 200, 0),
+        ("/upto", "{}", 200, 10_000),
+        ("/exact", r#"{"amount":"100%"}"#, 200, 10_000),
+        // Nothing is charged that the handler did not ask for.
+        ("/upto", r#"{"amount":"10001"}"#, 500, 0),
+        ("/upto", r#"{"amount":"33.333%"}"#, 500, 0),
+        ("/upto", "no JSON", 500, 0),
+        ("/exact", r#"{"amount":"50%"}"#, 500, 0),
+    ] {
+        let request = client.http().get(format!("{origin}{path}")).header("wanted", wanted).build().unwrap();
+        let response = client.execute(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{wanted}");
+        assert!(!response.headers().contains_key("settlement-overrides"), "{wanted}");
+        sum += charged;
+        assert_eq!(paid(facilitator.chain()), U256::from(sum), "{wanted}");
+    }
+    assert_eq!(incidents.load(Ordering::SeqCst), 4);
+    let failing = client.http().get(format!("{origin}/upto")).header("wanted", r#"{"amount":"1"}"#).header("fail", "1");
+    let response = client.execute(failing.build().unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert!(!response.headers().contains_key("settlement-overrides"));
+    assert_eq!(paid(facilitator.chain()), U256::from(sum));
     facilitator.stop().await;
 }
 

@@ -112,7 +112,7 @@ async fn it_says_what_it_serves_and_how_it_is() {
                         "facilitatorAddresses": ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"],
                     },
                 ],
-                "extensions": ["payment-identifier", "eip2612GasSponsoring"],
+                "extensions": ["payment-identifier", "eip2612GasSponsoring", "erc20ApprovalGasSponsoring"],
                 "signers": { "eip155:84532": ["0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"] },
                 "keepsRequests": true,
             })

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{AmountRule, Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds};
+use crate::{AmountRule, ErrorReason, Members, PaymentKey, RawJson, Refusal, Rejection, Terms, UnixSeconds};
 
 /// The inputs of a payment other than its terms. Time and randomness are arguments, so that a scheme needs neither a
 /// clock nor a random number generator.
@@ -82,6 +82,17 @@ pub trait MakePayment: Send + Sync {
     /// # Errors
     /// `Rejection` for terms that cannot be paid, `Fault` for a signer that fails.
     async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal>;
+
+    /// Removes the cause for which a server refused a payment for the terms before it settled anything, such as a missing
+    /// allowance, and returns whether the same payment can be sent again. The client calls the method once for a payment.
+    /// The refusal is the server's statement, and may be false.
+    ///
+    /// # Errors
+    /// `Rejection` for terms that are not paid after all, `Fault` where the remedy fails or its result is not known in time.
+    async fn remedy(&self, terms: &Terms, refused: &ErrorReason) -> Result<bool, Refusal> {
+        let _ = (terms, refused);
+        Ok(false)
+    }
 }
 
 #[async_trait]
@@ -96,5 +107,9 @@ impl<M: MakePayment + ?Sized> MakePayment for std::sync::Arc<M> {
 
     async fn make_payment(&self, terms: &Terms, context: &SigningContext<'_>) -> Result<MadePayment, Refusal> {
         (**self).make_payment(terms, context).await
+    }
+
+    async fn remedy(&self, terms: &Terms, refused: &ErrorReason) -> Result<bool, Refusal> {
+        (**self).remedy(terms, refused).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use x402_types::extension::{Extensions, Moment, PaymentIdentifier, Required, echo};
-use x402_types::v2::{PaymentPayload, ResourceInfo};
+use x402_types::v2::{PaymentPayload, PaymentRequirements, ResourceInfo};
 use x402_types::{
     Claim, ErrorReason, Extension, Members, PaymentPayload as AnyPayload, RawJson, Refusal, Rejection, SigningContext,
     Terms, UnixSeconds,
@@ -74,7 +74,13 @@ async fn the_echo_is_that_of_the_sdks_client() {
     // The id that this client makes has the form of theirs.
     let context = SigningContext { now: UnixSeconds(0), entropy: [0xc0; 32], url: "", method: "GET" };
     let info = echo::info(declared.get("payment-identifier").unwrap()).unwrap();
-    let id = PaymentIdentifier::optional().complete(&info, &context).await.unwrap().text("id").unwrap();
+    let terms: Terms = serde_json::from_value::<PaymentRequirements>(json!({
+        "scheme": "exact", "network": "eip155:84532", "amount": "1", "asset": "0x0", "payTo": "0x0", "maxTimeoutSeconds": 60,
+        "extra": {},
+    }))
+    .unwrap()
+    .into();
+    let id = PaymentIdentifier::optional().complete(&info, &terms, &context).await.unwrap().text("id").unwrap();
     assert_eq!(id, format!("pay_{}", "c0".repeat(16)));
     let forms: Vec<_> =
         recorded["generatedExamples"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();

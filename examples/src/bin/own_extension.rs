@@ -17,7 +17,7 @@ use x402_http::client::{PayClient, Payer, Receipt};
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::Seller;
 use x402_types::extension::{Required, SettledClaim, echo};
-use x402_types::{Claim, ErrorReason, Extension, Members, RawJson, Refusal, Rejection, SigningContext};
+use x402_types::{Claim, ErrorReason, Extension, Members, RawJson, Refusal, Rejection, SigningContext, Terms};
 
 /// What the paid content is for. A buyer says it; a seller takes `research` alone.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Extension for Purpose {
     }
 
     /// The buyer adds what it wants.
-    async fn complete(&self, _: &Members, _: &SigningContext<'_>) -> Result<Members, Refusal> {
+    async fn complete(&self, _: &Members, _: &Terms, _: &SigningContext<'_>) -> Result<Members, Refusal> {
         let mut additions = Members::new();
         additions.insert_text("purpose", self.0);
         Ok(additions)

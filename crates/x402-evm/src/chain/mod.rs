@@ -24,6 +24,8 @@ mod pinned;
 #[cfg(feature = "rpc")]
 mod polls;
 mod receipts;
+#[cfg(feature = "facilitator")]
+mod relay;
 #[cfg(feature = "rpc")]
 mod repeat;
 #[cfg(feature = "rpc")]
@@ -48,6 +50,8 @@ pub use node_error::{NodeError, node_fault};
 #[cfg(feature = "rpc")]
 pub use pinned::Peculiarity;
 pub use receipts::{Mined, MinedCall, ReadCalls, ReadReceipts, TokenTransfer};
+#[cfg(feature = "facilitator")]
+pub(crate) use relay::Relay;
 #[cfg(feature = "rpc")]
 pub use repeat::repeating;
 #[cfg(feature = "rpc")]
@@ -142,6 +146,24 @@ pub struct AccountNonces {
     pub finalized: u64,
 }
 
+/// Reads the state of any account.
+#[async_trait]
+pub trait ReadAccount: Send + Sync {
+    /// Returns the account's state in the newest block.
+    /// # Errors
+    /// The node failed.
+    async fn account(&self, account: Address) -> Result<Account, Fault>;
+}
+
+/// The state of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Account {
+    /// The number of the account's transactions: the nonce of its next.
+    pub nonce: u64,
+    /// The balance, in wei.
+    pub balance: U256,
+}
+
 /// Reads the funds that an account has for gas.
 pub trait ReadFunds: Send + Sync {
     /// Includes this account's balance in the polls of the head.
@@ -200,12 +222,12 @@ pub trait ReadGas: Send + Sync {
 
 /// All chain access that a mechanism needs.
 pub trait Chain:
-    ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
+    ReadChain + ReadNonces + ReadAccount + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
 {
 }
 
-impl<T: ReadChain + ReadNonces + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls> Chain
-    for T
+impl<T> Chain for T where
+    T: ReadChain + ReadNonces + ReadAccount + ReadFunds + EstimateSurcharge + SendTransaction + WatchEvents + ReadCalls
 {
 }
 

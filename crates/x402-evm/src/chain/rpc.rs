@@ -27,8 +27,8 @@ use super::shared_reads::SharedReads;
 use super::sightings::{Filter, Sightings};
 use super::surcharge::Surcharge;
 use super::{
-    AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadChain, ReadFunds, ReadNonces, Returned,
-    SEARCH_CALLS, SendTransaction, Sighting, WatchEvents, Watched,
+    Account, AccountNonces, Answers, At, BatchRead, Fate, Funds, Head, Moved, ReadAccount, ReadChain, ReadFunds,
+    ReadNonces, Returned, SEARCH_CALLS, SendTransaction, Sighting, WatchEvents, Watched,
 };
 
 /// The gas limit of a read of one bit: Permit2's `nonceBitmap` needs 2,500.
@@ -257,6 +257,19 @@ impl ReadNonces for RpcChain {
     async fn account_nonces(&self, account: Address) -> Result<AccountNonces, Fault> {
         self.polled().accounts.entry(account).or_default();
         self.polled_or(|polled| polled.accounts.get(&account).copied().flatten()).await
+    }
+}
+
+#[async_trait]
+impl ReadAccount for RpcChain {
+    async fn account(&self, account: Address) -> Result<Account, Fault> {
+        let at = (account, "latest");
+        let (nonce, balance) = futures_util::future::try_join(
+            self.request::<_, U64>("eth_getTransactionCount", at),
+            self.request("eth_getBalance", at),
+        )
+        .await?;
+        Ok(Account { nonce: nonce.to(), balance })
     }
 }
 

@@ -32,6 +32,8 @@ mod abi {
 
         interface Erc20 {
             function allowance(address owner, address spender) external view returns (uint256);
+            function approve(address spender, uint256 value) external returns (bool);
+            function nonces(address owner) external view returns (uint256);
         }
     }
 }
@@ -208,4 +210,16 @@ pub fn nonce_bitmap_call(owner: Address, word: U256) -> Bytes {
 #[must_use]
 pub fn allowance_call(owner: Address, spender: Address) -> Bytes {
     abi::Erc20::allowanceCall { owner, spender }.abi_encode().into()
+}
+
+/// Encodes ERC-20's `approve(spender, value)`.
+#[must_use]
+pub fn approve_call(spender: Address, value: U256) -> Bytes {
+    abi::Erc20::approveCall { spender, value }.abi_encode().into()
+}
+
+/// Encodes EIP-2612's `nonces(owner)`: the number of the owner's permits that were used.
+#[cfg(feature = "approvals")]
+pub(super) fn permits_call(owner: Address) -> Bytes {
+    abi::Erc20::noncesCall { owner }.abi_encode().into()
 }

@@ -7,6 +7,7 @@ use x402_types::{AtomicAmount, Claim, ErrorReason, EvmAddress, Rejection, Scheme
 use super::calls::{Eip2612Permit, SettleCall};
 use super::message::{self, Permit};
 use super::payload::PermitPayload;
+use super::signed_approval::SignedApproval;
 use super::sponsored::SponsoredPermit;
 use super::{EXACT_PROXY, UPTO_PROXY};
 use crate::eip6492::Counterfactual;
@@ -53,6 +54,8 @@ pub(super) struct CheckedPermit {
     pub(super) signature: UnverifiedSignature,
     /// The permit of the token that gives Permit2 its allowance before.
     pub(super) permit2612: Option<Eip2612Permit>,
+    /// The payer's transaction that gives Permit2 its allowance before. A permit of the token comes first.
+    pub(super) approval: Option<SignedApproval>,
 }
 
 impl CheckedPermit {
@@ -107,10 +110,13 @@ pub(super) fn check(
             return Err(Rejection::new(ErrorReason::EIP2612_DEADLINE_EXPIRED));
         }
         let signature = signed(policy, &permit, &signature, asked.chain_id)?;
-        Ok((signature, sponsored.as_ref().map(Eip2612Permit::from)))
+        let approval = SignedApproval::read(&claim.extensions, &permit, asked.chain_id)?;
+        let permit2612 = sponsored.as_ref().map(Eip2612Permit::from);
+        let approval = approval.filter(|_| permit2612.is_none());
+        Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612, approval })
     });
     match checked {
-        Ok((signature, permit2612)) => Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612 }),
+        Ok(checked) => Ok(checked),
         Err(rejection) => Err(rejection.of(EvmAddress::from(permit.from).as_str())),
     }
 }

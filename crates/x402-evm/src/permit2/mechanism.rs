@@ -14,11 +14,13 @@ use x402_types::{
     UnixSeconds, Version,
 };
 
+use super::approving::{self, APPROVE};
 use super::calls::Eip2612Permit;
 use super::check::{self, CheckedPermit, PermitScheme, seconds};
 use super::payload::{PermitPayload, UncheckedPermit};
-use super::probe::{PermitContext, PermitProbe, transaction_gas};
+use super::probe::{Judged, PermitContext, PermitProbe, transaction_gas};
 use super::proof::{self, OthersCalls, once_key, watched};
+use super::signed_approval::SignedApproval;
 use super::sponsored::SponsoredPermit;
 use crate::chain::{At, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
@@ -93,13 +95,16 @@ impl<C: Chain> PermitMechanism<C> {
         sender: Option<&LaneId>,
         under_way: Vec<UnderWay>,
         now: UnixSeconds,
-    ) -> Result<Signer, Refusal> {
+    ) -> Result<Judged, Refusal> {
         let sender = sender.and_then(|lane| lane.account().parse().ok());
         let (reads, probe) = PermitProbe::new(self.scheme, checked, PermitContext { sender, under_way });
         let answers = self.chain.run(&reads, At::Latest).await?;
-        let (signer, funds) = probe.judge(&answers)?;
-        self.payers.note_read(&taking(checked), funds, signer, now);
-        Ok(signer)
+        let judged = probe.judge(&answers)?;
+        self.payers.note_read(&taking(checked), judged.funds, judged.signer, now);
+        if let Some(approval) = checked.approval.as_ref().filter(|_| judged.needs_approval) {
+            approving::check(&*self.chain, checked, approval).await?;
+        }
+        Ok(judged)
     }
 
     /// Returns the lanes that may carry a payment: all for `exact`, and for `upto` that of the account which the payer
@@ -185,7 +190,11 @@ impl<C: Chain> PermitMechanism<C> {
         match self.probe(checked, Some(&payment.lane), before, now).await {
             Err(Refusal::Fault(fault)) => Err(fault),
             // A contract can distinguish a transaction from its simulation, and revert only in the former.
-            Ok(Signer::Contract) if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) => wait,
+            Ok(Judged { signer: Signer::Contract, .. })
+                if unaccounted.is_some_and(|step| step.parcels.len() >= MAX_REVERTS) =>
+            {
+                wait
+            }
             // Bytes were sent: a refused read proves nothing, but prevents burning gas.
             Err(Refusal::Rejection(_)) if unaccounted.is_some() => wait,
             Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
@@ -200,7 +209,12 @@ impl<C: Chain> PermitMechanism<C> {
                 Ok(NextStep::Failed(ErrorReason::PERMIT2_DEADLINE_EXPIRED))
             }
             Err(Refusal::Rejection(why)) => Ok(NextStep::Failed(why.reason)),
-            Ok(_) => self.settle(checked).await,
+            // Its allowance is seen, and proven by a final block.
+            Ok(judged) if unaccounted.is_some_and(|step| (step.name == APPROVE) != judged.needs_approval) => wait,
+            Ok(judged) => match &checked.approval {
+                Some(approval) if judged.needs_approval => Ok(approving::plan(self.network, checked, approval)),
+                _ => self.settle(checked).await,
+            },
         }
     }
 
@@ -213,7 +227,9 @@ impl<C: Chain> PermitMechanism<C> {
         let signature = check::signed(&self.policy, &permit, &signature, token.chain_id).map_err(broken)?;
         let sponsored = SponsoredPermit::read(&claim.extensions, &permit).map_err(broken)?;
         let permit2612 = sponsored.as_ref().map(Eip2612Permit::from);
-        Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612 })
+        let approval = SignedApproval::read(&claim.extensions, &permit, token.chain_id).map_err(broken)?;
+        let approval = approval.filter(|_| permit2612.is_none());
+        Ok(CheckedPermit { permit, amount: claim.terms.amount, signature, permit2612, approval })
     }
 }
 
@@ -316,18 +332,26 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
                 PermitScheme::Upto => receipt.of_amount(amount),
             }
         };
-        match payment.steps.last().map(|step| &step.state) {
+        let approved = payment.proven(&APPROVE).is_some();
+        match payment.steps.last().map(|step| &step.state).filter(|_| !just_approved(payment)) {
             Some(StepState::Proven(proof)) => Ok(NextStep::Settled(receipt(Some(proof.tx.clone()), proof.amount))),
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             first_or_next => {
-                let checked = self.stored(&payment.claim)?;
+                let mut checked = self.stored(&payment.claim)?;
+                if approved {
+                    // Its transaction is on the chain: from here on the allowance counts.
+                    checked.approval = None;
+                }
                 // "If the amount is 0, no transaction is needed": nothing was used.
                 if checked.amount.is_zero() {
                     return Ok(NextStep::Settled(receipt(None, checked.amount)));
                 }
                 // The payment was verified a moment ago: nothing more is read before the bytes are sent.
-                let at_once = first_or_next.is_none() && now <= payment.due.plus(STALE);
+                let at_once = first_or_next.is_none()
+                    && payment.steps.is_empty()
+                    && checked.approval.is_none()
+                    && now <= payment.due.plus(STALE);
                 let taking = taking(&checked);
                 let others = self.payers.others(self.network, &taking, &payment.key).await?;
                 let before = others.iter().filter(|other| comes_first(other, payment));
@@ -345,8 +369,16 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
     }
 
     async fn observe(&self, step: &Step, sent: &[TxId]) -> Result<Observation, Fault> {
+        if step.name == APPROVE {
+            return approving::observe(&*self.chain, step).await;
+        }
         proof::observe(&*self.chain, self.scheme, &self.others, step, sent).await
     }
+}
+
+/// Returns whether the last step is a proven approval, after which the settlement is planned.
+fn just_approved(payment: &Payment) -> bool {
+    payment.steps.last().is_some_and(|step| step.name == APPROVE && step.proven().is_some())
 }
 
 fn taking(checked: &CheckedPermit) -> Taking {

@@ -5,7 +5,16 @@
 //! A payer approves Permit2 once for a token, and then signs a permit for each payment. Only a proxy of x402 can use the
 //! permit, and the witness that is signed with it binds the proxy to the recipient: no facilitator can divert the money.
 
-#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
+#[cfg(feature = "approvals")]
+mod allowance;
+mod approval;
+#[cfg(feature = "approvals")]
+mod approval_transactions;
+#[cfg(feature = "approvals")]
+mod approver;
+#[cfg(feature = "facilitator")]
+mod approving;
+#[cfg(any(feature = "approvals", feature = "libsecp256k1", feature = "verify"))]
 mod calls;
 #[cfg(feature = "facilitator")]
 mod check;
@@ -21,10 +30,19 @@ mod payload;
 mod probe;
 #[cfg(feature = "facilitator")]
 mod proof;
+#[cfg(feature = "facilitator")]
+pub mod signed_approval;
 pub mod sponsored;
 
-#[cfg(any(feature = "libsecp256k1", feature = "verify"))]
-pub use calls::{Eip2612Permit, SettleCall, allowance_call, nonce_bitmap_call};
+#[cfg(feature = "approvals")]
+pub use allowance::AllowancePermits;
+pub use approval::ApproveToken;
+#[cfg(feature = "approvals")]
+pub use approval_transactions::ApprovalTransactions;
+#[cfg(feature = "approvals")]
+pub use approver::Approver;
+#[cfg(any(feature = "approvals", feature = "libsecp256k1", feature = "verify"))]
+pub use calls::{Eip2612Permit, SettleCall, allowance_call, approve_call, nonce_bitmap_call};
 #[cfg(feature = "facilitator")]
 pub use check::PermitScheme;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]

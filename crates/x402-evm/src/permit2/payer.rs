@@ -1,11 +1,14 @@
 //! The client's half: signs one permit for the terms.
 
+use std::sync::Arc;
+
 use alloy_primitives::{Address, U256};
 use async_trait::async_trait;
 use x402_types::{
     ErrorReason, EvmAddress, MadePayment, MakePayment, Refusal, Rejection, SchemeName, SigningContext, Terms, Version,
 };
 
+use super::approval::ApproveToken;
 use super::message::{self, Permit, Witness};
 use super::payload::PermitPayload;
 use crate::exact::SignAs;
@@ -20,6 +23,7 @@ pub struct Payer<S> {
     signer: S,
     tokens: Tokens,
     any_token: bool,
+    approver: Option<Arc<dyn ApproveToken>>,
 }
 
 impl<S: SignAs> core::fmt::Debug for Payer<S> {
@@ -39,7 +43,7 @@ impl<S: SignAs> Payer<S> {
     /// Creates a payer in the default assets.
     #[must_use]
     pub fn new(signer: S) -> Self {
-        Self { signer, tokens: Tokens::for_permit2(&x402_types::Assets::default()), any_token: false }
+        Self { signer, tokens: Tokens::for_permit2(&x402_types::Assets::default()), any_token: false, approver: None }
     }
 
     /// Pays only in these tokens.
@@ -56,6 +60,14 @@ impl<S: SignAs> Payer<S> {
         self
     }
 
+    /// Approves Permit2 where a server refuses a payment because the allowance is short. Without an approver the refusal is the
+    /// caller's to read.
+    #[must_use]
+    pub fn with_approver(mut self, approver: Arc<dyn ApproveToken>) -> Self {
+        self.approver = Some(approver);
+        self
+    }
+
     /// Returns the payer's address.
     #[must_use]
     pub fn address(&self) -> Address {
@@ -65,12 +77,8 @@ impl<S: SignAs> Payer<S> {
     fn prepare(&self, terms: &Terms) -> Result<Payable, Rejection> {
         let bad = |why: &'static str| Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS).because(why);
         let other = |why: &'static str| Rejection::new(ErrorReason::UNSUPPORTED_SCHEME).because(why);
-        let method = terms.extra.text("assetTransferMethod");
-        match (&terms.scheme, method.as_deref()) {
-            (scheme, Some("permit2")) if *scheme == SchemeName::EXACT => {}
-            // Permit2 is the only method of `upto`.
-            (scheme, None | Some("permit2")) if *scheme == SchemeName::UPTO => {}
-            _ => return Err(other("scheme: expected `exact` or `upto` by Permit2")),
+        if !takes_permit(terms) {
+            return Err(other("scheme: expected `exact` or `upto` by Permit2"));
         }
         if terms.version != Version::V2 {
             return Err(other("x402Version: version 1 knows no Permit2"));
@@ -102,6 +110,16 @@ impl<S: SignAs> Payer<S> {
     }
 }
 
+/// Returns whether terms are paid by Permit2.
+pub(super) fn takes_permit(terms: &Terms) -> bool {
+    match (&terms.scheme, terms.extra.text("assetTransferMethod").as_deref()) {
+        (scheme, Some("permit2")) => [SchemeName::EXACT, SchemeName::UPTO].contains(scheme),
+        // Permit2 is the only method of `upto`.
+        (scheme, None) => *scheme == SchemeName::UPTO,
+        _ => false,
+    }
+}
+
 #[async_trait]
 impl<S: SignAs> MakePayment for Payer<S> {
     fn can_pay(&self, terms: &Terms) -> bool {
@@ -129,5 +147,14 @@ impl<S: SignAs> MakePayment for Payer<S> {
         let payer = EvmAddress::from(authorization.from).to_string();
         let made = MadePayment::new(payload.to_json(), payer, authorization.key(terms.network), valid_until);
         Ok(if witness.facilitator.is_some() { made.with_settlement_at_most() } else { made })
+    }
+
+    async fn remedy(&self, terms: &Terms, refused: &ErrorReason) -> Result<bool, Refusal> {
+        let Some(approver) = self.approver.as_ref().filter(|_| *refused == ErrorReason::PERMIT2_ALLOWANCE_REQUIRED)
+        else {
+            return Ok(false);
+        };
+        let token = self.prepare(terms)?.token;
+        Ok(approver.approve(terms.network, self.signer.account(), token, terms.amount).await?)
     }
 }

@@ -40,6 +40,16 @@ pub(super) struct PermitProbe<'a> {
     settle: Option<usize>,
 }
 
+/// The chain's verdict on a payment to which it has no objection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judged {
+    pub(super) signer: Signer,
+    /// The sum that Permit2 can take from the payer.
+    pub(super) funds: U256,
+    /// Whether the payer's signed approval has to be sent first.
+    pub(super) needs_approval: bool,
+}
+
 /// The position of the nonces of pending permits among the calls: after balance, allowance, and the own nonce.
 const UNDER_WAY: usize = 3;
 
@@ -112,8 +122,7 @@ impl<'a> PermitProbe<'a> {
     }
 
     /// Evaluates the chain's objections to the payment: contracts, signature, nonce, balance, allowance, simulation.
-    /// Returns the kind of signer, and the sum that Permit2 can take from the payer.
-    pub(super) fn judge(&self, answers: &Answers) -> Result<(Signer, U256), Refusal> {
+    pub(super) fn judge(&self, answers: &Answers) -> Result<Judged, Refusal> {
         let refuse = |reason, why: &str| Err(Rejection::new(reason).because(why).into());
         let malformed = || Fault::unreachable("the node", "an answer of another form");
         let ([token, permit2, proxy, ..], [balance, allowance, bitmap, ..]) = (&*answers.sizes, &*answers.calls) else {
@@ -151,7 +160,8 @@ impl<'a> PermitProbe<'a> {
         };
         // A permit of the token sets the allowance in the settlement itself, and the simulation shows whether it does.
         let sponsored = self.checked.permit2612.is_some();
-        if allowance < needed && !sponsored {
+        let needs_approval = allowance < needed && !sponsored;
+        if needs_approval && self.checked.approval.is_none() {
             return Err(short().into());
         }
         let taken = self.taken(answers.calls.get(UNDER_WAY..).unwrap_or_default());
@@ -159,10 +169,14 @@ impl<'a> PermitProbe<'a> {
             let why = "the balance does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::INSUFFICIENT_FUNDS, why);
         }
-        if allowance < needed.saturating_add(taken.1) && !sponsored {
+        if allowance < needed.saturating_add(taken.1) && !sponsored && !needs_approval {
             let why =
                 "the allowance of Permit2 does not cover the amount beside the payer's payments that are under way";
             return refuse(ErrorReason::PERMIT2_ALLOWANCE_REQUIRED, why);
+        }
+        if needs_approval {
+            // The settlement cannot be simulated yet: it is once the approval is on the chain, before it is sent.
+            return Ok(Judged { signer, funds: balance, needs_approval });
         }
         match self.judge_simulation(answers) {
             // The proxy goes on without the allowance where the token refuses the permit.
@@ -171,8 +185,8 @@ impl<'a> PermitProbe<'a> {
                 Err(if named { why } else { short() }.into())
             }
             Err(refusal) => Err(refusal),
-            Ok(()) if sponsored => Ok((signer, balance)),
-            Ok(()) => Ok((signer, balance.min(allowance))),
+            Ok(()) if sponsored => Ok(Judged { signer, funds: balance, needs_approval }),
+            Ok(()) => Ok(Judged { signer, funds: balance.min(allowance), needs_approval }),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `eip2612GasSponsoring`: the payer signs the allowance of Permit2 by [EIP-2612](https://eips.ethereum.org/EIPS/eip-2612), and
 //! the proxy hands it to the token before it settles:
 //! [`eip2612_gas_sponsoring.md`](https://github.com/coinbase/x402/blob/main/specs/extensions/eip2612_gas_sponsoring.md).
+//! And what a seller declares of `erc20ApprovalGasSponsoring`.
 
 use alloy_primitives::{Address, B256, Bytes, U256, b256};
 use serde::Deserialize;
@@ -14,6 +15,9 @@ use crate::payload;
 
 /// The key of the extension in `extensions`.
 pub const EIP2612_GAS_SPONSORING: &str = "eip2612GasSponsoring";
+
+/// The key of `erc20ApprovalGasSponsoring` in `extensions`.
+pub const ERC20_APPROVAL_GAS_SPONSORING: &str = "erc20ApprovalGasSponsoring";
 
 /// The hash `keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")`.
 const PERMIT_TYPE: B256 = b256!("0x6e71edae12b1b97f4d1f60370fef10105fa2faae0126114a169c64845d6126c9");
@@ -146,6 +150,27 @@ impl Extension for Eip2612GasSponsoring {
 
 /// The declaration as the document and the SDKs have it.
 const DECLARATION: &str = r#"{"info":{"description":"The facilitator accepts EIP-2612 gasless Permit to `Permit2` canonical contract.","version":"1"},"schema":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","properties":{"from":{"type":"string","pattern":"^0x[a-fA-F0-9]{40}$","description":"The address of the sender."},"asset":{"type":"string","pattern":"^0x[a-fA-F0-9]{40}$","description":"The address of the ERC-20 token contract."},"spender":{"type":"string","pattern":"^0x[a-fA-F0-9]{40}$","description":"The address of the spender (Canonical Permit2)."},"amount":{"type":"string","pattern":"^[0-9]+$","description":"The amount to approve (uint256). Typically MaxUint."},"nonce":{"type":"string","pattern":"^[0-9]+$","description":"The current nonce of the sender."},"deadline":{"type":"string","pattern":"^[0-9]+$","description":"The timestamp at which the signature expires."},"signature":{"type":"string","pattern":"^0x[a-fA-F0-9]+$","description":"The 65-byte concatenated signature (r, s, v) as a hex string."},"version":{"type":"string","pattern":"^[0-9]+(\\.[0-9]+)*$","description":"Schema version identifier."}},"required":["from","asset","spender","amount","nonce","deadline","signature","version"]}}"#;
+
+/// The declaration of the extension: a seller's, that signed approvals may be sent along, and a facilitator's, that it sends
+/// them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Erc20ApprovalGasSponsoring;
+
+impl Extension for Erc20ApprovalGasSponsoring {
+    fn name(&self) -> &str {
+        ERC20_APPROVAL_GAS_SPONSORING
+    }
+
+    /// Declares the extension where one of the offers is paid by Permit2.
+    fn declare(&self, required: &Required<'_>) -> Option<RawJson> {
+        let permit2 = |extra: &Members| extra.text("assetTransferMethod").as_deref() == Some("permit2");
+        let sponsored = required.offers.iter().any(|offer| permit2(&offer.terms.extra));
+        if sponsored { RawJson::parse(APPROVAL_DECLARATION.to_owned()).ok() } else { None }
+    }
+}
+
+/// The declaration as the document and the SDKs have it.
+const APPROVAL_DECLARATION: &str = r#"{"info":{"description":"The facilitator broadcasts a pre-signed ERC-20 approve() transaction to grant Permit2 allowance.","version":"1"},"schema":{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"object","properties":{"from":{"type":"string","pattern":"^0x[a-fA-F0-9]{40}$","description":"The address of the sender (token owner)."},"asset":{"type":"string","pattern":"^0x[a-fA-F0-9]{40}$","description":"The address of the ERC-20 token contract."},"spender":{"type":"string","pattern":"^0x[a-fA-F0-9]{40}$","description":"The address of the spender (Canonical Permit2)."},"amount":{"type":"string","pattern":"^[0-9]+$","description":"The amount approved (uint256). Always MaxUint256."},"signedTransaction":{"type":"string","pattern":"^0x[a-fA-F0-9]+$","description":"The RLP-encoded signed EIP-1559 transaction as a hex string."},"version":{"type":"string","pattern":"^[0-9]+(\\.[0-9]+)*$","description":"Schema version identifier."}},"required":["from","asset","spender","amount","signedTransaction","version"]}}"#;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Mechanism and rail on an EVM: what is verified, what is proven, and how many requests it takes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation, missing_docs)]
 
+mod approve;
 mod batching;
 mod endpoints;
 mod node;

@@ -60,18 +60,18 @@ pub(crate) fn permits_with(stage: Stage, tokens: &Tokens) -> Permits {
     Permits { stage, exact, upto }
 }
 
-async fn permits(depth: u64) -> Permits {
+pub(crate) async fn permits(depth: u64) -> Permits {
     let permits = permits_with(stage(depth), &Tokens::for_permit2(&Assets::default()));
     permits.approve(PAYER, TOKEN, U256::MAX).await;
     permits
 }
 
-fn exact_terms() -> Terms {
+pub(crate) fn exact_terms() -> Terms {
     let offer = ByPermit2::default().exact(network(), ACCOUNTS[PAYEE].address, "$0.01".parse().unwrap()).unwrap();
     offer.terms.with_max_timeout_seconds(TimeoutSeconds::try_from(60).unwrap())
 }
 
-fn upto_terms(facilitator: Address) -> Terms {
+pub(crate) fn upto_terms(facilitator: Address) -> Terms {
     let (network, to, most) = (network(), ACCOUNTS[PAYEE].address, "$0.01".parse().unwrap());
     let offer = ByPermit2::default().upto(network, to, most, facilitator).unwrap();
     offer.terms.with_max_timeout_seconds(TimeoutSeconds::try_from(60).unwrap())
@@ -102,7 +102,7 @@ impl Permits {
         self.stage.chain.mine(1);
     }
 
-    async fn claim_by(&self, signer: impl SignAs, terms: Terms, nonce: u8) -> Claim {
+    pub(crate) async fn claim_by(&self, signer: impl SignAs, terms: Terms, nonce: u8) -> Claim {
         let (now, entropy) = (self.now(), [nonce; 32]);
         let context = SigningContext { now, entropy, url: "https://example.com/", method: "GET" };
         let payer = Payer::new(signer).with_any_token();
@@ -110,7 +110,7 @@ impl Permits {
         claim_of(terms, made.payload)
     }
 
-    async fn claim(&self, nonce: u8) -> Claim {
+    pub(crate) async fn claim(&self, nonce: u8) -> Claim {
         self.claim_by(signer(PAYER).unwrap(), exact_terms(), nonce).await
     }
 
@@ -129,7 +129,7 @@ impl Permits {
         }
     }
 
-    async fn refused(&self, claim: &Claim) -> ErrorReason {
+    pub(crate) async fn refused(&self, claim: &Claim) -> ErrorReason {
         let rejection = self.refusal(claim).await;
         assert!(rejection.payer.is_some(), "{rejection:?}");
         rejection.reason
@@ -145,7 +145,7 @@ impl Permits {
         payment
     }
 
-    async fn planned(&self, payment: &Payment) -> NextStep {
+    pub(crate) async fn planned(&self, payment: &Payment) -> NextStep {
         self.of(&payment.claim).plan(payment, self.now()).await.unwrap()
     }
 
@@ -173,7 +173,7 @@ impl Permits {
         U256::from_be_slice(&self.stage.chain.provider().call(call).await.unwrap())
     }
 
-    fn after_the_deadline(&self) {
+    pub(crate) fn after_the_deadline(&self) {
         self.stage.chain.increase_time(200);
         self.stage.chain.mine(1);
     }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::json;
 use x402_types::extension::{Required, echo};
-use x402_types::{Claim, ErrorReason, Extension, Members, RawJson, Refusal, Rejection, SigningContext};
+use x402_types::{Claim, ErrorReason, Extension, Members, RawJson, Refusal, Rejection, SigningContext, Terms};
 
 use super::{BuilderCode, BuilderCodes, MAX_ECHOED, MAX_OWN, MAX_SERVICES, NAME, texts};
 
@@ -105,7 +105,7 @@ impl Extension for PayerCodes {
     }
 
     /// Puts the payer's codes before those of the seller, as the published SDK does.
-    async fn complete(&self, info: &Members, _: &SigningContext<'_>) -> Result<Members, Refusal> {
+    async fn complete(&self, info: &Members, _: &Terms, _: &SigningContext<'_>) -> Result<Members, Refusal> {
         let mut codes: Vec<String> = self.0.iter().map(|code| code.as_str().to_owned()).collect();
         codes.extend(texts(info));
         let mut additions = Members::new();

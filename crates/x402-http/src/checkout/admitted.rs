@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use x402_types::extension::SettledClaim;
 use x402_types::v2::SettleResponse;
-use x402_types::{ErrorReason, Fault, Rejection};
+use x402_types::{AmountRule, ErrorReason, Fault, Rejection, Terms};
 
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
 use super::{Declined, Dialect, GrantLock, Grants, IncidentStep, Paid, Received, Used};
@@ -76,6 +76,14 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
     #[must_use]
     pub fn named(&self) -> Option<&str> {
         self.hold.name.as_ref().map(|_| &*self.received.matched.request.claim.identity.request)
+    }
+
+    /// Returns the verified terms, and the rule for what is settled of their amount; `None` if the payment was settled before
+    /// the work.
+    #[must_use]
+    pub fn unsettled(&self) -> Option<(&Terms, AmountRule)> {
+        let matched = &self.received.matched;
+        self.settled.is_none().then_some((&matched.request.claim.terms, matched.rule))
     }
 
     /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is

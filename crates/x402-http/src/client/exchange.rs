@@ -17,6 +17,7 @@ use super::challenge;
 use super::extensions;
 use super::flight::{Flight, Purchase};
 use super::outcome::{Outcome, PaymentSent, outcome};
+use super::remedy::remedied;
 use super::{ClientError, Closed, PayError, Payer};
 use crate::Body;
 
@@ -155,7 +156,7 @@ where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
     B: http_body::Body<Data = Bytes>,
 {
-    let mut resends = payer.resends;
+    let (mut resends, mut remedies) = (payer.resends, 1u32);
     loop {
         let Some((header, before)) = flight.depart() else { return Err(PayError::NoTerms.into()) };
         let bytes = header.1.len();
@@ -176,6 +177,23 @@ where
             resends -= 1;
             payer.clock.sleep(*wait).await;
             continue;
+        }
+        // A refusal after an unknown result may be caused by the first attempt, and is not acted on.
+        if let Outcome::Refused(receipt) = &outcome
+            && let (false, None, 1..) = (before, flight.settled(), remedies)
+        {
+            remedies = 0;
+            match remedied(payer, &header, receipt.as_ref(), response.headers()).await {
+                Ok(true) => {
+                    flight.returned();
+                    continue;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    flight.land(Some(Closed::Refused)).await;
+                    return Err(error.into());
+                }
+            }
         }
         let sent = PaymentSent::new(bytes, flight.valid_until(), status, response.headers());
         let earlier = flight.settled().cloned();

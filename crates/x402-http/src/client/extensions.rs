@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use x402_codec::{Limits, header};
 use x402_types::extension::{Extensions, PaidRequest, echo};
-use x402_types::{Members, PaymentPayload, PaymentRequired, Refusal, SigningContext, Terms};
+use x402_types::{Members, PaymentPayload, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds};
 
 use super::flight::Purchase;
 use super::{Clock, PayError, Payer, Receipt};
@@ -47,13 +47,15 @@ pub(super) async fn presented(
     Ok(None)
 }
 
-/// Returns the member `extensions` of a payment. The payment is made once, so each of its requests carries the same ids.
+/// Returns the member `extensions` of a payment that is signed at this time. The payment is made once, so each of its
+/// requests carries the same ids.
 pub(super) async fn echoed(
     extensions: &Extensions,
     required: &PaymentRequired,
     terms: &Terms,
     purchase: &Purchase,
     clock: &dyn Clock,
+    now: UnixSeconds,
 ) -> Result<Members, PayError> {
     let mut echoes = Members::new();
     for (name, declaration) in required.extensions().iter() {
@@ -61,10 +63,10 @@ pub(super) async fn echoed(
         if let (Some(extension), Some(info)) = (extensions.get(name), echo::info(declaration)) {
             let entropy = clock.entropy().ok_or(PayError::Entropy)?;
             let (url, method) = (purchase.url.as_str(), purchase.method.as_str());
-            let context = SigningContext { now: clock.now(), entropy, url, method };
+            let context = SigningContext { now, entropy, url, method };
             let refused = |why| PayError::ExtensionRefused { name: name.into(), why };
             extension.on_terms(&info, terms, &context).map_err(refused)?;
-            additions = extension.complete(&info, &context).await.map_err(|refusal| match refusal {
+            additions = extension.complete(&info, terms, &context).await.map_err(|refusal| match refusal {
                 Refusal::Rejection(why) => refused(why),
                 Refusal::Fault(fault) => fault.into(),
             })?;

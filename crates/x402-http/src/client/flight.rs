@@ -111,6 +111,13 @@ impl<'p> Flight<'p> {
         Some((signed.header.clone(), before))
     }
 
+    /// Records that the server refused the payment and knows nothing of it: it departs as if for the first time.
+    pub(super) fn returned(&mut self) {
+        if let Some(signed) = self.signed.as_mut() {
+            signed.sent = false;
+        }
+    }
+
     /// Returns the time at which the payment expires.
     pub(super) fn valid_until(&self) -> UnixSeconds {
         self.signed.as_ref().map_or(UnixSeconds(0), |signed| signed.valid_until)

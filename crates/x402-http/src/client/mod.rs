@@ -20,6 +20,7 @@ mod kept;
 mod limits;
 mod outcome;
 mod payer;
+mod remedy;
 #[cfg(feature = "reqwest")]
 mod reqwest_client;
 mod service;

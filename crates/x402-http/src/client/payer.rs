@@ -206,7 +206,7 @@ impl Payer {
         let terms = &candidate.terms;
         let scheme = self.schemes.get(candidate.scheme).ok_or(NotPayable::NoScheme)?;
         let reserved = self.reserve(terms, purchase, now).await?;
-        let extensions = extensions::echoed(&self.extensions, required, terms, purchase, &*self.clock).await?;
+        let extensions = extensions::echoed(&self.extensions, required, terms, purchase, &*self.clock, now).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
         let resource = required.resource();
         let url = candidate.asked.url(&resource, purchase.url.as_str());
@@ -252,6 +252,15 @@ impl Payer {
         };
         let reservation = self.budget.reserve(&spend).await?;
         Ok(Reserved { budget: &self.budget, reservation: Some(reservation) })
+    }
+
+    /// Lets the scheme of these terms remove what a server's refusal complains about. Returns whether the same payment can
+    /// be sent again.
+    pub(super) async fn remedy(&self, terms: &Terms, refused: &ErrorReason) -> Result<bool, Refusal> {
+        match self.schemes.iter().find(|scheme| scheme.can_pay(terms)) {
+            Some(scheme) => scheme.remedy(terms, refused).await,
+            None => Ok(false),
+        }
     }
 
     /// Ends the reservation of a payment with a known outcome.

@@ -114,6 +114,12 @@ pub(super) fn misconfigured(fault: Fault) -> Answer {
     response
 }
 
+/// Returns 500 for a handler's response that asks for an amount which cannot be settled. The code is the TypeScript SDK's.
+pub(super) fn unpriced() -> Answer {
+    let why = "the handler named an amount that cannot be settled; nothing was paid";
+    plain(StatusCode::INTERNAL_SERVER_ERROR, &Rejection::new(ErrorReason::defined("handler_failed")).because(why))
+}
+
 /// Returns 500 for a handler's response that ends early or fails. The code is the TypeScript SDK's.
 pub(super) fn broken() -> Answer {
     let rejection =

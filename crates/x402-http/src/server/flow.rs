@@ -17,6 +17,7 @@ use super::answer::{self, Answer, is_unserved};
 use super::dialect::HttpDialect;
 use super::kept;
 use super::layer::Route;
+use super::overrides::Overrides;
 use crate::Body;
 use crate::checkout::{Declined, Flow, IncidentStep, PaymentIn, Received, Used};
 
@@ -45,6 +46,7 @@ where
         if let Ok(Some(admission)) = unpaid {
             parts.extensions.insert(admission);
             let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+            Overrides::take(response.headers_mut());
             answer::make_private(response.headers_mut());
             return Ok(response);
         }
@@ -68,6 +70,7 @@ where
             }
             parts.extensions.insert(paid);
             let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+            Overrides::take(response.headers_mut());
             answer::make_private(response.headers_mut());
             return Ok(response);
         }
@@ -77,6 +80,7 @@ where
         };
         parts.extensions.insert(paid);
         let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
+        let overrides = Overrides::take(response.headers_mut());
         let (named, mut kept) = (admitted.named().map(Box::from), None);
         if named.is_some() && !is_unserved(response.status()) {
             // An answer that is to be repeated must be whole before it is paid for.
@@ -90,7 +94,17 @@ where
             }
         } else {
             // From here on the handler's response is only held: none of its body is read before the money moved.
-            let used = response.extensions().get::<Used>().copied();
+            let used = match (response.extensions().get::<Used>(), admitted.unsettled()) {
+                (None, Some((terms, rule))) => match overrides.used(terms, rule, &route.seller.assets) {
+                    Ok(used) => used,
+                    Err(why) => {
+                        let fault = Fault::broken(format_args!("the handler's Settlement-Overrides: expected {why}"));
+                        route.seller.checkout.report(&exchange.resource.url, IncidentStep::Price, &fault);
+                        return Ok(answer::unpriced().map(Body::own));
+                    }
+                },
+                (used, _) => used.copied(),
+            };
             match admitted.finish(used).await {
                 Ok(receipt) => receipt,
                 Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),

@@ -13,6 +13,7 @@ mod dialect;
 mod flow;
 mod kept;
 mod layer;
+mod overrides;
 #[cfg_attr(not(feature = "challenge"), allow(dead_code, reason = "the only one of these dialects has a feature"))]
 mod own;
 mod price;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Uri};
 use x402_codec::{Limits, header};
 use x402_facilitator_core::Facilitator;
-use x402_types::{Extension, Offer};
+use x402_types::{Assets, Extension, Offer};
 
 use super::dialect::HttpDialect;
 use super::kept::KeptAnswers;
@@ -27,6 +27,7 @@ pub struct Seller {
     pub(super) retry_after: u32,
     pub(super) header_limit: usize,
     pub(super) kept: Arc<KeptAnswers>,
+    pub(super) assets: Arc<Assets>,
 }
 
 impl Seller {
@@ -43,6 +44,7 @@ impl Seller {
             retry_after: 2,
             header_limit: LONGEST_HEADER,
             kept: Arc::default(),
+            assets: Arc::default(),
         })
     }
 
@@ -100,6 +102,13 @@ impl Seller {
     #[must_use]
     pub fn with_grants(mut self, grants: Arc<dyn Grants>) -> Self {
         self.checkout = self.checkout.with_grants(grants);
+        self
+    }
+
+    /// Sets the assets in which a handler's `Settlement-Overrides` may name dollars, instead of the default table.
+    #[must_use]
+    pub fn with_assets(mut self, assets: Assets) -> Self {
+        self.assets = Arc::new(assets);
         self
     }
 

@@ -43,13 +43,14 @@ pub trait Extension: Send + Sync + fmt::Debug {
         &[]
     }
 
-    /// Returns what the client adds to the `info` that a server declared. An addition cannot replace a member of the
-    /// server. `context.entropy` is drawn for this call alone.
+    /// Returns what the client adds to the `info` that a server declared, for a payment of these terms. An addition cannot
+    /// replace a member of the server. `context.now` is the time at which the payment is signed, `context.entropy` is drawn
+    /// for this call alone.
     ///
     /// # Errors
     /// `Rejection` where this client cannot pay under the declaration, `Fault` where a signer fails.
-    async fn complete(&self, info: &Members, context: &SigningContext<'_>) -> Result<Members, Refusal> {
-        let _ = (info, context);
+    async fn complete(&self, info: &Members, terms: &Terms, context: &SigningContext<'_>) -> Result<Members, Refusal> {
+        let _ = (info, terms, context);
         Ok(Members::new())
     }
 

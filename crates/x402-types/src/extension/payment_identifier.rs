@@ -9,7 +9,7 @@ use core::fmt::Write;
 use async_trait::async_trait;
 
 use super::{Extension, Required, echo};
-use crate::{Claim, ErrorReason, Members, RawJson, Refusal, Rejection, SigningContext};
+use crate::{Claim, ErrorReason, Members, RawJson, Refusal, Rejection, SigningContext, Terms};
 
 /// The extension `payment-identifier`, in all three roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,7 +75,7 @@ impl Extension for PaymentIdentifier {
     }
 
     /// Makes an id of `pay_` and 16 random bytes in hex, as the TypeScript SDK does. "Recommendation: UUID v4 with prefix."
-    async fn complete(&self, _: &Members, context: &SigningContext<'_>) -> Result<Members, Refusal> {
+    async fn complete(&self, _: &Members, _: &Terms, context: &SigningContext<'_>) -> Result<Members, Refusal> {
         let mut id = "pay_".to_owned();
         for byte in context.entropy.iter().take(16) {
             let _ = write!(id, "{byte:02x}");
