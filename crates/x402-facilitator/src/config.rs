@@ -135,7 +135,7 @@ pub struct NetworkConfig {
     pub id: ChainId,
     /// The URL of the node's JSON-RPC interface: a secret, since many such URLs contain an API key.
     pub rpc: SecretSource,
-    /// The URLs of further endpoints of the network, asked in this order if the first one fails. Default: none.
+    /// The URLs of further endpoints of the network, used in this order if the first one fails. Default: none.
     #[serde(default)]
     pub further_rpc: Vec<SecretSource>,
     /// The number of blocks behind the head at which a block is final; 0 where the head is trusted.

@@ -14,9 +14,9 @@ use super::repeat::{passes, responses, subset, whole};
 
 /// Makes one client of the clients of several endpoints, in the order of preference. Without any, each request fails.
 ///
-/// A read goes to one endpoint, and to the next if that fails for a reason that may pass; the one that answered is the
-/// first that is asked from then on, so that consecutive reads see one node's chain. A transaction goes to one and, if that does
-/// not take it, to the next: it was taken if one of them took it, and refused only if all of them refused it.
+/// A read goes to one endpoint, and to the next if that fails for a reason that may pass; the endpoint that answered gets
+/// the first attempt from then on, so that consecutive reads see one node's chain. A transaction goes to one and, if that
+/// does not take it, to the next: it was taken if one of them took it, and refused only if all of them refused it.
 #[must_use]
 pub fn endpoints(clients: &[RpcClient]) -> RpcClient {
     let is_local = clients.iter().all(|client| client.is_local());
@@ -27,7 +27,7 @@ pub fn endpoints(clients: &[RpcClient]) -> RpcClient {
 #[derive(Debug, Clone)]
 struct Endpoints {
     all: Arc<[BoxTransport]>,
-    /// The place of the endpoint that is asked first.
+    /// The place of the endpoint that gets the first attempt.
     preferred: Arc<AtomicUsize>,
 }
 
@@ -76,7 +76,7 @@ impl Endpoints {
                 Ok(answer) => {
                     let fails = |response: &Response| refusal(response).is_some_and(passes);
                     let failed = responses(answer).iter().filter(|response| fails(response)).count();
-                    // What a batch has got is kept; its repetition asks the next endpoint for the rest.
+                    // The answers of a batch are kept, and its repetition goes to the next endpoint with the rest.
                     (failed > 0, failed < responses(answer).len())
                 }
                 Err(TransportError::DeserError { .. }) => (true, false),
@@ -102,7 +102,7 @@ impl Endpoints {
                 Ok(ResponsePacket::Single(response)) => refused = vec![response],
                 Ok(ResponsePacket::Batch(responses)) => refused = responses,
                 Err(error) => {
-                    // It may have taken them: no refusal by another one is the last word.
+                    // The endpoint may have taken them: no refusal by another one is the last word.
                     lost.get_or_insert(error);
                     self.pass_on(place);
                     continue;

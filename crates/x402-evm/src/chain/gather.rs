@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 /// The answers to all items of a group, in their order.
 type Answering<O> = BoxFuture<'static, Arc<Vec<O>>>;
 
-/// The group that is still gathered, if there is one. Whoever asks polls the same future, so that no task has to lead: the
+/// The group that is still gathered, if there is one. All members poll the same future, so that no task has to lead: the
 /// group goes on as long as one of them still waits.
 pub(super) struct Gather<I, O> {
     open: Mutex<Option<Group<I, O>>>,
@@ -72,7 +72,7 @@ impl<I: Send + 'static, O: Clone + Send + Sync + 'static> Gather<I, O> {
         F: Future<Output = Vec<O>> + Send + 'static,
     {
         let (answers, place) = self.join(item, most, run);
-        // All that ask in this turn of the runtime join before the first of them goes on.
+        // All requests of this turn of the runtime join before the first of them goes on.
         yield_now().await;
         answers.await.get(place).cloned()
     }
@@ -82,7 +82,7 @@ impl<I: Send + 'static, O: Clone + Send + Sync + 'static> Gather<I, O> {
         F: Future<Output = Vec<O>> + Send + 'static,
     {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody may be left who waits for the open group: then nothing would drive it.
+        // An open group that no caller waits for any more is not driven by anything.
         if let Some((group, answers)) = open.as_ref().and_then(|group| Some((group, group.answers.upgrade()?))) {
             match group.items.add(item, most) {
                 Ok(place) => return (answers, place),

@@ -74,7 +74,7 @@ impl MergedRead<'_> {
         u64::try_from(U256::from_be_bytes(*first)).ok()
     }
 
-    /// Decodes what the code returned. A read of which this tells nothing is `None`: it had too little gas, or its code
+    /// Decodes what the code returned. A read without a usable result is `None`: it had too little gas, or its code
     /// ended early.
     pub(super) fn answers(&self, returned: &[u8]) -> Vec<Option<Answers>> {
         if let [read] = &*self.0 {

@@ -74,8 +74,8 @@ impl SharedReads {
     }
 }
 
-/// Answers reads by as few calls as they fit into. What a node refuses of many at once, or answers in part, is read again
-/// one by one.
+/// Answers reads by as few calls as they fit into. The reads of a call that a node refuses, or answers in part, are made
+/// again one by one.
 async fn answers(client: &RpcClient, node: &Node, reads: &[BatchRead]) -> Vec<Result<Answers, Fault>> {
     let calls = merged(reads, node.most_gas.load(Ordering::Relaxed));
     let requests = calls.iter().map(|(_, call)| Deployless::new(call.sender(), call.code())).collect();
