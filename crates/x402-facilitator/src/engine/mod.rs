@@ -138,7 +138,7 @@ impl Engine {
     pub fn new(settlement: Settlement, ledger: Arc<dyn Ledger>) -> Self {
         Self {
             claims: Claims::of(settlement.lanes()),
-            shares: Shares::of(settlement.lanes().len()),
+            shares: Shares::of(settlement.lanes().count()),
             settlement,
             ledger,
             signers: Members::new(),

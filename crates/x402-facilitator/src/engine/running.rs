@@ -96,7 +96,7 @@ impl Engine {
     /// Announces this process to the others until it stops, and learns its share of the lanes.
     async fn announce(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
         let (owner, seconds) = (self.settlement.owner(), self.lease_seconds());
-        let lanes = self.settlement.lanes().len();
+        let lanes = self.settlement.lanes().count();
         while !*stopped.borrow() {
             match self.ledger.share(owner, seconds).await {
                 Ok(share) if self.shares.set(share.of_lanes(lanes)) => {
