@@ -27,6 +27,8 @@ pub struct Batching {
 pub const MOST_IN_BATCH: usize = 250;
 /// The gas of a transaction without calldata, which a call's own limit contains.
 const TRANSACTION_GAS: u64 = 21_000;
+/// The maximum gas of the bytes behind a call's arguments: some 600 bytes, more than codes of builders can have.
+const SUFFIX_GAS: u64 = 20_000;
 /// The gas of a batch without members: 21,000, and the frame of `aggregate3`.
 const FRAME_GAS: u64 = 50_000;
 /// The gas of a member that a transaction of its own would not take: the words that name and frame its calldata (160 bytes,
@@ -72,9 +74,9 @@ impl Batching {
     }
 
     /// Returns the gas that a call needs when another contract makes it. The gas of a call above [`TRANSFER_GAS`] is
-    /// for bytes behind its arguments, which the gas of each payment does not contain.
+    /// for bytes behind its arguments, which the gas of each payment does not contain; there is a maximum.
     fn inner(&self, gas: u64) -> u64 {
-        let suffix = gas.saturating_sub(TRANSFER_GAS);
+        let suffix = gas.saturating_sub(TRANSFER_GAS).min(SUFFIX_GAS);
         gas.saturating_sub(TRANSACTION_GAS).min(self.gas_each.saturating_add(suffix))
     }
 
@@ -180,7 +182,9 @@ mod tests {
         assert_eq!(batching.gas([150_000; 2].into_iter()), 50_000 + 2 * (129_000 + 8_000) + 2_048);
         assert_eq!(batching.gas([150_000, 71_000].into_iter()), 50_000 + 137_000 + 58_000 + 2_048);
         assert_eq!(batching.with_gas_each(63_000).gas([150_000; 3].into_iter()), 50_000 + 3 * 71_000 + 1_000);
-        assert_eq!(batching.gas([u64::MAX; 3].into_iter()), batching.gas([150_000; 3].into_iter()));
+        // Bytes behind the arguments have their own gas, 20,000 at most.
+        assert_eq!(batching.gas([150_500].into_iter()), 50_000 + 137_500 + 2_056);
+        assert_eq!(batching.gas([u64::MAX; 3].into_iter()), 50_000 + 3 * 157_000 + 2_366);
         // 100 payments are below the 2^24 of EIP-7825.
         assert!(batching.gas([150_000; 100].into_iter()) < 1 << 24);
         assert_eq!((batching.most_gas(60_000_000), batching.most_gas(0)), (30_000_000, 0));

@@ -74,6 +74,9 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let replaying = config.replaying();
     let mut builder = Builder::new(owner(), ledger)
         .with_engine(move |engine| engine.with_patience(patience).with_database(database).with_replaying(replaying));
+    if config.admin.is_some() {
+        builder = builder.with_gas_metric();
+    }
     let (keep, pause_file) = (config.keep_seconds, config.pause_file.clone());
     builder = builder.with_engine(move |engine| {
         let engine = engine.with_answered(answered).with_kept(keep);

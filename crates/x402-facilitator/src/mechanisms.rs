@@ -114,6 +114,7 @@ pub struct Builder {
     engine: Vec<SetEngine>,
     metrics: Metrics,
     gas: GasReader,
+    counts_gas: bool,
     balances: Vec<(LaneId, ReadBalance)>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
     suffix: Option<Arc<CallSuffix>>,
@@ -147,6 +148,7 @@ impl Builder {
             engine: Vec::new(),
             metrics,
             gas,
+            counts_gas: false,
             balances: Vec::new(),
             batching: BTreeMap::new(),
             suffix: None,
@@ -157,6 +159,14 @@ impl Builder {
     #[must_use]
     pub fn with_session_keys(mut self, keys: Arc<dyn ReadSessionKeys>) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Reads the receipt of each transaction that settled, for the metric of the gas that was spent: one more call of the
+    /// node a transaction, after its payments are answered. By default none is read.
+    #[must_use]
+    pub const fn with_gas_metric(mut self) -> Self {
+        self.counts_gas = true;
         self
     }
 
@@ -328,7 +338,8 @@ impl Builder {
         let engine = self.batching.into_iter().fold(engine, |engine, (network, (batching, gather))| {
             engine.with_gathering(network, gather, batching.most)
         });
-        let engine = engine.with_metrics(self.metrics).with_balances(self.balances).with_gas(self.gas);
+        let engine = engine.with_metrics(self.metrics).with_balances(self.balances);
+        let engine = if self.counts_gas { engine.with_gas(self.gas) } else { engine };
         let engine = self.engine.into_iter().fold(engine, |engine, set| set(engine));
         Ok((Arc::new(engine), HeadPollers(self.pollers)))
     }

@@ -186,6 +186,7 @@ const WHOLE_PROCESS: &[&str] = &[
     "the ledger cannot commit",
     "nothing was forgotten",
     "an answer could not be written",
+    "this process is not announced to the others",
 ];
 
 /// Lines within the span of a request, which names the payment.

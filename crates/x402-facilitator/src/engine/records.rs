@@ -45,7 +45,8 @@ impl Records {
     pub(super) fn add(&self, claim: &Claim, receipt: &SettleResponse, now: UnixSeconds) {
         let record = Record { claim: claim.clone(), receipt: receipt.clone(), now };
         if self.queue.try_send(record).is_err() {
-            tracing::warn!("a settled payment was not recorded by the extensions: too many wait");
+            let (network, transaction) = (&receipt.network, &receipt.transaction);
+            tracing::warn!(%network, %transaction, "a settled payment was not recorded by the extensions: too many wait");
         }
     }
 
@@ -67,7 +68,8 @@ impl Waiting {
             let Some(Record { claim, receipt, now }) = next else { return };
             let settled = SettledClaim::new(&claim, claim.resource.as_ref(), &receipt, now);
             if let Err(fault) = extensions.on_settled(&settled).await {
-                tracing::warn!(%fault, "an extension did not record a settled payment");
+                let (network, transaction) = (&receipt.network, &receipt.transaction);
+                tracing::warn!(%network, %transaction, %fault, "an extension did not record a settled payment");
             }
         }
     }

@@ -72,7 +72,8 @@ impl GasReads {
     }
 
     pub(crate) fn note_settled(&self, network: ChainId, asset: &str, transaction: &TxId) {
-        let Some(queue) = &self.queue else { return };
+        // Without a reader nobody asks for the cost.
+        let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_closed()) else { return };
         let payments = self.payments.lock().unwrap_or_else(PoisonError::into_inner).get(transaction).copied();
         // A transaction that this process did not send is another's, or a former process sent it: its cost is unknown.
         let settled = payments.map(|payments| Settled {
@@ -95,9 +96,17 @@ impl GasReader {
 
     /// Reads until the noting half is dropped.
     pub(crate) async fn run(mut self) {
+        // The payments of one transaction end together, and its receipt is read once.
+        let mut last: Option<(TxId, U256)> = None;
         while let Some(settled) = self.settled.recv().await {
             let Settled { network, asset, transaction, payments } = settled;
-            match self.cost(network, &transaction).await {
+            let known = last.take().filter(|(of, _)| *of == transaction).map(|(_, wei)| wei);
+            let cost = match known {
+                Some(wei) => Some(wei),
+                None => self.cost(network, &transaction).await,
+            };
+            last = cost.map(|wei| (transaction, wei));
+            match cost {
                 Some(wei) => {
                     let share = wei.checked_div(U256::from(payments)).unwrap_or(wei);
                     let share = share.try_into().unwrap_or(u128::MAX);

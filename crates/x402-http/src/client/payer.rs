@@ -58,7 +58,7 @@ impl Payer {
         Self::default().and(scheme)
     }
 
-    /// Adds a scheme: of two that can pay, the one that was added first does.
+    /// Adds a scheme: of two that can pay an entry, or one entry of the same flow each, the one that was added first does.
     #[must_use]
     pub fn and(mut self, scheme: impl MakePayment + 'static) -> Self {
         Arc::make_mut(&mut self.schemes).push(Arc::new(scheme));
@@ -155,13 +155,14 @@ impl Payer {
                 Ok((candidate, authorization)) => {
                     // This reason is replaced if the candidate cannot be paid.
                     reasons.push(NotPayable::NoScheme);
-                    candidates.push((!authorization, reasons.len() - 1, candidate));
+                    candidates.push(((!authorization, candidate.scheme), reasons.len() - 1, candidate));
                 }
                 Err(reason) => reasons.push(reason),
             }
         }
-        // A stable sort keeps the server's order within a flow.
-        candidates.sort_by_key(|(upfront, ..)| *upfront);
+        // A stable sort keeps the server's order within a flow and a scheme; of the schemes the one that was added first is
+        // preferred.
+        candidates.sort_by_key(|(preference, ..)| *preference);
         for (_, position, candidate) in candidates {
             match self.sign_one(required, &candidate, purchase, now).await {
                 Ok(signed) => return Ok(signed),
