@@ -26,7 +26,7 @@ pub static X_PAYMENT: HeaderName = HeaderName::from_static("x-payment");
 pub static X_PAYMENT_RESPONSE: HeaderName = HeaderName::from_static("x-payment-response");
 /// The response header of the `x402.v1` dialect, from server to client, with a bearer entitlement.
 pub static X_PAYMENT_TOKEN: HeaderName = HeaderName::from_static("x-payment-token");
-/// The header by which a handler tells its server the amount to settle. It never leaves the server.
+/// The response header from a handler to its server with the amount to settle. It never leaves the server.
 pub static SETTLEMENT_OVERRIDES: HeaderName = HeaderName::from_static("settlement-overrides");
 /// The response header of a facilitator's `/settle` with what its extensions report to the seller. The payer does not get it.
 pub static EXTENSION_RESPONSES: HeaderName = HeaderName::from_static("extension-responses");

@@ -325,8 +325,8 @@ impl<C: Chain, S: Sign> Rail for EoaRail<C, S> {
         }
     }
 
-    /// Sends the attempt. A relayed transaction after its own goes first; whether a node takes it says nothing of this
-    /// account, and its step is observed whatever the node answers.
+    /// Sends the attempt. A relayed transaction after its own goes first; whether a node takes it does not
+    /// matter for this account, and its step is observed whatever the node answers.
     async fn send(&self, attempt: &Attempt) -> Result<Delivery, Fault> {
         let (own, relayed) = split_first(&attempt.bytes)
             .map_err(|why| Fault::broken(format_args!("a stored transaction cannot be read: {why}")))?;

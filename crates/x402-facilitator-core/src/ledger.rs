@@ -50,12 +50,10 @@ pub trait Ledger: Send + Sync {
 
     /// Announces that `owner` works lanes for this many seconds of the ledger's clock, with 0 that it no longer does, and
     /// returns its share of the lanes. The owner that has announced itself for the longest time without a break comes
-    /// first. Everything is the owner's where one process at most uses the ledger, which is the default.
+    /// first. [`Share::ALL`] where one process at most uses the ledger.
     /// # Errors
     /// The store failed; the owner may have been announced.
-    async fn share(&self, _owner: &OwnerId, _seconds: u64) -> Result<Share, Fault> {
-        Ok(Share::ALL)
-    }
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault>;
 
     /// Returns the payments of a lane that have no answer and are due at `now`, longest due first.
     /// # Errors

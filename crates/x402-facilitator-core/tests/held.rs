@@ -19,8 +19,8 @@ use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    CommitError, HeldLedger, LaneId, LaneView, Lease, Ledger, MemoryLedger, OwnerId, Payment, RequestId, Slot, SlotId,
-    Write,
+    CommitError, HeldLedger, LaneId, LaneView, Lease, Ledger, MemoryLedger, OwnerId, Payment, RequestId, Share, Slot,
+    SlotId, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -94,6 +94,10 @@ impl Ledger for Unsteady {
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         self.inner.lease(lane, owner, seconds).await
     }
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        self.inner.share(owner, seconds).await
+    }
+
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
         *self.reads.lock().unwrap() += 1;
         self.inner.due(lane, now, limit).await

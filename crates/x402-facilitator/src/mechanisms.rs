@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cards")]
 mod card;
+mod needs;
 mod nvm;
 mod suffixed;
 
@@ -26,6 +27,7 @@ use x402_facilitator_core::{LaneId, Ledger, Mechanism, OwnerId, Rail, Settlement
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJson};
 
+pub(crate) use self::needs::gas_of_a_payment;
 use self::nvm::Place;
 use self::suffixed::Suffixed;
 #[cfg(feature = "cards")]

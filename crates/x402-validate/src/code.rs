@@ -241,7 +241,7 @@ mod tests {
                 .collect();
             assert_eq!(table, names);
         }
-        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 27);
+        assert_eq!(Code::TABLE.len(), 23 + 9 + 2 + 29);
     }
 
     #[test]

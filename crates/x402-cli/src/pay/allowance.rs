@@ -14,7 +14,7 @@ use crate::node;
 #[derive(Debug, clap::Args)]
 pub(super) struct Allowance {
     /// The node of a network on which payments by Permit2 are made: its allowance is read there, and signed where the
-    /// server has a facilitator that uses the signature. May be repeated.
+    /// server has a facilitator that uses the signature. The option may be repeated.
     #[arg(long, value_name = "URL")]
     rpc: Vec<String>,
     /// Sends a transaction that approves Permit2 if a server refuses a payment because its allowance is short: for exactly

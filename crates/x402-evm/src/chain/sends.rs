@@ -50,7 +50,7 @@ async fn send_all(client: &RpcClient, all: &[Bytes]) -> Vec<Result<(), NotSent>>
     sent
 }
 
-/// A node that has the transaction already, or reports that its nonce is used, is not an error.
+/// Returns whether the node has the transaction: that it has it already, or that its nonce is used, is no error.
 fn taken(answer: Result<B256, TransportError>) -> Result<(), NotSent> {
     let Err(error) = answer else { return Ok(()) };
     match NodeError::of(&error) {

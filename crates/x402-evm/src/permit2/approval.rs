@@ -5,7 +5,8 @@ use alloy_primitives::Address;
 use async_trait::async_trait;
 use x402_types::{AtomicAmount, ChainId, Fault};
 
-/// An approver of a payer's tokens. [`Approver`](super::Approver) sends the transaction itself; an application may ask a person instead.
+/// An approver of a payer's tokens. [`Approver`](super::Approver) sends the transaction itself; that of an application may
+/// leave the decision to a person.
 #[async_trait]
 pub trait ApproveToken: Send + Sync {
     /// Gives Permit2 an allowance that covers this amount of the owner's token, and returns `true` once the chain has it.

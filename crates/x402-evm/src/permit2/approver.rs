@@ -17,7 +17,7 @@ use crate::transaction::Transaction;
 
 /// Sends the approvals of one account on one network.
 ///
-/// An approval is for exactly the amount of the payment that needs it, unless [`Approver::with_unlimited`] says otherwise. It
+/// An approval is for exactly the amount of the payment that needs it, unless [`Approver::with_unlimited`] was called. It
 /// is simulated before it is sent, and the chain's allowance is its proof.
 pub struct Approver<C, S> {
     chain: Arc<C>,

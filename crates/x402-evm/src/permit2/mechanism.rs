@@ -209,7 +209,7 @@ impl<C: Chain> PermitMechanism<C> {
                 Ok(NextStep::Failed(ErrorReason::PERMIT2_DEADLINE_EXPIRED))
             }
             Err(Refusal::Rejection(why)) => Ok(NextStep::Failed(why.reason)),
-            // Its allowance is seen, and proven by a final block.
+            // The step's allowance is seen already, and a final block proves it.
             Ok(judged) if unaccounted.is_some_and(|step| (step.name == APPROVE) != judged.needs_approval) => wait,
             Ok(judged) => match &checked.approval {
                 Some(approval) if judged.needs_approval => Ok(approving::plan(self.network, checked, approval)),
@@ -340,7 +340,7 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
             first_or_next => {
                 let mut checked = self.stored(&payment.claim)?;
                 if approved {
-                    // Its transaction is on the chain: from here on the allowance counts.
+                    // The approval is on the chain: from here on the allowance counts.
                     checked.approval = None;
                 }
                 // "If the amount is 0, no transaction is needed": nothing was used.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, MemoryLedger, NextStep, OwnerId, Payment, Settlement, Slot, SlotId,
-    Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, MemoryLedger, NextStep, OwnerId, Payment, Settlement, Share, Slot,
+    SlotId, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -35,6 +35,10 @@ impl Ledger for Hides {
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         self.0.lease(lane, owner, seconds).await
     }
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        self.0.share(owner, seconds).await
+    }
+
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {
         self.0.due(lane, now, limit).await
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    CommitError, HeldLedger, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Write,
+    CommitError, HeldLedger, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Share, Slot, SlotId, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -59,6 +59,10 @@ impl Ledger for Keeps {
 
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         self.held.lease(lane, owner, seconds).await
+    }
+
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        self.held.share(owner, seconds).await
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {

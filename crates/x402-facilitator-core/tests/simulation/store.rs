@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, MemoryLedger, OwnerId, Payment, Slot, SlotId, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, MemoryLedger, OwnerId, Payment, Share, Slot, SlotId, Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -154,6 +154,10 @@ impl Ledger for Wire {
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         let (lane, owner) = (lane.clone(), owner.clone());
         self.write(move |wire| wire.take(&lane, &owner, seconds)).await?
+    }
+
+    async fn share(&self, _owner: &OwnerId, _seconds: u64) -> Result<Share, Fault> {
+        Ok(Share::ALL)
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {

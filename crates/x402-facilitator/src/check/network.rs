@@ -4,8 +4,6 @@ use alloy_primitives::utils::format_ether;
 use alloy_primitives::{Address, U256};
 use x402_evm::batching::MULTICALL3;
 use x402_evm::chain::{At, BatchRead, Head, ReadChain, ReadFunds, RpcChain};
-use x402_evm::exact::TRANSFER_GAS;
-use x402_evm::permit2::{EXACT_PROXY, PERMIT2, UPTO_PROXY};
 use x402_evm::token::Tokens;
 use x402_evm::token_trial::Trial;
 use x402_types::Fault;
@@ -15,7 +13,7 @@ use crate::clock::now;
 use crate::config::NetworkConfig;
 use crate::configured::network;
 use crate::heads::trial_payer;
-use crate::mechanisms::Evm;
+use crate::mechanisms::{Evm, gas_of_a_payment};
 
 /// A signer whose balance pays for fewer payments than this should be funded.
 const FEW_PAYMENTS: u64 = 100;
@@ -86,7 +84,7 @@ fn balance(chain: &RpcChain, signer: Address, head: Head, report: &mut CheckRepo
         return report.add(Finding::warning(subject, "the node does not report its balance", "watch it elsewhere"));
     };
     let price = head.base_fee.saturating_add(head.tip).max(1);
-    let each = U256::from(price).saturating_mul(U256::from(TRANSFER_GAS));
+    let each = U256::from(price).saturating_mul(U256::from(gas_of_a_payment()));
     let payments = funds.balance.checked_div(each).unwrap_or_default();
     let found = format!("{} coins, for about {payments} payments at this price", format_ether(funds.balance));
     let advice =
@@ -130,9 +128,9 @@ async fn tokens(chain: &RpcChain, evm: &Evm, report: &mut CheckReport) {
 
 /// Checks that each contract that the configuration relies on has code.
 async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: &mut CheckReport) {
-    let permit2 = [(PERMIT2, "Permit2"), (EXACT_PROXY, "x402's proxy"), (UPTO_PROXY, "x402's proxy")];
     let mut needed: Vec<(Address, &str, State)> = Vec::new();
-    needed.extend(permit2.into_iter().filter(|_| evm.permit2).map(|(address, name)| (address, name, State::Optional)));
+    let optional = evm.optional_contracts();
+    needed.extend(optional.into_iter().map(|of| (of.address, of.name, State::Optional(of.without, of.advice))));
     needed.extend(config.batching.iter().map(|_| (MULTICALL3, "Multicall3, for batching", State::Required)));
     needed.extend(evm.factories.iter().map(|address| (*address, "a factory", State::Required)));
     let reads = needed.iter().fold(BatchRead::new(), |reads, (address, ..)| reads.code_size(*address));
@@ -148,10 +146,7 @@ async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: 
         report.add(match (size, state) {
             (1.., _) => Finding::ok(subject, "it is there"),
             (0, State::Required) => Finding::problem(subject, "no contract", "remove it from the configuration"),
-            (0, State::Optional) => {
-                let found = "no contract: payments by Permit2 are refused";
-                Finding::warning(subject, found, "set permit2 = false, unless it will be deployed")
-            }
+            (0, State::Optional(without, advice)) => Finding::warning(subject, without, advice),
         });
     }
 }
@@ -159,5 +154,6 @@ async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: 
 /// Whether the facilitator works without a contract.
 enum State {
     Required,
-    Optional,
+    /// What follows without it, and what to do.
+    Optional(&'static str, &'static str),
 }

@@ -27,7 +27,7 @@ pub enum SecretSource {
     },
 }
 
-const EXPECTED: &str = if cfg!(feature = "keystore") {
+const FORMS_OF_A_SECRET: &str = if cfg!(feature = "keystore") {
     "the place of a secret, which is never in this file: { env = \"NAME\" }, { file = \"PATH\" }, or { keystore = \"PATH\", \
      password = { env = \"NAME\" } }"
 } else {
@@ -68,7 +68,7 @@ impl<'de> Visitor<'de> for Place {
     type Value = SecretSource;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(EXPECTED)
+        f.write_str(FORMS_OF_A_SECRET)
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<SecretSource, E> {
@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for Quiet {
 }
 
 fn unexpected<E: Error>() -> E {
-    E::custom(format_args!("expected {EXPECTED}"))
+    E::custom(format_args!("expected {FORMS_OF_A_SECRET}"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use x402_facilitator_core::{CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Slot, SlotId, Write};
+use x402_facilitator_core::{
+    CommitError, LaneId, LaneView, Lease, Ledger, OwnerId, Payment, Share, Slot, SlotId, Write,
+};
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
 use super::{Metrics, names};
@@ -54,6 +56,10 @@ impl Ledger for CountedLedger {
 
     async fn lease(&self, lane: &LaneId, owner: &OwnerId, seconds: u64) -> Result<Option<Lease>, Fault> {
         self.inner.lease(lane, owner, seconds).await
+    }
+
+    async fn share(&self, owner: &OwnerId, seconds: u64) -> Result<Share, Fault> {
+        self.inner.share(owner, seconds).await
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {

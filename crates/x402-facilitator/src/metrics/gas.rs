@@ -72,7 +72,7 @@ impl GasReads {
     }
 
     pub(crate) fn note_settled(&self, network: ChainId, asset: &str, transaction: &TxId) {
-        // Without a reader nobody asks for the cost.
+        // Without a reader the cost is not counted.
         let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_closed()) else { return };
         let payments = self.payments.lock().unwrap_or_else(PoisonError::into_inner).get(transaction).copied();
         // A transaction that this process did not send is another's, or a former process sent it: its cost is unknown.

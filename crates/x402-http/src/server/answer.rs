@@ -114,7 +114,7 @@ pub(super) fn misconfigured(fault: Fault) -> Answer {
     response
 }
 
-/// Returns 500 for a handler's response that asks for an amount which cannot be settled. The code is the TypeScript SDK's.
+/// Returns 500 for a handler's response with an amount that cannot be settled. The code is the TypeScript SDK's.
 pub(super) fn unpriced() -> Answer {
     let why = "the handler named an amount that cannot be settled; nothing was paid";
     plain(StatusCode::INTERNAL_SERVER_ERROR, &Rejection::new(ErrorReason::defined("handler_failed")).because(why))

@@ -32,7 +32,7 @@ impl Overrides {
     /// Returns the amount to settle of a payment that was verified for these terms; `None` where the handler names none.
     ///
     /// # Errors
-    /// The header is malformed, or asks for an amount that the payment cannot settle: more than was authorized, or
+    /// The header is malformed, or has an amount that the payment cannot settle: more than was authorized, or
     /// anything else where the scheme settles what was signed. Charging another amount would be a guess.
     pub(super) fn used(&self, terms: &Terms, rule: AmountRule, assets: &Assets) -> Result<Option<Used>, Malformed> {
         const FORM: Malformed = Malformed::new("one JSON object with `amount`: atomic units, a percentage, or dollars");

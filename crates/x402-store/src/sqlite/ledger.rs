@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use x402_facilitator_core::{
-    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Slot, SlotId, Step, StepState, Write,
+    CommitError, LaneId, LaneView, Lease, Ledger, OnceKey, OwnerId, Payment, Share, Slot, SlotId, Step, StepState,
+    Write,
 };
 use x402_types::{Fault, PaymentKey, UnixSeconds};
 
@@ -421,6 +422,11 @@ impl Ledger for SqliteLedger {
                 Ok(lease(transaction, &lane, &owner, number(now.0), number(now.plus(seconds).0))?)
             })
             .await
+    }
+
+    /// Returns everything: the file is open for one process.
+    async fn share(&self, _owner: &OwnerId, _seconds: u64) -> Result<Share, Fault> {
+        Ok(Share::ALL)
     }
 
     async fn due(&self, lane: &LaneId, now: UnixSeconds, limit: usize) -> Result<Vec<PaymentKey>, Fault> {

@@ -10,7 +10,7 @@ use super::tokens::{Token, tokens};
 /// The crates whose files serve every scheme and dialect, each with what below its `src` may name one: a path's begin.
 const GENERIC: &[(&str, &[&str])] = &[
     ("x402-facilitator-core", &["conformance"]),
-    ("x402-facilitator", &["configured.rs", "dev.rs", "dialects/", "mechanisms"]),
+    ("x402-facilitator", &["configured.rs", "dev.rs", "dialects/", "discovery/", "mechanisms"]),
     ("x402-http", &["client/challenge/", "dialects/", "server/challenge/"]),
 ];
 
