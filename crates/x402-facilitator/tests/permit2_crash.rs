@@ -56,7 +56,7 @@ fn seen(point: Point, ledger: &Path, chain: &DevChain, payer: usize) -> i64 {
     match point {
         Point::Claim => count(ledger, PAYMENTS),
         Point::Store => count(ledger, SLOTS),
-        Point::Approve => number(u64::try_from(chain.calls().of("eth_sendRawTransaction")).unwrap()),
+        Point::Approve => number(chain.calls().of("eth_sendRawTransaction")),
         Point::Approved => number(chain.nonce_of(ACCOUNTS[payer].address)),
         Point::Settle => count(ledger, SLOTS) - 1,
         Point::Paid => number(u64::try_from(paid(chain)).unwrap()),

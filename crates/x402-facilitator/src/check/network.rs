@@ -154,6 +154,6 @@ async fn contracts(chain: &RpcChain, evm: &Evm, config: &NetworkConfig, report: 
 /// Whether the facilitator works without a contract.
 enum State {
     Required,
-    /// What follows without it, and what to do.
+    /// The facilitator works without it: the consequence, and the advice.
     Optional(&'static str, &'static str),
 }

@@ -1,4 +1,4 @@
-//! What the schemes of a network need on its chain, for the check of a configuration.
+//! The contracts and the gas that the schemes of a network need, for the check of a configuration.
 
 use alloy_primitives::Address;
 use x402_evm::exact::TRANSFER_GAS;
@@ -11,7 +11,7 @@ use super::Evm;
 pub(crate) struct OptionalContract {
     pub(crate) address: Address,
     pub(crate) name: &'static str,
-    /// What follows if there is no such contract.
+    /// The consequence if there is no such contract.
     pub(crate) without: &'static str,
     pub(crate) advice: &'static str,
 }
