@@ -1,7 +1,7 @@
 //! The metrics of a facilitator, in the text format of
 //! [Prometheus](https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format).
 //!
-//! Counters grow where things happen; gauges are read when they are requested ([`gauges`]). Every name is in [`names`], and
+//! Counters grow where things happen; gauges are read when they are requested (`gauges.rs`). Every name is in [`names`], and
 //! a test compares the dashboard and the alert rules with that list.
 
 mod counted_ledger;
