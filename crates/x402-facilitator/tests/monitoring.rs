@@ -72,7 +72,11 @@ async fn a_payment_shows_in_the_metrics_of_the_operators_port() {
         }
         tokio::task::yield_now().await;
     }
-    chain.mine(1);
+    // The attempt is stored before it is sent, so that the first block may come too early for it.
+    while !caller.is_finished() {
+        chain.mine(1);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     assert_eq!(caller.await.unwrap().unwrap().0, 200);
     // The gas is read behind the answer.
     let asset = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
