@@ -98,8 +98,10 @@ impl PayingClient {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear().extend(["tools", &*call.name]);
         }
-        let arguments = call.arguments.as_ref().map(|arguments| serde_json::to_vec(arguments).unwrap_or_default());
-        let request = Request::post(url.as_str()).body(Full::new(Bytes::from(arguments.unwrap_or_default())));
+        // A payment is for these arguments: calls with others are other purchases.
+        let arguments = call.arguments.as_ref().map_or_else(|| Ok(Vec::new()), serde_json::to_vec);
+        let arguments = arguments.map_err(|error| CallError::Transport(error.to_string().into()))?;
+        let request = Request::post(url.as_str()).body(Full::new(Bytes::from(arguments)));
         let request = request.map_err(|_| CallError::Pay(PayError::Url))?;
         let tool = ToolCall { peer: self.peer.clone(), call };
         let response = self.pay.layer(tool).call(request).await.map_err(CallError::of)?;

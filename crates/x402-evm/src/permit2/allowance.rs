@@ -79,22 +79,26 @@ impl<S: Sign> AllowancePermits<S> {
         };
         Some((token, known.and_then(|token| token.domain.clone()).or_else(stated)?))
     }
+}
 
-    /// Reads Permit2's allowance, and the number of the account's permits; `None` if the token has no permits.
-    async fn read(&self, chain: &dyn ReadChain, token: Address) -> Result<Option<(U256, U256)>, Fault> {
-        let owner = self.signer.address();
-        let reads = BatchRead::new().view(token, allowance_call(owner, PERMIT2), VIEW_GAS, 1).view(
-            token,
-            permits_call(owner),
-            VIEW_GAS,
-            1,
-        );
-        let answers = chain.run(&reads, At::Latest).await?;
-        let [allowance, permits] = &*answers.calls else {
-            return Err(Fault::unreachable("the node", "an answer of another form"));
-        };
-        Ok(allowance.word().zip(permits.word()))
-    }
+/// Reads Permit2's allowance for a token, and the number of the owner's permits of EIP-2612. Each is `None` if the token has no
+/// such view.
+pub(super) async fn allowance_and_permits(
+    chain: &dyn ReadChain,
+    owner: Address,
+    token: Address,
+) -> Result<(Option<U256>, Option<U256>), Fault> {
+    let reads = BatchRead::new().view(token, allowance_call(owner, PERMIT2), VIEW_GAS, 1).view(
+        token,
+        permits_call(owner),
+        VIEW_GAS,
+        1,
+    );
+    let answers = chain.run(&reads, At::Latest).await?;
+    let [allowance, permits] = &*answers.calls else {
+        return Err(Fault::unreachable("the node", "an answer of another form"));
+    };
+    Ok((allowance.word(), permits.word()))
 }
 
 #[async_trait]
@@ -109,7 +113,9 @@ impl<S: Sign> Extension for AllowancePermits<S> {
         let (Some(chain), true, Some((token, domain))) = (chain, takes_permit(terms), self.token(terms)) else {
             return nothing;
         };
-        let Some((allowance, nonce)) = self.read(&**chain, token).await? else { return nothing };
+        let read = allowance_and_permits(&**chain, self.signer.address(), token).await?;
+        // A token without permits takes none.
+        let (Some(allowance), Some(nonce)) = read else { return nothing };
         if allowance >= terms.amount.value() {
             return nothing;
         }

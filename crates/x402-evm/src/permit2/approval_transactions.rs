@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, U256, hex};
+use alloy_primitives::{Address, hex};
 use async_trait::async_trait;
 use x402_types::extension::Extension;
 use x402_types::{Assets, EvmAddress, Fault, Members, Refusal, SigningContext, Terms};
 
 use super::PERMIT2;
-use super::calls::{allowance_call, approve_call, permits_call};
+use super::allowance::allowance_and_permits;
+use super::calls::approve_call;
 use super::payer::takes_permit;
 use super::sponsored::ERC20_APPROVAL_GAS_SPONSORING;
-use crate::chain::{At, BatchRead, Chain};
+use crate::chain::Chain;
 use crate::key::Sign;
 use crate::token::Tokens;
 use crate::transaction::Transaction;
@@ -31,8 +32,6 @@ pub struct ApprovalTransactions<S> {
 
 /// The gas limit of an approval, as in the SDKs.
 const APPROVE_GAS: u64 = 70_000;
-/// The gas of a view of the token.
-const VIEW_GAS: u32 = 100_000;
 /// The maximum price of a unit of gas, in wei: 100 gwei.
 const FEE_CAP: u128 = 100_000_000_000;
 /// The minimum tip for a unit of gas, in wei.
@@ -72,22 +71,6 @@ impl<S: Sign> ApprovalTransactions<S> {
         self.any_token = true;
         self
     }
-
-    /// Reads whether the token needs an approval that only a transaction can give.
-    async fn needs(&self, chain: &dyn Chain, token: Address, amount: U256) -> Result<bool, Fault> {
-        let owner = self.signer.address();
-        let reads = BatchRead::new().view(token, allowance_call(owner, PERMIT2), VIEW_GAS, 1).view(
-            token,
-            permits_call(owner),
-            VIEW_GAS,
-            1,
-        );
-        let answers = chain.run(&reads, At::Latest).await?;
-        let [allowance, permits] = &*answers.calls else {
-            return Err(Fault::unreachable("the node", "an answer of another form"));
-        };
-        Ok(allowance.word().is_some_and(|allowance| allowance < amount) && permits.word().is_none())
-    }
 }
 
 #[async_trait]
@@ -104,7 +87,8 @@ impl<S: Sign> Extension for ApprovalTransactions<S> {
             return Ok(Members::new());
         };
         let amount = terms.amount.value();
-        if !self.needs(&**chain, token, amount).await? {
+        let (allowance, permits) = allowance_and_permits(&**chain, self.signer.address(), token).await?;
+        if allowance.is_none_or(|allowance| allowance >= amount) || permits.is_some() {
             return Ok(Members::new());
         }
         let input = approve_call(PERMIT2, amount);

@@ -20,6 +20,7 @@ mod calls;
 mod check;
 #[cfg(any(feature = "libsecp256k1", feature = "verify"))]
 mod errors;
+mod info;
 #[cfg(feature = "facilitator")]
 mod mechanism;
 mod message;

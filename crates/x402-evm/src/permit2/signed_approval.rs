@@ -7,6 +7,7 @@ use serde::Deserialize;
 use x402_types::{AtomicAmount, ErrorReason, EvmAddress, Members, Rejection};
 
 use super::PERMIT2;
+use super::info::{completed, is_version};
 use super::message::Permit;
 use super::sponsored::ERC20_APPROVAL_GAS_SPONSORING;
 use crate::payload;
@@ -68,18 +69,12 @@ impl SignedApproval {
         let refuse = |reason, why: String| Err(Rejection::new(reason).because(why));
         let path = |member: &str| format!("extensions.{ERC20_APPROVAL_GAS_SPONSORING}.info.{member}");
         let malformed = ErrorReason::INVALID_ERC20_APPROVAL_EXTENSION_FORMAT;
-        let extension = extensions.get(ERC20_APPROVAL_GAS_SPONSORING).and_then(|value| value.read::<Members>().ok());
-        let Some(info) = extension.and_then(|extension| extension.get("info").cloned()) else { return Ok(None) };
-        let Ok(members) = info.read::<Members>() else { return Ok(None) };
-        if MEMBERS.iter().any(|member| members.get(member).is_none()) {
-            return Ok(None);
-        }
+        let Some(info) = completed(extensions, ERC20_APPROVAL_GAS_SPONSORING, &MEMBERS) else { return Ok(None) };
         let Ok(Wire { from, asset, spender, transaction, version, .. }) = info.read::<Wire>() else {
             let expected = "addresses, strings of decimal digits, and a transaction of at most 512 bytes in hex";
             return refuse(malformed, format!("extensions.{ERC20_APPROVAL_GAS_SPONSORING}.info: expected {expected}"));
         };
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if version.len() > 32 || !version.split('.').all(digits) {
+        if !is_version(&version) {
             return refuse(malformed, format!("{}: expected numbers with points between them", path("version")));
         }
         let address = |text: EvmAddress| Address::try_from(text).ok();

@@ -9,6 +9,7 @@ use x402_types::extension::{Extension, Required};
 use x402_types::{AtomicAmount, ErrorReason, EvmAddress, Members, RawJson, Rejection};
 
 use super::PERMIT2;
+use super::info::{completed, is_version};
 use super::message::Permit;
 use crate::eip712::{DomainSeparator, Words};
 use crate::payload;
@@ -86,18 +87,12 @@ impl SponsoredPermit {
         let refuse = |reason, why: String| Err(Rejection::new(reason).because(why));
         let path = |member: &str| format!("extensions.{EIP2612_GAS_SPONSORING}.info.{member}");
         let malformed = ErrorReason::INVALID_EIP2612_EXTENSION_FORMAT;
-        let extension = extensions.get(EIP2612_GAS_SPONSORING).and_then(|value| value.read::<Members>().ok());
-        let Some(info) = extension.and_then(|extension| extension.get("info").cloned()) else { return Ok(None) };
-        let Ok(members) = info.read::<Members>() else { return Ok(None) };
-        if MEMBERS.iter().any(|member| members.get(member).is_none()) {
-            return Ok(None);
-        }
+        let Some(info) = completed(extensions, EIP2612_GAS_SPONSORING, &MEMBERS) else { return Ok(None) };
         let Ok(Wire { from, asset, spender, amount, nonce, deadline, signature, version }) = info.read::<Wire>() else {
             let expected = "addresses, strings of decimal digits, and a signature of 65 bytes in hex";
             return refuse(malformed, format!("extensions.{EIP2612_GAS_SPONSORING}.info: expected {expected}"));
         };
-        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-        if version.len() > 32 || !version.split('.').all(digits) {
+        if !is_version(&version) {
             return refuse(malformed, format!("{}: expected numbers with points between them", path("version")));
         }
         let Ok(signature) = <[u8; 65]>::try_from(&signature[..]) else {
