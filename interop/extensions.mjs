@@ -31,20 +31,14 @@ import {
 } from "@x402/extensions/sign-in-with-x";
 import { paymentMiddleware as onHono } from "@x402/hono";
 import { balance, startAnvil } from "./anvil.mjs";
-import { AMOUNT, BODY, NETWORK, PRICE, account, chainClient, listen, need, privateKey, run } from "./lib.mjs";
+import { AMOUNT, BODY, NETWORK, PRICE, account, chainClient, checks, listen, need, privateKey, run } from "./lib.mjs";
 import { rust } from "./rust.mjs";
 
 const NAMES = ["payment-identifier", "offer-receipt", "sign-in-with-x", "bazaar", "builder-code"];
 const SETS = [...NAMES.map((name) => [name]), NAMES];
 const [PAYER, SIGNER, THEIRS] = [1, 4, 5];
 const payTo = account(3).address;
-const failures = [];
-let passed = 0;
-function check(condition, text) {
-  console.log(`${condition ? "ok   " : "FAIL "} ${text}`);
-  if (condition) passed += 1;
-  else failures.push(text);
-}
+const { check, end } = checks("extensions");
 const same = (one, two) => JSON.stringify(one) === JSON.stringify(two);
 
 const anvil = await startAnvil([PAYER]);
@@ -233,5 +227,4 @@ for (const set of SETS) {
 
 far.close();
 await Promise.all([facilitator, anvil].map((child) => child.stop()));
-console.log(`extensions: ${passed} passed, ${failures.length} failed`);
-process.exit(failures.length === 0 ? 0 : 1);
+end();

@@ -12,6 +12,21 @@ export const PRICE = "$0.01";
 export const AMOUNT = 10_000n;
 export const BODY = { report: "paid content" };
 
+/** Prints and counts what a script checks; `end` prints the sum, and ends the script with 1 if anything failed. */
+export function checks(name) {
+  let [passed, failed] = [0, 0];
+  const check = (condition, text) => {
+    console.log(`${condition ? "ok   " : "FAIL "} ${text}`);
+    if (condition) passed += 1;
+    else failed += 1;
+  };
+  const end = () => {
+    console.log(`${name}: ${passed} passed, ${failed} failed`);
+    process.exit(failed === 0 ? 0 : 1);
+  };
+  return { check, end };
+}
+
 /** Anvil's account of an index: public knowledge, never to be used where money is real. */
 export function account(index) {
   return mnemonicToAccount("test test test test test test test test test test test junk", { addressIndex: index });

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { parseBuilderCodeSuffixFromCalldata } from "@x402/extensions/builder-code";
 import { balance, startAnvil } from "./anvil.mjs";
-import { AMOUNT, BODY, account, need, privateKey, run, start } from "./lib.mjs";
+import { AMOUNT, BODY, account, checks, need, privateKey, run, start } from "./lib.mjs";
 import { rust } from "./rust.mjs";
 
 const NAMES = ["payment-identifier", "bazaar", "builder-code"];
@@ -11,13 +11,7 @@ const SETS = [...NAMES.map((name) => [name]), NAMES];
 const [PAYER, SIGNER] = [1, 4];
 const payTo = account(3).address;
 const roles = join(need("X402_PY"), "roles.py");
-const failures = [];
-let passed = 0;
-function check(condition, text) {
-  console.log(`${condition ? "ok   " : "FAIL "} ${text}`);
-  if (condition) passed += 1;
-  else failures.push(text);
-}
+const { check, end } = checks("python");
 const same = (one, two) => JSON.stringify(one) === JSON.stringify(two);
 
 const anvil = await startAnvil([PAYER]);
@@ -104,5 +98,4 @@ for (const set of [...SETS, [...NAMES, "offer-receipt", "sign-in-with-x"]]) {
 await theirs.stop();
 
 await Promise.all([facilitator, anvil].map((child) => child.stop()));
-console.log(`python: ${passed} passed, ${failures.length} failed`);
-process.exit(failures.length === 0 ? 0 : 1);
+end();
