@@ -6,16 +6,18 @@ mod explain;
 mod find;
 mod keys;
 mod lint;
+mod mcp;
 mod node;
 mod pay;
 mod receipts;
 mod sell;
 mod session;
 mod userop;
+mod wallet;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// The x402 payment protocol on the command line.
 #[derive(Debug, Parser)]
@@ -37,6 +39,8 @@ enum Command {
     Find(find::Args),
     /// Makes a request and pays for it.
     Pay(pay::Args),
+    /// Serves tools to an agent over MCP: requests with payment, within its owner's budgets.
+    Mcp(mcp::Args),
     /// Lists the signed receipts that `pay` kept.
     Receipts(receipts::List),
     /// Verifies signed receipts.
@@ -57,6 +61,19 @@ enum Command {
     /// Computes the hashes of UserOperations.
     #[command(subcommand)]
     Userop(userop::Userop),
+    /// Keeps a payer's account: a new key in an encrypted file, its address, what it holds.
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
+    /// Prints the completions of a shell.
+    Completions {
+        /// The shell that the completions are for.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages to a folder, which must exist.
+    Man {
+        /// The folder of the manual pages.
+        folder: std::path::PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -67,6 +84,7 @@ async fn main() -> ExitCode {
         Command::Encode(args) => codec::encode(args),
         Command::Find(args) => find::run(args).await,
         Command::Pay(args) => pay::run(args).await,
+        Command::Mcp(args) => mcp::run(args).await,
         Command::Receipts(args) => receipts::list(args),
         Command::Receipt(receipt) => receipts::run(receipt),
         Command::Sell(args) => sell::run(*args).await,
@@ -75,5 +93,17 @@ async fn main() -> ExitCode {
         Command::Keys(args) => keys::run(args),
         Command::Session(args) => session::run(args).await,
         Command::Userop(args) => userop::run(args),
+        Command::Wallet(args) => wallet::run(args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "x402", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Man { folder } => match clap_mangen::generate_to(Cli::command(), &folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}: {error}", folder.display());
+                ExitCode::from(2)
+            }
+        },
     }
 }

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use x402_challenge::{ExactProof, MakeProof};
 use x402_codec::{Limits, header};
 use x402_evm::exact;
-use x402_evm::key::Key;
 use x402_extensions::offer_receipt::ReceiptBook;
 use x402_http::client::{
     ChallengeReceipt, ClientError, Dollars, OpenPayment, PayClient, PayError, Payer, PaymentSent, Receipt,
@@ -22,8 +21,8 @@ use x402_http::client::{
 };
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{ErrorReason, PaymentRequired, challenge};
-use zeroize::Zeroizing;
 
+use crate::keys::KeySource;
 use journal::Journal;
 
 /// Makes a request and pays for it. The key is read from the environment variable `X402_PRIVATE_KEY` or from a file.
@@ -41,9 +40,8 @@ pub(crate) struct Args {
     request: request::Request,
     #[command(flatten)]
     allowance: allowance::Allowance,
-    /// A file with the private key.
-    #[arg(long)]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    key: KeySource,
     /// The file that stores payments whose result is unknown, so that the same command presents the same payment again:
     /// by default `x402/payments.sqlite` in `$XDG_STATE_HOME`. It contains signed payments.
     #[arg(long, value_name = "PATH", conflicts_with = "no_journal")]
@@ -57,19 +55,6 @@ pub(crate) struct Args {
     /// Prints one JSON object: status, body, payment, error.
     #[arg(long)]
     json: bool,
-}
-
-/// The environment variable that holds the key.
-const KEY: &str = "X402_PRIVATE_KEY";
-
-fn key(file: Option<PathBuf>) -> Result<Key, String> {
-    let text = match &file {
-        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?,
-        None => std::env::var(KEY).map_err(|_| format!("{KEY} is not set; set it or give --key-file"))?,
-    };
-    let text = Zeroizing::new(text);
-    // The parser's message for a malformed key is not repeated: it may quote the key.
-    text.trim().parse().map_err(|_| "the private key: expected `0x` and 64 hex digits".to_owned())
 }
 
 pub(crate) async fn run(args: Args) -> ExitCode {
@@ -93,7 +78,7 @@ fn journal(path: Option<PathBuf>, none: bool, anew: bool) -> Result<Journal, Str
 
 async fn pay(args: Args) -> Result<ExitCode, (ExitCode, String)> {
     let usage = |message: String| (ExitCode::from(2), message);
-    let key = key(args.key_file).map_err(usage)?;
+    let key = args.key.read().map_err(usage)?;
     let parts = args.request.parts().map_err(usage)?;
     let journal = Arc::new(journal(args.journal, args.no_journal, args.pay_anew).map_err(usage)?);
     let limits = SpendLimits::default().with_cap(args.max).with_longest_authorization(args.max_seconds);
@@ -167,18 +152,18 @@ async fn broken_off(error: &reqwest::Error, receipt: Option<&Proof>, journal: &J
 }
 
 /// The server's receipt, in the dialect of the payment.
-enum Proof {
+pub(crate) enum Proof {
     Offer(Receipt),
     Challenge(ChallengeReceipt),
 }
 
 impl Proof {
-    fn of(extensions: &http::Extensions) -> Option<Self> {
+    pub(crate) fn of(extensions: &http::Extensions) -> Option<Self> {
         let challenge = || extensions.get().cloned().map(Self::Challenge);
         extensions.get().cloned().map(Self::Offer).or_else(challenge)
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         match self {
             Self::Offer(Receipt(settlement)) => json!(settlement),
             Self::Challenge(ChallengeReceipt(response)) => json!(response),
@@ -225,7 +210,7 @@ fn tell(status: StatusCode, sent: PaymentSent, receipt: Option<&Proof>, refused:
 
 /// Returns the reason of a refusal: that of a challenge's payment, from the body; otherwise the `error` of the second
 /// 402, from its header or its body.
-fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) -> Option<String> {
+pub(crate) fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) -> Option<String> {
     let challenge: Option<challenge::RefusalBody> = serde_json::from_slice(body).ok();
     if let Some(refusal) = challenge.filter(|refusal| refusal.error.status() == status.as_u16()) {
         return Some(format!("{}: {}", refusal.error.as_str(), refusal.message));
@@ -241,7 +226,7 @@ fn refusal(status: StatusCode, in_header: Option<PaymentRequired>, body: &[u8]) 
 }
 
 /// Describes the signed payment, without the signature.
-fn signed(open: &OpenPayment) -> String {
+pub(crate) fn signed(open: &OpenPayment) -> String {
     let payment: Option<Value> = header::decode(open.value.as_bytes(), &Limits::DEFAULT).ok();
     let payment = payment.unwrap_or_default();
     let places =

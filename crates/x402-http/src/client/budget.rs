@@ -26,6 +26,30 @@ pub struct Spend {
     pub day: u64,
 }
 
+impl Spend {
+    /// Creates a payment of 1970-01-01 in an asset that is not known to represent dollars, as a [`Budget`] is given it: to
+    /// test one.
+    #[must_use]
+    pub fn new(host: &str, network: ChainId, asset: &str, amount: AtomicAmount) -> Self {
+        let (host, asset) = (host.to_ascii_lowercase(), canonical_asset(network, asset));
+        Self { host, network, asset, amount, dollar_decimals: None, day: 0 }
+    }
+
+    /// Sets the decimals of an asset that represents dollars.
+    #[must_use]
+    pub const fn with_dollar_decimals(mut self, decimals: u8) -> Self {
+        self.dollar_decimals = Some(decimals);
+        self
+    }
+
+    /// Sets the UTC day, counted from 1970-01-01.
+    #[must_use]
+    pub const fn with_day(mut self, day: u64) -> Self {
+        self.day = day;
+        self
+    }
+}
+
 /// The error for a payment that exceeds the rest of the budget.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the day's budget of {budget} for this host and asset leaves {left}, {asked} was asked")]
@@ -197,14 +221,9 @@ mod tests {
     use super::*;
 
     fn spend(amount: u64, day: u64) -> Spend {
-        Spend {
-            host: "shop.example".into(),
-            network: "eip155:84532".parse().unwrap(),
-            asset: "0x036cbd53842c5426634e7929541ec2318f3dcf7e".into(),
-            amount: amount.into(),
-            dollar_decimals: Some(6),
-            day,
-        }
+        let network = "eip155:84532".parse().unwrap();
+        let spend = Spend::new("shop.example", network, "0x036CbD53842c5426634e7929541eC2318f3dCF7e", amount.into());
+        spend.with_dollar_decimals(6).with_day(day)
     }
 
     fn used(budget: &MemoryBudget) -> String {

@@ -10,7 +10,6 @@ use x402_types::{
     ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
 };
 
-use super::budget::canonical_asset;
 #[cfg(feature = "challenge")]
 use super::challenge::Wallet;
 use super::entry::{Asked, Unreadable, entries};
@@ -243,14 +242,9 @@ impl Payer {
         purchase: &Purchase,
         now: UnixSeconds,
     ) -> Result<Reserved<'_>, ReserveError> {
-        let spend = Spend {
-            host: host(&purchase.url),
-            network: terms.network,
-            asset: canonical_asset(terms.network, &terms.asset),
-            amount: terms.amount,
-            dollar_decimals: self.spending.dollar_decimals(terms),
-            day: now.0 / 86_400,
-        };
+        let mut spend =
+            Spend::new(&host(&purchase.url), terms.network, &terms.asset, terms.amount).with_day(now.0 / 86_400);
+        spend.dollar_decimals = self.spending.dollar_decimals(terms);
         let reservation = self.budget.reserve(&spend).await?;
         Ok(Reserved { budget: &self.budget, reservation: Some(reservation) })
     }
