@@ -56,6 +56,11 @@ impl Facilitators {
         usable
     }
 
+    /// Returns whether one of them has to be chosen for a payment.
+    pub(super) fn are_several(&self) -> bool {
+        self.listed.len() > 1
+    }
+
     pub(super) fn get(&self, at: usize) -> Option<&Listed> {
         self.listed.get(at)
     }
@@ -128,7 +133,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// facilitator is not asked before.
     pub(super) async fn serving(&self, terms: &Terms, version: Version, url: &str) -> Result<Vec<usize>, Fault> {
         let listed = &self.facilitators.listed;
-        if listed.len() == 1 {
+        if !self.facilitators.are_several() {
             return Ok(vec![0]);
         }
         let now = self.clock.now();

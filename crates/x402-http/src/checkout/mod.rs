@@ -234,7 +234,8 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// Checks once for each `looked` whether the facilitator serves these offers. An offer that it does not serve is an
     /// [`Incident`] of [`IncidentStep::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
-        if self.facilitators.refuses || looked.set(()).is_err() {
+        // The kinds of several facilitators are read when one of them is chosen.
+        if self.facilitators.refuses || self.facilitators.are_several() || looked.set(()).is_err() {
             return;
         }
         for fault in self.facilitators.read_all().await {

@@ -24,8 +24,10 @@ pub struct Received<'c, D: ?Sized = dyn Dialect> {
     pub(super) matched: Box<Matched>,
     /// The place of the facilitator that gets the payment.
     chosen: usize,
-    /// The refusal of a payment for terms that are not offered any more, unless its settlement began under them.
-    outdated: Option<Box<Rejection>>,
+    /// Whether the name of the request is bound to the terms.
+    is_bound: bool,
+    /// Whether the terms are not offered any more: the payment is refused, unless its settlement began under them.
+    outdated: bool,
 }
 
 /// What the verification found out.
@@ -54,40 +56,57 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// # Errors
     /// The payment cannot be parsed, or matches none of the offers.
     pub fn receive(&self, payment: PaymentIn<'_>, offers: &[Offer]) -> Result<Received<'_, D>, Rejection> {
+        match read(&self.dialects, &payment.raw, &self.limits, offers) {
+            Err(rejection) if rejection.reason == ErrorReason::INVALID_PAYMENT_REQUIREMENTS => {
+                self.receive_outdated(payment, offers).ok_or(rejection)
+            }
+            read => {
+                let (dialect, read) = read?;
+                let received = self.received(dialect, read, payment, offers)?;
+                self.compare_echo(&received, offers)?;
+                Ok(received)
+            }
+        }
+    }
+
+    /// Receives a payment that matches none of the offers, if it accepts terms that may have been offered before.
+    fn receive_outdated(&self, payment: PaymentIn<'_>, offers: &[Offer]) -> Option<Received<'_, D>> {
+        let accepted = begun::accepted_offer(&payment.raw, &self.limits, offers)?;
+        let accepted = core::slice::from_ref(&accepted);
+        let (dialect, read) = read(&self.dialects, &payment.raw, &self.limits, accepted).ok()?;
+        // The echo of a payment that began was compared when it began.
+        let mut received = self.received(dialect, read, payment, accepted).ok()?;
+        received.outdated = true;
+        received.is_bound.then_some(received)
+    }
+
+    fn received<'c>(
+        &'c self,
+        dialect: &'c Arc<D>,
+        read: ReadPayment,
+        payment: PaymentIn<'_>,
+        offers: &[Offer],
+    ) -> Result<Received<'c, D>, Rejection> {
         let exact = (!self.extensions.is_empty()).then(|| named::exact(&payment));
         let PaymentIn { raw, token, resource, method, name } = payment;
-        let (mut accepted, mut outdated) = (None, None);
-        let (dialect, read) = match read(&self.dialects, &raw, &self.limits, offers) {
-            Err(rejection) if rejection.reason == ErrorReason::INVALID_PAYMENT_REQUIREMENTS => {
-                let Some(offer) = begun::accepted_offer(&raw, &self.limits, offers) else { return Err(rejection) };
-                outdated = Some(Box::new(rejection));
-                let accepted = core::slice::from_ref(accepted.insert(offer));
-                read(&self.dialects, &raw, &self.limits, accepted)?
-            }
-            read => read?,
-        };
-        let offers = accepted.as_ref().map_or(offers, core::slice::from_ref);
         let ReadPayment { offer, mut claim, forwarded } = read;
         let unsupported = || Rejection::new(dialect.code(ErrorReason::UNSUPPORTED_SCHEME));
         let offer = offers.get(offer).ok_or_else(unsupported)?;
         let flow = Flow::of(offer).ok_or_else(unsupported)?;
         let named = dialect.request_name(&claim, name)?;
         let is_named = named.is_some();
+        // Only x402's own dialects have terms that a payment accepts.
+        let is_bound = !is_named && dialect.form().is_none();
         claim.identity.request = named.unwrap_or_default();
         let key = offer.key.key(&claim)?;
         if !is_named {
-            let bound = begun::bound(&claim.terms);
+            let bound = if is_bound { begun::bound(&claim.terms) } else { String::new() };
             claim.identity.request = identity(&key, method, &resource.url, claim.payload.as_str(), &bound);
         }
         let raw = forwarded.unwrap_or(raw);
         let request = PaymentRequest { raw, token, claim, resource, verified_as: None, form: dialect.form() };
-        let matched = Matched { request, key, flow, rule: offer.key.amount_rule(), exact };
-        let received = Received { checkout: self, dialect, matched: Box::new(matched), chosen: 0, outdated };
-        // The echo of a payment that began was compared when it began.
-        if received.outdated.is_none() {
-            self.compare_echo(&received, offers)?;
-        }
-        Ok(received)
+        let matched = Box::new(Matched { request, key, flow, rule: offer.key.amount_rule(), exact });
+        Ok(Received { checkout: self, dialect, matched, chosen: 0, is_bound, outdated: false })
     }
 }
 
@@ -115,7 +134,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
             Some(standing) if standing.state == GrantState::Granted => Err(used()),
             // The request that began it has its response.
             Some(_) => Err(busy()),
-            None if self.outdated.is_some() => Err(self.outdated()),
+            None if self.outdated => Err(unfit().into()),
             None => self.verify().await.map(|verified| self.matched.paid(verified.payer, None)),
         }
     }
@@ -139,7 +158,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         let (began, began_at) = standing.as_ref().map(|standing| untagged(&standing.request)).unwrap_or_default();
         let mut verified = Verified { chosen: 0, payer: None, named: None };
         match &standing {
-            Some(_) if self.outdated.is_some() && began != request => return Err(self.outdated()),
+            Some(_) if self.outdated && began != request => return Err(unfit().into()),
             Some(standing) if standing.state == GrantState::Granted || began != request => {
                 return Err(match used() {
                     Declined::Refused(rejection) if named.is_some() && began == request => {
@@ -151,7 +170,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
             Some(standing) if standing.held => return Err(busy()),
             // The nonce may be used by now, so that verification would refuse what this server settled.
             Some(_) => verified.chosen = self.place_of(began_at)?,
-            None if self.outdated.is_some() => return Err(self.outdated()),
+            None if self.outdated => return Err(unfit().into()),
             // This precedes the claim: an attacker who knows a nonce but cannot sign must not block its payer.
             None if self.matched.flow == Flow::Authorization => verified = self.verify().await?,
             None => verified.chosen = self.serving().await?.first().copied().unwrap_or_default(),
@@ -166,8 +185,8 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         };
         let mut hold = Hold::new(Arc::clone(grants), lock);
         // Its settlement failed since the look, so that nothing moves under terms of the past.
-        if !resumed && self.outdated.is_some() {
-            return Err(self.outdated());
+        if !resumed && self.outdated {
+            return Err(unfit().into());
         }
         if let Some(named) = &named {
             let claimed = grants.claim(&named.key, &named.request).await;
@@ -241,20 +260,14 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
 
     /// Refuses a payment for terms that are not offered any more, unless its key has a grant.
     async fn refuse_outdated(&self) -> Result<(), Declined> {
-        if self.outdated.is_none() {
+        if !self.outdated {
             return Ok(());
         }
         let standing = self.checkout.grants.look(&self.matched.key).await;
         match standing.map_err(|fault| self.unavailable(IncidentStep::Grants, fault))? {
             Some(_) => Ok(()),
-            None => Err(self.outdated()),
+            None => Err(unfit().into()),
         }
-    }
-
-    /// Returns the refusal of a payment for terms that are not offered any more.
-    fn outdated(&self) -> Declined {
-        let unfit = || Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS);
-        self.outdated.as_deref().cloned().unwrap_or_else(unfit).into()
     }
 
     fn refusal(&self, verdict: VerifyResponse) -> Rejection {
@@ -318,6 +331,11 @@ fn read<'d, D: Dialect + ?Sized>(
         }
     }
     Err(Rejection::new(ErrorReason::INVALID_PAYLOAD).because("the payment is of no dialect that is read here"))
+}
+
+fn unfit() -> Rejection {
+    Rejection::new(ErrorReason::INVALID_PAYMENT_REQUIREMENTS)
+        .because("the payment is for none of the entries of `accepts`")
 }
 
 fn used() -> Declined {
