@@ -11,7 +11,7 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use x402_codec::header as names;
-use x402_http::client::{ClientError, NotPayable, PayError, Policy, Selector, SpendLimits};
+use x402_http::client::{ClientError, NotPayable, PayError, PayPolicy, Selector, SpendLimits};
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{PaymentRequired, TimeoutSeconds};
 
@@ -187,9 +187,9 @@ async fn each_policy_says_what_it_refuses() {
     let seller = terms().pay_to;
     purse.payer = purse
         .payer
-        .with_policy(Policy::networks(["eip155:8453".parse().unwrap(), "eip155:137".parse().unwrap()]))
-        .with_policy(Policy::at_most(20_000.into()))
-        .with_policy(Policy::new("known sellers", move |terms| match terms.pay_to == seller {
+        .with_policy(PayPolicy::networks(["eip155:8453".parse().unwrap(), "eip155:137".parse().unwrap()]))
+        .with_policy(PayPolicy::at_most(20_000.into()))
+        .with_policy(PayPolicy::new("known sellers", move |terms| match terms.pay_to == seller {
             true => Ok(()),
             false => Err("expected the library".into()),
         }));
@@ -219,9 +219,9 @@ async fn each_policy_says_what_it_refuses() {
 #[tokio::test]
 async fn policies_name_schemes_and_assets() {
     for (policy, refused) in [
-        (Policy::schemes([x402_types::SchemeName::UPTO]), "expected upto, found exact"),
+        (PayPolicy::schemes([x402_types::SchemeName::UPTO]), "expected upto, found exact"),
         (
-            Policy::assets([("eip155:84532".parse().unwrap(), common::PAYER)]),
+            PayPolicy::assets([("eip155:84532".parse().unwrap(), common::PAYER)]),
             "expected one of the listed assets, found 0x036CbD53842c5426634e7929541eC2318f3dCF7e",
         ),
     ] {
@@ -234,7 +234,7 @@ async fn policies_name_schemes_and_assets() {
     // Hexadecimal digits are compared by value.
     let mut purse = buyer::purse();
     let asset = terms().asset.to_ascii_lowercase();
-    purse.payer = purse.payer.with_policy(Policy::assets([(terms().network, asset)]));
+    purse.payer = purse.payer.with_policy(PayPolicy::assets([(terms().network, asset)]));
     ask(&purse, &Wire::default().says([asks(&choices()[..1]), paid()])).await.unwrap();
 }
 

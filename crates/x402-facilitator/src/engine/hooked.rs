@@ -43,7 +43,7 @@ impl Engine {
         }
     }
 
-    /// Tells the observers how a request for settlement is answered.
+    /// Passes the answer of a request for settlement to the observers.
     pub(super) fn observe_answer(&self, payment: &HookedPayment, answer: Result<&Outcome, &Refusal>) {
         let told = |outcome: &Outcome| {
             let receipt = outcome.to_response(&payment.claim.terms);

@@ -135,7 +135,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
     /// Settles the payment, and returns only a plain success.
     async fn settle(&mut self, resumed: bool) -> Result<SettleResponse, Declined> {
         let Self { received, hold, watch, .. } = self;
-        // A settlement that began is finished: what it may have moved is nobody's to refuse any more.
+        // A settlement that began is finished: a refusal would hide what it may have moved.
         if !resumed && let Err(declined) = received.before_settle().await {
             watch.cancel(Cancellation::Refused);
             return Err(declined);

@@ -2,7 +2,7 @@
 //! the time, may change while the result is unknown.
 
 use x402_codec::{Limits, body};
-use x402_types::{Members, Offer, PaymentPayload, Terms, Version};
+use x402_types::{Members, Offer, PaymentPayload, Terms};
 
 /// Returns the offer that a payment of version 2 accepted, with the key function of the current offer of the same
 /// scheme, network, asset and members of `extra`. It proves nothing: only a payment whose settlement began for the same
@@ -25,10 +25,10 @@ pub(super) fn accepted_offer(raw: &str, limits: &Limits, offers: &[Offer]) -> Op
     Some(Offer { terms, key: offer.key.clone() })
 }
 
-/// Returns the text by which a request is bound to the terms that its payment accepted. A payment of version 1 accepts
-/// none.
+/// Returns the text by which a request is bound to the terms that its payment accepted. A payment of version 1
+/// accepts none.
 pub(super) fn bound(terms: &Terms) -> String {
-    if terms.version == Version::V1 {
+    if !terms.version.echoes_terms() {
         return String::new();
     }
     // The spelling of an account in hexadecimal digits has no meaning.

@@ -17,7 +17,7 @@ pub(super) struct Facilitators {
     pub(super) refuses: bool,
 }
 
-/// One facilitator.
+/// A facilitator of the list.
 #[derive(Clone)]
 pub(super) struct Listed {
     /// The name under which grants remember that this one began a payment; empty for the first.
@@ -70,7 +70,7 @@ impl Facilitators {
         self.listed.iter().position(|listed| *listed.name == *name)
     }
 
-    /// Finds the first offer that none of them serves; `None` as long as one of them has not said what it serves.
+    /// Finds the first offer that none of them serves; `None` as long as the kinds of one of them are unknown.
     pub(super) fn missing<D: Dialect + ?Sized>(&self, offers: &[Offer], dialects: &[Arc<D>]) -> Option<NotServed> {
         let kinds: Vec<_> = self.listed.iter().map(|listed| listed.served.kinds()).collect::<Option<_>>()?;
         offers.iter().enumerate().find_map(|(entry, offer)| {
@@ -82,7 +82,7 @@ impl Facilitators {
         })
     }
 
-    /// Refuses from here on what none of them serves. What they said before is forgotten.
+    /// Refuses from here on what none of them serves, and forgets the kinds that were read before.
     pub(super) fn refuse(&mut self) {
         self.refuses = true;
         for listed in &mut self.listed {
@@ -90,7 +90,7 @@ impl Facilitators {
         }
     }
 
-    /// Requests the kinds of those that did not say yet what they serve. Returns the faults.
+    /// Requests the kinds that are unknown yet, and returns the faults.
     pub(super) async fn read_all(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         for listed in &self.listed {
@@ -99,7 +99,7 @@ impl Facilitators {
         faults
     }
 
-    /// Returns whether at least one of them said what it serves.
+    /// Returns whether the kinds of at least one of them are known.
     pub(super) fn any_read(&self) -> bool {
         self.listed.iter().any(|listed| listed.served.kinds().is_some())
     }
@@ -129,8 +129,8 @@ impl Listed {
 }
 
 impl<D: Dialect + ?Sized> Checkout<D> {
-    /// Returns the places of the facilitators that serve these terms, in the order of their precedence. A seller's only
-    /// facilitator is not asked before.
+    /// Returns the places of the facilitators that serve these terms, in the order of their precedence. The kinds of a seller's only
+    /// facilitator are not read for it.
     pub(super) async fn serving(&self, terms: &Terms, version: Version, url: &str) -> Result<Vec<usize>, Fault> {
         let listed = &self.facilitators.listed;
         if !self.facilitators.are_several() {

@@ -39,14 +39,14 @@ impl<D: Dialect + ?Sized> Received<'_, D> {
         refused.map_err(|refusal| self.refused(refusal))
     }
 
-    /// Tells the observers that the payment was verified.
+    /// Reports to the observers that the payment was verified.
     pub(super) fn observe_verified(&self, payer: Option<&str>) {
         if let Some(payment) = self.hooked() {
             self.observe(&payment, &PaymentEvent::Verified { payer });
         }
     }
 
-    /// Tells the observers that the payment was refused, and returns the refusal.
+    /// Reports to the observers that the payment was refused, and returns the refusal.
     pub(super) fn observe_rejected(&self, rejection: Rejection) -> Rejection {
         if let Some(payment) = self.hooked() {
             let refusal = Refusal::Rejection(rejection.clone());
@@ -80,14 +80,14 @@ struct Watched {
     stage: Stage,
 }
 
-/// What a request does that is dropped now.
+/// The stage of a request, which may be dropped in each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The work is done, or will be.
     Working { settled: bool },
     /// The settlement is requested.
     Settling,
-    /// Its end was told.
+    /// The end was reported.
     Over,
 }
 
@@ -107,22 +107,22 @@ impl Watch {
         }
     }
 
-    /// Tells that the payment was settled. Work follows, or the answer.
+    /// Reports that the payment was settled. Work follows, or the answer.
     pub(super) fn settled(&mut self, receipt: &SettleResponse) {
         self.tell(&PaymentEvent::Settled { receipt }, Stage::Working { settled: true });
     }
 
-    /// Tells that the settlement failed.
+    /// Reports that the settlement failed.
     pub(super) fn not_settled(&mut self, receipt: &SettleResponse) {
         self.tell(&PaymentEvent::NotSettled { receipt }, Stage::Over);
     }
 
-    /// Tells that the result is unknown.
+    /// Reports that the result is unknown.
     pub(super) fn unknown(&mut self, fault: Option<&Fault>) {
         self.tell(&PaymentEvent::Unknown { fault }, Stage::Over);
     }
 
-    /// Tells that the request ended without a paid answer.
+    /// Reports that the request ended without a paid answer.
     pub(super) fn cancel(&mut self, why: Cancellation) {
         if let Some(Stage::Working { settled }) = self.0.as_ref().map(|watched| watched.stage) {
             self.tell(&PaymentEvent::Canceled { why, settled }, Stage::Over);

@@ -89,10 +89,10 @@ impl<D: Dialect + ?Sized> Checkout<D> {
 
     /// Adds a facilitator behind the others: a payment goes to the first that lists its scheme, network and version in
     /// `/supported`, and whose listed members (the account that settles) agree with the offer. One that does not answer is
-    /// passed over, and asked again with growing pauses of at most a minute. If the verification ends in a fault, the
+    /// passed over, and tried again after growing pauses of at most a minute. If the verification ends in a fault, the
     /// next one verifies; a payment whose settlement one of them may have begun is never sent to another.
     ///
-    /// The name stands in the grants of the payments that this one settles, so it must stay the same as long as such
+    /// The grants of the payments that this one settles contain the name, so it must stay the same as long as such
     /// payments are open; the first facilitator has none, and stays the first.
     ///
     /// # Errors

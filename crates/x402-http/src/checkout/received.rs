@@ -30,7 +30,7 @@ pub struct Received<'c, D: ?Sized = dyn Dialect> {
     outdated: bool,
 }
 
-/// What the verification found out.
+/// The result of a verification.
 struct Verified {
     /// The place of the facilitator that verified.
     chosen: usize,
@@ -184,7 +184,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
             Claimed::Taken => return Err(busy()),
         };
         let mut hold = Hold::new(Arc::clone(grants), lock);
-        // Its settlement failed since the look, so that nothing moves under terms of the past.
+        // The settlement failed in the meantime, so that nothing moves under terms of the past.
         if !resumed && self.outdated {
             return Err(unfit().into());
         }
@@ -243,7 +243,7 @@ impl<'c, D: Dialect + ?Sized> Received<'c, D> {
         serving.map_err(|fault| self.unavailable(IncidentStep::Supported, fault))
     }
 
-    /// Returns the place of the facilitator that may have begun the payment: no other one is asked about it.
+    /// Returns the place of the facilitator that may have begun the payment: no other one learns of it.
     fn place_of(&self, name: &str) -> Result<usize, Declined> {
         self.checkout.facilitators.place_of(name).ok_or_else(|| {
             let fault = Fault::broken(format_args!(

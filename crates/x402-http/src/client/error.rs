@@ -41,7 +41,7 @@ pub enum NotPayable {
     /// The amount exceeds the rest of a budget.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
-    /// A [policy](super::Policy) of the buyer refuses the entry.
+    /// A [policy](super::PayPolicy) of the buyer refuses the entry.
     #[error("the policy {policy} refuses it: {why}")]
     Policy {
         /// The name of the policy.

@@ -23,7 +23,7 @@ impl Payer {
         })
     }
 
-    /// Tells the observers whether a payment of these terms was signed.
+    /// Passes to the observers whether a payment of these terms was signed.
     pub(super) fn observe_signed(&self, terms: &Terms, purchase: &Purchase, signed: &Result<Signed, NotSigned>) {
         if self.hooks.is_empty() {
             return;
@@ -36,7 +36,7 @@ impl Payer {
         self.observe(&hooked(Some(terms.clone()), purchase), &event);
     }
 
-    /// Tells the observers how a payment was answered. A refusal of one that was sent `before` with an unknown result proves
+    /// Passes the answer of a payment to the observers. A refusal of one that was sent `before` with an unknown result proves
     /// nothing about that result.
     pub(super) fn observe_outcome(
         &self,
@@ -65,7 +65,7 @@ impl Payer {
         self.observe(&self.presented(purchase, header), &event);
     }
 
-    /// Tells the observers that the transport failed with a payment under way.
+    /// Reports to the observers that the transport failed with a payment under way.
     pub(super) fn observe_unknown(&self, purchase: &Purchase, header: &(HeaderName, HeaderValue)) {
         if !self.hooks.is_empty() {
             self.observe(&self.presented(purchase, header), &PurchaseEvent::Unknown { receipt: None });

@@ -38,7 +38,7 @@ pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
 pub use outcome::{PaymentSent, Receipt, ReceiptOutcome};
 pub use payer::Payer;
-pub use policy::{Policy, Selector};
+pub use policy::{PayPolicy, Selector};
 #[cfg(feature = "reqwest")]
 pub use reqwest_client::PayClient;
 pub use service::{Pay, PayFuture, PayLayer};

@@ -20,7 +20,7 @@ use super::flight::{Purchase, Signed};
 use super::journal::InHand;
 use super::kept::Kept;
 use super::{
-    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, Policy, ReserveError, Selector, Spend,
+    Budget, Closed, MemoryBudget, NotPayable, PayError, PayPolicy, PaymentJournal, ReserveError, Selector, Spend,
     SpendLimits, SystemClock, Timer,
 };
 
@@ -35,7 +35,7 @@ use super::{
 pub struct Payer {
     schemes: Arc<Vec<Arc<dyn MakePayment>>>,
     spending: Arc<SpendLimits>,
-    policies: Arc<Vec<Policy>>,
+    policies: Arc<Vec<PayPolicy>>,
     selector: Option<Selector>,
     pub(super) hooks: Arc<PayHooks>,
     budget: Arc<dyn Budget>,
@@ -76,10 +76,10 @@ impl Payer {
         self
     }
 
-    /// Adds a policy: an entry that it refuses is not paid. Policies are asked before anything is reserved or signed, after
+    /// Adds a policy: an entry that it refuses is not paid. Policies are called before anything is reserved or signed, after
     /// the limits of one payment, in the order in which they were added.
     #[must_use]
-    pub fn with_policy(mut self, policy: Policy) -> Self {
+    pub fn with_policy(mut self, policy: PayPolicy) -> Self {
         Arc::make_mut(&mut self.policies).push(policy);
         self
     }

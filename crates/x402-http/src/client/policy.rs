@@ -11,19 +11,22 @@ use super::NotPayable;
 /// A rule that refuses entries of a 402 document, each with a reason. A payer pays an entry that all of its policies
 /// permit.
 #[derive(Clone)]
-pub struct Policy {
+pub struct PayPolicy {
     name: Box<str>,
-    permits: Arc<dyn Fn(&Terms) -> Result<(), Box<str>> + Send + Sync>,
+    permits: Arc<Permits>,
 }
 
-impl Policy {
-    /// Creates a policy from a function, which returns why it refuses an entry. The name stands beside the reason in
-    /// [`NotPayable::Policy`].
+type Permits = dyn Fn(&Terms) -> Result<(), Box<str>> + Send + Sync;
+type Select = dyn Fn(&[&Terms]) -> Option<usize> + Send + Sync;
+
+impl PayPolicy {
+    /// Creates a policy from a function, which returns why it refuses an entry. [`NotPayable::Policy`] has the name and the
+    /// reason.
     ///
     /// ```
-    /// use x402_http::client::Policy;
+    /// use x402_http::client::PayPolicy;
     ///
-    /// let known = Policy::new("known sellers", |terms| match terms.pay_to.as_str() {
+    /// let known = PayPolicy::new("known sellers", |terms| match terms.pay_to.as_str() {
     ///     "0x90F79bf6EB2c4f870365E785982E1f101E93b906" => Ok(()),
     ///     other => Err(format!("expected the library, found {other}").into()),
     /// });
@@ -82,21 +85,21 @@ impl Policy {
     }
 }
 
-impl fmt::Debug for Policy {
+impl fmt::Debug for PayPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Policy").field(&self.name).finish()
+        f.debug_tuple("PayPolicy").field(&self.name).finish()
     }
 }
 
 /// The choice among the entries that can be paid. Without one the payer takes the first entry, with those of the flow
 /// `authorization` and of the scheme that was added first before all others.
 #[derive(Clone)]
-pub struct Selector(Arc<dyn Fn(&[&Terms]) -> Option<usize> + Send + Sync>);
+pub struct Selector(Arc<Select>);
 
 impl Selector {
     /// Creates a selector from a function: it gets the entries in the order in which they would be taken without it, and
     /// returns the index of one of them, or `None` to pay none. If the chosen entry is over a budget, the function is
-    /// asked again for the others.
+    /// called again for the others.
     ///
     /// ```
     /// use x402_http::client::Selector;

@@ -47,7 +47,7 @@ impl fmt::Debug for HookedPayment {
     }
 }
 
-/// What became of a payment.
+/// An event in the course of a payment.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum PaymentEvent<'a> {
@@ -58,12 +58,12 @@ pub enum PaymentEvent<'a> {
     },
     /// The payment was refused, or its verification ended in a fault. Nothing moved.
     NotVerified {
-        /// The reason.
+        /// The refusal, or the fault.
         refusal: &'a Refusal,
     },
     /// The payment was settled. The event may occur again for the same payment, when its request is repeated.
     Settled {
-        /// The receipt.
+        /// The receipt of the settlement.
         receipt: &'a SettleResponse,
     },
     /// The settlement failed for good, or was another request's.
@@ -78,7 +78,7 @@ pub enum PaymentEvent<'a> {
     },
     /// The request ended without an answer that is paid for.
     Canceled {
-        /// The reason.
+        /// The reason of the cancellation.
         why: Cancellation,
         /// Whether the payment was settled before, as in the flow `upfront`: it waits for the same request.
         settled: bool,
@@ -130,7 +130,7 @@ pub struct Hooks {
 
 impl Hooks {
     /// Adds a function that is called before a payment is verified. A `Rejection` refuses the payment with its code; a
-    /// `Fault` leaves it undecided, and so does a panic. Nothing was reserved, claimed or asked for it yet.
+    /// `Fault` leaves it undecided, and so does a panic. Nothing was claimed or requested for it yet.
     #[must_use]
     pub fn with_before_verify<W>(mut self, hook: impl Fn(HookedPayment) -> W + Send + Sync + 'static) -> Self
     where

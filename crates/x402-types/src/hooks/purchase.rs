@@ -31,7 +31,7 @@ impl HookedPurchase {
     }
 }
 
-/// What became of a purchase.
+/// An event in the course of a purchase.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum PurchaseEvent<'a> {
@@ -42,7 +42,7 @@ pub enum PurchaseEvent<'a> {
     },
     /// No payment was signed for the chosen terms. Others of the same document may be paid.
     NotSigned {
-        /// The reason.
+        /// The reason of the failure.
         why: &'a (dyn Error + 'static),
     },
     /// The server reports that the payment was made.
@@ -87,7 +87,7 @@ pub struct PayHooks {
 
 impl PayHooks {
     /// Adds a function that is called for the chosen terms before anything is reserved or signed for them, for example to
-    /// ask a person. A `Rejection` ends the purchase without a payment; a `Fault` does so too, and so does a panic. It
+    /// have a person confirm it. A `Rejection` ends the purchase without a payment; a `Fault` does so too, and so does a panic. It
     /// is not called for a payment that was signed before and is presented again.
     #[must_use]
     pub fn with_before_payment<W>(mut self, hook: impl Fn(HookedPurchase) -> W + Send + Sync + 'static) -> Self
