@@ -12,8 +12,8 @@ use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::observer::NoObserver;
 use crate::routing::Routing;
 use crate::{
-    Admit, CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome,
-    OwnerId, Payment, Rail, SlotId, Telling, TxId, Verdict, Verified, Write,
+    Admit, CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId,
+    Payment, Rail, SlotId, Telling, TxId, Verdict, Verified, Write,
 };
 
 /// The intervals of the machine.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use x402_facilitator_core::{Admit, Parcel, Verified};
-use x402_store::budgets::{BudgetLine, Budgets, BudgetCharge, Measure};
+use x402_store::budgets::{BudgetCharge, BudgetLine, Budgets, Measure};
 use x402_types::{AtomicAmount, ChainId, ErrorReason, Fault, Refusal, Rejection, UnixSeconds};
 
 pub(crate) use self::corrections::{Correction, CorrectionQueue, Corrections, corrections};

@@ -6,7 +6,7 @@
 mod support;
 
 use futures_util::future::join_all;
-use x402_store::budgets::{BudgetLine, Budgets, BudgetCharge, Measure, NoRoom};
+use x402_store::budgets::{BudgetCharge, BudgetLine, Budgets, Measure, NoRoom};
 use x402_store::postgres::PostgresBudgets;
 use x402_store::sqlite::{Database, SqliteBudgets};
 use x402_types::{AtomicAmount, PaymentKey};

@@ -10,7 +10,7 @@ use super::connect::Postgres;
 use super::failure::Abort;
 use super::number;
 use super::run::{Kind, execute, query};
-use crate::budgets::{BudgetLine, Budgets, BudgetCharge, FORGET, KEPT_DAYS, Measure, NotCounted, NoRoom, counted};
+use crate::budgets::{BudgetCharge, BudgetLine, Budgets, FORGET, KEPT_DAYS, Measure, NoRoom, NotCounted, counted};
 
 /// Budgets in a PostgreSQL database.
 #[derive(Debug, Clone)]

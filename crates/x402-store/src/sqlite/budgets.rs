@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use x402_types::{AtomicAmount, Fault, PaymentKey, U256};
 
 use super::{Database, WriteError};
-use crate::budgets::{Budgets, BudgetCharge, FORGET, KEPT_DAYS, Measure, NotCounted, NoRoom, counted};
+use crate::budgets::{BudgetCharge, Budgets, FORGET, KEPT_DAYS, Measure, NoRoom, NotCounted, counted};
 
 /// Budgets in the ledger's SQLite file.
 #[derive(Debug, Clone)]
