@@ -1,11 +1,11 @@
-//! What a facilitator's owner decides of a payment that is valid: whether it is taken on.
+//! The decision whether a valid payment is taken on.
 
 use async_trait::async_trait;
 use x402_types::{Refusal, UnixSeconds};
 
 use crate::Verified;
 
-/// Decides whether a verified payment is taken on, for example by a budget. A payment that has a row is never asked about:
+/// Decides whether a verified payment is taken on, for example by a budget. A payment that has a row is not decided again:
 /// what was taken on is brought to its end.
 #[async_trait]
 pub trait Admit: Send + Sync {

@@ -316,7 +316,7 @@ impl Settlement {
         }
     }
 
-    /// Claims a verified payment, without asking whether it is taken on ([`Settlement::with_admission`]).
+    /// Claims a verified payment, whatever [`Settlement::with_admission`] would decide of it.
     /// # Errors
     /// The store failed, the payment may be claimed; or no rail serves a lane that may carry it.
     pub async fn claim(

@@ -66,7 +66,7 @@ impl NetworkBudgets {
         Self { store, networks: BTreeMap::new() }
     }
 
-    /// Adds the budgets of a network, with what tells the cost of its transactions.
+    /// Adds the budgets of a network, with a quote of the cost of its transactions.
     pub(crate) fn add(&mut self, network: ChainId, budgets: &[BudgetConfig], quote: Quote) {
         let rule = |config: &BudgetConfig| {
             let asset = config.asset.as_ref().map(|asset| asset.as_str().to_ascii_lowercase());
@@ -153,7 +153,7 @@ impl NetworkBudgets {
     }
 }
 
-/// The message names the rule, and what it has left: a payer may ask for less.
+/// Makes the refusal. Its message names the rule and what it has left, so that a payer can pay less.
 fn refused(rule: &Rule, left: AtomicAmount, payer: &str) -> Refusal {
     let unit = if rule.asset.is_some() { "atomic units" } else { "wei for gas" };
     let period = if rule.per == BudgetScope::Payment { "" } else { " today" };

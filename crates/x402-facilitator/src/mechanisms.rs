@@ -213,7 +213,7 @@ impl Builder {
     #[must_use]
     pub fn with_budgets(mut self, network: ChainId, budgets: &[BudgetConfig]) -> Self {
         if !budgets.is_empty() {
-            // What was reserved for gas is corrected by the receipts.
+            // The receipts correct what was reserved for gas.
             self.counts_gas |= budgets.iter().any(|budget| budget.asset.is_none());
             self.budgets.insert(network, budgets.to_vec());
         }

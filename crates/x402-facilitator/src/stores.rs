@@ -40,7 +40,7 @@ pub(crate) struct Stores {
     pub(crate) database: Arc<dyn CheckWriter>,
     /// The payments that have their answer.
     pub(crate) answered: Arc<dyn ReadAnswered>,
-    /// What payments are counted under.
+    /// The counts of payments under budgets.
     pub(crate) budgets: Arc<dyn Budgets>,
     /// The catalog of what was settled, if one is configured.
     #[cfg(feature = "discovery")]

@@ -53,7 +53,7 @@ impl Place {
     }
 
     fn sent(&self) -> u64 {
-        u64::try_from(self.chain.calls().of("eth_sendRawTransaction")).unwrap()
+        self.chain.calls().of("eth_sendRawTransaction")
     }
 
     async fn post(&self, facilitator: &Facilitator, route: &str, payer: usize) -> (u16, Value) {

@@ -1,4 +1,4 @@
-//! What payments are counted under: the budgets of a facilitator, in the place of its ledger.
+//! The counts of payments under a facilitator's budgets, in the place of its ledger.
 //!
 //! A payment is counted once for each line, before its row is written, and corrected when its cost is known. A line is of one
 //! day: what belongs to an older day is deleted.
@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use x402_types::{AtomicAmount, Fault, PaymentKey};
 
-/// What a line counts.
+/// The measure of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
     /// Atomic units of a token.
@@ -31,9 +31,9 @@ impl Measure {
 pub struct BudgetLine {
     /// The name of the rule.
     pub rule: String,
-    /// Whose line it is: a payer, a caller, or empty if the rule has one line.
+    /// The owner of the line: a payer, a caller, or empty if the rule has one line.
     pub of: String,
-    /// What is counted.
+    /// The measure of the amounts.
     pub measure: Measure,
     /// The payment's part.
     pub amount: AtomicAmount,
@@ -44,7 +44,7 @@ pub struct BudgetLine {
 /// A payment, and the lines that it is counted under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BudgetCharge {
-    /// The payment.
+    /// The key of the payment.
     pub payment: PaymentKey,
     /// The day, in days since 1970 by UTC.
     pub day: u64,
@@ -57,7 +57,7 @@ pub struct BudgetCharge {
 pub struct NoRoom {
     /// The name of the rule.
     pub rule: String,
-    /// What is left.
+    /// The amount that is left.
     pub left: AtomicAmount,
 }
 

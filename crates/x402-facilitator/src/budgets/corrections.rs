@@ -13,7 +13,7 @@ use super::NetworkBudgets;
 /// The most corrections that wait.
 const WAITING: usize = 4_096;
 
-/// What a payment was, in place of what was reserved for it.
+/// The amount of a payment that has its end, in place of what was reserved for it.
 #[derive(Debug)]
 pub(crate) struct Correction {
     pub(crate) payment: PaymentKey,

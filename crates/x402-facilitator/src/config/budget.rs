@@ -11,7 +11,7 @@ use super::ConfigError;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetConfig {
-    /// What shares the budget.
+    /// The scope of the budget.
     pub per: BudgetScope,
     /// The token whose amounts are counted. Without it the wei that transactions cost are.
     #[serde(default)]
@@ -20,7 +20,7 @@ pub struct BudgetConfig {
     pub most: AtomicAmount,
 }
 
-/// What shares a budget.
+/// The payments that share a budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BudgetScope {

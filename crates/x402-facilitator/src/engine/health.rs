@@ -54,7 +54,7 @@ pub struct ShortSigner {
 pub struct LowSigner {
     /// The lane of the signer.
     pub lane: LaneId,
-    /// Its balance in wei, as last polled.
+    /// The balance in wei, as last polled.
     pub balance: u128,
     /// The mark in wei.
     pub mark: u128,

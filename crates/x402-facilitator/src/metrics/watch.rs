@@ -71,8 +71,8 @@ impl Watch {
             Some(Err(reason)) => {
                 self.metrics.add(&names::ANSWERED, &[network, scheme, "failed"], 1);
                 self.corrections.note(&payment.key, Measure::Money, AtomicAmount::ZERO);
-                // What never had an account nonce cost nothing; a transaction that moved nothing may have cost what was
-                // reserved.
+                // A payment that never had an account nonce cost nothing. A transaction that moved nothing may have cost
+                // what was reserved.
                 if payment.steps.iter().all(|step| step.carriers.is_empty()) {
                     self.corrections.note(&payment.key, Measure::Gas, AtomicAmount::ZERO);
                 }
