@@ -61,6 +61,10 @@ pub struct Config {
     /// The most connections to a PostgreSQL database, 1 to 1,000. Default: 8.
     #[serde(default = "default_connections")]
     pub ledger_connections: usize,
+    /// The path of the file that repeats the ledger's mark, by which an older copy of it is recognised. Default: beside a
+    /// SQLite file, its name with `.mark`; none for a database.
+    #[serde(default)]
+    pub ledger_mark: Option<PathBuf>,
     /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s; up to twice as
     /// long while no node has a transaction of the payment. Default: 30.
     #[serde(default = "default_wait")]

@@ -68,7 +68,7 @@ pub struct Configured {
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
-    let Stores { ledger, requests, session_keys: kept, database, answered, unfinished, .. } = stores;
+    let Stores { ledger, requests, session_keys: kept, database, answered, unfinished, marks, mark_file, .. } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
     let replaying = config.replaying();
@@ -79,7 +79,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     let (keep, pause_file) = (config.keep_seconds, config.pause_file.clone());
     builder = builder.with_engine(move |engine| {
-        let engine = engine.with_answered(answered).with_kept(keep);
+        let engine = engine.with_answered(answered).with_kept(keep).with_mark(marks, mark_file);
         pause_file.into_iter().fold(engine, Engine::with_pause_file)
     });
     #[cfg(feature = "discovery")]

@@ -36,3 +36,5 @@ pub mod server;
 pub mod session_keys;
 mod stores;
 mod view;
+
+pub use stores::release;

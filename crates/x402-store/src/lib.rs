@@ -6,6 +6,8 @@ pub mod answered;
 #[cfg(feature = "catalog")]
 pub mod catalog;
 pub mod health;
+#[cfg(feature = "ledger")]
+pub mod marks;
 #[cfg(any(
     feature = "catalog",
     feature = "challenges",
