@@ -277,6 +277,7 @@ mod tests {
             ("rest_poll_milliseconds", "network.rest_poll_milliseconds", 20, 60_000, "20 to 60000"),
             ("log_query_blocks", "network.log_query_blocks", 1, 100_000, "1 to 100000"),
             ("transactions_in_flight", "network.transactions_in_flight", 1, 10_000, "1 to 10000"),
+            ("sync_send_milliseconds", "network.sync_send_milliseconds", 0, 4_000, "0 to 4000"),
             ("max_fee_percent", "network.max_fee_percent", 200, 100_000, "200 to 100000"),
             ("max_gas", "network.max_gas", 150_000, 1_000_000_000, "150000 to 1000000000"),
             ("surcharge_margin_percent", "network.surcharge_margin_percent", 0, 1_000, "0 to 1000"),

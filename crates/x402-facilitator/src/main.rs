@@ -99,8 +99,10 @@ enum Command {
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
-        // A connection of the pool that ended is no news: the operation that it ended is logged.
-        .with_env_filter(filter.unwrap_or_else(|_| "info,deadpool.postgres=error".into()))
+        // A connection that ended is no news by itself: what it ended is logged.
+        .with_env_filter(
+            filter.unwrap_or_else(|_| "info,deadpool.postgres=error,alloy_pubsub=off,alloy_transport_ws=off".into()),
+        )
         .with_writer(std::io::stderr)
         .init();
     let served = match Cli::parse().command {
