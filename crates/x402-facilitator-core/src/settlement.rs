@@ -293,10 +293,11 @@ impl Settlement {
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
         let mechanism = self.mechanism(claim)?;
-        let verdict = mechanism.verify(claim, now).await?;
+        // Before anything is verified: what was settled already may well be invalid by now, and has not failed.
         if self.holds_back(mechanism.as_ref()) {
-            return Err(Rejection::new(ErrorReason::LEDGER_QUARANTINED).of(verdict.payer).into());
+            return Err(Rejection::new(ErrorReason::LEDGER_QUARANTINED).into());
         }
+        let verdict = mechanism.verify(claim, now).await?;
         // The payment is valid, but it may be that no lane could send it.
         self.able(&verdict)?;
         Ok(Verified::new(claim.clone(), key, verdict))
