@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alloy_json_rpc::{Id, Request, RequestPacket, ResponsePacket};
 use alloy_primitives::B256;
-use alloy_pubsub::{PubSubConnect, PubSubFrontend};
+use alloy_pubsub::{ConnectionHandle, PubSubConnect, PubSubFrontend};
 use alloy_rpc_client::RpcClient;
 use alloy_transport::{TransportError, TransportErrorKind, TransportFut};
 use alloy_transport_ws::WsConnect;
@@ -23,10 +23,28 @@ use crate::heads::HeadNews;
 /// The time within which a connection is made, and an answer comes.
 const ANSWERS: Duration = Duration::from_secs(5);
 
+/// A connection that is made once. alloy's own repetition asks again what was asked before: here whoever asked decides.
+#[derive(Clone)]
+struct Once(WsConnect);
+
+impl PubSubConnect for Once {
+    fn is_local(&self) -> bool {
+        self.0.is_local()
+    }
+
+    async fn connect(&self) -> Result<ConnectionHandle, TransportError> {
+        self.0.connect().await
+    }
+
+    async fn try_reconnect(&self) -> Result<ConnectionHandle, TransportError> {
+        Err(TransportErrorKind::backend_gone())
+    }
+}
+
 /// A node behind a WebSocket. Clones share its connection.
 #[derive(Clone)]
 pub(crate) struct WsNode {
-    connect: WsConnect,
+    connect: Once,
     line: Arc<tokio::sync::Mutex<Line>>,
 }
 
@@ -48,8 +66,7 @@ impl std::fmt::Debug for WsNode {
 impl WsNode {
     /// Names a node. Nothing is connected yet.
     pub(crate) fn new(url: &str) -> Self {
-        // alloy's own repetition asks again what was asked before: here whoever asked decides.
-        let connect = WsConnect::new(url).with_max_retries(0);
+        let connect = Once(WsConnect::new(url).with_max_retries(0));
         Self { connect, line: Arc::default() }
     }
 
