@@ -46,7 +46,7 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     pub(crate) calls: CallCounts,
     pub(crate) automine: bool,
-    /// How often the WebSockets of the chain were closed.
+    /// The number of times that the WebSockets of the chain were closed.
     sockets_closed: u64,
     snapshots: Vec<(u64, World)>,
     next_snapshot: u64,
@@ -314,7 +314,7 @@ impl DevChain {
         self.core().sockets_closed
     }
 
-    /// Returns whether new heads are told to nobody.
+    /// Returns whether no notices of new heads are sent.
     pub(crate) fn is_silent(&self) -> bool {
         self.core().faults.silent
     }

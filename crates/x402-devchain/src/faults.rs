@@ -94,7 +94,7 @@ pub enum NodeFault {
     CallTime(u64),
     /// `eth_call` and `eth_estimateGas` give a transaction this gas at most.
     CallGas(u64),
-    /// Connections that subscribed to new heads are told none.
+    /// Connections that subscribed to new heads get no notices.
     SilentHeads,
     /// `eth_sendRawTransactionSync` reports another transaction, as one of the newest block, whatever became of its own.
     FalseReports,

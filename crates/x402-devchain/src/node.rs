@@ -21,7 +21,7 @@ pub struct DevNode {
     pub address: SocketAddr,
     /// The URL of the socket.
     pub url: String,
-    /// The URL of the socket for connections that tell new heads by themselves.
+    /// The URL of the socket for WebSockets.
     pub ws_url: String,
     /// The chain behind the socket.
     pub chain: DevChain,

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use crate::chain::DevChain;
 use crate::rpc::Reply;
 
-/// How often a connection looks for a new head.
+/// The interval at which a connection looks for a new head.
 const LOOKS: Duration = Duration::from_millis(2);
 
 pub(crate) async fn upgrade(State(chain): State<DevChain>, upgrade: WebSocketUpgrade) -> Response {
     upgrade.on_upgrade(|socket| serve(chain, socket))
 }
 
-/// The subscription of a connection: its name, and the newest head that was told.
+/// The subscription of a connection: its name, and the newest head of its notices.
 struct Subscription {
     id: String,
     told: u64,
@@ -40,7 +40,7 @@ async fn serve(chain: DevChain, mut socket: WebSocket) {
                 } else {
                     match chain.round_trip(text.as_bytes()).await {
                         Reply::Body(body) => body,
-                        // Others are asked and told meanwhile.
+                        // The connection goes on with other requests.
                         Reply::Never => continue,
                         Reply::Lost | Reply::Status(_) => return,
                     }

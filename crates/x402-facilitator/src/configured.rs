@@ -206,7 +206,7 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
     })
 }
 
-/// Returns the notices of new heads, if the first node that tells them by itself is one.
+/// Returns the notices of new heads of the first node that sends them, if there is one.
 fn news(nodes: &[Node], network: ChainId) -> Option<Arc<HeadNews>> {
     #[cfg(feature = "ws")]
     if let Some(node) = nodes.iter().find_map(|node| node.ws.clone()) {

@@ -247,7 +247,7 @@ impl HeadPoller {
                     poll.failures = poll.failures.saturating_add(1);
                     // The next poll reads the head; the nonces are requested behind the next block.
                     (poll.found, poll.behind) = (0, false);
-                    // It is tried again and again: each reason is told once.
+                    // The poll is repeated until it succeeds: each reason is logged once.
                     if told.as_ref() != Some(&fault) {
                         tracing::warn!(%network, %fault, failures = poll.failures, "the head could not be read");
                         told = Some(fault);
@@ -268,8 +268,8 @@ impl HeadPoller {
                     open = now_open;
                     poll.since = open.map(|_| Instant::now());
                 }
-                // While the node tells new heads by itself, none is polled for; what is read behind a new one is. At rest not
-                // every head is worth its calls.
+                // While the node sends notices of new heads, no poll looks for one beside them. At rest not every head is worth
+                // its calls.
                 let next = self.polling.next(&poll, &schedule);
                 let is_busy = poll.since.is_some();
                 let rests = self.news.as_ref().filter(|_| is_busy && !poll.behind && poll.failures == 0);
@@ -278,7 +278,7 @@ impl HeadPoller {
                     () = tokio::time::sleep_until(rests.map_or(next, |rests| rests.max(next))) => break,
                     () = told_by(self.news.as_deref()), if is_busy => break,
                     Ok(()) = unfinished.changed() => {}
-                    // A node says that there is a new block.
+                    // A node reported a new block.
                     () = self.chain.reported() => break,
                 }
             }

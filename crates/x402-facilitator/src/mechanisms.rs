@@ -57,7 +57,7 @@ pub struct Evm {
     pub polling: Polling,
     /// The most blocks that one query for logs covers.
     pub log_query_blocks: NonZeroU64,
-    /// The time for which the node is asked to wait for the block of a transaction; 0 asks it for nothing.
+    /// The time for which the node should wait for the block of a transaction; 0 sends transactions the usual way.
     pub sync_sending: Duration,
     /// The limits of a transaction's cost.
     pub fees: Fees,

@@ -17,14 +17,14 @@ pub fn owner() -> OwnerId {
     format!("{}-{random:016x}", std::process::id()).into()
 }
 
-/// The client of a node, and what listens for its new heads, if it tells them by itself.
+/// The client of a node, and its WebSocket, if it has one.
 pub(crate) struct Node {
     pub(crate) client: RpcClient,
     #[cfg(feature = "ws")]
     pub(crate) ws: Option<crate::ws::WsNode>,
 }
 
-/// What a node's URL may be.
+/// The description of a node's URL for errors.
 const NODE: &str = if cfg!(feature = "ws") { "an http, https, ws or wss URL" } else { "an http or https URL" };
 
 /// Makes a client for a node's URL. It waits 5 s for an answer.

@@ -1,7 +1,7 @@
 //! A node behind a WebSocket: its requests, and the notices of new heads that it sends by itself.
 //!
-//! A connection is made when something is asked, and made again when it has ended, at growing intervals while that fails.
-//! What was asked on a connection that ended has failed: whoever asked asks again, as of any node.
+//! A request makes the connection, and makes it again when it has ended, at growing intervals while that fails. The
+//! requests on a connection that ended have failed: the caller repeats them, as those to any node.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,7 +23,8 @@ use crate::heads::HeadNews;
 /// The time within which a connection is made, and an answer comes.
 const ANSWERS: Duration = Duration::from_secs(5);
 
-/// A connection that is made once. alloy's own repetition asks again what was asked before: here whoever asked decides.
+/// A connection that is made once. alloy itself would repeat the requests that were open; here
+/// the caller decides.
 #[derive(Clone)]
 struct Once(WsConnect);
 
@@ -57,7 +58,7 @@ struct Line {
 }
 
 impl std::fmt::Debug for WsNode {
-    /// The URL may contain a key.
+    /// Writes no URL, which may contain a key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("WsNode")
     }
@@ -114,7 +115,7 @@ impl WsNode {
         answer
     }
 
-    /// Listens for new heads until it is dropped, and tells `news` of each.
+    /// Listens for new heads until it is dropped, and passes each on to `news`.
     pub(crate) async fn listen(self, news: Arc<HeadNews>, network: ChainId) {
         let (mut failures, mut heard) = (0_u32, false);
         loop {
@@ -148,7 +149,7 @@ impl WsNode {
         let mut heads = connection.get_subscription(id).await?;
         loop {
             match heads.recv().await {
-                // Those that were missed are known by the newest.
+                // The newest one replaces missed ones.
                 Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
                     news.tell(Instant::now());
                     if !std::mem::replace(heard, true) {

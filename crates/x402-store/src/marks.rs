@@ -16,7 +16,7 @@ pub struct Mark {
 /// A mark as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundMark {
-    /// The mark.
+    /// The mark of the ledger.
     pub mark: Mark,
     /// Whether the ledger was in another place when the mark was raised last: the database was restored into a new one, or
     /// its server has begun a new timeline.

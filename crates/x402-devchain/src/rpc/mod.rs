@@ -27,7 +27,7 @@ pub(crate) enum Reply {
     Status(u16),
     /// A broken connection.
     Lost,
-    /// No response.
+    /// No response at all.
     Never,
 }
 

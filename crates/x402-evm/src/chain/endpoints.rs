@@ -43,7 +43,7 @@ fn refusal(response: &Response) -> Option<NodeError> {
 }
 
 /// Returns whether a node has the transaction, or had one in its place: no other node can take it for the first time. The
-/// code 4 of [EIP-7966](https://eips.ethereum.org/EIPS/eip-7966) says that it is in the pool.
+/// code 4 of [EIP-7966](https://eips.ethereum.org/EIPS/eip-7966) means that it is in the pool.
 fn is_taken(response: &Response) -> bool {
     response.payload.as_error().is_some_and(|error| error.code == 4)
         || matches!(refusal(response), None | Some(NodeError::AlreadyKnown | NodeError::NonceUsed))

@@ -101,9 +101,9 @@ impl RpcChain {
         Self { reads: SharedReads::waiting(pause), ..self }
     }
 
-    /// Sets the time for which the node is asked to wait for the block of a transaction that is sent
-    /// ([EIP-7966](https://eips.ethereum.org/EIPS/eip-7966)); at 0, the default, it is not. Of several that are sent at once
-    /// only the last is sent so. A node without the method gets all of them the usual way.
+    /// Sets the time for which the node should wait for the block of a transaction that is sent
+    /// ([EIP-7966](https://eips.ethereum.org/EIPS/eip-7966)); 0, the default, sends every transaction the usual way. Of
+    /// several that are sent at once only the last waits. A node without the method gets all of them the usual way.
     #[must_use]
     pub fn with_sync_sending(self, wait: Duration) -> Self {
         Self { sends: Sends::waiting(wait), ..self }

@@ -39,7 +39,7 @@ pub(super) struct Sends {
 struct Way {
     /// The time for which a node is to wait for the block of a transaction; 0 sends it the usual way.
     wait: Duration,
-    /// Whether the node does not have the method, or did not answer it once: it is not asked again.
+    /// Whether the node does not have the method, or did not answer it once: the method is not called again.
     is_missing: AtomicBool,
     /// Notices that a node reported the block of a transaction.
     reported: Notify,
@@ -84,7 +84,7 @@ impl Way {
     async fn send_all(&self, client: &RpcClient, all: &[Bytes]) -> Vec<Result<(), NotSent>> {
         let is_sync = !self.wait.is_zero() && !self.is_missing.load(Ordering::Relaxed);
         match all.split_last() {
-            // The others are in the pool before one waits for its block, which is theirs as well.
+            // The others are in the pool before one waits for its block, which includes them, too.
             Some((last, first)) if is_sync => {
                 let mut sent = plain(client, first).await;
                 sent.push(self.send_waiting(client, last).await);
@@ -150,7 +150,7 @@ async fn plain(client: &RpcClient, all: &[Bytes]) -> Vec<Result<(), NotSent>> {
     sent
 }
 
-/// A node that has the transaction already, or reports that its nonce is used, is not an error.
+/// Returns whether the node has the transaction: that it has it already, or that its nonce is used, is no error.
 fn taken(answer: Result<B256, TransportError>) -> Result<(), NotSent> {
     let Err(error) = answer else { return Ok(()) };
     match NodeError::of(&error) {

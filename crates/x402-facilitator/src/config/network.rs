@@ -34,7 +34,8 @@ pub struct NetworkConfig {
     /// The most blocks that one query for logs covers, 1 to 100,000. Default: 1,000.
     #[serde(default = "default_log_query_blocks")]
     pub log_query_blocks: u64,
-    /// The time for which the node is asked to wait for the block of a transaction, 0 to 4,000 ms. Default: 0, not asked.
+    /// The time for which the node should wait for the block of a transaction, 0 to 4,000 ms. Default: 0, transactions are
+    /// sent the usual way.
     #[serde(default)]
     pub sync_send_milliseconds: u64,
     /// The most transactions of one signer that are in flight, 1 to 10,000: the node must keep them all. Default: 64.

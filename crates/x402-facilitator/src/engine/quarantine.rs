@@ -37,7 +37,7 @@ pub struct MarkFile {
 }
 
 impl MarkFile {
-    /// Names a file that stands beside the ledger for its whole life: a ledger without it was restored or moved.
+    /// Names a file that is beside the ledger for its whole life: a ledger without it was restored or moved.
     #[must_use]
     pub const fn required(path: PathBuf) -> Self {
         Self { path, is_required: true }
@@ -75,7 +75,7 @@ impl MarkFile {
     }
 }
 
-/// Returns the sign of an older copy, if the mark of the ledger shows one beside the mark that stands somewhere else.
+/// Returns the sign of an older copy, if the mark of the ledger shows one beside the mark that something else remembers.
 fn sign(found: Option<&FoundMark>, known: Option<&Mark>, place: &str) -> Option<String> {
     let Some(known) = known else { return None };
     let Some(found) = found.map(|found| &found.mark) else {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// The bounds of the time without a notice after which the head is polled.
 const SILENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How many times the usual distance of two notices that time is.
+/// The time without a notice as a multiple of the usual distance of two notices.
 const DISTANCES: u32 = 3;
 
 /// The notices of one node.
@@ -17,7 +17,7 @@ const DISTANCES: u32 = 3;
 pub struct HeadNews {
     told: Notify,
     heard: Mutex<Heard>,
-    /// What listens for them, until the poller takes it along.
+    /// The future that listens for them, until the poller takes it along.
     listener: Mutex<Option<Listener>>,
 }
 
@@ -32,12 +32,12 @@ impl std::fmt::Debug for HeadNews {
 #[derive(Debug, Default)]
 struct Heard {
     last: Option<Instant>,
-    /// The longest of the distances that were heard, which shrinks slowly.
+    /// The longest of the distances so far, which shrinks slowly.
     distance: Duration,
 }
 
 impl HeadNews {
-    /// Creates the notices that this listener hears. The poller of the head runs it as long as itself.
+    /// Creates the notices that this listener receives. The poller of the head runs it as long as itself.
     #[must_use]
     pub fn heard_by(listens: impl FnOnce(Arc<Self>) -> Listener) -> Arc<Self> {
         let news = Arc::new(Self::default());

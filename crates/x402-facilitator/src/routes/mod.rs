@@ -229,7 +229,7 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
         return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
     }
     let mut answer = serde_json::json!({ "status": "ready" });
-    // What has a nonce on a chain goes on, so this process stays in service.
+    // Payments with a nonce on a chain go on, so this process stays in service.
     if let (Some((Quarantine { since, why }, kinds)), Some(answer)) = (engine.quarantine(), answer.as_object_mut()) {
         let quarantine = serde_json::json!({ "since": since, "why": why, "kinds": named(&kinds) });
         answer.insert("quarantine".to_owned(), quarantine);

@@ -26,14 +26,14 @@ impl PostgresMarks {
 type Sql<T> = Result<T, Abort<Fault>>;
 
 /// Returns where the ledger is: the cluster, the database in it, and the timeline, which a restore to a point in time and a
-/// failover begin anew. `None` where the server does not tell.
+/// failover begin anew. `None` if the server does not show it.
 async fn origin(client: &ClientWrapper) -> Result<Option<String>, tokio_postgres::Error> {
     const SQL: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system())
            || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())
            || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
     match query(client, SQL, &[]).await {
         Ok(rows) => rows.first().map_or(Ok(None), |row| row.try_get(0)),
-        // Another product, or a user who may not ask.
+        // Another product, or a user without the right to read it.
         Err(error) if error.as_db_error().is_some() => Ok(None),
         Err(error) => Err(error),
     }

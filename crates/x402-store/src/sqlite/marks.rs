@@ -39,7 +39,7 @@ fn quarantine(connection: &Connection) -> Sql<Option<Quarantine>> {
 
 #[async_trait]
 impl KeepMark for SqliteMarks {
-    /// A file does not know where it was: only what stands beside it shows that it is an older one.
+    /// Reads the mark. A file has no place of its own: only a copy of its mark beside it shows that it is an older one.
     async fn mark(&self) -> Result<Option<FoundMark>, Fault> {
         let found = self.0.read(mark).await?;
         Ok(found.map(|mark| FoundMark { mark, moved: false }))
