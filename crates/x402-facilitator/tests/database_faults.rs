@@ -142,6 +142,28 @@ async fn a_database_that_is_cut_off_costs_no_payment() {
     assert!((1..=8).contains(&stage.lines("log", FAILS)), "at most one for each connection");
 }
 
+/// Two seconds for each statement that writes what belongs to a payment or a lane, longer than the third of a lease after
+/// which it is renewed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_two_seconds_a_statement_settles_and_keeps_its_lane() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let body = stage.body(1).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$";
+    stage.database.batch_execute(slow).await.unwrap();
+    for table in ["payments", "slots", "leases"] {
+        let on = format!(
+            "CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON x402_{table} FOR EACH STATEMENT EXECUTE FUNCTION slow()"
+        );
+        stage.database.batch_execute(&on).await.unwrap();
+    }
+    stage.settled(&process, &body, "slow").await;
+    assert_eq!(stage.chain.transfers().len(), 1);
+    assert_eq!(stage.number("SELECT fence FROM x402_leases").await, 1, "it kept its lane");
+    assert_eq!(stage.lines("log", FAILS), 0);
+}
+
 /// PostgreSQL's own error of a full disk, at each write of a payment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_database_refuses_new_payments_and_loses_none() {
