@@ -12,8 +12,8 @@ set -euo pipefail
 dir=$(mktemp -d); trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 echo '{"private":true}' > package.json
-npm install --silent --no-audit --no-fund --ignore-scripts --save-exact @faremeter/payment-evm@0.22.0 @faremeter/info@0.22.0 \
-  @faremeter/types@0.22.0 viem@2.41.2
+npm install --silent --no-audit --no-fund --ignore-scripts --save-exact \
+  @faremeter/payment-evm@0.22.0 @faremeter/info@0.22.0 @faremeter/types@0.22.0 viem@2.41.2
 cat > run.mjs <<'JS'
 import { createFacilitatorHandler, createPaymentHandler } from "@faremeter/payment-evm/exact";
 import { custom, encodeAbiParameters, numberToHex, toFunctionSelector } from "viem";
@@ -48,13 +48,15 @@ async function pay(facilitator, requirements) {
 
 const lines = [];
 for (const version of ["2", "1"]) {
-  const facilitator = await createFacilitatorHandler(baseSepolia, generatePrivateKey(), asset, { transport: node(version) });
+  const transport = node(version);
+  const facilitator = await createFacilitatorHandler(baseSepolia, generatePrivateKey(), asset, { transport });
   const [requirements] = await facilitator.getRequirements({ accepts: [{
     scheme: "exact", network: `eip155:${baseSepolia.id}`, amount: "10000", asset: asset.address,
     payTo: "0x00000000000000000000000000000000000000aa", maxTimeoutSeconds: 60,
   }] });
   const told = requirements.extra.version;
-  let line = `token of version ${version}: clients are told ${told}; client's payment ${await pay(facilitator, requirements)}`;
+  let line = `token of version ${version}: clients are told ${told}; `
+    + `client's payment ${await pay(facilitator, requirements)}`;
   if (told !== version) {
     const right = { ...requirements, extra: { ...requirements.extra, version } };
     line += `; with version ${version} ${await pay(facilitator, right)}`;

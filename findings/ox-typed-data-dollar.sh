@@ -19,7 +19,8 @@ import { TypedDataEncoder } from "ethers";
 import { TypedData } from "ox";
 import { hashTypedData } from "viem";
 
-const domain = { name: "Shop", version: "1", chainId: 84532, verifyingContract: "0x00000000000000000000000000000000000000aa" };
+const verifyingContract = "0x00000000000000000000000000000000000000aa";
+const domain = { name: "Shop", version: "1", chainId: 84532, verifyingContract };
 const lines = ["Item", "$Item", "Item$V2"].map(name => {
   const types = { Order: [{ name: "item", type: name }], [name]: [{ name: "price", type: "uint256" }] };
   const message = { item: { price: 10000n } }, whole = { domain, types, primaryType: "Order", message };

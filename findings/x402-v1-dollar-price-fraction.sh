@@ -37,7 +37,8 @@ async function sell(price, i) {
   const asked = (await (await fetch(url)).json()).accepts[0].maxAmountRequired;
   let signed;
   const wire = async (input, init) => {
-    const header = new Headers(init?.headers).get("x-payment") ?? (input instanceof Request && input.headers.get("x-payment"));
+    const headers = input instanceof Request ? input.headers : new Headers(init?.headers);
+    const header = headers.get("x-payment");
     if (!header) return fetch(input, init);
     signed = JSON.parse(Buffer.from(header, "base64")).payload.authorization.value;
     return new Response("paid");
@@ -53,7 +54,8 @@ for (const [i, price] of prices.entries()) lines.push(await sell(price, i));
 const cents = Array.from({ length: 20_000 }, (_, i) => i + 1);
 const wrong = cents.map(cent => `$${(cent / 100).toFixed(2)}`)
   .filter((price, i) => processPriceToAtomicAmount(price, network).maxAmountRequired !== String(cents[i] * 10_000));
-lines.push(`prices in whole cents up to $200.00: ${wrong.length} of ${cents.length} ask for a fraction, the first is ${wrong[0]}`);
+lines.push(`prices in whole cents up to $200.00: ${wrong.length} of ${cents.length} ask for a fraction, `
+  + `the first is ${wrong[0]}`);
 console.log(lines.join("\n"));
 const expected = `$2.00: 402 asks for 2000000; x402-fetch signs 2000000
 $2.01: 402 asks for 2009999.9999999998; x402-fetch: ZodError at maxAmountRequired

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
 use x402_store::answered::ReadAnswered;
+use x402_store::budgets::Budgets;
 #[cfg(feature = "discovery")]
 use x402_store::catalog::Catalog;
 use x402_store::health::CheckWriter;
@@ -13,14 +14,16 @@ use x402_store::marks::{KeepMark, Quarantine};
 use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{
-    Postgres, PostgresLedger, PostgresMarks, PostgresRequests, PostgresSessionKeys, PostgresUrl,
+    Postgres, PostgresBudgets, PostgresLedger, PostgresMarks, PostgresRequests, PostgresSessionKeys, PostgresUrl,
 };
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
 use x402_store::sqlite::SqliteCards;
 #[cfg(feature = "discovery")]
 use x402_store::sqlite::SqliteCatalog;
-use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteMarks, SqliteRequests, SqliteSessionKeys};
+use x402_store::sqlite::{
+    Database, SealError, SealKey, SqliteBudgets, SqliteLedger, SqliteMarks, SqliteRequests, SqliteSessionKeys,
+};
 use x402_types::Fault;
 
 use crate::config::{Config, ConfigError, LedgerPlace};
@@ -44,6 +47,8 @@ pub(crate) struct Stores {
     pub(crate) database: Arc<dyn CheckWriter>,
     /// The payments that have their answer.
     pub(crate) answered: Arc<dyn ReadAnswered>,
+    /// The counts of payments under budgets.
+    pub(crate) budgets: Arc<dyn Budgets>,
     /// The catalog of what was settled, if one is configured.
     #[cfg(feature = "discovery")]
     pub(crate) catalog: Option<Arc<dyn Catalog>>,
@@ -83,6 +88,7 @@ impl Stores {
                     marks: Arc::new(SqliteMarks::new(database.clone())),
                     mark_file: Some(MarkFile::required(mark_file(config, &path))),
                     answered,
+                    budgets: Arc::new(SqliteBudgets::new(database.clone())),
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
@@ -121,6 +127,7 @@ impl Stores {
             marks: Arc::new(PostgresMarks::new(database.clone())),
             mark_file: config.ledger_mark.clone().map(MarkFile::of_host),
             answered,
+            budgets: Arc::new(PostgresBudgets::new(database.clone())),
             ledger: Arc::new(ledger),
             requests,
             session_keys,

@@ -1,13 +1,18 @@
--- The mark of this ledger: what processes remember of it shows whether the database is an older copy.
-CREATE TABLE x402_marks (
-  one SMALLINT PRIMARY KEY CHECK (one = 1),
-  ledger TEXT NOT NULL,
-  count BIGINT NOT NULL,
-  origin TEXT                   -- cluster, database and timeline; NULL where the server does not tell
+-- Budgets: what each day's payments are counted under, and each payment's part.
+CREATE TABLE x402_budget_lines (
+  day BIGINT NOT NULL,
+  rule TEXT NOT NULL,
+  of TEXT NOT NULL,
+  used NUMERIC NOT NULL,
+  PRIMARY KEY (day, rule, of)
 );
--- One row while payments without a nonce on a chain are refused.
-CREATE TABLE x402_quarantines (
-  one SMALLINT PRIMARY KEY CHECK (one = 1),
-  since BIGINT NOT NULL,        -- seconds
-  why TEXT NOT NULL
+CREATE TABLE x402_budget_charges (
+  payment BYTEA NOT NULL,
+  rule TEXT NOT NULL,
+  of TEXT NOT NULL,
+  day BIGINT NOT NULL,
+  measure TEXT NOT NULL CHECK (measure IN ('money', 'gas')),
+  amount NUMERIC NOT NULL,
+  PRIMARY KEY (payment, rule)
 );
+CREATE INDEX x402_budget_charges_day ON x402_budget_charges (day);

@@ -1,12 +1,18 @@
--- The mark of this ledger: a copy beside the file shows whether the file is an older one.
-CREATE TABLE mark (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  ledger TEXT NOT NULL,
-  count INTEGER NOT NULL
+-- Budgets: what each day's payments are counted under, and each payment's part.
+CREATE TABLE budget_lines (
+  day INTEGER NOT NULL,
+  rule TEXT NOT NULL,
+  of TEXT NOT NULL,
+  used TEXT NOT NULL,               -- a decimal integer
+  PRIMARY KEY (day, rule, of)
 ) STRICT;
--- One row while payments without a nonce on a chain are refused.
-CREATE TABLE quarantine (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  since INTEGER NOT NULL,       -- seconds
-  why TEXT NOT NULL
+CREATE TABLE budget_charges (
+  payment BLOB NOT NULL,
+  rule TEXT NOT NULL,
+  of TEXT NOT NULL,
+  day INTEGER NOT NULL,
+  measure TEXT NOT NULL CHECK (measure IN ('money', 'gas')),
+  amount TEXT NOT NULL,             -- a decimal integer
+  PRIMARY KEY (payment, rule)
 ) STRICT;
+CREATE INDEX budget_charges_day ON budget_charges (day);
