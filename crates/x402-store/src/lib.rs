@@ -5,6 +5,9 @@
 pub mod answered;
 #[cfg(feature = "catalog")]
 pub mod catalog;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod health;
 #[cfg(any(
     feature = "catalog",
