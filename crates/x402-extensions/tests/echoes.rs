@@ -75,10 +75,8 @@ fn echo(case: &Value, declared: &Value) -> Option<Value> {
         if value["schema"] == ADVERTISED {
             value["schema"] = ours["schema"].clone();
         }
-        let is_kept = |member: &str| match (case["id"].as_str().unwrap(), member) {
-            ("siwx_domain_changed", "domain") | ("siwx_nonce_changed", "nonce") | ("offers_forged", "offers") => true,
-            _ => false,
-        };
+        let kept = [("siwx_domain_changed", "domain"), ("siwx_nonce_changed", "nonce"), ("offers_forged", "offers")];
+        let is_kept = |member: &str| kept.contains(&(case["id"].as_str().unwrap(), member));
         let of_request: &[&str] = match name.as_str() {
             "offer-receipt" => &["offers"],
             "sign-in-with-x" => &["domain", "uri", "nonce", "issuedAt", "resources"],
