@@ -26,6 +26,7 @@ use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::{node, owner};
 use crate::session_keys::{ByHash, KeptKeys};
 use crate::stores::Stores;
+use crate::webhooks::Webhooks;
 
 /// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +69,7 @@ pub struct Configured {
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
-    let Stores { ledger, requests, session_keys: kept, database, answered, budgets, unfinished, .. } = stores;
+    let Stores { ledger, requests, session_keys: kept, database, answered, budgets, ended, unfinished, .. } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
     let replaying = config.replaying();
@@ -88,6 +89,12 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
+    }
+    // Without a target nothing is noted: no task would take it.
+    ended.set_noting(!config.webhooks.is_empty()).await?;
+    if !config.webhooks.is_empty() {
+        let webhooks = Webhooks::new(ended, &config.webhooks)?;
+        builder = builder.with_engine(move |engine| engine.with_webhooks(webhooks));
     }
     builder = builder.with_budget_store(budgets);
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);

@@ -37,3 +37,4 @@ pub mod server;
 pub mod session_keys;
 mod stores;
 mod view;
+mod webhooks;

@@ -7,12 +7,13 @@ use x402_store::answered::ReadAnswered;
 use x402_store::budgets::Budgets;
 #[cfg(feature = "discovery")]
 use x402_store::catalog::Catalog;
+use x402_store::ended::EndedPayments;
 use x402_store::health::CheckWriter;
 #[cfg(all(feature = "discovery", feature = "postgres"))]
 use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{
-    Postgres, PostgresBudgets, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl,
+    Postgres, PostgresBudgets, PostgresEnded, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl,
 };
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
@@ -20,7 +21,7 @@ use x402_store::sqlite::SqliteCards;
 #[cfg(feature = "discovery")]
 use x402_store::sqlite::SqliteCatalog;
 use x402_store::sqlite::{
-    Database, SealError, SealKey, SqliteBudgets, SqliteLedger, SqliteRequests, SqliteSessionKeys,
+    Database, SealError, SealKey, SqliteBudgets, SqliteEnded, SqliteLedger, SqliteRequests, SqliteSessionKeys,
 };
 
 use crate::config::{Config, ConfigError, LedgerPlace};
@@ -42,6 +43,8 @@ pub(crate) struct Stores {
     pub(crate) answered: Arc<dyn ReadAnswered>,
     /// The counts of payments under budgets.
     pub(crate) budgets: Arc<dyn Budgets>,
+    /// The payments of whose end a target must be notified.
+    pub(crate) ended: Arc<dyn EndedPayments>,
     /// The catalog of what was settled, if one is configured.
     #[cfg(feature = "discovery")]
     pub(crate) catalog: Option<Arc<dyn Catalog>>,
@@ -80,6 +83,7 @@ impl Stores {
                 Ok(Self {
                     answered,
                     budgets: Arc::new(SqliteBudgets::new(database.clone())),
+                    ended: Arc::new(SqliteEnded::new(database.clone())),
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
@@ -117,6 +121,7 @@ impl Stores {
         Ok(Self {
             answered,
             budgets: Arc::new(PostgresBudgets::new(database.clone())),
+            ended: Arc::new(PostgresEnded::new(database.clone())),
             ledger: Arc::new(ledger),
             requests,
             session_keys,

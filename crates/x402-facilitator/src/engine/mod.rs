@@ -4,6 +4,7 @@ mod claims;
 mod health;
 mod in_process;
 mod pause;
+mod progress;
 mod records;
 mod running;
 mod settle;
@@ -35,6 +36,7 @@ use crate::dialect::{Body, Dialect};
 use crate::dialects;
 use crate::metrics::Metrics;
 use crate::metrics::gas::GasReader;
+use crate::webhooks::Webhooks;
 
 /// A facilitator in this process. It verifies and claims payments, and settles them in tasks of its own, so that a
 /// caller's disconnection changes nothing.
@@ -76,6 +78,8 @@ pub struct Engine {
     budgets: Option<Arc<NetworkBudgets>>,
     /// The corrections of the budgets, until their task begins.
     corrections: Mutex<Option<Corrections>>,
+    /// The targets that are notified of payments' ends.
+    webhooks: Option<Arc<Webhooks>>,
     /// The balances in wei below which a signer is low, by network.
     low_balances: BTreeMap<ChainId, u128>,
 }
@@ -172,6 +176,7 @@ impl Engine {
             gas: Mutex::default(),
             budgets: None,
             corrections: Mutex::default(),
+            webhooks: None,
             low_balances: BTreeMap::new(),
         }
     }
@@ -220,6 +225,22 @@ impl Engine {
         match &self.budgets {
             Some(budgets) => budgets.states(now()).await,
             None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(Arc::new(webhooks));
+        self
+    }
+
+    /// Returns the number of ends that are not delivered yet; `None` if there are no targets.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn waiting_webhooks(&self) -> Result<Option<u64>, Fault> {
+        match &self.webhooks {
+            Some(webhooks) => webhooks.waiting().await.map(Some),
+            None => Ok(None),
         }
     }
 

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// Migrates the file to the newest schema.
@@ -31,6 +32,9 @@ pub(super) fn to_newest(connection: &mut Connection) -> Result<(), Fault> {
     };
     if missing.is_empty() {
         return Ok(());
+    }
+    if found > 0 {
+        tracing::info!(from = found, to = MIGRATIONS.len(), "the ledger's tables are migrated");
     }
     for migration in missing {
         transaction.execute_batch(migration).map_err(Fault::store)?;
