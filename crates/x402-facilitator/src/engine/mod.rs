@@ -2,6 +2,7 @@
 
 mod claims;
 mod health;
+mod hooked;
 mod in_process;
 mod pause;
 mod progress;
@@ -21,6 +22,7 @@ use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Payment, Settlement};
 use x402_store::answered::ReadAnswered;
 use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
+use x402_types::hooks::Hooks;
 use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSeconds};
 
 use self::claims::Claims;
@@ -46,6 +48,7 @@ pub struct Engine {
     signers: Members,
     assets: Assets,
     extensions: Extensions,
+    hooks: Hooks,
     /// The settled payments that the extensions record.
     records: Records,
     /// The callers that may get a success again although they name no request.
@@ -157,6 +160,7 @@ impl Engine {
             signers: Members::new(),
             assets: Assets::none(),
             extensions: Extensions::new(),
+            hooks: Hooks::default(),
             replaying: RwLock::default(),
             records: Records::default(),
             dialects: dialects::all(),
