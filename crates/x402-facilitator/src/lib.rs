@@ -38,3 +38,7 @@ pub mod session_keys;
 mod stores;
 mod view;
 mod webhooks;
+#[cfg(feature = "ws")]
+mod ws;
+
+pub use stores::release;

@@ -10,6 +10,8 @@ pub mod catalog;
 #[cfg(feature = "ledger")]
 pub mod ended;
 pub mod health;
+#[cfg(feature = "ledger")]
+pub mod marks;
 #[cfg(any(
     feature = "catalog",
     feature = "challenges",

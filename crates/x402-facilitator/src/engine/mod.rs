@@ -6,6 +6,7 @@ mod hooked;
 mod in_process;
 mod pause;
 mod progress;
+mod quarantine;
 mod records;
 mod running;
 mod settle;
@@ -28,6 +29,7 @@ use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSec
 use self::claims::Claims;
 pub use self::health::{Health, LowSigner, Readiness, ShortSigner, Shortage};
 pub use self::pause::Paused;
+pub use self::quarantine::MarkFile;
 use self::records::Records;
 pub use self::running::Running;
 use self::shares::Shares;
@@ -72,6 +74,8 @@ pub struct Engine {
     balances: Vec<(LaneId, ReadBalance)>,
     metrics: Metrics,
     switch: pause::Switch,
+    /// The mark of the ledger, if it has one.
+    mark: Option<quarantine::WatchedMark>,
     /// The payments that have their answer, if they can be listed.
     answered: Option<Arc<dyn ReadAnswered>>,
     /// The seconds for which answered payments are kept longer than the machine needs them.
@@ -175,6 +179,7 @@ impl Engine {
             balances: Vec::new(),
             metrics: Metrics::default(),
             switch: pause::Switch::default(),
+            mark: None,
             answered: None,
             keep: 0,
             gas: Mutex::default(),

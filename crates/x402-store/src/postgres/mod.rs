@@ -19,6 +19,8 @@ mod failure;
 mod grants;
 #[cfg(feature = "ledger")]
 mod ledger;
+#[cfg(feature = "ledger")]
+mod marks;
 mod migrate;
 #[cfg(feature = "requests")]
 mod requests;
@@ -40,6 +42,8 @@ pub use ended::PostgresEnded;
 pub use grants::PostgresGrants;
 #[cfg(feature = "ledger")]
 pub use ledger::PostgresLedger;
+#[cfg(feature = "ledger")]
+pub use marks::PostgresMarks;
 #[cfg(feature = "requests")]
 pub use requests::PostgresRequests;
 #[cfg(feature = "session-keys")]

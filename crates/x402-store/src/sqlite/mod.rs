@@ -17,6 +17,8 @@ mod ended;
 mod grants;
 #[cfg(feature = "ledger")]
 mod ledger;
+#[cfg(feature = "ledger")]
+mod marks;
 mod migrate;
 #[cfg(feature = "requests")]
 mod requests;
@@ -42,6 +44,8 @@ pub use ledger::SqliteLedger;
 #[cfg(feature = "ledger")]
 #[doc(hidden)]
 pub use ledger::{payment_row, slot_row};
+#[cfg(feature = "ledger")]
+pub use marks::SqliteMarks;
 #[cfg(feature = "requests")]
 pub use requests::SqliteRequests;
 #[cfg(feature = "session-keys")]

@@ -1,16 +1,12 @@
--- Payments that have their end, until whoever is told of it has taken it. Nothing is noted while the switch has no row.
-CREATE TABLE ended_switch (
-  noting INTEGER PRIMARY KEY NOT NULL CHECK (noting = 1)
+-- The mark of this ledger: a copy beside the file shows whether the file is an older one.
+CREATE TABLE mark (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  ledger TEXT NOT NULL,
+  count INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE ended (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,  -- never used twice
-  due INTEGER NOT NULL,             -- seconds; not told before
-  tries INTEGER NOT NULL,
-  row TEXT NOT NULL                 -- the payment's row as of its end
+-- One row while payments without a nonce on a chain are refused.
+CREATE TABLE quarantine (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  since INTEGER NOT NULL,       -- seconds
+  why TEXT NOT NULL
 ) STRICT;
-CREATE INDEX ended_due ON ended (due, seq);
-CREATE TRIGGER note_end AFTER UPDATE OF due ON payments
-  WHEN OLD.due IS NOT NULL AND NEW.due IS NULL AND EXISTS (SELECT 1 FROM ended_switch)
-BEGIN
-  INSERT INTO ended (due, tries, row) VALUES (0, 0, NEW.row);
-END;
