@@ -59,7 +59,7 @@ pub(crate) const PROBES: &[Operation] = &[
 
 /// The routes that dialects and further parts bring along. Where they are not configured, they answer with 400 or 404.
 pub(crate) const FURTHER: &[Operation] = &[
-    Operation::new("post", "/initiate", "A ticket for a challenge", &[200]).open(),
+    Operation::new("post", "/initiate", "Issues a ticket", &[200]).open(),
     Operation::new("post", "/session-keys", "Registers a session key", &[200]),
     Operation::new("delete", "/session-keys", "Removes a session key", &[204, 400, 408, 413, 415]),
     #[cfg(feature = "discovery")]
