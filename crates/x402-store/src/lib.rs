@@ -7,6 +7,8 @@ pub mod answered;
 pub mod budgets;
 #[cfg(feature = "catalog")]
 pub mod catalog;
+#[cfg(feature = "ledger")]
+pub mod ended;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
