@@ -255,7 +255,9 @@ async fn clocks_that_are_a_minute_apart_change_nothing() {
 async fn two_endpoints_that_disagree_prove_nothing_until_one_is_gone() {
     let stage = Stage::new().await;
     // The first block of both is the same.
-    let other = DevChain::builder().time(stage.chain.time()).build().unwrap();
+    let first: Value = stage.chain.client().request("eth_getBlockByNumber", ("0x0", false)).await.unwrap();
+    let began = u64::from_str_radix(first["timestamp"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    let other = DevChain::builder().time(began).build().unwrap();
     let second = other.serve("127.0.0.1:0").await.unwrap();
     let text = std::fs::read_to_string(&stage.config).unwrap();
     let both = text.replace("finality = 0", "finality = 0\nfurther_rpc = [{ env = \"TEST_SECOND\" }]");
