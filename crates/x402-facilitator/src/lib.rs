@@ -35,4 +35,5 @@ pub mod routes;
 pub mod server;
 pub mod session_keys;
 mod stores;
+mod trials;
 mod view;

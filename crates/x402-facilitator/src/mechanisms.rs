@@ -37,6 +37,7 @@ use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::metrics::gas::{GasReader, gas};
 use crate::metrics::{CountedLedger, Metrics, Watch, counted};
 use crate::session_keys::Registrar;
+use crate::trials::TokenTrial;
 
 #[cfg(feature = "cards")]
 pub use card::CardPayments;
@@ -226,8 +227,7 @@ impl Builder {
         let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
-        let sender = evm.signers.first().map(Key::address).unwrap_or_default();
-        let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
+        let trials = TokenTrial::all(&evm);
         for signer in evm.signers {
             let (account, funds) = (signer.address(), Arc::clone(&chain));
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
