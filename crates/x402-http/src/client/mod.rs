@@ -20,6 +20,8 @@ mod kept;
 mod limits;
 mod outcome;
 mod payer;
+mod peek;
+mod refused;
 mod remedy;
 #[cfg(feature = "reqwest")]
 mod reqwest_client;
