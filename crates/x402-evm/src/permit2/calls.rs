@@ -214,7 +214,7 @@ pub fn allowance_call(owner: Address, spender: Address) -> Bytes {
 }
 
 /// Encodes ERC-20's `transferFrom(from, to, value)`, which is what Permit2 calls.
-#[cfg(all(feature = "facilitator", feature = "rpc"))]
+#[cfg(feature = "facilitator")]
 pub(crate) fn transfer_from_call(from: Address, to: Address, value: U256) -> Bytes {
     abi::Erc20::transferFromCall { from, to, value }.abi_encode().into()
 }
