@@ -15,12 +15,14 @@ mod error;
 mod exchange;
 mod extensions;
 mod flight;
+mod hooked;
 mod journal;
 mod kept;
 mod limits;
 mod outcome;
 mod payer;
 mod peek;
+mod policy;
 mod refused;
 mod remedy;
 #[cfg(feature = "reqwest")]
@@ -38,6 +40,7 @@ pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
 pub use outcome::{PaymentSent, Receipt, ReceiptOutcome};
 pub use payer::Payer;
+pub use policy::{PayPolicy, Selector};
 #[cfg(feature = "reqwest")]
 pub use reqwest_client::PayClient;
 pub use service::{Pay, PayFuture, PayLayer};
