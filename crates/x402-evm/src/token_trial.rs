@@ -55,7 +55,7 @@ impl RpcChain {
         self.untried(self.attempt(token, payer, sender).await).await
     }
 
-    /// A trial that the node failed is no fault.
+    /// Turns a failure of the node into a trial that was not made.
     async fn untried(&self, ended: Result<Trial, Fault>) -> Result<Trial, Fault> {
         match ended {
             Err(Fault::Unreachable { .. }) if self.head().await.is_err() => {

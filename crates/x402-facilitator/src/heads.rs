@@ -17,7 +17,7 @@ use self::schedule::Schedule;
 use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
-use crate::trials::TokenTrial;
+use crate::mechanisms::TokenTrial;
 
 /// The default of [`Polling::busy`], in ms.
 pub(crate) const BUSY_MILLISECONDS: u64 = 100;

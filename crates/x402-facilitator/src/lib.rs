@@ -36,5 +36,4 @@ pub mod routes;
 pub mod server;
 pub mod session_keys;
 mod stores;
-mod trials;
 mod view;

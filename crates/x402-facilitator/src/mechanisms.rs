@@ -5,6 +5,7 @@ mod card;
 mod needs;
 mod nvm;
 mod suffixed;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -31,6 +32,7 @@ use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJs
 pub(crate) use self::needs::gas_of_a_payment;
 use self::nvm::Place;
 use self::suffixed::Suffixed;
+pub(crate) use self::trials::TokenTrial;
 use crate::budgets::{Corrections, NetworkBudgets, Quote, corrections};
 use crate::config::BudgetConfig;
 #[cfg(feature = "cards")]
@@ -40,7 +42,6 @@ use crate::heads::{HeadPoller, HeadPollers, Polling};
 use crate::metrics::gas::{GasReader, gas};
 use crate::metrics::{CountedLedger, Metrics, Watch, counted};
 use crate::session_keys::Registrar;
-use crate::trials::TokenTrial;
 
 #[cfg(feature = "cards")]
 pub use card::CardPayments;

@@ -200,9 +200,11 @@ impl ErrorReason {
     }
 
     /// Returns whether this refusal of a payment that was shown for the first time proves that it moved nothing: it is a code of
-    /// this workspace, or a peer's spelling of one, and no effect of a settlement. What proves nothing are codes for a used
-    /// payment, since a proxy may have repeated the request; for a failed transaction, since another one of the same payment may
-    /// have succeeded; for a fault; and codes and texts that this crate does not know.
+    /// this workspace, or a peer's spelling of one, and no effect of a settlement.
+    ///
+    /// A code for a used payment proves nothing, since a proxy may have repeated the request; nor does one for a failed
+    /// transaction, since another one of the same payment may have succeeded. Faults, and codes and texts that this crate does
+    /// not know, prove nothing either.
     #[must_use]
     pub fn proves_unpaid(&self) -> bool {
         let perhaps_paid = [

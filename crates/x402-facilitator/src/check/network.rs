@@ -11,8 +11,7 @@ use super::{CheckReport, Finding};
 use crate::clock::now;
 use crate::config::NetworkConfig;
 use crate::configured::network;
-use crate::mechanisms::{Evm, gas_of_a_payment};
-use crate::trials::TokenTrial;
+use crate::mechanisms::{Evm, TokenTrial, gas_of_a_payment};
 
 /// A signer whose balance pays for fewer payments than this should be funded.
 const FEW_PAYMENTS: u64 = 100;

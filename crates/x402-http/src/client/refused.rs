@@ -7,7 +7,7 @@ use x402_types::{ErrorReason, PaymentRequired};
 use super::peek::peek;
 use crate::Body;
 
-/// The texts with which the servers of the SDKs answer before they ask their facilitator: no payment arrived, or it is for
+/// The texts with which the servers of the SDKs answer before they call their facilitator: no payment arrived, or it is for
 /// other terms than the present ones, such as another price.
 const BEFORE_VERIFICATION: [&str; 4] = [
     "Payment required",

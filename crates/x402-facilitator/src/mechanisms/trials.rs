@@ -7,7 +7,7 @@ use x402_evm::token::{Token, Tokens};
 use x402_evm::token_trial::Trial;
 use x402_types::Fault;
 
-use crate::mechanisms::Evm;
+use super::Evm;
 
 /// A token that is tried by the ways in which it is served.
 pub(crate) struct TokenTrial {
