@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
     EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Receipt, Step, StepName, StepState, TxId,
@@ -14,22 +14,26 @@ use x402_types::{
     UnixSeconds, Version,
 };
 
+use super::PERMIT2;
 use super::approving::{self, APPROVE};
-use super::calls::Eip2612Permit;
+use super::calls::{Eip2612Permit, transfer_from_call};
 use super::check::{self, CheckedPermit, PermitScheme, seconds};
 use super::payload::{PermitPayload, UncheckedPermit};
 use super::probe::{Judged, PermitContext, PermitProbe, transaction_gas};
 use super::proof::{self, OthersCalls, once_key, watched};
 use super::signed_approval::SignedApproval;
 use super::sponsored::SponsoredPermit;
-use crate::chain::{At, Call, Chain, Fate, Sharing};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
 use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
 use crate::token::Tokens;
+use crate::token_error::TokenRefusal;
 use crate::unreliable::MAX_REVERTS;
 use crate::wallet::Signer;
 
 const SETTLE: StepName = StepName::new("settle");
+/// The gas of the token's transfer alone.
+const TRANSFER_GAS: u32 = 150_000;
 
 /// The mechanism of `exact` or `upto` by Permit2 on one network.
 pub struct PermitMechanism<C> {
@@ -99,12 +103,30 @@ impl<C: Chain> PermitMechanism<C> {
         let sender = sender.and_then(|lane| lane.account().parse().ok());
         let (reads, probe) = PermitProbe::new(self.scheme, checked, PermitContext { sender, under_way });
         let answers = self.chain.run(&reads, At::Latest).await?;
-        let judged = probe.judge(&answers)?;
+        let judged = match probe.judge(&answers) {
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_SIMULATION_FAILED => {
+                return Err(self.blocked(checked).await.unwrap_or(why).into());
+            }
+            judged => judged?,
+        };
         self.payers.note_read(&taking(checked), judged.funds, judged.signer, now);
         if let Some(approval) = checked.approval.as_ref().filter(|_| judged.needs_approval) {
             approving::check(&*self.chain, checked, approval).await?;
         }
         Ok(judged)
+    }
+
+    /// Returns the refusal of a payer or recipient that the token blocks. Permit2 hides the token's own error, so the token is
+    /// called once more, as Permit2 calls it.
+    async fn blocked(&self, checked: &CheckedPermit) -> Option<Rejection> {
+        let CheckedPermit { permit, amount, .. } = checked;
+        let transfer = transfer_from_call(permit.from, permit.witness.to, amount.value());
+        let reads = BatchRead::new().called_by(PERMIT2).call(permit.token, transfer, TRANSFER_GAS, 5);
+        let answers = self.chain.run(&reads, At::Latest).await.ok()?;
+        let refusal = answers.calls.first().filter(|call| !call.success)?;
+        let TokenRefusal { reason, text } = TokenRefusal::read(refusal, B256::from(permit.nonce));
+        let reason = reason.filter(|reason| *reason == ErrorReason::PAYER_BLOCKED)?;
+        Some(Rejection::new(reason).because(text))
     }
 
     /// Returns the lanes that may carry a payment: all for `exact`, and for `upto` that of the account which the payer

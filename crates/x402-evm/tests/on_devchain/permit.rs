@@ -507,6 +507,24 @@ async fn a_token_that_pays_less_or_nothing_is_refused() {
     }
 }
 
+/// Permit2 answers `TRANSFER_FROM_FAILED`, whatever the token says.
+#[tokio::test]
+async fn a_payer_or_recipient_that_the_token_blocks_is_told_so() {
+    let permits = permits(0).await;
+    let claim = permits.claim(7).await;
+    for account in [ACCOUNTS[PAYER].address, ACCOUNTS[PAYEE].address] {
+        permits.stage.other(5, TOKEN, DevToken::blacklistCall { account }.abi_encode().into()).await;
+        permits.stage.chain.mine(1);
+        let refusal = permits.refusal(&claim).await;
+        assert_eq!(refusal.reason, ErrorReason::PAYER_BLOCKED, "{refusal:?}");
+        permits.stage.other(5, TOKEN, DevToken::unBlacklistCall { account }.abi_encode().into()).await;
+        permits.stage.chain.mine(1);
+    }
+    permits.stage.other(5, TOKEN, DevToken::pauseCall {}.abi_encode().into()).await;
+    permits.stage.chain.mine(1);
+    assert_eq!(permits.refusal(&claim).await.reason, ErrorReason::PERMIT2_SIMULATION_FAILED);
+}
+
 /// Checks a token that begins to keep a part after verification: what this facilitator's own transaction settled is not
 /// the payment, and is never told as failed.
 #[tokio::test]
