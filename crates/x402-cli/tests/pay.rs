@@ -431,6 +431,40 @@ fn documents() {
     }
 }
 
+/// Peers in Python refuse addresses without their checksum: what is signed has it, and what the server wrote is returned as
+/// it was.
+#[test]
+fn addresses_in_lower_case_are_signed_with_their_checksum() {
+    const PAYER: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+    const PAY_TO: &str = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC";
+    const ASSET: &str = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+    let state = State::new("lower-case");
+    let permit2 = json!({"name": "USDC", "version": "2", "assetTransferMethod": "permit2"});
+    for extra in [json!({"name": "USDC", "version": "2"}), permit2] {
+        let document = json!({
+            "x402Version": 2, "error": "Payment required", "resource": {"url": "http://shop.test/r"},
+            "accepts": [{
+                "scheme": "exact", "network": "eip155:84532", "amount": "10000", "asset": ASSET.to_lowercase(),
+                "payTo": PAY_TO.to_lowercase(), "maxTimeoutSeconds": 60, "extra": extra,
+            }],
+        });
+        let server = Server::asking(&document);
+        let (_, err, code) = text(&state.pay(&[&server.url, "--no-journal"]));
+        assert_eq!(code, Some(0), "{err}");
+        let payment = &server.payments()[0];
+        assert_eq!(payment["accepted"], document["accepts"][0]);
+        let payload = &payment["payload"];
+        let signed = if extra.get("assetTransferMethod").is_some() {
+            let permit = &payload["permit2Authorization"];
+            assert_eq!(permit["permitted"]["token"], ASSET);
+            [&permit["from"], &permit["witness"]["to"]]
+        } else {
+            [&payload["authorization"]["from"], &payload["authorization"]["to"]]
+        };
+        assert_eq!(signed, [PAYER, PAY_TO]);
+    }
+}
+
 #[test]
 fn answers() {
     let state = State::new("answers");

@@ -179,6 +179,18 @@ impl<C: Chain, S: Sign> EoaRail<C, S> {
         (head.base_fee.saturating_mul(2).saturating_add(tip).min(most), tip)
     }
 
+    /// Returns the most wei that these parcels cost at the present price, each in a transaction of its own at its first bid;
+    /// those of a simple payment if there are none. `None` before the first poll: the price is unknown.
+    #[must_use]
+    pub fn quote(&self, parcels: &[Parcel]) -> Option<u128> {
+        let price = self.price(&self.chain.funds(self.address())?.head).0;
+        let surcharge = self.chain.last_surcharge();
+        let heads = parcels.iter().filter_map(|parcel| CallHead::read(&parcel.bytes));
+        let gas = heads.map(|(call, _)| self.fees.gas_limit(call.gas, surcharge)).fold(0, u64::saturating_add);
+        let gas = if gas == 0 { self.fees.gas_limit(TRANSFER_GAS, surcharge) } else { gas };
+        Some(price.saturating_mul(u128::from(gas)))
+    }
+
     fn refused(&self) -> MutexGuard<'_, Option<(U256, u64)>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,6 +20,8 @@ pub struct Token {
     pub domain: Option<Domain>,
     /// The number of decimal places.
     pub decimals: u8,
+    /// Whether it has EIP-2612's `permit`.
+    pub permits: bool,
     /// Whether one unit is one US dollar.
     pub dollar: bool,
 }
@@ -67,6 +69,7 @@ impl Token {
             address,
             domain: pinned.then(|| Domain::new(&asset.name, &asset.version, chain_id, address)),
             decimals: asset.decimals,
+            permits: asset.permits,
             dollar: asset.dollar,
         })
     }

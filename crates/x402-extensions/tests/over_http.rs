@@ -55,6 +55,22 @@ async fn a_purchase_leaves_a_receipt_that_proves_it() {
     );
 }
 
+/// Servers of the TypeScript SDK leave the transaction out, whether it was asked for or not.
+#[tokio::test]
+async fn a_receipt_without_its_transaction_is_kept_and_proves_the_rest() {
+    let stage = Stage::new();
+    let issuer = OfferIssuer::new(IssuerKey::eip712(key(SIGNER)));
+    let service = stage.serve(&stage.seller().with_extension(issuer).charge([offer("$0.01")]).unwrap());
+    let shelf = Arc::new(Shelf::default());
+    let payer = stage.payer(PAYER).with_extension(ReceiptBook::new(shelf.clone()));
+    let response = buy(&payer, &service, "/data").await.unwrap();
+    assert!(response.extensions().get::<ReceiptRefusals>().is_none());
+    let kept = shelf.0.lock().unwrap().pop().unwrap();
+    let receipt = kept.prove(&KnownKeys::new()).unwrap().receipt;
+    assert_eq!((receipt.payload.transaction, kept.transaction.as_str()), (None, TRANSACTION));
+    assert_eq!(&*receipt.payload.payer, key(PAYER).address().to_string());
+}
+
 #[tokio::test]
 async fn a_402_is_signed_again_in_the_middle_of_its_offers_validity() {
     let stage = Stage::new();

@@ -4,6 +4,7 @@
     allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::cast_possible_truncation)
 )]
 
+mod admit;
 mod bytes;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -27,6 +28,7 @@ mod upkeep;
 mod verified;
 mod worker;
 
+pub use admit::Admit;
 pub use draft::{PaymentDraft, Stage, StoredDrafts};
 pub use facilitator::{AskFacilitator, Facilitator, KEEPS_REQUESTS, PaymentRequest};
 pub use held::HeldLedger;

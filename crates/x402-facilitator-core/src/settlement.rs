@@ -12,7 +12,7 @@ use crate::in_flight::{InFlightRequest, InFlightRequests};
 use crate::observer::NoObserver;
 use crate::routing::Routing;
 use crate::{
-    CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId,
+    Admit, CommitError, Doing, EntryDefaults, Event, Happening, LaneId, Ledger, Mechanism, Observer, Outcome, OwnerId,
     Payment, Rail, SlotId, Telling, TxId, Verdict, Verified, Write,
 };
 
@@ -45,6 +45,7 @@ pub struct Settlement {
     /// The maximum number of transactions of one account in flight, where it is not [`MOST_IN_FLIGHT`].
     most_in_flight: BTreeMap<ChainId, usize>,
     observer: Arc<dyn Observer>,
+    admission: Option<Arc<dyn Admit>>,
     owner: OwnerId,
     pub(crate) in_flight: Arc<InFlightRequests>,
 }
@@ -71,6 +72,7 @@ impl Settlement {
             rails: BTreeMap::new(),
             most_in_flight: BTreeMap::new(),
             observer: Arc::new(NoObserver),
+            admission: None,
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
         }
@@ -87,6 +89,13 @@ impl Settlement {
     #[must_use]
     pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
         self.observer = observer;
+        self
+    }
+
+    /// Sets what decides whether a valid payment is taken on. By default each is.
+    #[must_use]
+    pub fn with_admission(mut self, admission: Arc<dyn Admit>) -> Self {
+        self.admission = Some(admission);
         self
     }
 
@@ -248,7 +257,11 @@ impl Settlement {
             };
             return Err(Rejection::new(reason).of(row.payer).into());
         }
-        self.check(claim, key, now).await
+        let verified = self.check(claim, key, now).await?;
+        if let Some(admission) = &self.admission {
+            admission.would_admit(&verified, now).await?;
+        }
+        Ok(verified)
     }
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
@@ -256,6 +269,15 @@ impl Settlement {
         // The payment is valid, but it may be that no lane could send it.
         self.able(&verdict)?;
         Ok(Verified::new(claim.clone(), key, verdict))
+    }
+
+    /// Checks a payment that is to be settled, and has it taken on.
+    async fn admitted(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
+        let verified = self.check(claim, key, now).await?;
+        if let Some(admission) = &self.admission {
+            admission.admit(&verified, now).await?;
+        }
+        Ok(verified)
     }
 
     /// Registers a request that is being answered. Keep the result until the response is sent, then drop it.
@@ -284,7 +306,7 @@ impl Settlement {
         if let Some(row) = self.stored_rows().read(&key).await? {
             return Ok(self.again(request, row, claim, now).await?);
         }
-        match self.check(claim, key.clone(), now).await {
+        match self.admitted(claim, key.clone(), now).await {
             Ok(verified) => Ok(self.claimed(request, verified, now).await?),
             // The nonce may be used because another request for this same payment won in the meantime.
             Err(refusal) => match self.stored_rows().read(&key).await? {
@@ -294,7 +316,7 @@ impl Settlement {
         }
     }
 
-    /// Claims a verified payment.
+    /// Claims a verified payment, whatever [`Settlement::with_admission`] would decide of it.
     /// # Errors
     /// The store failed, the payment may be claimed; or no rail serves a lane that may carry it.
     pub async fn claim(

@@ -3,6 +3,7 @@
 
 mod admin;
 mod batching;
+mod budget;
 #[cfg(feature = "attribution")]
 mod builder_code;
 mod caller;
@@ -23,6 +24,7 @@ mod tls;
 
 pub use admin::AdminConfig;
 pub use batching::BatchingConfig;
+pub use budget::{BudgetConfig, BudgetScope};
 #[cfg(feature = "attribution")]
 pub use builder_code::BuilderCodeConfig;
 pub use caller::{BearerHash, CallerConfig};

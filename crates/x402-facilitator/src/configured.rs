@@ -68,7 +68,7 @@ pub struct Configured {
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
-    let Stores { ledger, requests, session_keys: kept, database, answered, unfinished, .. } = stores;
+    let Stores { ledger, requests, session_keys: kept, database, answered, budgets, unfinished, .. } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
     let replaying = config.replaying();
@@ -89,6 +89,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
     }
+    builder = builder.with_budget_store(budgets);
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);
     #[cfg(feature = "attribution")]
     if let Some(codes) = &config.builder_code {
@@ -151,6 +152,14 @@ fn eip155(builder: Builder, config: &NetworkConfig) -> Result<Builder, StartErro
     let batching = config.batching.iter();
     let builder = batching.fold(builder, |it, each| it.with_batching(config.id, each.limits(), each.gather()));
     let builder = builder.with_evm(network(config)?)?.with_most_in_flight(config.id, config.transactions_in_flight);
+    let builder = builder.with_budgets(config.id, &config.budgets);
+    let builder = match config.low_balance {
+        Some(mark) => {
+            let (network, wei) = (config.id, u128::try_from(mark.value()).unwrap_or(u128::MAX));
+            builder.with_engine(move |engine| engine.with_low_balance(network, wei))
+        }
+        None => builder,
+    };
     Ok(match &config.nvm {
         Some(nvm) => builder.with_nvm(plans(config.id, nvm)?)?,
         None => builder,

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod backoff;
+mod budgets;
 pub mod callers;
 #[cfg(test)]
 mod captured;

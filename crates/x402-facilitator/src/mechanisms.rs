@@ -24,12 +24,15 @@ use x402_evm::rail::{EoaRail, Fees};
 use x402_evm::token::Tokens;
 use x402_evm::wallet::Signers;
 use x402_facilitator_core::{LaneId, Ledger, Mechanism, OwnerId, Rail, Settlement};
+use x402_store::budgets::Budgets;
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJson};
 
 pub(crate) use self::needs::gas_of_a_payment;
 use self::nvm::Place;
 use self::suffixed::Suffixed;
+use crate::budgets::{Corrections, NetworkBudgets, Quote, corrections};
+use crate::config::BudgetConfig;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
 use crate::engine::{Engine, ReadBalance};
@@ -120,6 +123,10 @@ pub struct Builder {
     balances: Vec<(LaneId, ReadBalance)>,
     batching: BTreeMap<ChainId, (Batching, Duration)>,
     suffix: Option<Arc<CallSuffix>>,
+    budgets: BTreeMap<ChainId, Vec<BudgetConfig>>,
+    quotes: BTreeMap<ChainId, Quote>,
+    budget_store: Option<Arc<dyn Budgets>>,
+    corrections: Corrections,
 }
 
 impl std::fmt::Debug for Builder {
@@ -135,7 +142,9 @@ impl Builder {
         let metrics = Metrics::default();
         let ledger: Arc<dyn Ledger> = Arc::new(CountedLedger::new(ledger, metrics.clone()));
         let (gas_reads, gas) = gas(&metrics);
-        let watch = Arc::new(Watch::new(metrics.clone(), gas_reads));
+        let (queue, corrections) = corrections();
+        let gas = gas.with_corrections(queue.clone());
+        let watch = Arc::new(Watch::new(metrics.clone(), gas_reads, queue));
         Self {
             settlement: Settlement::new(owner, Arc::clone(&ledger)).with_observer(watch),
             ledger,
@@ -154,6 +163,10 @@ impl Builder {
             balances: Vec::new(),
             batching: BTreeMap::new(),
             suffix: None,
+            budgets: BTreeMap::new(),
+            quotes: BTreeMap::new(),
+            budget_store: None,
+            corrections,
         }
     }
 
@@ -185,6 +198,25 @@ impl Builder {
     #[must_use]
     pub fn with_batching(mut self, network: ChainId, batching: Batching, gather: Duration) -> Self {
         self.batching.insert(network, (batching, gather));
+        self
+    }
+
+    /// Sets the store that counts payments, for the budgets of all networks.
+    #[must_use]
+    pub fn with_budget_store(mut self, store: Arc<dyn Budgets>) -> Self {
+        self.budget_store = Some(store);
+        self
+    }
+
+    /// Sets the most that payments of a network may move or cost. It needs a
+    /// [store](Self::with_budget_store).
+    #[must_use]
+    pub fn with_budgets(mut self, network: ChainId, budgets: &[BudgetConfig]) -> Self {
+        if !budgets.is_empty() {
+            // The receipts correct what was reserved for gas.
+            self.counts_gas |= budgets.iter().any(|budget| budget.asset.is_none());
+            self.budgets.insert(network, budgets.to_vec());
+        }
         self
     }
 
@@ -236,7 +268,10 @@ impl Builder {
             let balance = move || funds.funds(account).map(|funds| funds.balance.try_into().unwrap_or(u128::MAX));
             self.balances.push((rail.lane().clone(), Box::new(balance)));
             lanes.extend(rail.lanes());
-            self.settlement = self.settlement.with_rail(Arc::new(rail))?;
+            let rail = Arc::new(rail);
+            let quoting = Arc::clone(&rail);
+            self.quotes.entry(evm.network).or_insert_with(|| Box::new(move |parcels| quoting.quote(parcels)));
+            self.settlement = self.settlement.with_rail(rail)?;
         }
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
         let mut policy = ExactPolicy::default().with_signers(accounts);
@@ -331,7 +366,20 @@ impl Builder {
         }
         let mut assets = Assets::none();
         self.assets.into_iter().for_each(|asset| assets.add(asset));
-        let engine = Engine::new(self.settlement, self.ledger).with_signers(signers).with_assets(assets);
+        let (mut settlement, mut counting) = (self.settlement, None);
+        if !self.budgets.is_empty() {
+            let store = self.budget_store.ok_or_else(|| Fault::broken("budgets need a store"))?;
+            let (mut quotes, mut budgets) = (self.quotes, NetworkBudgets::new(store));
+            for (network, rules) in &self.budgets {
+                let quote = quotes.remove(network);
+                let quote = quote.ok_or_else(|| Fault::broken(format_args!("{network} has no account")))?;
+                budgets.add(*network, rules, quote);
+            }
+            let budgets = Arc::new(budgets);
+            settlement = settlement.with_admission(Arc::clone(&budgets) as _);
+            counting = Some((budgets, self.corrections));
+        }
+        let engine = Engine::new(settlement, self.ledger).with_signers(signers).with_assets(assets);
         let engine = engine.with_extension(Arc::new(PaymentIdentifier::optional()));
         let sponsoring: [Arc<dyn Extension>; 2] =
             [Arc::new(Eip2612GasSponsoring), Arc::new(Erc20ApprovalGasSponsoring)];
@@ -341,6 +389,7 @@ impl Builder {
             engine.with_gathering(network, gather, batching.most)
         });
         let engine = engine.with_metrics(self.metrics).with_balances(self.balances);
+        let engine = counting.into_iter().fold(engine, |engine, (budgets, queue)| engine.with_budgets(budgets, queue));
         let engine = if self.counts_gas { engine.with_gas(self.gas) } else { engine };
         let engine = self.engine.into_iter().fold(engine, |engine, set| set(engine));
         Ok((Arc::new(engine), HeadPollers(self.pollers)))

@@ -4,19 +4,24 @@ use std::sync::Arc;
 
 use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
 use x402_store::answered::ReadAnswered;
+use x402_store::budgets::Budgets;
 #[cfg(feature = "discovery")]
 use x402_store::catalog::Catalog;
 use x402_store::health::CheckWriter;
 #[cfg(all(feature = "discovery", feature = "postgres"))]
 use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
-use x402_store::postgres::{Postgres, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl};
+use x402_store::postgres::{
+    Postgres, PostgresBudgets, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl,
+};
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
 use x402_store::sqlite::SqliteCards;
 #[cfg(feature = "discovery")]
 use x402_store::sqlite::SqliteCatalog;
-use x402_store::sqlite::{Database, SealError, SealKey, SqliteLedger, SqliteRequests, SqliteSessionKeys};
+use x402_store::sqlite::{
+    Database, SealError, SealKey, SqliteBudgets, SqliteLedger, SqliteRequests, SqliteSessionKeys,
+};
 
 use crate::config::{Config, ConfigError, LedgerPlace};
 use crate::configured::StartError;
@@ -35,6 +40,8 @@ pub(crate) struct Stores {
     pub(crate) database: Arc<dyn CheckWriter>,
     /// The payments that have their answer.
     pub(crate) answered: Arc<dyn ReadAnswered>,
+    /// The counts of payments under budgets.
+    pub(crate) budgets: Arc<dyn Budgets>,
     /// The catalog of what was settled, if one is configured.
     #[cfg(feature = "discovery")]
     pub(crate) catalog: Option<Arc<dyn Catalog>>,
@@ -72,6 +79,7 @@ impl Stores {
                 let ledger = HeldLedger::alone(ledger).await?;
                 Ok(Self {
                     answered,
+                    budgets: Arc::new(SqliteBudgets::new(database.clone())),
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
@@ -108,6 +116,7 @@ impl Stores {
         };
         Ok(Self {
             answered,
+            budgets: Arc::new(PostgresBudgets::new(database.clone())),
             ledger: Arc::new(ledger),
             requests,
             session_keys,

@@ -327,6 +327,34 @@ async fn a_body_that_cannot_be_sent_again_is_not_sent_at_all() {
     assert!(wire.requests.lock().unwrap().is_empty());
 }
 
+/// A body that exists once, as a stream, is read before the request is first sent: the repeat carries it whole. One that
+/// breaks off is not sent at all, and nothing is paid for a part of it.
+#[tokio::test]
+async fn a_streamed_body_is_paid_for_whole_or_not_at_all() {
+    use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
+    type Frames = Vec<Result<http_body::Frame<Bytes>, &'static str>>;
+    let streamed = |frames: Frames| -> UnsyncBoxBody<Bytes, &'static str> {
+        StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+    };
+    let frame = |text: &'static str| Ok(http_body::Frame::data(Bytes::from_static(text.as_bytes())));
+    for (frames, whole) in
+        [(vec![frame("hello "), frame("world")], true), (vec![frame("hello "), Err("the source broke off")], false)]
+    {
+        let purse = purse();
+        let wire = Wire::default().says([asks(&[terms()]), paid()]);
+        let request = Request::post(URL).body(streamed(frames)).unwrap();
+        let answer = PayLayer::new(purse.payer.clone()).layer(wire.service()).oneshot(request).await;
+        let sent: Vec<_> = wire.requests.lock().unwrap().iter().map(|request| request.body().clone()).collect();
+        if whole {
+            assert_eq!(answer.unwrap().status(), StatusCode::OK);
+            assert_eq!((sent, purse.signed()), (vec![Bytes::from_static(b"hello world"); 2], 1));
+        } else {
+            assert!(matches!(answer.unwrap_err(), ClientError::Pay(PayError::Body { .. })));
+            assert_eq!((sent, purse.signed(), purse.used().as_str()), (vec![], 0, "0"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn extensions_and_unknown_members_are_echoed() {
     let mut json = document(&[terms()]);

@@ -11,7 +11,7 @@ use http::{HeaderValue, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use x402_codec::header as names;
-use x402_http::client::{ClientError, NotPayable, PayError, SpendLimits};
+use x402_http::client::{ClientError, NotPayable, PayError, PayPolicy, Selector, SpendLimits};
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{PaymentRequired, TimeoutSeconds};
 
@@ -164,4 +164,116 @@ async fn two_headers_are_none() {
     let mut first = asks(&[terms()]);
     first.headers_mut().append(&names::PAYMENT_REQUIRED, HeaderValue::from_static("e30="));
     assert!(ask(&purse(), &Wire::default().says([first])).await.is_err());
+}
+
+/// Four entries: two networks and two amounts, all of which the purse can pay.
+fn choices() -> Vec<x402_types::Terms> {
+    let on = |network: &str, asset: &str, amount: u64| {
+        let mut terms = terms().with_amount(amount.into());
+        (terms.network, terms.asset) = (network.parse().unwrap(), asset.into());
+        terms
+    };
+    vec![
+        on("eip155:84532", "0x036CbD53842c5426634e7929541eC2318f3dCF7e", 10_000),
+        on("eip155:8453", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", 12_000),
+        on("eip155:137", "0x3c499c542cEF5E3811e1192ce70d8cC03d5c3359", 9_000),
+        on("eip155:8453", "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913", 40_000),
+    ]
+}
+
+#[tokio::test]
+async fn each_policy_says_what_it_refuses() {
+    let mut purse = buyer::purse();
+    let seller = terms().pay_to;
+    purse.payer = purse
+        .payer
+        .with_policy(PayPolicy::networks(["eip155:8453".parse().unwrap(), "eip155:137".parse().unwrap()]))
+        .with_policy(PayPolicy::at_most(20_000.into()))
+        .with_policy(PayPolicy::new("known sellers", move |terms| match terms.pay_to == seller {
+            true => Ok(()),
+            false => Err("expected the library".into()),
+        }));
+    let mut offered = choices();
+    offered[1].pay_to = common::PAYER.into();
+    let dear = offered.remove(2);
+    let error = ask(&purse, &Wire::default().says([asks(&offered)])).await.unwrap_err();
+    let ClientError::Pay(error) = error else { panic!("{error:?}") };
+    let PayError::NothingPayable(reasons) = &error else { panic!("{error:?}") };
+    let policy = |policy: &str, why: &str| NotPayable::Policy { policy: policy.into(), why: why.into() };
+    assert_eq!(
+        *reasons,
+        [
+            policy("networks", "expected eip155:8453 or eip155:137, found eip155:84532"),
+            policy("known sellers", "expected the library"),
+            policy("amount", "expected at most 20000, found 40000"),
+        ]
+    );
+    assert!(error.to_string().contains("accepts[1]: the policy known sellers refuses it: expected the library"));
+    assert_eq!((purse.signed(), purse.used().as_str()), (0, "0"), "nothing was reserved or signed");
+    offered.push(dear.clone());
+    let wire = Wire::default().says([asks(&offered), paid()]);
+    ask(&purse, &wire).await.unwrap();
+    assert_eq!(payment_of(&wire, 1)["accepted"], serde_json::to_value(dear.to_v2()).unwrap());
+}
+
+#[tokio::test]
+async fn policies_name_schemes_and_assets() {
+    for (policy, refused) in [
+        (PayPolicy::schemes([x402_types::SchemeName::UPTO]), "expected upto, found exact"),
+        (
+            PayPolicy::assets([("eip155:84532".parse().unwrap(), common::PAYER)]),
+            "expected one of the listed assets, found 0x036CbD53842c5426634e7929541eC2318f3dCF7e",
+        ),
+    ] {
+        let mut purse = buyer::purse();
+        purse.payer = purse.payer.with_policy(policy);
+        let error = ask(&purse, &Wire::default().says([asks(&choices()[..1])])).await.unwrap_err();
+        let ClientError::Pay(error) = error else { panic!("{error:?}") };
+        assert!(error.to_string().contains(refused), "{error}");
+    }
+    // Hexadecimal digits are compared by value.
+    let mut purse = buyer::purse();
+    let asset = terms().asset.to_ascii_lowercase();
+    purse.payer = purse.payer.with_policy(PayPolicy::assets([(terms().network, asset)]));
+    ask(&purse, &Wire::default().says([asks(&choices()[..1]), paid()])).await.unwrap();
+}
+
+/// The selector sees what the limits left. What it chooses over budget it is asked for again, without that entry.
+#[tokio::test]
+async fn a_selector_chooses_among_what_is_left() {
+    let cheapest = || {
+        Selector::new(|entries| {
+            let ranked = entries.iter().enumerate().map(|(at, terms)| (terms.amount, at));
+            ranked.min().map(|(_, at)| at)
+        })
+    };
+    let cases = [
+        (None, vec![0]),
+        (Some(cheapest()), vec![2]),
+        (Some(Selector::networks(["eip155:8453".parse().unwrap()])), vec![1]),
+        (Some(Selector::schemes([x402_types::SchemeName::UPTO])), vec![0]),
+        // The daily budget is 50,000 for each host and asset: 40,000 fit once.
+        (Some(Selector::new(|entries| entries.len().checked_sub(1))), vec![3, 2]),
+    ];
+    for (selector, chosen) in cases {
+        let mut purse = buyer::purse();
+        if let Some(selector) = selector {
+            purse.payer = purse.payer.with_selector(selector);
+        }
+        for chosen in chosen {
+            let wire = Wire::default().says([asks(&choices()), paid()]);
+            let request = http::Request::get(format!("{URL}?{chosen}")).body(Full::default()).unwrap();
+            ask_with(&purse, &wire, request).await.unwrap();
+            let expected = serde_json::to_value(choices()[chosen].to_v2()).unwrap();
+            assert_eq!(payment_of(&wire, 1)["accepted"], expected);
+        }
+    }
+    for selector in [Selector::new(|_| None), Selector::new(|entries| Some(entries.len()))] {
+        let mut purse = buyer::purse();
+        purse.payer = purse.payer.with_selector(selector);
+        let error = ask(&purse, &Wire::default().says([asks(&choices()[..2])])).await.unwrap_err();
+        let ClientError::Pay(PayError::NothingPayable(reasons)) = error else { panic!("{error:?}") };
+        assert_eq!(reasons, [NotPayable::NotSelected, NotPayable::NotSelected]);
+        assert_eq!((purse.signed(), purse.used().as_str()), (0, "0"));
+    }
 }

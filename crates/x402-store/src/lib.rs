@@ -3,6 +3,8 @@
 
 #[cfg(feature = "ledger")]
 pub mod answered;
+#[cfg(feature = "ledger")]
+pub mod budgets;
 #[cfg(feature = "catalog")]
 pub mod catalog;
 pub mod health;

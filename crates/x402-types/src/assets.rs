@@ -1,4 +1,6 @@
-//! Default assets: TypeScript SDK 2.27 `mechanisms/evm/src/defaultAssets.ts` and `specs/x402-config-rules.md`.
+//! Default assets: TypeScript SDK 2.27 `mechanisms/evm/src/defaultAssets.ts`, Python SDK 2.25
+//! `mechanisms/evm/default_assets.py` and `specs/x402-config-rules.md`. `crates/x402-evm/tests/default_assets.rs` compares the
+//! table with what both packages contain.
 
 use std::borrow::Cow;
 
@@ -34,6 +36,8 @@ pub struct Asset {
     pub decimals: u8,
     /// The standard by which a signature authorizes transfers.
     pub transfer: TransferMethod,
+    /// Whether the token has EIP-2612's `permit`, by which a payer without an allowance for Permit2 can sign one.
+    pub permits: bool,
     /// Whether one unit is worth one US dollar, so that a price in dollars can be expressed in this token.
     pub dollar: bool,
 }
@@ -58,8 +62,23 @@ impl Asset {
             version: version.to_owned().into(),
             decimals,
             transfer: TransferMethod::Eip3009,
+            permits: true,
             dollar: false,
         }
+    }
+
+    /// Sets whether the token has EIP-2612's `permit`: offers name the token's domain for it.
+    #[must_use]
+    pub const fn with_permits(mut self, permits: bool) -> Self {
+        self.permits = permits;
+        self
+    }
+
+    /// Sets the standard by which a signature authorizes transfers: EIP-3009 by default.
+    #[must_use]
+    pub const fn with_transfer(mut self, transfer: TransferMethod) -> Self {
+        self.transfer = transfer;
+        self
     }
 
     /// Declares that one unit is worth one US dollar.
@@ -114,6 +133,8 @@ pub const TABLE: &[Row] = &[
     ("eip155:11142220", "0x01C5C0122039549AD1493B8220cABEdD739BC44E", "USDC", "USDC", "2", 6, Eip3009),
     ("eip155:1329", "0xe15fC38F6D8c56aF07bbCBe3BAf5708A2Bf42392", "USDC", "USDC", "2", 6, Eip3009),
     ("eip155:1328", "0x4fCF1784B31630811181f670Aea7A7bEF803eaED", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:5042", "0x3600000000000000000000000000000000000000", "USDC", "USDC", "2", 6, Eip3009),
+    ("eip155:5042002", "0x3600000000000000000000000000000000000000", "USDC", "USDC", "2", 6, Eip3009),
     (
         "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp",
         "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",
@@ -134,6 +155,9 @@ pub const TABLE: &[Row] = &[
     ),
 ];
 
+/// The assets of the table that have no `permit`, and are moved by Permit2.
+const WITHOUT_PERMIT: &[&str] = &["0xA5b8BF902b2844dA17d4506cc827F7F1681735E7"];
+
 /// The known assets: those of the table, and those that a configuration adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assets(Vec<Asset>);
@@ -150,6 +174,7 @@ impl Default for Assets {
                 version: version.into(),
                 decimals,
                 transfer,
+                permits: !WITHOUT_PERMIT.contains(&address),
                 dollar: true,
             })
         };

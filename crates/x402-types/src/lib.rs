@@ -17,6 +17,7 @@ mod forms;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod hooks;
 mod keccak;
 mod make_payment;
 mod malformed;

@@ -74,6 +74,8 @@ networks! {
     "eip155:50" "XDC" - main
     "eip155:51" "XDC Apothem" - test
     "eip155:38833" "Igra" - main
+    "eip155:5042" "Arc" - main
+    "eip155:5042002" "Arc Testnet" - test
 }
 
 /// Finds a network in the table.

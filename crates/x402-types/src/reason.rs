@@ -128,6 +128,7 @@ reasons! {
     AUTHORIZATION_CANCELED = "invalid_exact_evm_authorization_canceled", Ours, 402, "the payer cancelled the authorization";
     PAYER_REVERTS = "payer_reverts", Ours, 402, "transactions for this payer reverted although they passed in simulation, and it is refused for an hour";
     GAS_ABOVE_LIMIT = "gas_above_limit", Ours, 402, "a transaction for this payment needs more gas than this facilitator spends on one";
+    BUDGET_EXCEEDED = "budget_exceeded", Ours, 402, "a budget of this facilitator has no room for the payment today";
     SELLER_MISCONFIGURED = "seller_misconfigured", Ours, 500, "the seller's facilitator refuses the seller's requests, so that repeating this one does not help";
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }

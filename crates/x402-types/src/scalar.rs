@@ -25,6 +25,12 @@ impl Version {
             Self::V2 => 2,
         }
     }
+
+    /// Returns whether a payment of the version echoes the terms that it accepts.
+    #[must_use]
+    pub const fn echoes_terms(self) -> bool {
+        matches!(self, Self::V2)
+    }
 }
 
 impl Serialize for Version {

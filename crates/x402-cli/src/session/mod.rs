@@ -155,6 +155,23 @@ mod tests {
         assert!(matches!(issue(&itself, &owner), Err(Failure::Refused(_))));
     }
 
+    /// ZeroDev's SDK (@zerodev/permissions 5.6.3) cannot read an argument of 33 decimal digits or more; the same limit as a
+    /// rule in hex it reads. The permission's number is the SDK's, of the account that it read from this text.
+    #[test]
+    fn an_issued_key_has_its_limits_in_hex_which_the_sdk_can_read() {
+        let owner: x402_evm::key::Key = cases()[0]["ownerPrivateKey"].as_str().unwrap().parse().unwrap();
+        let token = "0x036CbD53842c5426634e7929541eC2318f3dCF7e";
+        let text = issue(&issue_args(&format!("{token}:0x095ea7b3:32<={}", U256::MAX)), &owner).unwrap();
+        let written: Value = x402_codec::header::decode(text.as_bytes(), &x402_codec::Limits::DEFAULT).unwrap();
+        let policies = written["permissionParams"]["policies"].as_array().unwrap();
+        let call =
+            policies.iter().map(|policy| &policy["policyParams"]).find(|policy| policy["type"] == "call").unwrap();
+        let call = &call["permissions"][0];
+        assert_eq!(call["rules"][0]["params"], serde_json::json!([format!("{:#066x}", U256::MAX)]));
+        assert!(call.get("args").is_none() && call.get("abi").is_none(), "{call}");
+        assert_eq!(written["permissionParams"]["permissionId"], "0x6e553efa");
+    }
+
     /// Checks a key in use on a chain, over HTTP, which its owner then revokes.
     #[tokio::test]
     async fn the_chain_says_whether_it_is_enabled() {

@@ -122,6 +122,40 @@ mod tests {
     use super::*;
     use alloy_primitives::hex;
 
+    /// An answer as viem 2.57.20 encodes it: a token's domain of four members, and a word that is no part of it where the
+    /// salt would be.
+    const WITH_A_WORD: &str = concat!(
+        "0f00000000000000000000000000000000000000000000000000000000000000",
+        "00000000000000000000000000000000000000000000000000000000000000e0",
+        "0000000000000000000000000000000000000000000000000000000000000120",
+        "0000000000000000000000000000000000000000000000000000000000014a34",
+        "000000000000000000000000036cbd53842c5426634e7929541ec2318f3dcf7e",
+        "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a",
+        "0000000000000000000000000000000000000000000000000000000000000160",
+        "0000000000000000000000000000000000000000000000000000000000000009",
+        "4f7a20446f6c6c61720000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000001",
+        "3100000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+    );
+
+    /// EIP-5267: `fields` tells which members a domain has. viem 2.57.20's own reader takes the salt in any case, and its
+    /// hash is then another one (0x2349…).
+    #[test]
+    fn a_salt_that_fields_does_not_name_is_no_part_of_the_domain() {
+        let token = alloy_primitives::address!("036CbD53842c5426634e7929541eC2318f3dCF7e");
+        let mut answer = hex::decode(WITH_A_WORD).unwrap();
+        let (name, version) = read_domain(&answer, 84_532, token).unwrap();
+        let domain = crate::eip712::DomainSeparator::new(&name, &version, 84_532, token);
+        let of_viem_without_salt = hex!("cbb0ed3186f4ac01c46cddc37c556b414bd36a079202b56edc65d95689beabc7");
+        assert_eq!(domain.value(), B256::from(of_viem_without_salt));
+        // Where `fields` names the salt, or leaves a member out, the domain is none that this client signs over.
+        for fields in [0x1f, 0x0e, 0x07, 0x2f] {
+            answer[0] = fields;
+            assert_eq!(read_domain(&answer, 84_532, token), None, "{fields:#x}");
+        }
+    }
+
     // The selectors of FiatTokenV2_2, from its verified sources on Etherscan.
     #[test]
     fn selectors_are_those_of_fiat_token() {

@@ -42,19 +42,28 @@ use alloy_primitives::Address;
 use x402_types::{ChainId, Claim, EvmAddress, Members, Offer, PaymentKey, PaymentKeyFn, Rejection, SchemeName, Terms};
 
 use crate::eip3009::UncheckedPayload;
+use crate::permit2::ByPermit2;
 use crate::token::{Token, Tokens};
 
 /// The seller's half: builds requirements, and derives the payment key of a claim.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Exact {
     tokens: Tokens,
+    others: Option<ByPermit2>,
+}
+
+impl Default for Exact {
+    /// Knows the default assets of all networks. The few that have no EIP-3009 are paid by Permit2.
+    fn default() -> Self {
+        Self { tokens: Tokens::default(), others: Some(ByPermit2::default()) }
+    }
 }
 
 impl Exact {
-    /// Creates a seller's half for these tokens.
+    /// Creates a seller's half for these tokens, which are paid by EIP-3009 alone.
     #[must_use]
     pub const fn new(tokens: Tokens) -> Self {
-        Self { tokens }
+        Self { tokens, others: None }
     }
 
     /// Builds requirements with a price in the network's default dollar token.
@@ -73,8 +82,11 @@ impl Exact {
     /// # Errors
     /// The token cannot represent the price, or the network has no dollar token.
     pub fn requirements(&self, network: ChainId, pay_to: Address, price: Price) -> Result<Offer, PriceError> {
-        let token = self.tokens.dollar(network).ok_or(PriceError::UnknownToken)?;
-        Self::offer(token, pay_to, price)
+        match (self.tokens.dollar(network), &self.others) {
+            (Some(token), _) => Self::offer(token, pay_to, price),
+            (None, Some(others)) => others.exact(network, pay_to, price),
+            (None, None) => Err(PriceError::UnknownToken),
+        }
     }
 
     /// Builds requirements with a price in a given token.
@@ -87,8 +99,11 @@ impl Exact {
         pay_to: Address,
         price: Price,
     ) -> Result<Offer, PriceError> {
-        let token = self.tokens.find(network, token).ok_or(PriceError::UnknownToken)?;
-        Self::offer(token, pay_to, price)
+        match (self.tokens.find(network, token), &self.others) {
+            (Some(token), _) => Self::offer(token, pay_to, price),
+            (None, Some(others)) => others.exact_in(network, token, pay_to, price),
+            (None, None) => Err(PriceError::UnknownToken),
+        }
     }
 
     fn offer(token: &Token, pay_to: Address, price: Price) -> Result<Offer, PriceError> {

@@ -106,7 +106,7 @@ fn offer(
     let mut extra = Members::new();
     extra.insert_text("assetTransferMethod", "permit2");
     // A payer who has approved nothing signs a permit of the token itself under this domain.
-    if let Some(domain) = &token.domain {
+    if let Some(domain) = token.domain.as_ref().filter(|_| token.permits) {
         extra.insert_text("name", &domain.name);
         extra.insert_text("version", &domain.version);
     }

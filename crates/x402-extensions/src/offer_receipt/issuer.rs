@@ -53,6 +53,9 @@ impl IssuerKey {
     }
 
     /// Sets the identifier of a key that signs JWS, for example `did:web:api.example.com#key-1`.
+    ///
+    /// The DID document should have this whole text as the key's `id`: the TypeScript SDK does not find a relative
+    /// `#key-1`.
     #[must_use]
     pub fn with_kid(mut self, id: &str) -> Self {
         match &mut self.0 {

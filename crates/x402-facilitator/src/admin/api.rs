@@ -10,7 +10,7 @@ use x402_types::Fault;
 use super::Admin;
 use crate::clock::now;
 use crate::dialect::Reply;
-use crate::engine::{Engine, Paused};
+use crate::engine::{Engine, Paused, Readiness};
 use crate::view::{View, key, timeline};
 
 /// The most payments in one answer.
@@ -30,7 +30,7 @@ pub(super) async fn state(State(admin): State<Admin>) -> Response {
 }
 
 async fn read_state(engine: &Engine) -> Result<Value, Fault> {
-    let short = engine.readiness().short;
+    let Readiness { short, low, .. } = engine.readiness();
     let balances: Vec<_> = engine.balances().collect();
     let mut lanes = Vec::new();
     for lane in engine.settlement().lanes() {
@@ -39,6 +39,7 @@ async fn read_state(engine: &Engine) -> Result<Value, Fault> {
         lanes.push(json!({
             "lane": lane.as_str(),
             "balance": balance,
+            "low": low.iter().any(|it| it.lane == *lane),
             "short": short.iter().any(|it| it.lane == *lane),
             "nextNonce": view.next,
             "openSlots": view.open.len(),
@@ -54,6 +55,7 @@ async fn read_state(engine: &Engine) -> Result<Value, Fault> {
         "paused": paused(engine),
         "headAgeSeconds": heads,
         "lanes": lanes,
+        "budgets": engine.budgets().await?,
         "openPayments": open.len(),
         "oldest": views,
     }))

@@ -5,9 +5,9 @@ use x402_evm::chain::LOG_QUERY_BLOCKS;
 use x402_evm::exact::TRANSFER_GAS;
 use x402_evm::rail::Fees;
 use x402_facilitator_core::MOST_IN_FLIGHT;
-use x402_types::{ChainId, EvmAddress};
+use x402_types::{AtomicAmount, ChainId, EvmAddress};
 
-use super::{BatchingConfig, ConfigError, LOG_QUERY_RANGE, NvmConfig, SecretSource, within};
+use super::{BatchingConfig, BudgetConfig, ConfigError, LOG_QUERY_RANGE, NvmConfig, SecretSource, within};
 use crate::configured::{NAMESPACES, SERVED_NAMESPACES};
 use crate::heads::{BUSY_MILLISECONDS, REST_MILLISECONDS};
 
@@ -49,6 +49,13 @@ pub struct NetworkConfig {
     /// 1,000. Default: 50.
     #[serde(default = "default_surcharge_margin")]
     pub surcharge_margin_percent: u64,
+    /// The most that payments may move or cost. Default: no limit.
+    #[serde(default, rename = "budget")]
+    pub budgets: Vec<BudgetConfig>,
+    /// The balance in wei below which a signer is named as low, while it still pays. A string of decimal digits. Default:
+    /// none.
+    #[serde(default)]
+    pub low_balance: Option<AtomicAmount>,
     /// Whether and how payments share transactions; by default each has its own.
     #[serde(default)]
     pub batching: Option<BatchingConfig>,
@@ -100,6 +107,7 @@ impl NetworkConfig {
         within("network.max_gas", self.max_gas, TRANSFER_GAS, 1_000_000_000, "150000 to 1000000000")?;
         let margin = self.surcharge_margin_percent;
         within("network.surcharge_margin_percent", margin, 0, 1_000, "0 to 1000")?;
+        super::budget::check(&self.budgets)?;
         self.batching.as_ref().map_or(Ok(()), BatchingConfig::check)?;
         if !NAMESPACES.iter().any(|served| served.name == self.id.namespace()) {
             return Err(ConfigError::Range { field: "network.id", expected: SERVED_NAMESPACES });

@@ -30,6 +30,8 @@ pub struct Health {
 pub struct Readiness {
     /// The signers that cannot pay for a transaction.
     pub short: Vec<ShortSigner>,
+    /// The signers that can still pay, and have less than their network's low-water mark.
+    pub low: Vec<LowSigner>,
     /// The kinds of payment that no signer can settle. The engine is ready if there are none.
     pub stopped: Vec<SupportedKind>,
 }
@@ -44,6 +46,18 @@ pub struct ShortSigner {
     pub shortage: Shortage,
     /// The balance and what a transaction needs, or the refusal of a node.
     pub fault: Fault,
+}
+
+/// A signer below its low-water mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LowSigner {
+    /// The lane of the signer.
+    pub lane: LaneId,
+    /// The balance in wei, as last polled.
+    pub balance: u128,
+    /// The mark in wei.
+    pub mark: u128,
 }
 
 /// The consequence of a signer's lack of gas.
@@ -107,13 +121,32 @@ impl Engine {
             let shortage = if needed.contains(&lane) { Shortage::Stops } else { Shortage::Spared };
             ShortSigner { lane, shortage, fault }
         });
-        Readiness { short: short.collect(), stopped }
+        let short: Vec<ShortSigner> = short.collect();
+        let low = self.low_signers().filter(|low| !short.iter().any(|short| short.lane == low.lane)).collect();
+        Readiness { short, low, stopped }
+    }
+
+    fn low_signers(&self) -> impl Iterator<Item = LowSigner> {
+        self.balances().filter_map(|(lane, balance)| {
+            let mark = *self.low_balances.get(&lane.network()?)?;
+            (balance < mark).then(|| LowSigner { lane: lane.clone(), balance, mark })
+        })
+    }
+
+    /// Logs once for each signer that its balance fell below the low-water mark.
+    fn note_low(&self, low: &[LowSigner]) {
+        let now: BTreeSet<LaneId> = low.iter().map(|low| low.lane.clone()).collect();
+        let before = std::mem::replace(&mut self.seen().low, now);
+        for LowSigner { lane, balance, mark } in low.iter().filter(|low| !before.contains(&low.lane)) {
+            tracing::warn!(%lane, balance, mark, "a signer's balance is below its low-water mark");
+        }
     }
 
     /// Logs once for each signer that it ran out of gas: as a warning while others carry every kind in its place, as an
     /// error once they do not. Logs once that it has gas again.
     pub fn note_funds(&self) {
-        let short = self.readiness().short;
+        let Readiness { short, low, .. } = self.readiness();
+        self.note_low(&low);
         let now: BTreeMap<LaneId, Shortage> = short.iter().map(|it| (it.lane.clone(), it.shortage)).collect();
         let before = std::mem::replace(&mut self.seen().short, now.clone());
         for ShortSigner { lane, shortage, fault } in &short {

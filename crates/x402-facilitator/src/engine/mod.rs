@@ -2,6 +2,7 @@
 
 mod claims;
 mod health;
+mod hooked;
 mod in_process;
 mod pause;
 mod records;
@@ -20,15 +21,18 @@ use x402_facilitator_core::{LaneId, Ledger, Outcome, Pace, Payment, Settlement};
 use x402_store::answered::ReadAnswered;
 use x402_store::health::CheckWriter;
 use x402_types::extension::Extensions;
+use x402_types::hooks::Hooks;
 use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSeconds};
 
 use self::claims::Claims;
-pub use self::health::{Health, Readiness, ShortSigner, Shortage};
+pub use self::health::{Health, LowSigner, Readiness, ShortSigner, Shortage};
 pub use self::pause::Paused;
 use self::records::Records;
 pub use self::running::Running;
 use self::shares::Shares;
 use self::waiters::Waiters;
+use crate::budgets::{BudgetState, Corrections, NetworkBudgets};
+use crate::clock::now;
 use crate::dialect::{Body, Dialect};
 use crate::dialects;
 use crate::metrics::Metrics;
@@ -42,6 +46,7 @@ pub struct Engine {
     signers: Members,
     assets: Assets,
     extensions: Extensions,
+    hooks: Hooks,
     /// The settled payments that the extensions record.
     records: Records,
     /// The callers that may get a success again although they name no request.
@@ -71,6 +76,11 @@ pub struct Engine {
     keep: u64,
     /// The reader of settled payments' costs, until its task begins.
     gas: Mutex<Option<GasReader>>,
+    budgets: Option<Arc<NetworkBudgets>>,
+    /// The corrections of the budgets, until their task begins.
+    corrections: Mutex<Option<Corrections>>,
+    /// The balances in wei below which a signer is low, by network.
+    low_balances: BTreeMap<ChainId, u128>,
 }
 
 /// Returns a balance in wei as last polled, without a call; `None` if it is unknown.
@@ -124,6 +134,8 @@ struct Seen {
     heads: BTreeMap<ChainId, UnixSeconds>,
     /// The lanes that could not pay for a transaction, and whether others carried all kinds in their place.
     short: BTreeMap<LaneId, Shortage>,
+    /// The lanes below their network's low-water mark.
+    low: BTreeSet<LaneId>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -144,6 +156,7 @@ impl Engine {
             signers: Members::new(),
             assets: Assets::none(),
             extensions: Extensions::new(),
+            hooks: Hooks::default(),
             replaying: RwLock::default(),
             records: Records::default(),
             dialects: dialects::all(),
@@ -161,6 +174,9 @@ impl Engine {
             answered: None,
             keep: 0,
             gas: Mutex::default(),
+            budgets: None,
+            corrections: Mutex::default(),
+            low_balances: BTreeMap::new(),
         }
     }
 
@@ -192,6 +208,30 @@ impl Engine {
             Some(answered) => answered.answered(after, limit).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    pub(crate) fn with_budgets(mut self, budgets: Arc<NetworkBudgets>, corrections: Corrections) -> Self {
+        self.budgets = Some(budgets);
+        self.corrections = Mutex::new(Some(corrections));
+        self
+    }
+
+    /// Returns the lines of this day's budgets, of each rule those with the least left.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn budgets(&self) -> Result<Vec<BudgetState>, Fault> {
+        match &self.budgets {
+            Some(budgets) => budgets.states(now()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Sets the balance in wei below which a network's signers are named as low, although they still pay.
+    #[must_use]
+    pub fn with_low_balance(mut self, network: ChainId, wei: u128) -> Self {
+        self.low_balances.insert(network, wei);
+        self
     }
 
     pub(crate) fn with_gas(mut self, gas: GasReader) -> Self {

@@ -77,6 +77,10 @@ impl Engine {
                 }
             });
         }
+        let corrections = self.corrections.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(corrections), Some(budgets)) = (corrections, self.budgets.clone()) {
+            tasks.spawn(corrections.run(budgets, stop.subscribe()));
+        }
         if let Some(waiting) = self.records.take() {
             let (engine, stopped) = (Arc::clone(self), stop.subscribe());
             tasks.spawn(async move { waiting.run(&engine.extensions, stopped).await });

@@ -31,6 +31,17 @@ impl Engine {
         may_replay: bool,
         dialect: &dyn Dialect,
     ) -> Result<Settled, Refusal> {
+        let Some(payment) = self.hooked(claim) else { return self.settle_now(claim, may_replay, dialect).await };
+        let settled = match self.before_settle(&payment).await {
+            Ok(()) => self.settle_now(claim, may_replay, dialect).await,
+            Err(refusal) => Err(self.refusal_of_payer(claim, refusal)),
+        };
+        self.observe_answer(&payment, settled.as_ref().map(|settled| &settled.outcome));
+        settled
+    }
+
+    /// Does the same without the hooks.
+    async fn settle_now(&self, claim: &Claim, may_replay: bool, dialect: &dyn Dialect) -> Result<Settled, Refusal> {
         let may_replay = may_replay || self.is_replaying(&claim.identity.caller);
         self.admit_new(claim).await?;
         let request = self.settlement.begin_request();

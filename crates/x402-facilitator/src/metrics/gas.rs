@@ -9,9 +9,11 @@ use alloy_rpc_client::RpcClient;
 use serde::Deserialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use x402_facilitator_core::TxId;
-use x402_types::ChainId;
+use x402_store::budgets::Measure;
+use x402_types::{AtomicAmount, ChainId, PaymentKey};
 
 use super::{Metrics, names};
+use crate::budgets::CorrectionQueue;
 
 /// The most settled payments whose cost waits to be read; those beyond are counted as unknown.
 const WAITING: usize = 1_024;
@@ -21,6 +23,7 @@ const REMEMBERED: usize = 4_096;
 /// A settled payment whose transaction's cost is to be read.
 #[derive(Debug)]
 struct Settled {
+    payment: PaymentKey,
     network: ChainId,
     asset: String,
     transaction: TxId,
@@ -42,6 +45,7 @@ pub(crate) struct GasReader {
     settled: Receiver<Settled>,
     clients: BTreeMap<ChainId, RpcClient>,
     metrics: Metrics,
+    corrections: CorrectionQueue,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,7 +62,15 @@ struct Receipt {
 pub(crate) fn gas(metrics: &Metrics) -> (GasReads, GasReader) {
     let (queue, settled) = channel(WAITING);
     let reads = GasReads { queue: Some(queue), metrics: metrics.clone(), payments: Arc::default() };
-    (reads, GasReader { settled, clients: BTreeMap::new(), metrics: metrics.clone() })
+    (
+        reads,
+        GasReader {
+            settled,
+            clients: BTreeMap::new(),
+            metrics: metrics.clone(),
+            corrections: CorrectionQueue::default(),
+        },
+    )
 }
 
 impl GasReads {
@@ -71,12 +83,13 @@ impl GasReads {
         all.insert(transaction.clone(), payments);
     }
 
-    pub(crate) fn note_settled(&self, network: ChainId, asset: &str, transaction: &TxId) {
+    pub(crate) fn note_settled(&self, payment: &PaymentKey, network: ChainId, asset: &str, transaction: &TxId) {
         // Without a reader the cost is not counted.
         let Some(queue) = self.queue.as_ref().filter(|queue| !queue.is_closed()) else { return };
         let payments = self.payments.lock().unwrap_or_else(PoisonError::into_inner).get(transaction).copied();
         // A transaction that this process did not send is another's, or a former process sent it: its cost is unknown.
         let settled = payments.map(|payments| Settled {
+            payment: payment.clone(),
             network,
             asset: asset.to_owned(),
             transaction: transaction.clone(),
@@ -89,6 +102,12 @@ impl GasReads {
 }
 
 impl GasReader {
+    /// Notes what each payment cost for the budgets, too.
+    pub(crate) fn with_corrections(mut self, corrections: CorrectionQueue) -> Self {
+        self.corrections = corrections;
+        self
+    }
+
     /// Reads the receipts of a network's transactions by this client.
     pub(crate) fn add(&mut self, network: ChainId, client: RpcClient) {
         self.clients.insert(network, client);
@@ -99,7 +118,7 @@ impl GasReader {
         // The payments of one transaction end together, and its receipt is read once.
         let mut last: Option<(TxId, U256)> = None;
         while let Some(settled) = self.settled.recv().await {
-            let Settled { network, asset, transaction, payments } = settled;
+            let Settled { payment, network, asset, transaction, payments } = settled;
             let known = last.take().filter(|(of, _)| *of == transaction).map(|(_, wei)| wei);
             let cost = match known {
                 Some(wei) => Some(wei),
@@ -109,6 +128,7 @@ impl GasReader {
             match cost {
                 Some(wei) => {
                     let share = wei.checked_div(U256::from(payments)).unwrap_or(wei);
+                    self.corrections.note(&payment, Measure::Gas, AtomicAmount::from(share));
                     let share = share.try_into().unwrap_or(u128::MAX);
                     self.metrics.add(&names::GAS_SPENT, &[network.as_str(), &asset], share);
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use x402_facilitator_core::{LaneId, Payment, StepState};
 
 use super::{Text, names};
+use crate::budgets::BudgetState;
 use crate::clock::now;
 use crate::engine::Engine;
 
@@ -34,10 +35,21 @@ pub(crate) async fn write(engine: &Engine, text: &mut Text) {
     if let Ok(Some(age)) = health.as_ref().map(|health| health.last_commit) {
         text.gauge(&names::COMMIT_AGE, &[], age);
     }
-    let short: Vec<LaneId> = engine.readiness().short.into_iter().map(|short| short.lane).collect();
+    let readiness = engine.readiness();
+    let short: Vec<LaneId> = readiness.short.into_iter().map(|short| short.lane).collect();
     text.head(&names::SHORT);
     for lane in engine.settlement().lanes() {
         text.gauge(&names::SHORT, &[lane.as_str()], u8::from(short.contains(lane)));
+    }
+    text.head(&names::LOW);
+    for lane in engine.settlement().lanes() {
+        text.gauge(&names::LOW, &[lane.as_str()], u8::from(readiness.low.iter().any(|low| low.lane == *lane)));
+    }
+    if let Ok(states) = engine.budgets().await {
+        text.head(&names::BUDGET_LEFT);
+        for BudgetState { network, asset, per, of, left, .. } in &states {
+            text.gauge(&names::BUDGET_LEFT, &[network, asset, per, of], left);
+        }
     }
     text.head(&names::BALANCE);
     for (lane, wei) in engine.balances() {

@@ -62,6 +62,10 @@ families! {
     BALANCE = Kind::Gauge, "x402_signer_balance_wei", ["lane"], "The signer's balance in the newest polled block.";
     /// The state of each signer.
     SHORT = Kind::Gauge, "x402_signer_short", ["lane"], "1 if the signer cannot pay for a transaction.";
+    /// The signers below their low-water mark.
+    LOW = Kind::Gauge, "x402_signer_low", ["lane"], "1 if the signer can pay and has less than the low-water mark.";
+    /// The rest of each budget.
+    BUDGET_LEFT = Kind::Gauge, "x402_budget_left", ["network", "asset", "per", "of"], "What is left of this day's budgets, in atomic units or wei: the lines with the least.";
     /// The kill switch.
     PAUSED = Kind::Gauge, "x402_paused", [], "1 while no new payments are taken.";
     /// The age of each network's head.

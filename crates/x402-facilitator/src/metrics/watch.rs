@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tracing::Span;
 use x402_facilitator_core::{Happening, Observer, Payment};
-use x402_types::{PaymentKey, UnixSeconds};
+use x402_store::budgets::Measure;
+use x402_types::{AtomicAmount, PaymentKey, UnixSeconds};
 
 use super::gas::GasReads;
 use super::{Metrics, names};
+use crate::budgets::CorrectionQueue;
 
 /// The most spans that are kept: another process may bring payments to their end that were claimed here.
 const MOST_SPANS: usize = 8_192;
@@ -22,11 +24,12 @@ pub(crate) struct Watch {
     /// one with its first event here.
     spans: Mutex<BTreeMap<PaymentKey, Span>>,
     gas: GasReads,
+    corrections: CorrectionQueue,
 }
 
 impl Watch {
-    pub(crate) fn new(metrics: Metrics, gas: GasReads) -> Self {
-        Self { metrics, spans: Mutex::default(), gas }
+    pub(crate) fn new(metrics: Metrics, gas: GasReads, corrections: CorrectionQueue) -> Self {
+        Self { metrics, spans: Mutex::default(), gas, corrections }
     }
 
     fn spans(&self) -> MutexGuard<'_, BTreeMap<PaymentKey, Span>> {
@@ -53,17 +56,26 @@ impl Watch {
             Some(Ok(receipt)) => {
                 self.metrics.add(&names::ANSWERED, &[network, scheme, "settled"], 1);
                 let amount = receipt.amount.as_ref().unwrap_or(&terms.amount);
+                if *amount != terms.amount {
+                    self.corrections.note(&payment.key, Measure::Money, *amount);
+                }
                 let amount = amount.to_string().parse().unwrap_or(u128::MAX);
                 self.metrics.add(&names::SETTLED_VALUE, &[network, &terms.asset], amount);
                 let transaction = receipt.transaction.as_ref();
                 if let Some(transaction) = transaction {
-                    self.gas.note_settled(terms.network, &terms.asset, transaction);
+                    self.gas.note_settled(&payment.key, terms.network, &terms.asset, transaction);
                 }
                 let transaction = transaction.map(tracing::field::display);
                 span.in_scope(|| tracing::info!(transaction, seconds = age, "settled"));
             }
             Some(Err(reason)) => {
                 self.metrics.add(&names::ANSWERED, &[network, scheme, "failed"], 1);
+                self.corrections.note(&payment.key, Measure::Money, AtomicAmount::ZERO);
+                // A payment that never had an account nonce cost nothing. A transaction that moved nothing may have cost
+                // what was reserved.
+                if payment.steps.iter().all(|step| step.carriers.is_empty()) {
+                    self.corrections.note(&payment.key, Measure::Gas, AtomicAmount::ZERO);
+                }
                 span.in_scope(|| tracing::info!(%reason, seconds = age, "failed"));
             }
             None => {}

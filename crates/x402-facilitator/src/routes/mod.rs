@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 use x402_codec::Limits;
-use x402_facilitator_core::Facilitator;
+use x402_facilitator_core::{Facilitator, LaneId};
 use x402_store::requests::{MemoryRequests, Requests};
 use zeroize::Zeroizing;
 
@@ -27,7 +27,7 @@ use crate::callers::{Caller, Callers};
 use crate::config::{BearerHash, BrowserOrigin, LimitsConfig};
 use crate::dialect::{Context, Endpoint, NotAdmitted, Reply};
 use crate::edge::{AddressRates, PeerAddress};
-use crate::engine::{Engine, Readiness, ShortSigner};
+use crate::engine::{Engine, LowSigner, Readiness, ShortSigner};
 use crate::metrics::names;
 
 /// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
@@ -206,17 +206,10 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
     if engine.paused().is_some() {
         return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &serde_json::json!({ "status": "paused" }));
     }
-    let Readiness { short, stopped, .. } = engine.readiness();
-    let signers: Vec<_> = short
-        .iter()
-        .map(|ShortSigner { lane, shortage, .. }| {
-            serde_json::json!({
-                "network": lane.network().map(|network| network.to_string()),
-                "address": lane.account(),
-                "level": shortage.level(),
-            })
-        })
-        .collect();
+    let Readiness { short, low, stopped, .. } = engine.readiness();
+    let low = low.iter().map(|LowSigner { lane, .. }| signer(lane, "low"));
+    let signers: Vec<_> =
+        short.iter().map(|ShortSigner { lane, shortage, .. }| signer(lane, shortage.level())).chain(low).collect();
     if !stopped.is_empty() {
         let kinds: Vec<_> = stopped
             .iter()
@@ -232,4 +225,10 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
         answer.insert("signers".to_owned(), signers.into());
     }
     Reply::json(StatusCode::OK, &answer)
+}
+
+/// Names a signer that needs attention: `low` below its low-water mark, and `warning` or `error` if it cannot pay.
+fn signer(lane: &LaneId, level: &str) -> serde_json::Value {
+    let network = lane.network().map(|network| network.to_string());
+    serde_json::json!({ "network": network, "address": lane.account(), "level": level })
 }

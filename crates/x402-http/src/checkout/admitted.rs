@@ -4,9 +4,11 @@ use core::fmt;
 use std::sync::Arc;
 
 use x402_types::extension::SettledClaim;
+use x402_types::hooks::Cancellation;
 use x402_types::v2::SettleResponse;
 use x402_types::{AmountRule, ErrorReason, Fault, Rejection, Terms};
 
+use super::hooked::Watch;
 use super::verdict::{Settlement, for_the_payer, judge, unknown_response};
 use super::{Declined, Dialect, GrantLock, Grants, IncidentStep, Paid, Received, Used};
 
@@ -62,13 +64,14 @@ impl Drop for Hold {
 pub struct Admitted<'c, D: ?Sized = dyn Dialect> {
     pub(super) received: Received<'c, D>,
     hold: Hold,
+    watch: Watch,
     /// The settlement, if it was made before the work.
     settled: Option<SettleResponse>,
 }
 
 impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
-    pub(super) const fn new(received: Received<'c, D>, hold: Hold) -> Self {
-        Self { received, hold, settled: None }
+    pub(super) fn new(received: Received<'c, D>, hold: Hold) -> Self {
+        Self { watch: Watch::begin(&received), received, hold, settled: None }
     }
 
     /// Returns the identifier of the request, if an extension named it. A transport may keep the answer under it, for
@@ -114,8 +117,9 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
     /// Where the money moved before the work, its receipt comes back: the claim stays pending, and the same request
     /// gets its answer when it comes again.
     #[must_use]
-    pub fn fail(self) -> Option<SettleResponse> {
-        self.settled
+    pub fn fail(mut self) -> Option<SettleResponse> {
+        self.watch.cancel(Cancellation::HandlerFailed);
+        self.settled.take()
     }
 
     /// Settles before the work, and returns what the work may know of the payment. `payer` is the payer as far as it is
@@ -130,11 +134,22 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
 
     /// Settles the payment, and returns only a plain success.
     async fn settle(&mut self, resumed: bool) -> Result<SettleResponse, Declined> {
-        let Self { received, hold, .. } = self;
-        let facilitator = &received.checkout.facilitator;
+        let Self { received, hold, watch, .. } = self;
+        // A settlement that began is finished: a refusal would hide what it may have moved.
+        if !resumed && let Err(declined) = received.before_settle().await {
+            watch.cancel(Cancellation::Refused);
+            return Err(declined);
+        }
+        watch.settling(received);
+        let facilitator = received.facilitator().ok_or_else(|| {
+            received.unavailable(IncidentStep::Settle, Fault::broken("the payment has no facilitator"))
+        })?;
         let request = &received.matched.request;
         let terms = &request.claim.terms;
-        hold.pend().await.map_err(|fault| received.unavailable(IncidentStep::Grants, fault))?;
+        if let Err(fault) = hold.pend().await {
+            watch.unknown(Some(&fault));
+            return Err(received.unavailable(IncidentStep::Grants, fault));
+        }
         let answer = facilitator.settle(request).await;
         let failed = match judge(answer, terms, resumed, facilitator.keeps_requests()) {
             Settlement::Made(response) => {
@@ -144,26 +159,31 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
                 if let Err(fault) = extensions.on_settled(&settled).await {
                     // The money moved. The claim stays pending, so that the same request is recorded when it comes again.
                     received.report(IncidentStep::Extension, &fault);
+                    watch.unknown(Some(&fault));
                     let receipt = unknown_response(Some(response), terms).into();
                     return Err(Declined::Unknown { receipt, fault: Some(fault) });
                 }
                 extensions.on_receipt(&request.claim, Some(&request.resource), &mut response, now);
+                watch.settled(&response);
                 return Ok(response);
             }
             Settlement::Unknown(known, fault) => {
                 if let Some(fault) = &fault {
                     received.report(IncidentStep::Settle, fault);
                 }
+                watch.unknown(fault.as_ref());
                 return Err(Declined::Unknown { receipt: unknown_response(known, terms).into(), fault });
             }
             Settlement::Failed(response) | Settlement::Duplicate(response) => Box::new(response),
         };
+        watch.not_settled(&failed);
         // If the store fails here, the claim stays pending, and the same request may come again.
         let _ = hold.free().await;
         Err(received.failed_settlement(*failed))
     }
 
     async fn grant(mut self, settlement: SettleResponse) -> Result<SettleResponse, Declined> {
+        self.watch.over();
         let granted = self.hold.grants.grant(&self.hold.lock).await;
         self.hold.over = granted.is_ok();
         match granted {

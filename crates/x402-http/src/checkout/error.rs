@@ -58,6 +58,9 @@ pub enum SellerError {
     /// The facilitator does not list what it serves.
     #[error("what the facilitator serves cannot be read")]
     Supported(#[source] Fault),
+    /// The name of a further facilitator is empty, too long, or another's.
+    #[error("the name of a further facilitator is 1 to 64 visible ASCII characters, and no other's")]
+    FacilitatorName,
     /// A challenge binds the request's body, but no layer reads it.
     #[error("a bound body has to be read before the challenge: `bind_body` does both")]
     BodyNotRead,

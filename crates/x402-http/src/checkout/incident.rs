@@ -19,6 +19,8 @@ pub enum IncidentStep {
     Grants,
     /// An extension reads the payment: nothing moved.
     Extension,
+    /// A hook of the application failed or panicked.
+    Hook,
     /// `/verify`: nothing moved.
     Verify,
     /// `/settle`: it is unknown whether money moved.
@@ -33,6 +35,7 @@ impl fmt::Display for IncidentStep {
             Self::Price => "price",
             Self::Grants => "grants",
             Self::Extension => "extension",
+            Self::Hook => "hook",
             Self::Verify => "verify",
             Self::Settle => "settle",
         })
@@ -43,7 +46,7 @@ impl fmt::Display for IncidentStep {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Incident<'a> {
-    /// The URL of the resource, without a query.
+    /// The URL of the resource, without a query; empty for what concerns no resource.
     pub route: &'a str,
     /// The operation in which the fault occurred.
     pub step: IncidentStep,

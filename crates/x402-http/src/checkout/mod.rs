@@ -10,10 +10,13 @@
 //! is free again, and a pending one waits for the same request.
 
 mod admitted;
+mod begun;
 mod declined;
 mod dialect;
 mod error;
+mod facilitators;
 mod grants;
+mod hooked;
 mod incident;
 mod named;
 mod paid;
@@ -29,6 +32,7 @@ use std::sync::{Arc, OnceLock};
 use x402_codec::Limits;
 use x402_facilitator_core::Facilitator;
 use x402_types::extension::{Admission, Extensions, Moment, Unpaid};
+use x402_types::hooks::Hooks;
 use x402_types::{Extension, Fault, Offer, Refusal, UnixSeconds};
 
 pub use crate::clock::{Clock, SystemClock};
@@ -36,26 +40,27 @@ pub use admitted::Admitted;
 pub use declined::Declined;
 pub use dialect::{Dialect, RawPayment, ReadPayment, fitting};
 pub use error::SellerError;
+use facilitators::Facilitators;
 pub use grants::{Claimed, GrantLock, GrantState, Grants, MemoryGrants, Standing};
 pub use incident::{Incident, IncidentStep, OnIncident};
 pub use paid::{Paid, Used};
 pub use payment::{Flow, PaymentIn};
 pub use received::Received;
-use served::{NotServed, Served};
+use served::NotServed;
 
 /// Takes payments for a seller, whatever the transport: it has the facilitator, the grants, and the dialects.
 ///
 /// All resources of a seller share one, so that a payment buys one response of one resource. `D` is what the transport
 /// requires of a dialect in addition to [`Dialect`]: nothing by default, `dyn HttpDialect` for the layer.
 pub struct Checkout<D: ?Sized = dyn Dialect> {
-    facilitator: Arc<dyn Facilitator>,
+    facilitators: Facilitators,
     grants: Arc<dyn Grants>,
     limits: Limits,
     dialects: Arc<[Arc<D>]>,
-    served: Served,
     extensions: Extensions,
     clock: Arc<dyn Clock>,
     on_incident: Option<Arc<dyn OnIncident>>,
+    hooks: Arc<Hooks>,
 }
 
 impl Checkout {
@@ -71,15 +76,29 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     #[must_use]
     pub fn of(facilitator: Arc<dyn Facilitator>, dialects: impl IntoIterator<Item = Arc<D>>) -> Self {
         Self {
-            facilitator,
+            facilitators: Facilitators::one(facilitator),
             grants: Arc::new(MemoryGrants::default()),
             limits: Limits::DEFAULT,
             dialects: dialects.into_iter().collect(),
-            served: Served::default(),
             extensions: Extensions::new(),
             clock: Arc::new(SystemClock),
             on_incident: None,
+            hooks: Arc::default(),
         }
+    }
+
+    /// Adds a facilitator behind the others: a payment goes to the first that lists its scheme, network and version in
+    /// `/supported`, and whose listed members (the account that settles) agree with the offer. One that does not answer is
+    /// passed over, and tried again after growing pauses of at most a minute. If the verification ends in a fault, the
+    /// next one verifies; a payment whose settlement one of them may have begun is never sent to another.
+    ///
+    /// The grants of the payments that this one settles contain the name, so it must stay the same as long as such
+    /// payments are open; the first facilitator has none, and stays the first.
+    ///
+    /// # Errors
+    /// [`SellerError::FacilitatorName`].
+    pub fn with_facilitator(mut self, name: &str, facilitator: Arc<dyn Facilitator>) -> Result<Self, SellerError> {
+        if self.facilitators.add(name, facilitator) { Ok(self) } else { Err(SellerError::FacilitatorName) }
     }
 
     /// Takes payments of this dialect too. It is tried before those that were added earlier.
@@ -138,13 +157,19 @@ impl<D: Dialect + ?Sized> Checkout<D> {
         Moment { now: self.clock.now(), entropy: self.clock.entropy() }
     }
 
-    /// Requests the facilitator's kinds, so that [`Checkout::check`] refuses an offer that it does not serve.
+    /// Requests the kinds of the facilitators, so that [`Checkout::check`] refuses an offer that none of them serves. Of
+    /// several, one that does not answer is an [`Incident`], and no offer is refused until it does.
     ///
     /// # Errors
-    /// [`SellerError::Supported`].
+    /// [`SellerError::Supported`]: none of them answers.
     pub async fn checked(mut self) -> Result<Self, SellerError> {
-        self.served = Served::refusing();
-        self.served.read(&*self.facilitator).await.map_err(SellerError::Supported)?;
+        self.facilitators.refuse();
+        for fault in self.facilitators.read_all().await {
+            if !self.facilitators.any_read() {
+                return Err(SellerError::Supported(fault));
+            }
+            self.report("", IncidentStep::Supported, &fault);
+        }
         Ok(self)
     }
 
@@ -198,7 +223,7 @@ impl<D: Dialect + ?Sized> Checkout<D> {
             return Err(SellerError::Flow { entry });
         }
         self.dialects.iter().try_for_each(|dialect| dialect.check(offers))?;
-        if self.served.refuses
+        if self.facilitators.refuses
             && let Some(error) = self.not_served(offers)
         {
             return Err(error);
@@ -209,22 +234,21 @@ impl<D: Dialect + ?Sized> Checkout<D> {
     /// Checks once for each `looked` whether the facilitator serves these offers. An offer that it does not serve is an
     /// [`Incident`] of [`IncidentStep::Supported`]. The check is skipped if [`Checkout::checked`] did it at start.
     pub async fn look_at_served(&self, looked: &OnceLock<()>, offers: &[Offer], url: &str) {
-        if self.served.refuses || looked.set(()).is_err() {
+        // The kinds of several facilitators are read when one of them is chosen.
+        if self.facilitators.refuses || self.facilitators.are_several() || looked.set(()).is_err() {
             return;
         }
-        match self.served.read(&*self.facilitator).await {
-            Ok(()) => {
-                if let Some(error) = self.not_served(offers) {
-                    self.report(url, IncidentStep::Supported, &Fault::broken(error));
-                }
-            }
-            Err(fault) => self.report(url, IncidentStep::Supported, &fault),
+        for fault in self.facilitators.read_all().await {
+            self.report(url, IncidentStep::Supported, &fault);
+        }
+        if let Some(error) = self.not_served(offers) {
+            self.report(url, IncidentStep::Supported, &Fault::broken(error));
         }
     }
 
-    /// Returns the first entry that the facilitator does not serve, as far as its kinds were read.
+    /// Returns the first entry that no facilitator serves, as far as all their kinds were read.
     fn not_served(&self, offers: &[Offer]) -> Option<SellerError> {
-        let NotServed { entry, version } = self.served.missing(offers, &self.dialects)?;
+        let NotServed { entry, version } = self.facilitators.missing(offers, &self.dialects)?;
         let terms = &offers.get(entry)?.terms;
         let version = version.number();
         Some(SellerError::NotServed { entry, version, scheme: terms.scheme.clone(), network: terms.network })
@@ -239,14 +263,14 @@ impl<D: Dialect + ?Sized> Checkout<D> {
 impl<D: ?Sized> Clone for Checkout<D> {
     fn clone(&self) -> Self {
         Self {
-            facilitator: Arc::clone(&self.facilitator),
+            facilitators: self.facilitators.clone(),
             grants: Arc::clone(&self.grants),
             limits: self.limits,
             dialects: Arc::clone(&self.dialects),
-            served: self.served.clone(),
             extensions: self.extensions.clone(),
             clock: Arc::clone(&self.clock),
             on_incident: self.on_incident.clone(),
+            hooks: Arc::clone(&self.hooks),
         }
     }
 }

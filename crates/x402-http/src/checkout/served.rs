@@ -1,19 +1,15 @@
-//! The kinds that the facilitator serves, compared with the offers.
+//! The kinds that a facilitator serves, compared with the offers.
 
 use std::sync::{Arc, OnceLock};
 
 use x402_facilitator_core::Facilitator;
 use x402_types::v2::SupportedKind;
-use x402_types::{Fault, Offer, Terms, Version};
+use x402_types::{Fault, Terms, Version};
 
-use super::Dialect;
-
-/// The kinds of the facilitator's `/supported`, once they were read.
+/// The kinds of a facilitator's `/supported`, once they were read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Served {
     kinds: Arc<OnceLock<Vec<SupportedKind>>>,
-    /// Whether an offer that is not among them is refused.
-    pub(super) refuses: bool,
 }
 
 /// An offer that the facilitator does not serve.
@@ -23,11 +19,6 @@ pub(super) struct NotServed {
 }
 
 impl Served {
-    /// Creates an instance whose missing kinds are refused at start.
-    pub(super) fn refusing() -> Self {
-        Self { refuses: true, ..Self::default() }
-    }
-
     /// Reads `/supported`, if that was not done before.
     pub(super) async fn read(&self, facilitator: &dyn Facilitator) -> Result<(), Fault> {
         if self.kinds.get().is_none() {
@@ -39,19 +30,14 @@ impl Served {
         Ok(())
     }
 
-    /// Finds the first offer that is not among the kinds, in any version in which it may be paid; returns `None` if the
-    /// kinds were not read.
-    pub(super) fn missing<D: Dialect + ?Sized>(&self, offers: &[Offer], dialects: &[Arc<D>]) -> Option<NotServed> {
-        let kinds = self.kinds.get()?;
-        offers.iter().enumerate().find_map(|(entry, offer)| {
-            let mut versions = dialects.iter().filter_map(|dialect| dialect.kind_of(&offer.terms));
-            let version = versions.find(|version| !kinds.iter().any(|kind| serves(kind, *version, &offer.terms)))?;
-            Some(NotServed { entry, version })
-        })
+    /// Returns the kinds, if they were read.
+    pub(super) fn kinds(&self) -> Option<&[SupportedKind]> {
+        self.kinds.get().map(Vec::as_slice)
     }
 }
 
-fn serves(kind: &SupportedKind, version: Version, terms: &Terms) -> bool {
+/// Returns whether a kind is that of these terms in this version.
+pub(super) fn serves(kind: &SupportedKind, version: Version, terms: &Terms) -> bool {
     let network = kind.network.as_str();
     // Some facilitators list a whole namespace as `eip155:*`.
     let namespace = terms.network.as_str().split(':').next().unwrap_or_default();
@@ -59,4 +45,16 @@ fn serves(kind: &SupportedKind, version: Version, terms: &Terms) -> bool {
         && kind.scheme == terms.scheme
         && (kind.chain_id() == Some(terms.network)
             || network.strip_suffix(":*").is_some_and(|listed| listed == namespace))
+}
+
+/// Returns whether terms agree with the members that a facilitator lists with a kind, such as the account that settles:
+/// terms that name another one are another facilitator's.
+pub(super) fn agrees(kind: &SupportedKind, terms: &Terms) -> bool {
+    kind.extra.iter().all(|(name, listed)| {
+        match (terms.extra.get(name), terms.extra.text(name), kind.extra.text(name)) {
+            (None, ..) => true,
+            (_, Some(named), Some(listed)) => terms.network.same_account(&named, &listed),
+            (Some(named), ..) => named.as_str() == listed.as_str(),
+        }
+    })
 }

@@ -41,6 +41,17 @@ pub enum NotPayable {
     /// The amount exceeds the rest of a budget.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
+    /// A [policy](super::PayPolicy) of the buyer refuses the entry.
+    #[error("the policy {policy} refuses it: {why}")]
+    Policy {
+        /// The name of the policy.
+        policy: Box<str>,
+        /// The reason of the policy.
+        why: Box<str>,
+    },
+    /// The [selector](super::Selector) of the buyer chose none of the entries that were left.
+    #[error("it was not selected")]
+    NotSelected,
     /// The scheme refused the terms.
     #[error("the scheme refused: {0}")]
     Refused(x402_types::Rejection),
@@ -111,6 +122,9 @@ pub enum PayError {
         /// The limit of [`Payer::with_most_open`](super::Payer::with_most_open).
         limit: usize,
     },
+    /// A [hook](super::Payer::with_hooks) of the application refuses the payment.
+    #[error("a hook refuses the payment: {0}")]
+    Hook(Rejection),
     /// The payment cannot be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),

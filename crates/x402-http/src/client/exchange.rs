@@ -162,7 +162,10 @@ where
         let bytes = header.1.len();
         let response = match send(service, leg.request(Some(header.clone()))).await {
             Ok(response) => response,
-            Err(error) if resends == 0 => return Err(ClientError::Unknown(error)),
+            Err(error) if resends == 0 => {
+                payer.observe_unknown(flight.purchase(), &header);
+                return Err(ClientError::Unknown(error));
+            }
             Err(_) => {
                 resends -= 1;
                 payer.clock.sleep(AFTER_FAILURE).await;
@@ -195,6 +198,7 @@ where
                 }
             }
         }
+        payer.observe_outcome(flight.purchase(), &header, &outcome, before);
         let sent = PaymentSent::new(bytes, flight.valid_until(), status, response.headers());
         let earlier = flight.settled().cloned();
         let mut refusals = None;

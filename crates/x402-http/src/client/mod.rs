@@ -15,11 +15,13 @@ mod error;
 mod exchange;
 mod extensions;
 mod flight;
+mod hooked;
 mod journal;
 mod kept;
 mod limits;
 mod outcome;
 mod payer;
+mod policy;
 mod remedy;
 #[cfg(feature = "reqwest")]
 mod reqwest_client;
@@ -36,6 +38,7 @@ pub use journal::{OpenPayment, PaymentJournal};
 pub use limits::SpendLimits;
 pub use outcome::{PaymentSent, Receipt, ReceiptOutcome};
 pub use payer::Payer;
+pub use policy::{PayPolicy, Selector};
 #[cfg(feature = "reqwest")]
 pub use reqwest_client::PayClient;
 pub use service::{Pay, PayFuture, PayLayer};

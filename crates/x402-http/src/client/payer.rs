@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use url::Url;
 use x402_codec::Limits;
 use x402_types::extension::Extensions;
+use x402_types::hooks::PayHooks;
 use x402_types::{
     ErrorReason, Extension, Fault, MakePayment, PaymentRequired, Refusal, SigningContext, Terms, UnixSeconds,
 };
@@ -19,8 +20,8 @@ use super::flight::{Purchase, Signed};
 use super::journal::InHand;
 use super::kept::Kept;
 use super::{
-    Budget, Closed, MemoryBudget, NotPayable, PayError, PaymentJournal, ReserveError, Spend, SpendLimits, SystemClock,
-    Timer,
+    Budget, Closed, MemoryBudget, NotPayable, PayError, PayPolicy, PaymentJournal, ReserveError, Selector, Spend,
+    SpendLimits, SystemClock, Timer,
 };
 
 /// Selects an entry to pay within its limits, signs the payment, and remembers open payments. Clones share this state.
@@ -34,6 +35,9 @@ use super::{
 pub struct Payer {
     schemes: Arc<Vec<Arc<dyn MakePayment>>>,
     spending: Arc<SpendLimits>,
+    policies: Arc<Vec<PayPolicy>>,
+    selector: Option<Selector>,
+    pub(super) hooks: Arc<PayHooks>,
     budget: Arc<dyn Budget>,
     pub(super) clock: Arc<dyn Timer>,
     pub(super) limits: Limits,
@@ -69,6 +73,28 @@ impl Payer {
     #[must_use]
     pub fn with_spending(mut self, limits: SpendLimits) -> Self {
         self.spending = Arc::new(limits);
+        self
+    }
+
+    /// Adds a policy: an entry that it refuses is not paid. Policies are called before anything is reserved or signed, after
+    /// the limits of one payment, in the order in which they were added.
+    #[must_use]
+    pub fn with_policy(mut self, policy: PayPolicy) -> Self {
+        Arc::make_mut(&mut self.policies).push(policy);
+        self
+    }
+
+    /// Sets the choice among the entries that the limits and the policies permit.
+    #[must_use]
+    pub fn with_selector(mut self, selector: Selector) -> Self {
+        self.selector = Some(selector);
+        self
+    }
+
+    /// Sets the hooks: functions that are called before a payment, and for what becomes of it.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: PayHooks) -> Self {
+        self.hooks = Arc::new(hooks);
         self
     }
 
@@ -163,8 +189,11 @@ impl Payer {
         // A stable sort keeps the server's order within a flow and a scheme; of the schemes the one that was added first is
         // preferred.
         candidates.sort_by_key(|(preference, ..)| *preference);
-        for (_, position, candidate) in candidates {
-            match self.sign_one(required, &candidate, purchase, now).await {
+        while let Some(at) = self.selected(&candidates) {
+            let (_, position, candidate) = candidates.remove(at);
+            let signed = self.sign_one(required, &candidate, purchase, now).await;
+            self.observe_signed(&candidate.terms, purchase, &signed);
+            match signed {
                 Ok(signed) => return Ok(signed),
                 Err(NotSigned::Entry(reason)) => {
                     if let Some(at) = reasons.get_mut(position) {
@@ -174,7 +203,24 @@ impl Payer {
                 Err(NotSigned::Whole(error)) => return Err(error),
             }
         }
+        for (_, position, _) in candidates {
+            if let Some(at) = reasons.get_mut(position) {
+                *at = NotPayable::NotSelected;
+            }
+        }
         if reasons.is_empty() { Err(PayError::NoTerms) } else { Err(PayError::NothingPayable(reasons)) }
+    }
+
+    /// Returns the place of the candidate that is paid next.
+    fn selected<P>(&self, candidates: &[(P, usize, Candidate<'_>)]) -> Option<usize> {
+        match &self.selector {
+            _ if candidates.is_empty() => None,
+            None => Some(0),
+            Some(selector) => {
+                let entries: Vec<_> = candidates.iter().map(|(.., candidate)| &candidate.terms).collect();
+                selector.select(&entries)
+            }
+        }
     }
 
     fn acceptable<'d>(&self, entry: Result<Asked<'d>, Unreadable>) -> Result<(Candidate<'d>, bool), NotPayable> {
@@ -206,6 +252,7 @@ impl Payer {
     ) -> Result<Signed, NotSigned> {
         let terms = &candidate.terms;
         let scheme = self.schemes.get(candidate.scheme).ok_or(NotPayable::NoScheme)?;
+        self.before_payment(terms, purchase).await?;
         let reserved = self.reserve(terms, purchase, now).await?;
         let extensions = extensions::echoed(&self.extensions, required, terms, purchase, &*self.clock, now).await?;
         let entropy = x402_types::payment_entropy(self.clock.entropy().ok_or(PayError::Entropy)?);
@@ -231,9 +278,12 @@ impl Payer {
         Ok(signed)
     }
 
-    /// Checks these terms against the limits of one payment. Returns whether they are of the preferred flow.
+    /// Checks these terms against the limits of one payment and the policies. Returns whether they are of the preferred
+    /// flow.
     pub(super) fn allows(&self, terms: &Terms) -> Result<bool, NotPayable> {
-        self.spending.check(terms)
+        let preferred = self.spending.check(terms)?;
+        self.policies.iter().try_for_each(|policy| policy.check(terms))?;
+        Ok(preferred)
     }
 
     /// Reserves the amount of the terms before anything is signed.
@@ -282,6 +332,9 @@ impl Default for Payer {
         Self {
             schemes: Arc::default(),
             spending: Arc::default(),
+            policies: Arc::default(),
+            selector: None,
+            hooks: Arc::default(),
             budget: Arc::new(MemoryBudget::default()),
             clock: Arc::new(SystemClock),
             limits: Limits::DEFAULT,

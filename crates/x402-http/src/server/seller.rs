@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Uri};
 use x402_codec::{Limits, header};
 use x402_facilitator_core::Facilitator;
+use x402_types::hooks::Hooks;
 use x402_types::{Assets, Extension, Offer};
 
 use super::dialect::HttpDialect;
@@ -48,7 +49,16 @@ impl Seller {
         })
     }
 
-    /// Requests the facilitator's kinds, so that an offer which it does not serve is refused by [`Seller::charge`], at
+    /// Adds a facilitator behind the others: [`Checkout::with_facilitator`].
+    ///
+    /// # Errors
+    /// [`SellerError::FacilitatorName`].
+    pub fn with_facilitator(mut self, name: &str, facilitator: Arc<dyn Facilitator>) -> Result<Self, SellerError> {
+        self.checkout = self.checkout.with_facilitator(name, facilitator)?;
+        Ok(self)
+    }
+
+    /// Requests the kinds of the facilitators, so that an offer which none serves is refused by [`Seller::charge`], at
     /// start. Without it the first paid request of each route does so, and an offer that is not served is an
     /// [`Incident`](super::Incident) of [`IncidentStep::Supported`](super::IncidentStep::Supported).
     ///
@@ -78,6 +88,13 @@ impl Seller {
     #[must_use]
     pub fn with_incident_hook(mut self, hook: impl OnIncident + 'static) -> Self {
         self.checkout = self.checkout.with_incident_hook(hook);
+        self
+    }
+
+    /// Sets the hooks: functions that are called around verification and settlement.
+    #[must_use]
+    pub fn with_hooks(mut self, hooks: Hooks) -> Self {
+        self.checkout = self.checkout.with_hooks(hooks);
         self
     }
 

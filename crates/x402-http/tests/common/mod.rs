@@ -39,6 +39,10 @@ pub(crate) struct Script {
     pub(crate) kinds: Mutex<Option<String>>,
     /// Whether it is a facilitator like ours.
     pub(crate) keeps: AtomicBool,
+    /// Whether `/supported` does not answer.
+    pub(crate) down: AtomicBool,
+    /// How often `/supported` was requested.
+    pub(crate) listed: AtomicUsize,
 }
 
 impl Script {
@@ -85,6 +89,10 @@ impl Facilitator for Script {
     }
 
     async fn supported(&self) -> Result<SupportedResponse, Fault> {
+        self.listed.fetch_add(1, Ordering::SeqCst);
+        if self.down.load(Ordering::SeqCst) {
+            return Err(Fault::unreachable("facilitator", "connection refused"));
+        }
         let kinds = self.kinds.lock().unwrap().clone().unwrap_or_else(|| "[]".into());
         Ok(serde_json::from_str(&format!(r#"{{"kinds":{kinds}}}"#)).unwrap())
     }

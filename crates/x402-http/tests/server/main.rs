@@ -5,8 +5,10 @@
 mod common;
 
 mod extensions;
+mod facilitators;
 mod foreign;
 mod grants;
+mod hooks;
 mod malformed;
 mod offers;
 mod outcomes;

@@ -341,6 +341,84 @@ async fn a_price_by_request() {
     assert_eq!(call(&service, get("/say?", &[])).await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
+/// A price and a recipient that a test changes between two requests.
+fn changing(shop: &crate::stage::Shop) -> (Arc<Mutex<(u64, &'static str)>>, crate::stage::Paywalled) {
+    let state = Arc::new(Mutex::new((10_000, "0x70997970C51812dc3A010C7d01b50e0d17dc79C8")));
+    let now = Arc::clone(&state);
+    let price = price_by(move |_| {
+        let (amount, pay_to) = *now.lock().unwrap();
+        async move {
+            let mut terms = terms().with_amount(amount.into());
+            terms.pay_to = pay_to.into();
+            Ok::<_, Fault>(vec![offer(terms)])
+        }
+    });
+    (state, shop.seller.charge_by(price).layer(shop.handler.service()).boxed_clone())
+}
+
+/// A changed price refuses payments for the earlier one, with the terms of today, and nobody is asked about them.
+#[tokio::test]
+async fn a_payment_for_earlier_terms_gets_the_terms_of_today() {
+    let shop = shop();
+    let (state, service) = changing(&shop);
+    for terms_of_today in [(20_000, terms().pay_to), (10_000, PAYER.to_owned())] {
+        *state.lock().unwrap() = (terms_of_today.0, Box::leak(terms_of_today.1.clone().into_boxed_str()));
+        let (status, headers, _) = call(&service, paying("/weather", &payment_json(&terms(), 1))).await;
+        assert_eq!(status, StatusCode::PAYMENT_REQUIRED);
+        let asked = decoded(&headers, &names::PAYMENT_REQUIRED);
+        assert_eq!(asked["accepts"][0]["amount"], terms_of_today.0.to_string());
+        assert_eq!(asked["accepts"][0]["payTo"], terms_of_today.1);
+        assert_eq!(asked["error"], "invalid_payment_requirements");
+    }
+    assert_eq!((shop.script.log(), shop.handler.calls()), (String::new(), 0));
+}
+
+/// A payment whose settlement began is finished under the terms that it accepted, whatever is asked for by then. The
+/// same payload with other terms is not the payment that began.
+#[tokio::test]
+async fn a_begun_payment_is_finished_under_the_terms_that_it_accepted() {
+    let shop = shop();
+    let (state, service) = changing(&shop);
+    shop.script.settle_says(&pending());
+    let json = payment_json(&terms(), 1);
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    *state.lock().unwrap() = (20_000, PAYER);
+    for (member, value) in [("amount", "20001"), ("amount", "1"), ("payTo", PAYER)] {
+        let mut other = json.clone();
+        other["accepted"][member] = value.into();
+        assert_eq!(call(&service, paying("/weather", &other)).await.0, StatusCode::PAYMENT_REQUIRED, "{member}");
+    }
+    // A member that the payer adds was no part of the offer, and is no part of the terms that are settled.
+    let mut more = json.clone();
+    more["accepted"]["extra"]["paymentFlow"] = "upfront".into();
+    assert_eq!(call(&service, paying("/weather", &more)).await.0, StatusCode::OK);
+    assert_eq!(shop.script.log(), "verify, handler, settle, settle, handler");
+    let settled = shop.script.seen.lock().unwrap().last().unwrap().claim.terms.clone();
+    assert_eq!((settled.amount, settled.pay_to, settled.extra), (10_000.into(), terms().pay_to, terms().extra));
+    let paid = shop.handler.paid.lock().unwrap().last().unwrap().amount;
+    assert_eq!(paid, AtomicAmount::from(10_000));
+    // It bought one answer, and another request under the earlier terms begins nothing.
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::CONFLICT);
+    let next = payment_json(&terms(), 2);
+    assert_eq!(call(&service, paying("/weather", &next)).await.0, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(shop.script.log(), "verify, handler, settle, settle, handler");
+}
+
+/// After a settlement that failed for good the earlier terms buy nothing more.
+#[tokio::test]
+async fn a_failed_payment_does_not_bring_its_terms_back() {
+    let shop = shop();
+    let (state, service) = changing(&shop);
+    shop.script.settle_says(
+        r#"{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}"#,
+    );
+    let json = payment_json(&terms(), 1);
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::PAYMENT_REQUIRED);
+    *state.lock().unwrap() = (20_000, PAYER);
+    assert_eq!(call(&service, paying("/weather", &json)).await.0, StatusCode::PAYMENT_REQUIRED);
+    assert_eq!(shop.script.log(), "verify, handler, settle");
+}
+
 #[tokio::test]
 async fn a_nested_route_has_its_whole_path() {
     let shop = shop();

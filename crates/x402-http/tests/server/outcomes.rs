@@ -141,6 +141,40 @@ async fn settlement_precedes_the_first_body_byte() {
     }
 }
 
+/// What a handler answered arrives whole: a status that has no body, and every value of a header that stands twice.
+#[tokio::test]
+async fn a_paid_answer_is_the_handlers_with_the_receipt_beside_it() {
+    for flow in [terms(), upfront(terms())] {
+        let shop = shop();
+        let handler = tower::service_fn(|_: Request<Full<Bytes>>| async {
+            let mut response = http::Response::new(Full::<Bytes>::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            for (name, value) in ANSWERED {
+                response.headers_mut().append(name, http::HeaderValue::from_static(value));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        });
+        let service = shop.seller.charge([offer(flow.clone())]).unwrap().layer(handler);
+        let (status, headers, body) = call(&service, paying("/weather", &payment_json(&flow, 1))).await;
+        assert_eq!((status, body.len()), (StatusCode::NO_CONTENT, 0));
+        let receipt = decoded(&headers, &names::PAYMENT_RESPONSE);
+        assert_eq!((&receipt["success"], &receipt["transaction"]), (&true.into(), &TRANSACTION.into()));
+        assert_eq!(shop.script.log().matches("settle").count(), 1);
+        for name in ["set-cookie", "link"] {
+            let sent: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
+            let answered: Vec<_> = ANSWERED.iter().filter(|header| header.0 == name).map(|header| header.1).collect();
+            assert_eq!(sent, answered, "{name}");
+        }
+    }
+}
+
+const ANSWERED: [(&str, &str); 4] = [
+    ("set-cookie", "session=1; HttpOnly"),
+    ("set-cookie", "cart=2"),
+    ("link", "</1>; rel=\"prev\""),
+    ("link", "</3>; rel=\"next\""),
+];
+
 #[tokio::test]
 async fn an_unreachable_facilitator_is_met_before_the_handler() {
     let shop = shop();

@@ -9,7 +9,12 @@ use super::connect::{Postgres, PostgresOpenError};
 use super::failure::{is_serialization, text};
 
 /// The migrations from schema n to n + 1, in order.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// The table of the numbers.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS x402_migrations (

@@ -5,6 +5,8 @@
 //! state. A transaction that the database could not serialize (SQLSTATE 40001, 40P01) is repeated; a lost answer is a
 //! [`Fault`](x402_types::Fault), because the write may have taken effect.
 
+#[cfg(feature = "ledger")]
+mod budgets;
 #[cfg(feature = "catalog")]
 mod catalog;
 #[cfg(feature = "challenges")]
@@ -23,6 +25,8 @@ mod run;
 mod session_keys;
 mod url;
 
+#[cfg(feature = "ledger")]
+pub use budgets::PostgresBudgets;
 #[cfg(feature = "catalog")]
 pub use catalog::PostgresCatalog;
 #[cfg(feature = "challenges")]

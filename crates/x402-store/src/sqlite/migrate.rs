@@ -9,7 +9,12 @@ use x402_types::Fault;
 ///
 /// Schema 0 is an empty file, or one of a release before schema numbers: its tables are those of the first migration,
 /// which creates only those that are missing.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Migrates the file to the newest schema.
 /// # Errors

@@ -3,6 +3,8 @@
 //! Every write is durable before its caller learns the result. Writes that arrive together share one commit; each runs
 //! in its own savepoint, so that a refused one does not affect the others.
 
+#[cfg(feature = "ledger")]
+mod budgets;
 #[cfg(feature = "cards")]
 mod cards;
 #[cfg(feature = "catalog")]
@@ -21,6 +23,8 @@ mod session_keys;
 
 #[cfg(feature = "session-keys")]
 pub use crate::seal::{SealError, SealKey};
+#[cfg(feature = "ledger")]
+pub use budgets::SqliteBudgets;
 #[cfg(feature = "cards")]
 pub use cards::SqliteCards;
 #[cfg(feature = "catalog")]

@@ -57,7 +57,10 @@ async function refresh() {
     by('paused').textContent = state.paused ? 'Paused ' + state.paused + ': no new payments are taken, open ones go on.' : 'Taken.';
     by('paused').className = state.paused ? 'bad' : '';
     by('lanes').replaceChildren(...state.lanes.map((it) =>
-      cells([it.lane, coins(it.balance), it.short ? { bad: true, text: 'short' } : 'enough', it.nextNonce, it.openSlots])));
+      cells([it.lane, coins(it.balance), it.short ? { bad: true, text: 'short' } : it.low ? { bad: true, text: 'low' } : 'enough', it.nextNonce, it.openSlots])));
+    by('budgets').replaceChildren(...state.budgets.map((it) =>
+      cells([it.network, it.asset === 'gas' ? 'gas, wei' : short(it.asset), it.per, short(it.of), it.most, it.left === '0' ? { bad: true, text: '0' } : it.left])));
+    by('budgets-section').hidden = state.budgets.length === 0;
     by('heads').textContent = Object.entries(state.headAgeSeconds).map(([network, s]) => network + ': newest block ' + s + ' s old').join('; ');
     by('open-count').textContent = state.openPayments + ' open, the ' + state.oldest.length + ' oldest below';
     const active = document.activeElement && document.activeElement.title;

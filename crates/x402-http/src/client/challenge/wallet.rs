@@ -64,6 +64,7 @@ impl Payer {
         now: UnixSeconds,
     ) -> Result<Signed, NotSigned> {
         let (terms, maker) = self.acceptable_challenge(challenge, leg)?;
+        self.before_payment(&terms, purchase).await?;
         let reserved = self.reserve(&terms, purchase, now).await?;
         let nonce = self.clock.entropy().and_then(|bytes| bytes.first_chunk().copied()).ok_or(PayError::Entropy)?;
         let entropy = self.clock.entropy().ok_or(PayError::Entropy)?;
