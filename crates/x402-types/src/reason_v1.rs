@@ -60,8 +60,8 @@ impl ErrorReason {
         renamed.unwrap_or_else(other)
     }
 
-    /// Returns whether this code stands in this version also for an authorization that was used, so that it proves no failure
-    /// of a settlement which was begun earlier: that settlement may itself have used the authorization.
+    /// Returns whether the code can also mean, in this version, that the authorization was used. Such a code proves no failure
+    /// of a settlement that was begun earlier, because that settlement may itself have used the authorization.
     #[must_use]
     pub fn is_shared_in(&self, version: Version) -> bool {
         version == Version::V1 && *self == Self::INVALID_TRANSACTION_STATE
