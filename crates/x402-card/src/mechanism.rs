@@ -107,6 +107,10 @@ impl Mechanism for CardMechanism {
         self.parts.lanes.clone()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        false
+    }
+
     /// Derives the key of a token whose signature is this facilitator's: no claim is read before.
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self.plan_asked(claim)?;

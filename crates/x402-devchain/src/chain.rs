@@ -46,6 +46,8 @@ pub(crate) struct Core {
     pub(crate) faults: Faults,
     pub(crate) calls: CallCounts,
     pub(crate) automine: bool,
+    /// The number of times that the WebSockets of the chain were closed.
+    sockets_closed: u64,
     snapshots: Vec<(u64, World)>,
     next_snapshot: u64,
 }
@@ -62,7 +64,7 @@ impl WeakChain {
 impl DevChain {
     pub(crate) fn start(world: World, faults: Faults, automine: bool) -> Self {
         let calls = CallCounts::default();
-        let core = Core { world, faults, calls, automine, snapshots: Vec::new(), next_snapshot: 1 };
+        let core = Core { world, faults, calls, automine, sockets_closed: 0, snapshots: Vec::new(), next_snapshot: 1 };
         Self { shared: Arc::new(Shared { core: Mutex::new(core) }) }
     }
 
@@ -300,6 +302,27 @@ impl DevChain {
         let mut core = self.core();
         core.world.show(&fault);
         core.faults.stand(fault);
+    }
+
+    /// Closes every WebSocket of the chain's nodes.
+    pub fn close_sockets(&self) {
+        let mut core = self.core();
+        core.sockets_closed = core.sockets_closed.saturating_add(1);
+    }
+
+    pub(crate) fn sockets_closed(&self) -> u64 {
+        self.core().sockets_closed
+    }
+
+    /// Returns whether no notices of new heads are sent.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.core().faults.silent
+    }
+
+    pub(crate) fn count_call(&self, method: &str) {
+        let mut core = self.core();
+        let count = core.calls.by_method.entry(method.to_owned()).or_default();
+        *count = count.saturating_add(1);
     }
 
     /// Clears every fault and the delay.

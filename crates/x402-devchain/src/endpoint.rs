@@ -92,7 +92,8 @@ impl DevEndpoint {
             Reply::Body(body) if state.is_lying => Ok(falsified(&body)),
             Reply::Body(body) => Ok(body),
             Reply::Status(status) => Err(TransportErrorKind::http_error(status, String::new())),
-            Reply::Lost => Err(TransportErrorKind::backend_gone()),
+            // A round trip of an endpoint takes no time: what is never answered breaks at once.
+            Reply::Lost | Reply::Never => Err(TransportErrorKind::backend_gone()),
         }
     }
 }

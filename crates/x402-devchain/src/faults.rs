@@ -26,6 +26,8 @@ pub enum Failure {
     Malformed,
     /// A broken connection without a response, for the whole round trip.
     Lost,
+    /// No response, on a connection that stays open, for the whole round trip.
+    Never,
     /// An HTTP status such as 429 or 503 without a JSON-RPC response, for the whole round trip.
     Status(u16),
 }
@@ -92,6 +94,10 @@ pub enum NodeFault {
     CallTime(u64),
     /// `eth_call` and `eth_estimateGas` give a transaction this gas at most.
     CallGas(u64),
+    /// Connections that subscribed to new heads get no notices.
+    SilentHeads,
+    /// `eth_sendRawTransactionSync` reports another transaction, as one of the newest block, whatever became of its own.
+    FalseReports,
     /// A state cannot be read at a block given by its hash ([EIP-1898](https://eips.ethereum.org/EIPS/eip-1898)).
     NoBlockHash {
         /// The code of the error.
@@ -146,6 +152,7 @@ pub(crate) struct Faults {
     transactions: VecDeque<Disturbance>,
     pub(crate) rpc_delay: Duration,
     pub(crate) padded: usize,
+    pub(crate) silent: bool,
     second_node: u64,
     second_next: bool,
     every: Option<(u64, Failure)>,
@@ -160,6 +167,7 @@ impl Faults {
             NodeFault::SecondNode(behind) => self.second_node = behind,
             NodeFault::Every(calls, failure) => self.every = Some((calls.max(1), failure)),
             NodeFault::Padded(bytes) => self.padded = bytes,
+            NodeFault::SilentHeads => self.silent = true,
             _ => {}
         }
     }

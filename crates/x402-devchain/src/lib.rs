@@ -18,6 +18,7 @@ mod node;
 mod plans;
 mod pool;
 mod rpc;
+mod socket;
 mod state;
 mod test_tokens;
 mod token;

@@ -76,6 +76,7 @@ impl Service<RequestPacket> for DevTransport {
                     serde_json::from_str(&body).map_err(|error| TransportError::deser_err(error, body))
                 }
                 Reply::Status(status) => Err(TransportErrorKind::http_error(status, String::new())),
+                Reply::Never => std::future::pending().await,
                 Reply::Lost => Err(TransportErrorKind::backend_gone()),
             }
         })

@@ -49,6 +49,8 @@ pub(crate) struct View {
     pub(crate) call_time: Option<u64>,
     /// The most gas that `eth_call` gives to a transaction.
     pub(crate) call_gas: Option<u64>,
+    /// Whether `eth_sendRawTransactionSync` reports a block of each transaction.
+    pub(crate) false_reports: bool,
     /// The error for a block that is given by its hash.
     pub(crate) no_block_hash: Option<(i64, String)>,
 }
@@ -234,8 +236,9 @@ impl World {
             }
             NodeFault::CallTime(time) => self.view.call_time = Some(*time),
             NodeFault::CallGas(gas) => self.view.call_gas = Some(*gas),
+            NodeFault::FalseReports => self.view.false_reports = true,
             NodeFault::NoBlockHash { code, message } => self.view.no_block_hash = Some((*code, message.clone())),
-            NodeFault::SecondNode(_) | NodeFault::Every(..) | NodeFault::Padded(_) => {}
+            NodeFault::SecondNode(_) | NodeFault::Every(..) | NodeFault::Padded(_) | NodeFault::SilentHeads => {}
         }
     }
 

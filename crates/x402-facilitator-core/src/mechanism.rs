@@ -46,6 +46,11 @@ pub trait Mechanism: Send + Sync {
         None
     }
 
+    /// Returns whether the far side keeps an authorization from being settled twice, whatever the ledger knows: a nonce of a
+    /// token, a permit. After the ledger was restored from an older copy, the payments of a mechanism with `false` are held
+    /// back ([`Settlement::set_quarantine`](crate::Settlement::set_quarantine)).
+    fn has_nonce_on_chain(&self) -> bool;
+
     /// Returns all lanes that may carry payments of this mechanism, whatever the claim. An empty list, the default,
     /// means every lane on the networks of its kinds.
     fn lanes(&self) -> Vec<LaneId> {

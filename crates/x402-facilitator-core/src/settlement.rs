@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use x402_types::v2::SupportedKind;
 use x402_types::{
@@ -48,6 +49,7 @@ pub struct Settlement {
     admission: Option<Arc<dyn Admit>>,
     owner: OwnerId,
     pub(crate) in_flight: Arc<InFlightRequests>,
+    quarantine: AtomicBool,
 }
 
 impl core::fmt::Debug for Settlement {
@@ -75,7 +77,45 @@ impl Settlement {
             admission: None,
             in_flight: InFlightRequests::new(owner.clone()),
             owner,
+            quarantine: AtomicBool::new(false),
         }
+    }
+
+    /// Begins or ends the quarantine of a ledger that may have forgotten payments, because it is an older copy. Meanwhile
+    /// new payments of mechanisms [without a nonce on a chain](Mechanism::has_nonce_on_chain) are refused with
+    /// `ledger_quarantined`, and stored ones take no new step and are not failed. All others go on: the chain keeps each
+    /// from being settled twice.
+    pub fn set_quarantine(&self, is_on: bool) {
+        self.quarantine.store(is_on, Ordering::Release);
+    }
+
+    /// Returns whether payments of a mechanism are held back.
+    pub(crate) fn holds_back(&self, mechanism: &dyn Mechanism) -> bool {
+        self.quarantine.load(Ordering::Acquire) && !mechanism.has_nonce_on_chain()
+    }
+
+    /// Returns the kinds of payment that a quarantine holds back, whether there is one or not.
+    #[must_use]
+    pub fn kinds_without_nonce(&self) -> Vec<SupportedKind> {
+        let without = |kind: &&SupportedKind| self.routing.serving(kind).iter().any(|it| !it.has_nonce_on_chain());
+        self.kinds().iter().filter(without).cloned().collect()
+    }
+
+    /// Returns the lanes of accounts that have made more transactions than the ledger knows, each with the account's nonce
+    /// and the ledger's. A lane that the ledger has never used is not among them.
+    /// # Errors
+    /// A rail or the ledger failed.
+    pub async fn unknown_transactions(&self) -> Result<Vec<(LaneId, u64, u64)>, Fault> {
+        let mut found = Vec::new();
+        for (lane, rail) in &self.rails {
+            // The account is read first: another process may send meanwhile, and stores before it sends.
+            let Some(nonces) = rail.nonces(lane).await? else { continue };
+            let next = self.ledger.lane(lane, 0).await?.next;
+            if next > 0 && nonces.head > next {
+                found.push((lane.clone(), nonces.head, next));
+            }
+        }
+        Ok(found)
     }
 
     /// Sets other intervals.
@@ -265,7 +305,12 @@ impl Settlement {
     }
 
     async fn check(&self, claim: &Claim, key: PaymentKey, now: UnixSeconds) -> Result<Verified, Refusal> {
-        let verdict = self.mechanism(claim)?.verify(claim, now).await?;
+        let mechanism = self.mechanism(claim)?;
+        // Before anything is verified: what was settled already may well be invalid by now, and has not failed.
+        if self.holds_back(mechanism.as_ref()) {
+            return Err(Rejection::new(ErrorReason::LEDGER_QUARANTINED).into());
+        }
+        let verdict = mechanism.verify(claim, now).await?;
         // The payment is valid, but it may be that no lane could send it.
         self.able(&verdict)?;
         Ok(Verified::new(claim.clone(), key, verdict))

@@ -103,6 +103,10 @@ impl Settlement {
                 return Err(Fault::broken(format_args!("{amount} was settled where {asked} was asked")));
             }
         }
+        // An older copy of the ledger does not know what was done for this payment, unless a block has proven it.
+        if self.holds_back(mechanism) && !matches!(plan, NextStep::Settled(_) | NextStep::Wait(_)) {
+            return Ok(NextStep::Wait(now.plus(self.pace.poll)));
+        }
         let most = mechanism.max_parcels().min(MAX_PARCELS);
         let is_over = payment.open_step().is_some_and(|step| step.parcels.len() >= most);
         Ok(if is_over && matches!(plan, NextStep::Do { .. }) { NextStep::Wait(now.plus(self.pace.poll)) } else { plan })

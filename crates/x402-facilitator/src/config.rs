@@ -63,6 +63,10 @@ pub struct Config {
     /// The most connections to a PostgreSQL database, 1 to 1,000. Default: 8.
     #[serde(default = "default_connections")]
     pub ledger_connections: usize,
+    /// The path of the file that repeats the ledger's mark, by which an older copy of it is recognised. Default: beside a
+    /// SQLite file, its name with `.mark`; none for a database.
+    #[serde(default)]
+    pub ledger_mark: Option<PathBuf>,
     /// The time that `/settle` waits for the chain before it answers `settlement_pending`, 1 to 300 s; up to twice as
     /// long while no node has a transaction of the payment. Default: 30.
     #[serde(default = "default_wait")]
@@ -275,6 +279,7 @@ mod tests {
             ("rest_poll_milliseconds", "network.rest_poll_milliseconds", 20, 60_000, "20 to 60000"),
             ("log_query_blocks", "network.log_query_blocks", 1, 100_000, "1 to 100000"),
             ("transactions_in_flight", "network.transactions_in_flight", 1, 10_000, "1 to 10000"),
+            ("sync_send_milliseconds", "network.sync_send_milliseconds", 0, 4_000, "0 to 4000"),
             ("max_fee_percent", "network.max_fee_percent", 200, 100_000, "200 to 100000"),
             ("max_gas", "network.max_gas", 150_000, 1_000_000_000, "150000 to 1000000000"),
             ("surcharge_margin_percent", "network.surcharge_margin_percent", 0, 1_000, "0 to 1000"),

@@ -21,9 +21,9 @@ use crate::dialects::CardDesk;
 #[cfg(feature = "discovery")]
 use crate::discovery::CatalogIndex;
 use crate::engine::{Engine, Patience};
-use crate::heads::{HeadPollers, Polling};
+use crate::heads::{HeadNews, HeadPollers, Polling};
 use crate::mechanisms::{Builder, Evm, Nvm};
-use crate::process::{node, owner};
+use crate::process::{Node, node, owner};
 use crate::session_keys::{ByHash, KeptKeys};
 use crate::stores::Stores;
 
@@ -68,7 +68,9 @@ pub struct Configured {
 /// The configuration cannot be used, or a file or node it names.
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
-    let Stores { ledger, requests, session_keys: kept, database, answered, budgets, unfinished, .. } = stores;
+    let Stores {
+        ledger, requests, session_keys: kept, database, answered, budgets, unfinished, marks, mark_file, ..
+    } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
     let replaying = config.replaying();
@@ -79,7 +81,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     let (keep, pause_file) = (config.keep_seconds, config.pause_file.clone());
     builder = builder.with_engine(move |engine| {
-        let engine = engine.with_answered(answered).with_kept(keep);
+        let engine = engine.with_answered(answered).with_kept(keep).with_mark(marks, mark_file);
         pause_file.into_iter().fold(engine, Engine::with_pause_file)
     });
     #[cfg(feature = "discovery")]
@@ -187,12 +189,13 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         Address::try_from(text).map_err(|_| range("network.factories", "one case, or the right EIP-55 checksum"))
     };
     let factories = config.factories.iter().map(|text| factory(*text)).collect::<Result<_, _>>()?;
-    let mut clients = vec![node("network.rpc", &config.rpc.read("network.rpc")?)?];
+    let mut nodes = vec![node("network.rpc", &config.rpc.read("network.rpc")?)?];
     for further in &config.further_rpc {
-        clients.push(node("network.further_rpc", &further.read("network.further_rpc")?)?);
+        nodes.push(node("network.further_rpc", &further.read("network.further_rpc")?)?);
     }
     Ok(Evm {
-        clients,
+        clients: nodes.iter().map(|node| node.client.clone()).collect(),
+        news: news(&nodes, config.id),
         network: config.id,
         finality: config.finality,
         polling: Polling {
@@ -201,6 +204,7 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         },
         log_query_blocks: NonZeroU64::new(config.log_query_blocks)
             .ok_or_else(|| range("network.log_query_blocks", LOG_QUERY_RANGE))?,
+        sync_sending: Duration::from_millis(config.sync_send_milliseconds),
         fees: Fees::default()
             .with_cap(u128::from(config.max_fee_per_gas))
             .with_relative_cap(config.max_fee_percent)
@@ -211,6 +215,16 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         factories,
         permit2: config.permit2,
     })
+}
+
+/// Returns the notices of new heads of the first node that sends them, if there is one.
+fn news(nodes: &[Node], network: ChainId) -> Option<Arc<HeadNews>> {
+    #[cfg(feature = "ws")]
+    if let Some(node) = nodes.iter().find_map(|node| node.ws.clone()) {
+        return Some(HeadNews::heard_by(|news| Box::pin(node.listen(news, network))));
+    }
+    let _ = (nodes, network);
+    None
 }
 
 fn plans(network: ChainId, config: &NvmConfig) -> Result<Nvm, ConfigError> {

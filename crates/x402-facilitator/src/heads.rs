@@ -13,8 +13,10 @@ use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
+mod news;
 mod schedule;
 
+pub use self::news::HeadNews;
 use self::schedule::Schedule;
 use crate::backoff;
 use crate::clock::now;
@@ -94,6 +96,8 @@ pub(crate) struct HeadPoller {
     pub(crate) bundlers: Vec<Address>,
     /// The tokens that are tried at start, each in a simulated transaction of this account.
     pub(crate) trials: Vec<(Token, Address)>,
+    /// The notices of new heads that the node sends by itself, if it does.
+    pub(crate) news: Option<Arc<HeadNews>>,
     /// Whether payments share transactions, for which the network must have [`MULTICALL3`].
     pub(crate) batching: bool,
 }
@@ -136,7 +140,7 @@ impl HeadPollers {
     /// known.
     #[must_use]
     pub fn watch(self, engine: &Arc<Engine>) -> JoinSet<()> {
-        self.0.into_iter().map(|poller| poller.run(Arc::clone(engine))).collect()
+        self.0.into_iter().map(|poller| poller.run_and_listen(Arc::clone(engine))).collect()
     }
 }
 
@@ -184,11 +188,22 @@ impl HeadPoller {
         Ok(())
     }
 
+    async fn run_and_listen(self, engine: Arc<Engine>) {
+        match self.news.as_ref().and_then(|news| news.listener()) {
+            None => self.run(engine).await,
+            Some(listens) => tokio::select! {
+                () = self.run(engine) => {}
+                () = listens => {}
+            },
+        }
+    }
+
     async fn run(self, engine: Arc<Engine>) {
         let network = self.chain.network();
         let mut unfinished = engine.unfinished();
         let mut schedule = Schedule::new(self.polling.busy);
         let (mut last, mut highest, mut open) = (None, None, None);
+        let mut told: Option<Fault> = None;
         let mut poll = Poll { began: Instant::now(), behind: false, found: 0, blocks: 0, failures: 0, since: None };
         loop {
             poll.began = Instant::now();
@@ -201,6 +216,9 @@ impl HeadPoller {
             };
             match polled {
                 Ok(found) => {
+                    if let Some(fault) = told.take() {
+                        tracing::info!(%network, %fault, "the head can be read again");
+                    }
                     engine.note_head(network, UnixSeconds(found.timestamp));
                     engine.note_funds();
                     poll.failures = 0;
@@ -229,7 +247,11 @@ impl HeadPoller {
                     poll.failures = poll.failures.saturating_add(1);
                     // The next poll reads the head; the nonces are requested behind the next block.
                     (poll.found, poll.behind) = (0, false);
-                    tracing::warn!(%network, %fault, failures = poll.failures, "the head could not be read");
+                    // The poll is repeated until it succeeds: each reason is logged once.
+                    if told.as_ref() != Some(&fault) {
+                        tracing::warn!(%network, %fault, failures = poll.failures, "the head could not be read");
+                        told = Some(fault);
+                    }
                 }
             }
             loop {
@@ -246,12 +268,28 @@ impl HeadPoller {
                     open = now_open;
                     poll.since = open.map(|_| Instant::now());
                 }
+                // While the node sends notices of new heads, no poll looks for one beside them. At rest not every head is worth
+                // its calls.
+                let next = self.polling.next(&poll, &schedule);
+                let is_busy = poll.since.is_some();
+                let rests = self.news.as_ref().filter(|_| is_busy && !poll.behind && poll.failures == 0);
+                let rests = rests.and_then(|news| news.rests_until());
                 tokio::select! {
-                    () = tokio::time::sleep_until(self.polling.next(&poll, &schedule)) => break,
+                    () = tokio::time::sleep_until(rests.map_or(next, |rests| rests.max(next))) => break,
+                    () = told_by(self.news.as_deref()), if is_busy => break,
                     Ok(()) = unfinished.changed() => {}
+                    // A node reported a new block.
+                    () = self.chain.reported() => break,
                 }
             }
         }
+    }
+}
+
+async fn told_by(news: Option<&HeadNews>) {
+    match news {
+        Some(news) => news.told().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -316,6 +354,7 @@ mod tests {
             polling: Polling { busy, rest: HOUR },
             bundlers: Vec::new(),
             trials: Vec::new(),
+            news: None,
             batching: false,
         };
         (chain, HeadPollers(vec![poller]))

@@ -37,3 +37,7 @@ pub mod server;
 pub mod session_keys;
 mod stores;
 mod view;
+#[cfg(feature = "ws")]
+mod ws;
+
+pub use stores::release;

@@ -84,6 +84,12 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:0", requires = "dev")]
         listen: SocketAddr,
     },
+    /// Releases the ledger from the quarantine that follows a restore, and prints what it was. The facilitator may run.
+    Release {
+        /// The configuration file.
+        #[arg(long, default_value = CONFIG)]
+        config: PathBuf,
+    },
     /// Prints the authors and licences of the contracts that this binary contains for `serve --dev`.
     #[cfg(feature = "dev")]
     Licences,
@@ -93,8 +99,10 @@ enum Command {
 async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
-        // A connection of the pool that ended is no news: the operation that it ended is logged.
-        .with_env_filter(filter.unwrap_or_else(|_| "info,deadpool.postgres=error".into()))
+        // A connection that ended is no news by itself: what it ended is logged.
+        .with_env_filter(
+            filter.unwrap_or_else(|_| "info,deadpool.postgres=error,alloy_pubsub=off,alloy_transport_ws=off".into()),
+        )
         .with_writer(std::io::stderr)
         .init();
     let served = match Cli::parse().command {
@@ -105,6 +113,7 @@ async fn main() -> ExitCode {
         #[cfg(feature = "dev")]
         Command::Serve { dev: true, listen, .. } => serve_dev(listen).await,
         Command::Serve { config, .. } => serve(&config).await,
+        Command::Release { config } => release(&config).await,
         #[cfg(feature = "dev")]
         Command::Licences => {
             // A closed pager is no error.
@@ -143,6 +152,13 @@ async fn check(path: &std::path::Path, json: bool) -> ExitCode {
         drop(write!(std::io::stdout().lock(), "{report}"));
     }
     if report.state() == State::Problem { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+async fn release(path: &std::path::Path) -> Result<ExitCode, StartError> {
+    let released = x402_facilitator::release(&Config::read(path)?).await?;
+    let released = released.map(|it| json!({ "since": it.since, "why": it.why }));
+    announce(&json!({ "released": released }));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn announce(line: &serde_json::Value) {
@@ -209,6 +225,7 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let configured = configured(&config).await?;
     let Configured { engine, heads, requests, session_keys, .. } = configured;
     heads.check().await?;
+    engine.look_for_restore().await?;
     engine.note_funds();
     engine.name_unserved().await?;
     let routes = Routes::new(Arc::clone(&engine)).with_requests(requests).with_callers(callers.clone());

@@ -36,7 +36,7 @@ use crate::config::BudgetConfig;
 #[cfg(feature = "cards")]
 use crate::dialects::CardDesk;
 use crate::engine::{Engine, ReadBalance};
-use crate::heads::{HeadPoller, HeadPollers, Polling};
+use crate::heads::{HeadNews, HeadPoller, HeadPollers, Polling};
 use crate::metrics::gas::{GasReader, gas};
 use crate::metrics::{CountedLedger, Metrics, Watch, counted};
 use crate::session_keys::Registrar;
@@ -50,6 +50,8 @@ pub use suffixed::CallSuffix;
 pub struct Evm {
     /// The clients of the network's endpoints, in the order of preference.
     pub clients: Vec<RpcClient>,
+    /// The notices of new heads that a node sends by itself; without them the head is polled.
+    pub news: Option<Arc<HeadNews>>,
     /// The network that is served.
     pub network: ChainId,
     /// The number of blocks behind the head at which a block is final.
@@ -58,6 +60,8 @@ pub struct Evm {
     pub polling: Polling,
     /// The most blocks that one query for logs covers.
     pub log_query_blocks: NonZeroU64,
+    /// The time for which the node should wait for the block of a transaction; 0 sends transactions the usual way.
+    pub sync_sending: Duration,
     /// The limits of a transaction's cost.
     pub fees: Fees,
     /// The accounts that send transactions.
@@ -78,10 +82,12 @@ impl Evm {
     pub fn new(client: RpcClient, network: ChainId, finality: u64, signers: Vec<Key>) -> Self {
         Self {
             clients: vec![client],
+            news: None,
             network,
             finality,
             polling: Polling::default(),
             log_query_blocks: LOG_QUERY_BLOCKS,
+            sync_sending: Duration::ZERO,
             fees: Fees::default(),
             signers,
             assets: Assets::default(),
@@ -252,6 +258,7 @@ impl Builder {
         self.gas.add(evm.network, client.clone());
         let chain = RpcChain::new(client.clone(), evm.network, evm.finality).with_compared(clients);
         let chain = chain.with_freshness(evm.polling.fresh()).with_log_query_blocks(evm.log_query_blocks);
+        let chain = chain.with_sync_sending(evm.sync_sending);
         // Where payments wait for others to share a transaction, their simulations share a call.
         let gather = self.batching.get(&evm.network).map(|(_, gather)| (*gather).min(LONGEST_GATHERING));
         let chain = Arc::new(gather.into_iter().fold(chain, RpcChain::with_gathering));
@@ -299,6 +306,7 @@ impl Builder {
             polling: evm.polling,
             bundlers: Vec::new(),
             trials,
+            news: evm.news,
             batching: batching.is_some(),
         });
         self.assets.extend(evm.assets.iter().filter(|asset| asset.network == evm.network).cloned());

@@ -17,15 +17,38 @@ pub fn owner() -> OwnerId {
     format!("{}-{random:016x}", std::process::id()).into()
 }
 
+/// The client of a node, and its WebSocket, if it has one.
+pub(crate) struct Node {
+    pub(crate) client: RpcClient,
+    #[cfg(feature = "ws")]
+    pub(crate) ws: Option<crate::ws::WsNode>,
+}
+
+/// The description of a node's URL for errors.
+const NODE: &str = if cfg!(feature = "ws") { "an http, https, ws or wss URL" } else { "an http or https URL" };
+
 /// Makes a client for a node's URL. It waits 5 s for an answer.
-pub(crate) fn node(field: &'static str, url: &str) -> Result<RpcClient, ConfigError> {
-    let range = ConfigError::Range { field, expected: "an http or https URL" };
-    let url = reqwest::Url::parse(url).map_err(|_| range.clone())?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(range);
+pub(crate) fn node(field: &'static str, url: &str) -> Result<Node, ConfigError> {
+    let range = ConfigError::Range { field, expected: NODE };
+    let parsed = reqwest::Url::parse(url).map_err(|_| range.clone())?;
+    match parsed.scheme() {
+        "http" | "https" => {}
+        #[cfg(feature = "ws")]
+        "ws" | "wss" => {
+            x402_http::service::install_tls();
+            let node = crate::ws::WsNode::new(url);
+            return Ok(Node { client: node.client(), ws: Some(node) });
+        }
+        _ => return Err(range),
     }
+    let url = parsed;
     let client = http_client(Duration::from_secs(5))?;
-    Ok(RpcClient::new(Http::with_client(client, url), false))
+    let client = RpcClient::new(Http::with_client(client, url), false);
+    Ok(Node {
+        client,
+        #[cfg(feature = "ws")]
+        ws: None,
+    })
 }
 
 /// Makes a client that waits `timeout` for an answer and follows no redirect.
@@ -44,7 +67,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_in_the_url_of_a_node_stays_out_of_faults() {
-        let client = node("network.rpc", "http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap();
+        let client = node("network.rpc", "http://127.0.0.1:9/v2/VERYSECRETKEY").unwrap().client;
         let fault = RpcChain::new(client, ChainId::eip155(1), 0).check_network().await.unwrap_err();
         assert!(!fault.to_string().contains("VERYSECRETKEY"), "{fault}");
     }

@@ -1,5 +1,6 @@
 //! The stores of a facilitator: a SQLite file for one process, or a PostgreSQL database for one or more.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use x402_facilitator_core::{HeldLedger, LaneId, Ledger};
@@ -8,11 +9,12 @@ use x402_store::budgets::Budgets;
 #[cfg(feature = "discovery")]
 use x402_store::catalog::Catalog;
 use x402_store::health::CheckWriter;
+use x402_store::marks::{KeepMark, Quarantine};
 #[cfg(all(feature = "discovery", feature = "postgres"))]
 use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{
-    Postgres, PostgresBudgets, PostgresLedger, PostgresRequests, PostgresSessionKeys, PostgresUrl,
+    Postgres, PostgresBudgets, PostgresLedger, PostgresMarks, PostgresRequests, PostgresSessionKeys, PostgresUrl,
 };
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
@@ -20,11 +22,13 @@ use x402_store::sqlite::SqliteCards;
 #[cfg(feature = "discovery")]
 use x402_store::sqlite::SqliteCatalog;
 use x402_store::sqlite::{
-    Database, SealError, SealKey, SqliteBudgets, SqliteLedger, SqliteRequests, SqliteSessionKeys,
+    Database, SealError, SealKey, SqliteBudgets, SqliteLedger, SqliteMarks, SqliteRequests, SqliteSessionKeys,
 };
+use x402_types::Fault;
 
 use crate::config::{Config, ConfigError, LedgerPlace};
 use crate::configured::StartError;
+use crate::engine::MarkFile;
 use crate::session_keys::SessionKeys;
 
 /// The most connections to a database that holds the catalog.
@@ -34,6 +38,9 @@ const CATALOG_CONNECTIONS: usize = 2;
 /// The stores of a facilitator, in one place.
 pub(crate) struct Stores {
     pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) marks: Arc<dyn KeepMark>,
+    /// The file that repeats the ledger's mark.
+    pub(crate) mark_file: Option<MarkFile>,
     pub(crate) requests: Arc<dyn Requests>,
     /// The session keys that payments name by their hash, if they are configured.
     pub(crate) session_keys: Option<Arc<dyn SessionKeys>>,
@@ -60,7 +67,7 @@ impl Stores {
         let seal = seal(config)?;
         match config.ledger.place()? {
             LedgerPlace::File(path) => {
-                let database = Database::open_alone(path)?;
+                let database = Database::open_alone(&path)?;
                 let ledger = SqliteLedger::new(database.clone());
                 ledger.take_over().await?;
                 let unfinished = ledger.open_lanes().await?;
@@ -78,6 +85,8 @@ impl Stores {
                 let answered = Arc::clone(&ledger) as Arc<dyn ReadAnswered>;
                 let ledger = HeldLedger::alone(ledger).await?;
                 Ok(Self {
+                    marks: Arc::new(SqliteMarks::new(database.clone())),
+                    mark_file: Some(MarkFile::required(mark_file(config, &path))),
                     answered,
                     budgets: Arc::new(SqliteBudgets::new(database.clone())),
                     ledger: Arc::new(ledger),
@@ -115,6 +124,8 @@ impl Stores {
             false => None,
         };
         Ok(Self {
+            marks: Arc::new(PostgresMarks::new(database.clone())),
+            mark_file: config.ledger_mark.clone().map(MarkFile::of_host),
             answered,
             budgets: Arc::new(PostgresBudgets::new(database.clone())),
             ledger: Arc::new(ledger),
@@ -127,6 +138,33 @@ impl Stores {
             database: Arc::new(database),
             unfinished,
         })
+    }
+}
+
+/// Returns the file that repeats the mark of a ledger in a file: beside it, unless another place is configured.
+fn mark_file(config: &Config, ledger: &Path) -> PathBuf {
+    config.ledger_mark.clone().unwrap_or_else(|| {
+        let mut name = ledger.as_os_str().to_owned();
+        name.push(".mark");
+        name.into()
+    })
+}
+
+/// Ends the quarantine of a configuration's ledger, while a facilitator works on it or not. Returns what it was.
+///
+/// # Errors
+/// The place is not usable, there is no ledger, or it failed.
+pub async fn release(config: &Config) -> Result<Option<Quarantine>, StartError> {
+    match config.ledger.place()? {
+        LedgerPlace::File(path) => {
+            // Opening would create it.
+            if !path.is_file() {
+                return Err(Fault::store(format_args!("{}: there is no ledger", path.display())).into());
+            }
+            Ok(SqliteMarks::new(Database::open(path)?).release().await?)
+        }
+        #[cfg(feature = "postgres")]
+        LedgerPlace::Postgres(url) => Ok(PostgresMarks::new(Postgres::open(&url, 1).await?).release().await?),
     }
 }
 

@@ -48,6 +48,10 @@ impl Mechanism for Ruled {
         self.rule
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Ok(PaymentKey::new(AuthorizationKind::Other, claim.terms.network, b"test", b"payer", b"nonce"))
     }

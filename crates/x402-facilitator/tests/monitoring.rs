@@ -191,6 +191,9 @@ const WHOLE_PROCESS: &[&str] = &[
     "nothing was forgotten",
     "an answer could not be written",
     "this process is not announced to the others",
+    "the ledger is in quarantine until it is released",
+    "the ledger was restored under this process, which ends",
+    "the mark of the ledger was not raised",
 ];
 
 /// Lines within the span of a request, which names the payment.

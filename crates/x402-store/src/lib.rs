@@ -8,6 +8,8 @@ pub mod budgets;
 #[cfg(feature = "catalog")]
 pub mod catalog;
 pub mod health;
+#[cfg(feature = "ledger")]
+pub mod marks;
 #[cfg(any(
     feature = "catalog",
     feature = "challenges",

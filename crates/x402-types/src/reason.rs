@@ -130,6 +130,7 @@ reasons! {
     GAS_ABOVE_LIMIT = "gas_above_limit", Ours, 402, "a transaction for this payment needs more gas than this facilitator spends on one";
     BUDGET_EXCEEDED = "budget_exceeded", Ours, 402, "a budget of this facilitator has no room for the payment today";
     SELLER_MISCONFIGURED = "seller_misconfigured", Ours, 500, "the seller's facilitator refuses the seller's requests, so that repeating this one does not help";
+    LEDGER_QUARANTINED = "ledger_quarantined", Ours, 503, "the facilitator's ledger was restored from an older copy, and payments without a nonce on a chain wait for its operator";
     PAYER_BLOCKED = "payer_blocked", Ours, 402, "the token refuses transfers of this payer or recipient";
 }
 

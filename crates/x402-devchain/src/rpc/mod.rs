@@ -27,6 +27,8 @@ pub(crate) enum Reply {
     Status(u16),
     /// A broken connection.
     Lost,
+    /// No response at all.
+    Never,
 }
 
 /// Handles a request or a batch, and counts both.
@@ -61,6 +63,7 @@ pub(crate) fn round_trip_behind(core: &mut Core, body: &[u8], behind: Option<u64
         }
         Some(Broken::Malformed) => Reply::Body(answer.to_string().chars().rev().collect()),
         Some(Broken::Lost) => Reply::Lost,
+        Some(Broken::Never) => Reply::Never,
         Some(Broken::Status(status)) => Reply::Status(status),
     }
 }
@@ -69,6 +72,7 @@ pub(crate) fn round_trip_behind(core: &mut Core, body: &[u8], behind: Option<u64
 enum Broken {
     Malformed,
     Lost,
+    Never,
     Status(u16),
 }
 
@@ -95,6 +99,7 @@ fn one(core: &mut Core, request: &Value, broken: &mut Option<Broken>) -> Value {
                 Failure::Error { code, message } => return reply(&id, Err(RpcError::new(code, message))),
                 Failure::Malformed => Some(Broken::Malformed),
                 Failure::Lost => Some(Broken::Lost),
+                Failure::Never => Some(Broken::Never),
                 Failure::Status(status) => Some(Broken::Status(status)),
             };
             reply(&id, Ok(Value::Null))
@@ -115,7 +120,7 @@ fn answer(value: impl Serialize) -> Result<Value, RpcError> {
 
 fn dispatch(core: &mut Core, method: &str, params: &Params<'_>) -> Result<Value, RpcError> {
     // Transactions and the methods of development nodes act on the chain itself.
-    if !method.starts_with("eth_") || method == "eth_sendRawTransaction" {
+    if !method.starts_with("eth_") || method.starts_with("eth_sendRawTransaction") {
         core.world.view.hidden = 0;
     }
     let world = &core.world;
@@ -143,6 +148,7 @@ fn dispatch(core: &mut Core, method: &str, params: &Params<'_>) -> Result<Value,
         "eth_maxPriorityFeePerGas" => fees::tip(),
         "eth_feeHistory" => fees::history(world, params),
         "eth_sendRawTransaction" => answer(send::send(core, params)?),
+        "eth_sendRawTransactionSync" => send::send_sync(core, params),
         "evm_mine" => admin::mine(core, params),
         "anvil_mine" | "hardhat_mine" => admin::mine_many(core, params),
         "evm_setNextBlockTimestamp" => admin::next_timestamp(core, params),

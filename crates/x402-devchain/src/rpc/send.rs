@@ -3,10 +3,12 @@
 use alloy_consensus::transaction::{Recovered, SignerRecoverable};
 use alloy_consensus::{SignableTransaction, Transaction, TxEip1559, TxEnvelope, Typed2718};
 use alloy_eips::eip2718::Decodable2718;
-use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U256};
 use alloy_signer::SignerSync;
 use revm::DatabaseRef;
+use serde_json::{Value, json};
 
+use super::answer;
 use super::error::RpcError;
 use super::params::Params;
 use crate::accounts::signer_of;
@@ -45,6 +47,21 @@ pub(crate) fn send(core: &mut Core, params: &Params<'_>) -> Result<B256, RpcErro
         core.world.mine();
     }
     Ok(hash)
+}
+
+/// Handles `eth_sendRawTransactionSync(bytes, milliseconds)` of [EIP-7966](https://eips.ethereum.org/EIPS/eip-7966). A chain
+/// that does not make a block for the transaction lets the time pass at once.
+pub(crate) fn send_sync(core: &mut Core, params: &Params<'_>) -> Result<Value, RpcError> {
+    let hash = send(core, params)?;
+    if core.world.view.false_reports {
+        let block = U64::from(core.world.head_number());
+        let another = alloy_primitives::keccak256(hash);
+        return Ok(json!({ "transactionHash": another, "blockNumber": block, "status": "0x1" }));
+    }
+    let Some((_, mined)) = core.world.mined(hash) else {
+        return Err(RpcError::new(4, "The transaction was added to the mempool but wasn't processed in time"));
+    };
+    answer(&mined.receipt)
 }
 
 /// Performs geth's checks before it adds a transaction to its pool, in geth's order.

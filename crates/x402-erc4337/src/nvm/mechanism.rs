@@ -141,6 +141,10 @@ impl Mechanism for NvmMechanism {
         self.lanes.clone()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        false
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         key(claim)
     }

@@ -33,7 +33,7 @@ struct Endpoints {
 
 /// Returns whether every request of the packet sends a transaction.
 fn is_sending(packet: &RequestPacket) -> bool {
-    packet.requests().iter().all(|request| request.method() == "eth_sendRawTransaction")
+    packet.requests().iter().all(|request| request.method().starts_with("eth_sendRawTransaction"))
 }
 
 /// Returns the kind of a response's error.
@@ -42,9 +42,11 @@ fn refusal(response: &Response) -> Option<NodeError> {
     Some(NodeError::of_response(error.code, &error.message))
 }
 
-/// Returns whether a node has the transaction, or had one in its place: no other node can take it for the first time.
+/// Returns whether a node has the transaction, or had one in its place: no other node can take it for the first time. The
+/// code 4 of [EIP-7966](https://eips.ethereum.org/EIPS/eip-7966) means that it is in the pool.
 fn is_taken(response: &Response) -> bool {
-    matches!(refusal(response), None | Some(NodeError::AlreadyKnown | NodeError::NonceUsed))
+    response.payload.as_error().is_some_and(|error| error.code == 4)
+        || matches!(refusal(response), None | Some(NodeError::AlreadyKnown | NodeError::NonceUsed))
 }
 
 fn none() -> TransportError {

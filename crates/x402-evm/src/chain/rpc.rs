@@ -101,6 +101,20 @@ impl RpcChain {
         Self { reads: SharedReads::waiting(pause), ..self }
     }
 
+    /// Sets the time for which the node should wait for the block of a transaction that is sent
+    /// ([EIP-7966](https://eips.ethereum.org/EIPS/eip-7966)); 0, the default, sends every transaction the usual way. Of
+    /// several that are sent at once only the last waits. A node without the method gets all of them the usual way.
+    #[must_use]
+    pub fn with_sync_sending(self, wait: Duration) -> Self {
+        Self { sends: Sends::waiting(wait), ..self }
+    }
+
+    /// Waits until a node reports the block of a transaction that was sent synchronously: a poll of the head is worth its
+    /// call. The report proves nothing.
+    pub async fn reported(&self) {
+        self.sends.reported().await;
+    }
+
     /// Sets the maximum block range of one log query; the default is [`LOG_QUERY_BLOCKS`](super::LOG_QUERY_BLOCKS).
     #[must_use]
     pub fn with_log_query_blocks(self, blocks: NonZeroU64) -> Self {

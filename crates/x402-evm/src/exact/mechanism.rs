@@ -310,6 +310,10 @@ impl<C: Chain> Mechanism for ExactMechanism<C> {
         self.lanes.clone()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let unchecked =
             UncheckedPayload::read(&claim.payload).map_err(|malformed| other_method(claim).unwrap_or(malformed));

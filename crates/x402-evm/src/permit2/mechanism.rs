@@ -302,6 +302,10 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
         self.lanes.clone()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Ok(UncheckedPermit::read(&claim.payload)?.key(self.network))
     }

@@ -106,6 +106,10 @@ impl Mechanism for Pull {
         Some("pull")
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let call = Self::call_of(claim);
         let nonce = call.nonce.to_be_bytes::<32>();

@@ -60,6 +60,10 @@ impl Mechanism for Many {
         vec![SupportedKind { x402_version: Version::V2, scheme, network, extra: Members::new(), rest: Members::new() }]
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let number: u32 = claim.payload.read().unwrap();
         Ok(PaymentKey::new(AuthorizationKind::Eip3009, network(), b"token", b"payer", &number.to_be_bytes()))

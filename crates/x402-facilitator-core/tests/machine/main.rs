@@ -8,6 +8,7 @@ mod callers;
 mod gas;
 mod lost;
 mod observer;
+mod quarantine;
 mod seams;
 mod toy;
 mod workers;

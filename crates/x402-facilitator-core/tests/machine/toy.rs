@@ -61,6 +61,8 @@ pub struct World {
     /// The payments for which no transaction can be signed, by nonce.
     pub unsignable: Vec<u8>,
     pub cannot_send: bool,
+    /// Whether only the ledger keeps a payment from being settled twice.
+    pub no_nonce: bool,
     /// Whether the far side answers what is sent.
     pub answers: bool,
     /// Whether the far side never forgets what it took.
@@ -131,6 +133,10 @@ impl Mechanism for Toy {
     /// `extra` names the methods that a claim is for.
     fn is_own(&self, claim: &Claim) -> bool {
         self.method().is_some_and(|method| claim.terms.extra.get(method).is_some())
+    }
+
+    fn has_nonce_on_chain(&self) -> bool {
+        !self.0.lock().unwrap().no_nonce
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {

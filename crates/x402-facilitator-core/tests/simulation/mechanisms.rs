@@ -127,6 +127,10 @@ impl Mechanism for Pull {
         if self.is_upto() { AmountRule::AtMost } else { AmountRule::Equal }
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let signed = signed(claim);
         if amount(claim) > signed.max {
@@ -235,6 +239,10 @@ impl Credits {
 impl Mechanism for Credits {
     fn kinds(&self) -> Vec<SupportedKind> {
         kind(SchemeName::NVM_ERC4337)
+    }
+
+    fn has_nonce_on_chain(&self) -> bool {
+        false
     }
 
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {

@@ -34,6 +34,10 @@ pub struct NetworkConfig {
     /// The most blocks that one query for logs covers, 1 to 100,000. Default: 1,000.
     #[serde(default = "default_log_query_blocks")]
     pub log_query_blocks: u64,
+    /// The time for which the node should wait for the block of a transaction, 0 to 4,000 ms. Default: 0, transactions are
+    /// sent the usual way.
+    #[serde(default)]
+    pub sync_send_milliseconds: u64,
     /// The most transactions of one signer that are in flight, 1 to 10,000: the node must keep them all. Default: 64.
     #[serde(default = "default_transactions_in_flight")]
     pub transactions_in_flight: usize,
@@ -100,6 +104,7 @@ impl NetworkConfig {
         within("network.poll_milliseconds", self.poll_milliseconds, 20, 60_000, "20 to 60000")?;
         within("network.rest_poll_milliseconds", self.rest_poll_milliseconds, 20, 60_000, "20 to 60000")?;
         within("network.log_query_blocks", self.log_query_blocks, 1, 100_000, LOG_QUERY_RANGE)?;
+        within("network.sync_send_milliseconds", self.sync_send_milliseconds, 0, 4_000, "0 to 4000")?;
         if !(1..=10_000).contains(&self.transactions_in_flight) {
             return Err(ConfigError::Range { field: "network.transactions_in_flight", expected: "1 to 10000" });
         }

@@ -233,8 +233,12 @@ pub enum Stopped {
 impl Stopped {
     /// Returns the usual HTTP status of the answer.
     #[must_use]
-    pub const fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
+            // A refusal for a reason of this facilitator's: the same payment may be taken later.
+            Self::Rejected(rejection) if rejection.reason.row().is_some_and(|row| row.status == 503) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable(_) => StatusCode::BAD_REQUEST,
             Self::Refused(_) | Self::Rejected(_) => StatusCode::OK,

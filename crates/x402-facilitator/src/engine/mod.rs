@@ -5,6 +5,7 @@ mod health;
 mod hooked;
 mod in_process;
 mod pause;
+mod quarantine;
 mod records;
 mod running;
 mod settle;
@@ -27,6 +28,7 @@ use x402_types::{Assets, ChainId, Extension, Fault, Members, PaymentKey, UnixSec
 use self::claims::Claims;
 pub use self::health::{Health, LowSigner, Readiness, ShortSigner, Shortage};
 pub use self::pause::Paused;
+pub use self::quarantine::MarkFile;
 use self::records::Records;
 pub use self::running::Running;
 use self::shares::Shares;
@@ -70,6 +72,8 @@ pub struct Engine {
     balances: Vec<(LaneId, ReadBalance)>,
     metrics: Metrics,
     switch: pause::Switch,
+    /// The mark of the ledger, if it has one.
+    mark: Option<quarantine::WatchedMark>,
     /// The payments that have their answer, if they can be listed.
     answered: Option<Arc<dyn ReadAnswered>>,
     /// The seconds for which answered payments are kept longer than the machine needs them.
@@ -171,6 +175,7 @@ impl Engine {
             balances: Vec::new(),
             metrics: Metrics::default(),
             switch: pause::Switch::default(),
+            mark: None,
             answered: None,
             keep: 0,
             gas: Mutex::default(),

@@ -102,6 +102,9 @@ impl Engine {
         let (owner, seconds) = (self.settlement.owner(), self.lease_seconds());
         let lanes = self.settlement.lanes().count();
         while !*stopped.borrow() {
+            if !self.keep_mark().await {
+                return;
+            }
             match self.ledger.share(owner, seconds).await {
                 Ok(share) if self.shares.set(share.of_lanes(lanes)) => {
                     let most = share.of_lanes(lanes);
@@ -113,6 +116,8 @@ impl Engine {
             let pause = tokio::time::sleep(Duration::from_secs(seconds) / 3);
             tokio::select! { _ = stopped.wait_for(|stop| *stop) => {} () = pause => {} }
         }
+        // The last mark is newer than every copy that was made before.
+        self.keep_mark().await;
         if let Err(fault) = self.ledger.share(owner, 0).await {
             tracing::debug!(%fault, "the others learn by the clock that this process ends");
         }

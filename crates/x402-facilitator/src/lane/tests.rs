@@ -54,6 +54,10 @@ impl Mechanism for World {
         vec![SupportedKind { x402_version: Version::V2, scheme, network, extra: Members::new(), rest: Members::new() }]
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let nonce = number(claim).to_be_bytes();
         Ok(PaymentKey::new(AuthorizationKind::Eip3009, network(), b"token", b"payer", &nonce))

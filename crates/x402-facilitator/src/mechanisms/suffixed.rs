@@ -86,6 +86,10 @@ impl Mechanism for Suffixed {
         self.inner.lanes()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        self.inner.has_nonce_on_chain()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self.inner.key(claim)
     }

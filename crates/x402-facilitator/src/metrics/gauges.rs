@@ -27,6 +27,8 @@ pub(crate) async fn write(engine: &Engine, text: &mut Text) {
     text.gauge(&names::LEDGER_UP, &[], u8::from(health.is_ok()));
     text.head(&names::PAUSED);
     text.gauge(&names::PAUSED, &[], u8::from(engine.paused().is_some()));
+    text.head(&names::QUARANTINED);
+    text.gauge(&names::QUARANTINED, &[], u8::from(engine.quarantine().is_some()));
     text.head(&names::HEAD_AGE);
     for (network, age) in engine.head_ages() {
         text.gauge(&names::HEAD_AGE, &[network.as_str()], age);

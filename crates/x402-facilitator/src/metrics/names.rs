@@ -68,6 +68,8 @@ families! {
     BUDGET_LEFT = Kind::Gauge, "x402_budget_left", ["network", "asset", "per", "of"], "What is left of this day's budgets, in atomic units or wei: the lines with the least.";
     /// The kill switch.
     PAUSED = Kind::Gauge, "x402_paused", [], "1 while no new payments are taken.";
+    /// The quarantine after a restore.
+    QUARANTINED = Kind::Gauge, "x402_quarantined", [], "1 while payments without a nonce on a chain are refused after a restore.";
     /// The age of each network's head.
     HEAD_AGE = Kind::Gauge, "x402_head_age_seconds", ["network"], "Age of the newest block seen.";
     /// The age of the last commit.

@@ -20,7 +20,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 use x402_codec::Limits;
 use x402_facilitator_core::{Facilitator, LaneId};
+use x402_store::marks::Quarantine;
 use x402_store::requests::{MemoryRequests, Requests};
+use x402_types::v2::SupportedKind;
 use zeroize::Zeroizing;
 
 use crate::callers::{Caller, Callers};
@@ -200,6 +202,11 @@ async fn health(State(engine): State<Arc<Engine>>) -> Reply {
     }
 }
 
+fn named(kinds: &[SupportedKind]) -> Vec<serde_json::Value> {
+    let name = |kind: &SupportedKind| serde_json::json!({ "x402Version": kind.x402_version, "scheme": kind.scheme, "network": kind.network });
+    kinds.iter().map(name).collect()
+}
+
 /// Answers whether every served kind has a signer that can pay for a transaction, and names those that cannot. Each
 /// change is in the log.
 async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
@@ -211,14 +218,15 @@ async fn ready(State(engine): State<Arc<Engine>>) -> Reply {
     let signers: Vec<_> =
         short.iter().map(|ShortSigner { lane, shortage, .. }| signer(lane, shortage.level())).chain(low).collect();
     if !stopped.is_empty() {
-        let kinds: Vec<_> = stopped
-            .iter()
-            .map(|kind| serde_json::json!({ "x402Version": kind.x402_version, "scheme": kind.scheme, "network": kind.network }))
-            .collect();
-        let answer = serde_json::json!({ "status": "no gas", "kinds": kinds, "signers": signers });
+        let answer = serde_json::json!({ "status": "no gas", "kinds": named(&stopped), "signers": signers });
         return Reply::json(StatusCode::SERVICE_UNAVAILABLE, &answer);
     }
     let mut answer = serde_json::json!({ "status": "ready" });
+    // Payments with a nonce on a chain go on, so this process stays in service.
+    if let (Some((Quarantine { since, why }, kinds)), Some(answer)) = (engine.quarantine(), answer.as_object_mut()) {
+        let quarantine = serde_json::json!({ "since": since, "why": why, "kinds": named(&kinds) });
+        answer.insert("quarantine".to_owned(), quarantine);
+    }
     if !signers.is_empty()
         && let Some(answer) = answer.as_object_mut()
     {

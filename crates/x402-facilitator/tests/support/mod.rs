@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod plan;
 pub(crate) mod process;
 
 use std::net::Ipv4Addr;

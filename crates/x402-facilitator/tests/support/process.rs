@@ -32,6 +32,13 @@ impl Facilitator {
         Self::spawn(Self::command(config, rpc).env_remove("RUST_LOG").stderr(log))
     }
 
+    /// The same, with further variables in its environment.
+    pub(crate) fn start_with(config: &Path, rpc: &str, log: &Path, environment: &[(&str, &str)]) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        let mut command = Self::command(config, rpc);
+        Self::spawn(command.envs(environment.iter().copied()).env_remove("RUST_LOG").stderr(log))
+    }
+
     /// Starts with the `facilitator.toml` of a folder.
     pub(crate) fn start_in(folder: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"));

@@ -17,6 +17,8 @@ mod failure;
 mod grants;
 #[cfg(feature = "ledger")]
 mod ledger;
+#[cfg(feature = "ledger")]
+mod marks;
 mod migrate;
 #[cfg(feature = "requests")]
 mod requests;
@@ -36,6 +38,8 @@ pub use connect::{Postgres, PostgresOpenError};
 pub use grants::PostgresGrants;
 #[cfg(feature = "ledger")]
 pub use ledger::PostgresLedger;
+#[cfg(feature = "ledger")]
+pub use marks::PostgresMarks;
 #[cfg(feature = "requests")]
 pub use requests::PostgresRequests;
 #[cfg(feature = "session-keys")]

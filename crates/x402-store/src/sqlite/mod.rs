@@ -15,6 +15,8 @@ mod challenges;
 mod grants;
 #[cfg(feature = "ledger")]
 mod ledger;
+#[cfg(feature = "ledger")]
+mod marks;
 mod migrate;
 #[cfg(feature = "requests")]
 mod requests;
@@ -38,6 +40,8 @@ pub use ledger::SqliteLedger;
 #[cfg(feature = "ledger")]
 #[doc(hidden)]
 pub use ledger::{payment_row, slot_row};
+#[cfg(feature = "ledger")]
+pub use marks::SqliteMarks;
 #[cfg(feature = "requests")]
 pub use requests::SqliteRequests;
 #[cfg(feature = "session-keys")]

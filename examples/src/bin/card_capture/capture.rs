@@ -232,6 +232,10 @@ impl Mechanism for Capture {
         Key.amount_rule()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        false
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         Key.key(claim)
     }

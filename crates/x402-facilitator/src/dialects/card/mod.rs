@@ -115,8 +115,8 @@ impl Dialect for NvmCard {
             Answer::Made(submission, settled) => {
                 (StatusCode::OK, self.settle_response(&submission.claim.terms, Ok(&settled)))
             }
-            Answer::Stopped(Some(submission), Stopped::Rejected(rejection)) => {
-                (StatusCode::OK, self.settle_response(&submission.claim.terms, Err(&rejection)))
+            Answer::Stopped(Some(submission), ref stopped @ Stopped::Rejected(ref rejection)) => {
+                (stopped.status(), self.settle_response(&submission.claim.terms, Err(rejection)))
             }
             Answer::Stopped(submission, stopped) => {
                 let status = stopped.status();
