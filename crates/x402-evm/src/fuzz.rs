@@ -350,7 +350,7 @@ pub fn roundtrip_eip6492(data: &[u8]) {
 pub fn decode_signed_approval(data: &[u8]) {
     let decoded = SignedTransaction::decode(data).ok();
     let signer = |read: &SignedTransaction| {
-        let signature = read.signature.clone().ok()?;
+        let signature = read.signature.ok()?;
         recover(read.transaction.signing_hash(), &signature).ok()
     };
     let signer = decoded.as_ref().and_then(signer);
