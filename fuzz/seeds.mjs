@@ -206,4 +206,8 @@ for (const { id, transaction } of extensions['builder-code.settleTransactions'])
   seed('decode_discovery', 'search', JSON.stringify({ x402Version: 2, resources: [{ ...item, tags: ['a'], extensions: { bazaar: {} } }], partialResults: false, pagination: { limit: 1, cursor: '1' } }))
   seed('decode_discovery', 'search-null', JSON.stringify({ resources: [], pagination: null, partialResults: null }))
 }
+// The names of the document's parameters; what its facilitators accept in them.
+seed('decode_catalog_query', 'list', 'type=http&payTo=0x90F79bf6EB2c4f870365E785982E1f101E93b906&scheme=exact&network=eip155%3A84532&extensions=bazaar,x&limit=20&offset=40')
+seed('decode_catalog_query', 'search', 'query=weather+of%20K%C3%B6ln&network=eip155:8453&limit=500&cursor=20')
+seed('decode_catalog_query', 'bounds', 'offset=10000&limit=100&type=mcp&other=1')
 for (const { id, paymentPayload } of extensions['bazaar.facilitatorExtracts']) seed('decode_listing', `sdk-${id}`, JSON.stringify(paymentPayload))

@@ -1,6 +1,7 @@
 // The extensions of @x402/extensions 2.27 and ours, each alone and all together, on anvil, in every role: the SDK's client at our
-// server; our client at the SDK's servers on express and hono; our server and client at the SDK's facilitator. Elsewhere
-// the facilitator is ours: it lists what it settled, and ends its calls with the codes of builders.
+// server, with our facilitator and with the SDK's; our client at the SDK's servers on express and hono, and the SDK's client
+// there, with our facilitator; our server and client at the SDK's facilitator. Our facilitator lists what it settled, and
+// ends its calls with the codes of builders.
 import { createServer } from "node:http";
 import { createAdaptorServer } from "@hono/node-server";
 import express from "express";
@@ -76,9 +77,20 @@ async function payAsTheirs(url, set) {
   return { required, response, receipt: receipt && decodePaymentResponseHeader(receipt), body: await response.clone().json() };
 }
 
+/** What the name of a set is. */
+const named = (set) => (set.length > 1 ? "all" : set[0]);
+
+/** Signs in as the SDK's client, and returns the headers. */
+async function signIn(url) {
+  const { extensions } = decodePaymentRequiredHeader((await fetch(url)).headers.get("PAYMENT-REQUIRED"));
+  const { info, supportedChains } = extensions["sign-in-with-x"];
+  const signed = await createSIWxPayload({ ...info, ...supportedChains[0] }, account(PAYER), url);
+  return { "SIGN-IN-WITH-X": encodeSIWxHeader(signed) };
+}
+
 // The SDK's client at our server.
 for (const set of SETS) {
-  const name = set.length > 1 ? "all" : set[0];
+  const name = named(set);
   const seller = await ours(set, facilitator.listening);
   const url = `${seller.listening}/paid`;
   const before = await paid();
@@ -104,10 +116,7 @@ for (const set of SETS) {
     check(resources.some(({ resource }) => resource === url), `${name}: the SDK's client finds it`);
   }
   if (set.includes("sign-in-with-x")) {
-    const { extensions } = decodePaymentRequiredHeader((await fetch(url)).headers.get("PAYMENT-REQUIRED"));
-    const { info, supportedChains } = extensions["sign-in-with-x"];
-    const signed = await createSIWxPayload({ ...info, ...supportedChains[0] }, account(PAYER), url);
-    const headers = { "SIGN-IN-WITH-X": encodeSIWxHeader(signed) };
+    const headers = await signIn(url);
     const again = await fetch(url, { headers });
     check(again.status === 200 && same(await again.json(), BODY), `${name}: the SDK's client signs in`);
     check((await fetch(url, { headers })).status === 402, `${name}: once`);
@@ -117,14 +126,13 @@ for (const set of SETS) {
 }
 
 // Our client at the SDK's servers.
-const storage = new InMemorySIWxStorage();
 const serverExtensions = (origin) => ({
   "payment-identifier": [paymentIdentifierResourceServerExtension, { "payment-identifier": declarePaymentIdentifierExtension(true) }],
   "offer-receipt": [
     createOfferReceiptExtension(createEIP712OfferReceiptIssuer("account", (data) => account(SIGNER).signTypedData(data))),
     declareOfferReceiptExtension(),
   ],
-  "sign-in-with-x": [createSIWxResourceServerExtension({ storage, origin }), declareSIWxExtension()],
+  "sign-in-with-x": [createSIWxResourceServerExtension({ storage: new InMemorySIWxStorage(), origin }), declareSIWxExtension()],
   bazaar: [bazaarResourceServerExtension, declareDiscoveryExtension({ output: { example: BODY } })],
   "builder-code": [builderCodeResourceServerExtension, { "builder-code": declareBuilderCodeExtension("their_app", ["their_service"]) }],
 });
@@ -144,7 +152,7 @@ const servers = {
 };
 for (const [framework, make] of Object.entries(servers)) {
   for (const set of SETS) {
-    const name = `${framework}, ${set.length > 1 ? "all" : set[0]}`;
+    const name = `${framework}, ${named(set)}`;
     // The port must be known before the routes are, for the origin of a sign-in.
     let inner;
     const server = createServer((request, response) => inner.emit("request", request, response));
@@ -157,9 +165,10 @@ for (const [framework, make] of Object.entries(servers)) {
     const accepts = { scheme: "exact", price: PRICE, network: NETWORK, payTo };
     inner = make({ "GET /paid": { accepts, description: "A paid report", extensions } }, resourceServer);
     const before = await paid();
-    let answer = {};
+    const signsIn = set.includes("sign-in-with-x");
+    let [answer, again] = [{}];
     try {
-      answer = await rust.pay(`${origin}/paid`, PAYER);
+      [answer, again] = await rust.buy(`${origin}/paid`, PAYER, signsIn ? 2 : 1);
     } catch (error) {
       answer = { error: error.message };
     }
@@ -168,9 +177,21 @@ for (const [framework, make] of Object.entries(servers)) {
     check((await paid()) - before === 1n, `${name}: it moved once`);
     if (set.includes("builder-code") && payment) {
       const read = parseBuilderCodeSuffixFromCalldata(await calldata(payment.transaction));
-      check(same(read, { a: "their_app", w: "our_wallet", s: ["their_service"] }), `${name}: codes ${JSON.stringify(read)}`);
+      const expected = { a: "their_app", w: "our_wallet", s: ["our_client", "their_service"] };
+      check(same(read, expected), `${name}: codes ${JSON.stringify(read)}`);
     }
     if (set.includes("bazaar")) check(await listed(`${origin}/paid`), `${name}: our facilitator lists it`);
+    if (set.includes("offer-receipt")) {
+      check(answer.receipts === 1 && !answer.refusedReceipts, `${name}: our client keeps its receipt, which proves the payment`);
+    }
+    if (signsIn) {
+      check(again?.admittedBy === "sign-in-with-x" && same(again.body, BODY), `${name}: our client signs in`);
+      check((await paid()) - before === 1n, `${name}: without a payment`);
+    }
+    // The SDK on both sides of our facilitator.
+    const theirs = await payAsTheirs(`${origin}/paid`, set);
+    check(theirs.response.status === 200 && same(theirs.body, BODY), `${name}: the SDK's client pays there`);
+    check((await paid()) - before === 2n, `${name}: it moved once more`);
     server.close();
   }
 }
@@ -206,7 +227,7 @@ const far = createServer(async (request, response) => {
 const farUrl = await listen(far);
 await anvil.client.request({ method: "anvil_setBalance", params: [account(THEIRS).address, "0x56bc75e2d63100000"] });
 for (const set of SETS) {
-  const name = `the SDK's facilitator, ${set.length > 1 ? "all" : set[0]}`;
+  const name = `the SDK's facilitator, ${named(set)}`;
   const seller = await ours(set, farUrl);
   const url = `${seller.listening}/paid`;
   const before = await paid();
@@ -221,6 +242,13 @@ for (const set of SETS) {
     const [info] = discovered;
     check(info?.resourceUrl === url && info?.method === "GET", `${name}: it reads our description: ${JSON.stringify(info)?.slice(0, 200)}`);
     check(seller.errors().includes('"status":"success"'), `${name}: our seller is told`);
+  }
+  const theirClient = await payAsTheirs(url, set);
+  check(theirClient.response.status === 200 && same(theirClient.body, BODY), `${name}: the SDK's client pays our server`);
+  check((await paid()) - before === 2n && !theirClient.response.headers.has("EXTENSION-RESPONSES"), `${name}: once, and learns no report`);
+  if (set.includes("sign-in-with-x")) {
+    const again = await fetch(url, { headers: await signIn(url) });
+    check(again.status === 200 && (await paid()) - before === 2n, `${name}: it signs in`);
   }
   await seller.stop();
 }

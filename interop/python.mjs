@@ -6,7 +6,7 @@ import { balance, startAnvil } from "./anvil.mjs";
 import { AMOUNT, BODY, account, checks, need, privateKey, run, start } from "./lib.mjs";
 import { rust } from "./rust.mjs";
 
-const NAMES = ["payment-identifier", "bazaar", "builder-code"];
+const NAMES = ["payment-identifier", "bazaar", "builder-code", "sign-in-with-x"];
 const SETS = [...NAMES.map((name) => [name]), NAMES];
 const [PAYER, SIGNER] = [1, 4];
 const payTo = account(3).address;
@@ -20,15 +20,15 @@ const facilitator = await rust.facilitator(anvil.rpc, codes, {}, "discovery = tr
 const paid = async () => (await balance(anvil.client, payTo)) / AMOUNT;
 const codesOf = async (hash) => parseBuilderCodeSuffixFromCalldata((await anvil.client.getTransaction({ hash })).input);
 
-for (const set of [...SETS, [...NAMES, "offer-receipt", "sign-in-with-x"]]) {
-  const name = `Python's client, ${set.length > 3 ? "all of ours" : set.length > 1 ? "all" : set[0]}`;
+for (const set of [...SETS, [...NAMES, "offer-receipt"]]) {
+  const name = `Python's client, ${set.length > 4 ? "all of ours" : set.length > 1 ? "all" : set[0]}`;
   const env = { EXTENSIONS: set.join(","), SIGNER: privateKey(SIGNER) };
   const seller = await rust.extended(facilitator.listening, payTo, env);
   const before = await paid();
   const { stdout, stderr } = await run(need("X402_PYTHON"), [roles, "client", `${seller.listening}/paid`, privateKey(PAYER), set.join(",")]);
-  let answer = {};
+  let [answer, again] = [{}];
   try {
-    answer = JSON.parse(stdout.trim().split("\n").at(-1));
+    [answer, again] = stdout.trim().split("\n").map((line) => JSON.parse(line));
   } catch {
     console.log(stderr.slice(-2000));
   }
@@ -38,6 +38,10 @@ for (const set of [...SETS, [...NAMES, "offer-receipt", "sign-in-with-x"]]) {
     const read = await codesOf(answer.payment.transaction);
     check(same(read, { a: "our_app", w: "our_wallet", s: ["py_client", "our_service"] }), `${name}: codes ${JSON.stringify(read)}`);
   }
+  if (set.includes("sign-in-with-x")) {
+    const signedIn = again?.status === 200 && again.payment === null && same(again.body, BODY);
+    check(signedIn && (await paid()) - before === 1n, `${name}: it signs in, and pays no more`);
+  }
   await seller.stop();
 }
 
@@ -45,9 +49,10 @@ for (const set of SETS) {
   const name = `Python's server, ${set.length > 1 ? "all" : set[0]}`;
   const server = await start(need("X402_PYTHON"), [roles, "server", facilitator.listening, payTo, set.join(",")], { name });
   const before = await paid();
-  let answer = {};
+  const signsIn = set.includes("sign-in-with-x");
+  let [answer, again] = [{}];
   try {
-    answer = await rust.pay(`${server.listening}/paid`, PAYER);
+    [answer, again] = await rust.buy(`${server.listening}/paid`, PAYER, signsIn ? 2 : 1);
   } catch (error) {
     answer = { error: error.message };
   }
@@ -56,8 +61,9 @@ for (const set of SETS) {
   check((await paid()) - before === 1n, `${name}: once`);
   if (set.includes("builder-code") && payment) {
     const read = await codesOf(payment.transaction);
-    check(same(read, { a: "py_app", w: "our_wallet", s: ["py_service"] }), `${name}: codes ${JSON.stringify(read)}`);
+    check(same(read, { a: "py_app", w: "our_wallet", s: ["our_client", "py_service"] }), `${name}: codes ${JSON.stringify(read)}`);
   }
+  if (signsIn) check(again?.admittedBy === "sign-in-with-x" && same(again.body, BODY), `${name}: our client signs in`);
   if (set.includes("bazaar")) {
     let found = [];
     for (let turn = 0; turn < 50 && !found.includes(`${server.listening}/paid`); turn += 1) {
@@ -73,8 +79,8 @@ for (const set of SETS) {
 const THEIRS = 5;
 await anvil.client.request({ method: "anvil_setBalance", params: [account(THEIRS).address, "0x56bc75e2d63100000"] });
 const theirs = await start(need("X402_PYTHON"), [roles, "facilitator", anvil.rpc, privateKey(THEIRS)], { name: "Python's facilitator" });
-for (const set of [...SETS, [...NAMES, "offer-receipt", "sign-in-with-x"]]) {
-  const name = `Python's facilitator, ${set.length > 3 ? "all of ours" : set.length > 1 ? "all" : set[0]}`;
+for (const set of [...SETS, [...NAMES, "offer-receipt"]]) {
+  const name = `Python's facilitator, ${set.length > 4 ? "all of ours" : set.length > 1 ? "all" : set[0]}`;
   const env = { EXTENSIONS: set.join(","), SIGNER: privateKey(SIGNER) };
   const seller = await rust.extended(theirs.listening, payTo, env);
   const url = `${seller.listening}/paid`;

@@ -51,6 +51,13 @@ ${more}`,
     const all = { FACILITATOR_URL: facilitator, PAY_TO: payTo, ...env };
     return start(binary("X402_EXTENDED_SELLER_BIN"), [], { env: all, name: "rust seller with extensions" });
   },
+  /** Asks so many times with every extension of the buyer's side, and returns what each answer was. */
+  async buy(url, payer, times = 1) {
+    const env = { X402_PRIVATE_KEY: privateKey(payer) };
+    const { stdout, stderr, code } = await run(binary("X402_EXTENDED_BUYER_BIN"), [url, String(times)], env);
+    if (code !== 0) throw new Error(`extended_buyer ended with ${code}: ${stdout}${stderr}`);
+    return stdout.trim().split("\n").map((line) => JSON.parse(line));
+  },
   async pay(url, payer) {
     const env = { X402_PRIVATE_KEY: privateKey(payer) };
     const { stdout, stderr, code } = await run(binary("X402_BIN"), ["pay", url, "--json"], env);

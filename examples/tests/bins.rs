@@ -114,8 +114,8 @@ async fn the_buyer_pays_the_seller() {
     facilitator.stop().await;
 }
 
-/// Every extension of a seller's side at once: all are declared, and a buyer that knows none of them pays. `interop/run` has the
-/// published SDKs pay this seller.
+/// Every extension of a seller's side at once: all are declared, a buyer that knows none of them pays, and one that knows all uses
+/// them. `interop/run` has the published SDKs beside both.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seller_with_every_extension_is_paid() {
@@ -157,6 +157,20 @@ async fn a_seller_with_every_extension_is_paid() {
         .unwrap();
     assert!(paid.status.success(), "{paid:?}");
     assert_eq!(facilitator.chain().transfers().len(), 1);
+
+    // A buyer with all of them pays once, keeps the receipt, and signs in.
+    let bought = Command::new(env!("CARGO_BIN_EXE_extended_buyer"))
+        .args([&url, "2"])
+        .env("X402_PRIVATE_KEY", ACCOUNTS[3].key.to_string())
+        .output()
+        .unwrap();
+    assert!(bought.status.success(), "{bought:?}");
+    let text = String::from_utf8(bought.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines.len(), &lines[0]["payment"]["success"], &lines[0]["receipts"]), (2, &json!(true), &json!(1)));
+    assert_eq!((&lines[1]["status"], &lines[1]["admittedBy"]), (&json!(200), &json!("sign-in-with-x")), "{text}");
+    assert_eq!(lines[1]["body"], json!({"report": "paid content"}));
+    assert_eq!(facilitator.chain().transfers().len(), 2);
     seller.kill().unwrap();
     seller.wait().unwrap();
     facilitator.stop().await;

@@ -2,8 +2,9 @@
 
 `roles.py server FACILITATOR PAY_TO NAMES` sells GET /paid on FastAPI; it prints one line once it listens, and ends with its
 standard input. `roles.py facilitator RPC KEY` verifies and settles, with builder codes of its own, and prints on standard error
-what it reads of each settled payment's description. `roles.py client URL KEY NAMES` pays once, and prints status, body and receipt. `roles.py search FACILITATOR
-WORDS` searches a catalog. NAMES are extensions with commas between them.
+what it reads of each settled payment's description. `roles.py client URL KEY NAMES` asks once, or twice if it can sign in, and prints
+status, body and receipt of each. `roles.py search FACILITATOR WORDS` searches a catalog. NAMES are extensions with commas
+between them.
 """
 
 import asyncio
@@ -17,12 +18,15 @@ import threading
 NETWORK = "eip155:84532"
 
 
-def declared(names):
+def declared(names, origin):
     from x402.extensions.bazaar import bazaar_resource_server_extension, declare_discovery_extension
     from x402.extensions.bazaar.resource_service import OutputConfig
     from x402.extensions.builder_code import builder_code_resource_server_extension, declare_builder_code_extension
     from x402.extensions.payment_identifier import (
         declare_payment_identifier_extension, payment_identifier_resource_server_extension)
+    from x402.extensions.sign_in_with_x import (
+        CreateSIWxResourceServerExtensionOptions, InMemorySIWxStorage, create_siwx_resource_server_extension,
+        declare_siwx_extension)
 
     all_of_them = {
         "payment-identifier": (payment_identifier_resource_server_extension,
@@ -31,6 +35,9 @@ def declared(names):
                    declare_discovery_extension(output=OutputConfig(example={"report": "paid content"}))),
         "builder-code": (builder_code_resource_server_extension,
                          {"builder-code": declare_builder_code_extension("py_app", ["py_service"])}),
+        "sign-in-with-x": (create_siwx_resource_server_extension(
+                               CreateSIWxResourceServerExtensionOptions(storage=InMemorySIWxStorage(), origin=origin)),
+                           declare_siwx_extension()),
     }
     return [all_of_them[name] for name in names]
 
@@ -42,10 +49,12 @@ def server(facilitator, pay_to, names):
     from x402.http.middleware.fastapi import payment_middleware
     from x402.mechanisms.evm.exact import register_exact_evm_server
 
+    listener = socket.create_server(("127.0.0.1", 0))
+    origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
     resource_server = x402ResourceServer(HTTPFacilitatorClient(FacilitatorConfig(url=facilitator)))
     register_exact_evm_server(resource_server, networks=[NETWORK])
     extensions = {}
-    for extension, declaration in declared(names):
+    for extension, declaration in declared(names, origin):
         resource_server.register_extension(extension)
         extensions.update(declaration)
     accepts = {"scheme": "exact", "payTo": pay_to, "price": "$0.01", "network": NETWORK}
@@ -58,13 +67,13 @@ def server(facilitator, pay_to, names):
     async def paid():
         return {"report": "paid content"}
 
-    serve(app)
+    serve(app, listener)
 
 
-def serve(app):
+def serve(app, listener=None):
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listener or socket.create_server(("127.0.0.1", 0))
     print(json.dumps({"listening": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
@@ -124,19 +133,31 @@ async def client(url, key, names):
     from x402.mechanisms.evm.exact import register_exact_evm_client
 
     payer = x402Client()
-    register_exact_evm_client(payer, EthAccountSigner(Account.from_key(key)))
+    account = Account.from_key(key)
+    register_exact_evm_client(payer, EthAccountSigner(account))
     if "builder-code" in names:
         payer.register_extension(BuilderCodeClientExtension("py_client"))
+    if "payment-identifier" in names:
+        from x402.extensions.payment_identifier import append_payment_identifier_to_extensions
+
+        payer.on_before_payment_creation(
+            lambda context: append_payment_identifier_to_extensions(context.payment_required.extensions) and None)
+    signs_in = "sign-in-with-x" in names
+    if signs_in:
+        from x402.extensions.sign_in_with_x import CreateSIWxClientExtensionOptions, create_siwx_client_extension
+
+        payer.register_extension(create_siwx_client_extension(CreateSIWxClientExtensionOptions(signers=[account])))
     async with wrapHttpxWithPayment(payer) as http:
-        response = await http.get(url)
-        await response.aread()
-    receipt = response.headers.get("PAYMENT-RESPONSE")
-    print(json.dumps({
-        "status": response.status_code,
-        "body": response.json(),
-        "payment": receipt and json.loads(base64.b64decode(receipt)),
-        "reports": response.headers.get("EXTENSION-RESPONSES"),
-    }))
+        for _ in range(2 if signs_in else 1):
+            response = await http.get(url)
+            await response.aread()
+            receipt = response.headers.get("PAYMENT-RESPONSE")
+            print(json.dumps({
+                "status": response.status_code,
+                "body": response.json(),
+                "payment": receipt and json.loads(base64.b64decode(receipt)),
+                "reports": response.headers.get("EXTENSION-RESPONSES"),
+            }))
 
 
 def search(facilitator, words):

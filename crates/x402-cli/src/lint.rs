@@ -1,6 +1,7 @@
 //! `x402 lint`: reports every fault of a server's 402 response.
 
 mod fetch;
+mod identify;
 mod input;
 mod sarif;
 mod serve;

@@ -3,6 +3,7 @@
 
 mod stage;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -10,11 +11,11 @@ use serde_json::Value;
 use x402_extensions::offer_receipt::{
     INVALID_OFFER, IssuerKey, KeepReceipt, KeptReceipt, KnownKeys, OfferIssuer, ReceiptBook, SignerTrust,
 };
-use x402_http::client::{ClientError, PayError, Receipt, ReceiptRefusals};
-use x402_types::extension::{Required, SettledClaim};
+use x402_http::client::{ClientError, Clock, PayError, Receipt, ReceiptRefusals};
+use x402_types::extension::{PaymentIdentifier, Required, SettledClaim};
 use x402_types::{Extension, Fault, RawJson, Refusal};
 
-use crate::stage::{PAYEE, PAYER, SIGNER, Stage, TRANSACTION, ask, buy, get, key, offer, required};
+use crate::stage::{PAYEE, PAYER, SIGNER, Stage, TRANSACTION, ask, buy, get, key, offer, paying, payment, required};
 
 #[derive(Default)]
 struct Shelf(Mutex<Vec<KeptReceipt>>);
@@ -53,6 +54,64 @@ async fn a_purchase_leaves_a_receipt_that_proves_it() {
         (&*receipt.payload.resource_url, offered.amount.to_string()),
         ("https://api.example.com/data", "10000".into())
     );
+}
+
+/// A declaration that a seller sends as it is written.
+#[derive(Debug)]
+struct AsWritten(&'static str, &'static str);
+
+impl Extension for AsWritten {
+    fn name(&self) -> &str {
+        self.0
+    }
+    fn declare(&self, _: &Required<'_>) -> Option<RawJson> {
+        serde_json::from_str(self.1).ok()
+    }
+}
+
+/// `auth-hints` and `http-message-signatures` decide nothing here, and reach the facilitator byte for byte as the seller wrote
+/// them: spaces, the order of members, numbers and escapes, members that nobody knows.
+#[tokio::test]
+async fn what_nobody_acts_on_is_forwarded_as_it_is_written() {
+    let hints = r#"{"schema": {}, "info":{"authRequirements":[{"acceptIndexes":[0],"methods":[{"type":"oauth2" , "tokenTypes":["bearer"],
+        "n": 1.50, "\u0061": "\/"}]}]},"x-own":null}"#;
+    let signatures = r#"{"info":{"registrationUrl":"https://network.example.com/agents","signatureSchemes":["ed25519"],"tags":["web-bot-auth"]},"schema":{"type":"object"}}"#;
+    let stage = Stage::new();
+    let seller = stage
+        .seller()
+        .with_extension(AsWritten("auth-hints", hints))
+        .with_extension(AsWritten("http-message-signatures", signatures))
+        .with_extension(issuer());
+    let service = stage.serve(&seller.charge([offer("$0.01")]).unwrap());
+    assert_eq!(buy(&stage.payer(PAYER), &service, "/data").await.unwrap().status(), 200);
+    let received = stage.bank.received.lock().unwrap().clone();
+    for (name, written) in [("auth-hints", hints), ("http-message-signatures", signatures)] {
+        assert_eq!(received.get(name).map(RawJson::as_str), Some(written), "{name}");
+    }
+}
+
+/// Another payer that learned an id is refused with 409 before it is verified, and gets no part of the first one's answer.
+#[tokio::test]
+async fn an_id_of_another_payer_is_in_use() {
+    let stage = Stage::new();
+    let seller = stage.seller().with_extension(PaymentIdentifier::required());
+    let service = stage.serve(&seller.charge([offer("$0.01")]).unwrap());
+    let document = required(&ask(&service, get("/data")).await);
+    let mut named = document["extensions"].clone();
+    named["payment-identifier"]["info"]["id"] = "pay_0123456789abcdef".into();
+    let now = Clock::now(&*stage.clock);
+    let owner = payment(PAYER, &document, Some(named.clone()), (now, 1)).await;
+    assert_eq!(ask(&service, paying("/data", &owner)).await.status(), 200);
+    let verified = stage.bank.verified.load(Ordering::SeqCst);
+    let stranger = payment(SIGNER, &document, Some(named), (now, 2)).await;
+    let refused = ask(&service, paying("/data", &stranger)).await;
+    assert_eq!(refused.status(), 409);
+    assert!(!refused.headers().contains_key("payment-response") && &refused.body()[..] != b"content");
+    assert_eq!((stage.bank.verified.load(Ordering::SeqCst), stage.settled(), stage.served()), (verified, 1, 1));
+    // The owner gets its answer again, without another payment.
+    let again = ask(&service, paying("/data", &owner)).await;
+    assert_eq!((again.status().as_u16(), &again.body()[..]), (200, &b"content"[..]));
+    assert_eq!((stage.settled(), stage.served()), (1, 1));
 }
 
 /// Servers of the TypeScript SDK leave the transaction out, whether it was asked for or not.

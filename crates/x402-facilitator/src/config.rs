@@ -21,6 +21,7 @@ mod place;
 mod secret;
 #[cfg(feature = "tls")]
 mod tls;
+mod webhook;
 
 pub use admin::AdminConfig;
 pub use batching::BatchingConfig;
@@ -40,6 +41,7 @@ pub use origin::BrowserOrigin;
 pub use secret::SecretSource;
 #[cfg(feature = "tls")]
 pub use tls::TlsConfig;
+pub use webhook::WebhookConfig;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -111,6 +113,9 @@ pub struct Config {
     #[cfg(feature = "tls")]
     #[serde(default)]
     pub tls: Option<TlsConfig>,
+    /// The targets that are notified of payments' ends. Default: none.
+    #[serde(default, rename = "webhook")]
+    pub webhooks: Vec<WebhookConfig>,
     /// The operator's port. Default: none.
     #[serde(default)]
     pub admin: Option<AdminConfig>,
@@ -192,6 +197,8 @@ impl Config {
         within("longest_authorization_seconds", longest, 60, 31_536_000, "60 to 31536000")?;
         within("keep_seconds", self.keep_seconds, 0, 315_360_000, "0 to 315360000")?;
         caller::check(&self.callers)?;
+        let names = self.callers.iter().map(|caller| caller.name.as_str()).collect();
+        webhook::check(&self.webhooks, &names)?;
         self.admin.as_ref().map_or(Ok(()), AdminConfig::check)?;
         self.limits.as_ref().map_or(Ok(()), LimitsConfig::check)?;
         if !self.listen.ip().is_loopback() && (self.callers.is_empty() || self.limits.is_none()) {

@@ -26,6 +26,7 @@ use crate::mechanisms::{Builder, Evm, Nvm};
 use crate::process::{Node, node, owner};
 use crate::session_keys::{ByHash, KeptKeys};
 use crate::stores::Stores;
+use crate::webhooks::Webhooks;
 
 /// The reason why a facilitator cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,7 +70,17 @@ pub struct Configured {
 pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     let stores = Stores::open(config).await?;
     let Stores {
-        ledger, requests, session_keys: kept, database, answered, budgets, unfinished, marks, mark_file, ..
+        ledger,
+        requests,
+        session_keys: kept,
+        database,
+        answered,
+        budgets,
+        ended,
+        unfinished,
+        marks,
+        mark_file,
+        ..
     } = stores;
     let patience =
         Patience { lease_seconds: config.lease_seconds, wait: Duration::from_secs(config.settle_wait_seconds) };
@@ -90,6 +101,12 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     }
     if let Some(kept) = &kept {
         builder = builder.with_session_keys(Arc::new(ByHash(Arc::clone(kept))));
+    }
+    // Without a target nothing is noted: no task would take it.
+    ended.set_noting(!config.webhooks.is_empty()).await?;
+    if !config.webhooks.is_empty() {
+        let webhooks = Webhooks::new(ended, &config.webhooks)?;
+        builder = builder.with_engine(move |engine| engine.with_webhooks(webhooks));
     }
     builder = builder.with_budget_store(budgets);
     builder = builder.with_longest_authorization(config.longest_authorization_seconds);

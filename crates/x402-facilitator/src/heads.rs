@@ -247,8 +247,8 @@ impl HeadPoller {
                     poll.failures = poll.failures.saturating_add(1);
                     // The next poll reads the head; the nonces are requested behind the next block.
                     (poll.found, poll.behind) = (0, false);
-                    // The poll is repeated until it succeeds: each reason is logged once.
-                    if told.as_ref() != Some(&fault) {
+                    // The poll is repeated until it succeeds: the first reason is logged.
+                    if told.is_none() {
                         tracing::warn!(%network, %fault, failures = poll.failures, "the head could not be read");
                         told = Some(fault);
                     }

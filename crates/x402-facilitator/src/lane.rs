@@ -7,6 +7,7 @@ mod agenda;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -229,13 +230,25 @@ impl Lane {
             return Ok(Some(lease.clone()));
         }
         let asked = Instant::now();
-        let lease = self.engine.ledger().lease(&self.id, self.engine.settlement().owner(), seconds).await?;
+        let lease = self.ask_for_lease(seconds).await?;
         self.lease = lease.clone().map(|lease| (lease, asked));
         match &lease {
             Some(_) => self.engine.shares().takes(&self.id),
             None => self.engine.shares().leaves(&self.id),
         }
         Ok(lease)
+    }
+
+    /// Takes or renews the lease. The running work goes on meanwhile: a slow ledger would end a transaction that waits.
+    async fn ask_for_lease(&mut self, seconds: u64) -> Result<Option<Lease>, Fault> {
+        let (engine, id) = (Arc::clone(&self.engine), self.id.clone());
+        let mut lease = pin!(async { engine.ledger().lease(&id, engine.settlement().owner(), seconds).await });
+        loop {
+            tokio::select! {
+                lease = &mut lease => return lease,
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.note_all(done, Instant::now()),
+            }
+        }
     }
 
     /// Gives the lease back, so that another process need not wait for its end.

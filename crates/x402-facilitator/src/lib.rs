@@ -37,6 +37,7 @@ pub mod server;
 pub mod session_keys;
 mod stores;
 mod view;
+mod webhooks;
 #[cfg(feature = "ws")]
 mod ws;
 

@@ -81,10 +81,12 @@ impl Serving {
     /// Refuses new requests, answers those in progress, and finishes the running settlements.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
+        let progress = tokio::spawn(self.running.engine().show_draining());
         if !self.http.is_finished() && tokio::time::timeout(GRACE, &mut self.http).await.is_err() {
             tracing::warn!("requests still wait; their settlements are in the ledger");
         }
         self.running.finish(GRACE).await;
+        progress.abort();
         self.heads.shutdown().await;
     }
 }

@@ -8,13 +8,15 @@ use x402_store::answered::ReadAnswered;
 use x402_store::budgets::Budgets;
 #[cfg(feature = "discovery")]
 use x402_store::catalog::Catalog;
+use x402_store::ended::EndedPayments;
 use x402_store::health::CheckWriter;
 use x402_store::marks::{KeepMark, Quarantine};
 #[cfg(all(feature = "discovery", feature = "postgres"))]
 use x402_store::postgres::PostgresCatalog;
 #[cfg(feature = "postgres")]
 use x402_store::postgres::{
-    Postgres, PostgresBudgets, PostgresLedger, PostgresMarks, PostgresRequests, PostgresSessionKeys, PostgresUrl,
+    Postgres, PostgresBudgets, PostgresEnded, PostgresLedger, PostgresMarks, PostgresRequests, PostgresSessionKeys,
+    PostgresUrl,
 };
 use x402_store::requests::Requests;
 #[cfg(feature = "cards")]
@@ -22,7 +24,8 @@ use x402_store::sqlite::SqliteCards;
 #[cfg(feature = "discovery")]
 use x402_store::sqlite::SqliteCatalog;
 use x402_store::sqlite::{
-    Database, SealError, SealKey, SqliteBudgets, SqliteLedger, SqliteMarks, SqliteRequests, SqliteSessionKeys,
+    Database, SealError, SealKey, SqliteBudgets, SqliteEnded, SqliteLedger, SqliteMarks, SqliteRequests,
+    SqliteSessionKeys,
 };
 use x402_types::Fault;
 
@@ -49,6 +52,8 @@ pub(crate) struct Stores {
     pub(crate) answered: Arc<dyn ReadAnswered>,
     /// The counts of payments under budgets.
     pub(crate) budgets: Arc<dyn Budgets>,
+    /// The payments of whose end a target must be notified.
+    pub(crate) ended: Arc<dyn EndedPayments>,
     /// The catalog of what was settled, if one is configured.
     #[cfg(feature = "discovery")]
     pub(crate) catalog: Option<Arc<dyn Catalog>>,
@@ -89,6 +94,7 @@ impl Stores {
                     mark_file: Some(MarkFile::required(mark_file(config, &path))),
                     answered,
                     budgets: Arc::new(SqliteBudgets::new(database.clone())),
+                    ended: Arc::new(SqliteEnded::new(database.clone())),
                     ledger: Arc::new(ledger),
                     requests,
                     session_keys,
@@ -128,6 +134,7 @@ impl Stores {
             mark_file: config.ledger_mark.clone().map(MarkFile::of_host),
             answered,
             budgets: Arc::new(PostgresBudgets::new(database.clone())),
+            ended: Arc::new(PostgresEnded::new(database.clone())),
             ledger: Arc::new(ledger),
             requests,
             session_keys,

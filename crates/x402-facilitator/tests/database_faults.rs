@@ -142,6 +142,28 @@ async fn a_database_that_is_cut_off_costs_no_payment() {
     assert!((1..=8).contains(&stage.lines("log", FAILS)), "at most one for each connection");
 }
 
+/// Two seconds for each statement that writes what belongs to a payment or a lane, longer than the third of a lease after
+/// which it is renewed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_two_seconds_a_statement_settles_and_keeps_its_lane() {
+    let stage = Stage::new().await;
+    let process = stage.start().await;
+    let body = stage.body(1).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$";
+    stage.database.batch_execute(slow).await.unwrap();
+    for table in ["payments", "slots", "leases"] {
+        let on = format!(
+            "CREATE TRIGGER slow BEFORE INSERT OR UPDATE ON x402_{table} FOR EACH STATEMENT EXECUTE FUNCTION slow()"
+        );
+        stage.database.batch_execute(&on).await.unwrap();
+    }
+    stage.settled(&process, &body, "slow").await;
+    assert_eq!(stage.chain.transfers().len(), 1);
+    assert_eq!(stage.number("SELECT fence FROM x402_leases").await, 1, "it kept its lane");
+    assert_eq!(stage.lines("log", FAILS), 0);
+}
+
 /// PostgreSQL's own error of a full disk, at each write of a payment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_database_refuses_new_payments_and_loses_none() {
@@ -226,4 +248,31 @@ async fn clocks_that_are_a_minute_apart_change_nothing() {
     for log in ["behind", "ahead", "behind again"] {
         assert_eq!(stage.lines(log, FAILS), 0, "{log}");
     }
+}
+
+/// Two nodes of one network with different blocks: nothing is proven until one of them is gone, and the log says why once.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_endpoints_that_disagree_prove_nothing_until_one_is_gone() {
+    let stage = Stage::new().await;
+    let other = DevChain::new().unwrap();
+    let second = other.serve("127.0.0.1:0").await.unwrap();
+    let text = std::fs::read_to_string(&stage.config).unwrap();
+    let both = text.replace("finality = 0", "finality = 0\nfurther_rpc = [{ env = \"TEST_SECOND\" }]");
+    std::fs::write(&stage.config, both.replace("lease_seconds = 5", "lease_seconds = 5\nsettle_wait_seconds = 1"))
+        .unwrap();
+    let process =
+        Facilitator::start_with(&stage.config, &stage.node.url, &stage.log("log"), &[("TEST_SECOND", &second.url)]);
+    let body = stage.body(1).await;
+    // From here on their blocks of one number differ.
+    let _: Value = other.client().request("evm_increaseTime", (100_u64,)).await.unwrap();
+    other.mine(40);
+    stage.chain.mine(30);
+    at_last("the log", async || stage.lines("log", "two endpoints disagree") > 0).await;
+    let (status, said) = post_named(&format!("{}/settle", process.url), body.clone(), "two").await.unwrap();
+    assert!(said["errorReason"] == "settlement_pending" || status == 503, "{status} {said}");
+    drop((second, other));
+    stage.settled(&process, &body, "two").await;
+    assert_eq!(stage.chain.transfers().len(), 1);
+    assert_eq!(stage.lines("log", "the head could not be read"), 1);
+    at_last("the log", async || stage.lines("log", "the head can be read again") == 1).await;
 }

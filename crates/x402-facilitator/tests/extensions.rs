@@ -19,8 +19,12 @@ async fn start() -> DevFacilitator {
 }
 
 async fn identified(facilitator: &DevFacilitator, id: &str) -> Value {
+    identified_by(1, facilitator, id).await
+}
+
+async fn identified_by(payer: usize, facilitator: &DevFacilitator, id: &str) -> Value {
     let terms = terms();
-    let mut body = body(&terms, &signed(1, &terms, facilitator.chain().time()).await);
+    let mut body = body(&terms, &signed(payer, &terms, facilitator.chain().time()).await);
     body["paymentPayload"]["extensions"] = json!({"payment-identifier": {"info": {"required": false, "id": id}}});
     body
 }
@@ -66,6 +70,10 @@ async fn one_id_names_one_payload() {
     assert_eq!((status, &first["success"]), (200, &json!(true)), "{first}");
     conflict(post(&facilitator, "verify", &two, None).await, ANOTHER);
     conflict(post(&facilitator, "settle", &two, None).await, ANOTHER);
+    // Another payer that learned the id gets no part of the first one's answer.
+    let stranger = identified_by(3, &facilitator, ID).await;
+    conflict(post(&facilitator, "verify", &stranger, None).await, ANOTHER);
+    conflict(post(&facilitator, "settle", &stranger, None).await, ANOTHER);
     // The same authorization in another payload is another payload.
     let mut respelt = one.clone();
     respelt["paymentPayload"]["resource"] = json!({"url": "https://shop.example/else"});

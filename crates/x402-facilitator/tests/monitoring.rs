@@ -189,6 +189,7 @@ const WHOLE_PROCESS: &[&str] = &[
     "the ledger cannot begin a transaction",
     "the ledger cannot commit",
     "nothing was forgotten",
+    "the ends of payments cannot be read for webhooks",
     "an answer could not be written",
     "this process is not announced to the others",
     "the ledger is in quarantine until it is released",

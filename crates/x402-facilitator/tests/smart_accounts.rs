@@ -6,8 +6,8 @@
 mod support;
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alloy_network::TransactionBuilder7702;
@@ -17,13 +17,22 @@ use alloy_rpc_types_eth::{Authorization, TransactionRequest};
 use alloy_signer::SignerSync;
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use x402_challenge::MemoryStore;
 use x402_devchain::contracts::{KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_ACCOUNT};
 use x402_devchain::{ACCOUNTS, DevChain, TOKENS_EACH, signer};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelSignature, KernelVersion, wrapped_digest};
+use x402_evm::chain::RpcChain;
 use x402_evm::eip6492::Counterfactual;
-use x402_evm::exact::{Payer, SignAs, TRANSFER_GAS};
+use x402_evm::exact::{Exact, Payer, SignAs, TRANSFER_GAS};
+use x402_evm::key::Key;
 use x402_evm::rail::Fees;
+use x402_evm::wallet::Signers;
+use x402_extensions::bazaar::DiscoverableRoute;
+use x402_extensions::builder_code::{BuilderCodes, FacilitatorCodes, PayerCodes, SellerCodes};
+use x402_extensions::offer_receipt::{IssuerKey, KeepReceipt, KeptReceipt, KnownKeys, OfferIssuer, ReceiptBook};
+use x402_extensions::sign_in::{OnChains, SignInGate, SignInWallet};
 use x402_facilitator::clock::now;
+use x402_facilitator::discovery::CatalogIndex;
 use x402_facilitator::engine::Patience;
 use x402_facilitator::heads::Polling;
 use x402_facilitator::mechanisms::{Builder, Evm};
@@ -31,6 +40,12 @@ use x402_facilitator::process::owner;
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
 use x402_facilitator_core::{Ledger, MemoryLedger};
+use x402_http::client::{AdmittedBy, PayClient, Receipt};
+use x402_http::remote::RemoteFacilitator;
+use x402_http::server::Seller;
+use x402_store::catalog::{Catalog, CatalogFilter, Page};
+use x402_store::sqlite::{Database, SqliteCatalog};
+use x402_types::extension::PaymentIdentifier;
 use x402_types::{ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
 
 use crate::support::{SELLER, body, send, terms, tls};
@@ -279,6 +294,110 @@ async fn a_delegated_key_pays() {
     stage.chain.set_code(account, [&[0xef, 1, 0][..], KERNEL_FACTORY.as_slice()].concat().into()).unwrap();
     stage.refuses(signer(6).unwrap(), "invalid_exact_evm_payload_signature").await;
     stage.stop().await;
+}
+
+/// Keeps the receipts that prove a payment.
+#[derive(Default)]
+struct Shelf(Mutex<Vec<KeptReceipt>>);
+
+#[async_trait]
+impl KeepReceipt for Shelf {
+    async fn keep(&self, receipt: &KeptReceipt) -> Result<(), Fault> {
+        self.0.lock().unwrap().push(receipt.clone());
+        Ok(())
+    }
+}
+
+/// An account in the place of a key: it buys once with every extension, and then signs in.
+async fn buys_with_every_extension(chain: &DevChain, payer: impl SignAs + Clone + 'static) {
+    let account = payer.account();
+    let codes = FacilitatorCodes::new().with_wallet("fac_w".parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path().join("catalog.sqlite")).unwrap();
+    let catalog: Arc<dyn Catalog> = Arc::new(SqliteCatalog::new(database));
+    let index = Arc::new(CatalogIndex::new(catalog.clone()));
+    let evm = Evm {
+        polling: Polling { busy: Duration::from_millis(20), rest: Duration::from_millis(20) },
+        factories: vec![KERNEL_FACTORY],
+        ..Evm::new(chain.client(), ChainId::eip155(CHAIN), 0, x402_devchain::key(0).into_iter().collect())
+    };
+    let builder = Builder::new(owner(), Arc::new(MemoryLedger::new(now)) as Arc<dyn Ledger>)
+        .with_call_suffix(move |claim| codes.suffix(claim))
+        .with_evm(evm)
+        .unwrap()
+        .with_engine(move |engine| {
+            engine.with_patience(Patience::waiting(Duration::from_secs(3_600))).with_extension(index)
+        });
+    let (engine, heads) = builder.build().unwrap();
+    let routes = Routes::new(Arc::clone(&engine)).into_router();
+    let serving = Serving::start((Ipv4Addr::LOCALHOST, 0).into(), &engine, heads, routes).await.unwrap();
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let remote = RemoteFacilitator::new(&format!("http://{}", serving.address())).unwrap();
+    let reader = RpcChain::new(chain.client(), ChainId::eip155(CHAIN), 0).with_freshness(Duration::ZERO);
+    let accounts = OnChains::new(Signers::any().with_factory(KERNEL_FACTORY)).with_chain(Arc::new(reader));
+    let gate = SignInGate::new(&origin, &[5; 32], Arc::new(MemoryStore::default())).unwrap();
+    let issuer: Key = ACCOUNTS[4].key.to_string().parse().unwrap();
+    let schema = json!({"properties": {"city": {"type": "string"}}});
+    let seller = Seller::new(&origin, Arc::new(remote))
+        .unwrap()
+        .with_extension(PaymentIdentifier::required())
+        .with_extension(OfferIssuer::new(IssuerKey::eip712(issuer)).with_transaction())
+        .with_extension(gate.with_accounts(Arc::new(accounts)))
+        .with_extension(DiscoverableRoute::query("GET", &json!({"city": "Paris"}), &schema))
+        .with_extension(SellerCodes::new("our_app".parse().unwrap()));
+    let offer =
+        Exact::default().requirements(ChainId::eip155(CHAIN), ACCOUNTS[SELLER].address, "$0.01".parse().unwrap());
+    let paid = seller.charge([offer.unwrap()]).unwrap();
+    let app = axum::Router::new().route("/report", axum::routing::get(async || "the report").layer(paid));
+    tokio::spawn(axum::serve(listener, app).into_future());
+
+    let shelf = Arc::new(Shelf::default());
+    let buyer = x402_http::client::Payer::new(Payer::new(payer.clone()))
+        .with_extension(PaymentIdentifier::optional())
+        .with_extension(PayerCodes::new(["our_client".parse().unwrap()]).unwrap())
+        .with_extension(ReceiptBook::new(shelf.clone()))
+        .with_extension(SignInWallet::evm(payer));
+    let client = PayClient::new(buyer).unwrap();
+    let url = format!("{origin}/report");
+    let before = chain.transfers().len();
+    let first = client.get(&url).await.unwrap();
+    assert_eq!(first.status().as_u16(), 200, "{}", first.text().await.unwrap());
+    let receipt = first.extensions().get::<Receipt>().unwrap().0.clone();
+    assert_eq!(receipt.payer.as_deref(), Some(&*account.to_string()));
+    let kept = shelf.0.lock().unwrap().pop().unwrap();
+    let proof = kept.prove(&KnownKeys::new()).unwrap();
+    assert_eq!(&*proof.receipt.payload.payer, account.to_string());
+    assert_eq!(proof.receipt.payload.transaction.as_deref(), Some(&*receipt.transaction));
+    let found: Value = chain.client().request("eth_getTransactionByHash", [&receipt.transaction]).await.unwrap();
+    let calldata = alloy_primitives::hex::decode(found["input"].as_str().unwrap()).unwrap();
+    let codes = BuilderCodes::of_calldata(&calldata).unwrap();
+    let services: Vec<_> = codes.services.iter().map(ToString::to_string).collect();
+    assert_eq!((codes.app.unwrap().to_string(), services), ("our_app".into(), vec!["our_client".to_owned()]));
+
+    let again = client.get(&url).await.unwrap();
+    assert_eq!(again.status().as_u16(), 200);
+    assert_eq!(again.extensions().get::<AdmittedBy>().map(|by| &*by.0), Some("sign-in-with-x"));
+    assert_eq!(chain.transfers().len() - before, 1, "paid once");
+    serving.stop().await;
+    let (listed, _) = catalog.list(&CatalogFilter::default(), Page::new(0, 5)).await.unwrap();
+    assert_eq!(listed.iter().map(|listed| &*listed.listing.resource).collect::<Vec<_>>(), [url]);
+}
+
+/// A contract that its payment deploys (EIP-6492), the same deployed (EIP-1271), and a key that delegates (EIP-7702).
+#[tokio::test(flavor = "multi_thread")]
+async fn smart_accounts_use_every_extension() {
+    let stage = stage(Vec::new()).await;
+    let kernel = Kernel { factory: Some(KERNEL_FACTORY), ..stage.kernel() };
+    let account = ACCOUNTS[6].address;
+    stage.chain.set_code(account, [&[0xef, 1, 0][..], SIMPLE_7702_ACCOUNT.as_slice()].concat().into()).unwrap();
+    let chain = stage.chain.clone();
+    stage.stop().await;
+    buys_with_every_extension(&chain, kernel.clone()).await;
+    assert!(!chain.provider().get_code_at(kernel.address).await.unwrap().is_empty());
+    buys_with_every_extension(&chain, Kernel { factory: None, ..kernel }).await;
+    buys_with_every_extension(&chain, Raw(account, 6)).await;
 }
 
 /// `isValidSignature` that says yes where the gas price is zero, as in a simulation, and reverts in a transaction: three

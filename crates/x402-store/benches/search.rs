@@ -97,6 +97,7 @@ async fn measure(name: &str, catalog: &dyn Catalog) {
         ("one word and a network", &on_base),
         ("the most common word", &all),
         ("a beginning of two letters", &all),
+        ("a beginning of one letter", &all),
         ("no match", &all),
         ("a page of the list", &all),
     ] {
@@ -108,6 +109,7 @@ async fn measure(name: &str, catalog: &dyn Catalog) {
                 "one word" | "one word and a network" => numbers.word(),
                 "the most common word" => word(1),
                 "a beginning of two letters" => word(2 + turn as u64)[..2].to_owned(),
+                "a beginning of one letter" => word(2 + turn as u64)[..1].to_owned(),
                 _ => "qqqqqq".to_owned(),
             };
             let begun = Instant::now();
@@ -135,8 +137,13 @@ async fn main() {
     fill(&catalog, resources).await;
     measure("SQLite", &*catalog).await;
     let server = PostgresServer::start(Fsync::Off).unwrap();
-    let database = Postgres::open(&server.url("postgres").parse().unwrap(), Postgres::CONNECTIONS).await.unwrap();
+    let url = server.url("postgres");
+    let database = Postgres::open(&url.parse().unwrap(), Postgres::CONNECTIONS).await.unwrap();
     let catalog: Arc<dyn Catalog> = Arc::new(PostgresCatalog::new(database));
     fill(&catalog, resources).await;
+    // As autovacuum does within a minute.
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("VACUUM ANALYZE x402_listings").await.unwrap();
     measure("PostgreSQL", &*catalog).await;
 }

@@ -3,18 +3,26 @@
 //!
 //! The catalog is written after a settlement and proves nothing: without it, payments go on.
 
+mod query;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use x402_extensions::bazaar::{Listing, NAME};
 use x402_types::challenge::IsoTime;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
+pub use self::query::{ListQuery, SearchQuery, WrongParameter};
+
 /// The most listings of one page.
 pub const MAX_PAGE: u32 = 100;
 /// The most listings that a search or a list reaches by pages.
 pub const MAX_OFFSET: u32 = 10_000;
+/// The most listings of one resource: one for each account that was paid for it on a network.
+pub const MAX_ACCOUNTS: u32 = 16;
 /// The most words of a search; the others are not read.
 const MAX_WORDS: usize = 16;
+/// The number of matches that are ordered among themselves by how well they match: the newest ones, then the next.
+pub(crate) const RANKED: u32 = 500;
 
 /// The listings that are wanted. A member that is absent does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +62,12 @@ impl Page {
     pub fn new(offset: u32, limit: u32) -> Self {
         Self { offset: offset.min(MAX_OFFSET), limit: limit.clamp(1, MAX_PAGE) }
     }
+
+    /// Returns the number of the newest matches in which this page of a search is, and one match more: whole blocks of
+    /// those that are ordered among themselves.
+    pub(crate) fn newest(self) -> u32 {
+        self.offset.saturating_add(self.limit).saturating_add(1).next_multiple_of(RANKED)
+    }
 }
 
 /// A listing with the time of its last payment.
@@ -77,7 +91,8 @@ impl Listed {
 /// Stores listings and finds them.
 #[async_trait]
 pub trait Catalog: Send + Sync + std::fmt::Debug {
-    /// Stores a listing; it takes the place of the one with the same identity.
+    /// Stores a listing; it takes the place of the one with the same identity, network and recipient. Of more than
+    /// [`MAX_ACCOUNTS`] listings of one identity, those that were paid longest ago are forgotten.
     ///
     /// # Errors
     /// The store failed.
@@ -89,8 +104,9 @@ pub trait Catalog: Send + Sync + std::fmt::Debug {
     /// The store failed.
     async fn list(&self, filter: &CatalogFilter, page: Page) -> Result<(Vec<Listed>, u64), Fault>;
 
-    /// Returns a part of the listings that have all of these words, or words that begin so, the best match first, and
-    /// whether there are more. A text without a word finds nothing.
+    /// Returns a part of the listings that have all of these words, or words that begin so, and whether there are more. Of the
+    /// five hundred matches that were paid last, the best comes first, then the best of the next five hundred. A text
+    /// without a word finds nothing.
     ///
     /// # Errors
     /// The store failed.

@@ -7,6 +7,11 @@ pub mod answered;
 pub mod budgets;
 #[cfg(feature = "catalog")]
 pub mod catalog;
+#[cfg(feature = "ledger")]
+pub mod ended;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod health;
 #[cfg(feature = "ledger")]
 pub mod marks;

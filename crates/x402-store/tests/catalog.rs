@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use x402_extensions::bazaar::Listing;
-use x402_store::catalog::{Catalog, CatalogFilter, Listed, MAX_OFFSET, MAX_PAGE, Page};
+use x402_store::catalog::{Catalog, CatalogFilter, Listed, MAX_ACCOUNTS, MAX_OFFSET, MAX_PAGE, Page};
 use x402_store::postgres::PostgresCatalog;
 use x402_store::sqlite::{Database, SqliteCatalog};
 use x402_types::UnixSeconds;
@@ -108,6 +108,83 @@ async fn a_later_payment_replaces_the_listing_and_its_words(place: &Place) {
     assert_eq!(catalog.list(&all(), Page::new(0, 20)).await.unwrap().1, 4);
 }
 
+fn paid_to(account: &str, network: &str) -> impl FnOnce(&mut Value) {
+    move |json| {
+        json["accepts"][0]["payTo"] = json!(account);
+        json["accepts"][0]["network"] = json!(network);
+    }
+}
+
+/// Whoever pays may name any URL, but what another account was paid leaves the listing of its owner as it is.
+async fn a_payment_to_another_account_replaces_nothing(place: &Place) {
+    let catalog = place.open().await;
+    let at = UnixSeconds(1_795_923_767);
+    let (base, sepolia) = ("eip155:8453", "eip155:84532");
+    catalog.put(&listing("/a", "honest words", paid_to("0xAbC0", base)), at).await.unwrap();
+    catalog.put(&listing("/a", "forged words", paid_to("0xbad0", base)), at.plus(1)).await.unwrap();
+    // Nor does one that costs nothing: the same account on a network of test money.
+    catalog.put(&listing("/a", "free words", paid_to("0xAbC0", sepolia)), at.plus(2)).await.unwrap();
+    for words in ["honest", "forged", "free"] {
+        assert_eq!(found(&*catalog, words).await, ["/a"], "{words}");
+    }
+    let (listed, total) = catalog.list(&all(), Page::new(0, 20)).await.unwrap();
+    assert_eq!(total, 3);
+    let texts: Vec<_> = listed.iter().map(|listed| listed.listing.description.clone().unwrap()).collect();
+    assert_eq!(texts, ["free words", "forged words", "honest words"]);
+    // The owner's next payment renews its own listing, whatever the case of its account.
+    catalog.put(&listing("/a", "renewed words", paid_to("0xABC0", base)), at.plus(3)).await.unwrap();
+    assert_eq!(catalog.list(&all(), Page::new(0, 20)).await.unwrap().1, 3);
+    assert_eq!((found(&*catalog, "honest").await.len(), found(&*catalog, "renewed").await.len()), (0, 1));
+}
+
+/// A resource has sixteen listings at most, or a stranger could fill pages with one; the owner's payments keep its own.
+async fn of_too_many_accounts_the_longest_unpaid_is_forgotten(place: &Place) {
+    let catalog = place.open().await;
+    let network = "eip155:8453";
+    let most = u64::from(MAX_ACCOUNTS);
+    catalog.put(&listing("/b", "of another resource", paid_to("0x00", network)), UnixSeconds(0)).await.unwrap();
+    catalog.put(&listing("/a", "words of the owner", paid_to("0xAbC0", network)), UnixSeconds(1)).await.unwrap();
+    for number in 2..=most {
+        let text = format!("stranger {number}");
+        let account = format!("0xbad{number}");
+        catalog.put(&listing("/a", &text, paid_to(&account, network)), UnixSeconds(number)).await.unwrap();
+    }
+    catalog.put(&listing("/a", "words of the owner", paid_to("0xAbC0", network)), UnixSeconds(90)).await.unwrap();
+    assert_eq!(catalog.list(&all(), Page::new(0, 50)).await.unwrap().1, most + 1);
+    catalog.put(&listing("/a", "latest", paid_to("0xbadff", network)), UnixSeconds(91)).await.unwrap();
+    assert_eq!(catalog.list(&all(), Page::new(0, 50)).await.unwrap().1, most + 1);
+    for (words, left) in [("stranger 2", 0), ("stranger 3", 1), ("owner", 1), ("latest", 1), ("another resource", 1)] {
+        assert_eq!(found(&*catalog, words).await.len(), left, "{words}");
+    }
+}
+
+/// Ranks are those of the newest matches: a better match that was paid earlier than five hundred others comes after them, and
+/// pages go on from one block to the next without a gap.
+async fn the_newest_matches_are_ranked(place: &Place) {
+    let catalog = place.open().await;
+    let best = |path: &str| listing(path, "same same same same", |json| json["tags"] = json!(["same"]));
+    catalog.put(&best("/old"), UnixSeconds(1)).await.unwrap();
+    for number in 0..505_u64 {
+        let text = "one word that is the same, and many others by which it counts for less";
+        catalog.put(&listing(&format!("/{number}"), text, |_| {}), UnixSeconds(2 + number)).await.unwrap();
+    }
+    catalog.put(&best("/best"), UnixSeconds(600)).await.unwrap();
+    let mut seen = Vec::new();
+    let mut offset = 0;
+    loop {
+        let (page, more) = catalog.search("same", &all(), Page::new(offset, 70)).await.unwrap();
+        seen.extend(paths(&page).into_iter().map(str::to_owned));
+        if !more {
+            break;
+        }
+        offset += 70;
+    }
+    assert_eq!(seen[0], "/best", "the best of the newest");
+    let unique: std::collections::BTreeSet<_> = seen.iter().collect();
+    assert_eq!((seen.len(), unique.len()), (507, 507), "each once");
+    assert_eq!(seen[500], "/old", "the best of the others");
+}
+
 async fn filters_and_pages_have_their_bounds(place: &Place) {
     let catalog = place.open().await;
     for at in 0..25_u64 {
@@ -160,6 +237,72 @@ async fn both_stores_keep_the_contract() {
     }
     for place in Place::both().await {
         filters_and_pages_have_their_bounds(&place).await;
+    }
+    for place in Place::both().await {
+        a_payment_to_another_account_replaces_nothing(&place).await;
+    }
+    for place in Place::both().await {
+        of_too_many_accounts_the_longest_unpaid_is_forgotten(&place).await;
+    }
+    for place in Place::both().await {
+        the_newest_matches_are_ranked(&place).await;
+    }
+}
+
+/// A catalog of schema 3, in which the last payment for a resource replaced its listing, keeps its listings and their words.
+#[tokio::test]
+async fn a_catalog_of_an_earlier_schema_is_found_again() {
+    const FILE: [&str; 3] = [
+        include_str!("../src/sqlite/schema/1.sql"),
+        include_str!("../src/sqlite/schema/2.sql"),
+        include_str!("../src/sqlite/schema/3.sql"),
+    ];
+    const DATABASE: [&str; 3] = [
+        include_str!("../src/postgres/schema/1.sql"),
+        include_str!("../src/postgres/schema/2.sql"),
+        include_str!("../src/postgres/schema/3.sql"),
+    ];
+    let [file, database] = Place::both().await;
+    let (Place::File(folder), Place::Database(url)) = (&file, &database) else { panic!() };
+    let rows = [("/late", "Weather of Köln", 9_i64), ("/early", "Weather", 5)];
+    let text = |path: &str, description: &str| {
+        serde_json::to_string(&listing(path, description, |json| json["toolName"] = json!("forecast"))).unwrap()
+    };
+    {
+        let connection = rusqlite::Connection::open(folder.path().join("ledger.sqlite")).unwrap();
+        connection.execute_batch(&FILE.concat()).unwrap();
+        connection.pragma_update(None, "user_version", 3).unwrap();
+        let insert = "INSERT INTO listings (identity, type, network, scheme, pay_to, listing, updated)
+                      VALUES (?1, 'http', 'eip155:84532', 'exact', '0xabc0', ?2, ?3)";
+        for (path, description, updated) in rows {
+            connection.execute(insert, rusqlite::params![path, text(path, description), updated]).unwrap();
+        }
+    }
+    {
+        let client = support::session(url).await;
+        client.batch_execute(&DATABASE.concat()).await.unwrap();
+        let table = "CREATE TABLE x402_migrations (number INTEGER PRIMARY KEY, applied TIMESTAMPTZ);
+                     INSERT INTO x402_migrations (number) VALUES (1), (2), (3)";
+        client.batch_execute(table).await.unwrap();
+        let insert = "INSERT INTO x402_listings (identity, type, network, scheme, pay_to, listing, words, updated)
+                      VALUES (sha256(convert_to($1, 'UTF8')), 'http', 'eip155:84532', 'exact', '0xabc0', $2,
+                              to_tsvector('simple', $3), $4)";
+        for (path, description, updated) in rows {
+            let words = format!("{} forecast data demo", description.replace('ö', "o"));
+            client.execute(insert, &[&path, &text(path, description), &words, &updated]).await.unwrap();
+        }
+    }
+    for place in [&file, &database] {
+        let catalog = place.open().await;
+        let (found, total) = catalog.list(&all(), Page::new(0, 5)).await.unwrap();
+        assert_eq!((paths(&found), total), (vec!["/late", "/early"], 2));
+        for (words, expected) in
+            [("weather", &["/late", "/early"][..]), ("koln", &["/late"]), ("forecast data demo", &["/late", "/early"])]
+        {
+            let mut of_words = self::found(&*catalog, words).await;
+            of_words.sort_by_key(|path| std::cmp::Reverse(path.clone()));
+            assert_eq!(of_words, expected, "{words}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource};
 use x402_validate::{Issue, Options, Severity, Source, lint};
 
-use super::Outcome;
+use super::{Outcome, identify};
 
 /// The maximum number of displayed issues; the others are counted.
 const MOST: usize = 100;
@@ -50,6 +50,9 @@ pub(crate) fn render(outcome: &Outcome, color: bool) -> String {
             text(&entry.pay_to),
             text(&entry.scheme)
         );
+    }
+    for line in outcome.report.normalized.iter().flat_map(identify::lines) {
+        let _ = writeln!(out, "  identify: {line}");
     }
     let verdict = if outcome.report.valid { "valid" } else { "invalid" };
     let plural = |n: usize| if n == 1 { "" } else { "s" };

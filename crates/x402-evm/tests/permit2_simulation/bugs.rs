@@ -138,6 +138,10 @@ impl Mechanism for Buggy {
         self.inner.lanes()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        self.inner.has_nonce_on_chain()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let key = self.inner.key(claim)?;
         if self.bug != Bug::BothSpellings {

@@ -95,6 +95,10 @@ impl Mechanism for Judged {
         self.inner.lanes()
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        self.inner.has_nonce_on_chain()
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         self.inner.key(claim)
     }

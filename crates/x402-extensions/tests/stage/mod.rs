@@ -19,7 +19,7 @@ use x402_http::Body;
 use x402_http::client::{Clock, PayLayer, Payer, Timer};
 use x402_http::server::{RequirePaymentLayer, Seller};
 use x402_types::v2::{SettleResponse, SupportedResponse, VerifyResponse};
-use x402_types::{Fault, Offer, UnixSeconds};
+use x402_types::{Fault, MakePayment, Offer, SigningContext, UnixSeconds};
 
 /// The keys of anvil's accounts 1 to 3: payer, signer, payee.
 pub(crate) const PAYER: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
@@ -68,17 +68,22 @@ impl Timer for Ticks {
 /// Accepts every payment, and counts.
 #[derive(Debug, Default)]
 pub(crate) struct Bank {
+    pub(crate) verified: AtomicUsize,
     pub(crate) settled: AtomicUsize,
+    /// The extensions of the last payment, as they came.
+    pub(crate) received: std::sync::Mutex<x402_types::Members>,
 }
 
 #[async_trait]
 impl Facilitator for Bank {
     async fn verify(&self, request: &PaymentRequest) -> Result<VerifyResponse, Fault> {
+        self.verified.fetch_add(1, Ordering::SeqCst);
         Ok(serde_json::from_value(serde_json::json!({"isValid": true, "payer": payer_of(request)})).unwrap())
     }
 
     async fn settle(&self, request: &PaymentRequest) -> Result<SettleResponse, Fault> {
         self.settled.fetch_add(1, Ordering::SeqCst);
+        *self.received.lock().unwrap() = request.claim.extensions.clone();
         let json = serde_json::json!({"success": true, "payer": payer_of(request), "transaction": TRANSACTION,
             "network": request.claim.terms.network});
         Ok(serde_json::from_value(json).unwrap())
@@ -153,6 +158,32 @@ pub(crate) async fn buy(
 ) -> Result<Response<Bytes>, x402_http::client::ClientError<Infallible>> {
     let response = PayLayer::new(payer.clone()).layer(service.clone()).oneshot(get(path)).await?;
     Ok(whole(response).await)
+}
+
+/// The payment of a key for a document's first entry, with these extensions.
+pub(crate) async fn payment(
+    key_text: &str,
+    document: &serde_json::Value,
+    extensions: Option<serde_json::Value>,
+    (now, entropy): (UnixSeconds, u8),
+) -> serde_json::Value {
+    let context = SigningContext { now, entropy: [entropy; 32], url: ORIGIN, method: "GET" };
+    let accepted: x402_types::v2::PaymentRequirements = serde_json::from_value(document["accepts"][0].clone()).unwrap();
+    let made = exact::Payer::new(key(key_text)).make_payment(&accepted.into(), &context).await.unwrap();
+    let mut payment = serde_json::json!({"x402Version": 2, "resource": document["resource"],
+        "accepted": document["accepts"][0], "payload": made.payload});
+    if let Some(extensions) = extensions {
+        payment["extensions"] = extensions;
+    }
+    payment
+}
+
+/// A request with a payment.
+pub(crate) fn paying(path: &str, payment: &serde_json::Value) -> Request<Full<Bytes>> {
+    let mut request = get(path);
+    let header = x402_codec::base64::encode(payment.to_string().as_bytes());
+    request.headers_mut().insert("payment-signature", header.parse().unwrap());
+    request
 }
 
 /// Requests a path without a client.

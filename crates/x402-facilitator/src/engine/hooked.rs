@@ -39,7 +39,8 @@ impl Engine {
     /// Passes an event to the observers.
     pub(super) fn observe(&self, payment: &HookedPayment, event: &PaymentEvent<'_>) {
         if let Err(fault) = self.hooks.observe(payment, event) {
-            tracing::warn!(%fault, "an observer of payments failed");
+            let network = payment.claim.terms.network;
+            tracing::warn!(%network, %fault, "an observer of payments failed");
         }
     }
 

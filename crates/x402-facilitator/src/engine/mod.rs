@@ -5,6 +5,7 @@ mod health;
 mod hooked;
 mod in_process;
 mod pause;
+mod progress;
 mod quarantine;
 mod records;
 mod running;
@@ -39,6 +40,7 @@ use crate::dialect::{Body, Dialect};
 use crate::dialects;
 use crate::metrics::Metrics;
 use crate::metrics::gas::GasReader;
+use crate::webhooks::Webhooks;
 
 /// A facilitator in this process. It verifies and claims payments, and settles them in tasks of its own, so that a
 /// caller's disconnection changes nothing.
@@ -83,6 +85,8 @@ pub struct Engine {
     budgets: Option<Arc<NetworkBudgets>>,
     /// The corrections of the budgets, until their task begins.
     corrections: Mutex<Option<Corrections>>,
+    /// The targets that are notified of payments' ends.
+    webhooks: Option<Arc<Webhooks>>,
     /// The balances in wei below which a signer is low, by network.
     low_balances: BTreeMap<ChainId, u128>,
 }
@@ -181,6 +185,7 @@ impl Engine {
             gas: Mutex::default(),
             budgets: None,
             corrections: Mutex::default(),
+            webhooks: None,
             low_balances: BTreeMap::new(),
         }
     }
@@ -229,6 +234,22 @@ impl Engine {
         match &self.budgets {
             Some(budgets) => budgets.states(now()).await,
             None => Ok(Vec::new()),
+        }
+    }
+
+    pub(crate) fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
+        self.webhooks = Some(Arc::new(webhooks));
+        self
+    }
+
+    /// Returns the number of ends that are not delivered yet; `None` if there are no targets.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn waiting_webhooks(&self) -> Result<Option<u64>, Fault> {
+        match &self.webhooks {
+            Some(webhooks) => webhooks.waiting().await.map(Some),
+            None => Ok(None),
         }
     }
 

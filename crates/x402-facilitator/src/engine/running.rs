@@ -21,6 +21,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// The tasks of an engine.
 #[derive(Debug)]
 pub struct Running {
+    engine: Arc<Engine>,
     tasks: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
@@ -33,6 +34,10 @@ impl Running {
                 return;
             }
         }
+    }
+
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        Arc::clone(&self.engine)
     }
 
     /// Finishes the running settlements, within `grace`. The next start resumes the remaining ones.
@@ -81,6 +86,10 @@ impl Engine {
         if let (Some(corrections), Some(budgets)) = (corrections, self.budgets.clone()) {
             tasks.spawn(corrections.run(budgets, stop.subscribe()));
         }
+        if let Some(webhooks) = self.webhooks.clone() {
+            let (metrics, stopped) = (self.metrics.clone(), stop.subscribe());
+            tasks.spawn(async move { webhooks.run(metrics, stopped).await });
+        }
         if let Some(waiting) = self.records.take() {
             let (engine, stopped) = (Arc::clone(self), stop.subscribe());
             tasks.spawn(async move { waiting.run(&engine.extensions, stopped).await });
@@ -94,7 +103,9 @@ impl Engine {
                 }
             });
         }
-        Running { tasks, stop }
+        // This task has an end of its own, which is no fault.
+        tokio::spawn(Arc::clone(self).show_recovery(stop.subscribe()));
+        Running { engine: Arc::clone(self), tasks, stop }
     }
 
     /// Announces this process to the others until it stops, and learns its share of the lanes.

@@ -53,6 +53,10 @@ pub(crate) async fn write(engine: &Engine, text: &mut Text) {
             text.gauge(&names::BUDGET_LEFT, &[network, asset, per, of], left);
         }
     }
+    if let Ok(Some(waiting)) = engine.waiting_webhooks().await {
+        text.head(&names::WEBHOOKS_WAITING);
+        text.gauge(&names::WEBHOOKS_WAITING, &[], waiting);
+    }
     text.head(&names::BALANCE);
     for (lane, wei) in engine.balances() {
         text.gauge(&names::BALANCE, &[lane.as_str()], wei);

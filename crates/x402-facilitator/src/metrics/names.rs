@@ -46,6 +46,10 @@ families! {
     RPC_ERRORS = Kind::Counter, "x402_rpc_errors_total", ["network", "method", "kind"], "JSON-RPC calls that failed, by kind of error.";
     /// The commits of the ledger.
     COMMITS = Kind::Counter, "x402_ledger_commits_total", ["result"], "Commits of the ledger: stored, conflict or fault.";
+    /// The results of webhooks.
+    WEBHOOKS = Kind::Counter, "x402_webhooks_total", ["result"], "Webhooks that were delivered, failed and will be sent again, or were given up.";
+    /// The webhooks that wait.
+    WEBHOOKS_WAITING = Kind::Gauge, "x402_webhooks_waiting", [], "Ends of payments that a target is still to be told.";
     /// The open payments.
     OPEN = Kind::Gauge, "x402_open_payments", ["lane", "state"], "Payments without an answer by state of their last step.";
     /// The age of the oldest open payment.

@@ -4,6 +4,7 @@
 
 mod accepts;
 mod exchange;
+mod openapi;
 mod payments;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::dialect::{Context, Endpoint, NotAdmitted, Reply};
 use crate::edge::{AddressRates, PeerAddress};
 use crate::engine::{Engine, LowSigner, Readiness, ShortSigner};
 use crate::metrics::names;
+use crate::routes::openapi::{Operation, PAYMENT};
 
 /// The routes of a facilitator. By default, everyone who reaches the port may call, all as the same caller; requests are
 /// remembered in memory; and no session keys are kept.
@@ -44,6 +46,9 @@ pub struct Routes {
     origins: Vec<BrowserOrigin>,
     further: Router,
 }
+
+const VERIFY: Operation = Operation::new("post", "/verify", "Verifies a payment", &[200, 409]);
+const SETTLE: Operation = Operation::new("post", "/settle", "Settles a payment, once", &[200, 409]);
 
 impl Routes {
     /// Creates the routes of this engine.
@@ -116,19 +121,29 @@ impl Routes {
         let body_time = limits.clone().unwrap_or_default().body_time();
         let context =
             Arc::new(Context::new(Arc::clone(&engine), requests, Limits::DEFAULT, callers, body_time, values));
-        let mut routes = Router::new()
-            .route("/verify", post(exchange::verify))
-            .route("/settle", post(exchange::settle))
-            .route("/accepts", post(accepts::complete))
-            .route("/payments/{id}", get(payments::read))
-            .route("/supported", get(supported));
         let dialects = context.engine().dialects();
-        for (path, endpoint) in dialects.iter().flat_map(|dialect| dialect.paths()) {
-            routes = match endpoint {
-                Endpoint::Verify => routes.route(path, post(exchange::verify)),
-                Endpoint::Settle => routes.route(path, post(exchange::settle)),
-            };
+        let served = [
+            (VERIFY, post(exchange::verify)),
+            (SETTLE, post(exchange::settle)),
+            (Operation::new("post", "/accepts", "Completes offers", &[200]), post(accepts::complete)),
+            (Operation::new("get", PAYMENT, "Reads a payment of the caller", &[200, 400, 404]), get(payments::read)),
+            (Operation::new("get", "/supported", "What is served", &[200, 503]).open(), get(supported)),
+        ];
+        let aliases = dialects.iter().flat_map(|dialect| dialect.paths()).map(|(path, endpoint)| match endpoint {
+            Endpoint::Verify => (Operation { path, ..VERIFY }, post(exchange::verify)),
+            Endpoint::Settle => (Operation { path, ..SETTLE }, post(exchange::settle)),
+        });
+        let mut operations = openapi::PROBES.to_vec();
+        operations.extend(openapi::FURTHER);
+        #[cfg(feature = "cards")]
+        operations.extend(openapi::CARDS);
+        let mut routes = Router::new();
+        for (operation, method) in served.into_iter().chain(aliases) {
+            routes = routes.route(operation.path, method);
+            operations.push(operation);
         }
+        let document = Arc::new(openapi::document(&operations));
+        routes = routes.route("/openapi.json", get(async move || Reply::json(StatusCode::OK, &*document)));
         let routes = routes.with_state(Arc::clone(&context));
         let routes =
             dialects.iter().fold(routes, |routes, dialect| routes.merge(dialect.routes(&context))).merge(further);

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 use x402_extensions::bazaar::Listing;
 use x402_types::{Fault, UnixSeconds};
 
 use super::connect::Postgres;
 use super::failure::Abort;
-use super::run::{Kind, execute, query};
+use super::run::{Kind, execute, query, query_planned};
 use super::{natural, number};
-use crate::catalog::{Catalog, CatalogFilter, Columns, Listed, Page, all_words, cut, words};
+use crate::catalog::{Catalog, CatalogFilter, Columns, Listed, MAX_ACCOUNTS, Page, RANKED, all_words, cut, words};
 
 /// A catalog in a PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -33,12 +34,19 @@ impl PostgresCatalog {
 
 type Sql<T> = Result<T, Abort<Fault>>;
 
-const PUT: &str = "INSERT INTO x402_listings (identity, type, network, scheme, pay_to, listing, words, updated)
+/// Stores a listing, and forgets those of its resource that were paid longest ago where there are too many.
+const PUT: &str = "WITH forgotten AS (
+       DELETE FROM x402_listings WHERE id IN (
+         SELECT id FROM x402_listings
+         WHERE identity = sha256(convert_to($1, 'UTF8')) AND (network, pay_to) <> ($3, $5)
+         ORDER BY updated DESC, id DESC OFFSET $9)
+     )
+     INSERT INTO x402_listings (identity, type, network, scheme, pay_to, listing, words, updated)
      VALUES (sha256(convert_to($1, 'UTF8')), $2, $3, $4, $5, $6,
              to_tsvector('simple', regexp_replace(normalize($7, NFKD), '[\\u0300-\\u036f]', '', 'g')), $8)
-     ON CONFLICT (identity) DO UPDATE
-     SET type = EXCLUDED.type, network = EXCLUDED.network, scheme = EXCLUDED.scheme, pay_to = EXCLUDED.pay_to,
-         listing = EXCLUDED.listing, words = EXCLUDED.words, updated = EXCLUDED.updated";
+     ON CONFLICT (identity, network, pay_to) DO UPDATE
+     SET type = EXCLUDED.type, scheme = EXCLUDED.scheme, listing = EXCLUDED.listing, words = EXCLUDED.words,
+         updated = EXCLUDED.updated";
 
 const COUNT: &str = "SELECT count(*) FROM x402_listings
      WHERE ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR network = $2)
@@ -49,13 +57,22 @@ const LIST: &str = "SELECT listing, updated FROM x402_listings
        AND ($3::text IS NULL OR scheme = $3) AND ($4::text IS NULL OR pay_to = $4)
      ORDER BY updated DESC, id DESC LIMIT $5 OFFSET $6";
 
-const SEARCH: &str = "SELECT listing, updated
-     FROM x402_listings,
-          to_tsquery('simple', regexp_replace(normalize($7, NFKD), '[\\u0300-\\u036f]', '', 'g')) AS wanted
-     WHERE words @@ wanted
-       AND ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR network = $2)
-       AND ($3::text IS NULL OR scheme = $3) AND ($4::text IS NULL OR pay_to = $4)
-     ORDER BY ts_rank(words, wanted) DESC, updated DESC, id DESC LIMIT $5 OFFSET $6";
+/// The newest matches are found first, and only their ranks are computed.
+const SEARCH: &str = "WITH wanted AS (
+       SELECT to_tsquery('simple', regexp_replace(normalize($7, NFKD), '[\\u0300-\\u036f]', '', 'g')) AS query
+     ), newest AS (
+       SELECT id, listing, updated, words FROM x402_listings
+       WHERE words @@ to_tsquery('simple', regexp_replace(normalize($7, NFKD), '[\\u0300-\\u036f]', '', 'g'))
+         AND ($1::text IS NULL OR type = $1) AND ($2::text IS NULL OR network = $2)
+         AND ($3::text IS NULL OR scheme = $3) AND ($4::text IS NULL OR pay_to = $4)
+       ORDER BY updated DESC, id DESC LIMIT $8
+     )
+     SELECT listing, updated FROM (
+       SELECT listing, updated, id, ts_rank(words, query) AS score,
+              (row_number() OVER (ORDER BY updated DESC, id DESC) - 1) / $9 AS block
+       FROM newest, wanted
+     ) AS ranked
+     ORDER BY block, score DESC, updated DESC, id DESC LIMIT $5 OFFSET $6";
 
 /// The texts of a filter, in the order of the statements' first parameters.
 struct Texts([Option<String>; 4]);
@@ -80,8 +97,9 @@ async fn put(client: &ClientWrapper, listing: &Listing, now: UnixSeconds) -> Sql
     let Columns { network, scheme, pay_to, text } = Columns::of(listing).map_err(Abort::Refused)?;
     let words = all_words(&listing.words());
     let identity = listing.identity();
-    let updated = number(now.0);
-    execute(client, PUT, &[&identity, &listing.r#type, &network, &scheme, &pay_to, &text, &words, &updated]).await?;
+    let (updated, others) = (number(now.0), i64::from(MAX_ACCOUNTS.saturating_sub(1)));
+    execute(client, PUT, &[&identity, &listing.r#type, &network, &scheme, &pay_to, &text, &words, &updated, &others])
+        .await?;
     Ok(())
 }
 
@@ -104,7 +122,12 @@ async fn search(
     page: Page,
 ) -> Sql<(Vec<Listed>, bool)> {
     let (limit, offset) = (i64::from(page.limit.saturating_add(1)), i64::from(page.offset));
-    let rows = query(client, SEARCH, &[&kind, &network, &scheme, &pay_to, &limit, &offset, &wanted]).await?;
+    let (newest, ranked) = (i64::from(page.newest()), i64::from(RANKED));
+    let texts = [&kind, &network, &scheme, &pay_to].map(|text| (text as &(dyn ToSql + Sync), Type::TEXT));
+    let mut values = texts.to_vec();
+    values.extend([(&limit as &(dyn ToSql + Sync), Type::INT8), (&offset, Type::INT8), (&wanted, Type::TEXT)]);
+    values.extend([(&newest as &(dyn ToSql + Sync), Type::INT8), (&ranked, Type::INT8)]);
+    let rows = query_planned(client, SEARCH, &values).await?;
     Ok(cut(rows.iter().map(listed).collect::<Sql<_>>()?, page))
 }
 

@@ -15,6 +15,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// The table of the numbers.
@@ -76,6 +78,9 @@ async fn once(database: &Postgres) -> Result<(), Failed> {
     if found > known {
         let place = database.place().into();
         return Err(Failed::Open(PostgresOpenError::NewerSchema { place, found, known }));
+    }
+    if found > 0 && found < known {
+        tracing::info!(from = found, to = known, "the ledger's tables are migrated");
     }
     for (number, migration) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0)) {
         let transaction = client.transaction().await?;

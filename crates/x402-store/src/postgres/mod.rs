@@ -12,6 +12,8 @@ mod catalog;
 #[cfg(feature = "challenges")]
 mod challenges;
 mod connect;
+#[cfg(feature = "ledger")]
+mod ended;
 mod failure;
 #[cfg(feature = "grants")]
 mod grants;
@@ -34,6 +36,8 @@ pub use catalog::PostgresCatalog;
 #[cfg(feature = "challenges")]
 pub use challenges::PostgresChallenges;
 pub use connect::{Postgres, PostgresOpenError};
+#[cfg(feature = "ledger")]
+pub use ended::PostgresEnded;
 #[cfg(feature = "grants")]
 pub use grants::PostgresGrants;
 #[cfg(feature = "ledger")]

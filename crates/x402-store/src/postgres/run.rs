@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Client, ClientWrapper, Object};
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use x402_types::Fault;
 
 use super::connect::Postgres;
@@ -200,6 +200,17 @@ pub(super) async fn query(
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     let statement = client.prepare_cached(sql).await?;
     client.query(&statement, values).await
+}
+
+/// Runs a statement that is planned for these values: one whose best plan depends on them, which a prepared statement forgets
+/// after five runs.
+#[cfg(feature = "catalog")]
+pub(super) async fn query_planned(
+    client: &ClientWrapper,
+    sql: &'static str,
+    values: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>, tokio_postgres::Error> {
+    client.query_typed(sql, values).await
 }
 
 #[cfg(test)]

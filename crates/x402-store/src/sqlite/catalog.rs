@@ -7,7 +7,7 @@ use x402_extensions::bazaar::Listing;
 use x402_types::{Fault, UnixSeconds};
 
 use super::Database;
-use crate::catalog::{Catalog, CatalogFilter, Columns, Listed, Page, cut, words};
+use crate::catalog::{Catalog, CatalogFilter, Columns, Listed, MAX_ACCOUNTS, Page, RANKED, cut, words};
 
 /// A catalog in the ledger's SQLite file.
 #[derive(Debug, Clone)]
@@ -29,23 +29,36 @@ fn put(transaction: &Transaction<'_>, listing: &Listing, columns: &Columns, now:
     let updated = i64::try_from(now.0).unwrap_or(i64::MAX);
     let identity = listing.identity();
     let known: Option<i64> = transaction
-        .prepare_cached("SELECT id FROM listings WHERE identity = ?1")?
-        .query_row([&identity], |row| row.get(0))
+        .prepare_cached("SELECT id FROM listings WHERE identity = ?1 AND network = ?2 AND pay_to = ?3")?
+        .query_row([&identity, network, pay_to], |row| row.get(0))
         .optional()?;
     if let Some(id) = known {
-        transaction.prepare_cached("DELETE FROM listing_words WHERE rowid = ?1")?.execute([id])?;
-        transaction.prepare_cached("DELETE FROM listings WHERE id = ?1")?.execute([id])?;
+        delete(transaction, id)?;
     }
+    // A new number, by which the words are in the order of payments.
     transaction
         .prepare_cached(
-            "INSERT INTO listings (id, identity, type, network, scheme, pay_to, listing, updated)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO listings (identity, type, network, scheme, pay_to, listing, updated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
-        .execute(params![known, identity, listing.r#type, network, scheme, pay_to, text, updated])?;
+        .execute(params![identity, listing.r#type, network, scheme, pay_to, text, updated])?;
     let id = transaction.last_insert_rowid();
     transaction
         .prepare_cached("INSERT INTO listing_words (rowid, text) VALUES (?1, ?2)")?
         .execute(params![id, listing.words()])?;
+    if known.is_none() {
+        let mut surplus = transaction
+            .prepare_cached("SELECT id FROM listings WHERE identity = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2")?;
+        let surplus =
+            surplus.query_map(params![identity, MAX_ACCOUNTS], |row| row.get(0))?.collect::<Sql<Vec<i64>>>()?;
+        surplus.into_iter().try_for_each(|id| delete(transaction, id))?;
+    }
+    Ok(())
+}
+
+fn delete(transaction: &Transaction<'_>, id: i64) -> Sql<()> {
+    transaction.prepare_cached("DELETE FROM listing_words WHERE rowid = ?1")?.execute([id])?;
+    transaction.prepare_cached("DELETE FROM listings WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
 
@@ -95,13 +108,22 @@ fn search(connection: &Connection, text: &str, filter: &CatalogFilter, page: Pag
         return Ok((Vec::new(), false));
     }
     let query = query.join(" ");
-    let (condition, values) = condition(filter, 3);
-    let limit = page.limit.saturating_add(1);
-    let mut all: Vec<&dyn ToSql> = vec![&query, &limit, &page.offset];
+    let (condition, values) = condition(filter, 5);
+    let (limit, newest) = (page.limit.saturating_add(1), page.newest());
+    let mut all: Vec<&dyn ToSql> = vec![&query, &limit, &page.offset, &newest, &RANKED];
     all.extend(values.iter().map(|value| value as &dyn ToSql));
+    // The newest matches are found by the words alone, and only their ranks are computed: a word of half of the resources
+    // is as quick to find as a rare one.
+    let filtered = if values.is_empty() { "" } else { " JOIN listings l ON l.id = w.rowid" };
     let sql = format!(
-        "SELECT l.listing, l.updated FROM listing_words w JOIN listings l ON l.id = w.rowid
-         WHERE w.text MATCH ?1{condition} ORDER BY w.rank, l.updated DESC, l.id DESC LIMIT ?2 OFFSET ?3"
+        "WITH newest AS (
+           SELECT w.rowid AS id, w.rank AS score FROM listing_words w{filtered}
+           WHERE w.text MATCH ?1{condition} ORDER BY w.rowid DESC LIMIT ?4
+         ), ranked AS (
+           SELECT id, score, (row_number() OVER (ORDER BY id DESC) - 1) / ?5 AS block FROM newest
+           ORDER BY block, score, id DESC LIMIT ?2 OFFSET ?3
+         )
+         SELECT l.listing, l.updated FROM ranked r JOIN listings l ON l.id = r.id ORDER BY r.block, r.score, r.id DESC"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(cut(statement.query_map(&all[..], listed)?.collect::<Sql<_>>()?, page))

@@ -73,11 +73,11 @@ type Sql<T> = Result<T, rusqlite::Error>;
 
 /// Converts a number. SQLite has no unsigned 64-bit integers; times, nonces and versions beyond 2^63-1, which do not
 /// occur, saturate.
-fn number(value: u64) -> i64 {
+pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn natural(value: i64) -> u64 {
+pub(super) fn natural(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
@@ -97,7 +97,7 @@ pub fn slot_row(slot: &Slot) -> Sql<String> {
     to_row(slot)
 }
 
-fn from_row<T: Row>(text: &str) -> Sql<T> {
+pub(super) fn from_row<T: Row>(text: &str) -> Sql<T> {
     row::from_text(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error)))
 }

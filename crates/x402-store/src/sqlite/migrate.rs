@@ -15,6 +15,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// Migrates the file to the newest schema.
@@ -32,6 +34,9 @@ pub(super) fn to_newest(connection: &mut Connection) -> Result<(), Fault> {
     };
     if missing.is_empty() {
         return Ok(());
+    }
+    if found > 0 {
+        tracing::info!(from = found, to = MIGRATIONS.len(), "the ledger's tables are migrated");
     }
     for migration in missing {
         transaction.execute_batch(migration).map_err(Fault::store)?;

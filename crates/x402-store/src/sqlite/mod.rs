@@ -11,6 +11,8 @@ mod cards;
 mod catalog;
 #[cfg(feature = "challenges")]
 mod challenges;
+#[cfg(feature = "ledger")]
+mod ended;
 #[cfg(feature = "grants")]
 mod grants;
 #[cfg(feature = "ledger")]
@@ -33,6 +35,8 @@ pub use cards::SqliteCards;
 pub use catalog::SqliteCatalog;
 #[cfg(feature = "challenges")]
 pub use challenges::SqliteChallenges;
+#[cfg(feature = "ledger")]
+pub use ended::SqliteEnded;
 #[cfg(feature = "grants")]
 pub use grants::SqliteGrants;
 #[cfg(feature = "ledger")]
@@ -147,10 +151,11 @@ impl Database {
         let path = path.as_ref();
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let lock = File::create(&name).map_err(Fault::store)?;
+        let at = |error: std::io::Error| Fault::store(format_args!("{}: {error}", path.display()));
+        let lock = File::create(&name).map_err(at)?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Fault::store(format_args!("{}: another process uses it", path.display())),
-            TryLockError::Error(error) => Fault::store(error),
+            TryLockError::Error(error) => at(error),
         })?;
         Ok(Self { _alone: Some(Arc::new(lock)), ..Self::open(path)? })
     }

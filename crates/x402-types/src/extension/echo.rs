@@ -28,10 +28,13 @@ pub fn is_required(declaration: &RawJson) -> bool {
 }
 
 /// Returns what a client sends back: the whole declaration, and its own additions in `info`. An addition takes the place of
-/// a declared member only if both are lists, and it has all elements of the declared one. A declaration of another form is
-/// returned unchanged.
+/// a declared member only if both are lists, and it has all elements of the declared one. A declaration of another form, and one
+/// without additions, is returned byte for byte.
 #[must_use]
 pub fn echoed(declaration: &RawJson, additions: &Members) -> RawJson {
+    if additions.is_empty() {
+        return declaration.clone();
+    }
     let (Some(mut info), Ok(mut whole)) = (info(declaration), declaration.read::<Members>()) else {
         return declaration.clone();
     };

@@ -247,6 +247,10 @@ impl<C: Chain> Mechanism for Collect<C> {
         }]
     }
 
+    fn has_nonce_on_chain(&self) -> bool {
+        true
+    }
+
     fn key(&self, claim: &Claim) -> Result<PaymentKey, Rejection> {
         let asked = Asked::of(&self.tokens, &claim.terms)?;
         Ok(Payload::read(&claim.payload)?.authorization.key(claim.terms.network, asked.token))
