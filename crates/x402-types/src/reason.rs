@@ -137,6 +137,8 @@ reasons! {
 /// Other spellings by peers for faults that have a code here: our code, the peer, its code (`facts/x402-protocol.md`
 /// 5.2).
 pub const ALIASES: &[(ErrorReason, &str, &str)] = &[
+    (ErrorReason::INVALID_VALUE, "x402 v1", "invalid_exact_evm_payload_authorization_value"),
+    (ErrorReason::INVALID_VALUE, "TypeScript and Python in v1", "invalid_exact_evm_authorization_value"),
     (ErrorReason::INVALID_SIGNATURE, "TypeScript, Go", "invalid_exact_evm_signature"),
     (ErrorReason::RECIPIENT_MISMATCH, "TypeScript, Go", "invalid_exact_evm_recipient_mismatch"),
     (ErrorReason::INVALID_SCHEME, "TypeScript, Go", "invalid_exact_evm_scheme"),

@@ -139,21 +139,21 @@ impl<C: Chain> PermitMechanism<C> {
         lanes
     }
 
-    /// Returns the transaction by which another account settled this payment, if a node shows it.
-    async fn settled_elsewhere(&self, checked: &CheckedPermit, now: UnixSeconds) -> Option<TxId> {
+    /// Returns the transaction by which another account settled this payment, if there is one.
+    async fn settled_elsewhere(&self, checked: &CheckedPermit, now: UnixSeconds) -> Result<Option<TxId>, Fault> {
         let after = u64::try_from(checked.permit.witness.valid_after).map_or(UnixSeconds(u64::MAX), UnixSeconds);
         let call = checked.call();
-        let Ok(Fate::Set { candidates }) = self.spent.search(&*self.chain, watched(&call, 0), after, now).await else {
-            return None;
+        let Fate::Set { candidates } = self.spent.search(&*self.chain, watched(&call, 0), after, now).await? else {
+            return Ok(None);
         };
-        let settling = proof::settling_now(&*self.chain, self.scheme, &call, &candidates).await;
-        settling.ok().flatten().map(tx_id)
+        let settling = proof::settling_now(&*self.chain, self.scheme, &call, &candidates).await?;
+        Ok(settling.map(tx_id))
     }
 
     /// Adds to the refusal of a used nonce the transaction that used it for the same amount and recipient: seller and
     /// payer have to settle the matter, and need to know what was paid by which transaction.
     async fn used(&self, checked: &CheckedPermit, refusal: Rejection, now: UnixSeconds) -> Rejection {
-        let Some(transaction) = self.settled_elsewhere(checked, now).await else { return refusal };
+        let Ok(Some(transaction)) = self.settled_elsewhere(checked, now).await else { return refusal };
         let why = format!(
             "the permit was settled before by another transaction, {}, and paid what is asked: seller and payer have to \
              settle it between them",
@@ -221,7 +221,7 @@ impl<C: Chain> PermitMechanism<C> {
             Err(Refusal::Rejection(_)) if unaccounted.is_some() => wait,
             Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
                 let reason = ErrorReason::DUPLICATE_SETTLEMENT;
-                Ok(match self.settled_elsewhere(checked, now).await {
+                Ok(match self.settled_elsewhere(checked, now).await? {
                     Some(transaction) => NextStep::Spent { reason, transaction },
                     None => NextStep::Failed(ErrorReason::PERMIT2_INVALID_NONCE),
                 })
@@ -237,6 +237,22 @@ impl<C: Chain> PermitMechanism<C> {
                 Some(approval) if judged.needs_approval => Ok(approving::plan(self.network, checked, approval)),
                 _ => self.settle(checked).await,
             },
+        }
+    }
+
+    /// Ends a payment whose approval came to nothing. The allowance may be gone because another account settled the payment
+    /// with it, after the approval or after one of the payer's own: the money has moved then, and that is no failure.
+    async fn unapproved(&self, payment: &Payment, reason: &ErrorReason, now: UnixSeconds) -> Result<NextStep, Fault> {
+        let checked = CheckedPermit { approval: None, ..self.stored(&payment.claim)? };
+        match self.probe(&checked, Some(&payment.lane), Vec::new(), now).await {
+            Err(Refusal::Fault(fault)) => Err(fault),
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
+                Ok(match self.settled_elsewhere(&checked, now).await? {
+                    Some(transaction) => NextStep::Spent { reason: ErrorReason::DUPLICATE_SETTLEMENT, transaction },
+                    None => NextStep::Failed(reason.clone()),
+                })
+            }
+            _ => Ok(NextStep::Failed(reason.clone())),
         }
     }
 
@@ -361,6 +377,9 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
         let approved = payment.proven(&APPROVE).is_some();
         match payment.steps.last().map(|step| &step.state).filter(|_| !just_approved(payment)) {
             Some(StepState::Proven(proof)) => Ok(NextStep::Settled(receipt(Some(proof.tx.clone()), proof.amount))),
+            Some(StepState::Dead(reason)) if payment.steps.last().is_some_and(|step| step.name == APPROVE) => {
+                self.unapproved(payment, reason, now).await
+            }
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             first_or_next => {

@@ -77,17 +77,17 @@ pub(crate) fn upto_terms(facilitator: Address) -> Terms {
     offer.terms.with_max_timeout_seconds(TimeoutSeconds::try_from(60).unwrap())
 }
 
-fn payload(claim: &Claim) -> PermitPayload {
+pub(crate) fn payload(claim: &Claim) -> PermitPayload {
     PermitPayload::read(&claim.payload).unwrap()
 }
 
-fn settle_call(claim: &Claim) -> SettleCall {
+pub(crate) fn settle_call(claim: &Claim) -> SettleCall {
     let PermitPayload { authorization, signature } = payload(claim);
     SettleCall { authorization, amount: claim.terms.amount, signature, permit2612: None }
 }
 
 /// The claim with another permit, signed by the payer again.
-fn signed_again(claim: &Claim, change: impl FnOnce(&mut Permit)) -> Claim {
+pub(crate) fn signed_again(claim: &Claim, change: impl FnOnce(&mut Permit)) -> Claim {
     let mut permit = payload(claim).authorization;
     change(&mut permit);
     let signature = signer(PAYER).unwrap().sign_hash_sync(&permit.digest(domain(84532))).unwrap();
