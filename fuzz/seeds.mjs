@@ -132,6 +132,11 @@ for (const { id, paymentPayload } of permits.facilitatorCases)
     seed('diff_permit2_payload', id, JSON.stringify(paymentPayload.payload))
 for (const { id, owner, message, signature } of permits.permit2Digests)
   if (/a11579208/.test(id)) seed('diff_permit2_payload', id, JSON.stringify({ signature, permit2Authorization: { from: owner, ...message } }))
+// What payers sign for others to send: the recorded approvals, good and bad.
+for (const { id, paymentPayload } of permits.facilitatorCases) {
+  const signed = paymentPayload.extensions?.erc20ApprovalGasSponsoring?.info?.signedTransaction
+  if (signed?.startsWith('0x')) seed('decode_signed_approval', id, hex(signed))
+}
 const erc4337 = vector('erc4337.json')
 for (const { erc6492Signature } of erc4337.erc1271) seed('roundtrip_eip6492', 'erc4337-erc1271', hex(erc6492Signature))
 

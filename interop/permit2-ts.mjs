@@ -69,6 +69,8 @@ async function server() {
   // A price in atomic units, so that the entry is Permit2's although the token has EIP-3009.
   const price = { amount: String(AMOUNT), asset: TOKEN, extra: { assetTransferMethod: "permit2", ...domain } };
   const exact = { scheme: "exact", network: NETWORK, payTo, price };
+  const eip3009 = { scheme: "exact", network: NETWORK, payTo, price: PRICE };
+  const upfront = { ...eip3009, extra: { paymentFlow: "upfront" } };
   const upto = { scheme: "upto", network: NETWORK, payTo, price: PRICE };
   const both = { ...declareEip2612GasSponsoringExtension(), ...declareErc20ApprovalGasSponsoringExtension() };
   const app = express();
@@ -78,12 +80,13 @@ async function server() {
         "GET /exact": { accepts: exact, extensions: both },
         "GET /approved": { accepts: exact, extensions: declareErc20ApprovalGasSponsoringExtension() },
         "GET /upto": { accepts: upto, extensions: both },
+        "GET /eip3009": { accepts: eip3009 },
+        "GET /upfront": { accepts: upfront },
       },
       resources,
     ),
   );
-  app.get("/exact", (_, response) => response.json(BODY));
-  app.get("/approved", (_, response) => response.json(BODY));
+  app.get(["/exact", "/approved", "/eip3009", "/upfront"], (_, response) => response.json(BODY));
   app.get("/upto", (_, response) => {
     setSettlementOverrides(response, { amount: "10%" });
     response.json(BODY);

@@ -1,9 +1,10 @@
-// Permit2, `upto` and both sponsored allowances: every combination of client, server and facilitator in which one role is ours,
+// EIP-3009, settled after and before the handler, Permit2, `upto` and both sponsored allowances: every combination of client, server and facilitator in which one role is ours,
 // each payment checked on the chain. Permit2 and Multicall3 are the deployed bytecode; the proxies are this project's Solidity
 // with the same ABI, types and events, since no registry has the deployed ones built.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { decodePaymentRequiredHeader } from "@x402/core/http";
 import { parseAbi } from "viem";
 import { balance, startAnvil } from "./anvil.mjs";
 import { AMOUNT, TOKEN, account, need, privateKey, run, start } from "./lib.mjs";
@@ -106,13 +107,15 @@ const most = 2n ** 256n - 1n;
 // The path, the allowance before, what moves, and whether these roles have the case: the Python server and facilitator of this test
 // have no approvals, and our client signs none for a token with permits.
 const cases = [
+  ["eip3009", "/eip3009", 0n, AMOUNT, () => true],
+  ["eip3009, upfront", "/upfront", 0n, AMOUNT, () => true],
   ["permit2", "/exact", most, AMOUNT, () => true],
   ["eip2612GasSponsoring", "/exact", 0n, AMOUNT, () => true],
   ["erc20ApprovalGasSponsoring", "/approved", 0n, AMOUNT, (...roles) => roles[0] !== ours && !roles.slice(1).includes(python)],
   ["upto", "/upto", most, AMOUNT / 10n, () => true],
   ["upto, eip2612GasSponsoring", "/upto", 0n, AMOUNT / 10n, () => true],
 ];
-let failed = 0;
+let [failed, paid] = [0, 0];
 // `--self`: the scripts without our binaries.
 const self = process.argv.includes("--self");
 const foreign = process.env.X402_PYTHON ? [typescript, python] : [typescript];
@@ -129,11 +132,17 @@ for (const facilitatorOf of roles) {
         try {
           await approve(before);
           const had = await balance(anvil.client, payTo);
-          const { status, payment } = await client.pay(`${server.listening}${path}`, anvil.rpc);
+          const url = `${server.listening}${path}`;
+          const asked = decodePaymentRequiredHeader((await fetch(url)).headers.get("PAYMENT-REQUIRED")).accepts[0];
+          if ((path === "/upfront") !== (asked.extra?.paymentFlow === "upfront")) {
+            throw new Error(`the server asks for another flow: ${JSON.stringify(asked)}`);
+          }
+          const { status, payment } = await client.pay(url, anvil.rpc);
           const moved = (await balance(anvil.client, payTo)) - had;
           if (status !== 200 || !payment?.success || moved !== moves) {
             throw new Error(`status ${status}, moved ${moved} of ${moves}, ${JSON.stringify(payment)}`);
           }
+          paid += 1;
           console.log(`ok    ${title}`);
         } catch (error) {
           failed += 1;
@@ -146,5 +155,5 @@ for (const facilitatorOf of roles) {
   await facilitator.stop();
 }
 await anvil.stop();
-console.log(failed ? `${failed} failed` : "Permit2: all paid");
+console.log(failed ? `${failed} failed` : `every way to pay: ${paid} paid`);
 process.exit(failed ? 1 : 0);

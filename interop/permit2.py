@@ -77,15 +77,21 @@ def server():
         network=NETWORK,
         max_timeout_seconds=300,
     )
+    plain = lambda extra: PaymentOption(  # noqa: E731
+        scheme="exact", pay_to=os.environ["PAY_TO"], price="$0.01", network=NETWORK, max_timeout_seconds=300, extra=extra)
     extensions = declare_eip2612_gas_sponsoring_extension()
     routes = {
         "GET /exact": RouteConfig(accepts=option("exact"), extensions=extensions),
         "GET /upto": RouteConfig(accepts=option("upto"), extensions=extensions),
+        "GET /eip3009": RouteConfig(accepts=plain(None)),
+        "GET /upfront": RouteConfig(accepts=plain({"paymentFlow": "upfront"})),
     }
     app = FastAPI()
     app.middleware("http")(payment_middleware(routes, resources))
 
     @app.get("/exact")
+    @app.get("/eip3009")
+    @app.get("/upfront")
     async def exact():
         return BODY
 

@@ -5,14 +5,18 @@ use alloy_primitives::{Address, B256, Bytes, U256, hex};
 use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
 use serde::Deserialize;
 use serde_json::Value;
-use x402_types::{EvmAddress, RawJson, UnixSeconds};
+use x402_types::{EvmAddress, Members, RawJson, UnixSeconds};
 
 use crate::batching::calls_of_batch;
 use crate::chain::{Answers, BatchRead, Call, Returned};
 use crate::eip712::DomainSeparator;
 use crate::eip3009::{Authorization, Payload, UncheckedPayload};
 use crate::eip6492::{self, Counterfactual};
-use crate::signature::{Signature, SignatureError, libsecp256k1, pure};
+use crate::permit2::signed_approval::SignedApproval;
+use crate::permit2::sponsored::ERC20_APPROVAL_GAS_SPONSORING;
+use crate::permit2::{PERMIT2, Permit, Witness, approve_call};
+use crate::signature::{Signature, SignatureError, libsecp256k1, pure, recover};
+use crate::transaction::{SignedTransaction, fees, split_first};
 use crate::wallet::{MAX_SIGNATURE, NotSigned, Signers};
 
 sol! {
@@ -341,6 +345,50 @@ pub fn roundtrip_eip6492(data: &[u8]) {
     assert_eq!(Counterfactual::decode(&any.encode()), Some(any));
 }
 
+/// Checks a transaction that a payer would have signed to approve Permit2: only bytes that are written are read, and what is
+/// taken for an approval is one call, of the asset and for Permit2, by the payer.
+pub fn decode_signed_approval(data: &[u8]) {
+    let decoded = SignedTransaction::decode(data).ok();
+    let signer = |read: &SignedTransaction| {
+        let signature = read.signature.ok()?;
+        recover(read.transaction.signing_hash(), &signature).ok()
+    };
+    let signer = decoded.as_ref().and_then(signer);
+    if let Some(SignedTransaction { transaction, value, signature }) = &decoded {
+        assert_eq!(fees(data), Ok((transaction.max_fee_per_gas, transaction.max_priority_fee_per_gas)));
+        assert_eq!(split_first(data), Ok((data, &[][..])));
+        if let (Ok(signature), true) = (signature, value.is_zero()) {
+            assert_eq!(transaction.signed(signature), data);
+        }
+    }
+    // The payment that it would fit, as far as there is one.
+    let called = decoded.as_ref().map(|read| (read.transaction.to, read.transaction.chain_id));
+    let ((token, chain_id), from) = (called.unwrap_or_default(), signer.unwrap_or_default());
+    let witness = Witness { to: Address::repeat_byte(1), facilitator: None, valid_after: U256::ZERO };
+    let (amount, nonce, deadline) = (10_000_u64.into(), U256::ZERO, U256::MAX);
+    let permit = Permit { from, token, amount, spender: witness.proxy(), nonce, deadline, witness };
+    let info = serde_json::json!({ "info": {
+        "from": from.to_string(), "asset": token.to_string(), "spender": PERMIT2.to_string(), "amount": "10000",
+        "signedTransaction": hex::encode_prefixed(data), "version": "1",
+    } });
+    let mut extensions = Members::new();
+    extensions.insert(ERC20_APPROVAL_GAS_SPONSORING, RawJson::of(&info).unwrap());
+    if let Ok(read) = SignedApproval::read(&extensions, &permit, chain_id) {
+        let (approval, decoded) = (read.unwrap(), decoded.unwrap());
+        let transaction = decoded.transaction;
+        assert_eq!((approval.bytes.as_ref(), Some(approval.from)), (data, signer));
+        assert_eq!(transaction.input, approve_call(PERMIT2, approval.amount));
+        assert!(approval.amount >= permit.amount.value() && decoded.value.is_zero());
+        assert!(approval.max_priority_fee_per_gas <= approval.max_fee_per_gas);
+        // The same bytes are no approval of another payer, token or chain.
+        let other = Address::repeat_byte(2);
+        for wrong in [Permit { from: other, ..permit }, Permit { token: other, ..permit }] {
+            assert!(SignedApproval::read(&extensions, &wrong, chain_id).is_err());
+        }
+        assert!(SignedApproval::read(&extensions, &permit, !chain_id).is_err());
+    }
+}
+
 /// Checks a node's response to a batch read, the return data of contracts, and the parcels that contain calls.
 pub fn decode_chain_answer(data: &[u8]) {
     let reads = BatchRead::new()
@@ -391,6 +439,7 @@ mod tests {
         diff_permit2_payload,
         diff_recover,
         roundtrip_eip6492,
+        decode_signed_approval,
         decode_chain_answer,
     );
 }

@@ -1,23 +1,22 @@
-//! A trial of a token before it is served: the effect of a transfer by authorization, without a transaction.
+//! A trial of a token before it is served: the effect of a transfer by authorization, or by Permit2, without a transaction.
 //!
 //! An account without tokens is given a balance for one simulated call. The first choice is `eth_simulateV1`, which
 //! returns the logs; if a node does not support it, an `eth_call` with the same state override shows the amount
 //! received.
 
-use std::collections::BTreeMap;
-
-use alloy_primitives::{Address, B256, Bytes, U64, U256, address, b256, keccak256};
-use serde::{Deserialize, Serialize};
+use alloy_primitives::{Address, B256, Bytes, U256, address, b256, keccak256};
 use x402_types::{Fault, UnixSeconds};
 
-use crate::chain::{Answers, At, BatchRead, ReadChain, Returned, RpcChain, TRANSFER};
-use crate::eip3009::{
-    AUTHORIZATION_USED, Authorization, balance_call, domain_call, name_call, read_domain, state_call, version_call,
-};
+use self::simulation::{Call, Overrides, StateDiff};
+use crate::chain::{At, BatchRead, ReadChain, Returned, RpcChain};
+use crate::eip3009::{Authorization, balance_call, domain_call, name_call, read_domain, state_call, version_call};
 use crate::exact::SignAs;
 use crate::signature::Signature;
 use crate::token::{Domain, Token};
 use crate::token_error::TokenRefusal;
+
+mod by_permit2;
+mod simulation;
 
 /// The amount that is moved, so large that a fee of a millionth shows.
 const VALUE: u64 = 1_000_000;
@@ -48,75 +47,17 @@ pub enum Trial {
     Untried(String),
 }
 
-/// A state override: slots of contracts.
-type Overrides = BTreeMap<Address, StateDiff>;
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StateDiff {
-    state_diff: BTreeMap<B256, B256>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Call {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<Address>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<Address>,
-    data: Bytes,
-}
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Simulation {
-    block_state_calls: [Block; 1],
-    trace_transfers: bool,
-    validation: bool,
-}
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Block {
-    state_overrides: Overrides,
-    calls: [Call; 1],
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct SimulatedBlock {
-    calls: Vec<SimulatedCall>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SimulatedCall {
-    status: U64,
-    #[serde(default)]
-    return_data: Bytes,
-    #[serde(default)]
-    logs: Vec<Log>,
-    #[serde(default)]
-    error: Option<CallError>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct CallError {
-    #[serde(default)]
-    data: Option<Bytes>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Log {
-    address: Address,
-    topics: Vec<B256>,
-    data: Bytes,
-}
-
 impl RpcChain {
     /// Tries a transfer of the token by `payer`, which needs no tokens, in a simulated transaction of `sender`.
     /// # Errors
     /// The signer of `payer` failed. A failure of the node is [`Trial::Untried`].
     pub async fn try_token<S: SignAs>(&self, token: &Token, payer: &S, sender: Address) -> Result<Trial, Fault> {
-        match self.attempt(token, payer, sender).await {
+        self.untried(self.attempt(token, payer, sender).await).await
+    }
+
+    /// Turns a failure of the node into a trial that was not made.
+    async fn untried(&self, ended: Result<Trial, Fault>) -> Result<Trial, Fault> {
+        match ended {
             Err(Fault::Unreachable { .. }) if self.head().await.is_err() => {
                 Ok(Trial::Untried("the node does not answer".to_owned()))
             }
@@ -166,9 +107,7 @@ impl RpcChain {
         let signature = payer.sign_digest(authorization.digest(domain.separator)).await?;
         let signature = Signature::from_bytes(&signature).map_err(Fault::broken)?;
         let transfer = authorization.transfer_call(&signature);
-        let balance = B256::from(U256::from(VALUE.saturating_mul(10)));
-        let state_diff = BTreeMap::from([(slot, balance)]);
-        let overrides = Overrides::from([(token.address, StateDiff { state_diff })]);
+        let overrides = Overrides::from([(token.address, StateDiff::balance(slot))]);
         match self.by_simulation(token, account, sender, transfer.clone(), overrides.clone()).await {
             Err(Fault::Unreachable { .. }) => self.by_call(token, sender, transfer, overrides).await,
             ended => ended,
@@ -182,7 +121,7 @@ impl RpcChain {
         let first = U256::from(VALUE);
         let numbered =
             slots.iter().zip(0u64..).map(|(slot, at)| (*slot, (first.saturating_add(U256::from(at))).into()));
-        let overrides = Overrides::from([(token, StateDiff { state_diff: numbered.collect() })]);
+        let overrides = Overrides::from([(token, StateDiff::slots(numbered.collect()))]);
         let call = Call { from: None, to: Some(token), data: balance_call(account) };
         let balance: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
         let read = Returned { success: true, data: balance }.word();
@@ -199,11 +138,7 @@ impl RpcChain {
         state_overrides: Overrides,
     ) -> Result<Trial, Fault> {
         let call = Call { from: Some(sender), to: Some(token.address), data: transfer };
-        let block = Block { state_overrides, calls: [call] };
-        let simulation = Simulation { block_state_calls: [block], trace_transfers: false, validation: false };
-        let blocks: Vec<SimulatedBlock> = self.request("eth_simulateV1", (simulation, "latest")).await?;
-        let call = blocks.first().and_then(|block| block.calls.first());
-        let call = call.ok_or_else(|| Fault::unreachable("the node", "a simulation without an answer"))?;
+        let [call] = self.simulate([call], state_overrides).await?;
         let trial = call.judge(token.address, account);
         if trial == Trial::Good && call.transfer_follows(token.address, account) {
             self.note_uses_apart(token.address);
@@ -227,12 +162,15 @@ impl RpcChain {
         let returned: Bytes = self.request("eth_call", (call, "latest", overrides)).await?;
         let answers = reads.answers(&returned);
         let answers = answers.ok_or_else(|| Fault::unreachable("the node", "eth_call answered something else"))?;
-        Ok(arrived(&answers))
+        let [before, transfer, after] = &*answers.calls else {
+            return Err(Fault::unreachable("the node", "another answer"));
+        };
+        Ok(arrived(before, transfer, after))
     }
 }
 
-fn arrived(answers: &Answers) -> Trial {
-    let [before, transfer, after] = &*answers.calls else { return Trial::Untried("another answer".to_owned()) };
+/// Judges a transfer by the recipient's balances before and after it.
+fn arrived(before: &Returned, transfer: &Returned, after: &Returned) -> Trial {
     if !transfer.success {
         return Trial::Untried(TokenRefusal::read(transfer, NONCE).text);
     }
@@ -242,45 +180,6 @@ fn arrived(answers: &Answers) -> Trial {
             moved => Trial::Unfit(format!("of {VALUE} that are signed, {moved} arrive")),
         },
         _ => Trial::Untried("it has no balanceOf".to_owned()),
-    }
-}
-
-impl SimulatedCall {
-    /// Returns whether the transfer is the log directly after the use.
-    fn transfer_follows(&self, token: Address, account: Address) -> bool {
-        let is = |log: &Log, event, word| {
-            log.address == token && log.topics.starts_with(&[event, account.into_word(), word])
-        };
-        self.logs.windows(2).any(|pair| match pair {
-            [used, next] => is(used, AUTHORIZATION_USED, NONCE) && is(next, TRANSFER, PAYEE.into_word()),
-            _ => false,
-        })
-    }
-
-    fn judge(&self, token: Address, account: Address) -> Trial {
-        if self.status != U64::from(1) {
-            let data = self.error.as_ref().and_then(|error| error.data.clone()).filter(|data| !data.is_empty());
-            let data = data.unwrap_or_else(|| self.return_data.clone());
-            return Trial::Untried(TokenRefusal::read(&Returned { success: false, data }, NONCE).text);
-        }
-        let logs = || self.logs.iter().filter(|log| log.address == token);
-        let used = [AUTHORIZATION_USED, account.into_word(), NONCE];
-        if logs().filter(|log| log.topics == used).count() != 1 {
-            return Trial::Unfit(
-                "a transfer by authorization emits no AuthorizationUsed(authorizer, nonce)".to_owned(),
-            );
-        }
-        let to_payee = [TRANSFER, account.into_word(), PAYEE.into_word()];
-        let values: Vec<U256> = logs()
-            .filter(|log| log.topics == to_payee)
-            .filter_map(|log| Some(U256::from_be_bytes(*log.data.as_array::<32>()?)))
-            .collect();
-        match values.as_slice() {
-            [] => Trial::Unfit("a transfer by authorization emits no Transfer(from, to, value)".to_owned()),
-            [value] if *value == U256::from(VALUE) => Trial::Good,
-            [value] => Trial::Unfit(format!("of {VALUE} that are signed, {value} arrive")),
-            _ => Trial::Unfit("a transfer by authorization emits several Transfer(from, to, value)".to_owned()),
-        }
     }
 }
 

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{Address, keccak256};
+use alloy_primitives::Address;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use x402_evm::batching::MULTICALL3;
 use x402_evm::chain::{At, BatchRead, ReadChain, RpcChain};
-use x402_evm::key::Key;
-use x402_evm::token::Token;
 use x402_evm::token_trial::Trial;
 use x402_types::{ChainId, Fault, UnixSeconds};
 
@@ -21,6 +19,7 @@ use self::schedule::Schedule;
 use crate::backoff;
 use crate::clock::now;
 use crate::engine::Engine;
+use crate::mechanisms::TokenTrial;
 
 /// The default of [`Polling::busy`], in ms.
 pub(crate) const BUSY_MILLISECONDS: u64 = 100;
@@ -94,8 +93,8 @@ pub(crate) struct HeadPoller {
     pub(crate) polling: Polling,
     /// The accounts that send operations: the EntryPoint accepts operations only from accounts without code.
     pub(crate) bundlers: Vec<Address>,
-    /// The tokens that are tried at start, each in a simulated transaction of this account.
-    pub(crate) trials: Vec<(Token, Address)>,
+    /// The trials of the tokens, at start.
+    pub(crate) trials: Vec<TokenTrial>,
     /// The notices of new heads that the node sends by itself, if it does.
     pub(crate) news: Option<Arc<HeadNews>>,
     /// Whether payments share transactions, for which the network must have [`MULTICALL3`].
@@ -167,10 +166,9 @@ impl HeadPoller {
 
     async fn try_tokens(&self) -> Result<(), Fault> {
         let network = self.chain.network();
-        for (token, sender) in &self.trials {
-            let name = token.domain.as_ref().map_or("of unknown name", |domain| &*domain.name);
-            let address = token.address;
-            match self.chain.try_token(token, &trial_payer()?, *sender).await? {
+        for trial in &self.trials {
+            let (name, address) = (trial.name(), trial.address());
+            match trial.run(&self.chain).await? {
                 Trial::Good => {}
                 Trial::Unfit(why) => {
                     let why = format_args!("the token {name} ({address}) on {network} cannot be served: {why}");
@@ -291,11 +289,6 @@ async fn told_by(news: Option<&HeadNews>) {
         Some(news) => news.told().await,
         None => std::future::pending().await,
     }
-}
-
-/// Returns the signer of the tokens' trials. Its key is public, and its account is empty.
-pub(crate) fn trial_payer() -> Result<Key, Fault> {
-    Key::from_bytes(&keccak256("x402: the payer of a token's trial")).map_err(Fault::broken)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod card;
 mod needs;
 mod nvm;
 mod suffixed;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -31,6 +32,7 @@ use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJs
 pub(crate) use self::needs::gas_of_a_payment;
 use self::nvm::Place;
 use self::suffixed::Suffixed;
+pub(crate) use self::trials::TokenTrial;
 use crate::budgets::{Corrections, NetworkBudgets, Quote, corrections};
 use crate::config::BudgetConfig;
 #[cfg(feature = "cards")]
@@ -265,8 +267,7 @@ impl Builder {
         let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
         let tokens = Tokens::new(&evm.assets).on(evm.network);
-        let sender = evm.signers.first().map(Key::address).unwrap_or_default();
-        let trials = tokens.iter().map(|token| (token.clone(), sender)).collect();
+        let trials = TokenTrial::all(&evm);
         for signer in evm.signers {
             let (account, funds) = (signer.address(), Arc::clone(&chain));
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);

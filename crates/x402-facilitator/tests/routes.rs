@@ -8,6 +8,8 @@ mod bodies;
 #[path = "routes/mined_before.rs"]
 mod mined_before;
 mod support;
+#[path = "routes/v1.rs"]
+mod v1;
 #[path = "routes/verdicts.rs"]
 mod verdicts;
 

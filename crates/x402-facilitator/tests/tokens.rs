@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -198,45 +197,73 @@ async fn a_blocked_payer_is_told_so_by_every_token() {
     }
 }
 
-/// What a facilitator writes before it ends; `None` where it listens.
+/// MegaETH, whose default token only Permit2 moves.
+const PERMIT2_CHAIN: u64 = 4_326;
+const PERMIT2_TOKEN: Address = address!("FAfDdbb3FC7688494971a79cc65DCa3EF82079E7");
+
+/// What a facilitator writes before it ends, if it does not listen.
 async fn start(token: TestToken, disturb: impl FnOnce(&DevChain)) -> Result<(), String> {
-    let chain = DevChain::new().unwrap();
-    chain.put_token(token, AT).unwrap();
-    disturb(&chain);
+    start_on(CHAIN, |chain| {
+        chain.put_token(token, AT).unwrap();
+        disturb(chain);
+        asset(token.name())
+    })
+    .await
+}
+
+fn asset(name: &str) -> String {
+    format!(
+        "\n[[network.asset]]\naddress = \"{AT}\"\nsymbol = \"TEST\"\nname = \"{name}\"\nversion = \"1\"\ndecimals = 6\n"
+    )
+}
+
+/// The same for a token that only Permit2 moves.
+async fn start_by_permit2(token: TestToken, disturb: impl FnOnce(&DevChain)) -> Result<(), String> {
+    start_on(PERMIT2_CHAIN, |chain| {
+        chain.put_token(token, PERMIT2_TOKEN).unwrap();
+        disturb(chain);
+        String::new()
+    })
+    .await
+}
+
+async fn start_on(network: u64, prepare: impl FnOnce(&DevChain) -> String) -> Result<(), String> {
+    run_on(network, "serve", prepare).await.map(drop)
+}
+
+/// What a subcommand prints, of `serve` the first line; or what it writes before it ends without one.
+async fn run_on(network: u64, command: &str, prepare: impl FnOnce(&DevChain) -> String) -> Result<String, String> {
+    let chain = DevChain::builder().chain_id(network).build().unwrap();
+    let further = prepare(&chain);
     let node = chain.serve("127.0.0.1:0").await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let config = configuration(directory.path(), &directory.path().join("ledger.sqlite"));
-    let mut text = std::fs::read_to_string(&config).unwrap();
-    let name = token.name();
-    write!(
-        text,
-        "\n[[network.asset]]\naddress = \"{AT}\"\nsymbol = \"TEST\"\nname = \"{name}\"\nversion = \"1\"\ndecimals = 6\n"
-    )
-    .unwrap();
-    std::fs::write(&config, text).unwrap();
-    let url = node.url.clone();
+    let text = std::fs::read_to_string(&config).unwrap().replace("eip155:84532", &format!("eip155:{network}"));
+    std::fs::write(&config, text + &further).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_x402-facilitator"))
-        .args(["serve", "--config"])
+        .args([command, "--config"])
         .arg(&config)
-        .env("TEST_RPC", &url)
+        .env("TEST_RPC", &node.url)
         .env("TEST_KEY", ACCOUNTS[0].key.to_string())
         .env("RUST_LOG", "warn")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let serves = command == "serve";
     let ended = tokio::task::spawn_blocking(move || {
         use std::io::{BufRead, BufReader, Read};
         let mut child = child;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        drop(child.kill());
+        let (mut out, mut printed) = (BufReader::new(child.stdout.take().unwrap()), String::new());
+        // The report ends by itself; a facilitator that serves prints one line.
+        let listens = if serves { out.read_line(&mut printed) } else { out.read_to_string(&mut printed) };
+        drop(if serves { child.kill() } else { Ok(()) });
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         child.wait().unwrap();
-        if line.contains("listening") { Ok(said) } else { Err(said) }
+        if listens.unwrap() > 0 { Ok(printed) } else { Err(said) }
     });
-    ended.await.unwrap().map(drop)
+    ended.await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,14 +281,52 @@ async fn a_token_that_cannot_be_proven_is_refused_at_start_by_name() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_permit2_that_cannot_be_proven_is_refused_at_start_by_name() {
+    let said = start_by_permit2(TestToken::Fee, |_| {}).await.unwrap_err();
+    let named = "the token MegaUSD (0xFAfDdbb3FC7688494971a79cc65DCa3EF82079E7) on eip155:4326 cannot be served";
+    assert!(said.contains(named) && said.contains("of 1000000 that are signed, 990000 arrive"), "{said}");
+    let said = start_by_permit2(TestToken::Silent, |_| {}).await.unwrap_err();
+    let why = "a transfer by Permit2 emits no Transfer(from, to, value)";
+    assert!(said.contains(named) && said.contains(why), "{said}");
+    let said = start_by_permit2(TestToken::Fee, without_simulation).await.unwrap_err();
+    assert!(said.contains(named) && said.contains("990000 arrive"), "{said}");
+    assert_eq!(start_by_permit2(TestToken::Oz, |_| {}).await, Ok(()));
+    // A configured token without EIP-3009: `authorizationState`, `e94a0102`, becomes another function.
+    let chain = DevChain::new().unwrap();
+    chain.put_token(TestToken::Fee, AT).unwrap();
+    let code = chain.provider().get_code_at(AT).await.unwrap();
+    let at = code.windows(4).position(|four| four == [0xe9, 0x4a, 0x01, 0x02]).unwrap();
+    let code = [&code[..at], &[0xff; 4], &code[at + 4..]].concat();
+    let said = start_on(CHAIN, |chain| {
+        chain.put_token(TestToken::Fee, AT).unwrap();
+        chain.set_code(AT, code.into()).unwrap();
+        asset("Old Dollar")
+    });
+    let said = said.await.unwrap_err();
+    assert!(said.contains("the token Old Dollar") && said.contains("990000 arrive"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_tries_tokens_of_permit2_too() {
+    let report = run_on(PERMIT2_CHAIN, "check", |chain| {
+        chain.put_token(TestToken::Fee, PERMIT2_TOKEN).unwrap();
+        String::new()
+    });
+    let report = report.await.unwrap();
+    let line = report.lines().find(|line| line.contains("token MegaUSD")).unwrap();
+    assert!(line.starts_with("problem") && line.contains("of 1000000 that are signed, 990000 arrive"), "{report}");
+}
+
+fn without_simulation(chain: &DevChain) {
+    let failure = Failure::Error { code: -32601, message: "the method eth_simulateV1 does not exist".to_owned() };
+    chain.fail_calls("eth_simulateV1", 100, When::Before, failure);
+}
+
 /// Without `eth_simulateV1` a fee shows by a state override; what is not in the logs does not, and the token is served.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_simulation_a_state_override_shows_the_fee() {
-    let unknown = |chain: &DevChain| {
-        let failure = Failure::Error { code: -32601, message: "the method eth_simulateV1 does not exist".to_owned() };
-        chain.fail_calls("eth_simulateV1", 100, When::Before, failure);
-    };
-    let said = start(TestToken::Fee, unknown).await.unwrap_err();
+    let said = start(TestToken::Fee, without_simulation).await.unwrap_err();
     assert!(said.contains("Fee Dollar") && said.contains("990000 arrive"), "{said}");
-    assert_eq!(start(TestToken::Silent, unknown).await, Ok(()));
+    assert_eq!(start(TestToken::Silent, without_simulation).await, Ok(()));
 }

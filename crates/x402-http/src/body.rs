@@ -38,10 +38,13 @@ type Unread = Box<crate::client::UnreadBody>;
 type Unread = core::convert::Infallible;
 
 impl<B> Body<B> {
-    /// Wraps the inner service's body. If it breaks off, the payment for it is kept again.
+    /// If an inner body breaks off, the payment for it is kept again.
     #[cfg_attr(not(feature = "client"), allow(dead_code, reason = "a server pays nothing"))]
-    pub(crate) const fn watched(body: B, unread: Unread) -> Self {
-        Self { kind: Kind::Watched { body, unread: Some(unread) } }
+    pub(crate) fn watched(self, unread: Unread) -> Self {
+        match self.kind {
+            Kind::Inner { body } => Self { kind: Kind::Watched { body, unread: Some(unread) } },
+            kind => Self { kind },
+        }
     }
 
     /// Wraps the inner service's body.
@@ -57,7 +60,7 @@ impl<B> Body<B> {
     }
 
     /// Creates a body of which these bytes were read already.
-    #[cfg(any(feature = "server", all(feature = "client", feature = "challenge")))]
+    #[cfg(any(feature = "server", feature = "client"))]
     pub(crate) fn begun(read: Bytes, rest: Pin<Box<B>>) -> Self {
         Self { kind: Kind::Begun { read: (!read.is_empty()).then_some(read), rest } }
     }

@@ -246,6 +246,100 @@ async fn a_redirect_a_409_or_a_412_without_a_receipt_ends_no_payment() {
     assert_eq!((purse.signed(), purse.used().as_str()), (3, "20000"));
 }
 
+/// A 402 of which the body is all there is.
+fn answers(body: &str) -> Response<Full<Bytes>> {
+    status(402).map(|_| Full::from(body.to_owned()))
+}
+
+/// The same in the header of version 2.
+fn asks_because(error: &str) -> Response<Full<Bytes>> {
+    let mut document = document(&[terms()]);
+    document["error"] = error.into();
+    with(status(402), &names::PAYMENT_REQUIRED, common::header(&document))
+}
+
+/// What a settlement may have caused, what may stand for one without an answer, and what is not known: the authorization is
+/// valid still, so another payment would be paid in addition to it.
+#[tokio::test]
+async fn a_402_that_does_not_prove_that_nothing_was_paid_ends_no_payment() {
+    let duplicate = serde_json::json!({"success": false, "errorReason": "duplicate_settlement", "transaction": "", "network": "eip155:84532"});
+    let no_reason = serde_json::json!({"success": false, "transaction": "", "network": "eip155:84532"});
+    // The body of thirdweb's `settlePayment` where its facilitator gave no answer.
+    let thirdweb = serde_json::json!({"x402Version": 2, "error": "Settlement error", "accepts": []}).to_string();
+    for denied in [
+        // `@x402/express` 2.27: `res.status(402).json({})`, whatever failed.
+        || answers("{}"),
+        || answers("<html>Payment required</html>"),
+        || asks_because("Failed to settle payment: fetch failed"),
+        || asks_because("invalid_exact_evm_nonce_already_used"),
+        || asks_because("a_code_of_tomorrow"),
+        || refused("invalid_exact_evm_transaction_failed"),
+        || refused("transaction_failed"),
+        || refused("permit2_invalid_nonce"),
+    ]
+    .map(|answer| answer())
+    .into_iter()
+    .chain([answers(&thirdweb), settled(402, &no_reason), settled(409, &duplicate)])
+    {
+        let (purse, case) = (purse(), format!("{denied:?}"));
+        let wire = Wire::default().says([asks(&[terms()]), denied]);
+        assert!(ask(&purse, &wire).await.unwrap().status().is_client_error(), "{case}");
+        let again = Wire::default().says([asks(&[terms()]), paid()]);
+        assert_eq!(ask(&purse, &again).await.unwrap().status(), StatusCode::OK, "{case}");
+        assert_eq!(payment_of(&wire, 1), payment_of(&again, 1), "{case}");
+        assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"), "{case}");
+    }
+}
+
+/// The body of such a 402 reaches the caller as it was.
+#[tokio::test]
+async fn the_body_of_a_refusal_is_read_and_passed_on() {
+    use http_body_util::BodyExt;
+    for body in ["{}", "", &"x".repeat(3_000_000)] {
+        let response = ask(&purse(), &Wire::default().says([asks(&[terms()]), answers(body)])).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_code_of_verification_ends_a_payment_that_was_shown_once() {
+    let body = serde_json::json!({"x402Version": 1, "error": "insufficient_funds", "accepts": []}).to_string();
+    for refusal in [
+        answers(&body),
+        asks_because("invalid_exact_evm_payload_signature"),
+        asks_because("invalid_exact_evm_insufficient_balance"),
+        asks_because("No matching payment requirements"),
+        refused("payer_blocked"),
+        refused("INSUFFICIENT_BALANCE"),
+    ] {
+        let (purse, case) = (purse(), format!("{refusal:?}"));
+        let wire = Wire::default().says([asks(&[terms()]), refusal]);
+        assert_eq!(ask(&purse, &wire).await.unwrap().status(), StatusCode::PAYMENT_REQUIRED);
+        assert_eq!(purse.used(), "0", "{case}");
+        let again = Wire::default().says([asks(&[terms()]), paid()]);
+        ask(&purse, &again).await.unwrap();
+        assert_eq!((purse.signed(), purse.used().as_str()), (2, "10000"), "{case}");
+    }
+}
+
+/// However often a handler answers 409: without a receipt it says nothing of the payment.
+#[tokio::test]
+async fn a_second_409_ends_no_payment() {
+    let purse = purse();
+    let first = Wire::default().says([asks(&[terms()]), status(409)]);
+    ask(&purse, &first).await.unwrap();
+    for _ in 0..3 {
+        let again = Wire::default().says([asks(&[terms()]), status(409)]);
+        assert_eq!(ask(&purse, &again).await.unwrap().status(), StatusCode::CONFLICT);
+        assert_eq!(payment_of(&first, 1), payment_of(&again, 1));
+    }
+    assert_eq!((purse.signed(), purse.used().as_str()), (1, "10000"));
+    // Its time is over: whether it was paid, its caller has to find out.
+    purse.clock.passed.fetch_add(80_000, std::sync::atomic::Ordering::SeqCst);
+    let error = ask(&purse, &Wire::default().says([asks(&[terms()])])).await.unwrap_err();
+    assert!(matches!(error, ClientError::Pay(PayError::EarlierUnknown(_))), "{error:?}");
+}
+
 /// A body of a few bytes, which may break off behind them.
 struct Cut(Option<Bytes>, bool);
 

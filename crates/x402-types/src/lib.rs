@@ -29,6 +29,7 @@ mod parsed;
 mod payment_key;
 mod raw;
 mod reason;
+mod reason_v1;
 mod refusal;
 mod scalar;
 mod scheme;

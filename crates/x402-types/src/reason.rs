@@ -137,6 +137,8 @@ reasons! {
 /// Other spellings by peers for faults that have a code here: our code, the peer, its code (`facts/x402-protocol.md`
 /// 5.2).
 pub const ALIASES: &[(ErrorReason, &str, &str)] = &[
+    (ErrorReason::INVALID_VALUE, "x402 v1", "invalid_exact_evm_payload_authorization_value"),
+    (ErrorReason::INVALID_VALUE, "TypeScript and Python in v1", "invalid_exact_evm_authorization_value"),
     (ErrorReason::INVALID_SIGNATURE, "TypeScript, Go", "invalid_exact_evm_signature"),
     (ErrorReason::RECIPIENT_MISMATCH, "TypeScript, Go", "invalid_exact_evm_recipient_mismatch"),
     (ErrorReason::INVALID_SCHEME, "TypeScript, Go", "invalid_exact_evm_scheme"),
@@ -198,6 +200,26 @@ impl ErrorReason {
             crate::nvm::Code::InvalidUserOperation.reason(),
         ];
         never_made.contains(self) || (keeps_requests && !self.is_undecided() && !perhaps_made.contains(self))
+    }
+
+    /// Returns whether this refusal of a payment that was shown for the first time proves that it moved nothing: it is a code of
+    /// this workspace, or a peer's spelling of one, and no effect of a settlement.
+    ///
+    /// A code for a used payment proves nothing, since a proxy may have repeated the request; nor does one for a failed
+    /// transaction, since another one of the same payment may have succeeded. Faults, and codes and texts that this crate does
+    /// not know, prove nothing either.
+    #[must_use]
+    pub fn proves_unpaid(&self) -> bool {
+        let perhaps_paid = [
+            Self::NONCE_ALREADY_USED,
+            Self::PERMIT2_INVALID_NONCE,
+            Self::DUPLICATE_SETTLEMENT,
+            Self::INVALID_TRANSACTION_STATE,
+            crate::nvm::Code::SettlementFailed.reason(),
+        ];
+        let code = Self::of_peer(self.clone());
+        let status = code.row().map(|row| row.status).or_else(|| Some(crate::nvm::Code::of(&code)?.row()?.status));
+        status.is_some_and(|status| status < 500) && !perhaps_paid.contains(&code)
     }
 
     /// Returns whether a failed settlement with this reason may have moved the money nevertheless: the reason is a code for

@@ -150,11 +150,15 @@ impl Terms {
         form.map_or_else(|| NetworkName::of(self.network, self.version), |form| form.network_name(self.network))
     }
 
-    /// Returns whether clients of version 1 understand such an entry: the scheme is `exact`, and the network has a
-    /// legacy name. Published clients refuse a whole document because of one entry that they do not know.
+    /// Returns whether clients of version 1 understand such an entry: the scheme is `exact` by EIP-3009, which is the only
+    /// method of version 1, and the network has a legacy name. Published clients refuse a whole document because of one entry
+    /// that they do not know.
     #[must_use]
     pub fn is_known_to_v1(&self) -> bool {
-        self.scheme == SchemeName::EXACT && networks::legacy_name(self.network).is_some()
+        let method = self.extra.text("assetTransferMethod");
+        self.scheme == SchemeName::EXACT
+            && method.is_none_or(|method| method == "eip3009")
+            && networks::legacy_name(self.network).is_some()
     }
 
     /// Converts to an entry of version 1: with the legacy network name, if there is one, and the resource in each

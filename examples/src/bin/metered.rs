@@ -1,5 +1,6 @@
 //! Routes that are paid by Permit2, whose facilitator takes signed allowances: `GET /exact` for one cent, and `GET /upto` for at
-//! most one cent, of which the handler uses a tenth. `GET /approved` takes signed approvals alone.
+//! most one cent, of which the handler uses a tenth. `GET /approved` takes signed approvals alone. `GET /eip3009` and
+//! `GET /upfront`, which is settled before its handler runs, are paid without Permit2.
 //!
 //! `FACILITATOR_URL` and `PAY_TO` come from the environment; `LISTEN` may name another address than a free port.
 
@@ -13,6 +14,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
+use x402_evm::exact::Exact;
 use x402_evm::permit2::ByPermit2;
 use x402_evm::permit2::sponsored::{Eip2612GasSponsoring, Erc20ApprovalGasSponsoring};
 use x402_facilitator_core::Facilitator;
@@ -35,6 +37,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let offers = ByPermit2::default();
     let (exact, upto) = (offers.exact(network, pay_to, price)?, offers.upto(network, pay_to, price, account)?);
 
+    let plain = Exact::default().requirements(network, pay_to, price)?;
+    let mut upfront = plain.clone();
+    upfront.terms.extra.insert_text("paymentFlow", "upfront");
+
     let approved = Seller::new(&origin, facilitator)?.with_extension(Erc20ApprovalGasSponsoring);
     let seller = approved.clone().with_extension(Eip2612GasSponsoring);
     let report = async || Json(json!({ "report": "paid content" }));
@@ -45,6 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app = Router::new()
         .route("/exact", get(report).layer(seller.charge([exact.clone()])?))
+        .route("/eip3009", get(report).layer(seller.charge([plain])?))
+        .route("/upfront", get(report).layer(seller.charge([upfront])?))
         .route("/approved", get(report).layer(approved.charge([exact])?))
         .route("/upto", get(tenth).layer(seller.charge([upto])?));
     println!("{}", json!({ "listening": origin }));

@@ -221,7 +221,10 @@ async fn sell(args: Args) -> Result<ExitCode, String> {
     let origin = config.origin.clone().unwrap_or_else(|| format!("http://{address}"));
     let Asked { facilitator, own } = facilitator(&config).await?;
     let seller = Seller::new(&origin, facilitator).map_err(|error| format!("origin: {error}"))?;
-    let seller = seller.with_v1().with_extension(PaymentIdentifier::optional());
+    // Version 1 has no name for the other networks.
+    let named = config.networks.iter().any(|network| x402_types::networks::legacy_name(*network).is_some());
+    let seller = if named { seller.with_v1() } else { seller };
+    let seller = seller.with_extension(PaymentIdentifier::optional());
     let seller = seller.with_incident_hook(|incident: &Incident<'_>| {
         eprintln!("{} at {}: {}", incident.step, incident.route, incident.fault);
     });

@@ -127,6 +127,10 @@ contract SilentToken is TokenBase {
         _check(validAfter, validBefore, signed);
         _consume(from, nonce);
         emit AuthorizationUsed(from, nonce);
+        _pull(from, to, value);
+    }
+
+    function _pull(address from, address to, uint256 value) internal override {
         require(value <= _balances[from], "balance");
         _balances[from] -= value;
         _balances[to] += value;

@@ -33,6 +33,7 @@ mod abi {
         interface Erc20 {
             function allowance(address owner, address spender) external view returns (uint256);
             function approve(address spender, uint256 value) external returns (bool);
+            function transferFrom(address from, address to, uint256 value) external returns (bool);
             function nonces(address owner) external view returns (uint256);
         }
     }
@@ -210,6 +211,12 @@ pub fn nonce_bitmap_call(owner: Address, word: U256) -> Bytes {
 #[must_use]
 pub fn allowance_call(owner: Address, spender: Address) -> Bytes {
     abi::Erc20::allowanceCall { owner, spender }.abi_encode().into()
+}
+
+/// Encodes ERC-20's `transferFrom(from, to, value)`, which is what Permit2 calls.
+#[cfg(feature = "facilitator")]
+pub(crate) fn transfer_from_call(from: Address, to: Address, value: U256) -> Bytes {
+    abi::Erc20::transferFromCall { from, to, value }.abi_encode().into()
 }
 
 /// Encodes ERC-20's `approve(spender, value)`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use async_trait::async_trait;
 use x402_facilitator_core::{
     EntryDefaults, LaneId, Ledger, Mechanism, NextStep, Observation, Payment, Receipt, Step, StepName, StepState, TxId,
@@ -14,22 +14,26 @@ use x402_types::{
     UnixSeconds, Version,
 };
 
+use super::PERMIT2;
 use super::approving::{self, APPROVE};
-use super::calls::Eip2612Permit;
+use super::calls::{Eip2612Permit, transfer_from_call};
 use super::check::{self, CheckedPermit, PermitScheme, seconds};
 use super::payload::{PermitPayload, UncheckedPermit};
 use super::probe::{Judged, PermitContext, PermitProbe, transaction_gas};
 use super::proof::{self, OthersCalls, once_key, watched};
 use super::signed_approval::SignedApproval;
 use super::sponsored::SponsoredPermit;
-use crate::chain::{At, Call, Chain, Fate, Sharing};
+use crate::chain::{At, BatchRead, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
 use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
 use crate::token::Tokens;
+use crate::token_error::TokenRefusal;
 use crate::unreliable::MAX_REVERTS;
 use crate::wallet::Signer;
 
 const SETTLE: StepName = StepName::new("settle");
+/// The gas of the token's transfer alone.
+const TRANSFER_GAS: u32 = 150_000;
 
 /// The mechanism of `exact` or `upto` by Permit2 on one network.
 pub struct PermitMechanism<C> {
@@ -99,12 +103,30 @@ impl<C: Chain> PermitMechanism<C> {
         let sender = sender.and_then(|lane| lane.account().parse().ok());
         let (reads, probe) = PermitProbe::new(self.scheme, checked, PermitContext { sender, under_way });
         let answers = self.chain.run(&reads, At::Latest).await?;
-        let judged = probe.judge(&answers)?;
+        let judged = match probe.judge(&answers) {
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_SIMULATION_FAILED => {
+                return Err(self.blocked(checked).await.unwrap_or(why).into());
+            }
+            judged => judged?,
+        };
         self.payers.note_read(&taking(checked), judged.funds, judged.signer, now);
         if let Some(approval) = checked.approval.as_ref().filter(|_| judged.needs_approval) {
             approving::check(&*self.chain, checked, approval).await?;
         }
         Ok(judged)
+    }
+
+    /// Returns the refusal of a payer or recipient that the token blocks. Permit2 hides the token's own error, so the token is
+    /// called once more, as Permit2 calls it.
+    async fn blocked(&self, checked: &CheckedPermit) -> Option<Rejection> {
+        let CheckedPermit { permit, amount, .. } = checked;
+        let transfer = transfer_from_call(permit.from, permit.witness.to, amount.value());
+        let reads = BatchRead::new().called_by(PERMIT2).call(permit.token, transfer, TRANSFER_GAS, 5);
+        let answers = self.chain.run(&reads, At::Latest).await.ok()?;
+        let refusal = answers.calls.first().filter(|call| !call.success)?;
+        let TokenRefusal { reason, text } = TokenRefusal::read(refusal, B256::from(permit.nonce));
+        let reason = reason.filter(|reason| *reason == ErrorReason::PAYER_BLOCKED)?;
+        Some(Rejection::new(reason).because(text))
     }
 
     /// Returns the lanes that may carry a payment: all for `exact`, and for `upto` that of the account which the payer
@@ -117,21 +139,21 @@ impl<C: Chain> PermitMechanism<C> {
         lanes
     }
 
-    /// Returns the transaction by which another account settled this payment, if a node shows it.
-    async fn settled_elsewhere(&self, checked: &CheckedPermit, now: UnixSeconds) -> Option<TxId> {
+    /// Returns the transaction by which another account settled this payment, if there is one.
+    async fn settled_elsewhere(&self, checked: &CheckedPermit, now: UnixSeconds) -> Result<Option<TxId>, Fault> {
         let after = u64::try_from(checked.permit.witness.valid_after).map_or(UnixSeconds(u64::MAX), UnixSeconds);
         let call = checked.call();
-        let Ok(Fate::Set { candidates }) = self.spent.search(&*self.chain, watched(&call, 0), after, now).await else {
-            return None;
+        let Fate::Set { candidates } = self.spent.search(&*self.chain, watched(&call, 0), after, now).await? else {
+            return Ok(None);
         };
-        let settling = proof::settling_now(&*self.chain, self.scheme, &call, &candidates).await;
-        settling.ok().flatten().map(tx_id)
+        let settling = proof::settling_now(&*self.chain, self.scheme, &call, &candidates).await?;
+        Ok(settling.map(tx_id))
     }
 
     /// Adds to the refusal of a used nonce the transaction that used it for the same amount and recipient: seller and
     /// payer have to settle the matter, and need to know what was paid by which transaction.
     async fn used(&self, checked: &CheckedPermit, refusal: Rejection, now: UnixSeconds) -> Rejection {
-        let Some(transaction) = self.settled_elsewhere(checked, now).await else { return refusal };
+        let Ok(Some(transaction)) = self.settled_elsewhere(checked, now).await else { return refusal };
         let why = format!(
             "the permit was settled before by another transaction, {}, and paid what is asked: seller and payer have to \
              settle it between them",
@@ -199,7 +221,7 @@ impl<C: Chain> PermitMechanism<C> {
             Err(Refusal::Rejection(_)) if unaccounted.is_some() => wait,
             Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
                 let reason = ErrorReason::DUPLICATE_SETTLEMENT;
-                Ok(match self.settled_elsewhere(checked, now).await {
+                Ok(match self.settled_elsewhere(checked, now).await? {
                     Some(transaction) => NextStep::Spent { reason, transaction },
                     None => NextStep::Failed(ErrorReason::PERMIT2_INVALID_NONCE),
                 })
@@ -215,6 +237,22 @@ impl<C: Chain> PermitMechanism<C> {
                 Some(approval) if judged.needs_approval => Ok(approving::plan(self.network, checked, approval)),
                 _ => self.settle(checked).await,
             },
+        }
+    }
+
+    /// Ends a payment whose approval came to nothing. The allowance may be gone because another account settled the payment
+    /// with it, after the approval or after one of the payer's own: the money has moved then, and that is no failure.
+    async fn unapproved(&self, payment: &Payment, reason: &ErrorReason, now: UnixSeconds) -> Result<NextStep, Fault> {
+        let checked = CheckedPermit { approval: None, ..self.stored(&payment.claim)? };
+        match self.probe(&checked, Some(&payment.lane), Vec::new(), now).await {
+            Err(Refusal::Fault(fault)) => Err(fault),
+            Err(Refusal::Rejection(why)) if why.reason == ErrorReason::PERMIT2_INVALID_NONCE => {
+                Ok(match self.settled_elsewhere(&checked, now).await? {
+                    Some(transaction) => NextStep::Spent { reason: ErrorReason::DUPLICATE_SETTLEMENT, transaction },
+                    None => NextStep::Failed(reason.clone()),
+                })
+            }
+            _ => Ok(NextStep::Failed(reason.clone())),
         }
     }
 
@@ -339,6 +377,9 @@ impl<C: Chain> Mechanism for PermitMechanism<C> {
         let approved = payment.proven(&APPROVE).is_some();
         match payment.steps.last().map(|step| &step.state).filter(|_| !just_approved(payment)) {
             Some(StepState::Proven(proof)) => Ok(NextStep::Settled(receipt(Some(proof.tx.clone()), proof.amount))),
+            Some(StepState::Dead(reason)) if payment.steps.last().is_some_and(|step| step.name == APPROVE) => {
+                self.unapproved(payment, reason, now).await
+            }
             Some(StepState::Dead(reason)) => Ok(NextStep::Failed(reason.clone())),
             Some(StepState::Ready | StepState::InFlight) => Ok(NextStep::Wait(now.plus(1))),
             first_or_next => {

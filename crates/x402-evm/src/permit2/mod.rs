@@ -42,6 +42,8 @@ pub use approval::ApproveToken;
 pub use approval_transactions::ApprovalTransactions;
 #[cfg(feature = "approvals")]
 pub use approver::Approver;
+#[cfg(all(feature = "facilitator", feature = "rpc"))]
+pub(crate) use calls::transfer_from_call;
 #[cfg(any(feature = "approvals", feature = "libsecp256k1", feature = "verify"))]
 pub use calls::{Eip2612Permit, SettleCall, allowance_call, approve_call, nonce_bitmap_call};
 #[cfg(feature = "facilitator")]

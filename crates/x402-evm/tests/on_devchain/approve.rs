@@ -10,12 +10,12 @@ use alloy_signer_local::PrivateKeySigner;
 use serde_json::json;
 use x402_devchain::{ACCOUNTS, TOKEN, signer};
 use x402_evm::permit2::sponsored::ERC20_APPROVAL_GAS_SPONSORING;
-use x402_evm::permit2::{PERMIT2, approve_call};
+use x402_evm::permit2::{EXACT_PROXY, PERMIT2, approve_call};
 use x402_evm::token::Tokens;
 use x402_facilitator_core::{NextStep, Observation, Payment, Rail, StepState};
 use x402_types::{Assets, Claim, ErrorReason, Members, RawJson};
 
-use crate::permit::{Permits, exact_terms, permits_with, upto_terms};
+use crate::permit::{Permits, exact_terms, permits_with, settle_call, upto_terms};
 use crate::stage::{PAYER, PRICE, stage};
 
 fn permits(depth: u64) -> Permits {
@@ -168,4 +168,39 @@ async fn an_approval_that_was_given_meanwhile_is_not_sent() {
     permits.stage.chain.mine(1);
     assert!(matches!(permits.observe(&payment, &[attempt.tx]).await, Observation::Proven(_)));
     assert_eq!(permits.stage.paid(), U256::from(PRICE));
+}
+
+/// Checks that a payment is not told as failed that another account settled with the allowance, before this facilitator saw it:
+/// no final block shows the allowance then, though the approval stands in one.
+#[tokio::test]
+async fn an_allowance_that_another_settlement_has_used_is_no_failure() {
+    for own in [false, true] {
+        let permits = permits(2);
+        let claim = permits.claim(7).await;
+        let approval = approval(&permits).await;
+        let mut payment = permits.payment(&with(&claim, &approval, &payer())).await;
+        let attempt = permits.carry(&mut payment, 0).await;
+        if own {
+            // The payer's own approval takes the nonce of the one that was sent.
+            permits.stage.chain.drop_transaction(keccak256(signed(&approval, &payer())));
+            permits.approve(PAYER, TOKEN, U256::from(PRICE)).await;
+        } else {
+            permits.stage.chain.mine(1);
+        }
+        let theirs = permits.stage.other(5, EXACT_PROXY, settle_call(&claim).call()).await;
+        permits.stage.chain.mine(4);
+        if own {
+            permits.after_the_deadline();
+            permits.stage.chain.mine(2);
+        }
+        assert_eq!(permits.stage.paid(), U256::from(PRICE));
+        let sent = [attempt.tx];
+        let Observation::Dead(reason) = permits.observe(&payment, &sent).await else { panic!() };
+        payment.steps.last_mut().unwrap().state = StepState::Dead(reason);
+        let spent = NextStep::Spent {
+            reason: ErrorReason::DUPLICATE_SETTLEMENT,
+            transaction: hex::encode_prefixed(theirs).into(),
+        };
+        assert_eq!(permits.planned(&payment).await, spent, "own: {own}");
+    }
 }

@@ -3,9 +3,11 @@
 
 mod approve;
 mod batching;
+mod eip3009_cases;
 mod endpoints;
 mod node;
 mod permit;
+mod permit_bad;
 mod permit_cases;
 mod pull;
 mod rail;

@@ -77,17 +77,17 @@ pub(crate) fn upto_terms(facilitator: Address) -> Terms {
     offer.terms.with_max_timeout_seconds(TimeoutSeconds::try_from(60).unwrap())
 }
 
-fn payload(claim: &Claim) -> PermitPayload {
+pub(crate) fn payload(claim: &Claim) -> PermitPayload {
     PermitPayload::read(&claim.payload).unwrap()
 }
 
-fn settle_call(claim: &Claim) -> SettleCall {
+pub(crate) fn settle_call(claim: &Claim) -> SettleCall {
     let PermitPayload { authorization, signature } = payload(claim);
     SettleCall { authorization, amount: claim.terms.amount, signature, permit2612: None }
 }
 
 /// The claim with another permit, signed by the payer again.
-fn signed_again(claim: &Claim, change: impl FnOnce(&mut Permit)) -> Claim {
+pub(crate) fn signed_again(claim: &Claim, change: impl FnOnce(&mut Permit)) -> Claim {
     let mut permit = payload(claim).authorization;
     change(&mut permit);
     let signature = signer(PAYER).unwrap().sign_hash_sync(&permit.digest(domain(84532))).unwrap();
@@ -505,6 +505,24 @@ async fn a_token_that_pays_less_or_nothing_is_refused() {
         assert_eq!(refusal.reason, ErrorReason::PERMIT2_SIMULATION_FAILED);
         assert!(refusal.message.as_deref().unwrap().contains(why), "{refusal:?}");
     }
+}
+
+/// Permit2 answers `TRANSFER_FROM_FAILED`, whatever the token says.
+#[tokio::test]
+async fn a_payer_or_recipient_that_the_token_blocks_is_told_so() {
+    let permits = permits(0).await;
+    let claim = permits.claim(7).await;
+    for account in [ACCOUNTS[PAYER].address, ACCOUNTS[PAYEE].address] {
+        permits.stage.other(5, TOKEN, DevToken::blacklistCall { account }.abi_encode().into()).await;
+        permits.stage.chain.mine(1);
+        let refusal = permits.refusal(&claim).await;
+        assert_eq!(refusal.reason, ErrorReason::PAYER_BLOCKED, "{refusal:?}");
+        permits.stage.other(5, TOKEN, DevToken::unBlacklistCall { account }.abi_encode().into()).await;
+        permits.stage.chain.mine(1);
+    }
+    permits.stage.other(5, TOKEN, DevToken::pauseCall {}.abi_encode().into()).await;
+    permits.stage.chain.mine(1);
+    assert_eq!(permits.refusal(&claim).await.reason, ErrorReason::PERMIT2_SIMULATION_FAILED);
 }
 
 /// Checks a token that begins to keep a part after verification: what this facilitator's own transaction settled is not

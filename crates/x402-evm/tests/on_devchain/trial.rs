@@ -60,6 +60,51 @@ async fn without_a_simulation_what_arrives_is_compared() {
     }
 }
 
+/// Tokens as Permit2 moves them: by `transferFrom`, within an allowance that the payer gave. None of them is asked for an
+/// authorization.
+#[tokio::test]
+async fn a_token_that_only_permit2_moves_is_tried_by_permit2() {
+    let fee = Trial::Unfit("of 1000000 that are signed, 990000 arrive".to_owned());
+    let silent = Trial::Unfit("a transfer by Permit2 emits no Transfer(from, to, value)".to_owned());
+    let moves_nothing = Trial::Unfit("of 1000000 that are signed, 0 arrive".to_owned());
+    for (test, simulated, called) in [
+        (None, Trial::Good, Trial::WithoutLogs),
+        (Some(TestToken::Oz), Trial::Good, Trial::WithoutLogs),
+        (Some(TestToken::TransferFirst), Trial::Good, Trial::WithoutLogs),
+        (Some(TestToken::Fee), fee.clone(), fee),
+        (Some(TestToken::Silent), silent.clone(), Trial::WithoutLogs),
+        (Some(TestToken::False), silent, moves_nothing),
+    ] {
+        let stage = stage(0);
+        let at = test.map_or(TOKEN, |_| AT);
+        test.into_iter().for_each(|test| stage.chain.put_token(test, AT).unwrap());
+        let account = Address::repeat_byte(5);
+        let token = token(at, "", "");
+        assert_eq!(stage.reader.try_by_permit2(&token, account).await.unwrap(), simulated, "{test:?}");
+        let unknown = Failure::Error { code: -32601, message: "the method does not exist".to_owned() };
+        stage.chain.fail_calls("eth_simulateV1", 1, When::Before, unknown);
+        assert_eq!(stage.reader.try_by_permit2(&token, account).await.unwrap(), called, "{test:?}");
+        // Nothing of it is on the chain.
+        assert_eq!(stage.chain.nonce_of(ACCOUNTS[0].address), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_permit2_cannot_be_tried_with_is_not_refused() {
+    let stage = stage(0);
+    let account = Address::repeat_byte(5);
+    let untried = |why: &str| Trial::Untried(why.to_owned());
+    let tried = async |at| stage.reader.try_by_permit2(&token(at, "", ""), account).await.unwrap();
+    assert_eq!(tried(AT).await, untried("the place of its balances is not known"));
+    let paused = x402_devchain::Token::pauseCall {};
+    stage.other(5, TOKEN, alloy_sol_types::SolCall::abi_encode(&paused).into()).await;
+    stage.chain.mine(1);
+    assert_eq!(tried(TOKEN).await, untried("Pausable: paused"));
+    let unknown = Failure::Error { code: -32601, message: "the method does not exist".to_owned() };
+    stage.chain.fail_calls("eth_simulateV1", 1, When::Before, unknown);
+    assert_eq!(tried(TOKEN).await, untried("Pausable: paused"));
+}
+
 /// What cannot be tried is not unfit: the facilitator serves it, and says so in its log.
 #[tokio::test]
 async fn what_cannot_be_tried_is_not_refused() {

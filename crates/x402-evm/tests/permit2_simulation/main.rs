@@ -30,7 +30,7 @@ use std::time::Instant;
 use crate::bugs::Bug;
 use crate::scheduler::{Report, run};
 
-/// How many seeds are run; `SEEDS=2000` before a release.
+/// How many seeds are run; `SEEDS=1000` before a release.
 fn seeds() -> u64 {
     std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(24)
 }

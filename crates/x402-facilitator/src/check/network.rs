@@ -4,7 +4,6 @@ use alloy_primitives::utils::format_ether;
 use alloy_primitives::{Address, U256};
 use x402_evm::batching::MULTICALL3;
 use x402_evm::chain::{At, BatchRead, Head, ReadChain, ReadFunds, RpcChain};
-use x402_evm::token::Tokens;
 use x402_evm::token_trial::Trial;
 use x402_types::Fault;
 
@@ -12,8 +11,7 @@ use super::{CheckReport, Finding};
 use crate::clock::now;
 use crate::config::NetworkConfig;
 use crate::configured::network;
-use crate::heads::trial_payer;
-use crate::mechanisms::{Evm, gas_of_a_payment};
+use crate::mechanisms::{Evm, TokenTrial, gas_of_a_payment};
 
 /// A signer whose balance pays for fewer payments than this should be funded.
 const FEW_PAYMENTS: u64 = 100;
@@ -97,19 +95,14 @@ fn balance(chain: &RpcChain, signer: Address, head: Head, report: &mut CheckRepo
 }
 
 async fn tokens(chain: &RpcChain, evm: &Evm, report: &mut CheckReport) {
-    let sender = evm.signers.first().map(x402_evm::key::Key::address).unwrap_or_default();
-    let tokens = Tokens::new(&evm.assets).on(evm.network);
-    if tokens.iter().next().is_none() {
+    let trials = TokenTrial::all(evm);
+    if trials.is_empty() {
         let advice = "add a [[network.asset]], or set default_assets = true where the network has a default token";
         report.add(Finding::problem(format_args!("{} tokens", evm.network), "none", advice));
     }
-    for token in tokens.iter() {
-        let name = token.domain.as_ref().map_or("of unknown name", |domain| &*domain.name);
-        let subject = format!("{} token {name} {}", evm.network, token.address);
-        let tried = match trial_payer() {
-            Ok(payer) => chain.try_token(token, &payer, sender).await,
-            Err(fault) => Err(fault),
-        };
+    for trial in &trials {
+        let subject = format!("{} token {} {}", evm.network, trial.name(), trial.address());
+        let tried = trial.run(chain).await;
         report.add(match tried {
             Ok(Trial::Good) => {
                 Finding::ok(subject, "a simulated payment moves the signed amount, and its logs prove it")

@@ -96,13 +96,16 @@ impl Dialect for X402 {
             Answer::Stopped(_, stopped) => {
                 let status = stopped.status();
                 let rejection = rejection(stopped, ErrorReason::UNEXPECTED_VERIFY_ERROR);
-                Reply::json(status, &VerifyResponse::invalid(&rejection))
+                let mut response = VerifyResponse::invalid(&rejection);
+                response.invalid_message = self.words(response.invalid_reason.as_ref(), response.invalid_message);
+                response.invalid_reason = response.invalid_reason.map(|code| code.in_version(self.0));
+                Reply::json(status, &response)
             }
         }
     }
 
     fn write_settlement(&self, context: &Context, request: &Request, answer: Answer<'_, Settled>) -> Reply {
-        let (status, response) = match answer {
+        let (status, mut response) = match answer {
             Answer::Made(submission, settled) => {
                 (StatusCode::OK, self.settle_response(&submission.claim.terms, Ok(&settled)))
             }
@@ -122,11 +125,23 @@ impl Dialect for X402 {
             }
         };
         let is_used = response.error_reason == Some(ErrorReason::DUPLICATE_SETTLEMENT);
+        response.error_message = self.words(response.error_reason.as_ref(), response.error_message);
+        response.error_reason = response.error_reason.map(|code| code.in_version(self.0));
         Reply::json(if is_used { StatusCode::CONFLICT } else { status }, &response)
     }
 
     fn serves(&self, terms: &Terms) -> bool {
         terms.version == self.0
+    }
+}
+
+impl X402 {
+    /// Returns the words beside a code, with the code itself before them where this version has another for it.
+    fn words(self, code: Option<&ErrorReason>, words: Option<String>) -> Option<String> {
+        match code.filter(|code| (*code).clone().in_version(self.0) != **code) {
+            Some(code) => Some(words.map_or_else(|| code.to_string(), |words| format!("{code}: {words}"))),
+            None => words,
+        }
     }
 }
 

@@ -74,6 +74,13 @@ pub trait Dialect: Send + Sync {
         Ok(())
     }
 
+    /// Returns why none of these offers can be paid in this dialect. The seller, which chose the dialect, receives it as an
+    /// incident at start; the offers are still sold in the other dialects.
+    fn objection(&self, offers: &[Offer]) -> Option<&'static str> {
+        let _ = offers;
+        None
+    }
+
     /// Adds this dialect's members to a 402 document.
     fn declare(&self, offers: &[Offer], document: &mut v2::PaymentRequired) {
         let _ = (offers, document);

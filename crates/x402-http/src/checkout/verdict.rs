@@ -57,7 +57,8 @@ pub(super) fn judge(
         return Settlement::Unknown(Some(response), fault);
     }
     // This server's own earlier attempt may have used the authorization, emptied the wallet or outlasted the time.
-    if resumed && !reason.is_some_and(|reason| reason.is_final_for_begun(keeps_requests)) {
+    let is_shared = reason.is_some_and(|reason| reason.is_shared_in(terms.version));
+    if resumed && (is_shared || !reason.is_some_and(|reason| reason.is_final_for_begun(keeps_requests))) {
         return Settlement::Unknown(Some(response), None);
     }
     if reason.is_some_and(|reason| *reason == ErrorReason::DUPLICATE_SETTLEMENT) {

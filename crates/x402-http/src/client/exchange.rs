@@ -17,6 +17,7 @@ use super::challenge;
 use super::extensions;
 use super::flight::{Flight, Purchase};
 use super::outcome::{Outcome, PaymentSent, outcome};
+use super::refused;
 use super::remedy::remedied;
 use super::{ClientError, Closed, PayError, Payer};
 use crate::Body;
@@ -172,8 +173,9 @@ where
                 continue;
             }
         };
+        let (reason, response) = refused::reason(response, &payer.limits).await;
         let status = response.status();
-        let outcome = outcome(&leg.parts.method, status, response.headers(), &payer.limits);
+        let outcome = outcome(&leg.parts.method, status, response.headers(), reason.as_ref(), &payer.limits);
         if let Outcome::Pending(_, wait) = &outcome
             && resends > 0
         {
@@ -182,11 +184,11 @@ where
             continue;
         }
         // A refusal after an unknown result may be caused by the first attempt, and is not acted on.
-        if let Outcome::Refused(receipt) = &outcome
+        if let Outcome::Refused(_) = &outcome
             && let (false, None, 1..) = (before, flight.settled(), remedies)
         {
             remedies = 0;
-            match remedied(payer, &header, receipt.as_ref(), response.headers()).await {
+            match remedied(payer, &header, reason.as_ref()).await {
                 Ok(true) => {
                     flight.returned();
                     continue;
@@ -207,7 +209,6 @@ where
             let purchase = flight.purchase();
             refusals = extensions::read_receipt(&payer.extensions, &header, receipt, purchase, clock, limits).await;
         }
-        let refused = matches!(outcome, Outcome::Refused(_));
         let mut unread = None;
         let receipt = match outcome {
             Outcome::Paid(receipt) => {
@@ -219,28 +220,26 @@ where
                 Some(receipt)
             }
             Outcome::Pending(receipt, _) | Outcome::Open(receipt) => receipt,
+            Outcome::Refused(receipt) if earlier.is_none() && !before => {
+                flight.land(Some(Closed::Refused)).await;
+                receipt
+            }
             // After an earlier attempt with an unknown result, a refusal may be caused by that attempt: it ends nothing.
-            Outcome::Refused(receipt) if earlier.is_none() && before => {
+            Outcome::Refused(receipt) | Outcome::Denied(receipt) if earlier.is_none() => {
                 if let Some(open) = flight.blocks() {
                     return Err(PayError::EarlierUnknown(open).into());
                 }
                 receipt
             }
-            // A payment that was presented once was not used before: the handler answers 409 of its own.
-            Outcome::Spent(None) if earlier.is_none() && !before => None,
-            Outcome::Refused(receipt) | Outcome::Spent(receipt) if earlier.is_none() => {
-                flight.land(refused.then_some(Closed::Refused)).await;
-                receipt
-            }
-            Outcome::Refused(receipt) | Outcome::Spent(receipt) => {
+            Outcome::Refused(receipt) | Outcome::Denied(receipt) => {
                 flight.land(None).await;
                 let Some(receipt) = earlier.or(receipt).map(Box::new) else { return Err(PayError::NoTerms.into()) };
                 return Err(ClientError::PaidWithoutAnswer { receipt, status });
             }
         };
         let mut response = response.map(|body| match unread {
-            Some(unread) => Body::watched(body, unread),
-            None => Body::inner(body),
+            Some(unread) => body.watched(unread),
+            None => body,
         });
         response.extensions_mut().insert(sent);
         if let Some(refusals) = refusals {

@@ -53,7 +53,7 @@ impl Payer {
             Outcome::Paid(known) => (receipt(known), Some(true)),
             Outcome::Unserved(Receipt(known)) => (Some(known.clone()), Some(true)),
             Outcome::Refused(known) if !before => (receipt(known), Some(false)),
-            Outcome::Refused(known) | Outcome::Spent(known) => (receipt(known), None),
+            Outcome::Refused(known) | Outcome::Denied(known) => (receipt(known), None),
             Outcome::Pending(known, _) | Outcome::Open(known) => (receipt(known), None),
         };
         let receipt = receipt.as_ref();

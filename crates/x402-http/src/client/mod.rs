@@ -21,7 +21,9 @@ mod kept;
 mod limits;
 mod outcome;
 mod payer;
+mod peek;
 mod policy;
+mod refused;
 mod remedy;
 #[cfg(feature = "reqwest")]
 mod reqwest_client;

@@ -9,6 +9,8 @@ use x402_codec::{Limits, header};
 use x402_types::v2::SettleResponse;
 use x402_types::{AtomicAmount, Blank, ErrorReason, UnixSeconds};
 
+use super::refused;
+
 /// The server's receipt for the payment. It is in the response's extensions.
 ///
 /// It may report that nothing was paid: [`Receipt::outcome`] interprets it, and `Display` formats that for people.
@@ -119,12 +121,12 @@ pub(super) enum Outcome {
     /// The payment was made, and the handler failed: it is presented again with the same request, and no other payment
     /// is made.
     Unserved(Receipt),
-    /// The payment was not made, and the server will not accept it.
+    /// The payment was not made, and the server will not accept it. This proves it only where it was shown once.
     Refused(Option<Receipt>),
+    /// The server does not accept the payment, and the payment may have been made.
+    Denied(Option<Receipt>),
     /// The result is not known yet: the same payment must be sent again after this time.
     Pending(Option<Receipt>, Duration),
-    /// The payment was used, perhaps by an earlier attempt with it.
-    Spent(Option<Receipt>),
     /// The handler failed, or the response cannot be interpreted: the payment can be sent again with the same request.
     Open(Option<Receipt>),
 }
@@ -141,7 +143,14 @@ pub(super) fn ends_without_receipt(method: &Method, status: StatusCode) -> bool 
     status.is_success() && is_served(method, status)
 }
 
-pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, limits: &Limits) -> Outcome {
+/// Interprets a response. `reason`: what a refusal gave as its reason, see [`reason`](super::refused::reason).
+pub(super) fn outcome(
+    method: &Method,
+    status: StatusCode,
+    headers: &HeaderMap,
+    reason: Option<&ErrorReason>,
+    limits: &Limits,
+) -> Outcome {
     let wait = retry_after(headers);
     let failed = status.is_client_error() || status.is_server_error();
     let settlement = header::settle_response(headers, limits);
@@ -157,7 +166,6 @@ pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, 
         return settlement.map_or(Outcome::Open(None), |receipt| Outcome::Paid(Some(Receipt(receipt))));
     }
     if let Some(receipt) = settlement.map(Receipt) {
-        let duplicate = receipt.0.error_reason.as_ref() == Some(&ErrorReason::DUPLICATE_SETTLEMENT);
         return match receipt.outcome() {
             ReceiptOutcome::Paid { .. } | ReceiptOutcome::NothingCharged | ReceiptOutcome::NoTransaction => {
                 Outcome::Unserved(receipt)
@@ -169,18 +177,20 @@ pub(super) fn outcome(method: &Method, status: StatusCode, headers: &HeaderMap, 
             ReceiptOutcome::Failed(Some(reason)) if ErrorReason::of_peer(reason.clone()).is_undecided() => {
                 Outcome::Pending(Some(receipt), wait.unwrap_or(DEFAULT_WAIT))
             }
-            ReceiptOutcome::Failed(_) if duplicate => Outcome::Spent(Some(receipt)),
-            ReceiptOutcome::Failed(_) => Outcome::Refused(Some(receipt)),
+            ReceiptOutcome::Failed(Some(reason)) if reason.proves_unpaid() => Outcome::Refused(Some(receipt)),
+            ReceiptOutcome::Failed(_) => Outcome::Denied(Some(receipt)),
         };
     }
+    // A 412 without terms is the handler's.
+    let speaks = headers.contains_key(&header::PAYMENT_REQUIRED);
     match status {
-        StatusCode::PAYMENT_REQUIRED => Outcome::Refused(None),
-        // A 412 without terms is the handler's.
-        StatusCode::PRECONDITION_FAILED if headers.contains_key(&header::PAYMENT_REQUIRED) => Outcome::Refused(None),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT => {
-            let open = if status == StatusCode::CONFLICT { Outcome::Spent(None) } else { Outcome::Open(None) };
-            wait.map_or(open, |wait| Outcome::Pending(None, wait))
+        StatusCode::PAYMENT_REQUIRED | StatusCode::PRECONDITION_FAILED if reason.is_some_and(refused::is_proof) => {
+            Outcome::Refused(None)
         }
+        StatusCode::PAYMENT_REQUIRED => Outcome::Denied(None),
+        StatusCode::PRECONDITION_FAILED if speaks => Outcome::Denied(None),
+        StatusCode::CONFLICT => wait.map_or(Outcome::Denied(None), |wait| Outcome::Pending(None, wait)),
+        StatusCode::SERVICE_UNAVAILABLE => wait.map_or(Outcome::Open(None), |wait| Outcome::Pending(None, wait)),
         _ => Outcome::Open(None),
     }
 }

@@ -48,6 +48,14 @@ impl Dialect for X402V1 {
         terms.is_known_to_v1().then_some(Version::V1)
     }
 
+    fn objection(&self, offers: &[Offer]) -> Option<&'static str> {
+        let none = !offers.iter().any(|offer| offer.terms.is_known_to_v1());
+        none.then_some(
+            "no entry is `exact` by EIP-3009 on a network that version 1 has a name for, so that the 402 has a body of \
+             version 2, and no payment of version 1 fits",
+        )
+    }
+
     /// Checks that no two entries have the same scheme and network, since a payment of version 1 names nothing else.
     fn check(&self, offers: &[Offer]) -> Result<(), SellerError> {
         let mut known = offers.iter().enumerate().filter(|(_, offer)| offer.terms.is_known_to_v1());
@@ -90,7 +98,7 @@ mod http {
     use ::http::HeaderMap;
     use x402_codec::{EncodeError, body};
     use x402_types::v2::{PaymentRequired, PaymentRequirements, SettleResponse};
-    use x402_types::{Entry, PaymentRequired as Document, Terms, Version};
+    use x402_types::{Entry, ErrorReason, PaymentRequired as Document, Terms, Version};
 
     use super::{X402V1, X402V2};
     use crate::server::{HttpDialect, Seller, write_receipt};
@@ -99,7 +107,12 @@ mod http {
 
     impl HttpDialect for X402V1 {
         fn write_receipt(&self, headers: &mut HeaderMap, receipt: &SettleResponse) {
-            write_receipt(headers, Version::V1, receipt);
+            write_receipt(headers, Version::V1, &self.in_own_words(receipt.clone()));
+        }
+
+        fn in_own_words(&self, receipt: SettleResponse) -> SettleResponse {
+            let error_reason = receipt.error_reason.map(|code| code.in_version(Version::V1));
+            SettleResponse { error_reason, ..receipt }
         }
 
         /// Returns the document as version 1 writes it, with the entries that clients of version 1 know: published ones
@@ -112,7 +125,11 @@ mod http {
             if accepts.is_empty() {
                 return Ok(None);
             }
-            let known = PaymentRequired { accepts, ..document.clone() };
+            // A code of version 2 is written in version 1's words; a text stays one.
+            let error = document.error.as_deref().map(ErrorReason::from_wire);
+            let error = error.filter(|code| !code.as_str().contains(char::is_whitespace));
+            let error = error.map(|code| code.in_version(Version::V1).to_string()).or_else(|| document.error.clone());
+            let known = PaymentRequired { accepts, error, ..document.clone() };
             body::write(&Document::V2(known).to_v1()).map(Some)
         }
     }

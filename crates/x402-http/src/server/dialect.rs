@@ -29,6 +29,11 @@ pub trait HttpDialect: Dialect {
         write_receipt(headers, Version::V2, receipt);
     }
 
+    /// Returns a receipt with the codes of this dialect, as a body has it.
+    fn in_own_words(&self, receipt: SettleResponse) -> SettleResponse {
+        receipt
+    }
+
     /// Returns the body of a 402, if the dialect has one of its own; `None` for the document of version 2, which
     /// `PAYMENT-REQUIRED` has either way.
     ///

@@ -203,6 +203,7 @@ impl<'r> Exchange<'r> {
                 with_receipt(self.route.ask(self.path(), self.offers, Some(&rejection)), &receipt)
             }
             Declined::Unknown { receipt, fault } => {
+                let receipt = dialect.in_own_words(*receipt);
                 with_receipt(answer::unknown(&receipt, fault, retry_after), &receipt)
             }
             Declined::Unavailable(fault) => unavailable(self.route, fault),

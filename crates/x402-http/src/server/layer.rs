@@ -81,6 +81,7 @@ impl RequirePaymentLayer {
     pub(super) fn fixed(seller: Seller, offers: Vec<Offer>) -> Result<Self, SellerError> {
         let route = Route::asking(seller, Asks::Fixed(offers));
         route.check_size()?;
+        route.report_objections();
         Ok(Self::of(route))
     }
 
@@ -166,6 +167,17 @@ impl Route {
             self.seller.checkout.report(&self.resource("/").url, IncidentStep::Start, &fault);
         }
         Ok(())
+    }
+
+    /// Reports each dialect in which none of the route's offers can be paid.
+    fn report_objections(&self) {
+        let Asks::Fixed(offers) = &self.asks else { return };
+        for dialect in self.seller.checkout.dialects() {
+            if let Some(why) = dialect.objection(offers) {
+                let fault = Fault::broken(format_args!("{}: {why}", dialect.name()));
+                self.seller.checkout.report(&self.resource("/").url, IncidentStep::Start, &fault);
+            }
+        }
     }
 
     /// Returns whether every request of the route costs the same.

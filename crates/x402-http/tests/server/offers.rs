@@ -165,6 +165,36 @@ async fn version_1_reads_only_what_it_knows() {
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap()["x402Version"], 2);
 }
 
+/// Checks what a seller learns who asked for version 1 where it has no name: an empty list would pass for an error of the shop.
+#[tokio::test]
+async fn where_version_1_can_pay_nothing_the_seller_is_told_at_start() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = heard.clone();
+    let shop = shop();
+    let seller = shop.seller.clone().with_v1().with_incident_hook(move |incident: &Incident<'_>| {
+        assert_eq!(incident.step, IncidentStep::Start);
+        told.lock().unwrap().push(incident.fault.to_string());
+    });
+    let unnamed = terms().with_network("eip155:42161".parse().unwrap());
+    let mut permit = terms();
+    permit.extra.insert_text("assetTransferMethod", "permit2");
+    for offers in [vec![unnamed.clone()], vec![permit.clone()], vec![permit.clone(), unnamed.clone()]] {
+        let layer = seller.charge(offers.into_iter().map(offer)).unwrap();
+        let said = std::mem::take(&mut *heard.lock().unwrap()).join(" ");
+        assert!(said.contains("x402 v1") && said.contains("version 1 has a name for"), "{said}");
+        let (_, headers, body) = call(&layer.layer(shop.handler.service()).boxed_clone(), get("/weather", &[])).await;
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["x402Version"], &body), (&2.into(), &decoded(&headers, &names::PAYMENT_REQUIRED)));
+        assert!(!body["accepts"].as_array().unwrap().is_empty());
+    }
+    // Permit2 is of version 2 alone: beside EIP-3009 on the same network nothing is alike in version 1.
+    let both = seller.charge([offer(permit), offer(terms()), offer(unnamed)]).unwrap();
+    assert_eq!(heard.lock().unwrap().len(), 0);
+    let (_, _, body) = call(&both.layer(shop.handler.service()).boxed_clone(), get("/weather", &[])).await;
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&body["x402Version"], body["accepts"].as_array().unwrap().len()), (&1.into(), 1), "{body}");
+}
+
 #[tokio::test]
 async fn entries_that_version_1_cannot_tell_apart_are_refused_at_start() {
     let shop = shop();

@@ -251,3 +251,40 @@ async fn the_payer_reads_the_network_in_its_own_version() {
         }
     }
 }
+
+/// Checks that a payer of version 1 reads codes of its closed list alone, which published clients refuse otherwise, and that
+/// unknown stays unknown in it.
+#[tokio::test]
+async fn a_payer_of_version_1_reads_codes_of_version_1() {
+    let recorded = include_str!("../../../x402-testkit/vectors/reasons-v1.json");
+    let recorded: serde_json::Value = serde_json::from_str(recorded).unwrap();
+    let list = recorded["codes"].as_array().unwrap();
+    for (code, written, status) in [
+        (
+            "invalid_exact_evm_payload_authorization_value_mismatch",
+            "invalid_exact_evm_payload_authorization_value",
+            402,
+        ),
+        ("invalid_exact_evm_nonce_already_used", "invalid_transaction_state", 402),
+        ("payer_blocked", "invalid_payment", 402),
+        ("insufficient_funds", "insufficient_funds", 402),
+        ("settlement_pending", "unexpected_settle_error", 503),
+    ] {
+        let shop = shop();
+        let service = shop.seller.clone().with_v1().charge([offer(terms())]).unwrap();
+        let service = tower::ServiceExt::boxed_clone(service.layer(shop.handler.service()));
+        shop.script.settle_says(&format!(
+            r#"{{"success":false,"errorReason":"{code}","transaction":"{TRANSACTION}","network":"base-sepolia"}}"#
+        ));
+        let json = crate::common::v1_payment_json(1);
+        let request = crate::common::get("/weather", &[(&names::X_PAYMENT, crate::common::header(&json))]);
+        let (answered, headers, body) = call(&service, request).await;
+        assert_eq!(answered.as_u16(), status, "{code}");
+        let receipt = decoded(&headers, &names::X_PAYMENT_RESPONSE);
+        assert_eq!(receipt["errorReason"], written, "{code}");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let told = if status == 402 { &body["error"] } else { &body["errorReason"] };
+        assert_eq!(told, written, "{body}");
+        assert!(list.contains(told));
+    }
+}

@@ -3,14 +3,14 @@
 use core::fmt;
 use core::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use http_body_util::BodyExt;
 use x402_codec::challenge as codec;
 use x402_codec::header::X_PAYMENT_RESPONSE;
 use x402_types::challenge::{Challenge, ChallengeId, Code, PaymentResponse};
 
 use super::super::outcome::{DEFAULT_WAIT, ends_without_receipt, is_served, retry_after};
+use super::super::peek::peek;
 use crate::Body;
 
 /// The server's receipt for a payment of this dialect. It is in the response's extensions.
@@ -108,32 +108,5 @@ fn refusal(status: StatusCode, body: &[u8]) -> ChallengeOutcome {
             Err(_) => ChallengeOutcome::Refused,
         },
         _ => ChallengeOutcome::Refused,
-    }
-}
-
-/// Returns the body if it is no longer than `limit`, and the body again for the caller.
-pub(super) async fn peek<B>(body: B, limit: usize) -> (Option<Bytes>, Body<B>)
-where
-    B: http_body::Body<Data = Bytes>,
-{
-    let mut body = Box::pin(body);
-    let mut read = BytesMut::new();
-    loop {
-        match body.frame().await {
-            None => {
-                let read = read.freeze();
-                return (Some(read.clone()), Body::own(read));
-            }
-            Some(Ok(frame)) => {
-                // Trailers are dropped.
-                let Ok(data) = frame.into_data() else { continue };
-                let fits = read.len().saturating_add(data.remaining()) <= limit;
-                read.put(data);
-                if !fits {
-                    return (None, Body::begun(read.freeze(), body));
-                }
-            }
-            Some(Err(_)) => return (None, Body::begun(read.freeze(), body)),
-        }
     }
 }

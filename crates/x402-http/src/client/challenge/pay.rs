@@ -9,9 +9,10 @@ use x402_types::challenge::{Challenge, ChallengeId, PaymentResponse, ResourceNam
 
 use super::super::exchange::{AFTER_FAILURE, Answer, Leg, send};
 use super::super::flight::{Flight, Purchase};
+use super::super::peek::peek;
 use super::super::{ClientError, Closed, PayError, Payer, PaymentSent};
 use super::OpenEntitlement;
-use super::outcome::{ChallengeOutcome, ChallengeReceipt, challenge_outcome, peek};
+use super::outcome::{ChallengeOutcome, ChallengeReceipt, challenge_outcome};
 
 /// "At most three requests", of which the first one was answered with 402.
 const REQUESTS: u32 = 3;
