@@ -29,6 +29,9 @@ pub(super) struct Config {
     pub(super) facilitator: String,
     /// With `own`: the configuration file of `x402-facilitator`.
     pub(super) facilitator_config: Option<PathBuf>,
+    /// The facilitators behind the first, by precedence.
+    #[serde(default)]
+    pub(super) further: Vec<Further>,
     /// The SQLite file of the payments that were granted.
     #[serde(default = "default_grants")]
     pub(super) grants: String,
@@ -50,6 +53,25 @@ pub(super) struct Config {
     /// The paths that are paid. A path that neither a route nor `free` names is not forwarded.
     #[serde(default, rename = "route")]
     pub(super) routes: Vec<RouteConfig>,
+}
+
+/// A facilitator behind the first.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Further {
+    /// The name under which `grants` remembers the payments that it began.
+    pub(super) name: String,
+    /// The URL of the facilitator.
+    pub(super) url: String,
+}
+
+impl FromStr for Further {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, url) = text.split_once('=').ok_or("expected NAME=URL")?;
+        Ok(Self { name: name.to_owned(), url: url.to_owned() })
+    }
 }
 
 /// One paid route.
@@ -239,6 +261,16 @@ price = "$0.01"
         ] {
             assert!(Config::read(&format!("{more}{FILE}")).is_err(), "{more}");
         }
+    }
+
+    #[test]
+    fn further_facilitators_have_a_name() {
+        let further = "[[further]]\nname = \"hosted\"\nurl = \"https://facilitator.example\"\n";
+        let config = Config::read(&FILE.replacen("[[route]]", &format!("{further}[[route]]"), 1)).unwrap();
+        assert_eq!((config.further.len(), &*config.further[0].name), (1, "hosted"));
+        let argument: Further = "hosted=https://facilitator.example/?a=b".parse().unwrap();
+        assert_eq!((&*argument.name, &*argument.url), ("hosted", "https://facilitator.example/?a=b"));
+        assert!("https://facilitator.example".parse::<Further>().is_err());
     }
 
     #[test]

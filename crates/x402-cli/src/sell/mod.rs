@@ -35,7 +35,7 @@ use x402_store::open_grants;
 use x402_types::extension::PaymentIdentifier;
 use x402_types::{ChainId, Offer};
 
-use self::config::{Config, RouteArg, RouteConfig};
+use self::config::{Config, Further, RouteArg, RouteConfig};
 use self::forward::Forward;
 use self::gate::{Route, Shop};
 use self::log::AccessLog;
@@ -85,6 +85,10 @@ pub(crate) struct Args {
     /// With `--facilitator own`: the configuration file of x402-facilitator.
     #[arg(long, value_name = "FILE")]
     facilitator_config: Option<PathBuf>,
+    /// A facilitator behind the first, which serves what the first does not: `hosted=https://facilitator.example`. The name
+    /// must stay the same. Repeatable, by precedence.
+    #[arg(long, value_name = "NAME=URL")]
+    further: Vec<Further>,
     /// The SQLite file of the payments that were granted, by default `grants.sqlite`.
     #[arg(long, value_name = "FILE")]
     grants: Option<String>,
@@ -133,6 +137,7 @@ fn configuration(args: &Args) -> Result<Config, String> {
     config.origin = args.origin.clone().or(config.origin);
     config.grants = args.grants.clone().unwrap_or(config.grants);
     config.facilitator_config = args.facilitator_config.clone().or(config.facilitator_config);
+    config.further.extend(args.further.iter().cloned());
     if let Some(facilitator) = &args.facilitator {
         config.facilitator.clone_from(facilitator);
     }
@@ -149,6 +154,7 @@ fn of_args(args: &Args, upstream: Url) -> Result<Config, String> {
         origin: None,
         facilitator: config::default_facilitator(),
         facilitator_config: None,
+        further: Vec::new(),
         grants: config::default_grants(),
         pay_to: args.pay_to.ok_or("--pay-to is missing")?,
         networks,
@@ -221,6 +227,11 @@ async fn sell(args: Args) -> Result<ExitCode, String> {
     let origin = config.origin.clone().unwrap_or_else(|| format!("http://{address}"));
     let Asked { facilitator, own } = facilitator(&config).await?;
     let seller = Seller::new(&origin, facilitator).map_err(|error| format!("origin: {error}"))?;
+    let seller = config.further.iter().try_fold(seller, |seller, further| {
+        let named = |error: &dyn std::fmt::Display| format!("further {}: {error}", further.name);
+        let remote = RemoteFacilitator::new(&further.url).map_err(|error| named(&error))?;
+        seller.with_facilitator(&further.name, Arc::new(remote)).map_err(|error| named(&error))
+    })?;
     // Version 1 has no name for the other networks.
     let named = config.networks.iter().any(|network| x402_types::networks::legacy_name(*network).is_some());
     let seller = if named { seller.with_v1() } else { seller };

@@ -7,5 +7,6 @@ mod dry_run;
 mod languages;
 mod once;
 mod paths;
+mod precedence;
 mod stage;
 mod upstream;
