@@ -9,6 +9,9 @@ use x402_types::{AtomicAmount, Claim, ErrorReason, UnixSeconds};
 use crate::permit::{Permits, exact_terms, payload, permits, signed_again, upto_terms};
 use crate::stage::{PAYER, PRICE};
 
+/// What is swapped after the permit was signed.
+type Change<'c> = &'c dyn Fn(&mut Permit);
+
 /// The claim with another permit under the signature of the first, and the terms that it would fit.
 fn swapped(claim: &Claim, change: &dyn Fn(&mut Permit)) -> Claim {
     let PermitPayload { authorization: mut permit, signature } = payload(claim);
@@ -24,7 +27,7 @@ async fn every_member_is_signed() {
     let permits = permits(0).await;
     let facilitator = permits.stage.rail.address();
     let other = ACCOUNTS[5].address;
-    let changes: [(&str, &dyn Fn(&mut Permit)); 9] = [
+    let changes: [(&str, Change<'_>); 9] = [
         ("from", &|permit| permit.from = other),
         ("permitted.token", &|permit| permit.token = PERMIT2),
         ("permitted.amount", &|permit| permit.amount = AtomicAmount::from(PRICE + 1)),
