@@ -125,7 +125,7 @@ async fn settle(payments: usize, indexed: bool, route: impl Fn(usize) -> String)
     let mut claims = Vec::new();
     for number in 0..payments {
         let (claim, _) = support::payment(1 + number % 4, now).await;
-        claims.push(claim.with_resource(ResourceInfo::of(&route(number))).with_extensions(echoed.clone()));
+        claims.push(claim.with_resource(ResourceInfo::of(route(number))).with_extensions(echoed.clone()));
     }
     let before = cpu_ms();
     // As many at once as a busy seller has.

@@ -1,6 +1,6 @@
 //! The mark of a ledger and its quarantine, on SQLite and on PostgreSQL.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test")]
 
 #[path = "support/mod.rs"]
 mod support;

@@ -20,7 +20,7 @@ pub(crate) fn write(path: &Path, secret: &[u8; 32], password: &str) -> Result<()
     let failed = |why: &dyn std::fmt::Display| format!("the keystore {}: {why}", path.display());
     // The file is created first, so that none is overwritten and its owner alone can read it.
     super::new_file(path).map_err(|error| failed(&error))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| failed(&"expected a file name"))?;
     let written = PrivateKeySigner::encrypt_keystore(parent, &mut rand_core::OsRng, secret, password, Some(name));
     written.map(drop).map_err(|error| failed(&error))

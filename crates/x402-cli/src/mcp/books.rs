@@ -79,7 +79,9 @@ impl Books {
     fn send(&self, entry: Entry) {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         // If the thread is gone, so is the answer's channel, and the caller gets that error.
-        drop(entries.as_ref().map(|entries| entries.send(entry)));
+        if let Some(entries) = entries.as_ref() {
+            drop(entries.send(entry));
+        }
     }
 }
 

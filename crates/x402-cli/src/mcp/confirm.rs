@@ -78,7 +78,10 @@ const MOST: usize = 64;
 
 /// Questions that were sent to the client, which repeats the call with the answer. The client sees only their handles.
 #[derive(Debug, Default)]
-pub(super) struct Open(Mutex<VecDeque<(String, Map<String, Value>, Question)>>);
+pub(super) struct Open(Mutex<VecDeque<Sent>>);
+
+/// A question about a call, under its handle.
+type Sent = (String, Map<String, Value>, Question);
 
 impl Open {
     /// Keeps a question about a call, and returns its handle. The oldest gives way to the newest.

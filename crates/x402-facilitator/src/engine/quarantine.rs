@@ -70,14 +70,15 @@ impl MarkFile {
         writeln!(file, "{} {}", mark.ledger, mark.count)?;
         file.sync_all()?;
         std::fs::rename(&new, &self.path)?;
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         std::fs::File::open(folder)?.sync_all()
     }
 }
 
 /// Returns the sign of an older copy, if the mark of the ledger shows one beside the mark that something else remembers.
 fn sign(found: Option<&FoundMark>, known: Option<&Mark>, place: &str) -> Option<String> {
-    let Some(known) = known else { return None };
+    let known = known?;
     let Some(found) = found.map(|found| &found.mark) else {
         return Some(format!("the ledger is new, and {place} knows one with the mark {}", known.count));
     };

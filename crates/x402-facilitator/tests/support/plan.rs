@@ -104,6 +104,6 @@ pub(crate) fn subscriber(chain: &DevChain, times: u64) -> (impl MakePayment, Add
     let account = KernelAccount::new(KernelVersion::V031, ACCOUNTS[OWNER].address, U256::ZERO);
     chain.set_balance_of(account.address(), U256::from(times * PRICE));
     let plans = Plans::new([served(U256::from(PLAN), plan)]).unwrap();
-    let payer = Payer::new(signer(OWNER).unwrap(), account.clone(), plans, vec![ACCOUNTS[SESSION].address]);
+    let payer = Payer::new(signer(OWNER).unwrap(), account, plans, vec![ACCOUNTS[SESSION].address]);
     (payer, account.address())
 }

@@ -201,6 +201,19 @@ async fn a_refusal_after_an_unknown_end_is_not_the_end() {
         assert_eq!(second.get(URL).await.unwrap().status(), StatusCode::OK, "{refusal}");
         assert_eq!((the_payment(&second), rows(&book).len()), (sent, 0), "{refusal}");
     }
+    // A 402 of anybody, and a proof that was not accepted, prove nothing, even the first.
+    let bare = http::Response::builder().status(402).body(Full::default()).unwrap();
+    for refusal in [bare, refusing("verification_failed", None)] {
+        let book = Arc::new(Book::default());
+        let first = process(&book, ask());
+        first.wire.goes([First::Passes]);
+        first.wire.says(refusal);
+        assert_eq!(first.get(URL).await.unwrap().status(), StatusCode::PAYMENT_REQUIRED);
+        let sent = the_payment(&first);
+        let second = later(&book, first);
+        assert_eq!(second.get(URL).await.unwrap().status(), StatusCode::OK);
+        assert_eq!((the_payment(&second), rows(&book).len()), (sent, 0));
+    }
     // A typed refusal of what was sent once proves that it is unused.
     let book = Arc::new(Book::default());
     let first = process(&book, ask());

@@ -36,8 +36,10 @@ pub(super) enum ChallengeOutcome {
     Unused(Box<Challenge>),
     /// The server states that nothing of the metered payment was settled, and nothing will be.
     Waived,
-    /// The payment was refused.
+    /// The payment was refused, and not used. This proves it only where it was shown once.
     Refused,
+    /// The server does not accept the payment, and the payment may have been made.
+    Denied,
     /// The result is not known yet: the same payment may be sent again after this time.
     Pending(Duration),
     /// The payment was used, perhaps by an earlier attempt with it.
@@ -97,7 +99,7 @@ fn receipt<B>(response: &Response<B>, paid: &ChallengeId) -> Option<PaymentRespo
 /// proof may have been used for another challenge.
 fn refusal(status: StatusCode, body: &[u8]) -> ChallengeOutcome {
     let Ok(refusal) = codec::refusal(body) else {
-        return if status == StatusCode::PAYMENT_REQUIRED { ChallengeOutcome::Refused } else { ChallengeOutcome::Open };
+        return if status == StatusCode::PAYMENT_REQUIRED { ChallengeOutcome::Denied } else { ChallengeOutcome::Open };
     };
     if refusal.error.status() != status.as_u16() {
         return ChallengeOutcome::Open;
@@ -107,6 +109,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> ChallengeOutcome {
             Ok(fresh) => ChallengeOutcome::Unused(Box::new(fresh)),
             Err(_) => ChallengeOutcome::Refused,
         },
+        Code::VerificationFailed => ChallengeOutcome::Denied,
         _ => ChallengeOutcome::Refused,
     }
 }

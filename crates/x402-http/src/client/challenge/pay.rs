@@ -128,6 +128,7 @@ impl Paying<'_> {
                 // An earlier attempt paid, and its response was lost: the refusal carries the receipt.
                 ChallengeOutcome::Unused(_)
                 | ChallengeOutcome::Refused
+                | ChallengeOutcome::Denied
                 | ChallengeOutcome::Spent
                 | ChallengeOutcome::Waived
                     if earlier.is_some() =>
@@ -136,7 +137,7 @@ impl Paying<'_> {
                 }
                 // After an earlier attempt with an unknown result, a refusal may be caused by that attempt: it ends
                 // nothing.
-                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused if before => {
+                ChallengeOutcome::Unused(_) | ChallengeOutcome::Refused | ChallengeOutcome::Denied if before => {
                     if let Some(open) = flight.blocks() {
                         return Err(PayError::EarlierUnknown(open).into());
                     }
@@ -160,6 +161,7 @@ impl Paying<'_> {
                 // The statement is about the challenge, which is paid once, so an earlier sending does not matter.
                 ChallengeOutcome::Waived => flight.land(Some(Closed::Refused)).await,
                 ChallengeOutcome::Refused => flight.land(Some(Closed::Refused)).await,
+                ChallengeOutcome::Denied => {}
                 ChallengeOutcome::Spent => flight.land(None).await,
             }
             // A response without a receipt does not revoke an earlier one.
