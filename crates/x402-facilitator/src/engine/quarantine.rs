@@ -116,14 +116,28 @@ impl WatchedMark {
         })
     }
 
-    /// Raises the mark in the ledger, and then repeats it beside the ledger.
-    async fn raise(&self) -> Result<(), Fault> {
+    /// Raises the mark in the ledger, and then repeats it beside the ledger. Returns the sign of an older copy that came after
+    /// the last look: the mark was not raised above the one that this process knew.
+    async fn raise(&self) -> Result<Option<String>, Fault> {
         let mark = self.store.raise(&new_name()).await?;
-        self.seen().last = Some(mark.clone());
-        let Some(file) = self.beside.clone() else { return Ok(()) };
+        let known = self.seen().last.replace(mark.clone());
+        let before = FoundMark { mark: Mark { count: mark.count.saturating_sub(1), ..mark.clone() }, moved: false };
+        let sign = sign(Some(&before), known.as_ref(), "this process");
+        if sign.is_some() {
+            return Ok(sign);
+        }
+        let Some(file) = self.beside.clone() else { return Ok(None) };
         let place = file.path.display().to_string();
         let written = tokio::task::spawn_blocking(move || file.write(&mark)).await.map_err(Fault::broken)?;
-        written.map_err(|error| Fault::store(format_args!("{place}: {error}")))
+        written.map(|()| None).map_err(|error| Fault::store(format_args!("{place}: {error}")))
+    }
+
+    /// Looks for a sign of an older copy, and raises the mark.
+    async fn keep(&self) -> Result<Option<String>, Fault> {
+        match self.look().await? {
+            Some(why) => Ok(Some(why)),
+            None => self.raise().await,
+        }
     }
 }
 
@@ -169,12 +183,11 @@ impl Engine {
     pub(super) async fn keep_mark(&self) -> bool {
         let Some(mark) = &self.mark else { return true };
         let kept = async {
-            if let Some(why) = mark.look().await? {
+            if let Some(why) = mark.keep().await? {
                 tracing::error!(%why, "the ledger was restored under this process, which ends");
                 mark.store.quarantine(Quarantine { since: now(), why }).await?;
                 return Ok(false);
             }
-            mark.raise().await?;
             self.note_quarantine().await?;
             Ok::<_, Fault>(true)
         };
@@ -230,6 +243,46 @@ mod tests {
         ] {
             assert_eq!(sign(ledger.as_ref(), known.as_ref(), "p").as_deref(), Some(says));
         }
+    }
+
+    /// A store that is restored between a look and the mark that is raised after it.
+    #[derive(Debug, Default)]
+    struct Restored(Mutex<u64>);
+
+    #[async_trait::async_trait]
+    impl KeepMark for Restored {
+        async fn mark(&self) -> Result<Option<FoundMark>, Fault> {
+            let count = std::mem::take(&mut *self.0.lock().unwrap());
+            Ok(Some(FoundMark { mark: mark("a", count), moved: false }))
+        }
+
+        async fn raise(&self, _: &str) -> Result<Mark, Fault> {
+            let mut count = self.0.lock().unwrap();
+            *count += 1;
+            Ok(mark("a", *count))
+        }
+
+        async fn quarantine(&self, _: Quarantine) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        async fn quarantined(&self) -> Result<Option<Quarantine>, Fault> {
+            Ok(None)
+        }
+
+        async fn release(&self) -> Result<Option<Quarantine>, Fault> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_comes_between_look_and_raise_is_a_sign() {
+        let watched = WatchedMark { store: Arc::new(Restored::default()), beside: None, seen: Mutex::default() };
+        for _ in 0..2 {
+            assert_eq!(watched.raise().await, Ok(None));
+        }
+        let sign = watched.keep().await.unwrap();
+        assert_eq!(sign.as_deref(), Some("the ledger has the mark 0, and this process knows 2"));
     }
 
     #[test]
