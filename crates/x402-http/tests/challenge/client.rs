@@ -162,14 +162,15 @@ async fn no_second_payment_after_anything_else() {
     dear.amount = "1000001".parse().unwrap();
     let dear = Ask::new(dear);
     type Says = fn(&Challenge) -> Response<Full<Bytes>>;
+    // A refusal that proves nothing leaves the sum in the budget.
     let cases: [(Says, &str); 13] = [
-        (|fresh: &Challenge| refusing("verification_failed", Some(fresh)), "0"),
+        (|fresh: &Challenge| refusing("verification_failed", Some(fresh)), "1000"),
         (|_: &Challenge| refusing("expired", None), "0"),
         // A code that is not its status's, or none of the dialect's.
         (|fresh: &Challenge| refusing("replay", Some(fresh)), "1000"),
-        (|fresh: &Challenge| refusing("try_again", Some(fresh)), "0"),
-        (|fresh: &Challenge| json_answer(402, &serde_json::to_value(fresh).unwrap()), "0"),
-        (|_: &Challenge| status(402), "0"),
+        (|fresh: &Challenge| refusing("try_again", Some(fresh)), "1000"),
+        (|fresh: &Challenge| json_answer(402, &serde_json::to_value(fresh).unwrap()), "1000"),
+        (|_: &Challenge| status(402), "1000"),
         (|_: &Challenge| json_answer(400, &json!({"error": "invalid_binding", "message": "why"})), "0"),
         (|_: &Challenge| json_answer(400, &json!({"error": "expired", "message": "why"})), "1000"),
         (|_: &Challenge| status(400), "1000"),
