@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Client, ClientWrapper, Object};
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::ToSql;
 use x402_types::Fault;
 
 use super::connect::Postgres;
@@ -208,7 +208,7 @@ pub(super) async fn query(
 pub(super) async fn query_planned(
     client: &ClientWrapper,
     sql: &'static str,
-    values: &[(&(dyn ToSql + Sync), Type)],
+    values: &[(&(dyn ToSql + Sync), tokio_postgres::types::Type)],
 ) -> Result<Vec<Row>, tokio_postgres::Error> {
     client.query_typed(sql, values).await
 }
