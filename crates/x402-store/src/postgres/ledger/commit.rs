@@ -214,6 +214,9 @@ impl Prepared {
         if new.rows.is_empty() {
             return Ok(true);
         }
+        // The ends are noted first, while the rows are as they were: if another process changes one of them in between, the
+        // update does not find it, and nothing of the transaction stays.
+        self.note_ends(client).await?;
         let updated = execute(
             client,
             "UPDATE x402_payments AS p SET lane = n.lane, version = n.version + 1, due = n.due, ready = n.ready,
@@ -225,6 +228,25 @@ impl Prepared {
         )
         .await?;
         Ok(updated == count(&new.rows))
+    }
+
+    /// Notes the payments that have their end with this write, if somebody is told of ends: [`crate::ended`].
+    async fn note_ends(&self, client: &ClientWrapper) -> Sql<()> {
+        let new = &self.payments;
+        if new.due.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        execute(
+            client,
+            "INSERT INTO x402_ended (due, tries, row)
+             SELECT 0, 0, n.row FROM unnest($1::bytea[], $2::bigint[], $3::bigint[], $4::text[])
+               AS n (key, version, due, row)
+             JOIN x402_payments AS p ON p.key = n.key AND p.version = n.version
+             WHERE p.due IS NOT NULL AND n.due IS NULL AND EXISTS (SELECT 1 FROM x402_ended_switch)",
+            &[&new.keys, &new.versions, &new.due, &new.rows],
+        )
+        .await?;
+        Ok(())
     }
 
     /// Releases the once keys that these payments no longer hold, before any is taken: one may pass over.
