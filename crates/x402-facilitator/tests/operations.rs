@@ -15,6 +15,21 @@ use x402_devchain::{DevChain, MiningMode};
 
 use crate::support::{body, signed, terms, tls};
 
+/// Installs the programs of the manual that this machine lacks.
+fn have_tools() {
+    let lacking = || {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let lacks = |name: &&str| !std::env::split_paths(&paths).any(|folder| folder.join(name).is_file());
+        ["curl", "openssl", "sqlite3"].into_iter().filter(lacks).collect::<Vec<_>>()
+    };
+    if lacking().is_empty() {
+        return;
+    }
+    let install =
+        Command::new("apt-get").args(["install", "--yes", "--no-install-recommends"]).args(lacking()).status();
+    assert!(lacking().is_empty(), "docs/operations.md needs {:?}; apt-get: {install:?}", lacking());
+}
+
 /// A block of commands, with the title above it.
 #[derive(Debug)]
 struct Block {
@@ -106,6 +121,7 @@ async fn pays(url: &str, token: &Path, chain: &DevChain) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_manual_works() {
     tls();
+    have_tools();
     let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
     let blocks = blocks(&fs::read_to_string(manual).unwrap());
     let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();

@@ -230,7 +230,7 @@ impl Prepared {
         Ok(updated == count(&new.rows))
     }
 
-    /// Notes the payments that have their end with this write, if somebody is told of ends: [`crate::ended`].
+    /// Notes the payments that have their end with this write, while webhooks are configured: [`crate::ended`].
     async fn note_ends(&self, client: &ClientWrapper) -> Sql<()> {
         let new = &self.payments;
         if new.due.iter().all(Option::is_some) {
