@@ -12,6 +12,7 @@ mod pay;
 mod receipts;
 mod sell;
 mod session;
+mod units;
 mod userop;
 mod wallet;
 

@@ -11,6 +11,7 @@ use x402_types::{Asset, Assets, ChainId, networks};
 
 use crate::keys::{self, KeySource, keystore};
 use crate::node;
+use crate::units::units;
 
 /// The account of a payer.
 #[derive(Debug, clap::Subcommand)]
@@ -115,14 +116,6 @@ fn balance_of(account: Address) -> Bytes {
     [&SELECTOR[..], account.into_word().as_slice()].concat().into()
 }
 
-/// Writes an amount in whole units.
-fn units(amount: U256, decimals: u8) -> String {
-    let digits = format!("{:0>width$}", amount.to_string(), width = usize::from(decimals) + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - usize::from(decimals));
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
-}
-
 fn json(account: Address, held: &Holdings) -> Value {
     let tokens = held.tokens.iter().map(|(asset, amount)| {
         json!({ "symbol": asset.symbol, "asset": asset.address, "amount": amount.to_string(),
@@ -147,16 +140,4 @@ fn hint(held: &Holdings) -> Option<&'static str> {
     let testnet = networks::find(held.network)?.testnet;
     let poor = held.tokens.iter().any(|(asset, amount)| asset.symbol == "USDC" && amount.is_zero());
     (testnet && poor).then_some("no USDC: https://faucet.circle.com gives it away on testnets")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_are_written_in_whole_units() {
-        for (amount, decimals, text) in [(0, 6, "0"), (1, 6, "0.000001"), (12_500_000, 6, "12.5"), (7, 0, "7")] {
-            assert_eq!(units(U256::from(amount), decimals), text);
-        }
-    }
 }

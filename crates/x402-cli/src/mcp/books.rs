@@ -13,6 +13,7 @@ use x402_http::client::{Budget, Closed, Dollars, OverBudget, ReserveError, Spend
 use x402_types::{AtomicAmount, Fault, U256};
 
 use super::policy::Policy;
+use crate::units::units;
 
 const TABLES: &str = "
     PRAGMA busy_timeout = 5000;
@@ -218,12 +219,13 @@ fn sums(file: &Connection, day: u64) -> rusqlite::Result<Vec<HostSum>> {
     Ok(found)
 }
 
-/// Writes a sum of the books in dollars.
+/// Writes a sum of the books in dollars, with cents if it is no whole number of them.
 pub(super) fn in_dollars(sum: U256) -> String {
-    let digits = format!("{sum:0>19}");
-    let (whole, fraction) = digits.split_at(digits.len() - usize::from(DECIMALS));
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() { format!("${whole}") } else { format!("${whole}.{fraction:0<2}") }
+    let units = units(sum, DECIMALS);
+    match units.split_once('.') {
+        Some((whole, fraction)) => format!("${whole}.{fraction:0<2}"),
+        None => format!("${units}"),
+    }
 }
 
 /// Writes an amount of a dollar token in dollars.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tower_layer::Layer;
 use tower_service::Service;
 use url::Url;
@@ -133,20 +133,21 @@ pub(super) async fn fetch(
         Ok((body, whole)) => (body.clone(), *whole),
         Err(_) => (Bytes::new(), false),
     };
-    let mut answer = json!({ "status": parts.status.as_u16(), "paid": paid.as_ref().map(Proof::to_string) });
-    let set = answer.as_object_mut().ok_or_else(String::new)?;
-    put_body(set, &parts.headers, &body, whole);
+    let mut answer = Map::new();
+    answer.insert("status".to_owned(), parts.status.as_u16().into());
+    answer.insert("paid".to_owned(), paid.as_ref().map(Proof::to_string).into());
+    put_body(&mut answer, &parts.headers, &body, whole);
     if let Err(broken) = read {
-        set.insert("brokenOff".to_owned(), broken.into());
+        answer.insert("brokenOff".to_owned(), broken.into());
     }
     if let Some(paid) = &paid {
-        set.insert("receipt".to_owned(), paid.json());
+        answer.insert("receipt".to_owned(), paid.json());
     }
     let in_header = header::payment_required_header(&parts.headers, &Limits::DEFAULT).ok().flatten();
     if sent && let Some(why) = refusal(parts.status, in_header, &body) {
-        set.insert("refused".to_owned(), why.into());
+        answer.insert("refused".to_owned(), why.into());
     }
-    Ok(Ended::Answered(answer))
+    Ok(Ended::Answered(answer.into()))
 }
 
 /// Reads at most [`LONGEST`] bytes of a body, and returns whether they are all of it.

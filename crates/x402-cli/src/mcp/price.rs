@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use x402_codec::{Limits, body, header};
 use x402_types::{Assets, AtomicAmount, ChainId, PaymentRequired, networks};
 
@@ -18,11 +18,11 @@ pub(super) async fn price(reach: &Reach, prepared: &Prepared) -> Result<Value, S
     let answered = answered.map_err(|error| error.to_string()).boxed();
     let (bytes, whole): (Bytes, bool) = read(answered).await?;
     if parts.status != StatusCode::PAYMENT_REQUIRED {
-        let mut answer = json!({ "status": parts.status.as_u16(), "asksForPayment": false });
-        if let Some(answer) = answer.as_object_mut() {
-            put_body(answer, &parts.headers, &bytes, whole);
-        }
-        return Ok(answer);
+        let mut answer = Map::new();
+        answer.insert("status".to_owned(), parts.status.as_u16().into());
+        answer.insert("asksForPayment".to_owned(), false.into());
+        put_body(&mut answer, &parts.headers, &bytes, whole);
+        return Ok(answer.into());
     }
     let required = match header::payment_required_header(&parts.headers, &Limits::DEFAULT) {
         Ok(Some(required)) => Ok(required),
@@ -30,7 +30,7 @@ pub(super) async fn price(reach: &Reach, prepared: &Prepared) -> Result<Value, S
         Err(error) => Err(error),
     };
     let required = required.map_err(|error| format!("the terms of the 402 answer cannot be read: {error}"))?;
-    Ok(json!({ "status": 402, "asksForPayment": true, "ways": ways(&required), "error": error(&required) }))
+    Ok(json!({ "status": 402, "asksForPayment": true, "ways": ways(&required)?, "error": error(&required) }))
 }
 
 fn error(required: &PaymentRequired) -> Option<&str> {
@@ -41,14 +41,14 @@ fn error(required: &PaymentRequired) -> Option<&str> {
 }
 
 /// Lists the ways to pay, with the sum in dollars where the asset is a known dollar token.
-fn ways(required: &PaymentRequired) -> Vec<Value> {
+fn ways(required: &PaymentRequired) -> Result<Vec<Value>, String> {
     let document = match required {
         PaymentRequired::V1(document) => serde_json::to_value(document),
         PaymentRequired::V2(document) => serde_json::to_value(document),
     };
-    let document = document.unwrap_or_default();
-    let entries = document.get("accepts").and_then(Value::as_array).cloned().unwrap_or_default();
-    entries.into_iter().map(|entry| way(&entry)).collect()
+    let document = document.map_err(|error| format!("the terms of the 402 answer cannot be shown: {error}"))?;
+    let entries = document.get("accepts").and_then(Value::as_array);
+    Ok(entries.into_iter().flatten().map(way).collect())
 }
 
 fn way(entry: &Value) -> Value {
