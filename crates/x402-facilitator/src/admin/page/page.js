@@ -3,6 +3,7 @@
 const by = (id) => document.getElementById(id);
 let token = sessionStorage.getItem('token') || '';
 let timer = 0;
+let searches = 0;
 
 async function ask(path, options) {
   const answer = await fetch(path, { ...options, headers: { authorization: 'Bearer ' + token } });
@@ -49,6 +50,13 @@ function opener(id) {
 }
 const failed = (error) => status(error.message, true);
 
+// Writes the rows anew. The focus of the keyboard stays on its payment.
+function rewrite(body, rows) {
+  const active = body.contains(document.activeElement) && document.activeElement.title;
+  body.replaceChildren(...rows);
+  if (active) for (const button of body.querySelectorAll('button')) if (button.title === active) button.focus();
+}
+
 async function refresh() {
   clearTimeout(timer);
   try {
@@ -63,19 +71,20 @@ async function refresh() {
     by('budgets-section').hidden = state.budgets.length === 0;
     by('heads').textContent = Object.entries(state.headAgeSeconds).map(([network, s]) => network + ': newest block ' + s + ' s old').join('; ');
     by('open-count').textContent = state.openPayments + ' open, the ' + state.oldest.length + ' oldest below';
-    const active = document.activeElement && document.activeElement.title;
-    by('open').replaceChildren(...state.oldest.map((it) =>
+    rewrite(by('open'), state.oldest.map((it) =>
       cells([age(it.claimed, state.now), it.state, it.network, it.amount, short(it.payer), it.caller, opener(it.id)])));
-    // The focus of the keyboard stays on its payment.
-    if (active) for (const button of by('open').querySelectorAll('button')) if (button.title === active) button.focus();
     status('Connected, ' + time(state.now));
   } catch (error) { failed(error); }
   if (token) timer = setTimeout(refresh, 5000);
 }
 
+// The answer of the newest search alone is shown.
 async function search() {
+  const mine = searches += 1;
+  by('found-count').textContent = 'Searching';
   const { payments, whole } = await read('/admin/payments?q=' + encodeURIComponent(by('query').value.trim()));
-  by('found').replaceChildren(...payments.map((it) =>
+  if (mine !== searches) return;
+  rewrite(by('found'), payments.map((it) =>
     cells([time(it.claimed), it.state + (it.reason ? ': ' + it.reason : ''), it.network, it.amount, short(it.payer), it.transaction ? short(it.transaction) : '', opener(it.id)])));
   by('found-count').textContent = payments.length + ' found' + (whole ? '' : ', and there may be more');
   value(payments);
