@@ -15,6 +15,8 @@ mod challenges;
 mod ended;
 #[cfg(feature = "grants")]
 mod grants;
+#[cfg(feature = "grants")]
+mod kept_answers;
 #[cfg(feature = "ledger")]
 mod ledger;
 #[cfg(feature = "ledger")]
@@ -39,6 +41,8 @@ pub use challenges::SqliteChallenges;
 pub use ended::SqliteEnded;
 #[cfg(feature = "grants")]
 pub use grants::SqliteGrants;
+#[cfg(feature = "grants")]
+pub use kept_answers::SqliteKeptAnswers;
 #[cfg(feature = "ledger")]
 pub use ledger::SqliteLedger;
 #[cfg(feature = "ledger")]
