@@ -5,6 +5,7 @@
 mod codec;
 mod evm;
 mod middleware;
+mod permit2;
 mod sample;
 mod table;
 mod timing;
@@ -15,7 +16,7 @@ fn main() {
     let _inside = runtime.enter();
     let asked = std::env::args().nth(1).unwrap_or_default();
     table::head();
-    for row in codec::rows().into_iter().chain(evm::rows()).chain(middleware::rows()) {
+    for row in codec::rows().into_iter().chain(evm::rows()).chain(permit2::rows()).chain(middleware::rows()) {
         if row.name.contains(&asked) {
             row.print();
         }

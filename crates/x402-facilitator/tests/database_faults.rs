@@ -1,6 +1,6 @@
 //! What goes wrong around a facilitator, with real processes: each fault ends in a state that is defined, and in one line of
 //! the log. A restarted database and a stopped process are in `replicas.rs`, endpoints
-//! that disagree in `x402-evm/tests/on_devchain/endpoints.rs`.
+//! in one process that disagree in `x402-evm/tests/on_devchain/endpoints.rs`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
@@ -249,4 +249,34 @@ async fn clocks_that_are_a_minute_apart_change_nothing() {
     for log in ["behind", "ahead", "behind again"] {
         assert_eq!(stage.lines(log, FAILS), 0, "{log}");
     }
+}
+
+/// Two nodes of one network with different blocks: nothing is proven until one of them is gone, and the log says why once.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_endpoints_that_disagree_prove_nothing_until_one_is_gone() {
+    let stage = Stage::new().await;
+    // The first block of both is the same.
+    let first: Value = stage.chain.client().request("eth_getBlockByNumber", ("0x0", false)).await.unwrap();
+    let began = u64::from_str_radix(first["timestamp"].as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+    let other = DevChain::builder().time(began).build().unwrap();
+    let second = other.serve("127.0.0.1:0").await.unwrap();
+    let text = std::fs::read_to_string(&stage.config).unwrap();
+    let both = text.replace("finality = 0", "finality = 0\nfurther_rpc = [{ env = \"TEST_SECOND\" }]");
+    std::fs::write(&stage.config, both.replace("lease_seconds = 5", "lease_seconds = 5\nsettle_wait_seconds = 1"))
+        .unwrap();
+    let process =
+        Facilitator::start_with(&stage.config, &stage.node.url, &stage.log("log"), &[("TEST_SECOND", &second.url)]);
+    let body = stage.body(1).await;
+    // From here on their blocks of one number differ.
+    let _: Value = other.client().request("evm_increaseTime", (100_u64,)).await.unwrap();
+    other.mine(40);
+    stage.chain.mine(30);
+    at_last("the log", async || stage.lines("log", "two endpoints disagree") > 0).await;
+    let (status, said) = post_named(&format!("{}/settle", process.url), body.clone(), "two").await.unwrap();
+    assert!(said["errorReason"] == "settlement_pending" || status == 503, "{status} {said}");
+    drop((second, other));
+    stage.settled(&process, &body, "two").await;
+    assert_eq!(stage.chain.transfers().len(), 1);
+    assert_eq!(stage.lines("log", "the head could not be read"), 1);
+    at_last("the log", async || stage.lines("log", "the head can be read again") == 1).await;
 }

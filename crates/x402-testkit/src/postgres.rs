@@ -62,11 +62,45 @@ impl PostgresServer {
         );
         let file = data.join("postgresql.conf");
         fs::write(&file, fs::read_to_string(&file)? + &settings)?;
+        server.start_on_a_free_port()?;
+        Ok(server)
+    }
+
+    /// Starts a standby of this server, which follows it by streaming replication. This server is started again for it,
+    /// since the standby begins with a copy of its data.
+    /// # Errors
+    /// The data cannot be copied, or one of the two does not start.
+    pub fn standby(&self) -> io::Result<Self> {
+        let folder = folder(self.user)?;
+        let data = folder.join("data");
+        self.control(&["stop", "-m", "fast"])?;
+        let copied = run_as(self.user, Path::new("cp")).arg("-a").arg(self.data()).arg(&data).output();
+        self.start_again()?;
+        succeeded("cp", &copied?)?;
+        let watchdog = watchdog(&self.binaries, &folder, self.user)?;
+        let mut standby = Self { binaries: self.binaries.clone(), folder, port: 0, user: self.user, watchdog };
+        let file = data.join("postgresql.conf");
+        let primary =
+            format!("\nprimary_conninfo = 'host=127.0.0.1 port={} user=postgres sslmode=disable'\n", self.port);
+        fs::write(&file, fs::read_to_string(&file)? + &primary)?;
+        fs::write(data.join("standby.signal"), "")?;
+        standby.start_on_a_free_port()?;
+        Ok(standby)
+    }
+
+    /// Makes a standby a server of its own, which takes writes.
+    /// # Errors
+    /// It is no standby, or not running.
+    pub fn promote(&self) -> io::Result<()> {
+        self.control(&["promote"])
+    }
+
+    fn start_on_a_free_port(&mut self) -> io::Result<()> {
         let mut last = io::Error::other("PostgreSQL was not started");
         for _ in 0..STARTS {
-            server.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-            match server.start_again() {
-                Ok(()) => return Ok(server),
+            self.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            match self.start_again() {
+                Ok(()) => return Ok(()),
                 Err(error) => last = error,
             }
         }

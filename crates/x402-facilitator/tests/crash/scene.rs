@@ -61,7 +61,7 @@ impl Scene {
     }
 
     pub(crate) fn start(&self) -> Facilitator {
-        Facilitator::start(&self.config, &self.node.url)
+        Facilitator::restart(&self.config, &self.node.url)
     }
 
     pub(crate) fn url(&self, process: usize) -> String {

@@ -22,6 +22,7 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use x402_types::Fault;
 
+use super::marks::origin;
 use super::url::PostgresUrl;
 use super::{failure, migrate};
 use crate::health::CheckWriter;
@@ -138,21 +139,24 @@ impl Postgres {
         } else {
             Manager::from_connect(url.config.clone(), Quietly(NoTls), config)
         };
+        let place: Box<str> = url.to_string().into();
+        let servers = Arc::new(Servers { place: place.clone(), last: Mutex::new(None) });
         let pool = Pool::builder(manager)
             .max_size(connections)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(FREE))
             .create_timeout(Some(FREE))
-            .post_create(deadpool_postgres::Hook::async_fn(|client: &mut ClientWrapper, _| {
-                Box::pin(async move { prepare(client).await.map_err(HookError::Backend) })
+            .post_create(deadpool_postgres::Hook::async_fn(move |client: &mut ClientWrapper, _| {
+                let servers = Arc::clone(&servers);
+                Box::pin(async move { servers.prepare(client).await.map_err(HookError::Backend) })
             }))
             .build()
             .map_err(|error| PostgresOpenError::Unreachable {
-                place: url.to_string().into(),
+                place: place.clone(),
                 detail: error.to_string().into(),
             })?;
         let commits = Mutex::new(Commits { last: Instant::now(), failing: None });
-        let postgres = Self { shared: Arc::new(Shared { pool, place: url.to_string().into(), commits }) };
+        let postgres = Self { shared: Arc::new(Shared { pool, place, commits }) };
         postgres.check_server().await?;
         migrate::to_newest(&postgres).await?;
         Ok(postgres)
@@ -273,6 +277,24 @@ async fn prepare(client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
         client.batch_execute("SET synchronous_commit = on").await?;
     }
     Ok(())
+}
+
+/// Notices that a new session is with another server than the one before.
+struct Servers {
+    place: Box<str>,
+    last: Mutex<Option<String>>,
+}
+
+impl Servers {
+    async fn prepare(&self, client: &ClientWrapper) -> Result<(), tokio_postgres::Error> {
+        prepare(client).await?;
+        let Some(now) = origin(client).await? else { return Ok(()) };
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(now.clone());
+        if before.is_some_and(|before| before != now) {
+            tracing::warn!(place = %self.place, "the database is another server than before: it failed over, or was restored");
+        }
+        Ok(())
+    }
 }
 
 /// Returns the first column of the first row; empty if there is none, which no setting is.

@@ -27,7 +27,7 @@ type Sql<T> = Result<T, Abort<Fault>>;
 
 /// Returns where the ledger is: the cluster, the database in it, and the timeline, which a restore to a point in time and a
 /// failover begin anew. `None` if the server does not show it.
-async fn origin(client: &ClientWrapper) -> Result<Option<String>, tokio_postgres::Error> {
+pub(super) async fn origin(client: &ClientWrapper) -> Result<Option<String>, tokio_postgres::Error> {
     const SQL: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system())
            || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())
            || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
