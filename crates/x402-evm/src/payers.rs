@@ -170,8 +170,7 @@ impl Before {
         Self { payments, looked_at: LOOKED_AT }
     }
 
-    /// Returns payments of which no authorization is read: each counts as if it will still take its value. What the
-    /// balance covers nevertheless, it covers.
+    /// Returns payments of which no authorization is read: each counts as if it will still take its value.
     pub(crate) const fn unread(payments: Vec<UnderWay>) -> Self {
         Self { payments, looked_at: 0 }
     }

@@ -434,7 +434,7 @@ impl Round<'_> {
         let fresh = |draft: &PaymentDraft| draft.after.steps.last().is_some_and(|step| step.carriers.is_empty());
         let (mut batches, mut left): (Vec<Vec<PaymentDraft>>, _) = (Vec::new(), Vec::new());
         let most = self.rail.most_aboard();
-        // The first batch that is not full: what is full takes nobody, and need not be asked.
+        // The first batch that is not full.
         let mut begin = 0;
         for draft in ready {
             let Some(parcel) = newest_parcel(&draft.after) else { continue };
