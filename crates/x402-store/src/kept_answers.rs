@@ -1,4 +1,4 @@
-//! What the stores of kept answers share.
+//! The limits of the stores of kept answers.
 
 use x402_types::UnixSeconds;
 

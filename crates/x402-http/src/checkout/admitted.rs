@@ -93,7 +93,7 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
     /// answer, and [`finish`](Self::finish) grants it.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish).
+    /// Settlement failed, or its result is unknown: the answer must not be sent.
     pub async fn settle_now(&mut self, used: Option<Used>) -> Result<&SettleResponse, Declined> {
         let settlement = match self.settled.take() {
             Some(settlement) => settlement,
