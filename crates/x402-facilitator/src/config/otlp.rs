@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{ConfigError, SecretSource};
 
-/// A collector that speaks [OTLP over HTTP](https://opentelemetry.io/docs/specs/otlp/#otlphttp).
+/// A collector of spans by [OTLP over HTTP](https://opentelemetry.io/docs/specs/otlp/#otlphttp).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OtlpConfig {
