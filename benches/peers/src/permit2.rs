@@ -68,7 +68,7 @@ pub fn rows() -> Vec<Row> {
     let text = verify_body();
     let (claim, _) = ours_verify(text.as_bytes());
     let PermitPayload { authorization: permit, .. } = PermitPayload::read(&claim.payload).unwrap();
-    let their_domain = || eip712_domain! { name: "Permit2", chain_id: sample::CHAIN, verifying_contract: PERMIT2 };
+    let their_domain = || eip712_domain! { name: "Permit2", chain_id: sample::CHAIN, verifying_contract: PERMIT2, };
     let separator = domain(sample::CHAIN);
     assert_eq!(permit.digest(separator), theirs(&permit).eip712_signing_hash(&their_domain()));
 
