@@ -21,6 +21,9 @@ pub const BLOCK_GAS: u64 = 200_000_000;
 /// The interval of blocks where they are not made for each transaction.
 pub const BLOCK_SECONDS: u64 = 2;
 
+/// The contract that makes the calls of a batch.
+const MULTICALL3: Address = address!("0xcA11bde05977b3631167028862bE2a173976CA11");
+
 const PACKAGE: &str = "@foundry-rs/anvil-linux-amd64";
 
 /// Contracts whose code x402-rs asks for at start; no payment here calls them.
@@ -83,6 +86,11 @@ impl Anvil {
         let artifact = repository.join("crates/x402-devchain/contracts/artifacts/DevUsdc.json");
         let artifact: Value = serde_json::from_slice(&std::fs::read(artifact)?)?;
         self.rpc.call("anvil_setCode", json!([TOKEN, artifact["deployedBytecode"]])).await?;
+        let multicall = std::fs::read(repository.join("crates/x402-devchain/contracts/third-party/Multicall3.bin"))?;
+        // The init code returns the contract's.
+        let init = alloy_primitives::hex::encode_prefixed(multicall);
+        let code = self.rpc.call("eth_call", json!([{ "data": init }, "latest"])).await?;
+        self.rpc.call("anvil_setCode", json!([MULTICALL3, code])).await?;
         for contract in ASKED_FOR {
             self.rpc.call("anvil_setCode", json!([contract, "0xfe"])).await?;
         }

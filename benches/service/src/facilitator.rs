@@ -81,6 +81,8 @@ pub struct SetUp<'a> {
     pub signers: usize,
     pub round_trip: Duration,
     pub blocks: Blocks,
+    /// Further lines of TOML, behind the network of this tree's configuration.
+    pub further: &'static str,
     /// How long `/settle` of ours waits for the chain, if not for the default time.
     pub wait_seconds: Option<u64>,
 }
@@ -130,7 +132,7 @@ impl Facilitator {
         };
         let mut command = match set_up.implementation {
             Implementation::Before => ours(binaries.before.as_ref(), "")?,
-            Implementation::This => ours(binaries.this.as_ref(), &binaries.network)?,
+            Implementation::This => ours(binaries.this.as_ref(), &format!("{}\n{}", binaries.network, set_up.further))?,
             Implementation::X402Rs | Implementation::X402RsPolled => peer("x402-rs", &keys, &proxy.url)?,
             Implementation::R402 => peer("r402", &keys, &proxy.url)?,
         };

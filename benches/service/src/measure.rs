@@ -49,7 +49,15 @@ impl Bench<'_> {
         }
         self.anvil.make_blocks(Blocks::Each).await?;
         let (signers, round_trip) = (row.signers, row.round_trip);
-        let set_up = SetUp { implementation, name: &name, signers, round_trip, blocks: row.blocks, wait_seconds: None };
+        let set_up = SetUp {
+            implementation,
+            name: &name,
+            signers,
+            round_trip,
+            blocks: row.blocks,
+            further: row.further,
+            wait_seconds: None,
+        };
         let facilitator = Facilitator::start(&set_up, self.binaries, self.anvil, self.work).await?;
         self.anvil.make_blocks(row.blocks).await?;
         // Connections to the node are open and the head is known before anything is measured.
@@ -153,6 +161,7 @@ impl Bench<'_> {
             (rows::SENT_99, percentile(&mut sent, 0.99)),
             (rows::ANSWERED, percentile(&mut took, 0.5)),
             (rows::ALL_ANSWERED, all.as_secs_f64()),
+            (rows::BLOCKS_AWAITED, (all.as_secs_f64() / BLOCK_SECONDS as f64).floor()),
             (rows::SETTLED, settled),
             (rows::SUCCESSES, verdict.successes as f64),
             (rows::CALLS, seen.calls.values().sum::<u64>() as f64 / settled),

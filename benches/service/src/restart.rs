@@ -29,7 +29,8 @@ impl Bench<'_> {
         self.anvil.make_blocks(Blocks::Halted).await?;
         let wait_seconds = Some(WAIT_SECONDS);
         let (signers, round_trip) = (row.signers, row.round_trip);
-        let set_up = SetUp { implementation, name, signers, round_trip, blocks: Blocks::Halted, wait_seconds };
+        let (blocks, further) = (Blocks::Halted, row.further);
+        let set_up = SetUp { implementation, name, signers, round_trip, blocks, further, wait_seconds };
         let first = Facilitator::start(&set_up, self.binaries, self.anvil, self.work).await?;
         let batch = Batch::sign(name, payments)?;
         let bodies: Vec<_> = batch.payments.iter().map(|payment| payment.body.clone()).collect();

@@ -38,11 +38,13 @@ pub const SETTLED: Metric = "settled";
 pub const SUCCESSES: Metric = "answered as settled";
 pub const GAS: Metric = "gas";
 pub const ALL_SETTLED: Metric = "all settled, s";
+/// The blocks of the clock that pass until then.
+pub const BLOCKS_AWAITED: Metric = "blocks until all are answered";
 pub const BLOCKS: Metric = "blocks from the first to the last";
 pub const MEMORY: Metric = "peak memory, MiB";
 
 /// Figures that a row prints only where a goal names them.
-pub const UNDERLYING: &[Metric] = &[SETTLED, SENT_RATE, REQUESTS, GAS];
+pub const UNDERLYING: &[Metric] = &[SETTLED, SENT_RATE, REQUESTS, GAS, BLOCKS_AWAITED];
 
 /// What this build's figure is held against.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +66,8 @@ pub struct Row {
     pub blocks: Blocks,
     pub round_trip: Duration,
     pub signers: usize,
+    /// Further lines of TOML, behind the network of this tree's configuration.
+    pub further: &'static str,
     pub who: &'static [Implementation],
     pub goals: &'static [(Metric, Bound)],
 }
@@ -77,7 +81,7 @@ const NEAR: Duration = Duration::ZERO;
 const FAR: Duration = Duration::from_millis(40);
 
 const fn row(name: &'static str, load: Load, blocks: Blocks, round_trip: Duration) -> Row {
-    Row { name, load, blocks, round_trip, signers: 1, who: &ALL, goals: &[] }
+    Row { name, load, blocks, round_trip, signers: 1, further: "", who: &ALL, goals: &[] }
 }
 
 impl Row {
@@ -91,11 +95,26 @@ impl Row {
         self
     }
 
+    const fn with(mut self, further: &'static str) -> Self {
+        self.further = further;
+        self
+    }
+
     const fn held_to(mut self, goals: &'static [(Metric, Bound)]) -> Self {
         self.goals = goals;
         self
     }
 }
+
+const BATCHED: &str = "[network.batching]";
+/// Long enough for all of a batch to be there, however busy the machine is.
+const BY_20: &str = "[network.batching]\nmost_payments = 20\ngather_milliseconds = 1000";
+const BY_100: &str = "[network.batching]\nmost_payments = 100\ngather_milliseconds = 2000";
+
+/// All callers of a row have one address, which may have 1,024 connections by default.
+const MANY: &str = "[limits]\nconnections = 20000\naddress_connections = 20000\n\
+    caller_requests_per_second = 1000000\ncaller_burst = 1000000\n\
+    address_requests_per_second = 1000000\naddress_burst = 1000000";
 
 /// All rows.
 pub fn rows() -> Vec<Row> {
@@ -133,14 +152,33 @@ pub fn rows() -> Vec<Row> {
         row("1000 at once, 2 s", AtOnce { payments: 1_000 }, Timed, NEAR)
             .held_to(&[(ALL_ANSWERED, AtMost(0.5, X402Rs)), (SUCCESSES, NoLess(1_000.0))]),
         row("1000 at once, 2 s, 40 ms", AtOnce { payments: 1_000 }, Timed, FAR),
+        row("1000 at once, batched, 2 s", AtOnce { payments: 1_000 }, Timed, NEAR)
+            .of(OURS)
+            .with(BATCHED)
+            .held_to(&[(BLOCKS_AWAITED, NoMore(2.0)), (SUCCESSES, NoLess(1_000.0))]),
+        // 17f55ea sends the same call in a transaction of its own.
+        row("batch of 20", AtOnce { payments: 20 }, Each, NEAR)
+            .of(BOTH)
+            .with(BY_20)
+            .held_to(&[(GAS, AtMost(0.72, Before))]),
+        row("batch of 100", AtOnce { payments: 100 }, Each, NEAR)
+            .of(BOTH)
+            .with(BY_100)
+            .held_to(&[(GAS, AtMost(0.68, Before))]),
         row("100 a second, 2 s", Paced { payments: 1_500, a_second: 100 }, Timed, NEAR)
+            .held_to(&[(CALLS, NoMore(0.2))]),
+        row("100 a second, batched, 2 s", Paced { payments: 1_500, a_second: 100 }, Timed, NEAR)
+            .of(OURS)
+            .with(BATCHED)
             .held_to(&[(CALLS, NoMore(0.2))]),
         row("4 lanes, 4000 at once, 2 s", AtOnce { payments: 4_000 }, Timed, NEAR)
             .of(OURS)
             .signers(4)
+            .with(MANY)
             .held_to(&[(SENT_RATE, NoLess(1_000.0))]),
         row("10000 at once, 2 s", AtOnce { payments: 10_000 }, Timed, NEAR)
             .of(OURS)
+            .with(MANY)
             .held_to(&[(SUCCESSES, NoLess(10_000.0))]),
         row("restart, 10000 pending, 2 s", Restart { payments: 10_000 }, Timed, NEAR).of(BOTH).signers(4).held_to(&[
             (CPU, AtMost(1.0 / 20.0, Before)),

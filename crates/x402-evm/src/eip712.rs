@@ -1,6 +1,11 @@
 //! [EIP-712](https://eips.ethereum.org/EIPS/eip-712): typed structured data hashing, as tokens use it.
 
-use alloy_primitives::{Address, B256, U256, b256, keccak256};
+use alloy_primitives::{Address, B256, U256, b256};
+
+#[cfg(feature = "asm-keccak")]
+use self::assembly::keccak256;
+#[cfg(not(feature = "asm-keccak"))]
+use alloy_primitives::keccak256;
 
 /// The hash `keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)")`.
 const DOMAIN_TYPE: B256 = b256!("0x8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f");
@@ -94,6 +99,29 @@ impl<const N: usize> Words<N> {
 
     pub(crate) fn hash(&self) -> B256 {
         keccak256(self.0.as_flattened())
+    }
+}
+
+/// Keccak-256 in the assembly of OpenSSL, by `keccak-asm`, for these hashes alone.
+#[cfg(feature = "asm-keccak")]
+mod assembly {
+    use alloy_primitives::B256;
+    use keccak_asm::Keccak256;
+
+    pub(super) fn keccak256(bytes: impl AsRef<[u8]>) -> B256 {
+        B256::new(Keccak256::digest(bytes.as_ref()).into())
+    }
+
+    #[cfg(test)]
+    mod tests {
+        /// Around the 136 bytes of a block.
+        #[test]
+        fn it_is_the_keccak_of_alloy() {
+            for length in [0, 1, 66, 96, 128, 135, 136, 137, 192, 271, 272, 273, 1_000] {
+                let bytes = vec![0xa5; length];
+                assert_eq!(super::keccak256(&bytes), alloy_primitives::keccak256(&bytes), "{length}");
+            }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use x402_facilitator_core::{Ledger, Payment, Step, StepState};
 use x402_types::{AuthorizationKind, ChainId, ErrorReason, EvmAddress, Fault, PaymentKey, Rejection, UnixSeconds};
 
+use crate::chain::Returned;
 use crate::eip3009::state_call;
 use crate::permit2::{PERMIT2, nonce_bitmap_call, word_and_mask};
 use crate::unreliable::{MAX_REVERTS, UnreliablePayers};
@@ -15,6 +16,9 @@ use crate::wallet::Signer;
 
 /// The seconds after which a claim without a step is checked on the chain again before anything is sent.
 pub(crate) const STALE: u64 = 5;
+/// The number of pending authorizations whose state is read; further ones count whether they were used meanwhile or
+/// not.
+const LOOKED_AT: usize = 64;
 
 /// The sum that a payment takes from a payer.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +36,14 @@ pub(crate) struct Payers {
     unreliable: UnreliablePayers,
     /// The facts that were read of payers in the last [`STALE`] seconds, by token and payer: a payment that was verified a
     /// moment ago is sent without another read if the sum also covers the payments before it.
-    read: Mutex<BTreeMap<(Address, Address), Read>>,
+    read: Mutex<Reads>,
+}
+
+#[derive(Default)]
+struct Reads {
+    of: BTreeMap<(Address, Address), Read>,
+    /// The second in which the old ones were last removed.
+    swept: UnixSeconds,
 }
 
 /// The facts that were read of a payer: the sum that can be taken, and the kind of signer.
@@ -58,7 +69,8 @@ impl Payers {
             all.append(&mut ledger.unanswered(&prefix).await?);
         }
         let token = |row: &Payment| row.claim.terms.asset.parse::<EvmAddress>().and_then(Address::try_from).ok();
-        all.retain(|row| row.key != *own && token(row) == Some(of.token));
+        // The key of an authorization by EIP-3009 names its token: only a permit's terms have to be parsed for it.
+        all.retain(|row| row.key != *own && (!is_permit(row) || token(row) == Some(of.token)));
         Ok(all)
     }
 
@@ -86,13 +98,16 @@ impl Payers {
     /// Records what a read of the chain showed of a payment's payer: the sum that can be taken, and the kind of signer.
     pub(crate) fn note_read(&self, of: &Taking, balance: U256, signer: Signer, now: UnixSeconds) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.retain(|_, read| read.when.plus(STALE) >= now);
-        read.insert((of.token, of.payer), Read { balance, signer, when: now });
+        if read.swept != now {
+            read.swept = now;
+            read.of.retain(|_, read| read.when.plus(STALE) >= now);
+        }
+        read.of.insert((of.token, of.payer), Read { balance, signer, when: now });
     }
 
     fn read(&self, of: &Taking, now: UnixSeconds) -> Option<Read> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = read.get(&(of.token, of.payer)).copied();
+        let known = read.of.get(&(of.token, of.payer)).copied();
         known.filter(|read| read.when.plus(STALE) >= now)
     }
 
@@ -122,7 +137,7 @@ impl UnderWay {
     /// Reads a payer's row. The key begins with the kind of authorization and ends with the nonce, and a payment is claimed
     /// only if its value is the amount of its terms: the payload of each pending payment need not be parsed for each new one.
     pub(crate) fn of_row(row: &Payment, of: Taking) -> Option<Self> {
-        let by_permit = *row.key.as_bytes().first()? == AuthorizationKind::Permit2 as u8;
+        let by_permit = is_permit(row);
         let nonce = B256::from(*row.key.as_bytes().last_chunk::<32>()?);
         Some(Self { value: row.claim.terms.amount.value(), by_permit, nonce, of })
     }
@@ -140,6 +155,44 @@ impl UnderWay {
         let mask = if self.by_permit { word_and_mask(self.nonce.into()).1 } else { U256::MAX };
         !(word & mask).is_zero()
     }
+}
+
+/// The pending payments of a payer that come before one, and how many of their authorizations are read beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    payments: Vec<UnderWay>,
+    looked_at: usize,
+}
+
+impl Before {
+    /// Returns payments whose authorizations are read.
+    pub(crate) const fn read(payments: Vec<UnderWay>) -> Self {
+        Self { payments, looked_at: LOOKED_AT }
+    }
+
+    /// Returns payments of which no authorization is read: each counts as if it will still take its value.
+    pub(crate) const fn unread(payments: Vec<UnderWay>) -> Self {
+        Self { payments, looked_at: 0 }
+    }
+
+    /// Returns the views that show which of the authorizations were used.
+    pub(crate) fn views(&self) -> impl Iterator<Item = (Address, Bytes)> {
+        self.payments.iter().take(self.looked_at).map(UnderWay::view)
+    }
+
+    /// Returns those that will still take their value, by the words of the views. One that was used since is already
+    /// subtracted from the balance.
+    pub(crate) fn still(&self, words: &[Returned]) -> impl Iterator<Item = &UnderWay> {
+        let words = words.get(..self.looked_at).unwrap_or(words);
+        let word = |place: usize| words.get(place).and_then(Returned::word);
+        let still = move |(place, other): &(usize, &UnderWay)| word(*place).is_none_or(|word| !other.is_used(word));
+        self.payments.iter().enumerate().filter(still).map(|(_, other)| other)
+    }
+}
+
+/// Returns whether Permit2 moves a payment.
+fn is_permit(row: &Payment) -> bool {
+    row.key.as_bytes().first() == Some(&(AuthorizationKind::Permit2 as u8))
 }
 
 /// Returns whether another payment of the payer takes precedence: one that has begun; and of two that have both begun,

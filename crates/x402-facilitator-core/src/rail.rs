@@ -92,7 +92,7 @@ pub trait Rail: Send + Sync {
     fn fits(&self, aboard: &[&Parcel], next: &Parcel) -> bool;
 
     /// Returns the maximum number of parcels in a transaction: so many payments are read from the ledger for each free
-    /// slot.
+    /// slot, and [`Rail::fits`] is not called for a transaction with so many.
     fn most_aboard(&self) -> usize {
         1
     }

@@ -5,7 +5,7 @@ use core::future::{Future, poll_fn};
 use core::ops::Range;
 use core::pin::Pin;
 use core::task::Poll;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use x402_types::Fault;
 
@@ -80,9 +80,9 @@ impl Round<'_> {
     /// reorganisation may have taken that back: without a transaction for the nonces in between, no later one can ever
     /// land.
     pub(crate) async fn gaps(&mut self, nonces: Range<u64>, open: &[Slot]) -> Vec<u64> {
-        let is_open = |nonce: &u64| open.iter().any(|slot| slot.id.nonce == *nonce);
+        let used: BTreeSet<u64> = open.iter().map(|slot| slot.id.nonce).collect();
         let id = |nonce| SlotId { lane: self.lease.lane.clone(), nonce };
-        let ids: Vec<SlotId> = nonces.filter(|nonce| !is_open(nonce)).take(MAX_LOOKED_UP).map(id).collect();
+        let ids: Vec<SlotId> = nonces.filter(|nonce| !used.contains(nonce)).take(MAX_LOOKED_UP).map(id).collect();
         if ids.is_empty() {
             return Vec::new();
         }

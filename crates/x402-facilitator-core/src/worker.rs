@@ -433,6 +433,9 @@ impl Round<'_> {
     ) -> (Vec<Vec<PaymentDraft>>, Vec<PaymentDraft>) {
         let fresh = |draft: &PaymentDraft| draft.after.steps.last().is_some_and(|step| step.carriers.is_empty());
         let (mut batches, mut left): (Vec<Vec<PaymentDraft>>, _) = (Vec::new(), Vec::new());
+        let most = self.rail.most_aboard();
+        // The first batch that is not full.
+        let mut begin = 0;
         for draft in ready {
             let Some(parcel) = newest_parcel(&draft.after) else { continue };
             let fits = |batch: &&mut Vec<PaymentDraft>| {
@@ -440,7 +443,11 @@ impl Round<'_> {
                 batch.iter().all(fresh) && self.rail.fits(&aboard, parcel)
             };
             let is_full = batches.len() >= room;
-            match batches.iter_mut().find(|batch| fresh(&draft) && fits(batch)) {
+            while batches.get(begin).is_some_and(|batch| batch.len() >= most) {
+                begin = begin.saturating_add(1);
+            }
+            let mut open = batches.iter_mut().skip(begin).filter(|batch| batch.len() < most);
+            match open.find(|batch| fresh(&draft) && fits(batch)) {
                 Some(batch) => batch.push(draft),
                 None if is_full => left.push(draft),
                 None => batches.push(vec![draft]),

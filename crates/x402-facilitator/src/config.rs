@@ -17,6 +17,8 @@ mod limits;
 mod network;
 mod nvm;
 mod origin;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod place;
 mod secret;
 #[cfg(feature = "tls")]
@@ -38,6 +40,8 @@ pub use limits::LimitsConfig;
 pub use network::{AssetConfig, NetworkConfig};
 pub use nvm::{DomainConfig, NvmConfig, PlanConfig};
 pub use origin::BrowserOrigin;
+#[cfg(feature = "otlp")]
+pub use otlp::OtlpConfig;
 pub use secret::SecretSource;
 #[cfg(feature = "tls")]
 pub use tls::TlsConfig;
@@ -119,6 +123,10 @@ pub struct Config {
     /// The operator's port. Default: none.
     #[serde(default)]
     pub admin: Option<AdminConfig>,
+    /// The collector that gets a span of each payment. Default: none.
+    #[cfg(feature = "otlp")]
+    #[serde(default)]
+    pub otlp: Option<OtlpConfig>,
     /// The plans that are paid with delegated cards. Default: none.
     #[cfg(feature = "cards")]
     #[serde(default)]
@@ -201,6 +209,8 @@ impl Config {
         webhook::check(&self.webhooks, &names)?;
         self.admin.as_ref().map_or(Ok(()), AdminConfig::check)?;
         self.limits.as_ref().map_or(Ok(()), LimitsConfig::check)?;
+        #[cfg(feature = "otlp")]
+        self.otlp.as_ref().map_or(Ok(()), |otlp| otlp.target().map(drop))?;
         if !self.listen.ip().is_loopback() && (self.callers.is_empty() || self.limits.is_none()) {
             let expected = "a loopback address, or at least one [[caller]] and the section [limits]";
             return Err(ConfigError::Range { field: "listen", expected }.into());

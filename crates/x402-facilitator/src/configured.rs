@@ -22,7 +22,7 @@ use crate::dialects::CardDesk;
 use crate::discovery::CatalogIndex;
 use crate::engine::{Engine, Patience};
 use crate::heads::{HeadNews, HeadPollers, Polling};
-use crate::mechanisms::{Builder, Evm, Nvm};
+use crate::mechanisms::{Builder, Evm, NetworkAssets, Nvm};
 use crate::process::{Node, node, owner};
 use crate::session_keys::{ByHash, KeptKeys};
 use crate::stores::Stores;
@@ -51,6 +51,8 @@ pub struct Configured {
     pub engine: Arc<Engine>,
     /// The tasks that poll the heads of the chains.
     pub heads: HeadPollers,
+    /// The tokens of the networks, for [`Reload::with_assets`](crate::reload::Reload::with_assets).
+    pub assets: ServedAssets,
     /// The store of requests, which `/verify` fills and `/settle` reads.
     pub requests: Arc<dyn Requests>,
     /// The store of the session keys that payments name by their hash, if one is configured.
@@ -62,6 +64,10 @@ pub struct Configured {
     #[cfg(feature = "cards")]
     pub cards: Option<CardDesk>,
 }
+
+/// The tokens of each network that is served, which a reload may replace.
+#[derive(Debug, Default)]
+pub struct ServedAssets(pub(crate) Vec<NetworkAssets>);
 
 /// Builds the facilitator that a configuration describes. It is not started yet.
 ///
@@ -136,6 +142,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
         None => None,
     };
     let session_keys = kept.map(|store| KeptKeys { store, registrars: builder.registrars().to_vec() });
+    let assets = ServedAssets(builder.take_assets());
     let (engine, heads) = builder.build()?;
     for lane in unfinished {
         if !engine.settlement().lanes().any(|served| *served == lane) {
@@ -145,6 +152,7 @@ pub async fn configured(config: &Config) -> Result<Configured, StartError> {
     Ok(Configured {
         engine,
         heads,
+        assets,
         requests,
         session_keys,
         #[cfg(feature = "discovery")]
@@ -193,15 +201,7 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         let key = source.read("network.signers")?;
         signers.push(key.parse().map_err(|_| range("network.signers", "32 bytes in hex"))?);
     }
-    let mut assets = Assets::none();
-    if config.default_assets {
-        Assets::default().iter().filter(|asset| asset.network == config.id).for_each(|asset| assets.add(asset.clone()));
-    }
-    for asset in &config.assets {
-        let address = Address::try_from(asset.address)
-            .map_err(|_| range("network.asset.address", "one case, or the right EIP-55 checksum"))?;
-        assets.add(Asset::new(config.id, address, &asset.symbol, &asset.name, &asset.version, asset.decimals));
-    }
+    let assets = assets(config)?;
     let factory = |text| {
         Address::try_from(text).map_err(|_| range("network.factories", "one case, or the right EIP-55 checksum"))
     };
@@ -232,6 +232,20 @@ pub(crate) fn network(config: &NetworkConfig) -> Result<Evm, ConfigError> {
         factories,
         permit2: config.permit2,
     })
+}
+
+/// Returns the tokens that a network serves by its configuration.
+pub(crate) fn assets(config: &NetworkConfig) -> Result<Assets, ConfigError> {
+    let mut assets = Assets::none();
+    if config.default_assets {
+        Assets::default().iter().filter(|asset| asset.network == config.id).for_each(|asset| assets.add(asset.clone()));
+    }
+    for asset in &config.assets {
+        let (field, expected) = ("network.asset.address", "one case, or the right EIP-55 checksum");
+        let address = Address::try_from(asset.address).map_err(|_| ConfigError::Range { field, expected })?;
+        assets.add(Asset::new(config.id, address, &asset.symbol, &asset.name, &asset.version, asset.decimals));
+    }
+    Ok(assets)
 }
 
 /// Returns the notices of new heads of the first node that sends them, if there is one.

@@ -28,6 +28,8 @@ mod lane;
 pub mod mechanisms;
 pub mod metrics;
 mod names;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod process;
 #[cfg(feature = "cards")]
 pub mod processor;

@@ -10,10 +10,13 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 use x402_facilitator::admin::{self, AdminPort};
 use x402_facilitator::callers::Callers;
 use x402_facilitator::check::State;
 use x402_facilitator::config::Config;
+#[cfg(feature = "otlp")]
+use x402_facilitator::config::OtlpConfig;
 use x402_facilitator::configured::{Configured, StartError, configured};
 #[cfg(feature = "dev")]
 use x402_facilitator::dev::DevFacilitator;
@@ -21,6 +24,8 @@ use x402_facilitator::dev::DevFacilitator;
 use x402_facilitator::discovery;
 use x402_facilitator::edge::Edge;
 use x402_facilitator::init::{FirstConfig, FirstFiles};
+#[cfg(feature = "otlp")]
+use x402_facilitator::otlp::SpanExport;
 use x402_facilitator::reload::{Reload, Reloaded};
 use x402_facilitator::routes::Routes;
 use x402_facilitator::server::Serving;
@@ -97,15 +102,16 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    tracing_subscriber::fmt()
-        // A connection that ended is no news by itself: what it ended is logged.
-        .with_env_filter(
-            filter.unwrap_or_else(|_| "info,deadpool.postgres=error,alloy_pubsub=off,alloy_transport_ws=off".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    let served = match Cli::parse().command {
+    let command = Cli::parse().command;
+    // The configuration names the collector, so the log of `serve` begins after it is read.
+    #[cfg(feature = "otlp")]
+    let logs = !matches!(command, Command::Serve { .. });
+    #[cfg(not(feature = "otlp"))]
+    let logs = true;
+    if logs {
+        tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+    }
+    let served = match command {
         Command::Init { folder, listen, network, rpc, finality } => {
             init(&FirstConfig { folder, listen, network, rpc: rpc.map(Zeroizing::new), finality })
         }
@@ -128,6 +134,29 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Returns the lines that are logged: those of `RUST_LOG`, or `info`.
+fn filter() -> EnvFilter {
+    // A connection that ended is no news by itself: what it ended is logged.
+    EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "info,deadpool.postgres=error,alloy_pubsub=off,alloy_transport_ws=off".into())
+}
+
+/// Begins the log, and the export of spans, if a collector is named.
+#[cfg(feature = "otlp")]
+fn begin_log(otlp: Option<&OtlpConfig>) -> Result<Option<SpanExport>, StartError> {
+    use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
+    let Some(otlp) = otlp else {
+        tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).init();
+        return Ok(None);
+    };
+    let export = SpanExport::start(otlp)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter());
+    tracing_subscriber::registry().with(lines).with(export.layer()).init();
+    Ok(Some(export))
 }
 
 fn init(init: &FirstConfig) -> Result<ExitCode, StartError> {
@@ -198,7 +227,7 @@ async fn hung_up(signal: &mut Option<Signal>) {
 async fn told_to_stop(
     signals: std::io::Result<Signals>,
     broken: impl Future<Output = ()>,
-    mut reload: impl FnMut(),
+    mut reload: impl AsyncFnMut(),
 ) -> ExitCode {
     let stop = async {
         let Ok(mut signals) = signals else { return std::future::pending().await };
@@ -206,7 +235,13 @@ async fn told_to_stop(
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                () = hung_up(&mut signals.hang_up) => reload(),
+                () = hung_up(&mut signals.hang_up) => {}
+            }
+            // The process can be stopped although a node does not answer.
+            tokio::select! {
+                _ = signals.terminate.recv() => return,
+                _ = signals.interrupt.recv() => return,
+                () = reload() => {}
             }
         }
     };
@@ -221,9 +256,11 @@ async fn told_to_stop(
 
 async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
     let config = Config::read(path)?;
+    #[cfg(feature = "otlp")]
+    let export = begin_log(config.otlp.as_ref())?;
     let callers = Callers::new(config.named_callers()?);
     let configured = configured(&config).await?;
-    let Configured { engine, heads, requests, session_keys, .. } = configured;
+    let Configured { engine, heads, assets, requests, session_keys, .. } = configured;
     heads.check().await?;
     engine.look_for_restore().await?;
     engine.note_funds();
@@ -250,10 +287,14 @@ async fn serve(path: &std::path::Path) -> Result<ExitCode, StartError> {
         line.insert("admin".to_owned(), format!("http://{address}").into());
     }
     announce(&line);
-    let mut reload = Reload::new(path.to_owned(), config, callers, engine);
-    let code = told_to_stop(signals, serving.broken(), || reload_now(&mut reload)).await;
+    let mut reload = Reload::new(path.to_owned(), config, callers, engine).with_assets(assets);
+    let code = told_to_stop(signals, serving.broken(), async || reload_now(&mut reload).await).await;
     serving.stop().await;
     drop(admin);
+    #[cfg(feature = "otlp")]
+    if let Some(export) = export {
+        export.finish().await;
+    }
     Ok(code)
 }
 
@@ -276,24 +317,28 @@ fn edge(config: &Config) -> Result<Edge, StartError> {
     Ok(edge)
 }
 
-fn reload_now(reload: &mut Reload) {
-    match reload.run() {
-        Ok(Reloaded { callers, needs_restart, .. }) => {
-            tracing::info!(?callers, "the callers were read again");
+async fn reload_now(reload: &mut Reload) {
+    match reload.run().await {
+        Ok(Reloaded { callers, assets, needs_restart, .. }) => {
+            tracing::info!(?callers, ?assets, "the callers and tokens were read again");
             if needs_restart {
                 tracing::info!("the file has other changes, which take effect at the next start");
             }
         }
-        Err(error) => tracing::error!(%error, "the configuration cannot be read again; the former callers stay"),
+        Err(error) => {
+            tracing::error!(%error, "the configuration cannot be read again; the former callers and tokens stay")
+        }
     }
 }
 
 #[cfg(feature = "dev")]
 async fn serve_dev(listen: SocketAddr) -> Result<ExitCode, StartError> {
+    #[cfg(feature = "otlp")]
+    begin_log(None)?;
     let mut facilitator = DevFacilitator::start(listen, |routes| routes).await?;
     let signals = Signals::install(false);
     announce(&json!({ "listening": facilitator.url(), "rpc": facilitator.rpc() }));
-    let code = told_to_stop(signals, facilitator.broken(), || {}).await;
+    let code = told_to_stop(signals, facilitator.broken(), async || {}).await;
     facilitator.stop().await;
     Ok(code)
 }

@@ -4,6 +4,7 @@
 mod card;
 mod needs;
 mod nvm;
+mod replaceable;
 mod suffixed;
 mod trials;
 
@@ -31,6 +32,8 @@ use x402_types::{Asset, Assets, ChainId, Claim, Extension, Fault, Members, RawJs
 
 pub(crate) use self::needs::gas_of_a_payment;
 use self::nvm::Place;
+pub(crate) use self::replaceable::NetworkAssets;
+use self::replaceable::Replaceable;
 use self::suffixed::Suffixed;
 pub(crate) use self::trials::TokenTrial;
 use crate::budgets::{Corrections, NetworkBudgets, Quote, corrections};
@@ -46,6 +49,7 @@ use crate::session_keys::Registrar;
 #[cfg(feature = "cards")]
 pub use card::CardPayments;
 pub use nvm::Nvm;
+pub use replaceable::AssetsKept;
 pub use suffixed::CallSuffix;
 
 /// The parts that serve one EVM network.
@@ -121,6 +125,7 @@ pub struct Builder {
     registrars: Vec<Registrar>,
     pollers: Vec<HeadPoller>,
     assets: Vec<Asset>,
+    replaceable: Vec<NetworkAssets>,
     longest: Option<u64>,
     /// Whether a network serves payments by Permit2.
     permit2: bool,
@@ -162,6 +167,7 @@ impl Builder {
             registrars: Vec::new(),
             pollers: Vec::new(),
             assets: Vec::new(),
+            replaceable: Vec::new(),
             longest: None,
             permit2: false,
             engine: Vec::new(),
@@ -266,8 +272,9 @@ impl Builder {
         let chain = Arc::new(gather.into_iter().fold(chain, RpcChain::with_gathering));
         let batching = self.batching.get(&evm.network).map(|(batching, _)| *batching);
         let mut lanes: Vec<LaneId> = Vec::new();
-        let tokens = Tokens::new(&evm.assets).on(evm.network);
         let trials = TokenTrial::all(&evm);
+        let (network, permit2) = (evm.network, evm.permit2);
+        let sender = evm.signers.first().map(Key::address).unwrap_or_default();
         for signer in evm.signers {
             let (account, funds) = (signer.address(), Arc::clone(&chain));
             let rail = EoaRail::new(Arc::clone(&chain), signer)?.with_fees(evm.fees);
@@ -284,17 +291,39 @@ impl Builder {
         let accounts = evm.factories.into_iter().fold(Signers::any(), Signers::with_factory);
         let mut policy = ExactPolicy::default().with_signers(accounts);
         policy.longest = self.longest.unwrap_or(policy.longest);
+        // Each is made again where other tokens are served, see `NetworkAssets`.
         let permits = |scheme| {
-            let tokens = Tokens::for_permit2(&evm.assets);
-            let mechanism = PermitMechanism::new(scheme, Arc::clone(&chain), tokens, lanes.clone());
-            Arc::new(mechanism.with_policy(policy.clone()).with_ledger(Arc::clone(&self.ledger)))
+            let (chain, lanes, policy) = (Arc::clone(&chain), lanes.clone(), policy.clone());
+            let ledger = Arc::clone(&self.ledger);
+            let make = move |assets: &Assets| {
+                let tokens = Tokens::for_permit2(assets);
+                let mechanism = PermitMechanism::new(scheme, Arc::clone(&chain), tokens, lanes.clone());
+                Arc::new(mechanism.with_policy(policy.clone()).with_ledger(Arc::clone(&ledger))) as Arc<dyn Mechanism>
+            };
+            Arc::new(Replaceable::new(&evm.assets, Box::new(make)))
         };
         let permits = [PermitScheme::Exact, PermitScheme::Upto].map(permits).into_iter().filter(|_| evm.permit2);
-        let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy);
-        let exact = exact.with_ledger(Arc::clone(&self.ledger));
-        let exact = if batching.is_some() { exact.with_shared_transactions() } else { exact };
+        let permits: Vec<_> = permits.collect();
+        let exact = {
+            let (chain, lanes, ledger) = (Arc::clone(&chain), lanes.clone(), Arc::clone(&self.ledger));
+            let shared = batching.is_some();
+            let make = move |assets: &Assets| {
+                let tokens = Tokens::new(assets).on(network);
+                let exact = ExactMechanism::new(Arc::clone(&chain), tokens, lanes.clone()).with_policy(policy.clone());
+                let exact = exact.with_ledger(Arc::clone(&ledger));
+                Arc::new(if shared { exact.with_shared_transactions() } else { exact }) as Arc<dyn Mechanism>
+            };
+            Arc::new(Replaceable::new(&evm.assets, Box::new(make)))
+        };
+        self.replaceable.push(NetworkAssets {
+            network,
+            chain: Arc::clone(&chain),
+            mechanisms: permits.iter().chain([&exact]).map(Arc::clone).collect(),
+            trials: Box::new(move |assets| TokenTrial::of(assets, network, sender, permit2)),
+            known: evm.assets.clone(),
+        });
         let gas_cap = evm.fees.gas_cap;
-        self = self.add(Arc::new(exact), gas_cap)?;
+        self = self.add(exact, gas_cap)?;
         self.permit2 |= evm.permit2;
         for permit in permits {
             self = self.add(permit, gas_cap)?;
@@ -356,6 +385,11 @@ impl Builder {
     pub fn with_engine(mut self, set: impl FnOnce(Engine) -> Engine + Send + 'static) -> Self {
         self.engine.push(Box::new(set));
         self
+    }
+
+    /// Takes the tokens of the networks, which may be replaced while they are served.
+    pub(crate) fn take_assets(&mut self) -> Vec<NetworkAssets> {
+        std::mem::take(&mut self.replaceable)
     }
 
     /// Returns the registrars, which check session keys before they are kept: one for each network that serves plans.

@@ -1,4 +1,5 @@
-//! Faults of the machine and of strangers: many idle connections, a full disk, a place that cannot be written.
+//! Faults of the machine and of strangers: many idle connections, a full disk, one that becomes read-only, a place that
+//! cannot be written.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
@@ -12,7 +13,7 @@ use tokio::net::TcpSocket;
 use x402_devchain::{DevChain, DevNode, MiningMode};
 
 use crate::support::process::{Facilitator, configuration};
-use crate::support::{at_last, payment, post, tls};
+use crate::support::{at_last, payment, post, post_named, tls};
 
 async fn place(folder: &Path) -> (DevNode, PathBuf) {
     tls();
@@ -128,4 +129,71 @@ async fn a_place_that_cannot_be_written_refuses_to_start_and_names_it() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("/proc/ledger.sqlite"), "{error}");
+}
+
+/// Not one byte can be written any more, neither to new pages nor to old ones, as on a disk that its kernel has made read-only
+/// after a fault. The limit holds for every file and whoever runs the test.
+fn read_only(facilitator: &Facilitator, on: bool) {
+    let limit = if on { "--fsize=0:unlimited" } else { "--fsize=unlimited" };
+    let process = facilitator.child.id().to_string();
+    assert!(Command::new("prlimit").args(["--pid", &process, limit]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_becomes_read_only_tells_nothing_untrue_and_what_was_sent_is_finished_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    tls();
+    let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
+    let node = chain.serve("127.0.0.1:0").await.unwrap();
+    let config = configuration(folder.path(), &folder.path().join("ledger.sqlite"));
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("settle_wait_seconds = 1\n{text}")).unwrap();
+    let facilitator = start_limited(&config, &node, 1 << 20);
+    let url = format!("{}/settle", facilitator.url);
+    let (_, sent) = payment(1, chain.time()).await;
+    let (status, answer) = post_named(&url, serde_json::to_string(&sent).unwrap(), "sent").await.unwrap();
+    assert_eq!((status, &answer["errorReason"]), (200, &"settlement_pending".into()), "{answer}");
+    assert_eq!(chain.calls().of("eth_sendRawTransaction"), 1);
+
+    read_only(&facilitator, true);
+    let health = async || reqwest::get(format!("{}/health", facilitator.url)).await.unwrap().status().as_u16();
+    at_last("the fault", async || health().await == 503).await;
+    // What is on the chain meanwhile cannot be stored, and is not told; what is new is not begun.
+    chain.mine(1);
+    for payer in 1..=4 {
+        let (_, request) = payment(payer, chain.time()).await;
+        let (status, answer) = post(&url, &request).await.unwrap();
+        assert_eq!(status, 503, "{answer}");
+    }
+    let (status, answer) = post_named(&url, serde_json::to_string(&sent).unwrap(), "sent").await.unwrap();
+    let unknown = status == 503 || answer["errorReason"] == "settlement_pending";
+    assert!(unknown, "{status} {answer}");
+    assert_eq!(chain.calls().of("eth_sendRawTransaction"), 1, "nothing is sent that is not stored");
+
+    read_only(&facilitator, false);
+    at_last("health", async || health().await == 200).await;
+    at_last("the end of what was sent", async || {
+        let (_, answer) = post_named(&url, serde_json::to_string(&sent).unwrap(), "sent").await.unwrap();
+        assert!(
+            answer["success"] == true
+                || answer["errorReason"].is_null()
+                || answer["errorReason"] == "settlement_pending",
+            "{answer}"
+        );
+        answer["success"] == true
+    })
+    .await;
+    assert_eq!(chain.transfers().len(), 1, "once");
+    let next = tokio::spawn({
+        let (_, request) = payment(2, chain.time()).await;
+        let url = url.clone();
+        async move { post(&url, &request).await.unwrap() }
+    });
+    at_last("the next payment", async || {
+        chain.mine(1);
+        chain.transfers().len() == 2
+    })
+    .await;
+    let (status, _) = next.await.unwrap();
+    assert_eq!(status, 200);
 }

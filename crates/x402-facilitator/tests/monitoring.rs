@@ -175,16 +175,33 @@ fn dashboard_and_alerts_name_what_is_exported_and_nothing_else() {
     }
 }
 
-/// The crates whose lines a facilitator logs.
-const LOGGING: &[&str] =
-    &["x402-facilitator", "x402-facilitator-core", "x402-store", "x402-evm", "x402-erc4337", "x402-card"];
+/// The part of this workspace that logs as a seller's server, and not as a facilitator.
+const SELLERS: &[&str] = &["x402-http/src/server", "x402-http/src/checkout"];
+
+/// The fields of which a line needs one.
+const SUBJECTS: &[&str] = &["key", "lane", "network", "place"];
+
+/// The folders of the crates below the facilitator, itself among them, by the arrows of its own manifest and theirs.
+fn logging() -> BTreeSet<String> {
+    let (mut found, mut open) = (BTreeSet::new(), vec!["x402-facilitator".to_owned()]);
+    while let Some(name) = open.pop() {
+        let manifest = fs::read_to_string(root().join("crates").join(&name).join("Cargo.toml")).unwrap();
+        let normal = manifest.split("[dev-dependencies]").next().unwrap();
+        let below = normal.lines().filter(|line| line.starts_with("x402-"));
+        open.extend(
+            below.map(|line| line.split(['.', ' ', '=']).next().unwrap().to_owned()).filter(|it| !found.contains(it)),
+        );
+        found.insert(name);
+    }
+    found
+}
 
 /// Lines about the whole process, in which no payment, lane, network or place can be named.
 const WHOLE_PROCESS: &[&str] = &[
     "a worker has ended; stopping, so that a supervisor starts again",
     "requests still wait; their settlements are in the ledger",
     "settlements still run; the next start takes them up",
-    "the configuration cannot be read again; the former callers stay",
+    "the configuration cannot be read again; the former callers and tokens stay",
     "the ledger cannot be used any more",
     "the ledger cannot begin a transaction",
     "the ledger cannot commit",
@@ -206,31 +223,97 @@ fn each_warning_names_its_subject_and_is_in_the_manual() {
     // The manual may break a line within a message.
     let manual = manual.split_whitespace().collect::<Vec<_>>().join(" ");
     let (mut faults, mut lines) = (Vec::new(), 0);
-    for name in LOGGING {
-        for path in sources(&root().join("crates").join(name).join("src")) {
-            let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-            let calls = ["tracing::warn!(", "tracing::error!("];
-            for call in calls.into_iter().flat_map(|call| code.split(call).skip(1)) {
-                let arguments = arguments(call);
-                let message = arguments.rsplit('"').nth(1).unwrap();
-                let message = message.split('{').next().unwrap().trim_end_matches([' ', ':']);
-                lines += 1;
-                let fields = arguments.split('"').next().unwrap();
-                let subject = ["key", "lane", "network", "place"]
-                    .iter()
-                    .any(|field| fields.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == *field));
-                if !subject && !WHOLE_PROCESS.contains(&message) && !IN_A_REQUEST.contains(&message) {
-                    faults.push(format!("{}: names no payment, lane, network or place: {message}", path.display()));
-                }
-                if !manual.contains(&format!("`{message}")) {
-                    faults.push(format!("{}: not in docs/operations.md: {message}", path.display()));
-                }
-            }
+    let crates = logging();
+    assert!(crates.contains("x402-store") && crates.contains("x402-http") && crates.len() > 8, "{crates:?}");
+    for path in crates.iter().flat_map(|name| sources(&root().join("crates").join(name).join("src"))) {
+        if SELLERS.iter().any(|part| path.to_str().unwrap().contains(part)) {
+            continue;
+        }
+        let (found, wrong) = warnings(&fs::read_to_string(&path).unwrap(), &manual);
+        lines += found;
+        faults.extend(wrong.into_iter().map(|fault| format!("{}: {fault}", path.display())));
+    }
+    assert!(lines > 30, "{lines}");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The number of a file's lines at `warn` and above, and what is wrong with them.
+fn warnings(text: &str, manual: &str) -> (usize, Vec<String>) {
+    let code: Vec<&str> = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().collect();
+    let code: Vec<&str> = code.into_iter().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let (mut lines, mut faults) = (0, Vec::new());
+    // Whatever logs in another spelling than the one that is read here would be missed.
+    for other in ["Level::WARN", "Level::ERROR", "event!"] {
+        if code.contains(other) {
+            faults.push(format!("`{other}`: expected tracing::warn!(…) or tracing::error!(…)"));
         }
     }
-    assert!(lines > 20, "{lines}");
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    for name in ["warn!", "error!"] {
+        for (at, _) in code.match_indices(name) {
+            let before = code[..at].chars().next_back().unwrap_or(' ');
+            // Another macro's name may end so: `compile_error!`.
+            if before.is_alphanumeric() || before == '_' {
+                continue;
+            }
+            let call = &code[at + name.len()..];
+            let Some(call) = call.strip_prefix('(').filter(|_| code[..at].ends_with("tracing::")) else {
+                faults.push(format!("`{name}`: expected tracing::{name}(…)"));
+                continue;
+            };
+            lines += 1;
+            faults.extend(faults_of(arguments(call), manual));
+        }
+    }
+    (lines, faults)
+}
+
+/// What is wrong with the arguments of one line.
+fn faults_of(arguments: &str, manual: &str) -> Vec<String> {
+    let fields = arguments.split('"').next().unwrap();
+    // A field's value may be made of a text, too: the message is the last one.
+    let Some(literal) = arguments.rsplit('"').nth(1) else { return vec!["no message".to_owned()] };
+    let message = literal.split('{').next().unwrap().trim_end_matches([' ', ':']);
+    let mut faults = Vec::new();
+    // Of `lane = self.id`, `%lane` and `%payment.lane` the last is recorded as `payment.lane`.
+    let mut names =
+        fields.split(',').map(|field| field.split('=').next().unwrap().trim().trim_start_matches(['%', '?']));
+    let subject = names.any(|name| SUBJECTS.contains(&name));
+    if !subject && !WHOLE_PROCESS.contains(&message) && !IN_A_REQUEST.contains(&message) {
+        faults.push(format!("names no payment, lane, network or place: {message}"));
+    }
+    if message.split(' ').count() < 3 {
+        faults.push(format!("says too little to be found in the manual: {message:?}"));
+    }
+    if !manual.contains(&format!("`{message}`")) {
+        faults.push(format!("not in docs/operations.md: {message}"));
+    }
+    faults
+}
+
+#[test]
+fn no_spelling_of_a_warning_slips_through() {
+    let manual = "log `the node is away` is there";
+    let good = r#"tracing::warn!(%network, "the node is away: {fault}");"#;
+    assert_eq!(warnings(good, manual), (1, Vec::new()));
+    assert_eq!(warnings("compile_error!(\"the node is away\");\n// warn!(\"of a comment\")", manual), (0, Vec::new()));
+    for bad in [
+        r#"warn!(%network, "the node is away");"#,
+        r#"use tracing::error as warn; warn!(%network, "the node is away");"#,
+        r#"tracing::warn![%network, "the node is away"];"#,
+        r#"tracing::error! { %network, "the node is away" }"#,
+        r#"tracing::event!(tracing::Level::WARN, %network, "the node is away");"#,
+        r#"log::warn!("the node is away");"#,
+        r#"tracing::warn!(%network, "{fault}");"#,
+        r#"tracing::warn!(%network, "the node is gone");"#,
+        r#"tracing::warn!(%network, "the node is");"#,
+        r#"tracing::warn!("the node is away");"#,
+        r#"tracing::warn!(error = network.fault(), "the node is away");"#,
+        r#"tracing::warn!(%place_of_it, "the node is away");"#,
+        r#"tracing::warn!(%network);"#,
+    ] {
+        assert!(!warnings(bad, manual).1.is_empty(), "{bad}");
+    }
 }
 
 /// The arguments of a macro call, up to its closing parenthesis.

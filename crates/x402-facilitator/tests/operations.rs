@@ -1,4 +1,6 @@
-//! Every command of docs/operations.md is run, in its order and in one folder, on a facilitator with a chain behind it.
+//! The blocks of docs/operations.md are run. The commands, in their order and in one folder, on a facilitator with a chain
+//! behind it; the configurations by the code that reads them; the queries on a ledger of either store; what installs a service,
+//! into a folder in the place of the system's.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
@@ -11,9 +13,13 @@ use std::process::Command;
 
 use alloy_primitives::{Address, U256};
 use serde_json::Value;
+use tokio_postgres::NoTls;
 use x402_devchain::{DevChain, MiningMode};
+use x402_facilitator::config::Config;
+use x402_testkit::postgres::{Fsync, PostgresServer};
 
-use crate::support::{body, signed, terms, tls};
+use crate::support::process::{Facilitator, configuration};
+use crate::support::{body, payment, post, signed, terms, tls};
 
 /// Installs the programs of the manual that this machine lacks.
 fn have_tools() {
@@ -35,6 +41,35 @@ fn have_tools() {
 struct Block {
     title: String,
     commands: Vec<String>,
+}
+
+/// The languages of the blocks. Of another one nothing would be run.
+const LANGUAGES: [&str; 6] = ["console", "sh", "toml", "sql", "postgresql", "yaml"];
+
+fn manual() -> String {
+    fs::read_to_string(root().join("docs/operations.md")).unwrap()
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Reads the blocks of one language.
+fn texts(language: &str) -> Vec<String> {
+    let (mut texts, mut open) = (Vec::new(), None::<(String, String)>);
+    for line in manual().lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(of)) => {
+                assert!(LANGUAGES.contains(&of), "a block of {of:?} is run by nothing");
+                open = Some((of.to_owned(), String::new()));
+            }
+            (Some(_), Some(_)) => texts.extend(open.take().filter(|(of, _)| of == language).map(|(_, text)| text)),
+            (Some((_, text)), None) => *text += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert!(!texts.is_empty(), "{language}");
+    texts
 }
 
 /// Reads the blocks whose lines are a prompt and a command.
@@ -122,8 +157,7 @@ async fn pays(url: &str, token: &Path, chain: &DevChain) {
 async fn every_command_of_the_manual_works() {
     tls();
     have_tools();
-    let manual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
-    let blocks = blocks(&fs::read_to_string(manual).unwrap());
+    let blocks = blocks(&manual());
     let chain = DevChain::builder().block_time(MiningMode::Manual).build().unwrap();
     let node = chain.serve("127.0.0.1:0").await.unwrap();
     let (callers, admin) = (free(), free());
@@ -161,4 +195,122 @@ async fn every_command_of_the_manual_works() {
         assert!(titles.contains(&task), "{task}: {titles:?}");
     }
     assert!(paid >= 4, "{paid}");
+}
+
+/// The first configuration is a whole file; each other one is a part, and stands at its end.
+#[test]
+fn every_configuration_of_the_manual_is_read() {
+    let blocks = texts("toml");
+    let (whole, parts) = blocks.split_first().unwrap();
+    assert_eq!(Config::parse(whole).unwrap().networks[0].signers.len(), 2);
+    assert!(parts.len() >= 2, "{parts:?}");
+    for part in parts {
+        let config = Config::parse(&format!("{whole}\n{part}")).unwrap_or_else(|error| panic!("{error}: {part}"));
+        let tables = part.lines().filter(|line| line.starts_with("[[") || line.starts_with('[')).count();
+        let read = config.webhooks.len() + config.networks.iter().map(|network| network.budgets.len()).sum::<usize>();
+        #[cfg(feature = "otlp")]
+        let read = read + usize::from(config.otlp.is_some());
+        assert_eq!(read, tables, "{part}");
+    }
+}
+
+/// The statements of some blocks, without their comments.
+fn statements(language: &str) -> Vec<String> {
+    let code =
+        |text: &String| text.lines().map(|line| line.split("--").next().unwrap().trim()).collect::<Vec<_>>().join(" ");
+    let all: Vec<String> = texts(language).iter().map(code).collect();
+    let all = all.iter().flat_map(|text| text.split(';')).map(|it| it.trim().to_owned());
+    all.filter(|statement| !statement.is_empty()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_of_the_manual_runs_on_a_ledger_of_its_store() {
+    tls();
+    let chain = DevChain::new().unwrap();
+    let node = chain.serve("127.0.0.1:0").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("ledger.sqlite");
+    let settle = async |facilitator: &Facilitator| {
+        let (_, request) = payment(1, chain.time()).await;
+        let (status, told) = post(&format!("{}/settle", facilitator.url), &request).await.unwrap();
+        assert_eq!((status, &told["success"]), (200, &true.into()), "{told}");
+    };
+
+    let facilitator = Facilitator::start(&configuration(folder.path(), &ledger), &node.url);
+    settle(&facilitator).await;
+    let file = rusqlite::Connection::open_with_flags(&ledger, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let queries = statements("sql");
+    assert!(queries.len() >= 4, "{queries:?}");
+    let rows = |query: &String| {
+        file.prepare(query).unwrap().query([]).map(|mut rows| {
+            let mut found = 0;
+            while rows.next().unwrap().is_some() {
+                found += 1;
+            }
+            found
+        })
+    };
+    let found: Vec<usize> =
+        queries.iter().map(|query| rows(query).unwrap_or_else(|error| panic!("{query}: {error}"))).collect();
+    // Nothing is open, one lane has a worker, and the key is nobody's.
+    assert_eq!(found[..4], [0, 0, 1, 0], "{queries:?}");
+    drop(facilitator);
+
+    let server = PostgresServer::start(Fsync::Off).unwrap();
+    let connect = async |url: &str| {
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client
+    };
+    let operator = connect(&server.url("postgres")).await;
+    let (creating, queries): (Vec<_>, Vec<_>) =
+        statements("postgresql").into_iter().partition(|it| it.starts_with("CREATE"));
+    assert!(creating.len() == 2 && queries.len() >= 4, "{creating:?} {queries:?}");
+    for statement in creating {
+        operator.batch_execute(&statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+    // The role that the manual creates owns the database, and makes the tables.
+    let url = server.url("x402").replace("postgres@", "x402@");
+    assert!(url.contains("x402@"), "{url}");
+    let facilitator = Facilitator::start(&configuration(folder.path(), Path::new(&url)), &node.url);
+    settle(&facilitator).await;
+    let reader = connect(&url).await;
+    let mut found = Vec::new();
+    for query in &queries {
+        found.push(reader.query(query.as_str(), &[]).await.unwrap_or_else(|error| panic!("{query}: {error}")).len());
+    }
+    assert_eq!(found[..4], [0, 0, 1, 0], "{queries:?}");
+}
+
+/// What installs a service writes below the system's folders: here below another one. The unit's start is systemd's, whose part
+/// `packaging.rs` has.
+#[test]
+fn a_service_is_installed_as_the_manual_says() {
+    // The first hour is a script of its own, whose commands are those of the task "Install".
+    let blocks: Vec<String> = texts("sh").into_iter().filter(|text| text.starts_with("install ")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::copy(env!("CARGO_BIN_EXE_x402-facilitator"), path("x402-facilitator")).unwrap();
+    // A system that has systemd has both.
+    for folder in ["usr/local/bin", "etc/systemd/system"] {
+        fs::create_dir_all(path(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink(root().join("deploy").canonicalize().unwrap(), path("deploy")).unwrap();
+    let below = |text: &str| text.replace(" /usr/", " usr/").replace(" /etc/", " etc/");
+    let (mut ran, mut left) = (0, Vec::new());
+    for line in blocks.iter().flat_map(|text| text.lines()) {
+        if line.starts_with("systemctl ") {
+            left.push(line);
+            continue;
+        }
+        let line = below(line);
+        let output = Command::new("bash").args(["-euc", &line]).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        ran += 1;
+    }
+    assert_eq!((ran, left), (2, vec!["systemctl enable --now x402-facilitator"]), "every line is run, or named here");
+    let installed = Command::new(path("usr/local/bin/x402-facilitator")).arg("--version").output().unwrap();
+    assert!(installed.status.success(), "{installed:?}");
+    let unit = fs::read_to_string(path("etc/systemd/system/x402-facilitator.service")).unwrap();
+    assert!(unit.contains("ExecStart=/usr/local/bin/x402-facilitator "), "{unit}");
 }

@@ -46,6 +46,8 @@ struct Target {
 
 /// The status that stands for a target that never answers.
 const NEVER: usize = 0;
+/// The status that stands for a target that takes what it is told, and says so after a minute.
+const LATE: usize = 1;
 
 impl Target {
     async fn start(status: usize) -> Self {
@@ -65,6 +67,10 @@ impl Target {
             told.lock().unwrap().push(Told { id, body: serde_json::from_slice(&body).unwrap() });
             match status.load(Ordering::Relaxed) {
                 NEVER => std::future::pending().await,
+                LATE => {
+                    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+                    StatusCode::NO_CONTENT
+                }
                 status => StatusCode::from_u16(u16::try_from(status).unwrap()).unwrap(),
             }
         };
@@ -209,6 +215,27 @@ async fn a_target_that_never_answers_holds_up_no_payment() {
     assert_eq!(place.chain.transfers().len(), 20);
     assert_eq!(metric(&facilitator, "x402_webhooks_waiting").await.as_deref(), Some("20"), "none is lost");
     at_last("a try", async || !target.told().is_empty()).await;
+}
+
+/// Its first answer comes when nobody waits for it any more: the end is told again under the same id, and payments go on meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_answers_after_a_minute_is_told_again_under_the_same_id() {
+    let target = Target::start(LATE).await;
+    let place = Place::new(None, &target, "").await;
+    let facilitator = place.start();
+    place.settles(&facilitator).await;
+    at_last("a second try", async || {
+        place.settles(&facilitator).await;
+        let told = target.told();
+        told.iter().filter(|each| each.id == told[0].id).count() >= 2
+    })
+    .await;
+    let delivered = "x402_webhooks_total{result=\"delivered\"}";
+    assert_eq!(metric(&facilitator, delivered).await, None, "what was not heard is not delivered");
+    target.status.store(204, Ordering::Relaxed);
+    at_last("the ends", async || metric(&facilitator, "x402_webhooks_waiting").await.as_deref() == Some("0")).await;
+    let payments = place.chain.transfers().len().to_string();
+    assert_eq!(metric(&facilitator, delivered).await.as_deref(), Some(payments.as_str()), "each end once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,8 @@ pub mod ended;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod health;
+#[cfg(feature = "grants")]
+mod kept_answers;
 #[cfg(feature = "ledger")]
 pub mod marks;
 #[cfg(any(

@@ -64,6 +64,17 @@ impl Stores {
         })
     }
 
+    /// Returns the answers that a seller gave to named requests.
+    #[cfg(feature = "grants")]
+    #[must_use]
+    pub fn kept_answers(&self) -> Arc<dyn x402_http::server::KeepAnswers> {
+        match &self.0 {
+            Place::File(file) => Arc::new(crate::sqlite::SqliteKeptAnswers::new(file.clone())),
+            #[cfg(feature = "postgres")]
+            Place::Database(database) => Arc::new(crate::postgres::PostgresKeptAnswers::new(database.clone())),
+        }
+    }
+
     /// Returns the challenges of a seller, with their proofs, entitlements, meters and refunds.
     #[cfg(feature = "challenges")]
     #[must_use]

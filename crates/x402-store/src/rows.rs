@@ -1,7 +1,6 @@
 //! The ledger's rows as they are stored: types of their own, so that a member added to a type of the core changes no
 //! row. Their members keep the names that format 1 began with; a new member needs a default, or a new format.
 
-use core::fmt::Write as _;
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -21,9 +20,9 @@ struct Hex(Vec<u8>);
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
         let mut text = String::with_capacity(self.0.len().saturating_mul(2));
-        // Writing to a String cannot fail.
-        let _ = self.0.iter().try_for_each(|byte| write!(text, "{byte:02x}"));
+        text.extend(self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]));
         serializer.serialize_str(&text)
     }
 }

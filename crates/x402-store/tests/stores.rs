@@ -49,6 +49,10 @@ async fn one_place_keeps_all(place: &str) {
         let Claimed::Open(lock) = grants.claim(&key, "r").await.unwrap() else { unreachable!("a free key") };
         grants.pend(&lock).await.unwrap();
         grants.grant(&lock).await.unwrap();
+        let kept = stores.kept_answers();
+        kept.keep("old", b"an hour ago".to_vec(), UnixSeconds(NOW.0 - 3_601)).await.unwrap();
+        kept.keep("r", b"an answer that was not granted".to_vec(), NOW).await.unwrap();
+        kept.keep("r", b"200\r\n\r\n\xff\0".to_vec(), NOW).await.unwrap();
         stores.requests().put(request.clone(), NOW).await.unwrap();
         stores.session_keys(&seal).unwrap().register(&name, "shop", "c2VjcmV0").await.unwrap();
         let gate = Gate::new(stores.challenges(), Proofs::default());
@@ -57,6 +61,9 @@ async fn one_place_keeps_all(place: &str) {
     let stores = Stores::open(place).await.unwrap();
     let standing = stores.grants().await.unwrap().look(&key).await.unwrap();
     assert_eq!(standing.map(|standing| standing.state), Some(GrantState::Granted));
+    let kept = stores.kept_answers();
+    assert_eq!(kept.kept("r").await.unwrap().unwrap(), b"200\r\n\r\n\xff\0");
+    assert_eq!(kept.kept("old").await.unwrap(), None, "what is older than an hour is forgotten");
     assert_eq!(stores.requests().read("shop", "a").await, Ok(Some(request)));
     let kept = stores.session_keys(&seal).unwrap().read(&name).await.unwrap();
     assert_eq!(kept.unwrap().as_str(), "c2VjcmV0");

@@ -25,7 +25,7 @@ fn tree(package: &str, edges: &str, features: &[&str]) -> BTreeSet<String> {
 }
 
 /// The greatest number of packages in each tree, itself and every version counted: a crate, its features, the number.
-const COUNTS: [(&str, &[&str], usize); 8] = [
+const COUNTS: [(&str, &[&str], usize); 9] = [
     ("x402-types", &[], 29),
     ("x402-http", &["checkout"], 40),
     ("x402-http", &["server"], 44),
@@ -35,6 +35,7 @@ const COUNTS: [(&str, &[&str], usize); 8] = [
     ("x402", &["durable", "evm"], 139),
     ("x402", &["client", "evm"], 179),
     ("x402-facilitator", &[], 219),
+    ("x402-facilitator", &["otlp"], 234),
 ];
 
 #[test]
@@ -107,4 +108,13 @@ fn the_facilitator_has_a_chain_of_its_own_by_one_feature() {
         assert!(!plain.contains(evm), "{evm}");
     }
     assert!(tree("x402-facilitator", "normal", &["dev"]).contains("revm"));
+}
+
+#[test]
+fn the_export_of_spans_brings_no_client_and_nothing_without_its_feature() {
+    let plain = tree("x402-facilitator", "normal", &[]);
+    assert!(!plain.iter().any(|name| name.contains("opentelemetry")), "{plain:?}");
+    let packages = packages("x402-facilitator", "normal", &["otlp"]);
+    let named = |name: &str| packages.iter().filter(|package| package.split(' ').next() == Some(name)).count();
+    assert_eq!((named("opentelemetry-otlp"), named("reqwest"), named("tonic")), (1, 1, 0), "{packages:?}");
 }

@@ -31,9 +31,9 @@ use x402_facilitator::server::Serving;
 use x402_facilitator_core::Facilitator;
 use x402_http::remote::RemoteFacilitator;
 use x402_http::server::{Incident, Seller};
-use x402_store::open_grants;
+use x402_store::Stores;
 use x402_types::extension::PaymentIdentifier;
-use x402_types::{ChainId, Offer};
+use x402_types::{ChainId, Fault, Offer};
 
 use self::config::{Config, Further, RouteArg, RouteConfig};
 use self::forward::Forward;
@@ -244,8 +244,11 @@ async fn sell(args: Args) -> Result<ExitCode, String> {
     let Some(listener) = listener else {
         return dry_run::show(&shop(&config, &seller, log, tls)?, &origin, args.json).await;
     };
-    let grants = open_grants(&config.grants).await.map_err(|error| format!("{}: {error}", config.grants))?;
-    let shop = Arc::new(shop(&config, &seller.with_grants(grants), log, tls)?);
+    let unusable = |error: Fault| format!("{}: {error}", config.grants);
+    let stores = Stores::open(&config.grants).await.map_err(unusable)?;
+    let grants = stores.grants().await.map_err(unusable)?;
+    let seller = seller.with_grants(grants).with_kept_answers(stores.kept_answers());
+    let shop = Arc::new(shop(&config, &seller, log, tls)?);
     for row in
         config.networks.iter().filter_map(|network| x402_types::networks::find(*network)).filter(|row| row.testnet)
     {

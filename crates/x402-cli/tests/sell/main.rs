@@ -4,6 +4,7 @@
 
 mod bad_upstreams;
 mod dry_run;
+mod killed;
 mod languages;
 mod once;
 mod paths;

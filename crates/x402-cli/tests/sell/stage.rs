@@ -76,11 +76,17 @@ pub(crate) fn x402_sell(upstream: &str, more: &[&str]) -> Command {
     command
 }
 
+fn sell(upstream: &str, more: &[String]) -> Process {
+    Process::start(&mut x402_sell(upstream, &more.iter().map(String::as_str).collect::<Vec<_>>()))
+}
+
 /// A shop before an upstream.
 pub(crate) struct Stage {
     pub(crate) facilitator: DevFacilitator,
     pub(crate) sell: Process,
     pub(crate) folder: Folder,
+    upstream: String,
+    more: Vec<String>,
 }
 
 impl Stage {
@@ -91,8 +97,15 @@ impl Stage {
         let grants = folder.0.join("grants.sqlite").to_str().unwrap().to_owned();
         let own = ["--grants".to_owned(), grants, "--facilitator".to_owned(), facilitator.url().to_owned()];
         let more: Vec<String> = own.into_iter().chain(more.iter().map(|more| (*more).to_owned())).collect();
-        let sell = Process::start(&mut x402_sell(upstream, &more.iter().map(String::as_str).collect::<Vec<_>>()));
-        Self { facilitator, sell, folder }
+        let sell = sell(upstream, &more);
+        Self { facilitator, sell, folder, upstream: upstream.to_owned(), more }
+    }
+
+    /// Kills the shop with SIGKILL and starts it again, on another port.
+    pub(crate) fn restart(&mut self) {
+        self.sell.child.kill().unwrap();
+        self.sell.child.wait().unwrap();
+        self.sell = sell(&self.upstream, &self.more);
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

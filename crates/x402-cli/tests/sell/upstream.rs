@@ -67,9 +67,18 @@ fn answer(mut stream: TcpStream, seen: &Seen) -> std::io::Result<()> {
     }
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let upgrades = head.to_ascii_lowercase().contains("upgrade:");
-    seen.heads.lock().unwrap().push(head);
+    let number = {
+        let mut heads = seen.heads.lock().unwrap();
+        heads.push(head);
+        heads.len()
+    };
     let mut say = |text: &str| stream.write_all(text.as_bytes());
     match path.as_str() {
+        // No two requests get the same.
+        "/ticket" => {
+            let body = format!("ticket {number}");
+            say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()))?;
+        }
         "/slow" => seen.wait(),
         "/dies" => say("HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\npart")?,
         "/dies-chunked" => {

@@ -17,7 +17,8 @@ use super::{Fate, LOG_QUERY_BLOCKS, Moved, Sighting, StateBit, Use, Watched, Wat
 const OVERLAP: u64 = 4;
 /// The number of blocks after which an authorization that no caller requests is excluded from queries.
 const IDLE: u64 = 32;
-/// The number of blocks after which it is forgotten.
+/// The number of blocks after which an authorization is forgotten whose fate is open. One whose fate is decided is
+/// forgotten after [`IDLE`] blocks: its worker has read the fate, and every further request finds the same logs again.
 const FORGOTTEN: u64 = 4_096;
 
 /// The maximum number of bits that one read of the state contains.
@@ -66,6 +67,14 @@ impl Entry {
             whole: false,
             bit: Bit::Unread,
             candidates: Vec::new(),
+        }
+    }
+
+    /// Returns the number of blocks for which the entry is kept after its last request.
+    const fn kept(&self) -> u64 {
+        match self.fate {
+            Fate::Used { moved: Moved::Paid | Moved::Nothing, .. } | Fate::Canceled => IDLE,
+            Fate::Used { moved: Moved::Unclear, .. } | Fate::Set { .. } | Fate::Unseen => FORGOTTEN,
         }
     }
 
@@ -255,7 +264,7 @@ impl Sightings {
 
     /// Builds the next query up to a final block: for this authorization, and others that were requested recently.
     pub(crate) fn query(&mut self, block: u64, first: &Watched) -> Query {
-        self.entries.retain(|_, entry| entry.asked.saturating_add(FORGOTTEN) >= block);
+        self.entries.retain(|_, entry| entry.asked.saturating_add(entry.kept()) >= block);
         let next = self.entries.get(&id(first)).map_or(first.since, |entry| entry.next);
         let since = self.entries.get(&id(first)).map_or(first.since, |entry| entry.watched.since);
         // The overlap is always shorter than the query, so that each query advances.
@@ -356,6 +365,36 @@ mod tests {
         // The search starts again from the beginning.
         sightings.look_again(watched(2));
         assert_eq!(fate(&sightings, 2), None);
+    }
+
+    /// A facilitator with many payments a second would otherwise keep hundreds of thousands that it has long answered.
+    #[test]
+    fn what_is_decided_is_soon_forgotten_and_found_again_if_it_is_requested() {
+        let mut sightings = Sightings::default();
+        for nonce in 1..=3 {
+            sightings.watch(watched(nonce), 12);
+        }
+        let query = sightings.query(12, &watched(1));
+        sightings.apply(&query, vec![used(4, 2), transfer(5, 100)]).unwrap();
+        // The first one is requested still, the second one is decided, and the third one is open.
+        sightings.watch(watched(1), 12 + IDLE + 1);
+        sightings.query(12 + IDLE, &watched(1));
+        assert_eq!(sightings.entries.len(), 3);
+        sightings.query(12 + IDLE + 1, &watched(1));
+        assert_eq!(sightings.entries.len(), 2);
+        assert!(!sightings.entries.contains_key(&id(&watched(2))));
+        // A request after that reads its logs again.
+        sightings.watch(watched(2), 60);
+        assert_eq!(sightings.answer(&watched(2), 60), None);
+        let query = sightings.query(60, &watched(2));
+        assert!(query.from <= 10 && query.ids.contains(&id(&watched(2))), "{query:?}");
+        sightings.apply(&query, vec![used(4, 2), transfer(5, 100)]).unwrap();
+        assert_eq!(sightings.answer(&watched(2), 60).map(|seen| seen.fate), fate_of(Moved::Paid));
+        // What is open is kept for long, and forgotten in the end.
+        sightings.query(12 + FORGOTTEN, &watched(2));
+        assert!(sightings.entries.contains_key(&id(&watched(3))));
+        sightings.query(13 + FORGOTTEN, &watched(2));
+        assert!(!sightings.entries.contains_key(&id(&watched(3))));
     }
 
     #[test]

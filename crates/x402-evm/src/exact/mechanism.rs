@@ -22,7 +22,7 @@ use super::probe::{Context, Probe, Transfer};
 use super::spent::SpentElsewhere;
 use crate::chain::{At, Call, Chain, Fate, Moved, ReadGas, Sharing, Use, WatchedEvent};
 use crate::eip3009::{Authorization, Payload, UncheckedPayload};
-use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
+use crate::payers::{Before, Payers, STALE, Taking, UnderWay, comes_first};
 use crate::token::{Domain, Tokens};
 use crate::unreliable::MAX_REVERTS;
 use crate::wallet::Signer;
@@ -108,6 +108,23 @@ impl<C: Chain> ExactMechanism<C> {
         checked: &Checked,
         sender: Option<&LaneId>,
         under_way: Vec<UnderWay>,
+        now: UnixSeconds,
+    ) -> Result<Signer, Refusal> {
+        // The balance of a moment ago covers all of them: none is looked at, unless the present one does not.
+        if !under_way.is_empty() && self.payers.cover(&taking(checked), &under_way, now) {
+            match self.probed(checked, sender, Before::unread(under_way.clone()), now).await {
+                Err(Refusal::Rejection(why)) if why.reason == ErrorReason::INSUFFICIENT_FUNDS => {}
+                probed => return probed,
+            }
+        }
+        self.probed(checked, sender, Before::read(under_way), now).await
+    }
+
+    async fn probed(
+        &self,
+        checked: &Checked,
+        sender: Option<&LaneId>,
+        under_way: Before,
         now: UnixSeconds,
     ) -> Result<Signer, Refusal> {
         let unread = self.read.iter().find(|(address, domain)| *address == checked.token && domain.get().is_none());

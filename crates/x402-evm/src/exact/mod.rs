@@ -32,7 +32,7 @@ pub(crate) use authorization::tx_id;
 #[cfg(feature = "facilitator")]
 pub(crate) use mechanism::{KEEP, LOOK_BACK, parcel};
 #[cfg(feature = "facilitator")]
-pub(crate) use probe::{LOOKED_AT, VIEW_GAS};
+pub(crate) use probe::VIEW_GAS;
 #[cfg(feature = "facilitator")]
 pub(crate) use spent::SpentElsewhere;
 

@@ -9,7 +9,7 @@ use x402_types::{ErrorReason, Fault, Refusal, Rejection};
 use super::check::{Checked, not_signed};
 use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip3009::{balance_call, domain_call, name_call, read_domain, state_call, version_call};
-use crate::payers::UnderWay;
+use crate::payers::Before;
 use crate::signature::Signature;
 use crate::token::Domain;
 use crate::token_error::TokenRefusal;
@@ -25,9 +25,6 @@ pub(crate) const VIEW_GAS: u32 = 100_000;
 const SIMULATION_GAS: u32 = 120_000;
 /// The number of words of `eip712Domain()`'s result that are kept.
 const DOMAIN_WORDS: u16 = 20;
-/// The number of pending authorizations whose state is read; further ones count whether they were used meanwhile or
-/// not.
-pub(crate) const LOOKED_AT: usize = 64;
 /// The seconds that must remain if the account is to be deployed first: two transactions, the second after the first is
 /// final.
 const DEPLOYMENT_MARGIN: u64 = 30;
@@ -73,7 +70,7 @@ pub(super) struct Context<'a> {
     /// The sender of the transaction, which a contract can see as `tx.origin`.
     pub(super) sender: Option<Address>,
     /// The payer's pending payments that come before this one.
-    pub(super) under_way: Vec<UnderWay>,
+    pub(super) under_way: Before,
 }
 
 /// A batch read, and the positions of its results.
@@ -105,7 +102,7 @@ impl<'a> Probe<'a> {
             );
         }
         let (_, under_way) = reads.places();
-        for (contract, view) in context.under_way.iter().take(LOOKED_AT).map(UnderWay::view) {
+        for (contract, view) in context.under_way.views() {
             reads = reads.call(contract, view, VIEW_GAS, 1);
         }
         // The transfer comes after the verification, which deploys an account that does not exist yet; before that the
@@ -117,17 +114,9 @@ impl<'a> Probe<'a> {
         (reads, Self { checked, context, asked, under_way, transfer })
     }
 
-    /// Sums what the payer's pending authorizations will still take. One that was used since is already subtracted from
-    /// the balance.
+    /// Sums what the payer's pending authorizations will still take.
     fn taken(&self, states: &[Returned]) -> U256 {
-        let mut taken = U256::ZERO;
-        for (place, other) in self.context.under_way.iter().enumerate() {
-            let state = states.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
-            if state.is_none_or(|state| !other.is_used(state)) {
-                taken = taken.saturating_add(other.value);
-            }
-        }
-        taken
+        self.context.under_way.still(states).fold(U256::ZERO, |taken, other| taken.saturating_add(other.value))
     }
 
     /// Returns `name` and `version` by the token's own methods; by EIP-5267 if one of them is missing.

@@ -25,7 +25,7 @@ use super::signed_approval::SignedApproval;
 use super::sponsored::SponsoredPermit;
 use crate::chain::{At, BatchRead, Call, Chain, Fate, Sharing};
 use crate::exact::{ExactPolicy, KEEP, LOOK_BACK, SpentElsewhere, parcel, tx_id};
-use crate::payers::{Payers, STALE, Taking, UnderWay, comes_first};
+use crate::payers::{Before, Payers, STALE, Taking, UnderWay, comes_first};
 use crate::token::Tokens;
 use crate::token_error::TokenRefusal;
 use crate::unreliable::MAX_REVERTS;
@@ -98,6 +98,24 @@ impl<C: Chain> PermitMechanism<C> {
         checked: &CheckedPermit,
         sender: Option<&LaneId>,
         under_way: Vec<UnderWay>,
+        now: UnixSeconds,
+    ) -> Result<Judged, Refusal> {
+        const SHORT: [ErrorReason; 2] = [ErrorReason::INSUFFICIENT_FUNDS, ErrorReason::PERMIT2_ALLOWANCE_REQUIRED];
+        // The funds of a moment ago cover all of them: none is looked at, unless the present ones do not.
+        if !under_way.is_empty() && self.payers.cover(&taking(checked), &under_way, now) {
+            match self.probed(checked, sender, Before::unread(under_way.clone()), now).await {
+                Err(Refusal::Rejection(why)) if SHORT.contains(&why.reason) => {}
+                probed => return probed,
+            }
+        }
+        self.probed(checked, sender, Before::read(under_way), now).await
+    }
+
+    async fn probed(
+        &self,
+        checked: &CheckedPermit,
+        sender: Option<&LaneId>,
+        under_way: Before,
         now: UnixSeconds,
     ) -> Result<Judged, Refusal> {
         let sender = sender.and_then(|lane| lane.account().parse().ok());

@@ -10,8 +10,8 @@ use super::check::{CheckedPermit, PermitScheme, not_signed};
 use super::errors::ContractError;
 use crate::chain::{Answers, BatchRead, Returned};
 use crate::eip3009::balance_call;
-use crate::exact::{LOOKED_AT, VIEW_GAS};
-use crate::payers::UnderWay;
+use crate::exact::VIEW_GAS;
+use crate::payers::Before;
 use crate::token_error::TokenRefusal;
 use crate::wallet::{SignatureQuery, Signer};
 
@@ -27,7 +27,7 @@ pub(super) struct PermitContext {
     /// The sender of the transaction, which a contract can see as `tx.origin`.
     pub(super) sender: Option<Address>,
     /// The payer's pending payments in the token that come before this one.
-    pub(super) under_way: Vec<UnderWay>,
+    pub(super) under_way: Before,
 }
 
 /// A batch read, and the positions of its results.
@@ -88,7 +88,7 @@ impl<'a> PermitProbe<'a> {
         if let Some(sender) = context.sender {
             reads = reads.sent_by(sender);
         }
-        for (contract, view) in context.under_way.iter().take(LOOKED_AT).map(UnderWay::view) {
+        for (contract, view) in context.under_way.views() {
             reads = reads.call(contract, view, VIEW_GAS, 1);
         }
         let (mut reads, asked) = signature.clone().ask(reads);
@@ -107,16 +107,12 @@ impl<'a> PermitProbe<'a> {
         (reads, Self { checked, context, asked, settle })
     }
 
-    /// Sums what the payer's pending payments will still take from the balance, and from the allowance of Permit2. One that
-    /// was used since is already subtracted from both.
+    /// Sums what the payer's pending payments will still take from the balance, and from the allowance of Permit2.
     fn taken(&self, words: &[Returned]) -> (U256, U256) {
         let (mut balance, mut allowance) = (U256::ZERO, U256::ZERO);
-        for (place, other) in self.context.under_way.iter().enumerate() {
-            let word = words.get(place).filter(|_| place < LOOKED_AT).and_then(Returned::word);
-            if word.is_none_or(|word| !other.is_used(word)) {
-                balance = balance.saturating_add(other.value);
-                allowance = if other.by_permit { allowance.saturating_add(other.value) } else { allowance };
-            }
+        for other in self.context.under_way.still(words) {
+            balance = balance.saturating_add(other.value);
+            allowance = if other.by_permit { allowance.saturating_add(other.value) } else { allowance };
         }
         (balance, allowance)
     }

@@ -11,7 +11,7 @@ use x402_facilitator_core::{Ledger, Mechanism, MemoryLedger, NextStep, Rail};
 use x402_types::{Asset, Assets, ErrorReason, Fault, Refusal, UnixSeconds, Version};
 
 use crate::stage::{
-    PAYEE, PAYER, PRICE, cancel_call, claim_of, payload, sign, stage, stage_with, terms, transfer_call,
+    PAYEE, PAYER, PRICE, Stage, cancel_call, claim_of, payload, sign, stage, stage_with, terms, transfer_call,
 };
 
 #[tokio::test]
@@ -225,6 +225,42 @@ async fn what_a_payer_has_under_way_counts_against_the_balance() {
     stage.chain.mine(1);
     stage.chain.set_balance_of(ACCOUNTS[PAYER].address, U256::from(PRICE));
     stage.verify(&second).await.unwrap();
+}
+
+/// A balance that covered everything a moment ago is taken on trust by nobody: whether it still does is read, and what is
+/// under way is looked at only if it does not.
+#[tokio::test]
+async fn what_is_under_way_is_looked_at_once_the_balance_no_longer_covers_it() {
+    let mut stage = stage(0);
+    let ledger = Arc::new(MemoryLedger::new(|| UnixSeconds(0)));
+    stage.mechanism =
+        ExactMechanism::new(stage.reader.clone(), Tokens::default(), stage.rail.lanes()).with_ledger(ledger.clone());
+    let payer = ACCOUNTS[PAYER].address;
+    stage.chain.set_balance_of(payer, U256::from(3 * PRICE));
+    let mut payment = stage.payment(stage.claim(PAYER, 1).await).await;
+    ledger.claim(payment.clone()).await.unwrap();
+    let second = stage.claim(PAYER, 2).await;
+    let calls = async |stage: &Stage, expected: Option<&str>| {
+        stage.chain.reset_calls();
+        match expected {
+            None => drop(stage.verify(&second).await.unwrap()),
+            Some(reason) => assert_eq!(stage.refused(&second).await, reason),
+        }
+        stage.chain.calls().total()
+    };
+    assert_eq!(calls(&stage, None).await, 1);
+    // The first is under way, and the balance covers one of the two.
+    stage.chain.set_balance_of(payer, U256::from(PRICE));
+    assert_eq!(calls(&stage, Some("insufficient_funds")).await, 2);
+    // The same balance behind the first.
+    stage.chain.set_balance_of(payer, U256::from(3 * PRICE));
+    assert_eq!(calls(&stage, None).await, 1);
+    stage.carry(&mut payment, 0).await;
+    stage.chain.mine(1);
+    stage.chain.set_balance_of(payer, U256::from(PRICE));
+    assert_eq!(calls(&stage, None).await, 2);
+    // One that is known to be short is looked at with the first request.
+    assert_eq!(calls(&stage, None).await, 1);
 }
 
 /// 2 were verified at once, before either was claimed: the one that comes first is sent, the other is told why not.

@@ -176,7 +176,11 @@ impl Rail for Toy {
     }
 
     fn fits(&self, aboard: &[&Parcel], _: &Parcel) -> bool {
-        aboard.len() < 2
+        aboard.len() < self.most_aboard()
+    }
+
+    fn most_aboard(&self) -> usize {
+        2
     }
 
     async fn nonces(&self, _: &LaneId) -> Result<Option<Nonces>, Fault> {

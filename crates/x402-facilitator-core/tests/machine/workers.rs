@@ -35,7 +35,10 @@ fn a_row_is_stored_whole_before_its_bytes_leave() {
 #[test]
 fn payments_that_cannot_be_signed_leave_room_for_the_others() {
     let mut bench = Bench::new();
-    bench.settlement = machine(&bench.toy, &bench.ledger, "one").with_most_in_flight(network(), 2);
+    let most = |transactions| machine(&bench.toy, &bench.ledger, "one").with_most_in_flight(network(), transactions);
+    // A round reads two payments, as many as its one transaction can carry.
+    let (one, two) = (most(1), most(2));
+    bench.settlement = one;
     bench.toy.set(|world| world.unsignable = vec![1, 2, 3, 4]);
     for nonce in 1..=6 {
         wait(bench.settlement.settle(&bench.settlement.begin_request(), &claim(nonce, "a"), NOW)).unwrap();
@@ -49,6 +52,7 @@ fn payments_that_cannot_be_signed_leave_room_for_the_others() {
         assert_eq!(bench.row(nonce).steps[0].state, StepState::InFlight, "{nonce}");
     }
     // Once they can be signed, they are.
+    bench.settlement = two;
     bench.toy.set(|world| world.unsignable.clear());
     bench.carry(NOW.plus(1)).unwrap();
     assert_eq!(bench.row(1).steps[0].state, StepState::InFlight);

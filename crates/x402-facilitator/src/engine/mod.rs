@@ -48,7 +48,7 @@ pub struct Engine {
     settlement: Settlement,
     ledger: Arc<dyn Ledger>,
     signers: Members,
-    assets: Assets,
+    assets: RwLock<Arc<Assets>>,
     extensions: Extensions,
     hooks: Hooks,
     /// The settled payments that the extensions record.
@@ -162,7 +162,7 @@ impl Engine {
             settlement,
             ledger,
             signers: Members::new(),
-            assets: Assets::none(),
+            assets: RwLock::new(Arc::new(Assets::none())),
             extensions: Extensions::new(),
             hooks: Hooks::default(),
             replaying: RwLock::default(),
@@ -285,7 +285,7 @@ impl Engine {
     /// Sets the tokens that are served, for dialects that do not name a token's EIP-712 domain.
     #[must_use]
     pub fn with_assets(mut self, assets: Assets) -> Self {
-        self.assets = assets;
+        self.assets = RwLock::new(Arc::new(assets));
         self
     }
 
@@ -452,8 +452,16 @@ impl Engine {
         self.settlement.pace()
     }
 
-    pub(crate) const fn assets(&self) -> &Assets {
-        &self.assets
+    pub(crate) fn assets(&self) -> Arc<Assets> {
+        Arc::clone(&self.assets.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the tokens of one network.
+    pub(crate) fn replace_assets(&self, network: ChainId, assets: &Assets) {
+        let mut all = Assets::none();
+        self.assets().iter().filter(|asset| asset.network != network).for_each(|asset| all.add(asset.clone()));
+        assets.iter().for_each(|asset| all.add(asset.clone()));
+        *self.assets.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

@@ -5,7 +5,7 @@ use x402_evm::chain::RpcChain;
 use x402_evm::key::Key;
 use x402_evm::token::{Token, Tokens};
 use x402_evm::token_trial::Trial;
-use x402_types::Fault;
+use x402_types::{Assets, ChainId, Fault};
 
 use super::Evm;
 
@@ -21,10 +21,15 @@ impl TokenTrial {
     /// Returns the trials of all the tokens that a network serves.
     pub(crate) fn all(evm: &Evm) -> Vec<Self> {
         let sender = evm.signers.first().map(Key::address).unwrap_or_default();
-        let authorized = Tokens::new(&evm.assets);
+        Self::of(&evm.assets, evm.network, sender, evm.permit2)
+    }
+
+    /// Returns the trials of these tokens in transactions of this account.
+    pub(crate) fn of(assets: &Assets, network: ChainId, sender: Address, permit2: bool) -> Vec<Self> {
+        let authorized = Tokens::new(assets);
         let by = |token: &Token| authorized.find(token.network, token.address).map(|_| sender);
-        let served = Tokens::for_permit2(&evm.assets).on(evm.network);
-        let all = served.iter().map(|token| Self { token: token.clone(), authorized: by(token), permit2: evm.permit2 });
+        let served = Tokens::for_permit2(assets).on(network);
+        let all = served.iter().map(|token| Self { token: token.clone(), authorized: by(token), permit2 });
         all.filter(|trial| trial.permit2 || trial.authorized.is_some()).collect()
     }
 

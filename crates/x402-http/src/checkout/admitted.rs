@@ -89,15 +89,12 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
         self.settled.is_none().then_some((&matched.request.claim.terms, matched.rule))
     }
 
-    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is
-    /// for the payer, and the answer may leave with it.
-    ///
-    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle less than was
-    /// authorized.
+    /// Settles a request whose work is done, unless that was done before, and grants nothing yet: a transport may store the
+    /// answer, and [`finish`](Self::finish) grants it.
     ///
     /// # Errors
-    /// Settlement failed, or the result of the settlement or of the grant is unknown: the answer must not be sent.
-    pub async fn finish(mut self, used: Option<Used>) -> Result<SettleResponse, Declined> {
+    /// Settlement failed, or its result is unknown: the answer must not be sent.
+    pub async fn settle_now(&mut self, used: Option<Used>) -> Result<&SettleResponse, Declined> {
         let settlement = match self.settled.take() {
             Some(settlement) => settlement,
             None => {
@@ -109,7 +106,23 @@ impl<'c, D: Dialect + ?Sized> Admitted<'c, D> {
                 self.settle(false).await?
             }
         };
-        self.grant(settlement).await
+        Ok(self.settled.insert(settlement))
+    }
+
+    /// Ends a request whose work is done: settles, unless that was done before, and grants the answer. The receipt is
+    /// for the payer, and the answer may leave with it.
+    ///
+    /// `used` is the amount that the work used, if it reports one; it counts for schemes that settle less than was
+    /// authorized.
+    ///
+    /// # Errors
+    /// Settlement failed, or the result of the settlement or of the grant is unknown: the answer must not be sent.
+    pub async fn finish(mut self, used: Option<Used>) -> Result<SettleResponse, Declined> {
+        self.settle_now(used).await?;
+        match self.settled.take() {
+            Some(settlement) => self.grant(settlement).await,
+            None => Err(self.received.unavailable(IncidentStep::Settle, Fault::broken("a settlement is missing"))),
+        }
     }
 
     /// Ends a request whose work failed. Nothing is settled, and an open claim is free again.

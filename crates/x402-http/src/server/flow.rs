@@ -62,7 +62,7 @@ where
             // The response would consist only of headers, so nothing is charged.
             let paid = match received.look().await {
                 Ok(paid) => paid,
-                Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
+                Err(declined) => return Ok(exchange.decline(declined, &**dialect).await.map(Body::own)),
             };
             if received.flow() == Flow::Upfront {
                 // The handler of such a route relies on the money.
@@ -74,9 +74,9 @@ where
             answer::make_private(response.headers_mut());
             return Ok(response);
         }
-        let (admitted, paid) = match received.admit().await {
+        let (mut admitted, paid) = match received.admit().await {
             Ok(admitted) => admitted,
-            Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
+            Err(declined) => return Ok(exchange.decline(declined, &**dialect).await.map(Body::own)),
         };
         parts.extensions.insert(paid);
         let mut response = inner.call(Request::from_parts(parts, body)).await?.map(Body::inner);
@@ -105,9 +105,22 @@ where
                 },
                 (used, _) => used.copied(),
             };
+            if let (Some(answers), Some(request), Some(body)) = (&route.seller.answers, &named, &kept) {
+                // Whoever finds the payment granted finds the answer, whenever this process ends.
+                let receipt = match admitted.settle_now(used).await {
+                    Ok(receipt) => receipt,
+                    Err(declined) => return Ok(exchange.decline(declined, &**dialect).await.map(Body::own)),
+                };
+                dialect.write_receipt(response.headers_mut(), receipt);
+                answer::make_private(response.headers_mut());
+                let copy = kept::to_bytes(&kept::copy(&response, body.clone()));
+                if let Err(fault) = answers.keep(request, copy, route.seller.checkout.now()).await {
+                    route.seller.checkout.report(&exchange.resource.url, IncidentStep::Grants, &fault);
+                }
+            }
             match admitted.finish(used).await {
                 Ok(receipt) => receipt,
-                Err(declined) => return Ok(exchange.decline(declined, &**dialect).map(Body::own)),
+                Err(declined) => return Ok(exchange.decline(declined, &**dialect).await.map(Body::own)),
             }
         };
         dialect.write_receipt(response.headers_mut(), &receipt);
@@ -182,7 +195,7 @@ impl<'r> Exchange<'r> {
         }))
     }
 
-    fn decline(&self, declined: Declined, dialect: &dyn HttpDialect) -> Answer {
+    async fn decline(&self, declined: Declined, dialect: &dyn HttpDialect) -> Answer {
         let retry_after = self.route.seller.retry_after;
         let with_receipt = |mut response: Answer, receipt: &SettleResponse| {
             dialect.write_receipt(response.headers_mut(), receipt);
@@ -190,10 +203,11 @@ impl<'r> Exchange<'r> {
         };
         match declined {
             Declined::Refused(rejection) => self.refuse(Some(&rejection)),
-            Declined::Repeated { request, rejection } => {
-                let kept = self.route.seller.kept.get(&request);
-                kept.unwrap_or_else(|| self.refuse(Some(&rejection)))
-            }
+            Declined::Repeated { request, rejection } => match self.kept(&request).await {
+                Ok(Some(kept)) => kept,
+                Ok(None) => self.refuse(Some(&rejection)),
+                Err(fault) => unavailable(self.route, fault),
+            },
             Declined::Busy(rejection) => {
                 let mut response = self.refuse(Some(&rejection));
                 answer::later(&mut response, retry_after);
@@ -208,6 +222,22 @@ impl<'r> Exchange<'r> {
             }
             Declined::Unavailable(fault) => unavailable(self.route, fault),
         }
+    }
+
+    /// Returns the answer that this request had: from memory, else from the store.
+    async fn kept(&self, request: &str) -> Result<Option<Answer>, Fault> {
+        let seller = &self.route.seller;
+        let (None, Some(answers)) = (seller.kept.get(request), &seller.answers) else {
+            return Ok(seller.kept.get(request));
+        };
+        let read = answers.kept(request).await.and_then(|bytes| match bytes {
+            Some(bytes) => match kept::from_bytes(bytes.into()) {
+                Some(answer) => Ok(Some(answer)),
+                None => Err(Fault::store("a stored answer is damaged")),
+            },
+            None => Ok(None),
+        });
+        read.inspect_err(|fault| seller.checkout.report(&self.resource.url, IncidentStep::Grants, fault))
     }
 
     /// Returns the 402, or an answer with the status of the rejection's row.

@@ -1,14 +1,18 @@
 //! Responses that are kept for named requests, so that the same request gets the same response again.
 //!
-//! The responses are in memory, for an hour at most. A request whose response was dropped is refused like every other
-//! request with a used payment: nothing is served or paid twice.
+//! The responses are in memory, for an hour at most, and beside that in a store, if the seller has one: then a restart loses
+//! none. A request whose response was dropped is refused like every other request with a used payment: nothing is served or
+//! paid twice.
 
+use core::fmt;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use x402_types::{Fault, UnixSeconds};
 
 use crate::Body;
 use crate::body::BrokenOff;
@@ -19,6 +23,23 @@ const LONGEST: usize = 64 * 1024;
 const MOST: usize = 16 * 1024 * 1024;
 /// The time for which a response is kept.
 const KEEP: Duration = Duration::from_hours(1);
+
+/// Stores the responses of named requests beyond this process ([`Seller::with_kept_answers`](super::Seller::with_kept_answers)).
+///
+/// A response is a status, header lines and a body, as a message of HTTP/1.1 has them. It is stored once its payment is settled and before that is granted: whoever finds the payment granted finds the
+/// response. A store keeps each for an hour; its body has 64 KiB at most.
+#[async_trait]
+pub trait KeepAnswers: Send + Sync + fmt::Debug {
+    /// Stores the response of a request, in the place of one that was stored before, and may forget those of an hour ago.
+    /// # Errors
+    /// The store failed.
+    async fn keep(&self, request: &str, answer: Vec<u8>, now: UnixSeconds) -> Result<(), Fault>;
+
+    /// Returns the response of a request, if one is stored.
+    /// # Errors
+    /// The store failed.
+    async fn kept(&self, request: &str) -> Result<Option<Vec<u8>>, Fault>;
+}
 
 /// The kept responses of one seller.
 #[derive(Debug, Default)]
@@ -98,10 +119,48 @@ pub(super) fn copy<B>(response: &Response<B>, body: Bytes) -> Response<Bytes> {
     copy
 }
 
+/// Writes a response for a store.
+pub(super) fn to_bytes(response: &Response<Bytes>) -> Vec<u8> {
+    let (headers, body) = (response.headers(), response.body());
+    let length = size_of_headers(headers).saturating_add(headers.len().saturating_mul(4)).saturating_add(body.len());
+    let mut bytes = Vec::with_capacity(length.saturating_add(7));
+    bytes.extend_from_slice(response.status().as_str().as_bytes());
+    bytes.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Reads a response that [`to_bytes`] wrote; `None` for all else.
+pub(super) fn from_bytes(mut bytes: Bytes) -> Option<Response<Bytes>> {
+    let mut line = || {
+        let end = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+        let line = bytes.split_to(end);
+        drop(bytes.split_to(2));
+        Some(line)
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_bytes(&line()?).ok()?;
+    loop {
+        let header = line()?;
+        if header.is_empty() {
+            return Some(response.map(|()| bytes));
+        }
+        let colon = header.windows(2).position(|pair| pair == b": ")?;
+        let name = HeaderName::from_bytes(header.get(..colon)?).ok()?;
+        let value = HeaderValue::from_maybe_shared(header.slice(colon.checked_add(2)?..)).ok()?;
+        response.headers_mut().append(name, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::StatusCode;
 
     fn answer(kept: &KeptAnswers, request: &str) -> Option<Response<Bytes>> {
         kept.get(request)
@@ -115,6 +174,26 @@ mod tests {
         kept.put("request".into(), copy(&response, Bytes::from_static(b"body")));
         assert_eq!(answer(&kept, "request").unwrap().status(), StatusCode::CREATED);
         assert!(answer(&kept, "another").is_none());
+    }
+
+    #[test]
+    fn a_stored_answer_is_read_as_it_was() {
+        let mut response = Response::new(Bytes::from_static(b"a\r\n\r\nb\xff"));
+        *response.status_mut() = StatusCode::CREATED;
+        for (name, value) in [("set-cookie", "a=1"), ("set-cookie", "b: 2"), ("x-empty", "")] {
+            response.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        response.headers_mut().insert("x-latin", HeaderValue::from_bytes(b"caf\xe9").unwrap());
+        let bytes = to_bytes(&response);
+        let read = from_bytes(bytes.clone().into()).unwrap();
+        assert_eq!((read.status(), read.headers()), (response.status(), response.headers()));
+        assert_eq!(read.body(), response.body());
+        let body = bytes.len() - response.body().len();
+        for end in 0..body {
+            assert!(from_bytes(Bytes::copy_from_slice(&bytes[..end])).is_none(), "{end}");
+        }
+        assert!(from_bytes(Bytes::from_static(b"20\r\n\r\n")).is_none());
+        assert!(from_bytes(Bytes::from_static(b"200\r\nname value\r\n\r\n")).is_none());
     }
 
     #[test]

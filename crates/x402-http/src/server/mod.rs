@@ -21,6 +21,7 @@ mod seller;
 
 pub use cors::{Cors, CorsLayer};
 pub use dialect::{HttpDialect, write_receipt};
+pub use kept::KeepAnswers;
 pub use layer::{RequirePayment, RequirePaymentFuture, RequirePaymentLayer};
 pub use price::{Pricing, price_by};
 pub use seller::Seller;

@@ -10,7 +10,7 @@ use x402_types::hooks::Hooks;
 use x402_types::{Assets, Extension, Offer};
 
 use super::dialect::HttpDialect;
-use super::kept::KeptAnswers;
+use super::kept::{KeepAnswers, KeptAnswers};
 use super::layer::RequirePaymentLayer;
 use super::{Grants, OnIncident, Pricing, SellerError};
 use crate::checkout::{Checkout, Clock};
@@ -28,6 +28,8 @@ pub struct Seller {
     pub(super) retry_after: u32,
     pub(super) header_limit: usize,
     pub(super) kept: Arc<KeptAnswers>,
+    /// Where responses are kept beside that, beyond this process.
+    pub(super) answers: Option<Arc<dyn KeepAnswers>>,
     pub(super) assets: Arc<Assets>,
 }
 
@@ -45,6 +47,7 @@ impl Seller {
             retry_after: 2,
             header_limit: LONGEST_HEADER,
             kept: Arc::default(),
+            answers: None,
             assets: Arc::default(),
         })
     }
@@ -81,6 +84,14 @@ impl Seller {
     #[must_use]
     pub fn with_extension(mut self, extension: impl Extension + 'static) -> Self {
         self.checkout = self.checkout.with_extension(Arc::new(extension));
+        self
+    }
+
+    /// Stores the responses of named requests, so that a request gets its response again after a restart and from another
+    /// process, for an hour. By default they are in memory.
+    #[must_use]
+    pub fn with_kept_answers(mut self, answers: Arc<dyn KeepAnswers>) -> Self {
+        self.answers = Some(answers);
         self
     }
 

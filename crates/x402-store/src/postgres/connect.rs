@@ -22,7 +22,6 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use x402_types::Fault;
 
-use super::marks::origin;
 use super::url::PostgresUrl;
 use super::{failure, migrate};
 use crate::health::CheckWriter;
@@ -294,6 +293,20 @@ impl Servers {
             tracing::warn!(place = %self.place, "the database is another server than before: it failed over, or was restored");
         }
         Ok(())
+    }
+}
+
+/// Returns where a session is: the cluster, the database in it, and the timeline, which a restore to a point in time and a
+/// failover begin anew. `None` if the server does not show it.
+pub(super) async fn origin(client: &ClientWrapper) -> Result<Option<String>, tokio_postgres::Error> {
+    const SQL: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system())
+           || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())
+           || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+    match client.query(SQL, &[]).await {
+        Ok(rows) => rows.first().map_or(Ok(None), |row| row.try_get(0)),
+        // Another product, or a user without the right to read it.
+        Err(error) if error.as_db_error().is_some() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

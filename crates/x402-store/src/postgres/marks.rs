@@ -5,7 +5,7 @@ use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 use x402_types::{Fault, UnixSeconds};
 
-use super::connect::Postgres;
+use super::connect::{Postgres, origin};
 use super::failure::Abort;
 use super::run::{Kind, execute, query};
 use super::{natural, number};
@@ -24,20 +24,6 @@ impl PostgresMarks {
 }
 
 type Sql<T> = Result<T, Abort<Fault>>;
-
-/// Returns where the ledger is: the cluster, the database in it, and the timeline, which a restore to a point in time and a
-/// failover begin anew. `None` if the server does not show it.
-pub(super) async fn origin(client: &ClientWrapper) -> Result<Option<String>, tokio_postgres::Error> {
-    const SQL: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system())
-           || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())
-           || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
-    match query(client, SQL, &[]).await {
-        Ok(rows) => rows.first().map_or(Ok(None), |row| row.try_get(0)),
-        // Another product, or a user without the right to read it.
-        Err(error) if error.as_db_error().is_some() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
 
 async fn found(client: &ClientWrapper) -> Sql<Option<FoundMark>> {
     let rows = query(client, "SELECT ledger, count, origin FROM x402_marks", &[]).await?;

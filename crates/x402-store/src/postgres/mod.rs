@@ -17,6 +17,8 @@ mod ended;
 mod failure;
 #[cfg(feature = "grants")]
 mod grants;
+#[cfg(feature = "grants")]
+mod kept_answers;
 #[cfg(feature = "ledger")]
 mod ledger;
 #[cfg(feature = "ledger")]
@@ -40,6 +42,8 @@ pub use connect::{Postgres, PostgresOpenError};
 pub use ended::PostgresEnded;
 #[cfg(feature = "grants")]
 pub use grants::PostgresGrants;
+#[cfg(feature = "grants")]
+pub use kept_answers::PostgresKeptAnswers;
 #[cfg(feature = "ledger")]
 pub use ledger::PostgresLedger;
 #[cfg(feature = "ledger")]

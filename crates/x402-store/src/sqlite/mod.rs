@@ -15,6 +15,8 @@ mod challenges;
 mod ended;
 #[cfg(feature = "grants")]
 mod grants;
+#[cfg(feature = "grants")]
+mod kept_answers;
 #[cfg(feature = "ledger")]
 mod ledger;
 #[cfg(feature = "ledger")]
@@ -39,6 +41,8 @@ pub use challenges::SqliteChallenges;
 pub use ended::SqliteEnded;
 #[cfg(feature = "grants")]
 pub use grants::SqliteGrants;
+#[cfg(feature = "grants")]
+pub use kept_answers::SqliteKeptAnswers;
 #[cfg(feature = "ledger")]
 pub use ledger::SqliteLedger;
 #[cfg(feature = "ledger")]
@@ -68,6 +72,8 @@ const GROUP: usize = 128;
 const QUEUE: usize = 4096;
 /// The room beyond that for checks, which do not wait for it.
 const CHECKS: usize = 16;
+/// The number of statements that each connection keeps prepared: more than the stores have of either kind.
+const STATEMENTS: usize = 128;
 /// The way in which the file is opened: each connection belongs to one thread.
 const FLAGS: OpenFlags =
     OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_CREATE).union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
@@ -283,6 +289,7 @@ fn spawn(name: &str, run: Box<dyn FnOnce() + Send>) -> Result<(), Fault> {
 fn spawn_reader(path: &Path, name: &str, end: End) -> Result<SyncSender<Look>, Fault> {
     let read = Connection::open_with_flags(path, FLAGS).map_err(Fault::store)?;
     read.execute_batch("PRAGMA busy_timeout=5000; PRAGMA query_only=ON;").map_err(Fault::store)?;
+    read.set_prepared_statement_cache_capacity(STATEMENTS);
     let (reader, looks) = sync_channel::<Look>(QUEUE);
     spawn(
         name,
@@ -307,6 +314,7 @@ fn refused<T>(error: TrySendError<T>) -> Fault {
 }
 
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000; PRAGMA foreign_keys=ON;",
     )
@@ -318,7 +326,7 @@ fn in_savepoint<T, E>(
     transaction: &Transaction<'_>,
     work: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError<E>>,
 ) -> Result<T, WriteError<E>> {
-    transaction.execute_batch("SAVEPOINT job")?;
+    transaction.prepare_cached("SAVEPOINT job")?.execute([])?;
     let outcome = work(transaction);
     if transaction.is_autocommit() {
         return match outcome {
@@ -329,7 +337,7 @@ fn in_savepoint<T, E>(
     if outcome.is_err() {
         transaction.execute_batch("ROLLBACK TO job")?;
     }
-    transaction.execute_batch("RELEASE job")?;
+    transaction.prepare_cached("RELEASE job")?.execute([])?;
     outcome
 }
 
