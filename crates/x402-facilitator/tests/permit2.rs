@@ -329,17 +329,19 @@ async fn a_thousand_settlements_over_four_lanes_add_up_to_the_meters() {
         let engine = Arc::clone(&engine);
         settles.push(tokio::spawn(async move {
             let claim = Claim::of_payload(terms, payload);
-            (used, engine.settle_claim(&claim).await.unwrap())
+            (payer, used, engine.settle_claim(&claim).await.unwrap())
         }));
     }
-    let mut transactions = 0;
+    let mut told = Vec::new();
     for settle in settles {
-        let (used, answer) = settle.await.unwrap();
+        let (payer, used, answer) = settle.await.unwrap();
         assert!(answer.success, "{answer:?}");
         let amount = serde_json::to_value(&answer).unwrap()["amount"].clone();
         assert_eq!(amount, json!(used.to_string()));
         assert_eq!(answer.transaction.is_empty(), used == 0, "{answer:?}");
-        transactions += usize::from(used > 0);
+        if used > 0 {
+            told.push((answer.transaction, ACCOUNTS[payer].address, U256::from(used)));
+        }
     }
     let total: U256 = metered.values().copied().sum();
     assert_eq!(paid(&chain), total);
@@ -347,7 +349,15 @@ async fn a_thousand_settlements_over_four_lanes_add_up_to_the_meters() {
         let left = U256::from(TOKENS_EACH) - metered[&payer];
         assert_eq!(chain.balance_of(ACCOUNTS[payer].address), left, "account {payer}");
     }
-    assert_eq!(chain.transfers().len(), transactions);
+    // Each by itself, too: no two payments have changed their sums.
+    let mut moved: Vec<_> =
+        chain.transfers().iter().map(|it| (it.transaction.to_string(), it.from, it.value)).collect();
+    moved.sort_unstable();
+    told.sort_unstable();
+    assert_eq!(moved, told);
+    let sent = lanes.map(|lane| chain.nonce_of(ACCOUNTS[lane].address));
+    let expected = told.len() as u64;
+    assert!(sent.iter().all(|sent| *sent > 0) && sent.iter().sum::<u64>() == expected, "{sent:?} of {expected}");
     running.finish(Duration::from_secs(5)).await;
     drop(heads);
 }
