@@ -114,7 +114,7 @@ mod assembly {
 
     #[cfg(test)]
     mod tests {
-        /// Around the 136 bytes of a block.
+        /// Lengths around the 136 bytes of a block give the same hashes.
         #[test]
         fn it_is_the_keccak_of_alloy() {
             for length in [0, 1, 66, 96, 128, 135, 136, 137, 192, 271, 272, 273, 1_000] {

@@ -260,6 +260,37 @@ fn refusal(payload: &Value) -> String {
     why.message.unwrap().into()
 }
 
+/// The same with the witness of `upto`: each member is read as strictly, and so is the account that may settle.
+#[test]
+fn every_member_of_upto_is_a_string_and_in_one_spelling() {
+    let all = vectors();
+    let case = list(&all["facilitatorCases"]).iter().find(|case| case["id"] == "upto_ok_settle_max").unwrap();
+    let good = case["paymentPayload"]["payload"].clone();
+    let read = |payload: &Value| PermitPayload::read(&RawJson::of(payload).unwrap());
+    assert!(read(&good).unwrap().authorization.witness.facilitator.is_some());
+    for member in ["from", "spender", "nonce", "deadline", "permitted", "witness"] {
+        for other in [None, Some(json!(null)), Some(json!(7)), Some(json!([])), Some(json!("")), Some(json!("0x"))] {
+            let mut changed = good.clone();
+            let permit = changed["permit2Authorization"].as_object_mut().unwrap();
+            permit.remove(member);
+            permit.extend(other.clone().map(|other| (member.to_owned(), other)));
+            assert!(refusal(&changed).contains(member), "{member} {other:?}");
+        }
+    }
+    for member in ["to", "facilitator", "validAfter"] {
+        for other in [json!(null), json!(7), json!([]), json!(""), json!("0x"), json!("0x1"), json!(" 1")] {
+            let mut changed = good.clone();
+            changed["permit2Authorization"]["witness"][member] = other.clone();
+            let path = format!("payload.permit2Authorization.witness.{member}");
+            assert!(refusal(&changed).starts_with(&path), "{member} {other}: {}", refusal(&changed));
+        }
+    }
+    // Without the account it is a payload of `exact`, which the mechanism of `upto` does not take.
+    let mut absent = good.clone();
+    absent["permit2Authorization"]["witness"].as_object_mut().unwrap().remove("facilitator");
+    assert_eq!(read(&absent).unwrap().authorization.witness.facilitator, None);
+}
+
 #[test]
 fn every_member_is_required_a_string_and_in_one_spelling() {
     assert!(PermitPayload::read(&RawJson::of(&good()).unwrap()).is_ok());

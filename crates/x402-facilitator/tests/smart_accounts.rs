@@ -1,9 +1,12 @@
-//! Smart accounts as they are on public chains pay `exact` through a facilitator: Kernel, deployed or not, and
-//! Simple7702Account as the delegate of a key.
+//! Smart accounts as they are on public chains pay `exact` through a facilitator: Kernel and Safe, deployed or not, and
+//! Simple7702Account and Kernel as the delegate of a key.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test")]
 
 mod support;
+
+#[path = "smart_accounts/safe.rs"]
+mod safe;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +18,11 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_provider::Provider;
 use alloy_rpc_types_eth::{Authorization, TransactionRequest};
 use alloy_signer::SignerSync;
+use alloy_sol_types::{SolCall, sol};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use x402_challenge::MemoryStore;
-use x402_devchain::contracts::{KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_ACCOUNT};
+use x402_devchain::contracts::{KERNEL, KERNEL_FACTORY, SAFE_PROXY_FACTORY, SIMPLE_7702_ACCOUNT};
 use x402_devchain::{ACCOUNTS, DevChain, TOKENS_EACH, signer};
 use x402_erc4337::session::zerodev::{KernelAccount, KernelSignature, KernelVersion, wrapped_digest};
 use x402_evm::chain::RpcChain;
@@ -49,6 +53,10 @@ use x402_types::extension::PaymentIdentifier;
 use x402_types::{ChainId, Fault, MakePayment, SigningContext, UnixSeconds};
 
 use crate::support::{SELLER, body, send, terms, tls};
+
+sol! {
+    function createAccount(bytes data, bytes32 salt) external payable returns (address);
+}
 
 const PRICE: u64 = 10_000;
 const CHAIN: u64 = 84532;
@@ -139,6 +147,20 @@ impl Stage {
         let wallet = self.chain.wallet(signer(7).unwrap());
         assert!(wallet.send_transaction(call).await.unwrap().get_receipt().await.unwrap().status());
         assert!(!self.chain.provider().get_code_at(kernel.address).await.unwrap().is_empty());
+    }
+
+    /// Account 6 delegates by EIP-7702, in a transaction of account 7 that calls it with these data.
+    async fn delegate(&self, to: Address, nonce: u64, data: Bytes) {
+        let account = ACCOUNTS[6].address;
+        let authorization = Authorization { chain_id: U256::from(CHAIN), address: to, nonce };
+        let signed = signer(6).unwrap().sign_hash_sync(&authorization.signature_hash()).unwrap();
+        let authorizations = vec![authorization.into_signed(signed)];
+        let delegate =
+            TransactionRequest::default().to(account).input(data.into()).with_authorization_list(authorizations);
+        let receipt = self.chain.wallet(signer(7).unwrap()).send_transaction(delegate).await.unwrap();
+        assert!(receipt.get_receipt().await.unwrap().status());
+        let code = self.chain.provider().get_code_at(account).await.unwrap();
+        assert_eq!(code, [&[0xef, 1, 0][..], to.as_slice()].concat());
     }
 
     async fn stop(self) {
@@ -278,14 +300,7 @@ async fn a_delegated_key_pays() {
     let account = ACCOUNTS[6].address;
     stage.pays(signer(6).unwrap()).await;
 
-    let authorization = Authorization { chain_id: U256::from(CHAIN), address: SIMPLE_7702_ACCOUNT, nonce: 0 };
-    let signed = signer(6).unwrap().sign_hash_sync(&authorization.signature_hash()).unwrap();
-    let delegate =
-        TransactionRequest::default().to(account).with_authorization_list(vec![authorization.into_signed(signed)]);
-    let receipt = stage.chain.wallet(signer(7).unwrap()).send_transaction(delegate).await.unwrap();
-    assert!(receipt.get_receipt().await.unwrap().status());
-    let code = stage.chain.provider().get_code_at(account).await.unwrap();
-    assert_eq!(code, [&[0xef, 1, 0][..], SIMPLE_7702_ACCOUNT.as_slice()].concat());
+    stage.delegate(SIMPLE_7702_ACCOUNT, 0, Bytes::new()).await;
 
     // Simple7702Account takes the account's own key, now because its code says so.
     stage.pays(signer(6).unwrap()).await;
@@ -293,6 +308,29 @@ async fn a_delegated_key_pays() {
     // Delegated to code that takes nothing, the key still recovers to the account, and is refused.
     stage.chain.set_code(account, [&[0xef, 1, 0][..], KERNEL_FACTORY.as_slice()].concat().into()).unwrap();
     stage.refuses(signer(6).unwrap(), "invalid_exact_evm_payload_signature").await;
+    stage.stop().await;
+}
+
+/// Account 6 delegates to Kernel 0.3.1 and makes account 5 its owner in the same transaction: from then on the owner signs
+/// in Kernel's form, and the account's own key alone does not pay.
+#[tokio::test]
+async fn a_key_that_delegates_to_kernel_pays() {
+    const BAD: &str = "invalid_exact_evm_payload_signature";
+    let stage = stage(Vec::new()).await;
+    let (owner, address) = (ACCOUNTS[5].address, ACCOUNTS[6].address);
+    let account = KernelAccount { version: KernelVersion::V031, meta_factory: false, owner, salt: B256::ZERO };
+    let initialize = createAccountCall::abi_decode(&account.factory_data()).unwrap().data;
+    let kernel = Kernel { account, address, signer: 5, factory: None };
+    stage.refuses(kernel.clone(), "invalid_exact_evm_payload_undeployed_smart_wallet").await;
+    stage.delegate(KERNEL, 0, initialize).await;
+    stage.pays(kernel.clone()).await;
+    stage.refuses(Kernel { signer: 2, ..kernel.clone() }, BAD).await;
+    // The account's own key, in Kernel's form and bare, though it recovers to the account.
+    stage.refuses(Kernel { signer: 6, ..kernel.clone() }, BAD).await;
+    stage.refuses(Raw(address, 6), BAD).await;
+    // The owner's signature without Kernel's form.
+    stage.refuses(Raw(address, 5), BAD).await;
+    stage.pays(kernel).await;
     stage.stop().await;
 }
 

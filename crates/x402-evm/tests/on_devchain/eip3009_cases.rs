@@ -93,6 +93,7 @@ async fn settle(bench: &Bench, case: &Value) -> String {
 async fn every_case_of_eip_3009_is_answered_as_the_sdks_do_or_for_a_reason() {
     let (vectors, mut ours) = (vectors(), Vec::new());
     let cases = vectors["facilitatorCases"].as_array().unwrap();
+    assert_eq!(cases.len(), 33);
     for case in cases {
         let bench = bench(DAY);
         for state in case["chainState"].as_array().unwrap() {

@@ -56,6 +56,12 @@ pub(super) fn judge(
             });
         return Settlement::Unknown(Some(response), fault);
     }
+    // A transaction that left is decided by the chain alone: a facilitator that stopped waiting may call it failed while it
+    // is mined, and another one of the same payment may have made it revert.
+    let is_sent = !response.transaction.is_empty() && reason == Some(&ErrorReason::INVALID_TRANSACTION_STATE);
+    if is_sent && !keeps_requests {
+        return Settlement::Unknown(Some(response), None);
+    }
     // This server's own earlier attempt may have used the authorization, emptied the wallet or outlasted the time.
     let is_shared = reason.is_some_and(|reason| reason.is_shared_in(terms.version));
     if resumed && (is_shared || !reason.is_some_and(|reason| reason.is_final_for_begun(keeps_requests))) {

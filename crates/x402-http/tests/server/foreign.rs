@@ -202,6 +202,30 @@ async fn the_retry_of_a_settlement_that_a_stranger_began_is_never_called_failed(
     }
 }
 
+/// The Python SDK's facilitator says `transaction_failed` of what reverted; ones of before `settlement_pending` of what they
+/// no longer waited for.
+#[tokio::test]
+async fn a_transaction_that_a_stranger_sent_is_unknown_whatever_it_is_called() {
+    for code in ["transaction_failed", "invalid_exact_evm_transaction_failed", "invalid_upto_evm_transaction_failed"] {
+        let failed = |transaction| json!({"body": {"success": false, "errorReason": code, "transaction": transaction, "network": "eip155:84532"}});
+        let case = |first| json!({"verify": yes(), "settle": [first, made()], "supported": supported()});
+        let shop = Shop::before(case(failed(TRANSACTION))).await;
+        let (status, headers, _) = shop.pay().await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{code}");
+        assert!(!headers.contains_key(&names::PAYMENT_REQUIRED), "no second payment is asked for: {code}");
+        let receipt = decoded(&headers, &names::PAYMENT_RESPONSE);
+        assert_eq!(
+            (&receipt["errorReason"], &receipt["transaction"]),
+            (&json!("settlement_pending"), &json!(TRANSACTION))
+        );
+        assert_eq!(shop.pay().await.0, StatusCode::OK, "the same payment is asked about again: {code}");
+        // Nothing left: it is a refusal. One that keeps requests has looked at final blocks.
+        assert_eq!(Shop::before(case(failed(""))).await.pay().await.0, StatusCode::PAYMENT_REQUIRED, "{code}");
+        let kept = Shop::with(case(failed(TRANSACTION)), RemoteFacilitator::with_kept_requests).await;
+        assert_eq!(kept.pay().await.0, StatusCode::PAYMENT_REQUIRED, "{code}");
+    }
+}
+
 /// One that keeps requests knows that it began nothing: the seller says so, or reads it in `/supported`.
 #[tokio::test]
 async fn the_refusal_of_a_facilitator_that_keeps_requests_is_believed() {
