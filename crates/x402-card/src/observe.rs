@@ -91,7 +91,7 @@ impl CardMechanism {
             }
             IntentStatus::Succeeded => proven(&intent, expect),
             IntentStatus::Canceled => Ok(Observation::Dead(reason(&intent, cancel.map(|(why, _)| why)))),
-            // Processing is unknown, and a capture that nobody asked for as well.
+            // The result is unknown while the intent is processed; a capture is never planned here.
             IntentStatus::Processing | IntentStatus::RequiresCapture => Ok(Observation::Pending),
             IntentStatus::RequiresPaymentMethod | IntentStatus::RequiresConfirmation | IntentStatus::RequiresAction => {
                 // A confirmation brings no card, so that an intent without one cannot be charged after the deadline.

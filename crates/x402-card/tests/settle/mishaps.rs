@@ -123,7 +123,7 @@ async fn a_mishap_of_the_cancel_or_the_refund_ends_the_same() {
 }
 
 /// The processor refuses every cancellation. The intent is never final, so that the charge ends by what can be known: the
-/// card of a declined intent is gone, and no confirmation is sent after the deadline. Until then the count stays.
+/// card of a declined intent is gone, and no confirmation is sent after the deadline. The count stays until then.
 #[tokio::test]
 async fn a_charge_whose_cancellation_is_refused_ends() {
     use x402_card::stores::{ChargeResult, ChargeState};
