@@ -13,6 +13,8 @@ use crate::processor::{ApiError, CallProcessor, Intent, IntentStatus, Page, Proc
 const MOST: usize = 10_000;
 /// The seconds by which the processor's clock may be behind this one.
 const SKEW: u64 = 300;
+/// The seconds for which the processor keeps the answer to an idempotency key.
+const DAY: u64 = 86_400;
 /// The most pages of a list that are read.
 const PAGES: usize = 20;
 
@@ -84,8 +86,16 @@ impl CardAccount {
 
     /// Retrieves an intent.
     pub(crate) async fn intent(&self, id: &str) -> Result<Intent, Fault> {
+        self.dated_intent(id).await.map(|(intent, _)| intent)
+    }
+
+    /// Retrieves an intent, with the processor's time.
+    pub(crate) async fn dated_intent(&self, id: &str) -> Result<(Intent, Option<UnixSeconds>), Fault> {
         let answer = self.calls.call(&ProcessorCall::get(format!("/v1/payment_intents/{id}"), &[])).await?;
-        answer.read()?.map_err(|_| Fault::broken("the card processor does not know an intent that it has made"))
+        let intent = answer.read()?;
+        let intent =
+            intent.map_err(|_| Fault::broken("the card processor does not know an intent that it has made"))?;
+        Ok((intent, answer.date))
     }
 
     /// Finds our intent of a payment among its customer's: the oldest that is not canceled.
@@ -139,6 +149,12 @@ impl CardAccount {
     /// Returns whether the list of a look-up is late enough that a charge may no longer begin.
     pub(crate) fn is_late(claimed: u64, date: Option<UnixSeconds>) -> bool {
         date.is_some_and(|date| date.0 >= claimed.saturating_add(DEADLINE))
+    }
+
+    /// Returns whether so long after the claim no call of its time can arrive: the day for which the processor repeats its
+    /// answers is over.
+    pub(crate) fn is_long_over(claimed: u64, date: Option<UnixSeconds>) -> bool {
+        date.is_some_and(|date| date.0 >= claimed.saturating_add(DEADLINE).saturating_add(DAY))
     }
 
     /// Notes that an attempt was signed, so that its first send needs no look-up.

@@ -1,6 +1,6 @@
 //! The state of a step, as the processor, the delegations and the books show it. Money is proven by a look-up alone.
 
-use x402_facilitator_core::{Observation, Step, StepProof, TxId};
+use x402_facilitator_core::{MAX_PARCELS, Observation, Step, StepProof, StepState, TxId};
 use x402_types::nvm::card::CardCode;
 use x402_types::{AtomicAmount, ErrorReason, Fault};
 
@@ -30,7 +30,10 @@ impl CardMechanism {
             }
             Order::Open { expect, call } => self.opened(expect, call).await,
             Order::Confirm { intent, expect, .. } => self.charged(intent, expect, None).await,
-            Order::Cancel { intent, expect, why, .. } => self.charged(intent, expect, Some(why)).await,
+            Order::Cancel { intent, expect, why, .. } => {
+                let is_answered = step.state == StepState::Unaccounted;
+                self.charged(intent, expect, Some((why, is_answered))).await
+            }
             Order::Mint { id, credits, .. } => self.posted(id, *credits, CardCode::MintFailed).await,
             Order::Burn { id, credits, .. } => self.posted(id, *credits, CardCode::BurnFailed).await,
             Order::Release { payment, .. } => {
@@ -38,7 +41,10 @@ impl CardMechanism {
                 let released = charge.filter(|charge| charge.state == ChargeState::Released);
                 released.map_or(Ok(Observation::Pending), |charge| happened(charge.cents.value()))
             }
-            Order::Refund { intent, expect, call } => self.refunded(intent, expect, call).await,
+            Order::Refund { intent, expect, call } => {
+                let is_used_up = step.state == StepState::Unaccounted && step.parcels.len() >= MAX_PARCELS;
+                self.refunded(intent, expect, call, is_used_up).await
+            }
             Order::Record { payment, result, .. } => {
                 let charge = self.parts.delegations.charge(&hash_of(payment)?).await?;
                 let wanted = ChargeResult::of_word(result);
@@ -71,17 +77,34 @@ impl CardMechanism {
         }
     }
 
-    /// Looks at the intent that is confirmed or canceled: it is the lasting guard of the charge.
-    async fn charged(&self, id: &str, expect: &Expected, why: Option<&str>) -> Result<Observation, Fault> {
-        let intent = self.parts.account.intent(id).await?;
+    /// Looks at the intent that is confirmed or canceled: it is the lasting guard of the charge. `cancel`: why it is
+    /// canceled, and whether the processor has answered the cancellation.
+    ///
+    /// A cancellation may be refused although the intent is not final. The charge then ends without one: when no
+    /// confirmation of this facilitator can find anything to charge.
+    async fn charged(&self, id: &str, expect: &Expected, cancel: Option<(&str, bool)>) -> Result<Observation, Fault> {
+        let (intent, date) = self.parts.account.dated_intent(id).await?;
         expect.check(&intent)?;
         match intent.status {
             IntentStatus::Succeeded if intent.amount_received != expect.cents => {
                 Err(Fault::broken(format_args!("the intent {id} of the card processor received another amount")))
             }
             IntentStatus::Succeeded => proven(&intent, expect),
-            IntentStatus::Canceled => Ok(Observation::Dead(reason(&intent, why))),
-            _ => Ok(Observation::Pending),
+            IntentStatus::Canceled => Ok(Observation::Dead(reason(&intent, cancel.map(|(why, _)| why)))),
+            // The result is unknown while the intent is processed; a capture is never planned here.
+            IntentStatus::Processing | IntentStatus::RequiresCapture => Ok(Observation::Pending),
+            IntentStatus::RequiresPaymentMethod | IntentStatus::RequiresConfirmation | IntentStatus::RequiresAction => {
+                // A confirmation brings no card, so that an intent without one cannot be charged after the deadline.
+                // One that has a card waits until no call of that time can still arrive.
+                let is_over = match intent.status {
+                    IntentStatus::RequiresPaymentMethod => CardAccount::is_late(expect.claimed, date),
+                    _ => CardAccount::is_long_over(expect.claimed, date),
+                };
+                Ok(match cancel {
+                    Some((why, true)) if is_over => Observation::Dead(reason(&intent, Some(why))),
+                    _ => Observation::Pending,
+                })
+            }
         }
     }
 
@@ -93,7 +116,14 @@ impl CardMechanism {
         })
     }
 
-    async fn refunded(&self, intent: &str, expect: &Expected, call: &ProcessorCall) -> Result<Observation, Fault> {
+    /// Looks for the refund. `is_used_up`: every attempt was answered, and none is left.
+    async fn refunded(
+        &self,
+        intent: &str,
+        expect: &Expected,
+        call: &ProcessorCall,
+        is_used_up: bool,
+    ) -> Result<Observation, Fault> {
         let account = &self.parts.account;
         Ok(match account.find_refund(intent, &expect.payment).await? {
             Found::One(refund) => match refund.status.as_str() {
@@ -107,6 +137,10 @@ impl CardMechanism {
                 _ => Observation::Pending,
             },
             Found::None(_) if account.refused(call.key.as_deref().unwrap_or_default()).is_some() => {
+                Observation::Dead(CardCode::MintFailed.reason())
+            }
+            // The refusals were forgotten with the processes that read them: a list that is a day younger has no refund.
+            Found::None(date) if is_used_up && CardAccount::is_long_over(expect.claimed, date) => {
                 Observation::Dead(CardCode::MintFailed.reason())
             }
             Found::None(_) => Observation::Pending,

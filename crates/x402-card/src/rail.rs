@@ -87,14 +87,16 @@ impl CardRail {
     /// the plan is a moment old.
     async fn change(&self, intent: &str, expect: &Expected, order: &Order, first: bool) -> Result<Delivery, Fault> {
         let Some(call) = order.call() else { return Err(Fault::broken("a change of an intent without a call")) };
+        let is_late = CardAccount::is_late(expect.claimed, Some((self.now)()));
+        if is_late && matches!(order, Order::Confirm { .. }) {
+            // Nothing is charged any more: the next plan cancels.
+            return Ok(Delivery::Answered);
+        }
         if !first {
             let seen = self.account.intent(intent).await?;
             expect.check(&seen)?;
             let is_open = match order {
-                Order::Confirm { .. } => {
-                    seen.status == IntentStatus::RequiresConfirmation
-                        && !CardAccount::is_late(expect.claimed, Some((self.now)()))
-                }
+                Order::Confirm { .. } => seen.status == IntentStatus::RequiresConfirmation,
                 _ => !matches!(seen.status, IntentStatus::Succeeded | IntentStatus::Canceled),
             };
             if !is_open {

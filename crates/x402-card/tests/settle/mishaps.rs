@@ -121,3 +121,86 @@ async fn a_mishap_of_the_cancel_or_the_refund_ends_the_same() {
         }
     }
 }
+
+/// The processor refuses every cancellation. The intent is never final, so that the charge ends by what can be known: the
+/// card of a declined intent is gone, and no confirmation is sent after the deadline. The count stays until then.
+#[tokio::test]
+async fn a_charge_whose_cancellation_is_refused_ends() {
+    use x402_card::stores::{ChargeResult, ChargeState};
+    use x402_facilitator_core::Outcome;
+    const QUARTER: u64 = 15 * 60;
+    const DAY: u64 = 86_400;
+    for (method, confirms, code, after) in [
+        // Two confirmations that were not executed, and a cancellation: the three parcels of a step.
+        ("pm_card_visa", 2, "PAYMENT_FAILED", QUARTER + DAY),
+        ("pm_card_visa_chargeDeclined", 0, "CARD_DECLINED", QUARTER),
+    ] {
+        let shop = Shop::new();
+        let (id, token) = shop.delegate("user-7", method, 2_000).await;
+        (1..=confirms).for_each(|nth| shop.double.fail("POST", "/confirm", nth, Mishap::Status500Before));
+        (1..=9).for_each(|nth| shop.double.fail("POST", "/cancel", nth, Mishap::Refused));
+        let claim = shop.claim(&token, 1001, 3, "a");
+        let early = shop.settle_for(&claim, after - 700).await;
+        assert!(matches!(early, Ok(Outcome::Pending { .. })), "{method}: {early:?}");
+        assert_eq!(shop.counted(&id).await, (700, 1), "{method}: unknown is counted");
+        assert_eq!(failed(shop.settle_for(&claim, 130_000).await), code, "{method}");
+        assert!(shop.now().0 >= START + after, "{method}");
+        assert_eq!(shop.steps(&claim).await, ["reserve", "open", "charge", "release"], "{method}");
+        let charge = shop.charges(&id).await.remove(0);
+        assert_eq!((charge.state, charge.end.unwrap().result), (ChargeState::Released, ChargeResult::Failed));
+        assert_eq!((shop.counted(&id).await, shop.double.book().debits.len()), ((0, 0), 0), "{method}");
+        assert!((1..=3).contains(&shop.changes("/cancel")), "{method}: {}", shop.changes("/cancel"));
+    }
+}
+
+/// Another party cancels the intent whose cancellation was refused: the payment ends at once.
+#[tokio::test]
+async fn a_refused_cancellation_ends_with_the_intent() {
+    let shop = Shop::new();
+    let (id, token) = shop.delegate("user-7", "pm_card_visa", 2_000).await;
+    (1..=2).for_each(|nth| shop.double.fail("POST", "/confirm", nth, Mishap::Status500Before));
+    (1..=9).for_each(|nth| shop.double.fail("POST", "/cancel", nth, Mishap::Refused));
+    let claim = shop.claim(&token, 1001, 3, "a");
+    shop.settle_for(&claim, 3_000).await.unwrap();
+    assert_eq!(shop.counted(&id).await, (700, 1));
+    shop.double.recover();
+    let mut cancel = shop.double.requests()[shop.changed("/cancel")[0]].clone();
+    cancel.key = None;
+    assert_eq!(shop.double.handle(&cancel, shop.now()).unwrap().status, 200);
+    let before = shop.now();
+    assert_eq!(failed(shop.settle_for(&claim, 3_000).await), "PAYMENT_FAILED");
+    assert!(shop.now() < before.plus(700));
+    assert_eq!((shop.counted(&id).await, shop.double.book().debits.len()), ((0, 0), 0));
+}
+
+/// The processor refuses the refund each time, and each time the process dies before it has noted that. A day later the
+/// list of refunds has none: the charge is owed.
+#[tokio::test]
+async fn a_refund_whose_refusals_were_forgotten_is_owed() {
+    use x402_card::stores::{Books as _, ChargeResult, ChargeState, CreditMove, MoveKind};
+    let mut shop = Shop::new();
+    let (id, token) = shop.delegate("user-7", "pm_card_visa", 2_000).await;
+    let one = CreditMove::new("given".to_owned(), plan_id(1005), "user-7".to_owned(), 1, MoveKind::Mint);
+    shop.stores.post(&one).await.unwrap();
+    (1..=9).for_each(|nth| shop.double.fail("POST", "/v1/refunds", nth, Mishap::Refused));
+    let claim = shop.claim(&token, 1005, 2, "a");
+    let request = shop.settlement.begin_request().named();
+    shop.settlement.settle(&request, &claim, shop.now()).await.unwrap();
+    let key = shop.settlement.key(&claim).unwrap();
+    drop(request);
+    let mut sent = 0;
+    for _ in 0..400 {
+        shop.round(&key).await;
+        let refunds = shop.double.count("POST", "/v1/refunds");
+        if refunds > sent {
+            sent = refunds;
+            shop.restart();
+        }
+    }
+    assert!(sent >= 3, "{sent}");
+    shop.wait(15 * 60 + 86_400);
+    assert_eq!(failed(shop.settle_for(&claim, 6_000).await), "MINT_FAILED");
+    let charge = shop.charges(&id).await.remove(0);
+    assert_eq!((charge.state, charge.end.unwrap().result), (ChargeState::Counted, ChargeResult::Owed));
+    assert_eq!((shop.double.book().charged(), shop.counted(&id).await), (700, (700, 1)));
+}
