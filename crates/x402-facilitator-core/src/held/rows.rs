@@ -22,6 +22,8 @@ pub(super) struct Rows {
     moment: u64,
 }
 
+/// The slots of a lane are read again at least at every so many looks while a write of them may still take effect.
+const RARELY: u32 = 32;
 /// The number of looks after a call of which it is not known how it ended: the last is several seconds later.
 const LOOKS_SOON: u8 = 5;
 
@@ -49,6 +51,9 @@ struct Lane {
     looked: UnixSeconds,
     /// The number of looks into the ledger that follow soon, because a write may still be under way unnoticed.
     looks_soon: u8,
+    /// The number of looks since a write of slots of which it is not known how it ended: it may still take effect. `None`
+    /// once a later write has taken the nonce that it could have taken.
+    unsure_for: Option<u32>,
 }
 
 impl Lane {
@@ -139,6 +144,7 @@ impl Rows {
             lane.writing = lane.writing.saturating_sub(1);
             if unsure {
                 lane.slots = None;
+                lane.unsure_for = Some(0);
             }
         }
     }
@@ -192,6 +198,11 @@ impl Rows {
         let Write { lease, next, payments, slots } = write;
         let mut carriers: Vec<u64> = slots.iter().filter(|slot| slot.used).map(|slot| slot.id.nonce).collect();
         let lane = lease.map(|lease| lease.lane);
+        if next.is_some()
+            && let Some(lane) = lane.as_ref().and_then(|lane| self.lanes.get_mut(lane))
+        {
+            lane.unsure_for = None;
+        }
         if let Some((known, held)) = lane.as_ref().and_then(|lane| self.lanes.get_mut(lane)?.slots.as_mut()) {
             if let Some(next) = next {
                 *known = next.to;
@@ -285,6 +296,13 @@ impl Rows {
         }
         lane.looked = now;
         lane.looks_soon = lane.looks_soon.saturating_sub(1);
+        // A write that takes effect after its caller has given up leaves a slot that nobody would send or close.
+        if let Some(looks) = &mut lane.unsure_for {
+            *looks = looks.saturating_add(1);
+            if looks.is_power_of_two() || looks.is_multiple_of(RARELY) {
+                lane.slots = None;
+            }
+        }
         Some(lane.due.len())
     }
 }

@@ -17,6 +17,8 @@ pub struct Log {
     pub told: BTreeMap<PaymentKey, Vec<(String, Outcome)>>,
     /// By process, payment and request: how many wait, and when one last stopped.
     waiting: BTreeMap<(usize, PaymentKey, String), (u64, u64)>,
+    /// By process: how many of its statements have answered late with what they saw before.
+    pub old: BTreeMap<usize, u64>,
 }
 
 /// A request to come.
@@ -141,11 +143,15 @@ pub async fn ask(process: Process, claim: Claim) {
     let named = is_named(&claim.identity.request) || process.bug == Bug::AllNamed;
     let call = if named { call.named() } else { call };
     let start = world.now().0;
+    let old = || world.with(|world| world.log.old.get(&process.number).copied());
+    let before = old();
     let mut told = settlement.settle(&call, &claim, process.now()).await;
     for turn in 0.. {
         match &told {
             Err(Refusal::Rejection(rejection)) => {
-                if row(&process, &key).await.is_some_and(|row| row.claim == claim && has_left(&row)) {
+                // An answer that comes late was true when the ledger was asked: another process may have claimed it since.
+                let is_late = old() != before;
+                if !is_late && row(&process, &key).await.is_some_and(|row| row.claim == claim && has_left(&row)) {
                     world.violation(format!("I5 {} refused ({rejection}) while it is on its way", name(&key)));
                 }
                 return;

@@ -38,7 +38,8 @@ impl Process {
     /// `owner`: which start of any process this is.
     pub fn start(number: usize, owner: u64, world: &World, ledger: &Arc<MemoryLedger>, bug: Bug) -> Self {
         let clock = world.clock(number);
-        let wire = Wire { world: world.clone(), clock: clock.clone(), ledger: Arc::clone(ledger), bug };
+        let wire =
+            Wire { world: world.clone(), clock: clock.clone(), process: number, ledger: Arc::clone(ledger), bug };
         let wire = Arc::new(wire);
         let held = HeldLedger::shared(Arc::clone(&wire) as Arc<dyn Ledger>);
         let memory: Arc<dyn Ledger> = Arc::new(Keeps::new(held, bug));

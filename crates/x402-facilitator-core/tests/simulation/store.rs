@@ -27,6 +27,7 @@ pub struct Wire {
     pub world: World,
     /// The clock of the process that is on this end.
     pub clock: Clock,
+    pub process: usize,
     pub ledger: Arc<MemoryLedger>,
     pub bug: Bug,
 }
@@ -51,6 +52,7 @@ impl Wire {
         if let Some(late) = late {
             self.world.tally("old snapshot");
             self.world.pause(late).await;
+            self.world.with(|world| *world.log.old.entry(self.process).or_default() += 1);
         }
         self.world.back().await
     }
