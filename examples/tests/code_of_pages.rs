@@ -1,6 +1,6 @@
 //! The code in `docs/selling-in-rust.md` and `docs/nvm.md`, with what a reader has around it. What compiles here is what stands
 //! there: a test compares each block with this file, but for indentation.
-#![allow(clippy::unwrap_used, dead_code, clippy::unused_async, clippy::let_and_return)]
+#![allow(clippy::unwrap_used, dead_code, clippy::unused_async, clippy::let_and_return, clippy::needless_pass_by_value)]
 
 use std::error::Error;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ fn a_price_for_each_request(seller: &Seller, prices: Prices, network: ChainId) -
     Ok(app)
 }
 
-fn several_facilitators(origin: &str, own: RemoteFacilitator, hosted: RemoteFacilitator) -> Done<Seller> {
+fn several_facilitators(origin: String, own: RemoteFacilitator, hosted: RemoteFacilitator) -> Done<Seller> {
     let seller = Seller::new(&origin, Arc::new(own))?.with_facilitator("hosted", Arc::new(hosted))?;
     Ok(seller)
 }

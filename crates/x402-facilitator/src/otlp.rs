@@ -1,7 +1,7 @@
 //! The spans of payments for a collector: [OTLP over HTTP](https://opentelemetry.io/docs/specs/otlp/#otlphttp), in Protobuf.
 //!
 //! A payment's span begins with its claim and ends with its answer; each step between is an event in it. A collector that hangs
-//! or is away costs spans and nothing else: they wait in a queue of [`MOST_WAITING`], and what has no place in it is dropped.
+//! or is away costs spans and nothing else: they wait in a queue of 2,048, and what has no place in it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

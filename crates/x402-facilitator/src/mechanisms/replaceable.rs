@@ -17,6 +17,8 @@ use x402_types::{
 
 use super::TokenTrial;
 
+/// Makes the trials of tokens.
+pub(super) type MakeTrials = Box<dyn Fn(&Assets) -> Vec<TokenTrial> + Send + Sync>;
 /// Makes a mechanism that serves these tokens.
 type Make = Box<dyn Fn(&Assets) -> Arc<dyn Mechanism> + Send + Sync>;
 
@@ -153,7 +155,7 @@ pub(crate) struct NetworkAssets {
     /// The mechanisms that serve them.
     pub(super) mechanisms: Vec<Arc<Replaceable>>,
     /// Makes the trials of tokens.
-    pub(super) trials: Box<dyn Fn(&Assets) -> Vec<TokenTrial> + Send + Sync>,
+    pub(super) trials: MakeTrials,
     /// Every token that was served since the start.
     pub(super) known: Assets,
 }
@@ -184,7 +186,7 @@ impl NetworkAssets {
         for trial in (self.trials)(&new) {
             let address = trial.address().to_string();
             match trial.run(&self.chain).await? {
-                Trial::Unfit(why) => return Err(AssetsKept::Unfit { network, address, why: why.to_string() }),
+                Trial::Unfit(why) => return Err(AssetsKept::Unfit { network, address, why }),
                 Trial::WithoutLogs | Trial::Untried(_) => {
                     tracing::info!(%network, address, "the new token could not be tried in full; it is served all the same");
                 }
