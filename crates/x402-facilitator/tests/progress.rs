@@ -42,11 +42,11 @@ async fn draining_recovery_and_migration_are_in_the_log() {
 
     // What a release before the newest schema leaves.
     let file = Connection::open(&ledger).unwrap();
-    let older = "DROP TRIGGER note_end; DROP TABLE ended; DROP TABLE ended_switch; PRAGMA user_version = 6;";
+    let older = "DROP TABLE kept_answers; PRAGMA user_version = 7;";
     file.execute_batch(older).unwrap();
     drop(file);
     let facilitator = Facilitator::start_logging(&config, &node.url, &log);
-    logged("the ledger's tables are migrated from=6 to=7").await;
+    logged("the ledger's tables are migrated from=7 to=8").await;
     logged("payments of a former process are taken up open=1").await;
     chain.mine(1);
     logged("the payments of a former process have their end of=1").await;

@@ -39,7 +39,7 @@ fn cpu(pid: u32) -> u64 {
 /// The sum of a metric over its labels, of lines that contain `part`.
 pub(crate) fn metric(text: &str, name: &str, part: &str) -> u64 {
     let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(part));
-    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64).sum()
+    lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
 }
 
 /// The payments' rows, counted past the process.
