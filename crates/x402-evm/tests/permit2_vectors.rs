@@ -286,7 +286,7 @@ fn every_member_of_upto_is_a_string_and_in_one_spelling() {
         }
     }
     // Without the account it is a payload of `exact`, which the mechanism of `upto` does not take.
-    let mut absent = good.clone();
+    let mut absent = good;
     absent["permit2Authorization"]["witness"].as_object_mut().unwrap().remove("facilitator");
     assert_eq!(read(&absent).unwrap().authorization.witness.facilitator, None);
 }
