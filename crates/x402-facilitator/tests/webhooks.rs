@@ -224,8 +224,9 @@ async fn a_target_that_answers_after_a_minute_is_told_again_under_the_same_id() 
     let place = Place::new(None, &target, "").await;
     let facilitator = place.start();
     place.settles(&facilitator).await;
+    at_last("a first try", async || !target.told().is_empty()).await;
+    place.settles(&facilitator).await;
     at_last("a second try", async || {
-        place.settles(&facilitator).await;
         let told = target.told();
         told.iter().filter(|each| each.id == told[0].id).count() >= 2
     })
