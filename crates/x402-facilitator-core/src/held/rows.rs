@@ -296,7 +296,7 @@ impl Rows {
         }
         lane.looked = now;
         lane.looks_soon = lane.looks_soon.saturating_sub(1);
-        // A write that takes effect after its caller has given up leaves a slot that nobody would send or close.
+        // A write that takes effect after its caller has given up leaves a slot that is neither sent nor closed.
         if let Some(looks) = &mut lane.unsure_for {
             *looks = looks.saturating_add(1);
             if looks.is_power_of_two() || looks.is_multiple_of(RARELY) {

@@ -23,7 +23,7 @@ async fn many_processes_start_at_once_on_an_empty_database() {
     let client = session(&url).await;
     let rows = client.query("SELECT number FROM x402_migrations ORDER BY number", &[]).await.unwrap();
     let numbers: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_newer_schema_is_refused_by_its_number_and_left_alone() {
     let client = session(&url).await;
     client.batch_execute("INSERT INTO x402_migrations (number) VALUES (7000)").await.unwrap();
     let error = refused(&url).await;
-    assert!(matches!(error, PostgresOpenError::NewerSchema { found: 7000, known: 7, .. }), "{error}");
+    assert!(matches!(error, PostgresOpenError::NewerSchema { found: 7000, known: 8, .. }), "{error}");
     assert!(error.to_string().contains("schema 7000"), "{error}");
 }
 
